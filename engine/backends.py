@@ -1,0 +1,42 @@
+"""Which optional packages are present, and the sentence to print when one is not. The only place that probes."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import lru_cache
+
+import torch
+
+from .errors import InputError
+
+HINTS = {
+    "numba": "the fast CPU rasterizer needs the package numba: pip install numba",
+    "gsplat": "the CUDA rasterizer needs the package gsplat and a CUDA build of torch: pip install gsplat",
+    "av": "reading and writing video needs the package av: pip install av",
+    "fourdgs": "writing .4dgs files needs the package fourdgs: pip install fourdgs",
+    "scipy": "this step needs the package scipy: pip install scipy",
+}
+
+
+@lru_cache
+def installed(package: str) -> bool:
+    """Whether `package` can be imported; it is not imported to find out."""
+    return importlib.util.find_spec(package) is not None
+
+
+def require(package: str) -> None:
+    """InputError with the remedy where an optional package is missing."""
+    if not installed(package):
+        raise InputError(f"{package} is not installed: {HINTS.get(package, f'pip install {package}')}.")
+
+
+@lru_cache
+def gsplat_works() -> bool:
+    """gsplat's CUDA kernels are usable. CUDA is asked first: importing gsplat's backend without it may start a compiler."""
+    if not torch.cuda.is_available() or not installed("gsplat"):
+        return False
+    try:
+        from gsplat.cuda._backend import _C  # pyright: ignore
+    except (ImportError, RuntimeError, OSError):
+        return False
+    return _C is not None

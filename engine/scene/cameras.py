@@ -1,0 +1,131 @@
+"""A rig: V pinhole cameras, each with its own size, in OpenCV axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Cameras:
+    """V cameras. Float64 is welcome in files; rendering casts. Never changed in place."""
+
+    world_to_camera: Tensor  # [V, 4, 4] rigid, OpenCV axes
+    K: Tensor  # [V, 3, 3] pixels; (0, 0) is the outer corner of the top-left pixel
+    sizes: tuple[tuple[int, int], ...]  # V × (width, height) in pixels
+    names: tuple[str, ...]  # V distinct names
+
+    def __post_init__(self) -> None:
+        v = len(self.sizes)
+        if (
+            tuple(self.world_to_camera.shape) != (v, 4, 4)
+            or tuple(self.K.shape) != (v, 3, 3)
+            or len(self.names) != v
+        ):
+            raise InputError(
+                f"Cameras: world_to_camera {tuple(self.world_to_camera.shape)}, K {tuple(self.K.shape)}, {v} sizes and "
+                f"{len(self.names)} names do not describe the same number of views."
+            )
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int | slice | list[int]) -> Cameras:
+        """A rig of the chosen views; an int gives a rig of one."""
+        chosen = list(range(len(self)))[index] if isinstance(index, slice) else index
+        chosen = [chosen] if isinstance(chosen, int) else chosen
+        return Cameras(
+            self.world_to_camera[chosen],
+            self.K[chosen],
+            tuple(self.sizes[i] for i in chosen),
+            tuple(self.names[i] for i in chosen),
+        )
+
+    @property
+    def camera_to_world(self) -> Tensor:
+        """[V, 4, 4], by transposing the rotation (exact for rigid matrices)."""
+        rotation = self.world_to_camera[:, :3, :3].transpose(1, 2)
+        result = self.world_to_camera.clone()
+        result[:, :3, :3] = rotation
+        result[:, :3, 3] = -(rotation @ self.world_to_camera[:, :3, 3:]).squeeze(-1)
+        return result
+
+    @property
+    def centers(self) -> Tensor:
+        """Camera centres [V, 3] in world units."""
+        return self.camera_to_world[:, :3, 3]
+
+    @property
+    def forward(self) -> Tensor:
+        """Unit viewing directions [V, 3] in the world."""
+        return self.world_to_camera[:, 2, :3]
+
+    def scaled(self, factor: float) -> Cameras:
+        """The same views with pictures `factor` times as large, sizes rounded; K follows the rounded sizes exactly."""
+        sizes = tuple((max(1, round(w * factor)), max(1, round(h * factor))) for w, h in self.sizes)
+        return self.resized(sizes)
+
+    def resized(self, sizes: tuple[tuple[int, int], ...]) -> Cameras:
+        """The same views at `sizes`: V × (width, height). Corner-origin pixels make this a plain scaling of K's rows."""
+        K = self.K.clone()
+        for i, ((w, h), (new_w, new_h)) in enumerate(zip(self.sizes, sizes, strict=True)):
+            K[i, 0] *= new_w / w
+            K[i, 1] *= new_h / h
+        return Cameras(self.world_to_camera, K, sizes, self.names)
+
+    def project(self, points: Tensor, view: int) -> tuple[Tensor, Tensor]:
+        """Pixels [P, 2] and depths [P] of world `points` [P, 3] in one view (no clipping; depth may be negative)."""
+        w2c = self.world_to_camera[view].to(points)
+        in_camera = points @ w2c[:3, :3].T + w2c[:3, 3]
+        pixels = in_camera @ self.K[view].to(points).T
+        return pixels[:, :2] / pixels[:, 2:], in_camera[:, 2]
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain numbers that `from_json` turns back into the same float64 cameras."""
+        return {
+            "names": list(self.names),
+            "sizes": [list(size) for size in self.sizes],
+            "K": self.K.double().tolist(),
+            "world_to_camera": self.world_to_camera.double().tolist(),
+        }
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Cameras:
+        return Cameras(
+            torch.tensor(data["world_to_camera"], dtype=torch.float64).reshape(-1, 4, 4),
+            torch.tensor(data["K"], dtype=torch.float64).reshape(-1, 3, 3),
+            tuple((int(w), int(h)) for w, h in data["sizes"]),
+            tuple(str(name) for name in data["names"]),
+        )
+
+    @staticmethod
+    def concatenate(rigs: list[Cameras]) -> Cameras:
+        return Cameras(
+            torch.cat([r.world_to_camera for r in rigs]),
+            torch.cat([r.K for r in rigs]),
+            tuple(size for r in rigs for size in r.sizes),
+            tuple(name for r in rigs for name in r.names),
+        )
+
+
+def look_at(position: Tensor, target: Tensor, up: Tensor) -> Tensor:
+    """world_to_camera [4, 4] (float64) of a camera at `position` [3] that looks at `target` [3] with `up` [3] upwards.
+
+    Where the view runs along `up`, another axis takes its place, so the result is always rigid.
+    """
+    position, target, up = position.double(), target.double(), up.double()
+    z = torch.nn.functional.normalize(target - position, dim=0)
+    x = torch.linalg.cross(z, up)
+    if x.norm() < 1e-6 * up.norm():
+        x = torch.linalg.cross(z, up.roll(1))
+    x = torch.nn.functional.normalize(x, dim=0)
+    y = torch.linalg.cross(z, x)
+    result = torch.eye(4, dtype=torch.float64)
+    result[:3, :3] = torch.stack([x, y, z])
+    result[:3, 3] = -result[:3, :3] @ position
+    return result

@@ -1,0 +1,100 @@
+"""A moving scene as one value: canonical Gaussians, a deformation, times, rig, bounds, history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from .cameras import Cameras
+from .gaussians import Gaussians
+
+
+@runtime_checkable
+class Deformation(Protocol):
+    """Moves canonical Gaussians to a moment. Implementations: `Still` here, the rest in `engine/deform`.
+
+    `kind` names the class in files; `config()` (plain JSON) and `tensors()` are all that a file stores, and
+    `from_parts(config, tensors)` rebuilds the same deformation bit for bit.
+    """
+
+    kind: ClassVar[str]
+
+    def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
+        """The Gaussians at a time in seconds; differentiable in both the Gaussians and the deformation."""
+        ...
+
+    def config(self) -> dict[str, Any]: ...
+
+    def tensors(self) -> dict[str, Tensor]: ...
+
+    def to(self, device: torch.device | str) -> Deformation:
+        """The same deformation on another device (a copy; the original stays where it is)."""
+        ...
+
+
+class Still:
+    """No motion: the same Gaussians at every time."""
+
+    kind: ClassVar[str] = "still"
+
+    def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
+        return gaussians
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def to(self, device: torch.device | str) -> Still:
+        return self
+
+    @classmethod
+    def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Still:
+        return cls()
+
+
+@dataclass(frozen=True, eq=False)
+class Scene4D:
+    """Everything needed to show, edit, train on or share a moving scene. Steps return a new one; none is changed."""
+
+    canonical: Gaussians
+    deformation: Deformation
+    times: (
+        Tensor  # [T] float64 seconds: the captured moments; anything between first and last may be asked for
+    )
+    rig: Cameras  # the captured cameras, [V]
+    bounds: Tensor  # [2, 3] float64: minimum and maximum corner of the subject, world units
+    background: Tensor  # [3] float32 in 0..1
+    history: tuple[dict[str, Any], ...] = ()  # one entry a step: {"step", "config", …}, plain JSON
+
+    def at(self, seconds: float) -> Gaussians:
+        """The Gaussians at a time in seconds (pre-activation, differentiable)."""
+        return self.deformation.deform(self.canonical, seconds)
+
+    @property
+    def duration(self) -> float:
+        """Seconds between the first and the last moment."""
+        return float(self.times[-1] - self.times[0])
+
+    @property
+    def device(self) -> torch.device:
+        return self.canonical.device
+
+    def to(self, device: torch.device | str) -> Scene4D:
+        """The scene's Gaussians and deformation on another device (rig, times and bounds stay on the CPU)."""
+        return replace(
+            self,
+            canonical=self.canonical.map(lambda t: t.to(device)),
+            deformation=self.deformation.to(device),
+        )
+
+    def with_(self, **changed: Any) -> Scene4D:
+        return replace(self, **changed)
+
+    def with_history(self, step: str, **entry: Any) -> Scene4D:
+        """The same scene with one more line of history."""
+        return replace(self, history=(*self.history, {"step": step, **entry}))

@@ -1,0 +1,82 @@
+"""Multi-view video: cameras × moments, frames read on demand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from ..errors import InputError
+from .cameras import Cameras
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of one view at one moment."""
+
+    image: Tensor  # [H, W, 3] uint8, display-referred; where there is a mask, not yet composited
+    mask: Tensor | None = None  # [H, W] uint8, 255 = subject: an alpha channel or a mask file
+
+
+class FrameSource(Protocol):
+    """Reads frames when asked. Thread-safe; keeps a bounded number of decoded frames, whatever the clip's length."""
+
+    def read(self, view: int, moment: int) -> Frame:
+        """The frame at its stored size. Raises InputError naming the file if it cannot be decoded."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes when any file behind the frames does (names, sizes, modification times)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class MultiViewVideo:
+    """V views × T moments. A monocular capture has one view per picture and one moment per view.
+
+    `source.read(v, m)` may be called wherever `available[v, m]`. Pictures have exactly `cameras.sizes[v]` pixels.
+    """
+
+    name: str
+    cameras: Cameras  # [V]
+    times: Tensor  # [T] float64 seconds, strictly ascending, first is usually 0
+    available: Tensor  # [V, T] bool
+    source: FrameSource
+    background: Tensor | None = (
+        None  # [3] in 0..1: behind masked subjects; None = the pictures' own background is kept
+    )
+    points: Tensor | None = None  # [P, 3] initial points (COLMAP …), world units
+    point_colors: Tensor | None = None  # [P, 3] in 0..1
+    near: float | None = None  # world units, along the viewing axis
+    far: float | None = None
+    train_views: tuple[int, ...] = ()  # empty = all that are not test views
+    test_views: tuple[int, ...] = ()  # held out by the data set's own convention
+    has_masks: bool = False
+    fps: float | None = None  # frames a second, where the layout says so
+    layout: str = ""  # which reader made it: "dynerf", "nerfstudio", …
+    warnings: tuple[str, ...] = field(default=())  # sentences about what was found odd but usable
+
+    def __post_init__(self) -> None:
+        if len(self.cameras) == 0 or len(self.times) == 0:
+            raise InputError(
+                f"{self.name}: {len(self.cameras)} views and {len(self.times)} moments; at least one of each is needed."
+            )
+        if tuple(self.available.shape) != (len(self.cameras), len(self.times)):
+            raise InputError(f"{self.name}: available has shape {tuple(self.available.shape)}.")
+
+    @property
+    def views(self) -> int:
+        return len(self.cameras)
+
+    @property
+    def moments(self) -> int:
+        return len(self.times)
+
+    def samples(self, views: tuple[int, ...] | None = None) -> list[tuple[int, int]]:
+        """All (view, moment) pairs that can be read, views in order, for `views` or all."""
+        chosen = range(self.views) if views is None else views
+        return [(v, m) for v in chosen for m in self.available[v].nonzero().flatten().tolist()]
+
+    def views_to_train(self) -> tuple[int, ...]:
+        return self.train_views or tuple(v for v in range(self.views) if v not in self.test_views)

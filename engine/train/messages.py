@@ -1,0 +1,52 @@
+"""What a long step says while it works: one stream that progress bars, previews, tests and logs all listen to."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Started:
+    total: int  # how many units of progress will come
+    note: str = ""  # one line: what is being done, on which device, with which rasterizer
+
+
+@dataclass(frozen=True)
+class Progress:
+    done: int  # of Started.total
+    losses: dict[str, float] = field(default_factory=dict)
+    count: int = 0  # Gaussians now
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    image: Tensor  # [H, W, 3] float in 0..1, on the CPU
+    done: int
+
+
+@dataclass(frozen=True)
+class Saved:
+    path: str
+    done: int
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    value: Any  # what the step makes
+
+
+Message = Started | Progress | Preview | Saved | Finished
+Stream = Generator[Message, None, None]
+
+
+def result(stream: Stream) -> Any:
+    """Run a stream to its end and return the value of its `Finished` message."""
+    value: Any = None
+    for message in stream:
+        if isinstance(message, Finished):
+            value = message.value
+    return value
