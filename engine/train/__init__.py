@@ -1,0 +1,1 @@
+"""Optimisation: the loop, density control, schedules, initialisation, resumable state."""

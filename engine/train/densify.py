@@ -1,0 +1,226 @@
+"""Density control: strategy objects round a loop that somebody else owns (the shape of gsplat's strategies).
+
+A strategy is numbers; all that changes while training sits in the `state` dictionary that the caller holds and saves.
+
+* `AdaptiveDensity`: clone, split, prune and reset by view-space gradients (Kerbl et al. 2023, section 5.2; numbers of
+  4D Gaussian Splatting, Wu et al. 2024).
+* `FixedBudget`: dead Gaussians move to where living ones are, the count grows to a budget and stays there, and noise
+  explores (Kheradmand et al. 2024, "3D Gaussian Splatting as Markov Chain Monte Carlo", equations 8 and 9).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..render.rasterizer import RasterInfo
+from ..scene import rotations
+from .parameters import GaussianParameters
+
+State = dict[str, Tensor]
+
+
+class DensityStrategy(Protocol):
+    def start(self, count: int, device: torch.device) -> State:
+        """The state before the first iteration."""
+        ...
+
+    def penalty(self, parameters: GaussianParameters) -> Tensor | None:
+        """A term added to the loss, or None."""
+        ...
+
+    def after_step(
+        self,
+        parameters: GaussianParameters,
+        state: State,
+        infos: list[tuple[RasterInfo, int, int]],  # each render's info and picture (width, height), after backward
+        iteration: int,
+        iterations: int,
+        generator: torch.Generator,
+    ) -> None:
+        """Called once an iteration, after the optimisers stepped. May change the number of Gaussians."""
+        ...
+
+
+@dataclass(frozen=True)
+class AdaptiveDensity:
+    extent: float  # world units: what "large" is measured against
+    gradient_threshold: float = 2e-4  # mean norm of dLoss/d(screen position), in half pictures
+    large: float = 0.01  # of extent: below it a Gaussian is cloned, above it split
+    prune_opacity: float = 0.005
+    prune_large: float = 0.1  # of extent
+    every: int = 100
+    start_at: float = 0.05  # fraction of the stage
+    stop_at: float = 0.6
+    reset_every: int = 0  # iterations between opacity resets; 0 = never (4DGS's choice for real captures)
+    most: int = 360_000  # no growth beyond
+
+    def start(self, count: int, device: torch.device) -> State:
+        return {"gradient": torch.zeros(count, device=device), "seen": torch.zeros(count, device=device)}
+
+    def penalty(self, parameters: GaussianParameters) -> Tensor | None:
+        return None
+
+    @torch.no_grad()
+    def after_step(
+        self,
+        parameters: GaussianParameters,
+        state: State,
+        infos: list[tuple[RasterInfo, int, int]],
+        iteration: int,
+        iterations: int,
+        generator: torch.Generator,
+    ) -> None:
+        progress = iteration / iterations
+        if progress > self.stop_at:
+            return
+        views = sum(info.radii.shape[0] for info, _, _ in infos)
+        for info, width, height in infos:
+            # the loss is a mean over views: undo that, and measure in half pictures as 3DGS does
+            half_picture = torch.tensor([width / 2, height / 2], device=info.radii.device) * views
+            norms = (info.means2d_gradient * half_picture).norm(dim=-1)  # [B, N]
+            state["gradient"] += torch.where(info.visible, norms, 0).sum(0)
+            state["seen"] += info.visible.sum(0)
+        if progress < self.start_at or iteration % self.every:
+            return
+        self._grow(parameters, state, generator)
+        opacity = parameters.tensors["logit_opacities"].sigmoid()
+        size = parameters.tensors["log_scales"].exp().amax(dim=-1)
+        keep = (opacity > self.prune_opacity) & (size < self.prune_large * self.extent)
+        if bool(keep.any()) and not bool(keep.all()):
+            parameters.keep(keep.nonzero().flatten())
+        state.update(self.start(len(parameters), opacity.device))
+        if self.reset_every and iteration % self.reset_every == 0:
+            ceiling = math.log(0.01 / 0.99)
+            everyone = torch.arange(len(parameters), device=opacity.device)
+            logits = parameters.tensors["logit_opacities"].clamp(max=ceiling)
+            parameters.overwrite("logit_opacities", everyone, logits)
+
+    def _grow(self, parameters: GaussianParameters, state: State, generator: torch.Generator) -> None:
+        if len(parameters) >= self.most:
+            return
+        wanted = state["gradient"] / state["seen"].clamp(min=1) > self.gradient_threshold
+        size = parameters.tensors["log_scales"].exp().amax(dim=-1)
+        clone = (wanted & (size <= self.large * self.extent)).nonzero().flatten()
+        split = (wanted & (size > self.large * self.extent)).nonzero().flatten()
+        new = parameters.at(clone)
+        if len(split):
+            halves = {name: t.repeat(2, *[1] * (t.ndim - 1)) for name, t in parameters.at(split).items()}
+            noise = torch.randn(halves["means"].shape, generator=generator).to(halves["means"])
+            offsets = rotations.quats_to_matrices(halves["quats"]) @ (noise * halves["log_scales"].exp())[..., None]
+            halves["means"] = halves["means"] + offsets[..., 0]
+            halves["log_scales"] = halves["log_scales"] - math.log(1.6)
+            new = {name: torch.cat([new[name], halves[name]]) for name in new}
+        if len(new["means"]):
+            parameters.append(new)
+        if len(split):
+            stay = torch.ones(len(parameters), dtype=torch.bool, device=size.device)
+            stay[split] = False
+            parameters.keep(stay.nonzero().flatten())
+
+
+@dataclass(frozen=True)
+class FixedBudget:
+    budget: int  # Gaussians in the end
+    noise: float = 5e5  # times the position rate (set by the loop through `position_rate` in state)
+    growth: float = 1.05  # per visit
+    dead_opacity: float = 0.005
+    every: int = 100
+    start_at: float = 0.03
+    stop_at: float = 0.8
+    opacity_penalty: float = 0.01
+    scale_penalty: float = 0.01
+    extent: float = 1.0  # world units: the scale penalty is per extent, so that it does not depend on the units
+
+    def start(self, count: int, device: torch.device) -> State:
+        return {"position_rate": torch.zeros(())}
+
+    def penalty(self, parameters: GaussianParameters) -> Tensor | None:
+        opacity = parameters.tensors["logit_opacities"].sigmoid().mean()
+        scale = parameters.tensors["log_scales"].exp().mean() / self.extent
+        return self.opacity_penalty * opacity + self.scale_penalty * scale
+
+    @torch.no_grad()
+    def after_step(
+        self,
+        parameters: GaussianParameters,
+        state: State,
+        infos: list[tuple[RasterInfo, int, int]],
+        iteration: int,
+        iterations: int,
+        generator: torch.Generator,
+    ) -> None:
+        progress = iteration / iterations
+        if progress > self.stop_at:
+            return
+        if progress >= self.start_at and iteration % self.every == 0:
+            opacity = parameters.tensors["logit_opacities"].sigmoid()
+            dead = (opacity <= self.dead_opacity).nonzero().flatten()
+            if 0 < len(dead) < len(opacity):
+                self._relocate(parameters, dead, generator)
+            room = min(self.budget, int(len(parameters) * self.growth) + 1) - len(parameters)
+            if room > 0:
+                self._add(parameters, room, generator)
+        self._explore(parameters, float(state["position_rate"]), generator)
+
+    def _share(self, parameters: GaussianParameters, parents: Tensor) -> tuple[Tensor, Tensor]:
+        """(logit opacities, log scales) that let each parent and its copies together look as the parent alone did."""
+        opacity = parameters.tensors["logit_opacities"].sigmoid()
+        copies = torch.bincount(parents, minlength=len(opacity))[parents] + 1  # children, and the parent itself
+        new_opacity, shrink = shared_opacity_and_scale(opacity[parents], copies)
+        new_opacity = new_opacity.clamp(self.dead_opacity, 1 - 1e-6)
+        return new_opacity.logit(), parameters.tensors["log_scales"][parents] + shrink.log()[:, None]
+
+    def _parents(self, opacity: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        return torch.multinomial(opacity.cpu(), count, replacement=True, generator=generator).to(opacity.device)
+
+    def _relocate(self, parameters: GaussianParameters, dead: Tensor, generator: torch.Generator) -> None:
+        opacity = parameters.tensors["logit_opacities"].sigmoid().clone()
+        opacity[dead] = 0
+        parents = self._parents(opacity, len(dead), generator)
+        logits, scales = self._share(parameters, parents)
+        for name, value in parameters.at(parents).items():
+            parameters.overwrite(name, dead, value)
+        for index in (dead, parents):
+            parameters.overwrite("logit_opacities", index, logits)
+            parameters.overwrite("log_scales", index, scales)
+
+    def _add(self, parameters: GaussianParameters, count: int, generator: torch.Generator) -> None:
+        parents = self._parents(parameters.tensors["logit_opacities"].sigmoid(), count, generator)
+        logits, scales = self._share(parameters, parents)
+        parameters.overwrite("logit_opacities", parents, logits)
+        parameters.overwrite("log_scales", parents, scales)
+        parameters.append(parameters.at(parents))
+
+    def _explore(self, parameters: GaussianParameters, rate: float, generator: torch.Generator) -> None:
+        """Noise shaped like each Gaussian, strong only where opacity is low (equation 8)."""
+        means = parameters.tensors["means"]
+        opacity = parameters.tensors["logit_opacities"].sigmoid()
+        gate = torch.sigmoid(-100 * (opacity - self.dead_opacity))  # 0.5 at the edge of death, 0 for the living
+        noise = torch.randn(means.shape, generator=generator).to(means) * (gate * self.noise * rate)[:, None]
+        rotation = rotations.quats_to_matrices(parameters.tensors["quats"])
+        variance = parameters.tensors["log_scales"].mul(2).exp()
+        shaped = rotation @ (variance[..., None] * (rotation.transpose(1, 2) @ noise[..., None]))
+        means += shaped[..., 0]
+
+
+def shared_opacity_and_scale(opacity: Tensor, copies: Tensor) -> tuple[Tensor, Tensor]:
+    """(opacity [M], scale factor [M]) of each of `copies` [M] equal Gaussians that replace one of `opacity` [M].
+
+    Kheradmand et al. 2024, equation 9: opacity 1 − (1 − o)^(1/n); scale o / Σᵢ Σₖ C(i−1, k) (−1)ᵏ õᵏ⁺¹ / √(k+1).
+    """
+    copies = copies.clamp(max=51)
+    shared = 1 - (1 - opacity).pow(1 / copies)
+    total = torch.zeros_like(opacity, dtype=torch.float64)
+    most = int(copies.max()) if len(copies) else 0
+    base = shared.double()
+    for i in range(1, most + 1):
+        inner = torch.zeros_like(total)
+        for k in range(i):
+            inner += math.comb(i - 1, k) * (-1) ** k / math.sqrt(k + 1) * base ** (k + 1)
+        total += torch.where(copies >= i, inner, 0)
+    return shared, (opacity.double() / total.clamp(min=1e-12)).to(opacity)

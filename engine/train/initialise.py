@@ -1,0 +1,146 @@
+"""The first Gaussians: from points, from silhouettes, or at random in the bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from ..errors import InputError
+from ..scene import Gaussians, MultiViewVideo, harmonics
+from .targets import Targets
+
+
+def neighbour_distance(points: Tensor, neighbours: int = 3) -> Tensor:
+    """Root-mean-square distance [P] to the nearest few other points (3DGS's initial scale), world units."""
+    if len(points) <= neighbours:
+        return torch.full((len(points),), 0.01)
+    found, _ = cKDTree(points.numpy()).query(points.numpy(), k=neighbours + 1)
+    return torch.from_numpy(np.sqrt((found[:, 1:] ** 2).mean(axis=1))).float().clamp(min=1e-7)
+
+
+def gaussians_at(points: Tensor, colors: Tensor, opacity: float, sh_degree: int) -> Gaussians:
+    """Round Gaussians at `points` [P, 3] with flat `colors` [P, 3], as large as the gaps between them."""
+    count = len(points)
+    sh = torch.zeros(count, harmonics.bases(sh_degree), 3)
+    sh[:, 0] = harmonics.rgb_to_dc(colors.float())
+    return Gaussians(
+        means=points.float(),
+        log_scales=neighbour_distance(points.float()).log()[:, None].repeat(1, 3),
+        quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+        logit_opacities=torch.full((count,), opacity).logit(),
+        sh=sh,
+    )
+
+
+def carve(
+    video: MultiViewVideo, views: tuple[int, ...], moment: int, bounds: Tensor, resolution: int
+) -> Tensor:
+    """Centres [P, 3] of the cells of a grid over `bounds` [2, 3] that lie inside every view's mask at one moment.
+
+    A view that does not see a cell says nothing about it; at least half of the views must see it.
+    """
+    axes = [torch.linspace(float(lo), float(hi), resolution) for lo, hi in bounds.T]
+    cells = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+    seen = torch.zeros(len(cells))
+    inside = torch.ones(len(cells), dtype=torch.bool)
+    looked = 0
+    for view in views:
+        if not video.available[view, moment]:
+            continue
+        mask = video.source.read(view, moment).mask
+        if mask is None:
+            continue
+        looked += 1
+        pixels, depth = video.cameras.project(cells, view)
+        col, row = pixels[:, 0].floor().long(), pixels[:, 1].floor().long()
+        height, width = mask.shape
+        hit = (depth > 0) & (col >= 0) & (col < width) & (row >= 0) & (row < height)
+        covered = mask[row.clamp(0, height - 1), col.clamp(0, width - 1)] > 127
+        inside &= ~hit | covered
+        seen += hit
+    return cells[inside & (seen >= max(1, looked / 2))]
+
+
+def hull_surface(cells: Tensor) -> Tensor:
+    """Those of a regular grid's cells [P, 3] that miss one of their six neighbours."""
+    if len(cells) < 8:
+        return cells
+    gaps = [float(torch.diff(cells[:, axis].unique()).min()) for axis in range(3) if len(cells[:, axis].unique()) > 1]
+    step = max(gaps) if gaps else 1.0
+    found = cKDTree(cells.numpy()).query_ball_point(cells.numpy(), r=1.05 * step, return_length=True)
+    return cells[torch.from_numpy(np.asarray(found)) < 7]
+
+
+def sampled_colors(targets: Targets, views: tuple[int, ...], moment: int, points: Tensor) -> Tensor:
+    """The median colour [P, 3] that the views which frame a point see there; grey where none does."""
+    stack: list[Tensor] = []
+    for view in views:
+        if not targets.video.available[view, moment]:
+            continue
+        image = targets.get(view, moment).image.cpu()
+        pixels, depth = targets.video.cameras.project(points, view)
+        col, row = pixels[:, 0].floor().long(), pixels[:, 1].floor().long()
+        hit = (depth > 0) & (col >= 0) & (col < image.shape[1]) & (row >= 0) & (row < image.shape[0])
+        color = image[row.clamp(0, image.shape[0] - 1), col.clamp(0, image.shape[1] - 1)]
+        stack.append(torch.where(hit[:, None], color, torch.nan))
+    if not stack:
+        return torch.full((len(points), 3), 0.5)
+    return torch.stack(stack).nanmedian(dim=0).values.nan_to_num(0.5)
+
+
+def first_gaussians(
+    video: MultiViewVideo,
+    targets: Targets,
+    views: tuple[int, ...],
+    bounds: Tensor,  # [2, 3]
+    method: str,  # "auto" | "points" | "silhouettes" | "random"
+    count: int,
+    sh_degree: int,
+    generator: torch.Generator,
+) -> tuple[Gaussians, str]:
+    """(Gaussians, one line that says where they came from).
+
+    "auto" takes the capture's points where there are at least 100, else silhouettes where there are masks and more
+    than two views at one moment, else random places. Raises InputError where the named method has nothing to start from.
+    """
+    moment = int(video.available[list(views)].sum(dim=0).argmax())
+    together = int(video.available[list(views), moment].sum())
+    if method == "auto":
+        if video.points is not None and len(video.points) >= 100:
+            method = "points"
+        else:
+            method = "silhouettes" if video.has_masks and together > 2 else "random"
+    if method == "points":
+        if video.points is None or len(video.points) == 0:
+            raise InputError(f"{video.name} holds no starting points; choose initialisation 'auto', 'silhouettes' or 'random'.")
+        chosen = torch.randperm(len(video.points), generator=generator)[:count]
+        points = video.points[chosen].float()
+        colors = torch.full_like(points, 0.5) if video.point_colors is None else video.point_colors[chosen].float()
+        return gaussians_at(points, colors, 0.1, sh_degree), f"{len(points)} of the capture's points"
+    if method == "silhouettes":
+        if not video.has_masks or together < 2:
+            raise InputError(
+                f"{video.name}: silhouettes need masks in at least two views of one moment; choose 'auto' or 'random'."
+            )
+        inside = carve(video, views, moment, bounds, resolution=32)
+        if len(inside) < 8:
+            raise InputError(
+                f"{video.name}: the masks of moment {moment} have no common inside; check the cameras and the masks, "
+                "or choose initialisation 'random'."
+            )
+        margin = (bounds[1] - bounds[0]).float() / 31
+        tight = torch.stack([inside.amin(0) - margin, inside.amax(0) + margin])
+        surface = hull_surface(carve(video, views, moment, tight, resolution=96))
+        surface = surface if len(surface) >= 100 else inside
+        chosen = torch.randperm(len(surface), generator=generator)[:count]
+        cell = (tight[1] - tight[0]) / 95
+        points = surface[chosen]
+        points = points + (torch.rand(points.shape, generator=generator) - 0.5) * cell
+        colors = sampled_colors(targets, views, moment, points)
+        return gaussians_at(points, colors, 0.5, sh_degree), f"{len(points)} places on the silhouettes' hull"
+    low, high = bounds.float()
+    points = low + (high - low) * torch.rand((count, 3), generator=generator)
+    colors = 0.5 + 0.1 * (torch.rand((count, 3), generator=generator) - 0.5)
+    return gaussians_at(points, colors, 0.1, sh_degree), f"{count} random places in the bounds"

@@ -1,0 +1,26 @@
+"""Numbers that change while training: learning rates, SH degree, picture size. Pure functions of progress."""
+
+from __future__ import annotations
+
+import math
+
+
+def log_linear(start: float, end: float, progress: float) -> float:
+    """From `start` at 0 to `end` at 1, straight on a logarithmic scale (3DGS's position rate)."""
+    progress = min(max(progress, 0.0), 1.0)
+    return math.exp(math.log(start) * (1 - progress) + math.log(end) * progress)
+
+
+def sh_degree_at(progress: float, highest: int) -> int:
+    """SH degrees open one after the other over the first half of the stage (3DGS opens one every 1000 iterations)."""
+    return min(highest, int(progress * 2 * (highest + 1)))
+
+
+def picture_scale_at(progress: float, start_scale: float, full_at: float) -> float:
+    """Fraction of the full picture size: grows in two equal steps and is full from `full_at` on (after DashGaussian).
+
+    Few distinct sizes, so that resized targets can be kept.
+    """
+    if start_scale >= 1 or progress >= full_at:
+        return 1.0
+    return start_scale if progress < full_at / 2 else (start_scale + 1) / 2

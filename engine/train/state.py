@@ -1,0 +1,59 @@
+"""Training state on disk: one safetensors file, whole or not at all, from which the same bits go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import InputError
+from ..io.atomic import write_atomically
+
+FORMAT = "gs4d-training"
+VERSION = 1
+
+
+def key_of(*parts: Any) -> str:
+    """A short hash of plain JSON values: what a checkpoint belongs to."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def save_state(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any], key: str) -> None:
+    """Write tensors and plain numbers; a kill leaves the old file or the new one."""
+    header = {"format": FORMAT, "version": str(VERSION), "key": key, "numbers": json.dumps(numbers)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    with write_atomically(path) as partial:
+        save_file(plain, partial, metadata=header)
+
+
+def load_state(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """(tensors, numbers) of a checkpoint that belongs to `key`; None where there is none, or it belongs to another run.
+
+    Raises InputError where the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT or header.get("version") != str(VERSION) or header.get("key") != key:
+                return None
+            # cloned: safetensors' views may lie anywhere, fresh tensors are aligned, and bits can depend on it
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            f"{path.name} is damaged and cannot be resumed ({error}); delete it to start this training anew."
+        ) from error
+    return tensors, json.loads(header["numbers"])
+
+
+def generator_state(generator: torch.Generator) -> Tensor:
+    return generator.get_state()

@@ -1,0 +1,79 @@
+"""The pictures a fit is compared with: composited over the background, at the size the schedule asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..scene import Cameras, Frame, MultiViewVideo
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    image: Tensor  # [H, W, 3] float in 0..1, over the background
+    mask: Tensor | None  # [H, W] float in 0..1
+
+
+def composite(frame: Frame, background: Tensor) -> Target:
+    """A frame over a background [3]; a frame without a mask stays as it is."""
+    image = frame.image.to(background.device).float() / 255
+    if frame.mask is None:
+        return Target(image, None)
+    mask = frame.mask.to(background.device).float() / 255
+    return Target(image * mask[..., None] + background * (1 - mask[..., None]), mask)
+
+
+def resize(target: Target, size: tuple[int, int]) -> Target:
+    """Area-averaged to (width, height): what a camera with larger pixels would have seen."""
+    width, height = size
+    if target.image.shape[:2] == (height, width):
+        return target
+
+    def shrink(planes: Tensor) -> Tensor:
+        return torch.nn.functional.interpolate(planes[None], size=(height, width), mode="area")[0]
+
+    image = shrink(target.image.permute(2, 0, 1)).permute(1, 2, 0)
+    return Target(image, None if target.mask is None else shrink(target.mask[None])[0])
+
+
+class Targets:
+    """Reads a video's frames as targets. Decoded frames are kept by the frame source, within its own limit."""
+
+    def __init__(self, video: MultiViewVideo, background: Tensor) -> None:
+        self.video = video
+        self.background = background
+        self._rigs: dict[float, Cameras] = {1.0: video.cameras}
+
+    def rig(self, scale: float) -> Cameras:
+        if scale not in self._rigs:
+            self._rigs[scale] = self.video.cameras.scaled(scale)
+        return self._rigs[scale]
+
+    def get(self, view: int, moment: int, scale: float = 1.0) -> Target:
+        full = composite(self.video.source.read(view, moment), self.background)
+        return resize(full, self.rig(scale).sizes[view])
+
+
+def background_of(video: MultiViewVideo, choice: str = "auto") -> Tensor:
+    """The colour [3] behind everything. "auto": the video's own; else the border's colour where all borders agree; else black.
+
+    `choice` may also be "white", "black" or "grey".
+    """
+    named = {"white": 1.0, "black": 0.0, "grey": 0.5}
+    if choice in named:
+        return torch.full((3,), named[choice])
+    if video.background is not None:
+        return video.background.float()
+    if video.has_masks:
+        return torch.ones(3)
+    borders: list[Tensor] = []
+    for view in range(0, video.views, max(1, video.views // 8)):
+        moment = int(video.available[view].nonzero()[0])
+        image = video.source.read(view, moment).image.float() / 255
+        borders += [image[0], image[-1], image[:, 0], image[:, -1]]
+    pixels = torch.cat(borders)
+    color = pixels.median(dim=0).values
+    alike = ((pixels - color).abs().amax(dim=-1) < 0.06).float().mean()
+    return color if float(alike) > 0.8 else torch.zeros(3)
