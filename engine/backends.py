@@ -32,7 +32,7 @@ def require(package: str) -> None:
 
 @lru_cache
 def gsplat_works() -> bool:
-    """gsplat's CUDA kernels are usable. CUDA is asked first: importing gsplat's backend without it may start a compiler."""
+    """gsplat's CUDA kernels are usable. CUDA is asked first: without it, importing the backend may start a compiler."""
     if not torch.cuda.is_available() or not installed("gsplat"):
         return False
     try:

@@ -1,7 +1,15 @@
 """Pictures of Gaussians: the rasterizer protocol and its backends, the renderer, camera paths."""
 
 from .camera_paths import CameraPath
-from .rasterizer import Rasterizer, RasterInfo, RasterSettings, choose
+from .rasterizer import RasterInfo, Rasterizer, RasterSettings, choose
 from .renderer import Picture, render_gaussians
 
-__all__ = ["CameraPath", "Picture", "RasterInfo", "RasterSettings", "Rasterizer", "choose", "render_gaussians"]
+__all__ = [
+    "CameraPath",
+    "Picture",
+    "RasterInfo",
+    "RasterSettings",
+    "Rasterizer",
+    "choose",
+    "render_gaussians",
+]

@@ -29,7 +29,9 @@ class CameraPath:
 def rig_up(rig: Cameras) -> Tensor:
     """The rig's upward direction [3] (float64): the mean of the cameras' own up axes."""
     up = -rig.world_to_camera[:, 1, :3].double().mean(0)
-    return torch.nn.functional.normalize(up, dim=0) if up.norm() > 1e-6 else torch.tensor([0.0, 0, 1]).double()
+    return (
+        torch.nn.functional.normalize(up, dim=0) if up.norm() > 1e-6 else torch.tensor([0.0, 0, 1]).double()
+    )
 
 
 def rig_focus(rig: Cameras, fallback: Tensor) -> Tensor:
@@ -84,7 +86,9 @@ def spiral(scene: Scene4D, frames: int, turns: float, zoom: float, view: int) ->
     for i in range(frames):
         angle = 2 * math.pi * turns * i / max(frames, 1)
         forth = 1 / zoom + 0.08 * math.sin(angle / 2)
-        position = focus + reach * forth + radius * (math.sin(angle) * right + 0.5 * (1 - math.cos(angle)) * up)
+        position = (
+            focus + reach * forth + radius * (math.sin(angle) * right + 0.5 * (1 - math.cos(angle)) * up)
+        )
         poses.append(look_at(position, focus, up))
     return torch.stack(poses)
 
@@ -135,7 +139,9 @@ def from_load3d(camera: dict[str, Any], width: int, height: int) -> tuple[Tensor
             f"The wired camera lacks position or target ({error}); wire a Load 3D camera output."
         ) from error
     if not 0 < fov < 180 or not bool(torch.isfinite(torch.cat([position, target])).all()):
-        raise InputError(f"The wired camera has a field of view of {fov}° or a position that is no number; frame the shot again.")
+        raise InputError(
+            f"The wired camera has a field of view of {fov}° or a position that is no number; frame the shot again."
+        )
     zoom = float(camera.get("zoom") or 1.0)
     focal = 0.5 * height / math.tan(math.radians(fov) / 2) * zoom
     K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)

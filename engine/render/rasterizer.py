@@ -72,7 +72,7 @@ class Rasterizer(Protocol):
 
 
 def choose(name: str = "auto", device: torch.device | str = "cpu") -> Rasterizer:
-    """The rasterizer called `name`, or for "auto" the fastest that works on `device`; says in one log line which and why.
+    """The rasterizer called `name`, or for "auto" the fastest that works on `device`; one log line says which and why.
 
     Raises InputError where a named one cannot run, with what is missing.
     """

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..scene import Cameras, Gaussians, harmonics
-from .rasterizer import Rasterizer, RasterInfo, RasterSettings
+from .rasterizer import RasterInfo, Rasterizer, RasterSettings
 
 DEFAULTS = RasterSettings()
 
@@ -19,14 +19,18 @@ class Picture:
 
     rgb: Tensor  # [B, H, W, 3] over the background, not clamped
     alpha: Tensor  # [B, H, W] in 0..1
-    depth: Tensor | None  # [B, H, W] world units along the viewing axis, alpha-weighted mean; 0 where nothing is
+    depth: (
+        Tensor | None
+    )  # [B, H, W] world units along the viewing axis, alpha-weighted mean; 0 where nothing is
     flow: Tensor | None  # [B, H, W, 2] pixels, alpha-weighted mean motion of Gaussian centres
     info: RasterInfo
 
 
 def view_dependent_colors(means: Tensor, sh: Tensor, cameras: Cameras, degree: int | None = None) -> Tensor:
     """RGB [B, N, 3] of each Gaussian towards each of B cameras (3DGS: direction from camera centre to mean)."""
-    degree = harmonics.degree_of(sh.shape[1]) if degree is None else min(degree, harmonics.degree_of(sh.shape[1]))
+    degree = (
+        harmonics.degree_of(sh.shape[1]) if degree is None else min(degree, harmonics.degree_of(sh.shape[1]))
+    )
     if degree == 0:
         return (sh[:, 0] * harmonics.C0 + 0.5).clamp(min=0).expand(len(cameras), -1, -1)
     centers = cameras.centers.to(means)
@@ -58,10 +62,12 @@ def render_gaussians(
     w2c, K = cameras.world_to_camera.to(a.means), cameras.K.to(a.means)
     channels = [view_dependent_colors(a.means, a.sh, cameras, sh_degree)]
     if want_depth:
-        channels.append((a.means @ w2c[:, 2, :3, None] + w2c[:, 2, 3, None, None]))
+        channels.append(a.means @ w2c[:, 2, :3, None] + w2c[:, 2, 3, None, None])
     if next_means is not None:
         later = cameras if next_cameras is None else next_cameras
-        shift = [later.project(next_means, b)[0] - cameras.project(a.means, b)[0] for b in range(len(cameras))]
+        shift = [
+            later.project(next_means, b)[0] - cameras.project(a.means, b)[0] for b in range(len(cameras))
+        ]
         channels.append(torch.stack(shift))
     features = torch.cat(channels, dim=-1) if len(channels) > 1 else channels[0]
     extra = features.shape[-1] - 3

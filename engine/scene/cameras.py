@@ -71,7 +71,7 @@ class Cameras:
         return self.resized(sizes)
 
     def resized(self, sizes: tuple[tuple[int, int], ...]) -> Cameras:
-        """The same views at `sizes`: V × (width, height). Corner-origin pixels make this a plain scaling of K's rows."""
+        """The same views at `sizes`: V × (width, height). Corner-origin pixels make this a scaling of K's rows."""
         K = self.K.clone()
         for i, ((w, h), (new_w, new_h)) in enumerate(zip(self.sizes, sizes, strict=True)):
             K[i, 0] *= new_w / w

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def normalise(quats: Tensor) -> Tensor:
-    """Unit quaternions [..., 4] from any non-zero ones; a zero quaternion becomes the identity's direction (NaN-free)."""
+    """Unit quaternions [..., 4] from any non-zero ones; a zero quaternion stays zero (and free of NaN)."""
     return torch.nn.functional.normalize(quats, dim=-1, eps=1e-12)
 
 

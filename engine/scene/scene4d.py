@@ -71,6 +71,13 @@ class Scene4D:
     background: Tensor  # [3] float32 in 0..1
     history: tuple[dict[str, Any], ...] = ()  # one entry a step: {"step", "config", …}, plain JSON
 
+    @staticmethod
+    def still(
+        canonical: Gaussians, times: Tensor, rig: Cameras, bounds: Tensor, background: Tensor
+    ) -> Scene4D:
+        """A scene without motion."""
+        return Scene4D(canonical, Still(), times, rig, bounds, background)
+
     def at(self, seconds: float) -> Gaussians:
         """The Gaussians at a time in seconds (pre-activation, differentiable)."""
         return self.deformation.deform(self.canonical, seconds)

@@ -37,7 +37,9 @@ class DensityStrategy(Protocol):
         self,
         parameters: GaussianParameters,
         state: State,
-        infos: list[tuple[RasterInfo, int, int]],  # each render's info and picture (width, height), after backward
+        infos: list[
+            tuple[RasterInfo, int, int]
+        ],  # each render's info and picture (width, height), after backward
         iteration: int,
         iterations: int,
         generator: torch.Generator,
@@ -111,7 +113,9 @@ class AdaptiveDensity:
         if len(split):
             halves = {name: t.repeat(2, *[1] * (t.ndim - 1)) for name, t in parameters.at(split).items()}
             noise = torch.randn(halves["means"].shape, generator=generator).to(halves["means"])
-            offsets = rotations.quats_to_matrices(halves["quats"]) @ (noise * halves["log_scales"].exp())[..., None]
+            offsets = (
+                rotations.quats_to_matrices(halves["quats"]) @ (noise * halves["log_scales"].exp())[..., None]
+            )
             halves["means"] = halves["means"] + offsets[..., 0]
             halves["log_scales"] = halves["log_scales"] - math.log(1.6)
             new = {name: torch.cat([new[name], halves[name]]) for name in new}
@@ -134,7 +138,9 @@ class FixedBudget:
     stop_at: float = 0.8
     opacity_penalty: float = 0.01
     scale_penalty: float = 0.01
-    extent: float = 1.0  # world units: the scale penalty is per extent, so that it does not depend on the units
+    extent: float = (
+        1.0  # world units: the scale penalty is per extent, so that it does not depend on the units
+    )
 
     def start(self, count: int, device: torch.device) -> State:
         return {"position_rate": torch.zeros(())}
@@ -170,13 +176,17 @@ class FixedBudget:
     def _share(self, parameters: GaussianParameters, parents: Tensor) -> tuple[Tensor, Tensor]:
         """(logit opacities, log scales) that let each parent and its copies together look as the parent alone did."""
         opacity = parameters.tensors["logit_opacities"].sigmoid()
-        copies = torch.bincount(parents, minlength=len(opacity))[parents] + 1  # children, and the parent itself
+        copies = (
+            torch.bincount(parents, minlength=len(opacity))[parents] + 1
+        )  # children, and the parent itself
         new_opacity, shrink = shared_opacity_and_scale(opacity[parents], copies)
         new_opacity = new_opacity.clamp(self.dead_opacity, 1 - 1e-6)
         return new_opacity.logit(), parameters.tensors["log_scales"][parents] + shrink.log()[:, None]
 
     def _parents(self, opacity: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        return torch.multinomial(opacity.cpu(), count, replacement=True, generator=generator).to(opacity.device)
+        return torch.multinomial(opacity.cpu(), count, replacement=True, generator=generator).to(
+            opacity.device
+        )
 
     def _relocate(self, parameters: GaussianParameters, dead: Tensor, generator: torch.Generator) -> None:
         opacity = parameters.tensors["logit_opacities"].sigmoid().clone()
@@ -200,7 +210,9 @@ class FixedBudget:
         """Noise shaped like each Gaussian, strong only where opacity is low (equation 8)."""
         means = parameters.tensors["means"]
         opacity = parameters.tensors["logit_opacities"].sigmoid()
-        gate = torch.sigmoid(-100 * (opacity - self.dead_opacity))  # 0.5 at the edge of death, 0 for the living
+        gate = torch.sigmoid(
+            -100 * (opacity - self.dead_opacity)
+        )  # 0.5 at the edge of death, 0 for the living
         noise = torch.randn(means.shape, generator=generator).to(means) * (gate * self.noise * rate)[:, None]
         rotation = rotations.quats_to_matrices(parameters.tensors["quats"])
         variance = parameters.tensors["log_scales"].mul(2).exp()

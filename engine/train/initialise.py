@@ -67,7 +67,11 @@ def hull_surface(cells: Tensor) -> Tensor:
     """Those of a regular grid's cells [P, 3] that miss one of their six neighbours."""
     if len(cells) < 8:
         return cells
-    gaps = [float(torch.diff(cells[:, axis].unique()).min()) for axis in range(3) if len(cells[:, axis].unique()) > 1]
+    gaps = [
+        float(torch.diff(cells[:, axis].unique()).min())
+        for axis in range(3)
+        if len(cells[:, axis].unique()) > 1
+    ]
     step = max(gaps) if gaps else 1.0
     found = cKDTree(cells.numpy()).query_ball_point(cells.numpy(), r=1.05 * step, return_length=True)
     return cells[torch.from_numpy(np.asarray(found)) < 7]
@@ -103,7 +107,7 @@ def first_gaussians(
     """(Gaussians, one line that says where they came from).
 
     "auto" takes the capture's points where there are at least 100, else silhouettes where there are masks and more
-    than two views at one moment, else random places. Raises InputError where the named method has nothing to start from.
+    than two views at one moment, else random places. Raises InputError where the named method has no start.
     """
     moment = int(video.available[list(views)].sum(dim=0).argmax())
     together = int(video.available[list(views), moment].sum())
@@ -114,10 +118,14 @@ def first_gaussians(
             method = "silhouettes" if video.has_masks and together > 2 else "random"
     if method == "points":
         if video.points is None or len(video.points) == 0:
-            raise InputError(f"{video.name} holds no starting points; choose initialisation 'auto', 'silhouettes' or 'random'.")
+            raise InputError(
+                f"{video.name} holds no starting points; choose initialisation 'auto', 'silhouettes' or 'random'."
+            )
         chosen = torch.randperm(len(video.points), generator=generator)[:count]
         points = video.points[chosen].float()
-        colors = torch.full_like(points, 0.5) if video.point_colors is None else video.point_colors[chosen].float()
+        colors = (
+            torch.full_like(points, 0.5) if video.point_colors is None else video.point_colors[chosen].float()
+        )
         return gaussians_at(points, colors, 0.1, sh_degree), f"{len(points)} of the capture's points"
     if method == "silhouettes":
         if not video.has_masks or together < 2:

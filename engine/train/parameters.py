@@ -24,7 +24,8 @@ class GaussianParameters:
         }
         self.tensors = {name: nn.Parameter(t.detach().clone().contiguous()) for name, t in tensors.items()}
         self.optimizers = {
-            name: torch.optim.Adam([p], lr=rates[name], eps=1e-15, fused=True) for name, p in self.tensors.items()
+            name: torch.optim.Adam([p], lr=rates[name], eps=1e-15, fused=True)
+            for name, p in self.tensors.items()
         }
 
     def __len__(self) -> int:
@@ -108,7 +109,9 @@ class GaussianParameters:
             optimizer.param_groups[0]["params"] = [parameter]
             self.tensors[name] = parameter
             moments = {
-                key: state[f"{name}.{key}"].to("cpu" if key == "step" and not value.is_cuda else value.device).clone()
+                key: state[f"{name}.{key}"]
+                .to("cpu" if key == "step" and not value.is_cuda else value.device)
+                .clone()
                 for key in ("step", "exp_avg", "exp_avg_sq")
                 if f"{name}.{key}" in state
             }

@@ -44,10 +44,14 @@ def load_state(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            if header.get("format") != FORMAT or header.get("version") != str(VERSION) or header.get("key") != key:
+            if (
+                header.get("format") != FORMAT
+                or header.get("version") != str(VERSION)
+                or header.get("key") != key
+            ):
                 return None
             # cloned: safetensors' views may lie anywhere, fresh tensors are aligned, and bits can depend on it
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
             f"{path.name} is damaged and cannot be resumed ({error}); delete it to start this training anew."

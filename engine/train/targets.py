@@ -57,7 +57,7 @@ class Targets:
 
 
 def background_of(video: MultiViewVideo, choice: str = "auto") -> Tensor:
-    """The colour [3] behind everything. "auto": the video's own; else the border's colour where all borders agree; else black.
+    """The colour [3] behind everything. "auto": the video's own; else the pictures' border where it is plain; else black.
 
     `choice` may also be "white", "black" or "grey".
     """

@@ -1,0 +1,46 @@
+"""A deformation that some Gaussians do not take part in: what stands still costs nothing."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..scene.gaussians import Gaussians
+from .hexplane import HexPlane
+
+
+class Partly:
+    """Moves only where `moving` [N] is true; the other Gaussians keep their values bit for bit."""
+
+    kind: ClassVar[str] = "partly"
+
+    def __init__(self, inner: HexPlane, moving: Tensor) -> None:
+        self.inner, self.moving = inner, moving
+
+    def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
+        """As the inner field, for the moving ones. Raises InputError where the number of Gaussians has changed."""
+        if len(gaussians) != len(self.moving):
+            raise InputError(
+                f"This scene's motion knows {len(self.moving)} Gaussians and was given {len(gaussians)}; "
+                "add or remove Gaussians before training, or train with still_threshold 0."
+            )
+        return self.inner.deform_active(gaussians, seconds, self.moving)
+
+    def config(self) -> dict[str, Any]:
+        return {"inner": self.inner.config()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"moving": self.moving, **{f"inner.{name}": t for name, t in self.inner.tensors().items()}}
+
+    def to(self, device: torch.device | str) -> Partly:
+        return Partly(self.inner.to(device), self.moving.to(device))
+
+    @classmethod
+    def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Partly:
+        if "moving" not in tensors or tensors["moving"].dtype != torch.bool or "inner" not in config:
+            raise InputError("Partly: 'moving' is missing from the file or is no truth table.")
+        inner = {name.removeprefix("inner."): t for name, t in tensors.items() if name.startswith("inner.")}
+        return cls(HexPlane.from_parts(config["inner"], inner), tensors["moving"])

@@ -1,0 +1,33 @@
+"""Depth and flow made visible."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def depth_picture(depth: Tensor, alpha: Tensor) -> Tensor:
+    """Depth [..., H, W] as grey [..., H, W, 3]: near is bright, far is dark, nothing is black.
+
+    The range is the 1st to 99th percentile of what is covered, over all frames, so that a video does not flicker.
+    """
+    covered = (alpha > 0.5) & (depth > 0)
+    if not bool(covered.any()):
+        return torch.zeros(*depth.shape, 3)
+    values = depth[covered]
+    values = values[:: max(1, len(values) // 100_000)]
+    near, far = torch.quantile(values, torch.tensor([0.01, 0.99])).tolist()
+    shade = 1 - 0.85 * ((depth - near) / max(far - near, 1e-9)).clamp(0, 1)
+    return torch.where(covered, shade, 0)[..., None].expand(*depth.shape, 3).contiguous()
+
+
+def flow_picture(flow: Tensor) -> Tensor:
+    """Flow [..., H, W, 2] as colour [..., H, W, 3]: hue = direction, strength = length (99th percentile = full)."""
+    length = flow.norm(dim=-1)
+    values = length.flatten()[:: max(1, length.numel() // 100_000)]
+    full = max(float(torch.quantile(values, 0.99)), 1e-6)
+    angle = torch.atan2(flow[..., 1], flow[..., 0])[..., None] + torch.tensor(
+        [0.0, 2 * torch.pi / 3, -2 * torch.pi / 3]
+    )
+    strength = (length / full).clamp(0, 1)[..., None]
+    return (0.5 + 0.5 * angle.cos()) * strength

@@ -1,0 +1,125 @@
+"""Choose where the camera goes and how time runs: round the subject, before it, through the rig, or standing still."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..render import camera_paths as paths
+from ..render.camera_paths import CameraPath
+from ..scene import Cameras, Scene4D
+from .step import choice, number, validate
+
+__all__ = ["Config", "make", "with_cameras"]
+
+MOST_PIXELS = 8192
+
+
+@dataclass(frozen=True)
+class Config:
+    kind: str = choice(
+        "orbit",
+        ("orbit", "spiral", "rig", "still"),
+        "Orbit circles the subject, spiral sways before one captured view, rig flies through all of them, still stays.",
+    )
+    frames: int = number(60, 1, 100_000, "How many pictures the path has. More makes a longer video.")
+    fps: float = number(24.0, 0.1, 240.0, "Pictures a second when played.")
+    speed: float = number(
+        1.0, 0.0, 100.0, "How fast the scene's time runs: 0.5 is slow motion, 0 freezes it at the start time."
+    )
+    start_seconds: float = number(
+        0.0, 0.0, 1e6, "Time in the scene, in seconds from its first moment, where the path starts."
+    )
+    turns: float = number(
+        1.0, -100.0, 100.0, "How often an orbit or spiral goes round; negative goes the other way."
+    )
+    elevation: float = number(
+        -1000.0,
+        -1000.0,
+        89.0,
+        "Height of an orbit in degrees above the horizon; -1000 keeps the captured height.",
+        1.0,
+    )
+    zoom: float = number(1.0, 0.05, 20.0, "Larger comes nearer to the subject.")
+    view: int = number(0, 0, 100_000, "Which captured camera a still or spiral path stands at, from 0.")
+    width: int = number(0, 0, MOST_PIXELS, "Picture width in pixels; 0 takes the captured one.")
+    height: int = number(0, 0, MOST_PIXELS, "Picture height in pixels; 0 takes the captured one.")
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+def scene_seconds(scene: Scene4D, frames: int, fps: float, speed: float, start: float) -> Tensor:
+    """Times [F] inside the scene, in seconds; past the last moment the scene starts over."""
+    seconds = start + torch.arange(frames, dtype=torch.float64) * (speed / fps)
+    first, length = float(scene.times[0]), scene.duration
+    if length <= 0:
+        return torch.full((frames,), first, dtype=torch.float64)
+    over = seconds > length + 1e-9
+    return first + torch.where(over, seconds.remainder(length), seconds)
+
+
+def make(scene: Scene4D, config: Config = Config(), load3d: dict[str, Any] | None = None) -> CameraPath:
+    """The path as cameras and times. `load3d` (ComfyUI's LOAD3D_CAMERA) replaces the kind by one framed view.
+
+    Raises InputError where the view does not exist.
+    """
+    rig = scene.rig
+    if config.view >= len(rig):
+        raise InputError(
+            f"view is {config.view}, but the scene was captured by {len(rig)} cameras (0 to {len(rig) - 1})."
+        )
+    captured_w, captured_h = rig.sizes[config.view]
+    width = config.width or (round(captured_w * config.height / captured_h) if config.height else captured_w)
+    height = config.height or (round(captured_h * config.width / captured_w) if config.width else captured_h)
+    width, height = max(width, 1), max(height, 1)
+    frames = config.frames
+    seconds = scene_seconds(scene, frames, config.fps, config.speed, config.start_seconds)
+    K = _fitted(rig, config.view, width, height)
+    if load3d is not None:
+        w2c, K = paths.from_load3d(load3d, width, height)
+        return _path(w2c.repeat(frames, 1, 1), K.repeat(frames, 1, 1), width, height, seconds, config.fps)
+    if config.kind == "still":
+        w2c = rig.world_to_camera[config.view].double().repeat(frames, 1, 1)
+        if config.zoom != 1:
+            K[:2, :2] *= config.zoom
+    elif config.kind == "rig":
+        w2c, nearest = paths.through_rig(rig, frames)
+        Ks = torch.stack([_fitted(rig, int(v), width, height) for v in nearest])
+        return _path(w2c, Ks, width, height, seconds, config.fps)
+    elif config.kind == "spiral":
+        w2c = paths.spiral(scene, frames, config.turns, config.zoom, config.view)
+    else:
+        elevation = None if config.elevation <= -999 else config.elevation
+        w2c = paths.orbit(scene, frames, config.turns, elevation, config.zoom)
+    if (
+        config.kind != "still"
+    ):  # these look straight at the subject: the captured principal point does not apply
+        K[0, 2], K[1, 2] = width / 2, height / 2
+    return _path(w2c, K.repeat(frames, 1, 1), width, height, seconds, config.fps)
+
+
+def with_cameras(cameras: Cameras, seconds: Tensor, fps: float) -> CameraPath:
+    """A path of given cameras [F] of one size at given times [F] in seconds. Raises InputError where they differ."""
+    if len(set(cameras.sizes)) > 1 or len(cameras) != len(seconds):
+        raise InputError("A path needs as many times as cameras, and cameras of one size.")
+    return CameraPath(cameras, seconds.double(), fps)
+
+
+def _fitted(rig: Cameras, view: int, width: int, height: int) -> Tensor:
+    """Intrinsics [3, 3] of a captured view for another picture size: all of the captured height stays in it."""
+    w, h = rig.sizes[view]
+    K = rig.K[view].double().clone()
+    scale = height / h
+    K[:2] *= scale
+    K[0, 2] += (width - w * scale) / 2
+    return K
+
+
+def _path(w2c: Tensor, K: Tensor, width: int, height: int, seconds: Tensor, fps: float) -> CameraPath:
+    names = tuple(f"frame {i}" for i in range(len(seconds)))
+    return CameraPath(Cameras(w2c, K, ((width, height),) * len(seconds), names), seconds, fps)

@@ -1,0 +1,166 @@
+"""Measure a 4D scene against the pictures of a capture: PSNR, SSIM and an error map, per view and per moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..losses.metrics import psnr
+from ..losses.photometric import ssim
+from ..render import choose, render_gaussians
+from ..render.pictures import depth_picture
+from ..scene import MultiViewVideo, Scene4D
+from ..train.messages import Finished, Preview, Progress, Started, Stream
+from ..train.targets import Targets
+from .step import choice, number, validate
+
+__all__ = ["Config", "Evaluation", "run"]
+
+
+@dataclass(frozen=True)
+class Config:
+    views: str = choice(
+        "held out",
+        ("held out", "trained", "all"),
+        "Which views are compared: those kept out of the training (all, where there are none), those trained on, or all.",
+    )
+    every: int = number(1, 1, 1000, "Compare every n-th moment only. More is quicker and rougher.")
+    offset: int = number(0, 0, 1000, "First moment that is compared.")
+    pictures: int = number(4, 0, 64, "How many rows of input, render and error are shown.")
+    rasterizer: str = choice(
+        "auto", ("auto", "gsplat", "numba", "torch"), "What draws; auto takes the fastest here."
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclass(frozen=True)
+class Row:
+    view: str
+    moment: int
+    seconds: float
+    psnr: float  # dB, over the whole picture
+    ssim: float
+    psnr_subject: float | None  # dB, inside the mask; None without masks
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    rows: tuple[Row, ...]
+    summary: dict[str, Any]  # means over pictures: psnr, ssim, psnr_subject, pictures, views
+    pictures: Tensor = field(
+        default_factory=lambda: torch.zeros(0, 1, 1, 3)
+    )  # [K, H, 4W, 3]: input, render, depth, error
+
+    def text(self) -> str:
+        """A few lines for a person."""
+        s = self.summary
+        lines = [
+            f"{s['pictures']} pictures of {len(s['views'])} {s['which']} views: PSNR {s['psnr']:.2f} dB, SSIM {s['ssim']:.4f}"
+        ]
+        if s["psnr_subject"] is not None:
+            lines.append(f"inside the masks: PSNR {s['psnr_subject']:.2f} dB")
+        by_view: dict[str, list[float]] = {}
+        for row in self.rows:
+            by_view.setdefault(row.view, []).append(row.psnr)
+        lines += [f"  {view}: {sum(values) / len(values):.2f} dB" for view, values in by_view.items()]
+        return "\n".join(lines)
+
+
+def run(
+    scene: Scene4D, video: MultiViewVideo, config: Config = Config(), device: torch.device | str = "cpu"
+) -> Stream:
+    """Started, Progress, Preview …, Finished(Evaluation). Raises InputError where nothing can be compared."""
+    views = {
+        "held out": video.test_views or tuple(range(video.views)),
+        "trained": video.views_to_train(),
+        "all": tuple(range(video.views)),
+    }[config.views]
+    samples = [
+        (v, m)
+        for v, m in video.samples(views)
+        if m >= config.offset and (m - config.offset) % config.every == 0
+    ]
+    if not samples:
+        raise InputError(f"{video.name}: no picture is left to compare; lower 'every' or 'offset'.")
+    rasterizer = choose(config.rasterizer, device)
+    yield Started(len(samples), f"comparing {len(samples)} pictures with the {rasterizer.name} rasterizer")
+    moving, targets = scene.to(device), Targets(video, scene.background.to(device))
+    shown = {round(i * (len(samples) - 1) / max(config.pictures - 1, 1)) for i in range(config.pictures)}
+    rows: list[Row] = []
+    pictures: list[Tensor] = []
+    for i, (view, moment) in enumerate(samples):
+        seconds = float(video.times[moment])
+        with torch.no_grad():
+            drawn = render_gaussians(
+                moving.at(seconds),
+                video.cameras[view],
+                rasterizer,
+                scene.background.to(device),
+                want_depth=True,
+            )
+            target = targets.get(view, moment)
+            ours = drawn.rgb[0].clamp(0, 1)
+            a, b = ours.permute(2, 0, 1)[None], target.image.permute(2, 0, 1)[None]
+            inside = None
+            if target.mask is not None and bool((target.mask > 0.5).any()):
+                covered = target.mask > 0.5
+                inside = float(
+                    -10 * torch.log10((ours - target.image)[covered].square().mean().clamp(min=1e-12))
+                )
+            rows.append(
+                Row(
+                    video.cameras.names[view],
+                    moment,
+                    seconds,
+                    float(psnr(a, b).mean()),
+                    float(ssim(a, b).mean()),
+                    inside,
+                )
+            )
+            if i in shown:
+                depth = drawn.depth[0] if drawn.depth is not None else torch.zeros_like(drawn.alpha[0])
+                pictures.append(comparison(target.image, ours, depth, drawn.alpha[0]).cpu())
+        yield Progress(i + 1, {"psnr": rows[-1].psnr})
+        if i in shown:
+            yield Preview(pictures[-1], i + 1)
+    yield Finished(
+        Evaluation(tuple(rows), _summary(rows, config.views if video.test_views else "all"), _stack(pictures))
+    )
+
+
+def comparison(truth: Tensor, ours: Tensor, depth: Tensor, alpha: Tensor) -> Tensor:
+    """[H, 4W, 3]: input, render, depth, and the error (black = none, white = a fifth of full scale or more)."""
+    error = ((ours - truth).abs().mean(-1) * 5).clamp(0, 1)
+    heat = torch.stack(
+        [(error * 3).clamp(0, 1), (error * 3 - 1).clamp(0, 1), (error * 3 - 2).clamp(0, 1)], dim=-1
+    )
+    return torch.cat([truth, ours, depth_picture(depth, alpha), heat], dim=1)
+
+
+def _summary(rows: list[Row], which: str) -> dict[str, Any]:
+    inside = [row.psnr_subject for row in rows if row.psnr_subject is not None]
+    return {
+        "psnr": sum(row.psnr for row in rows) / len(rows),
+        "ssim": sum(row.ssim for row in rows) / len(rows),
+        "psnr_subject": sum(inside) / len(inside) if inside else None,
+        "pictures": len(rows),
+        "views": sorted({row.view for row in rows}),
+        "which": which,
+    }
+
+
+def _stack(pictures: list[Tensor]) -> Tensor:
+    """Pictures of unlike sizes padded with white to the largest."""
+    if not pictures:
+        return torch.zeros(0, 1, 1, 3)
+    height, width = max(p.shape[0] for p in pictures), max(p.shape[1] for p in pictures)
+    result = torch.ones(len(pictures), height, width, 3)
+    for i, p in enumerate(pictures):
+        result[i, : p.shape[0], : p.shape[1]] = p
+    return result

@@ -1,0 +1,103 @@
+"""Render a 4D scene along a camera path: colour, alpha, depth, and the flow of Gaussian centres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..render import CameraPath, RasterSettings, choose, render_gaussians
+from ..scene import Scene4D
+from ..train.messages import Finished, Preview, Progress, Started, Stream
+from .step import choice, flag, validate
+
+__all__ = ["Config", "Rendering", "run"]
+
+BACKDROPS = {
+    "white": (1.0, 1.0, 1.0),
+    "black": (0.0, 0.0, 0.0),
+    "grey": (0.5, 0.5, 0.5),
+    "green": (0.0, 1.0, 0.0),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    background: str = choice("scene", ("scene", *BACKDROPS), "Colour behind the scene; scene takes its own.")
+    wants_depth: bool = flag(True, "Also renders how far away things are.")
+    wants_flow: bool = flag(
+        False, "Also renders how far the Gaussians' centres move until the next frame, in pixels."
+    )
+    antialiased: bool = flag(
+        False, "Keeps small Gaussians from growing too bright when the picture is small."
+    )
+    rasterizer: str = choice(
+        "auto", ("auto", "gsplat", "numba", "torch"), "What draws; auto takes the fastest here."
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Rendering:
+    """F frames on the CPU."""
+
+    images: Tensor  # [F, H, W, 3] in 0..1
+    alpha: Tensor  # [F, H, W] in 0..1
+    depth: Tensor | None  # [F, H, W] world units; 0 where nothing is
+    flow: Tensor | None  # [F, H, W, 2] pixels to the next frame; the last frame repeats the one before
+    fps: float
+
+
+def run(
+    scene: Scene4D, path: CameraPath, config: Config = Config(), device: torch.device | str = "cpu"
+) -> Stream:
+    """Started, Progress and Preview for each frame, Finished(Rendering).
+
+    Raises InputError where the pictures would not fit in memory.
+    """
+    frames = len(path)
+    width, height = path.cameras.sizes[0]
+    need = frames * width * height * 4 * (4 + int(config.wants_depth) + 2 * int(config.wants_flow))
+    if need > 64e9:
+        raise InputError(
+            f"{frames} frames of {width}×{height} pixels need {need / 1e9:.0f} GB; lower frames, width or height."
+        )
+    rasterizer = choose(config.rasterizer, device)
+    yield Started(frames, f"{frames} frames of {width}×{height}; {rasterizer.name} rasterizer on {device}")
+    moving = scene.to(device)
+    color = scene.background if config.background == "scene" else torch.tensor(BACKDROPS[config.background])
+    settings = RasterSettings(antialiased=config.antialiased)
+    images = torch.empty(frames, height, width, 3)
+    alpha = torch.empty(frames, height, width)
+    depth = torch.empty(frames, height, width) if config.wants_depth else None
+    flow = torch.zeros(frames, height, width, 2) if config.wants_flow else None
+    for i in range(frames):
+        with torch.no_grad():
+            now = moving.at(float(path.seconds[i]))
+            later = min(i + 1, frames - 1)
+            ahead = moving.at(float(path.seconds[later])).means if flow is not None else None
+            picture = render_gaussians(
+                now,
+                path.cameras[i],
+                rasterizer,
+                color.to(device),
+                want_depth=config.wants_depth,
+                next_means=ahead,
+                next_cameras=path.cameras[later],
+                settings=settings,
+            )
+            images[i] = picture.rgb[0].clamp(0, 1)
+            alpha[i] = picture.alpha[0].clamp(0, 1)
+            if depth is not None and picture.depth is not None:
+                depth[i] = picture.depth[0]
+            if flow is not None and picture.flow is not None:
+                flow[i] = picture.flow[0]
+        yield Progress(i + 1, count=len(now))
+        yield Preview(images[i], i + 1)
+    if flow is not None and frames > 1:
+        flow[-1] = flow[-2]
+    yield Finished(Rendering(images, alpha, depth, flow, path.fps))

@@ -1,0 +1,303 @@
+"""The training loop of a moving scene: coarse (one still scene for all moments), then fine (with its motion field).
+
+After 4D Gaussian Splatting (Wu et al., CVPR 2024). What is changed, and why: the world is normalised to the subject
+while training, so that no number depends on the capture's units; the field starts as the identity; pictures start
+small; one step compares several views of one moment, which share the cost of the field; what does not move is held
+still and skips the field. Same inputs and config, same bits; stopped and resumed, still the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .. import __version__
+from ..errors import InputError
+from ..losses.photometric import l1, ssim
+from ..render import RasterInfo, choose, render_gaussians
+from ..scene import Cameras, Gaussians, MultiViewVideo, Scene4D
+from . import state as states
+from .config import FitConfig
+from .densify import AdaptiveDensity, DensityStrategy, FixedBudget, State
+from .initialise import first_gaussians
+from .messages import Finished, Preview, Progress, Saved, Started, Stream
+from .motion import MotionField
+from .normalise import Normalisation, subject_bounds
+from .parameters import GaussianParameters
+from .schedule import log_linear, picture_scale_at, sh_degree_at
+from .targets import Targets, background_of
+
+
+class Fit:
+    """Everything that changes while a scene is trained, and one method for each thing the loop does."""
+
+    def __init__(self, video: MultiViewVideo, config: FitConfig, device: torch.device | str) -> None:
+        self.video, self.config, self.device = video, config, torch.device(device)
+        self.views = video.views_to_train() if config.keeps_test_views_out else tuple(range(video.views))
+        self.samples = self._samples()
+        self.rasterizer = choose(config.rasterizer, self.device)
+        self.background = background_of(video, config.background).to(self.device)
+        self.targets = Targets(video, self.background)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.bounds = subject_bounds(video, self.views, config.bounds)
+        self.world = Normalisation.of(self.bounds)
+        self._rigs: dict[float, Cameras] = {}
+        first, self.origin = first_gaussians(
+            video,
+            self.targets,
+            self.views,
+            self.bounds,
+            config.initialisation,
+            min(config.initial_count, config.budget),
+            config.sh_degree,
+            self.generator,
+        )
+        first = self.world.shrink(first).map(lambda t: t.to(self.device))
+        self.parameters = GaussianParameters(first, self._rates(0.0))
+        self.motion = MotionField.create(config, video, first.means.device, self.generator)
+        self.strategy = self._strategy()
+        self.density: State = self.strategy.start(len(self.parameters), self.device) if self.strategy else {}
+        self.iteration = 0
+
+    def _samples(self) -> dict[int, list[int]]:
+        """Views that can be trained on, by moment; held-out moments are absent."""
+        every = self.config.hold_out_every
+        samples: dict[int, list[int]] = {}
+        for view, moment in self.video.samples(self.views):
+            if every and moment % every == every - 1:
+                continue
+            samples.setdefault(moment, []).append(view)
+        if not samples:
+            raise InputError(
+                f"{self.video.name}: no picture is left to train on; lower hold_out_every or use fewer test views."
+            )
+        return dict(sorted(samples.items()))
+
+    def _strategy(self) -> DensityStrategy | None:
+        if self.config.density == "none":
+            return None
+        if self.config.density == "adaptive":
+            return AdaptiveDensity(extent=1.0, most=self.config.budget)
+        return FixedBudget(budget=self.config.budget)
+
+    @property
+    def progress(self) -> float:
+        return self.iteration / self.config.iterations
+
+    @property
+    def is_coarse(self) -> bool:
+        return self.motion is None or self.progress < self.config.coarse_fraction
+
+    def _rates(self, progress: float) -> dict[str, float]:
+        c = self.config
+        return {
+            "means": log_linear(c.position_rate, c.position_rate * 0.01, progress)
+            if c.position_rate
+            else 0.0,
+            "log_scales": c.scale_rate,
+            "quats": c.rotation_rate,
+            "logit_opacities": c.opacity_rate,
+            "sh_dc": c.color_rate,
+            "sh_rest": c.color_rate / 20,
+        }
+
+    def rig(self, scale: float) -> Cameras:
+        """The capture's cameras at one picture size, in the normalised world, on the training device's dtype."""
+        if scale not in self._rigs:
+            self._rigs[scale] = self.world.shrink_cameras(self.targets.rig(scale))
+        return self._rigs[scale]
+
+    def _draw_sample(self) -> tuple[int, list[int]]:
+        moments = list(self.samples)
+        moment = moments[int(torch.randint(len(moments), (), generator=self.generator))]
+        views = self.samples[moment]
+        order = torch.randperm(len(views), generator=self.generator)[: self.config.views_per_step]
+        return moment, [views[i] for i in order.tolist()]
+
+    def gaussians_at(self, moment: int) -> Gaussians:
+        """The current Gaussians at one moment (differentiable)."""
+        gaussians = self.parameters.gaussians()
+        if self.is_coarse or self.motion is None:
+            return gaussians
+        return self.motion.deform(gaussians, float(self.video.times[moment]))
+
+    def step(self) -> dict[str, float]:
+        """One optimisation step; returns the losses."""
+        c = self.config
+        rates = self._rates(self.progress)
+        self.parameters.set_rates(rates)
+        moment, views = self._draw_sample()
+        scale = picture_scale_at(self.progress, c.start_scale, c.full_size_at)
+        gaussians = self.gaussians_at(moment)
+        loss = torch.zeros((), device=self.device)
+        seen: dict[str, float] = {}
+        infos: list[tuple[RasterInfo, int, int]] = []
+        rig = self.rig(scale)
+        for group in _by_size(rig, views):
+            picture = render_gaussians(
+                gaussians,
+                rig[group],
+                self.rasterizer,
+                self.background,
+                sh_degree=sh_degree_at(self.progress, c.sh_degree),
+            )
+            targets = [self.targets.get(view, moment, scale) for view in group]
+            truth = torch.stack([t.image for t in targets])
+            share = len(group) / len(views)
+            color = l1(picture.rgb, truth)
+            loss = loss + share * (1 - c.ssim_weight) * color
+            seen["l1"] = seen.get("l1", 0.0) + share * float(color.detach())
+            if c.ssim_weight:
+                likeness = ssim(picture.rgb.permute(0, 3, 1, 2), truth.permute(0, 3, 1, 2)).mean()
+                loss = loss + share * c.ssim_weight * (1 - likeness)
+            masks = [t.mask for t in targets if t.mask is not None]
+            if masks and c.mask_weight:
+                loss = loss + share * c.mask_weight * l1(picture.alpha, torch.stack(masks))
+            infos.append((picture.info, *rig.sizes[group[0]]))
+        if self.strategy is not None:
+            penalty = self.strategy.penalty(self.parameters)
+            loss = loss if penalty is None else loss + penalty
+        if not self.is_coarse and self.motion is not None:
+            loss = loss + c.plane_weight * self.motion.smoothness()
+        loss.backward()
+        if self.motion is not None and not self.is_coarse:
+            self.motion.step(self.progress)
+        self.parameters.step()
+        self.iteration += 1
+        if self.strategy is not None:
+            if "position_rate" in self.density:
+                self.density["position_rate"] = torch.tensor(rates["means"])
+            self.strategy.after_step(
+                self.parameters, self.density, infos, self.iteration, c.iterations, self.generator
+            )
+        if self.motion is not None and not self.is_coarse:
+            self.motion.refresh_still(self.parameters, self.iteration)
+        seen["loss"] = float(loss.detach())
+        return seen
+
+    def preview(self) -> Tensor:
+        """[H, W', 3]: a captured picture beside the same view now; walks through views and moments."""
+        turn = self.iteration // max(self.config.preview_every, 1)
+        moment = list(self.samples)[turn % len(self.samples)]
+        view = self.samples[moment][(turn * 3) % len(self.samples[moment])]
+        with torch.no_grad():
+            drawn = render_gaussians(
+                self.gaussians_at(moment), self.rig(1.0)[view], self.rasterizer, self.background
+            )
+        truth = self.targets.get(view, moment).image
+        return torch.cat([truth, drawn.rgb[0].clamp(0, 1)], dim=1).cpu()
+
+    def scene(self) -> Scene4D:
+        """What was trained so far, in the capture's own units."""
+        canonical = self.world.grow(self.parameters.detached()).map(lambda t: t.cpu())
+        deformation = (
+            self.motion.finished(self.world) if self.motion is not None and not self.is_coarse else None
+        )
+        scene = Scene4D.still(
+            canonical,
+            self.video.times.double(),
+            self.video.cameras,
+            self.bounds.double(),
+            self.background.cpu(),
+        )
+        scene = scene if deformation is None else scene.with_(deformation=deformation)
+        config = asdict(self.config)
+        return scene.with_history(
+            "fit_scene",
+            config=config,
+            capture=self.video.name,
+            layout=self.video.layout,
+            iterations=self.iteration,
+            gaussians=len(canonical),
+            engine=__version__,
+        )
+
+    def key(self) -> str:
+        """What a checkpoint belongs to: these inputs, this config, this engine."""
+        rig = self.video.cameras.to_json()
+        return states.key_of(
+            self.config.shaping(), self.video.source.fingerprint(), rig, self.rasterizer.name, __version__
+        )
+
+    def save(self, path: Path) -> None:
+        tensors = {f"gaussians.{name}": t for name, t in self.parameters.state().items()}
+        tensors |= {f"density.{name}": t for name, t in self.density.items()}
+        tensors |= {f"motion.{name}": t for name, t in (self.motion.state() if self.motion else {}).items()}
+        tensors["generator"] = states.generator_state(self.generator)
+        states.save_state(path, tensors, {"iteration": self.iteration}, self.key())
+
+    def resume(self, path: Path) -> bool:
+        """Go on from a checkpoint of this very training; False where there is none."""
+        found = states.load_state(path, self.key())
+        if found is None:
+            return False
+        tensors, numbers = found
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
+
+        self.parameters.load_state(part("gaussians."))
+        self.density = {name: t if t.ndim == 0 else t.to(self.device) for name, t in part("density.").items()}
+        if self.motion is not None:
+            self.motion.load_state(part("motion."))
+        self.generator.set_state(tensors["generator"])
+        self.iteration = int(numbers["iteration"])
+        return True
+
+
+def _by_size(rig: Cameras, views: list[int]) -> list[list[int]]:
+    """Views grouped by picture size, in order."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for view in views:
+        groups.setdefault(rig.sizes[view], []).append(view)
+    return list(groups.values())
+
+
+def fit(
+    video: MultiViewVideo,
+    config: FitConfig,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Stream:
+    """Train a scene; the last message is Finished(Scene4D) in the capture's units, on the CPU.
+
+    With `checkpoint`, state is written there every `checkpoint_seconds` and when the generator is closed, and a later
+    call with the same video and config goes on from it, ending with the same bits as an uninterrupted one. The file
+    is removed at the end. Raises InputError where the video cannot be trained on.
+    """
+    start = clock()
+    run = Fit(video, config, device)
+    resumed = checkpoint is not None and run.resume(checkpoint)
+    where = f"resumed at step {run.iteration}" if resumed else f"starting from {run.origin}"
+    yield Started(config.iterations, f"{where}; {run.rasterizer.name} rasterizer on {run.device}")
+    saved_at, saved_iteration = clock(), run.iteration
+    try:
+        while run.iteration < config.iterations:
+            losses = run.step()
+            yield Progress(run.iteration, losses, len(run.parameters))
+            if config.preview_every and run.iteration % config.preview_every == 0:
+                yield Preview(run.preview(), run.iteration)
+            if checkpoint is not None and clock() - saved_at > config.checkpoint_seconds:
+                run.save(checkpoint)
+                saved_at, saved_iteration = clock(), run.iteration
+                yield Saved(str(checkpoint), run.iteration)
+            if config.max_seconds and clock() - start > config.max_seconds:
+                break
+    except BaseException:
+        # closed, interrupted or failed: what was trained is kept
+        if checkpoint is not None and run.iteration > saved_iteration:
+            run.save(checkpoint)
+        raise
+    scene = run.scene()
+    if checkpoint is not None:
+        if run.iteration >= config.iterations:
+            checkpoint.unlink(missing_ok=True)
+        else:
+            run.save(checkpoint)
+    yield Finished(scene)

@@ -1,0 +1,137 @@
+"""The motion field while it is trained: rates, smoothness, and which Gaussians may be held still."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..deform import PRESETS, HexPlane, HexPlaneConfig, Partly
+from ..losses.regularizers import plane_smoothness, time_l1, time_smoothness
+from ..scene import Deformation, Gaussians, MultiViewVideo
+from .config import FitConfig
+from .normalise import Normalisation
+from .parameters import GaussianParameters
+from .schedule import log_linear
+
+CHECK_EVERY = 200  # iterations between two looks at what moves
+MOMENTS_CHECKED = 8
+WORTH_IT = 0.3  # share of still Gaussians from which leaving them out pays for the gathering
+
+
+class MotionField:
+    def __init__(self, field: HexPlane, times: Tensor, config: FitConfig) -> None:
+        self.field, self.times, self.config = field, times, config
+        self.still: Tensor | None = None  # [N] bool: held still; None = all may move
+        groups = [
+            {"params": field.grid_parameters(), "lr": config.grid_rate},
+            {"params": field.network_parameters(), "lr": config.network_rate},
+        ]
+        self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
+
+    @staticmethod
+    def create(
+        config: FitConfig, video: MultiViewVideo, device: torch.device, generator: torch.Generator
+    ) -> MotionField | None:
+        """A field over the normalised subject (a cube of half-size 1.1), identity at the start; None without motion."""
+        if config.motion == "none" or video.moments < 2:
+            return None
+        settings = field_settings(config, video.times)
+        box = torch.tensor([[1.1] * 3, [-1.1] * 3])
+        field = HexPlane.create(settings, box, generator, zero_init=True).to(device)
+        return MotionField(field, video.times, config)
+
+    def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
+        moving = None if self.still is None else ~self.still
+        return self.field.deform_active(gaussians, seconds, moving)
+
+    def smoothness(self) -> Tensor:
+        """The regularisers of 4D-GS with the preset's weights (paper, equation 7)."""
+        s, planes = self.field.settings, self.field.planes()
+        return (
+            s.plane_smoothness_weight * plane_smoothness(planes)
+            + s.time_smoothness_weight * time_smoothness(planes)
+            + s.time_l1_weight * time_l1(planes)
+        )
+
+    def step(self, progress: float) -> None:
+        """One Adam step; both rates fall to a tenth over the fit."""
+        rates = (self.config.grid_rate, self.config.network_rate)
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = log_linear(rate, rate * 0.1, progress) if rate else 0.0
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def refresh_still(self, parameters: GaussianParameters, iteration: int) -> None:
+        """Look again at what moves: after every change of count, and every `CHECK_EVERY` iterations."""
+        if not self.config.still_threshold:
+            return
+        changed = self.still is not None and len(self.still) != len(parameters)
+        if not changed and iteration % CHECK_EVERY:
+            return
+        still = self._measure(parameters.gaussians())
+        self.still = still if float(still.float().mean()) >= WORTH_IT else None
+
+    def _measure(self, gaussians: Gaussians) -> Tensor:
+        """[N] bool: at no moment does a Gaussian change by more than the threshold (positions in subject radii)."""
+        limit = self.config.still_threshold
+        chosen = torch.linspace(0, len(self.times) - 1, min(MOMENTS_CHECKED, len(self.times))).round().long()
+        still = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
+        before = gaussians.activated()
+        for moved in self.field.deform_many(gaussians, self.times[chosen].tolist()):
+            now = moved.activated()
+            still &= (now.means - before.means).norm(dim=-1) < limit
+            still &= (now.scales - before.scales).abs().amax(dim=-1) < limit
+            turn = (now.quats * before.quats).sum(-1).abs().clamp(max=1).acos() * 2  # radians
+            still &= turn * before.scales.amax(dim=-1) < limit
+            still &= (now.opacities - before.opacities).abs() < 0.01
+            still &= (now.sh - before.sh).abs().amax(dim=(1, 2)) < 0.02
+        return still
+
+    def finished(self, world: Normalisation) -> Deformation:
+        """The trained deformation in world units, a copy on the CPU."""
+        field = world.grow_field(self.field)
+        if self.still is None or not bool(self.still.any()):
+            return field
+        return Partly(field, ~self.still.cpu())
+
+    def state(self) -> dict[str, Tensor]:
+        result = {f"field.{name}": t for name, t in self.field.tensors().items()}
+        parameters = [*self.field.grid_parameters(), *self.field.network_parameters()]
+        for index, parameter in enumerate(parameters):
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                result[f"adam.{index}.{key}"] = value
+        if self.still is not None:
+            result["still"] = self.still
+        return result
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        named = dict(self.field.state_dict())
+        with torch.no_grad():
+            for name, tensor in named.items():
+                tensor.copy_(state[f"field.{name}"])
+        parameters = [*self.field.grid_parameters(), *self.field.network_parameters()]
+        self.optimizer.state.clear()
+        for index, parameter in enumerate(parameters):
+            moments: dict[str, Tensor] = {}
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                if (value := state.get(f"adam.{index}.{key}")) is not None:
+                    on_cpu = key == "step" and not parameter.is_cuda
+                    moments[key] = value.to("cpu" if on_cpu else parameter.device).clone()
+            if moments:
+                self.optimizer.state[parameter] = moments
+        self.still = state["still"].to(parameters[0].device) if "still" in state else None
+
+
+def field_settings(config: FitConfig, times: Tensor) -> HexPlaneConfig:
+    """The preset with the capture's time range; half as many time steps as moments unless told otherwise."""
+    preset = PRESETS[config.motion]
+    steps = config.time_resolution or max(4, round(len(times) / 2))
+    return replace(
+        preset,
+        resolution=(*preset.resolution[:3], steps),
+        time_range=(float(times[0]), float(times[-1])),
+        time_mapping="symmetric",
+    )

@@ -1,0 +1,101 @@
+"""The subject's box, and the world in which it has radius one, so that no learning rate depends on units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..deform import HexPlane
+from ..errors import InputError
+from ..io.datasets import scene_bounds
+from ..scene import Cameras, Gaussians, MultiViewVideo
+from .initialise import carve
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """world = scale × normalised + center."""
+
+    scale: float
+    center: tuple[float, float, float]
+
+    @staticmethod
+    def of(bounds: Tensor) -> Normalisation:
+        """The box `bounds` [2, 3] gets its centre at the origin and half its diagonal as length one."""
+        low, high = bounds.double()
+        center = ((low + high) / 2).tolist()
+        return Normalisation(float((high - low).norm() / 2), (center[0], center[1], center[2]))
+
+    def shrink(self, gaussians: Gaussians) -> Gaussians:
+        """World → normalised."""
+        center = torch.tensor(self.center).to(gaussians.means)
+        log_scale = torch.tensor(self.scale, dtype=torch.float64).log().to(gaussians.means)
+        return gaussians.with_(
+            means=(gaussians.means - center) / self.scale, log_scales=gaussians.log_scales - log_scale
+        )
+
+    def grow(self, gaussians: Gaussians) -> Gaussians:
+        """Normalised → world."""
+        center = torch.tensor(self.center).to(gaussians.means)
+        log_scale = torch.tensor(self.scale, dtype=torch.float64).log().to(gaussians.means)
+        return gaussians.with_(
+            means=gaussians.means * self.scale + center, log_scales=gaussians.log_scales + log_scale
+        )
+
+    def shrink_cameras(self, cameras: Cameras) -> Cameras:
+        """The same pictures of the normalised world: rotations stay, translations move with it."""
+        w2c = cameras.world_to_camera.double().clone()
+        center = torch.tensor(self.center, dtype=torch.float64)
+        w2c[:, :3, 3] = (w2c[:, :3, :3] @ center + w2c[:, :3, 3]) / self.scale
+        return Cameras(w2c, cameras.K, cameras.sizes, cameras.names)
+
+    def grow_field(self, field: HexPlane) -> HexPlane:
+        """The field that moves world Gaussians as `field` moves normalised ones; a copy on the CPU."""
+        result = field.to("cpu")
+        with torch.no_grad():
+            result.aabb.mul_(self.scale).add_(torch.tensor(self.center))
+            if "position" in result.settings.heads:
+                for parameter in result.output["position"].parameters():
+                    parameter.mul_(self.scale)
+        return result
+
+
+def subject_bounds(video: MultiViewVideo, views: tuple[int, ...], words: str = "") -> Tensor:
+    """The box [2, 3] (float64, world units) that holds the subject at every moment.
+
+    Six numbers in `words` are taken as they are. With masks in several views, silhouettes of up to five moments are
+    carved; otherwise the capture's points or the cameras' common field of view decide. Raises InputError.
+    """
+    if words.strip():
+        return _parse(words)
+    bounds = scene_bounds(video).double()
+    if not video.has_masks:
+        return bounds
+    corners: list[Tensor] = []
+    together = video.available[list(views)].sum(dim=0)
+    busy = (together > 2).nonzero().flatten()
+    for index in torch.linspace(0, max(len(busy) - 1, 0), min(5, len(busy))).round().long().tolist():
+        inside = carve(video, views, int(busy[index]), bounds, resolution=48)
+        if len(inside) >= 8:
+            corners += [inside.amin(0), inside.amax(0)]
+    if not corners:
+        return bounds
+    stack = torch.stack(corners).double()
+    low, high = stack.amin(0), stack.amax(0)
+    margin = 0.05 * float((high - low).max()) + (bounds[1] - bounds[0]) / 47
+    return torch.stack([low - margin, high + margin])
+
+
+def _parse(words: str) -> Tensor:
+    try:
+        numbers = [float(word) for word in words.replace(",", " ").split()]
+    except ValueError:
+        numbers = []
+    box = torch.tensor(numbers, dtype=torch.float64)
+    if len(numbers) != 6 or not bool(torch.isfinite(box).all()) or not bool((box[:3] < box[3:]).all()):
+        raise InputError(
+            f"bounds is '{words}'; give six numbers 'x0 y0 z0 x1 y1 z1', each first one smaller than its second."
+        )
+    return box.reshape(2, 3)
