@@ -1,0 +1,51 @@
+# Two commands do everything: `make demo` and `make test`. Both make what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# torch first and alone: with no torch present other packages drag in builds nobody asked for
+TORCH ?= torch==2.13.0
+PORT ?= 8188
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: setup setup-dev demo test test-engine lint bench comfy comfy-env clean
+
+setup: $(VENV)/.ready
+$(VENV)/.ready: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q "$(TORCH)"
+	$(BIN)/pip install -q -r requirements.txt
+	touch $@
+
+setup-dev: $(VENV)/.ready-dev
+$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
+	$(BIN)/pip install -q -r requirements-dev.txt
+	touch $@
+
+demo: setup
+	$(BIN)/python -m engine demo --out demo
+
+comfy-env: setup-dev
+	$(BIN)/python tests/comfy/setup_comfy.py
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+test-engine: setup-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/engine tests/parity tests/layouts
+
+test: lint comfy-env
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests
+
+bench: setup
+	$(BIN)/python benchmarks/rasterizer.py --json
+	$(BIN)/python benchmarks/fit.py --json
+
+comfy: comfy-env
+	$(BIN)/python tests/comfy/launch.py --port $(PORT)
+
+clean:
+	rm -rf $(VENV) .venv-comfy demo build
