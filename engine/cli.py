@@ -1,7 +1,7 @@
 """The command line: one verb per step, the same configs and functions as the nodes.
 
-Exit codes: 0 done, 1 the input cannot be used (one sentence on stderr), 2 wrong arguments, 130 stopped by the user (what
-was trained is kept in the checkpoint). With `--json` the last line of stdout is one JSON object.
+Exit codes: 0 done, 1 the input cannot be used (one sentence on stderr), 2 wrong arguments, 130 stopped by the user
+(what was trained is kept in the checkpoint). With `--json` the last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; what was trained is in the checkpoint, the same command goes on from it", file=sys.stderr)
+        print(
+            "stopped; what was trained is in the checkpoint, the same command goes on from it",
+            file=sys.stderr,
+        )
         return 130
     if arguments.json:
         print(json.dumps(report))
@@ -54,10 +57,18 @@ def add_config(parser: argparse.ArgumentParser, config: type[Any], skip: tuple[s
         if isinstance(f.default, bool):
             parser.add_argument(name, default=f.default, action=argparse.BooleanOptionalAction, help=text)
         elif "options" in meta:
-            parser.add_argument(name, default=f.default, choices=meta["options"], help=f"{text} (default {f.default})")
+            parser.add_argument(
+                name, default=f.default, choices=meta["options"], help=f"{text} (default {f.default})"
+            )
         else:
             kind = type(f.default)
-            parser.add_argument(name, default=f.default, type=kind, metavar=kind.__name__.upper(), help=f"{text} (default {f.default})")
+            parser.add_argument(
+                name,
+                default=f.default,
+                type=kind,
+                metavar=kind.__name__.upper(),
+                help=f"{text} (default {f.default})",
+            )
 
 
 def config_from(arguments: Arguments, config: type[Any], **fixed: Any) -> Any:
@@ -115,7 +126,9 @@ def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError("CUDA was asked for, but this machine or this build of torch has none; use --device cpu.")
+        raise InputError(
+            "CUDA was asked for, but this machine or this build of torch has none; use --device cpu."
+        )
     try:
         torch.device(name)
     except RuntimeError as error:
@@ -137,10 +150,15 @@ def fit_scene(arguments: Arguments) -> dict[str, Any]:
     from .steps import fit_scene as step
 
     out = Path(arguments.out)
-    checkpoint = Path(arguments.checkpoint) if arguments.checkpoint else out.with_suffix(".training.safetensors")
+    checkpoint = (
+        Path(arguments.checkpoint) if arguments.checkpoint else out.with_suffix(".training.safetensors")
+    )
     video = _load_video(arguments)
     start = time.monotonic()
-    scene = follow(step.run(video, config_from(arguments, step.Config), _device(arguments.device), checkpoint), arguments.json)
+    scene = follow(
+        step.run(video, config_from(arguments, step.Config), _device(arguments.device), checkpoint),
+        arguments.json,
+    )
     save_scene(scene, out)
     return {"out": str(out), "gaussians": len(scene.canonical), "seconds": round(time.monotonic() - start, 2)}
 
@@ -173,7 +191,9 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
 
     scene = load_scene(Path(arguments.scene))
     evaluation = follow(
-        step.run(scene, _load_video(arguments), config_from(arguments, step.Config), _device(arguments.device)),
+        step.run(
+            scene, _load_video(arguments), config_from(arguments, step.Config), _device(arguments.device)
+        ),
         arguments.json,
     )
     if not arguments.json:
@@ -209,6 +229,15 @@ def sample(arguments: Arguments) -> dict[str, Any]:
     return {"out": str(out), "times": seconds}
 
 
+def demo(arguments: Arguments) -> dict[str, Any]:
+    from .demo import run
+
+    report = run(Path(arguments.out), follow, _device(arguments.device))
+    if not arguments.json:
+        print(f"made {', '.join(report['files'])} in {report['folder']}/ in {report['seconds']:.0f} s")
+    return report
+
+
 def _parser() -> argparse.ArgumentParser:
     from .io.datasets import LoadOptions
     from .steps import camera_path, evaluate_scene, export_scene, render_scene
@@ -216,12 +245,16 @@ def _parser() -> argparse.ArgumentParser:
     from .steps import import_scene as import_step
     from .steps import preflight as preflight_step
 
-    parser = argparse.ArgumentParser(prog="python -m engine", description="Train, render, measure and convert 4D Gaussian scenes.")
+    parser = argparse.ArgumentParser(
+        prog="python -m engine", description="Train, render, measure and convert 4D Gaussian scenes."
+    )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, run: Callable[[Arguments], dict[str, Any]], text: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text)
-        sub.add_argument("--json", action="store_true", help="print one JSON object as the last line, and nothing else")
+        sub.add_argument(
+            "--json", action="store_true", help="print one JSON object as the last line, and nothing else"
+        )
         sub.set_defaults(verb=run)
         return sub
 
@@ -236,7 +269,9 @@ def _parser() -> argparse.ArgumentParser:
     with_data(sub)
     with_device(sub)
     sub.add_argument("--out", required=True, help="scene file to write (.safetensors)")
-    sub.add_argument("--checkpoint", help="training state, resumed from when it is there (default: beside --out)")
+    sub.add_argument(
+        "--checkpoint", help="training state, resumed from when it is there (default: beside --out)"
+    )
     add_config(sub, fit_step.Config)
 
     sub = verb("preflight", preflight, "Check a capture before training, and say what to do about it.")
@@ -256,7 +291,9 @@ def _parser() -> argparse.ArgumentParser:
     with_device(sub)
     add_config(sub, evaluate_scene.Config)
 
-    sub = verb("import", import_scene, "Bring in a scene trained elsewhere (a 4DGaussians folder, a splat file).")
+    sub = verb(
+        "import", import_scene, "Bring in a scene trained elsewhere (a 4DGaussians folder, a splat file)."
+    )
     sub.add_argument("--source", required=True)
     sub.add_argument("--out", required=True, help="scene file to write (.safetensors)")
     add_config(sub, import_step.Config)
@@ -270,4 +307,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--scene", required=True)
     sub.add_argument("--times", default="all", help="seconds such as 0,0.5,1, or all")
     sub.add_argument("--out", required=True)
+
+    sub = verb(
+        "demo", demo, "Train the clip that ships and leave a video, the scene, a .ply and a page of pictures."
+    )
+    sub.add_argument("--out", default="demo", help="folder to write")
+    with_device(sub)
     return parser

@@ -1,0 +1,111 @@
+"""How well and how fast a capture is trained, against a still scene trained on the same pictures.
+
+    python benchmarks/fit.py --json [--data DIR] [--seconds 180] [--hold-out-every 8]
+
+Held-out views are those that the capture (or `--hold-out`) keeps out; held-out moments are every n-th one, seen by the
+trained views. The clock covers the whole training: reading, initialisation and all steps, not the measuring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from benchmarks.environment import environment
+from engine.cli import add_config, config_from
+from engine.io.datasets import LoadOptions, load_video
+from engine.scene import MultiViewVideo, Scene4D
+from engine.steps import evaluate_scene, fit_scene
+from engine.train import messages as m
+
+DEMO = Path(__file__).resolve().parents[1] / "assets" / "clips" / "walker"
+
+
+def train(video: MultiViewVideo, config: fit_scene.Config, device: str) -> tuple[Scene4D, float, int]:
+    """(scene, seconds, iterations)."""
+    start, done = time.monotonic(), 0
+    scene = None
+    for message in fit_scene.run(video, config, device):
+        if isinstance(message, m.Started):
+            print(message.note, file=sys.stderr)
+        if isinstance(message, m.Progress):
+            done = message.done
+            if done % 500 == 0:
+                took = time.monotonic() - start
+                print(
+                    f"  {done} steps, {message.count} Gaussians, {took:.0f} s, {message.losses}",
+                    file=sys.stderr,
+                )
+        if isinstance(message, m.Finished):
+            scene = message.value
+    assert scene is not None
+    return scene, time.monotonic() - start, done
+
+
+def measure(scene: Scene4D, video: MultiViewVideo, device: str, every: int) -> dict[str, float]:
+    """PSNR and SSIM on held-out views at trained moments, and on trained views at held-out moments."""
+    views = m.result(evaluate_scene.run(scene, video, evaluate_scene.Config(pictures=0), device))
+    held = [row for row in views.rows if not every or row.moment % every != every - 1]
+    result = {
+        "psnr_views": sum(r.psnr for r in held) / len(held),
+        "ssim_views": sum(r.ssim for r in held) / len(held),
+    }
+    inside = [r.psnr_subject for r in held if r.psnr_subject is not None]
+    if inside:
+        result["psnr_views_subject"] = sum(inside) / len(inside)
+    if every:
+        config = evaluate_scene.Config(views="trained", every=every, offset=every - 1, pictures=0)
+        moments = m.result(evaluate_scene.run(scene, video, config, device)).rows
+        result["psnr_moments"] = sum(r.psnr for r in moments) / len(moments)
+        result["ssim_moments"] = sum(r.ssim for r in moments) / len(moments)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="(always) the last line is one JSON object")
+    parser.add_argument(
+        "--data", default=str(DEMO), help="capture folder in any layout (default: the demo clip)"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--keep", help="write the trained scene here")
+    parser.add_argument("--no-static", action="store_true", help="skip the still fit")
+    add_config(parser, LoadOptions)
+    add_config(parser, fit_scene.Config, skip=tuple({"background"} & {f.name for f in fields(LoadOptions)}))
+    parser.set_defaults(hold_out_every=8, preview_every=0)
+    arguments = parser.parse_args()
+    video = load_video(arguments.data, config_from(arguments, LoadOptions))
+    config = config_from(arguments, fit_scene.Config, background="auto")
+    scene, seconds, iterations = train(video, config, arguments.device)
+    result = {
+        "capture": video.name,
+        "seconds": round(seconds, 1),
+        "iterations": iterations,
+        "gaussians": len(scene.canonical),
+        **measure(scene, video, arguments.device, config.hold_out_every),
+    }
+    if arguments.keep:
+        from engine.io.checkpoint import save_scene
+
+        save_scene(scene, Path(arguments.keep))
+    print({k: v for k, v in result.items()}, file=sys.stderr)
+    if not arguments.no_static:
+        still, seconds, _ = train(video, replace(config, motion="none"), arguments.device)
+        static = measure(still, video, arguments.device, config.hold_out_every)
+        result |= {"seconds_static": round(seconds, 1), **{f"{k}_static": v for k, v in static.items()}}
+    rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in result.items()}
+    print(json.dumps({**rounded, "env": environment(arguments.device, config.seed)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Where tests find truth: GS4D_FIXTURES and GS4D_LAYOUTS name folders; both have defaults beside the project."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def shared(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable) or ROOT.parent / "shared" / default)
+
+
+@pytest.fixture(scope="session")
+def fixtures_folder() -> Path:
+    folder = shared("GS4D_FIXTURES", "fixtures")
+    if not folder.is_dir():
+        pytest.skip(
+            f"{folder.name}: numbers computed by the papers' own code are not here (set GS4D_FIXTURES)"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def layouts_folder() -> Path:
+    folder = shared("GS4D_LAYOUTS", "data/layouts")
+    if not folder.is_dir():
+        pytest.skip(f"{folder.name}: captures with known cameras are not here (set GS4D_LAYOUTS)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
