@@ -1,0 +1,114 @@
+"""DyNeRF / Neural 3D Video (Li et al. 2022): `camNN.mp4` and LLFF's `poses_bounds.npy` [cameras, 17].
+
+A row is a 3 × 5 matrix (camera axes down, right, backwards | position | height, width, focal) and near, far. The first
+camera by name is the convention's test view. The height, width and focal of a row are scaled to the videos' real size.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError
+from ..paths import printable, require_file, shown
+from ..pointcloud import optional_points
+from ..videofile import SUFFIXES, probe
+from .capture import Array, Capture, Clip, View
+from .checks import inverted
+from .options import LoadOptions
+
+POSES = "poses_bounds.npy"
+LARGEST = 64 * 2**20  # bytes of poses_bounds.npy
+
+
+def recognises(folder: Path) -> bool:
+    return (folder / POSES).exists()
+
+
+def read(folder: Path, options: LoadOptions) -> Capture:
+    """The capture in `folder`. InputError naming the file that is missing or wrong."""
+    videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    rows = read_poses(folder)
+    if not videos:
+        raise InputError(f"{printable(folder.name)} holds no videos (cam00.mp4 …) beside {POSES}.")
+    if len(rows) != len(videos):
+        raise InputError(
+            f"{POSES} has {len(rows)} rows of poses, the folder holds {len(videos)} videos; there must be one row a "
+            "video, in the order of their names."
+        )
+    warnings: list[str] = []
+    views: list[View] = []
+    for path, row in zip(videos, rows, strict=True):
+        name = printable(path.stem)
+        where = f"{POSES}: {name}"
+        height, width, focal = row[:15].reshape(3, 5)[:, 4]
+        if not np.isfinite(row).all():
+            raise InputError(f"{where}: the row holds a NaN or non-finite number; export the poses again.")
+        if focal <= 0 or width < 1 or height < 1:
+            raise InputError(
+                f"{where}: the size is {width:.6g} × {height:.6g} and the focal length {focal:.6g}; all must be above 0."
+            )
+        require_file(path, folder, "copy it again")
+        clip = Clip(path, shown(path, folder), probe(path, shown(path, folder)))
+        size = clip.facts.size
+        scale = size[0] / width
+        if abs(height * scale - size[1]) > max(1.0, 0.01 * size[1]):
+            raise InputError(
+                f"{where} claims pictures of {width:.0f} × {height:.0f} pixels, {clip.name} has {size[0]} × {size[1]}: "
+                "their shapes differ; use the videos that the poses were made for."
+            )
+        if abs(scale - 1) > 1e-6:
+            warnings.append(
+                f"{POSES} was made for pictures of {width:.0f} × {height:.0f} pixels, the videos have {size[0]} × "
+                f"{size[1]}: focal lengths are scaled by {scale:.4g}."
+            )
+        K = np.array([[focal * scale, 0, size[0] / 2], [0, focal * scale, size[1] / 2], [0, 0, 1.0]])
+        views.append(View(name, where, K, llff_to_world_to_camera(row), size, clip))
+    points, colors = optional_points(
+        folder, ("points3D_downsample2.ply", "points3D_downsample.ply"), warnings
+    )
+    return Capture(
+        folder=folder,
+        layout="dynerf",
+        views=views,
+        points=points,
+        point_colors=colors,
+        near=float(rows[:, 15].min()),
+        far=float(rows[:, 16].max()),
+        near_far_from=POSES,
+        test_views=[views[0].name] if len(views) > 1 else [],
+        warnings=warnings,
+        files=[folder / POSES],
+    )
+
+
+def read_poses(folder: Path) -> Array:
+    """The rows [cameras, 17] of poses_bounds.npy, float64; nothing is unpickled."""
+    path = require_file(folder / POSES, folder, "it holds the cameras of a DyNeRF data set")
+    if path.stat().st_size > LARGEST:
+        raise InputError(f"{POSES} has {path.stat().st_size:,} bytes; poses take 136 bytes a camera.")
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, MemoryError, SyntaxError, OverflowError) as error:
+        reason = (
+            "it holds Python objects, which are not unpickled" if "pickle" in str(error) else "it is damaged"
+        )
+        raise InputError(f"{POSES} cannot be read: {reason}; export it again as plain numbers.") from error
+    if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "fiu":
+        raise InputError(f"{POSES} does not hold one table of numbers; export it again.")
+    if rows.ndim != 2 or rows.shape[1] != 17:
+        found = f"{rows.shape[1]} columns" if rows.ndim == 2 else f"the shape {rows.shape}"
+        raise InputError(
+            f"{POSES} has {found}, expected 17 columns (3 × 5 pose and size, then near and far); export it again."
+        )
+    return rows.astype(np.float64)
+
+
+def llff_to_world_to_camera(row: Array) -> Array:
+    """One LLFF row [17] → world_to_camera [4, 4] in OpenCV axes (down, right, back → right, down, forward)."""
+    block = row[:15].reshape(3, 5)
+    down, right, back, position = (block[:, i] for i in range(4))
+    camera_to_world = np.eye(4)
+    camera_to_world[:3] = np.stack([right, down, -back, position], axis=1)
+    return inverted(camera_to_world)

@@ -1,0 +1,94 @@
+"""Paths that other people's files name: read only what lies inside the data set's folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import InputError
+
+
+def printable(text: str | os.PathLike[str]) -> str:
+    """`text` with whatever no terminal can print (bytes of a foreign encoding, control characters) escaped."""
+    shown = os.fspath(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
+
+
+def shown(path: Path, folder: Path) -> str:
+    """`path` as a person finds it inside `folder`: relative, with forward slashes."""
+    try:
+        return printable(path.relative_to(folder).as_posix())
+    except ValueError:
+        return printable(path.name)
+
+
+def inside(folder: Path, relative: object, source: str) -> Path:
+    """The path that `relative`, found in the file `source`, names below `folder`; it need not exist.
+
+    InputError for anything else: an absolute path, one that climbs out (with either slash, or through a symbolic
+    link), an internet address, an empty or absurdly long name. Nothing is opened here.
+    """
+    if not isinstance(relative, str) or not relative.strip():
+        raise InputError(f"{source}: a file name was expected, found {printable(repr(relative))[:80]}.")
+    name = printable(relative)
+    if len(relative) > 1000 or "\0" in relative:
+        raise InputError(f"{source}: '{name[:80]}…' cannot be a file name.")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", relative):
+        raise InputError(
+            f"{source}: '{name}' is an address; only files inside the data set's folder are read."
+        )
+    if re.match(r"[/\\]|[A-Za-z]:", relative):
+        raise InputError(
+            f"{source}: '{name}' is an absolute path; write it relative to the data set's folder instead."
+        )
+    parts = re.split(r"[/\\]", relative)
+    if ".." in parts:
+        raise InputError(f"{source}: '{name}' leads out of the data set's folder and is not read.")
+    path = folder.joinpath(*parts)
+    root = os.path.realpath(folder)
+    if os.path.commonpath([root, os.path.realpath(path)]) != root:
+        raise InputError(
+            f"{source}: '{name}' is a link that leads out of the data set's folder and is not read."
+        )
+    return path
+
+
+def require_file(path: Path, folder: Path, remedy: str) -> Path:
+    """`path` again where it is a non-empty regular file; InputError with `remedy` otherwise."""
+    name = shown(path, folder)
+    root = os.path.realpath(folder)
+    if os.path.commonpath([root, os.path.realpath(path)]) != root:
+        raise InputError(f"{name} is a link that leads out of {printable(folder.name)} and is not read.")
+    if not path.is_file():
+        raise InputError(f"{name} is missing in {printable(folder.name)}; {remedy}.")
+    if path.stat().st_size == 0:
+        raise InputError(f"{name} in {printable(folder.name)} is empty (0 bytes); {remedy}.")
+    return path
+
+
+def existing_folder(folder: str | os.PathLike[str]) -> Path:
+    """`folder` as an absolute path; InputError where there is none."""
+    path = Path(os.path.abspath(os.path.expanduser(os.fspath(folder))))
+    if not path.is_dir():
+        found = "is a file" if path.exists() else "does not exist"
+        raise InputError(f"The folder '{printable(path)}' {found}; give the folder that holds the data set.")
+    return path
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path` under a temporary name beside it, then rename: never half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{printable(path)} could not be written: {error.strerror}.") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

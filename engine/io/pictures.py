@@ -1,0 +1,132 @@
+"""Picture files: size known from the header before anything is decoded; then RGB and, where there is one, alpha."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import InputError
+
+Array = NDArray[Any]
+
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "TGA")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".tga")
+LARGEST_SIDE = 16000
+LARGEST_AREA = 150_000_000  # pixels; an 8K frame has 33 million
+TAIL = 4096  # bytes at a file's end where its end mark is looked for
+
+
+def check_size(width: int, height: int, name: str) -> tuple[int, int]:
+    """(width, height) again; InputError where no picture of that size should be decoded."""
+    if width < 1 or height < 1:
+        raise InputError(f"{name} is {width} × {height} pixels: there is no picture in it.")
+    if max(width, height) > LARGEST_SIDE or width * height > LARGEST_AREA:
+        raise InputError(
+            f"{name} is {width} × {height} pixels, more than can be read "
+            f"({LARGEST_SIDE} a side, {LARGEST_AREA // 10**6} million in all); make it smaller first."
+        )
+    return width, height
+
+
+def picture_size(path: Path, name: str) -> tuple[int, int]:
+    """(width, height) from the header of a picture; nothing is decoded.
+
+    InputError, naming `name`, where the file is missing, empty, no picture, absurdly large, or ends too soon.
+    """
+    size = _guarded(path, name, lambda image: image.size)
+    if not _has_end_mark(path):
+        _decode(path, name)  # settles it: some writers append bytes of their own
+    return size
+
+
+def read_picture(path: Path, name: str, size: tuple[int, int]) -> tuple[Array, Array | None]:
+    """RGB [H, W, 3] uint8 and alpha [H, W] uint8 or None, resampled to `size` (width, height) by area.
+
+    Alpha is straight: colours stay as they are stored.
+    """
+    image = _decode(path, name)
+    has_alpha = "A" in image.mode or "a" in image.mode or "transparency" in image.info
+    image = image.convert("RGBA" if has_alpha else "RGB")
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BOX)
+    values = np.asarray(image)
+    if not has_alpha:
+        return values, None
+    return np.ascontiguousarray(values[..., :3]), np.ascontiguousarray(values[..., 3])
+
+
+def read_mask(path: Path, name: str, size: tuple[int, int]) -> Array:
+    """A mask picture as [H, W] uint8, 255 = subject. One-bit and 0/1 masks count as 0/255; alpha counts where it is."""
+    image = _decode(path, name)
+    if image.mode in ("LA", "RGBA", "PA"):
+        image = image.getchannel("A")
+    image = image.convert("L")
+    if image.getextrema()[1] == 1:
+        image = image.point(lambda value: value * 255)  # pyright: ignore[reportUnknownLambdaType]
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BOX)
+    return np.asarray(image)
+
+
+def _decode(path: Path, name: str) -> Image.Image:
+    def load(image: Image.Image) -> Image.Image:
+        image.load()
+        if image.mode.startswith("I;16") or image.mode == "I":
+            return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+        return image.copy() if image.mode != "P" else image
+
+    return _guarded(path, name, load)
+
+
+def _guarded(path: Path, name: str, use: Any) -> Any:
+    """`use(image)` of the opened picture, with every way a bad file fails turned into one sentence."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                check_size(*image.size, name)
+                return use(image)
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{name} is missing; put it back or remove it from the list of pictures.") from error
+    except Image.DecompressionBombError as error:
+        check_size(*(_png_size(path) or (LARGEST_SIDE + 1, LARGEST_SIDE + 1)), name)
+        raise InputError(f"{name} is too large to be read; make it smaller first.") from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError) as error:
+        if path.is_file() and path.stat().st_size == 0:
+            raise InputError(f"{name} is empty (0 bytes); copy or export it again.") from error
+        reason = "it is cut short" if "truncated" in str(error) else "it is damaged or not a picture"
+        raise InputError(f"{name} cannot be read: {reason}; copy or export it again.") from error
+
+
+def _png_size(path: Path) -> tuple[int, int] | None:
+    """What a PNG's header claims; only for the message about one that is too large."""
+    with open(path, "rb") as file:
+        start = file.read(24)
+    return struct.unpack(">II", start[16:24]) if start[:4] == b"\x89PNG" and len(start) == 24 else None
+
+
+def _has_end_mark(path: Path) -> bool:
+    """Whether a PNG or JPEG ends as one should; True for formats without an end mark to look for."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - TAIL))
+        end = file.read(TAIL)
+    if start == b"\x89PNG":
+        return b"IEND" in end
+    return not start.startswith(b"\xff\xd8") or b"\xff\xd9" in end
+
+
+def has_alpha(path: Path, name: str) -> bool:
+    """Whether a picture carries an alpha channel, from its header."""
+    return _guarded(
+        path, name, lambda image: "A" in image.mode or "a" in image.mode or "transparency" in image.info
+    )
