@@ -99,3 +99,23 @@ def _layout(header: list[str], broken: InputError) -> tuple[int, list[tuple[str,
     if not {"x", "y", "z"} <= {n for n, _ in fields}:
         raise broken
     return count, fields, kind
+
+
+def points_array(folder: Path, candidate: str, warnings: list[str]) -> Array | None:
+    """Points [P, 3] of a .npy file, where it exists; nothing is unpickled, a damaged file becomes a warning."""
+    path = folder / candidate
+    if not path.is_file() or path.stat().st_size > MOST * 24:
+        return None
+    try:
+        values = np.load(path, allow_pickle=False)
+        if (
+            not isinstance(values, np.ndarray)
+            or values.ndim != 2
+            or values.shape[1] != 3
+            or values.dtype.kind != "f"
+        ):
+            raise ValueError("not a table of three columns")
+    except (ValueError, OSError, EOFError, MemoryError, SyntaxError, OverflowError):
+        warnings.append(f"{candidate} does not hold points [P, 3]. Training goes on without starting points.")
+        return None
+    return values[np.isfinite(values).all(axis=1)].astype(np.float64)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ...errors import InputError
 from ...scene.video import MultiViewVideo
 from ..paths import existing_folder, printable
-from . import dynerf, folder
+from . import colmap, dnerf, dynerf, folder, hypernerf, nerfstudio
 from .bounds import scene_bounds
 from .capture import Capture, assemble
 from .folder import write_cameras_json
@@ -22,7 +22,15 @@ Reader = tuple[Callable[[Path], bool], Callable[[Path, LoadOptions], Capture], s
 # In the order in which they are tried; the sentence part says what each is recognised by.
 READERS: dict[str, Reader] = {
     "folder": (folder.recognises, folder.read, "cameras.json (the pack's own folder of videos)"),
-    "dynerf": (dynerf.recognises, dynerf.read, "poses_bounds.npy (DyNeRF)"),
+    "nerfstudio": (nerfstudio.recognises, nerfstudio.read, "transforms.json (nerfstudio, instant-ngp)"),
+    "dnerf": (dnerf.recognises, dnerf.read, "transforms_train.json (D-NeRF)"),
+    "dynerf": (dynerf.recognises, dynerf.read, "poses_bounds.npy with a video per camera (DyNeRF)"),
+    "hypernerf": (hypernerf.recognises, hypernerf.read, "dataset.json with a folder camera (HyperNeRF)"),
+    "colmap": (
+        colmap.recognises,
+        colmap.read,
+        "sparse/0 or sparse_ with cameras.bin or cameras.txt (COLMAP)",
+    ),
 }
 
 

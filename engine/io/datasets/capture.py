@@ -70,6 +70,7 @@ class Capture:
     train_views: list[str] = field(default_factory=list[str])
     warnings: list[str] = field(default_factory=list[str])
     files: list[Path] = field(default_factory=list[Path])  # descriptions, for the fingerprint
+    scale_done: float = 1.0  # the stored pictures are already this fraction of the capture's size
 
 
 def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
@@ -91,8 +92,8 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
     views_kept, sources, sizes, matrices = [], [], [], []
     handles = Handles()
     for i, view in enumerate(views):
-        width, height = view.size
-        size = (max(1, round(width * options.scale)), max(1, round(height * options.scale)))
+        scale = min(1.0, options.scale / capture.scale_done)
+        size = (max(1, round(view.size[0] * scale)), max(1, round(view.size[1] * scale)))
         K, lens = _lens(view, size)
         source = _source(view, chosen, size, lens, handles)
         if source is not None:
@@ -107,6 +108,7 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
     used = available.any(dim=0)
     if not used.any():
         raise InputError(f"{title}: no view has a picture in the frames asked for; choose other frames.")
+    _say_who_lacks_frames(available, names, warnings)
     train, test = _hold_out(capture, options, names)
     has_masks = any(_has_mask(views[i]) for i in views_kept)
     return MultiViewVideo(
@@ -260,6 +262,18 @@ def _has_mask(view: View) -> bool:
         return view.pictures.mask is not None or view.pictures.facts.has_alpha
     first = next(iter(view.pictures.values()))
     return first.mask is not None or pictures.has_alpha(first.path, first.name)
+
+
+def _say_who_lacks_frames(available: torch.Tensor, names: list[str], warnings: list[str]) -> None:
+    """In a rig most views have every moment; those that do not are named. A moving camera's views are left alone."""
+    counts = available.sum(dim=1)
+    total = available.shape[1]
+    short = [i for i, n in enumerate(counts.tolist()) if n < total]
+    if short and len(short) * 2 < len(names) and total > 1:
+        listed = ", ".join(f"{printable(names[i])} has {int(counts[i])}" for i in short[:6])
+        warnings.append(
+            f"Some views have fewer frames than the {total} of the others: {listed}; they are used where they exist."
+        )
 
 
 def _hold_out(
