@@ -44,12 +44,9 @@ def carve(
     axes = [torch.linspace(float(lo), float(hi), resolution) for lo, hi in bounds.T]
     cells = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
     seen = torch.zeros(len(cells))
-    inside = torch.ones(len(cells), dtype=torch.bool)
     looked = 0
     for view in views:
-        if not video.available[view, moment]:
-            continue
-        mask = video.source.read(view, moment).mask
+        mask = video.source.read(view, moment).mask if bool(video.available[view, moment]) else None
         if mask is None:
             continue
         looked += 1
@@ -58,9 +55,9 @@ def carve(
         height, width = mask.shape
         hit = (depth > 0) & (col >= 0) & (col < width) & (row >= 0) & (row < height)
         covered = mask[row.clamp(0, height - 1), col.clamp(0, width - 1)] > 127
-        inside &= ~hit | covered
-        seen += hit
-    return cells[inside & (seen >= max(1, looked / 2))]
+        stay = ~hit | covered
+        cells, seen = cells[stay], (seen + hit)[stay]  # what one view rules out, no other need look at
+    return cells[seen >= max(1, looked / 2)]
 
 
 def hull_surface(cells: Tensor) -> Tensor:

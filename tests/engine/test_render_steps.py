@@ -1,0 +1,169 @@
+"""Rendering, flow, depth, measuring and sampling agree with what is known of a scene made in code."""
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from engine.cli import main
+from engine.errors import InputError
+from engine.io.checkpoint import save_scene
+from engine.render import choose, render_gaussians
+from engine.render.pictures import depth_picture, flow_picture
+from engine.scene import Cameras, Gaussians, Scene4D, harmonics
+from engine.steps import camera_path, evaluate_scene, render_scene, sample_scene
+from engine.train import messages as m
+from tests.scenes import Swing, capture_of, moving_scene, ring
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return moving_scene()
+
+
+def one_ball(z: float = 0.5) -> Scene4D:
+    """A large opaque red ball that swings along x."""
+    ball = Gaussians(
+        means=torch.tensor([[0.0, 0.0, z]]),
+        log_scales=torch.full((1, 3), 0.25).log(),
+        quats=torch.tensor([[1.0, 0, 0, 0]]),
+        logit_opacities=torch.tensor([6.0]),
+        sh=harmonics.rgb_to_dc(torch.tensor([[[1.0, 0, 0]]])),
+    )
+    times = torch.linspace(0, 1, 5, dtype=torch.float64)
+    bounds = torch.tensor([[-1.0, -1, -1], [1, 1, 1]], dtype=torch.float64)
+    return Scene4D(ball, Swing(), times, ring(4), bounds, torch.ones(3))
+
+
+def test_depth_is_the_distance_along_the_axis(scene):
+    ball = one_ball()
+    picture = render_gaussians(ball.canonical, ball.rig[0], choose("auto"), ball.background, want_depth=True)
+    _, depth = ball.rig.project(ball.canonical.means, 0)
+    covered = picture.alpha[0] > 0.5
+    assert bool(covered.any())
+    assert torch.allclose(picture.depth[0][covered], depth[0].float().expand(int(covered.sum())), rtol=1e-4)
+
+
+def test_flow_is_the_motion_of_the_centre_in_pixels():
+    ball = one_ball()
+    config = camera_path.Config(kind="still", view=1, frames=3, fps=10.0)
+    path = camera_path.make(ball, config)
+    rendering = m.result(render_scene.run(ball, path, render_scene.Config(wants_flow=True)))
+    now, _ = path.cameras.project(ball.at(float(path.seconds[0])).means, 0)
+    then, _ = path.cameras.project(ball.at(float(path.seconds[1])).means, 1)
+    covered = rendering.alpha[0] > 0.5
+    expected = (then - now)[0].float().expand(int(covered.sum()), 2)
+    assert float(expected.norm(dim=-1).max()) > 0.5, "the ball moves"
+    assert torch.allclose(rendering.flow[0][covered], expected, atol=1e-3)
+
+
+def test_opaque_colour_and_background_are_exact():
+    ball = one_ball(0.0)
+    path = camera_path.make(ball, camera_path.Config(kind="still", frames=1, speed=0.0))
+    for name, color in (("black", 0.0), ("white", 1.0)):
+        rendering = m.result(render_scene.run(ball, path, render_scene.Config(background=name)))
+        assert torch.allclose(rendering.images[0, 0, 0], torch.full((3,), color))
+        centre = rendering.images[0, 20, 24]
+        assert centre[0] > 0.98 and centre[1] < 0.02 if name == "black" else centre[0] > 0.98
+
+
+def test_pictures_of_depth_and_flow_stay_in_range(scene):
+    path = camera_path.make(scene, camera_path.Config(frames=3))
+    r = m.result(render_scene.run(scene, path, render_scene.Config(wants_flow=True)))
+    for picture in (depth_picture(r.depth, r.alpha), flow_picture(r.flow)):
+        assert picture.shape == r.images.shape
+        assert float(picture.min()) >= 0 and float(picture.max()) <= 1
+        assert float(picture.max()) > 0.3
+
+
+def test_a_scene_measured_on_its_own_pictures_is_nearly_perfect(scene):
+    video = capture_of(scene)
+    evaluation = m.result(evaluate_scene.run(scene, video))
+    assert evaluation.summary["psnr"] > 48, "8-bit rounding alone"
+    assert evaluation.summary["views"] == ["cam00"]
+    assert evaluation.pictures.shape[2] == 4 * 48
+    worse = scene.with_(canonical=scene.canonical.with_(means=scene.canonical.means + 0.05))
+    assert m.result(evaluate_scene.run(worse, video)).summary["psnr"] < evaluation.summary["psnr"] - 10
+
+
+def test_samples_are_what_the_scene_says(scene, tmp_path):
+    out = sample_scene.save(scene, [0.0, 0.5], tmp_path / "moments.safetensors")
+    data = load_file(out)
+    moment = scene.at(0.5).activated()
+    assert torch.equal(data["means"][1], moment.means) and torch.equal(data["scales"][1], moment.scales)
+    assert torch.allclose(data["quats"].norm(dim=-1), torch.ones(2, len(scene.canonical)))
+    assert data["opacities"].min() > 0 and data["opacities"].max() < 1
+    assert data["sh"].shape == (2, 200, 4, 3)
+    with pytest.raises(InputError, match="seconds such as"):
+        sample_scene.parse_times("now", scene)
+
+
+def still_scene() -> Scene4D:
+    s = moving_scene()
+    return Scene4D.still(s.canonical, s.times, s.rig, s.bounds, s.background)
+
+
+def test_command_line_renders_samples_and_exports(tmp_path, capsys):
+    file = tmp_path / "scene.safetensors"
+    save_scene(still_scene(), file)
+    assert (
+        main(["render", "--scene", str(file), "--out", str(tmp_path / "a.mp4"), "--frames", "4", "--json"])
+        == 0
+    )
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["frames"] == 4
+    import av
+
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 4
+    out = tmp_path / "s.safetensors"
+    assert main(["sample", "--scene", str(file), "--times", "0,0.5", "--out", str(out), "--json"]) == 0
+    assert load_file(out)["means"].shape == (2, 200, 3)
+    assert main(["export", "--scene", str(file), "--out", str(tmp_path / "m.ply"), "--json"]) == 0
+    assert (tmp_path / "m.ply").stat().st_size > 200 * 62 * 4
+
+
+def test_command_line_says_one_sentence_and_exits_with_1(tmp_path, capsys):
+    for command in (
+        ["render", "--scene", str(tmp_path / "none.safetensors"), "--out", str(tmp_path / "a.mp4")],
+        ["preflight", "--data", str(tmp_path)],
+        ["preflight", "--data", str(tmp_path / "missing")],
+        ["import", "--source", str(tmp_path), "--out", str(tmp_path / "b.safetensors")],
+    ):
+        assert main(command) == 1
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1 and lines[0].startswith("error: ")
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_cuda_asked_for_where_there_is_none(tmp_path, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA: the sentence is for those without")
+    file = tmp_path / "scene.safetensors"
+    save_scene(still_scene(), file)
+    assert main(["render", "--scene", str(file), "--out", str(tmp_path / "a.mp4"), "--device", "cuda"]) == 1
+    assert "CUDA was asked for" in capsys.readouterr().err
+
+
+def test_too_many_pixels_are_refused_before_memory_is_taken(scene):
+    cameras = Cameras(
+        scene.rig.world_to_camera[:1].expand(50_000, 4, 4),
+        scene.rig.K[:1].expand(50_000, 3, 3),
+        ((2000, 2000),) * 50_000,
+        tuple(str(i) for i in range(50_000)),
+    )
+    path = camera_path.with_cameras(cameras, torch.zeros(50_000), 24.0)
+    with pytest.raises(InputError, match="lower frames"):
+        next(render_scene.run(scene, path))
+
+
+def test_swing_truth_is_periodic(scene):
+    """The test scene's own motion, so that other tests may lean on it."""
+    assert torch.allclose(scene.at(0.0).means, scene.canonical.means)
+    moved = scene.at(0.5).means - scene.canonical.means
+    upper = scene.canonical.means[:, 2] > 0
+    assert torch.allclose(
+        moved[upper][:, 0], torch.full((int(upper.sum()),), 0.5 * math.sin(math.pi / 2)), atol=1e-6
+    )
+    assert bool((moved[~upper] == 0).all())
