@@ -236,7 +236,7 @@ class FrameStore:
 
 def _tensor(values: Array) -> torch.Tensor:
     """A tensor that owns its memory, also where Pillow's is read-only."""
-    return torch.from_numpy(values if values.flags.writeable else values.copy())
+    return torch.as_tensor(values if values.flags.writeable else values.copy())
 
 
 def _bytes(frame: Frame) -> int:

@@ -39,7 +39,7 @@ def picture_size(path: Path, name: str) -> tuple[int, int]:
 
     InputError, naming `name`, where the file is missing, empty, no picture, absurdly large, or ends too soon.
     """
-    size = _guarded(path, name, lambda image: image.size)
+    size = _guarded(path, name, _size)
     if not _has_end_mark(path):
         _decode(path, name)  # settles it: some writers append bytes of their own
     return size
@@ -51,12 +51,12 @@ def read_picture(path: Path, name: str, size: tuple[int, int]) -> tuple[Array, A
     Alpha is straight: colours stay as they are stored.
     """
     image = _decode(path, name)
-    has_alpha = "A" in image.mode or "a" in image.mode or "transparency" in image.info
-    image = image.convert("RGBA" if has_alpha else "RGB")
+    alpha = _carries_alpha(image)
+    image = image.convert("RGBA" if alpha else "RGB")
     if image.size != size:
         image = image.resize(size, Image.Resampling.BOX)
     values = np.asarray(image)
-    if not has_alpha:
+    if not alpha:
         return values, None
     return np.ascontiguousarray(values[..., :3]), np.ascontiguousarray(values[..., 3])
 
@@ -127,6 +127,12 @@ def _has_end_mark(path: Path) -> bool:
 
 def has_alpha(path: Path, name: str) -> bool:
     """Whether a picture carries an alpha channel, from its header."""
-    return _guarded(
-        path, name, lambda image: "A" in image.mode or "a" in image.mode or "transparency" in image.info
-    )
+    return bool(_guarded(path, name, _carries_alpha))
+
+
+def _carries_alpha(image: Image.Image) -> bool:
+    return "A" in image.mode or "a" in image.mode or "transparency" in image.info
+
+
+def _size(image: Image.Image) -> tuple[int, int]:
+    return image.size

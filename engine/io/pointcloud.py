@@ -78,7 +78,8 @@ def optional_points(
 
 def _layout(header: list[str], broken: InputError) -> tuple[int, list[tuple[str, str]], str]:
     """(count, fields, format) of the vertex element, which must come first."""
-    count, fields, kind, element = -1, [], "", ""
+    count, kind, element = -1, "", ""
+    fields: list[tuple[str, str]] = []
     for line in header:
         words = line.split()
         if line.startswith("format ") and len(words) == 3:

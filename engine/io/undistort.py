@@ -107,11 +107,8 @@ class Distortion:
             return target.copy()
         guess = target.copy()
         error = np.linalg.norm(self.distort(guess) - target, axis=-1)
-        h = 1e-6
         for _ in range(iterations):
-            value = self.distort(guess)
-            dx = (self.distort(guess + [h, 0.0]) - value) / h
-            dy = (self.distort(guess + [0.0, h]) - value) / h
+            value, dx, dy = self._differences(guess)
             determinant = dx[..., 0] * dy[..., 1] - dy[..., 0] * dx[..., 1]
             determinant = np.where(np.abs(determinant) < 1e-12, 1e-12, determinant)
             residual = target - value
@@ -122,6 +119,7 @@ class Distortion:
                 ],
                 axis=-1,
             )
+            trial, trial_error = guess, error
             for _ in range(6):
                 trial = guess + step
                 trial_error = np.linalg.norm(self.distort(trial) - target, axis=-1)
@@ -137,12 +135,17 @@ class Distortion:
         return guess
 
     def _keeps_orientation(self, points: Array) -> Array:
-        """Whether the mapping has a positive determinant at ideal `points` [..., 2] (it turns back beyond) [...]."""
+        """Whether the mapping at ideal `points` [..., 2] has a positive determinant [...]; beyond, it turns back."""
+        _, dx, dy = self._differences(points)
+        return dx[..., 0] * dy[..., 1] - dy[..., 0] * dx[..., 1] > 0
+
+    def _differences(self, points: Array) -> tuple[Array, Array, Array]:
+        """The mapping at `points` [..., 2] and its derivatives along x and y, each [..., 2]."""
         h = 1e-6
         value = self.distort(points)
-        dx = self.distort(points + np.array([h, 0.0])) - value
-        dy = self.distort(points + np.array([0.0, h])) - value
-        return dx[..., 0] * dy[..., 1] - dy[..., 0] * dx[..., 1] > 0
+        dx = (self.distort(points + np.array([h, 0.0])) - value) / h
+        dy = (self.distort(points + np.array([0.0, h])) - value) / h
+        return value, dx, dy
 
 
 def _brown(x: Array, y: Array, p: tuple[float, ...]) -> tuple[Array, Array]:
@@ -163,10 +166,9 @@ def pinhole_inside(K: Array, size: tuple[int, int], distortion: Distortion) -> A
     becomes the new picture, so that no pixel is invented. Focal lengths of x and y may come out different.
     """
     width, height = size
-    K = np.asarray(K, dtype=np.float64)
     if distortion.is_identity:
-        return K.copy()
-    inverse = np.linalg.inv(K)
+        return np.array(K, dtype=np.float64)
+    inverse = np.linalg.inv(np.asarray(K, dtype=np.float64))
     steps = np.linspace(0.0, 1.0, 65)
     left = np.stack([np.zeros_like(steps), steps * height], axis=-1)
     top = np.stack([steps * width, np.zeros_like(steps)], axis=-1)
@@ -209,11 +211,11 @@ def undistortion_map(
 
 
 def remap(picture: Array, source: Array) -> Array:
-    """A picture [H, W] or [H, W, C] uint8 read at `source` [h, w, 2] (see undistortion_map), bilinear, edges repeated."""
+    """A picture [H, W(, C)] uint8 read at `source` [h, w, 2] (see undistortion_map): bilinear, edges repeated."""
     flat = picture[..., None] if picture.ndim == 2 else picture
     height, width = flat.shape[:2]
-    grid = torch.from_numpy(source) * (2.0 / torch.tensor([width, height])) - 1.0
-    values = torch.from_numpy(np.ascontiguousarray(flat)).permute(2, 0, 1)[None].float()
+    grid = torch.as_tensor(source) * (2.0 / torch.tensor([width, height])) - 1.0
+    values = torch.as_tensor(np.ascontiguousarray(flat)).permute(2, 0, 1)[None].float()
     taken = torch.nn.functional.grid_sample(
         values, grid[None], mode="bilinear", padding_mode="border", align_corners=False
     )

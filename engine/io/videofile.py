@@ -1,4 +1,4 @@
-"""One video file, frame by number: decoded when asked, forwards without seeking, backwards from the nearest key frame."""
+"""One video file, frame by number: decoded when asked, forwards without seeking, backwards from a key frame."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def probe(path: Path, name: str) -> VideoFacts:
             reader.read(len(stamps) - 1)
     finally:
         reader.close()
-    return replace(facts, size=facts.size[::-1]) if turned else facts
+    return replace(facts, size=(facts.size[1], facts.size[0])) if turned else facts
 
 
 def _times(container: Any, stream: Any, path: Path, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -232,7 +232,7 @@ class VideoFile:
 def to_pixels(frame: Any, size: tuple[int, int], alpha: bool = False) -> Array:
     """A decoded frame as [H, W, 3] (or 4) uint8 RGB(A), shown upright, resampled by area to `size` (width, height)."""
     turn = int(getattr(frame, "rotation", 0) or 0) % 360
-    stored = size[::-1] if turn in (90, 270) else size
+    stored = (size[1], size[0]) if turn in (90, 270) else size
     values = _reformat(frame, stored, "rgba" if alpha else "rgb24")
     return np.ascontiguousarray(np.rot90(values, turn // 90)) if turn in (90, 180, 270) else values
 
@@ -260,10 +260,11 @@ def _reformat(frame: Any, size: tuple[int, int], pixel_format: str) -> Array:
 
 def _opened(path: Path, name: str) -> Any:
     import av
+    from av.error import FFmpegError
 
     try:
         return av.open(str(path), options=OPTIONS, metadata_errors="replace")
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (FFmpegError, OSError, ValueError) as error:
         raise InputError(
             f"{name} cannot be opened as a video (its index is missing, it is cut short, or it is something else); "
             "copy or export it again."
@@ -278,11 +279,11 @@ def _stream(container: Any, name: str) -> Any:
 
 def _guarded(frames: Iterator[Any], name: str) -> Iterator[Any]:
     """The same frames, with a decoder's complaint turned into one sentence."""
-    import av
+    from av.error import FFmpegError
 
     try:
         yield from frames
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (FFmpegError, OSError, ValueError) as error:
         raise InputError(
             f"{name} is damaged and cannot be decoded to its end; copy or export it again."
         ) from error

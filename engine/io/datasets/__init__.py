@@ -41,8 +41,11 @@ def detect_layout(path: str | os.PathLike[str]) -> str:
         if recognises(root):
             return name
     wanted = "; ".join(sentence for _, _, sentence in READERS.values())
+    names = sorted(printable(p.name) for p in root.iterdir())
+    held = f"it holds {', '.join(names[:6])}{' …' if len(names) > 6 else ''}" if names else "it is empty"
     raise InputError(
-        f"'{printable(root.name)}' is not recognised as a multi-view video: none of these was found: {wanted}."
+        f"'{printable(root.name)}' is not recognised as a multi-view video: {held}, and none of these was found: "
+        f"{wanted}."
     )
 
 

@@ -85,8 +85,8 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
     check_near_far(capture.near, capture.far, capture.near_far_from or title)
     poses = np.stack([rigid(v.world_to_camera, v.where) for v in views])
     for view in views:
-        check_intrinsics(view.K, view.size, view.where)
         _check_pictures(view)
+        check_intrinsics(view.K, view.size, view.where)
     times = _times(capture, options, warnings)
     chosen = _chosen(len(times), options, title)
     views_kept, sources, sizes, matrices = [], [], [], []
@@ -114,17 +114,17 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
     return MultiViewVideo(
         name=title,
         cameras=Cameras(
-            torch.from_numpy(poses[views_kept]),
-            torch.from_numpy(np.stack(matrices)),
+            torch.as_tensor(poses[views_kept]),
+            torch.as_tensor(np.stack(matrices)),
             tuple(sizes),
             tuple(names),
         ),
-        times=torch.from_numpy(times[list(chosen)]),
+        times=torch.as_tensor(times[list(chosen)]),
         available=available,
         source=FrameStore(sources, options.cache_megabytes, capture.files),
         background=_background(capture, options),
-        points=None if capture.points is None else torch.from_numpy(capture.points).float(),
-        point_colors=None if capture.point_colors is None else torch.from_numpy(capture.point_colors).float(),
+        points=None if capture.points is None else torch.as_tensor(capture.points).float(),
+        point_colors=None if capture.point_colors is None else torch.as_tensor(capture.point_colors).float(),
         near=capture.near,
         far=capture.far,
         train_views=train,

@@ -47,7 +47,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
             raise InputError(f"{where}: the row holds a NaN or non-finite number; export the poses again.")
         if focal <= 0 or width < 1 or height < 1:
             raise InputError(
-                f"{where}: the size is {width:.6g} × {height:.6g} and the focal length {focal:.6g}; all must be above 0."
+                f"{where}: the size is {width:.6g} × {height:.6g} and the focal length {focal:.6g}; all must exceed 0."
             )
         require_file(path, folder, "copy it again")
         clip = Clip(path, shown(path, folder), probe(path, shown(path, folder)))

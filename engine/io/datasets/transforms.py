@@ -7,6 +7,7 @@ nerfstudio `applied_transform` or `applied_scale` is already in the poses and in
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,15 @@ class Shot:
     label: str  # the camera's name, "" where the file gives none
     split: str = "train"  # or "test", "val"
 
-    @property
-    def stays(self) -> tuple[Any, ...]:
-        """Equal for pictures of one camera that does not move."""
-        pose = np.round(self.pose, 6).tobytes() if np.isfinite(self.pose).all() else self.where
-        return (self.label, pose, self.K.tobytes(), self.size, self.distortion, self.split)
+    def stands_with(self, other: Shot) -> bool:
+        """Whether both pictures come from one camera that did not move between them."""
+        reach = 1e-5 * (1 + np.abs(other.pose[:3, 3]).max())
+        return (
+            (self.label, self.size, self.distortion, self.split)
+            == (other.label, other.size, other.distortion, other.split)
+            and bool(np.abs(self.pose - other.pose).max() <= reach)  # False for NaN
+            and bool(np.abs(self.K - other.K).max() <= 1e-3)
+        )
 
 
 def shots(folder: Path, data: dict[str, Any], file: str, split: str = "train") -> list[Shot]:
@@ -149,15 +154,11 @@ def capture_of(found: list[Shot], folder: Path, layout: str, file: str, one_view
     found, times, fractions, warnings = _timed(found, file)
     moment = {time: i for i, time in enumerate(times)}
     _no_doubles(found)
-    groups: dict[Any, list[Shot]] = {}
-    for shot in found:
-        groups.setdefault(shot.where if one_view_each else shot.stays, []).append(shot)
-    members = list(groups.values())
-    labels = [g[0].label for g in members]
+    members = [[shot] for shot in found] if one_view_each else _cameras(found)
+    names = _names(members)
     views: list[View] = []
     for group in sorted(members, key=lambda g: (g[0].label, g[0].split != "train", g[0].still.name)):
         first = group[0]
-        name = first.label if first.label and labels.count(first.label) == 1 else _stem(first)
         stills: dict[int, Still] = {}
         for shot in group:
             assert shot.time is not None
@@ -168,7 +169,9 @@ def capture_of(found: list[Shot], folder: Path, layout: str, file: str, one_view
                 )
             stills[moment[shot.time]] = shot.still
         pose = inverted(first.pose @ FLIP)
-        views.append(View(name, first.where, first.K, pose, first.size, stills, first.distortion))
+        views.append(
+            View(names[first.where], first.where, first.K, pose, first.size, stills, first.distortion)
+        )
     splits = {v.name: g[0].split for v, g in zip(views, _in_order(views, members), strict=True)}
     test = [n for n, split in splits.items() if split == "test"] or [
         n for n, s in splits.items() if s == "val"
@@ -190,9 +193,37 @@ def _in_order(views: list[View], members: list[list[Shot]]) -> list[list[Shot]]:
     return [by_where[view.where] for view in views]
 
 
-def _stem(shot: Shot) -> str:
-    path = Path(shot.still.name)
-    return path.with_suffix("").as_posix()
+def _cameras(found: list[Shot]) -> list[list[Shot]]:
+    """Shots grouped by camera: those of one label, or of one folder, that stand at one place."""
+    groups: dict[Any, list[list[Shot]]] = {}
+    for shot in sorted(found, key=lambda s: s.still.name):
+        coarse = np.round(shot.pose, 3).tobytes() if not shot.label else b""
+        same = groups.setdefault((shot.label, shot.split, Path(shot.still.name).parent, coarse), [])
+        # A moving camera has a place for each picture: only the last few places can be where it still stands.
+        group = next((g for g in same[-4:] if shot.stands_with(g[0])), None)
+        if group is None:
+            same.append([shot])
+        else:
+            group.append(shot)
+    return [group for same in groups.values() for group in same]
+
+
+def _names(members: list[list[Shot]]) -> dict[str, str]:
+    """Name of each group by its first shot's `where`: its label, else its folder, else its file, where that is unique."""
+    labels = Counter(g[0].label for g in members)
+    folders = Counter(Path(g[0].still.name).parent for g in members)
+    names: dict[str, str] = {}
+    for group in members:
+        path = Path(group[0].still.name)
+        name = path.with_suffix("").as_posix()
+        if group[0].label and labels[group[0].label] == 1:
+            name = printable(group[0].label)
+        elif len(group) > 1 and folders[path.parent] == 1 and path.parent.name:
+            name = path.parent.name
+        names[group[0].where] = name
+    if len(set(names.values())) < len(names):
+        return {g[0].where: Path(g[0].still.name).with_suffix("").as_posix() for g in members}
+    return names
 
 
 def _timed(found: list[Shot], file: str) -> tuple[list[Shot], list[float], bool, list[str]]:
