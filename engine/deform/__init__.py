@@ -1,0 +1,26 @@
+"""Deformations: what moves canonical Gaussians to a moment. `KINDS` is how files find the class of a stored one."""
+
+from ..scene.scene4d import Still
+from .field import Deformation, TrainableDeformation
+from .flipbook import Flipbook
+from .hexplane import PRESETS, HexPlane, HexPlaneConfig
+from .partly import Partly
+
+KINDS: dict[str, type[Still] | type[HexPlane] | type[Partly] | type[Flipbook]] = {
+    Still.kind: Still,
+    HexPlane.kind: HexPlane,
+    Partly.kind: Partly,
+    Flipbook.kind: Flipbook,
+}
+
+__all__ = [
+    "KINDS",
+    "PRESETS",
+    "Deformation",
+    "Flipbook",
+    "HexPlane",
+    "HexPlaneConfig",
+    "Partly",
+    "Still",
+    "TrainableDeformation",
+]

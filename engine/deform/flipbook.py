@@ -1,0 +1,104 @@
+"""Motion as a flip-book: what changes since the first moment is stored for every moment, for every Gaussian."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..scene.gaussians import Gaussians
+
+FIELDS = ("means", "log_scales", "quats", "logit_opacities", "sh")
+
+
+class Flipbook:
+    """Adds, at time t, the stored change of each field since the first moment; blended between moments or held.
+
+    At the first moment it is the identity, and an edit of the canonical Gaussians is seen at every moment. `changes`
+    holds only the fields that change: name → [T, N, …] in the stored (pre-activation) form, zeros at T = 0.
+    """
+
+    kind: ClassVar[str] = "flipbook"
+
+    def __init__(self, seconds: Tensor, changes: dict[str, Tensor], blends: bool = True) -> None:
+        self.seconds, self.changes, self.blends = seconds, changes, blends  # seconds: [T] float64, ascending
+
+    @classmethod
+    def of(cls, moments: list[Gaussians], seconds: Tensor, blends: bool = True) -> Flipbook:
+        """From T moments with equally many Gaussians, the i-th of each being the same one. Raises InputError."""
+        counts = sorted({len(m) for m in moments})
+        if len(counts) != 1 or len(moments) != len(seconds):
+            raise InputError(
+                f"A flip-book needs equally many Gaussians in each moment and a time for each, not {counts} and "
+                f"{len(seconds)} times for {len(moments)} moments."
+            )
+        changes: dict[str, Tensor] = {}
+        for name in FIELDS:
+            values = torch.stack([m.tensors()[name] for m in moments])
+            if name == "quats":  # q and -q are the same rotation: take the sign nearest to the moment before
+                values = values / values.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+                first = moments[0].quats
+                values = values * first.norm(
+                    dim=-1, keepdim=True
+                )  # changes are added to the first as it is stored
+                values[0] = first
+                for t in range(1, len(values)):
+                    values[t] *= torch.where((values[t] * values[t - 1]).sum(-1, keepdim=True) < 0, -1.0, 1.0)
+            change = values - values[:1]
+            if bool(change.any()):
+                changes[name] = change.contiguous()
+        return cls(seconds.double(), changes, blends)
+
+    def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
+        """Before the first and after the last moment, that moment. Raises InputError where the count has changed."""
+        count = next((c.shape[1] for c in self.changes.values()), len(gaussians))
+        if len(gaussians) != count:
+            raise InputError(
+                f"This scene's motion knows {count} Gaussians and was given {len(gaussians)}; a flip-book "
+                "cannot gain or "
+                "lose Gaussians after it was made."
+            )
+        last = len(self.seconds) - 1
+        second = min(int(torch.searchsorted(self.seconds, float(seconds), right=True)), last)
+        first = max(second - 1, 0)
+        start, end = float(self.seconds[first]), float(self.seconds[second])
+        weight = min(max((seconds - start) / (end - start), 0.0), 1.0) if end > start else 0.0
+        if not self.blends:
+            weight = float(weight >= 1.0)
+        changed: dict[str, Tensor] = {}
+        for name, change in self.changes.items():
+            step = (
+                change[first]
+                if weight == 0
+                else change[second]
+                if weight == 1
+                else torch.lerp(change[first], change[second], weight)
+            )
+            changed[name] = gaussians.tensors()[name] + step.to(gaussians.means)
+        return gaussians.with_(**changed) if changed else gaussians
+
+    def config(self) -> dict[str, Any]:
+        return {"blends": self.blends}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"seconds": self.seconds, **self.changes}
+
+    def to(self, device: torch.device | str) -> Flipbook:
+        return Flipbook(self.seconds, {name: t.to(device) for name, t in self.changes.items()}, self.blends)
+
+    @classmethod
+    def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Flipbook:
+        """Raises InputError where the tensors do not belong together."""
+        seconds = tensors.get("seconds")
+        changes = {name: tensors[name] for name in FIELDS if name in tensors}
+        t = 0 if seconds is None else len(seconds)
+        if seconds is None or seconds.ndim != 1 or t < 1 or bool((seconds.diff() <= 0).any()):
+            raise InputError("Flipbook: the times are missing from the file or do not ascend.")
+        shapes = {name: tuple(c.shape[:2]) for name, c in changes.items()}
+        if set(tensors) - set(FIELDS) - {"seconds"} or len(set(shapes.values())) > 1:
+            raise InputError(f"Flipbook: the file's tensors do not belong together ({shapes}).")
+        if any(shape[0] != t for shape in shapes.values()):
+            raise InputError(f"Flipbook: {t} times but changes of shapes {shapes}.")
+        return cls(seconds.double(), changes, bool(config.get("blends", True)))

@@ -1,0 +1,41 @@
+"""The nodes, in menu order. Ids are for ever; inputs are only appended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import folders
+from .compat import ComfyExtension
+from .convert import SceneToSplat, SplatToScene
+from .export import Export4DScene
+from .load import Import4DScene, Load4DScene, LoadMultiViewVideo, Save4DScene
+from .metrics import EvaluateScene, PreflightCheck
+from .render import CameraPathNode, Render4DScene
+from .train import Train4DScene, TrainingSettings
+
+NODES: list[type[Any]] = [
+    LoadMultiViewVideo,
+    PreflightCheck,
+    Train4DScene,
+    TrainingSettings,
+    Load4DScene,
+    Save4DScene,
+    Import4DScene,
+    CameraPathNode,
+    Render4DScene,
+    EvaluateScene,
+    SceneToSplat,
+    SplatToScene,
+    Export4DScene,
+]
+
+
+class Extension(ComfyExtension):
+    async def get_node_list(self) -> list[type[Any]]:
+        return NODES
+
+
+def extension() -> ComfyExtension:
+    """What ComfyUI asks the pack for; also makes the folder models/gs4d known to it."""
+    folders.register()
+    return Extension()

@@ -1,0 +1,122 @@
+"""The only file that imports comfy_api: hides what ComfyUI 0.3.75 lacks and 0.33 has.
+
+Keyword arguments that an older ComfyUI does not know are dropped by looking at its signatures; socket types that it has
+no class for are named by their string.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields, is_dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+from comfy_api import latest  # pyright: ignore[reportMissingImports]
+from torch import Tensor
+
+__all__ = [
+    "ComfyExtension",
+    "blocked",
+    "combo",
+    "io",
+    "make",
+    "schema",
+    "socket",
+    "splat",
+    "splat_parts",
+    "video",
+]
+
+# Any: the host's types are not there when the pack is checked without it
+ComfyExtension: Any = latest.ComfyExtension
+io: Any = latest.io
+
+
+def _known(target: Any) -> set[str] | None:
+    """Names that `target` takes as keywords; None where it takes any."""
+    if is_dataclass(target):
+        return {f.name for f in fields(target)}
+    parameters = inspect.signature(target).parameters.values()
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        return None
+    return {p.name for p in parameters}
+
+
+def make(target: Any, *args: Any, **keywords: Any) -> Any:
+    """`target(*args, **keywords)` without the keywords that this ComfyUI does not know."""
+    known = _known(target)
+    return target(*args, **{k: v for k, v in keywords.items() if known is None or k in known})
+
+
+def schema(**keywords: Any) -> Any:
+    """An io.Schema that knows its node's id in the graph, which progress messages need."""
+    keywords["hidden"] = [io.Hidden.unique_id]
+    return make(io.Schema, **keywords)
+
+
+def socket(name: str) -> Any:
+    """The socket type called `name`, whether or not this ComfyUI has a class for it."""
+    return io.Custom(name)
+
+
+def combo(name: str, options: list[str], default: str | None = None, **keywords: Any) -> Any:
+    return make(io.Combo.Input, name, options=options, default=default, **keywords)
+
+
+def blocked(reason: str) -> Any:
+    """An output that nobody asked for: whatever is wired to it stops with `reason`."""
+    from comfy_execution.graph_utils import ExecutionBlocker  # pyright: ignore[reportMissingImports]
+
+    return ExecutionBlocker(reason)
+
+
+def video(images: Tensor, fps: float) -> Any:
+    """A VIDEO of images [F, H, W, 3]; an odd last row or column is cut off, which H.264 cannot store."""
+    from comfy_api.latest import InputImpl, Types  # pyright: ignore[reportMissingImports]
+
+    even = images[:, : max(images.shape[1] // 2 * 2, 1), : max(images.shape[2] // 2 * 2, 1)]
+    rate = Fraction(fps).limit_denominator(1001)
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=even, frame_rate=rate))
+
+
+class _Splat:
+    """Stands in for SPLAT where ComfyUI has no such class: the same attributes."""
+
+    def __init__(
+        self,
+        positions: Tensor,
+        scales: Tensor,
+        rotations: Tensor,
+        opacities: Tensor,
+        sh: Tensor,
+        counts: Tensor | None = None,
+    ) -> None:
+        self.positions, self.scales, self.rotations = positions, scales, rotations
+        self.opacities, self.sh, self.counts = opacities, sh, counts
+
+
+def splat(positions: Tensor, scales: Tensor, rotations: Tensor, opacities: Tensor, sh: Tensor) -> Any:
+    """A SPLAT batch: [B, N, 3], linear scales [B, N, 3], wxyz [B, N, 4], 0..1 [B, N, 1], sh [B, N, K, 3]."""
+    try:
+        from comfy_api.latest._util import SPLAT  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        SPLAT = _Splat
+    return SPLAT(positions, scales, rotations, opacities, sh)
+
+
+def splat_parts(value: Any) -> list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+    """The moments of a SPLAT batch without their padding: positions, scales, rotations, opacities [n], sh; cloned."""
+    parts: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
+    for b in range(value.positions.shape[0]):
+        n = value.positions.shape[1] if value.counts is None else int(value.counts[b])
+        parts.append(
+            (
+                value.positions[b, :n].float().clone(),
+                value.scales[b, :n].float().clone(),
+                value.rotations[b, :n].float().clone(),
+                value.opacities[b, :n].reshape(n).float().clone(),
+                torch.as_tensor(value.sh[b, :n]).float().clone(),
+            )
+        )
+    return parts

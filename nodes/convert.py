@@ -1,0 +1,105 @@
+"""Nodes between Scene4D and the host's SPLAT: a batch of splats is a sequence of moments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..engine.errors import InputError
+from ..engine.scene import ActivatedGaussians, Gaussians
+from ..engine.steps import splat_to_scene as step
+from . import fields, host
+from .compat import io, make, schema, splat, splat_parts
+from .load import describe
+from .types import SceneSocket, SplatSocket
+
+SPLAT_FIELDS = ("fps", "up", "blends_moments")
+
+
+class SceneToSplat(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="GS4D_SceneToSplat",
+            display_name="4D Scene to Splat",
+            category="4dgs/convert",
+            description="Turns moments of a scene into a batch of splats for ComfyUI's own 3D nodes "
+            "(render, transform, merge; "
+            "preview and save take the first one).",
+            inputs=[
+                SceneSocket.Input("scene", tooltip="The scene to take moments of."),
+                make(
+                    io.String.Input,
+                    "times",
+                    default="all",
+                    tooltip="Seconds such as 0,0.5,1, or all captured moments. More moments take more memory.",
+                ),
+            ],
+            outputs=[SplatSocket.Output("splat", display_name="splat")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, times: str) -> bool | str:
+        try:
+            parse_seconds(times or "")
+        except InputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, scene: Any, times: str) -> Any:
+        from ..engine.steps.sample_scene import sample
+
+        with host.working():
+            seconds = parse_seconds(times)
+            made = sample(scene, scene.times.tolist() if seconds is None else seconds)
+            batch = splat(
+                made["means"],
+                made["scales"],
+                made["quats"],
+                made["opacities"][..., None].contiguous(),
+                made["sh"],
+            )
+        host.say(cls.hidden.unique_id, f"{made['means'].shape[0]} moments of {made['means'].shape[1]} splats")
+        return io.NodeOutput(batch)
+
+
+class SplatToScene(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="GS4D_SplatToScene",
+            display_name="Splat to 4D Scene",
+            category="4dgs/convert",
+            description="Turns a splat into a still scene, or a batch of splats into a moving one.",
+            inputs=[
+                SplatSocket.Input(
+                    "splat", tooltip="One splat, or one for each moment with equally many Gaussians in each."
+                ),
+                *fields.inputs(step.Config, SPLAT_FIELDS),
+            ],
+            outputs=[SceneSocket.Output("scene", display_name="scene")],
+        )
+
+    @classmethod
+    def execute(cls, splat: Any, **numbers: Any) -> Any:
+        with host.working():
+            moments = [
+                Gaussians.from_activated(ActivatedGaussians(means, quats, scales, opacities, sh))
+                for means, scales, quats, opacities, sh in splat_parts(splat)
+            ]
+            scene = step.make(moments, fields.config_from(step.Config, numbers))
+        host.say(cls.hidden.unique_id, describe(scene))
+        return io.NodeOutput(scene)
+
+
+def parse_seconds(text: str) -> list[float] | None:
+    """Seconds from "0,0.5,1"; None for "all". Raises InputError."""
+    if text.strip() == "all":
+        return None
+    try:
+        seconds = [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"times is '{text}'; give seconds such as 0,0.5,1, or 'all'.") from error
+    if not all(abs(s) < 1e9 for s in seconds):
+        raise InputError(f"times is '{text}'; seconds must be finite numbers.")
+    return seconds

@@ -1,0 +1,60 @@
+"""The node that takes a scene to other programs."""
+
+from __future__ import annotations
+
+from dataclasses import fields as dataclass_fields
+from typing import Any
+
+from ..engine.steps import export_scene as step
+from . import fields, folders, host
+from .compat import io, make, schema
+from .load import prefix_is_fine
+from .types import SceneSocket
+
+EXPORT_FIELDS = tuple(f.name for f in dataclass_fields(step.Config))
+
+
+class Export4DScene(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="GS4D_Export4DScene",
+            display_name="Export 4D Scene",
+            category="4dgs/convert",
+            description="Writes a scene for other programs into ComfyUI's output folder: one moment or a "
+            "sequence of .ply, .spz, "
+            "or .4dgs.",
+            search_aliases=["ply", "spz", "4dgs", "splat"],
+            inputs=[
+                SceneSocket.Input("scene", tooltip="The scene to take elsewhere."),
+                make(
+                    io.String.Input,
+                    "filename_prefix",
+                    default="gs4d/export",
+                    display_name="file name",
+                    tooltip="Name of the file or folder in ComfyUI's output folder; a number is added, so "
+                    "that nothing is "
+                    "overwritten.",
+                ),
+                *fields.inputs(step.Config, EXPORT_FIELDS),
+            ],
+            outputs=[
+                io.String.Output("paths", display_name="path", tooltip="The first file that was written.")
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str) -> bool | str:
+        return prefix_is_fine(filename_prefix)
+
+    @classmethod
+    def execute(cls, scene: Any, filename_prefix: str, **numbers: Any) -> Any:
+        with host.working():
+            config = fields.config_from(step.Config, numbers)
+            target = folders.output_target(filename_prefix, step.suffix(config))
+            written = host.follow(step.run(scene, config, target), cls.hidden.unique_id)
+        names = [f"output/{folders.relative(path)}" for path in written]
+        shown = names if len(names) <= 3 else [names[0], "…", names[-1]]
+        host.say(cls.hidden.unique_id, "\n".join(shown))
+        return io.NodeOutput(str(written[0]))

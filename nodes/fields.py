@@ -1,0 +1,80 @@
+"""Node inputs from a step's frozen Config: default, range and tooltip are the field's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import Field, fields
+from typing import Any
+
+from .compat import io, make
+
+LARGEST = 2**53 - 1  # the canvas counts in doubles
+# names that read badly with their underscores merely removed
+LABELS = {
+    "sh_degree": "view-dependent colour",
+    "fps": "frames per second",
+    "budget": "gaussians (budget)",
+    "initial_count": "gaussians at the start",
+    "max_seconds": "stop after seconds",
+    "initialisation": "start from",
+    "density": "density control",
+    "ssim_weight": "structure weight",
+    "keeps_test_views_out": "keep test views out",
+    "wants_depth": "render depth",
+    "wants_flow": "render flow",
+}
+
+
+def label(name: str) -> str:
+    """How a field is called on the canvas."""
+    return LABELS.get(name, name.replace("_", " "))
+
+
+def inputs(config: type[Any], names: Iterable[str], advanced: Iterable[str] = ()) -> list[Any]:
+    """One widget for each of `names`, in that order; `advanced` ones fold away where ComfyUI can fold them."""
+    by_name = {f.name: f for f in fields(config)}
+    folded = set(advanced)
+    return [widget(by_name[name], name in folded) for name in names]
+
+
+def widget(field: Field[Any], advanced: bool = False) -> Any:
+    """The input for one Config field."""
+    meta, default = field.metadata, field.default
+    common: dict[str, Any] = {
+        "default": default,
+        "display_name": label(field.name),
+        "tooltip": meta.get("text", ""),
+        "advanced": advanced or None,
+    }
+    if "options" in meta:
+        return make(io.Combo.Input, field.name, options=list(meta["options"]), **common)
+    if isinstance(default, bool):
+        return make(io.Boolean.Input, field.name, **common)
+    if isinstance(default, int):
+        low, high = int(meta["low"]), min(int(meta["high"]), LARGEST)
+        return make(io.Int.Input, field.name, min=low, max=high, step=int(meta.get("step") or 1), **common)
+    if isinstance(default, float):
+        low, high = float(meta["low"]), float(meta["high"])
+        step = meta.get("step") or _step(default, high)
+        return make(io.Float.Input, field.name, min=low, max=high, step=step, round=_round(step), **common)
+    return make(io.String.Input, field.name, **common)
+
+
+def _step(default: float, high: float) -> float:
+    """A step of the arrows that suits the default: a tenth of its leading digit, one for large ranges."""
+    if default == 0:
+        return 1.0 if high >= 1000 else 0.01
+    return min(10.0 ** (math.floor(math.log10(abs(default))) - 1), 1.0)
+
+
+def _round(step: float) -> float:
+    """What typed values are rounded to: finer than the arrows, so that 23.976 stays 23.976."""
+    return min(step / 10, 0.001)
+
+
+def config_from(config: type[Any], values: dict[str, Any]) -> Any:
+    """The Config with `values` for the fields it has; raises InputError for one out of range."""
+    kinds = {f.name: type(f.default) for f in fields(config)}
+    # a whole number typed into a FLOAT widget arrives as int
+    return config(**{name: kinds[name](value) for name, value in values.items() if name in kinds})

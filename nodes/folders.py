@@ -1,0 +1,227 @@
+"""Where captures and scenes are looked for and written. Every path that a widget gave is resolved and contained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import folder_paths  # pyright: ignore[reportMissingImports]
+
+from ..engine.errors import InputError
+
+PACK = Path(__file__).resolve().parents[1]
+DEMOS = PACK / "assets" / "clips"
+MODELS = "gs4d"  # models/gs4d, and whatever extra_model_paths.yaml adds under that name
+MOST_FOLDERS = 2000  # looked into while a list is made
+HEADER_LIMIT = 64 << 20
+CHECKPOINTS_KEPT = 5
+
+
+def register() -> None:
+    """Make models/gs4d known to ComfyUI, so that extra_model_paths.yaml may add folders on other disks."""
+    folder_paths.add_model_folder_path(MODELS, os.path.join(folder_paths.models_dir, MODELS))
+    paths, extensions = folder_paths.folder_names_and_paths[MODELS]
+    folder_paths.folder_names_and_paths[MODELS] = (paths, set(extensions) | {".safetensors"})
+
+
+def roots() -> dict[str, list[Path]]:
+    """The folders that may be read, by the word that stands before them in lists."""
+    return {
+        "input": [Path(folder_paths.get_input_directory())],
+        "output": [Path(folder_paths.get_output_directory())],
+        MODELS: [Path(p) for p in folder_paths.get_folder_paths(MODELS)],
+    }
+
+
+def is_within(path: Path, root: Path) -> bool:
+    """Whether `path`, with links followed, lies in `root`."""
+    return path.resolve().is_relative_to(root.resolve())
+
+
+def readable(text: str) -> Path:
+    """The absolute path that `text` names: "input/…", "output/…", "gs4d/…", or absolute inside one of these.
+
+    Raises InputError for anything else, and where nothing is there.
+    """
+    if "\0" in text or len(text) > 4000:
+        raise InputError("The path cannot be used: it is too long or has a null character.")
+    plain, known = text.strip().strip('"'), roots()
+    candidates = [Path(os.path.expanduser(plain))] if os.path.isabs(os.path.expanduser(plain)) else []
+    if not candidates:
+        word, _, rest = plain.replace("\\", "/").partition("/")
+        candidates = [root / rest for root in known.get(word, [])]
+        candidates += [root / plain for group in known.values() for root in group]
+    allowed = [c for c in candidates if any(is_within(c, root) for group in known.values() for root in group)]
+    if not allowed:
+        raise InputError(
+            f"'{plain}' is outside the folders that may be read (input, output, models/{MODELS}); move it "
+            "there, or add "
+            f"its folder as '{MODELS}' in extra_model_paths.yaml."
+        )
+    for path in allowed:
+        if path.exists():
+            return path
+    raise InputError(
+        f"'{plain}' does not exist in input, output or models/{MODELS}; check the spelling or refresh."
+    )
+
+
+# -- captures -------------------------------------------------------------------------------------------------------
+
+
+def captures() -> list[str]:
+    """What Load Multi-View Video offers: the clips that ship, then every folder that is recognised as a capture."""
+    from ..engine.io.datasets import detect_layout
+
+    names = (
+        [f"demo: {path.name}" for path in sorted(DEMOS.iterdir()) if path.is_dir()] if DEMOS.is_dir() else []
+    )
+    for word in ("input", MODELS):
+        for root in roots()[word]:
+            for folder in _folders(root, depth=2):
+                try:
+                    detect_layout(folder)
+                except (InputError, OSError):
+                    continue
+                names.append(f"{word}/{folder.relative_to(root).as_posix()}")
+    return names
+
+
+def capture(choice: str, folder: str) -> Path:
+    """The folder of a capture: `folder` where something is written in it, else the one chosen in the list."""
+    if folder.strip():
+        path = readable(folder)
+    elif choice.startswith("demo: "):
+        path = DEMOS / choice.removeprefix("demo: ")
+        if not is_within(path, DEMOS) or not path.is_dir():
+            raise InputError(
+                f"The clip '{choice}' does not ship with this version of the pack; choose another."
+            )
+    else:
+        path = readable(choice)
+    if not path.is_dir():
+        raise InputError(f"'{path.name}' is a file; give the folder that holds the capture.")
+    return path
+
+
+def _folders(root: Path, depth: int) -> list[Path]:
+    found: list[Path] = []
+    level = [root]
+    for _ in range(depth):
+        below: list[Path] = []
+        for folder in level:
+            try:
+                entries = sorted(
+                    e.path for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")
+                )
+            except OSError:
+                continue
+            below += [Path(entry) for entry in entries if is_within(Path(entry), root)]
+            if len(found) + len(below) > MOST_FOLDERS:
+                return found
+        found += below
+        level = below
+    return sorted(found)
+
+
+def fingerprint(path: Path) -> str:
+    """Changes when a file below `path` is added, removed, resized or rewritten."""
+    digest = hashlib.sha256()
+    files: Iterable[Path] = [path]
+    if path.is_dir():
+        files = (Path(top) / name for top, _, names in sorted(os.walk(path)) for name in sorted(names))
+    for file in files:
+        try:
+            stat = file.stat()
+        except OSError:
+            continue
+        digest.update(f"{file}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+# -- scenes ---------------------------------------------------------------------------------------------------------
+
+
+def scenes() -> list[str]:
+    """Scene files in output, input and models/gs4d, newest first."""
+    found: list[tuple[float, str]] = []
+    for word, group in roots().items():
+        for root in group:
+            for top, folders, names in os.walk(root):
+                folders[:] = [f for f in folders if not f.startswith(".")]
+                for name in names:
+                    path = Path(top) / name
+                    if name.endswith(".safetensors") and is_scene_file(path):
+                        found.append((path.stat().st_mtime, f"{word}/{path.relative_to(root).as_posix()}"))
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+def scene_file(choice: str) -> Path:
+    """The path of a chosen scene file; raises InputError where it is missing or outside."""
+    if not choice.strip():
+        raise InputError("No scene file is chosen; save one with Save 4D Scene, then refresh the list.")
+    path = readable(choice)
+    if not path.is_file():
+        raise InputError(f"'{choice}' is not a file; choose a .safetensors scene.")
+    return path
+
+
+def is_scene_file(path: Path) -> bool:
+    """Whether a .safetensors file says in its header that it holds a scene; the tensors are not read."""
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= HEADER_LIMIT:
+                return False
+            start = file.read(min(length, 4096))
+            if b"__metadata__" not in start:
+                return False
+            header = json.loads(start + file.read(length - len(start)))
+    except (OSError, ValueError):
+        return False
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    return isinstance(metadata, dict) and str(metadata.get("format", "")).startswith("gs4d-scene")
+
+
+# -- writing --------------------------------------------------------------------------------------------------------
+
+
+def output_target(prefix: str, suffix: str) -> Path:
+    """A new path `prefix`_00001_`suffix` in the output folder. Raises InputError for one that leads outside."""
+    output = Path(folder_paths.get_output_directory())
+    check_prefix(prefix)
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, str(output))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder) / f"{name}_{counter:05}_{suffix}"
+
+
+def check_prefix(prefix: str) -> None:
+    """InputError where a file name prefix is empty or leads out of the output folder."""
+    output = Path(folder_paths.get_output_directory())
+    if not prefix.strip() or "\0" in prefix or prefix.replace("\\", "/").endswith("/"):
+        raise InputError("filename_prefix is empty; write a name such as gs4d/scene.")
+    plain = prefix.replace("\\", "/")
+    if os.path.isabs(plain) or not is_within(output / plain, output):
+        raise InputError(
+            f"filename_prefix '{prefix}' leads out of ComfyUI's output folder; write a name such as gs4d/scene."
+        )
+
+
+def checkpoint(*parts: object) -> Path:
+    """Where the training that `parts` describe is kept while unfinished; all but the newest few are removed."""
+    folder = Path(folder_paths.get_output_directory()) / "gs4d" / "training"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:24]
+    path = folder / f"{name}.safetensors"
+    others = sorted((p for p in folder.glob("*.safetensors") if p != path), key=lambda p: p.stat().st_mtime)
+    for old in others[: max(0, len(others) - CHECKPOINTS_KEPT + 1)]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def relative(path: Path) -> str:
+    """A written file as a person finds it: relative to the output folder."""
+    return path.relative_to(Path(folder_paths.get_output_directory())).as_posix()

