@@ -1,0 +1,40 @@
+"""Files written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..errors import InputError
+
+
+@contextmanager
+def write_atomically(path: Path | str) -> Iterator[Path]:
+    """Give a temporary path in the same folder; when the block ends well it replaces `path`, else it is removed.
+
+    A kill at any time leaves the old file or the new one. Raises InputError, naming the file, where the disk is full or
+    the folder cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(f"{path.name} was not written: the disk is full; free some room and run again.") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR):
+            raise InputError(
+                f"{path.name} was not written: {error.strerror}; choose a folder that can be written."
+            ) from error
+        raise
+    finally:
+        with suppress(OSError):
+            partial.unlink()
