@@ -1,0 +1,1 @@
+"""Scenes made by other programs."""
