@@ -62,9 +62,10 @@ def probe(path: Path, name: str) -> VideoFacts:
             has_alpha=bool(codec.format and any(c.is_alpha for c in codec.format.components)),
         )
         stamps, keys = _times(container, stream, path, name)
+        unit = float(stream.time_base)
     if not stamps:
         raise InputError(f"{name} holds no frames; copy or export it again.")
-    facts = replace(facts, frames=len(stamps), stamps=stamps, keys=keys)
+    facts = replace(facts, frames=len(stamps), stamps=stamps, keys=keys, fps=_rate(facts.fps, stamps, unit))
     reader = VideoFile(path, name, facts)
     try:
         turned = reader.turned()
@@ -74,6 +75,14 @@ def probe(path: Path, name: str) -> VideoFacts:
     finally:
         reader.close()
     return replace(facts, size=(facts.size[1], facts.size[0])) if turned else facts
+
+
+def _rate(claimed: float, stamps: tuple[int, ...], unit: float) -> float:
+    """Frames a second as they lie in time; the container's own figure, a clean fraction, where it agrees."""
+    if len(stamps) < 2 or stamps[-1] <= stamps[0]:
+        return claimed
+    measured = (len(stamps) - 1) / ((stamps[-1] - stamps[0]) * unit)
+    return claimed if abs(claimed - measured) < 0.02 * measured else measured
 
 
 def _times(container: Any, stream: Any, path: Path, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -144,16 +153,16 @@ class VideoFile:
         self._container: Any = None
         self._frames: Iterator[Any] | None = None
         self._next = 0  # number of the frame that the open decoder gives next
-        self.seeks = 0  # how often decoding had to start again at a key frame
+        self.seeks = 0  # how often decoding had to start anew, the first time included
 
     def read(self, index: int, passing: Callable[[int, Any], None] | None = None) -> Any:
         """The decoded frame `index` (a PyAV VideoFrame). `passing` sees frames decoded on the way to it."""
         with self._lock:
-            if self._frames is None or not self._reachable(index):
-                self._seek(index)
-            frame = self._forward(index, passing)
-            if frame is None:  # the key frame came after the wanted one: begin at the beginning
-                self._seek(0)
+            frame = self._forward(index, passing) if self._reachable(index) else None
+            for start in self._starts(index):
+                if frame is not None:
+                    break
+                self._seek(start)
                 frame = self._forward(index, passing)
             if self._handles is not None:
                 self._handles.used(self)
@@ -182,31 +191,39 @@ class VideoFile:
 
     def _reachable(self, index: int) -> bool:
         """Whether going forwards is no slower than seeking: no key frame lies between here and `index`."""
-        if index < self._next:
+        if self._frames is None or index < self._next:
             return False
         at = bisect_left(self.facts.keys, index + 1) - 1
         return at < 0 or self.facts.keys[at] <= self._next
 
+    def _starts(self, index: int) -> list[int]:
+        """Frames to seek to, one after the other, until decoding from there arrives at `index`.
+
+        Some containers land after the wanted frame; then the key frame before that is tried, then the beginning.
+        """
+        at = bisect_left(self.facts.keys, index + 1) - 1
+        earlier = self.facts.keys[at - 1] if at > 0 else 0
+        return [0] if at <= 0 else list(dict.fromkeys((index, earlier, 0)))
+
     def _seek(self, index: int) -> None:
-        stamps = self.facts.stamps
+        """Begin decoding at the key frame before `index`."""
+        if self._frames is None or index == 0:  # a decoder that ran to its end takes no more: open afresh
+            self.close()
         if self._container is None:
             self._container = _opened(self.path, self.name)
             _stream(self._container, self.name).thread_type = "NONE"
         stream = self._container.streams.video[0]
-        if index > 0 or self._frames is not None:
-            self.seeks += 1
+        if index > 0:
             try:
-                self._container.seek(
-                    stamps[index] if index else min(0, stamps[0]), stream=stream, backward=True
-                )
+                self._container.seek(self.facts.stamps[index], stream=stream, backward=True)
             except (OSError, ValueError) as error:
                 raise InputError(f"{self.name}: frame {index} cannot be reached; export it again.") from error
+        self.seeks += 1
         self._frames = _guarded(self._container.decode(stream), self.name)
         self._next = 0 if index == 0 else -1
 
     def _forward(self, index: int, passing: Callable[[int, Any], None] | None) -> Any:
-        assert self._frames is not None
-        for frame in self._frames:
+        for frame in self._frames or ():
             number = self._number(frame)
             self._next = number + 1
             if number == index:
