@@ -102,9 +102,10 @@ class Distortion:
         Newton's method with halved steps and a differenced Jacobian. Points outside what the lens can show (or beyond
         where its polynomial turns back) have no inverse.
         """
-        target = np.asarray(points, dtype=np.float64)
+        shape = np.shape(points)
+        target = np.asarray(points, dtype=np.float64).reshape(-1, 2)
         if self.is_identity:
-            return target.copy()
+            return target.reshape(shape).copy()
         guess = target.copy()
         error = np.linalg.norm(self.distort(guess) - target, axis=-1)
         for _ in range(iterations):
@@ -132,7 +133,7 @@ class Distortion:
             if error.max(initial=0.0) < 1e-13:
                 break
         guess[~((error < 1e-8) & self._keeps_orientation(guess))] = np.nan
-        return guess
+        return guess.reshape(shape)
 
     def _keeps_orientation(self, points: Array) -> Array:
         """Whether the mapping at ideal `points` [..., 2] has a positive determinant [...]; beyond, it turns back."""
@@ -215,7 +216,7 @@ def remap(picture: Array, source: Array) -> Array:
     flat = picture[..., None] if picture.ndim == 2 else picture
     height, width = flat.shape[:2]
     grid = torch.as_tensor(source) * (2.0 / torch.tensor([width, height])) - 1.0
-    values = torch.as_tensor(np.ascontiguousarray(flat)).permute(2, 0, 1)[None].float()
+    values = torch.tensor(flat, dtype=torch.float32).permute(2, 0, 1)[None]
     taken = torch.nn.functional.grid_sample(
         values, grid[None], mode="bilinear", padding_mode="border", align_corners=False
     )
