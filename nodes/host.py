@@ -56,13 +56,14 @@ def device(choice: str, megabytes: int = 0) -> torch.device:
     return torch.device("cpu")
 
 
-def follow(stream: Stream, node_id: str | None) -> Any:
+def follow(stream: Stream, node_id: str | None, last_preview: list[Tensor] | None = None) -> Any:
     """Run a step's stream to its end and return what it makes. Every message is a point where cancel takes effect.
 
     Cancel is an exception that passes through here: the stream is closed on the way, which saves what was trained.
+    `last_preview`, if given, holds the newest preview picture afterwards.
     """
     bar, total, value = None, 1, None
-    begun, shown, first = time.monotonic(), 0.0, 0
+    begun, shown, first = time.monotonic(), 0.0, -1
     try:
         for message in stream:
             model_management.throw_exception_if_processing_interrupted()
@@ -72,8 +73,9 @@ def follow(stream: Stream, node_id: str | None) -> Any:
                 bar.update_absolute(0, total)
                 say(node_id, message.note)
             elif isinstance(message, Progress):
-                first = first or message.done
                 now = time.monotonic()
+                if first < 0:  # what came before was reading and compiling: it says nothing of the time left
+                    begun, first = now, message.done
                 if now - shown > SECONDS_BETWEEN_UPDATES or message.done == total:
                     if bar is not None:
                         bar.update_absolute(message.done, total)
@@ -81,6 +83,8 @@ def follow(stream: Stream, node_id: str | None) -> Any:
                         say(node_id, status(message, total, first, now - begun))
                     shown = now
             elif isinstance(message, Preview):
+                if last_preview is not None:
+                    last_preview[:] = [message.image]
                 if bar is not None:
                     bar.update_absolute(message.done, total, ("JPEG", picture(message.image), PREVIEW_PIXELS))
             elif isinstance(message, Saved):

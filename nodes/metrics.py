@@ -30,9 +30,9 @@ class PreflightCheck(io.ComfyNode):
                 *fields.inputs(preflight.Config, PREFLIGHT_FIELDS),
             ],
             outputs=[
-                io.String.Output(
-                    "report", display_name="report", tooltip="The findings, for Preview as Text."
-                )
+                io.String.Output("report", display_name="report", tooltip="The findings, for Preview as Text."),
+                io.Image.Output("sheet", display_name="contact sheet", tooltip="Each view's first picture."),
+                io.Boolean.Output("ready", display_name="can be trained", tooltip="False where an error was found."),
             ],
             is_output_node=True,
         )
@@ -41,9 +41,11 @@ class PreflightCheck(io.ComfyNode):
     def execute(cls, video: Any, **numbers: Any) -> Any:
         with host.working():
             config = fields.config_from(preflight.Config, numbers)
-            report = host.follow(preflight.run(video, config), cls.hidden.unique_id)
+            pictures: list[torch.Tensor] = []
+            report = host.follow(preflight.run(video, config), cls.hidden.unique_id, pictures)
+            sheet = pictures[-1][None] if pictures else torch.zeros(1, 8, 8, 3)
         host.say(cls.hidden.unique_id, report.text())
-        return io.NodeOutput(report.text())
+        return io.NodeOutput(report.text(), sheet, report.can_train)
 
 
 class EvaluateScene(io.ComfyNode):

@@ -250,14 +250,15 @@ class NumbaRasterizer:
                 channels,
                 FIRST_COMPILE,
             )
-        leaves = [
-            torch.ones(shape, dtype=dtype, requires_grad=True)
-            for shape in ((1, 3), (1, 4), (1, 3), (1,), (1, channels))
-        ]
-        camera = torch.eye(4, dtype=torch.float64)[None]
-        K = torch.eye(3, dtype=torch.float64)[None]
-        image, alpha, _ = cls._render(*leaves, camera, K, 1, 1, None, RasterSettings())
-        (image.sum() + alpha.sum()).backward()
+        with torch.enable_grad():  # the first picture may well be drawn without gradients
+            leaves = [
+                torch.ones(shape, dtype=dtype, requires_grad=True)
+                for shape in ((1, 3), (1, 4), (1, 3), (1,), (1, channels))
+            ]
+            camera = torch.eye(4, dtype=torch.float64)[None]
+            K = torch.eye(3, dtype=torch.float64)[None]
+            image, alpha, _ = cls._render(*leaves, camera, K, 1, 1, None, RasterSettings())
+            (image.sum() + alpha.sum()).backward()
         cls._ready.add((padded(channels)[1], dtype))
         marker = _marker(channels, dtype)
         if marker is not None:

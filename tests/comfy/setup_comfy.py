@@ -28,6 +28,8 @@ HANDLED_APART = re.compile(
     r"^(torch|torchvision|torchaudio|spandrel|kornia|comfyui-workflow-templates\S*|comfyui-embedded-docs)\b"
     r"(?!-)"
 )
+# what ComfyUI imports without saying so
+UNSAID = ("kornia_rs", "requests")
 PACK_NEEDS = ("numba>=0.60", "scipy", "safetensors>=0.4.5", "av>=14")
 
 
@@ -61,7 +63,7 @@ def locate() -> ComfyTree | None:
 def wanted_stamp() -> str:
     other = os.environ.get("COMFYUI_PATH")
     requirements = (Path(other) / "requirements.txt").read_text() if other else ""
-    return "\n".join([RECIPE, CARRIER, TORCH, *WITHOUT_DEPENDENCIES, *PACK_NEEDS, requirements])
+    return "\n".join([RECIPE, CARRIER, TORCH, *WITHOUT_DEPENDENCIES, *UNSAID, *PACK_NEEDS, requirements])
 
 
 def python_of(folder: Path) -> Path:
@@ -92,7 +94,7 @@ def build() -> ComfyTree:
     constraints.write_text(f"{TORCH}\n{WITHOUT_DEPENDENCIES[0]}\n")
     lines = (tree / "requirements.txt").read_text().splitlines()
     requirements.write_text("\n".join(line for line in lines if not HANDLED_APART.match(line.strip())))
-    run(*pip, "-c", constraints, "-r", requirements, "kornia_rs", *PACK_NEEDS)
+    run(*pip, "-c", constraints, "-r", requirements, *UNSAID, *PACK_NEEDS)
     # torchaudio's libraries want CUDA; its Python part imports without them
     for library in folder.glob("lib/python*/site-packages/torchaudio/lib/*.so"):
         library.unlink()
