@@ -56,7 +56,7 @@ def _pose_arm(
     out[f"upperarm01.{side}"] = upper_rotation
     out[f"lowerarm01.{side}"] = swing(lower, upper_rotation.T @ lower_target)
     for finger in range(2, 6):
-        for phalanx, curl in ((1, 22.0), (2, 28.0), (3, 16.0)):
+        for phalanx, curl in ((1, 12.0), (2, 18.0), (3, 12.0)):
             out[f"finger{finger}-{phalanx}.{side}"] = _curl(figure, side, finger, phalanx, curl)
 
 
@@ -103,13 +103,13 @@ def walk(figure: Figure, phase: float, strides: float) -> tuple[FloatArray, dict
 
 # One loop of speech: (centre, width, actions). Broad shapes of vowels and lip consonants.
 _SPEECH: tuple[tuple[float, float, dict[str, float]], ...] = (
-    (0.07, 0.045, {"jawOpen": 0.62, "mouthLowerDownLeft": 0.3, "mouthLowerDownRight": 0.3}),
+    (0.07, 0.045, {"jawOpen": 0.4, "mouthLowerDownLeft": 0.3, "mouthLowerDownRight": 0.3}),
     (0.17, 0.030, {"mouthPucker": 0.7, "mouthFunnel": 0.5, "jawOpen": 0.22}),
-    (0.27, 0.040, {"jawOpen": 0.48, "mouthStretchLeft": 0.5, "mouthStretchRight": 0.5}),
+    (0.27, 0.040, {"jawOpen": 0.34, "mouthStretchLeft": 0.5, "mouthStretchRight": 0.5}),
     (0.36, 0.026, {"mouthPressLeft": 0.7, "mouthPressRight": 0.7, "mouthRollLower": 0.4}),
-    (0.45, 0.045, {"jawOpen": 0.7, "mouthFunnel": 0.25}),
+    (0.45, 0.045, {"jawOpen": 0.46, "mouthFunnel": 0.25}),
     (0.57, 0.035, {"mouthPucker": 0.8, "mouthFunnel": 0.4, "jawOpen": 0.18}),
-    (0.67, 0.040, {"jawOpen": 0.42, "mouthUpperUpLeft": 0.4, "mouthUpperUpRight": 0.4}),
+    (0.67, 0.040, {"jawOpen": 0.3, "mouthUpperUpLeft": 0.4, "mouthUpperUpRight": 0.4}),
     (0.82, 0.075, {"mouthSmileLeft": 0.85, "mouthSmileRight": 0.85, "cheekSquintLeft": 0.5,
                    "cheekSquintRight": 0.5, "jawOpen": 0.16}),
 )  # fmt: skip

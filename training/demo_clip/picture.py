@@ -38,25 +38,31 @@ def look_at(name: str, size: tuple[int, int], eye: FloatArray, target: FloatArra
 
 
 def rig(
-    views: int, size: tuple[int, int], target: FloatArray, distance: float, span: float, facing: float
+    views: int, size: tuple[int, int], target: FloatArray, distance: float, span: float, arc: float
 ) -> tuple[list[Camera], list[str]]:
-    """Views on a ring at two alternating heights and two from above; names of the two held out.
+    """Views on an arc at two alternating heights and two from above; names of the two held out.
 
-    The held-out views are one low and one raised on opposite sides, each between two neighbours.
+    arc: degrees about the front (-y); 360 closes the ring. The held-out views are one raised and one
+    low, apart from each other, each between two neighbours.
     """
     if views < 8 or views % 2:
         raise SystemExit(
             "--views must be an even number of 8 or more: two are held out, two look from above."
         )
     ring = views - 2
-    places = [(360.0 * i / ring, (4.0, 27.0)[i % 2]) for i in range(ring)]
-    places += [(45.0, 55.0), (225.0, 55.0)]
+    if arc >= 360:
+        around, above = [360.0 * i / ring for i in range(ring)], (45.0, 225.0)
+        second = 2 * ((ring // 2 + 1) // 2)
+    else:
+        around, above = [arc * (i / (ring - 1) - 0.5) for i in range(ring)], (-arc / 4, arc / 4)
+        second = 2 * ((ring - 1) // 3)
+    places = [(a, (4.0, 27.0)[i % 2]) for i, a in enumerate(around)] + [(a, 55.0) for a in above]
     cameras = []
     for i, (azimuth, elevation) in enumerate(places):
-        a, e = np.radians(azimuth + facing), np.radians(elevation)
+        a, e = np.radians(azimuth - 90.0), np.radians(elevation)
         offset = np.array([np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e)])
         cameras.append(look_at(f"cam{i:02d}", size, target + distance * offset, target, span))
-    return cameras, ["cam01", f"cam{2 * ((ring // 2 + 1) // 2):02d}"]
+    return cameras, [f"cam{1 if arc >= 360 else 3:02d}", f"cam{second:02d}"]
 
 
 class Studio:
@@ -76,7 +82,7 @@ class Studio:
         for axis, sharpness, colour in lamps:
             a = np.array(axis) / np.linalg.norm(axis)
             radiance += np.exp(sharpness * (self.directions @ a - 1))[:, None] * np.array(colour)
-        self.radiance = radiance
+        self.radiance = 1.12 * radiance
         parts = wardrobe.surfaces
         counts = np.cumsum([0] + [s.cut.shape[0] for s in parts])
         self.triangles = np.concatenate([s.triangles + o for s, o in zip(parts, counts, strict=False)])
@@ -115,7 +121,7 @@ class Studio:
         # The inside of a cuff or a hem is seen from behind: it gets little light.
         screen = xy[corners]
         turned = np.cross(screen[:, 1] - screen[:, 0], screen[:, 2] - screen[:, 0]) > 0
-        lit = np.where(turned[:, None], 0.35 * lit, lit)
+        lit = np.where(turned[:, None], 0.2 * lit, lit)
         linear = self.wardrobe.colour(self.part[f], values, uv) * lit
         out = np.zeros((*faces.shape, 3))
         out[hit] = _encode(linear)

@@ -27,10 +27,10 @@ def _srgb(*rgb: int) -> FloatArray:
 
 _SKIN, _BLUSH, _LIP = _srgb(226, 172, 140), _srgb(222, 130, 112), _srgb(186, 84, 82)
 _HAIR_DARK, _HAIR_LIGHT, _BROW = _srgb(72, 34, 22), _srgb(168, 88, 46), _srgb(70, 36, 26)
-_DENIM, _DENIM_LIGHT, _STITCH = _srgb(44, 86, 124), _srgb(112, 156, 188), _srgb(226, 170, 92)
-_CREAM, _STRIPE, _COLLAR = _srgb(240, 230, 208), _srgb(196, 62, 56), _srgb(170, 46, 46)
+_DENIM, _DENIM_LIGHT, _STITCH = _srgb(62, 90, 118), _srgb(126, 158, 182), _srgb(226, 170, 92)
+_CREAM, _STRIPE, _COLLAR = _srgb(240, 230, 208), _srgb(206, 108, 92), _srgb(178, 72, 64)
 _PATCH, _BRASS, _SOCK = _srgb(232, 178, 58), _srgb(214, 168, 70), _srgb(232, 178, 58)
-_SHOE_COLOUR, _SOLE, _LACE = _srgb(186, 62, 54), _srgb(238, 234, 226), _srgb(245, 240, 230)
+_SHOE_COLOUR, _SOLE, _LACE = _srgb(190, 84, 70), _srgb(238, 234, 226), _srgb(245, 240, 230)
 
 
 def _step(x: FloatArray, soft: float) -> FloatArray:
@@ -83,8 +83,7 @@ class Wardrobe:
                 self._add("teeth", figure.triangles[f"helper-{name}"], 1)
             self._add("tongue", figure.triangles["helper-tongue"], 1)
             for side in "lr":
-                for k in "12":
-                    self._add("lash", figure.triangles[f"helper-{side}-eyelashes-{k}"], 0)
+                self._add("lash", figure.triangles[f"helper-{side}-eyelashes-2"], 0)
         self.number = np.array([_NUMBER[s.name] for s in self.surfaces])
 
     @staticmethod
@@ -109,7 +108,7 @@ class Wardrobe:
 
     def _collar(self, p: FloatArray) -> FloatArray:
         """Height below a tilted crew neck, metres; grows away from the neck."""
-        plane = self.neck[2] - 0.012 + 0.55 * (p[:, 1] - self.neck[1])
+        plane = self.neck[2] + 0.002 + 0.50 * (p[:, 1] - self.neck[1])
         return plane - p[:, 2] + 3.0 * np.maximum(np.abs(p[:, 0]) - 0.085, 0)
 
     def _along_arm(self, p: FloatArray, arm: FloatArray) -> FloatArray:
@@ -121,7 +120,7 @@ class Wardrobe:
         upper, lower = np.linalg.norm(b - a), np.linalg.norm(c - b)
         t1 = (q - a) @ (b - a) / upper
         t2 = (q - b) @ (c - b) / lower
-        return np.where(arm > 0.35, np.minimum(t1, upper) * (t1 < upper) + (upper + t2) * (t1 >= upper), -1.0)
+        return np.where(arm > 0.35, np.minimum(t1, upper) + np.maximum(t2, 0), -1.0)
 
     @property
     def sleeve(self) -> float:
@@ -133,7 +132,8 @@ class Wardrobe:
         figure, rest = self.figure, self.figure.rest
         along = self._along_arm(rest, self.arm)
         show = (along > self.sleeve - 0.03) & (self.arm > 0.5)
-        show |= (self._collar(rest) < 0.045) & (self.arm < 0.3) & (rest[:, 2] > self.neck[2] - 0.13)
+        # The neck goes on under the collar, far enough that no gap is seen from above.
+        show |= (self._collar(rest) < 0.10) & (self.arm < 0.3) & (rest[:, 2] > self.neck[2] - 0.15)
         show |= (rest[:, 2] < self.hem + 0.03) & (rest[:, 2] > self.ankle - 0.02)
         triangles, uv = figure.triangles["body"], figure.uv["body"]
         kept = show[triangles].all(axis=1)
@@ -141,7 +141,7 @@ class Wardrobe:
         self.surfaces.append(surface)
 
     def _clothes(self) -> None:
-        figure, rest = self.figure, self.figure.rest
+        figure = self.figure
         triangles = figure.triangles["helper-tights"]
         suit = self._add("suit", triangles, 1)
         p, arm = suit.rest, suit.source @ self.arm
@@ -220,7 +220,7 @@ class Wardrobe:
             SKIN: self._skin, SUIT: self._suit, SHOE: self._shoe, EYE: self._eye, HAIR: self._strands,
             BUN: self._strands,
         }  # fmt: skip
-        plain = {TEETH: _srgb(236, 230, 216), TONGUE: _srgb(190, 92, 92), LASH: _srgb(30, 18, 14)}
+        plain = {TEETH: _srgb(236, 230, 216), TONGUE: _srgb(190, 92, 92), LASH: _srgb(58, 34, 26)}
         for part in np.unique(number):
             chosen = number == part
             if part in plain:
@@ -279,7 +279,7 @@ class Wardrobe:
         on_arm = along >= 0
         # Shirt: broad stripes round the trunk and round the sleeves, plain cuffs and collar.
         where = np.where(on_arm, along + 0.012, z)
-        stripe = _step(np.cos(where * 2 * np.pi / 0.078) - 0.1, 0.10)
+        stripe = _step(np.cos(where * 2 * np.pi / 0.092) - 0.1, 0.10)
         colour = _mix(_CREAM, _STRIPE, stripe)
         colour = _mix(colour, _COLLAR, _step(along - self.sleeve + 0.032, 0.001))
         colour = _mix(colour, _COLLAR, _step(0.020 - self._collar(p), 0.001) * (~on_arm))
@@ -288,7 +288,8 @@ class Wardrobe:
         waist, top = self.hip[2] + 0.125, self.neck[2] - 0.155
         bib = np.minimum(top - z, 0.112 - 0.17 * (z - waist) - x)
         back = np.minimum(top - 0.13 - z, 0.115 - 0.55 * (z - waist) - x)
-        strap_centre = np.where(front, 0.078, 0.035 + 0.22 * np.clip(z - top + 0.13, 0, 0.2))
+        rise = np.clip(z - top, 0, 0.2)
+        strap_centre = np.where(front, 0.078 + 0.06 * rise, 0.035 + 0.18 * np.clip(z - top + 0.13, 0, 0.3))
         strap = np.minimum(0.017 - np.abs(x - strap_centre), z - np.where(front, top - 0.02, top - 0.15))
         shape = np.maximum(np.where(front, bib, back), strap)
         denim = np.where(on_arm, -1.0, np.maximum(waist - z, shape))
@@ -303,9 +304,7 @@ class Wardrobe:
             np.abs(denim - 0.010) - 0.0022,
             np.abs(pocket - 0.006) - 0.0022,
             np.abs(z - waist + 0.022) - 0.0026,
-            np.where(
-                z < waist - 0.02, np.abs(y - 0.012 - 0.10 * np.clip(self.hip[2] - z, 0, 1) * 0) - 0.003, 1.0
-            ),
+            np.where(z < waist - 0.02, np.abs(y - 0.012) - 0.003, 1.0),
             np.where(
                 front & (z < waist - 0.02),
                 np.abs(np.hypot(x - 0.135, z - waist + 0.02) - 0.075) - 0.0026,
