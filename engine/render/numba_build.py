@@ -1,10 +1,10 @@
 """How the CPU kernels are compiled, where the machine code is kept, and how a launch uses the machine's cores.
 
-numba's own parallel loops are not used: their compile time is several times that of the kernels, and the threading layer
-that pip installs everywhere (workqueue) ends the process when two threads enter it. Kernels release the GIL and work on
-a range of items; a pool of Python threads takes ranges until none is left.
+numba's own parallel loops are not used: they multiply the compile time, and the threading layer that pip installs
+everywhere (workqueue) ends the process when two threads enter it. Kernels release the GIL and work on a range of items;
+a pool of Python threads takes ranges until none is left.
 """
-# pyright: basic
+# pyright: basic, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HERE = Path(__file__).parent
 
 
 def _is_private_and_writable(folder: Path) -> bool:
-    """Whether files can be made in `folder` (created here if need be) by us; a cache holds code, so nobody else may own it."""
+    """Whether we can make files in `folder` (created if need be) and own it: a cache holds code that will be run."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
@@ -42,7 +42,7 @@ def _is_private_and_writable(folder: Path) -> bool:
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """Where compiled kernels are kept: $NUMBA_CACHE_DIR, else beside these files, else in the temporary folder; None = nowhere.
+    """Where compiled kernels are kept: $NUMBA_CACHE_DIR, else beside these files, else the temporary folder; or None.
 
     The last part of the path changes with the sources of all kernels, as numba itself looks at one file's date only.
     """
@@ -91,8 +91,15 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return _pools[threads]
 
 
+def _forget_threads() -> None:
+    """A forked child has none of its parent's threads, and nobody to release a lock that one of them held."""
+    global _launching
+    _launching = threading.RLock()
+    _pools.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
 def _take(function: Callable[..., None], args: tuple[Any, ...], ranges: Iterable[tuple[int, int]]) -> None:
@@ -101,7 +108,7 @@ def _take(function: Callable[..., None], args: tuple[Any, ...], ranges: Iterable
 
 
 def launch(function: Callable[..., None], count: int, grain: int, *args: Any) -> None:
-    """function(first, last, *args) over ranges that cover 0..count, at least `grain` items each, on torch's thread count.
+    """function(first, last, *args) over ranges of at least `grain` items that cover 0..count, on torch's thread count.
 
     Each item writes only what is its own, so the result does not depend on who takes which range.
     """

@@ -4,8 +4,13 @@ Forward walks block by block: sixteen pixels' transmittance and K channels stay 
 pass. Backward walks Gaussian by Gaussian, so that a Gaussian's sums over the tile are reduced once.
 Transmittance carries its own state: it turns negative where a pixel has stopped (the next value would be ≤ 1e-4).
 More than K channels: K of them travel with the geometry, the others follow in groups of K over stored weights.
+
+Headroom left (100k Gaussians, 512 pixels, one core: composite 14 ms, composite_backward 27, other stages 34 together):
+half of a block's lanes lie outside its ellipse; backward divides; its sums over lanes are reduced once per Gaussian and
+tile; elsewhere `project` and `unproject` take one Gaussian at a time where lanes would do, and `unproject` reads its
+slots out of order.
 """
-# pyright: basic
+# pyright: basic, reportCallIssue=false
 
 from __future__ import annotations
 
@@ -13,26 +18,8 @@ import numpy as np
 
 from .numba_build import kernel, part
 from .numba_projection import GEOMETRY, TILE
-from .numba_simd import (
-    WIDTH,
-    add_moments,
-    add_products,
-    add_scaled,
-    bits,
-    dot,
-    exp2,
-    fma,
-    load,
-    load_all,
-    lowest_bit,
-    magnitude,
-    select,
-    splat,
-    store,
-    store_all,
-    store_sums,
-    zeros,
-)
+from .numba_simd import WIDTH, bits, exp2, fma, load, lowest_bit, magnitude, select, splat, store
+from .numba_sums import add_moments, add_products, add_scaled, dot, load_all, store_all, store_sums, zeros
 from .numba_tiles import BLOCKS
 
 CHUNK = (
@@ -172,7 +159,8 @@ def composite_backward(
 ):  # fmt: skip
     """Items are (camera, tile): fills slots [S, 6 + C'] of the tile's Gaussians from dL/d image and dL/d alpha.
 
-    dL/d alpha_i = T_i·d_i − S_i/(1 − alpha_i), with d = v·c and S what comes behind: S shrinks front to back, no colours are kept.
+    dL/d alpha_i = T_i·d_i − S_i/(1 − alpha_i), with d = v·c and S the sum of all that comes behind, which only shrinks
+    from front to back: no colours need to be kept.
     """
     K, C = len(channels), features.shape[1]
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE

@@ -1,9 +1,9 @@
 """The CPU rasterizer: numba kernels behind the `Rasterizer` protocol, differentiable, any channel count, many cameras.
 
-Stages of one call: project (numba_projection) → sort by depth → cover and bin (numba_tiles) → composite (numba_composite).
+Stages of a call: project, sort by depth (numba_projection) → cover, bin (numba_tiles) → composite (numba_composite).
 Every stage writes only what its own item owns and adds in a fixed order: the bits do not depend on the thread count.
 """
-# pyright: basic
+# pyright: basic, reportCallIssue=false
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DIRECT = (
     4,
 )  # channel counts with a kernel of their own; 2 is padded to 3, larger counts to groups of 8
 GROUP = 8
-FIRST_COMPILE = "about 20 seconds"
+COMPILE_TIME = "about ten seconds"
 
 
 def padded(channels: int) -> tuple[int, int]:
@@ -59,7 +59,7 @@ class _Plan:
     ends: np.ndarray  # [B·tiles] int64
     entries: np.ndarray  # [E] int32: camera · N + Gaussian, tile by tile, front to back
     entry_slots: np.ndarray  # [E] int64
-    masks: np.ndarray  # [S] int64-readable uint16
+    masks: np.ndarray  # [S] uint16: the 4×4 blocks of a tile that a Gaussian reaches
     features: np.ndarray  # [N or B·N, C']
     feature_rows: int  # cameras with features of their own: 1 or B
     image: np.ndarray  # [B, H, W, C']
@@ -67,7 +67,7 @@ class _Plan:
 
 
 def _plan(arrays: tuple[np.ndarray, ...], size: tuple[int, int], settings: RasterSettings) -> tuple[Any, ...]:
-    """Projection, depth order and tile lists: (geometry, radii, positions, slot starts, ends, entries, slots, masks)."""
+    """Projection, depth order, tile lists: (geometry, radii, positions, slot starts, ends, entries, slots, masks)."""
     means, _, _, _, cameras = arrays
     width, height = size
     count, views, dtype = len(means), len(cameras), means.dtype
@@ -248,7 +248,7 @@ class NumbaRasterizer:
             log.info(
                 "compiling the CPU rasterizer for %s channels: %s, once on this machine",
                 channels,
-                FIRST_COMPILE,
+                COMPILE_TIME,
             )
         with torch.enable_grad():  # the first picture may well be drawn without gradients
             leaves = [

@@ -1,9 +1,8 @@
-"""Gaussians to ellipses on a picture and back: EWA splatting's projection (Zwicker et al. 2001, eq. 31; Kerbl et al. 2023),
-its analytic gradient, and the depth order.
+"""Gaussians to ellipses on a picture and back: EWA splatting's projection, its analytic gradient, and the depth order.
 
-Conventions are gsplat 1.5's: the ray direction is clamped at 1.3 × the field of view inside the Jacobian, eps2d is added to
-the covariance's diagonal, Gaussians with opacity below 1/255 are dropped. Everything between loading and storing is float64,
-whatever the arrays are: the cost is small and a float32 picture gains a digit.
+Zwicker et al. 2001, eq. 31; Kerbl et al. 2023, eq. 5. Conventions are gsplat 1.5's: the ray direction is clamped at
+1.3 fields of view inside the Jacobian, eps2d is added to the covariance's diagonal, Gaussians with opacity below 1/255
+are dropped. Between loading and storing all is float64, whatever the arrays are: it costs little and gains a digit.
 """
 # pyright: basic
 
@@ -45,7 +44,7 @@ def project(
     first, last, means, quats, scales, opacities, cameras, width, height,
     near, far, eps2d, antialiased, geometry, depths, radii, tiles,
 ):  # fmt: skip
-    """Items are (camera, Gaussian) pairs: fills geometry [B·N, 6], depths and radii [B·N], tiles [B·N, 4] (x0, y0, x1, y1).
+    """Items are (camera, Gaussian): fills geometry [B·N, 6], depths and radii [B·N], tiles [B·N, 4] (x0, y0, x1, y1).
 
     `cameras` [B, 16] float64: rotation (row by row), translation, fx, fy, cx, cy.
     """
@@ -167,10 +166,11 @@ def unproject(
     positions, slot_starts, slots, channels, feature_rows, shape_wanted,
     g_means2d, g_means, g_quats, g_scales, g_opacities, g_features,
 ):  # fmt: skip
-    """Items are Gaussians: the gradients of all their slots, added camera by camera and tile by tile, through `project`.
+    """Items are Gaussians: the gradients of all their slots, added in a fixed order and carried back through `project`.
 
-    positions [B, N]: index into slot_starts, negative where not drawn. slots [S, 6 + channels]: moments 1, x, y, x², xy, y²
-    of dL/d(log alpha), then dL/d features. feature_rows: B or 1, the cameras that have features of their own.
+    positions [B, N]: index into slot_starts, negative where not drawn. slots [S, 6 + channels]: moments 1, x, y,
+    x², xy, y² of dL/d(log alpha), then dL/d features. feature_rows: B where each camera has its own features,
+    else 1.
     Without shape_wanted only the features' gradient is added up.
     """
     count = means.shape[0]

@@ -5,9 +5,9 @@ Here a `Lanes` value is an LLVM vector, so that a kernel says what it means and 
 instructions (AVX-512: one register, AVX2: two, NEON and SSE2: four). The element type follows the arrays:
 one source makes the float32 and the float64 build.
 
-`channels` arguments are tuples of zeros whose length K is a compile-time constant; sums over K channels live in registers.
+Functions whose names end in _value emit instructions while a kernel is compiled; the others are called by kernels.
 """
-# pyright: basic, reportArgumentType=false, reportOptionalMemberAccess=false
+# pyright: basic, reportCallIssue=false, reportOptionalCall=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class _LanesModel(models.PrimitiveModel):
 MASK = Lanes(types.boolean)
 
 
-def _splat(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
+def _splat(builder: ir.IRBuilder, scalar: Any) -> Any:
     vector = ir.VectorType(scalar.type, WIDTH)
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
     return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
 
 
-def _as_lanes(builder: ir.IRBuilder, value: ir.Value, kind: types.Type, dtype: types.Type) -> ir.Value:
+def _as_lanes(builder: ir.IRBuilder, value: Any, kind: types.Type, dtype: types.Type) -> Any:
     """A Lanes argument as it is; a scalar converted to `dtype` and repeated in every lane."""
     if isinstance(kind, Lanes):
         return value
@@ -63,16 +63,16 @@ def _as_lanes(builder: ir.IRBuilder, value: ir.Value, kind: types.Type, dtype: t
     return _splat(builder, value)
 
 
-def _constant(dtype: types.Type, number: float) -> ir.Constant:
+def constant(dtype: types.Type, number: float) -> ir.Constant:
     vector = _vector(dtype)
     return ir.Constant(vector, [ir.Constant(vector.element, number)] * WIDTH)
 
 
-def _shuffle(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, order: list[int]) -> ir.Value:
+def shuffle(builder: ir.IRBuilder, a: Any, b: Any, order: list[int]) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order))
 
 
-def _call(builder: ir.IRBuilder, name: str, args: list[ir.Value]) -> ir.Value:
+def _call(builder: ir.IRBuilder, name: str, args: list[Any]) -> Any:
     """An LLVM intrinsic from equal vectors to such a vector, as llvm.fmuladd.v16f32."""
     vector = args[0].type
     name = f"llvm.{name}.v{vector.count}{'f32' if vector.element == ir.FloatType() else 'f64'}"
@@ -82,43 +82,35 @@ def _call(builder: ir.IRBuilder, name: str, args: list[ir.Value]) -> ir.Value:
     return builder.call(function, args)
 
 
-def _fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+def fma_value(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
     # fmuladd, not fma: where the machine has no FMA instruction, llvm.fma becomes sixteen calls into libm
     return _call(builder, "fmuladd", [a, b, c])
 
 
-def _address(
-    context: Any, builder: ir.IRBuilder, array: types.Array, value: ir.Value, index: ir.Value
-) -> ir.Value:
+def address(context: Any, builder: ir.IRBuilder, array: types.Array, value: Any, index: Any) -> Any:
     data = context.make_array(array)(context, builder, value).data
     return builder.gep(data, [index])
 
 
-def _load(
-    context: Any, builder: ir.IRBuilder, array: types.Array, value: ir.Value, index: ir.Value
-) -> ir.Value:
-    pointer = _address(context, builder, array, value, index)
+def load_value(context: Any, builder: ir.IRBuilder, array: types.Array, value: Any, index: Any) -> Any:
+    pointer = address(context, builder, array, value, index)
     return builder.load(
         builder.bitcast(pointer, _vector(array.dtype).as_pointer()), align=array.dtype.bitwidth // 8
     )
 
 
-def _load_splat(
-    context: Any, builder: ir.IRBuilder, array: types.Array, value: ir.Value, index: ir.Value
-) -> ir.Value:
-    return _splat(builder, builder.load(_address(context, builder, array, value, index)))
+def splat_value(context: Any, builder: ir.IRBuilder, array: types.Array, value: Any, index: Any) -> Any:
+    return _splat(builder, builder.load(address(context, builder, array, value, index)))
 
 
-def _plus(builder: ir.IRBuilder, index: ir.Value, offset: int) -> ir.Value:
+def plus(builder: ir.IRBuilder, index: Any, offset: int) -> Any:
     return builder.add(index, ir.Constant(index.type, offset))
 
 
 # ---- operators ---------------------------------------------------------------------------------------------------
 
 
-def _register(
-    operation: Any, emit: Callable[[ir.IRBuilder, ir.Value, ir.Value], ir.Value], is_test: bool
-) -> None:
+def _register(operation: Any, emit: Callable[[ir.IRBuilder, Any, Any], Any], is_test: bool) -> None:
     @infer_global(operation)
     class _Typing(AbstractTemplate):  # pyright: ignore[reportUnusedClass]
         def generic(self, args: tuple[types.Type, ...], kws: dict[str, Any]) -> Any:
@@ -127,7 +119,7 @@ def _register(
                 return signature(MASK if is_test else lanes[0], *args)
             return None
 
-    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
         dtype = next(a.dtype for a in sig.args if isinstance(a, Lanes))
         a, b = (_as_lanes(builder, v, t, dtype) for v, t in zip(args, sig.args, strict=True))
         return emit(builder, a, b)
@@ -154,7 +146,7 @@ def load(typingctx: Any, array: Any, index: Any) -> Any:
     """Lanes from array[index : index + 16] (flat element index)."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _load(context, builder, sig.args[0], *args)
+        return load_value(context, builder, sig.args[0], *args)
 
     return Lanes(array.dtype)(array, types.intp), codegen
 
@@ -164,7 +156,7 @@ def store(typingctx: Any, array: Any, index: Any, lanes: Any) -> Any:
     """array[index : index + 16] = lanes."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = _address(context, builder, sig.args[0], args[0], args[1])
+        pointer = address(context, builder, sig.args[0], args[0], args[1])
         builder.store(
             args[2], builder.bitcast(pointer, args[2].type.as_pointer()), align=array.dtype.bitwidth // 8
         )
@@ -189,7 +181,9 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     dtype = next(t.dtype for t in (a, b, c) if isinstance(t, Lanes))
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _fma(builder, *(_as_lanes(builder, v, t, dtype) for v, t in zip(args, sig.args, strict=True)))
+        return fma_value(
+            builder, *(_as_lanes(builder, v, t, dtype) for v, t in zip(args, sig.args, strict=True))
+        )
 
     return Lanes(dtype)(a, b, c), codegen
 
@@ -253,12 +247,12 @@ def exp2(typingctx: Any, a: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         # adding 1.5·2^mantissa leaves the rounded integer in the low bits: no rounding instruction is needed
-        magic = _constant(a.dtype, 1.5 * 2.0**mantissa)
+        magic = constant(a.dtype, 1.5 * 2.0**mantissa)
         shifted = builder.fadd(args[0], magic)
         fraction = builder.fsub(args[0], builder.fsub(shifted, magic))
-        value = _constant(a.dtype, coefficients[-1])
+        value = constant(a.dtype, coefficients[-1])
         for c in reversed(coefficients[:-1]):
-            value = _fma(builder, value, fraction, _constant(a.dtype, c))
+            value = fma_value(builder, value, fraction, constant(a.dtype, c))
         integers = ir.VectorType(ir.IntType(width), WIDTH)
         exponent = builder.shl(
             builder.bitcast(shifted, integers),
@@ -267,169 +261,3 @@ def exp2(typingctx: Any, a: Any) -> Any:
         return builder.bitcast(builder.add(builder.bitcast(value, integers), exponent), _vector(a.dtype))
 
     return a(a), codegen
-
-
-# ---- K sums in registers -----------------------------------------------------------------------------------------
-
-
-def _tuple_of(context: Any, builder: ir.IRBuilder, kind: types.UniTuple, values: list[ir.Value]) -> ir.Value:
-    return context.make_tuple(builder, kind, values)
-
-
-@intrinsic
-def zeros(typingctx: Any, array: Any, channels: Any) -> Any:
-    """K lanes of zeros in the element type of `array`."""
-    kind = types.UniTuple(Lanes(array.dtype), len(channels))
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _tuple_of(context, builder, kind, [_constant(array.dtype, 0.0)] * len(channels))
-
-    return kind(array, channels), codegen
-
-
-@intrinsic
-def load_all(typingctx: Any, array: Any, index: Any, channels: Any) -> Any:
-    """K lanes from consecutive groups of 16 at `index`."""
-    kind = types.UniTuple(Lanes(array.dtype), len(channels))
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        parts = [
-            _load(context, builder, array, args[0], _plus(builder, args[1], WIDTH * k))
-            for k in range(len(channels))
-        ]
-        return _tuple_of(context, builder, kind, parts)
-
-    return kind(array, types.intp, channels), codegen
-
-
-@intrinsic
-def store_all(typingctx: Any, array: Any, index: Any, lanes: Any) -> Any:
-    """The inverse of `load_all`."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        for k in range(len(lanes)):
-            value = builder.extract_value(args[2], k)
-            pointer = _address(context, builder, array, args[0], _plus(builder, args[1], WIDTH * k))
-            builder.store(
-                value, builder.bitcast(pointer, value.type.as_pointer()), align=array.dtype.bitwidth // 8
-            )
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, lanes), codegen
-
-
-@intrinsic
-def add_scaled(typingctx: Any, sums: Any, weight: Any, array: Any, index: Any) -> Any:
-    """sums[k] + weight · array[index + k]: one Gaussian's features on sixteen pixels."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        parts = [
-            _fma(
-                builder,
-                args[1],
-                _load_splat(context, builder, array, args[2], _plus(builder, args[3], k)),
-                builder.extract_value(args[0], k),
-            )
-            for k in range(len(sums))
-        ]
-        return _tuple_of(context, builder, sums, parts)
-
-    return sums(sums, weight, array, types.intp), codegen
-
-
-@intrinsic
-def add_products(typingctx: Any, sums: Any, weight: Any, array: Any, index: Any) -> Any:
-    """sums[k] + weight · (lanes k at `index`), lane by lane."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        parts = [
-            _fma(
-                builder,
-                args[1],
-                _load(context, builder, array, args[2], _plus(builder, args[3], WIDTH * k)),
-                builder.extract_value(args[0], k),
-            )
-            for k in range(len(sums))
-        ]
-        return _tuple_of(context, builder, sums, parts)
-
-    return sums(sums, weight, array, types.intp), codegen
-
-
-@intrinsic
-def dot(typingctx: Any, start: Any, array: Any, index: Any, scalars: Any, first: Any, channels: Any) -> Any:
-    """start + Σ_k (lanes k at `index` of `array`) · scalars[first + k]."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value = args[0]
-        for k in range(len(channels)):
-            lanes = _load(context, builder, array, args[1], _plus(builder, args[2], WIDTH * k))
-            scalar = _load_splat(context, builder, scalars, args[3], _plus(builder, args[4], k))
-            value = _fma(builder, lanes, scalar, value)
-        return value
-
-    return start(start, array, types.intp, scalars, types.intp, channels), codegen
-
-
-@intrinsic
-def add_moments(typingctx: Any, sums: Any, weight: Any, x: Any, y: Any) -> Any:
-    """The six moments 1, x, y, x², xy, y² of `weight`, added to `sums`."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        old = [builder.extract_value(args[0], k) for k in range(6)]
-        h, x, y = args[1:]
-        hx, hy = builder.fmul(h, x), builder.fmul(h, y)
-        new = [builder.fadd(old[0], h), builder.fadd(old[1], hx), builder.fadd(old[2], hy)]
-        new += [_fma(builder, hx, x, old[3]), _fma(builder, hx, y, old[4]), _fma(builder, hy, y, old[5])]
-        return _tuple_of(context, builder, sums, new)
-
-    return sums(sums, weight, x, y), codegen
-
-
-def _sum_lanes(builder: ir.IRBuilder, vectors: list[ir.Value]) -> ir.Value:
-    """A vector whose element k is the sum over the lanes of vectors[k] (at most 16): each merge halves two at once."""
-    half, kind = WIDTH // 2, vectors[0].type
-    while half:
-        # each vector holds groups of 2·half lanes; a merge folds both to groups of half lanes and packs them
-        merged = []
-        for i in range(0, len(vectors), 2):
-            a = vectors[i]
-            b = vectors[i + 1] if i + 1 < len(vectors) else ir.Constant(kind, ir.Undefined)
-            group = 2 * half
-            low = [g + j for g in range(0, WIDTH, group) for j in range(half)]
-            left = [s + j for s in (0, WIDTH) for j in low]
-            right = [j + half for j in left]
-            merged.append(builder.fadd(_shuffle(builder, a, b, left), _shuffle(builder, a, b, right)))
-        vectors, half = merged, half // 2
-    return vectors[0]
-
-
-def _final_positions(count: int) -> list[int]:
-    """Where `_sum_lanes` leaves the sum of each of `count` vectors: found by running the same merges on names."""
-    vectors: list[list[int]] = [[k] * WIDTH for k in range(count)]
-    half = WIDTH // 2
-    while half:
-        merged = []
-        for i in range(0, len(vectors), 2):
-            both = vectors[i] + (vectors[i + 1] if i + 1 < len(vectors) else [-1] * WIDTH)
-            low = [g + j for g in range(0, WIDTH, 2 * half) for j in range(half)]
-            merged.append([both[s + j] for s in (0, WIDTH) for j in low])
-        vectors, half = merged, half // 2
-    return [vectors[0].index(k) for k in range(count)]
-
-
-@intrinsic
-def store_sums(typingctx: Any, array: Any, index: Any, lanes: Any) -> Any:
-    """array[index + k] = the sum over the lanes of lanes[k]."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        count = len(lanes)
-        sums = _sum_lanes(builder, [builder.extract_value(args[2], k) for k in range(count)])
-        packed = _shuffle(builder, sums, sums, _final_positions(count))
-        pointer = _address(context, builder, array, args[0], args[1])
-        builder.store(
-            packed, builder.bitcast(pointer, packed.type.as_pointer()), align=array.dtype.bitwidth // 8
-        )
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, lanes), codegen

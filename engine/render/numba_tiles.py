@@ -1,5 +1,5 @@
 """Which Gaussian touches which 4×4 block of which tile, and each tile's list in depth order."""
-# pyright: basic
+# pyright: basic, reportCallIssue=false
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BLOCKS = 16  # 4×4 blocks of 4×4 pixels in a tile
 
 @kernel
 def cover(first, last, count, ids, bases, counts, starts, tiles, geometry, masks, positions):
-    """Items are (camera, depth rank): fills masks [S] uint16, bit k set where the alpha ≥ 1/255 ellipse may reach block k.
+    """Items are (camera, depth rank): fills masks [S] uint16, bit k set where alpha may reach 1/255 in block k.
 
     The quadratic's minimum over a rectangle lies on the edges that face the centre; a block counts where that minimum
     leaves log2 alpha above −log2 255, with slack for rounding. positions [B, N] gets each drawn Gaussian's place.
@@ -75,8 +75,8 @@ def bin_tiles(
     entries,
     entry_slots,
 ):
-    """Items are (camera, band of tile rows). The first pass (entries empty) counts each tile's Gaussians in ends [B·tiles];
-    the second, with ends turned into first places, writes them: entries and entry_slots [total], and moves ends on.
+    """Items are (camera, band of tile rows). The first pass (entries empty) counts each tile's Gaussians in `ends`
+    [B·tiles]; the second, with ends turned into first places, writes entries and entry_slots [total] and moves ends on.
 
     A Gaussian is written where its mask is not empty, so no tile lists a Gaussian that leaves it blank.
     """

@@ -1,7 +1,8 @@
-"""The rasterizer in plain torch: any dtype, any device, nothing to install. The float64 oracle of the others, and the last resort.
+"""The rasterizer in plain torch: any dtype, any device; the float64 oracle of the others, and the last resort.
 
-It is meant to be read: projection is EWA splatting (Zwicker et al. 2001, eq. 31) with gsplat 1.5's conventions, compositing is
-Kerbl et al. 2023, eq. 3. Memory stays bounded: tiles are composited one after the other and composited again in backward.
+It is meant to be read: projection is EWA splatting (Zwicker et al. 2001, eq. 31) with gsplat 1.5's conventions,
+compositing is Kerbl et al. 2023, eq. 3. Memory stays bounded: tiles are composited one after the other, and once more
+in the backward pass.
 """
 
 from __future__ import annotations
@@ -132,7 +133,11 @@ class TorchRasterizer:
         )
         info = RasterInfo(p.means2d.detach(), p.radii)
         if p.means2d.requires_grad:
-            p.means2d.register_hook(lambda g: info.gradient.append(g.detach()))
+
+            def keep(gradient: Tensor) -> None:
+                info.gradient.append(gradient.detach())
+
+            p.means2d.register_hook(keep)
         features = features.to(means.dtype).expand(views, *features.shape[-2:])
         background = torch.zeros_like(features[0, 0]) if background is None else background.to(means.dtype)
         background = background.expand(views, features.shape[-1])

@@ -1,0 +1,80 @@
+"""gsplat's CUDA kernels behind the `Rasterizer` protocol (Ye et al. 2024)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .rasterizer import RasterInfo, RasterSettings
+
+
+class GsplatRasterizer:
+    """CUDA tensors in float32. gsplat compiles its alpha clamp in (0.999 in 1.5, 0.99 in 1.6); `max_alpha` is ignored."""
+
+    name = "gsplat"
+
+    def render(
+        self,
+        means: Tensor,  # [N, 3]
+        quats: Tensor,  # [N, 4] wxyz, any length
+        scales: Tensor,  # [N, 3] linear
+        opacities: Tensor,  # [N] in 0..1
+        features: Tensor,  # [N, C] or [B, N, C]; any C
+        world_to_camera: Tensor,  # [B, 4, 4]
+        K: Tensor,  # [B, 3, 3]
+        width: int,
+        height: int,
+        background: Tensor | None = None,  # [C] or [B, C]; None = zeros
+        settings: RasterSettings = RasterSettings(),
+    ) -> tuple[Tensor, Tensor, RasterInfo]:
+        """See `Rasterizer.render`. Raises InputError for tensors that are not on a CUDA device."""
+        if means.device.type != "cuda":
+            raise InputError(
+                f"The gsplat rasterizer works on CUDA tensors, not on {means.device}; choose rasterizer 'auto'."
+            )
+        from gsplat import rasterization  # pyright: ignore  # importing it is slow and may start a compiler
+
+        call: Any = rasterization
+        image, alpha, meta = call(
+            means=means,
+            quats=quats,
+            scales=scales,
+            opacities=opacities,
+            colors=features.to(means.dtype).contiguous(),
+            viewmats=world_to_camera.to(means).contiguous(),
+            Ks=K.to(means).contiguous(),
+            width=width,
+            height=height,
+            near_plane=settings.near,
+            far_plane=settings.far,
+            radius_clip=0.0,
+            eps2d=settings.eps2d,
+            sh_degree=None,
+            packed=False,  # means2d then has one row for every Gaussian and camera
+            tile_size=16,
+            backgrounds=None,
+            render_mode="RGB",
+            sparse_grad=False,
+            absgrad=False,
+            rasterize_mode="antialiased" if settings.antialiased else "classic",
+            camera_model="pinhole",
+        )
+        alpha = alpha.squeeze(-1)
+        if background is not None:
+            # composited here: which channel counts `backgrounds` takes differs between gsplat's versions
+            background = background.to(means).expand(len(world_to_camera), features.shape[-1])
+            image = image + (1 - alpha)[..., None] * background[:, None, None, :]
+        means2d: Tensor = meta["means2d"]  # [B, N, 2] pixels
+        radii: Tensor = meta["radii"]  # [B, N, 2] from gsplat 1.5 on, one number before
+        radii = radii.amax(dim=-1) if radii.dim() == 3 else radii
+        info = RasterInfo(means2d.detach(), radii.to(torch.int32))
+        if means2d.requires_grad:
+
+            def keep(gradient: Tensor) -> None:
+                info.gradient.append(gradient.detach())
+
+            means2d.register_hook(keep)
+        return image, alpha, info
