@@ -158,7 +158,7 @@ def main() -> None:
     drawn = studio.posed(base[0])
     if args.subject == "walker":
         top = float(max(studio.posed(b)[:, 2].max() for b in base))
-        target, span = np.array([0.0, 0.0, top / 2 - 0.01]), top * 1.09
+        target, span = np.array([0.0, 0.0, top / 2 - 0.045]), top * 1.135
     else:
         target, span = head.mean(axis=0) + np.array([0.0, 0.055, -0.035]), 0.46
     cameras, hold_out = rig(args.views, size, target, distance, span, arc)
