@@ -23,6 +23,7 @@ SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"  # no playlists: they name other files
 READ_WHOLE = 128 * 2**20  # bytes up to which a file's packets are read to learn every frame's time
 MOST_FRAMES = 2_000_000
+PIXELS_TO_PROBE = 150_000_000  # decoded at most to look at a video's end: about half a second
 OPEN_AT_ONCE = 12  # decoders kept open over all views
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 
@@ -70,11 +71,17 @@ def probe(path: Path, name: str) -> VideoFacts:
     try:
         turned = reader.turned()
         reader.read(0)
-        if len(stamps) > 1:
-            reader.read(len(stamps) - 1)
+        reader.read(_last_affordable(facts))
     finally:
         reader.close()
     return replace(facts, size=(facts.size[1], facts.size[0])) if turned else facts
+
+
+def _last_affordable(facts: VideoFacts) -> int:
+    """The last frame; or the last key frame where decoding from there to the end would take seconds."""
+    last = facts.frames - 1
+    key = facts.keys[-1] if facts.keys else 0
+    return last if (last - key) * facts.size[0] * facts.size[1] < PIXELS_TO_PROBE else key
 
 
 def _rate(claimed: float, stamps: tuple[int, ...], unit: float) -> float:

@@ -112,7 +112,7 @@ def check_intrinsics(K: Array, size: tuple[int, int], where: str) -> None:
         )
     if not (-width < K[0, 2] < 2 * width and -height < K[1, 2] < 2 * height):
         raise InputError(
-            f"{where}: the principal point ({K[0, 2]:.5g}, {K[1, 2]:.5g}) lies far off the picture of {width} × {height}."
+            f"{where}: the principal point ({K[0, 2]:.5g}, {K[1, 2]:.5g}) lies far off a picture of {width} × {height}."
         )
 
 
@@ -124,5 +124,5 @@ def check_near_far(near: float | None, far: float | None, where: str) -> None:
         raise InputError(f"{where}: near or far is a NaN or non-finite number; export the bounds again.")
     if near <= 0 or near >= far:
         raise InputError(
-            f"{where}: near is {near:.6g} and far is {far:.6g}; near must be above 0 and below far (were they swapped?)."
+            f"{where}: near is {near:.6g} and far is {far:.6g}; near must be above 0 and below far: were they swapped?"
         )

@@ -6,7 +6,6 @@ all frames of a moving camera. Distorted camera models are straightened as pictu
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +20,7 @@ from ..videofile import SUFFIXES as VIDEOS
 from ..videofile import probe
 from .capture import Capture, Clip, View
 from .colmap_model import ColmapImage, ColmapModel, is_model, read_model
+from .listing import last_number, moments_of, numbered_pictures, stills_of
 from .options import LoadOptions
 
 MODEL_FOLDERS = ("sparse/0", "sparse", "sparse_", "colmap/sparse/0", "dense/sparse", "sparse_txt")
@@ -74,14 +74,9 @@ class Contents:
         names = [*self.folders, *(v for v in self.videos if v not in self.folders)]
         if label in names:
             return label
-        number = _last_number(label)
-        alike = [n for n in names if number is not None and _last_number(n) == number]
+        number = last_number(label)
+        alike = [n for n in names if number is not None and last_number(n) == number]
         return alike[0] if len(alike) == 1 else None
-
-
-def _last_number(name: str) -> int | None:
-    found = re.findall(r"\d{1,9}", name)
-    return int(found[-1]) if found else None
 
 
 def _contents(folder: Path) -> Contents:
@@ -135,14 +130,13 @@ def _rig_views(
     numbered = {
         name: numbered_pictures(contents.folders[name], folder) for name in rig if name in contents.folders
     }
-    numbers = sorted({n for files in numbered.values() for n in files})
-    moment = {n: i for i, n in enumerate(numbers)}
+    moments = moments_of(numbered.values())
     views: list[View] = []
-    for name, image in sorted(rig.items(), key=lambda item: (_last_number(item[0]) or 0, item[0])):
+    for name, image in sorted(rig.items(), key=lambda item: (last_number(item[0]) or 0, item[0])):
         camera = model.cameras[image.camera_id]
         pictures: Clip | dict[int, Still]
         if name in numbered:
-            pictures = {moment[n]: Still(p, shown(p, folder)) for n, p in numbered[name].items()}
+            pictures = stills_of(numbered[name], folder, moments)
         else:
             path = require_file(contents.videos[name], folder, "copy it again")
             pictures = Clip(path, shown(path, folder), probe(path, shown(path, folder)))
@@ -168,7 +162,7 @@ def _sequence_views(folder: Path, model: ColmapModel) -> list[View]:
     """Every image a view of its own; the frame number in its name, or else its place by name, is its moment."""
     images = sorted(model.images, key=lambda i: i.name)
     roots = [folder / name for name in ("images", "", "input", "frames")]
-    numbers = [_last_number(PurePosixPath(i.name).stem) for i in images]
+    numbers = [last_number(PurePosixPath(i.name).stem) for i in images]
     several = len({_label(i) for i in images if "/" in i.name}) > 1
     if None in numbers or (not several and len(set(numbers)) < len(numbers)):
         numbers = list(range(len(images)))
@@ -201,22 +195,3 @@ def _sequence_views(folder: Path, model: ColmapModel) -> list[View]:
             )
         )
     return views
-
-
-def numbered_pictures(directory: Path, folder: Path) -> dict[int, Path]:
-    """Picture files of `directory` by the last number in their names. InputError where two have the same."""
-    found: dict[int, Path] = {}
-    for file in sorted(directory.iterdir()):
-        if file.suffix.lower() not in PICTURES:
-            continue
-        number = _last_number(file.stem)
-        if number is None:
-            continue
-        if number in found:
-            raise InputError(
-                f"{shown(found[number], folder)} and {shown(file, folder)} have the same frame number."
-            )
-        found[number] = require_file(file, folder, "copy it again")
-    if not found:
-        raise InputError(f"{shown(directory, folder)} holds no numbered pictures (frame_00001.jpg …).")
-    return found

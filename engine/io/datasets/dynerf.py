@@ -1,4 +1,4 @@
-"""DyNeRF / Neural 3D Video (Li et al. 2022): `camNN.mp4` and LLFF's `poses_bounds.npy` [cameras, 17].
+"""DyNeRF / Neural 3D Video (Li et al. 2022): `camNN.mp4` (or frames) and LLFF's `poses_bounds.npy` [cameras, 17].
 
 A row is a 3 × 5 matrix (camera axes down, right, backwards | position | height, width, focal) and near, far. The first
 camera by name is the convention's test view. The height, width and focal of a row are scaled to the videos' real size.
@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
+from ..frames import Still
 from ..paths import printable, require_file, shown
+from ..pictures import picture_size
 from ..pointcloud import optional_points
 from ..videofile import SUFFIXES, probe
 from .capture import Array, Capture, Clip, View
 from .checks import inverted
+from .listing import moments_of, numbered_pictures, stills_of
 from .options import LoadOptions
 
 POSES = "poses_bounds.npy"
@@ -28,43 +31,18 @@ def recognises(folder: Path) -> bool:
 
 def read(folder: Path, options: LoadOptions) -> Capture:
     """The capture in `folder`. InputError naming the file that is missing or wrong."""
-    videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
     rows = read_poses(folder)
-    if not videos:
+    contents = _contents(folder)
+    if not contents:
         raise InputError(f"{printable(folder.name)} holds no videos (cam00.mp4 …) beside {POSES}.")
-    if len(rows) != len(videos):
+    if len(rows) != len(contents):
         raise InputError(
-            f"{POSES} has {len(rows)} rows of poses, the folder holds {len(videos)} videos; there must be one row a "
+            f"{POSES} has {len(rows)} rows of poses, the folder holds {len(contents)} videos; there must be one row a "
             "video, in the order of their names."
         )
     warnings: list[str] = []
-    views: list[View] = []
-    for path, row in zip(videos, rows, strict=True):
-        name = printable(path.stem)
-        where = f"{POSES}: {name}"
-        height, width, focal = row[:15].reshape(3, 5)[:, 4]
-        if not np.isfinite(row).all():
-            raise InputError(f"{where}: the row holds a NaN or non-finite number; export the poses again.")
-        if focal <= 0 or width < 1 or height < 1:
-            raise InputError(
-                f"{where}: the size is {width:.6g} × {height:.6g} and the focal length {focal:.6g}; all must exceed 0."
-            )
-        require_file(path, folder, "copy it again")
-        clip = Clip(path, shown(path, folder), probe(path, shown(path, folder)))
-        size = clip.facts.size
-        scale = size[0] / width
-        if abs(height * scale - size[1]) > max(1.0, 0.01 * size[1]):
-            raise InputError(
-                f"{where} claims pictures of {width:.0f} × {height:.0f} pixels, {clip.name} has {size[0]} × {size[1]}: "
-                "their shapes differ; use the videos that the poses were made for."
-            )
-        if abs(scale - 1) > 1e-6:
-            warnings.append(
-                f"{POSES} was made for pictures of {width:.0f} × {height:.0f} pixels, the videos have {size[0]} × "
-                f"{size[1]}: focal lengths are scaled by {scale:.4g}."
-            )
-        K = np.array([[focal * scale, 0, size[0] / 2], [0, focal * scale, size[1] / 2], [0, 0, 1.0]])
-        views.append(View(name, where, K, llff_to_world_to_camera(row), size, clip))
+    moments = moments_of(c for _, c in contents if isinstance(c, dict))
+    views = [_view(folder, p, c, moments, row, warnings) for (p, c), row in zip(contents, rows, strict=True)]
     points, colors = optional_points(
         folder, ("points3D_downsample2.ply", "points3D_downsample.ply"), warnings
     )
@@ -81,6 +59,57 @@ def read(folder: Path, options: LoadOptions) -> Capture:
         warnings=warnings,
         files=[folder / POSES],
     )
+
+
+def _contents(folder: Path) -> list[tuple[Path, dict[int, Path] | None]]:
+    """Videos in the order of their names; else the folders camNN/images (or camNN) of frames taken from them."""
+    videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    if videos:
+        return [(p, None) for p in videos]
+    cameras = sorted(p for p in folder.iterdir() if p.is_dir() and p.name.startswith("cam"))
+    holders = [p / "images" if (p / "images").is_dir() else p for p in cameras]
+    return [(p, numbered_pictures(h, folder)) for p, h in zip(cameras, holders, strict=True)]
+
+
+def _view(
+    folder: Path,
+    path: Path,
+    files: dict[int, Path] | None,
+    moments: dict[int, int],
+    row: Array,
+    warnings: list[str],
+) -> View:
+    name = printable(path.stem)
+    where = f"{POSES}: {name}"
+    height, width, focal = row[:15].reshape(3, 5)[:, 4]
+    if not np.isfinite(row).all():
+        raise InputError(f"{where}: the row holds a NaN or non-finite number; export the poses again.")
+    if focal <= 0 or width < 1 or height < 1:
+        raise InputError(
+            f"{where}: the size is {width:.6g} × {height:.6g} and the focal length {focal:.6g}; all must exceed 0."
+        )
+    pictures: Clip | dict[int, Still]
+    if files is None:
+        require_file(path, folder, "copy it again")
+        pictures = Clip(path, shown(path, folder), probe(path, shown(path, folder)))
+        size, label = pictures.facts.size, pictures.name
+    else:
+        pictures = stills_of(files, folder, moments)
+        label = next(iter(pictures.values())).name
+        size = picture_size(next(iter(pictures.values())).path, label)
+    scale = size[0] / width
+    if abs(height * scale - size[1]) > max(1.0, 0.01 * size[1]):
+        raise InputError(
+            f"{where} claims pictures of {width:.0f} × {height:.0f} pixels, {label} has {size[0]} × {size[1]}: "
+            "their shapes differ; use the videos that the poses were made for."
+        )
+    if abs(scale - 1) > 1e-6:
+        warnings.append(
+            f"{POSES} was made for pictures of {width:.0f} × {height:.0f} pixels, the videos have {size[0]} × "
+            f"{size[1]}: focal lengths are scaled by {scale:.4g}."
+        )
+    K = np.array([[focal * scale, 0, size[0] / 2], [0, focal * scale, size[1] / 2], [0, 0, 1.0]])
+    return View(name, where, K, llff_to_world_to_camera(row), size, pictures)
 
 
 def read_poses(folder: Path) -> Array:

@@ -24,12 +24,12 @@ from ...scene.cameras import Cameras
 from ..frames import Still
 from ..jsonfile import read_json, write_json
 from ..paths import inside, printable, require_file, shown
-from ..pictures import SUFFIXES
 from ..pointcloud import optional_points
 from ..undistort import Distortion
 from ..videofile import probe
 from .capture import Capture, Clip, View
 from .checks import integer, matrix, number
+from .listing import moments_of, numbered_pictures
 from .options import LoadOptions
 
 CAMERAS = "cameras.json"
@@ -217,8 +217,6 @@ def _clip(folder: Path, camera: dict[str, Any], where: str) -> Clip:
 def _stills(folder: Path, camera: dict[str, Any], where: str) -> dict[int, Still]:
     """Number in the file name → picture; `_same_moments` turns numbers into moments."""
     files = _numbered(folder, camera["frames"], where)
-    if not files:
-        raise InputError(f"{where}: no pictures were found for '{printable(str(camera['frames']))}'.")
     masks = _numbered(folder, camera["masks"], where) if camera.get("masks") else None
     stills: dict[int, Still] = {}
     for at, path in files.items():
@@ -234,35 +232,20 @@ def _stills(folder: Path, camera: dict[str, Any], where: str) -> dict[int, Still
 def _numbered(folder: Path, pattern: object, where: str) -> dict[int, Path]:
     """Files of a folder, or of a pattern with one %d, by the number in their names."""
     path = inside(folder, pattern, where)
-    if path.is_dir():
-        directory, expression = path, re.compile(r".*?(\d+)\.[A-Za-z]+")
-    else:
-        parts = re.split(r"%0?\d*d", path.name)
-        if len(parts) != 2:
-            raise InputError(
-                f"{where}: '{printable(str(pattern))}' is neither a folder nor a pattern with one %05d."
-            )
-        directory = path.parent
-        expression = re.compile(rf"{re.escape(parts[0])}(\d+){re.escape(parts[1])}")
-    if not directory.is_dir():
-        raise InputError(f"{where}: the folder of '{printable(str(pattern))}' is missing.")
-    found: dict[int, Path] = {}
-    for file in sorted(directory.iterdir()):
-        match = expression.fullmatch(file.name)
-        if match and file.suffix.lower() in SUFFIXES:
-            at = int(match[1][:12])
-            if at in found:
-                raise InputError(
-                    f"{where}: {shown(found[at], folder)} and {shown(file, folder)} have the same number."
-                )
-            found[at] = require_file(file, folder, "copy it again")
-    return found
+    if not path.is_dir() and len(re.findall(r"%0?\d*d", path.name)) != 1:
+        raise InputError(
+            f"{where}: '{printable(str(pattern))}' is neither a folder nor a pattern with one %05d."
+        )
+    directory, names = (path, None) if path.is_dir() else (path.parent, path.name)
+    try:
+        return numbered_pictures(directory, folder, names)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def _same_moments(views: list[View]) -> None:
     """Numbers in file names become moments: the numbers of all views, in order."""
-    numbers = sorted({n for v in views if isinstance(v.pictures, dict) for n in v.pictures})
-    moment = {n: i for i, n in enumerate(numbers)}
+    moment = moments_of(v.pictures for v in views if isinstance(v.pictures, dict))
     for view in views:
         if isinstance(view.pictures, dict):
             renumbered = {moment[n]: still for n, still in view.pictures.items()}

@@ -165,7 +165,7 @@ def capture_of(found: list[Shot], folder: Path, layout: str, file: str, one_view
             if moment[shot.time] in stills:
                 other = stills[moment[shot.time]]
                 raise InputError(
-                    f"{shot.where} and {other.name} come from one camera at one time ({shot.time:g}); remove one of them."
+                    f"{shot.where} and {other.name} come from one camera at one time ({shot.time:g}); remove one."
                 )
             stills[moment[shot.time]] = shot.still
         pose = inverted(first.pose @ FLIP)
@@ -209,7 +209,7 @@ def _cameras(found: list[Shot]) -> list[list[Shot]]:
 
 
 def _names(members: list[list[Shot]]) -> dict[str, str]:
-    """Name of each group by its first shot's `where`: its label, else its folder, else its file, where that is unique."""
+    """Name of each group by its first shot's `where`: its label or its folder where unique, else its file."""
     labels = Counter(g[0].label for g in members)
     folders = Counter(Path(g[0].still.name).parent for g in members)
     names: dict[str, str] = {}
