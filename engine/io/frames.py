@@ -43,6 +43,14 @@ def _map(lens: Lens, width: int, height: int) -> Array:
     return undistortion_map(old, lens.distortion, new, (width, height))
 
 
+class Passing(Protocol):
+    """Takes frames that are decoded on the way to another, while there is room for them."""
+
+    def wants(self, moment: int) -> bool: ...
+
+    def keep(self, moment: int, image: Array, mask: Array | None) -> None: ...
+
+
 class ViewPictures(Protocol):
     """The pictures of one view."""
 
@@ -55,8 +63,8 @@ class ViewPictures(Protocol):
         """The moments that can be read, ascending."""
         ...
 
-    def read(self, moment: int, keep: Any) -> tuple[Array, Array | None]:
-        """RGB [H, W, 3] and mask [H, W] or None; `keep(moment, rgb, mask)` is offered what was decoded on the way."""
+    def read(self, moment: int, others: Passing) -> tuple[Array, Array | None]:
+        """RGB [H, W, 3] and mask [H, W] or None; `others` is offered what is decoded on the way."""
         ...
 
     def close(self) -> None: ...
@@ -86,7 +94,7 @@ class StillView:
     def moments(self) -> list[int]:
         return sorted(self.stills)
 
-    def read(self, moment: int, keep: Any) -> tuple[Array, Array | None]:
+    def read(self, moment: int, others: Passing) -> tuple[Array, Array | None]:
         still = self.stills[moment]
         image, mask = pictures.read_picture(still.path, still.name, self.size)
         if still.mask is not None:
@@ -117,15 +125,16 @@ class VideoView:
     def moments(self) -> list[int]:
         return list(range(len(self.numbers)))
 
-    def read(self, moment: int, keep: Any) -> tuple[Array, Array | None]:
+    def read(self, moment: int, others: Passing) -> tuple[Array, Array | None]:
         number = self.numbers[moment]
 
         def passing(passed: int, frame: Any) -> None:
-            if passed in self._moment_of:
-                keep(self._moment_of[passed], *self._split(frame))
+            at = self._moment_of.get(passed)
+            if at is not None and others.wants(at):
+                others.keep(at, *self._split(frame))
 
         # A mask video is read by itself, so only frames without one can be kept in passing.
-        frame = self.video.read(number, passing if keep is not None and self.mask is None else None)
+        frame = self.video.read(number, passing if self.mask is None else None)
         image, mask = self._split(frame)
         if self.mask is not None:
             mask = videofile.to_grey(self.mask.read(number), self.size)
@@ -159,8 +168,6 @@ class FrameStore:
         self._bytes = 0
         self._lock = threading.Lock()
         self._view_locks = [threading.Lock() for _ in self._views]
-        everything = sum(len(v.moments()) * v.size[0] * v.size[1] * 4 for v in self._views)
-        self._all_fits = everything <= self._budget
         self.decoded = 0  # frames decoded and asked for so far; with `kept_bytes`, for measurements
 
     @property
@@ -179,12 +186,7 @@ class FrameStore:
             if frame is not None:
                 return frame
             try:
-                keep = (
-                    (lambda m, i, k: self._keep(view, m, self._finish(view, i, k)))
-                    if self._all_fits
-                    else None
-                )
-                frame = self._finish(view, *self._views[view].read(moment, keep))
+                frame = self._finish(view, *self._views[view].read(moment, _Room(self, view)))
             except (KeyError, IndexError) as error:
                 raise InputError(f"View {view} has no frame at moment {moment}.") from error
             self.decoded += 1
@@ -210,6 +212,20 @@ class FrameStore:
             self._kept.clear()
             self._bytes = 0
 
+    def has_room(self, view: int) -> bool:
+        """Whether one more frame of `view` can be kept without another's going."""
+        width, height = self._views[view].size
+        return self._bytes + 4 * width * height <= self._budget
+
+    def holds(self, view: int, moment: int) -> bool:
+        """Whether the frame is decoded already."""
+        with self._lock:
+            return (view, moment) in self._kept
+
+    def put(self, view: int, moment: int, image: Array, mask: Array | None) -> None:
+        """Keep a frame that was decoded on the way to another."""
+        self._keep(view, moment, self._finish(view, image, mask))
+
     def _look(self, view: int, moment: int) -> Frame | None:
         frame = self._kept.get((view, moment))
         if frame is not None:
@@ -232,6 +248,19 @@ class FrameStore:
             while self._bytes > self._budget and self._kept:
                 _, old = self._kept.popitem(last=False)
                 self._bytes -= _bytes(old)
+
+
+class _Room:
+    """Keeps passing frames of one view as long as none has to go for them."""
+
+    def __init__(self, store: FrameStore, view: int) -> None:
+        self._store, self._view = store, view
+
+    def wants(self, moment: int) -> bool:
+        return self._store.has_room(self._view) and not self._store.holds(self._view, moment)
+
+    def keep(self, moment: int, image: Array, mask: Array | None) -> None:
+        self._store.put(self._view, moment, image, mask)
 
 
 def _tensor(values: Array) -> torch.Tensor:

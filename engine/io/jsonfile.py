@@ -57,7 +57,8 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write `data` as JSON (UTF-8, numbers at full precision) under a temporary name, then rename."""
-    write_atomic(path, json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False).encode("utf-8"))
+    text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
+    write_atomic(path, text.encode("utf-8"))
 
 
 def _owner(pairs: list[tuple[str, Any]]) -> str:

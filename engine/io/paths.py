@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 from pathlib import Path
 
 from ..errors import InputError
+from .atomic import write_atomically
 
 
 def printable(text: str | os.PathLike[str]) -> str:
@@ -78,17 +78,6 @@ def existing_folder(folder: str | os.PathLike[str]) -> Path:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` under a temporary name beside it, then rename: never half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{printable(path)} could not be written: {error.strerror}.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    """Write `data` to `path` whole or not at all; see `write_atomically`."""
+    with write_atomically(path) as partial:
+        partial.write_bytes(data)
