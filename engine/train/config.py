@@ -17,6 +17,15 @@ class FitConfig:
     coarse_fraction: float = number(
         0.1, 0.0, 1.0, "Share of the steps that fit one still scene to all moments before motion is learnt."
     )
+    order: str = choice(
+        "auto",
+        ("auto", "outwards", "all at once"),
+        "Outwards learns one moment first and then its neighbours, which follows large motion; all at once is the "
+        "paper's way; auto goes outwards where at least four views share a moment.",
+    )
+    outwards_until: float = number(
+        0.5, 0.0, 1.0, "Share of the steps after which all moments take part, when learning outwards."
+    )
     views_per_step: int = number(
         2, 1, 64, "Pictures of one moment compared in each step. More is steadier and slower."
     )

@@ -24,7 +24,7 @@ from ..scene import Cameras, Gaussians, MultiViewVideo, Scene4D
 from . import state as states
 from .config import FitConfig
 from .densify import AdaptiveDensity, DensityStrategy, FixedBudget, State
-from .initialise import first_gaussians
+from .initialise import anchor_moment, first_gaussians
 from .messages import Finished, Preview, Progress, Saved, Started, Stream
 from .motion import MotionField
 from .normalise import Normalisation, subject_bounds
@@ -40,6 +40,8 @@ class Fit:
         self.video, self.config, self.device = video, config, torch.device(device)
         self.views = video.views_to_train() if config.keeps_test_views_out else tuple(range(video.views))
         self.samples = self._samples()
+        anchor = anchor_moment(video, self.views)  # the nearest trained one: it may itself be held out
+        self.anchor = min(self.samples, key=lambda moment: abs(moment - anchor))
         self.rasterizer = choose(config.rasterizer, self.device)
         self.background = background_of(video, config.background).to(self.device)
         self.targets = Targets(video, self.background)
@@ -112,8 +114,19 @@ class Fit:
             self._rigs[scale] = self.world.shrink_cameras(self.targets.rig(scale))
         return self._rigs[scale]
 
+    def _moments_now(self) -> list[int]:
+        """Moments that take part at this point: a window round the anchor that grows to the whole clip."""
+        moments, c = list(self.samples), self.config
+        shared = len(self.samples.get(self.anchor, ()))
+        if c.order == "all at once" or self.motion is None or (c.order == "auto" and shared < 4):
+            return moments
+        span = max(c.outwards_until - c.coarse_fraction, 1e-9)
+        grown = min(max((self.progress - c.coarse_fraction) / span, 0.0), 1.0)
+        reach = grown * max(moments[-1] - self.anchor, self.anchor - moments[0])
+        return [moment for moment in moments if abs(moment - self.anchor) <= reach]
+
     def _draw_sample(self) -> tuple[int, list[int]]:
-        moments = list(self.samples)
+        moments = self._moments_now()
         moment = moments[int(torch.randint(len(moments), (), generator=self.generator))]
         views = self.samples[moment]
         order = torch.randperm(len(views), generator=self.generator)[: self.config.views_per_step]
@@ -176,7 +189,7 @@ class Fit:
                 self.parameters, self.density, infos, self.iteration, c.iterations, self.generator
             )
         if self.motion is not None and not self.is_coarse:
-            self.motion.refresh_still(self.parameters, self.iteration)
+            self.motion.refresh_still(self.parameters, self.iteration, self.progress)
         seen["loss"] = float(loss.detach())
         return seen
 

@@ -94,6 +94,13 @@ def sampled_colors(targets: Targets, views: tuple[int, ...], moment: int, points
     return torch.stack(stack).nanmedian(dim=0).values.nan_to_num(0.5)
 
 
+def anchor_moment(video: MultiViewVideo, views: tuple[int, ...]) -> int:
+    """The moment that most views saw; of several, the one in the middle of the clip."""
+    together = video.available[list(views)].sum(dim=0)
+    best = (together == together.max()).nonzero().flatten()
+    return int(best[len(best) // 2])
+
+
 def first_gaussians(
     video: MultiViewVideo,
     targets: Targets,
@@ -109,7 +116,7 @@ def first_gaussians(
     "auto" takes the capture's points where there are at least 100, else silhouettes where there are masks and more
     than two views at one moment, else random places. Raises InputError where the named method has no start.
     """
-    moment = int(video.available[list(views)].sum(dim=0).argmax())
+    moment = anchor_moment(video, views)
     together = int(video.available[list(views), moment].sum())
     if method == "auto":
         if video.points is not None and len(video.points) >= 100:
@@ -142,7 +149,7 @@ def first_gaussians(
         tight = torch.stack([inside.amin(0) - margin, inside.amax(0) + margin])
         surface = hull_surface(carve(video, views, moment, tight, resolution=96))
         surface = surface if len(surface) >= 100 else inside
-        chosen = torch.randperm(len(surface), generator=generator)[:count]
+        chosen = torch.randint(len(surface), (count,), generator=generator)
         cell = (tight[1] - tight[0]) / 95
         points = surface[chosen]
         points = points + (torch.rand(points.shape, generator=generator) - 0.5) * cell

@@ -17,6 +17,7 @@ from .schedule import log_linear
 
 CHECK_EVERY = 200  # iterations between two looks at what moves
 MOMENTS_CHECKED = 8
+LEARNT = 0.5  # share of the fit after which what does not move is taken to be still
 WORTH_IT = 0.3  # share of still Gaussians from which leaving them out pays for the gathering
 
 
@@ -64,9 +65,12 @@ class MotionField:
         self.optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
-    def refresh_still(self, parameters: GaussianParameters, iteration: int) -> None:
-        """Look again at what moves: after every change of count, and every `CHECK_EVERY` iterations."""
-        if not self.config.still_threshold:
+    def refresh_still(self, parameters: GaussianParameters, iteration: int, progress: float) -> None:
+        """Look again at what moves: after every change of count, and every `CHECK_EVERY` iterations.
+
+        Not before `LEARNT`: a field starts as the identity, and what is held still cannot learn to move.
+        """
+        if not self.config.still_threshold or progress < LEARNT:
             return
         changed = self.still is not None and len(self.still) != len(parameters)
         if not changed and iteration % CHECK_EVERY:
