@@ -300,3 +300,70 @@ def test_a_file_that_vanishes_later_is_one_sentence(tmp_path: Path) -> None:
     (folder / "videos" / "cam01.mp4").unlink()
     with pytest.raises(InputError, match=r"cam01\.mp4"):
         video.source.read(1, 0)
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixel_format", "matrix", "full"),
+    [
+        ("libx264", "yuv420p", 5, False),
+        ("libx264", "yuv420p", 1, False),
+        ("libx264", "yuv420p", 2, False),
+        ("libx264", "yuvj420p", 5, True),
+        ("libx264", "yuv444p", 1, True),
+        ("mjpeg", "yuvj420p", 5, True),
+    ],
+)
+def test_colours_follow_the_videos_own_tags(
+    tmp_path: Path, codec: str, pixel_format: str, matrix: int, full: bool
+) -> None:
+    """Y CbCr made here from the constants of BT.601 (0.299, 0.114) and BT.709 (0.2126, 0.0722) comes out as RGB."""
+    from engine.io.videofile import to_pixels
+
+    rgb = np.array([200.0, 90.0, 40.0])
+    kr, kb = (0.2126, 0.0722) if matrix == 1 else (0.299, 0.114)
+    luma = kr * rgb[0] + (1 - kr - kb) * rgb[1] + kb * rgb[2]
+    cb, cr = (rgb[2] - luma) / (2 * (1 - kb)), (rgb[0] - luma) / (2 * (1 - kr))
+    y, u, v = (
+        (luma, cb + 128, cr + 128)
+        if full
+        else (16 + luma * 219 / 255, 128 + cb * 224 / 255, 128 + cr * 224 / 255)
+    )
+    path = tmp_path / "colour.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixel_format
+        stream.codec_context.colorspace = matrix
+        stream.codec_context.color_range = 2 if full else 1
+        if codec == "libx264":
+            stream.options = {"crf": "4"}
+        for i in range(3):
+            frame = av.VideoFrame(64, 48, pixel_format)
+            for plane, value in zip(frame.planes, (y, u, v), strict=True):
+                plane.update(bytes([round(float(value))]) * plane.buffer_size)
+            frame.pts, frame.colorspace, frame.color_range = i, matrix, 2 if full else 1
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    video = VideoFile(path, "colour.mkv", probe(path, "colour.mkv"))
+    for size in ((64, 48), (32, 24)):
+        assert np.abs(to_pixels(video.read(1), size)[10, 10].astype(float) - rgb).max() <= 4
+
+
+def test_a_turned_video_is_shown_upright(tmp_path: Path) -> None:
+    """A phone held upright stores a lying picture and a matrix that turns it a quarter clockwise."""
+    import struct
+
+    from engine.io.videofile import to_pixels
+
+    path = write_video(tmp_path / "clip.mp4", 5)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30)
+    path.write_bytes(bytes(data))
+    facts = probe(path, "clip.mp4")
+    assert facts.size == (SIZE[1], SIZE[0])
+    image = to_pixels(VideoFile(path, "clip.mp4", facts).read(4), facts.size)
+    assert image.shape == (SIZE[0], SIZE[1], 3)
+    low, high = shade(4)
+    assert abs(float(image[:28].mean()) - low) < 3 and abs(float(image[-28:].mean()) - high) < 3, (
+        "left is now on top"
+    )
