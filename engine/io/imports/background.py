@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.ndimage
 from numpy.typing import NDArray
-from scipy import ndimage
 
+ndimage: Any = scipy.ndimage  # its types cannot tell a label array from a count
 Pictures = NDArray[np.uint8]
 
 

@@ -123,6 +123,17 @@ def read_sightings(path: Path, shots: list[Shot]) -> list[Sighting]:
     return result
 
 
+def has_calibration(source: Path, chosen: str = "") -> bool:
+    """Whether `source` holds a studio's calibration (or one was chosen), rather than a data set of another kind."""
+    return bool(chosen or _found(source))
+
+
+def _found(source: Path) -> list[Path]:
+    places = (source, source / "calibration")
+    found = [f for folder in places for f in sorted(folder.glob("*.qca.txt"))]
+    return found or [f for folder in places for f in sorted(folder.glob("Calib*.toml"))]
+
+
 def _calibration_file(source: Path, chosen: str) -> Path:
     if chosen:
         file = inside(source, chosen, "calibration")
@@ -133,9 +144,7 @@ def _calibration_file(source: Path, chosen: str) -> Path:
                 f"{file.name}: calibrations are read from Qualisys .qca.txt and Pose2Sim .toml files."
             )
         return file
-    places = (source, source / "calibration")
-    found = [f for folder in places for f in sorted(folder.glob("*.qca.txt"))]
-    found = found or [f for folder in places for f in sorted(folder.glob("Calib*.toml"))]
+    found = _found(source)
     if not found:
         raise InputError(
             f"{source.name} holds no calibration: put the Qualisys .qca.txt or Pose2Sim Calib*.toml file there or in "

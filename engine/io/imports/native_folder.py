@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +19,8 @@ from ... import backends
 from ...errors import InputError
 from ...scene.cameras import Cameras
 from ...scene.video import MultiViewVideo
-from ..jsonfile import write_json
+from ..atomic import write_atomically
+from ..datasets.folder import write_cameras_json
 from ..paths import printable
 
 Pixels = NDArray[np.uint8]
@@ -79,11 +80,11 @@ def convert_dataset(video: MultiViewVideo, target: Path, quality: int = 14) -> C
                     done += 1
                     yield Converted(done, total)
         background = None if video.background is None else [float(c) for c in video.background]
-        write_native_json(partial, cameras, fps, video.moments, video.has_masks, [], background)
+        write_description(partial, cameras, fps, video.moments, video.has_masks, [], background)
     return Path(target)
 
 
-def write_native_json(
+def write_description(
     folder: Path,
     cameras: Cameras,
     fps: float,
@@ -92,30 +93,22 @@ def write_native_json(
     notes: list[str],
     background: list[float] | None = None,
 ) -> None:
-    """cameras.json of the native layout, videos in `videos/` and masks in `masks/` under the cameras' names."""
+    """cameras.json for videos in `videos/` and masks in `masks/` under the cameras' names, and notes.txt."""
     near, far = depth_range(cameras)
-    views: list[dict[str, Any]] = []
-    for v, name in enumerate(cameras.names):
-        view: dict[str, Any] = {"name": name, "video": f"videos/{name}.mp4"}
-        if has_masks:
-            view["mask"] = f"masks/{name}.mp4"
-        view["width"], view["height"] = cameras.sizes[v]
-        view["K"] = cameras.K[v].double().tolist()
-        view["w2c"] = cameras.world_to_camera[v].double().tolist()
-        views.append(view)
-    rate: int | float = int(fps) if fps == int(fps) else fps
-    head = {
-        "format": "multiview-video",
-        "version": 1,
-        "fps": rate,
-        "frame_count": frame_count,
-        "camera_axes": "opencv",
-    }
-    middle = {"background": background} if background is not None else {}
-    write_json(
-        folder / "cameras.json",
-        {**head, **middle, "near": near, "far": far, "notes": notes, "cameras": views},
+    write_cameras_json(
+        folder,
+        cameras,
+        fps,
+        videos=[f"videos/{name}.mp4" for name in cameras.names],
+        masks=[f"masks/{name}.mp4" for name in cameras.names] if has_masks else None,
+        frame_count=frame_count,
+        near=near,
+        far=far,
+        background=background,
     )
+    if notes:
+        with write_atomically(folder / "notes.txt") as partial:
+            partial.write_text("\n".join([*notes, ""]), encoding="utf-8")
 
 
 def depth_range(cameras: Cameras) -> tuple[float, float]:
@@ -130,7 +123,7 @@ def depth_range(cameras: Cameras) -> tuple[float, float]:
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
+def new_folder(target: Path) -> Generator[Path, None, None]:
     """A temporary folder beside `target` that becomes `target` if all goes well, and nothing otherwise."""
     target = Path(os.path.abspath(target))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -182,7 +175,9 @@ class VideoWriter:
 
 
 @contextmanager
-def encoder(path: Path | None, size: tuple[int, int], fps: float, quality: int) -> Iterator[VideoWriter]:
+def encoder(
+    path: Path | None, size: tuple[int, int], fps: float, quality: int
+) -> Generator[VideoWriter, None, None]:
     video = VideoWriter(path, size, fps, quality)
     whole = False
     try:

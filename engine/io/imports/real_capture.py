@@ -6,7 +6,9 @@ cameras.json out, written into a temporary folder that takes its name at the end
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,12 +22,13 @@ from ..paths import existing_folder
 from ..pictures import SUFFIXES as PICTURE_SUFFIXES
 from ..pictures import picture_size, read_picture
 from ..undistort import remap, undistortion_map
-from ..videofile import VideoFile, to_pixels
+from ..videofile import VideoFile, probe, to_grey, to_pixels
 from .background import empty_scene, subject_mask
 from .calibration import as_cameras
 from .capture_folder import FITS, Shot, read_capture_folder, read_sightings
-from .native_folder import Conversion, Converted, Pixels, encoder, new_folder, write_native_json
+from .native_folder import Conversion, Converted, Pixels, encoder, new_folder, write_description
 from .rig_adjust import adjust_poses, reprojection_errors, rms
+from .silhouettes import agreeing_masks
 
 SAMPLES = 40  # pictures the empty scene is made from: memory stays the same for any length
 
@@ -95,15 +98,18 @@ def convert_capture(source: Path, target: Path, config: CaptureConfig | None = N
     frames = range(0, min(s.facts.frames for s in shots), config.every)
     views = [_View(shot, cameras, v, config) for v, shot in enumerate(shots)]
     fps = shots[0].facts.fps / config.every
-    total = (2 if config.makes_masks else 1) * len(shots) * len(frames)
+    agrees = config.makes_masks and len(shots) >= 3
+    total = (1 + config.makes_masks + agrees) * len(shots) * len(frames)
     yield Converted(0, total, "; ".join([f"{len(shots)} views, {len(frames)} frames", *notes]))
     done = 0
     with new_folder(target) as partial:
         for view in views:
             for seen, picture in view.write(partial, frames, fps):
                 yield Converted(done + seen, total, picture=picture)
-            done += total // len(shots)
-        write_native_json(partial, cameras, fps, len(frames), config.makes_masks, notes)
+            done += (1 + config.makes_masks) * len(frames)
+        for moment in _agree(partial, cameras, fps, config) if agrees else ():
+            yield Converted(done + (moment + 1) * len(shots), total)
+        write_description(partial, cameras, fps, len(frames), config.makes_masks, notes)
     return Path(target)
 
 
@@ -159,6 +165,30 @@ class _View:
     def _picture(self, reader: VideoFile, moment: int) -> Pixels:
         large = remap(to_pixels(reader.read(moment), self.shot.facts.size), self.source_map)
         return _averaged(large, self.size)
+
+
+def _agree(folder: Path, cameras: Cameras, fps: float, config: CaptureConfig) -> Iterator[int]:
+    """Rewrites the masks in `folder` so that views agree, one moment after another; yields each moment done."""
+    quality = min(config.quality, 8)
+    rough = folder / "masks.rough"
+    (folder / "masks").rename(rough)
+    facts = [probe(rough / f"{name}.mp4", f"masks/{name}.mp4") for name in cameras.names]
+    readers = [VideoFile(rough / f"{n}.mp4", n, f) for n, f in zip(cameras.names, facts, strict=True)]
+    with ExitStack() as stack:
+        for reader in readers:
+            stack.callback(reader.close)
+        writers = [
+            stack.enter_context(encoder(folder / "masks" / f"{name}.mp4", size, fps, quality))
+            for name, size in zip(cameras.names, cameras.sizes, strict=True)
+        ]
+        for moment in range(facts[0].frames):
+            masks = [
+                to_grey(r.read(moment), size) > 127 for r, size in zip(readers, cameras.sizes, strict=True)
+            ]
+            for writer, mask in zip(writers, agreeing_masks(cameras, masks), strict=True):
+                writer.add(np.repeat(mask[..., None] * np.uint8(255), 3, axis=2))
+            yield moment
+    shutil.rmtree(rough)
 
 
 def _size(size: tuple[int, int], height: int) -> tuple[int, int]:

@@ -1,0 +1,49 @@
+"""Convert a capture into the pack's own layout: undistorted, made smaller, with masks, ready to train on.
+
+The source is a folder with a Qualisys or Pose2Sim calibration and a video per camera, or any data set that can be
+loaded here (COLMAP with a lens model, DyNeRF …).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ..io.datasets import LoadOptions, load_video
+from ..io.imports.capture_folder import has_calibration
+from ..io.imports.native_folder import convert_dataset
+from ..io.imports.real_capture import CaptureConfig as Config
+from ..io.imports.real_capture import convert_capture
+from ..train.messages import Finished, Preview, Progress, Saved, Started, Stream
+
+__all__ = ["Config", "run"]
+
+
+def run(source: Path, target: Path, config: Config | None = None) -> Stream:
+    """Messages while `source` becomes the new folder `target`; Finished.value is its Path. Raises InputError.
+
+    Closing the stream leaves nothing behind. A data set without a studio's calibration ignores what only that needs.
+    """
+    config = config or Config()
+    if has_calibration(source, config.calibration):
+        conversion = convert_capture(source, target, config)
+    else:
+        video = load_video(source, LoadOptions(frame_step=config.every))
+        height = max(size[1] for size in video.cameras.sizes)
+        if config.height and config.height < height:
+            video = load_video(
+                source, LoadOptions(frame_step=config.every, scale=max(0.05, config.height / height))
+            )
+        conversion = convert_dataset(video, target, config.quality)
+    done = 0
+    try:
+        for step in conversion:
+            done = step.done
+            yield Started(step.total, step.note) if step.done == 0 and step.note else Progress(step.done)
+            if step.picture is not None:
+                yield Preview(torch.from_numpy(step.picture).float() / 255, step.done)
+    finally:
+        conversion.close()
+    yield Saved(str(target), done)
+    yield Finished(Path(target))
