@@ -41,7 +41,9 @@ class HexPlaneConfig:
     width: int = 64
     heads: tuple[str, ...] = THREE
     apply_rotation: bool = False  # True: quaternion product q · Δ; False: component-wise sum
-    time_mapping: str = "raw01"  # "raw01": [0, 1] used as grid coordinate, as 4D-GS does; "symmetric": the whole axis
+    time_mapping: str = (
+        "raw01"  # "raw01": [0, 1] used as grid coordinate, as 4D-GS does; "symmetric": the whole axis
+    )
     time_range: tuple[float, float] = (0.0, 1.0)  # seconds that become 0 and 1
     plane_smoothness_weight: float = 1e-4
     time_smoothness_weight: float = 1e-3
@@ -52,13 +54,21 @@ class HexPlaneConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         unknown = set(self.heads) - set(HEADS)
         if unknown or len(set(self.heads)) != len(self.heads):
-            raise InputError(f"HexPlane: heads are {self.heads}; choose among {', '.join(HEADS)}, each at most once.")
+            raise InputError(
+                f"HexPlane: heads are {self.heads}; choose among {', '.join(HEADS)}, each at most once."
+            )
         if self.time_mapping not in ("raw01", "symmetric"):
             raise InputError(f"HexPlane: time_mapping is '{self.time_mapping}'; choose raw01 or symmetric.")
         if not all(math.isfinite(s) for s in self.time_range) or self.time_range[1] < self.time_range[0]:
-            raise InputError(f"HexPlane: time_range {self.time_range} must be two ascending numbers of seconds.")
+            raise InputError(
+                f"HexPlane: time_range {self.time_range} must be two ascending numbers of seconds."
+            )
         sizes = (self.features, self.width, *self.resolution, *self.multires)
-        if len(self.resolution) != 4 or not self.multires or not all(isinstance(s, int) and s >= 1 for s in sizes):
+        if (
+            len(self.resolution) != 4
+            or not self.multires
+            or not all(isinstance(s, int) and s >= 1 for s in sizes)
+        ):
             raise InputError(
                 f"HexPlane: features {self.features}, width {self.width}, resolution {self.resolution} and multires "
                 f"{self.multires} must be whole numbers of at least 1 (four resolutions)."
@@ -86,7 +96,9 @@ class HexPlaneConfig:
         """InputError where a key is unknown or a value has the wrong type."""
         known = {f.name for f in fields(HexPlaneConfig)}
         if unknown := set(data) - known:
-            raise InputError(f"HexPlane: unknown settings {', '.join(sorted(unknown))}; was the file made by a newer version?")
+            raise InputError(
+                f"HexPlane: unknown settings {', '.join(sorted(unknown))}; was the file made by a newer version?"
+            )
         try:
             return HexPlaneConfig(**data)
         except TypeError as error:
@@ -139,8 +151,14 @@ class HexPlane(nn.Module):
     ) -> None:
         """A new field, see `create`. Raises InputError where `aabb` has no extent."""
         super().__init__()
-        if tuple(aabb.shape) != (2, 3) or not bool(torch.isfinite(aabb).all()) or bool((aabb[0] == aabb[1]).any()):
-            raise InputError(f"HexPlane: the box {aabb.tolist()} must be a maximum and a minimum corner with some extent.")
+        if (
+            tuple(aabb.shape) != (2, 3)
+            or not bool(torch.isfinite(aabb).all())
+            or bool((aabb[0] == aabb[1]).any())
+        ):
+            raise InputError(
+                f"HexPlane: the box {aabb.tolist()} must be a maximum and a minimum corner with some extent."
+            )
         self.settings = settings
         self.register_buffer("aabb", aabb.detach().to(torch.float32).clone())
         self.grids = nn.ModuleList()
@@ -199,7 +217,9 @@ class HexPlane(nn.Module):
         settings = HexPlaneConfig.from_json(config)
         if "aabb" not in tensors:
             raise InputError("HexPlane: the box 'aabb' is missing from the file.")
-        with torch.random.fork_rng(devices=[]):  # the initial values are overwritten; the global state stays untouched
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # the initial values are overwritten; the global state stays untouched
             field = cls(settings, tensors["aabb"])
         wanted = field.state_dict()
         for name in sorted(wanted.keys() | tensors.keys()):
@@ -241,13 +261,17 @@ class HexPlane(nn.Module):
         box = self.aabb
         p = (means - box[0]) * (2.0 / (box[1] - box[0])) - 1.0
         grid = torch.stack([p[:, list(PAIRS[i])] for i in SPACE_PLANES])[:, None]  # [3, 1, N, 2]
-        line = torch.stack([p.T, torch.zeros_like(p.T)], dim=-1)[:, None]  # [3, 1, N, 2]; a line is one row high
+        line = torch.stack([p.T, torch.zeros_like(p.T)], dim=-1)[
+            :, None
+        ]  # [3, 1, N, 2]; a line is one row high
         coordinates = [self.time_coordinate(s) for s in seconds]
         levels: list[Tensor] = []
         for planes in self.planes():
             still = _sample([planes[i] for i in SPACE_PLANES], grid)
             moving = [_sample([_row(planes[i], t) for i in TIME_PLANES], line) for t in coordinates]
-            levels.append(torch.cat([still * m for m in moving], dim=1) if len(moving) > 1 else still * moving[0])
+            levels.append(
+                torch.cat([still * m for m in moving], dim=1) if len(moving) > 1 else still * moving[0]
+            )
         return torch.cat(levels) if len(levels) > 1 else levels[0]
 
     def deltas(self, means: Tensor, seconds: Sequence[float]) -> dict[str, Tensor]:
@@ -260,7 +284,9 @@ class HexPlane(nn.Module):
         h = h.relu_()
         shape = (len(seconds), means.shape[0])
         result: dict[str, Tensor] = {}
-        for head in self.settings.heads:  # one at a time: buffers of all heads at once cost more in page faults
+        for (
+            head
+        ) in self.settings.heads:  # one at a time: buffers of all heads at once cost more in page faults
             out = _columns(self.output[head], _columns(self.hidden[head], h).relu_())
             result[head] = out.unflatten(1, shape).permute(1, 2, 0)
         return result

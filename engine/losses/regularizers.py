@@ -1,40 +1,80 @@
-"""Smoothness of HexPlane fields (Wu et al., CVPR 2024, equation 7, as its reference code computes it).
-
-`planes` is levels × 6 tensors [1, C, res_b, res_a] in the order (xy, xz, xt, yz, yt, zt).
-"""
+"""Regularisers of HexPlane grids (4D-GS, section 4.3; definitions as its published code computes them)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-SPACE, TIME = (0, 1, 3), (2, 4, 5)
+SPACE_PLANES, TIME_PLANES = (0, 1, 3), (2, 4, 5)  # of (xy, xz, xt, yz, yt, zt)
+
+
+class _SecondDifference(torch.autograd.Function):
+    """Mean square of the second difference along the height; its gradient is made in the same pass."""
+
+    @staticmethod
+    def forward(ctx: Any, plane: Tensor) -> Tensor:
+        difference = plane[..., 2:, :] - 2 * plane[..., 1:-1, :]
+        difference += plane[..., :-2, :]
+        ctx.save_for_backward(difference)
+        return difference.square().mean()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (difference,) = ctx.saved_tensors
+        scaled = difference * (grads[0] * (2 / difference.numel()))
+        shape = list(scaled.shape)
+        shape[-2] += 2
+        result = scaled.new_zeros(shape)
+        result[..., 2:, :] = scaled
+        result[..., :-2, :] += scaled
+        result[..., 1:-1, :].sub_(scaled, alpha=2)
+        return result
 
 
 def second_difference(plane: Tensor) -> Tensor:
-    """Mean square of the second difference along the height axis; 0 for a plane of fewer than three rows."""
+    """Mean square of the second difference of a plane [1, C, H, W] along its height; 0 where H < 3."""
     if plane.shape[-2] < 3:
-        return plane.sum() * 0
-    step = plane[..., 1:, :] - plane[..., :-1, :]
-    return (step[..., 1:, :] - step[..., :-1, :]).square().mean()
-
-
-def _sum(planes: Sequence[Sequence[Tensor]], chosen: tuple[int, ...]) -> Tensor:
-    return torch.stack([second_difference(level[i]) for level in planes for i in chosen]).sum()
+        return plane.sum() * 0.0
+    return _SecondDifference.apply(plane)  # pyright: ignore[reportReturnType]
 
 
 def plane_smoothness(planes: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Over the spatial planes. Called "plane TV" in the paper; the reference takes second differences along one axis."""
-    return _sum(planes, SPACE)
+    """Sum of `second_difference` over the spatial planes of all levels. `planes`: levels × 6.
+
+    The paper calls this total variation; in fact it looks along one axis only, and at curvature, not slope.
+    """
+    return _total(second_difference(level[i]) for level in planes for i in SPACE_PLANES)
 
 
 def time_smoothness(planes: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Over the time planes, whose height is time: zero for motion of constant speed."""
-    return _sum(planes, TIME)
+    """The same over the time planes, whose height is the time."""
+    return _total(second_difference(level[i]) for level in planes for i in TIME_PLANES)
 
 
 def time_l1(planes: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Sum of mean |1 − plane| over the time planes: pulls what need not move to stand still."""
-    return torch.stack([(1 - level[i]).abs().mean() for level in planes for i in TIME]).sum()
+    """Sum over the time planes of mean |1 − plane|: still where nothing says otherwise."""
+    return _total((1 - level[i]).abs().mean() for level in planes for i in TIME_PLANES)
+
+
+def hexplane_regularizer(
+    planes: Sequence[Sequence[Tensor]],
+    plane_weight: float,
+    time_weight: float,
+    l1_weight: float,
+) -> Tensor:
+    """Weighted total of the three terms; a term of weight zero is not computed."""
+    total = planes[0][0].new_zeros(())
+    if plane_weight:
+        total = total + plane_weight * plane_smoothness(planes)
+    if time_weight:
+        total = total + time_weight * time_smoothness(planes)
+    if l1_weight:
+        total = total + l1_weight * time_l1(planes)
+    return total
+
+
+def _total(values: Any) -> Tensor:
+    return torch.stack(list(values)).sum()

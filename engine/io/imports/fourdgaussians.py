@@ -1,0 +1,78 @@
+"""Scenes trained with hustvl/4DGaussians (4D-GS, CVPR 2024)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ...deform.hexplane import PAIRS, HexPlane, HexPlaneConfig
+from ...errors import InputError
+
+HEAD_NAMES = {
+    "position": "pos_deform",
+    "scale": "scales_deform",
+    "rotation": "rotations_deform",
+    "opacity": "opacity_deform",
+    "sh": "shs_deform",
+}
+
+
+def field_from_state(
+    state: dict[str, Tensor],
+    heads: tuple[str, ...],
+    apply_rotation: bool = False,
+    time_range: tuple[float, float] = (0.0, 1.0),
+    source: str = "deformation.pth",
+) -> HexPlane:
+    """The field whose state dict 4D-GS wrote. Sizes are read from the shapes; which `heads` act is not in the file.
+
+    Raises InputError, naming `source` and the tensor, where something is missing or does not fit.
+    """
+    net = "deformation_net."
+
+    def take(name: str, ndim: int) -> Tensor:
+        tensor = state.get(net + name)
+        if not isinstance(tensor, Tensor) or tensor.ndim != ndim or tensor.numel() == 0:
+            found = "is missing" if tensor is None else f"has shape {tuple(getattr(tensor, 'shape', ()))}"
+            raise InputError(
+                f"{source}: the tensor '{net}{name}' {found}; is this the deformation of a 4DGaussians scene?"
+            )
+        return tensor
+
+    tensors = {"aabb": take("grid.aabb", 2)}
+    levels = 0
+    while f"{net}grid.grids.{levels}.0" in state:
+        for index in range(len(PAIRS)):
+            tensors[f"grids.{levels}.{index}"] = take(f"grid.grids.{levels}.{index}", 4)
+        levels += 1
+    first = take("grid.grids.0.0", 4)
+    x, y = first.shape[3], first.shape[2]
+    z, t = tensors["grids.0.1"].shape[2], tensors["grids.0.2"].shape[2]
+    multires = [tensors[f"grids.{level}.0"].shape[3] / x for level in range(levels)]
+    if any(factor != int(factor) for factor in multires):
+        raise InputError(
+            f"{source}: the levels' resolutions are {multires} times the first, not whole numbers."
+        )
+    depth = 0
+    while f"{net}feature_out.{2 * depth}.weight" in state:
+        tensors[f"trunk.{depth}.weight"] = take(f"feature_out.{2 * depth}.weight", 2)
+        tensors[f"trunk.{depth}.bias"] = take(f"feature_out.{2 * depth}.bias", 1)
+        depth += 1
+    for head in heads:
+        for ours, theirs in (("hidden", 1), ("output", 3)):
+            for part, ndim in (("weight", 2), ("bias", 1)):
+                tensors[f"{ours}.{head}.{part}"] = take(f"{HEAD_NAMES[head]}.{theirs}.{part}", ndim)
+    settings = HexPlaneConfig(
+        features=first.shape[1],
+        resolution=(x, y, z, t),
+        multires=tuple(int(factor) for factor in multires),
+        depth=depth,
+        width=take("feature_out.0.weight", 2).shape[0],
+        heads=heads,
+        apply_rotation=apply_rotation,
+        time_mapping="raw01",
+        time_range=time_range,
+    )
+    try:
+        return HexPlane.from_parts(settings.to_json(), tensors)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
