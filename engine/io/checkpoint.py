@@ -1,14 +1,15 @@
-"""A Scene4D as one `.safetensors` file with a JSON header: saved and loaded it is bit for bit itself.
+"""A scene as one .safetensors file: tensors bit for bit, everything else in a JSON header. Written whole or not at all.
 
-Tensors: `gaussians.*` (pre-activation), `deformation.*`. The header's `gs4d` entry holds everything else: format and
-version, the deformation's kind and config, times, rig, bounds, background, history. Nothing in it is ever executed.
+Layout: an unsigned 64-bit little-endian header length, the JSON header, the tensors (as the safetensors format has it).
+`__metadata__` holds `format` ("gs4d-scene"), `version` and `scene`, the JSON text of rig, bounds, deformation and
+history. Floating-point numbers are written with the shortest digits that read back as the same float64.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,125 +20,198 @@ from torch import Tensor
 
 from ..deform import KINDS
 from ..errors import InputError
-from ..scene import Cameras, Gaussians, Scene4D
+from ..scene import Cameras, Deformation, Gaussians, Scene4D
 from .atomic import write_atomically
 
-FORMAT, VERSION = "gs4d-scene", 1
-KEY = "gs4d"
-MOST_GAUSSIANS = 50_000_000
+FORMAT = "gs4d-scene"
+VERSION = 1
+LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
+GAUSSIANS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
 
 def save_scene(scene: Scene4D, path: Path | str) -> Path:
-    """Write a scene, whole or not at all; the file ends in .safetensors. Raises InputError."""
+    """Write `scene` to `path` (under a temporary name, then renamed). Raises InputError where that is not possible."""
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise InputError(f"{path.name}: a scene file ends in .safetensors; name it {path.stem}.safetensors.")
-    if scene.deformation.kind not in KINDS:
-        raise InputError(f"A scene with the motion '{scene.deformation.kind}' cannot be stored.")
-    header = {
-        "format": FORMAT,
-        "version": VERSION,
-        "deformation": {"kind": scene.deformation.kind, "config": scene.deformation.config()},
-        "times": scene.times.double().tolist(),
-        "rig": scene.rig.to_json(),
-        "bounds": scene.bounds.double().tolist(),
-        "background": scene.background.double().tolist(),
-        "history": list(scene.history),
-    }
     tensors = {f"gaussians.{name}": t for name, t in scene.canonical.tensors().items()}
     tensors |= {f"deformation.{name}": t for name, t in scene.deformation.tensors().items()}
-    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    tensors |= {"times": scene.times, "bounds": scene.bounds, "background": scene.background}
+    tensors |= {"rig.world_to_camera": scene.rig.world_to_camera, "rig.K": scene.rig.K}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise InputError(
+                f"{path.name} was not written: '{name}' of the scene holds NaN or infinite values, so the step that made "
+                "it has failed; run it again with a lower learning rate."
+            )
+    about = {
+        "deformation": {"kind": scene.deformation.kind, "config": scene.deformation.config()},
+        "rig": {"names": list(scene.rig.names), "sizes": [list(size) for size in scene.rig.sizes]},
+        "history": list(scene.history),
+    }
+    header = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "scene": json.dumps(about, ensure_ascii=False, default=str),
+    }
+    plain = {name: t.detach().to("cpu").contiguous().clone() for name, t in tensors.items()}
     with write_atomically(path) as partial:
-        save_file(plain, partial, metadata={KEY: json.dumps(header)})
+        try:
+            save_file(plain, partial, metadata=header)
+        except SafetensorError as error:  # the library wraps the system's error in its own
+            raise _disk_error(path, error) from error
     return path
 
 
 def load_scene(path: Path | str) -> Scene4D:
-    """Read a scene onto the CPU. Raises InputError where the file is missing, cut short, of another kind or newer."""
+    """The scene that `save_scene` wrote. Raises InputError: missing, cut short, not a scene, newer, damaged, NaN."""
     path = Path(path)
-    if not path.is_file():
-        raise InputError(
-            f"There is no scene file {path.name}; check the path, or train and save a scene first."
-        )
+    about = _check_header(path)
     try:
         with safe_open(path, framework="pt") as file:
-            header = _header(path, (file.metadata() or {}).get(KEY))
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path.name} cannot be read ({error}); it is cut short or no .safetensors file: copy or save it again."
-        ) from error
+            # cloned: a view of the file's memory may lie anywhere, and goes when the file is replaced
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path.name} is damaged ({_short(error)}); copy or export it again.") from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{path.name}: '{name}' holds NaN or infinite values; the file is damaged, export it again.")
     try:
-        return _scene(path, header, tensors)
+        return _assemble(tensors, about, path.name)
     except InputError as error:
-        raise InputError(f"{path.name}: {error}") from error
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        message = str(error)
+        raise InputError(message if message.startswith(path.name) else f"{path.name}: {message}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InputError(
-            f"{path.name} is damaged: {type(error).__name__} {error}; save the scene again."
+            f"{path.name}: its description does not fit its tensors ({type(error).__name__}: {_short(error)}); the file is "
+            "damaged, export it again."
         ) from error
 
 
 def scene_fingerprint(path: Path | str) -> str:
-    """Changes when the file does (name, size, modification time)."""
-    stat = Path(path).stat()
-    return hashlib.sha256(f"{path} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    """A short text that changes when the file does: a hash of its size, its time of change and its header.
+
+    Raises InputError where there is no such file.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+        with open(path, "rb") as file:
+            start = file.read(1 << 16)
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read: {error.strerror}.") from error
+    text = f"{status.st_size}|{status.st_mtime_ns}|".encode() + start
+    return hashlib.sha256(text).hexdigest()[:32]
 
 
-def _header(path: Path, text: str | None) -> dict[str, Any]:
-    if text is None:
-        raise InputError(f"{path.name} is a .safetensors file, but not a scene of this pack.")
+def _check_header(path: Path) -> dict[str, Any]:
+    """The JSON description; every claim of the header is held against the file's size before anything is allocated."""
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"The scene file {path.name} {found}; give a .safetensors file that this pack saved.")
+    not_one = InputError(f"{path.name} is not a 4D scene of this pack; give a file that Save 4D Scene wrote.")
+    try:
+        size = os.path.getsize(path)
+        with open(path, "rb") as file:
+            prefix = file.read(8)
+            length = int.from_bytes(prefix, "little")
+            if len(prefix) < 8 or length > LARGEST_HEADER or length < 2:
+                raise not_one
+            if 8 + length > size:
+                raise InputError(f"{path.name} is cut short inside its header; copy or download it again.")
+            text = file.read(length)
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read: {error.strerror}.") from error
     try:
         header = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path.name}: its header is no JSON ({error}); the file is damaged.") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise InputError(f"{path.name} is a .safetensors file, but not a scene of this pack.")
-    version = header.get("version")
-    if not isinstance(version, int) or version < 1:
-        raise InputError(f"{path.name}: its version is {version!r}; the file is damaged.")
-    if version > VERSION:
+    except (ValueError, RecursionError) as error:
+        raise not_one from error
+    metadata = header.pop("__metadata__", None) if isinstance(header, dict) else None
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise not_one
+    version = str(metadata.get("version", ""))
+    if not version.isdigit() or int(version) < 1:
+        raise InputError(f"{path.name}: its version '{version[:20]}' cannot be read; the file is damaged, export it again.")
+    if int(version) > VERSION:
         raise InputError(
-            f"{path.name} was written by a newer version (format {version}, this pack reads up to {VERSION}); update the pack."
+            f"{path.name} was written by a newer version of this pack (file format {version[:20]}, known up to {VERSION}); "
+            "update the pack to open it."
         )
-    return header
+    end = 0
+    for name, entry in header.items():
+        try:
+            end = max(end, *(int(offset) for offset in entry["data_offsets"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path.name}: the entry of '{name[:60]}' is damaged; export the scene again.") from error
+    if 8 + length + end > size:
+        raise InputError(
+            f"{path.name} is cut short: {size:,} of {8 + length + end:,} bytes are there; copy or download it again."
+        )
+    try:
+        about = json.loads(metadata["scene"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path.name}: its description is missing or damaged; export the scene again.") from error
+    if not isinstance(about, dict):
+        raise InputError(f"{path.name}: its description is damaged; export the scene again.")
+    return about
 
 
-def _scene(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> Scene4D:
-    names = {"means", "log_scales", "quats", "logit_opacities", "sh"}
-    given = {n.removeprefix("gaussians."): t for n, t in tensors.items() if n.startswith("gaussians.")}
-    if given.keys() != names:
-        wrong = ", ".join(sorted(names ^ given.keys()))
-        raise InputError(f"the Gaussians' tensors do not match ({wrong}); the file is damaged.")
-    for name, tensor in given.items():
-        if not tensor.is_floating_point() or len(tensor) > MOST_GAUSSIANS:
-            raise InputError(
-                f"the tensor {name} has type {tensor.dtype} and {len(tensor)} rows; no scene has these."
-            )
-        if not bool(torch.isfinite(tensor).all()):
-            raise InputError(f"the tensor {name} holds NaN or infinite numbers; the scene cannot be shown.")
-    gaussians = Gaussians(**given)
-    motion = header["deformation"]
-    kind = KINDS.get(motion["kind"])
-    if kind is None:
+def _assemble(tensors: dict[str, Tensor], about: dict[str, Any], name: str) -> Scene4D:
+    def take(key: str, shape: tuple[int | None, ...], dtype: torch.dtype) -> Tensor:
+        tensor = tensors.get(key)
+        found = None if tensor is None else tuple(tensor.shape)
+        fits = found is not None and len(found) == len(shape)
+        if tensor is None or found is None or not fits or any(w not in (None, f) for w, f in zip(shape, found, strict=True)):
+            wanted = " × ".join("any" if size is None else str(size) for size in shape)
+            raise InputError(f"{name}: '{key}' has shape {found}, expected {wanted}; the file is damaged, export it again.")
+        if tensor.dtype != dtype:
+            raise InputError(f"{name}: '{key}' is {tensor.dtype}, expected {dtype}; the file is damaged, export it again.")
+        return tensor
+
+    kind = about["deformation"]["kind"]
+    if kind not in KINDS:
         raise InputError(
-            f"its motion is of the kind '{motion['kind']}', which this version does not know; update the pack."
+            f"{name}: its motion is of the kind '{str(kind)[:40]}', which this version does not know "
+            f"({', '.join(KINDS)}); update the pack."
         )
-    parts = {n.removeprefix("deformation."): t for n, t in tensors.items() if n.startswith("deformation.")}
-    deformation = kind.from_parts(motion["config"], parts)
-    times = torch.tensor(header["times"], dtype=torch.float64)
-    bounds = torch.tensor(header["bounds"], dtype=torch.float64)
-    background = torch.tensor(header["background"], dtype=torch.float32)
-    if times.ndim != 1 or len(times) == 0 or bounds.shape != (2, 3) or background.shape != (3,):
-        raise InputError("times, bounds or background have the wrong shape; the file is damaged.")
-    finite = all(
-        math.isfinite(x) for x in [*times.tolist(), *bounds.flatten().tolist(), *background.tolist()]
+    raw = {key: tensors[f"gaussians.{key}"] for key in GAUSSIANS if f"gaussians.{key}" in tensors}
+    missing = [key for key in GAUSSIANS if key not in raw or not raw[key].is_floating_point()]
+    if missing:
+        raise InputError(f"{name}: the tensors {', '.join(missing)} of the Gaussians are missing; export the scene again.")
+    canonical = Gaussians(**raw)
+    prefix = "deformation."
+    parts = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+    deformation: Deformation = KINDS[kind].from_parts(dict(about["deformation"]["config"]), parts)
+    sizes = tuple((int(w), int(h)) for w, h in about["rig"]["sizes"])
+    views = len(sizes)
+    if any(not 0 < side <= 1 << 20 for size in sizes for side in size):
+        raise InputError(f"{name}: a camera's picture size is not between 1 and {1 << 20} pixels; export the scene again.")
+    rig = Cameras(
+        take("rig.world_to_camera", (views, 4, 4), tensors["rig.world_to_camera"].dtype),
+        take("rig.K", (views, 3, 3), tensors["rig.K"].dtype),
+        sizes,
+        tuple(str(n) for n in about["rig"]["names"]),
     )
-    if not finite or bool((times.diff() <= 0).any()):
-        raise InputError(
-            "times, bounds or background hold numbers that no scene can have; the file is damaged."
-        )
-    history = header.get("history", [])
-    if not isinstance(history, list):
-        raise InputError("its history is no list; the file is damaged.")
-    rig = Cameras.from_json(header["rig"])
-    return Scene4D(gaussians, deformation, times, rig, bounds, background, tuple(history))
+    times = take("times", (None,), torch.float64)
+    if len(times) == 0 or bool((times.diff() <= 0).any()):
+        raise InputError(f"{name}: its {len(times)} times do not ascend; the file is damaged, export it again.")
+    return Scene4D(
+        canonical=canonical,
+        deformation=deformation,
+        times=times,
+        rig=rig,
+        bounds=take("bounds", (2, 3), torch.float64),
+        background=take("background", (3,), torch.float32),
+        history=tuple(dict(entry) for entry in about.get("history", ())),
+    )
+
+
+def _disk_error(path: Path, error: SafetensorError) -> Exception:
+    text = str(error)
+    for number, reason in ((28, "the disk is full; free some room and run again"), (13, "the folder cannot be written")):
+        if f"os error {number}" in text or f"code: {number}," in text:
+            return InputError(f"{path.name} was not written: {reason}.")
+    return InputError(f"{path.name} was not written ({_short(error)}).")
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text[:120]

@@ -1,8 +1,8 @@
-"""Gaussians of one moment as `.ply`, in the layout of 3D Gaussian Splatting (Kerbl et al. 2023) that every viewer reads.
+"""Gaussians of one moment as `.ply`, in the layout of 3D Gaussian Splatting (Kerbl et al. 2023).
 
 float32 `x y z nx ny nz f_dc_0..2 f_rest_* opacity scale_0..2 rot_0..3`, pre-activation, normals zero, `f_rest`
-channel-major (all red, all green, all blue), rotations wxyz. Binary little endian is written; ASCII and big endian, other
-properties and other orders are read too.
+channel-major (all red, all green, all blue), rotations wxyz. Binary little endian is written; ASCII and big endian,
+other properties and other orders are read too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from ..scene import Gaussians, Scene4D
 from .atomic import write_atomically
 
 TYPES = {
-    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4", "double": "f8",
+    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
+    "double": "f8",
     "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4",
     "float64": "f8",
 }  # fmt: skip

@@ -1,0 +1,107 @@
+"""Take a 4D scene elsewhere: one moment or a sequence of `.ply` or `.spz`, `.4dgs`, or the scene file itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import InputError
+from ..io.checkpoint import save_scene
+from ..io.ply import write_ply
+from ..scene import Scene4D
+from ..train.messages import Finished, Progress, Saved, Started, Stream
+from .step import choice, number, validate
+
+__all__ = ["Config", "run", "suffix"]
+
+SUFFIXES = {
+    "ply": ".ply",
+    "ply sequence": "",
+    "spz": ".spz",
+    "spz sequence": "",
+    "4dgs": ".4dgs",
+    "scene": ".safetensors",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    kind: str = choice(
+        "ply",
+        tuple(SUFFIXES),
+        "Ply keeps everything, spz is about a tenth as large, a sequence writes one file a moment, 4dgs holds the motion "
+        "in one file, scene is this pack's own format.",
+    )
+    seconds: float = number(
+        0.0, 0.0, 1e6, "Which time of the scene a single moment shows, in seconds from its start."
+    )
+    moments: int = number(
+        0, 0, 10_000, "How many moments a sequence has; 0 takes the captured ones. More plays smoother."
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+def suffix(config: Config) -> str:
+    """How the written file's name ends; empty where a folder is written."""
+    return SUFFIXES[config.kind]
+
+
+def times_of(scene: Scene4D, config: Config) -> list[float]:
+    """The moments of a sequence, in seconds."""
+    if config.moments == 0:
+        return scene.times.tolist()
+    return torch.linspace(
+        float(scene.times[0]), float(scene.times[-1]), config.moments, dtype=torch.float64
+    ).tolist()
+
+
+def run(scene: Scene4D, config: Config, target: Path) -> Stream:
+    """Write to `target` (a file, or a folder for a sequence); Finished(list of written paths). Raises InputError."""
+    target = Path(target)
+    ending = suffix(config)
+    if ending and target.suffix != ending:
+        raise InputError(
+            f"{target.name}: a {config.kind} export ends in {ending}; name it {target.stem}{ending}."
+        )
+    if not ending and target.is_file():
+        raise InputError(f"{target.name} is a file, but a sequence needs a folder; choose another name.")
+    start = float(scene.times[0])
+    if config.kind.endswith("sequence"):
+        seconds = times_of(scene, config)
+        yield Started(len(seconds), f"{len(seconds)} moments into {target.name}/")
+        written: list[Path] = []
+        for i, t in enumerate(seconds):
+            written.append(_write(scene, t, target / f"frame_{i:05}.{config.kind.split()[0]}"))
+            yield Saved(str(written[-1]), i + 1)
+            yield Progress(i + 1)
+        yield Finished(written)
+        return
+    yield Started(1, f"writing {target.name}")
+    if config.kind == "scene":
+        save_scene(scene, target)
+    elif config.kind == "4dgs":
+        from ..io.fourdgs import write_fourdgs
+
+        write_fourdgs(scene, times_of(scene, config), target)
+    else:
+        if config.seconds > scene.duration + 1e-9:
+            raise InputError(
+                f"seconds is {config.seconds}, but the scene lasts {scene.duration:.3f} seconds."
+            )
+        _write(scene, start + config.seconds, target)
+    yield Progress(1)
+    yield Finished([target])
+
+
+def _write(scene: Scene4D, seconds: float, path: Path) -> Path:
+    with torch.no_grad():
+        gaussians = scene.at(seconds)
+    if path.suffix == ".spz":
+        from ..io.spz import write_spz
+
+        return write_spz(gaussians, path)
+    return write_ply(gaussians, path)
