@@ -12,7 +12,7 @@ from .rasterizer import RasterInfo, RasterSettings
 
 
 class GsplatRasterizer:
-    """CUDA tensors in float32. gsplat compiles its alpha clamp in (0.999 in 1.5, 0.99 in 1.6); `max_alpha` is ignored."""
+    """CUDA tensors in float32. The alpha clamp is gsplat's own (0.999 in 1.5, 0.99 in 1.6): `max_alpha` is ignored."""
 
     name = "gsplat"
 

@@ -153,7 +153,8 @@ class _Rasterize(torch.autograd.Function):
         info.radii = torch.from_numpy(radii).reshape(views, count)
         rows = torch.nn.functional.pad(features.detach(), (0, wide - channels)).reshape(-1, wide)
         behind = torch.nn.functional.pad(background.detach(), (0, wide - channels)).expand(views, wide)
-        image = np.empty((views, height, width, wide), geometry.dtype)
+        picture = torch.empty(views, height, width, wide, dtype=dtype)
+        image = picture.numpy()
         transmittance = np.empty((views, height, width), geometry.dtype)
         plan = _Plan(
             arrays, size, settings, geometry, positions, starts, ends, entries, entry_slots, masks,
@@ -170,7 +171,8 @@ class _Rasterize(torch.autograd.Function):
             channels,
             (features.shape, background.shape),
         )
-        picture = torch.from_numpy(image)[..., :channels].contiguous()
+        if wide > channels:
+            picture = picture[..., :channels].clone()
         # saved so that autograd notices when one is changed in place: the plan's arrays share their memory
         ctx.save_for_backward(means, quats, scales, opacities, features, picture)
         return picture, 1 - torch.from_numpy(transmittance)
@@ -246,17 +248,13 @@ class NumbaRasterizer:
         compiling = cls.needs_compiling(channels, dtype)
         if compiling:
             log.info(
-                "compiling the CPU rasterizer for %s channels: %s, once on this machine",
-                channels,
-                COMPILE_TIME,
+                "compiling the CPU rasterizer (%s channels): %s, once on this machine", channels, COMPILE_TIME
             )
-        with torch.enable_grad():  # the first picture may well be drawn without gradients
-            leaves = [
-                torch.ones(shape, dtype=dtype, requires_grad=True)
-                for shape in ((1, 3), (1, 4), (1, 3), (1,), (1, channels))
-            ]
-            camera = torch.eye(4, dtype=torch.float64)[None]
-            K = torch.eye(3, dtype=torch.float64)[None]
+        # the first picture may be drawn without gradients or in inference mode; backward is wanted all the same
+        with torch.inference_mode(False), torch.enable_grad():
+            shapes = ((1, 3), (1, 4), (1, 3), (1,), (1, channels))
+            leaves = [torch.ones(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+            camera, K = torch.eye(4)[None], torch.eye(3)[None]
             image, alpha, _ = cls._render(*leaves, camera, K, 1, 1, None, RasterSettings())
             (image.sum() + alpha.sum()).backward()
         cls._ready.add((padded(channels)[1], dtype))

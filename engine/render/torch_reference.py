@@ -153,47 +153,58 @@ class TorchRasterizer:
         p: Projection, b: int, features: Tensor, width: int, height: int, settings: RasterSettings
     ) -> tuple[Tensor, Tensor]:
         """One camera's features [H, W, C] and transmittance [H, W]."""
-        visible = p.radii[b].nonzero().squeeze(-1)
-        ids = visible[p.depths[b, visible].detach().argsort(stable=True)]
-        means2d, conics, opacities, colors = (
-            p.means2d[b, ids],
-            p.conics[b, ids],
-            p.opacities[b, ids],
-            features[ids],
+        corners = [(y, x) for y in range(0, height, TILE) for x in range(0, width, TILE)]
+        lists: list[Tensor] = []  # for each tile, its Gaussians front to back
+        with torch.no_grad():
+            visible = p.radii[b].nonzero().squeeze(-1)
+            ids = visible[p.depths[b, visible].argsort(stable=True)]
+            low, high = p.means2d[b, ids] - p.reach[b, ids] - 0.01, p.means2d[b, ids] + p.reach[b, ids] + 0.01
+            for y in range(0, height, TILE):
+                here = (high[:, 1] > y) & (low[:, 1] < y + TILE)
+                row, left, right = ids[here], low[here, 0], high[here, 0]
+                lists += [row[(right > x) & (left < x + TILE)] for x in range(0, width, TILE)]
+        # one gather for all tiles: a gather for each would make backward add up one array of N for each
+        everything = torch.cat(lists)
+        sizes = [len(chosen) for chosen in lists]
+        numbers = zip(
+            *(t[everything].split(sizes) for t in (p.means2d[b], p.conics[b], p.opacities[b], features)),
+            strict=True,
         )
-        low = (p.means2d[b, ids] - p.reach[b, ids] - 0.01).detach()
-        high = (p.means2d[b, ids] + p.reach[b, ids] + 0.01).detach()
-        image_rows: list[Tensor] = []
-        left_rows: list[Tensor] = []
-        for y0 in range(0, height, TILE):
-            y1 = min(y0 + TILE, height)
-            in_row = ((high[:, 1] > y0) & (low[:, 1] < y1)).nonzero().squeeze(-1)
-            image_tiles: list[Tensor] = []
-            left_tiles: list[Tensor] = []
-            for x0 in range(0, width, TILE):
-                x1 = min(x0 + TILE, width)
-                chosen = in_row[(high[in_row, 0] > x0) & (low[in_row, 0] < x1)]
-                if len(chosen) == 0:
-                    image_tiles.append(features.new_zeros(y1 - y0, x1 - x0, features.shape[1]))
-                    left_tiles.append(features.new_ones(y1 - y0, x1 - x0))
-                    continue
-                ys, xs = torch.meshgrid(
-                    torch.arange(y0, y1, device=low.device, dtype=low.dtype) + 0.5,
-                    torch.arange(x0, x1, device=low.device, dtype=low.dtype) + 0.5,
-                    indexing="ij",
-                )
-                pixels = torch.stack([xs.flatten(), ys.flatten()], dim=1)
-                args = means2d[chosen], conics[chosen], opacities[chosen], colors[chosen]
-                parts: list[tuple[Tensor, Tensor]] = []
-                for some in pixels.split(max(1, PAIRS // len(chosen))):
-                    if torch.is_grad_enabled():
-                        parts.append(
-                            checkpoint(composite, some, *args, settings.max_alpha, use_reentrant=False)
-                        )  # pyright: ignore
-                    else:
-                        parts.append(composite(some, *args, settings.max_alpha))
-                image_tiles.append(torch.cat([image for image, _ in parts]).unflatten(0, (y1 - y0, x1 - x0)))
-                left_tiles.append(torch.cat([left for _, left in parts]).unflatten(0, (y1 - y0, x1 - x0)))
-            image_rows.append(torch.cat(image_tiles, dim=1))
-            left_rows.append(torch.cat(left_tiles, dim=1))
-        return torch.cat(image_rows), torch.cat(left_rows)
+        rows: list[list[tuple[Tensor, Tensor]]] = []
+        for (y0, x0), (means2d, conics, opacities, colors) in zip(corners, numbers, strict=True):
+            y1, x1 = min(y0 + TILE, height), min(x0 + TILE, width)
+            if x0 == 0:
+                rows.append([])
+            if len(means2d) == 0:
+                image = features.new_zeros(y1 - y0, x1 - x0, features.shape[1])
+                rows[-1].append((image, features.new_ones(y1 - y0, x1 - x0)))
+                continue
+            ys, xs = torch.meshgrid(
+                torch.arange(y0, y1, device=low.device, dtype=low.dtype) + 0.5,
+                torch.arange(x0, x1, device=low.device, dtype=low.dtype) + 0.5,
+                indexing="ij",
+            )
+            pixels = torch.stack([xs.flatten(), ys.flatten()], dim=1)
+            parts: list[tuple[Tensor, Tensor]] = []
+            for some in pixels.split(max(1, PAIRS // len(means2d))):
+                if torch.is_grad_enabled():
+                    parts.append(
+                        checkpoint(
+                            composite,
+                            some,
+                            means2d,
+                            conics,
+                            opacities,
+                            colors,
+                            settings.max_alpha,
+                            use_reentrant=False,
+                        )
+                    )  # pyright: ignore
+                else:
+                    parts.append(composite(some, means2d, conics, opacities, colors, settings.max_alpha))
+            image, left_over = (
+                torch.cat(t).unflatten(0, (y1 - y0, x1 - x0)) for t in zip(*parts, strict=True)
+            )
+            rows[-1].append((image, left_over))
+        image = torch.cat([torch.cat([image for image, _ in row], dim=1) for row in rows])
+        return image, torch.cat([torch.cat([left for _, left in row], dim=1) for row in rows])
