@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .npyfile import read_numbers
 from .paths import printable, shown
 
 Array = NDArray[Any]
@@ -49,7 +50,8 @@ def read_points(path: Path, name: str) -> tuple[Array, Array | None]:
         raise error if isinstance(error, InputError) else broken from error
     if len(table) != count:
         raise InputError(f"{name} is cut short: {len(table)} of {count} points are there; export it again.")
-    xyz = np.stack([table[c].astype(np.float64) for c in "xyz"], axis=1)
+    with np.errstate(invalid="ignore"):  # a damaged file's NaNs are named below
+        xyz = np.stack([table[c].astype(np.float64) for c in "xyz"], axis=1)
     names = [n for n, _ in fields]
     colors = None
     for triple in (("red", "green", "blue"), ("r", "g", "b")):
@@ -105,18 +107,14 @@ def _layout(header: list[str], broken: InputError) -> tuple[int, list[tuple[str,
 def points_array(folder: Path, candidate: str, warnings: list[str]) -> Array | None:
     """Points [P, 3] of a .npy file, where it exists; nothing is unpickled, a damaged file becomes a warning."""
     path = folder / candidate
-    if not path.is_file() or path.stat().st_size > MOST * 24:
+    if not path.is_file():
         return None
     try:
-        values = np.load(path, allow_pickle=False)
-        if (
-            not isinstance(values, np.ndarray)
-            or values.ndim != 2
-            or values.shape[1] != 3
-            or values.dtype.kind != "f"
-        ):
-            raise ValueError("not a table of three columns")
-    except (ValueError, OSError, EOFError, MemoryError, SyntaxError, OverflowError):
+        values = read_numbers(path, candidate)
+    except InputError as error:
+        warnings.append(f"{error} Training goes on without starting points.")
+        return None
+    if values.ndim != 2 or values.shape[1] != 3:
         warnings.append(f"{candidate} does not hold points [P, 3]. Training goes on without starting points.")
         return None
-    return values[np.isfinite(values).all(axis=1)].astype(np.float64)
+    return values[np.isfinite(values).all(axis=1)]

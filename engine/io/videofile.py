@@ -298,7 +298,10 @@ def _opened(path: Path, name: str) -> Any:
 def _stream(container: Any, name: str) -> Any:
     if not container.streams.video:
         raise InputError(f"{name} holds no picture stream; is it a sound file?")
-    return container.streams.video[0]
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise InputError(f"{name} is encoded in a way that cannot be decoded here; export it as H.264.")
+    return stream
 
 
 def _guarded(frames: Iterator[Any], name: str) -> Iterator[Any]:

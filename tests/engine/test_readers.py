@@ -80,6 +80,35 @@ def test_times_in_seconds_are_kept(tmp_path: Path) -> None:
     assert torch.allclose(video.times, 0.5 * torch.arange(8, dtype=torch.float64))
 
 
+def test_a_mask_of_another_shape_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    save(tmp_path / "half.png", 255, (16, 12))
+    save(tmp_path / "other.png", 255, (24, 24))
+    load_video(transforms(tmp_path, [entry("a.png", 0.0, 0.0, mask_path="half.png")]))
+    with pytest.raises(InputError, match=r"other\.png has 24"):
+        load_video(transforms(tmp_path, [entry("a.png", 0.0, 0.0, mask_path="other.png")]))
+
+
+def test_dynerf_frames_in_folders_stand_for_videos(tmp_path: Path) -> None:
+    rows = []
+    for i in range(3):
+        right, down, forward = pose(i)[:3, :3]
+        center = -pose(i)[:3, :3].T @ pose(i)[:3, 3]
+        block = np.stack([down, right, -forward, center, [48, 64, 80.0]], axis=1)
+        rows.append([*block.flatten(), 1.0, 9.0])
+        for frame in range(4):
+            save(tmp_path / f"cam{i:02d}/images/{frame:04d}.png", 40 * frame)
+    np.save(tmp_path / "poses_bounds.npy", np.array(rows))
+    video = load_video(tmp_path)
+    assert (video.views, video.moments, video.test_views) == (3, 4, (0,))
+    assert np.allclose(video.cameras.world_to_camera[2].numpy(), pose(2), atol=1e-12)
+    assert np.allclose(
+        video.cameras.K[0].numpy(), [[40, 0, 16], [0, 40, 12], [0, 0, 1]]
+    )  # 80 for 64, pictures are 32
+    assert "scaled by 0.5" in video.warnings[0]
+    assert int(video.source.read(1, 3).image[0, 0, 0]) == 120
+
+
 def test_nerfstudio_lenses_are_straightened(tmp_path: Path) -> None:
     video = load_video(moving(tmp_path, k1=-0.2, k2=0.03, p1=0.001))
     assert float(video.cameras.K[0, 0, 0]) != 40.0

@@ -166,7 +166,12 @@ def _check_pictures(view: View) -> None:
                 "correct the size and focal length, or use the pictures that were calibrated."
             )
         if still.mask is not None:
-            pictures.picture_size(still.mask, still.mask_name)
+            width, height = pictures.picture_size(still.mask, still.mask_name)
+            if abs(width * size[1] - height * size[0]) > 0.02 * width * size[1]:
+                raise InputError(
+                    f"{still.mask_name} has {width} × {height} pixels, its picture {size[0]} × {size[1]}; a mask must "
+                    "have the shape of its picture."
+                )
 
 
 def _times(capture: Capture, options: LoadOptions, warnings: list[str]) -> Array:

@@ -58,6 +58,8 @@ def rigid(world_to_camera: Array, where: str) -> Array:
     if not np.isfinite(pose).all():
         raise InputError(f"{where}: the pose holds a NaN or non-finite number; export the cameras again.")
     rotation = pose[:3, :3]
+    if np.abs(pose).max() > 1e12:
+        raise InputError(f"{where}: the pose holds numbers above 10¹²; export the cameras again.")
     error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
     if np.linalg.det(rotation) < 0 and error < 0.1:
         raise InputError(
@@ -85,7 +87,8 @@ def inverted(matrix: Array) -> Array:
     """
     result = np.eye(4)
     result[:3, :3] = matrix[:3, :3].T
-    result[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and huge numbers go on to where they are named
+        result[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
     return result
 
 

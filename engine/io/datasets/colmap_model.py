@@ -179,9 +179,10 @@ class _Bytes:
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError as error:
+            escaped = printable(raw.decode("utf-8", "backslashreplace"))[:80]
             raise InputError(
-                f"{self.name}: the image name '{raw.decode('utf-8', 'backslashreplace')}' is not valid UTF-8; rename "
-                "the picture and export the model again."
+                f"{self.name}: the image name '{escaped}' is not valid UTF-8; rename the picture and export the "
+                "model again."
             ) from error
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...errors import InputError
 from ..frames import Still
+from ..npyfile import read_numbers
 from ..paths import printable, require_file, shown
 from ..pictures import picture_size
 from ..pointcloud import optional_points
@@ -22,7 +23,6 @@ from .listing import moments_of, numbered_pictures, stills_of
 from .options import LoadOptions
 
 POSES = "poses_bounds.npy"
-LARGEST = 64 * 2**20  # bytes of poses_bounds.npy
 
 
 def recognises(folder: Path) -> bool:
@@ -115,23 +115,13 @@ def _view(
 def read_poses(folder: Path) -> Array:
     """The rows [cameras, 17] of poses_bounds.npy, float64; nothing is unpickled."""
     path = require_file(folder / POSES, folder, "it holds the cameras of a DyNeRF data set")
-    if path.stat().st_size > LARGEST:
-        raise InputError(f"{POSES} has {path.stat().st_size:,} bytes; poses take 136 bytes a camera.")
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, MemoryError, SyntaxError, OverflowError) as error:
-        reason = (
-            "it holds Python objects, which are not unpickled" if "pickle" in str(error) else "it is damaged"
-        )
-        raise InputError(f"{POSES} cannot be read: {reason}; export it again as plain numbers.") from error
-    if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "fiu":
-        raise InputError(f"{POSES} does not hold one table of numbers; export it again.")
+    rows = read_numbers(path, POSES)
     if rows.ndim != 2 or rows.shape[1] != 17:
         found = f"{rows.shape[1]} columns" if rows.ndim == 2 else f"the shape {rows.shape}"
         raise InputError(
             f"{POSES} has {found}, expected 17 columns (3 × 5 pose and size, then near and far); export it again."
         )
-    return rows.astype(np.float64)
+    return rows
 
 
 def llff_to_world_to_camera(row: Array) -> Array:

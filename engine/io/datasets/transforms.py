@@ -23,7 +23,7 @@ from .capture import Array, Capture, View
 from .checks import inverted, matrix, number
 
 MOST_FRAMES = 200_000
-FLIP = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenGL camera axes → OpenCV's
+FLIP = np.array([1.0, -1.0, -1.0, 1.0])  # columns: OpenGL camera axes → OpenCV's
 LABELS = ("camera_label", "camera_id", "camera_index", "cam_id", "camera")
 
 
@@ -168,7 +168,7 @@ def capture_of(found: list[Shot], folder: Path, layout: str, file: str, one_view
                     f"{shot.where} and {other.name} come from one camera at one time ({shot.time:g}); remove one."
                 )
             stills[moment[shot.time]] = shot.still
-        pose = inverted(first.pose @ FLIP)
+        pose = inverted(first.pose * FLIP)
         views.append(
             View(names[first.where], first.where, first.K, pose, first.size, stills, first.distortion)
         )

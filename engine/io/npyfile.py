@@ -1,0 +1,57 @@
+"""NumPy's .npy from strangers: plain numbers only, and the header must agree with the file's length."""
+
+from __future__ import annotations
+
+import io
+import tokenize
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+
+LARGEST = 512 * 2**20  # bytes
+
+
+def read_numbers(path: Path, name: str) -> NDArray[Any]:
+    """The array in `path` as float64; `name` is for messages. Nothing is unpickled.
+
+    InputError: larger than 512 MB, damaged, Python objects, something other than numbers, a length that does not match.
+    """
+    if path.stat().st_size > LARGEST:
+        raise InputError(f"{name} has {path.stat().st_size:,} bytes, far more than cameras or points need.")
+    file = io.BytesIO(path.read_bytes())
+    try:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, by_columns, dtype = read(file)
+    except (
+        ValueError,
+        EOFError,
+        SyntaxError,
+        TypeError,
+        KeyError,
+        tokenize.TokenError,
+        RecursionError,
+    ) as error:
+        raise InputError(f"{name} cannot be read: it is damaged or no .npy file; export it again.") from error
+    if dtype.hasobject:
+        raise InputError(
+            f"{name} cannot be read: it holds Python objects, which are not unpickled; export plain numbers."
+        )
+    if dtype.kind not in "fiu":
+        raise InputError(f"{name} does not hold numbers; export it again.")
+    count = 1
+    for length in shape:
+        count *= max(int(length), 0)
+    rest = file.getbuffer().nbytes - file.tell()
+    if count * dtype.itemsize != rest:
+        raise InputError(
+            f"{name} is cut short or damaged: it claims {count:,} numbers and holds {rest // dtype.itemsize:,}."
+        )
+    flat = np.frombuffer(file.getvalue(), dtype=dtype, count=count, offset=file.tell())
+    return flat.reshape(shape, order="F" if by_columns else "C").astype(np.float64)
