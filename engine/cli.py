@@ -203,8 +203,13 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
 
 def import_scene(arguments: Arguments) -> dict[str, Any]:
     from .io.checkpoint import save_scene
+    from .steps import convert_capture
     from .steps import import_scene as step
 
+    if Path(arguments.out).suffix != ".safetensors":
+        config = config_from(arguments, convert_capture.Config)
+        out = follow(convert_capture.run(Path(arguments.source), Path(arguments.out), config), arguments.json)
+        return {"out": str(out)}
     scene = follow(step.run(Path(arguments.source), config_from(arguments, step.Config)), arguments.json)
     save_scene(scene, Path(arguments.out))
     return {"out": arguments.out, "gaussians": len(scene.canonical)}
@@ -241,6 +246,7 @@ def demo(arguments: Arguments) -> dict[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     from .io.datasets import LoadOptions
     from .steps import camera_path, evaluate_scene, export_scene, render_scene
+    from .steps import convert_capture as convert_step
     from .steps import fit_scene as fit_step
     from .steps import import_scene as import_step
     from .steps import preflight as preflight_step
@@ -292,11 +298,18 @@ def _parser() -> argparse.ArgumentParser:
     add_config(sub, evaluate_scene.Config)
 
     sub = verb(
-        "import", import_scene, "Bring in a scene trained elsewhere (a 4DGaussians folder, a splat file)."
+        "import",
+        import_scene,
+        "Bring in a scene trained elsewhere (a 4DGaussians folder, a splat file) or a studio's capture.",
     )
     sub.add_argument("--source", required=True)
-    sub.add_argument("--out", required=True, help="scene file to write (.safetensors)")
+    sub.add_argument(
+        "--out",
+        required=True,
+        help="scene file to write (.safetensors); any other name is the folder that a capture is converted into",
+    )
     add_config(sub, import_step.Config)
+    add_config(sub, convert_step.Config)
 
     sub = verb("export", export, "Write a scene as .ply, .spz, .4dgs or a sequence of files.")
     sub.add_argument("--scene", required=True)

@@ -1,0 +1,14 @@
+"""Steps: what an artist would name, one file each, in menu order. A step never imports another."""
+
+STEPS = (
+    "preflight",
+    "convert_capture",
+    "fit_scene",
+    "import_scene",
+    "splat_to_scene",
+    "camera_path",
+    "render_scene",
+    "evaluate_scene",
+    "sample_scene",
+    "export_scene",
+)
