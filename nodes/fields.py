@@ -53,7 +53,9 @@ def widget(field: Field[Any], advanced: bool = False) -> Any:
         return make(io.Boolean.Input, field.name, **common)
     if isinstance(default, int):
         low, high = int(meta["low"]), min(int(meta["high"]), LARGEST)
-        if field.name == "seed":  # else the canvas draws a new one after each run, and nothing could be resumed
+        if (
+            field.name == "seed"
+        ):  # else the canvas draws a new one after each run, and nothing could be resumed
             common["control_after_generate"] = False
         return make(io.Int.Input, field.name, min=low, max=high, step=int(meta.get("step") or 1), **common)
     if isinstance(default, float):

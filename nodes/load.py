@@ -14,6 +14,7 @@ LOAD_FIELDS = (
     "layout", "scale", "first_frame", "frame_count", "frame_step", "frames_per_second", "background", "hold_out",
     "cache_megabytes",
 )  # fmt: skip
+FIRST_CLIP = "demo: walker"
 ADVANCED_LOAD_FIELDS = ("frames_per_second", "cache_megabytes")
 
 
@@ -39,7 +40,7 @@ class LoadMultiViewVideo(io.ComfyNode):
                 combo(
                     "clip",
                     clips,
-                    clips[0] if clips else None,
+                    FIRST_CLIP if FIRST_CLIP in clips else None,
                     tooltip="The demo clip, or a folder in ComfyUI's input folder that holds videos or "
                     "pictures with their "
                     "cameras.",

@@ -30,9 +30,13 @@ class PreflightCheck(io.ComfyNode):
                 *fields.inputs(preflight.Config, PREFLIGHT_FIELDS),
             ],
             outputs=[
-                io.String.Output("report", display_name="report", tooltip="The findings, for Preview as Text."),
+                io.String.Output(
+                    "report", display_name="report", tooltip="The findings, for Preview as Text."
+                ),
                 io.Image.Output("sheet", display_name="contact sheet", tooltip="Each view's first picture."),
-                io.Boolean.Output("ready", display_name="can be trained", tooltip="False where an error was found."),
+                io.Boolean.Output(
+                    "ready", display_name="can be trained", tooltip="False where an error was found."
+                ),
             ],
             is_output_node=True,
         )

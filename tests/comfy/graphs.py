@@ -13,7 +13,7 @@ QUICK_TRAINING = {
 }
 
 
-def node(info: dict[str, Any], kind: str, **inputs: Any) -> dict[str, Any]:
+def node(info: dict[str, Any], kind: str, /, **inputs: Any) -> dict[str, Any]:
     """One node; widgets that are not named take the default that the server tells."""
     values: dict[str, Any] = {}
     for section in ("required", "optional"):
@@ -36,9 +36,7 @@ def train_and_render(info: dict[str, Any], **training: Any) -> dict[str, Any]:
         "train": node(info, "GS4D_Train4DScene", video=["load", 0], **{**QUICK_TRAINING, **training}),
         "save": node(info, "GS4D_Save4DScene", scene=["train", 0]),
         "path": node(info, "GS4D_CameraPath", scene=["train", 0], frames=6, width=65, height=64),
-        "render": node(
-            info, "GS4D_Render4DScene", scene=["train", 0], path=["path", 0], wants_flow=True
-        ),
+        "render": node(info, "GS4D_Render4DScene", scene=["train", 0], path=["path", 0], wants_flow=True),
         "depth": node(info, "PreviewImage", images=["render", 2]),
         "flow": node(info, "PreviewImage", images=["render", 3]),
         "video": node(info, "SaveVideo", video=["render", 4]),

@@ -35,7 +35,9 @@ def prepare_base(base: Path) -> Path:
         try:
             link.symlink_to(REPOSITORY, target_is_directory=True)
         except OSError:  # no right to make links (Windows): a copy serves as well
-            shutil.copytree(REPOSITORY, link, ignore=shutil.ignore_patterns(".git", ".venv*", "demo", "build"))
+            shutil.copytree(
+                REPOSITORY, link, ignore=shutil.ignore_patterns(".git", ".venv*", "demo", "build")
+            )
     return base
 
 
@@ -57,7 +59,9 @@ def free_port() -> int:
 class Run:
     """What happened to one queued graph."""
 
-    events: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)  # (seconds since queued, type, data)
+    events: list[tuple[float, str, dict[str, Any]]] = field(
+        default_factory=list
+    )  # (seconds since queued, type, data)
     previews: int = 0
     texts: list[str] = field(default_factory=list)
     outcome: str = ""  # "execution_success", "execution_error" or "execution_interrupted"
@@ -112,7 +116,7 @@ class Server:
         timeout: float = 180,
         on_event: Callable[[str, dict[str, Any], Run], None] | None = None,
     ) -> Run:
-        """Queue an API graph and listen until it has ended. Raises AssertionError where it is refused or takes too long."""
+        """Queue an API graph and listen until it has ended; fails where it is refused or takes too long."""
         import websocket
 
         client, run = uuid.uuid4().hex, Run()

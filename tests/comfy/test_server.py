@@ -1,0 +1,206 @@
+"""The pack in a real ComfyUI: it boots, its nodes are there, a graph runs, cancels and goes on."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import graphs
+import pytest
+from server import FORBIDDEN_IN_LOG, PACK_NAME, Run, Server
+
+pytestmark = pytest.mark.comfy
+ROOT = Path(__file__).resolve().parents[2]
+IDS = {
+    "GS4D_LoadMultiViewVideo", "GS4D_PreflightCheck", "GS4D_Train4DScene", "GS4D_TrainingSettings", "GS4D_Load4DScene",
+    "GS4D_Save4DScene", "GS4D_Import4DScene", "GS4D_CameraPath", "GS4D_Render4DScene", "GS4D_EvaluateScene",
+    "GS4D_SceneToSplat", "GS4D_SplatToScene", "GS4D_Export4DScene",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def info(running: Server) -> dict[str, Any]:
+    return running.get("/object_info")
+
+
+def test_boots_without_a_complaint_and_registers_every_node(running: Server, info: dict[str, Any]) -> None:
+    log = running.log()
+    assert not [line for line in log.splitlines() if any(word in line for word in FORBIDDEN_IN_LOG)]
+    assert {name for name in info if name.startswith("GS4D_")} == IDS
+
+
+def test_the_canvas_finds_workflow_help_and_labels(running: Server) -> None:
+    assert "train_and_render" in running.get("/workflow_templates")[PACK_NAME]
+    assert running.get(f"/api/workflow_templates/{PACK_NAME}/train_and_render.json")["nodes"]
+    assert running.get_bytes(f"/api/workflow_templates/{PACK_NAME}/train_and_render.jpg")[:2] == b"\xff\xd8"
+    labels = running.get("/i18n")["en"]["nodeDefs"]
+    for node in IDS:
+        assert labels[node]["display_name"]
+        assert running.get_bytes(f"/extensions/{PACK_NAME}/docs/{node}.md").startswith(b"# ")
+
+
+def test_a_graph_runs_from_capture_to_video(running: Server, info: dict[str, Any]) -> None:
+    run = running.run(graphs.train_and_render(info))
+    assert run.outcome == "execution_success", run.error
+    trained = run.progress("train")
+    assert trained[-1] == 30 and trained == sorted(trained)
+    assert run.progress("render")[-1] == 6
+    assert run.previews >= 3, "the nodes showed no preview pictures"
+    assert any("Ready to train" in text for text in run.texts)
+    assert any("PSNR" in text for text in run.texts)
+    shown = {data["node"]: data["output"] for data in run.of("executed")}
+    assert len(shown["depth"]["images"]) == 6
+    video = shown["video"]["images"][0]
+    data = running.get_bytes(f"/view?filename={video['filename']}&subfolder={video['subfolder']}&type=output")
+    assert data[4:8] == b"ftyp"
+    assert size_of_video(running.base / "output" / video["subfolder"] / video["filename"]) == (6, 64, 64)
+
+
+def size_of_video(path: Path) -> tuple[int, int, int]:
+    """Frames, width, height."""
+    import av
+
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    return len(frames), frames[0].width, frames[0].height
+
+
+def test_cancel_acts_within_a_second_and_the_next_run_goes_on(running: Server, info: dict[str, Any]) -> None:
+    graph = {
+        "load": graphs.node(info, "GS4D_LoadMultiViewVideo", scale=0.5),
+        "train": graphs.node(
+            info, "GS4D_Train4DScene", video=["load", 0],
+            **{**graphs.QUICK_TRAINING, "iterations": 5000, "preview_every": 0},
+        ),
+        "save": graphs.node(info, "GS4D_Save4DScene", scene=["train", 0], filename_prefix="gs4d/cancelled"),
+    }  # fmt: skip
+    stopped: dict[str, float] = {}
+
+    def stop_at(step: int) -> Any:
+        def listen(kind: str, data: dict[str, Any], run: Run) -> None:
+            if kind == "progress" and data.get("node") == "train" and data["value"] >= step and not stopped:
+                stopped["at"] = time.monotonic()
+                running.interrupt()
+
+        return listen
+
+    first = running.run(graph, on_event=stop_at(25))
+    waited = time.monotonic() - stopped["at"]
+    assert first.outcome == "execution_interrupted"
+    assert waited < 1.5, f"cancel took {waited:.1f} s"
+    reached = max(first.progress("train"))
+    kept = list((running.base / "output" / "gs4d" / "training").glob("*.safetensors"))
+    assert len(kept) == 1 and kept[0].stat().st_size > 10_000
+    stopped.clear()
+    second = running.run(graph, on_event=stop_at(reached + 10))
+    assert second.outcome == "execution_interrupted"
+    resumed = [text for text in second.texts if "resumed at step" in text]
+    assert resumed and int(resumed[0].split("resumed at step ")[1].split(";")[0]) >= reached
+    assert not list((running.base / "output" / "gs4d").glob("cancelled*"))
+
+
+def test_a_scene_is_saved_loaded_and_exported(running: Server, info: dict[str, Any]) -> None:
+    graph = graphs.train_and_render(info)
+    kept = {"load": graph["load"], "train": graph["train"]}
+    kept["save"] = graphs.node(info, "GS4D_Save4DScene", scene=["train", 0], filename_prefix="gs4d/again")
+    assert running.run(kept).outcome == "execution_success"
+    info = running.get("/object_info")
+    choices = info["GS4D_Load4DScene"]["input"]["required"]["scene_file"][1]["options"]
+    assert choices[0] == "output/gs4d/again_00001_.safetensors"
+    assert not any("training" in name for name in choices), "a checkpoint is offered as a scene"
+    second = {
+        "scene": graphs.node(info, "GS4D_Load4DScene", scene_file=choices[0]),
+        "splat": graphs.node(info, "GS4D_SceneToSplat", scene=["scene", 0], times="0,0.5,1"),
+        "back": graphs.node(info, "GS4D_SplatToScene", splat=["splat", 0]),
+        "path": graphs.node(info, "GS4D_CameraPath", scene=["back", 0], frames=3, width=64, height=64),
+        "render": graphs.node(info, "GS4D_Render4DScene", scene=["back", 0], path=["path", 0]),
+        "shown": graphs.node(info, "PreviewImage", images=["render", 0]),
+    }
+    for kind in info["GS4D_Export4DScene"]["input"]["required"]["kind"][1]["options"]:
+        second[f"export {kind}"] = graphs.node(
+            info, "GS4D_Export4DScene", scene=["scene", 0], kind=kind, filename_prefix=f"gs4d/{kind}"
+        )
+    run = running.run(second)
+    assert run.outcome == "execution_success", run.error
+    assert any("3 moments of" in text for text in run.texts)
+    assert any("motion: flipbook" in text for text in run.texts)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"clip": "input/nothing_here"}, "does not exist"),
+        ({"clip": "demo: ../../engine"}, "does not ship"),
+        ({"folder": "/etc"}, "outside"),
+        ({"folder": "input/../../../.."}, "outside"),
+        ({"folder": "output"}, ""),
+    ],
+)
+def test_a_capture_that_cannot_be_read_is_one_sentence(
+    running: Server, info: dict[str, Any], change: dict[str, str], said: str
+) -> None:
+    graph = {
+        "load": graphs.node(info, "GS4D_LoadMultiViewVideo", **change),
+        "check": graphs.node(info, "GS4D_PreflightCheck", video=["load", 0]),
+    }
+    status, body = running.post("/prompt", {"prompt": graph, "client_id": "x"})
+    if said:
+        assert status == 400
+        (sentence,) = {problem["details"].split(" - ", 1)[1] for problem in body["node_errors"]["load"]["errors"]}
+        assert said in sentence
+    else:  # found only when it is opened
+        run = running.run(graph)
+        assert run.outcome == "execution_error"
+        assert "not recognised" in run.error and "Traceback" not in run.error
+
+
+@pytest.mark.parametrize("prefix", ["../outside", "/tmp/outside", "", "gs4d/../../outside", "gs4d/"])
+def test_nothing_is_written_outside_the_output_folder(
+    running: Server, info: dict[str, Any], prefix: str
+) -> None:
+    graph = graphs.train_and_render(info)
+    kept = {"load": graph["load"], "train": graph["train"]}
+    for kind in ("GS4D_Save4DScene", "GS4D_Export4DScene"):
+        kept[kind] = graphs.node(info, kind, scene=["train", 0], filename_prefix=prefix)
+    status, body = running.post("/prompt", {"prompt": kept, "client_id": "x"})
+    assert status == 400 and {"GS4D_Save4DScene", "GS4D_Export4DScene"} <= set(body["node_errors"])
+    assert not list(running.base.parent.glob("outside*"))
+
+
+def test_cuda_where_there_is_none_is_one_sentence(running: Server, info: dict[str, Any]) -> None:
+    graph = graphs.train_and_render(info, device="cuda")
+    run = running.run({name: graph[name] for name in ("load", "train", "save")})
+    assert run.outcome == "execution_error"
+    assert "choose auto or cpu" in run.error
+
+
+def test_an_output_that_was_not_asked_for_says_how_to_get_it(running: Server, info: dict[str, Any]) -> None:
+    graph = graphs.train_and_render(info)
+    graph["render"]["inputs"]["wants_depth"] = False
+    run = running.run({name: graph[name] for name in ("load", "train", "path", "render", "depth")})
+    assert run.outcome == "execution_error" and "render depth" in run.error
+
+
+def test_a_capture_put_into_the_input_folder_is_offered(running: Server) -> None:
+    shutil.copytree(ROOT / "assets" / "clips" / "walker", running.base / "input" / "mine" / "take 1")
+    options = running.get("/object_info/GS4D_LoadMultiViewVideo")["GS4D_LoadMultiViewVideo"]["input"][
+        "required"
+    ]
+    assert "input/mine/take 1" in options["clip"][1]["options"]
+
+
+def test_loading_again_notices_a_changed_file(running: Server, info: dict[str, Any]) -> None:
+    folder = running.base / "input" / "changing"
+    shutil.copytree(ROOT / "assets" / "clips" / "walker", folder)
+    graph = {
+        "load": graphs.node(info, "GS4D_LoadMultiViewVideo", clip="input/changing"),
+        "check": graphs.node(info, "GS4D_PreflightCheck", video=["load", 0], moments=1),
+    }
+    first, same = running.run(graph), running.run(graph)
+    assert "load" not in {d["node"] for d in same.of("executing") if d.get("node")}, (
+        "ran again without a change"
+    )
+    (folder / "cameras.json").touch()
+    changed = running.run(graph)
+    assert first.outcome == changed.outcome == "execution_success"
+    assert "load" in {d["node"] for d in changed.of("executing") if d.get("node")}

@@ -1,0 +1,159 @@
+"""What workflows, translations and help pages depend on: changed knowingly with write_contracts.py, or not at all."""
+
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import write_contracts as contracts
+
+pytestmark = pytest.mark.comfy
+
+
+@pytest.fixture(scope="session")
+def info() -> dict[str, Any]:
+    try:
+        return contracts.ask("schemas")
+    except RuntimeError as error:
+        if "no ComfyUI here" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
+def test_schemas_are_those_that_were_agreed(info: dict[str, Any]) -> None:
+    agreed = json.loads(contracts.SCHEMAS.read_text(encoding="utf-8"))
+    assert contracts.contract(info) == agreed, "meant? then run tests/nodes/write_contracts.py"
+
+
+def test_labels_on_the_canvas_are_the_schemas(info: dict[str, Any]) -> None:
+    assert json.loads(contracts.LOCALE.read_text(encoding="utf-8")) == contracts.locale(info)
+
+
+def test_every_node_has_a_help_page_with_its_inputs(info: dict[str, Any]) -> None:
+    for node, schema in info.items():
+        text = (contracts.DOCS / f"{node}.md").read_text(encoding="utf-8")
+        assert text == contracts.with_table(text, node, schema), f"{node}.md is out of date"
+        assert text.startswith(f"# {schema['display_name']}\n")
+        assert len(text.replace(contracts.table(node, schema), "")) > 200, f"{node}.md says too little"
+
+
+def test_every_input_has_a_tooltip(info: dict[str, Any]) -> None:
+    bare = [
+        f"{node}.{name}"
+        for node, schema in info.items()
+        for section in ("required", "optional")
+        for name, (_, *rest) in schema["input"].get(section, {}).items()
+        if not rest or len(rest[0].get("tooltip", "")) < 10
+    ]
+    assert not bare
+
+
+def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
+    from engine.io.datasets import LoadOptions
+    from engine.steps import (
+        camera_path,
+        evaluate_scene,
+        export_scene,
+        fit_scene,
+        import_scene,
+        preflight,
+        render_scene,
+        splat_to_scene,
+    )
+
+    where = {
+        LoadOptions: ["GS4D_LoadMultiViewVideo"],
+        fit_scene.Config: ["GS4D_Train4DScene", "GS4D_TrainingSettings"],
+        camera_path.Config: ["GS4D_CameraPath"],
+        render_scene.Config: ["GS4D_Render4DScene"],
+        evaluate_scene.Config: ["GS4D_EvaluateScene"],
+        preflight.Config: ["GS4D_PreflightCheck"],
+        export_scene.Config: ["GS4D_Export4DScene"],
+        import_scene.Config: ["GS4D_Import4DScene"],
+        splat_to_scene.Config: ["GS4D_SplatToScene"],
+    }
+    for config, nodes in where.items():
+        shown = {name for node in nodes for name in info[node]["input"]["required"]}
+        missing = {f.name for f in fields(config)} - shown
+        assert not missing, f"{config.__module__}: append {missing} to the fields of {nodes[0]}"
+
+
+def test_the_seed_stays_as_it_was_set(info: dict[str, Any]) -> None:
+    seed = info["GS4D_Train4DScene"]["input"]["required"]["seed"][1]
+    assert seed["control_after_generate"] is False, (
+        "a seed that changes after each run could never be resumed"
+    )
+
+
+def test_the_pack_loads_quickly_and_without_optional_packages() -> None:
+    try:
+        answer = contracts.ask("import")
+        answer = min(answer, contracts.ask("import"), key=lambda a: a["seconds"])
+    except RuntimeError as error:
+        if "no ComfyUI here" in str(error):
+            pytest.skip(str(error))
+        raise
+    assert answer["seconds"] < 0.5
+    assert not {"numba", "gsplat", "fourdgs", "diffusers", "transformers"} & set(answer["modules"])
+
+
+def test_the_pack_loads_where_every_optional_package_is_missing(tmp_path: Path) -> None:
+    question = tmp_path / "question.py"
+    question.write_text(
+        "import asyncio, sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('numba', 'gsplat', 'fourdgs', 'scipy', 'llvmlite'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "def answer(pack):\n"
+        "    extension = asyncio.run(pack.comfy_entrypoint())\n"
+        "    return [c.GET_SCHEMA().node_id for c in asyncio.run(extension.get_node_list())]\n"
+    )
+    try:
+        nodes = contracts.ask(str(question))
+    except RuntimeError as error:
+        if "no ComfyUI here" in str(error):
+            pytest.skip(str(error))
+        raise
+    assert len(nodes) == 13
+
+
+def test_nothing_of_comfy_is_imported_by_the_root_module() -> None:
+    text = (contracts.REPOSITORY / "__init__.py").read_text()
+    assert not [line for line in text.splitlines() if line.startswith(("import", "from"))]
+
+
+def test_the_shipped_workflow_fits_the_schemas(info: dict[str, Any]) -> None:
+    workflow = json.loads(
+        (contracts.REPOSITORY / "workflows" / "train_and_render.json").read_text(encoding="utf-8")
+    )
+    for node in workflow["nodes"]:
+        if not node["type"].startswith("GS4D_"):
+            continue
+        schema = info[node["type"]]["input"]
+        sockets = {
+            "GS4D_VIDEO",
+            "GS4D_SCENE",
+            "GS4D_CAMERA_PATH",
+            "GS4D_TRAINING_SETTINGS",
+            "SPLAT",
+            "LOAD3D_CAMERA",
+        }
+        widgets = [
+            (name, kind, rest[0] if rest else {})
+            for section in ("required", "optional")
+            for name, (kind, *rest) in schema.get(section, {}).items()
+            if kind not in sockets
+        ]
+        values = node["widgets_values"]
+        assert len(values) == len(widgets), f"{node['type']}: the workflow is older than the schema"
+        for value, (name, kind, options) in zip(values, widgets, strict=True):
+            if kind == "COMBO" and options["options"]:
+                assert value in options["options"], f"{node['type']}.{name}"
+            if kind in ("INT", "FLOAT"):
+                assert options["min"] <= value <= options["max"], f"{node['type']}.{name}"

@@ -1,0 +1,81 @@
+"""A headless Chromium on a real ComfyUI page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+FLAGS = [
+    "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync",
+    "--disable-component-update", "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader",
+    "--ignore-gpu-blocklist",
+]  # fmt: skip
+
+
+def chromium() -> str | None:
+    """Path of a Chromium that can be started, or None."""
+    named = os.environ.get("CHROMIUM_PATH")
+    candidates = (
+        [named] if named else ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+    )
+    return next((path for name in candidates if name and (path := shutil.which(name))), None)
+
+
+class Page:
+    """One ComfyUI tab, with everything that its console complained about."""
+
+    def __init__(self, page: Any) -> None:
+        self.page, self.complaints = page, []
+        page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: self.complaints.append(f"uncaught: {e}"))
+
+    def open(self, url: str) -> None:
+        """Load the page and wait until the canvas and all nodes are there."""
+        # ComfyUI's own templates (a large package) are left out of the test environment; the browser wants their list
+        self.page.route(
+            "**/templates/index*.json",
+            lambda route: route.fulfill(status=200, content_type="application/json", body="[]"),
+        )
+        self.page.goto(url, wait_until="domcontentloaded", timeout=90_000)
+        self.page.wait_for_function(
+            "() => window.app && app.graph && app.vueAppReady !== false && window.LiteGraph"
+            " && LiteGraph.registered_node_types['GS4D_Train4DScene']",
+            timeout=90_000,
+        )
+        self.page.wait_for_timeout(1500)
+
+    def js(self, script: str, argument: Any = None) -> Any:
+        return self.page.evaluate(script, argument)
+
+    def fit(self) -> None:
+        """Bring the whole graph into view."""
+        self.js("() => { app.canvas.ds && app.extensionManager?.command?.execute('Comfy.Canvas.FitView'); }")
+        self.page.wait_for_timeout(1200)
+
+    def picture(self, path: str) -> None:
+        self.page.screenshot(path=path)
+
+    def complaints_about_the_pack(self) -> list[str]:
+        """Console errors that name the pack, its nodes or its files."""
+        words = ("gs4d", "4dgs", "/extensions/", "uncaught")
+        # the frontend asks its own registry about every pack, which the page's security policy forbids: not ours
+        return [
+            text
+            for text in self.complaints
+            if any(word in text.lower() for word in words) and "Content Security Policy" not in text
+        ]
+
+
+@contextmanager
+def browsing(executable: str, width: int = 1600, height: int = 1000) -> Iterator[Page]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, headless=True, args=FLAGS)
+        try:
+            yield Page(browser.new_page(viewport={"width": width, "height": height}))
+        finally:
+            browser.close()

@@ -1,0 +1,45 @@
+"""A real ComfyUI server and a real Chromium for all tests of this folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "comfy"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import browser
+import server
+import setup_comfy
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]:
+    comfy = setup_comfy.locate()
+    if comfy is None:
+        pytest.skip("no ComfyUI here: python tests/comfy/setup_comfy.py builds one, or set COMFYUI_PATH")
+    with server.serving(comfy.tree, comfy.python, tmp_path_factory.mktemp("web")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of Chromium; on Debian, and with the right to, it is installed where it is missing."""
+    found = browser.chromium()
+    if found is None and hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
+        for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium"]):
+            subprocess.run(command, check=False, timeout=600, stdout=subprocess.DEVNULL)
+        found = browser.chromium()
+    if found is None:
+        pytest.skip("NOT RUN: no Chromium here and no right to install one (apt-get install chromium)")
+    return found
+
+
+@pytest.fixture()
+def page(chromium: str, running: server.Server) -> Iterator[browser.Page]:
+    with browser.browsing(chromium) as opened:
+        opened.open(running.url)
+        yield opened
