@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ..errors import InputError
 
 
 @contextmanager
-def write_atomically(path: Path | str) -> Iterator[Path]:
+def write_atomically(path: Path | str) -> Generator[Path, None, None]:
     """Give a temporary path in the same folder; when the block ends well it replaces `path`, else it is removed.
 
     A kill at any time leaves the old file or the new one. Raises InputError, naming the file, where the disk is full or
@@ -29,7 +29,9 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
         os.replace(partial, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"{path.name} was not written: the disk is full; free some room and run again.") from error
+            raise InputError(
+                f"{path.name} was not written: the disk is full; free some room and run again."
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR):
             raise InputError(
                 f"{path.name} was not written: {error.strerror}; choose a folder that can be written."

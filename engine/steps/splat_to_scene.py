@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from ..deform.flipbook import Flipbook
 from ..errors import InputError
-from ..scene import Cameras, Gaussians, Scene4D
-from ..scene.cameras import look_at
+from ..scene import Gaussians, Scene4D
+from ..scene.rigs import UPS, ring_of_cameras
 from .step import choice, flag, number, validate
 
-__all__ = ["Config", "make", "ring_of_cameras"]
-
-UPS = {"y up": (0.0, 1.0, 0.0), "y down": (0.0, -1.0, 0.0), "z up": (0.0, 0.0, 1.0)}
-CAMERAS = 8
-PIXELS = 512
-FIELD_OF_VIEW = 40.0  # degrees
+__all__ = ["Config", "make"]
 
 
 @dataclass(frozen=True)
@@ -67,25 +60,6 @@ def make(moments: list[Gaussians], config: Config = Config()) -> Scene4D:
     return scene.with_history(
         "splat_to_scene", config=config.__dict__.copy(), gaussians=most, moments=len(moments)
     )
-
-
-def ring_of_cameras(bounds: Tensor, up: Tensor) -> Cameras:
-    """Eight cameras in a circle round `bounds` [2, 3], a little above its middle, that see all of it."""
-    middle, radius = bounds.mean(0), float((bounds[1] - bounds[0]).norm()) / 2
-    distance = 1.1 * radius / math.sin(math.radians(FIELD_OF_VIEW) / 2)
-    side = torch.linalg.cross(up, up.roll(1))
-    side = side / side.norm()
-    front = torch.linalg.cross(side, up)
-    poses: list[Tensor] = []
-    for i in range(CAMERAS):
-        angle = 2 * math.pi * i / CAMERAS
-        flat = math.cos(angle) * front + math.sin(angle) * side
-        position = middle + distance * (math.cos(0.2) * flat + math.sin(0.2) * up)
-        poses.append(look_at(position, middle, up))
-    focal = PIXELS / 2 / math.tan(math.radians(FIELD_OF_VIEW) / 2)
-    K = torch.tensor([[focal, 0, PIXELS / 2], [0, focal, PIXELS / 2], [0, 0, 1]], dtype=torch.float64)
-    names = tuple(f"ring{i}" for i in range(CAMERAS))
-    return Cameras(torch.stack(poses), K.repeat(CAMERAS, 1, 1), ((PIXELS, PIXELS),) * CAMERAS, names)
 
 
 def _padded(gaussians: Gaussians, count: int, bases: int) -> Gaussians:

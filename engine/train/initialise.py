@@ -15,9 +15,9 @@ def neighbour_distance(points: Tensor, neighbours: int = 3) -> Tensor:
     """Root-mean-square distance [P] to the nearest few other points (3DGS's initial scale), world units."""
     if len(points) <= neighbours:
         return torch.full((len(points),), 0.01)
-    from scipy.spatial import cKDTree  # half of what importing the engine would cost
+    from scipy.spatial import KDTree  # half of what importing the engine would cost
 
-    found, _ = cKDTree(points.numpy()).query(points.numpy(), k=neighbours + 1)
+    found, _ = KDTree(points.numpy()).query(points.numpy(), k=neighbours + 1)
     return torch.from_numpy(np.sqrt((found[:, 1:] ** 2).mean(axis=1))).float().clamp(min=1e-7)
 
 
@@ -71,9 +71,9 @@ def hull_surface(cells: Tensor) -> Tensor:
         if len(cells[:, axis].unique()) > 1
     ]
     step = max(gaps) if gaps else 1.0
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
-    found = cKDTree(cells.numpy()).query_ball_point(cells.numpy(), r=1.05 * step, return_length=True)
+    found = KDTree(cells.numpy()).query_ball_point(cells.numpy(), r=1.05 * step, return_length=True)
     return cells[torch.from_numpy(np.asarray(found)) < 7]
 
 

@@ -1,0 +1,136 @@
+"""A scene folder of hustvl/4DGaussians (4D-GS, Wu et al., CVPR 2024) as a Scene4D.
+
+`<model>/cfg_args` and `<model>/point_cloud/iteration_K/{point_cloud.ply, deformation.pth}`; the highest K counts,
+`coarse_iteration_K` is the static first stage and does not. Which heads act is in cfg_args alone: their weights are
+always in the file.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...deform.hexplane import HEADS
+from ...errors import InputError
+from ...scene import Scene4D
+from ...scene.rigs import UPS, ring_of_cameras
+from ..ply import read_ply
+from .cfg_args import read_cfg_args
+from .fourdgaussians import field_from_state
+
+SWITCHES = {"position": "no_dx", "scale": "no_ds", "rotation": "no_dr", "opacity": "no_do", "sh": "no_dshs"}
+LARGEST_WEIGHTS = 8 << 30  # bytes
+
+
+def is_fourdgaussians(folder: Path) -> bool:
+    return folder.is_dir() and _iteration(folder) is not None
+
+
+def import_fourdgaussians(
+    folder: Path, heads: str = "auto", seconds: float = 1.0, moments: int = 60, up: str = "y down"
+) -> Scene4D:
+    """The scene in `folder`; its time 0..1 becomes 0..`seconds`, of which `moments` are listed.
+
+    `heads`: "auto" asks cfg_args, "all" or "position, scale, rotation" say it. The folder holds no cameras: a ring of
+    them is put round the subject. Raises InputError, naming the file, where something is missing or damaged.
+    """
+    found = _iteration(folder)
+    if found is None:
+        raise InputError(
+            f"{folder.name} is no 4DGaussians scene: point_cloud/iteration_…/point_cloud.ply is missing; choose the folder "
+            "that holds cfg_args and point_cloud."
+        )
+    settings: dict[str, Any] = {}
+    if (folder / "cfg_args").is_file():
+        settings = read_cfg_args(folder / "cfg_args")
+    elif heads == "auto":
+        raise InputError(
+            f"{folder.name}: cfg_args is missing, so which parts the motion moves is unknown; choose heads 'all' (DyNeRF, "
+            "MultipleView) or 'position, scale, rotation' (the others)."
+        )
+    gaussians = read_ply(found / "point_cloud.ply")
+    weights = found / "deformation.pth"
+    state = _load_state(weights)
+    field = field_from_state(
+        state,
+        _heads(heads, settings),
+        bool(settings.get("apply_rotation", False)),
+        (0.0, seconds),
+        source=weights.name,
+    )
+    if (
+        settings.get("no_grid")
+        or settings.get("static_mlp")
+        or settings.get("empty_voxel")
+        or settings.get("grid_pe")
+    ):
+        raise InputError(
+            f"{folder.name} was trained with no_grid, static_mlp, empty_voxel or grid_pe, which are not known here."
+        )
+    opaque = gaussians.means[gaussians.logit_opacities > -2.2]  # opacity of a tenth or more
+    points = (opaque if len(opaque) >= 10 else gaussians.means).double()
+    points = points[:: max(1, len(points) // 100_000)]
+    bounds = torch.stack([torch.quantile(points, q, dim=0) for q in (0.01, 0.99)])
+    margin = 0.05 * (bounds[1] - bounds[0]).norm() + 1e-6
+    bounds = torch.stack([bounds[0] - margin, bounds[1] + margin])
+    background = torch.ones(3) if settings.get("white_background", True) else torch.zeros(3)
+    times = torch.linspace(0, seconds, max(moments, 2), dtype=torch.float64)
+    rig = ring_of_cameras(bounds, torch.tensor(UPS[up], dtype=torch.float64))
+    scene = Scene4D(gaussians, field, times, rig, bounds, background)
+    return scene.with_history(
+        "import_scene",
+        source=folder.name,
+        iteration=found.name,
+        gaussians=len(gaussians),
+        heads=list(field.settings.heads),
+    )
+
+
+def _iteration(folder: Path) -> Path | None:
+    """The folder of the highest fine iteration that holds a point cloud."""
+    found: list[tuple[int, Path]] = []
+    for path in (folder / "point_cloud").glob("iteration_*"):
+        match = re.fullmatch(r"iteration_(\d{1,9})", path.name)
+        if match and (path / "point_cloud.ply").is_file():
+            found.append((int(match[1]), path))
+    return max(found)[1] if found else None
+
+
+def _heads(choice: str, settings: dict[str, Any]) -> tuple[str, ...]:
+    if choice == "all":
+        return tuple(HEADS)
+    if choice != "auto":
+        return ("position", "scale", "rotation")
+    # the switches say what is off; the reference code's own defaults leave opacity and colour alone
+    defaults = {"no_do": True, "no_dshs": True}
+    return tuple(
+        head for head, switch in SWITCHES.items() if not settings.get(switch, defaults.get(switch, False))
+    )
+
+
+def _load_state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"{path.parent.name}/{path.name} is missing; without it the scene has no motion.")
+    if path.stat().st_size > LARGEST_WEIGHTS:
+        raise InputError(f"{path.name} is larger than any deformation; it is not read.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+    ) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path.name} cannot be read safely ({first[:120]}); copy it again.") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path.name} holds no state dict of tensors.")
+    return state
