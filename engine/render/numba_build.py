@@ -124,4 +124,5 @@ def launch(function: Callable[..., None], count: int, grain: int, *args: Any) ->
         others = [_pool(threads - 1).submit(_take, function, args, ranges) for _ in range(threads - 1)]
         _take(function, args, ranges)
         for other in others:
-            other.result()
+            if not other.cancel():  # a thread that a busy machine never woke has nothing left to do
+                other.result()

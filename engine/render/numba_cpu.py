@@ -31,6 +31,8 @@ DIRECT = (
     4,
 )  # channel counts with a kernel of their own; 2 is padded to 3, larger counts to groups of 8
 GROUP = 8
+# the least work worth handing to a thread, about 0.3 ms: Gaussians, and entries of tile lists
+SOME_GAUSSIANS, SOME_ENTRIES = 4096, 8192
 COMPILE_TIME = "about ten seconds"
 
 
@@ -78,7 +80,7 @@ def _plan(arrays: tuple[np.ndarray, ...], size: tuple[int, int], settings: Raste
     tiles = np.empty((views * count, 4), np.int32)
     s = settings
     launch(
-        numba_projection.project, views * count, 2048, *arrays, width, height,
+        numba_projection.project, views * count, SOME_GAUSSIANS, *arrays, width, height,
         s.near, s.far, s.eps2d, s.antialiased, geometry, depths.reshape(-1), radii, tiles,
     )  # fmt: skip
     ids = np.empty((views, count), np.int32)
@@ -98,7 +100,7 @@ def _plan(arrays: tuple[np.ndarray, ...], size: tuple[int, int], settings: Raste
     launch(
         numba_tiles.cover,
         views * count,
-        1024,
+        SOME_GAUSSIANS,
         count,
         ids,
         bases,
@@ -109,7 +111,7 @@ def _plan(arrays: tuple[np.ndarray, ...], size: tuple[int, int], settings: Raste
         masks,
         positions,
     )
-    bands = min(tiles_y, max(1, torch.get_num_threads() * 2))
+    bands = min(tiles_y, 2 * torch.get_num_threads()) if count > 4 * SOME_GAUSSIANS else 1
     ends = np.zeros(views * tiles_x * tiles_y, np.int64)
     common = (count, bands, width, height, ids, bases, counts, starts, tiles, masks)
     launch(
@@ -122,6 +124,11 @@ def _plan(arrays: tuple[np.ndarray, ...], size: tuple[int, int], settings: Raste
     if len(entries):
         launch(numba_tiles.bin_tiles, views * bands, 1, *common, ends, entries, entry_slots)
     return geometry, radii, positions.reshape(views, count), starts, ends, entries, entry_slots, masks
+
+
+def _tiles_at_once(entries: np.ndarray, ends: np.ndarray) -> int:
+    """How many tiles hold SOME_ENTRIES on average."""
+    return max(1, len(ends) * SOME_ENTRIES // max(1, len(entries)))
 
 
 class _Rasterize(torch.autograd.Function):
@@ -161,7 +168,8 @@ class _Rasterize(torch.autograd.Function):
             _array(rows, dtype), 1 if features.dim() == 2 else views, image, transmittance,
         )  # fmt: skip
         launch(
-            numba_composite.composite, len(ends), 4, width, height, count, ends, entries, entry_slots, masks, geometry,
+            numba_composite.composite, len(ends), _tiles_at_once(entries, ends),
+            width, height, count, ends, entries, entry_slots, masks, geometry,
             plan.features, plan.feature_rows, _array(behind, dtype), settings.max_alpha, (0,) * kept,
             image, transmittance,
         )  # fmt: skip
@@ -198,7 +206,8 @@ class _Rasterize(torch.autograd.Function):
         slots = np.empty((len(plan.masks), GEOMETRY + (wide if features_wanted else 0)), dtype)
         slots[plan.masks == 0] = 0
         launch(
-            numba_composite.composite_backward, len(plan.ends), 4, width, height, len(means), plan.ends, plan.entries,
+            numba_composite.composite_backward, len(plan.ends), _tiles_at_once(plan.entries, plan.ends),
+            width, height, len(means), plan.ends, plan.entries,
             plan.entry_slots, plan.masks, plan.geometry, plan.features, plan.feature_rows, plan.settings.max_alpha,
             (0,) * kept, plan.image, plan.transmittance, upstream, _array(g_alpha, torch_dtype),
             shape_wanted, features_wanted, slots,
@@ -207,7 +216,8 @@ class _Rasterize(torch.autograd.Function):
         gradients = tuple(np.empty_like(a) for a in (means, quats, scales, opacities))
         g_features = np.zeros_like(plan.features)
         launch(
-            numba_projection.unproject, len(means), 1024, means, quats, scales, opacities, cameras, width, height,
+            numba_projection.unproject, len(means), SOME_GAUSSIANS,
+            means, quats, scales, opacities, cameras, width, height,
             plan.settings.eps2d, plan.settings.antialiased, plan.geometry, plan.positions, plan.slot_starts, slots,
             wide if features_wanted else 0, plan.feature_rows, shape_wanted, g_means2d, *gradients, g_features,
         )  # fmt: skip
