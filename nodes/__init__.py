@@ -35,7 +35,7 @@ class Extension(ComfyExtension):
         return NODES
 
 
-def extension() -> ComfyExtension:
+def extension() -> Any:
     """What ComfyUI asks the pack for; also makes the folder models/gs4d known to it."""
     folders.register()
     return Extension()

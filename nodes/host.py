@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ SECONDS_BETWEEN_UPDATES = 0.1
 
 
 @contextmanager
-def working() -> Iterator[None]:
+def working() -> Generator[None, None, None]:
     """Gradients are possible inside, and InputError reaches the canvas as its one sentence.
 
     ComfyUI runs nodes in inference mode, whose tensors cannot be trained on; nodes do everything inside this instead.

@@ -234,7 +234,9 @@ class HexPlane(nn.Module):
 
     def to(self, device: torch.device | str) -> HexPlane:  # pyright: ignore[reportIncompatibleMethodOverride]
         """A copy on `device`; the original stays where it is."""
-        return nn.Module.to(copy.deepcopy(self), device)
+        result = copy.deepcopy(self)
+        nn.Module.to(result, device)
+        return result
 
     # -- parameters ---------------------------------------------------------------------------------------------------
 
