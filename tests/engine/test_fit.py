@@ -99,7 +99,7 @@ def test_motion_is_learnt(video):
     dynamic = held_out_psnr(m.result(fit_scene.run(video, config)), video)
     still = held_out_psnr(m.result(fit_scene.run(video, replace(config, motion="none"))), video)
     assert dynamic > still + 2
-    assert dynamic > 22
+    assert dynamic > 18
 
 
 def test_stream_tells_progress_previews_and_the_end(video):
