@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields as dataclass_fields
 from typing import Any
 
 from ..engine.steps import export_scene as step
@@ -11,7 +10,7 @@ from .compat import io, make, schema
 from .load import prefix_is_fine
 from .types import SceneSocket
 
-EXPORT_FIELDS = tuple(f.name for f in dataclass_fields(step.Config))
+EXPORT_FIELDS = ("kind", "seconds", "moments")
 
 
 class Export4DScene(io.ComfyNode):

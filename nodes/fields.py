@@ -23,6 +23,7 @@ LABELS = {
     "keeps_test_views_out": "keep test views out",
     "wants_depth": "render depth",
     "wants_flow": "render flow",
+    "order": "order of moments",
 }
 
 

@@ -190,12 +190,15 @@ def is_scene_file(path: Path) -> bool:
 
 
 def output_target(prefix: str, suffix: str) -> Path:
-    """A new path `prefix`_00001_`suffix` in the output folder. Raises InputError for one that leads outside."""
+    """A new path in the output folder: `prefix`_00001_`suffix`, or `prefix`_00001 for a folder (no suffix).
+
+    Raises InputError for a prefix that leads outside.
+    """
     output = Path(folder_paths.get_output_directory())
     check_prefix(prefix)
     folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, str(output))
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return Path(folder) / f"{name}_{counter:05}_{suffix}"
+    return Path(folder) / (f"{name}_{counter:05}_{suffix}" if suffix else f"{name}_{counter:05}")
 
 
 def check_prefix(prefix: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..engine.errors import InputError
 from ..engine.io.datasets import LoadOptions
+from ..engine.steps import import_scene as step
 from . import fields, folders, host
 from .compat import combo, io, make, schema
 from .types import MultiViewVideoSocket, SceneSocket
@@ -14,6 +15,7 @@ LOAD_FIELDS = (
     "layout", "scale", "first_frame", "frame_count", "frame_step", "frames_per_second", "background", "hold_out",
     "cache_megabytes",
 )  # fmt: skip
+IMPORT_FIELDS = ("heads", "duration", "time_steps", "up")
 FIRST_CLIP = "demo: walker"
 ADVANCED_LOAD_FIELDS = ("frames_per_second", "cache_megabytes")
 
@@ -171,8 +173,6 @@ class Save4DScene(io.ComfyNode):
 class Import4DScene(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
-        from ..engine.steps import import_scene as step
-
         return schema(
             node_id="GS4D_Import4DScene",
             display_name="Import 4D Scene",
@@ -185,7 +185,7 @@ class Import4DScene(io.ComfyNode):
                     default="",
                     tooltip="Path of the trained folder or file inside input, output or models/gs4d.",
                 ),
-                *fields.inputs(step.Config, import_fields()),
+                *fields.inputs(step.Config, IMPORT_FIELDS),
             ],
             outputs=[SceneSocket.Output("scene", display_name="scene")],
         )
@@ -208,8 +208,6 @@ class Import4DScene(io.ComfyNode):
 
     @classmethod
     def execute(cls, source: str, **options: Any) -> Any:
-        from ..engine.steps import import_scene as step
-
         with host.working():
             config = fields.config_from(step.Config, options)
             scene = host.follow(step.run(folders.readable(source), config), cls.hidden.unique_id)
@@ -231,11 +229,3 @@ def prefix_is_fine(prefix: str) -> bool | str:
     except InputError as error:
         return str(error)
     return True
-
-
-def import_fields() -> tuple[str, ...]:
-    from dataclasses import fields as dataclass_fields
-
-    from ..engine.steps import import_scene as step
-
-    return tuple(f.name for f in dataclass_fields(step.Config))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields as dataclass_fields
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from .types import MultiViewVideoSocket, SceneSocket
 
 EVALUATE_FIELDS = ("views", "every", "offset", "pictures", "rasterizer")
 ADVANCED_EVALUATE_FIELDS = ("offset", "rasterizer")
-PREFLIGHT_FIELDS = tuple(f.name for f in dataclass_fields(preflight.Config))
+PREFLIGHT_FIELDS = ("moments", "tile", "every_frame")
 
 
 class PreflightCheck(io.ComfyNode):
@@ -48,7 +47,7 @@ class PreflightCheck(io.ComfyNode):
             pictures: list[torch.Tensor] = []
             report = host.follow(preflight.run(video, config), cls.hidden.unique_id, pictures)
             sheet = pictures[-1][None] if pictures else torch.zeros(1, 8, 8, 3)
-        host.say(cls.hidden.unique_id, report.text())
+        host.say(cls.hidden.unique_id, summary(report))
         return io.NodeOutput(report.text(), sheet, report.can_train)
 
 
@@ -97,3 +96,12 @@ class EvaluateScene(io.ComfyNode):
         host.say(cls.hidden.unique_id, made.text())
         pictures = made.pictures if len(made.pictures) else torch.zeros(1, 8, 8, 3)
         return io.NodeOutput(pictures, made.text(), made.summary["psnr"], made.summary["ssim"])
+
+
+def summary(report: Any) -> str:
+    """The end of the report, and the worst finding if there is one: what fits on a node."""
+    worst = next((row for row in report.rows if row.severity in ("error", "warning")), None)
+    lines = [report.text().splitlines()[-1]]
+    if worst is not None:
+        lines.append(f"{worst.severity}: {worst.finding}")
+    return "\n".join(lines)

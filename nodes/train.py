@@ -20,7 +20,7 @@ SETTINGS_FIELDS = (
     "density", "initial_count", "coarse_fraction", "views_per_step", "time_resolution", "ssim_weight", "mask_weight",
     "plane_weight", "start_scale", "full_size_at", "still_threshold", "hold_out_every", "keeps_test_views_out",
     "bounds", "position_rate", "scale_rate", "rotation_rate", "opacity_rate", "color_rate", "grid_rate", "network_rate",
-    "checkpoint_seconds", "rasterizer",
+    "checkpoint_seconds", "rasterizer", "order", "outwards_until",
 )  # fmt: skip
 BYTES_PER_GAUSSIAN = 4 * 60 * 8  # 60 floats with gradient, two moments and working copies
 WORKING_MEGABYTES = 1500

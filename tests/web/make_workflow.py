@@ -17,25 +17,25 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests" / "comfy"))
 sys.path.insert(0, str(REPOSITORY / "tests" / "web"))
-import browser
-import graphs
-import server
-import setup_comfy
+import browser  # noqa: E402
+import graphs  # noqa: E402
+import server  # noqa: E402
+import setup_comfy  # noqa: E402
 
 TARGET = REPOSITORY / "workflows" / "train_and_render.json"
 
 # id: (x, y, width, height)
 PLACES = {
-    "1": (0, 0, 330, 320), "2": (0, 420, 330, 360), "3": (370, 90, 300, 690),
-    "4": (720, 0, 360, 640), "5": (720, 740, 360, 90),
+    "1": (0, 0, 330, 320), "2": (0, 440, 330, 420), "3": (370, 90, 300, 770),
+    "4": (720, 0, 360, 640), "5": (720, 740, 360, 120),
     "6": (1130, 0, 310, 320), "7": (1480, 0, 310, 320), "8": (1840, 0, 420, 560),
-    "9": (1130, 680, 330, 320), "10": (1490, 680, 770, 320),
+    "9": (1130, 680, 330, 460), "10": (1490, 680, 770, 460),
 }  # fmt: skip
 GROUPS = [
-    ("1 · Open the capture and check it", (-20, -80, 710, 890), "#3f789e"),
-    ("2 · Train", (700, -80, 400, 940), "#8a6f3c"),
+    ("1 · Open the capture and check it", (-20, -80, 710, 960), "#3f789e"),
+    ("2 · Train", (700, -80, 400, 960), "#8a6f3c"),
     ("3 · Move a camera through it", (1110, -80, 1170, 660), "#3c7a4f"),
-    ("4 · Measure on views that were never trained on", (1110, 600, 1170, 420), "#7a3c6f"),
+    ("4 · Measure on views that were never trained on", (1110, 600, 1170, 560), "#7a3c6f"),
 ]
 NOTE = """## Multi-view video in, moving 3D scene out
 
@@ -56,7 +56,7 @@ def api_graph(info: dict[str, Any]) -> dict[str, Any]:
     return {
         "1": node(info, "GS4D_LoadMultiViewVideo"),
         "2": node(info, "GS4D_PreflightCheck", video=["1", 0]),
-        "3": node(info, "PreviewImage", images=["2", 1]),
+        "3": node(info, "PreviewAny", source=["2", 0]),
         "4": node(info, "GS4D_Train4DScene", video=["1", 0], max_seconds=180),
         "5": node(info, "GS4D_Save4DScene", scene=["4", 0], filename_prefix="gs4d/walker"),
         "6": node(info, "GS4D_CameraPath", scene=["4", 0], frames=72, width=480, height=480),
