@@ -1,0 +1,224 @@
+"""Gaussians of one moment as `.spz`, the compressed format published by Niantic Labs: read versions 1 to 3, write 2 or 3.
+
+A gzip stream of a 16-byte header and one block an attribute: positions (24-bit fixed point), opacities, colours, log
+scales, rotations, spherical harmonics (a byte each; version 3 packs a rotation into 32 bits). What it costs, measured
+by the tests: positions 2^-fraction_bits / 2, log scales 1/32, opacities 1/510, SH 1/256 within [-1, 1].
+
+The file's axes are x right, y up, z back (OpenGL), while a 3DGS `.ply` and this pack have y down, z forward; both
+boundaries are crossed here by half a turn about x, in positions, rotations and harmonics alike.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import InputError
+from ..scene import Gaussians, harmonics, rotations
+from .atomic import write_atomically
+
+MAGIC = 0x5053474E
+HEADER = struct.Struct("<IIIBBBB")  # magic, version, count, SH degree, fraction bits, flags, reserved
+COLOR_SCALE = 0.15  # of an SH DC coefficient; leaves room for colours beyond 0..1
+MOST = 50_000_000  # Gaussians; 4 GB in memory
+Bytes = NDArray[np.uint8]
+
+
+def write_spz(gaussians: Gaussians, path: Path | str, version: int = 3, sh_bits: int = 8) -> Path:
+    """Write one moment, whole or not at all.
+
+    `sh_bits` (1 to 8) rounds the harmonics for a smaller file; Niantic's own tools take 5 for degree 1 and 4 above.
+    Raises InputError where a value is not finite or a position is out of the format's range.
+    """
+    path = Path(path)
+    if version not in (2, 3) or not 1 <= sh_bits <= 8:
+        raise InputError(
+            f"{path.name}: version {version} with {sh_bits} bits is not written; take 2 or 3, and 1 to 8."
+        )
+    g = gaussians.map(lambda t: t.detach().cpu().double())
+    for name, tensor in g.tensors().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{path.name} was not written: {name} holds NaN or infinite values.")
+    g = _turned(g)
+    largest = float(g.means.abs().max()) if len(g) else 0.0
+    bits = next((b for b in range(20, -1, -1) if round(largest * 2**b) < 2**23), None)
+    if bits is None:
+        raise InputError(
+            f"{path.name} was not written: a Gaussian lies {largest:.3g} units away, .spz reaches 8.3e6."
+        )
+    blocks = [
+        _fixed_point(g.means * 2.0**bits),
+        _byte(g.logit_opacities.sigmoid() * 255),
+        _byte(g.sh[:, 0] * (COLOR_SCALE * 255) + 127.5),
+        _byte((g.log_scales + 10) * 16),
+        _smallest_three(g.quats) if version == 3 else _three_bytes(g.quats),
+        _harmonics(g.sh[:, 1:], sh_bits),
+    ]
+    header = HEADER.pack(MAGIC, version, len(g), g.sh_degree, bits, 0, 0)
+    packer = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    data = packer.compress(header + b"".join(block.tobytes() for block in blocks)) + packer.flush()
+    with write_atomically(path) as partial:
+        partial.write_bytes(data)
+    return path
+
+
+def read_spz(path: Path | str) -> Gaussians:
+    """The Gaussians of an .spz file. Raises InputError: missing, not an .spz, unknown version, cut short, lying header.
+
+    No more is unpacked than the header's own count needs.
+    """
+    path = Path(path)
+    try:
+        packed = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read: {error.strerror}; check the path.") from error
+    if packed[:4] == struct.pack("<I", MAGIC):
+        raise InputError(f"{path.name} is an .spz of version 4 or later; save it as version 3.")
+    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        header = unpacker.decompress(packed, HEADER.size)
+        if len(header) < HEADER.size:
+            raise InputError(f"{path.name} is cut short; copy or export it again.")
+        magic, version, count, degree, bits, _flags, _reserved = HEADER.unpack(header)
+        if magic != MAGIC:
+            raise InputError(f"{path.name} is not an .spz file; export it again.")
+        if version not in (1, 2, 3):
+            raise InputError(f"{path.name} is an .spz of version {version}; versions 1 to 3 are read.")
+        if degree > harmonics.MAX_DEGREE or bits > 23 or count > MOST:
+            raise InputError(
+                f"{path.name} claims {count:,} Gaussians of SH degree {degree} with {bits} fraction bits, which is not "
+                "possible or more than can be read; export it again."
+            )
+        rest = harmonics.bases(degree) - 1
+        widths = (6 if version == 1 else 9, 1, 3, 3, 4 if version == 3 else 3, 3 * rest)
+        wanted = count * sum(widths)
+        # one byte more than wanted: enough to see a file that goes on, not enough for a bomb
+        body = unpacker.decompress(unpacker.unconsumed_tail, wanted + 1)
+    except zlib.error as error:
+        raise InputError(
+            f"{path.name} is not an .spz file, or it is damaged; copy or export it again."
+        ) from error
+    if len(body) < wanted:
+        raise InputError(
+            f"{path.name} claims {count:,} Gaussians and holds {len(body):,} of {wanted:,} bytes; copy or export it again."
+        )
+    data, blocks, start = np.frombuffer(body, dtype=np.uint8), [], 0
+    for width in widths:
+        blocks.append(data[start : start + count * width].reshape(count, width))
+        start += count * width
+    positions, alphas, colors, scales, turns, sh = blocks
+    if version == 1:
+        means = _tensor(np.ascontiguousarray(positions).view("<f2").astype(np.float32))
+    else:
+        low, middle, high = (positions.reshape(count, 3, 3)[..., i].astype(np.int32) for i in range(3))
+        fixed = low | middle << 8 | high << 16
+        means = _tensor((fixed - ((fixed & 0x800000) << 1)) / 2.0**bits)
+    opacity = _tensor(alphas[:, 0] / 255.0).clamp(
+        1 / 1020, 1 - 1 / 1020
+    )  # half a step: the logit stays finite
+    dc = (_tensor(colors / 255.0) - 0.5) / COLOR_SCALE
+    high_sh = (_tensor(sh.astype(np.float32)) - 128) / 128
+    result = Gaussians(
+        means=means,
+        log_scales=_tensor(scales / 16.0) - 10,
+        quats=_from_smallest_three(turns) if version == 3 else _from_three_bytes(turns),
+        logit_opacities=opacity.logit(),
+        sh=torch.cat([dc[:, None], high_sh.reshape(count, rest, 3)], dim=1),
+    )
+    if not bool(torch.isfinite(result.means).all()):
+        raise InputError(f"{path.name}: positions are NaN or infinite; export it again.")
+    return _turned(result)
+
+
+def _turned(g: Gaussians) -> Gaussians:
+    """Half a turn about x: OpenCV axes to OpenGL's and back. Each real harmonic keeps or changes its sign."""
+    flip = torch.tensor([1.0, -1.0, -1.0]).to(g.means)
+    return g.with_(
+        means=g.means * flip,
+        quats=g.quats * torch.tensor([1.0, 1.0, -1.0, -1.0]).to(g.quats),
+        sh=g.sh * _signs(g.sh.shape[1]).to(g.sh)[:, None],
+    )
+
+
+@lru_cache(maxsize=4)
+def _signs(bases: int) -> Tensor:
+    """±1 [K]: what half a turn about x does to each of the first K harmonics."""
+    direction = torch.nn.functional.normalize(torch.tensor([0.3, 0.5, 0.81], dtype=torch.float64), dim=0)
+    degree = harmonics.degree_of(bases)
+    turned = harmonics.basis(direction * torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64), degree)
+    return (turned / harmonics.basis(direction, degree)).round()
+
+
+def _byte(values: Tensor) -> Bytes:
+    return values.round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def _fixed_point(values: Tensor) -> Bytes:
+    """[N, 3] whole numbers as [N, 9] bytes, 24 bits each, little endian, two's complement."""
+    whole = values.round().clamp(-(2**23), 2**23 - 1).to(torch.int32).numpy().astype("<i4")
+    return np.ascontiguousarray(whole).view(np.uint8).reshape(-1, 3, 4)[..., :3]
+
+
+def _harmonics(sh: Tensor, bits: int) -> Bytes:
+    step = 1 << (8 - bits)
+    return _byte(((sh * 128 + 128) / step).round() * step)
+
+
+def _xyzw(quats: Tensor) -> Tensor:
+    return rotations.normalise(quats)[:, [1, 2, 3, 0]]
+
+
+def _three_bytes(quats: Tensor) -> Bytes:
+    """Version 2: x, y, z of the unit quaternion with w ≥ 0."""
+    q = _xyzw(quats)
+    q = torch.where(q[:, 3:] < 0, -q, q)
+    return _byte(q[:, :3] * 127.5 + 127.5)
+
+
+def _from_three_bytes(packed: Bytes) -> Tensor:
+    xyz = _tensor(packed / 127.5) - 1
+    w = (1 - xyz.square().sum(dim=1, keepdim=True)).clamp(min=0).sqrt()
+    return rotations.normalise(torch.cat([w, xyz], dim=1))
+
+
+def _smallest_three(quats: Tensor) -> Bytes:
+    """Version 3, 32 bits: the index of the largest of x, y, z, w on top, then the others in order, sign and 9 bits each."""
+    q = _xyzw(quats).numpy()
+    largest = np.abs(q).argmax(axis=1)
+    q = q * np.where(np.take_along_axis(q, largest[:, None], 1) < 0, -1.0, 1.0)
+    packed = largest.astype(np.uint32)
+    for axis in range(4):
+        magnitude = np.minimum(np.rint(np.abs(q[:, axis]) * (511 * 2**0.5)), 511).astype(np.uint32)
+        code = (q[:, axis] < 0).astype(np.uint32) << 9 | magnitude
+        packed = np.where(largest == axis, packed, packed << np.uint32(10) | code)
+    return packed.astype("<u4").view(np.uint8).reshape(-1, 4)
+
+
+def _from_smallest_three(data: Bytes) -> Tensor:
+    packed = np.ascontiguousarray(data).view("<u4")[:, 0].astype(np.uint32)
+    largest = packed >> np.uint32(30)
+    q = np.zeros((len(packed), 4))
+    for axis in (3, 2, 1, 0):  # the last one written lies lowest
+        value = (
+            (packed & np.uint32(511))
+            / (511 * 2**0.5)
+            * np.where(packed >> np.uint32(9) & np.uint32(1), -1, 1)
+        )
+        there = largest != axis
+        q[there, axis] = value[there]
+        packed = np.where(there, packed >> np.uint32(10), packed)
+    rest = np.sqrt(np.maximum(0.0, 1 - np.square(q).sum(axis=1)))
+    np.put_along_axis(q, largest[:, None].astype(np.int64), rest[:, None], axis=1)
+    return rotations.normalise(_tensor(q[:, [3, 0, 1, 2]]))
