@@ -15,6 +15,7 @@ import numpy as np
 from .numba_build import kernel, part
 
 LOG2E = 1.4426950408889634
+LOG_255 = 5.541263545158426
 TILE = 16
 GEOMETRY = 6  # mean x, y; conic a, b, c (times log2 e, and a, c halved); log2 opacity
 
@@ -90,7 +91,8 @@ def project(
             opacity *= math.sqrt(max(0.0, xx * yy - xy * xy) / det)
         if not opacity >= 1.0 / 255.0:
             continue
-        extent = min(3.33, math.sqrt(2.0 * math.log(255.0 * opacity)))
+        log_opacity = math.log(opacity)
+        extent = min(3.33, math.sqrt(2.0 * max(0.0, log_opacity + LOG_255)))
         u, v = camera[12] * x / z + camera[14], camera[13] * y / z + camera[15]
         reach_x, reach_y = extent * math.sqrt(blurred_x), extent * math.sqrt(blurred_y)
         radius_x, radius_y = math.ceil(reach_x), math.ceil(reach_y)
@@ -103,7 +105,7 @@ def project(
         geometry[item, 2] = 0.5 * LOG2E * blurred_y / det
         geometry[item, 3] = -LOG2E * xy / det
         geometry[item, 4] = 0.5 * LOG2E * blurred_x / det
-        geometry[item, 5] = math.log2(opacity)
+        geometry[item, 5] = LOG2E * log_opacity
         # pixel centres within reach; the slack covers rounding to float32
         x0 = max(0.0, math.ceil(u - reach_x - 0.51))
         y0 = max(0.0, math.ceil(v - reach_y - 0.51))
