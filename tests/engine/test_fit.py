@@ -94,12 +94,22 @@ def test_a_damaged_checkpoint_says_so(video, tmp_path):
         next(fit_scene.run(video, QUICK, checkpoint=checkpoint))
 
 
-def test_motion_is_learnt(video):
-    config = replace(QUICK, iterations=500, budget=400, initial_count=400, preview_every=0)
+def test_motion_is_learnt():
+    """Measured: 25.9 dB on the view that was held out, 20.3 dB without motion."""
+    video = capture_of(moving_scene(count=120, views=16, moments=5))
+    config = replace(
+        QUICK,
+        iterations=300,
+        preview_every=0,
+        initial_count=300,
+        position_rate=1e-3,
+        scale_rate=1e-2,
+        color_rate=1e-2,
+    )
     dynamic = held_out_psnr(m.result(fit_scene.run(video, config)), video)
     still = held_out_psnr(m.result(fit_scene.run(video, replace(config, motion="none"))), video)
-    assert dynamic > still + 2
-    assert dynamic > 18
+    assert dynamic > 23
+    assert dynamic > still + 3
 
 
 def test_stream_tells_progress_previews_and_the_end(video):
