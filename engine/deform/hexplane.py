@@ -88,6 +88,24 @@ class HexPlaneConfig:
             levels.append([(1, self.features, size[b], size[a]) for a, b in PAIRS])
         return levels
 
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name → shape of everything that a field of this configuration stores."""
+        shapes: dict[str, tuple[int, ...]] = {"aabb": (2, 3)}
+        for level, planes in enumerate(self.plane_shapes()):
+            shapes |= {f"grids.{level}.{index}": shape for index, shape in enumerate(planes)}
+        layers = {
+            f"trunk.{i}": (self.width if i else self.features * len(self.multires), self.width)
+            for i in range(max(self.depth, 1))
+        }
+        for head in self.heads:
+            layers |= {
+                f"hidden.{head}": (self.width, self.width),
+                f"output.{head}": (self.width, HEADS[head]),
+            }
+        for name, (inputs, outputs) in layers.items():
+            shapes |= {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+        return shapes
+
     def to_json(self) -> dict[str, Any]:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
@@ -215,20 +233,18 @@ class HexPlane(nn.Module):
     def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> HexPlane:
         """The inverse of `config` and `tensors`. Raises InputError where names or shapes do not fit."""
         settings = HexPlaneConfig.from_json(config)
-        if "aabb" not in tensors:
-            raise InputError("HexPlane: the box 'aabb' is missing from the file.")
+        wanted = settings.tensor_shapes()  # held against the file before anything of its claimed size is made
+        for name in sorted(wanted.keys() | tensors.keys()):
+            have = tuple(tensors[name].shape) if name in tensors else None
+            if have != wanted.get(name):
+                raise InputError(
+                    f"HexPlane: '{name}' has shape {have} in the file, expected {wanted.get(name)}; the file is damaged or "
+                    "of another kind."
+                )
         with torch.random.fork_rng(
             devices=[]
         ):  # the initial values are overwritten; the global state stays untouched
             field = cls(settings, tensors["aabb"])
-        wanted = field.state_dict()
-        for name in sorted(wanted.keys() | tensors.keys()):
-            have, want = tensors.get(name), wanted.get(name)
-            if have is None or want is None or have.shape != want.shape:
-                raise InputError(
-                    f"HexPlane: '{name}' has shape {None if have is None else tuple(have.shape)} in the file, expected "
-                    f"{None if want is None else tuple(want.shape)}; the file is damaged or of another kind."
-                )
         field.load_state_dict({name: tensor.to(torch.float32) for name, tensor in tensors.items()})
         return field
 

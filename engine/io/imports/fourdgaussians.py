@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from ...deform.hexplane import PAIRS, HexPlane, HexPlaneConfig
@@ -45,12 +47,15 @@ def field_from_state(
             tensors[f"grids.{levels}.{index}"] = take(f"grid.grids.{levels}.{index}", 4)
         levels += 1
     first = take("grid.grids.0.0", 4)
-    x, y = first.shape[3], first.shape[2]
-    z, t = tensors["grids.0.1"].shape[2], tensors["grids.0.2"].shape[2]
-    multires = [tensors[f"grids.{level}.0"].shape[3] / x for level in range(levels)]
-    if any(factor != int(factor) for factor in multires):
+    widths = [tensors[f"grids.{level}.0"].shape[3] for level in range(levels)]
+    x = math.gcd(*widths)  # a common factor of all levels belongs to the resolution
+    multires = tuple(width // x for width in widths)
+    y, z = first.shape[2] / multires[0], tensors["grids.0.1"].shape[2] / multires[0]
+    t = tensors["grids.0.2"].shape[2]
+    if y != int(y) or z != int(z):
         raise InputError(
-            f"{source}: the levels' resolutions are {multires} times the first, not whole numbers."
+            f"{source}: the planes of level 0 ({tuple(first.shape)}) are no multiple of a common resolution; the file is "
+            "damaged, copy it again."
         )
     depth = 0
     while f"{net}feature_out.{2 * depth}.weight" in state:
@@ -63,8 +68,8 @@ def field_from_state(
                 tensors[f"{ours}.{head}.{part}"] = take(f"{HEAD_NAMES[head]}.{theirs}.{part}", ndim)
     settings = HexPlaneConfig(
         features=first.shape[1],
-        resolution=(x, y, z, t),
-        multires=tuple(int(factor) for factor in multires),
+        resolution=(x, int(y), int(z), t),
+        multires=multires,
         depth=depth,
         width=take("feature_out.0.weight", 2).shape[0],
         heads=heads,
