@@ -1,0 +1,136 @@
+"""Asked inside ComfyUI's interpreter by test_host.py: what the pack's host side does with ComfyUI's own functions."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+
+def answer(pack: ModuleType) -> dict[str, Any]:
+    # what main.py does with --base-directory
+    import folder_paths
+
+    base = Path.cwd()
+    folder_paths.set_input_directory(str(base / "input"))
+    folder_paths.set_output_directory(str(base / "output"))
+    folder_paths.models_dir = str(base / "models")
+    for name in ("input", "output", "models/gs4d"):
+        (base / name).mkdir(parents=True, exist_ok=True)
+    nodes = importlib.import_module(pack.__name__ + ".nodes")
+    nodes.extension()
+    part = {
+        name: importlib.import_module(f"{pack.__name__}.nodes.{name}")
+        for name in ("host", "folders", "compat")
+    }
+    errors = importlib.import_module(pack.__name__ + ".engine.errors")
+    messages = importlib.import_module(pack.__name__ + ".engine.train.messages")
+    return {
+        "gradients": gradients(part["host"]),
+        "cancel": cancel(part["host"], messages),
+        "paths": paths(part["folders"], errors.InputError, base),
+        "checkpoints": checkpoints(part["folders"]),
+        "splats": splats(part["compat"]),
+        "labels": labels(part["host"], messages),
+    }
+
+
+def gradients(host: ModuleType) -> dict[str, Any]:
+    """A tensor that another node made in inference mode, trained on as our nodes do it."""
+    with torch.inference_mode():
+        foreign = torch.ones(3)
+        with host.working():
+            leaf = host.plain(foreign).requires_grad_()
+            (leaf * 2).sum().backward()
+            return {"gradient": leaf.grad.tolist(), "foreign": foreign.tolist()}
+
+
+def cancel(host: ModuleType, messages: ModuleType) -> dict[str, Any]:
+    """ComfyUI's interrupt arrives while a stream runs: the stream must see its end, and the exception must go on."""
+    import comfy.model_management as management
+
+    seen: list[str] = []
+
+    def stream() -> Any:
+        try:
+            yield messages.Started(10, "")
+            for i in range(10):
+                if i == 3:
+                    management.interrupt_current_processing()
+                yield messages.Progress(i + 1)
+                seen.append(f"step {i + 1}")
+        finally:
+            seen.append("closed")
+
+    try:
+        host.follow(stream(), None)
+    except management.InterruptProcessingException:
+        seen.append("interrupted")
+    return {"seen": seen}
+
+
+def paths(folders: ModuleType, InputError: type[Exception], base: Path) -> dict[str, Any]:
+    """Which paths a widget may give. A link that leads outside is outside."""
+    outside = base.parent / f"{base.name}-outside"
+    outside.mkdir(exist_ok=True)
+    (outside / "secret.safetensors").write_bytes(b"x")
+    (base / "input" / "good").mkdir()
+    os.symlink(outside, base / "input" / "link")
+    result: dict[str, Any] = {}
+    for text in (
+        "input/good", "good", str(base / "input" / "good"), "input/link", "input/link/secret.safetensors",
+        str(outside), "../", "/", "input/../..", "gs4d/../../..", "~", "", "input/missing", "C:\\Windows", "a\0b",
+    ):  # fmt: skip
+        try:
+            result[text] = str(folders.readable(text).relative_to(base))
+        except InputError as error:
+            result[text] = f"refused: {error}"
+    for prefix in ("gs4d/a", "a", "../a", "/a", "", "link/a", "x/../../a", "a/"):
+        (base / "output" / "link").exists() or os.symlink(outside, base / "output" / "link")
+        try:
+            folders.check_prefix(prefix)
+            result[f"prefix {prefix}"] = "accepted"
+        except InputError:
+            result[f"prefix {prefix}"] = "refused"
+    return result
+
+
+def checkpoints(folders: ModuleType) -> dict[str, Any]:
+    """Ten trainings leave a handful of files; the same training finds its own again."""
+    made = []
+    for i in range(10):
+        path = folders.checkpoint("training", i)
+        path.write_bytes(b"x")
+        os.utime(path, (time.time() - 100 + i, time.time() - 100 + i))
+        made.append(path)
+    again = folders.checkpoint("training", 9)
+    return {"left": sum(p.exists() for p in made), "newest": made[9].exists(), "same": again == made[9]}
+
+
+def splats(compat: ModuleType) -> dict[str, Any]:
+    """A padded SPLAT batch gives each moment's own Gaussians."""
+    with torch.inference_mode():
+        batch = compat.splat(
+            torch.rand(2, 5, 3),
+            torch.rand(2, 5, 3),
+            torch.rand(2, 5, 4),
+            torch.rand(2, 5, 1),
+            torch.rand(2, 5, 4, 3),
+        )
+        batch.counts = torch.tensor([5, 2])
+    with torch.inference_mode(False):
+        parts = compat.splat_parts(batch)
+    return {
+        "shapes": [[list(t.shape) for t in part] for part in parts],
+        "inference": any(t.is_inference() for part in parts for t in part),
+        "type": type(batch).__name__,
+    }
+
+
+def labels(host: ModuleType, messages: ModuleType) -> str:
+    return host.status(messages.Progress(30, {"loss": 0.0123456}, 800), 90, 10, 20.0)

@@ -1,0 +1,69 @@
+"""What the pack does with ComfyUI's own machinery, in ComfyUI's own interpreter."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import write_contracts as contracts
+
+pytestmark = pytest.mark.comfy
+
+
+@pytest.fixture(scope="session")
+def answers() -> dict[str, Any]:
+    try:
+        return contracts.ask(str(Path(__file__).with_name("host_questions.py")))
+    except RuntimeError as error:
+        if "no ComfyUI here" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
+def test_tensors_of_other_nodes_can_be_trained_on_and_stay_as_they_are(answers: dict[str, Any]) -> None:
+    assert answers["gradients"] == {"gradient": [2.0, 2.0, 2.0], "foreign": [1.0, 1.0, 1.0]}
+
+
+def test_cancel_closes_the_stream_and_goes_on_to_comfyui(answers: dict[str, Any]) -> None:
+    assert answers["cancel"]["seen"] == ["step 1", "step 2", "step 3", "closed", "interrupted"]
+
+
+def test_only_paths_inside_the_known_folders_are_read(answers: dict[str, Any]) -> None:
+    paths = answers["paths"]
+    good = [name for name, said in paths.items() if name.endswith("good") and said == "input/good"]
+    assert len(good) == 3
+    assert "does not exist" in paths["input/missing"]
+    refused = [
+        name for name in paths
+        if not name.startswith("prefix") and not name.endswith("good") and name not in ("input/missing", "")
+    ]  # fmt: skip
+    assert len(refused) == 10
+    for name in refused:
+        assert paths[name].startswith("refused"), name
+
+
+def test_only_prefixes_inside_the_output_folder_are_written(answers: dict[str, Any]) -> None:
+    said = {
+        name.removeprefix("prefix "): how
+        for name, how in answers["paths"].items()
+        if name.startswith("prefix")
+    }
+    assert {name for name, how in said.items() if how == "accepted"} == {"gs4d/a", "a"}
+    assert len(said) == 8
+
+
+def test_a_handful_of_unfinished_trainings_is_kept(answers: dict[str, Any]) -> None:
+    assert answers["checkpoints"] == {"left": 5, "newest": True, "same": True}
+
+
+def test_a_padded_batch_of_splats_is_cut_to_its_counts(answers: dict[str, Any]) -> None:
+    first, second = answers["splats"]["shapes"]
+    assert first == [[5, 3], [5, 3], [5, 4], [5], [5, 4, 3]]
+    assert second == [[2, 3], [2, 3], [2, 4], [2], [2, 4, 3]]
+    assert not answers["splats"]["inference"]
+
+
+def test_the_status_line_says_what_matters(answers: dict[str, Any]) -> None:
+    assert answers["labels"] == "30 of 90 · 800 Gaussians · loss 0.01235 · 1:00 left"
