@@ -155,6 +155,7 @@ def read_vertices(path: Path) -> np.ndarray:
     kind = np.dtype([(n, order + t) for n, t in fields])
     if len(body) < count * kind.itemsize:
         raise InputError(
-            f"{path.name} claims {count} vertices and holds {len(body) // kind.itemsize}; it is cut short: copy or export it again."
+            f"{path.name} claims {count} vertices and holds {len(body) // kind.itemsize}; it is cut short: "
+            "copy or export it again."
         )
     return np.frombuffer(body, dtype=kind, count=count)

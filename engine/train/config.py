@@ -78,8 +78,8 @@ class FitConfig:
     plane_weight: float = number(
         1.0, 0.0, 100.0, "Multiplies the motion field's smoothness terms. More gives smoother, duller motion."
     )
-    position_rate: float = number(1.6e-4, 0.0, 1.0, "Learning rate of positions, times the scene's extent.")
-    scale_rate: float = number(5e-3, 0.0, 1.0, "Learning rate of log scales.")
+    position_rate: float = number(4e-4, 0.0, 1.0, "Learning rate of positions, times the scene's extent.")
+    scale_rate: float = number(1e-2, 0.0, 1.0, "Learning rate of log scales.")
     rotation_rate: float = number(1e-3, 0.0, 1.0, "Learning rate of quaternions.")
     opacity_rate: float = number(0.05, 0.0, 1.0, "Learning rate of opacity logits.")
     color_rate: float = number(

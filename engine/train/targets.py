@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -39,12 +40,15 @@ def resize(target: Target, size: tuple[int, int]) -> Target:
 
 
 class Targets:
-    """Reads a video's frames as targets. Decoded frames are kept by the frame source, within its own limit."""
+    """Reads a video's frames as targets, and keeps the last ones ready in at most `megabytes`."""
 
-    def __init__(self, video: MultiViewVideo, background: Tensor) -> None:
+    def __init__(self, video: MultiViewVideo, background: Tensor, megabytes: int = 256) -> None:
         self.video = video
         self.background = background
         self._rigs: dict[float, Cameras] = {1.0: video.cameras}
+        self._ready: OrderedDict[tuple[int, int, float], Target] = OrderedDict()
+        self._room = megabytes * 1_000_000
+        self._used = 0
 
     def rig(self, scale: float) -> Cameras:
         if scale not in self._rigs:
@@ -52,8 +56,21 @@ class Targets:
         return self._rigs[scale]
 
     def get(self, view: int, moment: int, scale: float = 1.0) -> Target:
+        key = (view, moment, scale)
+        if key in self._ready:
+            self._ready.move_to_end(key)
+            return self._ready[key]
         full = composite(self.video.source.read(view, moment), self.background)
-        return resize(full, self.rig(scale).sizes[view])
+        target = resize(full, self.rig(scale).sizes[view])
+        self._ready[key] = target
+        self._used += _bytes(target)
+        while self._used > self._room:
+            self._used -= _bytes(self._ready.popitem(last=False)[1])
+        return target
+
+
+def _bytes(target: Target) -> int:
+    return 4 * (target.image.numel() + (0 if target.mask is None else target.mask.numel()))
 
 
 def background_of(video: MultiViewVideo, choice: str = "auto") -> Tensor:

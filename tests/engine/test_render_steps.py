@@ -5,11 +5,11 @@ import math
 
 import pytest
 import torch
-from engine.io.checkpoint import save_scene
 from safetensors.torch import load_file
 
 from engine.cli import main
 from engine.errors import InputError
+from engine.io.checkpoint import save_scene
 from engine.render import choose, render_gaussians
 from engine.render.pictures import depth_picture, flow_picture
 from engine.scene import Cameras, Gaussians, Scene4D, harmonics
