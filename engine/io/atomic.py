@@ -32,7 +32,11 @@ def write_atomically(path: Path | str) -> Generator[Path, None, None]:
             raise InputError(
                 f"{path.name} was not written: the disk is full; free some room and run again."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR):
+        if error.errno == errno.EFBIG:
+            raise InputError(
+                f"{path.name} was not written: it is larger than this disk or account allows; write it elsewhere."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
             raise InputError(
                 f"{path.name} was not written: {error.strerror}; choose a folder that can be written."
             ) from error

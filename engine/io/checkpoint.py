@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..deform import KINDS
@@ -26,6 +25,10 @@ from .atomic import write_atomically
 FORMAT = "gs4d-scene"
 VERSION = 1
 LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
+DTYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.bool: "BOOL",
+    torch.uint8: "U8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64",
+}  # fmt: skip
 GAUSSIANS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
 
@@ -47,17 +50,13 @@ def save_scene(scene: Scene4D, path: Path | str) -> Path:
         "rig": {"names": list(scene.rig.names), "sizes": [list(size) for size in scene.rig.sizes]},
         "history": list(scene.history),
     }
-    header = {
+    metadata = {
         "format": FORMAT,
         "version": str(VERSION),
         "scene": json.dumps(about, ensure_ascii=False, default=str),
     }
-    plain = {name: t.detach().to("cpu").contiguous().clone() for name, t in tensors.items()}
     with write_atomically(path) as partial:
-        try:
-            save_file(plain, partial, metadata=header)
-        except SafetensorError as error:  # the library wraps the system's error in its own
-            raise _disk_error(path, error) from error
+        _write(partial, tensors, metadata)
     return path
 
 
@@ -73,7 +72,9 @@ def load_scene(path: Path | str) -> Scene4D:
         raise InputError(f"{path.name} is damaged ({_short(error)}); copy or export it again.") from error
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise InputError(f"{path.name}: '{name}' holds NaN or infinite values; the file is damaged, export it again.")
+            raise InputError(
+                f"{path.name}: '{name}' holds NaN or infinite values; the file is damaged, export it again."
+            )
     try:
         return _assemble(tensors, about, path.name)
     except InputError as error:
@@ -106,7 +107,9 @@ def _check_header(path: Path) -> dict[str, Any]:
     """The JSON description; every claim of the header is held against the file's size before anything is allocated."""
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"The scene file {path.name} {found}; give a .safetensors file that this pack saved.")
+        raise InputError(
+            f"The scene file {path.name} {found}; give a .safetensors file that this pack saved."
+        )
     not_one = InputError(f"{path.name} is not a 4D scene of this pack; give a file that Save 4D Scene wrote.")
     try:
         size = os.path.getsize(path)
@@ -129,7 +132,9 @@ def _check_header(path: Path) -> dict[str, Any]:
         raise not_one
     version = str(metadata.get("version", ""))
     if not version.isdigit() or int(version) < 1:
-        raise InputError(f"{path.name}: its version '{version[:20]}' cannot be read; the file is damaged, export it again.")
+        raise InputError(
+            f"{path.name}: its version '{version[:20]}' cannot be read; the file is damaged, export it again."
+        )
     if int(version) > VERSION:
         raise InputError(
             f"{path.name} was written by a newer version of this pack (file format {version[:20]}, known up to {VERSION}); "
@@ -140,7 +145,9 @@ def _check_header(path: Path) -> dict[str, Any]:
         try:
             end = max(end, *(int(offset) for offset in entry["data_offsets"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path.name}: the entry of '{name[:60]}' is damaged; export the scene again.") from error
+            raise InputError(
+                f"{path.name}: the entry of '{name[:60]}' is damaged; export the scene again."
+            ) from error
     if 8 + length + end > size:
         raise InputError(
             f"{path.name} is cut short: {size:,} of {8 + length + end:,} bytes are there; copy or download it again."
@@ -148,7 +155,9 @@ def _check_header(path: Path) -> dict[str, Any]:
     try:
         about = json.loads(metadata["scene"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path.name}: its description is missing or damaged; export the scene again.") from error
+        raise InputError(
+            f"{path.name}: its description is missing or damaged; export the scene again."
+        ) from error
     if not isinstance(about, dict):
         raise InputError(f"{path.name}: its description is damaged; export the scene again.")
     return about
@@ -159,11 +168,20 @@ def _assemble(tensors: dict[str, Tensor], about: dict[str, Any], name: str) -> S
         tensor = tensors.get(key)
         found = None if tensor is None else tuple(tensor.shape)
         fits = found is not None and len(found) == len(shape)
-        if tensor is None or found is None or not fits or any(w not in (None, f) for w, f in zip(shape, found, strict=True)):
+        if (
+            tensor is None
+            or found is None
+            or not fits
+            or any(w not in (None, f) for w, f in zip(shape, found, strict=True))
+        ):
             wanted = " × ".join("any" if size is None else str(size) for size in shape)
-            raise InputError(f"{name}: '{key}' has shape {found}, expected {wanted}; the file is damaged, export it again.")
+            raise InputError(
+                f"{name}: '{key}' has shape {found}, expected {wanted}; the file is damaged, export it again."
+            )
         if tensor.dtype != dtype:
-            raise InputError(f"{name}: '{key}' is {tensor.dtype}, expected {dtype}; the file is damaged, export it again.")
+            raise InputError(
+                f"{name}: '{key}' is {tensor.dtype}, expected {dtype}; the file is damaged, export it again."
+            )
         return tensor
 
     kind = about["deformation"]["kind"]
@@ -175,7 +193,9 @@ def _assemble(tensors: dict[str, Tensor], about: dict[str, Any], name: str) -> S
     raw = {key: tensors[f"gaussians.{key}"] for key in GAUSSIANS if f"gaussians.{key}" in tensors}
     missing = [key for key in GAUSSIANS if key not in raw or not raw[key].is_floating_point()]
     if missing:
-        raise InputError(f"{name}: the tensors {', '.join(missing)} of the Gaussians are missing; export the scene again.")
+        raise InputError(
+            f"{name}: the tensors {', '.join(missing)} of the Gaussians are missing; export the scene again."
+        )
     canonical = Gaussians(**raw)
     prefix = "deformation."
     parts = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
@@ -183,7 +203,9 @@ def _assemble(tensors: dict[str, Tensor], about: dict[str, Any], name: str) -> S
     sizes = tuple((int(w), int(h)) for w, h in about["rig"]["sizes"])
     views = len(sizes)
     if any(not 0 < side <= 1 << 20 for size in sizes for side in size):
-        raise InputError(f"{name}: a camera's picture size is not between 1 and {1 << 20} pixels; export the scene again.")
+        raise InputError(
+            f"{name}: a camera's picture size is not between 1 and {1 << 20} pixels; export the scene again."
+        )
     rig = Cameras(
         take("rig.world_to_camera", (views, 4, 4), tensors["rig.world_to_camera"].dtype),
         take("rig.K", (views, 3, 3), tensors["rig.K"].dtype),
@@ -192,7 +214,9 @@ def _assemble(tensors: dict[str, Tensor], about: dict[str, Any], name: str) -> S
     )
     times = take("times", (None,), torch.float64)
     if len(times) == 0 or bool((times.diff() <= 0).any()):
-        raise InputError(f"{name}: its {len(times)} times do not ascend; the file is damaged, export it again.")
+        raise InputError(
+            f"{name}: its {len(times)} times do not ascend; the file is damaged, export it again."
+        )
     return Scene4D(
         canonical=canonical,
         deformation=deformation,
@@ -204,12 +228,24 @@ def _assemble(tensors: dict[str, Tensor], about: dict[str, Any], name: str) -> S
     )
 
 
-def _disk_error(path: Path, error: SafetensorError) -> Exception:
-    text = str(error)
-    for number, reason in ((28, "the disk is full; free some room and run again"), (13, "the folder cannot be written")):
-        if f"os error {number}" in text or f"code: {number}," in text:
-            return InputError(f"{path.name} was not written: {reason}.")
-    return InputError(f"{path.name} was not written ({_short(error)}).")
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """The safetensors format written out, so that one scene always gives the same bytes and a full disk its own error."""
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+            file.write(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
 
 
 def _short(error: Exception) -> str:
