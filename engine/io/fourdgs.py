@@ -82,7 +82,7 @@ def _piece(g: Gaussians, chosen: Tensor, velocity: Tensor, start: float, stop: f
     a = g.map(lambda t: t[chosen]).activated()
     count = len(a.means)
     color = torch.cat([harmonics.dc_to_rgb(a.sh[:, 0]).clamp(0, 1), a.opacities[:, None]], dim=1)
-    rest = a.sh[:, 1:].transpose(1, 2).reshape(count, -1)  # channel by channel
+    rest = a.sh[:, 1:].transpose(1, 2).reshape(count, 3 * (a.sh.shape[1] - 1))  # channel by channel
     byte = ((rest + SH_RANGE) * (255 / (2 * SH_RANGE))).round().clamp(0, 255).to(torch.uint8)
     return {
         "positions": a.means.numpy(),

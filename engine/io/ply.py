@@ -7,6 +7,7 @@ other properties and other orders are read too.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..scene import Gaussians, Scene4D
 from .atomic import write_atomically
+from .paths import printable
 
 TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
@@ -48,7 +50,7 @@ def write_ply(gaussians: Gaussians, path: Path | str) -> Path:
             g.means,
             torch.zeros(count, 3),
             g.sh[:, 0],
-            g.sh[:, 1:].transpose(1, 2).reshape(count, -1),
+            g.sh[:, 1:].transpose(1, 2).reshape(count, 3 * (bases - 1)),
             g.logit_opacities[:, None],
             g.log_scales,
             g.quats,
@@ -125,13 +127,15 @@ def read_vertices(path: Path) -> np.ndarray:
             if inside or (count < 0 and words[1] != "vertex"):
                 if not inside:
                     raise InputError(
-                        f"{path.name}: the element '{words[1]}' stands before the vertices; save it again."
+                        f"{path.name}: the element '{printable(words[1])[:80]}' stands before the vertices; save it again."
                     )
                 break
-            inside, count = True, int(words[2]) if words[2].isdigit() else -1
+            inside, count = True, int(words[2]) if re.fullmatch(r"[0-9]{1,12}", words[2]) else -1
         elif words[:1] == ["property"] and inside:
             if len(words) != 3 or words[1] not in TYPES or any(words[2] == n for n, _ in fields):
-                raise InputError(f"{path.name}: the property line '{' '.join(words)}' cannot be read.")
+                raise InputError(
+                    f"{path.name}: the property line '{printable(' '.join(words))[:80]}' cannot be read."
+                )
             fields.append((words[2], TYPES[words[1]]))
     if count < 0 or not fields:
         raise InputError(f"{path.name}: the header names no vertices.")
@@ -150,7 +154,7 @@ def read_vertices(path: Path) -> np.ndarray:
             result[name] = table[:, i]
         return result
     if form not in ("binary_little_endian", "binary_big_endian"):
-        raise InputError(f"{path.name}: the format '{form}' is unknown.")
+        raise InputError(f"{path.name}: the format '{printable(form)[:80]}' is unknown.")
     order = "<" if form == "binary_little_endian" else ">"
     kind = np.dtype([(n, order + t) for n, t in fields])
     if len(body) < count * kind.itemsize:
@@ -158,4 +162,4 @@ def read_vertices(path: Path) -> np.ndarray:
             f"{path.name} claims {count} vertices and holds {len(body) // kind.itemsize}; it is cut short: "
             "copy or export it again."
         )
-    return np.frombuffer(body, dtype=kind, count=count)
+    return np.frombuffer(body, dtype=kind, count=count) if count else np.zeros(0, dtype=kind)
