@@ -127,22 +127,34 @@ def _round_the_rig(rig: Cameras) -> Tensor:
 def from_load3d(camera: dict[str, Any], width: int, height: int) -> tuple[Tensor, Tensor]:
     """(world_to_camera [4, 4], K [3, 3]) of ComfyUI's LOAD3D_CAMERA dictionary.
 
-    The dictionary: position and target {x, y, z}, fov in degrees (vertical); y up, the camera looks along −z.
-    A z-up scene arrives there turned; the scene's own axes are kept here, with y as up. Raises InputError.
+    The dictionary: position and target {x, y, z}, quaternion {x, y, z, w} where there is one, fov in degrees
+    (vertical), zoom; its world is y up and the camera looks along −z. ComfyUI shows splats turned by half a turn
+    about x, (x, y, z) → (x, −y, −z), so that what a scene exports and what is framed there is undone here, and a
+    view framed by hand is the same in ComfyUI's renderer and in ours. Raises InputError.
     """
+    turned = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
     try:
         position = torch.tensor([float(camera["position"][axis]) for axis in "xyz"], dtype=torch.float64)
         target = torch.tensor([float(camera["target"][axis]) for axis in "xyz"], dtype=torch.float64)
         fov = float(camera.get("fov") or 35.0)
+        zoom = float(camera.get("zoom") or 1.0)
+        wxyz = [float(camera["quaternion"][axis]) for axis in "wxyz"] if camera.get("quaternion") else None
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"The wired camera lacks position or target ({error}); wire a Load 3D camera output."
         ) from error
-    if not 0 < fov < 180 or not bool(torch.isfinite(torch.cat([position, target])).all()):
+    numbers = torch.cat([position, target, torch.tensor([zoom, *(wxyz or [])], dtype=torch.float64)])
+    if not 0 < fov < 180 or zoom <= 0 or not bool(torch.isfinite(numbers).all()):
         raise InputError(
             f"The wired camera has a field of view of {fov}° or a position that is no number; frame the shot again."
         )
-    zoom = float(camera.get("zoom") or 1.0)
     focal = 0.5 * height / math.tan(math.radians(fov) / 2) * zoom
     K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
-    return look_at(position, target, torch.tensor([0.0, 1.0, 0.0])), K
+    if wxyz is None or not any(wxyz):
+        return look_at(position * turned, target * turned, torch.tensor([0.0, -1.0, 0.0])), K
+    # columns: right, up and back of the camera, in ComfyUI's world; rows below: right, down and forward, in ours
+    axes = rotations.quats_to_matrices(torch.tensor(wxyz, dtype=torch.float64))
+    w2c = torch.eye(4, dtype=torch.float64)
+    w2c[:3, :3] = (axes * turned[:, None] * turned[None, :]).T
+    w2c[:3, 3] = -w2c[:3, :3] @ (position * turned)
+    return w2c, K

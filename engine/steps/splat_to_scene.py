@@ -21,9 +21,9 @@ class Config:
         24.0, 0.1, 240.0, "How fast a batch plays: larger makes the motion quicker and the scene shorter."
     )
     up: str = choice(
-        "y up",
+        "y down",
         tuple(UPS),
-        "Which way is up in the splat; cameras are put round it accordingly. Captured splats often have y down.",
+        "Which way is up in the splat; cameras are put round it accordingly. ComfyUI's own splats have y down.",
     )
     blends_moments: bool = flag(
         True, "Moves smoothly between moments; off, each moment stays until the next (for unrelated splats)."

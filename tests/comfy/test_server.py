@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import graphs
+import numpy as np
 import pytest
 from server import FORBIDDEN_IN_LOG, PACK_NAME, Run, Server
 
@@ -224,3 +225,50 @@ def test_loading_again_notices_a_changed_file(running: Server, info: dict[str, A
     changed = running.run(graph)
     assert first.outcome == changed.outcome == "execution_success"
     assert "load" in {d["node"] for d in changed.of("executing") if d.get("node")}
+
+
+def test_comfyuis_own_splat_nodes_take_our_scenes_and_give_theirs(
+    running: Server, info: dict[str, Any]
+) -> None:
+    if "RenderSplat" not in info:
+        pytest.skip("this ComfyUI has no splat nodes (they came after 0.3.75)")
+    graph = graphs.train_and_render(info)
+    kept = {
+        "load": graph["load"],
+        "train": graph["train"],
+        "splat": graphs.node(info, "GS4D_SceneToSplat", scene=["train", 0], times="0,1,2"),
+        "theirs": graphs.node(info, "RenderSplat", splat=["splat", 0], width=96, height=96),
+        "pictures": graphs.node(info, "SaveImage", images=["theirs", 0], filename_prefix="theirs"),
+        "same": graphs.node(
+            info, "RenderSplat", splat=["splat", 0], width=96, height=96, camera_info=["camera", 0],
+            background="#ffffff", sharpen=1.0,
+        ),
+        "framed": graphs.node(info, "SaveImage", images=["same", 0], filename_prefix="framed"),
+        "camera": graphs.node(info, "CreateCameraInfo"),
+        "path": graphs.node(
+            info, "GS4D_CameraPath", scene=["back", 0], camera=["camera", 0], frames=2, width=96, height=96
+        ),
+        "back": graphs.node(info, "GS4D_SplatToScene", splat=["splat", 0], up="z up"),
+        "render": graphs.node(info, "GS4D_Render4DScene", scene=["back", 0], path=["path", 0]),
+        "ours": graphs.node(info, "SaveImage", images=["render", 0], filename_prefix="ours"),
+    }  # fmt: skip
+    orbit = {"mode": "orbit", "mode.yaw": 35.0, "mode.pitch": 10.0, "mode.distance": 4.0}
+    kept["camera"]["inputs"].update(orbit)
+    run = running.run(kept)
+    assert run.outcome == "execution_success", run.error
+    theirs = sorted((running.base / "output").glob("theirs_*.png"))
+    assert len(theirs) == 3, "one picture for each moment"
+    for path in theirs:
+        assert picture(path).std() > 10, "the picture is empty"
+    # the same camera on the same moment: what was framed in ComfyUI's nodes is what ours show
+    framed = picture(next((running.base / "output").glob("framed_00001*.png")))
+    ours = picture(next((running.base / "output").glob("ours_00001*.png")))
+    likeness = np.corrcoef(framed.ravel(), ours.ravel())[0, 1]
+    assert likeness > 0.95, likeness
+
+
+def picture(path: Path) -> np.ndarray:
+    """Grey values [H, W]."""
+    from PIL import Image
+
+    return np.asarray(Image.open(path).convert("L"), dtype=float)

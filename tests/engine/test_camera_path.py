@@ -59,10 +59,25 @@ def test_time_runs_loops_slows_and_freezes(scene):
 def test_load3d_camera_frames_the_shot(scene):
     view = {"position": {"x": 0, "y": 0.5, "z": 4}, "target": {"x": 0, "y": 0, "z": 0}, "fov": 40}
     path = camera_path.make(scene, camera_path.Config(frames=3, width=64, height=48), view)
-    assert torch.allclose(path.cameras.centers[0], torch.tensor([0, 0.5, 4.0]).double())
+    # ComfyUI shows splats turned by half a turn about x; its view is undone, so that what was framed is what is seen
+    assert torch.allclose(path.cameras.centers[0], torch.tensor([0, -0.5, -4.0]).double())
     assert float(path.cameras.K[0, 1, 1]) == pytest.approx(24 / math.tan(math.radians(20)))
     pixel, _ = path.cameras.project(torch.zeros(1, 3).double(), 0)
     assert torch.allclose(pixel[0], torch.tensor([32.0, 24.0]).double())
+
+
+def test_a_load3d_quaternion_says_the_same_as_its_target_and_can_roll(scene):
+    def pose(**more):
+        view = {"position": {"x": 0, "y": 0, "z": 4}, "target": {"x": 0, "y": 0, "z": 0}, **more}
+        return camera_path.make(scene, camera_path.Config(frames=1), view).cameras.world_to_camera[0]
+
+    plain = pose()
+    assert torch.allclose(pose(quaternion={"x": 0, "y": 0, "z": 0, "w": 1}), plain)
+    half = math.sqrt(0.5)
+    rolled = pose(quaternion={"x": 0, "y": 0, "z": half, "w": half})
+    assert torch.allclose(rolled[2], plain[2])  # looks the same way
+    # a camera rolled to the left sees its picture turned to the right
+    assert torch.allclose(rolled[0, :3], -plain[1, :3]) and torch.allclose(rolled[1, :3], plain[0, :3])
 
 
 @pytest.mark.parametrize("camera", [{}, {"position": {"x": 0}}, {"position": None, "target": None}])
