@@ -30,7 +30,7 @@ class FitConfig:
         2, 1, 64, "Pictures of one moment compared in each step. More is steadier and slower."
     )
     budget: int = number(
-        8000,
+        5000,
         16,
         5_000_000,
         "How many Gaussians the scene may have. More shows finer detail and renders slower.",
@@ -91,7 +91,7 @@ class FitConfig:
         1.0,
         "Learning rate of the motion field's planes. More learns motion sooner, less steadily.",
     )
-    network_rate: float = number(1e-3, 0.0, 1.0, "Learning rate of the motion field's network.")
+    network_rate: float = number(5e-4, 0.0, 1.0, "Learning rate of the motion field's network.")
     start_scale: float = number(
         0.5, 0.1, 1.0, "Picture size at the start, as a fraction. Smaller is quicker; detail comes later."
     )
