@@ -1,0 +1,63 @@
+"""The engine stands alone: no ComfyUI, no optional package, and nothing of the host is reached for."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from engine.scene import Scene4D
+from engine.steps import evaluate_scene, fit_scene
+from engine.train import messages as m
+from tests.scenes import capture_of, moving_scene
+
+ALONE = """
+import sys
+ABSENT = {absent}
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ABSENT:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+import importlib.util
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in ABSENT else real(name, package)
+from engine.steps import camera_path, fit_scene, render_scene
+from engine.train import messages as m
+from tests.scenes import capture_of, moving_scene
+scene = moving_scene(count=30, views=4, moments=3)
+config = fit_scene.Config(iterations=3, budget=40, initial_count=30, preview_every=0)
+trained = m.result(fit_scene.run(capture_of(scene), config))
+path = camera_path.make(trained, camera_path.Config(frames=2))
+images = m.result(render_scene.run(trained, path)).images
+assert images.shape[0] == 2 and float(images.std()) > 0
+loaded = {{name.split(".")[0] for name in sys.modules}}
+assert not loaded & {{"comfy", "comfy_api", "folder_paths", "server", "aiohttp", "nodes"}}, loaded
+print("trained and rendered with", render_scene.choose("auto").name)
+"""
+
+
+@pytest.mark.parametrize(
+    "absent, rasterizer",
+    [
+        ({"comfy", "comfy_api", "folder_paths", "server", "aiohttp"}, "numba"),
+        ({"numba", "gsplat", "fourdgs", "lpips", "diffusers", "transformers"}, "torch"),
+    ],
+)
+def test_the_engine_trains_and_renders_alone(root, absent, rasterizer):
+    code = ALONE.format(absent=repr(absent))
+    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip().endswith(f"with {rasterizer}")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here: the CPU path is tested above")
+def test_a_fit_on_the_gpu_learns_as_on_the_cpu():
+    video = capture_of(moving_scene(count=120, views=16, moments=5))
+    config = fit_scene.Config(
+        iterations=300, budget=300, initial_count=300, preview_every=0, position_rate=1e-3, color_rate=1e-2
+    )
+    scene = m.result(fit_scene.run(video, config, "cuda"))
+    assert isinstance(scene, Scene4D) and scene.device.type == "cpu"
+    assert m.result(evaluate_scene.run(scene, video)).summary["psnr"] > 22
