@@ -14,8 +14,9 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,23 @@ _launching = threading.RLock()
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 
+_fixed: list[int] = []  # the innermost `fixed_threads` counts
+
+
+@contextmanager
+def fixed_threads(count: int) -> Generator[None, None, None]:
+    """Inside, kernels run on `count` threads whatever torch's own count is."""
+    _fixed.append(count)
+    try:
+        yield
+    finally:
+        _fixed.pop()
+
+
+def threads_now() -> int:
+    return _fixed[-1] if _fixed else torch.get_num_threads()
+
+
 def _pool(threads: int) -> ThreadPoolExecutor:
     if threads not in _pools:
         _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="gs4d-raster")
@@ -109,11 +127,11 @@ def _take(function: Callable[..., None], args: tuple[Any, ...], ranges: Iterable
 
 
 def launch(function: Callable[..., None], count: int, grain: int, *args: Any) -> None:
-    """function(first, last, *args) over ranges of at least `grain` items that cover 0..count, on torch's thread count.
+    """function(first, last, *args) over ranges of at least `grain` items that cover 0..count, on `threads_now()` threads.
 
     Each item writes only what is its own, so the result does not depend on who takes which range.
     """
-    threads = torch.get_num_threads()
+    threads = threads_now()
     size = max(grain, -(-count // (8 * threads)))
     with _launching:
         if threads == 1 or count <= size:

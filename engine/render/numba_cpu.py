@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from . import numba_composite, numba_projection, numba_tiles
-from .numba_build import cache_folder, launch
+from .numba_build import cache_folder, launch, threads_now
 from .numba_projection import GEOMETRY, TILE
 from .rasterizer import RasterInfo, RasterSettings
 
@@ -111,7 +111,7 @@ def _plan(arrays: tuple[np.ndarray, ...], size: tuple[int, int], settings: Raste
         masks,
         positions,
     )
-    bands = min(tiles_y, 2 * torch.get_num_threads()) if count > 4 * SOME_GAUSSIANS else 1
+    bands = min(tiles_y, 2 * threads_now()) if count > 4 * SOME_GAUSSIANS else 1
     ends = np.zeros(views * tiles_x * tiles_y, np.int64)
     common = (count, bands, width, height, ids, bases, counts, starts, tiles, masks)
     launch(

@@ -31,6 +31,7 @@ from .normalise import Normalisation, subject_bounds
 from .parameters import GaussianParameters
 from .schedule import log_linear, picture_scale_at, sh_degree_at
 from .targets import Targets, background_of
+from .threads import threads_for
 
 
 class Fit:
@@ -141,6 +142,10 @@ class Fit:
 
     def step(self) -> dict[str, float]:
         """One optimisation step; returns the losses."""
+        with threads_for(self.rasterizer, self.device, len(self.parameters)):
+            return self._step()
+
+    def _step(self) -> dict[str, float]:
         c = self.config
         rates = self._rates(self.progress)
         self.parameters.set_rates(rates)
