@@ -75,7 +75,7 @@ def _step(default: float, high: float) -> float:
 
 def _round(step: float) -> float:
     """What typed values are rounded to: finer than the arrows, so that 23.976 stays 23.976."""
-    return min(step / 10, 0.001)
+    return min(float(f"{step / 10:.1g}"), 0.001)
 
 
 def config_from(config: type[Any], values: dict[str, Any]) -> Any:
