@@ -237,10 +237,15 @@ class Fit:
 
     def key(self) -> str:
         """What a checkpoint belongs to: these inputs, this config, this engine."""
-        rig = self.video.cameras.to_json()
-        return states.key_of(
-            self.config.shaping(), self.video.source.fingerprint(), rig, self.rasterizer.name, __version__
-        )
+        v = self.video
+        capture = [
+            v.source.fingerprint(),
+            v.cameras.to_json(),
+            v.times.tolist(),
+            sorted(self.samples.items()),
+        ]
+        found = [self.background.tolist(), self.bounds.tolist()]
+        return states.key_of(self.config.shaping(), capture, found, self.rasterizer.name, __version__)
 
     def save(self, path: Path) -> None:
         tensors = {f"gaussians.{name}": t for name, t in self.parameters.state().items()}
