@@ -12,7 +12,7 @@ class FitConfig:
     """Defaults suit a small capture on a CPU; the field's published numbers are one preset away."""
 
     iterations: int = number(
-        4000, 1, 1_000_000, "Optimisation steps in all. More gives a sharper picture and takes longer."
+        5000, 1, 1_000_000, "Optimisation steps in all. More gives a sharper picture and takes longer."
     )
     coarse_fraction: float = number(
         0.1, 0.0, 1.0, "Share of the steps that fit one still scene to all moments before motion is learnt."
