@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..io.imports.fourdgaussians_folder import import_fourdgaussians, is_fourdgaussians
 from ..io.ply import read_ply
 from ..scene import Scene4D
-from ..scene.rigs import UPS, ring_of_cameras
+from ..scene.rigs import UPS, bounds_of, ring_of_cameras
 from ..train.messages import Finished, Started, Stream
 from .step import choice, number, validate
 
@@ -66,11 +66,7 @@ def _still(source: Path, config: Config) -> Scene4D:
         gaussians = read_ply(source)
     if len(gaussians) == 0:
         raise InputError(f"{source.name} holds no Gaussians; export it again.")
-    points = gaussians.means.double()
-    points = points[:: max(1, len(points) // 100_000)]
-    low, high = (torch.quantile(points, q, dim=0) for q in (0.01, 0.99))
-    margin = 0.05 * (high - low).norm() + 1e-6
-    bounds = torch.stack([low - margin, high + margin])
+    bounds = bounds_of(gaussians.means)
     rig = ring_of_cameras(bounds, torch.tensor(UPS[config.up], dtype=torch.float64))
     times = torch.linspace(0, config.duration, 2, dtype=torch.float64)
     scene = Scene4D.still(gaussians, times, rig, bounds, torch.ones(3))

@@ -9,7 +9,7 @@ import torch
 from ..deform.flipbook import Flipbook
 from ..errors import InputError
 from ..scene import Gaussians, Scene4D
-from ..scene.rigs import UPS, ring_of_cameras
+from ..scene.rigs import UPS, bounds_of, ring_of_cameras
 from .step import choice, flag, number, validate
 
 __all__ = ["Config", "make"]
@@ -49,10 +49,7 @@ def make(moments: list[Gaussians], config: Config = Config()) -> Scene4D:
     most, bases = max(len(m) for m in moments), max(m.sh.shape[1] for m in moments)
     moments = [_padded(m, most, bases) for m in moments]
     seconds = torch.arange(len(moments), dtype=torch.float64) / config.fps
-    points = torch.cat([m.means[m.logit_opacities > -10] for m in moments]).double()
-    low, high = (torch.quantile(points[:: max(1, len(points) // 100_000)], q, dim=0) for q in (0.01, 0.99))
-    margin = 0.05 * (high - low).norm() + 1e-6
-    bounds = torch.stack([low - margin, high + margin])
+    bounds = bounds_of(torch.cat([m.means[m.logit_opacities > -10] for m in moments]))
     rig = ring_of_cameras(bounds, torch.tensor(UPS[config.up], dtype=torch.float64))
     scene = Scene4D.still(moments[0], seconds, rig, bounds, torch.ones(3))
     if len(moments) > 1:

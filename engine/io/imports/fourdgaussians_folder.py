@@ -18,7 +18,7 @@ from torch import Tensor
 from ...deform.hexplane import HEADS
 from ...errors import InputError
 from ...scene import Scene4D
-from ...scene.rigs import UPS, ring_of_cameras
+from ...scene.rigs import UPS, bounds_of, ring_of_cameras
 from ..ply import read_ply
 from .cfg_args import read_cfg_args
 from .fourdgaussians import field_from_state
@@ -73,11 +73,7 @@ def import_fourdgaussians(
             f"{folder.name} was trained with no_grid, static_mlp, empty_voxel or grid_pe, which are not known here."
         )
     opaque = gaussians.means[gaussians.logit_opacities > -2.2]  # opacity of a tenth or more
-    points = (opaque if len(opaque) >= 10 else gaussians.means).double()
-    points = points[:: max(1, len(points) // 100_000)]
-    bounds = torch.stack([torch.quantile(points, q, dim=0) for q in (0.01, 0.99)])
-    margin = 0.05 * (bounds[1] - bounds[0]).norm() + 1e-6
-    bounds = torch.stack([bounds[0] - margin, bounds[1] + margin])
+    bounds = bounds_of(opaque if len(opaque) >= 10 else gaussians.means)
     background = torch.ones(3) if settings.get("white_background", True) else torch.zeros(3)
     times = torch.linspace(0, seconds, max(moments, 2), dtype=torch.float64)
     rig = ring_of_cameras(bounds, torch.tensor(UPS[up], dtype=torch.float64))
