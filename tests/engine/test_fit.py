@@ -95,7 +95,7 @@ def test_a_damaged_checkpoint_says_so(video, tmp_path):
 
 
 def test_motion_is_learnt():
-    """Measured: 25.9 dB on the view that was held out, 20.3 dB without motion."""
+    """Far better than a still scene on a view that was held out (measured: 25.1 dB against 20.3)."""
     video = capture_of(moving_scene(count=120, views=16, moments=5))
     config = replace(
         QUICK,
@@ -103,8 +103,8 @@ def test_motion_is_learnt():
         preview_every=0,
         initial_count=300,
         position_rate=1e-3,
-        scale_rate=1e-2,
         color_rate=1e-2,
+        network_rate=2e-3,  # these steps are few: a field at its usual rate has not arrived yet
     )
     dynamic = held_out_psnr(m.result(fit_scene.run(video, config)), video)
     still = held_out_psnr(m.result(fit_scene.run(video, replace(config, motion="none"))), video)
