@@ -2,8 +2,8 @@
 
 Nothing is downloaded here. Get the capture (BSD-3-Clause, perfanalytics) and run:
 
-    pip download --no-deps pose2sim==0.10.49 -d /tmp/pose2sim && (cd /tmp/pose2sim && python -m zipfile -e *.whl .)
-    python -m training.real_capture --source /tmp/pose2sim/Pose2Sim/Demo_SinglePerson --out /tmp/capture --json
+    pip download --no-deps pose2sim==0.10.49 -d captures/pose2sim && (cd captures/pose2sim && python -m zipfile -e *.whl .)
+    python -m training.real_capture --source captures/pose2sim/Pose2Sim/Demo_SinglePerson --out captures/beam --json
 
 The marked points below were read off the videos by eye (bolts, posts) or as centroids of small white squares
 (patches); the swimming cap is tracked by its colour. They say what no file of the capture says: how far its calibration
