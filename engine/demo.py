@@ -66,7 +66,7 @@ def page(pictures: Tensor, text: str, target: Path) -> None:
     rows, height, width = pictures.shape[:3]
     sheet = Image.new("RGB", (width, rows * height + 60), "white")
     draw = ImageDraw.Draw(sheet)
-    for column, name in enumerate(("input (never trained on)", "render", "depth", "error × 5")):
+    for column, name in enumerate(("input (never trained on)", "render", "depth", "error x 5")):
         draw.text((column * width // 4 + 6, 6), name, fill="black")
     draw.text((6, rows * height + 26), text.splitlines()[0], fill="black")
     pixels = (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
