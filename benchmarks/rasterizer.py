@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.environment import environment
 from engine.errors import InputError
-from engine.render.rasterizer import Rasterizer, choose
+from engine.render import Rasterizer, choose
 
 COUNTS, SIZES, CHANNELS = (2_000, 20_000, 100_000), (128, 256, 512), (3, 4, 16)
 QUICK = ((2_000, 128, 3), (20_000, 256, 3), (20_000, 256, 16))

@@ -1,7 +1,8 @@
 """Pictures of Gaussians: the rasterizer protocol and its backends, the renderer, camera paths."""
 
 from .camera_paths import CameraPath
-from .rasterizer import RasterInfo, Rasterizer, RasterSettings, choose
+from .choice import choose
+from .rasterizer import RasterInfo, Rasterizer, RasterSettings
 from .renderer import Picture, render_gaussians
 
 __all__ = [

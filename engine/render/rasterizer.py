@@ -1,18 +1,11 @@
-"""The one door to rasterization: a protocol, its settings, and the choice between implementations."""
+"""What every rasterizer offers: a protocol, its settings, and what densification is told."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
 from torch import Tensor
-
-from .. import backends
-from ..errors import InputError
-
-log = logging.getLogger("gs4d")
 
 
 @dataclass(frozen=True)
@@ -69,42 +62,3 @@ class Rasterizer(Protocol):
         Differentiable in means, quats, scales, opacities, features and background.
         """
         ...
-
-
-def choose(name: str = "auto", device: torch.device | str = "cpu") -> Rasterizer:
-    """The rasterizer called `name`, or for "auto" the fastest that works on `device`; one log line says which and why.
-
-    Raises InputError where a named one cannot run, with what is missing.
-    """
-    on_cuda = torch.device(device).type == "cuda"
-    if name == "auto":
-        if on_cuda and backends.gsplat_works():
-            name, why = "gsplat", "CUDA tensors and gsplat's kernels are there"
-        elif on_cuda:
-            name, why = (
-                "torch",
-                "CUDA tensors but no working gsplat (pip install gsplat makes this much faster)",
-            )
-        elif backends.installed("numba"):
-            name, why = "numba", "CPU tensors"
-        else:
-            name, why = "torch", f"CPU tensors and no numba ({backends.HINTS['numba']})"
-        log.info("rasterizer: %s (%s)", name, why)
-    if name == "gsplat":
-        if not backends.gsplat_works():
-            raise InputError(
-                f"The gsplat rasterizer cannot run here: {backends.HINTS['gsplat']}; or choose rasterizer 'auto'."
-            )
-        from .gsplat_cuda import GsplatRasterizer
-
-        return GsplatRasterizer()
-    if name == "numba":
-        backends.require("numba")
-        from .numba_cpu import NumbaRasterizer
-
-        return NumbaRasterizer()
-    if name == "torch":
-        from .torch_reference import TorchRasterizer
-
-        return TorchRasterizer()
-    raise InputError(f"No rasterizer is called '{name}'; choose auto, gsplat, numba or torch.")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import InputError
-from engine.render.rasterizer import RasterInfo, RasterSettings, choose
+from engine.render import RasterInfo, RasterSettings, choose
 from engine.render.torch_reference import TorchRasterizer
 from engine.scene.cameras import look_at
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine import backends
-from engine.render.rasterizer import RasterSettings, choose
+from engine.render import RasterSettings, choose
 from engine.scene.cameras import look_at
 
 pytestmark = [
