@@ -300,9 +300,12 @@ def fit(
     where = f"resumed at step {run.iteration}" if resumed else f"starting from {run.origin}"
     yield Started(config.iterations, f"{where}; {run.rasterizer.name} rasterizer on {run.device}")
     saved_at, saved_iteration = clock(), run.iteration
+    whole = True
     try:
         while run.iteration < config.iterations:
+            whole = False
             losses = run.step()
+            whole = True
             yield Progress(run.iteration, losses, len(run.parameters))
             if config.preview_every and run.iteration % config.preview_every == 0:
                 yield Preview(run.preview(), run.iteration)
@@ -313,8 +316,9 @@ def fit(
             if config.max_seconds and clock() - start > config.max_seconds:
                 break
     except BaseException:
-        # closed, interrupted or failed: what was trained is kept
-        if checkpoint is not None and run.iteration > saved_iteration:
+        # closed, interrupted or failed between two steps: what was trained is kept. Half a step never is: the last
+        # checkpoint stays
+        if checkpoint is not None and whole and run.iteration > saved_iteration:
             run.save(checkpoint)
         raise
     scene = run.scene()
