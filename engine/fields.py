@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, Field, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from typing import Any
 
 from .errors import InputError
@@ -40,9 +40,3 @@ def validate(config: Any) -> None:
             raise InputError(f"{f.name} is {value}; it must lie between {meta['low']} and {meta['high']}.")
         if "options" in meta and value not in meta["options"]:
             raise InputError(f"{f.name} is '{value}'; choose one of {', '.join(meta['options'])}.")
-
-
-def default_of(f: Field[Any]) -> Any:
-    """The default of a Config field (every one has a default)."""
-    assert f.default is not MISSING, f.name
-    return f.default

@@ -251,7 +251,7 @@ class Fit:
         tensors = {f"gaussians.{name}": t for name, t in self.parameters.state().items()}
         tensors |= {f"density.{name}": t for name, t in self.density.items()}
         tensors |= {f"motion.{name}": t for name, t in (self.motion.state() if self.motion else {}).items()}
-        tensors["generator"] = states.generator_state(self.generator)
+        tensors["generator"] = self.generator.get_state()
         states.save_state(path, tensors, {"iteration": self.iteration}, self.key())
 
     def resume(self, path: Path) -> bool:

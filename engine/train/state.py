@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -57,7 +56,3 @@ def load_state(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]
             f"{path.name} is damaged and cannot be resumed ({error}); delete it to start this training anew."
         ) from error
     return tensors, json.loads(header["numbers"])
-
-
-def generator_state(generator: torch.Generator) -> Tensor:
-    return generator.get_state()
