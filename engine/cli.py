@@ -77,12 +77,15 @@ def config_from(arguments: Arguments, config: type[Any], **fixed: Any) -> Any:
     return config(**{**named, **fixed})
 
 
-def follow(stream: Any, quiet: bool) -> Any:
-    """Run a step's stream, printing its progress on stderr; Ctrl-C closes it between two messages."""
+def follow(stream: Any, quiet: bool, put_away: Callable[[Any], object] | None = None) -> Any:
+    """Run a step's stream, printing its progress on stderr; Ctrl-C closes it between two messages.
+
+    `put_away` is given what the step makes before the stream ends: where it fails, a training keeps its checkpoint.
+    """
     from .train import messages as m
 
     stopping: list[bool] = []
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(*_: Any) -> None:
         if stopping:
@@ -90,8 +93,8 @@ def follow(stream: Any, quiet: bool) -> Any:
         stopping.append(True)
 
     try:
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGTERM, stop)
+        for number in before:
+            signal.signal(number, stop)
     except ValueError:  # not the main thread: the caller owns the signals
         pass
     total, shown, value = 0, 0.0, None
@@ -103,6 +106,9 @@ def follow(stream: Any, quiet: bool) -> Any:
                     print(message.note, file=sys.stderr)
             elif isinstance(message, m.Finished):
                 value = message.value
+                if put_away is not None:
+                    put_away(value)
+                continue  # what is made is not thrown away for a Ctrl-C that came too late
             elif isinstance(message, m.Progress) and not quiet and time.monotonic() - shown > 1:
                 shown = time.monotonic()
                 numbers = "  ".join(f"{k} {v:.4f}" for k, v in message.losses.items())
@@ -113,8 +119,8 @@ def follow(stream: Any, quiet: bool) -> Any:
     finally:
         stream.close()
         try:
-            signal.signal(signal.SIGINT, before)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
         except ValueError:
             pass
     return value
@@ -158,8 +164,8 @@ def fit_scene(arguments: Arguments) -> dict[str, Any]:
     scene = follow(
         step.run(video, config_from(arguments, step.Config), _device(arguments.device), checkpoint),
         arguments.json,
+        put_away=lambda made: save_scene(made, out),
     )
-    save_scene(scene, out)
     return {"out": str(out), "gaussians": len(scene.canonical), "seconds": round(time.monotonic() - start, 2)}
 
 

@@ -25,9 +25,10 @@ def run(
 
     Raises InputError before training where the video is one still view, or has nothing to train on.
     """
-    if len(video.views_to_train()) < 2 and not config.initialisation == "points":
+    views = len(video.views_to_train()) if config.keeps_test_views_out else video.views
+    if views < 2 and config.initialisation != "points":
         raise InputError(
-            f"{video.name} has {len(video.views_to_train())} view to train on; a scene needs at least two views, "
+            f"{video.name} has {views} view to train on; a scene needs at least two views, "
             "or a camera that moves: add cameras, or allow test views to be trained on."
         )
     return fit(video, config, device, checkpoint)

@@ -292,7 +292,8 @@ def fit(
 
     With `checkpoint`, state is written there every `checkpoint_seconds` and when the generator is closed, and a later
     call with the same video and config goes on from it, ending with the same bits as an uninterrupted one. The file
-    is removed at the end. Raises InputError where the video cannot be trained on.
+    is removed when the generator goes on after Finished: a caller that cannot put the scene away closes it there, and
+    the file stays. Raises InputError where the video cannot be trained on.
     """
     start = clock()
     run = Fit(video, config, device)
@@ -322,9 +323,8 @@ def fit(
             run.save(checkpoint)
         raise
     scene = run.scene()
-    if checkpoint is not None:
-        if run.iteration >= config.iterations:
-            checkpoint.unlink(missing_ok=True)
-        else:
-            run.save(checkpoint)
+    if checkpoint is not None and run.iteration > saved_iteration:
+        run.save(checkpoint)
     yield Finished(scene)
+    if checkpoint is not None and run.iteration >= config.iterations:
+        checkpoint.unlink(missing_ok=True)

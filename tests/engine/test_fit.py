@@ -180,3 +180,22 @@ def test_relocation_keeps_what_a_ray_through_the_centre_sees():
         assert bool((scale <= 1 + 1e-6).all())
     _, alone = shared_opacity_and_scale(opacity, torch.ones(4, dtype=torch.long))
     assert torch.allclose(alone, torch.ones(4))
+
+
+def test_a_scene_that_could_not_be_put_away_is_not_trained_again(video, tmp_path):
+    """The checkpoint stays until whoever asked for the scene goes on: a full disk then costs no training."""
+    checkpoint = tmp_path / "training.safetensors"
+    stream = fit_scene.run(video, QUICK, checkpoint=checkpoint)
+    made = next(message.value for message in stream if isinstance(message, m.Finished))
+    stream.close()
+    messages = list(fit_scene.run(video, QUICK, checkpoint=checkpoint))
+    assert not any(isinstance(message, m.Progress) for message in messages)
+    assert_same_bits(made, messages[-1].value)
+    assert not checkpoint.exists()
+
+
+def test_two_views_are_enough_where_test_views_may_be_trained_on(truth):
+    pair = capture_of(replace(truth, rig=truth.rig[[0, 1]]), test_views=(0,))
+    with pytest.raises(InputError, match="at least two views"):
+        fit_scene.run(pair, QUICK)
+    fit_scene.run(pair, replace(QUICK, keeps_test_views_out=False)).close()

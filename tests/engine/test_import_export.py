@@ -23,7 +23,9 @@ def scene() -> Scene4D:
 @pytest.mark.parametrize("kind", export_scene.SUFFIXES)
 def test_every_kind_is_written_and_named_by_its_messages(kind, scene, tmp_path):
     if kind == "4dgs":
-        pytest.importorskip("fourdgs")
+        pytest.importorskip(
+            "fourdgs", reason="the package fourdgs, which writes .4dgs files, is not installed"
+        )
     config = export_scene.Config(kind=kind)
     target = tmp_path / f"out{export_scene.suffix(config)}"
     messages = list(export_scene.run(scene, config, target))
