@@ -13,10 +13,10 @@ def depth_picture(depth: Tensor, alpha: Tensor) -> Tensor:
     """
     covered = (alpha > 0.5) & (depth > 0)
     if not bool(covered.any()):
-        return torch.zeros(*depth.shape, 3)
+        return torch.zeros(*depth.shape, 3, device=depth.device)
     values = depth[covered]
     values = values[:: max(1, len(values) // 100_000)]
-    near, far = torch.quantile(values, torch.tensor([0.01, 0.99])).tolist()
+    near, far = torch.quantile(values, values.new_tensor([0.01, 0.99])).tolist()
     shade = 1 - 0.85 * ((depth - near) / max(far - near, 1e-9)).clamp(0, 1)
     return torch.where(covered, shade, 0)[..., None].expand(*depth.shape, 3).contiguous()
 
@@ -26,8 +26,7 @@ def flow_picture(flow: Tensor) -> Tensor:
     length = flow.norm(dim=-1)
     values = length.flatten()[:: max(1, length.numel() // 100_000)]
     full = max(float(torch.quantile(values, 0.99)), 1e-6)
-    angle = torch.atan2(flow[..., 1], flow[..., 0])[..., None] + torch.tensor(
-        [0.0, 2 * torch.pi / 3, -2 * torch.pi / 3]
-    )
+    thirds = flow.new_tensor([0.0, 2 * torch.pi / 3, -2 * torch.pi / 3])
+    angle = torch.atan2(flow[..., 1], flow[..., 0])[..., None] + thirds
     strength = (length / full).clamp(0, 1)[..., None]
     return (0.5 + 0.5 * angle.cos()) * strength

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.cli import main
+from engine.cli import follow, main
 from engine.errors import InputError
 from engine.io.checkpoint import save_scene
 from engine.render import choose, render_gaussians
@@ -139,6 +139,30 @@ def test_command_line_says_one_sentence_and_exits_with_1(tmp_path, capsys):
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
+def test_what_was_made_is_put_away_before_its_stream_ends():
+    """A training removes its checkpoint at its stream's end: not before the scene is on the disk."""
+    steps: list[str] = []
+
+    def stream():
+        try:
+            yield m.Started(1)
+            yield m.Finished("scene")
+            steps.append("checkpoint removed")
+        finally:
+            steps.append("closed")
+
+    assert follow(stream(), True, steps.append) == "scene"
+    assert steps == ["scene", "checkpoint removed", "closed"]
+    steps.clear()
+
+    def full_disk(_):
+        raise InputError("the disk is full")
+
+    with pytest.raises(InputError, match="full"):
+        follow(stream(), True, full_disk)
+    assert steps == ["closed"]
+
+
 def test_cuda_asked_for_where_there_is_none(tmp_path, capsys):
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA: the sentence is for those without")
@@ -146,6 +170,23 @@ def test_cuda_asked_for_where_there_is_none(tmp_path, capsys):
     save_scene(still_scene(), file)
     assert main(["render", "--scene", str(file), "--out", str(tmp_path / "a.mp4"), "--device", "cuda"]) == 1
     assert "CUDA was asked for" in capsys.readouterr().err
+
+
+def test_pictures_of_depth_and_flow_are_made_where_their_tensors_are():
+    """Nothing is made on a device of its own: the default device is one that cannot be mixed with any other."""
+    depth, flow = torch.rand(2, 6, 5) + 1, torch.randn(2, 6, 5, 2)
+    with torch.device("meta"):
+        shown = depth_picture(depth, torch.ones(2, 6, 5, device="cpu"))
+        nothing = depth_picture(depth, torch.zeros(2, 6, 5, device="cpu"))
+        moved = flow_picture(flow)
+    assert {shown.device.type, nothing.device.type, moved.device.type} == {"cpu"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here: the CPU path is tested above")
+def test_a_scene_is_measured_on_the_gpu(scene):
+    evaluation = m.result(evaluate_scene.run(scene, capture_of(scene), device="cuda"))
+    assert evaluation.summary["psnr"] > 30 and evaluation.pictures.device.type == "cpu"
 
 
 def test_too_many_pixels_are_refused_before_memory_is_taken(scene):
