@@ -1,6 +1,6 @@
 """How well and how fast a capture is trained, against a still scene trained on the same pictures.
 
-    python benchmarks/fit.py --json [--data DIR] [--seconds 180] [--hold-out-every 8]
+    python benchmarks/fit.py --json [--data DIR] [--max-seconds 180] [--hold-out-every 8]
 
 Held-out views are those that the capture (or `--hold-out`) keeps out; held-out moments are every n-th one, seen by the
 trained views. The clock covers the whole training: reading, initialisation and all steps, not the measuring.
@@ -17,11 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-
 from benchmarks.environment import environment
 from engine.cli import add_config, config_from
 from engine.io.datasets import LoadOptions, load_video
+from engine.render import choose_device
 from engine.scene import MultiViewVideo, Scene4D
 from engine.steps import evaluate_scene, fit_scene
 from engine.train import messages as m
@@ -77,7 +76,7 @@ def main() -> None:
     parser.add_argument(
         "--data", default=str(DEMO), help="capture folder in any layout (default: the demo clip)"
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=choose_device())
     parser.add_argument("--keep", help="write the trained scene here")
     parser.add_argument("--no-static", action="store_true", help="skip the still fit")
     add_config(parser, LoadOptions)

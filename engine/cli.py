@@ -126,11 +126,14 @@ def follow(stream: Any, quiet: bool, put_away: Callable[[Any], object] | None = 
     return value
 
 
-def _device(name: str) -> str:
+def _device(arguments: Arguments) -> str:
     import torch
 
+    from .render import choose_device
+
+    name = arguments.device
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return choose_device(getattr(arguments, "rasterizer", "auto"))
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(
             "CUDA was asked for, but this machine or this build of torch has none; use --device cpu."
@@ -162,7 +165,7 @@ def fit_scene(arguments: Arguments) -> dict[str, Any]:
     video = _load_video(arguments)
     start = time.monotonic()
     scene = follow(
-        step.run(video, config_from(arguments, step.Config), _device(arguments.device), checkpoint),
+        step.run(video, config_from(arguments, step.Config), _device(arguments), checkpoint),
         arguments.json,
         put_away=lambda made: save_scene(made, out),
     )
@@ -186,7 +189,7 @@ def render(arguments: Arguments) -> dict[str, Any]:
     scene = load_scene(Path(arguments.scene))
     path = camera_path.make(scene, config_from(arguments, camera_path.Config))
     config = config_from(arguments, render_scene.Config)
-    rendering = follow(render_scene.run(scene, path, config, _device(arguments.device)), arguments.json)
+    rendering = follow(render_scene.run(scene, path, config, _device(arguments)), arguments.json)
     out = write_mp4(rendering.images, rendering.fps, Path(arguments.out))
     return {"out": str(out), "frames": len(path)}
 
@@ -197,9 +200,7 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
 
     scene = load_scene(Path(arguments.scene))
     evaluation = follow(
-        step.run(
-            scene, _load_video(arguments), config_from(arguments, step.Config), _device(arguments.device)
-        ),
+        step.run(scene, _load_video(arguments), config_from(arguments, step.Config), _device(arguments)),
         arguments.json,
     )
     if not arguments.json:
@@ -243,7 +244,7 @@ def sample(arguments: Arguments) -> dict[str, Any]:
 def demo(arguments: Arguments) -> dict[str, Any]:
     from .demo import run
 
-    report = run(Path(arguments.out), follow, _device(arguments.device))
+    report = run(Path(arguments.out), follow, _device(arguments))
     if not arguments.json:
         print(f"made {', '.join(report['files'])} in {report['folder']}/ in {report['seconds']:.0f} s")
     return report
@@ -275,7 +276,9 @@ def _parser() -> argparse.ArgumentParser:
         add_config(sub, LoadOptions, skip=("background",))
 
     def with_device(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--device", default="auto", help="auto, cpu or cuda")
+        sub.add_argument(
+            "--device", default="auto", help="auto, cpu or cuda; auto takes cuda where gsplat works"
+        )
 
     sub = verb("fit_scene", fit_scene, "Train a 4D scene from a multi-view video.")
     with_data(sub)

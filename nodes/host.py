@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from ..engine.errors import InputError
+from ..engine.render import choose_device
 from ..engine.train.messages import Finished, Preview, Progress, Saved, Started, Stream
 
 DEVICES = ["auto", "cpu", "cuda"]
 DEVICE_TEXT = (
-    "Where the work is done: auto takes the graphics card that ComfyUI uses, or the processor without one."
+    "Where the work is done: auto takes the graphics card that ComfyUI uses where gsplat works on it, else the "
+    "processor."
 )
 PREVIEW_PIXELS = 512
 SECONDS_BETWEEN_UPDATES = 0.1
@@ -41,9 +43,9 @@ def plain(tensor: Tensor) -> Tensor:
     return tensor.detach().clone()
 
 
-def device(choice: str, megabytes: int = 0) -> torch.device:
+def device(choice: str, megabytes: int = 0, rasterizer: str = "auto") -> torch.device:
     """The device for a widget's choice, with `megabytes` freed on it. Raises InputError where there is no CUDA."""
-    if choice != "cpu":
+    if choice == "cuda" or (choice == "auto" and choose_device(rasterizer) == "cuda"):
         found = model_management.get_torch_device()
         if found.type == "cuda":
             if megabytes:

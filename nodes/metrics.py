@@ -90,7 +90,7 @@ class EvaluateScene(io.ComfyNode):
     def execute(cls, scene: Any, video: Any, device: str, **numbers: Any) -> Any:
         with host.working():
             config = fields.config_from(evaluate_scene.Config, numbers)
-            where = host.device(device, 500)
+            where = host.device(device, 500, config.rasterizer)
             made = host.follow(evaluate_scene.run(scene, video, config, where), cls.hidden.unique_id)
         host.free()
         host.say(cls.hidden.unique_id, made.text())

@@ -85,7 +85,7 @@ class Render4DScene(io.ComfyNode):
 
         with host.working():
             config = fields.config_from(render_scene.Config, numbers)
-            where = host.device(device, 500)
+            where = host.device(device, 500, config.rasterizer)
             made = host.follow(render_scene.run(scene, path, config, where), cls.hidden.unique_id)
             depth = (
                 blocked("Render 4D Scene: turn 'render depth' on to use this output.")

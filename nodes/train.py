@@ -54,7 +54,8 @@ class Train4DScene(io.ComfyNode):
     def execute(cls, video: Any, device: str, settings: dict[str, Any] | None = None, **numbers: Any) -> Any:
         with host.working():
             config = fields.config_from(step.Config, {**(settings or {}), **numbers})
-            where = host.device(device, (config.budget * BYTES_PER_GAUSSIAN >> 20) + WORKING_MEGABYTES)
+            needed = (config.budget * BYTES_PER_GAUSSIAN >> 20) + WORKING_MEGABYTES
+            where = host.device(device, needed, config.rasterizer)
             checkpoint = folders.checkpoint(
                 config.shaping(),
                 str(where),

@@ -1,7 +1,7 @@
 """Pictures of Gaussians: the rasterizer protocol and its backends, the renderer, camera paths."""
 
 from .camera_paths import CameraPath
-from .choice import choose
+from .choice import choose, choose_device
 from .rasterizer import RasterInfo, Rasterizer, RasterSettings
 from .renderer import Picture, render_gaussians
 
@@ -12,5 +12,6 @@ __all__ = [
     "RasterSettings",
     "Rasterizer",
     "choose",
+    "choose_device",
     "render_gaussians",
 ]

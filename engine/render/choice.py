@@ -1,4 +1,4 @@
-"""Which rasterizer draws here, and why."""
+"""Which device and which rasterizer draw here, and why."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ from ..errors import InputError
 from .rasterizer import Rasterizer
 
 log = logging.getLogger("gs4d")
+
+
+def choose_device(rasterizer: str = "auto") -> str:
+    """ "cuda" or "cpu", where the one who asks says "auto": where the `rasterizer` of that name is fastest.
+
+    A CUDA card without a working gsplat is left alone while numba is there: its CPU kernel is far quicker than the torch
+    rasterizer on the card. One log line says so.
+    """
+    if not torch.cuda.is_available() or rasterizer == "numba":
+        return "cpu"
+    if rasterizer != "auto" or backends.gsplat_works() or not backends.installed("numba"):
+        return "cuda"
+    log.info("device: cpu (there is a CUDA card but no working gsplat: %s)", backends.HINTS["gsplat"])
+    return "cpu"
 
 
 def choose(name: str = "auto", device: torch.device | str = "cpu") -> Rasterizer:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine import backends
 from engine.errors import InputError
-from engine.render import RasterInfo, RasterSettings, choose
+from engine.render import RasterInfo, RasterSettings, choose, choose_device
 from engine.render.torch_reference import TorchRasterizer
 from engine.scene.cameras import look_at
 
@@ -369,6 +370,28 @@ def test_inputs_are_not_changed_and_no_gradient_is_needed():
         image, _, info = numba_cpu.NumbaRasterizer().render(*leaves, w2c, K, WIDTH, HEIGHT, background)
     assert not image.requires_grad and isinstance(info, RasterInfo)
     assert all(torch.equal(a, b) for a, b in zip(copies, (*leaves, background, w2c, K), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("has_cuda", "gsplat", "has_numba", "rasterizer", "wanted"),
+    [
+        (False, False, True, "auto", "cpu"),
+        (True, True, True, "auto", "cuda"),
+        (True, False, True, "auto", "cpu"),
+        (True, False, False, "auto", "cuda"),
+        (True, True, True, "numba", "cpu"),
+        (True, False, True, "torch", "cuda"),
+    ],
+)
+def test_a_card_without_gsplat_is_left_alone_where_the_cpu_kernel_is_there(
+    monkeypatch, caplog, has_cuda, gsplat, has_numba, rasterizer, wanted
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    monkeypatch.setattr(backends, "gsplat_works", lambda: gsplat)
+    monkeypatch.setattr(backends, "installed", lambda package: has_numba)
+    with caplog.at_level("INFO", logger="gs4d"):
+        assert choose_device(rasterizer) == wanted
+    assert ("no working gsplat" in caplog.text) == (wanted == "cpu" and has_cuda and rasterizer == "auto")
 
 
 def test_choose_names_what_is_missing():
