@@ -9,6 +9,7 @@ from .cameras import Cameras
 from .gaussians import ActivatedGaussians, Gaussians
 from .scene4d import Deformation, Scene4D, Still
 from .video import Frame, FrameSource, MultiViewVideo
+from .view_set import Selection, ViewSet
 
 __all__ = [
     "ActivatedGaussians",
@@ -19,5 +20,7 @@ __all__ = [
     "Gaussians",
     "MultiViewVideo",
     "Scene4D",
+    "Selection",
     "Still",
+    "ViewSet",
 ]

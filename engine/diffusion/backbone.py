@@ -1,0 +1,71 @@
+"""What guidance needs of a latent diffusion model, whoever loaded it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from .noising import Noising
+from .shared_attention import Sharing
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """What suits this model; steps take these where a config says 0."""
+
+    steps: int = 20
+    guidance_scale: float = 7.5  # s_T
+    image_guidance_scale: float = 1.5  # s_I
+    resolution: int = 512  # pixels of the long side
+    min_timestep: float = 0.02  # of the schedule, for score distillation
+    max_timestep: float = 0.98
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A frozen text-conditional (and, where `takes_image`, picture-conditional) latent diffusion model.
+
+    Images are [B, H, W, 3] float32 in 0..1, latents [B, C, H/factor, W/factor] float32 on `device`, whatever precision
+    the weights have. Channel count, factor and scale are the model's own. No method keeps gradients of the weights.
+    """
+
+    name: str  # what an artist would recognise: folder, file, "tiny-instruct-pix2pix"
+    fingerprint: str  # changes when the weights do: part of every checkpoint key
+    takes_image: bool  # the UNet has channels for a conditioning picture (InstructPix2Pix)
+    latent_channels: int
+    factor: int  # pixels a latent, along each side
+    noising: Noising
+    recommended: Recommended
+    device: torch.device
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """[B, S, D] text states, as `predict` wants them. Cached by prompt."""
+        ...
+
+    def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Latents times the model's scale: the posterior's mode, or a sample drawn with `generator`. Differentiable in
+        the images. Raises InputError where a side is no multiple of the factor."""
+        ...
+
+    def encode_condition(self, images: Tensor) -> Tensor:
+        """The latents that `predict` takes as picture condition (InstructPix2Pix: the mode, not scaled)."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images [B, H, W, 3], not clamped. Differentiable in the latents."""
+        ...
+
+    def predict(
+        self,
+        noisy: Tensor,  # [G·F, C, h, w]
+        t: int,
+        text: Tensor,  # [G·F, S, D]
+        condition: Tensor | None = None,  # [G·F, C, h, w], wanted where takes_image
+        sharing: Sharing | None = None,  # attention shared among the F frames of each of G branches
+    ) -> Tensor:
+        """The network's own output (noising.prediction says what it means), without gradient."""
+        ...

@@ -1,0 +1,86 @@
+"""The forward process of a diffusion model: how much of the picture is left at each timestep, and DDIM's way back.
+
+DDPM (Ho et al. 2020) for alphas, DDIM (Song et al. 2021, eq. 12 with eta 0) for the step, v-prediction after Salimans
+and Ho (2022). With zero terminal SNR (Lin et al. 2024) the last timestep holds no picture at all: nothing here divides
+by the square root of alpha there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+SPACINGS = ("leading", "trailing", "linspace")
+
+
+@dataclass(frozen=True, eq=False)
+class Noising:
+    """Timesteps count from 0 (clean) to T − 1 (noise)."""
+
+    alphas_cumprod: Tensor  # [T] float64 on the CPU, falling
+    prediction: str = "epsilon"  # what the network's output means
+    spacing: str = "leading"  # how a few steps are spread over the T timesteps
+    offset: int = 1  # added to each timestep where spacing is leading
+    final_alpha: float = 1.0  # alpha of the picture that the last step arrives at
+
+    def __post_init__(self) -> None:
+        if self.prediction not in PREDICTIONS:
+            raise InputError(
+                f"The model predicts '{self.prediction}'; known are {', '.join(PREDICTIONS)}: use another checkpoint."
+            )
+        if self.spacing not in SPACINGS:
+            raise InputError(
+                f"Timestep spacing '{self.spacing}' is not known; known are {', '.join(SPACINGS)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.alphas_cumprod)
+
+    def timesteps(self, steps: int) -> list[int]:
+        """`steps` timesteps from noise to picture, spread as the model's own scheduler would."""
+        total = len(self)
+        if not 1 <= steps <= total:
+            raise InputError(f"{steps} diffusion steps asked; choose 1 to {total}.")
+        if self.spacing == "linspace":
+            return torch.linspace(0, total - 1, steps, dtype=torch.float64).round().long().flip(0).tolist()
+        if self.spacing == "trailing":
+            # as diffusers: arange(T, 0, -T/steps) rounded, minus one
+            return [round(total - i * total / steps) - 1 for i in range(steps)]
+        return [min(i * (total // steps) + self.offset, total - 1) for i in reversed(range(steps))]
+
+    def alpha(self, t: int) -> float:
+        """Cumulative alpha at timestep `t`; `t` = −1 is where the last step arrives."""
+        return self.final_alpha if t < 0 else float(self.alphas_cumprod[t])
+
+    def add_noise(self, latents: Tensor, noise: Tensor, t: int) -> Tensor:
+        """z_t = √ᾱ z_0 + √(1 − ᾱ) ε; any shape."""
+        a = self.alpha(t)
+        return a**0.5 * latents + (1 - a) ** 0.5 * noise
+
+    def clean(self, output: Tensor, noisy: Tensor, t: int) -> Tensor:
+        """The clean latents that a network output stands for."""
+        a = self.alpha(t)
+        if self.prediction == "sample":
+            return output
+        if self.prediction == "v_prediction":
+            return a**0.5 * noisy - (1 - a) ** 0.5 * output
+        return (noisy - (1 - a) ** 0.5 * output) / max(a, 1e-12) ** 0.5
+
+    def noise(self, output: Tensor, noisy: Tensor, t: int) -> Tensor:
+        """The noise ε that a network output stands for."""
+        a = self.alpha(t)
+        if self.prediction == "epsilon":
+            return output
+        if self.prediction == "v_prediction":
+            return a**0.5 * output + (1 - a) ** 0.5 * noisy
+        return (noisy - a**0.5 * output) / max(1 - a, 1e-12) ** 0.5
+
+    def step(self, output: Tensor, noisy: Tensor, t: int, earlier: int) -> Tensor:
+        """DDIM without added noise, from timestep `t` to `earlier` (−1: the picture)."""
+        a = self.alpha(earlier)
+        return a**0.5 * self.clean(output, noisy, t) + (1 - a) ** 0.5 * self.noise(output, noisy, t)

@@ -1,0 +1,111 @@
+"""A backbone of diffusers' own parts: UNet2DConditionModel, AutoencoderKL, CLIP text encoder and tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .backbone import Recommended
+from .noising import Noising
+from .shared_attention import Sharing, shared
+
+
+class StableDiffusion:
+    """SD 1.x, 2.x and InstructPix2Pix (a UNet of twice the latent's channels). See `Backbone` for the methods."""
+
+    def __init__(
+        self,
+        unet: Any,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        noising: Noising,
+        *,
+        name: str,
+        fingerprint: str,
+        recommended: Recommended = Recommended(),
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.device, self.dtype = torch.device(device), dtype
+        self.unet = unet.to(self.device, dtype).eval().requires_grad_(False)
+        self.vae = vae.to(self.device, dtype).eval().requires_grad_(False)
+        self.text_encoder = text_encoder.to(self.device, dtype).eval().requires_grad_(False)
+        self.tokenizer, self.noising = tokenizer, noising
+        self.name, self.fingerprint, self.recommended = name, fingerprint, recommended
+        self.latent_channels = int(vae.config.latent_channels)
+        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.takes_image = int(unet.config.in_channels) == 2 * self.latent_channels
+        self._texts: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        for prompt in prompts:
+            if prompt not in self._texts:
+                length = min(
+                    int(self.tokenizer.model_max_length),
+                    int(self.text_encoder.config.max_position_embeddings),
+                )
+                tokens = self.tokenizer(
+                    prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+                )
+                states = self.text_encoder(tokens.input_ids.to(self.device))[0]
+                self._texts[prompt] = states[0].float()
+        return torch.stack([self._texts[prompt] for prompt in prompts])
+
+    def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        posterior = self._posterior(images)
+        if generator is None:
+            latents = posterior.mode()
+        else:
+            # noise is drawn on the CPU: the same seed means the same picture on every device
+            noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean)
+            latents = posterior.mean + posterior.std * noise
+        shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
+        return (latents.float() - shift) * float(self.vae.config.scaling_factor)
+
+    @torch.no_grad()
+    def encode_condition(self, images: Tensor) -> Tensor:
+        return self._posterior(images).mode().float()
+
+    def decode(self, latents: Tensor) -> Tensor:
+        shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
+        raw = latents / float(self.vae.config.scaling_factor) + shift
+        pictures = self.vae.decode(raw.to(self.device, self.dtype)).sample
+        return (pictures.float() / 2 + 0.5).permute(0, 2, 3, 1)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        noisy: Tensor,
+        t: int,
+        text: Tensor,
+        condition: Tensor | None = None,
+        sharing: Sharing | None = None,
+    ) -> Tensor:
+        if self.takes_image:
+            if condition is None:
+                raise ValueError(f"{self.name} is conditioned on a picture and was given none")
+            noisy = torch.cat([noisy, condition], dim=1)
+        with shared(self.unet, sharing):
+            when = torch.full((len(noisy),), t, device=self.device, dtype=torch.long)
+            out = self.unet(
+                noisy.to(self.device, self.dtype),
+                when,
+                encoder_hidden_states=text.to(self.device, self.dtype),
+            ).sample
+        return out.float()
+
+    def _posterior(self, images: Tensor) -> Any:
+        height, width = int(images.shape[1]), int(images.shape[2])
+        if height % self.factor or width % self.factor:
+            raise InputError(
+                f"Pictures are {width}×{height}; {self.name} needs sides that are multiples of {self.factor}: "
+                "resize them."
+            )
+        pixels = (images * 2 - 1).permute(0, 3, 1, 2).to(self.device, self.dtype)
+        return self.vae.encode(pixels).latent_dist

@@ -1,0 +1,1 @@
+"""How a diffusion model guides a scene: edit (pictures in, pictures out) and score (pictures in, a loss out)."""

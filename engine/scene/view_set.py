@@ -1,0 +1,100 @@
+"""Pictures of a scene together with where and when each was taken: what an edit starts from, and what it made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .cameras import Cameras
+
+
+@dataclass(frozen=True, eq=False)
+class ViewSet:
+    """F pictures of one size. `images` may be replaced by anybody's pictures of the same views; the rest stays."""
+
+    images: Tensor  # [F, H, W, 3] in 0..1: the edited pictures
+    originals: Tensor  # [F, H, W, 3]: what was edited
+    cameras: Cameras  # F cameras of size (W, H)
+    views: tuple[int, ...]  # F indices into the scene's rig
+    moments: tuple[int, ...]  # F indices into the scene's times
+    seconds: tuple[float, ...]  # F times in seconds
+    alphas: Tensor | None = (
+        None  # [F, H, W]: the scene's own coverage; None where the scene fills the picture
+    )
+    edit: dict[str, Any] | None = None  # what was asked: prompt, model, numbers (plain JSON)
+
+    def __post_init__(self) -> None:
+        f = len(self.images)
+        if (
+            not f
+            == len(self.originals)
+            == len(self.cameras)
+            == len(self.views)
+            == len(self.moments)
+            == len(self.seconds)
+        ):
+            raise InputError(
+                f"{f} edited pictures, {len(self.originals)} originals and {len(self.cameras)} cameras: one of each is "
+                "needed for every view."
+            )
+        if f == 0:
+            raise InputError("There is no view to edit or to fit; choose at least one view and one moment.")
+        if self.images.shape != self.originals.shape:
+            raise InputError(
+                f"Edited pictures are {_size(self.images)}, originals {_size(self.originals)}; they must agree."
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return int(self.images.shape[2]), int(self.images.shape[1])
+
+    def with_images(self, images: Tensor) -> ViewSet:
+        """The same views with other pictures [F, H', W', 3], resized where their size differs.
+
+        Raises InputError where the number or the aspect ratio differs (5 % is forgiven).
+        """
+        if len(images) != len(self):
+            raise InputError(
+                f"{len(images)} pictures were given for {len(self)} views; keep their number and order, one a view."
+            )
+        w, h = self.size
+        got_h, got_w = int(images.shape[1]), int(images.shape[2])
+        if abs(got_w / got_h / (w / h) - 1) > 0.05:
+            raise InputError(
+                f"The pictures given are {got_w}×{got_h}, the views {w}×{h}: their shapes differ, so they cannot "
+                "show the same view; resize without cropping."
+            )
+        images = images[..., :3].float()
+        if (got_w, got_h) != (w, h):
+            moved = torch.nn.functional.interpolate(
+                images.permute(0, 3, 1, 2), (h, w), mode="bilinear", antialias=True, align_corners=False
+            )
+            images = moved.permute(0, 2, 3, 1).clamp(0, 1)
+        return replace(self, images=images.contiguous())
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """How much each Gaussian takes part in an edit: 1 wholly, 0 not at all (it keeps its values bit for bit)."""
+
+    weights: Tensor  # [N] float32 in 0..1
+
+    def check(self, count: int) -> None:
+        """Raises InputError where it was made for a scene with another number of Gaussians."""
+        if len(self.weights) != count:
+            raise InputError(
+                f"The mask was lifted to {len(self.weights)} Gaussians, this scene has {count}; lift it again with "
+                "this scene."
+            )
+
+
+def _size(images: Tensor) -> str:
+    return f"{images.shape[2]}×{images.shape[1]}"
