@@ -309,7 +309,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb(
         "import",
         import_scene,
-        "Bring in a scene trained elsewhere (a 4DGaussians folder, a splat file) or a studio's capture.",
+        "Bring in a scene trained elsewhere (a 4DGaussians folder, a splat file or a folder of them) or a studio's capture.",
     )
     sub.add_argument("--source", required=True)
     sub.add_argument(

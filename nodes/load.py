@@ -15,7 +15,7 @@ LOAD_FIELDS = (
     "layout", "scale", "first_frame", "frame_count", "frame_step", "frames_per_second", "background", "hold_out",
     "cache_megabytes",
 )  # fmt: skip
-IMPORT_FIELDS = ("heads", "duration", "time_steps", "up")
+IMPORT_FIELDS = ("heads", "duration", "time_steps", "up", "fps", "blends_moments")
 FIRST_CLIP = "demo: walker"
 ADVANCED_LOAD_FIELDS = ("frames_per_second", "cache_megabytes")
 
@@ -177,13 +177,15 @@ class Import4DScene(io.ComfyNode):
             node_id="GS4D_Import4DScene",
             display_name="Import 4D Scene",
             category="4dgs/load",
-            description="Brings in a scene that another program trained (a 4DGaussians folder, a splat file).",
+            description="Brings in a scene that another program made: a 4DGaussians folder, a splat file, or a "
+            "folder with a splat file for each moment.",
             inputs=[
                 make(
                     io.String.Input,
                     "source",
                     default="",
-                    tooltip="Path of the trained folder or file inside input, output or models/gs4d.",
+                    tooltip="Path of a trained folder, a .ply or .spz file, or a folder of them (one a moment), inside "
+                    "input, output or models/gs4d.",
                 ),
                 *fields.inputs(step.Config, IMPORT_FIELDS),
             ],

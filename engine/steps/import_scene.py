@@ -1,19 +1,31 @@
-"""Bring in a scene that was made elsewhere: a 4DGaussians folder, or a .ply or .spz of one moment."""
+"""Bring in a scene that was made elsewhere.
+
+A 4DGaussians folder; a .ply or .spz of one moment; or a folder with such a file for each moment, in the order of their
+names (as this pack's sequences, 4DGaussians' per-moment export and most animation tools write them).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from ..deform.moments import scene_of_moments
 from ..errors import InputError
+from ..io.imports.calibration import natural_key
 from ..io.imports.fourdgaussians_folder import import_fourdgaussians, is_fourdgaussians
 from ..io.ply import read_ply
-from ..scene import Scene4D
+from ..scene import Gaussians, Scene4D
 from ..scene.rigs import UPS, bounds_of, ring_of_cameras
-from ..train.messages import Finished, Started, Stream
-from .step import choice, number, validate
+from ..train.messages import Finished, Message, Progress, Started, Stream
+from .step import choice, flag, number, validate
 
 __all__ = ["Config", "run"]
+
+SUFFIXES = (".ply", ".spz")
+MOST_NUMBERS = 500_000_000  # in a sequence: 2 GB, and as much again while it is put together
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,13 @@ class Config:
     up: str = choice(
         "y down", tuple(UPS), "Which way is up in the source; cameras are put round it accordingly."
     )
+    fps: float = number(
+        24.0, 0.1, 240.0, "How fast a folder of files, one a moment, plays: larger makes the motion quicker."
+    )
+    blends_moments: bool = flag(
+        True,
+        "Moves smoothly between the files of a folder; off, each stays until the next (for unrelated files).",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -40,30 +59,35 @@ class Config:
 def run(source: Path, config: Config = Config()) -> Stream:
     """Started, Finished(Scene4D). Raises InputError where `source` is nothing that can be imported."""
     source = Path(source)
-    yield Started(1, f"importing {source.name}")
+    files = [] if is_fourdgaussians(source) else _sequence(source)
+    yield Started(max(len(files), 1), f"importing {source.name}")
     if is_fourdgaussians(source):
         yield Finished(
             import_fourdgaussians(source, config.heads, config.duration, config.time_steps, config.up)
         )
-    elif source.suffix.lower() in (".ply", ".spz") and source.is_file():
+    elif source.suffix.lower() in SUFFIXES and source.is_file():
         yield Finished(_still(source, config))
+    elif files:
+        yield Finished((yield from _moving(source, files, config)))
     elif not source.exists():
         raise InputError(f"There is nothing at {source.name}; check the path.")
     else:
         raise InputError(
-            f"{source.name} is neither a 4DGaussians folder (cfg_args and point_cloud/iteration_…) nor a .ply or .spz file."
+            f"{source.name} is neither a 4DGaussians folder (cfg_args and point_cloud/iteration_…), nor a .ply or .spz file, "
+            "nor a folder of them."
         )
 
 
-def _still(source: Path, config: Config) -> Scene4D:
-    import torch
-
+def _read(source: Path) -> Gaussians:
     if source.suffix.lower() == ".spz":
         from ..io.spz import read_spz
 
-        gaussians = read_spz(source)
-    else:
-        gaussians = read_ply(source)
+        return read_spz(source)
+    return read_ply(source)
+
+
+def _still(source: Path, config: Config) -> Scene4D:
+    gaussians = _read(source)
     if len(gaussians) == 0:
         raise InputError(f"{source.name} holds no Gaussians; export it again.")
     bounds = bounds_of(gaussians.means)
@@ -71,3 +95,37 @@ def _still(source: Path, config: Config) -> Scene4D:
     times = torch.linspace(0, config.duration, 2, dtype=torch.float64)
     scene = Scene4D.still(gaussians, times, rig, bounds, torch.ones(3))
     return scene.with_history("import_scene", source=source.name, gaussians=len(gaussians))
+
+
+def _sequence(source: Path) -> list[Path]:
+    """The splat files of a folder by name, 2 before 10. Raises InputError where there are two kinds."""
+    if not source.is_dir():
+        return []
+    files = [p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != "."]
+    if len({p.suffix.lower() for p in files}) > 1:
+        raise InputError(
+            f"{source.name} holds both .ply and .spz files; leave the moments of one kind in it."
+        )
+    return sorted(files, key=lambda p: natural_key(p.name))
+
+
+def _moving(source: Path, files: list[Path], config: Config) -> Generator[Message, None, Scene4D]:
+    """Progress for each file; returns the scene."""
+    moments: list[Gaussians] = []
+    for i, file in enumerate(files):
+        moments.append(_read(file))
+        need = len(files) * max(sum(t.numel() for t in moment.tensors().values()) for moment in moments)
+        if need > MOST_NUMBERS:
+            raise InputError(
+                f"{source.name}: {len(files)} files such as {file.name} ({len(moments[-1]):,} Gaussians) need "
+                f"{8e-9 * need:.0f} GB of memory, more than is taken for one scene ({8e-9 * MOST_NUMBERS:.0f} GB); "
+                "leave every second file out, or export them with fewer Gaussians."
+            )
+        yield Progress(i + 1, count=len(moments[-1]))
+    if not any(len(moment) for moment in moments):
+        raise InputError(f"{source.name}: none of its {len(files)} files holds Gaussians; export them again.")
+    up = torch.tensor(UPS[config.up], dtype=torch.float64)
+    scene = scene_of_moments(moments, config.fps, up, config.blends_moments)
+    return scene.with_history(
+        "import_scene", source=source.name, gaussians=len(scene.canonical), moments=len(files), fps=config.fps
+    )

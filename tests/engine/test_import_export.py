@@ -6,8 +6,8 @@ import torch
 from engine.errors import InputError
 from engine.io.checkpoint import load_scene
 from engine.io.imports.fourdgaussians import field_from_state
-from engine.io.ply import read_ply
-from engine.io.spz import read_spz
+from engine.io.ply import read_ply, write_ply
+from engine.io.spz import read_spz, write_spz
 from engine.scene import Scene4D
 from engine.steps import export_scene, import_scene
 from engine.train import messages as m
@@ -81,6 +81,47 @@ def test_a_splat_file_comes_back_as_a_still_scene(kind, scene, tmp_path):
     pixels, depth = again.rig.project(again.canonical.means.double(), 0)
     assert bool((depth > 0).all())
     assert bool(((pixels > 0) & (pixels < 512)).all()), "the cameras look at the subject"
+
+
+@pytest.mark.parametrize("kind", ["ply", "spz"])
+def test_a_sequence_of_files_comes_back_as_the_moving_scene(kind, tmp_path):
+    moving = moving_scene(40, views=2)  # 1.5 seconds
+    config = export_scene.Config(kind=f"{kind} sequence", moments=4)
+    written = m.result(export_scene.run(moving, config, tmp_path / "walk"))
+    messages = list(import_scene.run(tmp_path / "walk", import_scene.Config(fps=2.0)))
+    assert [x.done for x in messages if isinstance(x, m.Progress)] == [1, 2, 3, 4] and len(written) == 4
+    again = messages[-1].value
+    assert again.times.tolist() == [0.0, 0.5, 1.0, 1.5]
+    for t in again.times.tolist():
+        assert torch.allclose(again.at(t).means, moving.at(t).means, atol=1e-5)
+    halfway = (moving.at(0.5).means + moving.at(1.0).means) / 2
+    assert torch.allclose(again.at(0.75).means, halfway, atol=1e-5)
+    held = m.result(import_scene.run(tmp_path / "walk", import_scene.Config(fps=2.0, blends_moments=False)))
+    assert torch.allclose(held.at(0.75).means, moving.at(0.5).means, atol=1e-5)
+
+
+def test_files_play_in_the_order_of_their_numbers(tmp_path):
+    first = moving_scene(10, views=2).canonical
+    for number in (10, 9, 100, 1):
+        write_ply(first.with_(means=first.means * 0 + number), tmp_path / f"take2_frame{number}.ply")
+    (tmp_path / ".hidden.ply").write_text("not read")
+    scene = m.result(import_scene.run(tmp_path, import_scene.Config(fps=1.0)))
+    assert [float(scene.at(t).means[0, 0]) for t in range(4)] == [1, 9, 10, 100]
+
+
+def test_a_folder_that_is_no_sequence_is_named(tmp_path, monkeypatch):
+    gaussians = moving_scene(10, views=2).canonical
+    write_ply(gaussians.map(lambda t: t[:0]), tmp_path / "a.ply")
+    with pytest.raises(InputError, match="none of its 1 files"):
+        m.result(import_scene.run(tmp_path))
+    write_ply(gaussians, tmp_path / "b.ply")
+    assert len(m.result(import_scene.run(tmp_path)).canonical) == 10, "a moment may show nothing"
+    monkeypatch.setattr(import_scene, "MOST_NUMBERS", 300)
+    with pytest.raises(InputError, match=r"2 files such as b\.ply"):
+        m.result(import_scene.run(tmp_path))
+    write_spz(gaussians, tmp_path / "c.spz")
+    with pytest.raises(InputError, match="both"):
+        m.result(import_scene.run(tmp_path))
 
 
 def test_what_cannot_be_imported_is_named(tmp_path):

@@ -77,6 +77,12 @@ def test_one_splat_stands_still_and_cameras_see_all_of_it() -> None:
             assert (depth > 0).all() and (pixels > 0).all() and (pixels < 512).all()
 
 
+def test_splats_that_cannot_be_seen_still_have_bounds() -> None:
+    gaussians = moving_scene(count=20).canonical
+    unseen = gaussians.with_(logit_opacities=torch.full((20,), -15.0))
+    assert torch.isfinite(splat_to_scene.make([unseen]).bounds).all()
+
+
 def test_a_flipbook_is_saved_and_loaded_bit_for_bit(tmp_path: Path) -> None:
     scene = splat_to_scene.make(moments_of(moving_scene(), 4))
     again = load_scene(save_scene(scene, tmp_path / "flip.safetensors"))

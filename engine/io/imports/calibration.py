@@ -34,7 +34,7 @@ class CalibratedCamera:
 
 def natural_key(name: str) -> list[Any]:
     """Sorts cam2 before cam10."""
-    return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", name)]
+    return [int(part) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", name)]
 
 
 def as_cameras(calibrated: list[CalibratedCamera]) -> Cameras:

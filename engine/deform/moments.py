@@ -1,0 +1,56 @@
+"""Moments that came one by one (a batch of splats, a folder of files) as one moving scene."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..scene import Gaussians, Scene4D
+from ..scene.rigs import bounds_of, ring_of_cameras
+from .flipbook import Flipbook
+
+HIDDEN = -20.0  # logit opacity of what is only there to make counts equal
+
+
+def scene_of_moments(moments: list[Gaussians], fps: float, up: Tensor, blends: bool) -> Scene4D:
+    """A scene of T ≥ 1 moments, 1/fps seconds apart, seen by a ring of cameras that have `up` [3] above.
+
+    Moments with unlike counts are padded with invisible Gaussians and held instead of blended, since the i-th of one is
+    not the i-th of another. Raises InputError where there is nothing to show.
+    """
+    if not any(len(m) for m in moments):
+        raise InputError("The splat has no Gaussians; wire one that has.")
+    if not all(bool(torch.isfinite(t).all()) for m in moments for t in m.tensors().values()):
+        raise InputError(
+            "The splat has values that are no numbers (NaN or infinite); clean it where it was made."
+        )
+    blends = blends and len({len(m) for m in moments}) == 1
+    most, bases = max(len(m) for m in moments), max(m.sh.shape[1] for m in moments)
+    moments = [_padded(m, most, bases) for m in moments]
+    seconds = torch.arange(len(moments), dtype=torch.float64) / fps
+    shown = torch.cat([m.means[m.logit_opacities > HIDDEN / 2] for m in moments])
+    bounds = bounds_of(shown if len(shown) else torch.cat([m.means for m in moments]))
+    scene = Scene4D.still(moments[0], seconds, ring_of_cameras(bounds, up.double()), bounds, torch.ones(3))
+    if len(moments) == 1:
+        return scene
+    return scene.with_(deformation=Flipbook.of(moments, seconds, blends))
+
+
+def _padded(gaussians: Gaussians, count: int, bases: int) -> Gaussians:
+    """`count` Gaussians with `bases` SH bases: the missing ones are invisible and lie on the first."""
+    missing = count - len(gaussians)
+    sh = torch.nn.functional.pad(gaussians.sh, (0, 0, 0, bases - gaussians.sh.shape[1]))
+    gaussians = gaussians.with_(sh=sh)
+    if missing == 0:
+        return gaussians
+    if len(gaussians) == 0:
+        return Gaussians(
+            torch.zeros(count, 3),
+            torch.full((count, 3), -10.0),
+            torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+            torch.full((count,), HIDDEN),
+            torch.zeros(count, bases, 3),
+        )
+    extra = gaussians.map(lambda t: t[:1].expand(missing, *t.shape[1:]).clone())
+    return Gaussians.concatenate([gaussians, extra.with_(logit_opacities=torch.full((missing,), HIDDEN))])
