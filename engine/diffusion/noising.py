@@ -7,7 +7,10 @@ by the square root of alpha there.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +40,42 @@ class Noising:
             raise InputError(
                 f"Timestep spacing '{self.spacing}' is not known; known are {', '.join(SPACINGS)}."
             )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Noising:
+        """What a diffusers scheduler config (any scheduler's) says, read as its DDIM scheduler would read it.
+
+        Raises InputError where the schedule is of a kind that DDIM does not know.
+        """
+        # in float32, as the models were trained, so that sampling equals diffusers' own
+        total = int(config.get("num_train_timesteps", 1000))
+        first, last = float(config.get("beta_start", 0.0001)), float(config.get("beta_end", 0.02))
+        schedule = str(config.get("beta_schedule", "linear"))
+        if config.get("trained_betas") is not None:
+            betas = torch.tensor(config["trained_betas"], dtype=torch.float32)
+        elif schedule == "linear":
+            betas = torch.linspace(first, last, total, dtype=torch.float32)
+        elif schedule == "scaled_linear":
+            betas = torch.linspace(first**0.5, last**0.5, total, dtype=torch.float32) ** 2
+        elif schedule == "squaredcos_cap_v2":  # Nichol and Dhariwal 2021, eq. 17
+            kept = [math.cos((i / total + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(total + 1)]
+            betas = torch.tensor([min(1 - b / a, 0.999) for a, b in zip(kept, kept[1:], strict=False)])
+        else:
+            raise InputError(
+                f"The scheduler's beta_schedule is '{schedule}'; known are linear, scaled_linear and "
+                "squaredcos_cap_v2: use a Stable Diffusion 1.x, 2.x or InstructPix2Pix model."
+            )
+        alphas = torch.cumprod(1 - betas, dim=0)
+        if config.get("rescale_betas_zero_snr"):  # Lin et al. 2024, algorithm 1
+            root = alphas.sqrt()
+            alphas = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+        return cls(
+            alphas.double(),
+            prediction=str(config.get("prediction_type", "epsilon")),
+            spacing=str(config.get("timestep_spacing", "leading")),
+            offset=int(config.get("steps_offset", 0)),
+            final_alpha=1.0 if config.get("set_alpha_to_one", True) else float(alphas[0]),
+        )
 
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
