@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine.errors import InputError
 from ..engine.scene import ActivatedGaussians, Gaussians
+from ..engine.steps import sample_scene
 from ..engine.steps import splat_to_scene as step
 from . import fields, host
 from .compat import io, make, schema, splat, splat_parts
@@ -38,20 +38,13 @@ class SceneToSplat(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, times: str) -> bool | str:
-        try:
-            parse_seconds(times or "")
-        except InputError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, times: str | None) -> bool | str:
+        return host.accepts(sample_scene.parse_seconds, times)
 
     @classmethod
     def execute(cls, scene: Any, times: str) -> Any:
-        from ..engine.steps.sample_scene import sample
-
         with host.working():
-            seconds = parse_seconds(times)
-            made = sample(scene, scene.times.tolist() if seconds is None else seconds)
+            made = sample_scene.sample(scene, sample_scene.parse_times(times, scene))
             batch = splat(
                 made["means"],
                 made["scales"],
@@ -90,16 +83,3 @@ class SplatToScene(io.ComfyNode):
             scene = step.make(moments, fields.config_from(step.Config, numbers))
         host.say(cls.hidden.unique_id, describe(scene))
         return io.NodeOutput(scene)
-
-
-def parse_seconds(text: str) -> list[float] | None:
-    """Seconds from "0,0.5,1"; None for "all". Raises InputError."""
-    if text.strip() == "all":
-        return None
-    try:
-        seconds = [float(word) for word in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"times is '{text}'; give seconds such as 0,0.5,1, or 'all'.") from error
-    if not all(abs(s) < 1e9 for s in seconds):
-        raise InputError(f"times is '{text}'; seconds must be finite numbers.")
-    return seconds

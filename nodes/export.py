@@ -7,7 +7,6 @@ from typing import Any
 from ..engine.steps import export_scene as step
 from . import fields, folders, host
 from .compat import io, make, schema
-from .load import prefix_is_fine
 from .types import SceneSocket
 
 EXPORT_FIELDS = ("kind", "seconds", "moments")
@@ -44,8 +43,8 @@ class Export4DScene(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, filename_prefix: str) -> bool | str:
-        return prefix_is_fine(filename_prefix)
+    def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
+        return host.accepts(folders.check_prefix, filename_prefix)
 
     @classmethod
     def execute(cls, scene: Any, filename_prefix: str, **numbers: Any) -> Any:

@@ -69,6 +69,13 @@ def readable(text: str) -> Path:
     )
 
 
+def source(text: str) -> Path:
+    """As `readable`; an empty text is none."""
+    if not text.strip():
+        raise InputError("source is empty; give the path of a scene inside input, output or models/gs4d.")
+    return readable(text)
+
+
 # -- captures -------------------------------------------------------------------------------------------------------
 
 
@@ -147,7 +154,7 @@ def fingerprint(path: Path) -> str:
 
 def scenes() -> list[str]:
     """Scene files in output, input and models/gs4d, newest first."""
-    found: list[tuple[float, str]] = []
+    found: list[tuple[int, str]] = []
     for word, group in roots().items():
         for root in group:
             for top, folders, names in os.walk(root):
@@ -155,8 +162,16 @@ def scenes() -> list[str]:
                 for name in names:
                     path = Path(top) / name
                     if name.endswith(".safetensors") and is_scene_file(path):
-                        found.append((path.stat().st_mtime, f"{word}/{path.relative_to(root).as_posix()}"))
+                        found.append((_changed(path), f"{word}/{path.relative_to(root).as_posix()}"))
     return [name for _, name in sorted(found, reverse=True)]
+
+
+def _changed(path: Path) -> int:
+    """When a file was written last; 0 where it went away while the folder was read."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def scene_file(choice: str) -> Path:
@@ -219,7 +234,7 @@ def checkpoint(*parts: object) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:24]
     path = folder / f"{name}.safetensors"
-    others = sorted((p for p in folder.glob("*.safetensors") if p != path), key=lambda p: p.stat().st_mtime)
+    others = sorted((p for p in folder.glob("*.safetensors") if p != path), key=_changed)
     for old in others[: max(0, len(others) - CHECKPOINTS_KEPT + 1)]:
         old.unlink(missing_ok=True)
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ DEVICE_TEXT = (
     "processor."
 )
 PREVIEW_PIXELS = 512
+WIRED = "wired"  # fingerprint of a file whose path another node gives: not known when ComfyUI asks
 SECONDS_BETWEEN_UPDATES = 0.1
 
 
@@ -36,6 +37,20 @@ def working() -> Generator[None, None, None]:
             yield
         except InputError as error:
             raise InputError(str(error)) from None
+
+
+def accepts(check: Callable[..., object], *values: str | None) -> bool | str:
+    """What validate_inputs answers: True, or the sentence with which `check` refuses the widgets' values.
+
+    ComfyUI asks before anything has run and gives None for an input that is wired: that is checked when it arrives.
+    """
+    if None in values:
+        return True
+    try:
+        check(*values)
+    except InputError as error:
+        return str(error)
+    return True
 
 
 def plain(tensor: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine.errors import InputError
 from ..engine.io.datasets import LoadOptions
 from ..engine.steps import import_scene as step
 from . import fields, folders, host
@@ -62,15 +61,13 @@ class LoadMultiViewVideo(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, clip: str, folder: str) -> bool | str:
-        try:
-            folders.capture(clip or "", folder or "")
-        except InputError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, clip: str | None, folder: str | None) -> bool | str:
+        return host.accepts(folders.capture, clip, folder)
 
     @classmethod
-    def fingerprint_inputs(cls, clip: str, folder: str, **options: Any) -> str:
+    def fingerprint_inputs(cls, clip: str | None, folder: str | None, **options: Any) -> str:
+        if clip is None or folder is None:
+            return host.WIRED
         return folders.fingerprint(folders.capture(clip, folder))
 
     @classmethod
@@ -111,16 +108,12 @@ class Load4DScene(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, scene_file: str) -> bool | str:
-        try:
-            folders.scene_file(scene_file or "")
-        except InputError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, scene_file: str | None) -> bool | str:
+        return host.accepts(folders.scene_file, scene_file)
 
     @classmethod
-    def fingerprint_inputs(cls, scene_file: str) -> str:
-        return folders.fingerprint(folders.scene_file(scene_file))
+    def fingerprint_inputs(cls, scene_file: str | None) -> str:
+        return host.WIRED if scene_file is None else folders.fingerprint(folders.scene_file(scene_file))
 
     @classmethod
     def execute(cls, scene_file: str) -> Any:
@@ -156,8 +149,8 @@ class Save4DScene(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, filename_prefix: str) -> bool | str:
-        return prefix_is_fine(filename_prefix)
+    def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
+        return host.accepts(folders.check_prefix, filename_prefix)
 
     @classmethod
     def execute(cls, scene: Any, filename_prefix: str) -> Any:
@@ -193,26 +186,18 @@ class Import4DScene(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, source: str) -> bool | str:
-        try:
-            if not (source or "").strip():
-                return (
-                    "source is empty; give the path of a trained scene inside input, output or models/gs4d."
-                )
-            folders.readable(source)
-        except InputError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, source: str | None) -> bool | str:
+        return host.accepts(folders.source, source)
 
     @classmethod
-    def fingerprint_inputs(cls, source: str, **options: Any) -> str:
-        return folders.fingerprint(folders.readable(source))
+    def fingerprint_inputs(cls, source: str | None, **options: Any) -> str:
+        return host.WIRED if source is None else folders.fingerprint(folders.source(source))
 
     @classmethod
     def execute(cls, source: str, **options: Any) -> Any:
         with host.working():
             config = fields.config_from(step.Config, options)
-            scene = host.follow(step.run(folders.readable(source), config), cls.hidden.unique_id)
+            scene = host.follow(step.run(folders.source(source), config), cls.hidden.unique_id)
         host.say(cls.hidden.unique_id, describe(scene))
         return io.NodeOutput(scene)
 
@@ -223,11 +208,3 @@ def describe(scene: Any) -> str:
         f"{len(scene.rig)} cameras, "
         f"motion: {scene.deformation.kind}"
     )
-
-
-def prefix_is_fine(prefix: str) -> bool | str:
-    try:
-        folders.check_prefix(prefix or "")
-    except InputError as error:
-        return str(error)
-    return True

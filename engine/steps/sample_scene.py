@@ -12,17 +12,28 @@ from ..errors import InputError
 from ..io.atomic import write_atomically
 from ..scene import Scene4D
 
-__all__ = ["parse_times", "sample", "save"]
+__all__ = ["parse_seconds", "parse_times", "sample", "save"]
+
+LONGEST = 1e9  # seconds
 
 
 def parse_times(text: str, scene: Scene4D) -> list[float]:
     """Seconds from "0,0.5,1", or every captured moment from "all". Raises InputError."""
+    seconds = parse_seconds(text)
+    return scene.times.tolist() if seconds is None else seconds
+
+
+def parse_seconds(text: str) -> list[float] | None:
+    """Seconds from "0,0.5,1"; None for "all". Raises InputError."""
     if text.strip() == "all":
-        return scene.times.tolist()
+        return None
     try:
-        return [float(word) for word in text.split(",")]
+        seconds = [float(word) for word in text.split(",")]
     except ValueError as error:
         raise InputError(f"times is '{text}'; give seconds such as 0,0.5,1, or 'all'.") from error
+    if not all(abs(s) < LONGEST for s in seconds):
+        raise InputError(f"times is '{text}'; seconds must be finite numbers.")
+    return seconds
 
 
 @torch.no_grad()

@@ -99,6 +99,9 @@ def test_samples_are_what_the_scene_says(scene, tmp_path):
     assert data["sh"].shape == (2, 200, 4, 3)
     with pytest.raises(InputError, match="seconds such as"):
         sample_scene.parse_times("now", scene)
+    for words in ("nan", "0,inf"):
+        with pytest.raises(InputError, match="finite"):
+            sample_scene.parse_times(words, scene)
 
 
 def still_scene() -> Scene4D:

@@ -37,6 +37,7 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         "checkpoints": checkpoints(part["folders"]),
         "splats": splats(part["compat"]),
         "labels": labels(part["host"], messages),
+        "wired": wired(nodes),
     }
 
 
@@ -130,6 +131,25 @@ def splats(compat: ModuleType) -> dict[str, Any]:
         "inference": any(t.is_inference() for part in parts for t in part),
         "type": type(batch).__name__,
     }
+
+
+def wired(nodes: ModuleType) -> dict[str, Any]:
+    """What a node says of a text input that is wired (ComfyUI gives None), and of the same one left empty."""
+    asked = {
+        "GS4D_Load4DScene": "scene_file", "GS4D_Save4DScene": "filename_prefix", "GS4D_Import4DScene": "source",
+        "GS4D_Export4DScene": "filename_prefix", "GS4D_SceneToSplat": "times",
+    }  # fmt: skip
+    result: dict[str, Any] = {}
+    for node in nodes.NODES:
+        name = asked.get(node.GET_SCHEMA().node_id)
+        if name:
+            result[node.GET_SCHEMA().node_id] = [
+                node.validate_inputs(**{name: None}),
+                node.validate_inputs(**{name: ""}),
+            ]
+            if "fingerprint_inputs" in node.__dict__:
+                result[node.GET_SCHEMA().node_id].append(node.fingerprint_inputs(**{name: None}))
+    return result
 
 
 def labels(host: ModuleType, messages: ModuleType) -> str:

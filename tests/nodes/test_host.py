@@ -67,3 +67,11 @@ def test_a_padded_batch_of_splats_is_cut_to_its_counts(answers: dict[str, Any]) 
 
 def test_the_status_line_says_what_matters(answers: dict[str, Any]) -> None:
     assert answers["labels"] == "30 of 90 · 800 Gaussians · loss 0.01235 · 1:00 left"
+
+
+def test_a_wired_text_is_not_taken_for_an_empty_one(answers: dict[str, Any]) -> None:
+    assert len(answers["wired"]) == 5
+    for node, (when_wired, when_empty, *fingerprints) in answers["wired"].items():
+        assert when_wired is True, node
+        assert isinstance(when_empty, str), node  # one sentence
+        assert all(isinstance(f, str) for f in fingerprints), "else the scene is loaded anew in every run"
