@@ -36,32 +36,34 @@ def predict(
 ) -> Tensor:
     """The guided network output [F, C, h, w]; one backbone call, or one a branch where memory is short.
 
-    Branches whose weight is zero are left out: s_T = s_I = 1 costs one branch, and equals the text-and-picture branch.
+    Written as differences, so branches that agree give exactly what they agree on. A branch whose weight is zero is left
+    out: s_T = s_I = 1 costs one branch, and is the text-and-picture branch.
     """
     frames = len(noisy)
-    branches: list[tuple[float, str, bool]]  # weight, text, with picture
+    steps: list[tuple[float, str, bool]]  # scale of the step from the next branch to this one, text, with picture
     if backbone.takes_image:
-        branches = [
+        steps = [
             (guidance.scale, guidance.prompt, True),
-            (guidance.image_scale - guidance.scale, guidance.negative, True),
-            (1 - guidance.image_scale, guidance.negative, False),
+            (guidance.image_scale, guidance.negative, True),
+            (1.0, guidance.negative, False),
         ]
     else:
-        branches = [(guidance.scale, guidance.prompt, True), (1 - guidance.scale, guidance.negative, True)]
-    branches = [branch for branch in branches if branch[0] != 0] or branches[:1]
-    texts = backbone.encode_text([text for _, text, _ in branches])
+        steps = [(guidance.scale, guidance.prompt, True), (1.0, guidance.negative, True)]
+    before = [0.0, *(scale for scale, _, _ in steps[:-1])]
+    steps = [step for step, last in zip(steps, before, strict=True) if step[0] != last]
+    texts = backbone.encode_text([text for _, text, _ in steps])
     if condition is None:
-        pictures: list[Tensor | None] = [None] * len(branches)
+        pictures: list[Tensor | None] = [None] * len(steps)
     else:
-        pictures = [condition if seen else torch.zeros_like(condition) for _, _, seen in branches]
+        pictures = [condition if seen else torch.zeros_like(condition) for _, _, seen in steps]
     if branches_at_once:
         outputs = backbone.predict(
-            noisy.repeat(len(branches), 1, 1, 1),
+            noisy.repeat(len(steps), 1, 1, 1),
             t,
             texts.repeat_interleave(frames, dim=0),
             None if condition is None else torch.cat([p for p in pictures if p is not None]),
             sharing,
-        ).unflatten(0, (len(branches), frames))
+        ).unflatten(0, (len(steps), frames))
     else:
         outputs = torch.stack(
             [
@@ -69,5 +71,7 @@ def predict(
                 for text, picture in zip(texts, pictures, strict=True)
             ]
         )
-    weights = torch.tensor([weight for weight, _, _ in branches], device=outputs.device, dtype=outputs.dtype)
-    return torch.einsum("g,g...->...", weights, outputs)
+    guided = outputs[-1]
+    for (scale, _, _), this, following in zip(steps[:-1], outputs[:-1], outputs[1:], strict=True):
+        guided = guided + scale * (this - following)
+    return guided
