@@ -1,0 +1,62 @@
+"""The command line: one verb per step, the same configs and functions as the nodes.
+
+Exit codes: 0 done, 1 the input cannot be used (one sentence on stderr), 2 wrong arguments, 130 stopped by the user
+(what was trained is kept in the checkpoint). With `--json` the last line of stdout is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import InputError
+from .arguments import Arguments, add_config, config_from, follow
+
+__all__ = ["add_config", "config_from", "follow", "main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING if arguments.json else logging.INFO, format="%(message)s")
+    try:
+        report = arguments.verb(arguments)
+    except InputError as error:
+        if arguments.json:
+            print(json.dumps({"error": str(error)}))
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "stopped; what was trained is in the checkpoint, the same command goes on from it",
+            file=sys.stderr,
+        )
+        return 130
+    if arguments.json:
+        print(json.dumps(report))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    from . import edits, scenes
+
+    parser = argparse.ArgumentParser(
+        prog="python -m engine", description="Train, render, measure and convert 4D Gaussian scenes."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, run: Callable[[Arguments], dict[str, Any]], text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.add_argument(
+            "--json", action="store_true", help="print one JSON object as the last line, and nothing else"
+        )
+        sub.set_defaults(verb=run)
+        return sub
+
+    scenes.add_verbs(verb)
+    edits.add_verbs(verb)
+    return parser

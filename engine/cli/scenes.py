@@ -1,0 +1,180 @@
+"""Verbs that train, measure, convert and render a scene."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from .arguments import (
+    AddVerb,
+    Arguments,
+    add_config,
+    config_from,
+    device_of,
+    follow,
+    load_capture,
+    with_data,
+    with_device,
+)
+
+
+def fit_scene(arguments: Arguments) -> dict[str, Any]:
+    from ..io.checkpoint import save_scene
+    from ..steps import fit_scene as step
+
+    out = Path(arguments.out)
+    checkpoint = (
+        Path(arguments.checkpoint) if arguments.checkpoint else out.with_suffix(".training.safetensors")
+    )
+    video = load_capture(arguments)
+    start = time.monotonic()
+    scene = follow(
+        step.run(video, config_from(arguments, step.Config), device_of(arguments), checkpoint),
+        arguments.json,
+        put_away=lambda made: save_scene(made, out),
+    )
+    return {"out": str(out), "gaussians": len(scene.canonical), "seconds": round(time.monotonic() - start, 2)}
+
+
+def preflight(arguments: Arguments) -> dict[str, Any]:
+    from ..steps import preflight as step
+
+    report = follow(step.run(load_capture(arguments), config_from(arguments, step.Config)), arguments.json)
+    if not arguments.json:
+        print(report.text())
+    return report.to_json()
+
+
+def render(arguments: Arguments) -> dict[str, Any]:
+    from ..io.checkpoint import load_scene
+    from ..io.movie import write_mp4
+    from ..steps import camera_path, render_scene
+
+    scene = load_scene(Path(arguments.scene))
+    path = camera_path.make(scene, config_from(arguments, camera_path.Config))
+    config = config_from(arguments, render_scene.Config)
+    rendering = follow(render_scene.run(scene, path, config, device_of(arguments)), arguments.json)
+    out = write_mp4(rendering.images, rendering.fps, Path(arguments.out))
+    return {"out": str(out), "frames": len(path)}
+
+
+def evaluate(arguments: Arguments) -> dict[str, Any]:
+    from ..io.checkpoint import load_scene
+    from ..steps import evaluate_scene as step
+
+    scene = load_scene(Path(arguments.scene))
+    evaluation = follow(
+        step.run(scene, load_capture(arguments), config_from(arguments, step.Config), device_of(arguments)),
+        arguments.json,
+    )
+    if not arguments.json:
+        print(evaluation.text())
+    return evaluation.summary
+
+
+def import_scene(arguments: Arguments) -> dict[str, Any]:
+    from ..io.checkpoint import save_scene
+    from ..steps import convert_capture
+    from ..steps import import_scene as step
+
+    if Path(arguments.out).suffix != ".safetensors":
+        config = config_from(arguments, convert_capture.Config)
+        out = follow(convert_capture.run(Path(arguments.source), Path(arguments.out), config), arguments.json)
+        return {"out": str(out)}
+    scene = follow(step.run(Path(arguments.source), config_from(arguments, step.Config)), arguments.json)
+    save_scene(scene, Path(arguments.out))
+    return {"out": arguments.out, "gaussians": len(scene.canonical)}
+
+
+def export(arguments: Arguments) -> dict[str, Any]:
+    from ..io.checkpoint import load_scene
+    from ..steps import export_scene as step
+
+    scene = load_scene(Path(arguments.scene))
+    paths = follow(step.run(scene, config_from(arguments, step.Config), Path(arguments.out)), arguments.json)
+    return {"files": [str(path) for path in paths]}
+
+
+def sample(arguments: Arguments) -> dict[str, Any]:
+    from ..io.checkpoint import load_scene
+    from ..steps import sample_scene as step
+
+    scene = load_scene(Path(arguments.scene))
+    seconds = step.parse_times(arguments.times, scene)
+    out = step.save(scene, seconds, Path(arguments.out))
+    return {"out": str(out), "times": seconds}
+
+
+def demo(arguments: Arguments) -> dict[str, Any]:
+    from ..demo import run
+
+    report = run(Path(arguments.out), follow, device_of(arguments))
+    if not arguments.json:
+        print(f"made {', '.join(report['files'])} in {report['folder']}/ in {report['seconds']:.0f} s")
+    return report
+
+
+def add_verbs(verb: AddVerb) -> None:
+    """Each verb with its flags."""
+    from ..steps import camera_path, evaluate_scene, export_scene, render_scene
+    from ..steps import convert_capture as convert_step
+    from ..steps import fit_scene as fit_step
+    from ..steps import import_scene as import_step
+    from ..steps import preflight as preflight_step
+
+    sub = verb("fit_scene", fit_scene, "Train a 4D scene from a multi-view video.")
+    with_data(sub)
+    with_device(sub)
+    sub.add_argument("--out", required=True, help="scene file to write (.safetensors)")
+    sub.add_argument(
+        "--checkpoint", help="training state, resumed from when it is there (default: beside --out)"
+    )
+    add_config(sub, fit_step.Config)
+
+    sub = verb("preflight", preflight, "Check a capture before training, and say what to do about it.")
+    with_data(sub)
+    add_config(sub, preflight_step.Config)
+
+    sub = verb("render", render, "Render a scene along a camera path to an mp4.")
+    sub.add_argument("--scene", required=True)
+    sub.add_argument("--out", required=True, help="mp4 to write")
+    with_device(sub)
+    add_config(sub, camera_path.Config)
+    add_config(sub, render_scene.Config)
+
+    sub = verb("evaluate", evaluate, "Measure a scene against the pictures of a capture.")
+    sub.add_argument("--scene", required=True)
+    with_data(sub)
+    with_device(sub)
+    add_config(sub, evaluate_scene.Config)
+
+    sub = verb(
+        "import",
+        import_scene,
+        "Bring in a scene trained elsewhere (a 4DGaussians folder, a splat file or a folder of them) or a studio's capture.",
+    )
+    sub.add_argument("--source", required=True)
+    sub.add_argument(
+        "--out",
+        required=True,
+        help="scene file to write (.safetensors); any other name is the folder that a capture is converted into",
+    )
+    add_config(sub, import_step.Config)
+    add_config(sub, convert_step.Config)
+
+    sub = verb("export", export, "Write a scene as .ply, .spz, .4dgs or a sequence of files.")
+    sub.add_argument("--scene", required=True)
+    sub.add_argument("--out", required=True, help="file, or folder for a sequence")
+    add_config(sub, export_scene.Config)
+
+    sub = verb("sample", sample, "Write the activated Gaussians at chosen times as tensors.")
+    sub.add_argument("--scene", required=True)
+    sub.add_argument("--times", default="all", help="seconds such as 0,0.5,1, or all")
+    sub.add_argument("--out", required=True)
+
+    sub = verb(
+        "demo", demo, "Train the clip that ships and leave a video, the scene, a .ply and a page of pictures."
+    )
+    sub.add_argument("--out", default="demo", help="folder to write")
+    with_device(sub)
