@@ -4,13 +4,15 @@ from ..scene.scene4d import Still
 from .field import Deformation, TrainableDeformation
 from .flipbook import Flipbook
 from .hexplane import PRESETS, HexPlane, HexPlaneConfig
+from .muted import Muted, muted
 from .partly import Partly
 
-KINDS: dict[str, type[Still] | type[HexPlane] | type[Partly] | type[Flipbook]] = {
+KINDS: dict[str, type[Still] | type[HexPlane] | type[Partly] | type[Flipbook] | type[Muted]] = {
     Still.kind: Still,
     HexPlane.kind: HexPlane,
     Partly.kind: Partly,
     Flipbook.kind: Flipbook,
+    Muted.kind: Muted,
 }
 
 __all__ = [
@@ -20,7 +22,9 @@ __all__ = [
     "Flipbook",
     "HexPlane",
     "HexPlaneConfig",
+    "Muted",
     "Partly",
     "Still",
     "TrainableDeformation",
+    "muted",
 ]

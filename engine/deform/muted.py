@@ -1,0 +1,58 @@
+"""A deformation that moves things but leaves their look alone: opacity and colour stay as the canonical Gaussians'.
+
+4D Gaussian Splatting's presets for real captures also let the field change opacity and spherical harmonics. An edit of
+the canonical colours then has the old appearance change added on top of it at every moment (Instruct-4DGS edits that
+way); muted, an edit looks the same at every moment.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..scene.gaussians import Gaussians
+from ..scene.scene4d import Deformation, Still
+
+
+class Muted:
+    """Positions, sizes and rotations as the inner deformation has them; opacity and SH pass through bit for bit."""
+
+    kind: ClassVar[str] = "muted"
+
+    def __init__(self, inner: Deformation) -> None:
+        self.inner = inner
+
+    def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
+        """As the inner deformation, geometry only. Raises what that raises."""
+        moved = self.inner.deform(gaussians, seconds)
+        return moved.with_(logit_opacities=gaussians.logit_opacities, sh=gaussians.sh)
+
+    def config(self) -> dict[str, Any]:
+        return {"inner": {"kind": self.inner.kind, "config": self.inner.config()}}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {f"inner.{name}": t for name, t in self.inner.tensors().items()}
+
+    def to(self, device: torch.device | str) -> Muted:
+        return Muted(self.inner.to(device))
+
+    @classmethod
+    def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Muted:
+        """Raises InputError where the inner deformation is missing, of an unknown kind, or itself muted."""
+        from . import KINDS  # this class is one of them
+
+        inner = config.get("inner")
+        kind = inner.get("kind") if isinstance(inner, dict) else None
+        if not isinstance(inner, dict) or kind not in KINDS or kind == cls.kind:
+            known = ", ".join(name for name in KINDS if name != cls.kind)
+            raise InputError(f"Muted: its inner motion is of the kind '{str(kind)[:40]}'; known are {known}.")
+        parts = {name.removeprefix("inner."): t for name, t in tensors.items() if name.startswith("inner.")}
+        return cls(KINDS[kind].from_parts(dict(inner.get("config", {})), parts))
+
+
+def muted(deformation: Deformation) -> Deformation:
+    """The deformation without its changes of look; itself where it is muted already or moves nothing."""
+    return deformation if isinstance(deformation, Muted | Still) else Muted(deformation)
