@@ -1,8 +1,12 @@
-"""Which optional packages are present, and the sentence to print when one is not. The only place that probes."""
+"""What this machine has: optional packages, with the sentence to print when one is missing, and memory.
+
+The only place that probes.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 from functools import lru_cache
 
 import torch
@@ -28,6 +32,15 @@ def require(package: str) -> None:
     """InputError with the remedy where an optional package is missing."""
     if not installed(package):
         raise InputError(f"{package} is not installed: {HINTS.get(package, f'pip install {package}')}.")
+
+
+@lru_cache
+def memory() -> float:
+    """Bytes of main memory that this machine has; 64 GB where it does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return 64e9
 
 
 @lru_cache

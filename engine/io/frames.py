@@ -159,10 +159,15 @@ class FrameStore:
     """
 
     def __init__(
-        self, views: Sequence[ViewPictures], cache_megabytes: int, also: Sequence[Path] = ()
+        self,
+        views: Sequence[ViewPictures],
+        cache_megabytes: int,
+        also: Sequence[Path] = (),
+        uses_masks: bool = True,
     ) -> None:
         self._views = tuple(views)
         self._also = tuple(also)  # files that describe the capture; they count in the fingerprint
+        self._uses_masks = uses_masks  # else masks and alpha are left aside, and pictures are whole
         self._budget = cache_megabytes * MEGABYTE
         self._kept: OrderedDict[tuple[int, int], Frame] = OrderedDict()
         self._bytes = 0
@@ -194,8 +199,8 @@ class FrameStore:
         return frame
 
     def fingerprint(self) -> str:
-        """A hash of names, sizes and modification times of every file behind the frames."""
-        made = hashlib.sha256()
+        """A hash of names, sizes and modification times of every file behind the frames, and of masks left aside."""
+        made = hashlib.sha256(b"" if self._uses_masks else b"no masks|")
         for path in (*self._also, *(p for v in self._views for p in v.files())):
             try:
                 stat = path.stat()
@@ -233,7 +238,7 @@ class FrameStore:
         return frame
 
     def _finish(self, view: int, image: Array, mask: Array | None) -> Frame:
-        lens = self._views[view].lens
+        lens, mask = self._views[view].lens, mask if self._uses_masks else None
         if lens is not None:
             image = lens.straighten(image)
             mask = None if mask is None else lens.straighten(mask)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .. import backends
 from ..errors import InputError
 from ..render import CameraPath, RasterSettings, choose, render_gaussians
 from ..scene import Scene4D
@@ -62,9 +63,10 @@ def run(
     frames = len(path)
     width, height = path.cameras.sizes[0]
     need = frames * width * height * 4 * (4 + int(config.wants_depth) + 2 * int(config.wants_flow))
-    if need > 64e9:
+    if need > backends.memory():
         raise InputError(
-            f"{frames} frames of {width}×{height} pixels need {need / 1e9:.0f} GB; lower frames, width or height."
+            f"{frames} frames of {width}×{height} pixels need {need / 1e9:.3g} GB, this machine has "
+            f"{backends.memory() / 1e9:.3g}; lower frames, width or height."
         )
     rasterizer = choose(config.rasterizer, device)
     yield Started(frames, f"{frames} frames of {width}×{height}; {rasterizer.name} rasterizer on {device}")

@@ -17,6 +17,7 @@ from engine.io.frames import FrameStore, Lens, VideoView
 from engine.io.undistort import Distortion
 from engine.io.videofile import OPEN_AT_ONCE, Handles, VideoFile, probe
 from engine.scene.cameras import Cameras, look_at
+from engine.train.targets import Targets
 
 SIZE = (64, 48)
 
@@ -292,6 +293,18 @@ def test_options_choose_views_and_background(tmp_path: Path) -> None:
         load_video(folder, LoadOptions(first_frame=6))
     with pytest.raises(InputError, match="scale"):
         LoadOptions(scale=2.0)
+
+
+def test_kept_pictures_are_whole(tmp_path: Path) -> None:
+    """keep: nothing is cut out and put over another colour, by whatever trains or measures with these frames."""
+    folder = capture(tmp_path / "capture")
+    cut, kept = load_video(folder), load_video(folder, LoadOptions(background="keep"))
+    assert cut.has_masks and not kept.has_masks and kept.source.read(1, 4).mask is None
+    whole = Targets(kept, torch.ones(3)).get(1, 4)
+    assert torch.equal(whole.image * 255, cut.source.read(1, 4).image.float()) and whole.mask is None
+    assert kept.source.fingerprint() != cut.source.fingerprint(), (
+        "a training must not be resumed with the other"
+    )
 
 
 def test_a_file_that_vanishes_later_is_one_sentence(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from engine import backends
 from engine.cli import follow, main
 from engine.errors import InputError
 from engine.io.checkpoint import save_scene
@@ -201,6 +202,14 @@ def test_too_many_pixels_are_refused_before_memory_is_taken(scene):
     )
     path = camera_path.with_cameras(cameras, torch.zeros(50_000), 24.0)
     with pytest.raises(InputError, match="lower frames"):
+        next(render_scene.run(scene, path))
+
+
+def test_a_small_machine_refuses_sooner(scene, monkeypatch):
+    path = camera_path.make(scene, camera_path.Config(frames=10, width=64, height=64))
+    next(render_scene.run(scene, path))
+    monkeypatch.setattr(backends, "memory", lambda: 1e5)
+    with pytest.raises(InputError, match=r"need 0\.000819 GB, this machine has 0\.0001"):
         next(render_scene.run(scene, path))
 
 

@@ -110,7 +110,8 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
         raise InputError(f"{title}: no view has a picture in the frames asked for; choose other frames.")
     _say_who_lacks_frames(available, names, warnings)
     train, test = _hold_out(capture, options, names)
-    has_masks = any(_has_mask(views[i]) for i in views_kept)
+    uses_masks = options.background != "keep"  # a mask cuts the subject out of its picture
+    has_masks = uses_masks and any(_has_mask(views[i]) for i in views_kept)
     return MultiViewVideo(
         name=title,
         cameras=Cameras(
@@ -121,7 +122,7 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
         ),
         times=torch.as_tensor(times[list(chosen)]),
         available=available,
-        source=FrameStore(sources, options.cache_megabytes, capture.files),
+        source=FrameStore(sources, options.cache_megabytes, capture.files, uses_masks),
         background=_background(capture, options),
         points=None if capture.points is None else torch.as_tensor(capture.points).float(),
         point_colors=None if capture.point_colors is None else torch.as_tensor(capture.point_colors).float(),

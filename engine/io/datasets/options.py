@@ -46,7 +46,7 @@ class LoadOptions:
         "auto",
         ("auto", "keep", *BACKGROUNDS),
         "What stands behind a masked subject: auto takes the layout's own (white for D-NeRF), keep leaves pictures as "
-        "they are.",
+        "they are and uses no masks.",
     )
     hold_out: str = words(
         "auto",
