@@ -25,7 +25,8 @@ from . import state as states
 from .config import FitConfig
 from .densify import AdaptiveDensity, DensityStrategy, FixedBudget, State
 from .initialise import anchor_moment, first_gaussians
-from .messages import Finished, Preview, Progress, Saved, Started, Stream
+from .loop import optimise
+from .messages import Stream
 from .motion import MotionField
 from .normalise import Normalisation, subject_bounds
 from .parameters import GaussianParameters
@@ -210,7 +211,10 @@ class Fit:
         truth = self.targets.get(view, moment).image
         return torch.cat([truth, drawn.rgb[0].clamp(0, 1)], dim=1).cpu()
 
-    def scene(self) -> Scene4D:
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    def result(self) -> Scene4D:
         """What was trained so far, in the capture's own units."""
         canonical = self.world.grow(self.parameters.detached()).map(lambda t: t.cpu())
         deformation = (
@@ -290,41 +294,12 @@ def fit(
 ) -> Stream:
     """Train a scene; the last message is Finished(Scene4D) in the capture's units, on the CPU.
 
-    With `checkpoint`, state is written there every `checkpoint_seconds` and when the generator is closed, and a later
-    call with the same video and config goes on from it, ending with the same bits as an uninterrupted one. The file
-    is removed when the generator goes on after Finished: a caller that cannot put the scene away closes it there, and
-    the file stays. Raises InputError where the video cannot be trained on.
+    With `checkpoint`, a later call with the same video and config goes on from where this one was closed (see `loop`).
+    Raises InputError where the video cannot be trained on.
     """
     start = clock()
     run = Fit(video, config, device)
     resumed = checkpoint is not None and run.resume(checkpoint)
     where = f"resumed at step {run.iteration}" if resumed else f"starting from {run.origin}"
-    yield Started(config.iterations, f"{where}; {run.rasterizer.name} rasterizer on {run.device}")
-    saved_at, saved_iteration = clock(), run.iteration
-    whole = True
-    try:
-        while run.iteration < config.iterations:
-            whole = False
-            losses = run.step()
-            whole = True
-            yield Progress(run.iteration, losses, len(run.parameters))
-            if config.preview_every and run.iteration % config.preview_every == 0:
-                yield Preview(run.preview(), run.iteration)
-            if checkpoint is not None and clock() - saved_at > config.checkpoint_seconds:
-                run.save(checkpoint)
-                saved_at, saved_iteration = clock(), run.iteration
-                yield Saved(str(checkpoint), run.iteration)
-            if config.max_seconds and clock() - start > config.max_seconds:
-                break
-    except BaseException:
-        # closed, interrupted or failed between two steps: what was trained is kept. Half a step never is: the last
-        # checkpoint stays
-        if checkpoint is not None and whole and run.iteration > saved_iteration:
-            run.save(checkpoint)
-        raise
-    scene = run.scene()
-    if checkpoint is not None and run.iteration > saved_iteration:
-        run.save(checkpoint)
-    yield Finished(scene)
-    if checkpoint is not None and run.iteration >= config.iterations:
-        checkpoint.unlink(missing_ok=True)
+    note = f"{where}; {run.rasterizer.name} rasterizer on {run.device}"
+    yield from optimise(run, config, note, checkpoint, clock, start)

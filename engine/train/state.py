@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -22,6 +23,16 @@ def key_of(*parts: Any) -> str:
     """A short hash of plain JSON values: what a checkpoint belongs to."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def fingerprint_of(*tensors: Tensor) -> str:
+    """A short hash of the tensors' shapes, types and bits."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{tuple(plain.shape)} {plain.dtype}".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
+    return digest.hexdigest()[:32]
 
 
 def save_state(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any], key: str) -> None:

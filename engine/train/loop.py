@@ -1,0 +1,100 @@
+"""The loop of every long optimisation: messages, previews, checkpoints, and what happens when it is closed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from .messages import Finished, Preview, Progress, Saved, Started, Stream
+
+
+class Pace(Protocol):
+    """What a Config says about the loop itself."""
+
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def preview_every(self) -> int: ...
+    @property
+    def checkpoint_seconds(self) -> float: ...
+    @property
+    def max_seconds(self) -> float: ...
+
+
+class Optimisation(Protocol):
+    """Something that gets better step by step, and whose whole state can be put away between two steps."""
+
+    iteration: int  # steps done
+
+    def __len__(self) -> int:
+        """How many Gaussians there are now."""
+        ...
+
+    def step(self) -> dict[str, float]:
+        """One step; returns the losses."""
+        ...
+
+    def preview(self) -> Tensor:
+        """[H, W, 3] on the CPU."""
+        ...
+
+    def result(self) -> Any:
+        """What was made so far, free of the optimiser."""
+        ...
+
+    def save(self, path: Path) -> None: ...
+
+    def resume(self, path: Path) -> bool:
+        """Go on from a checkpoint of this very run; False where there is none."""
+        ...
+
+
+def optimise(
+    run: Optimisation,
+    pace: Pace,
+    note: str,
+    checkpoint: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    start: float | None = None,
+) -> Stream:
+    """Started(note), then steps with Progress, Preview and Saved, then Finished(run.result()).
+
+    With `checkpoint`, state is written there every `checkpoint_seconds` and when the generator is closed; a `run` that
+    resumed from it ends with the same bits as an uninterrupted one. The file is removed when the generator goes on after
+    Finished: a caller that cannot put the result away closes it there, and the file stays. `max_seconds` counts from
+    `start` on the clock (default: now).
+    """
+    start = clock() if start is None else start
+    yield Started(pace.iterations, note)
+    saved_at, saved_iteration = clock(), run.iteration
+    whole = True
+    try:
+        while run.iteration < pace.iterations:
+            whole = False
+            losses = run.step()
+            whole = True
+            yield Progress(run.iteration, losses, len(run))
+            if pace.preview_every and run.iteration % pace.preview_every == 0:
+                yield Preview(run.preview(), run.iteration)
+            if checkpoint is not None and clock() - saved_at > pace.checkpoint_seconds:
+                run.save(checkpoint)
+                saved_at, saved_iteration = clock(), run.iteration
+                yield Saved(str(checkpoint), run.iteration)
+            if pace.max_seconds and clock() - start > pace.max_seconds:
+                break
+    except BaseException:
+        # closed, interrupted or failed between two steps: what was trained is kept. Half a step never is: the last
+        # checkpoint stays
+        if checkpoint is not None and whole and run.iteration > saved_iteration:
+            run.save(checkpoint)
+        raise
+    made = run.result()
+    if checkpoint is not None and run.iteration > saved_iteration:
+        run.save(checkpoint)
+    yield Finished(made)
+    if checkpoint is not None and run.iteration >= pace.iterations:
+        checkpoint.unlink(missing_ok=True)
