@@ -1,4 +1,4 @@
-"""Starting points from a PLY file: positions and colours, nothing else; never more memory than the file has bytes."""
+"""Starting points in a PLY file: positions and colours, nothing else; never more memory than the file has bytes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..errors import InputError
+from .atomic import write_atomically
 from .npyfile import read_numbers
 from .paths import printable, shown
 
@@ -61,6 +63,25 @@ def read_points(path: Path, name: str) -> tuple[Array, Array | None]:
     if not np.isfinite(xyz).all():
         raise InputError(f"{name} holds points with NaN or non-finite coordinates; export it again.")
     return xyz, None if colors is None else colors.clip(0, 1)
+
+
+def write_points(path: Path, points: Tensor, colors: Tensor | None) -> Path:
+    """Positions [P, 3] as float64 and colours [P, 3] in 0..1 (where given) in bytes, as `read_points` reads them."""
+    fields = [(c, "<f8") for c in "xyz"] + [(c, "u1") for c in ("red", "green", "blue") if colors is not None]
+    table = np.zeros(len(points), dtype=fields)
+    for i, axis in enumerate("xyz"):
+        table[axis] = points[:, i].double().numpy()
+    for i, channel in enumerate(("red", "green", "blue") if colors is not None else ()):
+        assert colors is not None
+        table[channel] = (colors[:, i].double().clamp(0, 1) * 255).round().numpy()
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
+    header += [f"property {'double' if t == '<f8' else 'uchar'} {name}" for name, t in fields] + [
+        "end_header",
+        "",
+    ]
+    with write_atomically(path) as partial:
+        partial.write_bytes("\n".join(header).encode("ascii") + table.tobytes())
+    return path
 
 
 def optional_points(

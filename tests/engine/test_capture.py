@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -14,6 +15,7 @@ from engine.errors import InputError
 from engine.io.datasets import load_video
 from engine.io.imports.background import empty_scene, subject_mask
 from engine.io.imports.capture_folder import read_capture_folder, read_sightings
+from engine.io.imports.native_folder import convert_dataset
 from engine.io.imports.real_capture import CaptureConfig, convert_capture, ideal_cameras
 from engine.io.imports.rig_adjust import (
     Sighting,
@@ -316,6 +318,23 @@ def test_any_data_set_goes_the_same_way(converted: Path, tmp_path: Path) -> None
     a, b = before.source.read(2, 3), after.source.read(2, 3)
     assert (a.image.float() - b.image.float()).abs().mean() < 3
     assert a.mask is not None and b.mask is not None and (a.mask.float() - b.mask.float()).abs().mean() < 3
+
+
+@pytest.mark.parametrize("colored", [True, False])
+def test_what_a_data_set_says_of_itself_is_not_lost(converted: Path, tmp_path: Path, colored: bool) -> None:
+    """Held-out views above all: trained on after a conversion, they would make every figure too good."""
+    points = torch.rand(40, 3, generator=torch.Generator().manual_seed(0))
+    colors = (points * 255).round() / 255 if colored else None
+    video = replace(
+        load_video(converted), test_views=(2,), near=0.7, far=12.5, points=points, point_colors=colors
+    )
+    for _ in convert_dataset(video, tmp_path / "again"):
+        pass
+    again = load_video(tmp_path / "again")
+    assert again.test_views == (2,) and again.views_to_train() == (0, 1, 3)
+    assert (again.near, again.far) == (0.7, 12.5) and not again.warnings
+    assert again.points is not None and torch.equal(again.points, points)
+    assert colors is None or (again.point_colors is not None and torch.allclose(again.point_colors, colors))
 
 
 def test_stopping_early_leaves_nothing(capture: Path, tmp_path: Path) -> None:

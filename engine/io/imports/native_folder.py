@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,8 +22,10 @@ from ...scene.video import MultiViewVideo
 from ..atomic import write_atomically
 from ..datasets.folder import write_cameras_json
 from ..paths import printable
+from ..pointcloud import write_points
 
 Pixels = NDArray[np.uint8]
+POINTS = "points.ply"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,8 @@ Conversion = Generator[Converted, None, Path]  # returns the new folder
 def convert_dataset(video: MultiViewVideo, target: Path, quality: int = 14) -> Conversion:
     """Any multi-view video (COLMAP with a lens, DyNeRF …; its reader undistorts) → a native folder `target`.
 
-    Every view must have every moment. InputError names the view that has gaps.
+    Held-out views, near and far, starting points and the background stay what they were. Every view must have every
+    moment. InputError names the view that has gaps.
     """
     short = [video.cameras.names[v] for v in range(video.views) if not bool(video.available[v].all())]
     if short:
@@ -79,8 +82,20 @@ def convert_dataset(video: MultiViewVideo, target: Path, quality: int = 14) -> C
                         mask_video.add(np.repeat(values, 3, axis=2))
                     done += 1
                     yield Converted(done, total)
-        background = None if video.background is None else [float(c) for c in video.background]
-        write_description(partial, cameras, fps, video.moments, video.has_masks, [], background)
+        if video.points is not None:
+            write_points(partial / POINTS, video.points, video.point_colors)
+        trained = set(video.views_to_train())
+        write_description(
+            partial,
+            cameras,
+            fps,
+            video.moments,
+            video.has_masks,
+            background=None if video.background is None else [float(c) for c in video.background],
+            hold_out=[name for v, name in enumerate(cameras.names) if v not in trained],
+            reach=None if video.near is None or video.far is None else (video.near, video.far),
+            points=None if video.points is None else POINTS,
+        )
     return Path(target)
 
 
@@ -90,11 +105,14 @@ def write_description(
     fps: float,
     frame_count: int,
     has_masks: bool,
-    notes: list[str],
-    background: list[float] | None = None,
+    notes: Sequence[str] = (),
+    background: Sequence[float] | None = None,
+    hold_out: Sequence[str] = (),
+    reach: tuple[float, float] | None = None,  # near and far in world units; None = from the cameras
+    points: str | None = None,  # a file in `folder`
 ) -> None:
     """cameras.json for videos in `videos/` and masks in `masks/` under the cameras' names, and notes.txt."""
-    near, far = depth_range(cameras)
+    near, far = depth_range(cameras) if reach is None else reach
     write_cameras_json(
         folder,
         cameras,
@@ -105,6 +123,8 @@ def write_description(
         near=near,
         far=far,
         background=background,
+        hold_out=hold_out,
+        points=points,
     )
     if notes:
         with write_atomically(folder / "notes.txt") as partial:
