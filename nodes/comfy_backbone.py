@@ -1,0 +1,357 @@
+"""MODEL, CLIP and VAE that the artist wired, as the engine's diffusion backbone.
+
+ComfyUI keeps what is its own: the patched ModelPatcher runs as it is (LoRAs, attention patches, offloading, memory
+estimates), the prompt goes through its tokenizer (weights in brackets, embeddings), the VAE through its patcher. What
+is added is attention shared among views, and gradients through the VAE's encoder, which its own `encode` never gives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import comfy.ldm.modules.attention as attention  # pyright: ignore[reportMissingImports]
+import comfy.model_management as model_management  # pyright: ignore[reportMissingImports]
+import comfy.model_patcher as model_patcher  # pyright: ignore[reportMissingImports]
+import comfy.model_sampling as model_sampling  # pyright: ignore[reportMissingImports]
+import comfy.sampler_helpers as sampler_helpers  # pyright: ignore[reportMissingImports]
+import comfy.samplers as samplers  # pyright: ignore[reportMissingImports]
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import (  # pyright: ignore[reportMissingImports]
+    UNetModel,
+)
+from torch import Tensor
+
+from ..engine.diffusion import Noising, Recommended, Sharing
+from ..engine.diffusion.shared_attention import gather
+from ..engine.errors import InputError
+from . import host
+
+WANTED = "wire an InstructPix2Pix, SD 1.x or SD 2.x checkpoint"
+SAMPLED = 16  # values of each weight that the fingerprint looks at
+GRADIENT_MEMORY = 3  # an encoder that is differentiated keeps about this many times the activations
+
+
+class ComfyBackbone:
+    """See `Backbone`. Raises InputError, one sentence, for a MODEL, CLIP or VAE that cannot be used so."""
+
+    def __init__(self, model: Any, clip: Any, vae: Any) -> None:
+        for part, label in ((model, "MODEL"), (clip, "CLIP"), (vae, "VAE")):
+            if part is None:
+                raise InputError(
+                    f"The wired {label} is empty: the checkpoint holds none; load it with a loader of its own."
+                )
+        self.model, self.clip, self.vae = model, clip, vae
+        kind, unet = self._check_model()
+        self.format = model.get_model_object("latent_format")
+        self.latent_channels = int(self.format.latent_channels)
+        self.takes_image = self._check_channels(kind, int(unet.in_channels))
+        self._check_vae(kind)
+        self.factor = int(vae.spacial_compression_encode())
+        self.noising = noising(model.get_model_object("model_sampling"), kind)
+        self.device = torch.device(model.load_device)
+        self.name = f"wired {kind}"
+        self.fingerprint = fingerprint(model, clip.patcher, vae.patcher)
+        self.recommended = Recommended()
+        self._width = int(model.model.model_config.unet_config["context_dim"])
+        self._texts: dict[str, Tensor] = {}
+        black, grey = vae.process_output(torch.tensor([0.0, 0.5])).tolist()
+        self._offset, self._slope = black, 2 * (grey - black)  # of process_output, which also clamps
+
+    # -- what is refused --------------------------------------------------------------------------------------------
+
+    def _check_model(self) -> tuple[str, Any]:
+        inner = self.model.model
+        kind, unet = type(inner.model_config).__name__, inner.diffusion_model
+        if not isinstance(unet, UNetModel) or "context_dim" not in inner.model_config.unet_config:
+            raise InputError(f"The wired MODEL is {kind}, which has no Stable Diffusion UNet; {WANTED}.")
+        if inner.adm_channels:
+            raise InputError(
+                f"The wired MODEL is {kind}, which wants more than text (size or picture embeddings); {WANTED}."
+            )
+        return kind, unet
+
+    def _check_channels(self, kind: str, channels: int) -> bool:
+        own = self.latent_channels
+        takes_image = hasattr(self.model.model, "process_ip2p_image_in") and channels == 2 * own
+        if not takes_image and channels != own:
+            raise InputError(
+                f"The wired MODEL ({kind}) has a UNet with {channels} input channels; {own} (text to image) or "
+                f"{2 * own} (InstructPix2Pix) are needed: an inpainting or depth model cannot be used here."
+            )
+        return takes_image
+
+    def _check_vae(self, kind: str) -> None:
+        if getattr(self.vae, "first_stage_model", None) is None:
+            raise InputError("The wired VAE holds no weights; load one with Load VAE.")
+        if self.vae.latent_dim != 2 or self.vae.latent_channels != self.latent_channels:
+            raise InputError(
+                f"The wired VAE has {self.vae.latent_channels} latent channels in {self.vae.latent_dim} dimensions, "
+                f"the MODEL ({kind}) {self.latent_channels} in 2; wire the VAE that belongs to the model."
+            )
+
+    # -- text -------------------------------------------------------------------------------------------------------
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        for prompt in prompts:
+            if prompt not in self._texts:
+                with host.as_host():
+                    states = self.clip.encode_from_tokens(self.clip.tokenize(prompt))
+                if states.shape[-1] != self._width:
+                    raise InputError(
+                        f"The wired CLIP makes text of width {states.shape[-1]}, the MODEL reads {self._width}; wire "
+                        "the CLIP that belongs to the model."
+                    )
+                self._texts[prompt] = host.plain(states[:1]).float().to(self.device)
+        states = [self._texts[prompt] for prompt in prompts]
+        # ComfyUI gives long prompts several lengths of 77 tokens; said twice, a text means the same to attention
+        length = math.lcm(*(s.shape[1] for s in states))
+        return torch.cat([s.repeat(1, length // s.shape[1], 1) for s in states])
+
+    # -- pictures ---------------------------------------------------------------------------------------------------
+
+    def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        latents, deviation = self._posterior(images)
+        if generator is not None and deviation is not None:
+            # noise is drawn on the CPU: the same seed means the same picture on every device
+            noise = torch.randn(latents.shape, generator=generator).to(latents)
+            latents = latents + deviation * noise
+        return self.format.process_in(latents)
+
+    @torch.no_grad()
+    def encode_condition(self, images: Tensor) -> Tensor:
+        return self._posterior(images)[0]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        raw = self.format.process_out(latents)
+        pictures = self._through_vae(
+            lambda first, x: first.decode(x), raw, self.vae.memory_used_decode, latents.requires_grad
+        )
+        return (pictures * self._slope + self._offset).permute(0, 2, 3, 1)
+
+    def _posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean and standard deviation [B, C, h, w] of the latents; no deviation where the VAE has none (TAESD)."""
+        height, width = int(images.shape[1]), int(images.shape[2])
+        if height % self.factor or width % self.factor:
+            raise InputError(
+                f"Pictures are {width}×{height}; {self.name} needs sides that are multiples of {self.factor}: "
+                "resize them."
+            )
+        pixels = self.vae.process_input(images.permute(0, 3, 1, 2))
+        out = self._through_vae(_moments, pixels, self.vae.memory_used_encode, images.requires_grad)
+        if out.shape[1] == self.latent_channels:
+            return out, None
+        mean, log_variance = out.chunk(2, dim=1)
+        return mean, (log_variance.clamp(-30, 20) / 2).exp()
+
+    def _through_vae(
+        self,
+        call: Callable[[Any, Tensor], Tensor],
+        batch: Tensor,
+        memory_used: Callable[[Any, Any], float],
+        wants_gradient: bool,
+    ) -> Tensor:
+        vae, first = self.vae, self.vae.first_stage_model
+        each = memory_used((1, *batch.shape[1:]), vae.vae_dtype) * (GRADIENT_MEMORY if wants_gradient else 1)
+        try:
+            with host.as_host():
+                model_management.load_models_gpu([vae.patcher], memory_required=each * len(batch))
+            # with a gradient everything is kept at once, and parts would save nothing
+            free = model_management.get_free_memory(vae.device)
+            count = len(batch) if wants_gradient else min(max(int(free / max(each, 1)), 1), len(batch))
+            tensors = {f"module.{name}": t for name, t in host.trainable_through(first).items()}
+            through = _Through(first, call)
+            parts = [
+                torch.func.functional_call(through, tensors, (part.to(vae.device, vae.vae_dtype),))
+                for part in batch.split(count)
+            ]
+        except model_management.OOM_EXCEPTION as error:
+            raise _too_large(each * len(batch), "the VAE") from error
+        out = torch.cat(parts).float().to(self.device)
+        return _finite(out, "VAE", vae.vae_dtype, "--fp32-vae")
+
+    # -- the network ------------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        noisy: Tensor,
+        t: int,
+        text: Tensor,
+        condition: Tensor | None = None,
+        sharing: Sharing | None = None,
+    ) -> Tensor:
+        if self.takes_image and condition is None:
+            raise ValueError(f"{self.name} is conditioned on a picture and was given none")
+        inner = self.model.model
+        needed = inner.memory_required(list(noisy.shape))
+        try:
+            with host.as_host():
+                out = self._predict(noisy.to(self.device), t, text, condition, sharing, needed)
+        except model_management.OOM_EXCEPTION as error:
+            raise _too_large(needed, "the diffusion model") from error
+        return _finite(host.plain(out), "MODEL", inner.get_dtype(), "--fp32-unet")
+
+    def _predict(
+        self,
+        noisy: Tensor,
+        t: int,
+        text: Tensor,
+        condition: Tensor | None,
+        sharing: Sharing | None,
+        needed: float,
+    ) -> Tensor:
+        model, inner = self.model, self.model.model
+        options = model_patcher.create_model_options_clone(model.model_options)
+        if sharing is not None and sharing.mode != "vanilla":
+            options = share(options, inner.diffusion_model, sharing)
+        sampler_helpers.prepare_model_patcher(model, {}, options)
+        model_management.load_models_gpu(
+            [model, *model.get_nested_additional_models()], memory_required=needed
+        )
+        model.pre_run()
+        try:
+            # ComfyUI counts noise in sigma: x = picture + sigma · noise, which is ours divided by √ᾱ
+            sigma = inner.model_sampling.sigmas[t].to(noisy)
+            scale = (1 + sigma**2).sqrt()
+            x = noisy * scale
+            cond: dict[str, Any] = {"cross_attn": text, "model_conds": {}, "uuid": uuid.uuid4()}
+            if condition is not None:
+                cond["concat_latent_image"] = condition
+            conds = samplers.encode_model_conds(inner.extra_conds, [cond], x, x.device, "positive")
+            clean = samplers.calc_cond_batch(inner, [conds], x, sigma.expand(len(x)), options)[0]
+        finally:
+            model.cleanup()
+        # its model returns the clean latents: back to what the network said
+        if self.noising.prediction == "sample":
+            return clean
+        if self.noising.prediction == "v_prediction":
+            return (x / scale**2 - clean) * scale / sigma
+        return (x - clean) / sigma
+
+
+class _Through(torch.nn.Module):
+    """A call of a module's own method, in the form that functional_call takes."""
+
+    def __init__(self, module: torch.nn.Module, call: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.module, self.call = module, call
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(self.module, x)
+
+
+def _moments(first: Any, pixels: Tensor) -> Tensor:
+    """Mean and log variance [B, 2C, h, w] where the VAE has a posterior, else its latents [B, C, h, w]."""
+    if not hasattr(first, "regularization"):
+        return first.encode(pixels)
+    hidden = first.encoder(pixels)
+    return first.quant_conv(hidden) if hasattr(first, "quant_conv") else hidden
+
+
+def noising(sampling: Any, kind: str) -> Noising:
+    """The model's noise schedule, read from the sigmas that ComfyUI keeps (sigma² = (1 − ᾱ) / ᾱ).
+
+    Raises InputError for a flow or distilled model, whose steps are not DDIM's.
+    """
+    prediction = None
+    if isinstance(sampling, model_sampling.ModelSamplingDiscrete) and len(sampling.sigmas) == 1000:
+        base = next((c for c in type(sampling).__mro__ if c in _PREDICTIONS), None)
+        # a class between (LCM, EDM, image to image) would scale what goes in or out in another way
+        if base is not None and all(
+            getattr(type(sampling), name) is getattr(base, name)
+            for name in ("calculate_input", "calculate_denoised")
+        ):
+            prediction = _PREDICTIONS[base]
+    if prediction is None:
+        raise InputError(
+            f"The wired MODEL ({kind}) is sampled in a way that editing cannot use (a flow, LCM or distilled model); "
+            f"{WANTED}."
+        )
+    alphas = 1 / (1 + sampling.sigmas.double().cpu() ** 2)
+    # without any picture left at the last timestep, steps must begin there
+    spacing = "trailing" if float(alphas[-1]) < 1e-6 else "leading"
+    return Noising(
+        alphas.clone(), prediction=prediction, spacing=spacing, offset=1, final_alpha=float(alphas[0])
+    )
+
+
+_PREDICTIONS: dict[Any, str] = {
+    model_sampling.V_PREDICTION: "v_prediction",
+    model_sampling.X0: "sample",
+    model_sampling.EPS: "epsilon",
+}
+
+
+def share(options: dict[str, Any], unet: Any, sharing: Sharing) -> dict[str, Any]:
+    """The options with every self-attention of the UNet sharing keys and values as told."""
+
+    def mixed(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
+        shape = q.shape
+        if sharing.mode == "full3d":  # one long sequence a branch: nothing is copied
+            q, k, v = (x.reshape(-1, sharing.frames * x.shape[1], x.shape[2]) for x in (q, k, v))
+        else:
+            k, v = gather(k, sharing), gather(v, sharing)
+        out = attention.optimized_attention(
+            q, k, v, extra["n_heads"], attn_precision=extra.get("attn_precision")
+        )
+        return out.reshape(shape)
+
+    levels = (("input", unet.input_blocks), ("middle", [unet.middle_block]), ("output", unet.output_blocks))
+    for name, blocks in levels:
+        for number, block in enumerate(blocks):
+            for part in block.modules():
+                if isinstance(part, attention.SpatialTransformer):
+                    for index in range(len(part.transformer_blocks)):
+                        options = model_patcher.set_model_options_patch_replace(
+                            options, mixed, "attn1", name, number, index
+                        )
+    return options
+
+
+def fingerprint(*patchers: Any) -> str:
+    """Changes when the weights or the LoRAs on them do; a few values of each tensor are looked at."""
+    digest = hashlib.sha256()
+    for patcher in patchers:
+        # a loaded model's weights have LoRAs in them; what they were is kept in `backup`
+        for name, tensor in patcher.model.state_dict().items():
+            kept = patcher.backup.get(name)
+            _feed(digest, name, tensor if kept is None else kept.weight)
+        for name, patches in sorted(patcher.patches.items()):
+            for patch in patches:
+                _feed(digest, str(name), patch)
+    return digest.hexdigest()[:32]
+
+
+def _feed(digest: Any, name: str, value: Any) -> None:
+    if isinstance(value, Tensor):
+        flat = value.detach().reshape(-1)
+        few = flat[:: max(len(flat) // SAMPLED, 1)][: SAMPLED + 1].float().cpu()
+        digest.update(f"{name}{tuple(value.shape)}".encode() + few.numpy().tobytes())
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            _feed(digest, name, item)
+    elif hasattr(value, "weights"):  # a LoRA in ComfyUI's own wrapping
+        _feed(digest, f"{name} {type(value).__name__}", value.weights)
+    elif value is None or isinstance(value, (str, int, float)):
+        digest.update(f"{name}={value}".encode())
+    else:
+        digest.update(f"{name} {type(value).__name__}".encode())
+
+
+def _finite(out: Tensor, part: str, dtype: Any, remedy: str) -> Tensor:
+    if not bool(torch.isfinite(out).all()):
+        raise InputError(
+            f"The wired {part} gave values that are no numbers in {str(dtype).removeprefix('torch.')}; start ComfyUI "
+            f"with {remedy}, or use another checkpoint."
+        )
+    return out
+
+
+def _too_large(needed: float, part: str) -> InputError:
+    return InputError(
+        f"Not enough memory for {part}: about {needed / 2**30:.1f} GB were needed at once; lower the resolution or "
+        "the number of pictures at once."
+    )
