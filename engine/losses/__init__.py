@@ -1,6 +1,6 @@
 """Losses and metrics: images [B, C, H, W] in [0, 1], HexPlane planes [1, C, H, W]."""
 
-from .metrics import d_ssim, lpips, lpips_network, ms_ssim, psnr
+from .metrics import d_ssim, lpips, ms_ssim, psnr
 from .photometric import l1, l2, ssim, ssim_map
 from .regularizers import hexplane_regularizer, plane_smoothness, second_difference, time_l1, time_smoothness
 
@@ -10,7 +10,6 @@ __all__ = [
     "l1",
     "l2",
     "lpips",
-    "lpips_network",
     "ms_ssim",
     "plane_smoothness",
     "psnr",

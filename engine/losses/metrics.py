@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import backends
 from ..errors import InputError
 from .photometric import C1, C2, RADIUS, SIGMA, ssim
 
@@ -65,7 +63,7 @@ def d_ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def lpips(a: Tensor, b: Tensor, network: Any, input_range: str = "standard") -> Tensor:
-    """LPIPS [B] with a `network` from `lpips_network`. `input_range` "standard" feeds [-1, 1]; "3dgs" feeds [0, 1].
+    """LPIPS [B] with a network of perceptual.load_lpips. `input_range` "standard" feeds [-1, 1]; "3dgs" feeds [0, 1].
 
     The two give different numbers: say which with every figure.
     """
@@ -75,17 +73,3 @@ def lpips(a: Tensor, b: Tensor, network: Any, input_range: str = "standard") -> 
         if input_range == "standard":
             a, b = 2 * a - 1, 2 * b - 1
         return network(a, b).flatten()
-
-
-def lpips_network(backbone: str = "vgg") -> Any | None:
-    """The network of the package lpips, or None where the package or its backbone's weights are not on this machine."""
-    if not backends.installed("lpips") or not backends.installed("torchvision"):
-        return None
-    import lpips as package  # pyright: ignore[reportMissingImports]
-
-    file = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}[backbone]
-    if not (
-        Path(torch.hub.get_dir()) / "checkpoints" / file
-    ).is_file():  # it would be fetched from the network
-        return None
-    return package.LPIPS(net=backbone, verbose=False).eval()

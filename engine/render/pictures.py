@@ -1,4 +1,4 @@
-"""Depth and flow made visible."""
+"""Depth, flow and pairs of pictures made visible."""
 
 from __future__ import annotations
 
@@ -30,3 +30,25 @@ def flow_picture(flow: Tensor) -> Tensor:
     angle = torch.atan2(flow[..., 1], flow[..., 0])[..., None] + thirds
     strength = (length / full).clamp(0, 1)[..., None]
     return (0.5 + 0.5 * angle.cos()) * strength
+
+
+def padded(pictures: list[Tensor]) -> Tensor:
+    """Pictures [H, W, 3] of unlike sizes as one batch [K, H, W, 3], white to the right and below."""
+    if not pictures:
+        return torch.zeros(0, 1, 1, 3)
+    height, width = max(p.shape[0] for p in pictures), max(p.shape[1] for p in pictures)
+    result = torch.ones(len(pictures), height, width, 3)
+    for i, p in enumerate(pictures):
+        result[i, : p.shape[0], : p.shape[1]] = p
+    return result
+
+
+def contact_sheet(before: Tensor, after: Tensor, widest: int = 1024) -> Tensor:
+    """[H', W', 3]: pictures [K, H, W, 3] in a row above those that they became; made smaller where it would be wide."""
+    sheet = torch.cat([torch.cat(list(row), dim=1) for row in (before, after)], dim=0)
+    height, width = sheet.shape[:2]
+    if width <= widest:
+        return sheet
+    size = max(1, round(height * widest / width)), widest
+    planes = sheet.permute(2, 0, 1)[None]
+    return torch.nn.functional.interpolate(planes, size, mode="area")[0].permute(1, 2, 0).contiguous()

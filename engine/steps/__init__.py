@@ -9,6 +9,7 @@ STEPS = (
     "camera_path",
     "render_scene",
     "evaluate_scene",
+    "evaluate_edit",
     "sample_scene",
     "export_scene",
 )

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..losses.metrics import psnr
 from ..losses.photometric import ssim
 from ..render import choose, render_gaussians
-from ..render.pictures import depth_picture
+from ..render.pictures import depth_picture, padded
 from ..scene import MultiViewVideo, Scene4D
 from ..train.messages import Finished, Preview, Progress, Started, Stream
 from ..train.targets import Targets
@@ -130,7 +130,7 @@ def run(
         if i in shown:
             yield Preview(pictures[-1], i + 1)
     yield Finished(
-        Evaluation(tuple(rows), _summary(rows, config.views if video.test_views else "all"), _stack(pictures))
+        Evaluation(tuple(rows), _summary(rows, config.views if video.test_views else "all"), padded(pictures))
     )
 
 
@@ -153,14 +153,3 @@ def _summary(rows: list[Row], which: str) -> dict[str, Any]:
         "views": sorted({row.view for row in rows}),
         "which": which,
     }
-
-
-def _stack(pictures: list[Tensor]) -> Tensor:
-    """Pictures of unlike sizes padded with white to the largest."""
-    if not pictures:
-        return torch.zeros(0, 1, 1, 3)
-    height, width = max(p.shape[0] for p in pictures), max(p.shape[1] for p in pictures)
-    result = torch.ones(len(pictures), height, width, 3)
-    for i, p in enumerate(pictures):
-        result[i, : p.shape[0], : p.shape[1]] = p
-    return result

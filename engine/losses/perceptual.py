@@ -1,0 +1,251 @@
+"""Metrics with trained networks behind them: LPIPS and CLIP. The weights are files that the user has; nothing is fetched.
+
+LPIPS: Zhang et al., CVPR 2018 (the linear weights are those that the package `lpips` carries, its v0.1). CLIP: Radford
+et al. 2021. A number of one network says nothing about another's: every loaded network has a name to print beside it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import backends
+from ..errors import InputError
+
+# torchvision's numbering of `features`: convolution index → (stride, padding); a tap follows the ReLU after it
+_NETWORKS: dict[str, dict[str, Any]] = {
+    "vgg": {
+        "convolutions": {i: (1, 1) for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)},
+        "pools": {4: (2, 2), 9: (2, 2), 16: (2, 2), 23: (2, 2)},  # index → (kernel, stride)
+        "taps": (2, 7, 14, 21, 28),
+        "first": (64, 3, 3, 3),
+    },
+    "alex": {
+        "convolutions": {0: (4, 2), 3: (1, 2), 6: (1, 1), 8: (1, 1), 10: (1, 1)},
+        "pools": {2: (3, 2), 5: (3, 2)},
+        "taps": (0, 3, 6, 8, 10),
+        "first": (64, 3, 11, 11),
+    },
+}
+_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of LPIPS, for pictures in −1..1
+CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+UNDEFINED = 1e-4  # a difference of unit features shorter than this has no direction
+
+
+@dataclass(frozen=True, eq=False)
+class Lpips:
+    """The network behind LPIPS: call it with pictures [B, 3, H, W] in −1..1 → distances [B, 1, 1, 1]."""
+
+    kind: str  # vgg or alex
+    name: str  # the weights' file
+    features: dict[str, Tensor]
+    linear: tuple[Tensor, ...]  # 5 × [1, C, 1, 1]
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        total = torch.zeros(len(a), 1, 1, 1, device=a.device)
+        for x, y, weight in zip(self._taps(a), self._taps(b), self.linear, strict=True):
+            difference = (_unit(x) - _unit(y)).square()
+            total = total + F.conv2d(difference, weight).mean(dim=(2, 3), keepdim=True)
+        return total
+
+    def _taps(self, x: Tensor) -> list[Tensor]:
+        network = _NETWORKS[self.kind]
+        shift, scale = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (_SHIFT, _SCALE))
+        x, taps = (x - shift) / scale, []
+        for i in range(max(network["convolutions"]) + 1):
+            if i in network["pools"]:
+                x = F.max_pool2d(x, *network["pools"][i])
+            if i in network["convolutions"]:
+                stride, padding = network["convolutions"][i]
+                weight, bias = self.features[f"{i}.weight"], self.features[f"{i}.bias"]
+                x = F.relu(F.conv2d(x, weight, bias, stride, padding))
+                if i in network["taps"]:
+                    taps.append(x)
+        return taps
+
+
+def load_lpips(weights: Path, device: torch.device | str = "cpu", linear: Path | None = None) -> Lpips:
+    """LPIPS on torchvision's VGG16 or AlexNet weights (`vgg16-397923af.pth`, `alexnet-owt-7be5be79.pth`, or the same as
+    .safetensors). `linear`: LPIPS's own small weights; without it those of the installed package `lpips`.
+
+    Raises InputError where a file is missing, damaged or of another network.
+    """
+    state = _read(weights, "LPIPS weights")
+    first = state.get("features.0.weight")
+    kind = next(
+        (k for k, v in _NETWORKS.items() if first is not None and tuple(first.shape) == v["first"]), None
+    )
+    if kind is None:
+        raise InputError(
+            f"{weights.name} is neither torchvision's VGG16 nor its AlexNet, which LPIPS is built on; "
+            "give vgg16-397923af.pth or alexnet-owt-7be5be79.pth."
+        )
+    linear = linear or _linear_of_package(kind)
+    lins = _read(linear, "LPIPS's linear weights")
+    try:
+        features = {
+            f"{i}.{part}": state[f"features.{i}.{part}"].float().to(device)
+            for i in _NETWORKS[kind]["convolutions"]
+            for part in ("weight", "bias")
+        }
+        heads = tuple(lins[f"lin{i}.model.1.weight"].float().to(device) for i in range(5))
+    except KeyError as error:
+        raise InputError(
+            f"{weights.name} and {linear.name} do not make LPIPS: {error} is missing; copy both files again."
+        ) from error
+    return Lpips(kind, weights.name, features, heads)
+
+
+def _linear_of_package(kind: str) -> Path:
+    found = importlib.util.find_spec("lpips") if backends.installed("lpips") else None
+    for folder in (found.submodule_search_locations or []) if found else []:
+        path = Path(folder) / "weights" / "v0.1" / f"{kind}.pth"
+        if path.is_file():
+            return path
+    raise InputError(
+        "LPIPS needs the package lpips, which carries its linear weights: pip install --no-deps lpips."
+    )
+
+
+def _read(path: Path, what: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(
+            f"{path.name} is not there, and holds {what}; put the file there, or leave LPIPS out."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        raise InputError(f"{path.name} cannot be read as {what}; copy the file again.") from error
+    if not isinstance(state, dict):
+        raise InputError(f"{path.name} holds no table of tensors, so it cannot be {what}.")
+    return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+
+
+# -- CLIP -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A CLIP model: pictures and texts to unit vectors of one space."""
+
+    name: str  # its folder
+    model: Any  # transformers.CLIPModel
+    tokenizer: Any
+    size: int  # pixels a side
+    mean: tuple[float, ...] = CLIP_MEAN
+    deviation: tuple[float, ...] = CLIP_DEVIATION
+
+    @torch.no_grad()
+    def images(self, pictures: Tensor, crops: bool = True) -> Tensor:
+        """Unit features [F, D] of pictures [F, H, W, 3] in 0..1.
+
+        `crops`: bicubic resize of the short side and centre crop, as CLIP's own; else squeezed into the square, as
+        InstructPix2Pix measures directions.
+        """
+        x = pictures[..., :3].permute(0, 3, 1, 2).float()
+        h, w = x.shape[-2:]
+        size = (self.size, self.size)
+        if crops:
+            factor = self.size / min(h, w)
+            size = (max(self.size, round(h * factor)), max(self.size, round(w * factor)))
+        x = F.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        top, left = (size[0] - self.size) // 2, (size[1] - self.size) // 2
+        x = x[..., top : top + self.size, left : left + self.size]
+        mean, deviation = (
+            torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (self.mean, self.deviation)
+        )
+        seen = self.model.vision_model(pixel_values=((x - mean) / deviation).to(self.model.device))
+        return F.normalize(self.model.visual_projection(seen.pooler_output), dim=-1).float()
+
+    @torch.no_grad()
+    def texts(self, prompts: Sequence[str]) -> Tensor:
+        """Unit features [P, D]; a text longer than the model reads is cut."""
+        length = int(self.model.config.text_config.max_position_embeddings)
+        tokens = self.tokenizer(
+            list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        ).to(self.model.device)
+        seen = self.model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+        return F.normalize(self.model.text_projection(seen.pooler_output), dim=-1).float()
+
+
+def load_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:
+    """A CLIP folder as transformers lays it out (config.json, weights, tokenizer). Raises InputError."""
+    backends.require("transformers")
+    config = folder / "config.json"
+    if not config.is_file():
+        raise InputError(
+            f"{folder.name} is no CLIP folder: it has no config.json; give the folder of a whole CLIP model, "
+            "such as clip-vit-base-patch32."
+        )
+    try:
+        kind = json.loads(config.read_text()).get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{folder.name}/config.json cannot be read; copy the folder again.") from error
+    if kind != "clip":
+        raise InputError(
+            f"{folder.name} holds a model of type '{kind}', not a whole CLIP (pictures and text); "
+            "give a folder such as clip-vit-base-patch32."
+        )
+    from transformers import CLIPModel, CLIPTokenizer
+
+    try:
+        model: Any = CLIPModel.from_pretrained(folder, local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
+        raise InputError(
+            f"{folder.name} cannot be loaded as CLIP: weights or tokenizer are missing or damaged; "
+            "copy the folder again, with model.safetensors, vocab.json and merges.txt."
+        ) from error
+    mean, deviation = CLIP_MEAN, CLIP_DEVIATION
+    preprocessor = folder / "preprocessor_config.json"
+    if preprocessor.is_file():
+        told = json.loads(preprocessor.read_text())
+        mean, deviation = tuple(told.get("image_mean", mean)), tuple(told.get("image_std", deviation))
+    model = model.eval().requires_grad_(False).to(device)
+    return Clip(folder.name, model, tokenizer, int(model.config.vision_config.image_size), mean, deviation)
+
+
+def clip_similarity(images: Tensor, text: Tensor) -> Tensor:
+    """[F] cosines of unit picture features [F, D] with one unit text feature [D]."""
+    return images @ text
+
+
+def clip_direction(edited: Tensor, originals: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    """[F] cosine of what changed in each picture with what changed in the caption; NaN where nothing did.
+
+    StyleGAN-NADA's direction, as InstructPix2Pix and Instruct-NeRF2NeRF report it. Unit features [F, D] and [D].
+    """
+    return _cosine(edited - originals, (target - source).expand_as(edited))
+
+
+def clip_c_direction(edited: Tensor, originals: Tensor) -> Tensor:
+    """[F − 1] cosine between neighbours of what the edit changed (Instruct-NeRF2NeRF); NaN where it changed nothing."""
+    change = edited - originals
+    return _cosine(change[:-1], change[1:])
+
+
+def clip_c_adjacent(edited: Tensor) -> Tensor:
+    """[F − 1] cosine of neighbouring pictures' unit features [F, D]."""
+    return (edited[:-1] * edited[1:]).sum(dim=-1)
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    defined = (a.norm(dim=-1) > UNDEFINED) & (b.norm(dim=-1) > UNDEFINED)
+    return torch.where(defined, F.cosine_similarity(a, b, dim=-1), torch.nan)
