@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import field, fields, is_dataclass
 from typing import Any
 
@@ -40,3 +41,23 @@ def validate(config: Any) -> None:
             raise InputError(f"{f.name} is {value}; it must lie between {meta['low']} and {meta['high']}.")
         if "options" in meta and value not in meta["options"]:
             raise InputError(f"{f.name} is '{value}'; choose one of {', '.join(meta['options'])}.")
+
+
+def indices(text: str, count: int, what: str) -> tuple[int, ...]:
+    """The numbers that "0 2 5-8" names, ascending and each once; "" or "all" is 0 … count − 1.
+
+    `what` is what is counted ("view"). InputError where a word is no number or a number is not there.
+    """
+    words_given = text.replace(",", " ").split()
+    if not words_given or [w.lower() for w in words_given] == ["all"]:
+        return tuple(range(count))
+    found: set[int] = set()
+    for word in words_given:
+        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", word)
+        if match is None:
+            raise InputError(f"'{word[:40]}' is no {what} number; write numbers and ranges, such as 0 2 5-8.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last >= count:
+            raise InputError(f"There is no {what} {word}; there are {count}, numbered 0 to {count - 1}.")
+        found.update(range(first, last + 1))
+    return tuple(sorted(found))

@@ -40,7 +40,9 @@ def predict(
     out: s_T = s_I = 1 costs one branch, and is the text-and-picture branch.
     """
     frames = len(noisy)
-    steps: list[tuple[float, str, bool]]  # scale of the step from the next branch to this one, text, with picture
+    steps: list[
+        tuple[float, str, bool]
+    ]  # scale of the step from the next branch to this one, text, with picture
     if backbone.takes_image:
         steps = [
             (guidance.scale, guidance.prompt, True),

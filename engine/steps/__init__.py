@@ -6,6 +6,7 @@ STEPS = (
     "fit_scene",
     "import_scene",
     "splat_to_scene",
+    "edit_views",
     "camera_path",
     "render_scene",
     "evaluate_scene",

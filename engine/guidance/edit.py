@@ -1,0 +1,225 @@
+"""Pictures and an instruction in, edited pictures out: InstructPix2Pix with attention shared across views or moments.
+
+InstructPix2Pix (Brooks et al., CVPR 2023) as in Instruct-4DGS (Kwon et al., CVPR 2025, section 3.2: Coherent-IP2P).
+Added: strength (only the last part of the noise schedule is gone through), local edits (outside the mask the latents
+follow the originals' own noising, and the pixels are theirs), and chunks: many pictures are edited a few at a time, and
+the key picture comes along in each chunk. It sees nobody but itself, so its path through the noise is the same
+every time, and with key-frame attention the chunks give what one large batch would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..diffusion import Backbone, Sharing
+from ..errors import InputError
+from .classifier_free import Guidance, predict
+from .score import check_finite
+
+STARTS = ("noised originals", "noise")
+AT_ONCE = 4  # pictures through the VAE at a time: its full-size layers are the widest of all
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """What is asked of the model; the numbers are final (nothing here means "recommended")."""
+
+    guidance: Guidance
+    steps: int
+    strength: float = 1.0  # share of the noise schedule that is gone through
+    start: str = "noised originals"  # one of STARTS; noise only matters at full strength
+    attention: str = "keyframe"  # one of diffusion.MODES
+    key: int = 0  # index of the picture that the others look at
+    frames_at_once: int = 0  # 0 = all
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.guidance.prompt.strip():
+            raise InputError("The prompt is empty; say what to change, such as 'make it night'.")
+        if self.start not in STARTS:
+            raise InputError(f"start is '{self.start}'; choose one of {', '.join(STARTS)}.")
+        if not 0 <= self.strength <= 1:
+            raise InputError(f"strength is {self.strength}; it must lie between 0 and 1.")
+
+
+class Edit:
+    """An edit under way: `step` until `is_finished`, then `images`. State can be taken out and put back, bit for bit."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        originals: Tensor,  # [F, H, W, 3] in 0..1
+        request: EditRequest,
+        masks: Tensor | None = None,  # [F, H, W] in 0..1: where the edit may act
+    ) -> None:
+        """Raises InputError: no pictures, a model without picture condition, masks of another size, a wrong key."""
+        if len(originals) == 0:
+            raise InputError("There is no picture to edit; choose at least one view and one moment.")
+        if not backbone.takes_image:
+            raise InputError(
+                f"{backbone.name} makes pictures from text alone (its UNet has {backbone.latent_channels} input channels "
+                f"where {2 * backbone.latent_channels} are needed); editing views needs an InstructPix2Pix model. "
+                "Refine with Score Distillation works with this one."
+            )
+        if masks is not None and masks.shape != originals.shape[:3]:
+            got = "×".join(str(n) for n in reversed(masks.shape[1:]))
+            raise InputError(
+                f"The mask has {len(masks)} pictures of {got}, the views {len(originals)} of "
+                f"{originals.shape[2]}×{originals.shape[1]}; give one mask a view, of the same size."
+            )
+        self.backbone, self.originals, self.request, self.masks = backbone, originals, request, masks
+        self.sharing = Sharing(request.attention, len(originals), request.key)  # checks mode and key
+        every = backbone.noising.timesteps(request.steps)
+        kept = max(1, round(len(every) * request.strength)) if request.strength > 0 else 0
+        self.timesteps = every[len(every) - kept :]
+        untouched = masks is not None and not bool((masks > 0).any())
+        self.chunks = [] if kept == 0 or untouched else self._split()
+        self.images = originals.clone()
+        self.chunk = self.position = 0  # in self.chunks, in self.timesteps
+        self.calls = 0  # pictures that went through the guided model, once a step
+        self.latents = self._condition = self._clean_originals = self._noise = self.clean = None
+
+    _condition: Tensor | None
+    _clean_originals: Tensor | None
+    _noise: Tensor | None
+    latents: Tensor | None  # [f, C, h, w] of the chunk under way
+    clean: Tensor | None  # [f, C, h, w]: the picture as the model sees it now, for previews
+
+    def _split(self) -> list[list[int]]:
+        """Pictures by chunk. Where attention is shared the key comes first in every chunk but a single whole one."""
+        count, size = len(self.originals), self.request.frames_at_once
+        if size == 0 or size >= count:
+            return [list(range(count))]
+        if self.request.attention == "vanilla":
+            return [list(range(i, min(i + size, count))) for i in range(0, count, size)]
+        key = self.request.key
+        others = [i for i in range(count) if i != key]
+        room = max(1, size - 1)
+        return [[key, *others[i : i + room]] for i in range(0, len(others), room)]
+
+    @property
+    def total(self) -> int:
+        """Steps in all."""
+        return len(self.chunks) * len(self.timesteps)
+
+    @property
+    def done(self) -> int:
+        return self.chunk * len(self.timesteps) + self.position
+
+    @property
+    def is_finished(self) -> bool:
+        return self.chunk >= len(self.chunks)
+
+    @property
+    def frames(self) -> list[int]:
+        """The pictures of the chunk under way (of the last one, where all is finished)."""
+        return self.chunks[min(self.chunk, len(self.chunks) - 1)] if self.chunks else []
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One denoising step of one chunk; after its last step its pictures are in `images`."""
+        frames, request, noising = self.frames, self.request, self.backbone.noising
+        if self._condition is None:
+            self._enter_chunk()
+        assert self.latents is not None and self._noise is not None and self._clean_originals is not None
+        t = self.timesteps[self.position]
+        earlier = self.timesteps[self.position + 1] if self.position + 1 < len(self.timesteps) else -1
+        sharing = Sharing(request.attention, len(frames), frames.index(request.key) if self._keyed else 0)
+        output = predict(self.backbone, self.latents, t, request.guidance, self._condition, sharing)
+        check_finite(output, self.backbone.name)
+        self.clean = noising.clean(output, self.latents, t)
+        self.latents = noising.step(output, self.latents, t, earlier)
+        if self.masks is not None:
+            kept = self._clean_originals
+            if earlier >= 0:
+                kept = noising.add_noise(kept, self._noise, earlier)
+            free = torch.nn.functional.adaptive_max_pool2d(
+                self.masks[frames][:, None].to(self.latents), self.latents.shape[-2:]
+            )
+            self.latents = free * self.latents + (1 - free) * kept
+        self.calls += len(frames)
+        self.position += 1
+        if self.position == len(self.timesteps):
+            self._leave_chunk()
+
+    def preview(self, limit: int) -> tuple[Tensor, Tensor]:
+        """Originals and pictures as they are now, both [≤ limit, H, W, 3] on the CPU, of the chunk under way."""
+        frames = self.frames[:limit]
+        if self.clean is None or self.position == 0:  # between two chunks: those of the finished one
+            frames = (self.chunks[self.chunk - 1] if self.chunk else self.frames)[:limit]
+            return self.originals[frames], self.images[frames]
+        with torch.no_grad():
+            return self.originals[frames], self._finish(self.clean[:limit], frames)
+
+    @property
+    def _keyed(self) -> bool:
+        return self.request.attention != "vanilla"
+
+    def _enter_chunk(self) -> None:
+        """Encode the chunk's originals and draw its noise: the same for every way of chunking, on every device."""
+        device = self.backbone.device
+        pictures = [self.originals[i : i + 1].to(device) for i in self.frames]
+        self._condition = torch.cat([self.backbone.encode_condition(p) for p in pictures])
+        self._clean_originals = torch.cat([self.backbone.encode(p) for p in pictures])
+        generator = torch.Generator().manual_seed(self.request.seed)
+        shape = (len(self.originals), *self._clean_originals.shape[1:])
+        self._noise = torch.randn(shape, generator=generator)[self.frames].to(device)
+        if self.latents is None:
+            first = self.timesteps[0]
+            starts_clean = self.request.start == "noise" and self.request.strength == 1
+            self.latents = (
+                self._noise
+                if starts_clean
+                else self.backbone.noising.add_noise(self._clean_originals, self._noise, first)
+            )
+
+    def _leave_chunk(self) -> None:
+        frames = self.frames
+        assert self.latents is not None
+        finished = torch.cat(
+            [
+                self._finish(self.latents[i : i + AT_ONCE], frames[i : i + AT_ONCE])
+                for i in range(0, len(frames), AT_ONCE)
+            ]
+        )
+        first = 1 if self.chunk > 0 and self._keyed else 0  # the key picture is finished already
+        self.images[frames[first:]] = finished[first:]
+        self.latents = self._condition = self._clean_originals = self._noise = self.clean = None
+        self.chunk, self.position = self.chunk + 1, 0
+
+    def _finish(self, latents: Tensor, frames: list[int]) -> Tensor:
+        """Pictures of latents on the CPU; outside the mask they are the originals."""
+        pictures = self.backbone.decode(latents).float().clamp(0, 1).cpu()
+        check_finite(pictures, self.backbone.name)
+        if self.masks is not None:
+            share = self.masks[frames][..., None].cpu()
+            pictures = share * pictures + (1 - share) * self.originals[frames]
+        return pictures
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """(tensors, numbers) from which `load_state` goes on."""
+        tensors = {"images": self.images}
+        if self.latents is not None:
+            tensors["latents"] = self.latents
+        return tensors, {"chunk": self.chunk, "position": self.position, "calls": self.calls}
+
+    def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        self.images = tensors["images"]
+        self.latents = tensors["latents"].to(self.backbone.device) if "latents" in tensors else None
+        self._condition = self._clean_originals = self._noise = self.clean = None
+        self.chunk, self.position = int(numbers["chunk"]), int(numbers["position"])
+        self.calls = int(numbers["calls"])
+
+
+def edit_pictures(
+    backbone: Backbone, originals: Tensor, request: EditRequest, masks: Tensor | None = None
+) -> Tensor:
+    """Edited pictures [F, H, W, 3] in 0..1 on the CPU; see `Edit` for the arguments and errors."""
+    edit = Edit(backbone, originals, request, masks)
+    while not edit.is_finished:
+        edit.step()
+    return edit.images

@@ -1,0 +1,170 @@
+"""Pictures of a scene as they are before an edit: captured or rendered, at the size that the model works at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..fields import indices
+from ..render import Rasterizer, render_gaussians
+from ..scene import Gaussians, MultiViewVideo, Scene4D, ViewSet
+from .targets import composite
+
+SOURCES = ("auto", "captured", "rendered")
+EDITS = (
+    "fit_edits",
+    "refine_score",
+    "delta_edit",
+)  # steps in whose wake the captured pictures are the wrong ones
+
+Pair = tuple[int, int]  # (view, moment)
+
+
+def choose_pairs(scene: Scene4D, views: str, moments: str, video: MultiViewVideo | None = None) -> list[Pair]:
+    """(view, moment) pairs, moment by moment. `views` "" is all that are trained on, `moments` "" the first.
+
+    Raises InputError for numbers that are not there, and where the pictures of the views differ in shape.
+    """
+    rig = scene.rig
+    if views.split():
+        chosen = indices(views, len(rig), "view")
+    else:
+        trained = range(len(rig)) if video is None else video.views_to_train()
+        chosen = tuple(view for view in trained if view < len(rig))
+    when = indices(moments or "0", len(scene.times), "moment")
+    if not chosen:
+        raise InputError("There is no view to edit; choose at least one.")
+    w, h = rig.sizes[chosen[0]]
+    for view in chosen:
+        other_w, other_h = rig.sizes[view]
+        if abs(other_w / other_h / (w / h) - 1) > 0.05:
+            raise InputError(
+                f"View {rig.names[chosen[0]]} has pictures of {w}×{h}, view {rig.names[view]} of {other_w}×{other_h}; "
+                "views of unlike shapes cannot be edited together: choose those of one shape."
+            )
+    return [(view, moment) for moment in when for view in chosen]
+
+
+def choose_source(
+    choice: str, scene: Scene4D, video: MultiViewVideo | None, pairs: Sequence[Pair]
+) -> tuple[str, list[Pair]]:
+    """("captured" | "rendered", the pairs that it has). Auto takes captured pictures where all are there and the scene
+    has not been edited yet. Raises InputError where captured ones are asked for and missing."""
+    if video is not None:
+        _check_same(scene, video)
+    if choice not in SOURCES:
+        raise InputError(f"originals is '{choice}'; choose one of {', '.join(SOURCES)}.")
+    if choice == "rendered" or (choice == "auto" and video is None):
+        return "rendered", list(pairs)
+    if video is None:
+        raise InputError(
+            "Captured originals were asked for, but no video is connected; connect it, or take rendered ones."
+        )
+    there = [(view, moment) for view, moment in pairs if bool(video.available[view, moment])]
+    if choice == "auto":
+        edited = any(entry.get("step") in EDITS for entry in scene.history)
+        return ("rendered", list(pairs)) if edited or len(there) < len(pairs) else ("captured", there)
+    if not there:
+        raise InputError(
+            f"{video.name} has no picture of the chosen views at the chosen moments; choose others, or rendered originals."
+        )
+    return "captured", there
+
+
+@dataclass(eq=False)
+class Originals:
+    """Reads or renders one picture at a time; the Gaussians of the last moment are kept."""
+
+    scene: Scene4D
+    rasterizer: Rasterizer
+    size: tuple[int, int]  # (width, height) in pixels
+    video: MultiViewVideo | None = None  # captured pictures are taken from here; None = rendered
+
+    def __post_init__(self) -> None:
+        self.rig = self.scene.rig.resized((self.size,) * len(self.scene.rig))
+        self._moment: tuple[int, Gaussians] | None = None
+
+    def gaussians(self, moment: int) -> Gaussians:
+        if self._moment is None or self._moment[0] != moment:
+            with torch.no_grad():
+                self._moment = moment, self.scene.at(float(self.scene.times[moment]))
+        return self._moment[1]
+
+    @torch.no_grad()
+    def get(self, view: int, moment: int) -> tuple[Tensor, Tensor]:
+        """Picture [h, w, 3] over the scene's background and coverage [h, w], both on the CPU, in 0..1.
+
+        Coverage is the captured mask where the picture is a captured one and has one (it is exact: on the demo clip an
+        edit composited with it is 25 dB nearer to the truth than with the scene's own alpha), else the scene's alpha.
+        """
+        if self.video is not None:
+            frame = composite(self.video.source.read(view, moment), self.scene.background.cpu())
+            image = resize(frame.image, self.size)
+            if frame.mask is not None:
+                return image, resize(frame.mask[..., None], self.size)[..., 0]
+            return image, self._draw(view, moment)[1]
+        return self._draw(view, moment)
+
+    def _draw(self, view: int, moment: int) -> tuple[Tensor, Tensor]:
+        drawn = render_gaussians(
+            self.gaussians(moment),
+            self.rig[view],
+            self.rasterizer,
+            self.scene.background.to(self.scene.device),
+        )
+        return drawn.rgb[0].clamp(0, 1).cpu(), drawn.alpha[0].clamp(0, 1).cpu()
+
+
+def collect(originals: Originals, pairs: Sequence[Pair]) -> ViewSet:
+    """The pictures of `pairs` as a set of views that nobody has edited yet."""
+    pictures, alphas = zip(*(originals.get(view, moment) for view, moment in pairs), strict=True)
+    images = torch.stack(pictures)
+    seconds = tuple(float(originals.scene.times[moment]) for _, moment in pairs)
+    views = [view for view, _ in pairs]
+    alpha = torch.stack(alphas)
+    filled = float((alpha < 0.5).float().mean()) < 0.01
+    return ViewSet(
+        images=images,
+        originals=images,
+        cameras=originals.rig[views],
+        views=tuple(views),
+        moments=tuple(moment for _, moment in pairs),
+        seconds=seconds,
+        alphas=None if filled else alpha,
+    )
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """A picture [h, w, 3] at (width, height): averaged over areas when it shrinks, bilinear when it grows."""
+    width, height = size
+    if image.shape[:2] == (height, width):
+        return image
+    planes = image.permute(2, 0, 1)[None]
+    if height <= image.shape[0] and width <= image.shape[1]:
+        moved = torch.nn.functional.interpolate(planes, (height, width), mode="area")
+    else:
+        moved = torch.nn.functional.interpolate(
+            planes, (height, width), mode="bilinear", antialias=True, align_corners=False
+        )
+    return moved[0].permute(1, 2, 0).clamp(0, 1).contiguous()
+
+
+def _check_same(scene: Scene4D, video: MultiViewVideo) -> None:
+    """InputError where the video was not filmed by the scene's cameras at the scene's moments."""
+    if len(video.cameras) != len(scene.rig) or video.moments != len(scene.times):
+        raise InputError(
+            f"{video.name} has {video.views} views and {video.moments} moments, the scene {len(scene.rig)} and "
+            f"{len(scene.times)}; connect the video that the scene was trained on, or none."
+        )
+    ours, theirs = scene.rig.world_to_camera.double(), video.cameras.world_to_camera.double()
+    apart = (ours - theirs).abs().amax(dim=(1, 2)) > 1e-3 * (1 + ours.abs().amax())
+    if bool(apart.any()):
+        name = scene.rig.names[int(apart.nonzero()[0])]
+        raise InputError(
+            f"Camera {name} stands elsewhere in {video.name} than in the scene; connect the video that the scene was "
+            "trained on, or none."
+        )
