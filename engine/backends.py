@@ -18,6 +18,9 @@ HINTS = {
     "gsplat": "the CUDA rasterizer needs the package gsplat and a CUDA build of torch: pip install gsplat",
     "av": "reading and writing video needs the package av: pip install av",
     "fourdgs": "writing .4dgs files needs the package fourdgs: pip install fourdgs",
+    "diffusers": "diffusion models need the package diffusers: pip install diffusers",
+    "transformers": "diffusion models need the package transformers: pip install transformers",
+    "accelerate": "diffusion models need the package accelerate: pip install accelerate",
     "scipy": "this step needs the package scipy: pip install scipy",
 }
 

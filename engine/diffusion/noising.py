@@ -7,6 +7,7 @@ by the square root of alpha there.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Noising:
             betas = torch.linspace(first**0.5, last**0.5, total, dtype=torch.float32) ** 2
         elif schedule == "squaredcos_cap_v2":  # Nichol and Dhariwal 2021, eq. 17
             kept = [math.cos((i / total + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(total + 1)]
-            betas = torch.tensor([min(1 - b / a, 0.999) for a, b in zip(kept, kept[1:], strict=False)])
+            betas = torch.tensor([min(1 - b / a, 0.999) for a, b in itertools.pairwise(kept)])
         else:
             raise InputError(
                 f"The scheduler's beta_schedule is '{schedule}'; known are linear, scaled_linear and "

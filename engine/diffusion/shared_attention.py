@@ -61,6 +61,33 @@ def gather(tokens: Tensor, sharing: Sharing) -> Tensor:
     return torch.cat([key, grouped], dim=2).reshape(count, -1, width)
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, sharing: Sharing) -> Tensor:
+    """Softmax attention [G·F, L, D] of each frame's queries over what `sharing` lets it see; D holds all heads.
+
+    Where all frames of a branch see the same tokens, their queries are one long row: keys and values are never copied
+    for each frame, so full3d needs no F-fold memory (and no table of scores, with a fused kernel).
+    """
+
+    def split(x: Tensor) -> Tensor:
+        return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+    def joint(x: Tensor) -> Tensor:  # [G·F, L, D] → [G, F·L, D]
+        return x.reshape(-1, sharing.frames * x.shape[1], x.shape[2])
+
+    shape = query.shape
+    if shape[0] % sharing.frames:
+        raise ValueError(f"{shape[0]} pictures are no whole number of branches of {sharing.frames} frames")
+    if sharing.mode == "full3d":
+        query, key, value = joint(query), joint(key), joint(value)
+    elif sharing.mode == "keyframe":
+        query = joint(query)
+        key, value = key[sharing.key :: sharing.frames], value[sharing.key :: sharing.frames]
+    else:
+        key, value = gather(key, sharing), gather(value, sharing)
+    mixed = torch.nn.functional.scaled_dot_product_attention(split(query), split(key), split(value))
+    return mixed.transpose(1, 2).reshape(shape)
+
+
 class SharedAttention:
     """A diffusers attention processor: the module's own projections, keys and values gathered across frames."""
 
@@ -84,15 +111,9 @@ class SharedAttention:
             hidden_states = hidden_states.flatten(2).transpose(1, 2)
         if attn.group_norm is not None:
             hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
-        query = attn.to_q(hidden_states)
-        key = gather(attn.to_k(hidden_states), self.sharing)
-        value = gather(attn.to_v(hidden_states), self.sharing)
-
-        def heads(x: Tensor) -> Tensor:
-            return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-
-        mixed = torch.nn.functional.scaled_dot_product_attention(heads(query), heads(key), heads(value))
-        out: Tensor = attn.to_out[1](attn.to_out[0](mixed.transpose(1, 2).flatten(2).to(query.dtype)))
+        query, key, value = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
+        mixed = attend(query, key, value, attn.heads, self.sharing)
+        out: Tensor = attn.to_out[1](attn.to_out[0](mixed.to(query.dtype)))
         if len(shape) == 4:
             out = out.transpose(1, 2).reshape(shape)
         if attn.residual_connection:

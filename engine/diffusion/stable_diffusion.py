@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,11 @@ from torch import Tensor
 
 from ..errors import InputError
 from .backbone import Recommended
+from .faults import check_finite, explains_memory
 from .noising import Noising
 from .shared_attention import Sharing, shared
+
+log = logging.getLogger(__name__)
 
 
 class StableDiffusion:
@@ -32,9 +36,9 @@ class StableDiffusion:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.device, self.dtype = torch.device(device), dtype
-        self.unet = unet.to(self.device, dtype).eval().requires_grad_(False)
-        self.vae = vae.to(self.device, dtype).eval().requires_grad_(False)
-        self.text_encoder = text_encoder.to(self.device, dtype).eval().requires_grad_(False)
+        self.unet = self._placed(unet)
+        self.vae = self._placed(vae)
+        self.text_encoder = self._placed(text_encoder)
         self.tokenizer, self.noising = tokenizer, noising
         self.name, self.fingerprint, self.recommended = name, fingerprint, recommended
         self.latent_channels = int(vae.config.latent_channels)
@@ -53,14 +57,19 @@ class StableDiffusion:
                 tokens = self.tokenizer(
                     prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
                 )
+                whole = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
+                if len(whole) > length:
+                    log.warning(
+                        "The prompt has %d tokens; %s reads the first %d.", len(whole), self.name, length
+                    )
                 states = self.text_encoder(tokens.input_ids.to(self.device))[0]
-                self._texts[prompt] = states[0].float()
+                self._texts[prompt] = check_finite(states[0].float(), "text states", self.name, self.dtype)
         return torch.stack([self._texts[prompt] for prompt in prompts])
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         posterior = self._posterior(images)
-        if generator is None:
-            latents = posterior.mode()
+        if generator is None or isinstance(posterior, Tensor):
+            latents = _mode(posterior)
         else:
             # noise is drawn on the CPU: the same seed means the same picture on every device
             noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean)
@@ -70,13 +79,15 @@ class StableDiffusion:
 
     @torch.no_grad()
     def encode_condition(self, images: Tensor) -> Tensor:
-        return self._posterior(images).mode().float()
+        return _mode(self._posterior(images)).float()
 
     def decode(self, latents: Tensor) -> Tensor:
         shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
         raw = latents / float(self.vae.config.scaling_factor) + shift
-        pictures = self.vae.decode(raw.to(self.device, self.dtype)).sample
-        return (pictures.float() / 2 + 0.5).permute(0, 2, 3, 1)
+        with explains_memory(f"decoding {self._size(latents)}", self.device):
+            pictures = self.vae.decode(raw.to(self.device, self.dtype)).sample.float()
+        check_finite(pictures, "a picture", self.name, self.dtype)
+        return (pictures / 2 + 0.5).permute(0, 2, 3, 1)
 
     @torch.no_grad()
     def predict(
@@ -91,16 +102,17 @@ class StableDiffusion:
             if condition is None:
                 raise ValueError(f"{self.name} is conditioned on a picture and was given none")
             noisy = torch.cat([noisy, condition], dim=1)
-        with shared(self.unet, sharing):
+        with shared(self.unet, sharing), explains_memory(f"predicting {self._size(noisy)}", self.device):
             when = torch.full((len(noisy),), t, device=self.device, dtype=torch.long)
             out = self.unet(
                 noisy.to(self.device, self.dtype),
                 when,
                 encoder_hidden_states=text.to(self.device, self.dtype),
-            ).sample
-        return out.float()
+            ).sample.float()
+        return check_finite(out, "a prediction", self.name, self.dtype)
 
     def _posterior(self, images: Tensor) -> Any:
+        """The VAE's distribution, or the latents themselves [B, C, h, w] where it is one without any."""
         height, width = int(images.shape[1]), int(images.shape[2])
         if height % self.factor or width % self.factor:
             raise InputError(
@@ -108,4 +120,23 @@ class StableDiffusion:
                 "resize them."
             )
         pixels = (images * 2 - 1).permute(0, 3, 1, 2).to(self.device, self.dtype)
-        return self.vae.encode(pixels).latent_dist
+        with explains_memory(f"encoding {len(images)} pictures of {width}×{height} pixels", self.device):
+            found = self.vae.encode(pixels)
+        posterior = found.latent_dist if hasattr(found, "latent_dist") else found.latents
+        check_finite(_mode(posterior), "latents", self.name, self.dtype)
+        return posterior
+
+    def _placed(self, model: Any) -> Any:
+        if model.dtype != self.dtype:
+            model = model.to(self.dtype)
+        model = model.to(self.device).eval().requires_grad_(False)
+        # half-precision convolutions are faster in this layout; on a CPU it changes sums and gains little
+        return model.to(memory_format=torch.channels_last) if self.device.type == "cuda" else model
+
+    def _size(self, latents: Tensor) -> str:
+        height, width = (int(side) * self.factor for side in latents.shape[-2:])
+        return f"{len(latents)} pictures of {width}×{height} pixels"
+
+
+def _mode(posterior: Any) -> Tensor:
+    return posterior if isinstance(posterior, Tensor) else posterior.mode()

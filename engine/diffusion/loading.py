@@ -1,0 +1,306 @@
+"""A backbone from what lies on the disk: a diffusers folder, a single .safetensors, or the model that ships.
+
+Nothing is fetched: config files for single files ship in `configs/`, and a part that is missing is an error that says
+which one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+
+from ..backends import require
+from ..errors import InputError
+from .backbone import Recommended
+from .noising import Noising
+from .single_file import (
+    CONFIGS,
+    WANTED,
+    check_input_channels,
+    guess_prediction,
+    identify,
+    load_parts,
+)
+from .stable_diffusion import StableDiffusion
+from .tokenizer import clip_tokenizer
+from .weights import fingerprint, read_header, refuse_pickle
+
+EMBEDDED = Path(__file__).resolve().parents[2] / "assets" / "models" / "tiny-instruct-pix2pix"
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_Loaded = TypeVar("_Loaded")
+_PARTS = ("unet", "vae", "text_encoder")
+_PIPELINES = {"StableDiffusionXL": "SDXL", "StableDiffusion3": "Stable Diffusion 3", "Flux": "Flux"}
+
+
+def embedded() -> Path:
+    """The InstructPix2Pix of our own that ships with the pack. Raises InputError where it was left out."""
+    if not (EMBEDDED / "unet" / "config.json").is_file():
+        raise InputError(
+            f"The model that ships with the pack is not in {EMBEDDED}: download the pack again, or {WANTED}."
+        )
+    return EMBEDDED
+
+
+def load(source: Path | str, device: torch.device | str = "cpu", dtype: str = "auto") -> StableDiffusion:
+    """The model in `source` (a diffusers folder, its model_index.json, or a .safetensors), ready on `device`.
+
+    `device` may be "auto". `dtype` is "auto" (fp32 on a CPU; on CUDA fp16, or bf16 where the model asks for attention
+    in full precision), "fp32", "fp16" or "bf16". Raises InputError for anything that is no whole SD 1.x, 2.x or
+    InstructPix2Pix, always with what was found and what is needed.
+    """
+    require("diffusers")
+    require("transformers")
+    where = _device(device)
+    if dtype != "auto" and dtype not in PRECISIONS:
+        raise InputError(f"Precision is '{dtype}': choose auto, {', '.join(PRECISIONS)}.")
+    path = Path(source).expanduser().resolve()
+    if path.name == "model_index.json":
+        path = path.parent
+    if path.is_dir():
+        return _from_folder(path, where, dtype)
+    if not path.is_file():
+        raise InputError(f"There is no model at {source}: {WANTED}.")
+    refuse_pickle(path)
+    if path.suffix.lower() != ".safetensors":
+        raise InputError(f"{path.name} is no .safetensors file: {WANTED}.")
+    return _from_file(path, where, dtype)
+
+
+def _device(device: torch.device | str) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    where = torch.device(device)
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("Device is cuda, and this torch finds no CUDA card: choose cpu or auto.")
+    return where
+
+
+def _precision(dtype: str, device: torch.device, upcasts: bool) -> torch.dtype:
+    if dtype != "auto":
+        return PRECISIONS[dtype]
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if upcasts and torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _from_file(path: Path, device: torch.device, dtype: str) -> StableDiffusion:
+    kind = identify(read_header(path), path.name)
+    precision = _precision(dtype, device, upcasts=kind.family == "sd2")
+    parts = _explained(lambda: load_parts(path, kind, precision), path.name)
+    noising = Noising.from_config(parts.pop("scheduler"))
+    large = kind.family == "sd2" and noising.prediction == "v_prediction"
+    recommended = _recommended(kind.in_channels == 8, 768 if large else 512)
+    return StableDiffusion(
+        **parts,
+        noising=noising,
+        name=path.stem,
+        fingerprint=fingerprint([path]),
+        recommended=recommended,
+        device=device,
+        dtype=precision,
+    )
+
+
+def _from_folder(folder: Path, device: torch.device, dtype: str) -> StableDiffusion:
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    _refuse_other_pipelines(folder)
+    missing = [part for part in _PARTS if not (folder / part / "config.json").is_file()]
+    if missing:
+        raise InputError(
+            f"{folder.name} has no {', no '.join(f'{part}/config.json' for part in missing)}: a diffusers folder "
+            "needs unet, vae and text_encoder, each with its config.json and weights."
+        )
+    unet, vae, text = (_json(folder / part / "config.json") for part in _PARTS)
+    _check_configs(unet, vae, text, folder.name)
+    files = {part: _weights(folder / part) for part in _PARTS}
+    for found in files.values():
+        for file in found:
+            read_header(file)
+    precision = _precision(dtype, device, bool(unet.get("upcast_attention")))
+
+    def part(cls: Any, name: str) -> Any:
+        model, report = _explained(
+            lambda: cls.from_pretrained(
+                str(folder / name),
+                local_files_only=True,
+                use_safetensors=True,
+                torch_dtype=precision,
+                variant=_variant(files[name]),
+                output_loading_info=True,
+            ),
+            f"{folder.name}/{name}",
+        )
+        absent = list(report.get("missing_keys", ())) + list(report.get("mismatched_keys", ()))
+        if absent:
+            raise InputError(
+                f"The weights in {folder.name}/{name} lack {len(absent)} tensors that its config.json asks for "
+                f"({absent[0]}): take config and weights from the same model."
+            )
+        return model
+
+    tokenizer = (
+        _explained(
+            lambda: CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True),
+            f"{folder.name}/tokenizer",
+        )
+        if (folder / "tokenizer").is_dir()
+        else _shipped_tokenizer(text, folder.name)
+    )
+    tiny = vae.get("_class_name") == "AutoencoderTiny"
+    models = {
+        "unet": part(UNet2DConditionModel, "unet"),
+        "vae": part(AutoencoderTiny if tiny else AutoencoderKL, "vae"),
+        "text_encoder": part(CLIPTextModel, "text_encoder"),
+    }
+    factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    recommended = _recommended(
+        int(unet["in_channels"]) == 2 * int(vae["latent_channels"]),
+        int(unet.get("sample_size") or 64) * factor,
+    )
+    return StableDiffusion(
+        **models,
+        tokenizer=tokenizer,
+        noising=_noising(folder, models["unet"], int(unet["cross_attention_dim"])),
+        name=folder.name,
+        fingerprint=fingerprint([file for found in files.values() for file in found]),
+        recommended=_written(folder / "gs4d.json", recommended),
+        device=device,
+        dtype=precision,
+    )
+
+
+def _refuse_other_pipelines(folder: Path) -> None:
+    index = _json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
+    pipeline = str(index.get("_class_name", ""))
+    found = next((kind for start, kind in _PIPELINES.items() if pipeline.startswith(start)), None)
+    if found is None and (folder / "text_encoder_2").is_dir() and (folder / "unet").is_dir():
+        found = "SDXL"
+    if found is None and (folder / "transformer").is_dir():
+        found = f"a diffusion transformer ({pipeline or 'it has transformer/ and no unet/'})"
+    if found is not None:
+        raise InputError(f"{folder.name} is {found}: {WANTED}.")
+    if not any((folder / part).is_dir() for part in _PARTS):
+        loose = sorted(file.name for file in folder.glob("*.safetensors"))
+        hint = f"; choose the file {loose[0]} in it, if that is the model" if loose else ""
+        raise InputError(
+            f"{folder.name} is no diffusers folder (no unet, vae or text_encoder){hint}: {WANTED}."
+        )
+
+
+def _check_configs(unet: dict[str, Any], vae: dict[str, Any], text: dict[str, Any], name: str) -> None:
+    """Whether the three parts belong together, from their configs alone."""
+    if unet.get("addition_embed_type") or unet.get("class_embed_type"):
+        raise InputError(f"{name} has the UNet of SDXL or of an upscaler: {WANTED}.")
+    if unet.get("_class_name", "UNet2DConditionModel") != "UNet2DConditionModel":
+        raise InputError(f"{name}/unet is a {unet['_class_name']}: {WANTED}.")
+    if vae.get("_class_name", "AutoencoderKL") not in ("AutoencoderKL", "AutoencoderTiny"):
+        raise InputError(f"{name}/vae is a {vae['_class_name']}: AutoencoderKL is needed; {WANTED}.")
+    try:
+        latent, first, last = int(vae["latent_channels"]), int(unet["in_channels"]), int(unet["out_channels"])
+        wide, states = int(unet["cross_attention_dim"]), int(text["hidden_size"])
+        len(vae["block_out_channels"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"A config.json in {name} lacks or misstates {error}: {WANTED}.") from error
+    if latent != last:
+        raise InputError(
+            f"{name} has a VAE of {latent} latent channels and a UNet of {last}: they are of different models; put in "
+            "the VAE that came with the UNet."
+        )
+    check_input_channels(first, latent, name)
+    if wide != states:
+        raise InputError(
+            f"{name} has a text encoder of width {states} and a UNet that reads width {wide}: put in the text "
+            "encoder that came with the UNet."
+        )
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The .safetensors that from_pretrained will read. Raises InputError where there are none, or only pickles."""
+    files = sorted(file for file in folder.glob("*.safetensors") if "non_ema" not in file.name)
+    if not files:
+        pickles = sorted(
+            file for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".ckpt", ".msgpack")
+        )
+        if pickles:
+            raise InputError(
+                f"{folder.parent.name}/{folder.name} holds its weights only as {pickles[0].name}, which can run code "
+                "when it is opened: take the .safetensors of the same model."
+            )
+        raise InputError(
+            f"{folder.parent.name}/{folder.name} holds no weights: put in the .safetensors that its model came with."
+        )
+    plain = [file for file in files if ".fp16." not in file.name]
+    return plain or files
+
+
+def _variant(files: list[Path]) -> str | None:
+    return "fp16" if all(".fp16." in file.name for file in files) else None
+
+
+def _shipped_tokenizer(text: dict[str, Any], name: str) -> Any:
+    if int(text.get("vocab_size", 0)) != 49408:
+        raise InputError(f"{name} has no tokenizer/: put in the one that its text encoder was trained with.")
+    return clip_tokenizer("!" if int(text["hidden_size"]) == 1024 else "<|endoftext|>")
+
+
+def _noising(folder: Path, unet: Any, width: int) -> Noising:
+    written = folder / "scheduler" / "scheduler_config.json"
+    if written.is_file():
+        return Noising.from_config(_json(written))
+    default = _json(CONFIGS / "sd1" / "scheduler" / "scheduler_config.json")
+    if width == 1024:
+        last = dict(unet.named_parameters()).get("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias")
+        default["prediction_type"] = guess_prediction(last)
+    return Noising.from_config(default)
+
+
+def _recommended(takes_image: bool, resolution: int) -> Recommended:
+    # 20 steps at 7.5 / 1.5: Instruct-4DGS, section 4 of the paper and its script
+    return Recommended(image_guidance_scale=1.5 if takes_image else 1.0, resolution=resolution)
+
+
+def _written(path: Path, default: Recommended) -> Recommended:
+    """`default` with what a gs4d.json beside the model recommends in its place."""
+    if not path.is_file():
+        return default
+    found = _json(path).get("recommended", {})
+    if not isinstance(found, dict):
+        raise InputError(f"{path.name}: 'recommended' is no table of numbers.")
+    known = {field.name: type(getattr(default, field.name)) for field in fields(Recommended)}
+    try:
+        numbers = {key: known[key](value) for key, value in found.items() if key in known}
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{path.name}: 'recommended' holds something that is no number ({error})."
+        ) from error
+    return replace(default, **numbers)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"{path.parent.name}/{path.name} cannot be read as JSON: download it again."
+        ) from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path.parent.name}/{path.name} is not the config of a model: download it again.")
+    return cast(dict[str, Any], found)
+
+
+def _explained(build: Callable[[], _Loaded], name: str) -> _Loaded:
+    """What `build` gives; a library's own complaint becomes one sentence."""
+    try:
+        return build()
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"{name} cannot be loaded ({lines[0][:200]}): {WANTED}.") from error
