@@ -7,7 +7,6 @@ history. Floating-point numbers are written with the shortest digits that read b
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -85,22 +84,6 @@ def load_scene(path: Path | str) -> Scene4D:
             f"{path.name}: its description does not fit its tensors ({type(error).__name__}: {_short(error)}); the file is "
             "damaged, export it again."
         ) from error
-
-
-def scene_fingerprint(path: Path | str) -> str:
-    """A short text that changes when the file does: a hash of its size, its time of change and its header.
-
-    Raises InputError where there is no such file.
-    """
-    path = Path(path)
-    try:
-        status = path.stat()
-        with open(path, "rb") as file:
-            start = file.read(1 << 16)
-    except OSError as error:
-        raise InputError(f"{path.name} cannot be read: {error.strerror}.") from error
-    text = f"{status.st_size}|{status.st_mtime_ns}|".encode() + start
-    return hashlib.sha256(text).hexdigest()[:32]
 
 
 def _check_header(path: Path) -> dict[str, Any]:

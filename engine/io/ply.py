@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..scene import Gaussians, Scene4D
+from ..scene import Gaussians
 from .atomic import write_atomically
 from .paths import printable
 
@@ -63,15 +63,6 @@ def write_ply(gaussians: Gaussians, path: Path | str) -> Path:
     with write_atomically(path) as partial:
         partial.write_bytes("\n".join(header).encode("ascii") + columns.numpy().astype("<f4").tobytes())
     return path
-
-
-def write_ply_sequence(
-    scene: Scene4D, seconds: list[float], folder: Path | str, stem: str = "frame"
-) -> list[Path]:
-    """One .ply a moment: frame_00000.ply, … in `folder`."""
-    folder = Path(folder)
-    with torch.no_grad():
-        return [write_ply(scene.at(t), folder / f"{stem}_{i:05}.ply") for i, t in enumerate(seconds)]
 
 
 def read_ply(path: Path | str) -> Gaussians:

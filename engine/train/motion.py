@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..deform import PRESETS, HexPlane, HexPlaneConfig, Partly
-from ..losses.regularizers import plane_smoothness, time_l1, time_smoothness
+from ..losses.regularizers import hexplane_regularizer
 from ..scene import Deformation, Gaussians, MultiViewVideo
 from .config import FitConfig
 from .normalise import Normalisation
@@ -49,11 +49,9 @@ class MotionField:
 
     def smoothness(self) -> Tensor:
         """The regularisers of 4D-GS with the preset's weights (paper, equation 7)."""
-        s, planes = self.field.settings, self.field.planes()
-        return (
-            s.plane_smoothness_weight * plane_smoothness(planes)
-            + s.time_smoothness_weight * time_smoothness(planes)
-            + s.time_l1_weight * time_l1(planes)
+        s = self.field.settings
+        return hexplane_regularizer(
+            self.field.planes(), s.plane_smoothness_weight, s.time_smoothness_weight, s.time_l1_weight
         )
 
     def step(self, progress: float) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from engine.deform import Flipbook, HexPlane, HexPlaneConfig, Partly, Still
 from engine.errors import InputError
 from engine.io.atomic import write_atomically
-from engine.io.checkpoint import load_scene, save_scene, scene_fingerprint
+from engine.io.checkpoint import load_scene, save_scene
 from engine.scene import Scene4D
 from tests.scenes import moving_scene
 
@@ -97,16 +97,6 @@ def test_a_loaded_scene_does_not_hang_on_its_file(tmp_path):
     save_scene(scene.with_(canonical=scene.canonical.map(torch.zeros_like)), path)
     os.truncate(path, 100)
     assert_same(scene, loaded)
-
-
-def test_a_fingerprint_changes_with_the_file(tmp_path):
-    path = save_scene(scene_with("still"), tmp_path / "scene.safetensors")
-    first = scene_fingerprint(path)
-    assert scene_fingerprint(path) == first
-    save_scene(scene_with("still", 31), path)
-    assert scene_fingerprint(path) != first
-    with pytest.raises(InputError, match="nowhere"):
-        scene_fingerprint(tmp_path / "nowhere.safetensors")
 
 
 def refused(path, *words):

@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
-from engine.io.ply import property_names, read_ply, write_ply, write_ply_sequence
+from engine.io.ply import property_names, read_ply, write_ply
 from engine.scene import Gaussians
-from tests.scenes import moving_scene
 
 
 def gaussians(count=20, bases=16, seed=0):
@@ -131,12 +130,3 @@ def test_no_damaged_header_gives_anything_but_gaussians_or_a_sentence(tmp_path_f
         assert len(read_ply(path)) >= 0
     except InputError as error:
         assert "\n" not in str(error)
-
-
-def test_a_sequence_holds_each_moment(tmp_path):
-    scene = moving_scene(10, views=2)
-    seconds = [0.0, 0.25, 1.5]
-    paths = write_ply_sequence(scene, seconds, tmp_path / "frames")
-    assert [p.name for p in paths] == [f"frame_{i:05}.ply" for i in range(3)]
-    for path, t in zip(paths, seconds, strict=True):
-        assert same(read_ply(path), scene.at(t))
