@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from ..render import Rasterizer, choose
 from ..render.pictures import contact_sheet
 from ..scene import MultiViewVideo, Scene4D, Selection, ViewSet
 from ..train import state as states
-from ..train.messages import Finished, Preview, Progress, Saved, Started, Stream
+from ..train.loop import optimise
+from ..train.messages import Stream
 from ..train.originals import SOURCES, Originals, choose_pairs, choose_source, collect
 from .step import choice, number, validate, words
 
@@ -102,7 +104,7 @@ class Config:
     rasterizer: str = choice(
         "auto", ("auto", "gsplat", "numba", "torch"), "What draws the scene; auto takes the fastest here."
     )
-    preview_every: int = number(5, 0, 1000, "Steps between two previews; 0 = none.")
+    preview_every: int = number(1, 0, 1000, "Steps between two previews; 0 = none.")
     checkpoint_seconds: float = number(60.0, 1.0, 3600.0, "Seconds between two saves of unfinished work.")
 
     def __post_init__(self) -> None:
@@ -125,41 +127,109 @@ def run(
     InputError for an empty prompt, views or moments that are not there, a model that takes no picture, a selection of
     another scene.
     """
-    request, size, pairs, source = _plan(scene, backbone, config, video)
-    if selection is not None:
-        selection.check(len(scene.canonical))
-    rasterizer = choose(config.rasterizer, scene.device)
-    before = collect(Originals(scene, rasterizer, size, video if source == "captured" else None), pairs)
-    masks = None if selection is None else _share(scene, selection, before, rasterizer)
-    edit = Edit(backbone, before.originals, request, masks)
-    key = _key(backbone, request, before, masks)
-    resumed = checkpoint is not None and _resume(edit, checkpoint, key)
-    note = f"{len(pairs)} {source} pictures of {size[0]}×{size[1]} with {backbone.name} on {backbone.device}"
-    yield Started(edit.total, f"resumed at step {edit.done}; {note}" if resumed else note)
-    saved_at, saved, whole = clock(), edit.done, True
-    try:
-        while not edit.is_finished:
-            whole, chunk = False, edit.chunk
-            edit.step()
-            whole = True
-            yield Progress(edit.done)
-            ends = edit.chunk != chunk
-            if config.preview_every and (ends or edit.done % config.preview_every == 0):
-                yield Preview(contact_sheet(*edit.preview(4)), edit.done)
-            if checkpoint is not None and (clock() - saved_at > config.checkpoint_seconds):
-                _save(edit, checkpoint, key)
-                saved_at, saved = clock(), edit.done
-                yield Saved(str(checkpoint), edit.done)
-    except BaseException:
-        # closed, interrupted or failed between two steps; half a step is never kept
-        if checkpoint is not None and whole and edit.done > saved:
-            _save(edit, checkpoint, key)
-        raise
-    if checkpoint is not None and edit.done > saved:
-        _save(edit, checkpoint, key)
-    yield Finished(_finished(scene, backbone, config, before, edit, source))
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+    edit = ViewsEdit(scene, backbone, config, video, selection)
+    resumed = checkpoint is not None and edit.resume(checkpoint)
+    note = f"{len(edit.views)} {edit.source} pictures of {edit.views.size[0]}×{edit.views.size[1]} with {backbone.name} "
+    note += f"on {backbone.device}"
+    pace = Steps(edit.edit.total, config.preview_every, config.checkpoint_seconds)
+    note = f"resumed at step {edit.iteration}; {note}" if resumed else note
+    yield from optimise(edit, pace, note, checkpoint, clock)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The pace of `optimise`."""
+
+    iterations: int
+    preview_every: int
+    checkpoint_seconds: float
+    max_seconds: float = 0.0
+
+
+class ViewsEdit:
+    """Originals, request and masks put together; an `Optimisation` whose steps are denoising steps."""
+
+    def __init__(
+        self,
+        scene: Scene4D,
+        backbone: Backbone,
+        config: Config,
+        video: MultiViewVideo | None = None,
+        selection: Selection | None = None,
+    ) -> None:
+        self.scene, self.backbone, self.config = scene, backbone, config
+        if selection is not None:
+            selection.check(len(scene.canonical))
+        request, size, pairs, self.source = _plan(scene, backbone, config, video)
+        rasterizer = choose(config.rasterizer, scene.device)
+        captured = video if self.source == "captured" else None
+        self.views = collect(Originals(scene, rasterizer, size, captured), pairs)
+        masks = None if selection is None else _share(scene, selection, self.views, rasterizer)
+        self.edit = Edit(backbone, self.views.originals, request, masks)
+
+    def __len__(self) -> int:
+        return len(self.scene.canonical)
+
+    @property
+    def iteration(self) -> int:
+        return self.edit.done
+
+    def step(self) -> dict[str, float]:
+        self.edit.step()
+        return {}
+
+    def preview(self) -> Tensor:
+        return contact_sheet(*self.edit.preview(4))
+
+    def result(self) -> ViewSet:
+        """The views with what was edited so far."""
+        edit, config, backbone = self.edit, self.config, self.backbone
+        request, images, alphas = edit.request, edit.images, self.views.alphas
+        exchanged = alphas is not None and config.background != "as edited"
+        if exchanged and alphas is not None and edit.calls:
+            images = over_background(images, alphas, self.scene.background.cpu())
+        about: dict[str, Any] = {
+            "prompt": request.guidance.prompt,
+            "negative": request.guidance.negative,
+            "model": backbone.name,
+            "fingerprint": backbone.fingerprint,
+            "steps": request.steps,
+            "guidance_scale": request.guidance.scale,
+            "image_guidance_scale": request.guidance.image_scale,
+            "strength": request.strength,
+            "start": request.start,
+            "attention": request.attention,
+            "key_view": self.views.views[request.key],
+            "frames_at_once": request.frames_at_once,
+            "seed": request.seed,
+            "originals": self.source,
+            "background": "scene" if exchanged else "as edited",
+            "is_local": edit.masks is not None,
+            "diffusion_calls": edit.calls,
+            "engine": __version__,
+        }
+        return replace(self.views, images=images, edit=about)
+
+    @cached_property
+    def key(self) -> str:
+        """What a checkpoint belongs to: these pictures, this request, this model."""
+        pictures = hashlib.sha256()
+        for tensor in (self.views.originals, self.edit.masks):
+            if tensor is not None:
+                pictures.update(tensor.contiguous().numpy().data)
+        request = asdict(self.edit.request)
+        return states.key_of(
+            "edit_views", pictures.hexdigest(), request, self.backbone.fingerprint, __version__
+        )
+
+    def save(self, path: Path) -> None:
+        states.save_state(path, *self.edit.state(), self.key)
+
+    def resume(self, path: Path) -> bool:
+        found = states.load_state(path, self.key)
+        if found is not None:
+            self.edit.load_state(*found)
+        return found is not None
 
 
 def _plan(
@@ -206,56 +276,3 @@ def _share(scene: Scene4D, selection: Selection, before: ViewSet, rasterizer: Ra
     whole = shown(scene, every, before.cameras, before.seconds, rasterizer)
     # hardly covered pixels show the background: haze of a selected part must not select it
     return (part / whole.clamp(min=1e-3) * (whole * 10).clamp(0, 1)).clamp(0, 1)
-
-
-def _finished(
-    scene: Scene4D, backbone: Backbone, config: Config, before: ViewSet, edit: Edit, source: str
-) -> ViewSet:
-    request, images = edit.request, edit.images
-    exchanged = before.alphas is not None and config.background != "as edited"
-    if exchanged and before.alphas is not None and edit.calls:
-        images = over_background(images, before.alphas, scene.background.cpu())
-    about: dict[str, Any] = {
-        "prompt": request.guidance.prompt,
-        "negative": request.guidance.negative,
-        "model": backbone.name,
-        "fingerprint": backbone.fingerprint,
-        "steps": request.steps,
-        "guidance_scale": request.guidance.scale,
-        "image_guidance_scale": request.guidance.image_scale,
-        "strength": request.strength,
-        "start": request.start,
-        "attention": request.attention,
-        "key_view": before.views[request.key],
-        "frames_at_once": request.frames_at_once,
-        "seed": request.seed,
-        "originals": source,
-        "background": "scene" if exchanged else "as edited",
-        "is_local": edit.masks is not None,
-        "diffusion_calls": edit.calls,
-        "engine": __version__,
-    }
-    return replace(before, images=images, edit=about)
-
-
-def _key(backbone: Backbone, request: EditRequest, before: ViewSet, masks: Tensor | None) -> str:
-    """What a checkpoint belongs to: these pictures, this request, this model."""
-    pictures = hashlib.sha256()
-    for tensor in (before.originals, masks):
-        if tensor is not None:
-            pictures.update(tensor.contiguous().numpy().data)
-    return states.key_of(
-        "edit_views", pictures.hexdigest(), asdict(request), backbone.fingerprint, __version__
-    )
-
-
-def _save(edit: Edit, path: Path, key: str) -> None:
-    states.save_state(path, *edit.state(), key)
-
-
-def _resume(edit: Edit, path: Path, key: str) -> bool:
-    found = states.load_state(path, key)
-    if found is None:
-        return False
-    edit.load_state(*found)
-    return True

@@ -28,7 +28,10 @@ class Pace(Protocol):
 class Optimisation(Protocol):
     """Something that gets better step by step, and whose whole state can be put away between two steps."""
 
-    iteration: int  # steps done
+    @property
+    def iteration(self) -> int:
+        """Steps done."""
+        ...
 
     def __len__(self) -> int:
         """How many Gaussians there are now."""

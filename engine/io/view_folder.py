@@ -1,0 +1,163 @@
+"""Views of a scene as a folder of pictures, so that any editor may change them between two steps.
+
+    views.json            cameras, views, moments, seconds, what was asked
+    originals/000_cam00_0.png …   what was edited
+    edited/000_cam00_0.png …      what it became: replace these, keep the names (another picture format will do)
+    coverage/000_cam00_0.png …    the scene's own alpha, where it does not fill its pictures
+
+Pictures are stored with 8 bits a channel. Where a replaced picture is transparent, the original stays.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import InputError
+from ..scene import Cameras, ViewSet
+from .jsonfile import read_json, write_json
+from .paths import existing_folder, inside, printable, require_file, write_atomic
+from .pictures import SUFFIXES, picture_size, read_mask, read_picture
+
+FORMAT = "gs4d-views"
+VERSION = 1
+INDEX = "views.json"
+REMEDY = "save the views again with Save Edited Views, and keep the names of its pictures"
+
+
+def save_views(views: ViewSet, folder: Path | str) -> Path:
+    """Write `views` into `folder`, which is made where it does not exist; views.json comes last.
+
+    Pictures of the same names are replaced. Raises InputError where the folder cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{printable(folder.name)} is a file; give a folder to save the views in.")
+    entries: list[dict[str, Any]] = []
+    for i in range(len(views)):
+        safe = re.sub(r"[^A-Za-z0-9_-]+", "_", views.cameras.names[i])[:40]
+        name = f"{i:03}_{safe}_{views.moments[i]}.png"
+        write_atomic(folder / "originals" / name, _png(views.originals[i]))
+        write_atomic(folder / "edited" / name, _png(views.images[i]))
+        if views.alphas is not None:
+            write_atomic(folder / "coverage" / name, _png(views.alphas[i]))
+        entries.append(
+            {"file": name, "view": views.views[i], "moment": views.moments[i], "seconds": views.seconds[i]}
+        )
+    about: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "cameras": views.cameras.to_json(),
+        "has_coverage": views.alphas is not None,
+        "edit": views.edit,
+        "pictures": entries,
+    }
+    write_json(folder / INDEX, about)
+    return folder
+
+
+def load_views(folder: Path | str) -> ViewSet:
+    """The views that `save_views` wrote, with whatever pictures now lie in `edited`, resized to the views' size.
+
+    Raises InputError: no such folder, not one of views, a picture missing, damaged or of another shape.
+    """
+    folder = existing_folder(folder)
+    index = require_file(folder / INDEX, folder, "give a folder that Save Edited Views wrote")
+    about = read_json(index, INDEX)
+    if about.get("format") != FORMAT:
+        raise InputError(
+            f"{INDEX} does not describe views of a scene; give a folder that Save Edited Views wrote."
+        )
+    version = about.get("version")
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
+        raise InputError(
+            f"{INDEX} has version {printable(str(version))[:20]}, known up to {VERSION}; update the pack."
+        )
+    try:
+        cameras = Cameras.from_json(about["cameras"])
+        entries = [
+            (entry["file"], int(entry["view"]), int(entry["moment"]), float(entry["seconds"]))
+            for entry in about["pictures"]
+        ]
+    except InputError as error:
+        raise InputError(f"{INDEX}: {error}") from error
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise InputError(
+            f"{INDEX} is incomplete ({type(error).__name__}: {str(error)[:80]}); {REMEDY}."
+        ) from error
+    if len(entries) != len(cameras) or not entries:
+        raise InputError(f"{INDEX} names {len(entries)} pictures and {len(cameras)} cameras; {REMEDY}.")
+    if len(set(cameras.sizes)) != 1:
+        raise InputError(f"{INDEX}: the views have pictures of different sizes; {REMEDY}.")
+    if not bool(torch.isfinite(cameras.world_to_camera).all() and torch.isfinite(cameras.K).all()):
+        raise InputError(f"{INDEX}: a camera holds numbers that are not finite; {REMEDY}.")
+    size = cameras.sizes[0]
+    originals = [_picture(folder, "originals", file, size)[0] for file, *_ in entries]
+    edited: list[Tensor] = []
+    for (file, *_), original in zip(entries, originals, strict=True):
+        image, alpha = _picture(folder, "edited", file, size)
+        edited.append(image if alpha is None else alpha * image + (1 - alpha) * original)
+    alphas = None
+    if about.get("has_coverage"):
+        alphas = torch.stack(
+            [
+                _tensor(read_mask(_found(folder, "coverage", file), f"coverage/{printable(file)}", size))
+                for file, *_ in entries
+            ]
+        )
+    edit = about.get("edit")
+    return ViewSet(
+        images=torch.stack(edited),
+        originals=torch.stack(originals),
+        cameras=cameras,
+        views=tuple(entry[1] for entry in entries),
+        moments=tuple(entry[2] for entry in entries),
+        seconds=tuple(entry[3] for entry in entries),
+        alphas=alphas,
+        edit=edit if isinstance(edit, dict) else None,
+    )
+
+
+def _found(folder: Path, part: str, file: object) -> Path:
+    """The picture of that name in folder/part; another format than .png will do."""
+    path = inside(folder, f"{part}/{file}" if isinstance(file, str) else file, INDEX)
+    if not path.exists():
+        for suffix in SUFFIXES:
+            other = path.with_suffix(suffix)
+            if other.exists():
+                path = other
+                break
+    return require_file(path, folder, REMEDY)
+
+
+def _picture(folder: Path, part: str, file: Any, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+    """Colours [H, W, 3] and alpha [H, W, 1] or None, resampled to `size`."""
+    path = _found(folder, part, file)
+    name = f"{part}/{printable(path.name)}"
+    width, height = picture_size(path, name)
+    if abs(width / height / (size[0] / size[1]) - 1) > 0.05:
+        raise InputError(
+            f"{name} is {width}×{height}, its view {size[0]}×{size[1]}: their shapes differ, so it cannot show the same "
+            "view; resize without cropping."
+        )
+    colors, alpha = read_picture(path, name, size)
+    return _tensor(colors), None if alpha is None else _tensor(alpha)[..., None]
+
+
+def _tensor(values: Any) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float32)) / 255
+
+
+def _png(values: Tensor) -> bytes:
+    """A picture [H, W, 3] or [H, W] in 0..1 as a PNG file."""
+    pixels = (values.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=4)
+    return buffer.getvalue()
