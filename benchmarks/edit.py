@@ -1,0 +1,351 @@
+"""How well a prompt edits a whole moving scene, against the exact truth of the edit; and what it costs.
+
+    python benchmarks/edit.py --json [--edit night | --data DIR] [--model FOLDER|FILE] [--exact] [--quick]
+
+Without `--data`: the demo clip with one exact edit applied to its frames. `DIR` holds `original` and `edited` (the same
+cameras and times, in any layout) and `instruction.txt`. A scene is trained on the original (`--scene` keeps it), then
+edited in several ways; PSNR and SSIM compare each against the true edited video in all views and moments (every
+`--every`-th; inside the masks as `psnr_subject`). `--exact` puts the true pictures in place of the model's: what the fit
+alone can reach. `seconds` is editing and fitting, not the training of the scene; `every_image` retrains at the first
+training's budget. `diffusion_calls` counts pictures through the network, three for each guided one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.cost import Cost, Counting, costing
+from benchmarks.edit_data import Pair, as_video, demo_pair, load_pair, true_views
+from benchmarks.environment import environment
+from engine.cli import add_config, config_from
+from engine.errors import InputError
+from engine.io.checkpoint import load_scene, save_scene
+from engine.io.datasets import LoadOptions
+from engine.render import choose_device
+from engine.scene import MultiViewVideo, Scene4D, ViewSet
+from engine.steps import edit_views, evaluate_scene, fit_edits, fit_scene, refine_score, scene_views
+from engine.train import messages as m
+
+VARIANTS = (
+    "unedited",
+    "stage1",
+    "stage1_stage2",
+    "score_only",
+    "every_image",
+    "uncoherent",
+    "deformation_trained",
+)
+MOMENTS = (8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of one benchmark."""
+
+    training: fit_scene.Config
+    edit: edit_views.Config
+    fit: fit_edits.Config
+    refine: refine_score.Config
+    score_only_iterations: int = 0  # 0: as many as stage 2
+    frames_at_once: int = 8  # for every image of every moment
+    every: int = 1  # moments measured
+    repeats: int = 3  # of the timing by moments; the quickest counts
+    variants: tuple[str, ...] = VARIANTS
+
+
+class Benchmark:
+    """One pair, one model: each variant is a method that returns a scene and its cost."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        scene: Scene4D,
+        backbone: Any | None,  # None: the true pictures stand in for a model's
+        plan: Plan,
+        device: str,
+    ) -> None:
+        self.pair, self.plan, self.device = pair, plan, device
+        self.scene = scene.to(device)
+        self.backbone = None if backbone is None else Counting(backbone)
+        self.prompt = pair.instruction
+        self._edited: dict[str, tuple[ViewSet, Cost]] = {}
+
+    def variants(self) -> dict[str, Callable[[], tuple[Scene4D, Cost]]]:
+        """By name, those that can be run."""
+        every = {
+            "unedited": lambda: (self.scene, Cost()),
+            "stage1": lambda: self.stage1(),
+            "stage1_stage2": lambda: self.both(),
+            "score_only": self.score_only,
+            "every_image": self.every_image,
+            "uncoherent": lambda: self.both(attention="vanilla"),
+            "deformation_trained": lambda: self.both(trains_deformation=True),
+        }
+        if self.backbone is None:  # nothing to distil from, and nothing to share attention in
+            every = {name: every[name] for name in ("unedited", "stage1", "every_image")}
+            every["deformation_trained"] = lambda: self.stage1(trains_deformation=True)
+            every["stage1_reference_code"] = lambda: self.stage1(preset="reference code")
+            return every
+        return {name: run for name, run in every.items() if name in self.plan.variants}
+
+    def views(self, attention: str | None = None) -> tuple[ViewSet, Cost]:
+        """The first moment's views, edited; made once for each kind of attention."""
+        attention = attention or self.plan.edit.attention
+        if attention not in self._edited:
+            with costing(self.backbone, self.device) as cost:
+                config = replace(self.plan.edit, prompt=self.prompt, attention=attention)
+                edited = self._edit(self.scene, config, self.pair.original)
+            self._edited[attention] = edited, cost
+        return self._edited[attention]
+
+    def _edit(self, scene: Scene4D, config: edit_views.Config, video: MultiViewVideo | None) -> ViewSet:
+        if self.backbone is not None:
+            return follow(edit_views.run(scene, self.backbone, config, video), "edit")
+        source = scene_views.Config(config.views, config.moments, config.resolution, config.originals)
+        views = m.result(scene_views.run(scene, source, video))
+        return true_views(views, self.pair.edited, scene.background.cpu())
+
+    def stage1(self, attention: str | None = None, **changes: Any) -> tuple[Scene4D, Cost]:
+        """Edit the first moment's views, fit the canonical Gaussians to them."""
+        views, cost = self.views(attention)
+        with costing(self.backbone, self.device) as fitting:
+            config = replace(self.plan.fit, **changes)
+            scene = follow(fit_edits.run(self.scene, views, config, None, self.device), "fit")
+        return scene, cost + fitting
+
+    def refined(self, scene: Scene4D, **changes: Any) -> tuple[Scene4D, Cost]:
+        """Stage 2: score distillation on the whole clip."""
+        assert self.backbone is not None
+        with costing(self.backbone, self.device) as cost:
+            config = replace(self.plan.refine, prompt=self.prompt, **changes)
+            video = self.pair.original
+            made = follow(refine_score.run(scene, self.backbone, config, video, None, self.device), "refine")
+        return made, cost
+
+    def both(self, attention: str | None = None, **changes: Any) -> tuple[Scene4D, Cost]:
+        fitted, cost = self.stage1(attention, **changes)
+        scene, refining = self.refined(fitted, **changes)
+        return scene, cost + refining
+
+    def score_only(self) -> tuple[Scene4D, Cost]:
+        iterations = self.plan.score_only_iterations or self.plan.refine.iterations
+        return self.refined(self.scene, iterations=iterations)
+
+    def every_image(self) -> tuple[Scene4D, Cost]:
+        """Edit every picture of the clip (the same key view for all), then train a scene on them from nothing."""
+        config = replace(
+            self.plan.edit, prompt=self.prompt, moments="all", frames_at_once=self.plan.frames_at_once
+        )
+        with costing(self.backbone, self.device) as cost:
+            views = self._edit(self.scene, config, self.pair.original)
+            video = as_video(views, self.pair.original)
+            scene = follow(fit_scene.run(video, self.plan.training, self.device), "retrain")
+        return scene, cost
+
+    def measure(self, scene: Scene4D) -> dict[str, float]:
+        config = evaluate_scene.Config(views="all", every=self.plan.every, pictures=0)
+        found = m.result(evaluate_scene.run(scene, self.pair.edited, config, self.device)).summary
+        return {key: found[key] for key in ("psnr", "ssim", "psnr_subject") if found[key] is not None}
+
+    def seconds_by_moments(self) -> dict[str, dict[str, float]]:
+        """Stage 1 on the scene cut into 8, 16 and 32 moments: wall clock and all threads' time, the quickest of a few.
+
+        Turns are taken, so that a machine that slows down slows all of them. What is edited is rendered from the
+        scene: a clip need not have 32 moments.
+        """
+        best: dict[int, Cost] = {}
+        first, last = float(self.scene.times[0]), float(self.scene.times[-1])
+        edit = replace(self.plan.edit, prompt=self.prompt, originals="rendered")
+        for _ in range(self.plan.repeats):
+            for count in MOMENTS:
+                cut = self.scene.with_(times=torch.linspace(first, last, count, dtype=torch.float64))
+                with costing(self.backbone, self.device) as cost:
+                    if self.backbone is not None:
+                        views = m.result(edit_views.run(cut, self.backbone, edit))
+                    else:
+                        views = self.views()[0]
+                    m.result(fit_edits.run(cut, views, self.plan.fit, None, self.device))
+                if count not in best or cost.cpu_seconds < best[count].cpu_seconds:
+                    best[count] = cost
+        return {str(count): asdict(cost) for count, cost in best.items()}
+
+
+def follow(stream: m.Stream, name: str) -> Any:
+    """The stream's value; progress on stderr."""
+    value: Any = None
+    for message in stream:
+        if isinstance(message, m.Started):
+            print(f"  {name}: {message.note}", file=sys.stderr)
+        elif isinstance(message, m.Progress) and message.done % 200 == 0:
+            print(f"  {name}: {message.done} {message.losses}", file=sys.stderr)
+        elif isinstance(message, m.Finished):
+            value = message.value
+    return value
+
+
+def run(benchmark: Benchmark, keep: Path | None = None) -> dict[str, Any]:
+    """All variants, timing by moments and peak memory, as plain JSON."""
+    variants: dict[str, dict[str, Any]] = {}
+    peak = 0.0
+    for name, make in benchmark.variants().items():
+        scene, cost = make()
+        numbers = benchmark.measure(scene)
+        variants[name] = {
+            **{key: round(value, 4) for key, value in numbers.items()},
+            "seconds": round(cost.seconds, 2),
+            "cpu_seconds": round(cost.cpu_seconds, 2),
+            "diffusion_calls": cost.diffusion_calls,
+            "network_calls": cost.network_calls,
+            "peak_mb": round(cost.peak_mb, 1),
+        }
+        if name != "every_image":
+            peak = max(peak, cost.peak_mb)
+        print(name, variants[name], file=sys.stderr)
+        if keep is not None:
+            save_scene(scene.to("cpu"), keep / f"{name}.safetensors")
+            sheet(benchmark, name, scene, keep)
+    result: dict[str, Any] = {"variants": variants}
+    if benchmark.plan.repeats:
+        by_moments = benchmark.seconds_by_moments()
+        result["seconds_by_moments"] = {n: round(c["seconds"], 3) for n, c in by_moments.items()}
+        result["cpu_seconds_by_moments"] = {n: round(c["cpu_seconds"], 3) for n, c in by_moments.items()}
+        result["calls_by_moments"] = {n: c["diffusion_calls"] for n, c in by_moments.items()}
+    return {**result, "peak_mb": round(peak, 1)}
+
+
+def sheet(benchmark: Benchmark, name: str, scene: Scene4D, folder: Path) -> None:
+    """Rows of truth, scene, depth and error, and the edited views, as pictures to look at."""
+    from PIL import Image
+
+    config = evaluate_scene.Config(views="all", every=max(1, len(scene.times) // 4), pictures=6)
+    pictures = m.result(evaluate_scene.run(scene, benchmark.pair.edited, config, benchmark.device)).pictures
+    shown = {f"{name}.png": torch.cat(list(pictures))}
+    for kind, (views, _) in benchmark._edited.items():
+        rows = torch.cat([views.originals, views.images], dim=1)
+        shown[f"views_{kind}.png"] = torch.cat(list(rows), dim=1)
+    for file, picture in shown.items():
+        Image.fromarray((picture.clamp(0, 1) * 255).byte().numpy()).save(folder / file)
+
+
+def trained(pair: Pair, config: fit_scene.Config, device: str, file: Path | None) -> tuple[Scene4D, Cost]:
+    """The scene of the original, from `file` where it is there."""
+    if file is not None and file.is_file():
+        return load_scene(file), Cost()
+    with costing(None, device) as cost:
+        scene = follow(fit_scene.run(pair.original, config, device), "train")
+    if file is not None:
+        save_scene(scene, file)
+    return scene, cost
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="(always) the last line is one JSON object")
+    parser.add_argument("--data", help="folder with original, edited and instruction.txt")
+    parser.add_argument(
+        "--edit", default="night", help="exact edit of the demo clip, where there is no --data"
+    )
+    parser.add_argument("--model", help="diffusers folder or .safetensors (default: the one that ships)")
+    parser.add_argument("--dtype", default="auto", help="auto, fp32, fp16 or bf16")
+    parser.add_argument("--exact", action="store_true", help="the true pictures instead of a model's")
+    parser.add_argument("--quick", action="store_true", help="a few steps of everything: does it run?")
+    parser.add_argument("--device", default=choose_device())
+    parser.add_argument("--scene", help="trained scene, made where it is not there")
+    parser.add_argument("--keep", help="folder for the edited scenes and pictures of them")
+    parser.add_argument("--variants", default=",".join(VARIANTS), help="those to run, with commas")
+    parser.add_argument("--every", type=int, default=1, help="measure every n-th moment")
+    parser.add_argument("--repeats", type=int, default=3, help="timings by moments; 0 leaves them out")
+    parser.add_argument("--training-iterations", type=int, default=fit_scene.Config.iterations)
+    parser.add_argument("--stage1-iterations", type=int, default=fit_edits.Config.iterations)
+    parser.add_argument("--stage2-iterations", type=int, default=refine_score.Config.iterations)
+    parser.add_argument("--score-only-iterations", type=int, default=0, help="0: as many as stage 2")
+    parser.add_argument("--preset", default="paper", choices=("paper", "reference code"))
+    parser.add_argument("--refine-guidance-scale", type=float, default=0.0)
+    parser.add_argument("--refine-image-guidance-scale", type=float, default=0.0)
+    add_config(parser, LoadOptions, skip=("background",))
+    add_config(parser, edit_views.Config, skip=("prompt", "moments", "checkpoint_seconds", "preview_every"))
+    arguments = parser.parse_args()
+    try:
+        report = report_of(arguments)
+    except InputError as error:
+        print(json.dumps({"error": str(error)}))
+        sys.exit(f"error: {error}")
+    print(json.dumps(report))
+
+
+def plan_of(a: argparse.Namespace) -> Plan:
+    unknown = set(a.variants.split(",")) - set(VARIANTS)
+    if unknown:
+        raise InputError(
+            f"There is no variant {', '.join(sorted(unknown))}; choose from {', '.join(VARIANTS)}."
+        )
+    quick = a.quick
+    common = {"preset": a.preset, "preview_every": 0, "seed": a.seed, "rasterizer": a.rasterizer}
+    return Plan(
+        training=fit_scene.Config(
+            iterations=60 if quick else a.training_iterations,
+            preview_every=0,
+            seed=a.seed,
+            rasterizer=a.rasterizer,
+        ),
+        edit=config_from(a, edit_views.Config, preview_every=0, steps=a.steps or (2 if quick else 0)),
+        fit=fit_edits.Config(iterations=20 if quick else a.stage1_iterations, **common),
+        refine=refine_score.Config(
+            iterations=2 if quick else a.stage2_iterations,
+            guidance_scale=a.refine_guidance_scale,
+            image_guidance_scale=a.refine_image_guidance_scale,
+            resolution=a.resolution,
+            **common,
+        ),
+        score_only_iterations=2 if quick else a.score_only_iterations,
+        every=max(a.every, 8) if quick else a.every,
+        repeats=min(a.repeats, 1) if quick else a.repeats,
+        variants=tuple(a.variants.split(",")),
+    )
+
+
+def report_of(a: argparse.Namespace) -> dict[str, Any]:
+    pair = load_pair(Path(a.data), config_from(a, LoadOptions, background="auto")) if a.data else demo_pair(a.edit)
+    plan = plan_of(a)
+    backbone = None
+    if not a.exact:
+        from engine.diffusion.loading import embedded, load
+
+        backbone = load(a.model or embedded(), a.device, a.dtype)
+    keep = Path(a.keep) if a.keep else None
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+    scene, training = trained(pair, plan.training, a.device, Path(a.scene) if a.scene else None)
+    result = run(Benchmark(pair, scene, backbone, plan, a.device), keep)
+    return {
+        "capture": pair.name,
+        "instruction": pair.instruction,
+        "model": "the truth itself" if backbone is None else backbone.name,
+        **result,
+        "views": len(scene.rig),
+        "moments": len(scene.times),
+        "gaussians": len(scene.canonical),
+        "seconds_training": round(training.seconds, 1),
+        "iterations": {
+            "training": plan.training.iterations,
+            "stage1": plan.fit.iterations,
+            "stage2": plan.refine.iterations,
+        },
+        "env": environment(a.device, a.seed),
+    }
+
+
+if __name__ == "__main__":
+    main()

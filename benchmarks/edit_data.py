@@ -1,0 +1,143 @@
+"""Two videos of the same performance, before and truly after an edit; and what retraining on edited pictures needs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.errors import InputError
+from engine.io.datasets import LoadOptions, load_video
+from engine.scene import Frame, MultiViewVideo, ViewSet
+from engine.scene.video import FrameSource
+from engine.train.targets import background_of
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from training.demo_clip.edits import EDITS  # noqa: E402
+
+DEMO = ROOT / "assets" / "clips" / "walker"
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    name: str
+    original: MultiViewVideo
+    edited: MultiViewVideo  # the truth
+    instruction: str
+
+
+def load_pair(folder: Path, options: LoadOptions) -> Pair:
+    """`folder`/original, `folder`/edited and `folder`/instruction.txt. Raises InputError."""
+    instruction = folder / "instruction.txt"
+    for path in (folder / "original", folder / "edited", instruction):
+        if not path.exists():
+            raise InputError(
+                f"{folder.name}/{path.name} is missing; a pair is the folders original and edited (the same cameras "
+                "and times, in any layout) and the file instruction.txt."
+            )
+    told = instruction.read_text(encoding="utf-8").strip()
+    if not told:
+        raise InputError(
+            f"{folder.name}/instruction.txt is empty; write what was asked, such as 'make it night'."
+        )
+    pair = Pair(
+        folder.name, load_video(folder / "original", options), load_video(folder / "edited", options), told
+    )
+    same = pair.original.cameras.sizes == pair.edited.cameras.sizes and torch.allclose(
+        pair.original.cameras.world_to_camera.double(),
+        pair.edited.cameras.world_to_camera.double(),
+        atol=1e-6,
+    )
+    if not same or pair.original.times.tolist() != pair.edited.times.tolist():
+        raise InputError(
+            f"{folder.name}: original and edited were not filmed by the same cameras at the same times, so one is no "
+            "truth for the other."
+        )
+    return pair
+
+
+def demo_pair(edit: str, clip: Path = DEMO) -> Pair:
+    """The clip that ships, and the same with one exact edit applied to its frames."""
+    if edit not in EDITS or edit == "none":
+        known = ", ".join(name for name in EDITS if name != "none")
+        raise InputError(f"There is no edit called '{edit}'; choose one of {known}.")
+    video = load_video(clip)
+    source = EditedFrames(video.source, background_of(video), edit)
+    return Pair(f"{video.name}, {edit}", video, replace(video, source=source), EDITS[edit][0])
+
+
+@dataclass(frozen=True, eq=False)
+class EditedFrames:
+    """Frames with an exact edit of the subject's own colours; background and coverage stay."""
+
+    frames: FrameSource
+    background: Tensor  # [3] in 0..1
+    edit: str
+
+    def read(self, view: int, moment: int) -> Frame:
+        frame = self.frames.read(view, moment)
+        if frame.mask is None:
+            raise InputError("This clip has no masks, so nothing says what the exact edit applies to.")
+        alpha = frame.mask.double().numpy()[..., None] / 255
+        ground = self.background.double().numpy() * (1 - alpha)
+        seen = frame.image.double().numpy() / 255
+        # the subject's own colour: what the background adds at its rim is taken off
+        own = np.clip((seen - ground) / np.maximum(alpha, 0.05), 0, 1)
+        image = alpha * np.clip(EDITS[self.edit][1](own), 0, 1) + ground
+        return Frame(torch.from_numpy((image * 255).round().clip(0, 255).astype(np.uint8)), frame.mask)
+
+    def fingerprint(self) -> str:
+        return f"{self.edit} {self.frames.fingerprint()}"
+
+
+@dataclass(frozen=True, eq=False)
+class StoredFrames:
+    """Frames in memory: pictures [F, H, W, 3] by (view, moment)."""
+
+    images: dict[tuple[int, int], Frame]
+
+    def read(self, view: int, moment: int) -> Frame:
+        return self.images[view, moment]
+
+    def fingerprint(self) -> str:
+        return f"edited {sum(int(f.image.sum()) for f in self.images.values())}"
+
+
+def as_video(views: ViewSet, video: MultiViewVideo) -> MultiViewVideo:
+    """Edited pictures of every view and moment as a capture to train on, at the size at which they were edited."""
+    frames: dict[tuple[int, int], Frame] = {}
+    available = torch.zeros_like(video.available)
+    for i, (view, moment) in enumerate(zip(views.views, views.moments, strict=True)):
+        mask = None if views.alphas is None else _bytes(views.alphas[i])
+        frames[view, moment] = Frame(_bytes(views.images[i]), mask)
+        available[view, moment] = True
+    return replace(
+        video,
+        cameras=video.cameras.resized((views.size,) * video.views),
+        available=available,
+        source=StoredFrames(frames),
+        has_masks=views.alphas is not None,
+        background=background_of(video),
+    )
+
+
+def true_views(views: ViewSet, truth: MultiViewVideo, background: Tensor) -> ViewSet:
+    """The same views with the true pictures in place of the model's."""
+    from engine.train.originals import resize
+    from engine.train.targets import composite
+
+    pictures: Iterable[Tensor] = (
+        resize(composite(truth.source.read(v, t), background).image, views.size)
+        for v, t in zip(views.views, views.moments, strict=True)
+    )
+    return replace(views, images=torch.stack(list(pictures)), edit={"prompt": "", "model": "the truth"})
+
+
+def _bytes(picture: Tensor) -> Tensor:
+    return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
