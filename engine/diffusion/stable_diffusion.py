@@ -126,10 +126,23 @@ class StableDiffusion:
         check_finite(_mode(posterior), "latents", self.name, self.dtype)
         return posterior
 
+    @property
+    def megabytes(self) -> int:
+        """What the weights take."""
+        parts = (self.unet, self.vae, self.text_encoder)
+        return sum(p.numel() * p.element_size() for part in parts for p in part.parameters()) >> 20
+
+    def move(self, device: torch.device | str) -> None:
+        """Bring the weights to another device: a host lets its graphics card go between two steps."""
+        self.device = torch.device(device)
+        self.unet, self.vae, self.text_encoder = map(
+            self._placed, (self.unet, self.vae, self.text_encoder)
+        )
+        self._texts.clear()
+
     def _placed(self, model: Any) -> Any:
-        if model.dtype != self.dtype:
-            model = model.to(self.dtype)
-        model = model.to(self.device).eval().requires_grad_(False)
+        # Module's own `to`: diffusers' prints a warning about models that are of another kind
+        model = torch.nn.Module.to(model, self.device, self.dtype).eval().requires_grad_(False)
         # half-precision convolutions are faster in this layout; on a CPU it changes sums and gains little
         return model.to(memory_format=torch.channels_last) if self.device.type == "cuda" else model
 
