@@ -1,0 +1,310 @@
+"""Editing a moving scene through its canonical Gaussians: what moves them is frozen (Instruct-4DGS, section 3.3).
+
+Kwon, Cho and Kim, CVPR 2025. The canonical Gaussians are the only parameters; the deformation is read, never written, so
+an edit that was made at one moment is seen at all of them, and its cost does not depend on how many there are. Gradients
+still run *through* the frozen deformation into the positions it is asked at. Shared by both stages, which differ only in
+where the loss comes from.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .. import __version__
+from ..deform import Flipbook, HexPlane, Muted, Partly, muted
+from ..errors import InputError
+from ..render import RasterInfo, choose
+from ..scene import Deformation, Gaussians, Scene4D, Selection
+from . import state as states
+from .config import FitConfig
+from .densify import AdaptiveDensity
+from .loop import Pace, optimise
+from .messages import Finished, Started, Stream
+from .motion import MotionField
+from .parameters import NAMES, GaussianParameters
+from .schedule import log_linear
+
+PRESETS = {"paper": ("means", "sh_dc", "sh_rest"), "reference code": NAMES}
+# the reference code grows from step 600 of 1000 on, every 100 (and prunes only beyond 200,000 Gaussians: here never);
+# what would be born at the last step is not, since nothing would fit it
+DENSITY = AdaptiveDensity(
+    extent=1.0, every=100, start_at=0.6, stop_at=0.999, prune_opacity=-1.0, prune_large=float("inf")
+)
+
+
+class EditNumbers(Pace, Protocol):
+    """The part of a stage's Config that both stages have."""
+
+    @property
+    def preset(self) -> str: ...
+    @property
+    def position_rate(self) -> float: ...
+    @property
+    def color_rate(self) -> float: ...
+    @property
+    def opacity_rate(self) -> float: ...
+    @property
+    def scale_rate(self) -> float: ...
+    @property
+    def rotation_rate(self) -> float: ...
+    @property
+    def trains_deformation(self) -> bool: ...
+    @property
+    def mutes_appearance(self) -> bool: ...
+    @property
+    def rasterizer(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+
+
+class CanonicalEdit(ABC):
+    """An `Optimisation` (see `loop`) of canonical Gaussians. A stage says what one step's loss is.
+
+    A `selection` limits it: a Gaussian of weight 0 keeps its values bit for bit, one of weight w takes w of every step
+    (it follows the edit more slowly, and its neighbours fit around it). Raises InputError where the selection is of
+    another scene, or where what is asked cannot be had of this scene's deformation.
+    """
+
+    step_name: str  # as in STEPS: for the history
+
+    def __init__(
+        self,
+        scene: Scene4D,
+        config: EditNumbers,
+        selection: Selection | None,
+        device: torch.device | str,
+        densifies: bool = False,
+    ) -> None:
+        self.before, self.config, self.device = scene, config, torch.device(device)
+        self.selection = selection
+        _check(scene, config, selection, densifies)
+        self.rasterizer = choose(config.rasterizer, self.device)
+        self.background = scene.background.to(self.device)
+        self.extent = float((scene.bounds[1] - scene.bounds[0]).norm() / 2)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.names = PRESETS[config.preset]
+        first = scene.canonical.map(lambda t: t.detach().to(self.device))
+        self.parameters = GaussianParameters(first, self._rates(0.0))
+        self._freeze()
+        deformation = scene.deformation.to(self.device)
+        self.deformation: Deformation = muted(deformation) if config.mutes_appearance else deformation
+        self.motion = self._motion()
+        self.density = DENSITY.start(len(first), self.device) if densifies else None
+        self.held: Tensor | None = None  # [M] index of Gaussians of weight 0
+        self.slowed: Tensor | None = None  # [P] index of Gaussians of weight between 0 and 1
+        if selection is not None:
+            self.weights = selection.weights.detach().to(self.device, first.means.dtype)
+            self.held = (self.weights <= 0).nonzero().flatten()
+            self.slowed = ((self.weights > 0) & (self.weights < 1)).nonzero().flatten()
+            self.original = self.parameters.at(self.held)
+        self.iteration = 0
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    @property
+    def progress(self) -> float:
+        return self.iteration / self.config.iterations
+
+    @property
+    def selects_nothing(self) -> bool:
+        return self.held is not None and len(self.held) == len(self)
+
+    def stream(self, note: str, checkpoint: Path | None) -> Stream:
+        """The whole stage as messages, resumed where `checkpoint` is of this very edit."""
+        if self.selects_nothing:
+            yield Started(1, "the mask selects no Gaussian: nothing to do")
+            yield Finished(self.result())
+            return
+        if checkpoint is not None and self.resume(checkpoint):
+            note = f"resumed at step {self.iteration}; {note}"
+        note = f"{note}; {self.rasterizer.name} rasterizer on {self.device}"
+        yield from optimise(self, self.config, note, checkpoint)
+
+    @abstractmethod
+    def step(self) -> dict[str, float]:
+        """Render, compare, `backward`, `learn`; returns the losses."""
+
+    @abstractmethod
+    def preview(self) -> Tensor: ...
+
+    @abstractmethod
+    def about(self) -> dict[str, Any]:
+        """What the history says beyond the config: prompt, model, counts."""
+
+    @abstractmethod
+    def inputs(self) -> list[Any]:
+        """Plain JSON that identifies the stage's own inputs: part of a checkpoint's key."""
+
+    # -- what a step uses ---------------------------------------------------------------------------------------------
+
+    def gaussians_at(self, seconds: float) -> Gaussians:
+        """The edited Gaussians at a time: differentiable in the canonical ones."""
+        return self.deformation.deform(self.parameters.gaussians(), seconds)
+
+    def regularise(self) -> Tensor | None:
+        """The motion field's smoothness where it is trained, else None."""
+        return None if self.motion is None else self.motion.smoothness()
+
+    def learn(self, infos: list[tuple[RasterInfo, int, int]]) -> None:
+        """One optimiser step after `backward`; `infos` are the renders' infos and picture sizes."""
+        self.parameters.set_rates(self._rates(self.progress))
+        before = None if self.slowed is None else self.parameters.at(self.slowed)
+        if self.motion is not None:
+            self.motion.step(self.progress)
+        self.parameters.step()
+        if before is not None:
+            self._hold(before)
+        self.iteration += 1
+        if self.density is not None:
+            strategy = replace(DENSITY, extent=self.extent)
+            strategy.after_step(
+                self.parameters, self.density, infos, self.iteration, self.config.iterations, self.generator
+            )
+            self._freeze()
+
+    @torch.no_grad()
+    def _hold(self, before: dict[str, Tensor]) -> None:
+        """Undo what a selection does not allow."""
+        assert self.held is not None and self.slowed is not None
+        share = self.weights[self.slowed]
+        for name in self.names:
+            tensor = self.parameters.tensors[name]
+            tensor[self.held] = self.original[name]
+            part = share.view(-1, *[1] * (tensor.ndim - 1))
+            tensor[self.slowed] = torch.lerp(before[name], tensor[self.slowed], part)
+
+    def _rates(self, progress: float) -> dict[str, float]:
+        c = self.config
+        position = c.position_rate * self.extent
+        return {
+            "means": log_linear(position, position * 0.01, progress) if position else 0.0,
+            "log_scales": c.scale_rate,
+            "quats": c.rotation_rate,
+            "logit_opacities": c.opacity_rate,
+            "sh_dc": c.color_rate,
+            "sh_rest": c.color_rate / 20,
+        }
+
+    def _freeze(self) -> None:
+        """No gradient for what the preset leaves alone."""
+        for name, tensor in self.parameters.tensors.items():
+            tensor.requires_grad_(name in self.names)
+
+    def _motion(self) -> MotionField | None:
+        """The field's optimiser where it is trained; otherwise the field is frozen."""
+        field = field_of(self.deformation)
+        if field is None:
+            return None
+        if not self.config.trains_deformation:
+            field.requires_grad_(False)
+            return None
+        rates = FitConfig(grid_rate=1.6e-3, network_rate=1.6e-4, still_threshold=0.0)  # 4DGS's
+        return MotionField(field, self.before.times, rates)
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def result(self) -> Scene4D:
+        """The edited scene on the device where the input scene is; its deformation is the input's own object."""
+        scene, home = self.before, self.before.device
+        edited = self.parameters.detached()
+        wanted = {"sh" if name.startswith("sh_") else name for name in self.names}
+        if self.density is not None:  # Gaussians were born: every tensor is longer now
+            wanted = set(edited.tensors())
+        changed = {name: t.to(home) for name, t in edited.tensors().items() if name in wanted}
+        deformation = scene.deformation
+        if self.motion is not None:
+            deformation = self.deformation.to(home)
+        elif self.config.mutes_appearance:
+            deformation = muted(deformation)
+        result = scene.with_(canonical=scene.canonical.with_(**changed), deformation=deformation)
+        config: Any = self.config
+        entry = {"iterations": self.iteration, "gaussians": len(result.canonical), "engine": __version__}
+        if self.selection is not None:
+            entry["selected"] = int((self.selection.weights > 0).sum())
+        return result.with_history(self.step_name, config=asdict(config), **self.about(), **entry)
+
+    def key(self) -> str:
+        """What a checkpoint belongs to: this scene, these inputs, this config, this engine."""
+        quiet = {"max_seconds", "checkpoint_seconds", "preview_every"}
+        config: Any = self.config
+        shaping = {name: value for name, value in asdict(config).items() if name not in quiet}
+        scene = self.before
+        tensors = [*scene.canonical.tensors().values(), *scene.deformation.tensors().values()]
+        tensors += [scene.bounds, scene.background]
+        tensors += [] if self.selection is None else [self.selection.weights]
+        return states.key_of(
+            self.step_name,
+            shaping,
+            states.fingerprint_of(*tensors),
+            [scene.deformation.kind, scene.deformation.config()],
+            self.inputs(),
+            self.rasterizer.name,
+            __version__,
+        )
+
+    def save(self, path: Path) -> None:
+        tensors = {f"gaussians.{name}": t for name, t in self.parameters.state().items()}
+        tensors |= {f"density.{name}": t for name, t in (self.density or {}).items()}
+        tensors |= {f"motion.{name}": t for name, t in (self.motion.state() if self.motion else {}).items()}
+        tensors["generator"] = self.generator.get_state()
+        states.save_state(path, tensors, {"iteration": self.iteration}, self.key())
+
+    def resume(self, path: Path) -> bool:
+        """Go on from a checkpoint of this very edit; False where there is none."""
+        found = states.load_state(path, self.key())
+        if found is None:
+            return False
+        tensors, numbers = found
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
+
+        self.parameters.load_state(part("gaussians."))
+        self._freeze()
+        if self.density is not None:
+            self.density = {name: t.to(self.device) for name, t in part("density.").items()}
+        if self.motion is not None:
+            self.motion.load_state(part("motion."))
+        self.generator.set_state(tensors["generator"])
+        self.iteration = int(numbers["iteration"])
+        return True
+
+
+def field_of(deformation: Deformation) -> HexPlane | None:
+    """The motion field inside a deformation, None where there is none."""
+    while isinstance(deformation, Muted | Partly):
+        deformation = deformation.inner
+    return deformation if isinstance(deformation, HexPlane) else None
+
+
+def _check(scene: Scene4D, config: EditNumbers, selection: Selection | None, densifies: bool) -> None:
+    if selection is not None:
+        selection.check(len(scene.canonical))
+        if densifies:
+            raise InputError(
+                "Densification makes new Gaussians and a mask chooses among those that are there: switch one of "
+                "them off."
+            )
+        if config.trains_deformation:
+            raise InputError(
+                "A mask limits an edit to chosen Gaussians, but training the deformation changes how all of them "
+                "move: switch one of them off."
+            )
+    if config.trains_deformation and field_of(scene.deformation) is None:
+        raise InputError(
+            f"The motion of this scene is of the kind '{scene.deformation.kind}', which has nothing to train: switch "
+            "trains_deformation off."
+        )
+    inner = scene.deformation.inner if isinstance(scene.deformation, Muted) else scene.deformation
+    if densifies and isinstance(inner, Partly | Flipbook):
+        raise InputError(
+            f"Densification makes new Gaussians, and the motion of this scene (kind '{inner.kind}') knows only those "
+            "it has: switch densification off, or train the scene with still_threshold 0."
+        )
