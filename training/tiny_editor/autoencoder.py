@@ -1,0 +1,323 @@
+"""The autoencoder: four latent channels at 1/8, started as an exact linear codec, then trained.
+
+    python -m training.tiny_editor.autoencoder train --bank BANK --out RUN --minutes 35
+    python -m training.tiny_editor.autoencoder whiten --bank BANK --out RUN
+    python -m training.tiny_editor.autoencoder decoder --bank BANK --out RUN --minutes 60   (encoder frozen)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from . import dataset, photographs, testset
+
+GROUPS, CHANNELS = 4, (16, 32, 64, 128)
+SHARES = {"procedural": 0.5, "bodies": 0.32, "heads": 0.12, "splats": 0.06}
+
+
+def build() -> AutoencoderKL:
+    return AutoencoderKL(
+        in_channels=3, out_channels=3, latent_channels=4, block_out_channels=CHANNELS, layers_per_block=1,
+        norm_num_groups=GROUPS, down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        scaling_factor=1.0, sample_size=256, mid_block_add_attention=False,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _carry(conv: nn.Conv2d, kernel: Tensor, rest: float = 0.3) -> None:
+    """Channels 0-2 pass through a convolution by `kernel`; all other weights are shrunk."""
+    conv.weight.mul_(rest)
+    conv.weight[:3] = 0
+    y = (conv.weight.shape[-1] - kernel.shape[-1]) // 2
+    for k in range(3):
+        conv.weight[k, k, y : y + kernel.shape[0], y : y + kernel.shape[1]] = kernel
+    if conv.bias is not None:
+        conv.bias.zero_()
+
+
+@torch.no_grad()
+def _head(shortcut: nn.Conv2d, norm: nn.GroupNorm, last: nn.Conv2d, eps: float = 0.25, signals: int = 3) -> None:
+    """Let signals pass a GroupNorm and a SiLU: each gets a group whose statistics constants fix.
+
+    A group of g channels holds (eps x, 0, +1, -1, ...): first - second = eps x / std with std of the constants.
+    """
+    g = shortcut.weight.shape[0] // norm.num_groups
+    std = float(np.sqrt((g - 2) / g))
+    lift = torch.tensor(4.0)
+    slope = float(torch.sigmoid(lift) * (1 + lift * (1 - torch.sigmoid(lift))))
+    gain = std / (eps * slope)
+    last.weight.mul_(0.3)
+    for k in range(signals):
+        c = k * g
+        shortcut.weight[c : c + g] = 0
+        shortcut.bias[c : c + g] = 0
+        shortcut.weight[c, k] = eps
+        shortcut.bias[c + 2 : c + g] = torch.tensor([1.0, -1.0]).repeat((g - 2) // 2)
+        norm.bias[c : c + 2] = lift
+        last.weight[k] = 0
+        last.weight[:, c : c + g] = 0
+    for k in range(signals):
+        last.weight[k, k * g, 1, 1], last.weight[k, k * g + 1, 1, 1] = gain, -gain
+    last.bias.zero_()
+
+
+@torch.no_grad()
+def linear_start(vae: AutoencoderKL) -> None:
+    """2x2 means down, smooth upsampling back; every residual branch begins as nothing."""
+    one = torch.ones(1, 1)
+    mean = torch.full((2, 2), 0.25)
+    tent = torch.tensor([1.0, 2.0, 1.0])
+    tent = tent[:, None] * tent[None] / 16
+    for part in (vae.encoder, vae.decoder):
+        for module in part.modules():
+            if type(module).__name__ == "ResnetBlock2D":
+                module.conv2.weight.zero_()
+                module.conv2.bias.zero_()
+                if module.conv_shortcut is not None:
+                    _carry(module.conv_shortcut, one)
+            elif type(module).__name__ == "Downsample2D":
+                module.conv.weight.mul_(0.3)
+                module.conv.weight[:3] = 0
+                for k in range(3):
+                    module.conv.weight[k, k, :2, :2] = mean
+                module.conv.bias.zero_()
+            elif type(module).__name__ == "Upsample2D":
+                _carry(module.conv, tent)
+        _carry(part.conv_in, one)
+    e, d = vae.encoder, vae.decoder
+    _head(e.down_blocks[-1].resnets[0].conv_shortcut, e.conv_norm_out, e.conv_out)
+    _head(d.up_blocks[-1].resnets[0].conv_shortcut, d.conv_norm_out, d.conv_out)
+    e.conv_out.weight[4:] = 0
+    e.conv_out.bias[4:] = -7.0
+    for conv in (vae.quant_conv, vae.post_quant_conv):
+        conv.weight.copy_(torch.eye(conv.weight.shape[0])[..., None, None])
+        conv.bias.zero_()
+
+
+def exact_heads(module: nn.Module) -> None:
+    """Run the last norm and convolution in fp32 under autocast: the head trick rides on small differences."""
+    for m in module.modules():
+        if isinstance(getattr(m, "conv_norm_out", None), nn.GroupNorm):
+            norm, last = m.conv_norm_out, m.conv_out
+
+            def run_norm(x: Tensor, norm: nn.GroupNorm = norm) -> Tensor:
+                with torch.autocast("cpu", enabled=False):
+                    return F.group_norm(x.float(), norm.num_groups, norm.weight, norm.bias, norm.eps)
+
+            def run_last(x: Tensor, last: nn.Conv2d = last) -> Tensor:
+                with torch.autocast("cpu", enabled=False):
+                    return F.conv2d(x.float(), last.weight, last.bias, padding=1)
+
+            norm.forward, last.forward = run_norm, run_last
+
+
+def groups_of(module: nn.Module) -> list[dict]:
+    """Parameter groups: heads learn ten times slower, since lifted channels turn each step into a shift."""
+    slow = {id(p) for n, p in module.named_parameters() if "conv_norm_out" in n or "conv_out" in n}
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return [{"params": [p for p in trained if id(p) not in slow], "share": 1.0},
+            {"params": [p for p in trained if id(p) in slow], "share": 0.1}]  # fmt: skip
+
+
+def moments(vae: AutoencoderKL, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and log variance of the code of x (B, 3, H, W), -1..1."""
+    mean, log_variance = vae.quant_conv(vae.encoder(x)).chunk(2, dim=1)
+    return mean, log_variance.clamp(-30, 20)
+
+
+def decode(vae: AutoencoderKL, z: Tensor) -> Tensor:
+    return vae.decoder(vae.post_quant_conv(z))
+
+
+def loss_of(y: Tensor, x: Tensor) -> Tensor:
+    edge = (y.diff(dim=-1) - x.diff(dim=-1)).abs().mean() + (y.diff(dim=-2) - x.diff(dim=-2)).abs().mean()
+    return 0.5 * (y - x).abs().mean() + 2 * F.mse_loss(y, x) + 0.25 * edge
+
+
+class Average:
+    """Exponential moving average of parameters, quick at first."""
+
+    def __init__(self, module: nn.Module, most: float):
+        self.most, self.step = most, 0
+        self.values = {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        self.step += 1
+        decay = min(self.most, (1 + self.step) / (10 + self.step))
+        for k, v in module.state_dict().items():
+            self.values[k].lerp_(v, 1 - decay)
+
+
+def save(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(content, partial)
+    os.replace(partial, path)
+
+
+def batch(
+    bank: dataset.Bank, rng: np.random.Generator, words: random.Random, count: int, crop: int, whole: tuple[int, int]
+) -> Tensor:
+    """Pictures or crops of pictures, -1..1 (B, 3, crop, crop) or (B, 3, *whole) when crop is 0."""
+    out = []
+    for i in range(count):
+        if i % 2 == 0:  # two edits and crops of each composition: composing costs more than editing
+            c = dataset.compose(bank, rng, whole, photographs.EXTRA, bare=0.22)
+        x = c.picture("none" if rng.random() < 0.4 else dataset.draw_edit(c, words))
+        if crop:
+            if c.alpha.max() > 0.1 and rng.random() < 0.75:  # about a point of the subject
+                ys, xs = np.nonzero(c.alpha > 0.1)
+                k = rng.integers(len(ys))
+                s = whole[0] / c.alpha.shape[0]
+                y, x0 = int(ys[k] * s) - crop // 2, int(xs[k] * s) - crop // 2
+            else:
+                y, x0 = rng.integers(0, whole[0]), rng.integers(0, whole[1])
+            y, x0 = int(np.clip(y, 0, whole[0] - crop)), int(np.clip(x0, 0, whole[1] - crop))
+            x = x[y : y + crop, x0 : x0 + crop]
+        out.append(torch.from_numpy(np.ascontiguousarray(x)))
+    return (torch.stack(out).permute(0, 3, 1, 2) * 2 - 1).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def figures(vae: AutoencoderKL) -> dict[str, float]:
+    """PSNR of decode(encode(x)) on held-out pictures."""
+    out = {}
+    for name, pictures in testset.pictures().items():
+        values = []
+        for x in pictures:
+            t = torch.from_numpy(x).permute(2, 0, 1)[None] * 2 - 1
+            t = t.contiguous(memory_format=torch.channels_last)
+            y = decode(vae, moments(vae, t)[0]).clamp(-1, 1)
+            values.append(-10 * np.log10(float(((y - t) / 2).square().mean())))
+        out[name] = round(float(np.mean(values)), 2)
+    return out
+
+
+def rate(step: float, total: float, peak: float, floor: float = 0.02) -> float:
+    """Cosine; step and total in the same unit (share of time)."""
+    return float(peak * (floor + (1 - floor) * 0.5 * (1 + np.cos(np.pi * min(1, step / total)))))
+
+
+def train(args: argparse.Namespace) -> None:
+    torch.set_num_threads(args.threads)
+    seed = args.seed
+    torch.manual_seed(seed)
+    vae = build()
+    linear_start(vae)
+    vae = vae.to(memory_format=torch.channels_last)
+    exact_heads(vae)
+    path = args.out / "autoencoder.pt"
+    frozen = args.command == "decoder"
+    spent, step = 0.0, 0
+    state = None
+    if frozen:
+        source = torch.load(args.out / "whitened.pt", weights_only=True)
+        vae.load_state_dict(source["ema"])
+        path = args.out / "decoder.pt"
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+    if path.exists():
+        state = torch.load(path, weights_only=True)
+        vae.load_state_dict(state["model"])
+        spent, step = state["spent"], state["step"]
+    parameters = [p for p in vae.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(groups_of(vae), 1e-3, (0.9, 0.98), weight_decay=1e-4)
+    average = Average(vae, args.ema)
+    if state:
+        optimizer.load_state_dict(state["optimizer"])
+        average.values = state["ema"]
+        average.step = step
+    bank = dataset.Bank(args.bank, SHARES)
+    rng, words = np.random.default_rng([seed, step]), random.Random(seed + step)
+    total, last, begin, running = args.minutes * 60, time.time(), time.time(), []
+    first = spent
+    probe = build().to(memory_format=torch.channels_last)
+    stop = args.out / "stop_autoencoder"
+    while spent < total and not stop.exists():
+        late = spent > 0.75 * total
+        x = batch(bank, rng, words, 1, 0, (256, 192)) if late and step % 2 else (
+            batch(bank, rng, words, 4, 96, (256, 192)) if step % 4 else batch(bank, rng, words, 2, 128, (256, 256))
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = rate(spent, total, args.rate) * min(1.0, (step + 1) / 150) * group["share"]
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+            with torch.no_grad() if frozen else torch.enable_grad():
+                mean, log_variance = moments(vae, x)
+            scale = float(mean.detach().float().std())
+            z = mean + torch.randn_like(mean) * (0.02 * scale)
+            if frozen:
+                z = mean + torch.randn_like(mean) * float(rng.choice([0.0, 0.05, 0.1, 0.2]))
+            y = decode(vae, z)
+        loss = loss_of(y.float(), x)
+        if not frozen:
+            m, v = mean.float(), log_variance.float()
+            loss = loss + 1e-4 * 0.5 * (m.square() + v.exp() - 1 - v).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        average.update(vae)
+        step += 1
+        running.append(float(loss.detach()))
+        spent = first + time.time() - begin
+        if time.time() - last > args.every or spent >= total or step in (20, 60, 100):
+            probe.load_state_dict(average.values)
+            print(f"{spent / 60:.1f} min  step {step}  loss {np.mean(running):.4f}  {figures(probe)}", flush=True)
+            running = []
+            save(path, {"model": vae.state_dict(), "ema": average.values, "optimizer": optimizer.state_dict(),
+                        "spent": spent, "step": step})  # fmt: skip
+            last = time.time()
+
+
+@torch.no_grad()
+def whiten(args: argparse.Namespace) -> None:
+    """Fold each latent channel's mean and deviation into the quant convolutions: scaling factor 1."""
+    torch.set_num_threads(args.threads)
+    vae = build()
+    vae.load_state_dict(torch.load(args.out / "autoencoder.pt", weights_only=True)["ema"])
+    before = figures(vae)
+    bank = dataset.Bank(args.bank, SHARES)
+    rng, words = np.random.default_rng(77), random.Random(77)
+    codes = [moments(vae, batch(bank, rng, words, 4, 0, (256, 192)))[0].transpose(0, 1).flatten(1) for _ in range(40)]
+    z = torch.cat(codes, 1)
+    mu, sd = z.mean(1), z.std(1)
+    q, p = vae.quant_conv, vae.post_quant_conv
+    q.weight[:4] /= sd[:, None, None, None]
+    q.bias[:4] = (q.bias[:4] - mu) / sd
+    q.bias[4:] -= 2 * sd.log()
+    p.bias += (p.weight[:, :, 0, 0] * mu).sum(1)
+    p.weight *= sd[None, :, None, None]
+    print("mean", mu.tolist(), "deviation", sd.tolist())
+    print("before", before, "after", figures(vae))
+    save(args.out / "whitened.pt", {"ema": vae.state_dict()})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("command", choices=["train", "whiten", "decoder"])
+    parser.add_argument("--bank", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=35)
+    parser.add_argument("--every", type=float, default=120, help="seconds between checkpoints")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--ema", type=float, default=0.995)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bf16", action="store_true")
+    args = parser.parse_args()
+    whiten(args) if args.command == "whiten" else train(args)
+
+
+if __name__ == "__main__":
+    main()

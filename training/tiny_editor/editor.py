@@ -1,0 +1,307 @@
+"""The editor: UNet and text encoder, started as an exact linear map of its latents, then trained.
+
+    python -m training.tiny_editor.editor --out RUN --minutes 80
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from . import autoencoder, edits, latents, testset, text
+from .autoencoder import Average, _head, exact_heads, groups_of, save
+
+
+def build() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=32, in_channels=8, out_channels=4, layers_per_block=1, block_out_channels=(64, 128, 192),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=text.WIDTH, attention_head_dim=4, norm_num_groups=16,
+        resnet_time_scale_shift="scale_shift", addition_embed_type="text", addition_embed_type_num_heads=4,
+    )  # fmt: skip
+
+
+def scheduler() -> DDIMScheduler:
+    return DDIMScheduler(
+        num_train_timesteps=1000, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012,
+        prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False,
+        set_alpha_to_one=True,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def linear_start(unet: UNet2DConditionModel, a: float, b: float) -> None:
+    """Output a * z_t + b * z_image at first: through the skip into the last residual block's shortcut."""
+    unet.conv_in.weight[:8] = 0
+    for k in range(8):
+        unet.conv_in.weight[k, k, 1, 1] = 1
+    unet.conv_in.bias[:8] = 0
+    last = unet.up_blocks[-1].resnets[-1]
+    last.conv2.weight.zero_()
+    last.conv2.bias.zero_()
+    _head(last.conv_shortcut, unet.conv_norm_out, unet.conv_out, signals=4)
+    width, g, eps = unet.conv_in.weight.shape[0], last.conv_shortcut.weight.shape[0] // unet.conv_norm_out.num_groups, 0.25
+    skip = last.conv_shortcut.weight.shape[1] - width
+    for k in range(4):
+        last.conv_shortcut.weight[k * g] = 0
+        last.conv_shortcut.weight[k * g, skip + k] = eps * a
+        last.conv_shortcut.weight[k * g, skip + 4 + k] = eps * b
+
+
+_CAPTIONS = {
+    "bodies": ("a person", "a person walking", "a photo of a person", "a person standing", "a picture of a person",
+               "a figure", "a man", "a woman", "a character"),
+    "heads": ("a head", "a face", "a portrait", "a bust", "a picture of a head", "a portrait of a person"),
+    "procedural": ("an object", "a toy", "a shape", "a thing", "a picture of an object", "an abstract shape"),
+    "splats": ("an object", "a thing"),
+    "photograph": ("a photo", "a picture", "a view", "a photo of a scene"),
+}  # fmt: skip
+_CAPTION_EDITS = {
+    "none": "{}", "night": "{} at night", "golden_hour": "{} at sunset", "black_and_white": "a black and white photo of {}",
+    "fog": "{} in the fog", "gold": "a gold statue of {}", "bronze": "a bronze statue of {}",
+    "marble": "a marble statue of {}", "red": "a red picture of {}", "green": "a green picture of {}",
+    "blue": "a blue picture of {}", "yellow": "a yellow picture of {}", "purple": "a purple picture of {}",
+    "silver": "a silver statue of {}", "copper": "a copper statue of {}", "brighter": "a bright picture of {}",
+    "darker": "a dark picture of {}",
+}  # fmt: skip
+
+
+class Pairs:
+    """All latent shards of a run; batches of one size."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.shards: dict[str, list[dict[str, Tensor]]] = {}
+        self.names: set[str] = set()
+        self.looked = 0.0
+
+    def look(self) -> None:
+        if time.time() - self.looked < 30:
+            return
+        self.looked = time.time()
+        for path in sorted(self.folder.glob("*.pt")):
+            if path.name not in self.names:
+                self.names.add(path.name)
+                self.shards.setdefault(path.name.split("_")[0], []).append(torch.load(path, weights_only=True))
+
+    def batch(self, sizes: dict[str, float], count: int, rng: random.Random) -> tuple[Tensor, Tensor, list[str], list[str]]:
+        """source, target (B, 4, h, w), sentences, captions."""
+        self.look()
+        have = [s for s in sizes if s in self.shards]
+        size = rng.choices(have, [sizes[s] for s in have])[0]
+        source, target, sentences, captions = [], [], [], []
+        for _ in range(count):
+            s = rng.choice(self.shards[size])
+            i = rng.randrange(len(s["source"]))
+            j = rng.randrange(s["edit"].shape[1])
+            name = latents.NAMES[int(s["edit"][i, j])]
+            z0, z1 = s["source"][i].float(), s["edited"][i, j].float()
+            if rng.random() < 0.07:
+                name, z1 = "none", z0
+            if rng.random() < 0.5:
+                z0, z1 = z0.flip(-1), z1.flip(-1)
+            source.append(z0)
+            target.append(z1)
+            sentences.append(edits.sentence(name, rng))
+            kind = latents.KINDS[int(s["kind"][i])]
+            captions.append(_CAPTION_EDITS[name].format(rng.choice(_CAPTIONS[kind])))
+        return torch.stack(source), torch.stack(target), sentences, captions
+
+
+def timesteps(count: int) -> Tensor:
+    """A fifth at the very last step (where the prediction is the picture), a fifth in 850-999, the rest anywhere."""
+    t = torch.randint(0, 1000, (count,))
+    u = torch.rand(count)
+    t = torch.where(u < 0.4, torch.randint(850, 1000, (count,)), t)
+    return torch.where(u < 0.2, torch.full_like(t, 999), t)
+
+
+@torch.no_grad()
+def weighting(vae: AutoencoderKL, z: Tensor) -> Tensor:
+    """(4, 4) so that e' G e is about the pixel error that a smooth latent error e decodes to; mean diagonal 1."""
+    h, w = z.shape[-2:]
+    base = autoencoder.decode(vae, z)
+    moved = []
+    for k in range(4):
+        bump = F.interpolate(torch.randn(len(z), 1, h // 4, w // 4), size=(h, w), mode="bilinear")
+        bump = bump / bump.std()
+        moved.append((bump, k))
+    jac = []
+    bump = moved[0][0]
+    for _, k in moved:
+        d = torch.zeros_like(z)
+        d[:, k : k + 1] = 0.2 * bump
+        jac.append(((autoencoder.decode(vae, z + d) - base) / 0.2).flatten())
+    j = torch.stack(jac)
+    g = j @ j.T
+    return g / g.diagonal().mean()
+
+
+@torch.no_grad()
+def predict(
+    unet: UNet2DConditionModel, hidden: Tensor, z_image: Tensor, steps: int = 1, seed: int = 0
+) -> Tensor:
+    """Edited latents for conditions (B, 77, 128) and image latents, without guidance."""
+    s = scheduler()
+    s.set_timesteps(steps)
+    z = torch.randn(z_image.shape, generator=torch.Generator().manual_seed(seed))
+    for t in s.timesteps:
+        v = unet(torch.cat([z, z_image], 1), t, encoder_hidden_states=hidden).sample
+        z = s.step(v, t, z).prev_sample
+    return z
+
+
+@torch.no_grad()
+def figures(
+    unet: UNet2DConditionModel, encoder: nn.Module, tokenizer: text.CLIPTokenizer, vae: AutoencoderKL, views: int = 2,
+    steps: int = 1, sheet: Path | None = None,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """PSNR of edits (trained sentence) on held-out subjects: {subject: {edit: dB}}; also the unedited picture's."""
+    names = ["none", *edits.TEN]
+    ids = text.tokens(tokenizer, [edits.PHRASINGS[n][0] for n in names])
+    hidden = encoder(ids).last_hidden_state
+    out: dict[str, dict[str, float]] = {}
+    rows = []
+    for subject, compositions in testset.compositions().items():
+        sums: dict[str, list[float]] = {}
+        for c in compositions[:views]:
+            allowed = [i for i, n in enumerate(names) if n in c.edits()]
+            x = torch.from_numpy(c.picture()).permute(2, 0, 1)[None] * 2 - 1
+            z = autoencoder.moments(vae, x.contiguous(memory_format=torch.channels_last))[0].float()
+            done = predict(unet, hidden[allowed], z.expand(len(allowed), -1, -1, -1), steps)
+            y = (autoencoder.decode(vae, done.contiguous(memory_format=torch.channels_last)).float() / 2 + 0.5).clamp(0, 1)
+            truth = [torch.from_numpy(c.picture(names[i])).permute(2, 0, 1) for i in allowed]
+            for i, p, t in zip(allowed, y, truth, strict=True):
+                sums.setdefault(names[i], []).append(-10 * float((p - t).square().mean().log10()))
+            if sheet and len(allowed) == len(names):
+                small = lambda v: F.interpolate(v[None], scale_factor=0.5, mode="area")[0]  # noqa: E731
+                rows.append(torch.cat([small(t) for t in truth], -1))
+                rows.append(torch.cat([small(p) for p in y], -1))
+        out[subject] = {k: round(float(np.mean(v)), 1) for k, v in sums.items()}
+    if sheet and rows:
+        from PIL import Image
+
+        width = max(r.shape[-1] for r in rows)
+        page = torch.cat([F.pad(r, (0, width - r.shape[-1])) for r in rows], -2)
+        Image.fromarray((page.permute(1, 2, 0).numpy() * 255).astype(np.uint8)).save(sheet, quality=88)
+    return out
+
+
+def train(args: argparse.Namespace) -> None:
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    tokenizer_folder = args.out / "tokenizer"
+    text.write_tokenizer(tokenizer_folder)
+    tokenizer = text.load_tokenizer(tokenizer_folder)
+    unet, encoder = build(), text.build(tokenizer)
+    pairs = Pairs(args.out / "latents")
+    while not pairs.shards:
+        pairs.looked = 0
+        pairs.look()
+        time.sleep(1)
+    alpha_bar = scheduler().alphas_cumprod
+    alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    rng = random.Random(args.seed)
+    small = {"128x96": 0.6, "128x128": 0.4}
+    large = {"256x192": 0.7, "256x256": 0.15, "192x192": 0.15}
+    z0, z1, _, _ = pairs.batch(small | large, 200, rng)
+    t = timesteps(200)
+    a_, s_ = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
+    noise = torch.randn_like(z1)
+    z_t, v = a_ * z1 + s_ * noise, a_ * noise - s_ * z1
+    solved = torch.linalg.lstsq(torch.stack([z_t.flatten(), z0.flatten()], 1), v.flatten()[:, None]).solution.flatten()
+    linear_start(unet, float(solved[0]), float(solved[1]))
+    vae = latents.load_autoencoder(args.out)
+    gram = args.pixel * weighting(vae, z1[:12]) + (1 - args.pixel) * torch.eye(4)
+    root = torch.linalg.cholesky(gram).T.contiguous()
+    print("linear start", solved.tolist(), "weights", gram.tolist(), flush=True)
+
+    unet = unet.to(memory_format=torch.channels_last)
+    exact_heads(unet)
+    both = nn.ModuleDict({"unet": unet, "text": encoder})
+    path = args.out / "editor.pt"
+    spent, step, seen, state = 0.0, 0, 0, None
+    optimizer = torch.optim.AdamW(groups_of(both), args.rate, (0.9, 0.98), weight_decay=1e-3)
+    average = Average(both, args.ema)
+    if path.exists():
+        state = torch.load(path, weights_only=True)
+        both.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.values, average.step = state["ema"], state["step"]
+        spent, step, seen = state["spent"], state["step"], state["seen"]
+    rng.seed(args.seed + step)
+    torch.manual_seed(args.seed + step)
+    total, begin, last, first, running = args.minutes * 60, time.time(), time.time(), spent, []
+    probe = nn.ModuleDict({"unet": build().to(memory_format=torch.channels_last), "text": text.build(tokenizer)})
+    stop = args.out / "stop_editor"
+    finish = False
+    while not finish:
+        pairs.look()
+        big = any(k in pairs.shards for k in large) and (spent > args.small * total or rng.random() < 0.1)
+        z0, z1, sentences, captions = pairs.batch(large if big else small, args.batch if big else 3 * args.batch, rng)
+        drop = torch.rand(len(z0))
+        for i, d in enumerate(drop.tolist()):
+            if d < 0.05 or 0.10 <= d < 0.14:
+                sentences[i] = ""
+            elif 0.14 <= d < 0.18:
+                sentences[i] = captions[i]
+        z0 = z0 * ~((drop >= 0.05) & (drop < 0.18)).view(-1, 1, 1, 1)
+        t = timesteps(len(z0))
+        a_, s_ = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
+        noise = torch.randn_like(z1)
+        x = torch.cat([a_ * z1 + s_ * noise, z0], 1).contiguous(memory_format=torch.channels_last)
+        for group in optimizer.param_groups:
+            group["lr"] = autoencoder.rate(spent, total, args.rate) * min(1.0, (step + 1) / 200) * group["share"]
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+            hidden = encoder(text.tokens(tokenizer, sentences)).last_hidden_state
+            out = unet(x, t, encoder_hidden_states=hidden).sample
+        error = torch.einsum("ij,bjhw->bihw", root, out.float() - (a_ * noise - s_ * z1))
+        loss = error.square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+        optimizer.step()
+        average.update(both)
+        step, seen = step + 1, seen + len(z0)
+        running.append(float(loss.detach()))
+        spent = first + time.time() - begin
+        finish = spent >= total or stop.exists()
+        if time.time() - last > args.every or finish or step in (50, 300):
+            probe.load_state_dict(average.values)
+            save(path, {"model": both.state_dict(), "ema": average.values, "optimizer": optimizer.state_dict(),
+                        "spent": spent, "step": step, "seen": seen})  # fmt: skip
+            vae = latents.load_autoencoder(args.out, decoder=True)
+            result = figures(probe["unet"], probe["text"], tokenizer, vae, 2, 1, args.out / f"sheet_{step:06d}.jpg")
+            print(f"{spent / 60:.1f} min  step {step}  seen {seen}  large {big}  loss {np.mean(running):.4f}", flush=True)
+            for subject, values in result.items():
+                print("   ", subject, values, flush=True)
+            running, last = [], time.time()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=80)
+    parser.add_argument("--small", type=float, default=0.4, help="share of the time on small pictures")
+    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--ema", type=float, default=0.998)
+    parser.add_argument("--pixel", type=float, default=0.6, help="share of the loss weighted by what decoding makes of it")
+    parser.add_argument("--every", type=float, default=300)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bf16", action="store_true")
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Write the trained parts as a diffusers folder in fp16, and gs4d.json beside them.
+
+    python -m training.tiny_editor.export --run RUN --out assets/models/tiny-instruct-pix2pix [--untrained]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from . import autoencoder, edits, editor, text
+
+RECOMMENDED = {
+    "steps": 1, "guidance_scale": 1.0, "image_guidance_scale": 1.0, "resolution": 256,
+    "min_timestep": 0.02, "max_timestep": 0.98,
+}  # fmt: skip
+
+
+def _json(path: Path, content: object) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    os.replace(partial, path)
+
+
+def export(run: Path | None, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    text.write_tokenizer(out / "tokenizer")
+    tokenizer = text.load_tokenizer(out / "tokenizer")
+    vae, unet, encoder = autoencoder.build(), editor.build(), text.build(tokenizer)
+    if run is None:
+        autoencoder.linear_start(vae)
+        editor.linear_start(unet, 0.1, -0.7)
+    else:
+        path = run / "decoder.pt"
+        vae.load_state_dict(torch.load(path if path.exists() else run / "whitened.pt", weights_only=True)["ema"])
+        values = torch.load(run / "editor.pt", weights_only=True)["ema"]
+        unet.load_state_dict({k[5:]: v for k, v in values.items() if k.startswith("unet.")})
+        encoder.load_state_dict({k[5:]: v for k, v in values.items() if k.startswith("text.")})
+    vae.half().save_pretrained(out / "vae")
+    unet.half().save_pretrained(out / "unet")
+    encoder.half().save_pretrained(out / "text_encoder")
+    editor.scheduler().save_pretrained(out / "scheduler")
+    _json(
+        out / "model_index.json",
+        {
+            "_class_name": "StableDiffusionInstructPix2PixPipeline", "_diffusers_version": "0.35.0",
+            "feature_extractor": [None, None], "image_encoder": [None, None], "requires_safety_checker": False,
+            "safety_checker": [None, None], "scheduler": ["diffusers", "DDIMScheduler"],
+            "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
+            "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
+        },
+    )  # fmt: skip
+    known = {name: list(dict.fromkeys(edits.PHRASINGS[name])) for name in edits.FUNCTIONS}
+    kept = out / "gs4d.json"
+    recommended = json.loads(kept.read_text())["recommended"] if kept.exists() else RECOMMENDED
+    _json(kept, {"known_edits": known, "recommended": recommended})
+    for part in ("vae", "unet", "text_encoder", "scheduler"):
+        shutil.rmtree(out / part / ".cache", ignore_errors=True)
+    print(sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e6, "MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--untrained", action="store_true")
+    args = parser.parse_args()
+    export(None if args.untrained else args.run, args.out)
+
+
+if __name__ == "__main__":
+    main()

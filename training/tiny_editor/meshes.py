@@ -1,0 +1,212 @@
+"""Cut-outs of bodies (anny), heads (ICT-FaceKit) and three captured splats.
+
+The bodies wear the demo clip's wardrobe in other colours and patterns, on other shapes and in other poses; no frame
+of the demo clip itself is used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from .render import FloatArray, hsv, pattern, random_colour, shade
+
+SHARED = Path(os.environ.get("GS4D_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+Picture = NDArray[np.uint8]
+
+
+def _linear(srgb: FloatArray) -> FloatArray:
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def _skin(rng: np.random.Generator) -> FloatArray:
+    tone = rng.random()
+    a, b = np.array([0.97, 0.82, 0.72]), np.array([0.27, 0.16, 0.11])
+    return np.clip(a + (b - a) * tone**1.3 + rng.normal(size=3) * 0.02, 0.02, 1)
+
+
+def _pose(figure: object, motion: object, rng: np.random.Generator, close: bool) -> FloatArray:
+    """Body vertices in a random pose: a moment of the walk or of the speech with every joint disturbed."""
+    kept: dict[str, FloatArray] = {}
+    real = figure.pose
+
+    def disturbed(rotations: dict[str, FloatArray], face: dict[str, float] | None = None) -> object:
+        amount = {"upperarm01": 40, "lowerarm01": 30, "upperleg01": 14, "lowerleg01": 10, "spine": 6, "head": 9, "neck": 5}
+        scale = float(rng.choice([0.2, 0.6, 1.0])) * (0.4 if close else 1.0)
+        for name in list(rotations):
+            for prefix, degrees in amount.items():
+                if name.startswith(prefix):
+                    turn = Rotation.from_rotvec(np.radians(rng.normal(size=3) * degrees * scale)).as_matrix()
+                    rotations[name] = turn @ rotations[name]
+        face = {k: float(v) for k, v in (face or {}).items()}
+        for name in ("jawOpen", "mouthSmileLeft", "mouthSmileRight", "browInnerUp", "mouthPucker"):
+            if rng.random() < 0.3:
+                face[name] = float(rng.uniform(0, 0.7))
+        return real(rotations, face)
+
+    figure.pose = disturbed
+    try:
+        kept["v"] = (motion.talk if close else motion.walk)(figure, float(rng.random()), float(rng.integers(1, 3)))[0]
+    finally:
+        figure.pose = real
+    return kept["v"]
+
+
+def _dress(wardrobe_module: object, wardrobe: object, rng: np.random.Generator) -> None:
+    """Other colours for every part; sometimes a pattern instead of the shirt and trousers."""
+    w, colour = wardrobe_module, lambda: _linear(random_colour(rng))
+    skin = _skin(rng)
+    w._SKIN = _linear(skin)
+    w._BLUSH, w._LIP = _linear(skin * [0.97, 0.8, 0.78]), _linear(skin * [0.82, 0.52, 0.52])
+    hair = hsv(rng.uniform(0.02, 0.13), rng.uniform(0.1, 0.8), rng.uniform(0.08, 0.8)) if rng.random() < 0.8 else random_colour(rng)
+    w._HAIR_DARK, w._HAIR_LIGHT, w._BROW = _linear(hair * 0.55), _linear(hair), _linear(hair * 0.5)
+    for name in ("_DENIM", "_STITCH", "_CREAM", "_STRIPE", "_COLLAR", "_PATCH", "_BRASS", "_SHOE_COLOUR", "_SOLE", "_LACE"):
+        setattr(w, name, colour())
+    w._DENIM_LIGHT = w._DENIM * 1.5 + 0.05
+    if rng.random() < 0.3:
+        w._STRIPE = w._CREAM
+    w._SOCK = w._PATCH if rng.random() < 0.5 else colour()
+    wardrobe.__dict__.pop("_suit", None)
+    if rng.random() < 0.4:
+        seed, waist = int(rng.integers(1 << 30)), wardrobe.hip[2] + 0.125
+
+        def suit(p: FloatArray, arm: FloatArray, uv: FloatArray) -> FloatArray:
+            upper = (p[:, 2] > waist) | (arm > 0.4)
+            r = np.random.default_rng(seed)
+            q = p * 2.2 - 2
+            return _linear(np.clip(np.where(upper[:, None], pattern(q, r), pattern(q, r)), 0, 1))
+
+        wardrobe._suit = suit
+
+
+def bodies() -> Iterator[Picture]:
+    import figure as figure_module
+    import motion
+    import picture
+    import wardrobe as wardrobe_module
+
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
+    while True:
+        close = rng.random() < 0.25
+        phenotype = {
+            "gender": float(rng.random()), "age": float(rng.uniform(0.35, 0.95)), "muscle": float(rng.uniform(0.2, 0.9)),
+            "weight": float(rng.uniform(0.15, 0.9)), "height": float(rng.uniform(0.2, 0.8)),
+            "proportions": float(rng.uniform(0.2, 0.95)),
+        }  # fmt: skip
+        figure = figure_module.Figure(phenotype)
+        wardrobe = wardrobe_module.Wardrobe(figure, close_up=close)
+        studio = picture.Studio(wardrobe, 40)
+        for _ in range(5):
+            radiance = np.full((40, 3), rng.uniform(0.1, 0.4))
+            for _ in range(rng.integers(2, 6)):
+                a = rng.normal(size=3) + np.array([0, -0.3, 0.4])
+                lamp = np.exp(rng.uniform(2, 9) * (studio.directions @ (a / np.linalg.norm(a)) - 1))
+                radiance += lamp[:, None] * rng.uniform(0.3, 2.2) * (1 + 0.12 * rng.normal(size=3))
+            studio.radiance = radiance / radiance.mean() * rng.uniform(0.45, 0.95)
+            base = _pose(figure, motion, rng, close)
+            base[:, 2] -= base[:13380, 2].min()
+            points = studio.posed(base)
+            light = studio.light(points)
+            head = points[:, 2].max()
+            for _ in range(4):
+                _dress(wardrobe_module, wardrobe, rng)
+                a, e = rng.uniform(0, 2 * np.pi), np.radians(np.clip(rng.normal() * 18 + 12, -15, 65))
+                offset = np.array([np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e)])
+                if close:
+                    a = rng.normal() * 0.9 - np.pi / 2
+                    offset = np.array([np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e)])
+                    target, distance, span = np.array([0, 0, head - 0.13]), 1.25, rng.uniform(0.34, 0.7)
+                else:
+                    target, distance, span = np.array([0, 0, head / 2]), rng.uniform(2.8, 5), head * 1.12
+                camera = picture.look_at("c", (256, 256), target + distance * offset, target, span)
+                colour, alpha = picture_of(studio, camera, points, light)
+                yield np.concatenate([colour, alpha[..., None]], -1).__mul__(255).clip(0, 255).astype(np.uint8)
+
+
+def picture_of(studio: object, camera: object, points: FloatArray, light: FloatArray) -> tuple[FloatArray, FloatArray]:
+    return studio.picture(camera, points, light, 2)
+
+
+def heads() -> Iterator[Picture]:
+    """ICT-FaceKit heads. The last 10 identity shapes and green-grey skins are kept for the figures."""
+    data = np.load(SHARED / "head_ict" / "ict_facekit_f16.npz")
+    template, faces = data["v_template"].astype(np.float64), data["faces"].astype(np.int64)
+    identity, expression = data["id_deltas"], data["ex_deltas"]
+    json.loads((SHARED / "head_ict" / "vertex_indices.json").read_text())
+    part = np.zeros(len(faces), np.int64)
+    corner = faces[:, 0]
+    # Vertex ranges of the kit: face, head and neck, mouth socket, eye sockets, gums, teeth, eyeballs, lashes.
+    for number, (a, b) in enumerate(
+        ((9409, 11248), (11248, 13294), (13294, 13678), (13678, 14062), (14062, 17039), (17039, 21451), (21451, 24591), (24591, 26719)), 1
+    ):
+        part[(corner >= a) & (corner < b)] = number
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
+    template = template[:, [0, 2, 1]] * np.array([1, -1, 1])
+    while True:
+        weights = rng.normal(size=len(identity)) * 0.9
+        weights[-10:] = 0
+        points = template + np.tensordot(weights, identity.astype(np.float64), 1)[:, [0, 2, 1]] * np.array([1, -1, 1])
+        for _ in range(3):
+            e = np.zeros(len(expression))
+            e[rng.integers(0, len(e), 5)] = rng.uniform(0, 0.8, 5)
+            posed = points + np.tensordot(e, expression.astype(np.float64), 1)[:, [0, 2, 1]] * np.array([1, -1, 1])
+            skin = _skin(rng) if rng.random() < 0.7 else random_colour(rng)
+            ones = np.ones_like(posed)
+            scalp = np.where((posed[:, 2] > np.quantile(posed[:9409, 2], 0.55))[:, None] & (posed[:, 1] > posed[:9409, 1].min() + 5)[:, None], random_colour(rng), skin) if rng.random() < 0.5 else ones * skin
+            colour = {0: ones * skin, 1: scalp, 2: ones * skin * 0.6, 3: ones * skin * 0.7, 4: ones * [0.7, 0.35, 0.33],
+                      5: ones * [0.92, 0.9, 0.84], 6: ones * [0.9, 0.88, 0.86], 7: ones * skin * 0.4, 8: ones * 0.12}  # fmt: skip
+            if rng.random() < 0.25:
+                colour.pop(0)
+                colour.pop(1)
+            rest = (posed - posed.mean(0)) / np.abs(posed - posed.mean(0)).max()
+            yield shade(posed, faces, part, rest, colour, rng, azimuth=float(-90 + rng.normal() * 50),
+                        elevation=float(rng.normal() * 14 + 4))  # fmt: skip
+
+
+def splats() -> Iterator[Picture]:
+    """Plant (CC-BY-4.0 Marcel Padilla), cat (CC-BY-4.0, mesh by billyd), koala (CC-BY-3.0, mesh by YahooJAPAN)."""
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
+    clouds = []
+    for path in sorted((SHARED / "splats").glob("*.splat")):
+        raw = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, 32)
+        clouds.append((raw[:, :12].copy().view(np.float32).astype(float), raw[:, 12:24].copy().view(np.float32).astype(float),
+                       raw[:, 24:28].astype(float) / 255))  # fmt: skip
+    while True:
+        yield _splat(*clouds[rng.integers(len(clouds))], rng)
+
+
+def _splat(centre: FloatArray, scale: FloatArray, rgba: FloatArray, rng: np.random.Generator, size: int = 256) -> Picture:
+    """Isotropic footprints, front to back by sorting and painting back to front."""
+    p = centre - np.median(centre, 0)
+    p = p * np.array([1, -1, 1])
+    a, e = rng.uniform(0, 2 * np.pi), np.radians(rng.normal() * 12 + 8)
+    forward = -np.array([np.cos(a) * np.cos(e), np.sin(e), np.sin(a) * np.cos(e)])
+    right = np.cross([0, 1.0, 0], forward)
+    right /= np.linalg.norm(right)
+    local = p @ np.stack([right, -np.cross(forward, right), forward]).T
+    reach = np.quantile(np.abs(local[:, :2]), 0.985)
+    xy = local[:, :2] / reach * size * 0.44 + size / 2
+    radius = np.clip(np.exp(np.log(np.maximum(scale, 1e-9)).mean(1)) / reach * size * 0.44 * 1.5, 0.7, 14)
+    out, cover = np.zeros((size, size, 3)), np.zeros((size, size))
+    for i in np.argsort(-local[:, 2]):
+        x, y, r = xy[i, 0], xy[i, 1], radius[i]
+        x0, x1, y0, y1 = int(max(0, x - 2 * r)), int(min(size, x + 2 * r + 1)), int(max(0, y - 2 * r)), int(min(size, y + 2 * r + 1))
+        if x0 >= x1 or y0 >= y1:
+            continue
+        d = ((np.arange(x0, x1) + 0.5 - x)[None] ** 2 + (np.arange(y0, y1) + 0.5 - y)[:, None] ** 2) / (2 * (r * 0.8) ** 2)
+        w = rgba[i, 3] * np.exp(-d)
+        out[y0:y1, x0:x1] = out[y0:y1, x0:x1] * (1 - w[..., None]) + rgba[i, :3] * w[..., None]
+        cover[y0:y1, x0:x1] = cover[y0:y1, x0:x1] * (1 - w) + w
+    colour = out / np.maximum(cover, 1e-6)[..., None]
+    return (np.concatenate([colour, cover[..., None]], -1) * 255).clip(0, 255).astype(np.uint8)
+
+
+def maker(kind: str) -> Callable[[np.random.Generator], Picture]:
+    source = {"bodies": bodies, "heads": heads, "splats": splats}[kind]()
+    return lambda rng: next(source)

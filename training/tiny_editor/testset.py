@@ -1,0 +1,75 @@
+"""Pictures for the figures, of subjects that are never trained on."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from . import dataset, photographs, subjects
+from .render import FloatArray
+
+SHARED = Path(os.environ.get("GS4D_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+SIZE = (256, 192)
+
+
+def _frames(path: Path, numbers: tuple[int, ...]) -> list[FloatArray]:
+    import av
+
+    with av.open(str(path)) as container:
+        return [f.to_ndarray(format="rgb24").astype(np.float32) / 255
+                for i, f in enumerate(container.decode(video=0)) if i in numbers]  # fmt: skip
+
+
+def clip(folder: Path, views: int = 4, frame: int = 7) -> list[dataset.Composition]:
+    """Compositions from a clip folder with videos/ and masks/ on a constant ground, at their own size."""
+    out = []
+    names = sorted(p.stem for p in (folder / "videos").glob("*.mp4"))
+    for name in names[:: max(1, len(names) // views)][:views]:
+        x = _frames(folder / "videos" / f"{name}.mp4", (frame,))[0]
+        m = _frames(folder / "masks" / f"{name}.mp4", (frame,))[0][..., 0]
+        m = np.clip((m - 0.04) / 0.92, 0, 1)
+        ground = np.median(x[m < 0.01], axis=0).astype(np.float32)
+        background = np.broadcast_to(ground, x.shape)
+        # Where little of the subject shows its colour cannot be told from the mixture: take it as it is.
+        colour = np.where(m[..., None] > 0.5, (x - (1 - m[..., None]) * background) / np.maximum(m[..., None], 0.5), x)
+        h, w = x.shape[:2]
+        size = (256, 256) if h == w else SIZE
+        out.append(dataset.Composition(colour.clip(0, 1).astype(np.float32), m, background, False, size, "clip"))
+    return out
+
+
+@cache
+def compositions() -> dict[str, list[dataset.Composition]]:
+    """robot, walker, lathe (four each, plain ground) and photograph."""
+    out: dict[str, list[dataset.Composition]] = {}
+    robot = SHARED / "edits" / "robot" / "night" / "original"
+    if (robot / "videos").is_dir():
+        out["robot"] = clip(robot)
+    walker = Path(__file__).resolve().parents[2] / "assets" / "clips" / "walker"
+    if (walker / "videos").is_dir():
+        out["walker"] = clip(walker)
+    rng = np.random.default_rng(20260)
+    lathes = []
+    for k in range(4):
+        c = subjects.cutout(subjects.HELD_OUT_FAMILY, rng)
+        colour, alpha = dataset.place(c, rng, 256, 192)
+        ground = np.full((256, 192, 3), (1.0, 0.92, 0.75, 0.5)[k], np.float32)
+        lathes.append(dataset.Composition(colour, alpha, ground, False, SIZE, "lathe"))
+    out["lathe"] = lathes
+    photos = []
+    for p in photographs.photographs(True):
+        h, w = p.shape[:2]
+        s = min(h, w)
+        p = p[(h - s) // 2 : (h - s) // 2 + s, (w - s) // 2 : (w - s) // 2 + s]
+        x = np.asarray(Image.fromarray(p).resize((256, 256), Image.Resampling.LANCZOS), np.float32) / 255
+        photos.append(dataset.Composition(x, np.zeros(x.shape[:2], np.float32), x, True, (256, 256), "photograph"))
+    out["photograph"] = photos
+    return out
+
+
+def pictures() -> dict[str, list[FloatArray]]:
+    return {k: [c.picture() for c in v] for k, v in compositions().items()}
