@@ -95,8 +95,8 @@ class Benchmark:
             every = {name: every[name] for name in ("unedited", "stage1", "every_image")}
             every["deformation_trained"] = lambda: self.stage1(trains_deformation=True)
             every["stage1_reference_code"] = lambda: self.stage1(preset="reference code")
-            return every
-        return {name: run for name, run in every.items() if name in self.plan.variants}
+        wanted = (*self.plan.variants, "stage1_reference_code")
+        return {name: run for name, run in every.items() if name in wanted}
 
     def views(self, attention: str | None = None) -> tuple[ViewSet, Cost]:
         """The first moment's views, edited; made once for each kind of attention."""
@@ -317,7 +317,11 @@ def plan_of(a: argparse.Namespace) -> Plan:
 
 
 def report_of(a: argparse.Namespace) -> dict[str, Any]:
-    pair = load_pair(Path(a.data), config_from(a, LoadOptions, background="auto")) if a.data else demo_pair(a.edit)
+    pair = (
+        load_pair(Path(a.data), config_from(a, LoadOptions, background="auto"))
+        if a.data
+        else demo_pair(a.edit)
+    )
     plan = plan_of(a)
     backbone = None
     if not a.exact:
