@@ -1,0 +1,340 @@
+"""Refine an edited scene by score distillation: stage 2 of Instruct-4DGS (Kwon, Cho and Kim, CVPR 2025, section 3.4).
+
+Each step renders a few random views at random moments, encodes them with a gradient, and asks the diffusion model, which
+sees the unedited pictures of the same views and moments, in which direction they should change. The motion is frozen as
+in stage 1; the number of diffusion calls is the number of steps, however long the clip. Changed: renders are made at the
+model's own size; the loss is float32; random numbers come from one seeded generator, so that a resumed run ends with the
+same bits.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint as recomputed
+
+from ..diffusion import Backbone
+from ..diffusion.sizes import size_for
+from ..errors import InputError
+from ..guidance.classifier_free import Guidance
+from ..guidance.score import WEIGHTINGS, Score, score_loss
+from ..render import Picture, render_gaussians
+from ..scene import Gaussians, MultiViewVideo, Scene4D, Selection
+from ..train import state as states
+from ..train.edits import PRESETS, CanonicalEdit
+from ..train.messages import Stream
+from ..train.originals import EDITS, SOURCES, Originals, Pair, choose_pairs, choose_source
+from ..train.threads import threads_for
+from .step import choice, flag, number, validate, words
+
+__all__ = ["Config", "run"]
+
+KEPT_BYTES = 64_000_000  # of encoded originals
+
+
+@dataclass(frozen=True)
+class Config:
+    prompt: str = words("", "The instruction that the views were edited with.")
+    negative: str = words("", "What the pictures should not become; usually empty.")
+    iterations: int = number(
+        800, 1, 1_000_000, "Refinement steps, each with one call of the diffusion model."
+    )
+    images_per_step: int = number(
+        4, 1, 64, "Random views and moments judged in each step. More is steadier and slower."
+    )
+    guidance_scale: float = number(
+        0.0, 0.0, 100.0, "How strongly the prompt pulls; 0 takes the model's own. The paper: 10.5.", 0.1
+    )
+    image_guidance_scale: float = number(
+        0.0,
+        0.0,
+        100.0,
+        "How closely the unedited pictures are kept; 0 takes the model's own. The paper: 1.2.",
+        0.1,
+    )
+    preset: str = choice(
+        "paper",
+        tuple(PRESETS),
+        "What may change: colours and positions (paper), or sizes, rotations and opacities as well (reference code).",
+    )
+    weighting: str = choice(
+        "reference code",
+        WEIGHTINGS,
+        "How much each noise level counts: reference code favours the middle, standard the noisy end.",
+    )
+    min_timestep: float = number(
+        0.0,
+        0.0,
+        1.0,
+        "Least noise, as a share of the schedule; 0 takes the model's own. Less refines detail.",
+        0.01,
+    )
+    max_timestep: float = number(
+        0.0,
+        0.0,
+        1.0,
+        "Most noise, as a share of the schedule; 0 takes the model's own. More changes shapes.",
+        0.01,
+    )
+    anneals: bool = flag(
+        False, "Lowers the most noise to a quarter of the range over the steps: detail comes last."
+    )
+    condition: str = choice(
+        "auto",
+        SOURCES,
+        "Unedited pictures that the model looks at: captured ones, or renders of the scene before the edit; auto takes "
+        "captured ones where the scene was not edited before.",
+    )
+    resolution: int = number(
+        0, 0, 4096, "Long side of the pictures in pixels; 0 = what suits the model. More is slower."
+    )
+    position_rate: float = number(
+        1.6e-4, 0.0, 1.0, "Learning rate of positions, times the scene's extent.", 1e-5
+    )
+    color_rate: float = number(
+        2.5e-3, 0.0, 1.0, "Learning rate of flat colours; angle-dependent ones take a twentieth.", 1e-4
+    )
+    opacity_rate: float = number(0.05, 0.0, 1.0, "Learning rate of opacity logits (reference code).", 1e-3)
+    scale_rate: float = number(5e-3, 0.0, 1.0, "Learning rate of log scales (reference code).", 1e-4)
+    rotation_rate: float = number(1e-3, 0.0, 1.0, "Learning rate of quaternions (reference code).", 1e-4)
+    mutes_appearance: bool = flag(
+        False,
+        "Leaves the motion's own changes of colour and opacity out, so that the edit looks the same at every moment.",
+    )
+    trains_deformation: bool = flag(
+        False, "Also trains the motion, which the method advises against: for comparison only."
+    )
+    saves_memory: bool = flag(
+        False, "Works on one picture at a time and computes some things twice: slower, with less memory."
+    )
+    rasterizer: str = choice(
+        "auto", ("auto", "gsplat", "numba", "torch"), "What draws the Gaussians; auto takes the fastest here."
+    )
+    preview_every: int = number(25, 0, 100_000, "Steps between two preview pictures; 0 shows none.")
+    checkpoint_seconds: float = number(60.0, 1.0, 1e6, "How often the work is saved, in seconds.")
+    max_seconds: float = number(
+        0.0, 0.0, 1e7, "Stop after this many seconds with what is there; 0 takes all steps."
+    )
+    seed: int = number(0, 0, 2**63 - 1, "Same seed, same inputs: same scene.")
+
+    def __post_init__(self) -> None:
+        validate(self)
+        if self.min_timestep and self.max_timestep and self.min_timestep > self.max_timestep:
+            raise InputError(
+                f"min_timestep is {self.min_timestep} and max_timestep {self.max_timestep}; the first must be smaller."
+            )
+
+
+class RefineScore(CanonicalEdit):
+    step_name = "refine_score"
+    config: Config
+
+    def __init__(
+        self,
+        scene: Scene4D,
+        backbone: Backbone,
+        config: Config,
+        video: MultiViewVideo | None,
+        selection: Selection | None,
+        device: torch.device | str,
+        original: Scene4D | None,
+    ) -> None:
+        if not config.prompt.strip():
+            raise InputError("The prompt is empty; say what the edit is, such as 'make it night'.")
+        super().__init__(scene, config, selection, device)
+        self.backbone = backbone
+        best = backbone.recommended
+        self.guidance = Guidance(
+            config.prompt,
+            config.guidance_scale or best.guidance_scale,
+            config.image_guidance_scale or best.image_guidance_scale,
+            config.negative,
+        )
+        pairs = choose_pairs(scene, "", "all", video)
+        width, height = scene.rig.sizes[pairs[0][0]]
+        self.size = size_for(backbone, width, height, config.resolution)
+        self.rig = scene.rig.resized((self.size,) * len(scene.rig))
+        source = _condition(config, scene, video, original)
+        self.source, self.pairs = choose_source(source, original or scene, video, pairs)
+        unedited = (original or scene).to(self.device)
+        captured = video if self.source == "captured" else None
+        self.originals = Originals(unedited, self.rasterizer, self.size, captured)
+        self._encoded: OrderedDict[Pair, Tensor] = OrderedDict()
+        self._shown: tuple[Pair, Tensor] | None = None  # what the model last made of a picture: [C, h, w]
+
+    def _timestep(self) -> int:
+        """One level of noise for all pictures of a step: U{19, …, 979} for 0.02 to 0.98 of 1000."""
+        best, total = self.backbone.recommended, len(self.backbone.noising)
+        low = max(round((self.config.min_timestep or best.min_timestep) * total) - 1, 0)
+        high = max(round((self.config.max_timestep or best.max_timestep) * total) - 1, low)
+        if self.config.anneals:
+            high = round(high - 0.75 * (high - low) * self.progress)
+        return int(torch.randint(low, high + 1, (), generator=self.generator))
+
+    def _condition_latents(self, pair: Pair) -> Tensor:
+        """[C, h, w] of the unedited picture; the last ones are kept."""
+        if pair not in self._encoded:
+            image, _ = self.originals.get(*pair)
+            self._encoded[pair] = self.backbone.encode_condition(image[None].to(self.device))[0]
+            size = self._encoded[pair].numel() * self._encoded[pair].element_size()
+            while len(self._encoded) > max(KEPT_BYTES // size, 1):
+                self._encoded.popitem(last=False)
+        self._encoded.move_to_end(pair)
+        return self._encoded[pair]
+
+    def _render(self, pairs: list[Pair]) -> list[Picture]:
+        then: dict[int, Gaussians] = {}
+        for _, moment in pairs:
+            if moment not in then:
+                then[moment] = self.gaussians_at(float(self.before.times[moment]))
+        return [
+            render_gaussians(then[moment], self.rig[view], self.rasterizer, self.background)
+            for view, moment in pairs
+        ]
+
+    def _encode(self, image: Tensor, seed: int) -> Tensor:
+        """Latents [1, C, h, w] of an image [1, H, W, 3], the posterior's noise drawn anew from `seed`."""
+
+        def encode(pixels: Tensor) -> Tensor:
+            return self.backbone.encode(pixels, torch.Generator().manual_seed(seed))
+
+        if not self.config.saves_memory:
+            return encode(image)
+        made = recomputed(encode, image, use_reentrant=False, preserve_rng_state=False)
+        assert isinstance(made, Tensor)
+        return made
+
+    def step(self) -> dict[str, float]:
+        index = torch.randint(len(self.pairs), (self.config.images_per_step,), generator=self.generator)
+        pairs = [self.pairs[i] for i in index.tolist()]
+        t = self._timestep()
+        seeds = torch.randint(2**62, (len(pairs),), generator=self.generator).tolist()
+        # rendering likes one thread where the scene is small, the model's convolutions all of them: so the gradient
+        # takes two steps, from the loss to the pictures and from there to the Gaussians
+        with threads_for(self.rasterizer, self.device, len(self)):
+            pictures = self._render(pairs)
+        images = torch.cat([p.rgb for p in pictures])
+        leaf = images.detach().requires_grad_()
+        score = self._score(leaf, pairs, t, seeds)
+        score.loss.backward()
+        with threads_for(self.rasterizer, self.device, len(self)):
+            assert leaf.grad is not None
+            loss = (images * leaf.grad).sum()  # whose gradient in the images is leaf.grad
+            smoothness = self.regularise()
+            loss = loss if smoothness is None else loss + smoothness
+            loss.backward()
+            self.learn([])
+        self._shown = pairs[0], score.clean[:1]
+        return {"score": float(score.loss.detach()), "timestep": float(t)}
+
+    def _score(self, images: Tensor, pairs: list[Pair], t: int, seeds: list[int]) -> Score:
+        latents = torch.cat(
+            [self._encode(image[None], seed) for image, seed in zip(images, seeds, strict=True)]
+        )
+        noise = torch.randn(latents.shape, generator=self.generator).to(latents)
+        condition = None
+        if self.backbone.takes_image:
+            condition = torch.stack([self._condition_latents(pair) for pair in pairs])
+        return score_loss(
+            self.backbone,
+            latents,
+            t,
+            noise,
+            self.guidance,
+            condition,
+            self.config.weighting,
+            branches_at_once=not self.config.saves_memory,
+        )
+
+    @torch.no_grad()
+    def preview(self) -> Tensor:
+        """[H, 3W, 3]: unedited, the scene now, and what the model would make of it."""
+        pair, clean = self._shown or (self.pairs[0], None)
+        before = self.originals.get(*pair)[0]
+        now = self._render([pair])[0].rgb[0].clamp(0, 1).cpu()
+        wish = now if clean is None else self.backbone.decode(clean)[0].clamp(0, 1).float().cpu()
+        return torch.cat([before, now, wish], dim=1)
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "prompt": self.config.prompt,
+            "model": self.backbone.name,
+            "guidance_scale": self.guidance.scale,
+            "image_guidance_scale": self.guidance.image_scale,
+            "condition": self.source,
+            "size": list(self.size),
+            "diffusion_calls": self.iteration,
+        }
+
+    def inputs(self) -> list[Any]:
+        video, unedited = self.originals.video, self.originals.scene
+        rendered = [*unedited.canonical.tensors().values(), *unedited.deformation.tensors().values()]
+        shown = states.fingerprint_of(*rendered) if video is None else video.source.fingerprint()
+        return [
+            self.backbone.fingerprint,
+            shown,
+            self.pairs,
+            self.before.rig.to_json(),
+            self.before.times.tolist(),
+        ]
+
+
+def run(
+    scene: Scene4D,
+    backbone: Backbone,
+    config: Config,
+    video: MultiViewVideo | None = None,
+    selection: Selection | None = None,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+    original: Scene4D | None = None,
+) -> Stream:
+    """Started, Progress, Preview, Saved …, Finished(Scene4D) where the input scene is. Closing it writes `checkpoint`;
+    the same call resumes.
+
+    `video` is the capture, `original` the scene before this edit: the model looks at one of them. Raises InputError where
+    the prompt is empty, the mask is of another scene, nothing shows what the scene looked like before it was edited, or
+    the model's answer is not finite.
+    """
+    work = RefineScore(scene, backbone, config, video, selection, device, original)
+    width, height = work.size
+    note = f"{config.images_per_step} of {len(work.pairs)} pictures of {width}×{height} a step, {backbone.name} on "
+    note += f"{backbone.device} beside {work.source} originals"
+    yield from work.stream(note, checkpoint)
+
+
+def earlier_edits(scene: Scene4D, prompt: str) -> list[dict[str, Any]]:
+    """History entries of edits before the present one, which is the last fit and its refinements with this prompt."""
+    entries = [entry for entry in scene.history if entry.get("step") in EDITS]
+    while (
+        entries and entries[-1].get("step") == RefineScore.step_name and entries[-1].get("prompt") == prompt
+    ):
+        entries.pop()
+    if entries and entries[-1].get("step") == "fit_edits":
+        entries.pop()
+    return entries
+
+
+def _condition(config: Config, scene: Scene4D, video: MultiViewVideo | None, original: Scene4D | None) -> str:
+    """ "captured" or "rendered": where the unedited pictures come from. Raises InputError where there are none."""
+    if config.condition != "auto":
+        return config.condition
+    if original is not None:
+        edited = any(entry.get("step") in EDITS for entry in original.history)
+        return "rendered" if video is None or edited else "captured"
+    if earlier_edits(scene, config.prompt):
+        raise InputError(
+            "This scene was edited before the present edit, so the capture no longer shows what it looked like: connect "
+            "the scene before this edit as 'original'."
+        )
+    if video is None and any(entry.get("step") in EDITS for entry in scene.history):
+        raise InputError(
+            "The model needs to see what this scene looked like before the edit: connect the video that it was trained "
+            "on, or the scene before the edit as 'original'."
+        )
+    return "rendered" if video is None else "captured"
