@@ -7,9 +7,13 @@ from typing import Any
 from . import folders
 from .compat import ComfyExtension
 from .convert import SceneToSplat, SplatToScene
+from .edit import EditViews, LiftMask, SceneViews
+from .edit_fit import FitEdits
 from .export import Export4DScene
+from .guidance import GuidanceFromModel, LoadGuidance
 from .load import Import4DScene, Load4DScene, LoadMultiViewVideo, Save4DScene
-from .metrics import EvaluateScene, PreflightCheck
+from .metrics import EvaluateEdit, EvaluateScene, PreflightCheck
+from .refine import RefineScore
 from .render import CameraPathNode, Render4DScene
 from .train import Train4DScene, TrainingSettings
 
@@ -27,6 +31,14 @@ NODES: list[type[Any]] = [
     SceneToSplat,
     SplatToScene,
     Export4DScene,
+    LoadGuidance,
+    GuidanceFromModel,
+    SceneViews,
+    EditViews,
+    LiftMask,
+    FitEdits,
+    RefineScore,
+    EvaluateEdit,
 ]
 
 

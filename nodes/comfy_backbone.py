@@ -98,18 +98,22 @@ class ComfyBackbone:
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         for prompt in prompts:
             if prompt not in self._texts:
-                with host.as_host():
-                    states = self.clip.encode_from_tokens(self.clip.tokenize(prompt))
+                states = _to_the_end(lambda said=prompt: self._states(said))
                 if states.shape[-1] != self._width:
                     raise InputError(
                         f"The wired CLIP makes text of width {states.shape[-1]}, the MODEL reads {self._width}; wire "
                         "the CLIP that belongs to the model."
                     )
-                self._texts[prompt] = host.plain(states[:1]).float().to(self.device)
+                self._texts[prompt] = states
         states = [self._texts[prompt] for prompt in prompts]
         # ComfyUI gives long prompts several lengths of 77 tokens; said twice, a text means the same to attention
         length = math.lcm(*(s.shape[1] for s in states))
         return torch.cat([s.repeat(1, length // s.shape[1], 1) for s in states])
+
+    def _states(self, prompt: str) -> Tensor:
+        with host.as_host():
+            states = self.clip.encode_from_tokens(self.clip.tokenize(prompt))
+        return host.plain(states[:1]).float().to(self.device)
 
     # -- pictures ---------------------------------------------------------------------------------------------------
 
@@ -164,10 +168,12 @@ class ComfyBackbone:
             count = len(batch) if wants_gradient else min(max(int(free / max(each, 1)), 1), len(batch))
             tensors = {f"module.{name}": t for name, t in host.trainable_through(first).items()}
             through = _Through(first, call)
-            parts = [
-                torch.func.functional_call(through, tensors, (part.to(vae.device, vae.vae_dtype),))
-                for part in batch.split(count)
-            ]
+
+            def coded(part: Tensor) -> Tensor:
+                moved = part.to(vae.device, vae.vae_dtype)
+                return torch.func.functional_call(through, tensors, (moved,))
+
+            parts = [_to_the_end(lambda p=part: coded(p)) for part in batch.split(count)]
         except model_management.OOM_EXCEPTION as error:
             raise _too_large(each * len(batch), "the VAE") from error
         out = torch.cat(parts).float().to(self.device)
@@ -188,13 +194,19 @@ class ComfyBackbone:
         inner = self.model.model
         needed = inner.memory_required(list(noisy.shape))
         try:
-            with host.as_host():
-                out = self._predict(noisy.to(self.device), t, text, condition, sharing, needed)
+            out = _to_the_end(
+                lambda: self._predict(noisy.to(self.device), t, text, condition, sharing, needed)
+            )
         except model_management.OOM_EXCEPTION as error:
             raise _too_large(needed, "the diffusion model") from error
-        return _finite(host.plain(out), "MODEL", inner.get_dtype(), "--fp32-unet")
+        return _finite(out, "MODEL", inner.get_dtype(), "--fp32-unet")
 
-    def _predict(
+    def _predict(self, *asked: Any) -> Tensor:
+        with host.as_host():
+            out = self._network(*asked)
+        return host.plain(out)
+
+    def _network(
         self,
         noisy: Tensor,
         t: int,
@@ -230,6 +242,17 @@ class ComfyBackbone:
         if self.noising.prediction == "v_prediction":
             return (x / scale**2 - clean) * scale / sigma
         return (x - clean) / sigma
+
+
+def _to_the_end(work: Callable[[], Tensor]) -> Tensor:
+    """What `work` gives. ComfyUI cancels in the midst of a network, where a step could not go on from: the work is done
+    once more to its end, and the cancel acts between two steps."""
+    try:
+        return work()
+    except model_management.InterruptProcessingException:
+        made = work()
+        model_management.interrupt_current_processing()
+        return made
 
 
 class _Through(torch.nn.Module):

@@ -24,7 +24,24 @@ LABELS = {
     "wants_depth": "render depth",
     "wants_flow": "render flow",
     "order": "order of moments",
+    "negative": "negative prompt",
+    "guidance_scale": "prompt strength",
+    "image_guidance_scale": "original strength",
+    "strength": "edit strength",
+    "originals": "what is edited",
+    "frames_at_once": "pictures at once",
+    "densifies": "add Gaussians",
+    "mutes_appearance": "mute the motion's colours",
+    "trains_deformation": "also train the motion",
+    "fills_unseen": "fill what is not seen",
+    "wants_temporal": "measure steadiness",
+    "anneals": "lower the noise on the way",
+    "condition": "what the model looks at",
+    "saves_memory": "save memory",
+    "min_timestep": "least noise",
+    "max_timestep": "most noise",
 }
+LONG_TEXTS = {"prompt"}
 
 
 def label(name: str) -> str:
@@ -63,7 +80,7 @@ def widget(field: Field[Any], advanced: bool = False) -> Any:
         low, high = float(meta["low"]), float(meta["high"])
         step = meta.get("step") or _step(default, high)
         return make(io.Float.Input, field.name, min=low, max=high, step=step, round=_round(step), **common)
-    return make(io.String.Input, field.name, **common)
+    return make(io.String.Input, field.name, multiline=field.name in LONG_TEXTS, **common)
 
 
 def _step(default: float, high: float) -> float:

@@ -201,6 +201,63 @@ def is_scene_file(path: Path) -> bool:
     return isinstance(metadata, dict) and str(metadata.get("format", "")).startswith("gs4d-scene")
 
 
+# -- diffusion models -----------------------------------------------------------------------------------------------
+
+EMBEDDED_MODEL = "embedded (small)"
+MODEL_DEPTH = 3  # folders below models/diffusers that are looked into
+
+
+def diffusion_models() -> list[str]:
+    """The model that ships, then diffusers folders in models/diffusers and .safetensors in models/checkpoints."""
+    found = [f"diffusers/{name}" for name in _diffusers_folders()]
+    found += [
+        f"checkpoints/{name}"
+        for name in folder_paths.get_filename_list("checkpoints")
+        if name.lower().endswith(".safetensors")
+    ]
+    return [EMBEDDED_MODEL, *found]
+
+
+def diffusion_model(choice: str) -> Path:
+    """Where a chosen model lies; raises InputError where it is not there.
+
+    Links are followed, as everywhere in ComfyUI's model folders: many keep their models on another disk.
+    """
+    from ..engine.diffusion.loading import embedded
+
+    if choice == EMBEDDED_MODEL:
+        return embedded()
+    word, _, name = choice.replace("\\", "/").partition("/")
+    steps = name.split("/")
+    if word in ("diffusers", "checkpoints") and name and ".." not in steps and "\0" not in name:
+        for root in folder_paths.get_folder_paths(word):
+            path = Path(root, *[step for step in steps if step])
+            if (
+                path.is_dir()
+                if word == "diffusers"
+                else path.suffix.lower() == ".safetensors" and path.is_file()
+            ):
+                return path
+    raise InputError(
+        f"The model '{choice}' is not in models/diffusers or models/checkpoints; refresh the list and choose another."
+    )
+
+
+def _diffusers_folders() -> list[str]:
+    found: list[str] = []
+    for root in folder_paths.get_folder_paths("diffusers"):
+        for top, folders, names in os.walk(root, followlinks=True):
+            inside = Path(top).relative_to(root)
+            if "model_index.json" in names or "unet" in folders:
+                if inside.parts:
+                    found.append(inside.as_posix())
+                folders.clear()
+            elif len(inside.parts) >= MODEL_DEPTH:
+                folders.clear()
+            folders[:] = [f for f in folders if not f.startswith(".")]
+    return sorted(set(found))
+
+
 # -- writing --------------------------------------------------------------------------------------------------------
 
 

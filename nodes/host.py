@@ -95,6 +95,19 @@ def device(choice: str, megabytes: int = 0, rasterizer: str = "auto") -> torch.d
     return torch.device("cpu")
 
 
+def diffusion_device(choice: str) -> torch.device:
+    """Where a diffusion model runs; unlike `device` it needs no rasterizer. Raises InputError where there is no CUDA."""
+    found = model_management.get_torch_device()
+    if choice == "cpu" or (choice == "auto" and found.type != "cuda"):
+        return torch.device("cpu")
+    return device("cuda") if choice == "cuda" else found
+
+
+def make_room(megabytes: int, where: torch.device) -> None:
+    """Have ComfyUI unload its models until that much is free."""
+    model_management.free_memory(megabytes << 20, where)
+
+
 def follow(stream: Stream, node_id: str | None, last_preview: list[Tensor] | None = None) -> Any:
     """Run a step's stream to its end and return what it makes. Every message is a point where cancel takes effect.
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..engine.steps import evaluate_scene, preflight
-from . import fields, host
-from .compat import combo, io, schema
-from .types import MultiViewVideoSocket, SceneSocket
+from ..engine.steps import evaluate_edit, evaluate_scene, preflight
+from . import fields, folders, host
+from .compat import combo, io, make, schema
+from .types import MultiViewVideoSocket, SceneSocket, ViewsSocket
 
 EVALUATE_FIELDS = ("views", "every", "offset", "pictures", "rasterizer")
 ADVANCED_EVALUATE_FIELDS = ("offset", "rasterizer")
+EDIT_FIELDS = (
+    "every",
+    "prompt",
+    "source_caption",
+    "target_caption",
+    "wants_temporal",
+    "pictures",
+    "rasterizer",
+)
+ADVANCED_EDIT_FIELDS = ("wants_temporal", "rasterizer")
 PREFLIGHT_FIELDS = ("moments", "tile", "every_frame")
 
 
@@ -96,6 +108,94 @@ class EvaluateScene(io.ComfyNode):
         host.say(cls.hidden.unique_id, made.text())
         pictures = made.pictures if len(made.pictures) else torch.zeros(1, 8, 8, 3)
         return io.NodeOutput(pictures, made.text(), made.summary["psnr"], made.summary["ssim"])
+
+
+class EvaluateEdit(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="GS4D_EvaluateEdit",
+            display_name="Evaluate Edit",
+            category="4dgs/measure",
+            description="Measures an edited scene: against the pictures it was fitted to, against a true edited video where "
+            "there is one, and how steady it is over time.",
+            search_aliases=["psnr", "ssim", "lpips", "clip similarity", "clip direction", "metrics"],
+            inputs=[
+                SceneSocket.Input("scene", tooltip="The edited scene."),
+                *fields.inputs(evaluate_edit.Config, EDIT_FIELDS, ADVANCED_EDIT_FIELDS),
+                make(
+                    io.String.Input,
+                    "clip_folder",
+                    default="",
+                    display_name="CLIP folder",
+                    tooltip="Path of a CLIP model (a transformers folder) inside input, output or models/gs4d, for CLIP "
+                    "similarity and direction; empty leaves them out.",
+                ),
+                make(
+                    io.String.Input,
+                    "lpips_weights",
+                    default="",
+                    display_name="LPIPS weights",
+                    tooltip="Path of torchvision's VGG16 or AlexNet weights inside input, output or models/gs4d, for LPIPS; "
+                    "empty leaves it out.",
+                ),
+                combo("device", host.DEVICES, "auto", tooltip=host.DEVICE_TEXT),
+                SceneSocket.Input("original", optional=True, tooltip="The scene before the edit."),
+                ViewsSocket.Input(
+                    "views", optional=True, tooltip="The edited pictures that it was fitted to."
+                ),
+                MultiViewVideoSocket.Input(
+                    "truth",
+                    optional=True,
+                    tooltip="A video of how the edited scene should look, from the same cameras.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    "comparison",
+                    display_name="pictures",
+                    tooltip="Original, edited, target and difference, side by side.",
+                ),
+                io.String.Output(
+                    "report", display_name="report", tooltip="The figures, for Preview as Text."
+                ),
+                io.String.Output("json", display_name="JSON", tooltip="The same figures for other programs."),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, clip_folder: str | None, lpips_weights: str | None) -> bool | str:
+        return host.accepts(lambda *paths: [optional(path) for path in paths], clip_folder, lpips_weights)
+
+    @classmethod
+    def execute(
+        cls,
+        scene: Any,
+        clip_folder: str,
+        lpips_weights: str,
+        device: str,
+        original: Any = None,
+        views: Any = None,
+        truth: Any = None,
+        **numbers: Any,
+    ) -> Any:
+        with host.working():
+            config = fields.config_from(evaluate_edit.Config, numbers)
+            where = host.device(device, 500, config.rasterizer)
+            stream = evaluate_edit.run(
+                scene, original, views, truth, config, where, optional(clip_folder), optional(lpips_weights)
+            )
+            made = host.follow(stream, cls.hidden.unique_id)
+        host.free()
+        host.say(cls.hidden.unique_id, made.text())
+        pictures = made.pictures if len(made.pictures) else torch.zeros(1, 8, 8, 3)
+        return io.NodeOutput(pictures, made.text(), json.dumps(made.summary, indent=2))
+
+
+def optional(path: str) -> Path | None:
+    """A readable path; None where nothing is written."""
+    return folders.readable(path) if path.strip() else None
 
 
 def summary(report: Any) -> str:

@@ -24,5 +24,9 @@ def running(
     comfy: setup_comfy.ComfyTree, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[server.Server]:
     base = tmp_path_factory.mktemp("comfy")
+    (base / "custom_nodes").mkdir()
+    (base / "custom_nodes" / "tiny_checkpoint").symlink_to(
+        Path(__file__).with_name("tiny_checkpoint"), target_is_directory=True
+    )
     with server.serving(comfy.tree, comfy.python, base) as started:
         yield started

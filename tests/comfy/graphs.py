@@ -45,3 +45,57 @@ def train_and_render(info: dict[str, Any], **training: Any) -> dict[str, Any]:
         ),
         "pictures": node(info, "PreviewImage", images=["measure", 0]),
     }
+
+
+TINY_EDIT = {"prompt": "make it gold", "views": "0 4 8", "resolution": 64, "steps": 2, "preview_every": 1}
+TINY_FIT = {"iterations": 12, "preview_every": 4}
+TINY_REFINE = {
+    "prompt": "make it gold",
+    "iterations": 3,
+    "images_per_step": 2,
+    "resolution": 64,
+    "preview_every": 1,
+}
+
+
+def edit(info: dict[str, Any], guidance: dict[str, Any]) -> dict[str, Any]:
+    """Load, train a little, edit three views, fit, refine, save, render, measure; `guidance` brings node "guidance"."""
+    trained = train_and_render(info)
+    return {
+        **guidance,
+        "load": trained["load"],
+        "train": trained["train"],
+        "edit": node(
+            info, "GS4D_EditViews", scene=["train", 0], guidance=["guidance", 0], video=["load", 0], **TINY_EDIT
+        ),
+        "edited": node(info, "PreviewImage", images=["edit", 1]),
+        "originals": node(info, "PreviewImage", images=["edit", 2]),
+        "fit": node(info, "GS4D_FitEdits", scene=["train", 0], views=["edit", 0], **TINY_FIT),
+        "refine": node(
+            info, "GS4D_RefineScore", scene=["fit", 0], guidance=["guidance", 0], video=["load", 0], **TINY_REFINE
+        ),
+        "save": node(info, "GS4D_Save4DScene", scene=["refine", 0], filename_prefix="gs4d/edited"),
+        "path": node(info, "GS4D_CameraPath", scene=["refine", 0], frames=2, width=64, height=64),
+        "render": node(info, "GS4D_Render4DScene", scene=["refine", 0], path=["path", 0]),
+        "shown": node(info, "PreviewImage", images=["render", 0]),
+        "measure": node(
+            info, "GS4D_EvaluateEdit", scene=["refine", 0], original=["train", 0], views=["edit", 0], every=10, pictures=2
+        ),
+    }  # fmt: skip
+
+
+def from_file(info: dict[str, Any], model: str) -> dict[str, Any]:
+    return {"guidance": node(info, "GS4D_LoadGuidance", model=model)}
+
+
+def from_wires(info: dict[str, Any], takes_image: bool = True) -> dict[str, Any]:
+    return {
+        "checkpoint": node(info, "Test_TinyCheckpoint", takes_image=takes_image),
+        "guidance": node(
+            info,
+            "GS4D_GuidanceFromModel",
+            model=["checkpoint", 0],
+            clip=["checkpoint", 1],
+            vae=["checkpoint", 2],
+        ),
+    }

@@ -56,12 +56,18 @@ def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
     from engine.io.datasets import LoadOptions
     from engine.steps import (
         camera_path,
+        edit_views,
+        evaluate_edit,
         evaluate_scene,
         export_scene,
+        fit_edits,
         fit_scene,
         import_scene,
+        lift_mask,
         preflight,
+        refine_score,
         render_scene,
+        scene_views,
         splat_to_scene,
     )
 
@@ -75,6 +81,12 @@ def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
         export_scene.Config: ["GS4D_Export4DScene"],
         import_scene.Config: ["GS4D_Import4DScene"],
         splat_to_scene.Config: ["GS4D_SplatToScene"],
+        scene_views.Config: ["GS4D_SceneViews"],
+        edit_views.Config: ["GS4D_EditViews"],
+        lift_mask.Config: ["GS4D_LiftMask"],
+        fit_edits.Config: ["GS4D_FitEdits"],
+        refine_score.Config: ["GS4D_RefineScore"],
+        evaluate_edit.Config: ["GS4D_EvaluateEdit"],
     }
     for config, nodes in where.items():
         shown = {name for node in nodes for name in info[node]["input"]["required"]}
@@ -82,11 +94,18 @@ def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
         assert not missing, f"{config.__module__}: append {missing} to the fields of {nodes[0]}"
 
 
-def test_the_seed_stays_as_it_was_set(info: dict[str, Any]) -> None:
-    seed = info["GS4D_Train4DScene"]["input"]["required"]["seed"][1]
+@pytest.mark.parametrize(
+    "node", ["GS4D_Train4DScene", "GS4D_EditViews", "GS4D_FitEdits", "GS4D_RefineScore"]
+)
+def test_the_seed_stays_as_it_was_set(info: dict[str, Any], node: str) -> None:
+    seed = info[node]["input"]["required"]["seed"][1]
     assert seed["control_after_generate"] is False, (
         "a seed that changes after each run could never be resumed"
     )
+
+
+def test_the_small_model_is_offered_first(info: dict[str, Any]) -> None:
+    assert info["GS4D_LoadGuidance"]["input"]["required"]["model"][1]["options"][0] == "embedded (small)"
 
 
 def test_the_pack_loads_quickly_and_without_optional_packages() -> None:
@@ -107,7 +126,8 @@ def test_the_pack_loads_where_every_optional_package_is_missing(tmp_path: Path) 
         "import asyncio, sys\n"
         "class Missing:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] in ('numba', 'gsplat', 'fourdgs', 'scipy', 'llvmlite'):\n"
+        "        if name.split('.')[0] in ('numba', 'gsplat', 'fourdgs', 'scipy', 'llvmlite', 'diffusers',\n"
+        "                                   'transformers', 'accelerate', 'lpips'):\n"
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Missing())\n"
         "def answer(pack):\n"
@@ -120,7 +140,7 @@ def test_the_pack_loads_where_every_optional_package_is_missing(tmp_path: Path) 
         if "no ComfyUI here" in str(error):
             pytest.skip(str(error))
         raise
-    assert len(nodes) == 13
+    assert len(nodes) == len(json.loads(contracts.SCHEMAS.read_text(encoding="utf-8")))
 
 
 def test_nothing_of_comfy_is_imported_by_the_root_module() -> None:
@@ -128,27 +148,23 @@ def test_nothing_of_comfy_is_imported_by_the_root_module() -> None:
     assert not [line for line in text.splitlines() if line.startswith(("import", "from"))]
 
 
-def test_the_shipped_workflow_fits_the_schemas(info: dict[str, Any]) -> None:
-    workflow = json.loads(
-        (contracts.REPOSITORY / "workflows" / "train_and_render.json").read_text(encoding="utf-8")
-    )
+WORKFLOWS = sorted((contracts.REPOSITORY / "workflows").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda path: path.stem)
+def test_the_shipped_workflows_fit_the_schemas(info: dict[str, Any], file: Path) -> None:
+    assert file.with_suffix(".jpg").read_bytes()[:2] == b"\xff\xd8", "a workflow needs a thumbnail"
+    workflow = json.loads(file.read_text(encoding="utf-8"))
     for node in workflow["nodes"]:
         if not node["type"].startswith("GS4D_"):
             continue
         schema = info[node["type"]]["input"]
-        sockets = {
-            "GS4D_VIDEO",
-            "GS4D_SCENE",
-            "GS4D_CAMERA_PATH",
-            "GS4D_TRAINING_SETTINGS",
-            "SPLAT",
-            "LOAD3D_CAMERA",
-        }
+        widgets_are = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
         widgets = [
             (name, kind, rest[0] if rest else {})
             for section in ("required", "optional")
             for name, (kind, *rest) in schema.get(section, {}).items()
-            if kind not in sockets
+            if kind in widgets_are
         ]
         values = node["widgets_values"]
         assert len(values) == len(widgets), f"{node['type']}: the workflow is older than the schema"

@@ -18,7 +18,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEMAS = REPOSITORY / "tests" / "nodes" / "schemas.json"
 LOCALE = REPOSITORY / "locales" / "en" / "nodeDefs.json"
 DOCS = REPOSITORY / "web" / "docs"
-LISTS_OF_FILES = {("GS4D_LoadMultiViewVideo", "clip"), ("GS4D_Load4DScene", "scene_file")}
+LISTS_OF_FILES = {
+    ("GS4D_LoadMultiViewVideo", "clip"),
+    ("GS4D_Load4DScene", "scene_file"),
+    ("GS4D_LoadGuidance", "model"),
+}
 OPEN, CLOSE = "<!-- from the schema -->", "<!-- end -->"
 HOST_TYPES = {
     "INT": "whole number",

@@ -1,7 +1,7 @@
-"""Writes workflows/train_and_render.json by building the graph in the real canvas: python tests/web/make_workflow.py
+"""Writes workflows/NAME.json by building the graph in the real canvas: python tests/web/make_workflow.py [NAME …]
 
-Positions, groups and notes are set here; everything else is what the canvas itself saves. build/train_and_render.png
-shows how it looks. With --thumbnail the graph is then run as it is, and workflows/train_and_render.jpg made of its
+Nodes, positions, groups and notes come from workflow_pages.py; everything else is what the canvas itself saves.
+build/NAME.png shows how it looks. With --thumbnail the graph is then run as it is, and workflows/NAME.jpg made of its
 pictures.
 """
 
@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,54 +19,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests" / "comfy"))
 sys.path.insert(0, str(REPOSITORY / "tests" / "web"))
 import browser  # noqa: E402
-import graphs  # noqa: E402
 import server  # noqa: E402
 import setup_comfy  # noqa: E402
-
-TARGET = REPOSITORY / "workflows" / "train_and_render.json"
-
-# id: (x, y, width, height)
-PLACES = {
-    "1": (0, 0, 330, 320), "2": (0, 440, 330, 420), "3": (370, 90, 300, 770),
-    "4": (720, 0, 360, 640), "5": (720, 740, 360, 120),
-    "6": (1130, 0, 310, 320), "7": (1480, 0, 310, 320), "8": (1840, 0, 420, 560),
-    "9": (1130, 680, 330, 520), "10": (1490, 680, 770, 520),
-}  # fmt: skip
-GROUPS = [
-    ("1 · Open the capture and check it", (-20, -80, 710, 960), "#3f789e"),
-    ("2 · Train", (700, -80, 400, 960), "#8a6f3c"),
-    ("3 · Move a camera through it", (1110, -80, 1170, 660), "#3c7a4f"),
-    ("4 · Measure on views that were never trained on", (1110, 600, 1170, 620), "#7a3c6f"),
-]
-NOTE = """## Multi-view video in, moving 3D scene out
-
-Press **Run**. The demo clip (a walking figure, 12 cameras) is trained for up to three minutes, then a camera circles it
-while it walks; the video is in `output/video`.
-
-**Your own capture:** put its folder into ComfyUI's `input` folder, press **R** to refresh, choose it under *clip*.
-
-**Sharper:** set *stop after seconds* to 0 and raise *iterations* and *gaussians*.
-**Slow motion:** set *speed* to 0.25; **frozen time:** 0.
-
-Cancel whenever you like: what was trained is kept, and the next run goes on from there."""
-NOTE_PLACE = (-350, 0, 310, 440)
-
-
-def api_graph(info: dict[str, Any]) -> dict[str, Any]:
-    node = graphs.node
-    return {
-        "1": node(info, "GS4D_LoadMultiViewVideo"),
-        "2": node(info, "GS4D_PreflightCheck", video=["1", 0]),
-        "3": node(info, "PreviewAny", source=["2", 0]),
-        "4": node(info, "GS4D_Train4DScene", video=["1", 0], max_seconds=180),
-        "5": node(info, "GS4D_Save4DScene", scene=["4", 0], filename_prefix="gs4d/walker"),
-        "6": node(info, "GS4D_CameraPath", scene=["4", 0], frames=72, width=480, height=480),
-        "7": node(info, "GS4D_Render4DScene", scene=["4", 0], path=["6", 0]),
-        "8": node(info, "SaveVideo", video=["7", 4], filename_prefix="video/walker"),
-        "9": node(info, "GS4D_EvaluateScene", scene=["4", 0], video=["1", 0], every=5),
-        "10": node(info, "PreviewImage", images=["9", 0]),
-    }
-
+from workflow_pages import PAGES, WorkflowPage  # noqa: E402
 
 ARRANGE = """([places, groups, note, notePlace]) => {
   for (const node of app.graph.nodes) {
@@ -88,7 +44,7 @@ ARRANGE = """([places, groups, note, notePlace]) => {
 }"""
 
 
-def build(comfy: setup_comfy.ComfyTree, picture: Path | None = None) -> dict[str, Any]:
+def build(comfy: setup_comfy.ComfyTree, made: WorkflowPage, picture: Path | None = None) -> dict[str, Any]:
     """The workflow as the canvas serializes it."""
     executable = browser.chromium()
     assert executable, "Chromium is needed to build the workflow"
@@ -98,10 +54,10 @@ def build(comfy: setup_comfy.ComfyTree, picture: Path | None = None) -> dict[str
         browser.browsing(executable, 1900, 1000) as page,
     ):
         page.open(running.url)
-        graph = api_graph(running.get("/object_info"))
-        page.js("([graph]) => app.loadApiJson(graph, 'train_and_render')", [graph])
+        graph = made.graph(running.get("/object_info"))
+        page.js("([graph, name]) => app.loadApiJson(graph, name)", [graph, made.name])
         page.page.wait_for_timeout(1000)
-        saved = json.loads(page.js(ARRANGE, [PLACES, GROUPS, NOTE, NOTE_PLACE]))
+        saved = json.loads(page.js(ARRANGE, [made.places, made.groups, made.note, made.note_place]))
         page.js("([g]) => app.loadGraphData(g)", [saved])
         page.page.wait_for_timeout(1000)
         if picture is not None:
@@ -110,47 +66,40 @@ def build(comfy: setup_comfy.ComfyTree, picture: Path | None = None) -> dict[str
     return saved
 
 
-def tidy(saved: dict[str, Any]) -> dict[str, Any]:
+def tidy(saved: dict[str, Any], number: int) -> dict[str, Any]:
     """Without what changes from save to save: the random id, and float noise in positions."""
     saved = json.loads(json.dumps(saved), parse_float=lambda text: round(float(text), 2))
-    saved["id"] = "0f4d65d0-0000-4000-8000-000000000001"
+    saved["id"] = f"0f4d65d0-0000-4000-8000-{number:012}"
     return saved
 
 
-def thumbnail(comfy: setup_comfy.ComfyTree, target: Path) -> None:
-    """Run the graph with its own numbers and lay four frames of its video out in a square."""
-    import av
-    from PIL import Image
-
-    with (
-        tempfile.TemporaryDirectory() as base,
-        server.serving(comfy.tree, comfy.python, Path(base)) as running,
-    ):
-        run = running.run(api_graph(running.get("/object_info")), timeout=900)
-        assert run.outcome == "execution_success", run.error
-        print("\n".join(run.texts[-4:]))
-        with av.open(str(next((Path(base) / "output" / "video").glob("*.mp4")))) as container:
-            frames = [frame.to_image() for frame in container.decode(video=0)]
-    side = 256
-    sheet = Image.new("RGB", (2 * side, 2 * side), "white")
-    for i in range(4):
-        frame = frames[i * len(frames) // 4].resize((side, side))
-        sheet.paste(frame, (i % 2 * side, i // 2 * side))
-    sheet.save(target, quality=88)
+def run(comfy: setup_comfy.ComfyTree, made: WorkflowPage, base: Path) -> None:
+    """Run the graph with its own numbers and say how long it took."""
+    with server.serving(comfy.tree, comfy.python, base) as running:
+        begun = time.monotonic()
+        done = running.run(made.graph(running.get("/object_info")), timeout=1800)
+        assert done.outcome == "execution_success", done.error
+        print("\n".join(done.texts[-6:]))
+        print(f"{made.name}: {time.monotonic() - begun:.0f} s")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Build the workflow file in the real canvas.")
+    parser = argparse.ArgumentParser(description="Build workflow files in the real canvas.")
+    parser.add_argument("names", nargs="*", default=list(PAGES), help="which ones; all where none is named")
     parser.add_argument(
-        "--thumbnail", action="store_true", help="also run it (minutes) and make the thumbnail"
+        "--thumbnail", action="store_true", help="also run them (minutes) and make the thumbnails"
     )
     arguments = parser.parse_args()
-    comfy, picture = setup_comfy.build(), REPOSITORY / "build" / "train_and_render.png"
-    picture.parent.mkdir(exist_ok=True)
-    saved = tidy(build(comfy, picture))
-    TARGET.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if arguments.thumbnail:
-        thumbnail(comfy, TARGET.with_suffix(".jpg"))
+    comfy, pictures = setup_comfy.build(), REPOSITORY / "build"
+    pictures.mkdir(exist_ok=True)
+    for name in arguments.names:
+        made, target = PAGES[name], REPOSITORY / "workflows" / f"{name}.json"
+        saved = tidy(build(comfy, made, pictures / f"{name}.png"), list(PAGES).index(name) + 1)
+        target.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if arguments.thumbnail:
+            with tempfile.TemporaryDirectory() as base:
+                run(comfy, made, Path(base))
+                made.thumbnail(Path(base)).save(target.with_suffix(".jpg"), quality=88)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,136 @@
+"""Nodes that bring a diffusion model: from a file, or the one that is wired already."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from ..engine.diffusion import Backbone
+from . import folders, host
+from .compat import combo, io, schema
+from .types import GuidanceSocket
+
+PRECISIONS = ["auto", "fp32", "fp16", "bf16"]
+
+
+class Guidance:
+    """What a GS4D_GUIDANCE socket carries: a backbone that is on its device while it is used, and out of the way of
+    ComfyUI's own models otherwise."""
+
+    def __init__(self, backbone: Any, device: Any = None) -> None:
+        self.backbone, self.device = backbone, device  # device None: the host moves the weights itself
+
+    @contextmanager
+    def in_use(self) -> Generator[Backbone, None, None]:
+        """Inside, the weights are on the device that was chosen."""
+        if self.device is None or self.device.type == "cpu":
+            yield self.backbone
+            return
+        host.make_room(self.backbone.megabytes + WORKING_MEGABYTES, self.device)
+        self.backbone.move(self.device)
+        try:
+            yield self.backbone
+        finally:
+            self.backbone.move("cpu")
+            host.free()
+
+
+WORKING_MEGABYTES = 4000  # of activations, at the sizes that the paper edits at
+
+
+class LoadGuidance(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="GS4D_LoadGuidance",
+            display_name="Load Diffusion Guidance",
+            category="4dgs/edit",
+            description="Loads the model that edits pictures: the small one that ships with the pack, or InstructPix2Pix "
+            "or Stable Diffusion 1.x / 2.x from models/diffusers or models/checkpoints.",
+            search_aliases=["instruct pix2pix", "ip2p", "instruct-4dgs", "stable diffusion"],
+            inputs=[
+                combo(
+                    "model",
+                    folders.diffusion_models(),
+                    folders.EMBEDDED_MODEL,
+                    tooltip="The small model knows a handful of edits (its help page lists them). Editing views needs an "
+                    "InstructPix2Pix; score distillation also takes Stable Diffusion 1.x and 2.x.",
+                ),
+                combo(
+                    "precision",
+                    PRECISIONS,
+                    "auto",
+                    tooltip="Number format of the weights: auto is full precision on the processor and half on a "
+                    "graphics card; choose bf16 or fp32 where fp16 overflows.",
+                ),
+                combo(
+                    "device",
+                    host.DEVICES,
+                    "auto",
+                    tooltip="Where the model runs: auto takes the graphics card where there is one, else the processor.",
+                ),
+            ],
+            outputs=[GuidanceSocket.Output("guidance", display_name="guidance")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str | None) -> bool | str:
+        return host.accepts(folders.diffusion_model, model)
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str | None, **options: Any) -> str:
+        return host.WIRED if model is None else folders.fingerprint(folders.diffusion_model(model))
+
+    @classmethod
+    def execute(cls, model: str, precision: str, device: str) -> Any:
+        from ..engine.diffusion.loading import load
+
+        with host.working():
+            where = host.diffusion_device(device)
+            backbone = load(folders.diffusion_model(model), where, precision)
+            if where.type != "cpu":
+                backbone.move("cpu")
+        host.say(cls.hidden.unique_id, about(backbone))
+        return io.NodeOutput(Guidance(backbone, where))
+
+
+class GuidanceFromModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="GS4D_GuidanceFromModel",
+            display_name="Diffusion Guidance from Model",
+            category="4dgs/edit",
+            description="Edits with the model that ComfyUI has loaded, LoRAs and all: an InstructPix2Pix checkpoint, or "
+            "Stable Diffusion 1.x / 2.x for score distillation.",
+            search_aliases=["instruct pix2pix", "ip2p", "lora", "checkpoint"],
+            inputs=[
+                io.Model.Input(
+                    "model",
+                    tooltip="From Load Checkpoint, with LoRAs if you like; InstructPix2Pix for editing views.",
+                ),
+                io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
+                io.Vae.Input("vae", tooltip="The autoencoder that belongs to the model."),
+            ],
+            outputs=[GuidanceSocket.Output("guidance", display_name="guidance")],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, clip: Any, vae: Any) -> Any:
+        from .comfy_backbone import ComfyBackbone
+
+        with host.working():
+            backbone = ComfyBackbone(model, clip, vae)
+        host.say(cls.hidden.unique_id, about(backbone))
+        return io.NodeOutput(Guidance(backbone))
+
+
+def about(backbone: Any) -> str:
+    """What was loaded and what it can do."""
+    kind = "edits pictures" if backbone.takes_image else "score distillation only"
+    advised = backbone.recommended
+    return (
+        f"{backbone.name}: {kind}\n{backbone.latent_channels} latent channels, 1/{backbone.factor} size, advised: "
+        f"{advised.steps} steps, {advised.resolution} pixels"
+    )

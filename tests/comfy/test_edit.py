@@ -1,0 +1,255 @@
+"""Prompt editing in a real ComfyUI: both ways to bring a model, cancelled and resumed, replaced, masked, refused.
+
+The models have RANDOM weights and the pictures are tiny: what is tested is that everything is wired and kept, not beauty.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import graphs
+import pytest
+import torch
+from safetensors.torch import load_file
+from server import Run, Server
+
+pytestmark = pytest.mark.comfy
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+RANDOM = "diffusers/random"
+
+
+@pytest.fixture(scope="session")
+def info(running: Server) -> dict[str, Any]:
+    """With a folder of random weights in models/diffusers, and one that takes no picture."""
+    from tiny_diffusion import tiny_folder
+
+    folder = running.base / "models" / "diffusers"
+    tiny_folder(folder / "random")
+    tiny_folder(folder / "text only", takes_image=False)
+    return running.get("/object_info")
+
+
+def sources(info: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {"file": graphs.from_file(info, RANDOM), "wires": graphs.from_wires(info)}
+
+
+@pytest.mark.parametrize("source", ["file", "wires"])
+def test_a_graph_runs_from_clip_to_edited_scene(running: Server, info: dict[str, Any], source: str) -> None:
+    run = running.run(graphs.edit(info, sources(info)[source]))
+    assert run.outcome == "execution_success", run.error
+    assert run.progress("edit")[-1] == graphs.TINY_EDIT["steps"]
+    assert run.progress("fit")[-1] == graphs.TINY_FIT["iterations"]
+    assert run.progress("refine")[-1] == graphs.TINY_REFINE["iterations"]
+    assert run.previews >= 6
+    said = "\n".join(run.texts)
+    assert "edits pictures" in said and "3 pictures of" in said and "captured originals" in said
+    assert "psnr_to_edits" in said and "psnr_to_original" in said
+    shown = {data["node"]: data["output"] for data in run.of("executed")}
+    assert len(shown["edited"]["images"]) == len(shown["originals"]["images"]) == 3
+    newest = max(
+        (running.base / "output" / "gs4d").glob("edited_*.safetensors"), key=lambda p: p.stat().st_mtime_ns
+    )
+    history = scene_of(newest)["history"]
+    assert [entry["step"] for entry in history][-2:] == ["fit_edits", "refine_score"]
+    assert all(entry["prompt"] == "make it gold" for entry in history[-2:])
+    assert not list((running.base / "output" / "gs4d" / "training").glob("*")), (
+        "a checkpoint outlived its work"
+    )
+
+
+def scene_of(path: Path) -> dict[str, Any]:
+    """The JSON part of a scene file."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return json.loads(header["__metadata__"]["scene"])
+
+
+def stop_at(running: Server, node: str, step: int, stopped: dict[str, float]) -> Any:
+    def listen(kind: str, data: dict[str, Any], run: Run) -> None:
+        if kind == "progress" and data.get("node") == node and data["value"] >= step and not stopped:
+            stopped["at"] = time.monotonic()
+            running.interrupt()
+
+    return listen
+
+
+@pytest.mark.parametrize(
+    ("source", "node", "long"),
+    [
+        ("file", "edit", {"steps": 150}),
+        ("wires", "edit", {"steps": 150}),
+        ("file", "fit", {"iterations": 4000, "preview_every": 0}),
+        ("file", "refine", {"iterations": 300}),
+        ("wires", "refine", {"iterations": 300}),
+    ],
+)
+def test_cancel_acts_within_a_second_and_the_next_run_goes_on(
+    running: Server, info: dict[str, Any], source: str, node: str, long: dict[str, Any]
+) -> None:
+    graph = graphs.edit(info, sources(info)[source])
+    graph[node]["inputs"].update(long)
+    for name in ("render", "path", "shown", "measure", "edited", "originals"):
+        graph.pop(name)
+    graph["save"]["inputs"]["filename_prefix"] = f"gs4d/cancelled {source} {node}"
+    stopped: dict[str, float] = {}
+    first = running.run(graph, on_event=stop_at(running, node, 3, stopped))
+    waited = time.monotonic() - stopped["at"]
+    assert first.outcome == "execution_interrupted"
+    assert waited < 2.5, f"cancel took {waited:.1f} s"
+    reached = max(first.progress(node))
+    stopped.clear()
+    second = running.run(graph, on_event=stop_at(running, node, reached + 2, stopped))
+    assert second.outcome == "execution_interrupted"
+    resumed = [text for text in second.texts if "resumed at step" in text]
+    assert resumed and int(resumed[0].split("resumed at step ")[1].split(";")[0]) >= reached
+    assert not list((running.base / "output" / "gs4d").glob("cancelled*"))
+    for kept in (running.base / "output" / "gs4d" / "training").glob("*"):
+        kept.unlink()
+
+
+def test_pictures_of_another_node_take_the_place_of_the_edited_ones(
+    running: Server, info: dict[str, Any]
+) -> None:
+    """An inverted copy of the views: the scene must take on the inverted colours."""
+    graph = trained(info)
+    graph |= {
+        "views": graphs.node(info, "GS4D_SceneViews", scene=["train", 0], views="0 4 8", resolution=64),
+        "inverted": graphs.node(info, "ImageInvert", image=["views", 1]),
+        "fit": graphs.node(
+            info, "GS4D_FitEdits", scene=["train", 0], views=["views", 0], images=["inverted", 0], iterations=150,
+            preview_every=0,
+        ),
+        "measure": graphs.node(info, "GS4D_EvaluateEdit", scene=["fit", 0], views=["views", 0], every=30, pictures=0),
+        "before": graphs.node(info, "GS4D_EvaluateEdit", scene=["train", 0], views=["views", 0], every=30, pictures=0),
+    }  # fmt: skip
+    run = running.run(graph)
+    assert run.outcome == "execution_success", run.error
+    to_views = [psnr_to_edits(text) for text in run.texts if "psnr_to_edits" in text]
+    assert len(to_views) == 2
+    assert max(to_views) - min(to_views) > 3, "the scene did not follow the pictures that were put in"
+
+
+def psnr_to_edits(text: str) -> float:
+    (line,) = (line for line in text.splitlines() if line.strip().startswith("psnr_to_edits"))
+    return float(line.split()[1])
+
+
+def trained(info: dict[str, Any]) -> dict[str, Any]:
+    graph = graphs.train_and_render(info)
+    return {name: graph[name] for name in ("load", "train")}
+
+
+@pytest.mark.parametrize("one_mask", [False, True])
+def test_a_lifted_mask_limits_the_edit(running: Server, info: dict[str, Any], one_mask: bool) -> None:
+    """What no mask chose keeps its bits; a mask of nothing changes nothing at all."""
+    name = "one" if one_mask else "each"
+    masks: dict[str, Any] = {"mask": ["views", 2], "views": ["views", 0], "threshold": 0.9}
+    if one_mask:
+        masks = {"mask": ["solid", 0], "view": 4}
+    graph = {
+        **trained(info),
+        "views": graphs.node(info, "GS4D_SceneViews", scene=["train", 0], views="0 4 8", resolution=64),
+        "inverted": graphs.node(info, "ImageInvert", image=["views", 1]),
+        "solid": graphs.node(info, "SolidMask", value=0.0, width=49, height=64),
+        "selection": graphs.node(info, "GS4D_LiftMask", scene=["train", 0], **masks),
+        "fit": graphs.node(
+            info, "GS4D_FitEdits", scene=["train", 0], views=["views", 0], images=["inverted", 0],
+            selection=["selection", 0], **graphs.TINY_FIT,
+        ),
+        "save": graphs.node(info, "GS4D_Save4DScene", scene=["fit", 0], filename_prefix=f"gs4d/local {name}"),
+        "before": graphs.node(info, "GS4D_Save4DScene", scene=["train", 0], filename_prefix=f"gs4d/whole {name}"),
+    }  # fmt: skip
+    run = running.run(graph)
+    assert run.outcome == "execution_success", run.error
+    (said,) = (text for text in run.texts if "Gaussians chosen" in text)
+    chosen, count = (int(word) for word in (said.split()[0], said.split()[2]))
+    assert (chosen == 0) if one_mask else (0 < chosen < count), said
+    folder = running.base / "output" / "gs4d"
+    ours, theirs = (load_file(folder / f"{kind} {name}_00001_.safetensors") for kind in ("local", "whole"))
+    changed = {
+        key for key in ours if key.startswith("gaussians.") and not torch.equal(ours[key], theirs[key])
+    }
+    assert bool(changed) != one_mask, changed
+    moved = (ours["gaussians.sh"] != theirs["gaussians.sh"]).flatten(1).any(dim=1).sum()
+    assert int(moved) <= chosen
+
+
+@pytest.mark.parametrize(
+    ("source", "node", "change", "said"),
+    [
+        ("file", "edit", {"prompt": "  "}, "prompt"),
+        ("file", "edit", {"views": "99"}, "view"),
+        ("file", "edit", {"moments": "last"}, "moment"),
+        ("file", "guidance", {"model": "diffusers/text only"}, "InstructPix2Pix"),
+        ("wires", "checkpoint", {"takes_image": False}, "InstructPix2Pix"),
+    ],
+)
+def test_what_cannot_be_edited_is_one_sentence(
+    running: Server, info: dict[str, Any], source: str, node: str, change: dict[str, Any], said: str
+) -> None:
+    graph = graphs.edit(info, sources(info)[source])
+    graph[node]["inputs"].update(change)
+    kept = ("load", "train", "checkpoint", "guidance", "edit", "edited")
+    run = running.run({name: graph[name] for name in kept if name in graph})
+    assert run.outcome == "execution_error"
+    assert said in run.error and "Traceback" not in run.error
+    assert len(run.error.strip().splitlines()) == 1, run.error
+
+
+@pytest.mark.parametrize(
+    "model", ["diffusers/../../input", "checkpoints/../x.safetensors", "diffusers/none", "/etc", "", "x"]
+)
+def test_only_models_of_the_model_folders_are_opened(
+    running: Server, info: dict[str, Any], model: str
+) -> None:
+    graph = trained(info) | graphs.from_file(info, model)
+    graph["edit"] = graphs.node(info, "GS4D_EditViews", scene=["train", 0], guidance=["guidance", 0])
+    graph["edited"] = graphs.node(info, "PreviewImage", images=["edit", 1])
+    status, body = running.post("/prompt", {"prompt": graph, "client_id": "x"})
+    assert status == 400 and "guidance" in body["node_errors"]
+
+
+def test_models_put_into_their_folders_are_offered(running: Server, info: dict[str, Any]) -> None:
+    (running.base / "models" / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (running.base / "models" / "checkpoints" / "my model.safetensors").write_bytes(b"x")
+    (running.base / "models" / "checkpoints" / "old.ckpt").write_bytes(b"x")
+    asked = running.get("/object_info/GS4D_LoadGuidance")["GS4D_LoadGuidance"]["input"]["required"]
+    options = asked["model"][1]["options"]
+    assert options[0] == "embedded (small)"
+    assert {RANDOM, "diffusers/text only", "checkpoints/my model.safetensors"} <= set(options)
+    assert not any(name.endswith(".ckpt") for name in options)
+    graph = trained(info) | {
+        "guidance": graphs.node(info, "GS4D_LoadGuidance", model="checkpoints/my model.safetensors")
+    }
+    graph["edit"] = graphs.node(
+        info, "GS4D_EditViews", scene=["train", 0], guidance=["guidance", 0], **graphs.TINY_EDIT
+    )
+    graph["edited"] = graphs.node(info, "PreviewImage", images=["edit", 1])
+    run = running.run(graph)
+    assert run.outcome == "execution_error" and "my model.safetensors" in run.error
+
+
+def test_the_masks_and_pictures_must_belong_to_the_views(running: Server, info: dict[str, Any]) -> None:
+    graph = {
+        **trained(info),
+        "views": graphs.node(info, "GS4D_SceneViews", scene=["train", 0], views="0 4 8", resolution=64),
+        "solid": graphs.node(info, "SolidMask", value=1.0, width=49, height=64),
+        "selection": graphs.node(
+            info, "GS4D_LiftMask", scene=["train", 0], mask=["solid", 0], views=["views", 0]
+        ),
+        "fit": graphs.node(
+            info, "GS4D_FitEdits", scene=["train", 0], views=["views", 0], selection=["selection", 0]
+        ),
+        "save": graphs.node(info, "GS4D_Save4DScene", scene=["fit", 0]),
+    }
+    run = running.run(graph)
+    assert run.outcome == "execution_error" and "one mask for each view" in run.error
+    one = graphs.node(info, "EmptyImage", width=64, height=64, batch_size=3)
+    graph |= {"wrong": one, "fit": graphs.node(
+        info, "GS4D_FitEdits", scene=["train", 0], views=["views", 0], images=["wrong", 0]
+    )}  # fmt: skip
+    graph.pop("selection")
+    run = running.run(graph)
+    assert run.outcome == "execution_error" and "shapes differ" in run.error

@@ -1,0 +1,209 @@
+"""The graphs that ship: their nodes, where they stand on the canvas, their notes, and what their thumbnails show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import graphs
+
+SIDE = 256  # pixels of one picture of a thumbnail
+Place = tuple[float, float, float, float]  # x, y, width, height
+
+
+@dataclass(frozen=True)
+class WorkflowPage:
+    name: str
+    graph: Callable[[dict[str, Any]], dict[str, Any]]  # from /object_info to ComfyUI's API format
+    places: dict[str, Place]  # by node id
+    groups: list[tuple[str, Place, str]]
+    note: str
+    note_place: Place
+    thumbnail: Callable[[Path], Any]  # from the base folder of a run to a PIL image
+
+
+def movie_frames(base: Path, pattern: str, count: int) -> list[Any]:
+    """`count` frames spread over a movie in the output folder."""
+    import av
+
+    with av.open(str(next((base / "output" / "video").glob(pattern)))) as container:
+        frames = [frame.to_image() for frame in container.decode(video=0)]
+    return [frames[i * len(frames) // count] for i in range(count)]
+
+
+def sheet(pictures: list[Any], columns: int = 2) -> Any:
+    """Squares in rows."""
+    from PIL import Image
+
+    rows = -(-len(pictures) // columns)
+    made = Image.new("RGB", (columns * SIDE, rows * SIDE), "white")
+    for i, picture in enumerate(pictures):
+        made.paste(picture.resize((SIDE, SIDE)), (i % columns * SIDE, i // columns * SIDE))
+    return made
+
+
+# -- train and render -------------------------------------------------------------------------------------------------
+
+
+def train_and_render(info: dict[str, Any]) -> dict[str, Any]:
+    node = graphs.node
+    return {
+        "1": node(info, "GS4D_LoadMultiViewVideo"),
+        "2": node(info, "GS4D_PreflightCheck", video=["1", 0]),
+        "3": node(info, "PreviewAny", source=["2", 0]),
+        "4": node(info, "GS4D_Train4DScene", video=["1", 0], max_seconds=180),
+        "5": node(info, "GS4D_Save4DScene", scene=["4", 0], filename_prefix="gs4d/walker"),
+        "6": node(info, "GS4D_CameraPath", scene=["4", 0], frames=72, width=480, height=480),
+        "7": node(info, "GS4D_Render4DScene", scene=["4", 0], path=["6", 0]),
+        "8": node(info, "SaveVideo", video=["7", 4], filename_prefix="video/walker"),
+        "9": node(info, "GS4D_EvaluateScene", scene=["4", 0], video=["1", 0], every=5),
+        "10": node(info, "PreviewImage", images=["9", 0]),
+    }
+
+
+TRAIN_NOTE = """## Multi-view video in, moving 3D scene out
+
+Press **Run**. The demo clip (a walking figure, 12 cameras) is trained for up to three minutes, then a camera circles it
+while it walks; the video is in `output/video`.
+
+**Your own capture:** put its folder into ComfyUI's `input` folder, press **R** to refresh, choose it under *clip*.
+
+**Sharper:** set *stop after seconds* to 0 and raise *iterations* and *gaussians*.
+**Slow motion:** set *speed* to 0.25; **frozen time:** 0.
+
+Cancel whenever you like: what was trained is kept, and the next run goes on from there."""
+
+# -- edit with one sentence -------------------------------------------------------------------------------------------
+
+PROMPT = "turn it into a gold statue"
+QUICK_TRAINING = {"iterations": 1200, "budget": 4000}  # a minute on two cores; enough to be edited
+
+
+def instruct_4dgs(info: dict[str, Any]) -> dict[str, Any]:
+    return {"4": graphs.node(info, "GS4D_LoadGuidance"), **_edited(info)}
+
+
+def instruct_4dgs_checkpoint(info: dict[str, Any]) -> dict[str, Any]:
+    loader = graphs.node(info, "CheckpointLoaderSimple")
+    # the file's name as its authors publish it
+    loader["inputs"]["ckpt_name"] = "instruct-pix2pix-00-22000.safetensors"
+    wired = graphs.node(info, "GS4D_GuidanceFromModel", model=["13", 0], clip=["13", 1], vae=["13", 2])
+    return {"13": loader, "4": wired, **_edited(info)}
+
+
+def _edited(info: dict[str, Any]) -> dict[str, Any]:
+    """From clip to edited video; node 4 brings the guidance."""
+    node = graphs.node
+    return {
+        "1": node(info, "GS4D_LoadMultiViewVideo"),
+        "2": node(info, "GS4D_Train4DScene", video=["1", 0], **QUICK_TRAINING),
+        "3": node(info, "GS4D_EditViews", scene=["2", 0], guidance=["4", 0], video=["1", 0], prompt=PROMPT),
+        "5": node(info, "PreviewImage", images=["3", 1]),
+        "6": node(info, "GS4D_FitEdits", scene=["2", 0], views=["3", 0], iterations=400),
+        "7": node(
+            info,
+            "GS4D_RefineScore",
+            scene=["6", 0],
+            guidance=["4", 0],
+            video=["1", 0],
+            prompt=PROMPT,
+            iterations=20,
+        ),
+        "8": node(info, "GS4D_Save4DScene", scene=["7", 0], filename_prefix="gs4d/edited"),
+        "9": node(info, "GS4D_CameraPath", scene=["7", 0], frames=60, width=384, height=384),
+        "10": node(info, "GS4D_Render4DScene", scene=["7", 0], path=["9", 0], wants_depth=False),
+        "11": node(info, "SaveVideo", video=["10", 4], filename_prefix="video/edited"),
+    }
+
+
+def _before_and_after(base: Path) -> Any:
+    """Captured above, the edited scene below."""
+    import av
+
+    clip = Path(__file__).resolve().parents[2] / "assets" / "clips" / "walker" / "videos"
+    before = []
+    for name in ("cam01.mp4", "cam05.mp4"):
+        with av.open(str(clip / name)) as container:
+            frame = next(container.decode(video=0)).to_image()
+        side = min(frame.size)
+        left, top = (frame.width - side) // 2, (frame.height - side) // 2
+        before.append(frame.crop((left, top, left + side, top + side)))
+    return sheet([*before, *movie_frames(base, "edited*.mp4", 2)])
+
+
+EDIT_NOTE = """## A moving scene, edited with one sentence
+
+Press **Run**. The demo clip is trained for a minute, 12 views of its first moment are edited together, the scene is fitted to
+them (every moment changes, the motion stays), refined, and rendered; the video is in `output/video`.
+
+The small model that ships knows *night, golden hour, fog, black and white, gold, bronze and marble statues, red, green*
+and *blue*. {more}
+
+**Look at the edited views** before you go on: another *seed* or *prompt strength* gives others, and any image node may
+stand between (its pictures go into *images* of Fit Scene to Edited Views).
+
+**Only a part:** Scene Views → a mask → Lift Mask to Gaussians → *selection*.
+
+Cancel whenever you like: what was done is kept, and the next run goes on from there."""
+FREE_WORDING = (
+    "For free wording take InstructPix2Pix: see the help of Load Diffusion Guidance, or the workflow "
+    "`instruct_4dgs_checkpoint`."
+)
+WITH_CHECKPOINT = (
+    "This graph takes InstructPix2Pix from ComfyUI's own loader instead: put `instruct-pix2pix-00-22000.safetensors` "
+    "into `models/checkpoints` and press **R**. LoRAs may stand between; a graphics card with 6 GB is needed to be quick."
+)
+EDIT_PLACES: dict[str, Place] = {
+    "1": (0, 0, 330, 320), "2": (0, 420, 330, 640),
+    "4": (380, 0, 360, 200), "3": (380, 300, 360, 760), "5": (780, 0, 420, 420), "6": (780, 520, 420, 540),
+    "7": (1250, 0, 360, 720), "8": (1250, 820, 360, 140),
+    "9": (1660, 0, 310, 320), "10": (1660, 420, 310, 320), "11": (2010, 0, 420, 560),
+}  # fmt: skip
+EDIT_GROUPS = [
+    ("1 · The capture, and a quick training", (-20, -80, 370, 1160), "#3f789e"),
+    ("2 · Edit its views with one sentence, fit the scene", (360, -80, 860, 1160), "#8a6f3c"),
+    ("3 · Refine and keep", (1230, -80, 400, 1160), "#7a3c6f"),
+    ("4 · Move a camera through it", (1640, -80, 810, 1160), "#3c7a4f"),
+]
+_EDIT = {"groups": EDIT_GROUPS, "note_place": (-370, 0, 330, 620), "thumbnail": _before_and_after}
+
+PAGES = {
+    page.name: page
+    for page in (
+        WorkflowPage(
+            "train_and_render",
+            train_and_render,
+            {
+                "1": (0, 0, 330, 320), "2": (0, 440, 330, 420), "3": (370, 90, 300, 770),
+                "4": (720, 0, 360, 640), "5": (720, 740, 360, 120),
+                "6": (1130, 0, 310, 320), "7": (1480, 0, 310, 320), "8": (1840, 0, 420, 560),
+                "9": (1130, 680, 330, 520), "10": (1490, 680, 770, 520),
+            },
+            [
+                ("1 · Open the capture and check it", (-20, -80, 710, 960), "#3f789e"),
+                ("2 · Train", (700, -80, 400, 960), "#8a6f3c"),
+                ("3 · Move a camera through it", (1110, -80, 1170, 660), "#3c7a4f"),
+                ("4 · Measure on views that were never trained on", (1110, 600, 1170, 620), "#7a3c6f"),
+            ],
+            TRAIN_NOTE,
+            (-350, 0, 310, 440),
+            lambda base: sheet(movie_frames(base, "*.mp4", 4)),
+        ),
+        WorkflowPage(
+            "instruct_4dgs",
+            instruct_4dgs,
+            EDIT_PLACES,
+            note=EDIT_NOTE.format(more=FREE_WORDING),
+            **_EDIT,
+        ),
+        WorkflowPage(
+            "instruct_4dgs_checkpoint",
+            instruct_4dgs_checkpoint,
+            {**EDIT_PLACES, "13": (380, 130, 360, 110), "4": (380, 0, 360, 90)},
+            note=EDIT_NOTE.format(more=WITH_CHECKPOINT),
+            **_EDIT,
+        ),
+    )
+}  # fmt: skip
