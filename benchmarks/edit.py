@@ -129,7 +129,10 @@ class Benchmark:
         with costing(self.backbone, self.device) as cost:
             config = replace(self.plan.refine, prompt=self.prompt, **changes)
             video = self.pair.original
-            made = follow(refine_score.run(scene, self.backbone, config, video, None, self.device), "refine")
+            stream = refine_score.run(
+                scene, self.backbone, config, video, None, self.device, original=self.scene
+            )
+            made = follow(stream, "refine")
         return made, cost
 
     def both(self, attention: str | None = None, **changes: Any) -> tuple[Scene4D, Cost]:

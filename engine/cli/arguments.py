@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 import time
@@ -17,12 +18,14 @@ Arguments = argparse.Namespace
 AddVerb = Callable[[str, Callable[[Arguments], dict[str, Any]], str], argparse.ArgumentParser]
 
 
-def add_config(parser: argparse.ArgumentParser, config: type[Any], skip: tuple[str, ...] = ()) -> None:
-    """One flag per Config field, with its default, range and sentence."""
+def add_config(
+    parser: argparse.ArgumentParser, config: type[Any], skip: tuple[str, ...] = (), prefix: str = ""
+) -> None:
+    """One flag per Config field, with its default, range and sentence; `prefix` goes before each name."""
     for f in fields(config):
         if f.name in skip:
             continue
-        name, meta = "--" + f.name.replace("_", "-"), f.metadata
+        name, meta = "--" + (prefix + f.name).replace("_", "-"), f.metadata
         text = str(meta.get("text", "")).replace("%", "%%")
         if isinstance(f.default, bool):
             parser.add_argument(name, default=f.default, action=argparse.BooleanOptionalAction, help=text)
@@ -41,16 +44,25 @@ def add_config(parser: argparse.ArgumentParser, config: type[Any], skip: tuple[s
             )
 
 
-def config_from(arguments: Arguments, config: type[Any], **fixed: Any) -> Any:
-    """The Config whose flags `add_config` added."""
-    named = {f.name: getattr(arguments, f.name) for f in fields(config) if hasattr(arguments, f.name)}
+def config_from(
+    arguments: Arguments, config: type[Any], prefix: str = "", shared: tuple[str, ...] = (), **fixed: Any
+) -> Any:
+    """The Config whose flags `add_config` added; the fields in `shared` are read from flags without the prefix."""
+    flags = {f.name: f.name if f.name in shared else prefix + f.name for f in fields(config)}
+    named = {name: getattr(arguments, flag) for name, flag in flags.items() if hasattr(arguments, flag)}
     return config(**{**named, **fixed})
 
 
-def follow(stream: Any, quiet: bool, put_away: Callable[[Any], object] | None = None) -> Any:
+def follow(
+    stream: Any,
+    quiet: bool,
+    put_away: Callable[[Any], object] | None = None,
+    keeps_checkpoint: bool = False,
+) -> Any:
     """Run a step's stream, printing its progress on stderr; Ctrl-C closes it between two messages.
 
     `put_away` is given what the step makes before the stream ends: where it fails, a training keeps its checkpoint.
+    With `keeps_checkpoint` the stream is closed there, so that a later stage may fail and this one be had again.
     """
     from ..train import messages as m
 
@@ -78,6 +90,8 @@ def follow(stream: Any, quiet: bool, put_away: Callable[[Any], object] | None = 
                 value = message.value
                 if put_away is not None:
                     put_away(value)
+                if keeps_checkpoint:
+                    break
                 continue  # what is made is not thrown away for a Ctrl-C that came too late
             elif isinstance(message, m.Progress) and not quiet and time.monotonic() - shown > 1:
                 shown = time.monotonic()
@@ -104,14 +118,14 @@ def device_of(arguments: Arguments) -> str:
     name = arguments.device
     if name == "auto":
         return choose_device(getattr(arguments, "rasterizer", "auto"))
+    if re.fullmatch(r"cpu|cuda(:\d{1,3})?", name) is None:
+        raise InputError(f"There is no device called '{name}'; use auto, cpu or cuda.")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(
             "CUDA was asked for, but this machine or this build of torch has none; use --device cpu."
         )
-    try:
-        torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"There is no device called '{name}'; use auto, cpu or cuda.") from error
+    if ":" in name and int(name.split(":")[1]) >= torch.cuda.device_count():
+        raise InputError(f"There is no {name} here: {torch.cuda.device_count()} CUDA devices, from cuda:0.")
     return name
 
 
@@ -129,8 +143,8 @@ def with_device(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--device", default="auto", help="auto, cpu or cuda; auto takes cuda where gsplat works")
 
 
-def load_capture(arguments: Arguments) -> Any:
+def load_capture(arguments: Arguments, **fixed: Any) -> Any:
     """The capture that `--data` names."""
     from ..io.datasets import LoadOptions, load_video
 
-    return load_video(Path(arguments.data), config_from(arguments, LoadOptions))
+    return load_video(Path(arguments.data), config_from(arguments, LoadOptions, **fixed))

@@ -20,6 +20,7 @@ from .arguments import (
 
 
 def fit_scene(arguments: Arguments) -> dict[str, Any]:
+    from ..io.atomic import check_writable
     from ..io.checkpoint import save_scene
     from ..steps import fit_scene as step
 
@@ -27,6 +28,7 @@ def fit_scene(arguments: Arguments) -> dict[str, Any]:
     checkpoint = (
         Path(arguments.checkpoint) if arguments.checkpoint else out.with_suffix(".training.safetensors")
     )
+    check_writable(out)
     video = load_capture(arguments)
     start = time.monotonic()
     scene = follow(
@@ -48,9 +50,10 @@ def preflight(arguments: Arguments) -> dict[str, Any]:
 
 def render(arguments: Arguments) -> dict[str, Any]:
     from ..io.checkpoint import load_scene
-    from ..io.movie import write_mp4
+    from ..io.movie import check_movie, write_mp4
     from ..steps import camera_path, render_scene
 
+    check_movie(Path(arguments.out))
     scene = load_scene(Path(arguments.scene))
     path = camera_path.make(scene, config_from(arguments, camera_path.Config))
     config = config_from(arguments, render_scene.Config)
@@ -117,6 +120,7 @@ def demo(arguments: Arguments) -> dict[str, Any]:
 
 def add_verbs(verb: AddVerb) -> None:
     """Each verb with its flags."""
+    from ..demo import PROMPT
     from ..steps import camera_path, evaluate_scene, export_scene, render_scene
     from ..steps import convert_capture as convert_step
     from ..steps import fit_scene as fit_step
@@ -174,7 +178,12 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument("--out", required=True)
 
     sub = verb(
-        "demo", demo, "Train the clip that ships and leave a video, the scene, a .ply and a page of pictures."
+        "demo",
+        demo,
+        "Train the clip that ships, edit it with one sentence, and leave videos, scenes, a .ply and a page of pictures.",
     )
     sub.add_argument("--out", default="demo", help="folder to write")
+    sub.add_argument(
+        "--prompt", default=PROMPT, help=f"what to change (default: {PROMPT}); empty edits nothing"
+    )
     with_device(sub)

@@ -1,0 +1,206 @@
+"""The verbs of prompt editing on a tiny scene and a tiny model of RANDOM weights: files in, files out, resumed, refused."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from engine.cli import main
+from engine.io.checkpoint import load_scene, save_scene
+from engine.io.selection import load_selection, save_selection
+from engine.io.view_folder import load_views
+from engine.scene import Selection
+from engine.steps import edit_views
+from engine.train import messages as m
+from tests.scenes import moving_scene
+from tests.tiny_diffusion import tiny_folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tiny_folder(tmp_path_factory.mktemp("models") / "tiny-random")
+    (folder / "gs4d.json").write_text(json.dumps({"recommended": {"steps": 2, "resolution": 32}}))
+    return folder
+
+
+def still_motion():
+    """A scene whose motion a file can hold."""
+    from engine.scene import Still
+
+    return moving_scene(count=60, views=3, moments=3).with_(deformation=Still())
+
+
+@pytest.fixture
+def scene(tmp_path):
+    path = tmp_path / "scene.safetensors"
+    save_scene(still_motion(), path)
+    return path
+
+
+def told(capsys):
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+def verb(*words):
+    return main([str(word) for word in (*words, "--json", "--device", "cpu")])
+
+
+QUICK = ("--fit-iterations", 3, "--refine-iterations", 2, "--resolution", 32, "--refine-resolution", 32)
+
+
+def test_a_scene_is_edited_refined_and_measured(tmp_path, scene, model, capsys):
+    out, views = tmp_path / "edited.safetensors", tmp_path / "views"
+    command = ("edit", "--scene", scene, "--model", model, "--prompt", "make it night", *QUICK)
+    assert verb(*command, "--out", out, "--keep-views", views, "--refine") == 0
+    assert told(capsys)["gaussians"] == 60
+    before, after = load_scene(scene), load_scene(out)
+    assert [entry["step"] for entry in after.history] == ["fit_edits", "refine_score"]
+    assert {entry["prompt"] for entry in after.history} == {"make it night"}
+    assert not torch.equal(before.canonical.sh, after.canonical.sh)
+    assert torch.equal(before.canonical.quats, after.canonical.quats), (
+        "the paper's preset leaves rotations alone"
+    )
+    assert not list(tmp_path.glob("edited.*.safetensors")), "unfinished work is cleared away at the end"
+    assert len(load_views(views)) == 3
+    sheet = tmp_path / "sheet.png"
+    words = ("evaluate-edit", "--scene", out, "--original", scene, "--views", views, "--sheet", sheet)
+    assert verb(*words) == 0
+    numbers = told(capsys)["numbers"]
+    assert numbers["deformation_equal"]["value"] == 1.0 and "psnr_to_edits" in numbers
+    assert Image.open(sheet).width == 4 * 48
+
+
+def test_replaced_pictures_are_what_is_fitted(tmp_path, scene, model, capsys):
+    views, out = tmp_path / "views", tmp_path / "red.safetensors"
+    assert verb("scene-views", "--scene", scene, "--out", views) == 0
+    for path in (views / "edited").iterdir():
+        Image.new("RGB", (48, 40), "red").save(path)
+    assert verb("edit", "--scene", scene, "--use-views", views, "--out", out, "--fit-iterations", 60) == 0
+    other = tmp_path / "also_red.safetensors"
+    assert verb("fit-edits", "--scene", scene, "--views", views, "--out", other, "--iterations", 60) == 0
+    edited, before = load_scene(out), load_scene(scene)
+    dc = (edited.canonical.sh - before.canonical.sh)[:, 0].mean(0)
+    assert dc[0] > 0 > max(dc[1], dc[2]), "redder, and no model was needed"
+    assert torch.equal(edited.canonical.sh, load_scene(other).canonical.sh)
+
+
+def test_an_edit_stopped_in_a_later_stage_does_not_edit_its_views_again(
+    tmp_path, scene, model, capsys, monkeypatch
+):
+    from engine.steps import fit_edits
+
+    out = tmp_path / "edited.safetensors"
+    command = ("edit", "--scene", scene, "--model", model, "--prompt", "make it red", *QUICK, "--out", out)
+    own = fit_edits.run
+
+    def interrupted(*args, **kwargs):
+        yield next(own(*args, **kwargs))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit_edits, "run", interrupted)
+    assert verb(*command) == 130
+    assert (tmp_path / "edited.editing.safetensors").is_file() and not out.exists()
+    monkeypatch.setattr(fit_edits, "run", own)
+    steps = []
+    whole = edit_views.run
+
+    def counted(*args, **kwargs):
+        for message in whole(*args, **kwargs):
+            steps.extend([message.done] if isinstance(message, m.Progress) else [])
+            yield message
+
+    monkeypatch.setattr(edit_views, "run", counted)
+    assert verb(*command) == 0
+    assert steps == [], "the edited views came from the checkpoint"
+    assert out.is_file() and not (tmp_path / "edited.editing.safetensors").exists()
+
+
+def test_a_lifted_mask_limits_what_changes(tmp_path, scene, model, capsys):
+    views, masks, selection = tmp_path / "views", tmp_path / "masks", tmp_path / "upper.safetensors"
+    assert verb("scene-views", "--scene", scene, "--out", views) == 0
+    masks.mkdir()
+    for path in (views / "originals").iterdir():
+        mask = Image.new("L", (48, 40), 0)
+        mask.paste(255, (0, 0, 48, 20))
+        mask.save(masks / path.name)
+    assert verb("lift-mask", "--scene", scene, "--views", views, "--masks", masks, "--out", selection) == 0
+    assert 0 < told(capsys)["selected"] < 60
+    out = tmp_path / "local.safetensors"
+    common = ("--scene", scene, "--model", model, "--prompt", "make it red", "--selection", selection)
+    assert verb("edit", *common, *QUICK, "--out", out) == 0
+    weights = load_selection(selection).weights
+    before, after = load_scene(scene).canonical.sh, load_scene(out).canonical.sh
+    assert torch.equal(before[weights == 0], after[weights == 0])
+    assert not torch.equal(before[weights > 0], after[weights > 0])
+
+
+def test_refine_alone(tmp_path, scene, model, capsys):
+    out = tmp_path / "refined.safetensors"
+    words = ("refine", "--scene", scene, "--model", model, "--prompt", "make it red", "--iterations", 2)
+    assert verb(*words, "--resolution", 32, "--out", out) == 0
+    assert load_scene(out).history[-1]["step"] == "refine_score"
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (("edit", "--prompt", ""), "prompt is empty"),
+        (("edit", "--prompt", "x", "--views", "9"), "9"),
+        (("edit", "--prompt", "x", "--selection", "absent.safetensors"), "absent.safetensors is not there"),
+        (("edit", "--prompt", "x", "--model", "absent"), "There is no model"),
+        (("fit-edits", "--views", "absent"), "absent"),
+        (("evaluate-edit", "--clip", "absent"), "no CLIP folder"),
+        (("evaluate-edit", "--lpips", "absent.pth"), "absent.pth is not there"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(tmp_path, scene, model, capsys, words, told, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, *rest = words
+    own = () if first == "evaluate-edit" else ("--out", tmp_path / "out.safetensors")
+    own += ("--model", model) if first == "edit" and "--model" not in rest else ()
+    assert verb(first, "--scene", scene, *own, *rest) == 1
+    err = capsys.readouterr().err.strip().splitlines()
+    assert told in err[-1] and "Traceback" not in " ".join(err)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_selection_is_itself_after_saving_and_refused_when_it_is_none(tmp_path, scene, capsys):
+    selection = Selection(torch.rand(60))
+    path = save_selection(selection, tmp_path / "deep" / "some.safetensors")
+    assert torch.equal(load_selection(path).weights, selection.weights)
+    from engine.errors import InputError
+
+    with pytest.raises(InputError, match="no selection"):
+        load_selection(scene)
+    save_selection(replace(selection, weights=torch.full((3,), 2.0)), path)
+    with pytest.raises(InputError, match="outside 0 to 1"):
+        load_selection(path)
+    path.write_bytes(path.read_bytes()[:30])
+    with pytest.raises(InputError, match="damaged"):
+        load_selection(path)
+
+
+def test_too_few_masks_are_counted(tmp_path, scene, capsys):
+    views, masks = tmp_path / "views", tmp_path / "masks"
+    assert verb("scene-views", "--scene", scene, "--out", views) == 0
+    masks.mkdir()
+    Image.new("L", (48, 40), 255).save(masks / "a.png")
+    words = (
+        "lift-mask",
+        "--scene",
+        scene,
+        "--views",
+        views,
+        "--masks",
+        masks,
+        "--out",
+        tmp_path / "s.safetensors",
+    )
+    assert verb(*words) == 1
+    assert "holds 1 mask pictures, there are 3 views" in capsys.readouterr().err
+    for name in "bc":
+        Image.new("L", (90, 20), 255).save(masks / f"{name}.png")
+    assert verb(*words) == 1
+    assert "90×20" in capsys.readouterr().err
