@@ -6,6 +6,7 @@ STEPS = (
     "fit_scene",
     "import_scene",
     "splat_to_scene",
+    "scene_views",
     "edit_views",
     "lift_mask",
     "fit_edits",
