@@ -22,7 +22,7 @@ def write_atomically(path: Path | str) -> Generator[Path, None, None]:
     path = Path(path)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         yield partial
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
@@ -36,7 +36,15 @@ def write_atomically(path: Path | str) -> Generator[Path, None, None]:
             raise InputError(
                 f"{path.name} was not written: it is larger than this disk or account allows; write it elsewhere."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in (
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+            errno.EISDIR,
+            errno.ENOTDIR,
+            errno.EEXIST,
+            errno.ENAMETOOLONG,
+        ):
             raise InputError(
                 f"{path.name} was not written: {error.strerror}; choose a folder that can be written."
             ) from error
@@ -44,3 +52,27 @@ def write_atomically(path: Path | str) -> Generator[Path, None, None]:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it where they are missing. Raises InputError where that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be made ({error.strerror}); choose another place to write to."
+        ) from error
+
+
+def check_writable(path: Path | str) -> None:
+    """InputError, before long work starts, where `path` could not be written at its end."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path.name} is a folder; give the name of a file to write.")
+    with suppress(_Checked), write_atomically(path) as partial:
+        partial.write_bytes(b" ")
+        raise _Checked
+
+
+class _Checked(Exception):
+    """Leaves `write_atomically` before it replaces anything."""

@@ -20,14 +20,11 @@ from ..deform import KINDS
 from ..errors import InputError
 from ..scene import Cameras, Deformation, Gaussians, Scene4D
 from .atomic import write_atomically
+from .tensorfile import write_tensors
 
 FORMAT = "gs4d-scene"
 VERSION = 1
 LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
-DTYPES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.bool: "BOOL",
-    torch.uint8: "U8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64",
-}  # fmt: skip
 GAUSSIANS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
 
@@ -55,7 +52,7 @@ def save_scene(scene: Scene4D, path: Path | str) -> Path:
         "scene": json.dumps(about, ensure_ascii=False, default=str),
     }
     with write_atomically(path) as partial:
-        _write(partial, tensors, metadata)
+        write_tensors(partial, tensors, metadata)
     return path
 
 
@@ -209,26 +206,6 @@ def _assemble(tensors: dict[str, Tensor], about: dict[str, Any], name: str) -> S
         background=take("background", (3,), torch.float32),
         history=tuple(dict(entry) for entry in about.get("history", ())),
     )
-
-
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """The safetensors format written out, so that one scene always gives the same bytes and a full disk its own error."""
-    header: dict[str, Any] = {"__metadata__": metadata}
-    end = 0
-    for name, tensor in tensors.items():
-        start, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
-    with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            flat = tensor.detach().to("cpu").contiguous().reshape(-1)
-            file.write(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
 
 
 def _short(error: Exception) -> str:

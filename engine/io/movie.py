@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from .. import backends
-from .atomic import write_atomically
+from ..errors import InputError
+from .atomic import check_writable, write_atomically
+
+
+def check_movie(target: Path) -> None:
+    """InputError, before anything is rendered, where no mp4 could be written to `target`."""
+    backends.require("av")
+    if target.suffix.lower() != ".mp4":
+        raise InputError(f"{target.name}: videos are written as .mp4; name it {target.stem}.mp4.")
+    check_writable(target)
 
 
 def write_mp4(images: Iterable[Tensor], fps: float, target: Path, crf: int = 18) -> Path:
@@ -18,13 +27,17 @@ def write_mp4(images: Iterable[Tensor], fps: float, target: Path, crf: int = 18)
 
     Written to a temporary name first. `crf`: 0 is lossless, 23 is usual, more is smaller. Raises InputError.
     """
-    backends.require("av")
+    check_movie(target)
     import av
 
     with write_atomically(target) as partial, av.open(str(partial), "w", format="mp4") as container:
         stream = None
         for image in images:
             height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
+            if not height or not width:
+                raise InputError(
+                    f"Pictures of {image.shape[1]} × {image.shape[0]} pixels make no video; take at least 2 × 2."
+                )
             if stream is None:
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

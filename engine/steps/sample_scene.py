@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError
 from ..io.atomic import write_atomically
+from ..io.tensorfile import write_tensors
 from ..scene import Scene4D
 
 __all__ = ["parse_seconds", "parse_times", "sample", "save"]
@@ -48,5 +48,5 @@ def sample(scene: Scene4D, seconds: list[float]) -> dict[str, Tensor]:
 def save(scene: Scene4D, seconds: list[float], target: Path) -> Path:
     """Write `sample` as one safetensors file, whole or not at all."""
     with write_atomically(target) as partial:
-        save_file(sample(scene, seconds), partial)
+        write_tensors(partial, sample(scene, seconds), {})
     return target

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from ..errors import InputError
 from .messages import Finished, Preview, Progress, Saved, Started, Stream
+
+log = logging.getLogger("gs4d")
 
 
 class Pace(Protocol):
@@ -84,9 +89,10 @@ def optimise(
             if pace.preview_every and run.iteration % pace.preview_every == 0:
                 yield Preview(run.preview(), run.iteration)
             if checkpoint is not None and clock() - saved_at > pace.checkpoint_seconds:
-                run.save(checkpoint)
-                saved_at, saved_iteration = clock(), run.iteration
-                yield Saved(str(checkpoint), run.iteration)
+                saved_at = clock()
+                if _saved(run, checkpoint):
+                    saved_iteration = run.iteration
+                    yield Saved(str(checkpoint), run.iteration)
             if pace.max_seconds and clock() - start > pace.max_seconds:
                 break
     except BaseException:
@@ -97,7 +103,18 @@ def optimise(
         raise
     made = run.result()
     if checkpoint is not None and run.iteration > saved_iteration:
-        run.save(checkpoint)
+        _saved(run, checkpoint)
     yield Finished(made)
     if checkpoint is not None and run.iteration >= pace.iterations:
-        checkpoint.unlink(missing_ok=True)
+        with suppress(OSError):  # what is left over does no harm
+            checkpoint.unlink()
+
+
+def _saved(run: Optimisation, checkpoint: Path) -> bool:
+    """Save; a disk that is full for the moment is no reason to lose what is in memory, so it is only said."""
+    try:
+        run.save(checkpoint)
+    except InputError as error:
+        log.warning("%s The work goes on without it.", error)
+        return False
+    return True

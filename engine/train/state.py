@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError
 from ..io.atomic import write_atomically
+from ..io.tensorfile import write_tensors
 
 FORMAT = "gs4d-training"
 VERSION = 1
@@ -36,12 +36,10 @@ def fingerprint_of(*tensors: Tensor) -> str:
 
 
 def save_state(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any], key: str) -> None:
-    """Write tensors and plain numbers; a kill leaves the old file or the new one."""
+    """Write tensors and plain numbers; a kill leaves the old file or the new one. Raises InputError (a full disk …)."""
     header = {"format": FORMAT, "version": str(VERSION), "key": key, "numbers": json.dumps(numbers)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     with write_atomically(path) as partial:
-        save_file(plain, partial, metadata=header)
+        write_tensors(partial, tensors, header)
 
 
 def load_state(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.deform import Flipbook, HexPlane, HexPlaneConfig, Partly, Still
 from engine.errors import InputError
-from engine.io.atomic import write_atomically
+from engine.io.atomic import check_writable, write_atomically
 from engine.io.checkpoint import load_scene, save_scene
 from engine.scene import Scene4D
 from tests.scenes import moving_scene
@@ -261,6 +261,21 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(InputError, match="folder"), write_atomically(path / "below"):
         pass
     assert path.read_text() == "old"
+    with pytest.raises(InputError, match="too long"), write_atomically(tmp_path / ("x" * 300)):
+        pass
+
+
+def test_what_can_be_written_is_known_before_long_work(tmp_path):
+    path = tmp_path / "below" / "file"
+    check_writable(path)
+    assert list((tmp_path / "below").iterdir()) == []
+    path.write_text("old")
+    check_writable(path)
+    assert path.read_text() == "old" and list((tmp_path / "below").iterdir()) == [path]
+    with pytest.raises(InputError, match="is a folder"):
+        check_writable(tmp_path)
+    with pytest.raises(InputError, match="cannot be made"):
+        check_writable(path / "x" / "y")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes to run into")
@@ -270,21 +285,29 @@ def test_a_disk_without_room_is_one_sentence_and_keeps_the_old_file(tmp_path):
     # in a process of its own, whose files may not grow beyond 4 KB: the write really fails half way
     script = f"""
 import errno, resource, signal, sys
+from pathlib import Path
 sys.path[:0] = {[str(ROOT)]!r}
 from engine.errors import InputError
 from engine.io.checkpoint import load_scene, save_scene
+from engine.steps import sample_scene
+from engine.train.state import save_state
 scene = load_scene({str(path)!r})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-try:
-    save_scene(scene, {str(path)!r})
-except InputError as error:
-    print(error)
+for write in (
+    lambda: save_scene(scene, {str(path)!r}),
+    lambda: save_state(Path({str(path)!r}), scene.canonical.tensors(), {{}}, "key"),
+    lambda: sample_scene.save(scene, [0.0, 0.5], Path({str(path)!r})),
+):
+    try:
+        write()
+    except InputError as error:
+        print(error)
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
     )
-    assert done.stdout.startswith("scene.safetensors was not written")
-    assert done.stdout.count("\n") == 1
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3 and all(line.startswith("scene.safetensors was not written") for line in lines)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

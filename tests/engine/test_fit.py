@@ -11,7 +11,7 @@ from engine.scene import Scene4D
 from engine.steps import evaluate_scene, fit_scene
 from engine.train import messages as m
 from engine.train.densify import shared_opacity_and_scale
-from engine.train.fit import Fit
+from engine.train.fit import Fit, fit
 from tests.scenes import capture_of, moving_scene
 
 QUICK = fit_scene.Config(
@@ -192,6 +192,19 @@ def test_a_scene_that_could_not_be_put_away_is_not_trained_again(video, tmp_path
     assert not any(isinstance(message, m.Progress) for message in messages)
     assert_same_bits(made, messages[-1].value)
     assert not checkpoint.exists()
+
+
+def test_a_training_survives_a_disk_that_is_full(video, tmp_path, caplog):
+    """What cannot be saved on the way is said; the scene still comes."""
+    blocked = tmp_path / "file"
+    blocked.write_text("x")
+    config = replace(QUICK, iterations=3, checkpoint_seconds=1.0)
+    ticks = iter(range(0, 1000, 5))
+    messages = list(
+        fit(video, config, checkpoint=blocked / "training.safetensors", clock=lambda: next(ticks))
+    )
+    assert isinstance(messages[-1], m.Finished) and not any(isinstance(x, m.Saved) for x in messages)
+    assert "goes on without it" in caplog.text
 
 
 def test_two_views_are_enough_where_test_views_may_be_trained_on(truth):

@@ -167,6 +167,29 @@ def test_what_was_made_is_put_away_before_its_stream_ends():
     assert steps == ["closed"]
 
 
+def test_a_video_that_cannot_be_written_is_refused_before_it_is_rendered(tmp_path, capsys):
+    file = save_scene(still_scene(), tmp_path / "scene.safetensors")
+    for out, words in (("a.gif", "a.mp4"), ("b/", "b.mp4"), ("scene.safetensors/a.mp4", "cannot be made")):
+        assert main(["render", "--scene", str(file), "--out", str(tmp_path / out)]) == 1
+        said = capsys.readouterr().err
+        assert "frames of" not in said and words in said
+    command = [
+        "render",
+        "--scene",
+        str(file),
+        "--out",
+        str(tmp_path / "a.mp4"),
+        "--frames",
+        "1",
+        "--width",
+        "1",
+    ]
+    assert main(command) == 1
+    assert "at least 2 × 2" in capsys.readouterr().err and not (tmp_path / "a.mp4").exists()
+    assert main([*command, "--device", "mps"]) == 1
+    assert "no device called 'mps'" in capsys.readouterr().err
+
+
 def test_cuda_asked_for_where_there_is_none(tmp_path, capsys):
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA: the sentence is for those without")
