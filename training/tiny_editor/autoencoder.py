@@ -1,8 +1,8 @@
 """The autoencoder: four latent channels at 1/8, started as an exact linear codec, then trained.
 
-    python -m training.tiny_editor.autoencoder train --bank BANK --out RUN --minutes 35
-    python -m training.tiny_editor.autoencoder whiten --bank BANK --out RUN
-    python -m training.tiny_editor.autoencoder decoder --bank BANK --out RUN --minutes 60   (encoder frozen)
+python -m training.tiny_editor.autoencoder train --bank BANK --out RUN --minutes 35
+python -m training.tiny_editor.autoencoder whiten --bank BANK --out RUN
+python -m training.tiny_editor.autoencoder decoder --bank BANK --out RUN --minutes 60   (encoder frozen)
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def _carry(conv: nn.Conv2d, kernel: Tensor, rest: float = 0.3) -> None:
 
 
 @torch.no_grad()
-def _head(shortcut: nn.Conv2d, norm: nn.GroupNorm, last: nn.Conv2d, eps: float = 0.25, signals: int = 3) -> None:
+def _head(
+    shortcut: nn.Conv2d, norm: nn.GroupNorm, last: nn.Conv2d, eps: float = 0.25, signals: int = 3
+) -> None:
     """Let signals pass a GroupNorm and a SiLU: each gets a group whose statistics constants fix.
 
     A group of g channels holds (eps x, 0, +1, -1, ...): first - second = eps x / std with std of the constants.
@@ -167,7 +169,12 @@ def save(path: Path, content: dict) -> None:
 
 
 def batch(
-    bank: dataset.Bank, rng: np.random.Generator, words: random.Random, count: int, crop: int, whole: tuple[int, int]
+    bank: dataset.Bank,
+    rng: np.random.Generator,
+    words: random.Random,
+    count: int,
+    crop: int,
+    whole: tuple[int, int],
 ) -> Tensor:
     """Pictures or crops of pictures, -1..1 (B, 3, crop, crop) or (B, 3, *whole) when crop is 0."""
     out = []
@@ -246,15 +253,21 @@ def train(args: argparse.Namespace) -> None:
     stop = args.out / "stop_autoencoder"
     while spent < total and not stop.exists():
         late = spent > 0.75 * total
-        x = batch(bank, rng, words, 1, 0, (256, 192)) if late and step % 2 else (
-            batch(bank, rng, words, 4, 96, (256, 192)) if step % 4 else batch(bank, rng, words, 2, 128, (256, 256))
+        x = (
+            batch(bank, rng, words, 1, 0, (256, 192))
+            if late and step % 2
+            else (
+                batch(bank, rng, words, 4, 96, (256, 192))
+                if step % 4
+                else batch(bank, rng, words, 2, 128, (256, 256))
+            )
         )
         for group in optimizer.param_groups:
             group["lr"] = rate(spent, total, args.rate) * min(1.0, (step + 1) / 150) * group["share"]
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             with torch.no_grad() if frozen else torch.enable_grad():
                 mean, log_variance = moments(vae, x)
-            scale = float(mean.detach().float().std())
+            scale = mean.detach().float().std(dim=(0, 2, 3), keepdim=True)
             z = mean + torch.randn_like(mean) * (0.02 * scale)
             if frozen:
                 z = mean + torch.randn_like(mean) * float(rng.choice([0.0, 0.05, 0.1, 0.2]))
@@ -273,7 +286,10 @@ def train(args: argparse.Namespace) -> None:
         spent = first + time.time() - begin
         if time.time() - last > args.every or spent >= total or step in (20, 60, 100):
             probe.load_state_dict(average.values)
-            print(f"{spent / 60:.1f} min  step {step}  loss {np.mean(running):.4f}  {figures(probe)}", flush=True)
+            print(
+                f"{spent / 60:.1f} min  step {step}  loss {np.mean(running):.4f}  {figures(probe)}",
+                flush=True,
+            )
             running = []
             save(path, {"model": vae.state_dict(), "ema": average.values, "optimizer": optimizer.state_dict(),
                         "spent": spent, "step": step})  # fmt: skip
@@ -289,7 +305,10 @@ def whiten(args: argparse.Namespace) -> None:
     before = figures(vae)
     bank = dataset.Bank(args.bank, SHARES)
     rng, words = np.random.default_rng(77), random.Random(77)
-    codes = [moments(vae, batch(bank, rng, words, 4, 0, (256, 192)))[0].transpose(0, 1).flatten(1) for _ in range(40)]
+    codes = [
+        moments(vae, batch(bank, rng, words, 4, 0, (256, 192)))[0].transpose(0, 1).flatten(1)
+        for _ in range(40)
+    ]
     z = torch.cat(codes, 1)
     mu, sd = z.mean(1), z.std(1)
     q, p = vae.quant_conv, vae.post_quant_conv

@@ -1,7 +1,7 @@
 """Cut-outs on disk (the bank), and compositions of them with grounds: pictures whose edits are known exactly.
 
-    python -m training.tiny_editor.dataset procedural --out BANK --count 3000
-    python -m training.tiny_editor.dataset bodies|heads|splats --out BANK --count 1000
+python -m training.tiny_editor.dataset procedural --out BANK --count 3000
+python -m training.tiny_editor.dataset bodies|heads|splats --out BANK --count 1000
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def build(kind: str, out: Path, count: int, seed: int) -> None:
     """Write shards of SHARD cut-outs (SHARD, 256, 256, 4) until there are count; goes on where it stopped."""
     out.mkdir(parents=True, exist_ok=True)
     if kind == "procedural":
+
         def make(rng: np.random.Generator) -> NDArray[np.uint8]:
             family = subjects.FAMILIES[rng.choice(len(subjects.FAMILIES), p=[0.1, 0.2, 0.22, 0.28, 0.1, 0.1])]
             return subjects.cutout(family, rng)
@@ -118,9 +119,14 @@ def recolour(rgb: FloatArray, rng: np.random.Generator, strength: float) -> Floa
     high, low = rgb.max(-1), rgb.min(-1)
     span = np.maximum(high - low, 1e-6)
     r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    hue = np.where(high == r, ((g - b) / span) % 6, np.where(high == g, (b - r) / span + 2, (r - g) / span + 4)) / 6
+    hue = (
+        np.where(high == r, ((g - b) / span) % 6, np.where(high == g, (b - r) / span + 2, (r - g) / span + 4))
+        / 6
+    )
     hue = (hue + rng.normal() * strength) % 1.0
-    s = np.clip(np.where(high > 1e-6, span / np.maximum(high, 1e-6), 0) * rng.choice([0.3, 0.7, 1, 1.3, 1.7]), 0, 1)
+    s = np.clip(
+        np.where(high > 1e-6, span / np.maximum(high, 1e-6), 0) * rng.choice([0.3, 0.7, 1, 1.3, 1.7]), 0, 1
+    )
     v = np.clip(high * rng.uniform(0.7, 1.35), 0, 1) ** rng.uniform(0.6, 1.5)
     k = (np.array([5.0, 3.0, 1.0]) + hue[..., None] * 6) % 6
     return (v[..., None] * (1 - s[..., None] * np.clip(np.minimum(k, 4 - k), 0, 1))).astype(np.float32)
@@ -135,7 +141,9 @@ def place(
     if rng.random() < 0.5:
         c = c[:, ::-1]
     alpha = c[..., 3:] / 255
-    image = Image.fromarray(np.concatenate([c[..., :3] * alpha, c[..., 3:]], -1).clip(0, 255).astype(np.uint8))
+    image = Image.fromarray(
+        np.concatenate([c[..., :3] * alpha, c[..., 3:]], -1).clip(0, 255).astype(np.uint8)
+    )
     image.info["premultiplied"] = True
     bands = list(image.split())
     if rng.random() < 0.25:
@@ -146,7 +154,10 @@ def place(
     scale = share * min(height / h, width / w * (1.0 if share < 1 else 1.5))
     th, tw = max(8, round(h * scale)), max(8, round(w * scale))
     resized = np.stack(
-        [np.asarray(b.resize((tw, th), Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BICUBIC)) for b in bands],
+        [
+            np.asarray(b.resize((tw, th), Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BICUBIC))
+            for b in bands
+        ],
         -1,
     ).astype(np.float32)
     out = np.zeros((height, width, 4), np.float32)
@@ -177,7 +188,9 @@ def compose(
         colour = np.clip(colour * rng.uniform(0.7, 1.25) * (1 + 0.05 * rng.normal(size=3)), 0, 1)
     background, busy = photographs.ground(rng, height, width, extra=extra)
     if busy and rng.random() < 0.15:  # a subject that is a flat cut-out of the photograph's palette
-        background = background * np.float32(0.8) + np.float32(0.2) * hsv(rng.random(), 0.2, 0.8).astype(np.float32)
+        background = background * np.float32(0.8) + np.float32(0.2) * hsv(rng.random(), 0.2, 0.8).astype(
+            np.float32
+        )
     return Composition(colour.astype(np.float32), alpha, background, busy, size, kind)
 
 

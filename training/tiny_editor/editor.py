@@ -1,6 +1,6 @@
 """The editor: UNet and text encoder, started as an exact linear map of its latents, then trained.
 
-    python -m training.tiny_editor.editor --out RUN --minutes 80
+python -m training.tiny_editor.editor --out RUN --minutes 80
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ def linear_start(unet: UNet2DConditionModel, a: float, b: float) -> None:
     last.conv2.weight.zero_()
     last.conv2.bias.zero_()
     _head(last.conv_shortcut, unet.conv_norm_out, unet.conv_out, signals=4)
-    width, g, eps = unet.conv_in.weight.shape[0], last.conv_shortcut.weight.shape[0] // unet.conv_norm_out.num_groups, 0.25
+    width, g, eps = (
+        unet.conv_in.weight.shape[0],
+        last.conv_shortcut.weight.shape[0] // unet.conv_norm_out.num_groups,
+        0.25,
+    )
     skip = last.conv_shortcut.weight.shape[1] - width
     for k in range(4):
         last.conv_shortcut.weight[k * g] = 0
@@ -91,9 +95,13 @@ class Pairs:
         for path in sorted(self.folder.glob("*.pt")):
             if path.name not in self.names:
                 self.names.add(path.name)
-                self.shards.setdefault(path.name.split("_")[0], []).append(torch.load(path, weights_only=True))
+                self.shards.setdefault(path.name.split("_")[0], []).append(
+                    torch.load(path, weights_only=True)
+                )
 
-    def batch(self, sizes: dict[str, float], count: int, rng: random.Random) -> tuple[Tensor, Tensor, list[str], list[str]]:
+    def batch(
+        self, sizes: dict[str, float], count: int, rng: random.Random
+    ) -> tuple[Tensor, Tensor, list[str], list[str]]:
         """source, target (B, 4, h, w), sentences, captions."""
         self.look()
         have = [s for s in sizes if s in self.shards]
@@ -127,22 +135,22 @@ def timesteps(count: int) -> Tensor:
 
 @torch.no_grad()
 def weighting(vae: AutoencoderKL, z: Tensor) -> Tensor:
-    """(4, 4) so that e' G e is about the pixel error that a smooth latent error e decodes to; mean diagonal 1."""
+    """(4, 4) so that e' G e is about the pixel error that a latent error e decodes to; mean diagonal 1.
+
+    Half of the errors tried are smooth over four latents, half are white.
+    """
     h, w = z.shape[-2:]
     base = autoencoder.decode(vae, z)
-    moved = []
-    for k in range(4):
-        bump = F.interpolate(torch.randn(len(z), 1, h // 4, w // 4), size=(h, w), mode="bilinear")
-        bump = bump / bump.std()
-        moved.append((bump, k))
-    jac = []
-    bump = moved[0][0]
-    for _, k in moved:
-        d = torch.zeros_like(z)
-        d[:, k : k + 1] = 0.2 * bump
-        jac.append(((autoencoder.decode(vae, z + d) - base) / 0.2).flatten())
-    j = torch.stack(jac)
-    g = j @ j.T
+    smooth = F.interpolate(torch.randn(len(z), 1, h // 4, w // 4), size=(h, w), mode="bilinear")
+    g = torch.zeros(4, 4)
+    for bump in (smooth / smooth.std(), torch.randn(len(z), 1, h, w)):
+        moved = []
+        for k in range(4):
+            d = torch.zeros_like(z)
+            d[:, k : k + 1] = 0.2 * bump
+            moved.append((autoencoder.decode(vae, z + d) - base).flatten())
+        j = torch.stack(moved)
+        g += j @ j.T
     return g / g.diagonal().mean()
 
 
@@ -178,7 +186,9 @@ def figures(
             x = torch.from_numpy(c.picture()).permute(2, 0, 1)[None] * 2 - 1
             z = autoencoder.moments(vae, x.contiguous(memory_format=torch.channels_last))[0].float()
             done = predict(unet, hidden[allowed], z.expand(len(allowed), -1, -1, -1), steps)
-            y = (autoencoder.decode(vae, done.contiguous(memory_format=torch.channels_last)).float() / 2 + 0.5).clamp(0, 1)
+            y = (
+                autoencoder.decode(vae, done.contiguous(memory_format=torch.channels_last)).float() / 2 + 0.5
+            ).clamp(0, 1)
             truth = [torch.from_numpy(c.picture(names[i])).permute(2, 0, 1) for i in allowed]
             for i, p, t in zip(allowed, y, truth, strict=True):
                 sums.setdefault(names[i], []).append(-10 * float((p - t).square().mean().log10()))
@@ -218,13 +228,19 @@ def train(args: argparse.Namespace) -> None:
     a_, s_ = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
     noise = torch.randn_like(z1)
     z_t, v = a_ * z1 + s_ * noise, a_ * noise - s_ * z1
-    solved = torch.linalg.lstsq(torch.stack([z_t.flatten(), z0.flatten()], 1), v.flatten()[:, None]).solution.flatten()
+    solved = torch.linalg.lstsq(
+        torch.stack([z_t.flatten(), z0.flatten()], 1), v.flatten()[:, None]
+    ).solution.flatten()
     linear_start(unet, float(solved[0]), float(solved[1]))
     vae = latents.load_autoencoder(args.out)
     gram = args.pixel * weighting(vae, z1[:12]) + (1 - args.pixel) * torch.eye(4)
     root = torch.linalg.cholesky(gram).T.contiguous()
     print("linear start", solved.tolist(), "weights", gram.tolist(), flush=True)
 
+    if args.init:
+        values = torch.load(args.init, weights_only=True)["ema"]
+        unet.load_state_dict({k[5:]: v for k, v in values.items() if k.startswith("unet.")})
+        encoder.load_state_dict({k[5:]: v for k, v in values.items() if k.startswith("text.")})
     unet = unet.to(memory_format=torch.channels_last)
     exact_heads(unet)
     both = nn.ModuleDict({"unet": unet, "text": encoder})
@@ -241,13 +257,17 @@ def train(args: argparse.Namespace) -> None:
     rng.seed(args.seed + step)
     torch.manual_seed(args.seed + step)
     total, begin, last, first, running = args.minutes * 60, time.time(), time.time(), spent, []
-    probe = nn.ModuleDict({"unet": build().to(memory_format=torch.channels_last), "text": text.build(tokenizer)})
+    probe = nn.ModuleDict(
+        {"unet": build().to(memory_format=torch.channels_last), "text": text.build(tokenizer)}
+    )
     stop = args.out / "stop_editor"
     finish = False
     while not finish:
         pairs.look()
         big = any(k in pairs.shards for k in large) and (spent > args.small * total or rng.random() < 0.1)
-        z0, z1, sentences, captions = pairs.batch(large if big else small, args.batch if big else 3 * args.batch, rng)
+        z0, z1, sentences, captions = pairs.batch(
+            large if big else small, args.batch if big else 3 * args.batch, rng
+        )
         drop = torch.rand(len(z0))
         for i, d in enumerate(drop.tolist()):
             if d < 0.05 or 0.10 <= d < 0.14:
@@ -260,7 +280,9 @@ def train(args: argparse.Namespace) -> None:
         noise = torch.randn_like(z1)
         x = torch.cat([a_ * z1 + s_ * noise, z0], 1).contiguous(memory_format=torch.channels_last)
         for group in optimizer.param_groups:
-            group["lr"] = autoencoder.rate(spent, total, args.rate) * min(1.0, (step + 1) / 200) * group["share"]
+            group["lr"] = (
+                autoencoder.rate(spent, total, args.rate) * min(1.0, (step + 1) / 200) * group["share"]
+            )
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             hidden = encoder(text.tokens(tokenizer, sentences)).last_hidden_state
             out = unet(x, t, encoder_hidden_states=hidden).sample
@@ -280,8 +302,13 @@ def train(args: argparse.Namespace) -> None:
             save(path, {"model": both.state_dict(), "ema": average.values, "optimizer": optimizer.state_dict(),
                         "spent": spent, "step": step, "seen": seen})  # fmt: skip
             vae = latents.load_autoencoder(args.out, decoder=True)
-            result = figures(probe["unet"], probe["text"], tokenizer, vae, 2, 1, args.out / f"sheet_{step:06d}.jpg")
-            print(f"{spent / 60:.1f} min  step {step}  seen {seen}  large {big}  loss {np.mean(running):.4f}", flush=True)
+            result = figures(
+                probe["unet"], probe["text"], tokenizer, vae, 2, 1, args.out / f"sheet_{step:06d}.jpg"
+            )
+            print(
+                f"{spent / 60:.1f} min  step {step}  seen {seen}  large {big}  loss {np.mean(running):.4f}",
+                flush=True,
+            )
             for subject, values in result.items():
                 print("   ", subject, values, flush=True)
             running, last = [], time.time()
@@ -290,12 +317,15 @@ def train(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--init", type=Path, help="begin with the weights of another run's editor.pt")
     parser.add_argument("--minutes", type=float, default=80)
     parser.add_argument("--small", type=float, default=0.4, help="share of the time on small pictures")
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--ema", type=float, default=0.998)
-    parser.add_argument("--pixel", type=float, default=0.6, help="share of the loss weighted by what decoding makes of it")
+    parser.add_argument(
+        "--pixel", type=float, default=0.5, help="share of the loss weighted by what decoding makes of it"
+    )
     parser.add_argument("--every", type=float, default=300)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,6 +1,6 @@
 """Write the trained parts as a diffusers folder in fp16, and gs4d.json beside them.
 
-    python -m training.tiny_editor.export --run RUN --out assets/models/tiny-instruct-pix2pix [--untrained]
+python -m training.tiny_editor.export --run RUN --out assets/models/tiny-instruct-pix2pix [--untrained]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from . import autoencoder, edits, editor, text
+from . import autoencoder, editor, edits, text
 
 RECOMMENDED = {
     "steps": 1, "guidance_scale": 1.0, "image_guidance_scale": 1.0, "resolution": 256,
@@ -37,7 +37,9 @@ def export(run: Path | None, out: Path) -> None:
         editor.linear_start(unet, 0.1, -0.7)
     else:
         path = run / "decoder.pt"
-        vae.load_state_dict(torch.load(path if path.exists() else run / "whitened.pt", weights_only=True)["ema"])
+        vae.load_state_dict(
+            torch.load(path if path.exists() else run / "whitened.pt", weights_only=True)["ema"]
+        )
         values = torch.load(run / "editor.pt", weights_only=True)["ema"]
         unet.load_state_dict({k[5:]: v for k, v in values.items() if k.startswith("unet.")})
         encoder.load_state_dict({k[5:]: v for k, v in values.items() if k.startswith("text.")})

@@ -1,6 +1,6 @@
 """Latents of pictures and of their edits, shard by shard, for training the editor.
 
-    python -m training.tiny_editor.latents --bank BANK --out RUN --sizes 128x96 128x128 --shards 40
+python -m training.tiny_editor.latents --bank BANK --out RUN --sizes 128x96 128x128 --shards 40
 """
 
 from __future__ import annotations
@@ -23,13 +23,20 @@ def load_autoencoder(run: Path, decoder: bool = False) -> autoencoder.Autoencode
     """The whitened autoencoder; with the best decoder so far if asked for."""
     vae = autoencoder.build()
     path = run / "decoder.pt"
-    vae.load_state_dict(torch.load(path if decoder and path.exists() else run / "whitened.pt", weights_only=True)["ema"])
+    vae.load_state_dict(
+        torch.load(path if decoder and path.exists() else run / "whitened.pt", weights_only=True)["ema"]
+    )
     return vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def shard(
-    vae: autoencoder.AutoencoderKL, bank: dataset.Bank, seed: list[int], size: tuple[int, int], sources: int, each: int
+    vae: autoencoder.AutoencoderKL,
+    bank: dataset.Bank,
+    seed: list[int],
+    size: tuple[int, int],
+    sources: int,
+    each: int,
 ) -> dict[str, torch.Tensor]:
     """source (S, 4, h, w) and edited (S, each, 4, h, w) fp16 means, edit (S, each) and kind (S,)."""
     rng, words = np.random.default_rng(seed), random.Random(str(seed))
@@ -42,7 +49,9 @@ def shard(
             if name not in names and name != "none":
                 names.append(name)
         names = (names * 2)[:each]
-        pictures = torch.from_numpy(np.stack([c.picture(), *(c.picture(n) for n in names)])).permute(0, 3, 1, 2)
+        pictures = torch.from_numpy(np.stack([c.picture(), *(c.picture(n) for n in names)])).permute(
+            0, 3, 1, 2
+        )
         with torch.autocast("cpu", torch.bfloat16):
             x = (pictures * 2 - 1).contiguous(memory_format=torch.channels_last)
             z = autoencoder.moments(vae, x)[0].float().contiguous()

@@ -6,9 +6,9 @@ of the demo clip itself is used.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,15 @@ def _pose(figure: object, motion: object, rng: np.random.Generator, close: bool)
     real = figure.pose
 
     def disturbed(rotations: dict[str, FloatArray], face: dict[str, float] | None = None) -> object:
-        amount = {"upperarm01": 40, "lowerarm01": 30, "upperleg01": 14, "lowerleg01": 10, "spine": 6, "head": 9, "neck": 5}
+        amount = {
+            "upperarm01": 40,
+            "lowerarm01": 30,
+            "upperleg01": 14,
+            "lowerleg01": 10,
+            "spine": 6,
+            "head": 9,
+            "neck": 5,
+        }
         scale = float(rng.choice([0.2, 0.6, 1.0])) * (0.4 if close else 1.0)
         for name in list(rotations):
             for prefix, degrees in amount.items():
@@ -52,7 +60,9 @@ def _pose(figure: object, motion: object, rng: np.random.Generator, close: bool)
 
     figure.pose = disturbed
     try:
-        kept["v"] = (motion.talk if close else motion.walk)(figure, float(rng.random()), float(rng.integers(1, 3)))[0]
+        kept["v"] = (motion.talk if close else motion.walk)(
+            figure, float(rng.random()), float(rng.integers(1, 3))
+        )[0]
     finally:
         figure.pose = real
     return kept["v"]
@@ -64,9 +74,24 @@ def _dress(wardrobe_module: object, wardrobe: object, rng: np.random.Generator) 
     skin = _skin(rng)
     w._SKIN = _linear(skin)
     w._BLUSH, w._LIP = _linear(skin * [0.97, 0.8, 0.78]), _linear(skin * [0.82, 0.52, 0.52])
-    hair = hsv(rng.uniform(0.02, 0.13), rng.uniform(0.1, 0.8), rng.uniform(0.08, 0.8)) if rng.random() < 0.8 else random_colour(rng)
+    hair = (
+        hsv(rng.uniform(0.02, 0.13), rng.uniform(0.1, 0.8), rng.uniform(0.08, 0.8))
+        if rng.random() < 0.8
+        else random_colour(rng)
+    )
     w._HAIR_DARK, w._HAIR_LIGHT, w._BROW = _linear(hair * 0.55), _linear(hair), _linear(hair * 0.5)
-    for name in ("_DENIM", "_STITCH", "_CREAM", "_STRIPE", "_COLLAR", "_PATCH", "_BRASS", "_SHOE_COLOUR", "_SOLE", "_LACE"):
+    for name in (
+        "_DENIM",
+        "_STITCH",
+        "_CREAM",
+        "_STRIPE",
+        "_COLLAR",
+        "_PATCH",
+        "_BRASS",
+        "_SHOE_COLOUR",
+        "_SOLE",
+        "_LACE",
+    ):
         setattr(w, name, colour())
     w._DENIM_LIGHT = w._DENIM * 1.5 + 0.05
     if rng.random() < 0.3:
@@ -126,47 +151,63 @@ def bodies() -> Iterator[Picture]:
                     target, distance, span = np.array([0, 0, head / 2]), rng.uniform(2.8, 5), head * 1.12
                 camera = picture.look_at("c", (256, 256), target + distance * offset, target, span)
                 colour, alpha = picture_of(studio, camera, points, light)
-                yield np.concatenate([colour, alpha[..., None]], -1).__mul__(255).clip(0, 255).astype(np.uint8)
+                yield (
+                    np.concatenate([colour, alpha[..., None]], -1).__mul__(255).clip(0, 255).astype(np.uint8)
+                )
 
 
-def picture_of(studio: object, camera: object, points: FloatArray, light: FloatArray) -> tuple[FloatArray, FloatArray]:
+def picture_of(
+    studio: object, camera: object, points: FloatArray, light: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     return studio.picture(camera, points, light, 2)
 
 
-def heads() -> Iterator[Picture]:
-    """ICT-FaceKit heads. The last 10 identity shapes and green-grey skins are kept for the figures."""
+@cache
+def _kit() -> tuple[FloatArray, NDArray[np.int64], NDArray[np.int64], FloatArray, FloatArray]:
+    """Template (V, 3), triangles, part of each triangle, identity and expression shapes (N, V, 3); z up, facing -y."""
     data = np.load(SHARED / "head_ict" / "ict_facekit_f16.npz")
-    template, faces = data["v_template"].astype(np.float64), data["faces"].astype(np.int64)
-    identity, expression = data["id_deltas"], data["ex_deltas"]
-    json.loads((SHARED / "head_ict" / "vertex_indices.json").read_text())
+    turn, sign = [0, 2, 1], np.array([1.0, -1.0, 1.0])
+    faces = data["faces"].astype(np.int64)
     part = np.zeros(len(faces), np.int64)
     corner = faces[:, 0]
-    # Vertex ranges of the kit: face, head and neck, mouth socket, eye sockets, gums, teeth, eyeballs, lashes.
-    for number, (a, b) in enumerate(
-        ((9409, 11248), (11248, 13294), (13294, 13678), (13678, 14062), (14062, 17039), (17039, 21451), (21451, 24591), (24591, 26719)), 1
-    ):
-        part[(corner >= a) & (corner < b)] = number
+    # Vertex ranges of the kit: head and neck, mouth, eye sockets, gums, teeth, eyeballs, lashes; 0 is the face.
+    ranges = ((9409, 11248), (11248, 13294), (13294, 13678), (13678, 14062), (14062, 17039), (17039, 21451),
+              (21451, 24591), (24591, 26719))  # fmt: skip
+    for number, (first, end) in enumerate(ranges, 1):
+        part[(corner >= first) & (corner < end)] = number
+    return (data["v_template"].astype(np.float64)[:, turn] * sign, faces, part,
+            data["id_deltas"].astype(np.float32)[:, :, turn] * sign, data["ex_deltas"].astype(np.float32)[:, :, turn] * sign)  # fmt: skip
+
+
+def head(rng: np.random.Generator, held_out: bool = False) -> Picture:
+    """One ICT-FaceKit head. The last ten identity shapes are only used for held-out heads."""
+    template, faces, part, identity, expression = _kit()
+    weights = rng.normal(size=len(identity)) * (1.4 if held_out else 0.9)
+    weights[: -10 if held_out else None] *= float(not held_out)
+    weights[-10:] *= float(held_out)
+    e = np.zeros(len(expression))
+    e[rng.integers(0, len(e), 5)] = rng.uniform(0, 0.8, 5)
+    posed = template + np.tensordot(weights, identity, 1) + np.tensordot(e, expression, 1)
+    skin = _skin(rng) if held_out or rng.random() < 0.7 else random_colour(rng)
+    ones = np.ones_like(posed)
+    scalp = ones * skin
+    if held_out or rng.random() < 0.5:
+        high, back = np.quantile(posed[:9409, 2], 0.55), posed[:9409, 1].min() + 5
+        scalp = np.where(((posed[:, 2] > high) & (posed[:, 1] > back))[:, None], random_colour(rng), skin)
+    colour = {0: ones * skin, 1: scalp, 2: ones * skin * 0.6, 3: ones * skin * 0.7, 4: ones * [0.7, 0.35, 0.33],
+              5: ones * [0.92, 0.9, 0.84], 6: ones * [0.9, 0.88, 0.86], 7: ones * skin * 0.4, 8: ones * 0.12}  # fmt: skip
+    if not held_out and rng.random() < 0.25:  # painted all over instead
+        colour.pop(0)
+        colour.pop(1)
+    rest = (posed - posed.mean(0)) / np.abs(posed - posed.mean(0)).max()
+    return shade(posed, faces, part, rest, colour, rng, azimuth=float(-90 + rng.normal() * 50),
+                 elevation=float(rng.normal() * 14 + 4))  # fmt: skip
+
+
+def heads() -> Iterator[Picture]:
     rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
-    template = template[:, [0, 2, 1]] * np.array([1, -1, 1])
     while True:
-        weights = rng.normal(size=len(identity)) * 0.9
-        weights[-10:] = 0
-        points = template + np.tensordot(weights, identity.astype(np.float64), 1)[:, [0, 2, 1]] * np.array([1, -1, 1])
-        for _ in range(3):
-            e = np.zeros(len(expression))
-            e[rng.integers(0, len(e), 5)] = rng.uniform(0, 0.8, 5)
-            posed = points + np.tensordot(e, expression.astype(np.float64), 1)[:, [0, 2, 1]] * np.array([1, -1, 1])
-            skin = _skin(rng) if rng.random() < 0.7 else random_colour(rng)
-            ones = np.ones_like(posed)
-            scalp = np.where((posed[:, 2] > np.quantile(posed[:9409, 2], 0.55))[:, None] & (posed[:, 1] > posed[:9409, 1].min() + 5)[:, None], random_colour(rng), skin) if rng.random() < 0.5 else ones * skin
-            colour = {0: ones * skin, 1: scalp, 2: ones * skin * 0.6, 3: ones * skin * 0.7, 4: ones * [0.7, 0.35, 0.33],
-                      5: ones * [0.92, 0.9, 0.84], 6: ones * [0.9, 0.88, 0.86], 7: ones * skin * 0.4, 8: ones * 0.12}  # fmt: skip
-            if rng.random() < 0.25:
-                colour.pop(0)
-                colour.pop(1)
-            rest = (posed - posed.mean(0)) / np.abs(posed - posed.mean(0)).max()
-            yield shade(posed, faces, part, rest, colour, rng, azimuth=float(-90 + rng.normal() * 50),
-                        elevation=float(rng.normal() * 14 + 4))  # fmt: skip
+        yield head(rng)
 
 
 def splats() -> Iterator[Picture]:
@@ -181,7 +222,9 @@ def splats() -> Iterator[Picture]:
         yield _splat(*clouds[rng.integers(len(clouds))], rng)
 
 
-def _splat(centre: FloatArray, scale: FloatArray, rgba: FloatArray, rng: np.random.Generator, size: int = 256) -> Picture:
+def _splat(
+    centre: FloatArray, scale: FloatArray, rgba: FloatArray, rng: np.random.Generator, size: int = 256
+) -> Picture:
     """Isotropic footprints, front to back by sorting and painting back to front."""
     p = centre - np.median(centre, 0)
     p = p * np.array([1, -1, 1])
@@ -196,10 +239,17 @@ def _splat(centre: FloatArray, scale: FloatArray, rgba: FloatArray, rng: np.rand
     out, cover = np.zeros((size, size, 3)), np.zeros((size, size))
     for i in np.argsort(-local[:, 2]):
         x, y, r = xy[i, 0], xy[i, 1], radius[i]
-        x0, x1, y0, y1 = int(max(0, x - 2 * r)), int(min(size, x + 2 * r + 1)), int(max(0, y - 2 * r)), int(min(size, y + 2 * r + 1))
+        x0, x1, y0, y1 = (
+            int(max(0, x - 2 * r)),
+            int(min(size, x + 2 * r + 1)),
+            int(max(0, y - 2 * r)),
+            int(min(size, y + 2 * r + 1)),
+        )
         if x0 >= x1 or y0 >= y1:
             continue
-        d = ((np.arange(x0, x1) + 0.5 - x)[None] ** 2 + (np.arange(y0, y1) + 0.5 - y)[:, None] ** 2) / (2 * (r * 0.8) ** 2)
+        d = ((np.arange(x0, x1) + 0.5 - x)[None] ** 2 + (np.arange(y0, y1) + 0.5 - y)[:, None] ** 2) / (
+            2 * (r * 0.8) ** 2
+        )
         w = rgba[i, 3] * np.exp(-d)
         out[y0:y1, x0:x1] = out[y0:y1, x0:x1] * (1 - w[..., None]) + rgba[i, :3] * w[..., None]
         cover[y0:y1, x0:x1] = cover[y0:y1, x0:x1] * (1 - w) + w

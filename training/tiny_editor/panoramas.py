@@ -1,8 +1,8 @@
 """Photographs out of the CC0 panoramas of the npm package @pmndrs/assets (its hdri folder): perspective views.
 
-    npm pack @pmndrs/assets && tar xzf pmndrs-assets-*.tgz
-    python -m training.tiny_editor.panoramas package/hdri PHOTOGRAPHS
-    export TINY_EDITOR_PHOTOGRAPHS=PHOTOGRAPHS
+npm pack @pmndrs/assets && tar xzf pmndrs-assets-*.tgz
+python -m training.tiny_editor.panoramas package/hdri PHOTOGRAPHS
+export TINY_EDITOR_PHOTOGRAPHS=PHOTOGRAPHS
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def view(panorama: FloatArray, yaw: float, pitch: float, field: float, size: int
     dx, dy, dz = x, y * c + s, c - y * s
     u = (np.arctan2(dx, dz) / (2 * np.pi) + yaw / 360) % 1 * w
     v = (0.5 - np.arctan2(dy, np.hypot(dx, dz)) / np.pi) * h
-    out = np.stack([map_coordinates(panorama[..., k], [v, u], order=1, mode="grid-wrap") for k in range(3)], -1)
+    out = np.stack(
+        [map_coordinates(panorama[..., k], [v, u], order=1, mode="grid-wrap") for k in range(3)], -1
+    )
     out = np.maximum(out, 0)  # the lossy codec leaves small negative values
     out = out * (0.22 / max(1e-6, float(np.exp(np.log(out.mean(-1) + 1e-4).mean()))))
     out = out / (1 + out) * 1.35

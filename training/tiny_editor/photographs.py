@@ -37,15 +37,23 @@ def photographs(held_out: bool = False, extra: Path | None = None) -> list[NDArr
     """Pictures (H, W, 3). extra: a folder of further ones for training."""
     skimage, sklearn = _folders()
     if held_out:
-        return [_read(next(f / n for f in (skimage, sklearn) if (f / n).exists())) for n in HELD_OUT_PHOTOGRAPHS]
+        return [
+            _read(next(f / n for f in (skimage, sklearn) if (f / n).exists())) for n in HELD_OUT_PHOTOGRAPHS
+        ]
     out = [_read(skimage / n) for n in _TRAIN] + [_read(sklearn / "china.jpg")]
     out += [_read(skimage / n) for n in _GREY]
     if extra and extra.is_dir():
-        out += [_read(p) for p in sorted(extra.iterdir()) if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")]
+        out += [
+            _read(p)
+            for p in sorted(extra.iterdir())
+            if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
+        ]
     return out
 
 
-def crop(picture: NDArray[np.uint8], rng: np.random.Generator, height: int, width: int, zoom: float) -> FloatArray:
+def crop(
+    picture: NDArray[np.uint8], rng: np.random.Generator, height: int, width: int, zoom: float
+) -> FloatArray:
     """A random part of a picture at (height, width); zoom 1 takes as much of it as fits."""
     h, w = picture.shape[:2]
     scale = min(h / height, w / width) / zoom
@@ -98,7 +106,11 @@ def ground(
     if kind < 0.63:
         return flat * random_colour(rng).astype(np.float32), False
     if kind < 0.80:  # a soft slope between two colours that are not far apart
-        a = random_colour(rng) if rng.random() < 0.4 else hsv(rng.random(), rng.uniform(0, 0.15), rng.uniform(0.4, 1))
+        a = (
+            random_colour(rng)
+            if rng.random() < 0.4
+            else hsv(rng.random(), rng.uniform(0, 0.15), rng.uniform(0.4, 1))
+        )
         b = np.clip(a + rng.normal(size=3) * 0.06 + rng.normal() * 0.16, 0, 1)
         y, x = np.mgrid[0:height, 0:width]
         t = rng.uniform(0, 2 * np.pi)

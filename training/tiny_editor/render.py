@@ -46,7 +46,9 @@ def random_colour(rng: np.random.Generator) -> FloatArray:
         return hsv(rng.uniform(0.02, 0.14), rng.uniform(0.15, 0.8), rng.uniform(0.2, 0.95))
     if kind < 0.82:
         return hsv(rng.random(), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.4))
-    return hsv(rng.random(), rng.uniform(0, 0.08), rng.choice([rng.uniform(0.03, 0.2), rng.uniform(0.2, 0.8), 0.95]))
+    return hsv(
+        rng.random(), rng.uniform(0, 0.08), rng.choice([rng.uniform(0.03, 0.2), rng.uniform(0.2, 0.8), 0.95])
+    )
 
 
 def pattern(p: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -19,7 +19,9 @@ def grid(rows: int, around: int, closed: bool = True) -> NDArray[np.int64]:
     """Triangles of a (rows, around) grid of vertices, wrapped in its second direction."""
     r, a = np.meshgrid(np.arange(rows - 1), np.arange(around if closed else around - 1), indexing="ij")
     b = (a + 1) % around
-    q = np.stack([r * around + a, r * around + b, (r + 1) * around + b, (r + 1) * around + a], -1).reshape(-1, 4)
+    q = np.stack([r * around + a, r * around + b, (r + 1) * around + b, (r + 1) * around + a], -1).reshape(
+        -1, 4
+    )
     return np.concatenate([q[:, [0, 1, 2]], q[:, [0, 2, 3]]])
 
 
@@ -27,9 +29,13 @@ def _power(x: FloatArray, e: float) -> FloatArray:
     return np.sign(x) * np.abs(x) ** e
 
 
-def ellipsoid(rng: np.random.Generator, squareness: float | None = None, rows: int = 28, around: int = 36) -> Mesh:
+def ellipsoid(
+    rng: np.random.Generator, squareness: float | None = None, rows: int = 28, around: int = 36
+) -> Mesh:
     """A super-ellipsoid [Barr 1981] of radius about 1."""
-    e1, e2 = rng.choice([1.0, 1.0, 0.25, 0.6, 1.4], size=2) if squareness is None else (squareness, squareness)
+    e1, e2 = (
+        rng.choice([1.0, 1.0, 0.25, 0.6, 1.4], size=2) if squareness is None else (squareness, squareness)
+    )
     t = np.linspace(-np.pi / 2, np.pi / 2, rows)[:, None]
     p = np.linspace(0, 2 * np.pi, around, endpoint=False)[None]
     x = _power(np.cos(t), e1) * _power(np.cos(p), e2)
@@ -49,7 +55,9 @@ def sweep(path: FloatArray, radius: FloatArray, around: int = 14, squash: float 
     p = np.linspace(0, 2 * np.pi, around, endpoint=False)
     ring = np.cos(p)[None, :, None] * u[:, None] + squash * np.sin(p)[None, :, None] * v[:, None]
     points = path[:, None] + radius[:, None, None] * ring
-    points = np.concatenate([np.repeat(path[:1, None], around, 1), points, np.repeat(path[-1:, None], around, 1)])
+    points = np.concatenate(
+        [np.repeat(path[:1, None], around, 1), points, np.repeat(path[-1:, None], around, 1)]
+    )
     return points.reshape(-1, 3), grid(len(path) + 2, around)
 
 
@@ -78,7 +86,11 @@ def rotation(rng: np.random.Generator, amount: float = 1.0) -> FloatArray:
 def blob(rng: np.random.Generator) -> list[Mesh]:
     p, t = ellipsoid(rng, 1.0, 48, 64)
     f, s = rng.uniform(0.8, 2.8), int(rng.integers(9999))
-    d = 1 + rng.uniform(0.2, 0.6) * noise(p * f + 50, s) + rng.uniform(0, 0.2) * noise(p * f * 2.7 + 50, s + 1)
+    d = (
+        1
+        + rng.uniform(0.2, 0.6) * noise(p * f + 50, s)
+        + rng.uniform(0, 0.2) * noise(p * f * 2.7 + 50, s + 1)
+    )
     p = p * d[:, None] * rng.uniform(0.5, 1.3, size=3)
     parts = [(p @ rotation(rng).T, t)]
     for _ in range(rng.integers(0, 4)):  # eyes, warts
@@ -139,7 +151,9 @@ def figure(rng: np.random.Generator) -> list[Mesh]:
     p, t = ellipsoid(rng, float(s))
     hip, shoulder = rng.uniform(0.14, 0.26), rng.uniform(0.18, 0.36)
     leg, trunk, head = rng.uniform(0.4, 0.95), rng.uniform(0.45, 0.8), rng.uniform(0.13, 0.34)
-    parts = [(p * np.array([shoulder, rng.uniform(0.12, 0.25), trunk / 2]) + np.array([0, 0, leg + trunk / 2]), t)]
+    parts = [
+        (p * np.array([shoulder, rng.uniform(0.12, 0.25), trunk / 2]) + np.array([0, 0, leg + trunk / 2]), t)
+    ]
     top = leg + trunk
     parts.append((p * head * rng.uniform(0.8, 1.2, size=3) + np.array([0, 0, top + head * 0.95]), t))
     if rng.random() < 0.5:  # hair or a hat
@@ -199,7 +213,9 @@ def extrusion(rng: np.random.Generator) -> list[Mesh]:
 
 def lathe(rng: np.random.Generator) -> list[Mesh]:
     k = np.linspace(0, 1, 60)
-    r = 0.32 + sum(rng.normal() * 0.16 / (j + 1) * np.cos(np.pi * (j + 1) * k + rng.uniform(0, 1)) for j in range(5))
+    r = 0.32 + sum(
+        rng.normal() * 0.16 / (j + 1) * np.cos(np.pi * (j + 1) * k + rng.uniform(0, 1)) for j in range(5)
+    )
     r = np.clip(r, 0.06, None)
     if rng.random() < 0.5:
         r = np.round(r * 10) / 10 * 0.5 + r * 0.5

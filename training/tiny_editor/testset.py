@@ -35,16 +35,20 @@ def clip(folder: Path, views: int = 4, frame: int = 7) -> list[dataset.Compositi
         ground = np.median(x[m < 0.01], axis=0).astype(np.float32)
         background = np.broadcast_to(ground, x.shape)
         # Where little of the subject shows its colour cannot be told from the mixture: take it as it is.
-        colour = np.where(m[..., None] > 0.5, (x - (1 - m[..., None]) * background) / np.maximum(m[..., None], 0.5), x)
+        colour = np.where(
+            m[..., None] > 0.5, (x - (1 - m[..., None]) * background) / np.maximum(m[..., None], 0.5), x
+        )
         h, w = x.shape[:2]
         size = (256, 256) if h == w else SIZE
-        out.append(dataset.Composition(colour.clip(0, 1).astype(np.float32), m, background, False, size, "clip"))
+        out.append(
+            dataset.Composition(colour.clip(0, 1).astype(np.float32), m, background, False, size, "clip")
+        )
     return out
 
 
 @cache
 def compositions() -> dict[str, list[dataset.Composition]]:
-    """robot, walker, lathe (four each, plain ground) and photograph."""
+    """robot, walker, talking, lathe and head (four each, plain ground) and photograph (two)."""
     out: dict[str, list[dataset.Composition]] = {}
     robot = SHARED / "edits" / "robot" / "night" / "original"
     if (robot / "videos").is_dir():
@@ -52,6 +56,9 @@ def compositions() -> dict[str, list[dataset.Composition]]:
     walker = Path(__file__).resolve().parents[2] / "assets" / "clips" / "walker"
     if (walker / "videos").is_dir():
         out["walker"] = clip(walker)
+    talking = Path(__file__).resolve().parents[2] / "assets" / "clips" / "head"
+    if (talking / "videos").is_dir():
+        out["talking"] = clip(talking)
     rng = np.random.default_rng(20260)
     lathes = []
     for k in range(4):
@@ -60,13 +67,24 @@ def compositions() -> dict[str, list[dataset.Composition]]:
         ground = np.full((256, 192, 3), (1.0, 0.92, 0.75, 0.5)[k], np.float32)
         lathes.append(dataset.Composition(colour, alpha, ground, False, SIZE, "lathe"))
     out["lathe"] = lathes
+    if (SHARED / "head_ict").is_dir():
+        from . import meshes
+
+        heads = []
+        for k in range(4):
+            colour, alpha = dataset.place(meshes.head(rng, held_out=True), rng, 256, 256)
+            ground = np.full((256, 256, 3), (1.0, 0.92, 0.7, 0.3)[k], np.float32)
+            heads.append(dataset.Composition(colour, alpha, ground, False, (256, 256), "head"))
+        out["head"] = heads
     photos = []
     for p in photographs.photographs(True):
         h, w = p.shape[:2]
         s = min(h, w)
         p = p[(h - s) // 2 : (h - s) // 2 + s, (w - s) // 2 : (w - s) // 2 + s]
         x = np.asarray(Image.fromarray(p).resize((256, 256), Image.Resampling.LANCZOS), np.float32) / 255
-        photos.append(dataset.Composition(x, np.zeros(x.shape[:2], np.float32), x, True, (256, 256), "photograph"))
+        photos.append(
+            dataset.Composition(x, np.zeros(x.shape[:2], np.float32), x, True, (256, 256), "photograph")
+        )
     out["photograph"] = photos
     return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -24,7 +25,9 @@ def _byte_alphabet() -> list[str]:
 def _split(word: str, ranks: dict[tuple[str, str], int]) -> list[str]:
     parts = [*word[:-1], word[-1] + "</w>"]
     while len(parts) > 1:
-        pairs = [(ranks.get((a, b), 1 << 30), i) for i, (a, b) in enumerate(zip(parts, parts[1:], strict=False))]
+        pairs = [
+            (ranks.get((a, b), 1 << 30), i) for i, (a, b) in enumerate(itertools.pairwise(parts))
+        ]
         rank, i = min(pairs)
         if rank == 1 << 30:
             break
