@@ -7,7 +7,10 @@ Written from the published architecture (Rombach et al. 2022: `openaimodel.UNetM
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+
+import torch
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -182,18 +185,27 @@ def averages(shapes: Shapes) -> Shapes:
     }
 
 
-def hollow_file(path: Path, shapes: Shapes, cut: int = 0) -> Path:
-    """A real .safetensors of these names and shapes in fp16 whose zeros take no room on the disk."""
-    table, at = {}, 0
+def hollow_file(
+    path: Path,
+    shapes: Shapes,
+    values: dict[str, torch.Tensor] | None = None,
+    metadata: dict[str, str] | None = None,
+    cut: int = 0,
+) -> Path:
+    """A real .safetensors of these names and shapes in fp16: `values` where given, else zeros that take no disk."""
+    table: dict[str, object] = {} if metadata is None else {"__metadata__": metadata}
+    at, places = 0, {}
     for name, shape in shapes.items():
-        size = 2
-        for side in shape:
-            size *= side
+        size = 2 * math.prod(shape)
         table[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [at, at + size]}
+        places[name] = at
         at += size
     header = json.dumps(table).encode()
     header += b" " * (-len(header) % 8)
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + at - cut)
+        for name, tensor in (values or {}).items():
+            file.seek(8 + len(header) + places[name])
+            file.write(tensor.half().contiguous().numpy().tobytes())
     return path

@@ -133,15 +133,20 @@ def _from_folder(folder: Path, device: torch.device, dtype: str) -> StableDiffus
                 use_safetensors=True,
                 torch_dtype=precision,
                 variant=_variant(files[name]),
+                ignore_mismatched_sizes=True,  # they are reported, and refused below in our own words
                 output_loading_info=True,
             ),
             f"{folder.name}/{name}",
         )
-        absent = list(report.get("missing_keys", ())) + list(report.get("mismatched_keys", ()))
-        if absent:
+        absent = sorted(report.get("missing_keys", ()))
+        other = sorted(
+            str(it[0] if isinstance(it, tuple) else it) for it in report.get("mismatched_keys", ())
+        )
+        if absent or other:
             raise InputError(
-                f"The weights in {folder.name}/{name} lack {len(absent)} tensors that its config.json asks for "
-                f"({absent[0]}): take config and weights from the same model."
+                f"The weights in {folder.name}/{name} lack {len(absent)} of the tensors that its config.json asks for "
+                f"and have {len(other)} of another size ({(absent + other)[0]}): take config and weights from the "
+                "same model."
             )
         return model
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -120,28 +120,25 @@ def load_parts(path: Path, kind: Kind, dtype: torch.dtype) -> dict[str, Any]:
             average = "model_ema." + key.removeprefix("model.").replace(".", "")
             return average if average in names else key
 
+        def convert(model: Any, part: str, weights: dict[str, Tensor], **changes: Any) -> Any:
+            try:
+                return model.from_single_file(  # it takes a state dict too
+                    weights,
+                    config=config,
+                    subfolder=part.lower(),
+                    local_files_only=True,
+                    torch_dtype=dtype,
+                    **changes,
+                )
+            except NotImplementedError as error:  # torch's word for a weight that no tensor was found for
+                raise InputError(f"The {part} in {path.name} lacks tensors: it is not whole.") from error
+
         weights = read(_UNET, averaged if kind.has_average else str)
         bias = weights.get(_PROBE)
-        # it takes a state dict too, whatever its annotation says
-        unet = UNet2DConditionModel.from_single_file(
-            cast(Any, weights),
-            config=config,
-            subfolder="unet",
-            local_files_only=True,
-            torch_dtype=dtype,
-            in_channels=kind.in_channels,
-        )
+        unet = convert(UNet2DConditionModel, "UNet", weights, in_channels=kind.in_channels)
         del weights
-        vae = AutoencoderKL.from_single_file(
-            cast(Any, read(_VAE)), config=config, subfolder="vae", local_files_only=True, torch_dtype=dtype
-        )
+        vae = convert(AutoencoderKL, "VAE", read(_VAE))
         text_encoder = _text_encoder(read(_TEXT), Path(config) / "text_encoder" / "config.json", dtype)
-    for part, module in (("UNet", unet), ("VAE", vae)):
-        absent = [name for name, tensor in module.named_parameters() if tensor.is_meta]
-        if absent:
-            raise InputError(
-                f"The {part} in {path.name} lacks {len(absent)} tensors ({absent[0]}): it is not whole."
-            )
     scheduler = json.loads((Path(config) / "scheduler" / "scheduler_config.json").read_text())
     prediction = kind.prediction or ("epsilon" if kind.family == "sd1" else guess_prediction(bias))
     return {

@@ -135,9 +135,7 @@ class StableDiffusion:
     def move(self, device: torch.device | str) -> None:
         """Bring the weights to another device: a host lets its graphics card go between two steps."""
         self.device = torch.device(device)
-        self.unet, self.vae, self.text_encoder = map(
-            self._placed, (self.unet, self.vae, self.text_encoder)
-        )
+        self.unet, self.vae, self.text_encoder = map(self._placed, (self.unet, self.vae, self.text_encoder))
         self._texts.clear()
 
     def _placed(self, model: Any) -> Any:

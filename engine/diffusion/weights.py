@@ -33,23 +33,23 @@ def refuse_pickle(path: Path) -> None:
 
 def read_header(path: Path) -> Header:
     """Names and shapes without loading a tensor. Raises InputError where the file is cut short or is none."""
-    size = path.stat().st_size
+    size, name = path.stat().st_size, f"{path.parent.name}/{path.name}"
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(_LARGEST_HEADER, size - 8):
             raise InputError(
-                f"{path.name} is no .safetensors file, or was cut off at its start ({size} bytes): download it again."
+                f"{name} is no .safetensors file, or was cut off at its start ({size} bytes): download it again."
             )
         try:
             table = json.loads(file.read(length))
             metadata = table.pop("__metadata__", {})
-            shapes = {name: tuple(map(int, entry["shape"])) for name, entry in table.items()}
+            shapes = {key: tuple(map(int, entry["shape"])) for key, entry in table.items()}
             end = max((int(entry["data_offsets"][1]) for entry in table.values()), default=0)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise InputError(f"{path.name} is no .safetensors file: its header cannot be read.") from error
+            raise InputError(f"{name} is no .safetensors file: its header cannot be read.") from error
     if size < 8 + length + end:
         raise InputError(
-            f"{path.name} is cut short: {size} of {8 + length + end} bytes are there; download it again."
+            f"{name} is cut short: {size} of {8 + length + end} bytes are there; download it again."
         )
     return Header(shapes, {str(k): str(v) for k, v in metadata.items()})
 
