@@ -1,4 +1,4 @@
-"""The shipped workflow in a real browser: it opens from the template browser and runs to the end."""
+"""The shipped workflows in a real browser: they open from the template browser and run to the end."""
 
 import io
 import json
@@ -10,7 +10,8 @@ from browser import Page
 from server import PACK_NAME, Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.comfy]
-WORKFLOW = Path(__file__).resolve().parents[2] / "workflows" / "train_and_render.json"
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 
 # quick numbers for the widgets of the shipped graph; everything else stays as it ships
 QUICK = {
@@ -19,6 +20,9 @@ QUICK = {
     "GS4D_Train4DScene": {"iterations": 30, "budget": 800, "preview_every": 5},
     "GS4D_CameraPath": {"frames": 6, "width": 96, "height": 96},
     "GS4D_EvaluateScene": {"every": 9, "pictures": 2},
+    "GS4D_EditViews": {"resolution": 64, "steps": 2, "views": "0 4 8"},
+    "GS4D_FitEdits": {"iterations": 12, "preview_every": 4},
+    "GS4D_RefineScore": {"iterations": 2, "images_per_step": 2, "resolution": 64, "preview_every": 1},
 }
 SET_WIDGETS = """(quick) => {
   for (const node of app.graph.nodes)
@@ -42,21 +46,22 @@ RUN = """async () => {
 }"""
 
 
-def open_from_templates(page: Page) -> None:
+def open_from_templates(page: Page, name: str = "train_and_render") -> None:
     """As an artist does it: the button at the side, the pack's name, the card."""
     page.page.get_by_text("Templates").first.click()
     page.page.get_by_text(PACK_NAME, exact=True).first.click()
-    page.page.get_by_text("train_and_render", exact=True).first.click()
+    page.page.get_by_text(name, exact=True).first.click()
     page.page.wait_for_function(
         "() => app.graph.nodes.some(n => n.type === 'GS4D_Train4DScene')", timeout=30_000
     )
     page.page.wait_for_timeout(1000)
 
 
-def test_opens_from_the_template_browser_as_it_was_saved(page: Page) -> None:
-    open_from_templates(page)
+@pytest.mark.parametrize("name", NAMES)
+def test_opens_from_the_template_browser_as_it_was_saved(page: Page, name: str) -> None:
+    open_from_templates(page, name)
     opened: dict[str, Any] = json.loads(page.js("() => JSON.stringify(app.graph.serialize())"))
-    shipped = json.loads(WORKFLOW.read_text(encoding="utf-8"))
+    shipped = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
 
     def essence(graph: dict[str, Any]) -> list[Any]:
         """Nodes, their wires, and our own nodes' numbers (ComfyUI's own gain widgets from version to version)."""
@@ -75,12 +80,13 @@ def test_opens_from_the_template_browser_as_it_was_saved(page: Page) -> None:
     assert not page.complaints_about_the_pack()
 
 
-def test_labels_are_for_artists(page: Page) -> None:
-    open_from_templates(page)
-    label = (
-        "() => app.graph.nodes.find(n => n.type === 'GS4D_Train4DScene').widgets.map(w => w.label ?? w.name)"
+@pytest.mark.parametrize("name", NAMES)
+def test_labels_are_for_artists(page: Page, name: str) -> None:
+    open_from_templates(page, name)
+    labels = page.js(
+        """() => app.graph.nodes.filter(n => n.type.startsWith('GS4D_'))
+             .flatMap(n => (n.widgets ?? []).map(w => w.label ?? w.name))"""
     )
-    labels = page.js(label)
     assert "stop after seconds" in labels and not [text for text in labels if "_" in text]
 
 
@@ -102,6 +108,27 @@ def test_runs_to_the_end_with_progress_and_pictures(page: Page, running: Server)
     page.fit()
     assert colourful(page.page.screenshot(), page, "PreviewImage") > 0.02, (
         "no picture is drawn in Preview Image"
+    )
+
+
+def test_the_edit_runs_to_the_end_on_what_ships(page: Page, running: Server) -> None:
+    open_from_templates(page, "instruct_4dgs")
+    page.js(SET_WIDGETS, QUICK)
+    page.js(RUN)
+    page.page.wait_for_function("() => window.seenByTest.outcome", timeout=300_000)
+    page.page.wait_for_timeout(1500)
+    seen = page.js("() => window.seenByTest")
+    assert seen["outcome"] == "success", seen["error"]
+    ids = dict(page.js("() => app.graph.nodes.map(n => [n.type, String(n.id)])"))
+    for node, last in (("GS4D_EditViews", 2), ("GS4D_FitEdits", 12), ("GS4D_RefineScore", 2)):
+        assert seen["progress"][ids[node]][-1] == last
+    assert seen["previews"] >= 5, "no preview pictures came"
+    assert {ids["PreviewImage"], ids["SaveVideo"]} <= set(seen["executed"])
+    assert list((running.base / "output" / "gs4d").glob("edited_*.safetensors"))
+    assert not page.complaints_about_the_pack()
+    page.fit()
+    assert (
+        page.js("() => app.graph.nodes.filter(n => n.type === 'PreviewImage').at(-1).imgs?.length ?? 0") == 3
     )
 
 
