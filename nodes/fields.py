@@ -49,14 +49,19 @@ def label(name: str) -> str:
     return LABELS.get(name, name.replace("_", " "))
 
 
-def inputs(config: type[Any], names: Iterable[str], advanced: Iterable[str] = ()) -> list[Any]:
-    """One widget for each of `names`, in that order; `advanced` ones fold away where ComfyUI can fold them."""
+def inputs(
+    config: type[Any], names: Iterable[str], advanced: Iterable[str] = (), later: Iterable[str] = ()
+) -> list[Any]:
+    """One widget for each of `names`, in that order; `advanced` ones fold away where ComfyUI can fold them.
+
+    Those in `later` came after a release: they are optional, so that graphs saved before still run with their defaults.
+    """
     by_name = {f.name: f for f in fields(config)}
-    folded = set(advanced)
-    return [widget(by_name[name], name in folded) for name in names]
+    folded, appended = set(advanced), set(later)
+    return [widget(by_name[name], name in folded, name in appended) for name in names]
 
 
-def widget(field: Field[Any], advanced: bool = False) -> Any:
+def widget(field: Field[Any], advanced: bool = False, optional: bool = False) -> Any:
     """The input for one Config field."""
     meta, default = field.metadata, field.default
     common: dict[str, Any] = {
@@ -64,6 +69,7 @@ def widget(field: Field[Any], advanced: bool = False) -> Any:
         "display_name": label(field.name),
         "tooltip": meta.get("text", ""),
         "advanced": advanced or None,
+        "optional": optional or None,
     }
     if "options" in meta:
         return make(io.Combo.Input, field.name, options=list(meta["options"]), **common)

@@ -180,7 +180,7 @@ class Import4DScene(io.ComfyNode):
                     tooltip="Path of a trained folder, a .ply or .spz file, or a folder of them (one a moment), inside "
                     "input, output or models/gs4d.",
                 ),
-                *fields.inputs(step.Config, IMPORT_FIELDS),
+                *fields.inputs(step.Config, IMPORT_FIELDS, later=("fps", "blends_moments")),
             ],
             outputs=[SceneSocket.Output("scene", display_name="scene")],
         )
