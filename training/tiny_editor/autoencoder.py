@@ -123,12 +123,17 @@ def exact_heads(module: nn.Module) -> None:
             norm.forward, last.forward = run_norm, run_last
 
 
-def groups_of(module: nn.Module) -> list[dict]:
-    """Parameter groups: heads learn ten times slower, since lifted channels turn each step into a shift."""
-    slow = {id(p) for n, p in module.named_parameters() if "conv_norm_out" in n or "conv_out" in n}
-    trained = [p for p in module.parameters() if p.requires_grad]
-    return [{"params": [p for p in trained if id(p) not in slow], "share": 1.0},
-            {"params": [p for p in trained if id(p) in slow], "share": 0.1}]  # fmt: skip
+def groups_of(module: nn.Module, careful: str = "") -> list[dict]:
+    """Parameter groups: heads learn ten times slower, since lifted channels turn each step into a shift.
+
+    careful: part of the names of further parameters that learn three times slower.
+    """
+    shares: dict[float, list[nn.Parameter]] = {1.0: [], 0.3: [], 0.1: []}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            head = "conv_norm_out" in name or "conv_out" in name
+            shares[0.1 if head else 0.3 if careful and careful in name else 1.0].append(parameter)
+    return [{"params": p, "share": s} for s, p in shares.items() if p]
 
 
 def moments(vae: AutoencoderKL, x: Tensor) -> tuple[Tensor, Tensor]:

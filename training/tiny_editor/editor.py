@@ -39,26 +39,80 @@ def scheduler() -> DDIMScheduler:
 
 
 @torch.no_grad()
-def linear_start(unet: UNet2DConditionModel, a: float, b: float) -> None:
-    """Output a * z_t + b * z_image at first: through the skip into the last residual block's shortcut."""
-    unet.conv_in.weight[:8] = 0
+def linear_start(unet: UNet2DConditionModel, a: Tensor, b: Tensor) -> float:
+    """Output a(t) z_t + b(t) z_image at first; a and b hold a value for each of 1000 timesteps.
+
+    conv_in hands both latents to the last residual block as its skip. There the residual branch carries each of
+    the eight channels in a GroupNorm group of its own, fixed by constants (see `autoencoder._head`), and the time
+    embedding's scale turns it by a(t) or b(t); the rows that do so are solved for by least squares. Without this
+    gate z_t, which is pure noise at the last timestep, leaks into the prediction as coloured speckle.
+    Returns the worst error of a and b.
+    """
+    eps, lift = 0.25, torch.tensor(4.0)
+    slope = float(torch.sigmoid(lift) * (1 + lift * (1 - torch.sigmoid(lift))))
+    # Two groups of eight: four signals, a reference at 0, and constants that fix the statistics of a later norm.
+    unet.conv_in.weight[:16] = 0
+    unet.conv_in.bias[:16] = 0
     for k in range(8):
-        unet.conv_in.weight[k, k, 1, 1] = 1
-    unet.conv_in.bias[:8] = 0
+        unet.conv_in.weight[k % 4 + 8 * (k // 4), k, 1, 1] = eps
+    unet.conv_in.bias[[6, 14]], unet.conv_in.bias[[7, 15]] = torch.ones(2), -torch.ones(2)
+    inner = float(np.sqrt((2 + 4 * eps**2) / 8))
     last = unet.up_blocks[-1].resnets[-1]
-    last.conv2.weight.zero_()
-    last.conv2.bias.zero_()
-    _head(last.conv_shortcut, unet.conv_norm_out, unet.conv_out, signals=4)
-    width, g, eps = (
-        unet.conv_in.weight.shape[0],
-        last.conv_shortcut.weight.shape[0] // unet.conv_norm_out.num_groups,
-        0.25,
-    )
-    skip = last.conv_shortcut.weight.shape[1] - width
+    _head(last.conv_shortcut, unet.conv_norm_out, unet.conv_out, eps, signals=4)
+    width = unet.conv_in.weight.shape[0]
+    g = width // unet.conv_norm_out.num_groups
     for k in range(4):
         last.conv_shortcut.weight[k * g] = 0
-        last.conv_shortcut.weight[k * g, skip + k] = eps * a
-        last.conv_shortcut.weight[k * g, skip + 4 + k] = eps * b
+    skip = last.conv_shortcut.weight.shape[1] - width
+    for i in (0, 8):
+        last.norm1.bias[skip + i : skip + i + 5] = lift
+    last.conv2.weight.zero_()
+    last.conv2.bias.zero_()
+    # The time embedding must outweigh a text embedding that means nothing yet.
+    unet.time_embedding.linear_2.weight *= 4
+    unet.add_embedding.norm2.weight *= 0.3
+    t = torch.arange(1000).repeat(3)
+    text_part = unet.add_embedding(torch.randn(3000, 8, text.WIDTH))
+    emb = F.silu(unet.time_embedding(unet.time_proj(t)) + text_part)
+    features = torch.cat([emb, torch.ones(len(emb), 1)], 1)
+    gates = torch.stack([a, -b], 1).repeat(3, 1) - 1
+    ridge = 0.03 * torch.eye(features.shape[1])
+    solved = torch.linalg.solve(features.T @ features + ridge, features.T @ gates)
+    worst = float((features @ solved - gates).abs().max())
+    std = float(np.sqrt((g - 2) / g))
+    for k in range(8):
+        c = k * g
+        last.conv1.weight[c : c + g] = 0
+        last.conv1.bias[c : c + g] = 0
+        last.conv1.weight[c, skip + k % 4 + 8 * (k // 4), 1, 1] = inner / slope
+        last.conv1.weight[c, skip + 4 + 8 * (k // 4), 1, 1] = -inner / slope
+        last.conv1.bias[c + 2 : c + g] = torch.tensor([1.0, -1.0]).repeat((g - 2) // 2)
+        projection = last.time_emb_proj
+        for row in (*range(c, c + g), *range(width + c, width + c + g)):
+            projection.weight[row] = 0
+            projection.bias[row] = 0
+        gate = solved[:, k // 4]
+        for row in (c, c + 1):
+            projection.weight[row], projection.bias[row] = gate[:-1], gate[-1]
+            projection.bias[width + row] = lift
+        gain = std / slope * (1 if k < 4 else -1)
+        last.conv2.weight[(k % 4) * g, c, 1, 1] = gain
+        last.conv2.weight[(k % 4) * g, c + 1, 1, 1] = -gain
+    return worst
+
+
+@torch.no_grad()
+def best_linear(z0: Tensor, z1: Tensor) -> tuple[Tensor, Tensor]:
+    """a(t), b(t), (1000,) each: least squares of v on z_t and z_image at every timestep."""
+    alpha_bar = scheduler().alphas_cumprod
+    noise = torch.randn_like(z1)
+    out = []
+    for alpha, sigma in zip(alpha_bar.sqrt().tolist(), (1 - alpha_bar).sqrt().tolist(), strict=True):
+        x = torch.stack([(alpha * z1 + sigma * noise).flatten(), z0.flatten()], 1)
+        v = (alpha * noise - sigma * z1).flatten()[:, None]
+        out.append(torch.linalg.solve(x.T @ x, x.T @ v).flatten())
+    both = torch.stack(out)
+    return both[:, 0], both[:, 1]
 
 
 _CAPTIONS = {
@@ -224,18 +278,11 @@ def train(args: argparse.Namespace) -> None:
     small = {"128x96": 0.6, "128x128": 0.4}
     large = {"256x192": 0.7, "256x256": 0.15, "192x192": 0.15}
     z0, z1, _, _ = pairs.batch(small | large, 200, rng)
-    t = timesteps(200)
-    a_, s_ = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
-    noise = torch.randn_like(z1)
-    z_t, v = a_ * z1 + s_ * noise, a_ * noise - s_ * z1
-    solved = torch.linalg.lstsq(
-        torch.stack([z_t.flatten(), z0.flatten()], 1), v.flatten()[:, None]
-    ).solution.flatten()
-    linear_start(unet, float(solved[0]), float(solved[1]))
+    worst = linear_start(unet, *best_linear(z0[:60], z1[:60]))
     vae = latents.load_autoencoder(args.out)
     gram = args.pixel * weighting(vae, z1[:12]) + (1 - args.pixel) * torch.eye(4)
     root = torch.linalg.cholesky(gram).T.contiguous()
-    print("linear start", solved.tolist(), "weights", gram.tolist(), flush=True)
+    print("linear start, worst gate", worst, "weights", gram.tolist(), flush=True)
 
     if args.init:
         values = torch.load(args.init, weights_only=True)["ema"]
@@ -246,7 +293,7 @@ def train(args: argparse.Namespace) -> None:
     both = nn.ModuleDict({"unet": unet, "text": encoder})
     path = args.out / "editor.pt"
     spent, step, seen, state = 0.0, 0, 0, None
-    optimizer = torch.optim.AdamW(groups_of(both), args.rate, (0.9, 0.98), weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(groups_of(both, "up_blocks.2.resnets.1.conv"), args.rate, (0.9, 0.98), weight_decay=1e-3)
     average = Average(both, args.ema)
     if path.exists():
         state = torch.load(path, weights_only=True)

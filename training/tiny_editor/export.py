@@ -34,7 +34,7 @@ def export(run: Path | None, out: Path) -> None:
     vae, unet, encoder = autoencoder.build(), editor.build(), text.build(tokenizer)
     if run is None:
         autoencoder.linear_start(vae)
-        editor.linear_start(unet, 0.1, -0.7)
+        editor.linear_start(unet, torch.zeros(1000), torch.full((1000,), -0.7))
     else:
         path = run / "decoder.pt"
         vae.load_state_dict(
