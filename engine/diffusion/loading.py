@@ -201,7 +201,8 @@ def _refuse_other_pipelines(folder: Path) -> None:
 
 def _check_configs(unet: dict[str, Any], vae: dict[str, Any], text: dict[str, Any], name: str) -> None:
     """Whether the three parts belong together, from their configs alone."""
-    if unet.get("addition_embed_type") or unet.get("class_embed_type"):
+    # "text" adds the prompt's own states to the timestep: nothing more is asked of the caller
+    if unet.get("addition_embed_type") not in (None, "text") or unet.get("class_embed_type"):
         raise InputError(f"{name} has the UNet of SDXL or of an upscaler: {WANTED}.")
     if unet.get("_class_name", "UNet2DConditionModel") != "UNet2DConditionModel":
         raise InputError(f"{name}/unet is a {unet['_class_name']}: {WANTED}.")
