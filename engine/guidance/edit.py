@@ -141,6 +141,8 @@ class Edit:
                 self.masks[frames][:, None].to(self.latents), self.latents.shape[-2:]
             )
             self.latents = free * self.latents + (1 - free) * kept
+        # a layout of its own would not survive a checkpoint, and the last bit of a convolution depends on it
+        self.latents = self.latents.contiguous()
         self.calls += len(frames)
         self.position += 1
         if self.position == len(self.timesteps):

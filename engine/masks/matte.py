@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, interpolate
 
-EMPTY = 0.1  # coverage below which a pixel fades into plain background
+EMPTY = 0.02  # coverage below which a pixel fades into plain background
 
 
 def over_background(edited: Tensor, alphas: Tensor, background: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def over_background(edited: Tensor, alphas: Tensor, background: Tensor) -> Tenso
     """
     planes = edited.permute(0, 3, 1, 2)
     alpha = alphas[:, None].to(planes)
-    painted = _local_mean(planes, (1 - alpha * 4).clamp(0, 1))
+    painted = _local_mean(planes, (1 - alpha * 10).clamp(0, 1))
     b = background.to(planes)[None, :, None, None]
     exchanged = planes + (1 - alpha) * (b - painted)
     kept = (alpha / EMPTY).clamp(0, 1)
@@ -27,20 +27,19 @@ def over_background(edited: Tensor, alphas: Tensor, background: Tensor) -> Tenso
 
 
 def _local_mean(planes: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean [F, 3, H, W] over a neighbourhood that grows until it holds some weight [F, 1, H, W]."""
-    height, width = planes.shape[-2:]
-    total = (planes * weights).sum((2, 3), keepdim=True)
-    mass = weights.sum((2, 3), keepdim=True)
-    mean = torch.where(mass > 0, total / mass.clamp(min=1e-6), planes)
-    # from wide to narrow: a narrower window wins where it holds enough
-    for radius in (32, 16, 8, 4):
-        if 2 * radius + 1 > 2 * max(height, width):
-            continue
-        window = 2 * radius + 1
-        near = avg_pool2d(weights, window, 1, radius, count_include_pad=False)
-        local = avg_pool2d(planes * weights, window, 1, radius, count_include_pad=False) / near.clamp(
-            min=1e-6
-        )
-        trust = (near / 0.1).clamp(0, 1)
-        mean = trust * local + (1 - trust) * mean
-    return mean
+    """Weighted mean [F, 3, H, W] over a neighbourhood that grows until it holds some weight [F, 1, H, W].
+
+    Push-pull (Gortler et al. 1996, section 3.4): sums over blocks of 4, 8, 16 … pixels; from coarse to fine, a block
+    that holds enough weight takes its own mean.
+    """
+    sums, masses = [planes * weights], [weights]
+    while max(sums[-1].shape[-2:]) > 1:
+        sums.append(avg_pool2d(sums[-1], 2, ceil_mode=True))
+        masses.append(avg_pool2d(masses[-1], 2, ceil_mode=True))
+    mass = masses[-1]
+    mean = torch.where(mass > 1e-6, sums[-1] / mass.clamp(min=1e-6), planes.mean((2, 3), keepdim=True))
+    for total, mass in zip(sums[-2:1:-1], masses[-2:1:-1], strict=True):
+        mean = interpolate(mean, mass.shape[-2:], mode="bilinear", align_corners=False)
+        trust = (mass / 0.1).clamp(0, 1)
+        mean = trust * total / mass.clamp(min=1e-6) + (1 - trust) * mean
+    return interpolate(mean, planes.shape[-2:], mode="bilinear", align_corners=False)
