@@ -168,7 +168,13 @@ class Benchmark:
         """
         best: dict[int, Cost] = {}
         first, last = float(self.scene.times[0]), float(self.scene.times[-1])
-        edit = replace(self.plan.edit, prompt=self.prompt, originals="rendered")
+        trained = " ".join(str(view) for view in self.pair.original.views_to_train())
+        edit = replace(
+            self.plan.edit,
+            prompt=self.prompt,
+            originals="rendered",
+            views=self.plan.edit.views or trained,
+        )
         for _ in range(self.plan.repeats):
             for count in MOMENTS:
                 cut = self.scene.with_(times=torch.linspace(first, last, count, dtype=torch.float64))
