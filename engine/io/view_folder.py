@@ -29,7 +29,7 @@ from .pictures import SUFFIXES, picture_size, read_mask, read_picture
 FORMAT = "gs4d-views"
 VERSION = 1
 INDEX = "views.json"
-REMEDY = "save the views again with Save Edited Views, and keep the names of its pictures"
+REMEDY = "save the views again and keep the names of their pictures"
 
 
 def save_views(views: ViewSet, folder: Path | str) -> Path:
@@ -69,11 +69,11 @@ def load_views(folder: Path | str) -> ViewSet:
     Raises InputError: no such folder, not one of views, a picture missing, damaged or of another shape.
     """
     folder = existing_folder(folder)
-    index = require_file(folder / INDEX, folder, "give a folder that Save Edited Views wrote")
+    index = require_file(folder / INDEX, folder, "give a folder that edited views were saved in")
     about = read_json(index, INDEX)
     if about.get("format") != FORMAT:
         raise InputError(
-            f"{INDEX} does not describe views of a scene; give a folder that Save Edited Views wrote."
+            f"{INDEX} does not describe views of a scene; give a folder that edited views were saved in."
         )
     version = about.get("version")
     if not isinstance(version, int) or not 1 <= version <= VERSION:

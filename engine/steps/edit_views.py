@@ -275,4 +275,4 @@ def _share(scene: Scene4D, selection: Selection, before: ViewSet, rasterizer: Ra
     every = Selection(torch.ones(len(scene.canonical)))
     whole = shown(scene, every, before.cameras, before.seconds, rasterizer)
     # hardly covered pixels show the background: haze of a selected part must not select it
-    return (part / whole.clamp(min=1e-3) * (whole * 10).clamp(0, 1)).clamp(0, 1)
+    return (part / whole.clamp(min=1e-3) * (whole * 10).clamp(0, 1)).clamp(0, 1).cpu()

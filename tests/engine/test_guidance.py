@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from engine.diffusion import Noising, Recommended, Sharing
+from engine.diffusion.stable_diffusion import StableDiffusion
 from engine.errors import InputError
 from engine.guidance.classifier_free import Guidance, predict
 from engine.guidance.edit import Edit, EditRequest, edit_pictures
@@ -333,3 +334,18 @@ def test_attention_is_shared_with_the_key_of_each_chunk(backbone):
     watching = Watching(backbone)
     edit_pictures(watching, pictures(4), replace(ASKED, steps=1, key=2, frames_at_once=3))
     assert watching.seen == [Sharing("keyframe", 3, 0), Sharing("keyframe", 2, 0)]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here: the CPU path is tested above")
+def test_the_same_seed_is_the_same_picture_on_the_gpu(backbone):
+    """Noise is drawn on the CPU, so only the arithmetic differs (5e-3 with TF32 convolutions)."""
+    on_gpu = StableDiffusion(
+        **tiny_parts(), noising=backbone.noising, name="tiny", fingerprint="gpu", device="cuda"
+    )
+    masks = torch.zeros(3, 64, 48)
+    masks[:, 16:40, 8:32] = 1
+    for given in (None, masks):
+        ours = edit_pictures(on_gpu, pictures(), ASKED, given)
+        assert ours.device.type == "cpu"
+        assert torch.allclose(ours, edit_pictures(backbone, pictures(), ASKED, given), atol=5e-3)
