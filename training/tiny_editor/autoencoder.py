@@ -230,15 +230,8 @@ def train(args: argparse.Namespace) -> None:
     vae = vae.to(memory_format=torch.channels_last)
     exact_heads(vae)
     path = args.out / "autoencoder.pt"
-    frozen = args.command == "decoder"
     spent, step = 0.0, 0
     state = None
-    if frozen:
-        source = torch.load(args.out / "whitened.pt", weights_only=True)
-        vae.load_state_dict(source["ema"])
-        path = args.out / "decoder.pt"
-        vae.encoder.requires_grad_(False)
-        vae.quant_conv.requires_grad_(False)
     if path.exists():
         state = torch.load(path, weights_only=True)
         vae.load_state_dict(state["model"])
@@ -270,17 +263,13 @@ def train(args: argparse.Namespace) -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate(spent, total, args.rate) * min(1.0, (step + 1) / 150) * group["share"]
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-            with torch.no_grad() if frozen else torch.enable_grad():
-                mean, log_variance = moments(vae, x)
+            mean, log_variance = moments(vae, x)
             scale = mean.detach().float().std(dim=(0, 2, 3), keepdim=True)
             z = mean + torch.randn_like(mean) * (0.02 * scale)
-            if frozen:
-                z = mean + torch.randn_like(mean) * float(rng.choice([0.0, 0.05, 0.1, 0.2]))
             y = decode(vae, z)
         loss = loss_of(y.float(), x)
-        if not frozen:
-            m, v = mean.float(), log_variance.float()
-            loss = loss + 1e-4 * 0.5 * (m.square() + v.exp() - 1 - v).mean()
+        m, v = mean.float(), log_variance.float()
+        loss = loss + 1e-4 * 0.5 * (m.square() + v.exp() - 1 - v).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -329,7 +318,7 @@ def whiten(args: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("command", choices=["train", "whiten", "decoder"])
+    parser.add_argument("command", choices=["train", "whiten"])
     parser.add_argument("--bank", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=35)

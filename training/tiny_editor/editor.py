@@ -293,7 +293,9 @@ def train(args: argparse.Namespace) -> None:
     both = nn.ModuleDict({"unet": unet, "text": encoder})
     path = args.out / "editor.pt"
     spent, step, seen, state = 0.0, 0, 0, None
-    optimizer = torch.optim.AdamW(groups_of(both, "up_blocks.2.resnets.1.conv"), args.rate, (0.9, 0.98), weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(
+        groups_of(both, "up_blocks.2.resnets.1.conv"), args.rate, (0.9, 0.98), weight_decay=1e-3
+    )
     average = Average(both, args.ema)
     if path.exists():
         state = torch.load(path, weights_only=True)

@@ -66,12 +66,29 @@ def export(run: Path | None, out: Path) -> None:
     print(sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e6, "MB")
 
 
+def into_run(folder: Path, run: Path) -> None:
+    """The shipped folder as checkpoints to start from: RUN/whitened.pt and RUN/editor.pt, in fp32."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
+    both = torch.nn.ModuleDict({"unet": unet, "text": encoder})
+    autoencoder.save(run / "whitened.pt", {"ema": vae.state_dict()})
+    autoencoder.save(run / "editor_shipped.pt", {"ema": both.state_dict()})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--untrained", action="store_true")
+    parser.add_argument("--into-run", type=Path, help="the other way: read OUT, write checkpoints to start from")
     args = parser.parse_args()
+    if args.into_run:
+        into_run(args.out, args.into_run)
+        return
     export(None if args.untrained else args.run, args.out)
 
 

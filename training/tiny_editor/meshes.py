@@ -175,8 +175,8 @@ def _kit() -> tuple[FloatArray, NDArray[np.int64], NDArray[np.int64], FloatArray
               (21451, 24591), (24591, 26719))  # fmt: skip
     for number, (first, end) in enumerate(ranges, 1):
         part[(corner >= first) & (corner < end)] = number
-    return (data["v_template"].astype(np.float64)[:, turn] * sign, faces, part,
-            data["id_deltas"].astype(np.float32)[:, :, turn] * sign, data["ex_deltas"].astype(np.float32)[:, :, turn] * sign)  # fmt: skip
+    identity, expression = (data[k].astype(np.float32)[:, :, turn] * sign for k in ("id_deltas", "ex_deltas"))
+    return data["v_template"].astype(np.float64)[:, turn] * sign, faces, part, identity, expression
 
 
 def head(rng: np.random.Generator, held_out: bool = False) -> Picture:

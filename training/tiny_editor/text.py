@@ -25,9 +25,7 @@ def _byte_alphabet() -> list[str]:
 def _split(word: str, ranks: dict[tuple[str, str], int]) -> list[str]:
     parts = [*word[:-1], word[-1] + "</w>"]
     while len(parts) > 1:
-        pairs = [
-            (ranks.get((a, b), 1 << 30), i) for i, (a, b) in enumerate(itertools.pairwise(parts))
-        ]
+        pairs = [(ranks.get((a, b), 1 << 30), i) for i, (a, b) in enumerate(itertools.pairwise(parts))]
         rank, i = min(pairs)
         if rank == 1 << 30:
             break

@@ -1,0 +1,165 @@
+"""The InstructPix2Pix that ships: its layout, and that its edits come near the exact truth on unseen subjects."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("diffusers", reason="the embedded editor is a diffusers folder")
+pytest.importorskip("transformers", reason="the embedded editor's text encoder is a transformers folder")
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "assets" / "models" / "tiny-instruct-pix2pix"
+STATUES = ("gold", "bronze", "marble")
+COLOURS = ("red", "green", "blue")
+GLOBAL = ("night", "golden_hour", "fog", "black_and_white")
+
+pytestmark = pytest.mark.skipif(
+    not (FOLDER / "unet").is_dir(), reason="the embedded editor's weights are not in assets/models"
+)
+
+
+def _true_edits() -> ModuleType:
+    """The demo clip's table of exact edits, read as a file: training/ is no package."""
+    spec = importlib.util.spec_from_file_location("true_edits", ROOT / "training" / "demo_clip" / "edits.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _vase() -> tuple[np.ndarray, np.ndarray]:
+    """Colour (256, 192, 3) and coverage of a turned vase, teal with an orange band: drawn, in no training data."""
+    y, x = np.mgrid[0:512, 0:384] / 512.0
+    up = np.clip((0.9 - y) / 0.78, 0, 1)
+    radius = 0.10 + 0.13 * np.sin(np.pi * up) ** 2 + 0.05 * np.cos(7 * up) * up
+    across = (x - 0.375) / radius
+    inside = (np.abs(across) < 1) & (y > 0.12) & (y < 0.9)
+    facing = np.sqrt(np.clip(1 - across**2, 0, 1))
+    light = 0.35 + 0.5 * np.clip(0.8 * facing - 0.55 * across, 0, 1) + 0.1 * facing
+    band = (np.abs(up - 0.55) < 0.09)[..., None]
+    albedo = np.where(band, np.array([0.92, 0.55, 0.15]), np.array([0.10, 0.55, 0.58]))
+    alpha = inside.reshape(256, 2, 192, 2).mean(axis=(1, 3))
+    colour = (albedo * light[..., None] * inside[..., None]).reshape(256, 2, 192, 2, 3).mean(axis=(1, 3))
+    return np.clip(colour / np.maximum(alpha, 1e-9)[..., None], 0, 1), alpha
+
+
+class _Editor:
+    def __init__(self) -> None:
+        from diffusers import StableDiffusionInstructPix2PixPipeline
+
+        self.pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+            FOLDER, torch_dtype=torch.float32, local_files_only=True, safety_checker=None
+        )
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.facts = json.loads((FOLDER / "gs4d.json").read_text())
+
+    def __call__(self, picture: np.ndarray, prompts: list[str]) -> np.ndarray:
+        """Edited pictures (N, H, W, 3) of one picture (H, W, 3), 0..1, one for each prompt."""
+        told = self.facts["recommended"]
+        images = torch.from_numpy(picture).float().permute(2, 0, 1)[None].repeat(len(prompts), 1, 1, 1)
+        return self.pipeline(
+            prompts,
+            image=images,
+            num_inference_steps=int(told["steps"]),
+            guidance_scale=float(told["guidance_scale"]),
+            image_guidance_scale=float(told["image_guidance_scale"]),
+            generator=torch.Generator().manual_seed(0),
+            output_type="np",
+        ).images
+
+
+def _psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(-10 * np.log10(np.mean((a - b) ** 2)))
+
+
+@pytest.fixture(scope="module")
+def editor() -> _Editor:
+    torch.set_num_threads(1)
+    return _Editor()
+
+
+@pytest.fixture(scope="module")
+def results(editor: _Editor) -> dict[str, tuple[float, float]]:
+    """Edit → PSNR to the truth of (the unedited picture, the edited one), on the vase over a pale ground."""
+    edits = _true_edits()
+    colour, alpha = _vase()
+    ground = np.full(3, 0.92)
+    names = ["none", *GLOBAL, *STATUES, *COLOURS]
+    picture = edits.composite(colour, alpha, ground)
+    done = editor(picture, [edits.EDITS[name][0] for name in names])
+    truths = [edits.composite(colour, alpha, ground, name) for name in names]
+    return {
+        name: (_psnr(picture, truth) if name != "none" else 0.0, _psnr(out, truth))
+        for name, out, truth in zip(names, done, truths, strict=True)
+    }
+
+
+def test_the_folder_is_small_and_of_the_right_shape(editor: _Editor) -> None:
+    size = sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file())
+    assert size <= 30e6
+    unet, vae = editor.pipeline.unet, editor.pipeline.vae
+    assert unet.config.in_channels == 8 and unet.config.out_channels == 4
+    assert vae.config.latent_channels == 4 and len(vae.config.block_out_channels) == 4
+    assert vae.config.scaling_factor == 1.0
+    known = editor.facts["known_edits"]
+    assert set(_true_edits().EDITS) <= set(known) and all(
+        len(known[name]) >= 15 for name in _true_edits().EDITS
+    )
+
+
+def test_every_listed_word_is_one_token(editor: _Editor) -> None:
+    words = {
+        word for sentences in editor.facts["known_edits"].values() for s in sentences for word in s.split()
+    }
+    assert [word for word in sorted(words) if len(editor.pipeline.tokenizer.tokenize(word)) != 1] == []
+
+
+def test_leaving_it_as_it_is_keeps_the_picture(results: dict[str, tuple[float, float]]) -> None:
+    assert results["none"][1] >= 27
+
+
+@pytest.mark.parametrize("name", GLOBAL)
+def test_light_and_weather_come_near_the_truth(results: dict[str, tuple[float, float]], name: str) -> None:
+    unedited, edited = results[name]
+    assert edited >= unedited + 7
+
+
+@pytest.mark.parametrize("name", [*STATUES, *COLOURS])
+def test_paint_comes_near_the_truth(results: dict[str, tuple[float, float]], name: str) -> None:
+    unedited, edited = results[name]
+    assert edited >= unedited + 4
+
+
+def test_another_sentence_of_known_words_does_the_same(editor: _Editor) -> None:
+    edits = _true_edits()
+    colour, alpha = _vase()
+    ground = np.full(3, 0.92)
+    said = {
+        "night": "change the scene to night", "gold": "turn this character into gold",
+        "blue": "change the subject to blue", "fog": "turn it into a foggy scene",
+    }  # fmt: skip
+    trained = editor(edits.composite(colour, alpha, ground), [edits.EDITS[name][0] for name in said])
+    new = editor(edits.composite(colour, alpha, ground), list(said.values()))
+    loss = []
+    for k, (name, sentence) in enumerate(said.items()):
+        assert sentence not in editor.facts["known_edits"][name]
+        truth = edits.composite(colour, alpha, ground, name)
+        loss.append(_psnr(trained[k], truth) - _psnr(new[k], truth))
+    assert float(np.mean(loss)) <= 1.5
+
+
+def test_the_background_is_kept(editor: _Editor) -> None:
+    edits = _true_edits()
+    colour, alpha = _vase()
+    picture = edits.composite(colour, alpha, np.full(3, 0.92))
+    done = editor(picture, [edits.EDITS[name][0] for name in ("night", "red", "gold")])
+    far = alpha < 1e-6
+    far[:, 30:-30] = False
+    assert float(np.abs(done[:, far] - 0.92).max(axis=-1).mean()) < 0.03
