@@ -1,0 +1,116 @@
+"""Masks of views become weights of Gaussians, and back."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from engine.errors import InputError
+from engine.masks.lift import hardened, lift, shown
+from engine.render import choose
+from engine.scene import Selection
+from engine.steps import lift_mask
+from engine.train import messages as m
+from tests.edit_scenes import edited_views, field_scene
+from tests.scenes import moving_scene
+
+RASTERIZER = choose("auto")
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return moving_scene()
+
+
+@pytest.fixture(scope="module")
+def upper(scene):
+    return Selection((scene.canonical.means[:, 2] > 0).float())
+
+
+def masks_of(scene, selection, views, seconds):
+    return shown(scene, selection, scene.rig[views], seconds, RASTERIZER)
+
+
+def test_a_mask_of_every_view_finds_the_gaussians_that_it_shows(scene, upper):
+    views, seconds = list(range(len(scene.rig))), [0.3] * len(scene.rig)
+    masks = masks_of(scene, upper, views, seconds)
+    soft = lift(scene, scene.rig[views], masks, seconds, RASTERIZER)
+    assert torch.equal(hardened(soft, 0.45).weights, upper.weights)
+
+
+def test_views_of_several_moments_work_together(upper):
+    scene = field_scene()
+    views, seconds = [0, 1, 2, 3], [0.0, 0.3, 0.3, 1.5]
+    masks = masks_of(scene, upper, views, seconds)
+    soft = lift(scene, scene.rig[views], masks, seconds, RASTERIZER)
+    agree = hardened(soft, 0.5).weights == upper.weights
+    assert float(agree.float().mean()) > 0.9
+
+
+def test_weights_are_the_share_of_what_a_gaussian_contributes(scene):
+    """A full mask gives 1, an empty one 0, half the brightness one half; in float terms, for whatever is seen."""
+    cameras, seconds = scene.rig[[0, 3]], [0.0, 0.0]
+    full = torch.ones(2, 40, 48)
+    for value in (0.0, 0.5, 1.0):
+        soft = lift(scene, cameras, full * value, seconds, RASTERIZER)
+        assert torch.allclose(soft.weights, torch.full_like(soft.weights, value), atol=1e-4)
+
+
+def test_unseen_gaussians_follow_their_neighbours_or_stay_out(scene):
+    K = scene.rig.K[[0]].clone()
+    K[:, :2, :2] *= 4  # so near that only the middle is in the picture
+    near = replace(scene.rig[[0]], K=K)
+    mask = torch.ones(1, 40, 48)
+    out = lift(scene, near, mask, [0.0], RASTERIZER, fills_unseen=False).weights
+    filled = lift(scene, near, mask, [0.0], RASTERIZER).weights
+    assert bool((out == 0).any()) and bool((out > 0.99).any()) and bool((filled > 0.99).all())
+
+
+def test_lifting_changes_neither_scene_nor_masks(scene):
+    mask = torch.rand(1, 40, 48, generator=torch.Generator().manual_seed(0))
+    kept, before = mask.clone(), {k: t.clone() for k, t in scene.canonical.tensors().items()}
+    lift(scene, scene.rig[[0]], mask, [0.0], RASTERIZER)
+    assert torch.equal(mask, kept)
+    assert all(torch.equal(t, before[k]) for k, t in scene.canonical.tensors().items())
+    assert not any(t.requires_grad for t in scene.canonical.tensors().values())
+
+
+def test_masks_of_another_size_but_the_same_shape_are_taken(scene, upper):
+    views, seconds = [0, 2, 5], [0.0] * 3
+    masks = masks_of(scene, upper, views, seconds)
+    large = torch.nn.functional.interpolate(masks[:, None], scale_factor=2)[:, 0]
+    a = lift(scene, scene.rig[views], masks, seconds, RASTERIZER).weights
+    b = lift(scene, scene.rig[views], large, seconds, RASTERIZER).weights
+    assert float((a - b).abs().mean()) < 0.05
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 90), (2, 40, 48), (1, 48, 40)])
+def test_masks_that_do_not_fit_are_refused(scene, shape):
+    with pytest.raises(InputError, match="masks"):
+        lift(scene, scene.rig[[0]], torch.ones(shape), [0.0], RASTERIZER)
+
+
+def test_the_step_streams_a_preview_and_a_selection(scene, upper):
+    views = edited_views(scene, range(8))
+    masks = masks_of(scene, upper, list(range(8)), [0.0] * 8)
+    messages = list(lift_mask.run(scene, views, masks, lift_mask.Config(softness=0.2)))
+    assert isinstance(messages[0], m.Started)
+    preview = next(x.image for x in messages if isinstance(x, m.Preview))
+    assert preview.shape == views.images[0].shape
+    weights = messages[-1].value.weights
+    assert float(((weights > 0.5).float() == upper.weights).float().mean()) > 0.97
+    assert bool(((weights >= 0) & (weights <= 1)).all())
+
+
+def test_a_threshold_that_leaves_nothing_says_so(scene):
+    views = edited_views(scene, [0, 1])
+    masks = torch.full((2, 40, 48), 0.2)
+    with pytest.raises(InputError, match="lower the threshold"):
+        m.result(lift_mask.run(scene, views, masks))
+    empty = m.result(lift_mask.run(scene, views, masks * 0)).weights
+    assert not bool(empty.any())
+
+
+def test_shown_refuses_a_selection_of_another_scene(scene):
+    with pytest.raises(InputError, match="lift it again"):
+        shown(scene, Selection(torch.ones(3)), scene.rig[[0]], [0.0], RASTERIZER)
