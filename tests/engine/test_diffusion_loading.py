@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.diffusion import loading
+from engine.diffusion import Sharing, loading
 from engine.diffusion.loading import load
 from engine.errors import InputError
 from tests.tiny_diffusion import tiny_backbone, tiny_folder
@@ -277,3 +277,23 @@ def test_a_missing_shipped_model_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(loading, "EMBEDDED", tmp_path / "tiny-instruct-pix2pix")
     with pytest.raises(InputError, match="ships with the pack"):
         loading.embedded()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="half precision on CUDA: no CUDA card here")
+@pytest.mark.parametrize(("dtype", "kept"), [("auto", torch.float16), ("bf16", torch.bfloat16)])
+def test_cuda_takes_half_precision_and_stays_close_to_the_cpu(
+    folder: Path, dtype: str, kept: torch.dtype
+) -> None:
+    here, there = load(folder), load(folder, device="auto", dtype=dtype)
+    assert there.dtype == kept
+    images = torch.rand(2, 32, 32, 3, generator=torch.Generator().manual_seed(0))
+    latents = here.encode(images, torch.Generator().manual_seed(1))
+    again = there.encode(images, torch.Generator().manual_seed(1))
+    assert again.device.type == "cuda"
+    torch.testing.assert_close(again.cpu(), latents, rtol=0.05, atol=0.05)
+    text, condition = (there.encode_text(["make it gold", ""]), there.encode_condition(images))
+    sharing = Sharing("full3d", 2)
+    output = there.predict(again, 500, text, condition, sharing)
+    expected = here.predict(latents, 500, text.cpu(), condition.cpu(), sharing)
+    torch.testing.assert_close(output.cpu(), expected, rtol=0.1, atol=0.1)
