@@ -21,6 +21,7 @@ from .classifier_free import Guidance, predict
 from .score import check_finite
 
 STARTS = ("noised originals", "noise")
+BARELY = 0.05  # of a mask: less does not free a latent, the pixels are blended by it all the same
 AT_ONCE = 4  # pictures through the VAE at a time: its full-size layers are the widest of all
 
 
@@ -78,7 +79,9 @@ class Edit:
         self.timesteps = every[len(every) - kept :]
         untouched = masks is not None and not bool((masks > 0).any())
         self.chunks = [] if kept == 0 or untouched else self._split()
-        self.images = originals.clone()
+        self.painted = (
+            originals.clone()
+        )  # [F, H, W, 3] on the CPU: as the model left them, beyond the mask too
         self.chunk = self.position = 0  # in self.chunks, in self.timesteps
         self.calls = 0  # pictures that went through the guided model, once a step
         self.latents = self._condition = self._clean_originals = self._noise = self.clean = None
@@ -115,6 +118,31 @@ class Edit:
         return self.chunk >= len(self.chunks)
 
     @property
+    def images(self) -> Tensor:
+        """[F, H, W, 3] in 0..1 on the CPU: what was edited so far; outside the mask the originals, bit for bit."""
+        return self.limited(self.painted)
+
+    def limited(self, pictures: Tensor) -> Tensor:
+        """Pictures of all frames [F, H, W, 3] with the originals outside the mask."""
+        return self._limited(pictures, list(range(len(self.originals))))
+
+    @property
+    def region(self) -> Tensor | None:
+        """[F, H, W] on the CPU: 1 where the model painted: the mask grown to whole latents; None without one."""
+        if self.masks is None:
+            return None
+        free = self._free(list(range(len(self.masks))))
+        return torch.nn.functional.interpolate(free, self.masks.shape[1:])[:, 0]
+
+    def _free(self, frames: list[int]) -> Tensor:
+        """[f, 1, h, w] on the CPU: 1 for latents that hold a masked pixel, 0 for those that follow the originals."""
+        assert self.masks is not None
+        height, width = self.masks.shape[1:]
+        size = height // self.backbone.factor, width // self.backbone.factor
+        masks = self.masks[frames][:, None].cpu()
+        return (torch.nn.functional.adaptive_max_pool2d(masks, size) > BARELY).float()
+
+    @property
     def frames(self) -> list[int]:
         """The pictures of the chunk under way (of the last one, where all is finished)."""
         return self.chunks[min(self.chunk, len(self.chunks) - 1)] if self.chunks else []
@@ -137,9 +165,7 @@ class Edit:
             kept = self._clean_originals
             if earlier >= 0:
                 kept = noising.add_noise(kept, self._noise, earlier)
-            free = torch.nn.functional.adaptive_max_pool2d(
-                self.masks[frames][:, None].to(self.latents), self.latents.shape[-2:]
-            )
+            free = self._free(frames).to(self.latents)
             self.latents = free * self.latents + (1 - free) * kept
         # a layout of its own would not survive a checkpoint, and the last bit of a convolution depends on it
         self.latents = self.latents.contiguous()
@@ -153,9 +179,9 @@ class Edit:
         frames = self.frames[:limit]
         if self.clean is None or self.position == 0:  # between two chunks: those of the finished one
             frames = (self.chunks[self.chunk - 1] if self.chunk else self.frames)[:limit]
-            return self.originals[frames], self.images[frames]
+            return self.originals[frames], self._limited(self.painted[frames], frames)
         with torch.no_grad():
-            return self.originals[frames], self._finish(self.clean[:limit], frames)
+            return self.originals[frames], self._limited(self._decode(self.clean[:limit]), frames)
 
     @property
     def _keyed(self) -> bool:
@@ -182,35 +208,33 @@ class Edit:
     def _leave_chunk(self) -> None:
         frames = self.frames
         assert self.latents is not None
-        finished = torch.cat(
-            [
-                self._finish(self.latents[i : i + AT_ONCE], frames[i : i + AT_ONCE])
-                for i in range(0, len(frames), AT_ONCE)
-            ]
-        )
+        batches = [self.latents[i : i + AT_ONCE] for i in range(0, len(frames), AT_ONCE)]
+        finished = torch.cat([self._decode(latents) for latents in batches])
         first = 1 if self.chunk > 0 and self._keyed else 0  # the key picture is finished already
-        self.images[frames[first:]] = finished[first:]
+        self.painted[frames[first:]] = finished[first:]
         self.latents = self._condition = self._clean_originals = self._noise = self.clean = None
         self.chunk, self.position = self.chunk + 1, 0
 
-    def _finish(self, latents: Tensor, frames: list[int]) -> Tensor:
-        """Pictures of latents on the CPU; outside the mask they are the originals."""
+    def _decode(self, latents: Tensor) -> Tensor:
         pictures = self.backbone.decode(latents).float().clamp(0, 1).cpu()
         check_finite(pictures, self.backbone.name)
-        if self.masks is not None:
-            share = self.masks[frames][..., None].cpu()
-            pictures = share * pictures + (1 - share) * self.originals[frames]
         return pictures
+
+    def _limited(self, pictures: Tensor, frames: list[int]) -> Tensor:
+        if self.masks is None:
+            return pictures
+        share = self.masks[frames][..., None].cpu()
+        return share * pictures + (1 - share) * self.originals[frames]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, numbers) from which `load_state` goes on."""
-        tensors = {"images": self.images}
+        tensors = {"painted": self.painted}
         if self.latents is not None:
             tensors["latents"] = self.latents
         return tensors, {"chunk": self.chunk, "position": self.position, "calls": self.calls}
 
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        self.images = tensors["images"]
+        self.painted = tensors["painted"]
         self.latents = tensors["latents"].to(self.backbone.device) if "latents" in tensors else None
         self._condition = self._clean_originals = self._noise = self.clean = None
         self.chunk, self.position = int(numbers["chunk"]), int(numbers["position"])

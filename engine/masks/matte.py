@@ -9,35 +9,39 @@ from torch.nn.functional import avg_pool2d, interpolate
 EMPTY = 0.02  # coverage below which a pixel fades into plain background
 
 
-def over_background(edited: Tensor, alphas: Tensor, background: Tensor) -> Tensor:
+def over_background(
+    edited: Tensor, alphas: Tensor, background: Tensor, region: Tensor | None = None
+) -> Tensor:
     """Edited pictures [F, H, W, 3] with the scene's background [3] where its coverage [F, H, W] leaves room.
 
     An image editor repaints the background too (night makes white dark), which a scene on a plain background cannot
     hold. Blending by alpha alone would leave a seam of the repainted background and eat half of every soft edge; so the
     painted background b' near each pixel is estimated from uncovered pixels and exchanged for the true one:
-    e + (1 − α)(b − b'). Where b' = b nothing changes at all.
+    e + (1 − α)(b − b'). Where b' = b nothing changes at all. `region` [F, H, W] says where the model painted, if not
+    everywhere.
     """
     planes = edited.permute(0, 3, 1, 2)
     alpha = alphas[:, None].to(planes)
-    painted = _local_mean(planes, (1 - alpha * 10).clamp(0, 1))
     b = background.to(planes)[None, :, None, None]
+    empty = (1 - alpha * 10).clamp(0, 1)
+    painted = _local_mean(planes, empty if region is None else empty * region[:, None].to(planes), b)
     exchanged = planes + (1 - alpha) * (b - painted)
     kept = (alpha / EMPTY).clamp(0, 1)
     return (kept * exchanged + (1 - kept) * b).clamp(0, 1).permute(0, 2, 3, 1).contiguous()
 
 
-def _local_mean(planes: Tensor, weights: Tensor) -> Tensor:
+def _local_mean(planes: Tensor, weights: Tensor, otherwise: Tensor) -> Tensor:
     """Weighted mean [F, 3, H, W] over a neighbourhood that grows until it holds some weight [F, 1, H, W].
 
     Push-pull (Gortler et al. 1996, section 3.4): sums over blocks of 4, 8, 16 … pixels; from coarse to fine, a block
-    that holds enough weight takes its own mean.
+    that holds enough weight takes its own mean. Where there is none at all it is `otherwise`.
     """
     sums, masses = [planes * weights], [weights]
     while max(sums[-1].shape[-2:]) > 1:
         sums.append(avg_pool2d(sums[-1], 2, ceil_mode=True))
         masses.append(avg_pool2d(masses[-1], 2, ceil_mode=True))
     mass = masses[-1]
-    mean = torch.where(mass > 1e-6, sums[-1] / mass.clamp(min=1e-6), planes.mean((2, 3), keepdim=True))
+    mean = torch.where(mass > 1e-6, sums[-1] / mass.clamp(min=1e-6), otherwise)
     for total, mass in zip(sums[-2:1:-1], masses[-2:1:-1], strict=True):
         mean = interpolate(mean, mass.shape[-2:], mode="bilinear", align_corners=False)
         trust = (mass / 0.1).clamp(0, 1)

@@ -184,10 +184,11 @@ class ViewsEdit:
     def result(self) -> ViewSet:
         """The views with what was edited so far."""
         edit, config, backbone = self.edit, self.config, self.backbone
-        request, images, alphas = edit.request, edit.images, self.views.alphas
+        request, images, alphas = edit.request, edit.painted, self.views.alphas
         exchanged = alphas is not None and config.background != "as edited"
         if exchanged and alphas is not None and edit.calls:
-            images = over_background(images, alphas, self.scene.background.cpu())
+            # before the mask limits it: at the mask's soft edge, too, the painted background must go
+            images = over_background(images, alphas, self.scene.background.cpu(), edit.region)
         about: dict[str, Any] = {
             "prompt": request.guidance.prompt,
             "negative": request.guidance.negative,
@@ -208,7 +209,7 @@ class ViewsEdit:
             "diffusion_calls": edit.calls,
             "engine": __version__,
         }
-        return replace(self.views, images=images, edit=about)
+        return replace(self.views, images=edit.limited(images), edit=about)
 
     @cached_property
     def key(self) -> str:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from engine.diffusion import Noising, Recommended
 from engine.diffusion.sizes import edit_size, size_for
 from engine.errors import InputError
 from engine.fields import indices
@@ -19,7 +20,7 @@ from engine.scene import Cameras, Frame, Selection, ViewSet
 from engine.steps import edit_views
 from engine.train import messages as m
 from tests.scenes import RenderedFrames, capture_of, moving_scene
-from tests.tiny_diffusion import tiny_backbone
+from tests.tiny_diffusion import SCHEDULER, tiny_backbone
 
 CONFIG = edit_views.Config(prompt="make it night", steps=2, views="0-2", resolution=48, preview_every=0)
 
@@ -141,6 +142,51 @@ def test_exchanging_the_background_leaves_an_untouched_picture_untouched():
     got = over_background(over(repainted), alpha, b)
     naive = alpha[..., None] * over(repainted) + (1 - alpha[..., None]) * b
     assert float((got - over(b)).square().mean()) < 0.1 * float((naive - over(b)).square().mean())
+
+
+class Darkening:
+    """A backbone that knows its craft: latents are blocks of pixels, and its network sees x ↦ x/2 behind any noise."""
+
+    name = fingerprint = "darkening"
+    takes_image, latent_channels, factor = True, 192, 8
+    noising = Noising.from_config({**SCHEDULER, "set_alpha_to_one": True})
+    recommended, device = Recommended(steps=3, resolution=64), torch.device("cpu")
+
+    def encode_text(self, prompts):
+        return torch.zeros(len(prompts), 1, 1)
+
+    def encode(self, images, generator=None):
+        return torch.nn.functional.pixel_unshuffle((images * 2 - 1).permute(0, 3, 1, 2), 8)
+
+    encode_condition = encode
+
+    def decode(self, latents):
+        return torch.nn.functional.pixel_shuffle(latents, 8).permute(0, 2, 3, 1) / 2 + 0.5
+
+    def predict(self, noisy, t, text, condition=None, sharing=None):
+        a = self.noising.alpha(t)
+        return (noisy - a**0.5 * self.encode(self.decode(condition) / 2)) / (1 - a) ** 0.5
+
+
+@pytest.mark.parametrize("is_local", [False, True])
+def test_a_model_that_darkens_darkens_the_subject_and_nothing_else(scene, is_local):
+    upper = Selection((scene.canonical.means[:, 2] > 0.2).float()) if is_local else None
+    config = replace(CONFIG, guidance_scale=1.0, image_guidance_scale=1.0, resolution=0)
+    views = m.result(edit_views.run(scene, Darkening(), config, None, upper))
+    alpha = views.alphas[..., None]
+    dark = (views.originals - (1 - alpha)) / 2 + (
+        1 - alpha
+    )  # half the subject's light, all of the white background's
+    changed = (views.images - views.originals).abs().amax(-1)
+    if not is_local:
+        assert float((views.images - dark).abs().max()) < 0.03
+        return
+    wholly = (changed > 0.9 * (dark - views.originals).abs().amax(-1)) & (views.alphas > 0.1)
+    assert float((views.images - dark)[wholly].abs().max()) < 0.05, (
+        "no seam of the grey that the model put behind"
+    )
+    assert 0.05 < float(wholly.float().mean()) < 0.6 * float((views.alphas > 0.1).float().mean())
+    assert bool((views.images[views.alphas < 1e-3] > 0.99).all())
 
 
 def test_captured_pictures_are_edited_until_the_scene_was_edited(scene, backbone, edited):
