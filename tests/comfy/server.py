@@ -153,7 +153,7 @@ class Server:
 
 
 @contextmanager
-def serving(tree: Path, python: Path, base: Path, *more: str, timeout: float = 120) -> Iterator[Server]:
+def serving(tree: Path, python: Path, base: Path, *more: str, timeout: float = 300) -> Iterator[Server]:
     """A server that answers /object_info; ended, by its own process id, when the block is left."""
     prepare_base(base)
     port, log_file = free_port(), base / "server.log"

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 IDS = {
     "GS4D_LoadMultiViewVideo", "GS4D_PreflightCheck", "GS4D_Train4DScene", "GS4D_TrainingSettings", "GS4D_Load4DScene",
     "GS4D_Save4DScene", "GS4D_Import4DScene", "GS4D_CameraPath", "GS4D_Render4DScene", "GS4D_EvaluateScene",
-    "GS4D_SceneToSplat", "GS4D_SplatToScene", "GS4D_Export4DScene",
+    "GS4D_SceneToSplat", "GS4D_SplatToScene", "GS4D_Export4DScene", "GS4D_LoadGuidance", "GS4D_GuidanceFromModel",
+    "GS4D_SceneViews", "GS4D_EditViews", "GS4D_LiftMask", "GS4D_FitEdits", "GS4D_RefineScore", "GS4D_EvaluateEdit",
 }  # fmt: skip
 
 
@@ -31,9 +32,12 @@ def test_boots_without_a_complaint_and_registers_every_node(running: Server, inf
 
 
 def test_the_canvas_finds_workflow_help_and_labels(running: Server) -> None:
-    assert "train_and_render" in running.get("/workflow_templates")[PACK_NAME]
-    assert running.get(f"/api/workflow_templates/{PACK_NAME}/train_and_render.json")["nodes"]
-    assert running.get_bytes(f"/api/workflow_templates/{PACK_NAME}/train_and_render.jpg")[:2] == b"\xff\xd8"
+    names = {path.stem for path in (ROOT / "workflows").glob("*.json")}
+    assert {"train_and_render", "instruct_4dgs", "instruct_4dgs_checkpoint"} <= names
+    assert names == set(running.get("/workflow_templates")[PACK_NAME])
+    for name in names:
+        assert running.get(f"/api/workflow_templates/{PACK_NAME}/{name}.json")["nodes"]
+        assert running.get_bytes(f"/api/workflow_templates/{PACK_NAME}/{name}.jpg")[:2] == b"\xff\xd8"
     labels = running.get("/i18n")["en"]["nodeDefs"]
     for node in IDS:
         assert labels[node]["display_name"]

@@ -67,8 +67,11 @@ def build(comfy: setup_comfy.ComfyTree, made: WorkflowPage, picture: Path | None
 
 
 def tidy(saved: dict[str, Any], number: int) -> dict[str, Any]:
-    """Without what changes from save to save: the random id, and float noise in positions."""
-    saved = json.loads(json.dumps(saved), parse_float=lambda text: round(float(text), 2))
+    """Without what changes from save to save: the random id, and float noise in positions. Numbers of widgets stay."""
+    for thing in (*saved["nodes"], *saved["groups"]):
+        for key in ("pos", "size", "bounding"):
+            if key in thing:
+                thing[key] = [round(number, 2) for number in thing[key]]
     saved["id"] = f"0f4d65d0-0000-4000-8000-{number:012}"
     return saved
 

@@ -33,13 +33,15 @@ SET_WIDGETS = """(quick) => {
     }
 }"""
 RUN = """async () => {
-  const seen = {progress: {}, previews: 0, executed: [], outcome: null, error: null};
+  const seen = {progress: {}, previews: 0, executed: [], texts: [], outcome: null, error: null};
   window.seenByTest = seen;
   const on = (name, act) => app.api.addEventListener(name, e => act(e.detail));
   on('progress', d => (seen.progress[d.node] ??= []).push(d.value));
   on('b_preview_with_metadata', () => { seen.previews += 1; });
   on('b_preview', () => { seen.previews += 1; });
   on('executed', d => seen.executed.push(d.node));
+  on('progress_text', d => seen.texts.push(d.text));
+  on('execution_interrupted', () => { seen.outcome = 'interrupted'; });
   on('execution_success', () => { seen.outcome = 'success'; });
   on('execution_error', d => { seen.outcome = 'error'; seen.error = d.exception_message; });
   await app.queuePrompt(0, 1);
@@ -130,6 +132,29 @@ def test_the_edit_runs_to_the_end_on_what_ships(page: Page, running: Server) -> 
     assert (
         page.js("() => app.graph.nodes.filter(n => n.type === 'PreviewImage').at(-1).imgs?.length ?? 0") == 3
     )
+
+
+def test_an_edit_cancelled_on_the_canvas_goes_on_where_it_was(page: Page, running: Server) -> None:
+    open_from_templates(page, "instruct_4dgs")
+    page.js(SET_WIDGETS, {**QUICK, "GS4D_FitEdits": {"iterations": 5000, "preview_every": 0}})
+    fit = dict(page.js("() => app.graph.nodes.map(n => [n.type, String(n.id)])"))["GS4D_FitEdits"]
+    reached = -1
+    for _ in range(2):
+        page.js(RUN)
+        page.page.wait_for_function(
+            "([node, last]) => (window.seenByTest.progress[node] ?? []).at(-1) > last + 5 || window.seenByTest.outcome",
+            arg=[fit, reached],
+            timeout=300_000,
+        )
+        page.js("() => app.api.interrupt(null)")
+        page.page.wait_for_function("() => window.seenByTest.outcome", timeout=30_000)
+        seen = page.js("() => window.seenByTest")
+        assert seen["outcome"] == "interrupted", seen["error"]
+        resumed = [text for text in seen["texts"] if "resumed at step" in text]
+        assert bool(resumed) == (reached > 0)
+        if resumed:
+            assert int(resumed[0].split("resumed at step ")[1].split(";")[0]) >= reached
+        reached = seen["progress"][fit][-1]
 
 
 def colourful(screenshot: bytes, page: Page, kind: str) -> float:

@@ -99,7 +99,10 @@ def _edited(info: dict[str, Any]) -> dict[str, Any]:
     return {
         "1": node(info, "GS4D_LoadMultiViewVideo"),
         "2": node(info, "GS4D_Train4DScene", video=["1", 0], **QUICK_TRAINING),
-        "3": node(info, "GS4D_EditViews", scene=["2", 0], guidance=["4", 0], video=["1", 0], prompt=PROMPT),
+        "12": {**node(info, "PrimitiveStringMultiline", value=PROMPT), "_meta": {"title": "What to change"}},
+        "3": node(
+            info, "GS4D_EditViews", scene=["2", 0], guidance=["4", 0], video=["1", 0], prompt=["12", 0]
+        ),
         "5": node(info, "PreviewImage", images=["3", 1]),
         "6": node(info, "GS4D_FitEdits", scene=["2", 0], views=["3", 0], iterations=400),
         "7": node(
@@ -108,7 +111,7 @@ def _edited(info: dict[str, Any]) -> dict[str, Any]:
             scene=["6", 0],
             guidance=["4", 0],
             video=["1", 0],
-            prompt=PROMPT,
+            prompt=["12", 0],
             iterations=20,
         ),
         "8": node(info, "GS4D_Save4DScene", scene=["7", 0], filename_prefix="gs4d/edited"),
@@ -156,16 +159,17 @@ WITH_CHECKPOINT = (
     "into `models/checkpoints` and press **R**. LoRAs may stand between; a graphics card with 6 GB is needed to be quick."
 )
 EDIT_PLACES: dict[str, Place] = {
-    "1": (0, 0, 330, 320), "2": (0, 420, 330, 640),
-    "4": (380, 0, 360, 200), "3": (380, 300, 360, 760), "5": (780, 0, 420, 420), "6": (780, 520, 420, 540),
-    "7": (1250, 0, 360, 720), "8": (1250, 820, 360, 140),
+    "1": (0, 0, 330, 320), "2": (0, 420, 330, 520),
+    "12": (380, 0, 360, 120), "4": (380, 190, 360, 130), "3": (380, 390, 360, 760),
+    "5": (780, 0, 420, 480), "6": (780, 600, 420, 550),
+    "7": (1250, 0, 360, 800), "8": (1250, 920, 360, 140),
     "9": (1660, 0, 310, 320), "10": (1660, 420, 310, 320), "11": (2010, 0, 420, 560),
 }  # fmt: skip
 EDIT_GROUPS = [
-    ("1 · The capture, and a quick training", (-20, -80, 370, 1160), "#3f789e"),
-    ("2 · Edit its views with one sentence, fit the scene", (360, -80, 860, 1160), "#8a6f3c"),
-    ("3 · Refine and keep", (1230, -80, 400, 1160), "#7a3c6f"),
-    ("4 · Move a camera through it", (1640, -80, 810, 1160), "#3c7a4f"),
+    ("1 · Capture, quick training", (-20, -80, 370, 1250), "#3f789e"),
+    ("2 · Edit its views with one sentence, fit the scene", (360, -80, 860, 1250), "#8a6f3c"),
+    ("3 · Refine and keep", (1230, -80, 400, 1250), "#7a3c6f"),
+    ("4 · Move a camera through it", (1640, -80, 810, 1250), "#3c7a4f"),
 ]
 _EDIT = {"groups": EDIT_GROUPS, "note_place": (-370, 0, 330, 620), "thumbnail": _before_and_after}
 
@@ -201,7 +205,7 @@ PAGES = {
         WorkflowPage(
             "instruct_4dgs_checkpoint",
             instruct_4dgs_checkpoint,
-            {**EDIT_PLACES, "13": (380, 130, 360, 110), "4": (380, 0, 360, 90)},
+            {**EDIT_PLACES, "13": (380, 190, 360, 100), "4": (380, 350, 360, 70), "3": (380, 480, 360, 680)},
             note=EDIT_NOTE.format(more=WITH_CHECKPOINT),
             **_EDIT,
         ),
