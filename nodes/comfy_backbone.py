@@ -31,6 +31,7 @@ from ..engine.errors import InputError
 from . import host
 
 WANTED = "wire an InstructPix2Pix, SD 1.x or SD 2.x checkpoint"
+SD2_TEXT_WIDTH = 1024  # Stable Diffusion 2.x; with v-prediction it was trained at 768 pixels
 SAMPLED = 16  # values of each weight that the fingerprint looks at
 GRADIENT_MEMORY = 3  # an encoder that is differentiated keeps about this many times the activations
 
@@ -55,8 +56,11 @@ class ComfyBackbone:
         self.device = torch.device(model.load_device)
         self.name = f"wired {kind}"
         self.fingerprint = fingerprint(model, clip.patcher, vae.patcher)
-        self.recommended = Recommended()
         self._width = int(model.model.model_config.unet_config["context_dim"])
+        large = self._width == SD2_TEXT_WIDTH and self.noising.prediction == "v_prediction"
+        self.recommended = Recommended(
+            image_guidance_scale=1.5 if self.takes_image else 1.0, resolution=768 if large else 512
+        )
         self._texts: dict[str, Tensor] = {}
         black, grey = vae.process_output(torch.tensor([0.0, 0.5])).tolist()
         self._offset, self._slope = black, 2 * (grey - black)  # of process_output, which also clamps

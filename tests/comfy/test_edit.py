@@ -59,6 +59,30 @@ def test_a_graph_runs_from_clip_to_edited_scene(running: Server, info: dict[str,
     )
 
 
+@pytest.mark.parametrize("source", ["file", "wires"])
+def test_a_model_without_picture_input_refines_a_scene(
+    running: Server, info: dict[str, Any], source: str
+) -> None:
+    text_only = {
+        "file": graphs.from_file(info, "diffusers/text only"),
+        "wires": graphs.from_wires(info, takes_image=False),
+    }
+    graph = {
+        **trained(info),
+        **text_only[source],
+        "refine": graphs.node(
+            info, "GS4D_RefineScore", scene=["train", 0], guidance=["guidance", 0], **graphs.TINY_REFINE
+        ),
+        "save": graphs.node(
+            info, "GS4D_Save4DScene", scene=["refine", 0], filename_prefix=f"gs4d/text only {source}"
+        ),
+    }
+    run = running.run(graph)
+    assert run.outcome == "execution_success", run.error
+    assert any("score distillation only" in text for text in run.texts)
+    assert run.progress("refine")[-1] == graphs.TINY_REFINE["iterations"]
+
+
 def scene_of(path: Path) -> dict[str, Any]:
     """The JSON part of a scene file."""
     with open(path, "rb") as file:
