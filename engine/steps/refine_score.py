@@ -102,7 +102,11 @@ class Config:
         1e-6,
     )
     color_rate: float = number(
-        2.5e-3, 0.0, 1.0, "Learning rate of flat colours; angle-dependent ones take a twentieth.", 1e-4
+        2.5e-3,
+        0.0,
+        1.0,
+        "Learning rate of flat colours, settling in the second half; angle-dependent ones take a twentieth.",
+        1e-4,
     )
     opacity_rate: float = number(0.05, 0.0, 1.0, "Learning rate of opacity logits (reference code).", 1e-3)
     scale_rate: float = number(5e-3, 0.0, 1.0, "Learning rate of log scales (reference code).", 1e-4)

@@ -113,13 +113,14 @@ class CanonicalEdit(ABC):
         return self.iteration / self.config.iterations
 
     @property
-    def selects_nothing(self) -> bool:
-        return self.held is not None and len(self.held) == len(self)
+    def idle(self) -> str:
+        """Why there is nothing to do; empty where there is something."""
+        return "the mask selects no Gaussian" if self.held is not None and len(self.held) == len(self) else ""
 
     def stream(self, note: str, checkpoint: Path | None) -> Stream:
         """The whole stage as messages, resumed where `checkpoint` is of this very edit."""
-        if self.selects_nothing:
-            yield Started(1, "the mask selects no Gaussian: nothing to do")
+        if self.idle:
+            yield Started(1, f"{self.idle}: nothing to do")
             yield Finished(self.result())
             return
         if checkpoint is not None and self.resume(checkpoint):
@@ -181,15 +182,19 @@ class CanonicalEdit(ABC):
             tensor[self.slowed] = torch.lerp(before[name], tensor[self.slowed], part)
 
     def _rates(self, progress: float) -> dict[str, float]:
-        c = self.config
-        position = c.position_rate * self.extent
+        """Positions' rate falls to a hundredth as in 3DGS; the others in the second half to a tenth, so that they settle."""
+        c, position = self.config, self.config.position_rate * self.extent
+
+        def falling(rate: float) -> float:
+            return log_linear(rate, rate * 0.1, 2 * progress - 1) if rate else 0.0
+
         return {
             "means": log_linear(position, position * 0.01, progress) if position else 0.0,
-            "log_scales": c.scale_rate,
-            "quats": c.rotation_rate,
-            "logit_opacities": c.opacity_rate,
-            "sh_dc": c.color_rate,
-            "sh_rest": c.color_rate / 20,
+            "log_scales": falling(c.scale_rate),
+            "quats": falling(c.rotation_rate),
+            "logit_opacities": falling(c.opacity_rate),
+            "sh_dc": falling(c.color_rate),
+            "sh_rest": falling(c.color_rate / 20),
         }
 
     def _freeze(self) -> None:

@@ -63,11 +63,11 @@ def test_the_preset_says_what_changes_and_the_count_stays(scene, views, preset):
 
 
 def test_an_exact_edit_of_one_moment_is_seen_at_all_of_them():
-    """Measured on views and moments that were never fitted: 20.7 dB before, 37 after."""
+    """Measured on views and moments that were never fitted: 20.7 dB before, 39 after."""
     scene = field_scene(heads=("position", "scale", "rotation"))
     views = edited_views(scene, TRAINED)
     truth = truth_of(scene).with_(background=scene.background)
-    config = fit_edits.Config(iterations=250, preview_every=0, color_rate=1e-2, views_per_step=3)
+    config = fit_edits.Config(iterations=250, preview_every=0, views_per_step=3)
     made = m.result(fit_edits.run(scene, views, config))
     assert psnr(scene, truth, HELD_OUT, (3, 5)) < 22
     assert psnr(made, truth, TRAINED, (0,)) > 38
@@ -180,8 +180,8 @@ def test_a_gaussian_of_weight_one_half_goes_half_a_step(scene, views):
 
 
 def test_strength_goes_part_of_the_way(scene, views):
-    made = m.result(fit_edits.run(scene, views, replace(QUICK, strength=0.0, iterations=3)))
-    assert torch.allclose(made.canonical.sh, scene.canonical.sh, atol=0.01), "the views are already met"
+    made = m.result(fit_edits.run(scene, views, replace(QUICK, strength=0.0)))
+    assert same(made.canonical, scene.canonical), "not even rounding errors are followed"
     work = FitEdits(scene, views, replace(QUICK, strength=0.25), None, "cpu")
     assert torch.allclose(work.targets, 0.75 * views.originals + 0.25 * views.images, atol=1e-6)
 
