@@ -3,11 +3,12 @@
 Only the canonical Gaussians learn; the motion stays as it is, so what was edited at one moment is seen at every moment,
 at a cost that does not depend on their number. The paper's preset changes colours and positions, its code all six
 tensors. Changed: renders are made at the edited views' own size instead of being resized to it; views may be of several
-moments; an edit may be partial (`strength`) and limited to chosen Gaussians. Two
-rates are not the reference's, measured with exact targets at the first moment of the demo clip against the truth of all
-views and moments. Colours start eight times as fast and settle at the end: "make it night" (16.7 dB unedited) reaches
-29.9 dB in 400 steps; at the reference's rate 24.3 dB in 600. Positions learn at a tenth: "gold" (20.6 dB unedited) reaches 30.4 dB instead of 28.8, since
-what overfits the fitted moment is wrong at the others.
+moments; an edit may be partial (`strength`) and limited to chosen Gaussians.
+
+Two rates are not the reference's, measured with exact targets at the first moment of the demo clip against the truth of
+all views and moments. Colours start eight times as fast and settle at the end: "make it night" (16.7 dB unedited)
+reaches 29.9 dB in 400 steps; at the reference's rate 24.3 dB in 600. Positions learn at a tenth: "gold" (20.6 dB
+unedited) reaches 30.4 dB instead of 28.8, since what overfits the fitted moment is wrong at the others.
 """
 
 from __future__ import annotations
