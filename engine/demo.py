@@ -115,10 +115,12 @@ def _orbit(scene: Scene4D, target: Path, follow: Follow, device: str) -> None:
 
 @torch.no_grad()
 def before_and_after(scene: Scene4D, edited: Scene4D, views: ViewSet, device: str, rows: int = 4) -> Tensor:
-    """[K, H, 4W, 3]: a view before, what the model made of it, the edited scene there, and half the clip later."""
+    """[K, H, 4W, 3]: a view before, what the model made of it, the edited scene there, and a quarter of the clip later."""
     rasterizer = choose("auto", device)
     before, after = scene.to(device), edited.to(device)
-    half = float(scene.times[len(scene.times) // 2])
+    later = float(
+        scene.times[max(1, len(scene.times) // 4)]
+    )  # half of a clip that loops may look like its start
     made: list[Tensor] = []
     for i in range(0, len(views), max(1, -(-len(views) // rows))):
         camera, seconds = scene.rig[views.views[i]], views.seconds[i]
@@ -128,12 +130,14 @@ def before_and_after(scene: Scene4D, edited: Scene4D, views: ViewSet, device: st
             return render_gaussians(which.at(when), camera, rasterizer, background).rgb[0].clamp(0, 1).cpu()
 
         model = resize(views.images[i], camera.sizes[0])
-        made.append(torch.cat([draw(before, seconds), model, draw(after, seconds), draw(after, half)], dim=1))
+        made.append(
+            torch.cat([draw(before, seconds), model, draw(after, seconds), draw(after, later)], dim=1)
+        )
     return torch.stack(made)
 
 
 TRAINED = ("input (never trained on)", "render", "depth", "error x 5")
-EDITED = ("scene", "edited by the model", "edited scene", "half the clip later")
+EDITED = ("scene", "edited by the model", "edited scene", "a quarter later")
 
 
 @dataclass(frozen=True, eq=False)

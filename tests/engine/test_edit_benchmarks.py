@@ -148,7 +148,7 @@ def test_the_demo_shows_before_and_after(pair, tmp_path):
     assert shown.shape == (2, 40, 4 * 48, 3)
     before, model, edited, later = shown.split(48, dim=2)
     assert float((before - model).abs().mean()) < float((before - edited).abs().mean())
-    assert not torch.equal(edited, later), "half a clip later the subject has moved"
+    assert not torch.equal(edited, later), "later the subject has moved"
     demo.page([demo.Sheet(shown, demo.EDITED, "line")] * 2, tmp_path / "page.png")
     assert Image.open(tmp_path / "page.png").size == (192, 2 * (80 + 60))
 
