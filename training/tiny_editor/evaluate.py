@@ -73,7 +73,7 @@ def _tensor(x: np.ndarray) -> Tensor:
 
 
 def figures(editor: Editor, steps: int, text_scale: float, image_scale: float, views: int = 4) -> dict:
-    """{subject: {autoencoder, edits: {name: {unedited, ceiling, edited, held_out_phrasing}}}}, PSNR in dB."""
+    """{subject: {autoencoder, edits: {name: {unedited, ceiling, edited}}}}, PSNR in dB."""
     names = ["none", *edits.TEN]
     out: dict[str, dict] = {}
     for subject, compositions in testset.compositions().items():
@@ -85,19 +85,14 @@ def figures(editor: Editor, steps: int, text_scale: float, image_scale: float, v
             codec.append(psnr(editor.decode(z), x))
             allowed = [n for n in names if n in c.edits()]
             trained = [edits.PHRASINGS[n][0] for n in allowed]
-            new = [edits.HELD_OUT[n][0] for n in allowed]
             many = z.expand(len(allowed), -1, -1, -1)
             first = editor.decode(editor.edit(many, trained, steps, text_scale, image_scale))
-            second = editor.decode(editor.edit(many, new, steps, text_scale, image_scale))
             for k, name in enumerate(allowed):
                 truth = _tensor(c.picture(name))
-                row = table.setdefault(
-                    name, {"unedited": [], "ceiling": [], "edited": [], "held_out_phrasing": []}
-                )
+                row = table.setdefault(name, {"unedited": [], "ceiling": [], "edited": []})
                 row["unedited"].append(psnr(x, truth) if name != "none" else float("nan"))
                 row["ceiling"].append(psnr(editor.decode(editor.encode(truth)), truth))
                 row["edited"].append(psnr(first[k : k + 1], truth))
-                row["held_out_phrasing"].append(psnr(second[k : k + 1], truth))
         out[subject] = {
             "autoencoder": round(float(np.mean(codec)), 2),
             "edits": {

@@ -84,7 +84,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--untrained", action="store_true")
-    parser.add_argument("--into-run", type=Path, help="the other way: read OUT, write checkpoints to start from")
+    parser.add_argument(
+        "--into-run", type=Path, help="the other way: read OUT, write checkpoints to start from"
+    )
     args = parser.parse_args()
     if args.into_run:
         into_run(args.out, args.into_run)
