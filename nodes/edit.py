@@ -84,6 +84,7 @@ class EditViews(io.ComfyNode):
                 combo("device", host.DEVICES, "auto", tooltip=host.DEVICE_TEXT),
                 MultiViewVideoSocket.Input("video", optional=True, tooltip=VIDEO_TIP),
                 SelectionSocket.Input("selection", optional=True, tooltip=SELECTION_TIP),
+                *fields.inputs(edit_views.Config, ("detail",), later=("detail",)),
             ],
             outputs=[
                 ViewsSocket.Output(

@@ -23,6 +23,7 @@ class Recommended:
     resolution: int = 512  # pixels of the long side
     min_timestep: float = 0.02  # of the schedule, for score distillation
     max_timestep: float = 0.98
+    keeps_detail: bool = False  # it loses fine detail: edited views take it from the originals
 
 
 @runtime_checkable

@@ -23,6 +23,7 @@ from ..diffusion import MODES, Backbone
 from ..diffusion.sizes import size_for
 from ..errors import InputError
 from ..guidance.classifier_free import Guidance
+from ..guidance.detail import as_seen, carry_detail
 from ..guidance.edit import STARTS, Edit, EditRequest
 from ..masks.lift import shown
 from ..masks.matte import over_background
@@ -38,6 +39,7 @@ from .step import choice, number, validate, words
 __all__ = ["Config", "run"]
 
 BACKGROUNDS = ("auto", "scene", "as edited")
+DETAILS = ("auto", "as painted", "from originals")
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,12 @@ class Config:
     )
     preview_every: int = number(1, 0, 1000, "Steps between two previews; 0 = none.")
     checkpoint_seconds: float = number(60.0, 1.0, 3600.0, "Seconds between two saves of unfinished work.")
+    detail: str = choice(
+        "auto",
+        DETAILS,
+        "Fine detail: as painted by the model, or the originals' own under the colours of the edit, which keeps faces "
+        "and seams and holds back new shapes; auto takes what suits the model.",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -185,6 +193,11 @@ class ViewsEdit:
         """The views with what was edited so far."""
         edit, config, backbone = self.edit, self.config, self.backbone
         request, images, alphas = edit.request, edit.painted, self.views.alphas
+        wanted = config.detail == "from originals" or (
+            config.detail == "auto" and backbone.recommended.keeps_detail
+        )
+        if wanted and edit.calls:
+            images = carry_detail(images, edit.originals, alphas, as_seen(backbone, edit.originals))
         exchanged = alphas is not None and config.background != "as edited"
         if exchanged and alphas is not None and edit.calls:
             # before the mask limits it: at the mask's soft edge, too, the painted background must go
@@ -205,6 +218,7 @@ class ViewsEdit:
             "seed": request.seed,
             "originals": self.source,
             "background": "scene" if exchanged else "as edited",
+            "detail": "from originals" if wanted else "as painted",
             "is_local": edit.masks is not None,
             "diffusion_calls": edit.calls,
             "engine": __version__,
