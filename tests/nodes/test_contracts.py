@@ -94,9 +94,7 @@ def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
         assert not missing, f"{config.__module__}: append {missing} to the fields of {nodes[0]}"
 
 
-@pytest.mark.parametrize(
-    "node", ["GS4D_Train4DScene", "GS4D_EditViews", "GS4D_FitEdits", "GS4D_RefineScore"]
-)
+@pytest.mark.parametrize("node", ["GS4D_Train4DScene", "GS4D_EditViews", "GS4D_FitEdits", "GS4D_RefineScore"])
 def test_the_seed_stays_as_it_was_set(info: dict[str, Any], node: str) -> None:
     seed = info[node]["input"]["required"]["seed"][1]
     assert seed["control_after_generate"] is False, (

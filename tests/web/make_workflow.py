@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -21,7 +22,7 @@ sys.path.insert(0, str(REPOSITORY / "tests" / "web"))
 import browser  # noqa: E402
 import server  # noqa: E402
 import setup_comfy  # noqa: E402
-from workflow_pages import PAGES, WorkflowPage  # noqa: E402
+from workflow_pages import CLOSE_UP, PAGES, WorkflowPage  # noqa: E402
 
 ARRANGE = """([places, groups, note, notePlace]) => {
   for (const node of app.graph.nodes) {
@@ -63,7 +64,23 @@ def build(comfy: setup_comfy.ComfyTree, made: WorkflowPage, picture: Path | None
         if picture is not None:
             page.fit()
             page.picture(str(picture))
+            if made.thumbnail is None:
+                close_up(page, picture.with_suffix(".jpg"))
     return saved
+
+
+def close_up(page: browser.Page, target: Path) -> None:
+    """A part of the canvas in its natural size."""
+    x, y, width, height = CLOSE_UP
+    left, top = 80, 200  # clear of the buttons
+    page.js(
+        """([x, y]) => { const ds = app.canvas.ds, area = app.canvas.canvas.getBoundingClientRect();
+          ds.scale = 1; ds.offset = [x - area.left, y - area.top]; app.canvas.setDirty(true, true); }""",
+        [left - x, top - y],
+    )
+    page.page.wait_for_timeout(1500)
+    clip = {"x": left, "y": top, "width": width, "height": height}
+    page.page.screenshot(path=str(target), type="jpeg", quality=85, clip=clip)
 
 
 def tidy(saved: dict[str, Any], number: int) -> dict[str, Any]:
@@ -99,7 +116,9 @@ def main() -> None:
         made, target = PAGES[name], REPOSITORY / "workflows" / f"{name}.json"
         saved = tidy(build(comfy, made, pictures / f"{name}.png"), list(PAGES).index(name) + 1)
         target.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        if arguments.thumbnail:
+        if arguments.thumbnail and made.thumbnail is None:
+            shutil.copyfile(pictures / f"{name}.jpg", target.with_suffix(".jpg"))
+        elif arguments.thumbnail and made.thumbnail is not None:
             with tempfile.TemporaryDirectory() as base:
                 run(comfy, made, Path(base))
                 made.thumbnail(Path(base)).save(target.with_suffix(".jpg"), quality=88)

@@ -9,6 +9,7 @@ from typing import Any
 
 import graphs
 
+CLOSE_UP = (355, -45, 415, 545)  # x, y, width, height on the canvas
 SIDE = 256  # pixels of one picture of a thumbnail
 Place = tuple[float, float, float, float]  # x, y, width, height
 
@@ -21,7 +22,8 @@ class WorkflowPage:
     groups: list[tuple[str, Place, str]]
     note: str
     note_place: Place
-    thumbnail: Callable[[Path], Any]  # from the base folder of a run to a PIL image
+    # from the base folder of a run to a PIL image; None where it cannot run on what ships: a part of the canvas then
+    thumbnail: Callable[[Path], Any] | None
 
 
 def movie_frames(base: Path, pattern: str, count: int) -> list[Any]:
@@ -124,15 +126,18 @@ def _edited(info: dict[str, Any]) -> dict[str, Any]:
 def _before_and_after(base: Path) -> Any:
     """Captured above, the edited scene below."""
     import av
+    from PIL import Image
 
     clip = Path(__file__).resolve().parents[2] / "assets" / "clips" / "walker" / "videos"
     before = []
     for name in ("cam01.mp4", "cam05.mp4"):
         with av.open(str(clip / name)) as container:
             frame = next(container.decode(video=0)).to_image()
-        side = min(frame.size)
-        left, top = (frame.width - side) // 2, (frame.height - side) // 2
-        before.append(frame.crop((left, top, left + side, top + side)))
+        square = Image.new("RGB", (max(frame.size),) * 2, frame.getpixel((0, 0)))
+        square.paste(
+            frame, tuple((side - part) // 2 for side, part in zip(square.size, frame.size, strict=True))
+        )
+        before.append(square)
     return sheet([*before, *movie_frames(base, "edited*.mp4", 2)])
 
 
@@ -207,7 +212,7 @@ PAGES = {
             instruct_4dgs_checkpoint,
             {**EDIT_PLACES, "13": (380, 190, 360, 100), "4": (380, 350, 360, 70), "3": (380, 480, 360, 680)},
             note=EDIT_NOTE.format(more=WITH_CHECKPOINT),
-            **_EDIT,
+            **{**_EDIT, "thumbnail": None},
         ),
     )
 }  # fmt: skip
