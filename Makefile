@@ -43,6 +43,7 @@ test: lint comfy-env
 bench: setup
 	$(BIN)/python benchmarks/rasterizer.py --json
 	$(BIN)/python benchmarks/fit.py --json
+	$(BIN)/python benchmarks/edit.py --json --quick
 
 comfy: comfy-env
 	$(BIN)/python tests/comfy/launch.py --port $(PORT)
