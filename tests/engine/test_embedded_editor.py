@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("diffusers", reason="the embedded editor is a diffusers folder")
 pytest.importorskip("transformers", reason="the embedded editor's text encoder is a transformers folder")
@@ -48,6 +49,26 @@ def _vase() -> tuple[np.ndarray, np.ndarray]:
     alpha = inside.reshape(256, 2, 192, 2).mean(axis=(1, 3))
     colour = (albedo * light[..., None] * inside[..., None]).reshape(256, 2, 192, 2, 3).mean(axis=(1, 3))
     return np.clip(colour / np.maximum(alpha, 1e-9)[..., None], 0, 1), alpha
+
+
+def _walker() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Colour, coverage and ground of a frame of the demo clip (never trained on), 256x192."""
+    av = pytest.importorskip("av", reason="the demo clip is a video")
+    clip = ROOT / "assets" / "clips" / "walker"
+    if not (clip / "videos").is_dir():
+        pytest.skip("the demo clip is not in assets/clips")
+
+    def frame(folder: str) -> np.ndarray:
+        path = sorted((clip / folder).glob("*.mp4"))[3]
+        with av.open(str(path)) as container:
+            image = next(container.decode(video=0)).to_image()
+        return np.asarray(image.resize((192, 256), Image.Resampling.BICUBIC), float) / 255
+
+    picture, alpha = frame("videos"), np.clip((frame("masks")[..., 0] - 0.04) / 0.92, 0, 1)
+    ground = np.median(picture[alpha < 0.01], axis=0)
+    cover = np.maximum(alpha, 0.5)[..., None]
+    inside = (picture - (1 - cover) * ground) / cover
+    return np.clip(np.where(alpha[..., None] > 0.5, inside, picture), 0, 1), alpha, ground
 
 
 class _Editor:
@@ -121,20 +142,35 @@ def test_every_listed_word_is_one_token(editor: _Editor) -> None:
     assert [word for word in sorted(words) if len(editor.pipeline.tokenizer.tokenize(word)) != 1] == []
 
 
-def test_leaving_it_as_it_is_keeps_the_picture(results: dict[str, tuple[float, float]]) -> None:
-    assert results["none"][1] >= 27
+def test_a_person_is_left_as_they_are_and_lit_as_told(editor: _Editor) -> None:
+    """The autoencoder alone reaches 29.4 dB here; a gold statue starts at 20, fog at 21."""
+    edits = _true_edits()
+    colour, alpha, ground = _walker()
+    names = ["none", "fog", "golden_hour", "night", "gold", "marble", "red"]
+    picture = edits.composite(colour, alpha, ground)
+    done = editor(picture, [edits.EDITS[name][0] for name in names])
+    figures = {}
+    for name, out in zip(names, done, strict=True):
+        truth = edits.composite(colour, alpha, ground, name)
+        figures[name] = (_psnr(picture, truth) if name != "none" else 0.0, _psnr(out, truth))
+    assert figures["none"][1] >= 25
+    for name, margin in {"fog": 7, "golden_hour": 1, "night": 4, "gold": 5, "marble": 10, "red": 5}.items():
+        unedited, edited = figures[name]
+        assert edited >= unedited + margin, (name, unedited, edited)
 
 
-@pytest.mark.parametrize("name", GLOBAL)
-def test_light_and_weather_come_near_the_truth(results: dict[str, tuple[float, float]], name: str) -> None:
+@pytest.mark.parametrize(("name", "margin"), [("night", 6), ("fog", 8), ("black_and_white", 5)])
+def test_light_and_weather_come_near_the_truth(
+    results: dict[str, tuple[float, float]], name: str, margin: float
+) -> None:
     unedited, edited = results[name]
-    assert edited >= unedited + 7
+    assert edited >= unedited + margin
 
 
 @pytest.mark.parametrize("name", [*STATUES, *COLOURS])
 def test_paint_comes_near_the_truth(results: dict[str, tuple[float, float]], name: str) -> None:
     unedited, edited = results[name]
-    assert edited >= unedited + 4
+    assert edited >= unedited + 6
 
 
 def test_another_sentence_of_known_words_does_the_same(editor: _Editor) -> None:
@@ -162,4 +198,4 @@ def test_the_background_is_kept(editor: _Editor) -> None:
     done = editor(picture, [edits.EDITS[name][0] for name in ("night", "red", "gold")])
     far = alpha < 1e-6
     far[:, 30:-30] = False
-    assert float(np.abs(done[:, far] - 0.92).max(axis=-1).mean()) < 0.03
+    assert float(np.abs(done[:, far] - 0.92).max(axis=-1).mean()) < 0.04

@@ -16,9 +16,8 @@ import torch
 from . import autoencoder, editor, edits, text
 
 RECOMMENDED = {
-    "keeps_detail": True,
     "steps": 1, "guidance_scale": 1.0, "image_guidance_scale": 1.0, "resolution": 256,
-    "min_timestep": 0.02, "max_timestep": 0.98,
+    "min_timestep": 0.02, "max_timestep": 0.98, "keeps_detail": True,
 }  # fmt: skip
 
 
