@@ -72,7 +72,7 @@ def test_opens_from_the_template_browser_as_it_was_saved(page: Page, name: str) 
                 n["id"],
                 n["type"],
                 [i.get("link") for i in n.get("inputs", []) if i.get("link") is not None],
-                n.get("widgets_values") if n["type"].startswith("GS4D_") else None,
+                (n.get("widgets_values") or []) if n["type"].startswith("GS4D_") else None,
             ]
             for n in graph["nodes"]
         )
