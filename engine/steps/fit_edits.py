@@ -25,24 +25,17 @@ from ..losses.photometric import l1, ssim
 from ..render import render_gaussians
 from ..scene import Scene4D, Selection, ViewSet
 from ..train import state as states
-from ..train.edits import PRESETS, CanonicalEdit
+from ..train.edit_config import EditConfig
+from ..train.edits import CanonicalEdit
 from ..train.messages import Stream
 from ..train.threads import threads_for
-from .step import choice, flag, number, validate
+from .step import flag, number, validate
 
 __all__ = ["Config", "run"]
 
 
 @dataclass(frozen=True)
-class Config:
-    preset: str = choice(
-        "paper",
-        tuple(PRESETS),
-        "What may change: colours and positions (paper), or sizes, rotations and opacities as well (reference code).",
-    )
-    iterations: int = number(
-        1000, 1, 1_000_000, "Optimisation steps. More follows the edited views more closely."
-    )
+class Config(EditConfig):
     views_per_step: int = number(2, 1, 64, "Edited views compared in each step. More is steadier and slower.")
     strength: float = number(
         1.0, 0.0, 1.0, "How far to go from the original views to the edited ones; 0 changes nothing.", 0.01
@@ -54,14 +47,6 @@ class Config:
         "Weight of structural similarity beside plain colour difference; the paper has none.",
         0.01,
     )
-    position_rate: float = number(
-        1.6e-5,
-        0.0,
-        1.0,
-        "Learning rate of positions, times the scene's extent. The reference's 1.6e-4 follows the edited moment more "
-        "closely and blurs the others.",
-        1e-6,
-    )
     color_rate: float = number(
         2e-2,
         0.0,
@@ -70,29 +55,10 @@ class Config:
         "2.5e-3 does not get from white to dark in a thousand steps.",
         1e-4,
     )
-    opacity_rate: float = number(0.05, 0.0, 1.0, "Learning rate of opacity logits (reference code).", 1e-3)
-    scale_rate: float = number(5e-3, 0.0, 1.0, "Learning rate of log scales (reference code).", 1e-4)
-    rotation_rate: float = number(1e-3, 0.0, 1.0, "Learning rate of quaternions (reference code).", 1e-4)
     densifies: bool = flag(
         False,
         "Adds Gaussians where the edit needs detail, in the last 40 % of the steps (reference code). Not with a mask.",
     )
-    mutes_appearance: bool = flag(
-        False,
-        "Leaves the motion's own changes of colour and opacity out, so that the edit looks the same at every moment.",
-    )
-    trains_deformation: bool = flag(
-        False, "Also trains the motion, which the method advises against: for comparison only."
-    )
-    rasterizer: str = choice(
-        "auto", ("auto", "gsplat", "numba", "torch"), "What draws the Gaussians; auto takes the fastest here."
-    )
-    preview_every: int = number(50, 0, 100_000, "Steps between two preview pictures; 0 shows none.")
-    checkpoint_seconds: float = number(60.0, 1.0, 1e6, "How often the work is saved, in seconds.")
-    max_seconds: float = number(
-        0.0, 0.0, 1e7, "Stop after this many seconds with what is there; 0 takes all steps."
-    )
-    seed: int = number(0, 0, 2**63 - 1, "Same seed, same inputs: same scene.")
 
     def __post_init__(self) -> None:
         validate(self)

@@ -26,7 +26,8 @@ from ..guidance.score import WEIGHTINGS, Score, score_loss
 from ..render import Picture, render_gaussians
 from ..scene import Gaussians, MultiViewVideo, Scene4D, Selection
 from ..train import state as states
-from ..train.edits import PRESETS, CanonicalEdit
+from ..train.edit_config import EditConfig
+from ..train.edits import CanonicalEdit
 from ..train.messages import Stream
 from ..train.originals import EDITS, SOURCES, Originals, Pair, choose_pairs, choose_source
 from ..train.threads import threads_for
@@ -38,7 +39,7 @@ KEPT_BYTES = 64_000_000  # of encoded originals
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(EditConfig):
     prompt: str = words("", "The instruction that the views were edited with.")
     negative: str = words("", "What the pictures should not become; usually empty.")
     iterations: int = number(
@@ -56,11 +57,6 @@ class Config:
         100.0,
         "How closely the unedited pictures are kept; 0 takes the model's own. The paper: 1.2.",
         0.1,
-    )
-    preset: str = choice(
-        "paper",
-        tuple(PRESETS),
-        "What may change: colours and positions (paper), or sizes, rotations and opacities as well (reference code).",
     )
     weighting: str = choice(
         "reference code",
@@ -93,43 +89,10 @@ class Config:
     resolution: int = number(
         0, 0, 4096, "Long side of the pictures in pixels; 0 = what suits the model. More is slower."
     )
-    position_rate: float = number(
-        1.6e-5,
-        0.0,
-        1.0,
-        "Learning rate of positions, times the scene's extent. The reference's 1.6e-4 follows the edited moment more "
-        "closely and blurs the others.",
-        1e-6,
-    )
-    color_rate: float = number(
-        2.5e-3,
-        0.0,
-        1.0,
-        "Learning rate of flat colours, settling in the second half; angle-dependent ones take a twentieth.",
-        1e-4,
-    )
-    opacity_rate: float = number(0.05, 0.0, 1.0, "Learning rate of opacity logits (reference code).", 1e-3)
-    scale_rate: float = number(5e-3, 0.0, 1.0, "Learning rate of log scales (reference code).", 1e-4)
-    rotation_rate: float = number(1e-3, 0.0, 1.0, "Learning rate of quaternions (reference code).", 1e-4)
-    mutes_appearance: bool = flag(
-        False,
-        "Leaves the motion's own changes of colour and opacity out, so that the edit looks the same at every moment.",
-    )
-    trains_deformation: bool = flag(
-        False, "Also trains the motion, which the method advises against: for comparison only."
-    )
     saves_memory: bool = flag(
         False, "Works on one picture at a time and computes some things twice: slower, with less memory."
     )
-    rasterizer: str = choice(
-        "auto", ("auto", "gsplat", "numba", "torch"), "What draws the Gaussians; auto takes the fastest here."
-    )
     preview_every: int = number(25, 0, 100_000, "Steps between two preview pictures; 0 shows none.")
-    checkpoint_seconds: float = number(60.0, 1.0, 1e6, "How often the work is saved, in seconds.")
-    max_seconds: float = number(
-        0.0, 0.0, 1e7, "Stop after this many seconds with what is there; 0 takes all steps."
-    )
-    seed: int = number(0, 0, 2**63 - 1, "Same seed, same inputs: same scene.")
 
     def __post_init__(self) -> None:
         validate(self)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,43 +24,18 @@ from ..scene import Deformation, Gaussians, Scene4D, Selection
 from . import state as states
 from .config import FitConfig
 from .densify import AdaptiveDensity
-from .loop import Pace, optimise
+from .edit_config import PRESETS, EditConfig
+from .loop import optimise
 from .messages import Finished, Started, Stream
 from .motion import MotionField
-from .parameters import NAMES, GaussianParameters
+from .parameters import GaussianParameters
 from .schedule import log_linear
 
-PRESETS = {"paper": ("means", "sh_dc", "sh_rest"), "reference code": NAMES}
 # the reference code grows from step 600 of 1000 on, every 100 (and prunes only beyond 200,000 Gaussians: here never);
 # what would be born at the last step is not, since nothing would fit it
 DENSITY = AdaptiveDensity(
     extent=1.0, every=100, start_at=0.6, stop_at=0.999, prune_opacity=-1.0, prune_large=float("inf")
 )
-
-
-class EditNumbers(Pace, Protocol):
-    """The part of a stage's Config that both stages have."""
-
-    @property
-    def preset(self) -> str: ...
-    @property
-    def position_rate(self) -> float: ...
-    @property
-    def color_rate(self) -> float: ...
-    @property
-    def opacity_rate(self) -> float: ...
-    @property
-    def scale_rate(self) -> float: ...
-    @property
-    def rotation_rate(self) -> float: ...
-    @property
-    def trains_deformation(self) -> bool: ...
-    @property
-    def mutes_appearance(self) -> bool: ...
-    @property
-    def rasterizer(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
 
 
 class CanonicalEdit(ABC):
@@ -76,7 +51,7 @@ class CanonicalEdit(ABC):
     def __init__(
         self,
         scene: Scene4D,
-        config: EditNumbers,
+        config: EditConfig,
         selection: Selection | None,
         device: torch.device | str,
         densifies: bool = False,
@@ -255,9 +230,11 @@ class CanonicalEdit(ABC):
         )
 
     def save(self, path: Path) -> None:
-        tensors = {f"gaussians.{name}": t for name, t in self.parameters.state().items()}
-        tensors |= {f"density.{name}": t for name, t in (self.density or {}).items()}
-        tensors |= {f"motion.{name}": t for name, t in (self.motion.state() if self.motion else {}).items()}
+        tensors = states.joined(
+            gaussians=self.parameters.state(),
+            density=self.density or {},
+            motion=self.motion.state() if self.motion else {},
+        )
         tensors["generator"] = self.generator.get_state()
         states.save_state(path, tensors, {"iteration": self.iteration}, self.key())
 
@@ -267,16 +244,12 @@ class CanonicalEdit(ABC):
         if found is None:
             return False
         tensors, numbers = found
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
-
-        self.parameters.load_state(part("gaussians."))
+        self.parameters.load_state(states.part(tensors, "gaussians"))
         self._freeze()
         if self.density is not None:
-            self.density = {name: t.to(self.device) for name, t in part("density.").items()}
+            self.density = {name: t.to(self.device) for name, t in states.part(tensors, "density").items()}
         if self.motion is not None:
-            self.motion.load_state(part("motion."))
+            self.motion.load_state(states.part(tensors, "motion"))
         self.generator.set_state(tensors["generator"])
         self.iteration = int(numbers["iteration"])
         return True
@@ -289,7 +262,7 @@ def field_of(deformation: Deformation) -> HexPlane | None:
     return deformation if isinstance(deformation, HexPlane) else None
 
 
-def _check(scene: Scene4D, config: EditNumbers, selection: Selection | None, densifies: bool) -> None:
+def _check(scene: Scene4D, config: EditConfig, selection: Selection | None, densifies: bool) -> None:
     if selection is not None:
         selection.check(len(scene.canonical))
         if densifies:

@@ -252,9 +252,11 @@ class Fit:
         return states.key_of(self.config.shaping(), capture, found, self.rasterizer.name, __version__)
 
     def save(self, path: Path) -> None:
-        tensors = {f"gaussians.{name}": t for name, t in self.parameters.state().items()}
-        tensors |= {f"density.{name}": t for name, t in self.density.items()}
-        tensors |= {f"motion.{name}": t for name, t in (self.motion.state() if self.motion else {}).items()}
+        tensors = states.joined(
+            gaussians=self.parameters.state(),
+            density=self.density,
+            motion=self.motion.state() if self.motion else {},
+        )
         tensors["generator"] = self.generator.get_state()
         states.save_state(path, tensors, {"iteration": self.iteration}, self.key())
 
@@ -264,14 +266,13 @@ class Fit:
         if found is None:
             return False
         tensors, numbers = found
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
-
-        self.parameters.load_state(part("gaussians."))
-        self.density = {name: t if t.ndim == 0 else t.to(self.device) for name, t in part("density.").items()}
+        self.parameters.load_state(states.part(tensors, "gaussians"))
+        self.density = {
+            name: t if t.ndim == 0 else t.to(self.device)
+            for name, t in states.part(tensors, "density").items()
+        }
         if self.motion is not None:
-            self.motion.load_state(part("motion."))
+            self.motion.load_state(states.part(tensors, "motion"))
         self.generator.set_state(tensors["generator"])
         self.iteration = int(numbers["iteration"])
         return True

@@ -35,6 +35,17 @@ def fingerprint_of(*tensors: Tensor) -> str:
     return digest.hexdigest()[:32]
 
 
+def joined(**parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of several parts under names "part.tensor"; `part` takes one out again."""
+    return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+
+def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors of one part of what `joined` made."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
 def save_state(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any], key: str) -> None:
     """Write tensors and plain numbers; a kill leaves the old file or the new one. Raises InputError (a full disk …)."""
     header = {"format": FORMAT, "version": str(VERSION), "key": key, "numbers": json.dumps(numbers)}
