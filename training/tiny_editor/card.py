@@ -106,7 +106,7 @@ def _sampling(figures: dict) -> str:
     if "sampling" not in figures:
         return ""
     rows = [f"| {k} | {v:.1f} |" for k, v in figures["sampling"].items()]
-    return "\n".join(["## Ways of sampling", "", "Mean PSNR in dB over the ten edits, a view each of the walker, RobotExpressive and a vase.", "",
+    return "\n".join(["## Ways of sampling", "", "Mean PSNR in dB over the ten edits, a view each of walker, robot and vase.", "",
                       "| steps and guidance | PSNR |", "| --- | --- |", *rows])  # fmt: skip
 
 
