@@ -247,7 +247,7 @@ class CanonicalEdit(ABC):
         self.parameters.load_state(states.part(tensors, "gaussians"))
         self._freeze()
         if self.density is not None:
-            self.density = {name: t.to(self.device) for name, t in states.part(tensors, "density").items()}
+            self.density = states.part(tensors, "density", self.device)
         if self.motion is not None:
             self.motion.load_state(states.part(tensors, "motion"))
         self.generator.set_state(tensors["generator"])

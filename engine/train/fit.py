@@ -267,10 +267,7 @@ class Fit:
             return False
         tensors, numbers = found
         self.parameters.load_state(states.part(tensors, "gaussians"))
-        self.density = {
-            name: t if t.ndim == 0 else t.to(self.device)
-            for name, t in states.part(tensors, "density").items()
-        }
+        self.density = states.part(tensors, "density", self.device)
         if self.motion is not None:
             self.motion.load_state(states.part(tensors, "motion"))
         self.generator.set_state(tensors["generator"])

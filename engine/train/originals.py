@@ -15,11 +15,7 @@ from ..scene import Gaussians, MultiViewVideo, Scene4D, ViewSet
 from .targets import composite
 
 SOURCES = ("auto", "captured", "rendered")
-EDITS = (
-    "fit_edits",
-    "refine_score",
-    "delta_edit",
-)  # steps in whose wake the captured pictures are the wrong ones
+EDITS = ("fit_edits", "refine_score")  # steps in whose wake the captured pictures are the wrong ones
 
 Pair = tuple[int, int]  # (view, moment)
 

@@ -40,10 +40,14 @@ def joined(**parts: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
 
-def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors of one part of what `joined` made."""
+def part(tensors: dict[str, Tensor], name: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """The tensors of one part of what `joined` made, on `device`; lone numbers stay on the CPU."""
     prefix = f"{name}."
-    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): tensor if tensor.ndim == 0 else tensor.to(device)
+        for key, tensor in tensors.items()
+        if key.startswith(prefix)
+    }
 
 
 def save_state(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any], key: str) -> None:

@@ -2,7 +2,6 @@
 
 python -m training.tiny_editor.autoencoder train --bank BANK --out RUN --minutes 35
 python -m training.tiny_editor.autoencoder whiten --bank BANK --out RUN
-python -m training.tiny_editor.autoencoder decoder --bank BANK --out RUN --minutes 60   (encoder frozen)
 """
 
 from __future__ import annotations

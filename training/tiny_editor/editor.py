@@ -358,7 +358,7 @@ def train(args: argparse.Namespace) -> None:
             probe.load_state_dict(average.values)
             save(path, {"model": both.state_dict(), "ema": average.values, "optimizer": optimizer.state_dict(),
                         "spent": spent, "step": step, "seen": seen})  # fmt: skip
-            vae = latents.load_autoencoder(args.out, decoder=True)
+            vae = latents.load_autoencoder(args.out)
             result = figures(
                 probe["unet"], probe["text"], tokenizer, vae, 1, 1, args.out / f"sheet_{step:06d}.jpg"
             )

@@ -36,10 +36,7 @@ def export(run: Path | None, out: Path) -> None:
         autoencoder.linear_start(vae)
         editor.linear_start(unet, torch.zeros(1000), torch.full((1000,), -0.7))
     else:
-        path = run / "decoder.pt"
-        vae.load_state_dict(
-            torch.load(path if path.exists() else run / "whitened.pt", weights_only=True)["ema"]
-        )
+        vae.load_state_dict(torch.load(run / "whitened.pt", weights_only=True)["ema"])
         values = torch.load(run / "editor.pt", weights_only=True)["ema"]
         unet.load_state_dict({k[5:]: v for k, v in values.items() if k.startswith("unet.")})
         encoder.load_state_dict({k[5:]: v for k, v in values.items() if k.startswith("text.")})

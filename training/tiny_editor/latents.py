@@ -19,13 +19,10 @@ NAMES = tuple(edits.FUNCTIONS)
 KINDS = ("procedural", "bodies", "heads", "splats", "photograph")
 
 
-def load_autoencoder(run: Path, decoder: bool = False) -> autoencoder.AutoencoderKL:
-    """The whitened autoencoder; with the best decoder so far if asked for."""
+def load_autoencoder(run: Path) -> autoencoder.AutoencoderKL:
+    """The whitened autoencoder."""
     vae = autoencoder.build()
-    path = run / "decoder.pt"
-    vae.load_state_dict(
-        torch.load(path if decoder and path.exists() else run / "whitened.pt", weights_only=True)["ema"]
-    )
+    vae.load_state_dict(torch.load(run / "whitened.pt", weights_only=True)["ema"])
     return vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
