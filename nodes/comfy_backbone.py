@@ -25,8 +25,9 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import (  # pyright: ignore[
 )
 from torch import Tensor
 
-from ..engine.diffusion import Noising, Recommended, Sharing
+from ..engine.diffusion import MiddleBlock, Noising, Recommended, Sharing
 from ..engine.diffusion.shared_attention import gather
+from ..engine.diffusion.stable_diffusion import middle_block
 from ..engine.errors import InputError
 from . import host
 
@@ -64,6 +65,11 @@ class ComfyBackbone:
         self._texts: dict[str, Tensor] = {}
         black, grey = vae.process_output(torch.tensor([0.0, 0.5])).tolist()
         self._offset, self._slope = black, 2 * (grey - black)  # of process_output, which also clamps
+
+    @property
+    def megabytes(self) -> int:
+        patchers = (self.model, self.clip.patcher, self.vae.patcher)
+        return sum(patcher.model_size() for patcher in patchers) >> 20
 
     # -- what is refused --------------------------------------------------------------------------------------------
 
@@ -127,11 +133,14 @@ class ComfyBackbone:
             # noise is drawn on the CPU: the same seed means the same picture on every device
             noise = torch.randn(latents.shape, generator=generator).to(latents)
             latents = latents + deviation * noise
-        return self.format.process_in(latents)
+        return self.scaled(latents)
 
     @torch.no_grad()
     def encode_condition(self, images: Tensor) -> Tensor:
         return self._posterior(images)[0]
+
+    def scaled(self, condition: Tensor) -> Tensor:
+        return self.format.process_in(condition)
 
     def decode(self, latents: Tensor) -> Tensor:
         raw = self.format.process_out(latents)
@@ -184,6 +193,22 @@ class ComfyBackbone:
         return _finite(out, "VAE", vae.vae_dtype, "--fp32-vae")
 
     # -- the network ------------------------------------------------------------------------------------------------
+
+    def middle_block(self) -> MiddleBlock | None:
+        decoder = getattr(self.vae.first_stage_model, "decoder", None)
+        middle = getattr(decoder, "mid", None)
+        if decoder is None or not all(hasattr(middle, name) for name in ("block_1", "attn_1", "block_2")):
+            return None
+        attention = middle.attn_1
+        if not hasattr(attention, "proj_out"):
+            return None
+        parts = {"res1": middle.block_1, "res2": middle.block_2, "attn.norm": attention.norm, "attn.q": attention.q}
+        parts |= {"attn.k": attention.k, "attn.v": attention.v, "attn.proj": attention.proj_out}
+        zero = torch.zeros(1, self.latent_channels, 1, 1)
+        offset = self.format.process_out(zero).flatten()
+        slope = self.format.process_out(zero + 1).flatten() - offset
+        mix = getattr(self.vae.first_stage_model, "post_quant_conv", None)
+        return middle_block(parts, decoder.conv_in, mix, slope, offset, int(middle.block_1.norm1.num_groups))
 
     def predict(
         self,

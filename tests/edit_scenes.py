@@ -98,6 +98,7 @@ class PerfectEditor:
 
     name, fingerprint, takes_image = "perfect editor", "perfect", True
     latent_channels, factor, device = 3, 4, torch.device("cpu")
+    megabytes = 0
     recommended = Recommended(steps=4, guidance_scale=1.0, image_guidance_scale=1.0, resolution=48)
 
     def __init__(self) -> None:
@@ -116,6 +117,9 @@ class PerfectEditor:
 
     def encode_condition(self, images: Tensor) -> Tensor:
         return self.encode(images)
+
+    def scaled(self, condition: Tensor) -> Tensor:
+        return condition
 
     def decode(self, latents: Tensor) -> Tensor:
         return torch.nn.functional.interpolate(latents, scale_factor=self.factor).permute(0, 2, 3, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -26,6 +26,16 @@ class Recommended:
     keeps_detail: bool = False  # it loses fine detail: edited views take it from the originals
 
 
+@dataclass(frozen=True, eq=False)
+class MiddleBlock:
+    """The middle of an autoencoder's decoder: a residual block, attention, a residual block, all of one width."""
+
+    groups: int  # of its GroupNorms
+    tensors: Mapping[
+        str, Tensor
+    ]  # float32 CPU copies: conv_in (of scaled latents), res1.*, attn.{norm,q,k,v,proj}, res2.*
+
+
 @runtime_checkable
 class Backbone(Protocol):
     """A frozen text-conditional (and, where `takes_image`, picture-conditional) latent diffusion model.
@@ -43,6 +53,11 @@ class Backbone(Protocol):
     recommended: Recommended
     device: torch.device
 
+    @property
+    def megabytes(self) -> int:
+        """What the weights take."""
+        ...
+
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """[B, S, D] text states, as `predict` wants them. Cached by prompt."""
         ...
@@ -54,6 +69,10 @@ class Backbone(Protocol):
 
     def encode_condition(self, images: Tensor) -> Tensor:
         """The latents that `predict` takes as picture condition (InstructPix2Pix: the mode, not scaled)."""
+        ...
+
+    def scaled(self, condition: Tensor) -> Tensor:
+        """What `encode` gives without a generator, from what `encode_condition` gave: a picture is encoded once."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -69,4 +88,8 @@ class Backbone(Protocol):
         sharing: Sharing | None = None,  # attention shared among the F frames of each of G branches
     ) -> Tensor:
         """The network's own output (noising.prediction says what it means), without gradient."""
+        ...
+
+    def middle_block(self) -> MiddleBlock | None:
+        """For a refinement layer that starts from it; None where the autoencoder has none of this kind."""
         ...

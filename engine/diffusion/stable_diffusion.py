@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .backbone import Recommended
+from .backbone import MiddleBlock, Recommended
 from .faults import check_finite, explains_memory
 from .noising import Noising
 from .shared_attention import Sharing, shared
@@ -74,12 +74,15 @@ class StableDiffusion:
             # noise is drawn on the CPU: the same seed means the same picture on every device
             noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean)
             latents = posterior.mean + posterior.std * noise
-        shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
-        return (latents.float() - shift) * float(self.vae.config.scaling_factor)
+        return self.scaled(latents.float())
 
     @torch.no_grad()
     def encode_condition(self, images: Tensor) -> Tensor:
         return _mode(self._posterior(images)).float()
+
+    def scaled(self, condition: Tensor) -> Tensor:
+        shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
+        return (condition - shift) * float(self.vae.config.scaling_factor)
 
     def decode(self, latents: Tensor) -> Tensor:
         shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
@@ -110,6 +113,31 @@ class StableDiffusion:
                 encoder_hidden_states=text.to(self.device, self.dtype),
             ).sample.float()
         return check_finite(out, "a prediction", self.name, self.dtype)
+
+    def middle_block(self) -> MiddleBlock | None:
+        decoder = getattr(self.vae, "decoder", None)
+        middle = getattr(decoder, "mid_block", None)
+        if (
+            middle is None
+            or len(middle.resnets) != 2
+            or not middle.attentions
+            or middle.attentions[0] is None
+        ):
+            return None
+        attention, scale = middle.attentions[0], float(self.vae.config.scaling_factor)
+        shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
+        parts: dict[str, Any] = {"res1": middle.resnets[0], "res2": middle.resnets[1]}
+        parts |= {"attn.norm": attention.group_norm, "attn.q": attention.to_q, "attn.k": attention.to_k}
+        parts |= {"attn.v": attention.to_v, "attn.proj": attention.to_out[0]}
+        channels = self.latent_channels
+        return middle_block(
+            parts,
+            decoder.conv_in,
+            getattr(self.vae, "post_quant_conv", None),
+            torch.full((channels,), 1 / scale),
+            torch.full((channels,), shift),
+            int(middle.resnets[0].norm1.num_groups),
+        )
 
     def _posterior(self, images: Tensor) -> Any:
         """The VAE's distribution, or the latents themselves [B, C, h, w] where it is one without any."""
@@ -151,3 +179,27 @@ class StableDiffusion:
 
 def _mode(posterior: Any) -> Tensor:
     return posterior if isinstance(posterior, Tensor) else posterior.mode()
+
+
+@torch.no_grad()
+def middle_block(
+    parts: Mapping[str, Any],  # modules by a refiner's names
+    conv_in: Any,  # 3x3, the first of the decoder
+    mix: Any,  # 1x1 before it, or None
+    slope: Tensor,  # [C] and
+    offset: Tensor,  # [C]: of what the decoder takes, from scaled latents
+    groups: int,
+) -> MiddleBlock:
+    """One set of tensors of modules that libraries name differently; all maps before the block become one convolution."""
+    tensors: dict[str, Tensor] = {}
+    for name, module in parts.items():
+        for key, value in module.state_dict().items():
+            if key.split(".")[0] in ("norm1", "conv1", "norm2", "conv2", "weight", "bias"):
+                tensors[f"{name}.{key}"] = value.detach().float().cpu().clone()
+    weight, bias = conv_in.weight.float().cpu(), conv_in.bias.float().cpu()
+    if mix is not None:
+        bias = bias + torch.einsum("ockl,c->o", weight, mix.bias.float().cpu())
+        weight = torch.einsum("ockl,ci->oikl", weight, mix.weight.float().cpu()[:, :, 0, 0])
+    tensors["conv_in.bias"] = bias + torch.einsum("ockl,c->o", weight, offset)
+    tensors["conv_in.weight"] = weight * slope[None, :, None, None]
+    return MiddleBlock(groups, tensors)

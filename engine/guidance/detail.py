@@ -15,20 +15,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..diffusion import Backbone
-
-AT_ONCE = 4  # pictures through the autoencoder at a time
-
-
-@torch.no_grad()
-def as_seen(backbone: Backbone, originals: Tensor) -> Tensor:
-    """[F, H, W, 3] on the CPU: what is left of the originals after the model's autoencoder."""
-    parts = [
-        backbone.decode(backbone.encode(part.to(backbone.device))).float().clamp(0, 1).cpu()
-        for part in originals.split(AT_ONCE)
-    ]
-    return torch.cat(parts)
-
 
 def carry_detail(
     edited: Tensor,  # [F, H, W, 3] in 0..1
@@ -40,8 +26,31 @@ def carry_detail(
     smoothing: float = 4e-3,  # variance below which the original's colours are not told apart
 ) -> Tensor:
     """Pictures [F, H, W, 3] in 0..1 with the originals' detail and the edited pictures' colours."""
+    guides = originals if seen is None else seen
+    carried = [
+        _carry(
+            edited[i : i + 1],
+            originals[i : i + 1],
+            None if weights is None else weights[i : i + 1],
+            guides[i : i + 1],
+            radius,
+            smoothing,
+        )
+        for i in range(len(edited))  # one at a time: 40 double planes of each are held
+    ]
+    return torch.cat(carried)
+
+
+def _carry(
+    edited: Tensor,
+    originals: Tensor,
+    weights: Tensor | None,
+    guides: Tensor,
+    radius: float,
+    smoothing: float,
+) -> Tensor:
     pixels = max(1, round(radius * max(edited.shape[1:3])))
-    guide = (originals if seen is None else seen).permute(0, 3, 1, 2).double()
+    guide = guides.permute(0, 3, 1, 2).double()
     painted = edited.permute(0, 3, 1, 2).double()
     w = torch.ones_like(guide[:, :1]) if weights is None else weights[:, None].to(guide)
     # a trace of weight everywhere, so that windows without any coverage still have a map: that of all their pixels
@@ -76,10 +85,12 @@ def _window(planes: Tensor, radius: int) -> Tensor:
     """Sums over windows of 2·radius + 1 pixels that end at the picture's edge; time does not grow with the radius."""
     for axis in (-2, -1):
         size = planes.shape[axis]
-        ends = torch.cumsum(planes, axis)
-        ends = torch.cat([torch.zeros_like(ends.narrow(axis, 0, 1)), ends], axis)
-        at = torch.arange(size, device=planes.device)
-        planes = ends.index_select(axis, (at + radius + 1).clamp(max=size)) - ends.index_select(
-            axis, (at - radius).clamp(min=0)
-        )
+        sums = torch.cumsum(planes, axis)
+        first, last = sums.narrow(axis, 0, 1), sums.narrow(axis, size - 1, 1)
+        repeats = [1] * planes.ndim
+        repeats[axis] = radius
+        # zeros before the picture and the whole sum behind it: every window is then a difference of two
+        before = torch.zeros_like(first).repeat(repeats)
+        sums = torch.cat([before, torch.zeros_like(first), sums, last.repeat(repeats)], axis)
+        planes = sums.narrow(axis, 2 * radius + 1, size) - sums.narrow(axis, 0, size)
     return planes

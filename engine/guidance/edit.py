@@ -22,7 +22,9 @@ from .score import check_finite
 
 STARTS = ("noised originals", "noise")
 BARELY = 0.05  # of a mask: less does not free a latent, the pixels are blended by it all the same
-AT_ONCE = 4  # pictures through the VAE at a time: its full-size layers are the widest of all
+AT_ONCE = (
+    2  # pictures through the VAE at a time: its full-size layers are the widest of all, more are not faster
+)
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,10 @@ class Edit:
         )  # [F, H, W, 3] on the CPU: as the model left them, beyond the mask too
         self.chunk = self.position = 0  # in self.chunks, in self.timesteps
         self.calls = 0  # pictures that went through the guided model, once a step
-        self.latents = self._condition = self._clean_originals = self._noise = self.clean = None
+        self._encoded: dict[int, Tensor] = {}  # [C, h, w] on the CPU: the originals as picture condition
+        self.latents = self._condition = self._noise = self.clean = None
 
-    _condition: Tensor | None
-    _clean_originals: Tensor | None
+    _condition: Tensor | None  # [f, C, h, w] of the chunk under way, as the next
     _noise: Tensor | None
     latents: Tensor | None  # [f, C, h, w] of the chunk under way
     clean: Tensor | None  # [f, C, h, w]: the picture as the model sees it now, for previews
@@ -153,7 +155,7 @@ class Edit:
         frames, request, noising = self.frames, self.request, self.backbone.noising
         if self._condition is None:
             self._enter_chunk()
-        assert self.latents is not None and self._noise is not None and self._clean_originals is not None
+        assert self.latents is not None and self._noise is not None and self._condition is not None
         t = self.timesteps[self.position]
         earlier = self.timesteps[self.position + 1] if self.position + 1 < len(self.timesteps) else -1
         sharing = Sharing(request.attention, len(frames), frames.index(request.key) if self._keyed else 0)
@@ -162,7 +164,7 @@ class Edit:
         self.clean = noising.clean(output, self.latents, t)
         self.latents = noising.step(output, self.latents, t, earlier)
         if self.masks is not None:
-            kept = self._clean_originals
+            kept = self.backbone.scaled(self._condition)
             if earlier >= 0:
                 kept = noising.add_noise(kept, self._noise, earlier)
             free = self._free(frames).to(self.latents)
@@ -189,34 +191,45 @@ class Edit:
 
     def _enter_chunk(self) -> None:
         """Encode the chunk's originals and draw its noise: the same for every way of chunking, on every device."""
-        device = self.backbone.device
-        pictures = [self.originals[i : i + 1].to(device) for i in self.frames]
-        self._condition = torch.cat([self.backbone.encode_condition(p) for p in pictures])
-        self._clean_originals = torch.cat([self.backbone.encode(p) for p in pictures])
+        self._condition = self._conditions(self.frames)
         generator = torch.Generator().manual_seed(self.request.seed)
-        shape = (len(self.originals), *self._clean_originals.shape[1:])
-        self._noise = torch.randn(shape, generator=generator)[self.frames].to(device)
+        shape = (len(self.originals), *self._condition.shape[1:])
+        self._noise = torch.randn(shape, generator=generator)[self.frames].to(self.backbone.device)
         if self.latents is None:
             first = self.timesteps[0]
             starts_clean = self.request.start == "noise" and self.request.strength == 1
             self.latents = (
                 self._noise
                 if starts_clean
-                else self.backbone.noising.add_noise(self._clean_originals, self._noise, first)
+                else self.backbone.noising.add_noise(
+                    self.backbone.scaled(self._condition), self._noise, first
+                )
             )
+
+    def _conditions(self, frames: list[int]) -> Tensor:
+        """[f, C, h, w] of originals as picture condition; each is encoded once, alone, so chunks decide no bits."""
+        for i in frames:
+            if i not in self._encoded:
+                picture = self.originals[i : i + 1].to(self.backbone.device)
+                self._encoded[i] = self.backbone.encode_condition(picture)[0].cpu()
+        return torch.stack([self._encoded[i] for i in frames]).to(self.backbone.device)
+
+    @torch.no_grad()
+    def as_seen(self) -> Tensor:
+        """[F, H, W, 3] on the CPU: what is left of the originals after the model's autoencoder."""
+        return self._decode(self.backbone.scaled(self._conditions(list(range(len(self.originals))))))
 
     def _leave_chunk(self) -> None:
         frames = self.frames
         assert self.latents is not None
-        batches = [self.latents[i : i + AT_ONCE] for i in range(0, len(frames), AT_ONCE)]
-        finished = torch.cat([self._decode(latents) for latents in batches])
         first = 1 if self.chunk > 0 and self._keyed else 0  # the key picture is finished already
-        self.painted[frames[first:]] = finished[first:]
-        self.latents = self._condition = self._clean_originals = self._noise = self.clean = None
+        self.painted[frames[first:]] = self._decode(self.latents[first:])
+        self.latents = self._condition = self._noise = self.clean = None
         self.chunk, self.position = self.chunk + 1, 0
 
     def _decode(self, latents: Tensor) -> Tensor:
-        pictures = self.backbone.decode(latents).float().clamp(0, 1).cpu()
+        parts = [self.backbone.decode(part).float().clamp(0, 1).cpu() for part in latents.split(AT_ONCE)]
+        pictures = torch.cat(parts)
         check_finite(pictures, self.backbone.name)
         return pictures
 
@@ -236,7 +249,7 @@ class Edit:
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         self.painted = tensors["painted"]
         self.latents = tensors["latents"].to(self.backbone.device) if "latents" in tensors else None
-        self._condition = self._clean_originals = self._noise = self.clean = None
+        self._condition = self._noise = self.clean = None
         self.chunk, self.position = int(numbers["chunk"]), int(numbers["position"])
         self.calls = int(numbers["calls"])
 

@@ -3,7 +3,8 @@
 DreamFusion (Poole et al. 2022, eq. 3) with InstructPix2Pix's dual guidance as in Instruct-4DGS (Kwon et al., CVPR 2025,
 section 3.4); a model without picture condition gives plain text guidance. Changed: the loss is float32 whatever the
 model's precision (sums of half precision overflow), and both weightings are offered, since the paper's code
-differentiates through the noised latents and so carries a √ᾱ that the formula does not have.
+differentiates through the noised latents and so carries a √ᾱ that the formula does not have; "uniform" counts all
+timesteps alike, as delta denoising does. A mask keeps the pull to a region.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..diffusion import Backbone, Sharing
 from ..errors import InputError
 from .classifier_free import Guidance, predict
 
-WEIGHTINGS = ("reference code", "standard")
+WEIGHTINGS = ("reference code", "standard", "uniform")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,15 +26,17 @@ class Score:
     """What one look at the pictures says."""
 
     loss: Tensor  # scalar float32; its gradient in the latents is `gradient` / B
-    gradient: Tensor  # [B, C, h, w] w(t) (ε̂ − ε), detached
+    gradient: Tensor  # [B, C, h, w] mask · w(t) (ε̂ − ε), detached
     clean: Tensor  # [B, C, h, w] the model's guess of the finished picture, detached: for previews
     alpha: float  # ᾱ at t
 
 
 def weight(alpha: float, weighting: str) -> float:
-    """w(t): (1 − ᾱ), or √ᾱ (1 − ᾱ) as the reference code's gradient works out. InputError for another name."""
+    """w(t): (1 − ᾱ), √ᾱ (1 − ᾱ) as the reference code's gradient works out, or 1. InputError for another name."""
     if weighting not in WEIGHTINGS:
         raise InputError(f"weighting is '{weighting}'; choose one of {', '.join(WEIGHTINGS)}.")
+    if weighting == "uniform":
+        return 1.0
     return (1 - alpha) * (alpha**0.5 if weighting == "reference code" else 1.0)
 
 
@@ -43,19 +46,17 @@ def score_loss(
     t: int,  # one timestep for all of them
     noise: Tensor,  # [B, C, h, w], drawn by the caller
     guidance: Guidance,
-    condition: Tensor | None,  # [B, C, h, w] of the unedited pictures; None where the model takes none
+    condition: Tensor | None,  # [B, C, h, w] of the unedited pictures; None: none, as a text-to-image model
     weighting: str = "reference code",
     sharing: Sharing | None = None,
     branches_at_once: bool = True,
+    mask: Tensor | None = None,  # [B, h, w] in 0..1: where the pull acts; None = everywhere
 ) -> Score:
-    """½ ‖z − sg(z − w(t)(ε̂ − ε))‖² / B. No gradient flows through the model.
+    """½ ‖z − sg(z − mask · w(t)(ε̂ − ε))‖² / B. No gradient flows through the model.
 
     Raises InputError where the model's answer is not finite, or the timestep lies outside its schedule.
     """
-    if not 0 <= t < len(backbone.noising):
-        raise InputError(
-            f"Timestep {t} lies outside {backbone.name}'s schedule of 0 to {len(backbone.noising) - 1}."
-        )
+    check_timestep(backbone, t)
     latents = latents.float()
     with torch.no_grad():
         noisy = backbone.noising.add_noise(latents.detach(), noise.float(), t)
@@ -64,6 +65,7 @@ def score_loss(
         gradient = weight(alpha, weighting) * (backbone.noising.noise(output, noisy, t) - noise.float())
         clean = backbone.noising.clean(output, noisy, t)
     check_finite(gradient, backbone.name)
+    gradient = masked(gradient, mask)
     return Score(pull(latents, gradient), gradient, clean, alpha)
 
 
@@ -71,6 +73,19 @@ def pull(latents: Tensor, gradient: Tensor) -> Tensor:
     """The scalar whose gradient in `latents` [B, …] is `gradient` / B."""
     target = (latents - gradient).detach()
     return 0.5 * (latents - target).square().sum() / len(latents)
+
+
+def masked(gradient: Tensor, mask: Tensor | None) -> Tensor:
+    """`gradient` [B, C, h, w] times `mask` [B, h, w] or [1, h, w], exactly zero where the mask is."""
+    return gradient if mask is None else gradient * mask[:, None].to(gradient)
+
+
+def check_timestep(backbone: Backbone, t: int) -> None:
+    """InputError where `t` lies outside the model's schedule."""
+    if not 0 <= t < len(backbone.noising):
+        raise InputError(
+            f"Timestep {t} lies outside {backbone.name}'s schedule of 0 to {len(backbone.noising) - 1}."
+        )
 
 
 def check_finite(values: Tensor, name: str) -> None:

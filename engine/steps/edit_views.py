@@ -23,7 +23,7 @@ from ..diffusion import MODES, Backbone
 from ..diffusion.sizes import size_for
 from ..errors import InputError
 from ..guidance.classifier_free import Guidance
-from ..guidance.detail import as_seen, carry_detail
+from ..guidance.detail import carry_detail
 from ..guidance.edit import STARTS, Edit, EditRequest
 from ..masks.lift import shown
 from ..masks.matte import over_background
@@ -34,6 +34,7 @@ from ..train import state as states
 from ..train.loop import optimise
 from ..train.messages import Stream
 from ..train.originals import SOURCES, Originals, choose_pairs, choose_source, collect
+from ..train.threads import threads_for_model
 from .step import choice, number, validate, words
 
 __all__ = ["Config", "run"]
@@ -183,11 +184,13 @@ class ViewsEdit:
         return self.edit.done
 
     def step(self) -> dict[str, float]:
-        self.edit.step()
+        with threads_for_model(self.backbone):
+            self.edit.step()
         return {}
 
     def preview(self) -> Tensor:
-        return contact_sheet(*self.edit.preview(4))
+        with threads_for_model(self.backbone):
+            return contact_sheet(*self.edit.preview(4))
 
     def result(self) -> ViewSet:
         """The views with what was edited so far."""
@@ -197,7 +200,8 @@ class ViewsEdit:
             config.detail == "auto" and backbone.recommended.keeps_detail
         )
         if wanted and edit.calls:
-            images = carry_detail(images, edit.originals, alphas, as_seen(backbone, edit.originals))
+            with threads_for_model(backbone):
+                images = carry_detail(images, edit.originals, alphas, edit.as_seen())
         exchanged = alphas is not None and config.background != "as edited"
         if exchanged and alphas is not None and edit.calls:
             # before the mask limits it: at the mask's soft edge, too, the painted background must go

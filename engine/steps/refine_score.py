@@ -30,7 +30,7 @@ from ..train.edit_config import EditConfig
 from ..train.edits import CanonicalEdit
 from ..train.messages import Stream
 from ..train.originals import EDITS, SOURCES, Originals, Pair, choose_pairs, choose_source
-from ..train.threads import threads_for
+from ..train.threads import threads_for, threads_for_model
 from .step import choice, flag, number, validate, words
 
 __all__ = ["Config", "run"]
@@ -186,14 +186,15 @@ class RefineScore(CanonicalEdit):
         pairs = [self.pairs[i] for i in index.tolist()]
         t = self._timestep()
         seeds = torch.randint(2**62, (len(pairs),), generator=self.generator).tolist()
-        # rendering likes one thread where the scene is small, the model's convolutions all of them: so the gradient
-        # takes two steps, from the loss to the pictures and from there to the Gaussians
+        # a small scene is rendered with one thread, a large model works with all of them: so the gradient takes two
+        # steps, from the loss to the pictures and from there to the Gaussians
         with threads_for(self.rasterizer, self.device, len(self)):
             pictures = self._render(pairs)
         images = torch.cat([p.rgb for p in pictures])
         leaf = images.detach().requires_grad_()
-        score = self._score(leaf, pairs, t, seeds)
-        score.loss.backward()
+        with threads_for_model(self.backbone):
+            score = self._score(leaf, pairs, t, seeds)
+            score.loss.backward()
         with threads_for(self.rasterizer, self.device, len(self)):
             assert leaf.grad is not None
             loss = (images * leaf.grad).sum()  # whose gradient in the images is leaf.grad
@@ -229,7 +230,8 @@ class RefineScore(CanonicalEdit):
         pair, clean = self._shown or (self.pairs[0], None)
         before = self.originals.get(*pair)[0]
         now = self._render([pair])[0].rgb[0].clamp(0, 1).cpu()
-        wish = now if clean is None else self.backbone.decode(clean)[0].clamp(0, 1).float().cpu()
+        with threads_for_model(self.backbone):
+            wish = now if clean is None else self.backbone.decode(clean)[0].clamp(0, 1).float().cpu()
         return torch.cat([before, now, wish], dim=1)
 
     def about(self) -> dict[str, Any]:

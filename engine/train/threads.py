@@ -1,4 +1,4 @@
-"""How many threads a training step on the CPU uses."""
+"""How many threads a step on the CPU uses."""
 
 from __future__ import annotations
 
@@ -7,27 +7,45 @@ from contextlib import contextmanager
 
 import torch
 
+from ..diffusion import Backbone
 from ..render import Rasterizer
 
 SMALL = 20_000  # Gaussians
+SMALL_MODEL = 200  # megabytes of weights
+
+
+@contextmanager
+def one_thread() -> Generator[None, None, None]:
+    """One torch thread inside; the count of before afterwards, whatever happens.
+
+    On small tensors torch's own threads bring little on two idle cores and cost several times the work on busy ones,
+    where they wait for each other. The count also decides bits: so a resumed run may have other cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
 def threads_for(rasterizer: Rasterizer, device: torch.device, count: int) -> Generator[None, None, None]:
-    """One torch thread for `count` Gaussians if they are few; the rasterizer keeps them all.
-
-    On tensors this small torch's own threads bring nothing on two idle cores and cost several times the step on busy
-    ones, where they wait for each other. The count also decides bits: so a resumed run may have other cores.
-    """
+    """One torch thread for `count` Gaussians if they are few; the rasterizer keeps them all."""
     if device.type != "cpu" or rasterizer.name != "numba" or count > SMALL:
         yield
         return
     from ..render.numba_build import fixed_threads
 
-    before = torch.get_num_threads()
-    with fixed_threads(before):
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+    with fixed_threads(torch.get_num_threads()), one_thread():
+        yield
+
+
+@contextmanager
+def threads_for_model(backbone: Backbone) -> Generator[None, None, None]:
+    """One torch thread for a small model on the CPU; a large one keeps them all."""
+    if backbone.device.type != "cpu" or backbone.megabytes > SMALL_MODEL:
+        yield
+        return
+    with one_thread():
+        yield

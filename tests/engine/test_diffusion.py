@@ -107,6 +107,7 @@ def test_picture_condition_is_the_unscaled_mode() -> None:
     images = torch.rand(1, 32, 32, 3)
     scale = float(backbone.vae.config.scaling_factor)
     torch.testing.assert_close(backbone.encode(images), backbone.encode_condition(images) * scale)
+    assert torch.equal(backbone.encode(images), backbone.scaled(backbone.encode_condition(images)))
     drawn = [backbone.encode(images, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])

@@ -45,10 +45,11 @@ def edit(scene, backbone, *rest, **changed) -> ViewSet:
 
 
 class Counting:
-    """A backbone that counts how many pictures, in how many calls, go through its network."""
+    """A backbone that counts how many pictures, in how many calls, go through its network and its autoencoder."""
 
     def __init__(self, inner):
         self.inner, self.calls, self.pictures = inner, 0, 0
+        self.encoded = self.decoded = 0
 
     def __getattr__(self, name):
         return getattr(self.inner, name)
@@ -56,6 +57,18 @@ class Counting:
     def predict(self, noisy, *rest, **named):
         self.calls, self.pictures = self.calls + 1, self.pictures + len(noisy)
         return self.inner.predict(noisy, *rest, **named)
+
+    def encode(self, images, *rest):
+        self.encoded += len(images)
+        return self.inner.encode(images, *rest)
+
+    def encode_condition(self, images):
+        self.encoded += len(images)
+        return self.inner.encode_condition(images)
+
+    def decode(self, latents):
+        self.decoded += len(latents)
+        return self.inner.decode(latents)
 
 
 def test_sizes_follow_the_papers_rule(backbone):
@@ -147,7 +160,7 @@ def test_exchanging_the_background_leaves_an_untouched_picture_untouched():
 class Darkening:
     """A backbone that knows its craft: latents are blocks of pixels, and its network sees x ↦ x/2 behind any noise."""
 
-    name = fingerprint = "darkening"
+    name, fingerprint, megabytes = "darkening", "darkening", 0
     takes_image, latent_channels, factor = True, 192, 8
     noising = Noising.from_config({**SCHEDULER, "set_alpha_to_one": True})
     recommended, device = Recommended(steps=3, resolution=64), torch.device("cpu")
@@ -159,6 +172,9 @@ class Darkening:
         return torch.nn.functional.pixel_unshuffle((images * 2 - 1).permute(0, 3, 1, 2), 8)
 
     encode_condition = encode
+
+    def scaled(self, condition):
+        return condition
 
     def decode(self, latents):
         return torch.nn.functional.pixel_shuffle(latents, 8).permute(0, 2, 3, 1) / 2 + 0.5
@@ -235,6 +251,36 @@ def test_moments_are_edited_in_chunks_that_keep_the_key(scene, backbone):
     assert views.edit["diffusion_calls"] == 2 * (4 + 4 + 3), "the key comes along: 8 others, 3 at a time"
     whole = edit(scene, backbone, moments="0 2 4", key_view=1)
     assert torch.allclose(views.images, whole.images, atol=1e-3)
+
+
+@pytest.mark.parametrize("detail, decoded", [("as painted", 9), ("from originals", 18)])
+def test_each_picture_is_encoded_once_and_decoded_once(scene, backbone, detail, decoded):
+    """With the originals' detail twice: what the autoencoder leaves of the original is another picture."""
+    counting = Counting(backbone)
+    edit(scene, counting, moments="0 2 4", key_view=1, frames_at_once=4, detail=detail)
+    assert (counting.encoded, counting.decoded) == (9, decoded), (
+        "the key, too, is encoded for all chunks at once"
+    )
+
+
+def test_a_small_model_works_on_one_thread_and_the_count_comes_back(scene, backbone):
+    class Failing(Counting):
+        def predict(self, noisy, *rest, **named):
+            self.threads = torch.get_num_threads()
+            raise RuntimeError("of no matter")
+
+    before, seen = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(3)
+        for megabytes in (10, 4000):
+            failing = Failing(backbone)
+            failing.megabytes = megabytes
+            with pytest.raises(RuntimeError, match="of no matter"):
+                edit(scene, failing)
+            seen.append((failing.threads, torch.get_num_threads()))
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [(1, 3), (3, 3)]
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])

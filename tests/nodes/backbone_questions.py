@@ -126,6 +126,7 @@ def agreement(backbone: Any, parts: tuple[Any, Any, Any], diffusion: Any, stable
     apart["gradient"] = distance(leaf.grad, leaf2.grad)
     apart["mode"] = distance(backbone.encode(images), other.encode(images))
     apart["condition"] = distance(backbone.encode_condition(images), other.encode_condition(images))
+    apart["scaled"] = distance(backbone.encode(images), backbone.scaled(backbone.encode_condition(images)))
     apart["pictures"] = distance(backbone.decode(latents.detach()), other.decode(latents.detach()))
     with torch.inference_mode():
         theirs = parts[2].encode(images).clone()
