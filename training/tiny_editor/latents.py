@@ -6,6 +6,7 @@ python -m training.tiny_editor.latents --bank BANK --out RUN --sizes 128x96 128x
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import random
 import time
 from pathlib import Path
@@ -26,6 +27,31 @@ def load_autoencoder(run: Path) -> autoencoder.AutoencoderKL:
     return vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
+def pale(c: dataset.Composition, rng: np.random.Generator) -> dataset.Composition | None:
+    """The subject lit up before a ground about as bright as its brightest parts; None where it has none.
+
+    Pale clothes before a pale wall are where the editor least knows what belongs to the subject, and pictures drawn
+    freely hardly show them.
+    """
+    inside = c.alpha > 0.5
+    if c.busy or inside.mean() < 0.03:
+        return None
+    light = (c.colour @ np.array([0.299, 0.587, 0.114], np.float32))[inside]
+    gain = rng.uniform(0.85, 1.0) / max(float(np.quantile(light, 0.93)), 1e-3)
+    colour = np.clip(c.colour * min(gain, 2.5), 0, 1).astype(np.float32)
+    # Most parts of a wardrobe are saturated: bleach the brightest parts of some.
+    if rng.random() < 0.5:
+        grey = (colour @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
+        white = np.clip((grey - np.quantile(grey[inside], 0.7)) / 0.15, 0, 1) * rng.uniform(0.5, 1)
+        colour = colour + white * (np.clip(grey * 1.15, 0, 1) - colour)
+    wall = rng.uniform(0.78, 1.0) + 0.015 * rng.normal(size=3)
+    ground = np.broadcast_to(np.clip(wall, 0, 1).astype(np.float32), colour.shape)
+    near = (np.abs(colour - ground).max(-1) < 0.15)[inside].mean()
+    if near < 0.05:
+        return None
+    return dataclasses.replace(c, colour=colour.astype(np.float32), background=ground)
+
+
 @torch.no_grad()
 def shard(
     vae: autoencoder.AutoencoderKL,
@@ -34,13 +60,18 @@ def shard(
     size: tuple[int, int],
     sources: int,
     each: int,
+    only_pale: bool = False,
 ) -> dict[str, torch.Tensor]:
     """source (S, 4, h, w) and edited (S, each, 4, h, w) fp16 means, edit (S, each) and kind (S,)."""
     rng, words = np.random.default_rng(seed), random.Random(str(seed))
     found: dict[str, list] = {"source": [], "edited": [], "edit": [], "kind": []}
     for _ in range(sources):
-        c = dataset.compose(bank, rng, size, photographs.EXTRA, bare=0.07)
-        names: list[str] = []
+        c = None
+        while c is None:
+            c = dataset.compose(bank, rng, size, photographs.EXTRA, bare=0.0 if only_pale else 0.07)
+            if only_pale:
+                c = pale(c, rng)
+        names: list[str] = ["night"] if only_pale and words.random() < 0.5 else []
         while len(names) < min(each, len(c.edits()) - 1):
             name = dataset.draw_edit(c, words)
             if name not in names and name != "none":
@@ -68,11 +99,13 @@ def main() -> None:
     parser.add_argument("--sources", type=int, default=100)
     parser.add_argument("--each", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pale", action="store_true", help="only pale subjects before pale walls; night often")
     args = parser.parse_args()
     torch.set_num_threads(1)
     vae = load_autoencoder(args.out)
     autoencoder.exact_heads(vae)
-    bank = dataset.Bank(args.bank, autoencoder.SHARES)
+    shares = {"bodies": 0.6, "heads": 0.15, "procedural": 0.25} if args.pale else autoencoder.SHARES
+    bank = dataset.Bank(args.bank, shares)
     start = time.time()
     for k in range(args.shards):
         name = args.sizes[k % len(args.sizes)]
@@ -80,7 +113,7 @@ def main() -> None:
         if path.exists():
             continue
         h, w = (int(s) for s in name.split("x"))
-        autoencoder.save(path, shard(vae, bank, [args.seed, k], (h, w), args.sources, args.each))
+        autoencoder.save(path, shard(vae, bank, [args.seed, k], (h, w), args.sources, args.each, args.pale))
         print(f"{path.name}  {time.time() - start:.0f} s", flush=True)
 
 
