@@ -61,7 +61,7 @@ class Config(EditConfig):
     weighting: str = choice(
         "reference code",
         WEIGHTINGS,
-        "How much each noise level counts: reference code favours the middle, standard the noisy end.",
+        "How much each noise level counts: reference code favours the middle, standard the noisy end, uniform none.",
     )
     min_timestep: float = number(
         0.0,
