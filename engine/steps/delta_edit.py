@@ -1,0 +1,357 @@
+"""Edit a latent field by delta denoising: ED-NeRF's editing (Park et al., ICLR 2024, section 3.3), for moving scenes.
+
+Each step draws a few views of a random moment and asks the diffusion model what two prompts disagree about: one for the
+field as edited so far, one for the field as it was. No picture is decoded or encoded on the way, so a step costs one call
+of the model. A lifted mask keeps the edit to chosen Gaussians and, drawn from each view, to their latents; what lies
+outside is pulled back to the original. Plain score distillation stands beside it as the baseline. Changed: an appearance
+edit moves the features alone and leaves the refinement layer as it is (it may learn as well); a shape edit also moves
+the Gaussians, whose motion stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..diffusion import Backbone
+from ..errors import InputError
+from ..guidance.classifier_free import Guidance
+from ..guidance.delta import check_prompts, delta_loss, masked_reconstruction
+from ..guidance.score import Score, score_loss
+from ..latent import LatentField
+from ..masks.lift import shown
+from ..scene import MultiViewVideo, Selection
+from ..train.latent_config import LatentConfig
+from ..train.latents import GEOMETRY, Kept, LatentOptimisation, views_by_moment
+from ..train.learned import OPTIMIZERS
+from ..train.messages import Stream
+from ..train.originals import SOURCES, Originals, Pair, choose_pairs, choose_source
+from ..train.schedule import log_linear
+from ..train.threads import threads_for, threads_for_model
+from .step import choice, flag, number, validate, words
+
+__all__ = ["Config", "run"]
+
+METHODS = ("dds", "sds")
+FREED = ("appearance", "shape")
+LOOKS = ("auto", "nothing", "originals")
+
+
+@dataclass(frozen=True)
+class Config(LatentConfig):
+    prompt: str = words(
+        "",
+        "What the scene should show ('a gold statue of a person'), or an instruction for a model that takes pictures.",
+    )
+    source_prompt: str = words(
+        "", "What it shows now ('a person walking'); for a model that takes pictures 'leave it as it is'."
+    )
+    method: str = choice(
+        "dds",
+        METHODS,
+        "dds follows the difference of the two prompts, sds the target prompt alone (burns colours, for comparison).",
+    )
+    iterations: int = number(200, 1, 1_000_000, "Editing steps, each with one call of the diffusion model.")
+    images_per_step: int = number(
+        2, 1, 64, "Views judged in each step, all of one random moment. More is steadier and slower."
+    )
+    guidance_scale: float = number(
+        0.0,
+        0.0,
+        100.0,
+        "How strongly the prompts pull; 0 takes the model's own. The method's notebook: 7.5.",
+        0.1,
+    )
+    final_guidance_scale: float = number(
+        0.0,
+        0.0,
+        100.0,
+        "Guidance at the last step, reached in a straight line; 0 = the same throughout.",
+        0.1,
+    )
+    frees: str = choice(
+        "appearance",
+        FREED,
+        "appearance changes latents alone; shape also moves, resizes, turns and fades Gaussians.",
+    )
+    inside_weight: float = number(
+        0.0, 0.0, 100.0, "Pull back to the original inside the mask. More keeps more of the original.", 0.01
+    )
+    outside_weight: float = number(
+        1.0,
+        0.0,
+        100.0,
+        "Pull back to the original outside the mask. More keeps the rest nearer to what it was.",
+        0.01,
+    )
+    looks_at: str = choice(
+        "auto",
+        LOOKS,
+        "What a model that takes pictures sees beside the prompt: the originals (prompts are instructions) or nothing "
+        "(prompts say what is shown); auto is originals.",
+    )
+    negative: str = words("", "What the pictures should not become; usually empty.")
+    image_guidance_scale: float = number(
+        0.0,
+        0.0,
+        100.0,
+        "How closely the originals are kept where the model sees them; 0 takes the model's own.",
+        0.1,
+    )
+    min_timestep: float = number(
+        0.05, 0.0, 1.0, "Least noise, as a share of the schedule. Less edits detail.", 0.01
+    )
+    max_timestep: float = number(
+        0.95, 0.0, 1.0, "Most noise, as a share of the schedule. More edits more.", 0.01
+    )
+    anneals: bool = flag(
+        False, "Lowers the most noise to a quarter of the range over the steps: detail comes last."
+    )
+    optimizer: str = choice(
+        "adam", OPTIMIZERS, "adam takes steps of a steady size, sgd steps as large as the pull."
+    )
+    trains_refiner: bool = flag(
+        False, "The refinement layer learns too, as in the paper; a mask does not bind it."
+    )
+    mask_threshold: float = number(
+        0.5, 0.0, 1.0, "Share of a latent that the masked Gaussians must cover for it to be edited.", 0.01
+    )
+    dilation: int = number(
+        1, 0, 16, "Latents by which the mask grows: an autoencoder mixes neighbours. More reaches further."
+    )
+    position_rate: float = number(
+        1.6e-5, 0.0, 1.0, "Learning rate of positions, times the scene's extent (shape).", 1e-6
+    )
+    scale_rate: float = number(2e-3, 0.0, 1.0, "Learning rate of log scales (shape).", 1e-4)
+    rotation_rate: float = number(1e-3, 0.0, 1.0, "Learning rate of quaternions (shape).", 1e-4)
+    opacity_rate: float = number(1e-2, 0.0, 1.0, "Learning rate of opacity logits (shape).", 1e-3)
+    views: str = words("", "Numbers of the views to judge, such as 0 2 5-8; empty = all.")
+    moments: str = words("all", "Numbers of the moments to judge, such as 0 5-9; all = every one.")
+    originals: str = choice(
+        "rendered",
+        SOURCES,
+        "What a model that takes pictures sees: captured pictures, or renders of the scene as it was trained.",
+    )
+    saves_memory: bool = flag(False, "Asks the model about one branch at a time: slower, with less memory.")
+
+    def __post_init__(self) -> None:
+        validate(self)
+        if self.min_timestep > self.max_timestep:
+            raise InputError(
+                f"min_timestep is {self.min_timestep} and max_timestep {self.max_timestep}; the first must be smaller."
+            )
+
+
+class DeltaEdit(LatentOptimisation):
+    step_name = "delta_edit"
+    config: Config
+
+    def __init__(
+        self,
+        field: LatentField,
+        backbone: Backbone,
+        config: Config,
+        selection: Selection | None,
+        video: MultiViewVideo | None,
+        device: torch.device | str,
+    ) -> None:
+        if not config.prompt.strip():
+            raise InputError(
+                "The prompt is empty; say what the edit is, such as 'a gold statue of a person'."
+            )
+        if config.method == "dds":
+            check_prompts(config.source_prompt)
+        field.codec.check(backbone)
+        super().__init__(
+            field,
+            config,
+            selection,
+            device,
+            trains_background=selection is None,
+            trains_refiner=config.trains_refiner,
+            trains_geometry=config.frees == "shape",
+            optimizer=config.optimizer,
+        )
+        self.backbone = backbone
+        self.times = [float(t) for t in field.scene.times]
+        pairs = choose_pairs(field.scene, config.views or "all", config.moments)
+        source, self.pairs = choose_source(config.originals, field.scene, video, pairs)
+        self.moments = views_by_moment(self.pairs)
+        self.unedited = Kept(lambda pair: self.renderer.latents([pair[0]], self.times[pair[1]])[0][0])
+        self.masks = Kept(self._mask)
+        looks = backbone.takes_image and config.looks_at != "nothing"
+        self.originals: Originals | None = None
+        if looks:
+            captured = video if source == "captured" else None
+            self.originals = Originals(self.field.scene, self.rasterizer, field.size, captured)
+        elif config.looks_at == "originals":
+            raise InputError(
+                f"{backbone.name} takes no picture beside the prompt; set looks_at to auto, or connect an InstructPix2Pix."
+            )
+        self.conditions = Kept(self._condition)
+        self.looks_at = source if looks else "nothing"
+        bounds = field.scene.bounds
+        self.extent = float((bounds[1] - bounds[0]).norm() / 2)
+        self._shown: tuple[Pair, Tensor] | None = None
+
+    def _mask(self, pair: Pair) -> Tensor:
+        """[h, w] of zeros and ones: latents that the chosen Gaussians cover, grown by `dilation`."""
+        assert self.selection is not None
+        samples = self.field.how.samples
+        camera = self.renderer.cameras[pair[0]]
+        width, height = camera.sizes[0]
+        fine = camera.resized(((width * samples, height * samples),))
+        covered = shown(self.field.scene, self.selection, fine, [self.times[pair[1]]], self.rasterizer)
+        mask = (F.avg_pool2d(covered, samples) >= max(self.config.mask_threshold, 1e-3)).float()
+        grown = 2 * self.config.dilation + 1
+        return F.max_pool2d(mask, grown, stride=1, padding=self.config.dilation)[0]
+
+    def _condition(self, pair: Pair) -> Tensor:
+        assert self.originals is not None
+        image, _ = self.originals.get(*pair)
+        return self.backbone.encode_condition(image[None].to(self.backbone.device))[0]
+
+    def _guidance(self) -> Guidance:
+        c, best = self.config, self.backbone.recommended
+        first = c.guidance_scale or best.guidance_scale
+        last = c.final_guidance_scale or first
+        keeps = (c.image_guidance_scale or best.image_guidance_scale) if self.originals is not None else 1.0
+        return Guidance(c.prompt, first + (last - first) * self.progress, keeps, c.negative)
+
+    def _timestep(self) -> int:
+        total = len(self.backbone.noising)
+        low = max(round(self.config.min_timestep * total) - 1, 0)
+        high = max(round(self.config.max_timestep * total) - 1, low)
+        if self.config.anneals:
+            high = round(high - 0.75 * (high - low) * self.progress)
+        return int(torch.randint(low, high + 1, (), generator=self.generator))
+
+    def rates(self) -> dict[str, float]:
+        """All fall to a tenth in the second half, so that they settle."""
+        c = self.config
+        late = log_linear(1.0, 0.1, 2 * self.progress - 1)
+        position = c.position_rate * self.extent
+        geometry = dict(zip(GEOMETRY, (position, c.scale_rate, c.rotation_rate, c.opacity_rate), strict=True))
+        rates = {
+            "features": c.feature_rate,
+            "background": c.feature_rate,
+            "refiner": c.refiner_rate,
+            **geometry,
+        }
+        return {name: rate * late for name, rate in rates.items()}
+
+    def step(self) -> dict[str, float]:
+        moment, views = self.draw_pairs(self.pairs, self.moments)
+        pairs = [(view, moment) for view in views]
+        t = self._timestep()
+        with threads_for(self.rasterizer, self.device, len(self)):
+            latents, _ = self.drawn(views, self.times[moment])
+            if self.refiner is not None:
+                latents = self.refiner(latents)
+            source = torch.stack([self.unedited[pair] for pair in pairs])
+            mask = torch.stack([self.masks[pair] for pair in pairs]) if self.selection is not None else None
+        leaf = latents.detach().to(self.backbone.device).requires_grad_()
+        with threads_for_model(self.backbone):
+            score = self._score(leaf, source.to(leaf), t, pairs, None if mask is None else mask.to(leaf))
+            score.loss.backward()
+        with threads_for(self.rasterizer, self.device, len(self)):
+            assert leaf.grad is not None
+            loss = (latents * leaf.grad.to(latents)).sum()  # whose gradient in the latents is leaf.grad
+            everywhere = torch.ones_like(latents[:, 0]) if mask is None else mask
+            kept = masked_reconstruction(
+                latents, source, everywhere, self.config.inside_weight, self.config.outside_weight
+            )
+            (loss + kept).backward()
+            self.learn()
+        self._shown = pairs[0], score.clean[:1]
+        return {"score": float(score.loss.detach()), "kept": float(kept.detach()), "timestep": float(t)}
+
+    def _score(
+        self, latents: Tensor, source: Tensor, t: int, pairs: list[Pair], mask: Tensor | None
+    ) -> Score:
+        noise = torch.randn(latents.shape, generator=self.generator).to(latents)
+        condition = None
+        if self.originals is not None:
+            condition = torch.stack([self.conditions[pair] for pair in pairs])
+        target, at_once = self._guidance(), not self.config.saves_memory
+        if self.config.method == "sds":
+            return score_loss(
+                self.backbone,
+                latents,
+                t,
+                noise,
+                target,
+                condition,
+                "uniform",
+                branches_at_once=at_once,
+                mask=mask,
+            )
+        original = Guidance(self.config.source_prompt, target.scale, target.image_scale, target.negative)
+        return delta_loss(
+            self.backbone, latents, source, t, noise, target, original, condition, mask, at_once
+        )
+
+    @torch.no_grad()
+    def preview(self) -> Tensor:
+        """[H, 2W, 3]: the original field and the edited one, decoded."""
+        pair = self._shown[0] if self._shown else self.pairs[0]
+        now, _ = self.drawn([pair[0]], self.times[pair[1]])
+        if self.refiner is not None:
+            now = self.refiner(now)
+        both = torch.cat([self.unedited[pair][None], now]).to(self.backbone.device)
+        with threads_for_model(self.backbone):
+            pictures = self.backbone.decode(both).clamp(0, 1).float().cpu()
+        return torch.cat(list(pictures), dim=1)
+
+    def result(self) -> LatentField:
+        """The edited field, which remembers the one it is an edit of."""
+        first = self.before if self.before.before is None else self.before.before
+        return super().result().with_(before=first)
+
+    def about(self) -> dict[str, Any]:
+        guidance = self._guidance()
+        return {
+            "prompt": self.config.prompt,
+            "source_prompt": self.config.source_prompt,
+            "model": self.backbone.name,
+            "guidance_scale": guidance.scale,
+            "looks_at": self.looks_at,
+            "diffusion_calls": self.iteration,
+        }
+
+    def inputs(self) -> list[Any]:
+        video = None if self.originals is None else self.originals.video
+        return [self.backbone.fingerprint, self.pairs, None if video is None else video.source.fingerprint()]
+
+
+def run(
+    field: LatentField,
+    backbone: Backbone,
+    config: Config,
+    selection: Selection | None = None,
+    video: MultiViewVideo | None = None,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+) -> Stream:
+    """Started, Progress, Preview, Saved …, Finished(LatentField) where the input field is. Closing it writes
+    `checkpoint`; the same call resumes.
+
+    Raises InputError where a prompt is missing, the field was trained with another autoencoder, the mask is of another
+    scene, or the model's answer is not finite.
+    """
+    work = DeltaEdit(field, backbone, config, selection, video, device)
+    note = (
+        f"{config.method} on {config.images_per_step} of {len(work.pairs)} views a step, {backbone.name} on "
+    )
+    note += f"{backbone.device} looking at {work.looks_at}"
+    if selection is not None:
+        chosen = int((selection.weights > 0).sum())
+        note += f"; the mask chooses {chosen} of {len(selection.weights)} Gaussians"
+        if chosen == len(selection.weights):
+            note += ", which is all of them: nothing is kept"
+    yield from work.stream(note, checkpoint)

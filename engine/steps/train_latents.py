@@ -1,0 +1,256 @@
+"""Train a latent field: the scene as a diffusion model's autoencoder sees it (ED-NeRF, Park et al., ICLR 2024, 3.1-3.2).
+
+Pictures of the scene are encoded once each; Gaussians that stay where they are learn latent features, and from
+`warm_up` on a refinement layer learns what independent rays lose. Changed: Gaussians instead of a voxel grid, for all
+moments at once; features start from colours through the linear map that fits them best, so that a few hundred steps are
+enough; the latent background is learned from the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..diffusion import Backbone, MiddleBlock
+from ..diffusion.sizes import FULL_SIZE, size_for
+from ..errors import InputError
+from ..latent import Codec, Drawing, LatentField, latent_cameras
+from ..models.latent_refiner import LatentRefiner, RefinerShape
+from ..scene import MultiViewVideo, Scene4D, harmonics
+from ..train.latent_config import LatentConfig
+from ..train.latents import Kept, LatentOptimisation, views_by_moment
+from ..train.messages import Stream
+from ..train.originals import SOURCES, Originals, Pair, choose_pairs, choose_source
+from ..train.schedule import log_linear
+from ..train.threads import threads_for
+from .step import choice, flag, number, validate, words
+
+__all__ = ["Config", "run"]
+
+REFINERS = ("auto", "none", "small", "full", "autoencoder")
+SAMPLED = 16  # pictures from which the map from colours to latents is fitted
+
+
+@dataclass(frozen=True)
+class Config(LatentConfig):
+    refiner: str = choice(
+        "auto",
+        REFINERS,
+        "The refinement layer: small (32 channels), full (128), autoencoder (as wide as the model's own middle block and "
+        "started from it), or none; auto is small for small models and full for others.",
+    )
+    warm_up: float = number(
+        0.2, 0.0, 1.0, "Share of the steps after which the refinement layer begins to learn.", 0.01
+    )
+    field_weight: float = number(1.0, 0.0, 100.0, "Weight of the unrefined latents' error.", 0.1)
+    refiner_weight: float = number(1.0, 0.0, 100.0, "Weight of the refined latents' error.", 0.1)
+    depends_on_direction: bool = flag(
+        False,
+        "Latents may depend on the viewing direction (degree 1): closer on shiny things, four times the size.",
+    )
+    resolution: int = number(
+        0, 0, 4096, "Long side in pixels of the pictures that are encoded; 0 = what suits the model."
+    )
+    moments: str = words("all", "Numbers of the moments to learn from, such as 0 5-9; all = every one.")
+    originals: str = choice(
+        "auto",
+        SOURCES,
+        "Captured pictures or renders; auto takes captured ones of a scene that was not edited yet.",
+    )
+    samples: int = number(
+        4, 1, 16, "Samples along each side of a latent, averaged. More is smoother and slower."
+    )
+    scale_floor: float = number(
+        0.25, 0.0, 4.0, "Least size of a Gaussian, in samples seen from the nearest camera.", 0.05
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+class TrainLatents(LatentOptimisation):
+    step_name = "train_latents"
+    config: Config
+
+    def __init__(
+        self,
+        scene: Scene4D,
+        backbone: Backbone,
+        config: Config,
+        video: MultiViewVideo | None,
+        device: torch.device | str,
+    ) -> None:
+        pairs = choose_pairs(scene, "", config.moments, video)
+        width, height = scene.rig.sizes[pairs[0][0]]
+        size = size_for(backbone, width, height, config.resolution)
+        latent_cameras(scene.rig, size, backbone.factor)  # says at once where that cannot be
+        self.backbone = backbone
+        self.source, self.pairs = choose_source(config.originals, scene, video, pairs)
+        refiner = _refiner(config, backbone)
+        channels = backbone.latent_channels
+        bases = 4 if config.depends_on_direction else 1
+        blank = LatentField(
+            scene,
+            torch.zeros(len(scene.canonical), bases, channels, device=scene.device),
+            torch.zeros(channels, device=scene.device),
+            size,
+            Codec.of(backbone),
+            refiner,
+            Drawing(config.samples, config.scale_floor),
+        )
+        super().__init__(
+            blank,
+            config,
+            None,
+            device,
+            trains_background=True,
+            trains_refiner=refiner is not None,
+            trains_geometry=False,
+        )
+        captured = video if self.source == "captured" else None
+        self.originals = Originals(self.field.scene, self.rasterizer, size, captured)
+        self.moments = views_by_moment(self.pairs)
+        self.targets = Kept(self._encoded)
+        self._start()
+
+    def _encoded(self, pair: Pair) -> Tensor:
+        image, _ = self.originals.get(*pair)
+        with torch.no_grad():
+            return self.backbone.encode(image[None].to(self.backbone.device))[0].float().to(self.device)
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        """Features of each Gaussian from its colour, through the affine map that fits a few pictures best."""
+        step = max(1, len(self.pairs) // SAMPLED)
+        factor = self.field.codec.factor
+        colors, latents = [], []
+        for pair in self.pairs[::step]:
+            image = self.originals.get(*pair)[0].to(self.device).permute(2, 0, 1)
+            colors.append(F.avg_pool2d(image, factor).flatten(1).T)
+            latents.append(self.targets[pair].flatten(1).T)
+        affine = _affine(torch.cat(colors), torch.cat(latents))
+        dc = harmonics.dc_to_rgb(self.field.scene.canonical.sh[:, 0]).clamp(0, 1)
+        self.learned["features"][:, 0] = _homogeneous(dc) @ affine
+        width, height = self.field.size
+        plain = self.field.scene.background.to(self.backbone.device).expand(1, height, width, 3)
+        middle = self.backbone.encode(plain)[0].float().to(self.device)
+        # its middle: towards the edge an autoencoder's padding shows
+        self.learned["background"].copy_(middle[:, middle.shape[1] // 2, middle.shape[2] // 2])
+
+    def rates(self) -> dict[str, float]:
+        """All fall to a tenth in the second half, so that they settle."""
+        c, late = self.config, 2 * self.progress - 1
+
+        def falling(rate: float) -> float:
+            return log_linear(rate, rate * 0.1, late) if rate else 0.0
+
+        return {
+            "features": falling(c.feature_rate),
+            "background": falling(c.feature_rate / 5),
+            "refiner": falling(c.refiner_rate),
+        }
+
+    def step(self) -> dict[str, float]:
+        moment, views = self.draw_pairs(self.pairs, self.moments)
+        truth = torch.stack([self.targets[view, moment] for view in views])
+        with threads_for(self.rasterizer, self.device, len(self)):
+            drawn, _ = self.drawn(views, float(self.before.scene.times[moment]))
+            raw = (drawn - truth).square().mean()
+            loss, seen = self.config.field_weight * raw, {"latent_error": float(raw.detach())}
+            if self.refiner is not None and self.progress >= self.config.warm_up:
+                refined = (self.refiner(drawn) - truth).square().mean()
+                loss = loss + self.config.refiner_weight * refined
+                seen["refined_error"] = float(refined.detach())
+            loss.backward()
+            self.learn()
+        return seen
+
+    @torch.no_grad()
+    def preview(self) -> Tensor:
+        """[H, 2W, 3]: a picture, and the field's latents decoded; walks through the pictures."""
+        pair = self.pairs[self.iteration // max(self.config.preview_every, 1) * 7 % len(self.pairs)]
+        latents, _ = self.drawn([pair[0]], float(self.before.scene.times[pair[1]]))
+        if self.refiner is not None:
+            latents = self.refiner(latents)
+        now = self.backbone.decode(latents.to(self.backbone.device))[0].clamp(0, 1).float().cpu()
+        return torch.cat([self.originals.get(*pair)[0], now], dim=1)
+
+    def about(self) -> dict[str, Any]:
+        refiner = None if self.refiner is None else self.refiner.shape.to_json()
+        return {
+            "model": self.backbone.name,
+            "size": list(self.field.size),
+            "refiner": refiner,
+            "originals": self.source,
+        }
+
+    def inputs(self) -> list[Any]:
+        video = self.originals.video
+        shown = None if video is None else video.source.fingerprint()
+        return [self.backbone.fingerprint, self.pairs, shown]
+
+
+def run(
+    scene: Scene4D,
+    backbone: Backbone,
+    config: Config = Config(),
+    video: MultiViewVideo | None = None,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+) -> Stream:
+    """Started, Progress, Preview, Saved …, Finished(LatentField) where the scene is. Closing it writes `checkpoint`;
+    the same call resumes.
+
+    Raises InputError where the size is no multiple of the model's factor, the model has no middle block to start from,
+    or a picture cannot be read.
+    """
+    work = TrainLatents(scene, backbone, config, video, device)
+    width, height = work.field.size
+    c, factor = backbone.latent_channels, backbone.factor
+    note = f"{len(work.pairs)} {work.source} pictures of {width}×{height} as {c} channels of "
+    note += f"{width // factor}×{height // factor}, {backbone.name}"
+    yield from work.stream(note, checkpoint)
+
+
+def _refiner(config: Config, backbone: Backbone) -> LatentRefiner | None:
+    """A refiner at its start (the identity), its weights drawn from the config's seed."""
+    kind = config.refiner
+    if kind == "auto":
+        kind = "full" if backbone.recommended.resolution >= FULL_SIZE else "small"
+    if kind == "none":
+        return None
+    middle: MiddleBlock | None = None
+    shape = RefinerShape(backbone.latent_channels, 32, groups=8)
+    if kind == "full":
+        shape = RefinerShape(backbone.latent_channels)
+    elif kind == "autoencoder":
+        middle = backbone.middle_block()
+        if middle is None:
+            raise InputError(
+                f"The autoencoder of {backbone.name} has no middle block with attention to start the refinement layer "
+                "from; choose small or full."
+            )
+        width = int(middle.tensors["res1.conv1.weight"].shape[0])
+        shape = RefinerShape(backbone.latent_channels, width, groups=middle.groups)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        refiner = LatentRefiner(shape)
+    if middle is not None:
+        refiner.load_middle(middle.tensors)
+    return refiner.requires_grad_(False)
+
+
+def _homogeneous(colors: Tensor) -> Tensor:
+    return torch.cat([colors, torch.ones_like(colors[:, :1])], dim=1)
+
+
+def _affine(colors: Tensor, latents: Tensor) -> Tensor:
+    """[4, C] from colours [P, 3] and a one to latents [P, C]; a little ridge, for pictures of one colour."""
+    x = _homogeneous(colors).double()
+    ridge = 1e-4 * len(x) * torch.eye(4, dtype=x.dtype, device=x.device)
+    return torch.linalg.solve(x.T @ x + ridge, x.T @ latents.double()).float()

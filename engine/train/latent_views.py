@@ -1,0 +1,128 @@
+"""Views of a latent field as pictures, with the scene's own pictures of the same views beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..diffusion import Backbone
+from ..fields import choice
+from ..guidance.detail import carry_detail
+from ..latent import FieldRenderer, LatentField
+from ..masks.matte import over_background
+from ..render import choose
+from ..scene import MultiViewVideo, ViewSet
+from .messages import Message, Preview, Progress, Started
+from .originals import Originals, choose_pairs, choose_source, collect
+from .threads import threads_for, threads_for_model
+
+DETAILS = ("auto", "as decoded", "from originals")
+BACKGROUNDS = ("auto", "scene", "as decoded")
+
+
+@dataclass(frozen=True)
+class DecodingConfig:
+    """How latents become pictures; a step's Config adds which."""
+
+    detail: str = choice(
+        "auto",
+        DETAILS,
+        "Fine detail: as the autoencoder decodes it, or the originals' own under the colours of the edit, which keeps "
+        "faces and seams and holds back new shapes; auto takes what suits the model where the field was edited.",
+    )
+    background: str = choice(
+        "auto",
+        BACKGROUNDS,
+        "What lies behind the scene: its own background or what was decoded there; auto is the scene's own.",
+    )
+    rasterizer: str = choice(
+        "auto", ("auto", "gsplat", "numba", "torch"), "What draws the Gaussians; auto takes the fastest here."
+    )
+
+
+class Decoding:
+    """Decodes picture by picture (`stream`), then gives them all (`made`)."""
+
+    def __init__(
+        self,
+        field: LatentField,
+        backbone: Backbone,
+        config: DecodingConfig,
+        views: str,
+        moments: str,
+        originals: str = "rendered",
+        video: MultiViewVideo | None = None,
+        device: torch.device | str = "cpu",
+        is_refined: bool = True,
+    ) -> None:
+        field.codec.check(backbone)
+        self.backbone, self.config, self.is_refined = backbone, config, is_refined
+        self.source, self.pairs = choose_source(
+            originals, field.scene, video, choose_pairs(field.scene, views, moments, video)
+        )
+        self.field = field.to(device)
+        self.device = torch.device(device)
+        self.rasterizer = choose(config.rasterizer, self.device)
+        self.renderer = FieldRenderer(self.field, self.rasterizer)
+        first = self.field.before
+        self.unedited = None if first is None else FieldRenderer(first, self.rasterizer)
+        captured = video if self.source == "captured" else None
+        # what the scene looked like: an edit of shapes moved the field's own Gaussians
+        shown = self.field.scene if first is None else first.scene
+        self.originals = Originals(shown, self.rasterizer, field.size, captured)
+        self.carries = config.detail == "from originals" or (
+            config.detail == "auto" and first is not None and backbone.recommended.keeps_detail
+        )
+        self.decoded: list[Tensor] = []
+        self.seen: list[Tensor] = []
+        self.alphas: list[Tensor] = []
+
+    def stream(self) -> Iterator[Message]:
+        width, height = self.field.size
+        yield Started(
+            len(self.pairs),
+            f"{len(self.pairs)} pictures of {width}×{height} from {self.backbone.name}'s latents",
+        )
+        for i, (view, moment) in enumerate(self.pairs):
+            picture, alpha = self._picture(self.renderer, view, moment)
+            self.decoded.append(picture)
+            self.alphas.append(alpha)
+            if self.carries:
+                before = self.unedited or self.renderer
+                self.seen.append(self._picture(before, view, moment)[0])
+            yield Progress(i + 1, count=len(self.field.scene.canonical))
+            yield Preview(picture, i + 1)
+
+    @torch.no_grad()
+    def _picture(self, renderer: FieldRenderer, view: int, moment: int) -> tuple[Tensor, Tensor]:
+        seconds = float(self.field.scene.times[moment])
+        with threads_for(self.rasterizer, self.device, len(self.field.scene.canonical)):
+            latents, alpha = renderer.latents([view], seconds, self.is_refined)
+        with threads_for_model(self.backbone):
+            decoded = self.backbone.decode(latents.to(self.backbone.device))[0]
+        return decoded.float().clamp(0, 1).cpu(), alpha[0].cpu()
+
+    @torch.no_grad()
+    def made(self) -> ViewSet:
+        """The pictures as a set of views whose originals are the scene before the edit."""
+        views = collect(self.originals, self.pairs)
+        images = torch.stack(self.decoded)
+        if self.carries:
+            images = carry_detail(images, views.originals, views.alphas, torch.stack(self.seen))
+        exchanged = views.alphas is not None and self.config.background != "as decoded"
+        if exchanged and views.alphas is not None:
+            images = over_background(images, views.alphas, self.field.scene.background.cpu())
+        edit = next((e for e in reversed(self.field.scene.history) if e.get("step") == "delta_edit"), {})
+        about: dict[str, Any] = {
+            "prompt": str(edit.get("prompt", "")),
+            "model": self.backbone.name,
+            "latents": "refined" if self.is_refined and self.field.refiner is not None else "as drawn",
+            "originals": self.source,
+            "background": "scene" if exchanged else "as decoded",
+            "detail": "from originals" if self.carries else "as decoded",
+        }
+        return replace(views, images=images, edit=about)

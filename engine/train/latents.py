@@ -1,0 +1,273 @@
+"""Optimising a latent field: what training it and editing it have in common (ED-NeRF, Park et al., ICLR 2024).
+
+Features, the latent background and, where asked, the refinement layer and the geometry are the parameters; a step says
+what its loss is. The motion is read, never written. Random numbers come from one seeded generator, so that a resumed run
+ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import __version__
+from ..latent import FieldRenderer, LatentField
+from ..models.latent_refiner import LatentRefiner
+from ..render import choose
+from ..scene import Gaussians, Selection
+from . import state as states
+from .latent_config import LatentConfig
+from .learned import Learned
+from .loop import optimise
+from .messages import Finished, Started, Stream
+from .originals import Pair
+
+GEOMETRY = ("means", "log_scales", "quats", "logit_opacities")
+
+
+class LatentOptimisation(ABC):
+    """An `Optimisation` (see `loop`) of a latent field.
+
+    A `selection` limits it: features (and geometry) of a Gaussian of weight 0 keep their values bit for bit, one of
+    weight w takes w of every step. Raises InputError where the selection is of another scene.
+    """
+
+    step_name: str  # as in STEPS: for the history
+
+    def __init__(
+        self,
+        start: LatentField,  # whose refiner, where it has one, may learn
+        config: LatentConfig,
+        selection: Selection | None,
+        device: torch.device | str,
+        trains_background: bool,
+        trains_refiner: bool,
+        trains_geometry: bool,
+        optimizer: str = "adam",
+    ) -> None:
+        self.before, self.config, self.device = start, config, torch.device(device)
+        if selection is not None:
+            selection.check(len(start.scene.canonical))
+        self.selection = selection
+        self.field = start.to(self.device)
+        self.rasterizer = choose(config.rasterizer, self.device)
+        self.renderer = FieldRenderer(self.field, self.rasterizer)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.refiner: LatentRefiner | None = copy.deepcopy(self.field.refiner)
+        own = {"features": self.field.features}
+        if trains_background:
+            own["background"] = self.field.background
+        if trains_geometry:
+            own |= {name: getattr(self.field.scene.canonical, name) for name in GEOMETRY}
+        self.moves = trains_geometry
+        groups = {name: {name: nn.Parameter(t.detach().clone())} for name, t in own.items()}
+        if self.refiner is not None:
+            self.refiner.requires_grad_(trains_refiner)
+            if trains_refiner:
+                groups["refiner"] = dict(self.refiner.named_parameters())
+        self.learned = Learned(groups, optimizer)
+        self.per_gaussian = ("features", *(GEOMETRY if trains_geometry else ()))
+        self.held: Tensor | None = None  # [M] index of Gaussians of weight 0
+        self.slowed: Tensor | None = None  # [P] index of Gaussians of weight between 0 and 1
+        if selection is not None:
+            self.weights = selection.weights.detach().to(self.device, torch.float32)
+            self.held = (self.weights <= 0).nonzero().flatten()
+            self.slowed = ((self.weights > 0) & (self.weights < 1)).nonzero().flatten()
+            self.original = self._at(self.held)
+        self.iteration = 0
+
+    def __len__(self) -> int:
+        return len(self.field.scene.canonical)
+
+    @property
+    def progress(self) -> float:
+        return self.iteration / self.config.iterations
+
+    @property
+    def idle(self) -> str:
+        """Why there is nothing to do; empty where there is something."""
+        return "the mask selects no Gaussian" if self.held is not None and len(self.held) == len(self) else ""
+
+    def stream(self, note: str, checkpoint: Path | None) -> Stream:
+        """The whole step as messages, resumed where `checkpoint` is of this very work."""
+        if self.idle:
+            yield Started(1, f"{self.idle}: nothing to do")
+            yield Finished(self.result())
+            return
+        if checkpoint is not None and self.resume(checkpoint):
+            note = f"resumed at step {self.iteration}; {note}"
+        note = f"{note}; {self.rasterizer.name} rasterizer on {self.device}"
+        yield from optimise(self, self.config, note, checkpoint)
+
+    @abstractmethod
+    def step(self) -> dict[str, float]:
+        """Render, compare, `backward`, `learn`; returns the losses."""
+
+    @abstractmethod
+    def preview(self) -> Tensor: ...
+
+    @abstractmethod
+    def rates(self) -> dict[str, float]:
+        """Learning rates now, of every group."""
+
+    @abstractmethod
+    def about(self) -> dict[str, Any]:
+        """What the history says beyond the config."""
+
+    @abstractmethod
+    def inputs(self) -> list[Any]:
+        """Plain JSON that identifies the step's own inputs: part of a checkpoint's key."""
+
+    # -- what a step uses ---------------------------------------------------------------------------------------------
+
+    def gaussians_at(self, seconds: float) -> Gaussians:
+        """The Gaussians at a time: differentiable where geometry learns, else kept from call to call."""
+        if not self.moves:
+            return self.renderer.gaussians(seconds)
+        scene = self.field.scene
+        moved = scene.canonical.with_(**{name: self.learned[name] for name in GEOMETRY})
+        return scene.deformation.deform(moved, seconds)
+
+    def drawn(self, views: Sequence[int], seconds: float) -> tuple[Tensor, Tensor]:
+        """Unrefined latents [B, C, h, w] with gradients, and coverage [B, h, w]."""
+        background = self.learned["background"] if "background" in self.learned else None
+        return self.renderer.draw(views, self.gaussians_at(seconds), self.learned["features"], background)
+
+    def draw_pairs(self, pairs: Sequence[Pair], moments: dict[int, list[int]]) -> tuple[int, list[int]]:
+        """A moment of a random pair, and up to `images_per_step` of its views: they share the cost of the motion."""
+        view, moment = pairs[int(torch.randint(len(pairs), (), generator=self.generator))]
+        others = [v for v in moments[moment] if v != view]
+        order = torch.randperm(len(others), generator=self.generator)[: self.config.images_per_step - 1]
+        return moment, [view, *(others[i] for i in order.tolist())]
+
+    def learn(self) -> None:
+        """One optimiser step after `backward`."""
+        self.learned.set_rates(self.rates())
+        before = None if self.slowed is None else self._at(self.slowed)
+        self.learned.step()
+        if before is not None:
+            self._hold(before)
+        self.iteration += 1
+
+    def _at(self, index: Tensor) -> dict[str, Tensor]:
+        return {name: self.learned[name].detach()[index].clone() for name in self.per_gaussian}
+
+    @torch.no_grad()
+    def _hold(self, before: dict[str, Tensor]) -> None:
+        """Undo what a selection does not allow."""
+        assert self.held is not None and self.slowed is not None
+        share = self.weights[self.slowed]
+        for name in self.per_gaussian:
+            tensor = self.learned[name]
+            tensor[self.held] = self.original[name]
+            part = share.view(-1, *[1] * (tensor.ndim - 1))
+            tensor[self.slowed] = torch.lerp(before[name], tensor[self.slowed], part)
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def result(self) -> LatentField:
+        """The field on the device where the input is; its motion is the input's own object."""
+        home = self.before.scene.device
+
+        def made(name: str, otherwise: Tensor) -> Tensor:
+            return self.learned[name].detach().clone().to(home) if name in self.learned else otherwise
+
+        scene = self.before.scene
+        if self.moves:
+            scene = scene.with_(
+                canonical=scene.canonical.with_(
+                    **{name: made(name, getattr(scene.canonical, name)) for name in GEOMETRY}
+                )
+            )
+        refiner = self.before.refiner
+        if "refiner" in self.learned:
+            refiner = copy.deepcopy(self.refiner)
+            assert refiner is not None
+            refiner.requires_grad_(False).to(home)
+        config: Any = self.config
+        entry: dict[str, Any] = {"iterations": self.iteration, "engine": __version__}
+        if self.selection is not None:
+            entry["selected"] = int((self.selection.weights > 0).sum())
+        return self.before.with_(
+            scene=scene.with_history(self.step_name, config=asdict(config), **self.about(), **entry),
+            features=made("features", self.before.features),
+            background=made("background", self.before.background),
+            refiner=refiner,
+        )
+
+    def key(self) -> str:
+        """What a checkpoint belongs to: this field, these inputs, this config, this engine."""
+        quiet = {"max_seconds", "checkpoint_seconds", "preview_every"}
+        config: Any = self.config
+        shaping = {name: value for name, value in asdict(config).items() if name not in quiet}
+        return states.key_of(
+            self.step_name,
+            shaping,
+            fingerprint(self.before),
+            None if self.selection is None else states.fingerprint_of(self.selection.weights),
+            self.inputs(),
+            self.rasterizer.name,
+            __version__,
+        )
+
+    def save(self, path: Path) -> None:
+        tensors = states.joined(learned=self.learned.state())
+        tensors["generator"] = self.generator.get_state()
+        states.save_state(path, tensors, {"iteration": self.iteration}, self.key())
+
+    def resume(self, path: Path) -> bool:
+        """Go on from a checkpoint of this very work; False where there is none."""
+        found = states.load_state(path, self.key())
+        if found is None:
+            return False
+        tensors, numbers = found
+        self.learned.load_state(states.part(tensors, "learned"))
+        self.generator.set_state(tensors["generator"])
+        self.iteration = int(numbers["iteration"])
+        return True
+
+
+def fingerprint(field: LatentField) -> list[Any]:
+    """Plain JSON that changes when a field does."""
+    scene = field.scene
+    tensors = [*scene.canonical.tensors().values(), *scene.deformation.tensors().values(), scene.times]
+    tensors += [scene.background, field.features, field.background]
+    refiner = {} if field.refiner is None else field.refiner.state_dict()
+    return [
+        states.fingerprint_of(*tensors, *refiner.values()),
+        [scene.deformation.kind, scene.deformation.config(), scene.rig.to_json()],
+        [field.size, asdict(field.how), field.codec.name],
+    ]
+
+
+def views_by_moment(pairs: Sequence[Pair]) -> dict[int, list[int]]:
+    """The views of each moment, in the order of the pairs."""
+    result: dict[int, list[int]] = {}
+    for view, moment in pairs:
+        result.setdefault(moment, []).append(view)
+    return result
+
+
+class Kept:
+    """Tensors made on demand, the last of them kept in at most `megabytes`."""
+
+    def __init__(self, make: Callable[[Pair], Tensor], megabytes: int = 128) -> None:
+        self.make, self.room = make, megabytes * 1_000_000
+        self._ready: OrderedDict[Pair, Tensor] = OrderedDict()
+
+    def __getitem__(self, pair: Pair) -> Tensor:
+        if pair not in self._ready:
+            self._ready[pair] = self.make(pair)
+            size = self._ready[pair].numel() * self._ready[pair].element_size()
+            while len(self._ready) > max(self.room // size, 1):
+                self._ready.popitem(last=False)
+        self._ready.move_to_end(pair)
+        return self._ready[pair]
