@@ -151,24 +151,6 @@ def best_linear(z0: Tensor, z1: Tensor) -> tuple[Tensor, Tensor]:
     return both[:, 0], both[:, 1]
 
 
-_CAPTIONS = {
-    "bodies": ("a person", "a person walking", "a photo of a person", "a person standing", "a picture of a person",
-               "a figure", "a man", "a woman", "a character"),
-    "heads": ("a head", "a face", "a portrait", "a bust", "a picture of a head", "a portrait of a person"),
-    "procedural": ("an object", "a toy", "a shape", "a thing", "a picture of an object", "an abstract shape"),
-    "splats": ("an object", "a thing"),
-    "photograph": ("a photo", "a picture", "a view", "a photo of a scene"),
-}  # fmt: skip
-_CAPTION_EDITS = {
-    "none": "{}", "night": "{} at night", "golden_hour": "{} at sunset", "black_and_white": "a black and white photo of {}",
-    "fog": "{} in the fog", "gold": "a gold statue of {}", "bronze": "a bronze statue of {}",
-    "marble": "a marble statue of {}", "red": "a red picture of {}", "green": "a green picture of {}",
-    "blue": "a blue picture of {}", "yellow": "a yellow picture of {}", "purple": "a purple picture of {}",
-    "silver": "a silver statue of {}", "copper": "a copper statue of {}", "brighter": "a bright picture of {}",
-    "darker": "a dark picture of {}",
-}  # fmt: skip
-
-
 def few_tokens_plainly(unet: UNet2DConditionModel) -> None:
     """Plain products in the attention of the lower levels: a third faster there on a processor than the fused kernel."""
     plain = {k: AttnProcessor() for k in unet.attn_processors if not k.startswith("up_blocks.2.")}
@@ -217,7 +199,7 @@ class Pairs:
             target.append(z1)
             sentences.append(edits.sentence(name, rng))
             kind = latents.KINDS[int(s["kind"][i])]
-            captions.append(_CAPTION_EDITS[name].format(rng.choice(_CAPTIONS[kind])))
+            captions.append(edits.CAPTION_EDITS[name].format(rng.choice(edits.CAPTIONS[kind])))
         return torch.stack(source), torch.stack(target), sentences, captions
 
 

@@ -182,6 +182,26 @@ HELD_OUT: dict[str, list[str]] = {
 _FRONT = ("", "", "", "", "please ", "now ", "can you ", "could you ", "just ")
 _BACK = ("", "", "", "", "", " please", " now", " in the picture", " here", " in this photo", " for me")
 
+CAPTIONS: dict[str, tuple[str, ...]] = {
+    "bodies": ("a person", "a person walking", "a photo of a person", "a person standing", "a picture of a person",
+               "a figure", "a man", "a woman", "a character"),
+    "heads": ("a head", "a face", "a portrait", "a bust", "a picture of a head", "a portrait of a person"),
+    "procedural": ("an object", "a toy", "a shape", "a thing", "a picture of an object", "an abstract shape"),
+    "splats": ("an object", "a thing"),
+    "photograph": ("a photo", "a picture", "a view", "a photo of a scene"),
+}  # fmt: skip
+"""What a picture without an image beside it is called, for each kind of subject."""
+
+CAPTION_EDITS = {
+    "none": "{}", "night": "{} at night", "golden_hour": "{} at sunset", "black_and_white": "a black and white photo of {}",
+    "fog": "{} in the fog", "gold": "a gold statue of {}", "bronze": "a bronze statue of {}",
+    "marble": "a marble statue of {}", "red": "a red picture of {}", "green": "a green picture of {}",
+    "blue": "a blue picture of {}", "yellow": "a yellow picture of {}", "purple": "a purple picture of {}",
+    "silver": "a silver statue of {}", "copper": "a copper statue of {}", "brighter": "a bright picture of {}",
+    "darker": "a dark picture of {}",
+}  # fmt: skip
+"""And what it is called once edited; {} is its name."""
+
 CAPTION_WORDS = (
     "a an the of in on at with and or two three one some photo picture image portrait view render drawing person "
     "people man woman boy girl child baby face head hair eyes nose mouth hand hands arm arms leg legs foot feet "
@@ -206,7 +226,12 @@ def words() -> list[str]:
         for sentences in table.values():
             for sentence in sentences:
                 found.update(sentence.split())
-    for part in (*_FRONT, *_BACK):
+    for part in (
+        *_FRONT,
+        *_BACK,
+        *sum(CAPTIONS.values(), ()),
+        *(c.format("") for c in CAPTION_EDITS.values()),
+    ):
         found.update(part.split())
     return sorted(found)
 

@@ -119,7 +119,7 @@ def sampling(editor: Editor) -> dict[str, float]:
     for steps, s_t, s_i in ways:
         values = []
         for subject, compositions in testset.compositions().items():
-            if subject == "photograph":
+            if subject not in ("walker", "robot", "lathe"):
                 continue
             for c in compositions[:1]:
                 z = editor.encode(_tensor(c.picture())).expand(10, -1, -1, -1)
@@ -137,7 +137,7 @@ def phrasings(editor: Editor) -> dict[str, dict[str, float]]:
         known, new = edits.PHRASINGS[name][:5], edits.HELD_OUT[name]
         a, b = [], []
         for subject, compositions in testset.compositions().items():
-            if subject in ("photograph", "talking", "head"):
+            if subject in ("photograph", "talking", "head", "vivid"):
                 continue
             c = compositions[1]
             truth = _tensor(c.picture(name))
@@ -150,11 +150,53 @@ def phrasings(editor: Editor) -> dict[str, dict[str, float]]:
     return out
 
 
+@torch.no_grad()
+def captions(editor: Editor, timestep: int = 500) -> dict[str, dict[str, float]]:
+    """The editor as a model of pictures from captions: {edit: {right, source, empty}}, PSNR in dB.
+
+    The true edited picture's latents are noised to `timestep`, and the picture is predicted in one step without an
+    image: under its caption, the unedited picture's caption (for "none": that of night), and no caption.
+    """
+    alpha = float(editor.scheduler.alphas_cumprod[timestep])
+    named = {
+        "walker": "a person",
+        "talking": "a portrait",
+        "robot": "a toy",
+        "lathe": "an object",
+        "vivid": "an object",
+    }
+    out: dict[str, dict[str, list[float]]] = {}
+    for subject, name in named.items():
+        for c in testset.compositions().get(subject, [])[:2]:
+            for edit, pattern in edits.CAPTION_EDITS.items():
+                truth = _tensor(c.picture(edit))
+                z = editor.encode(truth)
+                noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
+                noisy = alpha**0.5 * z + (1 - alpha) ** 0.5 * noise
+                other = edits.CAPTION_EDITS["night" if edit == "none" else "none"]
+                hidden = editor.hidden([pattern.format(name), other.format(name), ""])
+                x = torch.cat([noisy, torch.zeros_like(z)], 1).expand(3, -1, -1, -1)
+                v = editor.unet(x, timestep, encoder_hidden_states=hidden).sample
+                y = editor.decode(alpha**0.5 * noisy - (1 - alpha) ** 0.5 * v)
+                row = out.setdefault(edit, {"right": [], "source": [], "empty": []})
+                for k, key in enumerate(row):
+                    row[key].append(psnr(y[k : k + 1], truth))
+    return {n: {k: round(float(np.mean(p)), 2) for k, p in row.items()} for n, row in out.items()}
+
+
 def sheet(editor: Editor, path: Path, steps: int, height: int = 128) -> None:
     """Pairs of rows: truth, then result; first column the picture itself and "leave it as it is"."""
     names = ["none", *edits.TEN]
     rows = []
-    for subject, k in (("walker", 0), ("walker", 1), ("robot", 1), ("talking", 2), ("lathe", 1), ("head", 2)):
+    for subject, k in (
+        ("walker", 0),
+        ("walker", 1),
+        ("robot", 1),
+        ("talking", 2),
+        ("lathe", 1),
+        ("vivid", 1),
+        ("head", 2),
+    ):
         if subject not in testset.compositions():
             continue
         c = testset.compositions()[subject][k]
@@ -187,6 +229,7 @@ def main() -> None:
     out: dict[str, object] = {"steps": args.steps}
     out["subjects"] = figures(editor, args.steps, args.text_scale, args.image_scale)
     out["phrasings"] = phrasings(editor)
+    out["captions"] = captions(editor)
     if args.sampling:
         out["sampling"] = sampling(editor)
     if args.sheet:
@@ -202,6 +245,7 @@ def main() -> None:
                 f"  {name:16s} " + "  ".join(f"{k} {v:6.2f}" for k, v in row.items()) + f"  gain {gain:6.2f}"
             )
     print(json.dumps(out["phrasings"]))
+    print(json.dumps(out["captions"]))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ def export(run: Path | None, out: Path) -> None:
     known = {name: list(dict.fromkeys(edits.PHRASINGS[name])) for name in edits.FUNCTIONS}
     kept = out / "gs4d.json"
     recommended = json.loads(kept.read_text())["recommended"] if kept.exists() else RECOMMENDED
-    _json(kept, {"known_edits": known, "recommended": recommended})
+    subjects = list(dict.fromkeys(name for names in edits.CAPTIONS.values() for name in names))
+    captions = {"subjects": subjects, "edits": edits.CAPTION_EDITS}
+    _json(kept, {"known_edits": known, "captions": captions, "recommended": recommended})
     for part in ("vae", "unet", "text_encoder", "scheduler"):
         shutil.rmtree(out / part / ".cache", ignore_errors=True)
     print(sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e6, "MB")

@@ -99,7 +99,9 @@ def main() -> None:
     parser.add_argument("--sources", type=int, default=100)
     parser.add_argument("--each", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pale", action="store_true", help="only pale subjects before pale walls; night often")
+    parser.add_argument(
+        "--pale", action="store_true", help="only pale subjects before pale walls; night often"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     vae = load_autoencoder(args.out)

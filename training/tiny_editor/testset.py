@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from functools import cache
 from pathlib import Path
@@ -46,9 +47,28 @@ def clip(folder: Path, views: int = 4, frame: int = 7) -> list[dataset.Compositi
     return out
 
 
+def _vases(rng: np.random.Generator) -> list[dataset.Composition]:
+    out = []
+    for k in range(4):
+        c = subjects.cutout(subjects.HELD_OUT_FAMILY, rng)
+        colour, alpha = dataset.place(c, rng, 256, 192)
+        ground = np.full((256, 192, 3), (1.0, 0.92, 0.75, 0.5)[k], np.float32)
+        out.append(dataset.Composition(colour, alpha, ground, False, SIZE, "lathe"))
+    return out
+
+
+def _saturated(rgb: FloatArray) -> FloatArray:
+    """The same hues and values at a saturation (HSV) of at least 0.8; greys turn red. rgb (H, W, 3), 0..1."""
+    high = rgb.max(-1, keepdims=True)
+    low = rgb.min(-1, keepdims=True)
+    toned = np.where(high - low > 0.02, (rgb - low) / np.maximum(high - low, 1e-6), np.array([1.0, 0.0, 0.0]))
+    share = np.maximum((high - low) / np.maximum(high, 1e-6), 0.8)
+    return (high * (1 - share + share * toned)).astype(np.float32)
+
+
 @cache
 def compositions() -> dict[str, list[dataset.Composition]]:
-    """robot, walker, talking, lathe and head (four each, plain ground) and photograph (two)."""
+    """robot, walker, talking, lathe, vivid and head (four each, plain ground) and photograph (two)."""
     out: dict[str, list[dataset.Composition]] = {}
     robot = SHARED / "edits" / "robot" / "night" / "original"
     if (robot / "videos").is_dir():
@@ -60,13 +80,11 @@ def compositions() -> dict[str, list[dataset.Composition]]:
     if (talking / "videos").is_dir():
         out["talking"] = clip(talking)
     rng = np.random.default_rng(20260)
-    lathes = []
-    for k in range(4):
-        c = subjects.cutout(subjects.HELD_OUT_FAMILY, rng)
-        colour, alpha = dataset.place(c, rng, 256, 192)
-        ground = np.full((256, 192, 3), (1.0, 0.92, 0.75, 0.5)[k], np.float32)
-        lathes.append(dataset.Composition(colour, alpha, ground, False, SIZE, "lathe"))
+    lathes = _vases(rng)
     out["lathe"] = lathes
+    out["vivid"] = [
+        dataclasses.replace(c, colour=_saturated(c.colour)) for c in _vases(np.random.default_rng(20261))
+    ]
     if (SHARED / "head_ict").is_dir():
         from . import meshes
 
