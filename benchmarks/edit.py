@@ -7,7 +7,8 @@ cameras and times, in any layout) and `instruction.txt`. A scene is trained on t
 edited in several ways; PSNR and SSIM compare each against the true edited video in all views and moments (every
 `--every`-th; inside the masks as `psnr_subject`). `--exact` puts the true pictures in place of the model's: what the fit
 alone can reach. `seconds` is editing and fitting, not the training of the scene; `every_image` retrains at the first
-training's budget. `diffusion_calls` counts pictures through the network, three for each guided one.
+training's budget. `diffusion_calls` counts pictures through the network, one for each branch of a guided one. Each variant
+is told on stderr as it lands; with `--keep` it also stays there, and a later run with the same numbers takes it from there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,14 @@ from benchmarks.edit_data import Pair, as_video, demo_pair, load_pair, true_view
 from benchmarks.environment import environment
 from engine.cli import add_config, config_from
 from engine.errors import InputError
+from engine.io.atomic import write_atomically
 from engine.io.checkpoint import load_scene, save_scene
 from engine.io.datasets import LoadOptions
 from engine.render import choose_device
 from engine.scene import MultiViewVideo, Scene4D, ViewSet
 from engine.steps import edit_views, evaluate_scene, fit_edits, fit_scene, refine_score, scene_views
 from engine.train import messages as m
+from engine.train.state import fingerprint_of, key_of
 
 VARIANTS = (
     "unedited",
@@ -80,6 +84,7 @@ class Benchmark:
         self.backbone = None if backbone is None else Counting(backbone)
         self.prompt = pair.instruction
         self._edited: dict[str, tuple[ViewSet, Cost]] = {}
+        self._fitted: dict[str, tuple[Scene4D, Cost]] = {}
 
     def variants(self) -> dict[str, Callable[[], tuple[Scene4D, Cost]]]:
         """By name, those that can be run."""
@@ -117,12 +122,15 @@ class Benchmark:
         return true_views(views, self.pair.edited, scene.background.cpu())
 
     def stage1(self, attention: str | None = None, **changes: Any) -> tuple[Scene4D, Cost]:
-        """Edit the first moment's views, fit the canonical Gaussians to them."""
-        views, cost = self.views(attention)
-        with costing(self.backbone, self.device) as fitting:
-            config = replace(self.plan.fit, **changes)
-            scene = follow(fit_edits.run(self.scene, views, config, None, self.device), "fit")
-        return scene, cost + fitting
+        """Edit the first moment's views, fit the canonical Gaussians to them; made once for each way."""
+        key = key_of(attention or self.plan.edit.attention, changes)
+        if key not in self._fitted:
+            views, cost = self.views(attention)
+            with costing(self.backbone, self.device) as fitting:
+                config = replace(self.plan.fit, **changes)
+                scene = follow(fit_edits.run(self.scene, views, config, None, self.device), "fit")
+            self._fitted[key] = scene, cost + fitting
+        return self._fitted[key]
 
     def refined(self, scene: Scene4D, **changes: Any) -> tuple[Scene4D, Cost]:
         """Stage 2: score distillation on the whole clip."""
@@ -158,6 +166,15 @@ class Benchmark:
             video = as_video(views, self.pair.original)
             scene = follow(fit_scene.run(video, self.plan.training, self.device), "retrain")
         return scene, cost
+
+    @cached_property
+    def key(self) -> str:
+        """What a variant's figures belong to: this pair, scene, model and plan."""
+        scene, plan = self.scene, replace(self.plan, variants=(), repeats=0)
+        tensors = [*scene.canonical.tensors().values(), *scene.deformation.tensors().values()]
+        model = None if self.backbone is None else self.backbone.fingerprint
+        videos = [video.source.fingerprint() for video in (self.pair.original, self.pair.edited)]
+        return key_of(self.prompt, videos, fingerprint_of(*tensors), model, asdict(plan), self.device)
 
     def measure(self, scene: Scene4D) -> dict[str, float]:
         config = evaluate_scene.Config(views="all", every=self.plan.every, pictures=0)
@@ -211,22 +228,27 @@ def run(benchmark: Benchmark, keep: Path | None = None) -> dict[str, Any]:
     variants: dict[str, dict[str, Any]] = {}
     peak = 0.0
     for name, make in benchmark.variants().items():
-        scene, cost = make()
-        numbers = benchmark.measure(scene)
-        variants[name] = {
-            **{key: round(value, 4) for key, value in numbers.items()},
-            "seconds": round(cost.seconds, 2),
-            "cpu_seconds": round(cost.cpu_seconds, 2),
-            "diffusion_calls": cost.diffusion_calls,
-            "network_calls": cost.network_calls,
-            "peak_mb": round(cost.peak_mb, 1),
-        }
+        row = kept(benchmark, name, keep)
+        if row is None:
+            scene, cost = make()
+            numbers = benchmark.measure(scene)
+            row = {
+                **{key: round(value, 4) for key, value in numbers.items()},
+                "seconds": round(cost.seconds, 2),
+                "cpu_seconds": round(cost.cpu_seconds, 2),
+                "diffusion_calls": cost.diffusion_calls,
+                "network_calls": cost.network_calls,
+                "peak_mb": round(cost.peak_mb, 1),
+            }
+            if keep is not None:
+                save_scene(scene.to("cpu"), keep / f"{name}.safetensors")
+                sheet(benchmark, name, scene, keep)
+                with write_atomically(keep / f"{name}.json") as partial:
+                    partial.write_text(json.dumps({"key": benchmark.key, "row": row}))
+        variants[name] = row
         if name != "every_image":
-            peak = max(peak, cost.peak_mb)
-        print(name, variants[name], file=sys.stderr)
-        if keep is not None:
-            save_scene(scene.to("cpu"), keep / f"{name}.safetensors")
-            sheet(benchmark, name, scene, keep)
+            peak = max(peak, row["peak_mb"])
+        print(name, row, file=sys.stderr, flush=True)
     result: dict[str, Any] = {"variants": variants}
     if benchmark.plan.repeats:
         by_moments = benchmark.seconds_by_moments()
@@ -234,6 +256,15 @@ def run(benchmark: Benchmark, keep: Path | None = None) -> dict[str, Any]:
         result["cpu_seconds_by_moments"] = {n: round(c["cpu_seconds"], 3) for n, c in by_moments.items()}
         result["calls_by_moments"] = {n: c["diffusion_calls"] for n, c in by_moments.items()}
     return {**result, "peak_mb": round(peak, 1)}
+
+
+def kept(benchmark: Benchmark, name: str, folder: Path | None) -> dict[str, Any] | None:
+    """The figures of an earlier run with the same numbers; None where there is none."""
+    file = None if folder is None else folder / f"{name}.json"
+    if file is None or not file.is_file():
+        return None
+    found = json.loads(file.read_text())
+    return found["row"] if found["key"] == benchmark.key else None
 
 
 def sheet(benchmark: Benchmark, name: str, scene: Scene4D, folder: Path) -> None:

@@ -264,6 +264,10 @@ def main() -> None:
     if not 0 < a.scale <= 1:
         parser.error("--scale lies between 0 and 1")
     cuda = a.device.startswith("cuda")
+    if not cuda and a.scale > 0.25:
+        said = "There is no CUDA device here, and full size would take days on a processor: try --scale 0.02."
+        print(json.dumps({"error": said}))
+        sys.exit(f"error: {said}")
     named = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     dtype = named.get(a.dtype, torch.float16 if cuda else torch.float32)
     print(json.dumps(run(a.scale, a.device, dtype, a.seed, a.frames_at_once)))

@@ -56,6 +56,23 @@ def test_every_variant_is_measured_and_what_it_asked_of_the_model_is_counted(pai
     assert variants["deformation_trained"]["psnr"] != variants["stage1_stage2"]["psnr"]
 
 
+def test_finished_variants_are_taken_from_the_folder_where_the_numbers_are_the_same(pair, tmp_path):
+    scene, two = pair
+    plan = replace(PLAN, variants=("unedited", "stage1", "score_only"), repeats=0)
+    backbone = Counting(tiny_backbone())
+    first = edit.run(edit.Benchmark(two, scene, backbone, plan, "cpu"), tmp_path)
+    assert (tmp_path / "stage1.png").is_file() and (tmp_path / "score_only.safetensors").is_file()
+    (tmp_path / "stage1.json").unlink()
+    calls = backbone.pictures
+    again = edit.run(edit.Benchmark(two, scene, backbone, plan, "cpu"), tmp_path)
+    assert backbone.pictures == calls + 3 * 2 * 3, "the views of stage 1, and nothing else"
+    assert again["variants"]["score_only"] == first["variants"]["score_only"]
+    assert again["variants"]["stage1"]["psnr"] == first["variants"]["stage1"]["psnr"]
+    longer = replace(plan, refine=replace(plan.refine, iterations=3), variants=("score_only",))
+    edit.run(edit.Benchmark(two, scene, backbone, longer, "cpu"), tmp_path)
+    assert backbone.pictures == calls + 3 * 2 * 3 + 3 * 2 * 3, "other numbers are measured anew"
+
+
 def test_true_pictures_bring_the_scene_nearer_to_the_truth(pair):
     scene, two = pair
     fit = replace(PLAN.fit, iterations=80, color_rate=2e-2)
@@ -127,6 +144,13 @@ def test_full_size_runs_when_shrunk():
     json.dumps(report)
     assert report["weights"] == "random" and report["refine_score"]["network_calls"] > 0
     assert {"seconds", "seconds_stage1", "seconds_stage2", "peak_mb"} <= report.keys()
+
+
+def test_full_size_says_that_it_needs_a_card(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["full_size.py", "--json", "--device", "cpu"])
+    with pytest.raises(SystemExit, match="no CUDA device here"):
+        full_size.main()
+    assert "no CUDA device" in json.loads(capsys.readouterr().out)["error"]
 
 
 def test_full_size_is_instruct_pix2pix_of_860_million():
