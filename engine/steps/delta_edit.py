@@ -250,9 +250,7 @@ class DeltaEdit(LatentOptimisation):
         pairs = [(view, moment) for view in views]
         t = self._timestep()
         with threads_for(self.rasterizer, self.device, len(self)):
-            latents, _ = self.drawn(views, self.times[moment])
-            if self.refiner is not None:
-                latents = self.refiner(latents)
+            latents = self.refined(self.drawn(views, self.times[moment])[0])
             source = torch.stack([self.unedited[pair] for pair in pairs])
             mask = torch.stack([self.masks[pair] for pair in pairs]) if self.selection is not None else None
         leaf = latents.detach().to(self.backbone.device).requires_grad_()
@@ -300,9 +298,7 @@ class DeltaEdit(LatentOptimisation):
     def preview(self) -> Tensor:
         """[H, 2W, 3]: the original field and the edited one, decoded."""
         pair = self._shown[0] if self._shown else self.pairs[0]
-        now, _ = self.drawn([pair[0]], self.times[pair[1]])
-        if self.refiner is not None:
-            now = self.refiner(now)
+        now = self.refined(self.drawn([pair[0]], self.times[pair[1]])[0])
         both = torch.cat([self.unedited[pair][None], now]).to(self.backbone.device)
         with threads_for_model(self.backbone):
             pictures = self.backbone.decode(both).clamp(0, 1).float().cpu()

@@ -289,7 +289,7 @@ def earlier_edits(scene: Scene4D, prompt: str) -> list[dict[str, Any]]:
         entries and entries[-1].get("step") == RefineScore.step_name and entries[-1].get("prompt") == prompt
     ):
         entries.pop()
-    if entries and entries[-1].get("step") == "fit_edits":
+    if entries and entries[-1].get("step") in ("fit_edits", "latents_to_scene"):
         entries.pop()
     return entries
 

@@ -27,7 +27,7 @@ from ..train.latents import Kept, LatentOptimisation, views_by_moment
 from ..train.messages import Stream
 from ..train.originals import SOURCES, Originals, Pair, choose_pairs, choose_source
 from ..train.schedule import log_linear
-from ..train.threads import threads_for
+from ..train.threads import threads_for, threads_for_model
 from .step import choice, flag, number, validate, words
 
 __all__ = ["Config", "run"]
@@ -86,6 +86,12 @@ class TrainLatents(LatentOptimisation):
         device: torch.device | str,
     ) -> None:
         pairs = choose_pairs(scene, "", config.moments, video)
+        if config.resolution % backbone.factor:
+            raise InputError(
+                f"resolution is {config.resolution}, and each latent of {backbone.name} stands for "
+                f"{backbone.factor}×{backbone.factor} pixels: choose a multiple of {backbone.factor}, such as "
+                f"{-(-config.resolution // backbone.factor) * backbone.factor}."
+            )
         width, height = scene.rig.sizes[pairs[0][0]]
         size = size_for(backbone, width, height, config.resolution)
         latent_cameras(scene.rig, size, backbone.factor)  # says at once where that cannot be
@@ -120,8 +126,12 @@ class TrainLatents(LatentOptimisation):
 
     def _encoded(self, pair: Pair) -> Tensor:
         image, _ = self.originals.get(*pair)
-        with torch.no_grad():
-            return self.backbone.encode(image[None].to(self.backbone.device))[0].float().to(self.device)
+        return self._encode(image[None])
+
+    @torch.no_grad()
+    def _encode(self, images: Tensor) -> Tensor:
+        with threads_for_model(self.backbone):
+            return self.backbone.encode(images.to(self.backbone.device))[0].float().to(self.device)
 
     @torch.no_grad()
     def _start(self) -> None:
@@ -137,8 +147,7 @@ class TrainLatents(LatentOptimisation):
         dc = harmonics.dc_to_rgb(self.field.scene.canonical.sh[:, 0]).clamp(0, 1)
         self.learned["features"][:, 0] = _homogeneous(dc) @ affine
         width, height = self.field.size
-        plain = self.field.scene.background.to(self.backbone.device).expand(1, height, width, 3)
-        middle = self.backbone.encode(plain)[0].float().to(self.device)
+        middle = self._encode(self.field.scene.background.expand(1, height, width, 3))
         # its middle: towards the edge an autoencoder's padding shows
         self.learned["background"].copy_(middle[:, middle.shape[1] // 2, middle.shape[2] // 2])
 
@@ -174,10 +183,9 @@ class TrainLatents(LatentOptimisation):
     def preview(self) -> Tensor:
         """[H, 2W, 3]: a picture, and the field's latents decoded; walks through the pictures."""
         pair = self.pairs[self.iteration // max(self.config.preview_every, 1) * 7 % len(self.pairs)]
-        latents, _ = self.drawn([pair[0]], float(self.before.scene.times[pair[1]]))
-        if self.refiner is not None:
-            latents = self.refiner(latents)
-        now = self.backbone.decode(latents.to(self.backbone.device))[0].clamp(0, 1).float().cpu()
+        latents = self.refined(self.drawn([pair[0]], float(self.before.scene.times[pair[1]]))[0])
+        with threads_for_model(self.backbone):
+            now = self.backbone.decode(latents.to(self.backbone.device))[0].clamp(0, 1).float().cpu()
         return torch.cat([self.originals.get(*pair)[0], now], dim=1)
 
     def about(self) -> dict[str, Any]:

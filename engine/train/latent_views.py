@@ -15,7 +15,7 @@ from ..guidance.detail import carry_detail
 from ..latent import FieldRenderer, LatentField
 from ..masks.matte import over_background
 from ..render import choose
-from ..scene import MultiViewVideo, ViewSet
+from ..scene import MultiViewVideo, Scene4D, ViewSet
 from .messages import Message, Preview, Progress, Started
 from .originals import Originals, choose_pairs, choose_source, collect
 from .threads import threads_for, threads_for_model
@@ -77,9 +77,9 @@ class Decoding:
         self.carries = config.detail == "from originals" or (
             config.detail == "auto" and first is not None and backbone.recommended.keeps_detail
         )
+        self.moved = self.field.scene if first is not None and _moved(first.scene, field.scene) else None
         self.decoded: list[Tensor] = []
         self.seen: list[Tensor] = []
-        self.alphas: list[Tensor] = []
 
     def stream(self) -> Iterator[Message]:
         width, height = self.field.size
@@ -88,23 +88,26 @@ class Decoding:
             f"{len(self.pairs)} pictures of {width}×{height} from {self.backbone.name}'s latents",
         )
         for i, (view, moment) in enumerate(self.pairs):
-            picture, alpha = self._picture(self.renderer, view, moment)
+            picture = self._picture(self.renderer, view, moment)
             self.decoded.append(picture)
-            self.alphas.append(alpha)
             if self.carries:
                 before = self.unedited or self.renderer
-                self.seen.append(self._picture(before, view, moment)[0])
+                self.seen.append(self._picture(before, view, moment))
             yield Progress(i + 1, count=len(self.field.scene.canonical))
             yield Preview(picture, i + 1)
 
     @torch.no_grad()
-    def _picture(self, renderer: FieldRenderer, view: int, moment: int) -> tuple[Tensor, Tensor]:
+    def _picture(self, renderer: FieldRenderer, view: int, moment: int) -> Tensor:
         seconds = float(self.field.scene.times[moment])
         with threads_for(self.rasterizer, self.device, len(self.field.scene.canonical)):
-            latents, alpha = renderer.latents([view], seconds, self.is_refined)
+            latents, _ = renderer.latents([view], seconds, self.is_refined)
         with threads_for_model(self.backbone):
             decoded = self.backbone.decode(latents.to(self.backbone.device))[0]
-        return decoded.float().clamp(0, 1).cpu(), alpha[0].cpu()
+        return decoded.float().clamp(0, 1).cpu()
+
+    def _coverage(self, scene: Scene4D) -> Tensor:
+        drawn = Originals(scene, self.rasterizer, self.field.size)
+        return torch.stack([drawn.get(view, moment)[1] for view, moment in self.pairs])
 
     @torch.no_grad()
     def made(self) -> ViewSet:
@@ -115,7 +118,8 @@ class Decoding:
             images = carry_detail(images, views.originals, views.alphas, torch.stack(self.seen))
         exchanged = views.alphas is not None and self.config.background != "as decoded"
         if exchanged and views.alphas is not None:
-            images = over_background(images, views.alphas, self.field.scene.background.cpu())
+            alphas = views.alphas if self.moved is None else self._coverage(self.moved)
+            images = over_background(images, alphas, self.field.scene.background.cpu())
         edit = next((e for e in reversed(self.field.scene.history) if e.get("step") == "delta_edit"), {})
         about: dict[str, Any] = {
             "prompt": str(edit.get("prompt", "")),
@@ -126,3 +130,9 @@ class Decoding:
             "detail": "from originals" if self.carries else "as decoded",
         }
         return replace(views, images=images, edit=about)
+
+
+def _moved(before: Scene4D, after: Scene4D) -> bool:
+    """Whether an edit of shapes went from one to the other."""
+    now = after.canonical.tensors()
+    return any(not torch.equal(t.cpu(), now[name].cpu()) for name, t in before.canonical.tensors().items())

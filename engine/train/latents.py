@@ -24,6 +24,7 @@ from ..models.latent_refiner import LatentRefiner
 from ..render import choose
 from ..scene import Gaussians, Selection
 from . import state as states
+from .edits import field_of
 from .latent_config import LatentConfig
 from .learned import Learned
 from .loop import optimise
@@ -68,6 +69,9 @@ class LatentOptimisation(ABC):
         if trains_geometry:
             own |= {name: getattr(self.field.scene.canonical, name) for name in GEOMETRY}
         self.moves = trains_geometry
+        motion = field_of(self.field.scene.deformation)  # a copy: the input's own stays as it is
+        if motion is not None:
+            motion.requires_grad_(False)
         groups = {name: {name: nn.Parameter(t.detach().clone())} for name, t in own.items()}
         if self.refiner is not None:
             self.refiner.requires_grad_(trains_refiner)
@@ -140,6 +144,13 @@ class LatentOptimisation(ABC):
         """Unrefined latents [B, C, h, w] with gradients, and coverage [B, h, w]."""
         background = self.learned["background"] if "background" in self.learned else None
         return self.renderer.draw(views, self.gaussians_at(seconds), self.learned["features"], background)
+
+    def refined(self, latents: Tensor) -> Tensor:
+        """[B, C, h, w] through the refinement layer, one by one: the bits of one do not depend on those beside it, so
+        where nothing was edited they are those of the unedited field."""
+        if self.refiner is None:
+            return latents
+        return torch.cat([self.refiner(one) for one in latents.split(1)])
 
     def draw_pairs(self, pairs: Sequence[Pair], moments: dict[int, list[int]]) -> tuple[int, list[int]]:
         """A moment of a random pair, and up to `images_per_step` of its views: they share the cost of the motion."""
@@ -239,7 +250,7 @@ def fingerprint(field: LatentField) -> list[Any]:
     """Plain JSON that changes when a field does."""
     scene = field.scene
     tensors = [*scene.canonical.tensors().values(), *scene.deformation.tensors().values(), scene.times]
-    tensors += [scene.background, field.features, field.background]
+    tensors += [scene.bounds, scene.background, field.features, field.background]
     refiner = {} if field.refiner is None else field.refiner.state_dict()
     return [
         states.fingerprint_of(*tensors, *refiner.values()),
