@@ -11,6 +11,7 @@ from .edit import EditViews, LiftMask, SceneViews
 from .edit_fit import FitEdits
 from .export import Export4DScene
 from .guidance import GuidanceFromModel, LoadGuidance
+from .latents import DecodeLatents, DeltaEdit, LatentsToScene, TrainLatentField
 from .load import Import4DScene, Load4DScene, LoadMultiViewVideo, Save4DScene
 from .metrics import EvaluateEdit, EvaluateScene, PreflightCheck
 from .refine import RefineScore
@@ -38,6 +39,10 @@ NODES: list[type[Any]] = [
     LiftMask,
     FitEdits,
     RefineScore,
+    TrainLatentField,
+    DeltaEdit,
+    DecodeLatents,
+    LatentsToScene,
     EvaluateEdit,
 ]
 

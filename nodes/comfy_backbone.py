@@ -202,7 +202,12 @@ class ComfyBackbone:
         attention = middle.attn_1
         if not hasattr(attention, "proj_out"):
             return None
-        parts = {"res1": middle.block_1, "res2": middle.block_2, "attn.norm": attention.norm, "attn.q": attention.q}
+        parts = {
+            "res1": middle.block_1,
+            "res2": middle.block_2,
+            "attn.norm": attention.norm,
+            "attn.q": attention.q,
+        }
         parts |= {"attn.k": attention.k, "attn.v": attention.v, "attn.proj": attention.proj_out}
         zero = torch.zeros(1, self.latent_channels, 1, 1)
         offset = self.format.process_out(zero).flatten()

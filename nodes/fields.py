@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
+from types import MappingProxyType
 from typing import Any
 
 from .compat import io, make
@@ -40,8 +41,24 @@ LABELS = {
     "saves_memory": "save memory",
     "min_timestep": "least noise",
     "max_timestep": "most noise",
+    "source_prompt": "prompt before",
+    "final_guidance_scale": "prompt strength at the end",
+    "looks_at": "what the model looks at",
+    "frees": "what may change",
+    "refiner": "refinement layer",
+    "is_refined": "use the refinement layer",
+    "trains_refiner": "also train the refinement layer",
+    "warm_up": "refinement starts after",
+    "depends_on_direction": "view-dependent latents",
+    "field_weight": "weight of plain latents",
+    "refiner_weight": "weight of refined latents",
+    "samples": "samples a latent",
+    "scale_floor": "least size",
+    "inside_weight": "keep inside the mask",
+    "outside_weight": "keep outside the mask",
+    "dilation": "grow the mask",
 }
-LONG_TEXTS = {"prompt"}
+LONG_TEXTS = {"prompt", "source_prompt"}
 
 
 def label(name: str) -> str:
@@ -50,23 +67,31 @@ def label(name: str) -> str:
 
 
 def inputs(
-    config: type[Any], names: Iterable[str], advanced: Iterable[str] = (), later: Iterable[str] = ()
+    config: type[Any],
+    names: Iterable[str],
+    advanced: Iterable[str] = (),
+    later: Iterable[str] = (),
+    labels: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Any]:
     """One widget for each of `names`, in that order; `advanced` ones fold away where ComfyUI can fold them.
 
     Those in `later` came after a release: they are optional, so that graphs saved before still run with their defaults.
+    `labels` are for fields that mean something else here than elsewhere.
     """
     by_name = {f.name: f for f in fields(config)}
     folded, appended = set(advanced), set(later)
-    return [widget(by_name[name], name in folded, name in appended) for name in names]
+    return [
+        widget(by_name[name], name in folded, name in appended, labels.get(name) or label(name))
+        for name in names
+    ]
 
 
-def widget(field: Field[Any], advanced: bool = False, optional: bool = False) -> Any:
+def widget(field: Field[Any], advanced: bool = False, optional: bool = False, called: str = "") -> Any:
     """The input for one Config field."""
     meta, default = field.metadata, field.default
     common: dict[str, Any] = {
         "default": default,
-        "display_name": label(field.name),
+        "display_name": called or label(field.name),
         "tooltip": meta.get("text", ""),
         "advanced": advanced or None,
         "optional": optional or None,

@@ -55,7 +55,7 @@ class LoadGuidance(io.ComfyNode):
                     folders.diffusion_models(),
                     folders.EMBEDDED_MODEL,
                     tooltip="The small model knows a handful of edits (its help page lists them). Editing views needs an "
-                    "InstructPix2Pix; score distillation also takes Stable Diffusion 1.x and 2.x.",
+                    "InstructPix2Pix; score distillation and delta edits also take Stable Diffusion 1.x and 2.x.",
                 ),
                 combo(
                     "precision",
@@ -103,7 +103,7 @@ class GuidanceFromModel(io.ComfyNode):
             display_name="Diffusion Guidance from Model",
             category="4dgs/edit",
             description="Edits with the model that ComfyUI has loaded, LoRAs and all: an InstructPix2Pix checkpoint, or "
-            "Stable Diffusion 1.x / 2.x for score distillation.",
+            "Stable Diffusion 1.x / 2.x for score distillation and delta edits.",
             search_aliases=["instruct pix2pix", "ip2p", "lora", "checkpoint"],
             inputs=[
                 io.Model.Input(
@@ -128,7 +128,11 @@ class GuidanceFromModel(io.ComfyNode):
 
 def about(backbone: Any) -> str:
     """What was loaded and what it can do."""
-    kind = "edits pictures" if backbone.takes_image else "score distillation only"
+    kind = (
+        "edits pictures"
+        if backbone.takes_image
+        else "takes no picture: score distillation and delta edits only"
+    )
     advised = backbone.recommended
     return (
         f"{backbone.name}: {kind}\n{backbone.latent_channels} latent channels, 1/{backbone.factor} size, advised: "

@@ -153,9 +153,9 @@ def status(message: Progress, total: int, first: int, elapsed: float) -> str:
     parts = [f"{message.done} of {total}"]
     if message.count:
         parts.append(f"{message.count} Gaussians")
-    for name in ("loss", "psnr"):
+    for name in ("loss", "psnr", "latent_error", "refined_error"):
         if name in message.losses:
-            parts.append(f"{name} {message.losses[name]:.4g}")
+            parts.append(f"{name.replace('_', ' ')} {message.losses[name]:.4g}")
     done = message.done - first
     if done > 0:
         left = round(elapsed / done * (total - message.done))

@@ -13,6 +13,7 @@ GuidanceSocket = socket(
 )  # nodes.guidance.Guidance: a diffusion model, ready or to be made ready
 ViewsSocket = socket("GS4D_VIEWS")  # engine.scene.ViewSet: pictures with where and when each was taken
 SelectionSocket = socket("GS4D_SELECTION")  # engine.scene.Selection: how much each Gaussian takes part
+LatentFieldSocket = socket("GS4D_LATENT_FIELD")  # engine.latent.LatentField
 
 # the host's, named by their strings because 0.3.75 has no class for some of them
 SplatSocket = socket("SPLAT")

@@ -16,7 +16,7 @@ from ..diffusion import Backbone
 from ..latent import LatentField
 from ..scene import Selection
 from ..train.latent_views import Decoding, DecodingConfig
-from ..train.messages import Progress, Started, Stream
+from ..train.messages import Preview, Progress, Started, Stream
 from ..train.view_fit import ViewFit, ViewFitConfig
 from .step import number, validate, words
 
@@ -78,6 +78,8 @@ def run(
     for message in work.stream(f"{total} decoded views, {config.preset} preset", checkpoint):
         if isinstance(message, Progress):
             yield Progress(total + message.done, message.losses, message.count)
+        elif isinstance(message, Preview):
+            yield Preview(message.image, total + message.done)
         elif isinstance(message, Started):
             yield Started(total + config.iterations, message.note)
         else:

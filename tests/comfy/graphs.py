@@ -101,3 +101,37 @@ def from_wires(info: dict[str, Any], takes_image: bool = True) -> dict[str, Any]
             vae=["checkpoint", 2],
         ),
     }
+
+
+TINY_FIELD = {"iterations": 10, "resolution": 64, "images_per_step": 2, "moments": "0 2", "preview_every": 5}
+TINY_DELTA = {
+    "source_prompt": "a person",
+    "prompt": "a gold statue",
+    "iterations": 4,
+    "moments": "0 2",
+    "preview_every": 2,
+}
+TINY_RETURN = {"views": "0 4 8", "moments": "0 2", "iterations": 10, "preview_every": 5}
+
+
+def latent_edit(info: dict[str, Any], guidance: dict[str, Any]) -> dict[str, Any]:
+    """Load, train a little, latent field, delta edit, pictures, scene; `guidance` brings node "guidance"."""
+    trained = train_and_render(info, seed=2)  # another seed, as in `edit`
+    model: dict[str, Any] = {"guidance": ["guidance", 0]}
+    return {
+        **guidance,
+        "load": trained["load"],
+        "train": trained["train"],
+        "field": node(
+            info, "GS4D_TrainLatentField", scene=["train", 0], video=["load", 0], **model, **TINY_FIELD
+        ),
+        "edit": node(info, "GS4D_DeltaEdit", field=["field", 0], **model, **TINY_DELTA),
+        "decode": node(info, "GS4D_DecodeLatents", field=["edit", 0], views="0 4 8", **model),
+        "decoded": node(info, "PreviewImage", images=["decode", 1]),
+        "originals": node(info, "PreviewImage", images=["decode", 2]),
+        "scene": node(info, "GS4D_LatentsToScene", field=["edit", 0], **model, **TINY_RETURN),
+        "save": node(info, "GS4D_Save4DScene", scene=["scene", 0], filename_prefix="gs4d/delta"),
+        "measure": node(
+            info, "GS4D_EvaluateEdit", scene=["scene", 0], original=["train", 0], views=["decode", 0], every=10, pictures=2
+        ),
+    }  # fmt: skip

@@ -79,7 +79,7 @@ def test_a_model_without_picture_input_refines_a_scene(
     }
     run = running.run(graph)
     assert run.outcome == "execution_success", run.error
-    assert any("score distillation only" in text for text in run.texts)
+    assert any("score distillation and delta edits only" in text for text in run.texts)
     assert run.progress("refine")[-1] == graphs.TINY_REFINE["iterations"]
 
 

@@ -56,6 +56,8 @@ def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
     from engine.io.datasets import LoadOptions
     from engine.steps import (
         camera_path,
+        decode_latents,
+        delta_edit,
         edit_views,
         evaluate_edit,
         evaluate_scene,
@@ -63,12 +65,14 @@ def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
         fit_edits,
         fit_scene,
         import_scene,
+        latents_to_scene,
         lift_mask,
         preflight,
         refine_score,
         render_scene,
         scene_views,
         splat_to_scene,
+        train_latents,
     )
 
     where = {
@@ -87,6 +91,10 @@ def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
         fit_edits.Config: ["GS4D_FitEdits"],
         refine_score.Config: ["GS4D_RefineScore"],
         evaluate_edit.Config: ["GS4D_EvaluateEdit"],
+        train_latents.Config: ["GS4D_TrainLatentField"],
+        delta_edit.Config: ["GS4D_DeltaEdit"],
+        decode_latents.Config: ["GS4D_DecodeLatents"],
+        latents_to_scene.Config: ["GS4D_LatentsToScene"],
     }
     for config, nodes in where.items():
         # inputs that were added later are optional: graphs that were saved before have none
@@ -95,7 +103,18 @@ def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
         assert not missing, f"{config.__module__}: append {missing} to the fields of {nodes[0]}"
 
 
-@pytest.mark.parametrize("node", ["GS4D_Train4DScene", "GS4D_EditViews", "GS4D_FitEdits", "GS4D_RefineScore"])
+@pytest.mark.parametrize(
+    "node",
+    [
+        "GS4D_Train4DScene",
+        "GS4D_EditViews",
+        "GS4D_FitEdits",
+        "GS4D_RefineScore",
+        "GS4D_TrainLatentField",
+        "GS4D_DeltaEdit",
+        "GS4D_LatentsToScene",
+    ],
+)
 def test_the_seed_stays_as_it_was_set(info: dict[str, Any], node: str) -> None:
     seed = info[node]["input"]["required"]["seed"][1]
     assert seed["control_after_generate"] is False, (
