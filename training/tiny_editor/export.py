@@ -17,7 +17,7 @@ from . import autoencoder, editor, edits, text
 
 RECOMMENDED = {
     "steps": 1, "guidance_scale": 1.0, "image_guidance_scale": 1.0, "resolution": 256,
-    "min_timestep": 0.02, "max_timestep": 0.98, "keeps_detail": True,
+    "min_timestep": 0.9, "max_timestep": 0.98, "keeps_detail": True,
 }  # fmt: skip
 
 
