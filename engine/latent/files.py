@@ -1,0 +1,161 @@
+"""A latent field as one .safetensors file: its scene as scene files have it, features, refiner, the field before the edit.
+
+See `io.described` for the layout. The field before an edit lies under "before."; tensors that the edit left as they were
+are written once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..io.checkpoint import describe_scene, scene_of, scene_tensors
+from ..io.described import Kind
+from ..models.latent_refiner import LatentRefiner, RefinerShape
+from .codec import SIDE, Codec
+from .drawing import Drawing
+from .field import LatentField
+
+FIELD = Kind(
+    "gs4d-latent-field",
+    1,
+    "field",
+    "latent field",
+    "train-latents or delta-edit wrote",
+    "train or edit it again",
+)
+BEFORE, REFINER = "before.", "refiner."
+BASES = (1, 4, 9, 16)  # numbers of spherical harmonics
+WIDEST = 1 << 20  # pixels, and anything else that is counted
+
+
+def save_field(field: LatentField, path: Path | str) -> Path:
+    """Write `field` to `path` (under a temporary name, then renamed). Raises InputError where that is not possible."""
+    path = Path(path)
+    tensors, about = _parts(field)
+    FIELD.write(path, tensors, about)
+    return path
+
+
+def load_field(path: Path | str) -> LatentField:
+    """The field that `save_field` wrote, on the CPU. Raises InputError: missing, cut short, something else, newer,
+    damaged, NaN."""
+    path = Path(path)
+    tensors, about = FIELD.read(path)
+    with FIELD.assembling(path):
+        return _field(tensors, about, path.name)
+
+
+def _parts(field: LatentField) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors = scene_tensors(field.scene)
+    tensors |= {
+        "features": field.features,
+        "latent_background": field.background,
+        "codec.card": field.codec.card,
+    }
+    about: dict[str, Any] = {
+        "scene": describe_scene(field.scene),
+        "size": list(field.size),
+        "codec": {
+            "name": field.codec.name,
+            "channels": field.codec.channels,
+            "factor": field.codec.factor,
+        },
+        "drawing": asdict(field.how),
+        "refiner": None if field.refiner is None else field.refiner.shape.to_json(),
+    }
+    if field.refiner is not None:
+        tensors |= {f"{REFINER}{name}": tensor for name, tensor in field.refiner.state_dict().items()}
+    if field.before is not None:
+        first, told = _parts(field.before)
+        same = [name for name, tensor in first.items() if name in tensors and _alike(tensor, tensors[name])]
+        tensors |= {f"{BEFORE}{name}": tensor for name, tensor in first.items() if name not in same}
+        about["before"] = {**told, "same": same}
+    return tensors, about
+
+
+def _field(tensors: dict[str, Tensor], about: dict[str, Any], name: str) -> LatentField:
+    def take(key: str, *shape: int | None) -> Tensor:
+        return FIELD.tensor(tensors, key, shape, torch.float32, name)
+
+    def broken(what: str) -> InputError:
+        return InputError(f"{name}: {what}; the file is damaged, {FIELD.again}.")
+
+    own = {key: tensor for key, tensor in tensors.items() if not key.startswith(BEFORE)}
+    scene = scene_of(own, about["scene"], FIELD, name)
+    codec, drawing = about["codec"], dict(about["drawing"])
+    channels, factor = codec["channels"], codec["factor"]
+    width, height = about["size"]
+    if not all(_counts(number) for number in (channels, factor, width, height, drawing["samples"])):
+        raise broken("its channels, factor, size or samples are no counts")
+    if width % factor or height % factor:
+        raise broken(f"its pictures of {width}×{height} are no multiple of {factor}")
+    floor = drawing["scale_floor"]
+    if (
+        type(floor) not in (int, float)
+        or not 0 <= floor < math.inf
+        or type(drawing["antialiased"]) is not bool
+    ):
+        raise broken("how its latents are drawn is not told")
+    features = take("features", len(scene.canonical), None, channels)
+    if features.shape[1] not in BASES:
+        raise broken(f"'features' has {features.shape[1]} numbers for each channel")
+    before = None
+    if about.get("before") is not None:
+        told = about["before"]
+        first = {key.removeprefix(BEFORE): t for key, t in tensors.items() if key.startswith(BEFORE)}
+        first |= {key: own[key] for key in told["same"]}
+        before = _field(first, told, name)
+    return LatentField(
+        scene=scene,
+        features=features,
+        background=take("latent_background", channels),
+        size=(width, height),
+        codec=Codec(str(codec["name"]), channels, factor, take("codec.card", channels, SIDE, SIDE)),
+        refiner=_refiner(own, about["refiner"], channels, name),
+        how=Drawing(**drawing),
+        before=before,
+    )
+
+
+def _refiner(
+    tensors: dict[str, Tensor], about: dict[str, Any] | None, channels: int, name: str
+) -> LatentRefiner | None:
+    weights = {key.removeprefix(REFINER): t for key, t in tensors.items() if key.startswith(REFINER)}
+    if about is None:
+        return None
+    shape = RefinerShape(**about)
+    counts = asdict(shape).values()
+    if (
+        not all(_counts(number) for number in counts)
+        or shape.latent_channels != channels
+        or shape.blocks > len(weights)
+        or any(tensor.dtype != torch.float32 for tensor in weights.values())
+    ):
+        raise InputError(
+            f"{name}: its refinement layer does not fit the field; the file is damaged, {FIELD.again}."
+        )
+    with torch.device("meta"):  # nothing is allocated for a width that is only claimed
+        refiner = LatentRefiner(shape)
+    refiner.load_state_dict(weights, assign=True)
+    return refiner.requires_grad_(False)
+
+
+def _counts(number: Any) -> bool:
+    return type(number) is int and 1 <= number <= WIDEST
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    """Whether both are written as the same bytes."""
+    if a is b:
+        return True
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    bits_a, bits_b = (t.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for t in (a, b))
+    return torch.equal(bits_a, bits_b)
