@@ -21,7 +21,7 @@ from torch import Tensor
 from ..diffusion import Backbone
 from ..errors import InputError
 from .classifier_free import Guidance, Question, predict_each
-from .score import Score, check_finite, check_timestep, masked, pull
+from .score import Score, check_finite, check_timestep, distilled, masked, pull
 
 
 def delta_loss(
@@ -36,8 +36,13 @@ def delta_loss(
     | None = None,  # [B, C, h, w] for both sides; None: as a text-to-image model (see above)
     mask: Tensor | None = None,  # [B, h, w] in 0..1: where the edit acts; None = everywhere
     branches_at_once: bool = True,
+    weighting: str = "uniform",
 ) -> Score:
-    """½ ‖z − sg(z − mask · (ε̂_target(z_t) − ε̂_original(s_t)))‖² / B. No gradient flows through the model.
+    """½ ‖z − sg(z − mask · w(t)(ε̂_target(z_t) − ε̂_original(s_t)))‖² / B. No gradient flows through the model.
+
+    w(t) is 1 as in the paper. "picture" (√((1 − ᾱ)/ᾱ)) makes the gradient z − s − (x̂_target − x̂_original), so a step of
+    size 1 lands on the source plus what the two guesses differ by, at any timestep: for small models whose edits lie at the
+    noisy end, where a difference of noises is nearly nothing.
 
     One backbone call for all branches (4·B latents, 6·B with a picture and an image scale that is not 1), or one a
     branch where memory is short. The score's clean pictures are the target's.
@@ -46,17 +51,17 @@ def delta_loss(
     """
     check_prompts(original.prompt)
     check_timestep(backbone, t)
-    latents, noise = latents.float(), noise.float()
+    latents, source, noise = latents.float(), source.float(), noise.float()
     noising = backbone.noising
     with torch.no_grad():
-        edited = noising.add_noise(latents.detach(), noise, t)
-        unedited = noising.add_noise(source.float(), noise, t)
+        edited, unedited = noising.add_noise(latents, noise, t), noising.add_noise(source, noise, t)
         questions = [Question(edited, target, condition), Question(unedited, original, condition)]
         wanted, known = (
             output.float()
             for output in predict_each(backbone, questions, t, branches_at_once=branches_at_once)
         )
-        gradient = noising.noise(wanted, edited, t) - noising.noise(known, unedited, t)
+        gradient = distilled(noising, wanted, edited, latents, noise, t, weighting)
+        gradient = gradient - distilled(noising, known, unedited, source, noise, t, weighting)
         clean = noising.clean(wanted, edited, t)
     check_finite(gradient, backbone.name)
     gradient = masked(gradient, mask)

@@ -4,7 +4,8 @@ DreamFusion (Poole et al. 2022, eq. 3) with InstructPix2Pix's dual guidance as i
 section 3.4); a model without picture condition gives plain text guidance. Changed: the loss is float32 whatever the
 model's precision (sums of half precision overflow), and both weightings are offered, since the paper's code
 differentiates through the noised latents and so carries a √ᾱ that the formula does not have; "uniform" counts all
-timesteps alike, as delta denoising does. A mask keeps the pull to a region.
+timesteps alike, as delta denoising does, and "picture" counts how far off the guessed picture is rather than the guessed
+noise: √((1 − ᾱ)/ᾱ), which favours the noisy end. A mask keeps the pull to a region.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..diffusion import Backbone, Sharing
+from ..diffusion import Backbone, Noising, Sharing
 from ..errors import InputError
 from .classifier_free import Guidance, predict
 
-WEIGHTINGS = ("reference code", "standard", "uniform")
+WEIGHTINGS = ("reference code", "standard", "uniform", "picture")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +32,32 @@ class Score:
     alpha: float  # ᾱ at t
 
 
-def weight(alpha: float, weighting: str) -> float:
-    """w(t): (1 − ᾱ), √ᾱ (1 − ᾱ) as the reference code's gradient works out, or 1. InputError for another name."""
+def distilled(
+    noising: Noising,
+    output: Tensor,  # [B, C, h, w] the network's own
+    noisy: Tensor,  # [B, C, h, w] what it was asked about: `latents` with `noise` at `t`
+    latents: Tensor,  # [B, C, h, w]
+    noise: Tensor,  # [B, C, h, w]
+    t: int,
+    weighting: str,
+) -> Tensor:
+    """w(t)(ε̂ − ε) [B, C, h, w]. InputError for an unknown weighting.
+
+    w(t) is 1 − ᾱ, √ᾱ (1 − ᾱ) as the reference code's gradient works out, 1, or √((1 − ᾱ)/ᾱ), where the product is z − x̂,
+    taken directly from models that guess x̂ or v: they know it even where no picture is left (ᾱ = 0).
+    """
     if weighting not in WEIGHTINGS:
         raise InputError(f"weighting is '{weighting}'; choose one of {', '.join(WEIGHTINGS)}.")
-    if weighting == "uniform":
-        return 1.0
-    return (1 - alpha) * (alpha**0.5 if weighting == "reference code" else 1.0)
+    if weighting == "picture" and noising.prediction != "epsilon":
+        return latents - noising.clean(output, noisy, t)
+    alpha = noising.alpha(t)
+    weight = {
+        "reference code": alpha**0.5 * (1 - alpha),
+        "standard": 1 - alpha,
+        "uniform": 1.0,
+        "picture": ((1 - alpha) / max(alpha, 1e-12)) ** 0.5,
+    }[weighting]
+    return weight * (noising.noise(output, noisy, t) - noise)
 
 
 def score_loss(
@@ -57,16 +77,15 @@ def score_loss(
     Raises InputError where the model's answer is not finite, or the timestep lies outside its schedule.
     """
     check_timestep(backbone, t)
-    latents = latents.float()
+    latents, noise, noising = latents.float(), noise.float(), backbone.noising
     with torch.no_grad():
-        noisy = backbone.noising.add_noise(latents.detach(), noise.float(), t)
+        noisy = noising.add_noise(latents, noise, t)
         output = predict(backbone, noisy, t, guidance, condition, sharing, branches_at_once).float()
-        alpha = backbone.noising.alpha(t)
-        gradient = weight(alpha, weighting) * (backbone.noising.noise(output, noisy, t) - noise.float())
-        clean = backbone.noising.clean(output, noisy, t)
+        gradient = distilled(noising, output, noisy, latents, noise, t, weighting)
+        clean = noising.clean(output, noisy, t)
     check_finite(gradient, backbone.name)
     gradient = masked(gradient, mask)
-    return Score(pull(latents, gradient), gradient, clean, alpha)
+    return Score(pull(latents, gradient), gradient, clean, noising.alpha(t))
 
 
 def pull(latents: Tensor, gradient: Tensor) -> Tensor:

@@ -61,7 +61,8 @@ class Config(EditConfig):
     weighting: str = choice(
         "reference code",
         WEIGHTINGS,
-        "How much each noise level counts: reference code favours the middle, standard the noisy end, uniform none.",
+        "How much each noise level counts: reference code favours the middle, standard the noisy end, uniform none, "
+        "picture the noisy end most.",
     )
     min_timestep: float = number(
         0.0,

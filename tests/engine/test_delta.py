@@ -61,7 +61,11 @@ class Mixture:
         asked = torch.nn.functional.one_hot(which.clamp(min=0), len(means))[..., None, None].to(noisy)
         belongs = torch.where((which < 0)[:, None, None, None], belongs, asked.expand_as(belongs))
         noise = (1 - a) ** 0.5 / variance * (belongs[:, :, None] * away).sum(1)  # −√(1 − ᾱ) ∇ log p_t
-        clean = (noisy - (1 - a) ** 0.5 * noise) / a**0.5
+        centre = (
+            torch.stack(list(self.means.values()))[:, :, None, None]
+            + a**0.5 * self.spread**2 / variance * away
+        )
+        clean = (belongs[:, :, None] * centre).sum(1)
         answers = {"epsilon": noise, "sample": clean, "v_prediction": a**0.5 * noise - (1 - a) ** 0.5 * clean}
         return answers[self.noising.prediction]
 
@@ -116,24 +120,49 @@ def test_delta_of_other_prompts_or_other_latents_is_not_zero(backbone):
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("at_once, weighting", [(True, "uniform"), (False, "uniform"), (True, "picture")])
 def test_delta_is_the_score_of_the_target_minus_the_score_of_the_source_with_shared_noise(
-    prediction, at_once
+    prediction, at_once, weighting
 ):
     b = tiny_backbone(prediction=prediction)
     z, source, noise, picture = latents().requires_grad_(), latents(seed=3), latents(seed=1), latents(seed=4)
     target, original = replace(GOLD, image_scale=1.5), replace(PERSON, image_scale=1.2, negative="ugly")
     for condition in (None, picture):
         z.grad = None
-        delta = delta_loss(b, z, source, 400, noise, target, original, condition, branches_at_once=at_once)
+        delta = delta_loss(b, z, source, 400, noise, target, original, condition, None, at_once, weighting)
         delta.loss.backward()
-        to = score_loss(b, z.detach(), 400, noise, target, condition, "uniform")
-        away = score_loss(b, source, 400, noise, original, condition, "uniform")
+        to = score_loss(b, z.detach(), 400, noise, target, condition, weighting)
+        away = score_loss(b, source, 400, noise, original, condition, weighting)
         difference = to.gradient - away.gradient
         assert torch.allclose(delta.gradient, difference, atol=2e-5)
         assert torch.allclose(z.grad, difference / len(z), atol=2e-5)
         assert torch.allclose(delta.clean, to.clean, atol=2e-4)
         assert float(difference.abs().mean()) > 1e-3
+
+
+def test_a_whole_step_by_the_picture_lands_on_the_source_plus_what_the_guesses_differ_by():
+    """Of one Gaussian a prompt that is the edit itself, however much noise there was: even where nothing else is left."""
+    for prediction in ("v_prediction", "sample"):
+        model = two_modes(prediction=prediction)
+        alphas = torch.cat([model.noising.alphas_cumprod[:-1], torch.zeros(1)])  # zero terminal SNR
+        model.noising = replace(model.noising, alphas_cumprod=alphas)
+        cat, dog = (mean[:, None, None] for mean in model.means.values())
+        source = cat + 0.3 * latents()
+        score = delta_loss(
+            model,
+            source,
+            source,
+            999,
+            latents(seed=1),
+            Guidance("a dog", 1.0),
+            Guidance("a cat", 1.0),
+            weighting="picture",
+        )
+        assert torch.allclose(source - score.gradient, source + dog - cat, atol=1e-5)
+        plain = delta_loss(
+            model, source, source, 999, latents(seed=1), Guidance("a dog", 1.0), Guidance("a cat", 1.0)
+        )
+        assert float(plain.gradient.abs().max()) < 1e-5, "a difference of noises says nothing there"
 
 
 def test_all_branches_take_one_call_and_what_both_sides_share_is_asked_once():

@@ -122,7 +122,12 @@ def test_the_gradient_is_the_weighted_difference_of_noises(weighting, prediction
     a = b.noising.alpha(t)
     noisy = a**0.5 * z.detach() + (1 - a) ** 0.5 * noise
     guessed = b.noising.noise(predict(b, noisy, t, PAPER, picture), noisy, t)
-    w = {"reference code": a**0.5 * (1 - a), "standard": 1 - a, "uniform": 1}[weighting]
+    w = {
+        "reference code": a**0.5 * (1 - a),
+        "standard": 1 - a,
+        "uniform": 1,
+        "picture": ((1 - a) / a) ** 0.5,
+    }[weighting]
     assert torch.allclose(score.gradient, w * (guessed - noise), atol=1e-5)
     assert torch.allclose(z.grad, w * (guessed - noise) / len(z), atol=1e-5)
     assert torch.allclose(score.clean, (noisy - (1 - a) ** 0.5 * guessed) / a**0.5, atol=1e-4)
