@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from . import edits, scenes
+    from . import edits, latents, scenes
 
     parser = argparse.ArgumentParser(
         prog="python -m engine", description="Train, render, measure and convert 4D Gaussian scenes."
@@ -59,4 +59,5 @@ def _parser() -> argparse.ArgumentParser:
 
     scenes.add_verbs(verb)
     edits.add_verbs(verb)
+    latents.add_verbs(verb)
     return parser

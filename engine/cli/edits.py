@@ -19,6 +19,15 @@ from .arguments import (
     with_data,
     with_device,
 )
+from .editing import (
+    backbone_of,
+    checkpoint_of,
+    inputs_of,
+    save_made,
+    with_checkpoint,
+    with_model,
+    with_selection,
+)
 
 SHARED = ("rasterizer", "seed", "preview_every", "checkpoint_seconds")  # one flag for all stages of `edit`
 
@@ -30,8 +39,8 @@ def edit(arguments: Arguments) -> dict[str, Any]:
 
     start, out = time.monotonic(), Path(arguments.out)
     device = device_of(arguments)
-    scene, video, selection = _inputs(arguments, device)
-    backbone: Any = None if arguments.use_views and not arguments.refine else _backbone(arguments, device)
+    scene, video, selection = inputs_of(arguments, device)
+    backbone: Any = None if arguments.use_views and not arguments.refine else backbone_of(arguments, device)
     checkpoints = {
         name: out.with_suffix(f".{name}.safetensors") for name in ("editing", "fitting", "refining")
     }
@@ -61,7 +70,7 @@ def edit(arguments: Arguments) -> dict[str, Any]:
             arguments.json,
             keeps_checkpoint=True,
         )
-    report = _save(edited, out, start)
+    report = save_made(edited, out, start)
     for path in checkpoints.values():
         path.unlink(missing_ok=True)
     return report
@@ -73,12 +82,12 @@ def fit_edits(arguments: Arguments) -> dict[str, Any]:
 
     start, out = time.monotonic(), Path(arguments.out)
     device = device_of(arguments)
-    scene, _, selection = _inputs(arguments, device)
+    scene, _, selection = inputs_of(arguments, device)
     views = load_views(arguments.views)
     config = config_from(arguments, step.Config)
-    stream = step.run(scene, views, config, selection, device, _checkpoint(arguments, "fitting"))
+    stream = step.run(scene, views, config, selection, device, checkpoint_of(arguments, "fitting"))
     report: dict[str, Any] = {}
-    follow(stream, arguments.json, put_away=lambda made: report.update(_save(made, out, start)))
+    follow(stream, arguments.json, put_away=lambda made: report.update(save_made(made, out, start)))
     return report
 
 
@@ -88,15 +97,15 @@ def refine(arguments: Arguments) -> dict[str, Any]:
 
     start, out = time.monotonic(), Path(arguments.out)
     device = device_of(arguments)
-    scene, video, selection = _inputs(arguments, device)
+    scene, video, selection = inputs_of(arguments, device)
     config = config_from(arguments, step.Config)
-    checkpoint = _checkpoint(arguments, "refining")
+    checkpoint = checkpoint_of(arguments, "refining")
     before = load_scene(Path(arguments.original)).to(device) if arguments.original else None
     stream = step.run(
-        scene, _backbone(arguments, device), config, video, selection, device, checkpoint, before
+        scene, backbone_of(arguments, device), config, video, selection, device, checkpoint, before
     )
     report: dict[str, Any] = {}
-    follow(stream, arguments.json, put_away=lambda made: report.update(_save(made, out, start)))
+    follow(stream, arguments.json, put_away=lambda made: report.update(save_made(made, out, start)))
     return report
 
 
@@ -104,7 +113,7 @@ def scene_views(arguments: Arguments) -> dict[str, Any]:
     from ..io.view_folder import save_views
     from ..steps import scene_views as step
 
-    scene, video, _ = _inputs(arguments, device_of(arguments))
+    scene, video, _ = inputs_of(arguments, device_of(arguments))
     views = follow(step.run(scene, config_from(arguments, step.Config), video), arguments.json)
     return {"out": str(save_views(views, arguments.out)), "views": len(views)}
 
@@ -152,40 +161,7 @@ def evaluate_edit(arguments: Arguments) -> dict[str, Any]:
     return evaluation.summary
 
 
-# -- what verbs share -----------------------------------------------------------------------------------------------
-
-
-def _inputs(arguments: Arguments, device: str) -> tuple[Any, Any, Any]:
-    """(scene on the device, the capture or None, the selection or None)."""
-    from ..io.checkpoint import load_scene
-    from ..io.selection import load_selection
-
-    scene = load_scene(Path(arguments.scene)).to(device)
-    # what a capture shows is not for an edit's flags to say
-    video = load_capture(arguments, background="auto") if getattr(arguments, "data", None) else None
-    chosen = getattr(arguments, "selection", None)
-    return scene, video, load_selection(chosen) if chosen else None
-
-
-def _backbone(arguments: Arguments, device: str) -> Any:
-    from ..diffusion.loading import embedded, load
-
-    return load(arguments.model or embedded(), device, arguments.dtype)
-
-
-def _checkpoint(arguments: Arguments, name: str) -> Path:
-    return (
-        Path(arguments.checkpoint)
-        if arguments.checkpoint
-        else Path(arguments.out).with_suffix(f".{name}.safetensors")
-    )
-
-
-def _save(scene: Any, out: Path, start: float) -> dict[str, Any]:
-    from ..io.checkpoint import save_scene
-
-    save_scene(scene.to("cpu"), out)
-    return {"out": str(out), "gaussians": len(scene.canonical), "seconds": round(time.monotonic() - start, 2)}
+# -- masks and pictures ------------------------------------------------------------------------------------------------
 
 
 def _masks(folder: Path, size: tuple[int, int], count: int) -> Any:
@@ -227,25 +203,6 @@ def _sheet(pictures: Any, out: Path) -> None:
         Image.fromarray(pixels).save(partial, format="PNG")
 
 
-def _with_model(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--model", help="InstructPix2Pix: a diffusers folder or a .safetensors (default: the one that ships)"
-    )
-    sub.add_argument(
-        "--dtype", default="auto", choices=("auto", "fp32", "fp16", "bf16"), help="precision of the model"
-    )
-
-
-def _with_selection(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--selection", help="file of lift-mask: only these Gaussians are changed (default: all)")
-
-
-def _with_checkpoint(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--checkpoint", help="unfinished work, resumed from when it is there (default: beside --out)"
-    )
-
-
 def add_verbs(verb: AddVerb) -> None:
     """Each verb with its flags."""
     from ..steps import edit_views, refine_score
@@ -263,8 +220,8 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument("--out", required=True, help="edited scene to write (.safetensors)")
     with_data(sub, False, capture)
     with_device(sub)
-    _with_model(sub)
-    _with_selection(sub)
+    with_model(sub)
+    with_selection(sub)
     sub.add_argument("--keep-views", help="folder to leave the edited views in, to look at or to change")
     sub.add_argument(
         "--use-views", help="folder of edited views (of --keep-views, changed at will) to fit to"
@@ -284,8 +241,8 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument("--views", required=True, help="folder of edited views")
     sub.add_argument("--out", required=True, help="edited scene to write (.safetensors)")
     with_device(sub)
-    _with_selection(sub)
-    _with_checkpoint(sub)
+    with_selection(sub)
+    with_checkpoint(sub)
     add_config(sub, fit_step.Config)
 
     sub = verb(
@@ -296,9 +253,9 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument("--out", required=True, help="refined scene to write (.safetensors)")
     with_data(sub, False, capture)
     with_device(sub)
-    _with_model(sub)
-    _with_selection(sub)
-    _with_checkpoint(sub)
+    with_model(sub)
+    with_selection(sub)
+    with_checkpoint(sub)
     add_config(sub, refine_score.Config)
 
     sub = verb(
