@@ -15,7 +15,8 @@ from engine.errors import InputError
 from engine.io.datasets import LoadOptions, load_video
 from engine.scene import Frame, MultiViewVideo, ViewSet
 from engine.scene.video import FrameSource
-from engine.train.targets import background_of
+from engine.train.originals import resize
+from engine.train.targets import background_of, composite
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -110,16 +111,20 @@ class StoredFrames:
 
 
 def as_video(views: ViewSet, video: MultiViewVideo) -> MultiViewVideo:
-    """Edited pictures of every view and moment as a capture to train on, at the size at which they were edited."""
+    """Edited pictures of every view and moment as a capture to train on: at its own size, or the edit's where that is
+    smaller."""
+    sizes = tuple(min(size, views.size) for size in video.cameras.sizes)
     frames: dict[tuple[int, int], Frame] = {}
     available = torch.zeros_like(video.available)
     for i, (view, moment) in enumerate(zip(views.views, views.moments, strict=True)):
-        mask = None if views.alphas is None else _bytes(views.alphas[i])
-        frames[view, moment] = Frame(_bytes(views.images[i]), mask)
+        image, mask = resize(views.images[i], sizes[view]), None
+        if views.alphas is not None:
+            mask = _bytes(resize(views.alphas[i][..., None], sizes[view])[..., 0])
+        frames[view, moment] = Frame(_bytes(image), mask)
         available[view, moment] = True
     return replace(
         video,
-        cameras=video.cameras.resized((views.size,) * video.views),
+        cameras=video.cameras.resized(sizes),
         available=available,
         source=StoredFrames(frames),
         has_masks=views.alphas is not None,
@@ -129,9 +134,6 @@ def as_video(views: ViewSet, video: MultiViewVideo) -> MultiViewVideo:
 
 def true_views(views: ViewSet, truth: MultiViewVideo, background: Tensor) -> ViewSet:
     """The same views with the true pictures in place of the model's."""
-    from engine.train.originals import resize
-    from engine.train.targets import composite
-
     pictures: Iterable[Tensor] = (
         resize(composite(truth.source.read(v, t), background).image, views.size)
         for v, t in zip(views.views, views.moments, strict=True)

@@ -122,6 +122,14 @@ def test_edited_pictures_become_a_capture_again(pair):
     got = video.source.read(2, 1)
     covered = truth.mask == 255
     assert int((got.image.int() - truth.image.int()).abs()[covered].max()) <= 1
+    large = replace(
+        edited, **{name: getattr(edited, name).repeat_interleave(2, 1).repeat_interleave(2, 2)
+                   for name in ("images", "originals", "alphas")}
+    )  # fmt: skip
+    assert large.size == tuple(2 * side for side in edited.size)
+    small = as_video(large, two.original)
+    assert small.cameras.sizes == two.original.cameras.sizes, "no larger than what the first training saw"
+    assert torch.equal(small.source.read(2, 1).image, got.image)
 
 
 def test_costs_are_counted_and_peaks_are_reset():
