@@ -103,10 +103,12 @@ def figures(editor: Editor, steps: int, text_scale: float, image_scale: float, v
 
 
 def sampling(editor: Editor) -> dict[str, float]:
-    """Mean PSNR over the ten edits and two views of each plain subject, for ways of sampling."""
+    """Mean PSNR over the ten edits and a view each of walker, robot and vase, for ways of sampling."""
     out = {}
     ways = [
         (1, 1, 1),
+        (1, 1.5, 1),
+        (1, 1, 1.2),
         (2, 1, 1),
         (4, 1, 1),
         (10, 1, 1),
@@ -125,8 +127,9 @@ def sampling(editor: Editor) -> dict[str, float]:
                 z = editor.encode(_tensor(c.picture())).expand(10, -1, -1, -1)
                 y = editor.decode(editor.edit(z, [edits.PHRASINGS[n][0] for n in edits.TEN], steps, s_t, s_i))
                 values += [psnr(y[k : k + 1], _tensor(c.picture(n))) for k, n in enumerate(edits.TEN)]
-        out[f"{steps} steps, s_T {s_t}, s_I {s_i}"] = round(float(np.mean(values)), 2)
-        print(steps, s_t, s_i, out[f"{steps} steps, s_T {s_t}, s_I {s_i}"], flush=True)
+        key = f"{steps} step{'s' if steps > 1 else ''}, text {s_t}, image {s_i}"
+        out[key] = round(float(np.mean(values)), 2)
+        print(steps, s_t, s_i, out[key], flush=True)
     return out
 
 
