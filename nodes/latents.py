@@ -32,7 +32,7 @@ DELTA_FIELDS = (
     "preview_every", "seed", "negative", "looks_at", "originals", "images_per_step", "inside_weight", "outside_weight",
     "mask_threshold", "dilation", "final_guidance_scale", "min_timestep", "max_timestep", "anneals", "optimizer",
     "feature_rate", "trains_refiner", "refiner_rate", "position_rate", "scale_rate", "rotation_rate", "opacity_rate",
-    "views", "moments", "saves_memory", "rasterizer", "checkpoint_seconds",
+    "views", "moments", "saves_memory", "rasterizer", "checkpoint_seconds", "weighting",
 )  # fmt: skip
 ADVANCED_DELTA_FIELDS = DELTA_FIELDS[DELTA_FIELDS.index("negative") :]
 DECODE_FIELDS = ("views", "moments", "is_refined", "detail", "background", "originals", "rasterizer")

@@ -40,6 +40,7 @@ __all__ = ["Config", "run"]
 METHODS = ("dds", "sds")
 FREED = ("appearance", "shape")
 LOOKS = ("auto", "nothing", "originals")
+WEIGHTINGS = ("uniform", "picture")
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,11 @@ class Config(LatentConfig):
         "What a model that takes pictures sees: captured pictures, or renders of the scene as it was trained.",
     )
     saves_memory: bool = flag(False, "Asks the model about one branch at a time: slower, with less memory.")
+    weighting: str = choice(
+        "uniform",
+        WEIGHTINGS,
+        "uniform counts all noise levels alike, as the paper; picture favours the noisy end, where small models know most.",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -285,13 +291,23 @@ class DeltaEdit(LatentOptimisation):
                 noise,
                 target,
                 condition,
-                "uniform",
+                self.config.weighting,
                 branches_at_once=at_once,
                 mask=mask,
             )
         original = Guidance(self.config.source_prompt, target.scale, target.image_scale, target.negative)
         return delta_loss(
-            self.backbone, latents, source, t, noise, target, original, condition, mask, at_once
+            self.backbone,
+            latents,
+            source,
+            t,
+            noise,
+            target,
+            original,
+            condition,
+            mask,
+            at_once,
+            self.config.weighting,
         )
 
     @torch.no_grad()

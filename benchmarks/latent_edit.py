@@ -1,0 +1,504 @@
+"""How well a latent field shows a scene, and how well delta denoising edits it, against the exact truth of the edit.
+
+    python benchmarks/latent_edit.py --json [--edit gold | --data DIR] [--model FOLDER|FILE] [--scene FILE] [--quick]
+
+`--data` as in benchmarks/edit.py. A scene is trained on the original (`--scene` keeps it), a latent field on the scene;
+views that are not trained on say how near its latents are to the autoencoder's own (`latent_psnr_*`: the peak is the span
+of the true latents, `latent_peak`) and how near their pictures are to the captured ones (`decoded_psnr_*`, of which
+`decoded_psnr_ceiling` is what the autoencoder makes of the captured pictures themselves). `_raw` is the field as drawn,
+`_refined` through its refinement layer, `_alone` another field that was trained without one.
+
+Then the field is edited by delta denoising (dds) and by score distillation (sds), each with and without a mask, and
+brought back to colours. Two ways of asking: `variants` as a text-to-image model is asked, with captions (the paper's
+way); `variants_seeing_originals` as an InstructPix2Pix is, with instructions and the original pictures. An instruction
+that is none of those that the embedded model's captions know is asked in the second way alone, unless --prompt and
+--source-prompt say captions.
+
+`psnr` is over all views and every `--every`-th moment, against what was asked: without a mask the true edit; with a mask
+the true edit where the selected Gaussians show and the original elsewhere. The mask selects the lower half of the scene's
+Gaussians. `outside_change` is the mean absolute change (of 255) of the edited scene's pictures beside that half, where
+the scene shows at all, against the unedited scene; `spill` that of the decoded views where nothing shows. `seconds` is
+editing, decoding and refitting colours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.cost import Cost, Counting, costing
+from benchmarks.edit import follow, trained
+from benchmarks.edit_data import Pair, demo_pair, load_pair
+from benchmarks.environment import environment
+from engine.cli import add_config, config_from
+from engine.errors import InputError
+from engine.io.checkpoint import save_scene
+from engine.io.datasets import LoadOptions
+from engine.latent import FieldRenderer, LatentField
+from engine.latent.files import load_field, save_field
+from engine.masks.lift import shown
+from engine.render import choose, choose_device, render_gaussians
+from engine.scene import Frame, MultiViewVideo, Scene4D, Selection
+from engine.scene.video import FrameSource
+from engine.steps import (
+    decode_latents,
+    delta_edit,
+    evaluate_scene,
+    fit_scene,
+    latents_to_scene,
+    train_latents,
+)
+from engine.train import messages as m
+from engine.train.originals import Originals
+
+METHODS = {
+    "dds": ("dds", False),
+    "masked_dds": ("dds", True),
+    "sds": ("sds", False),
+    "masked_sds": ("sds", True),
+}
+KEEP = "leave it as it is"
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of asking a model, and what suits it."""
+
+    prompt: str
+    source_prompt: str
+    looks_at: str
+    tuned: dict[str, Any] = field(default_factory=dict)  # numbers of the step that suit the model
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of one benchmark."""
+
+    training: fit_scene.Config
+    latents: train_latents.Config
+    edit: delta_edit.Config  # prompts and method are the variant's
+    back: latents_to_scene.Config
+    every: int = 5  # moments measured
+
+
+class Benchmark:
+    """One pair, one model; what is made of it is made once."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        scene: Scene4D,
+        backbone: Any,
+        plan: Plan,
+        ways: dict[str, Way],
+        device: str,
+        file: Path | None = None,  # of the trained field, made where it is not there
+    ) -> None:
+        self.file = file
+        self.plan, self.ways, self.device = plan, ways, device
+        self.scene = scene.to(device)
+        self.backbone: Any = Counting(backbone)
+        self.pair = replace(pair, original=_with_held_out(pair.original))
+        self.rasterizer = choose("auto", device)
+        self.selection = lower_half(scene)
+        self.cost = Cost()  # of the field
+
+    @cached_property
+    def field(self) -> LatentField:
+        if self.file is not None and self.file.is_file():
+            return load_field(self.file).to(self.device)
+        with costing(self.backbone, self.device) as cost:
+            made = self._field(self.plan.latents)
+        self.cost = cost
+        if self.file is not None:
+            save_field(made.to("cpu"), self.file)
+        return made
+
+    def _field(self, config: train_latents.Config) -> LatentField:
+        stream = train_latents.run(self.scene, self.backbone, config, self.pair.original, self.device)
+        return follow(stream, "latents")
+
+    @property
+    def moments(self) -> range:
+        return range(0, len(self.scene.times), self.plan.every)
+
+    def reconstruction(self) -> dict[str, float]:
+        """PSNR of latents and of their pictures, on views that nothing of the field was trained on."""
+        alone = self._field(replace(self.plan.latents, refiner="none"))
+        with torch.no_grad():
+            return self._reconstruction(alone)
+
+    def _reconstruction(self, alone: LatentField) -> dict[str, float]:
+        ways = {"raw": (self.field, False), "refined": (self.field, True), "alone": (alone, False)}
+        pictures = Originals(self.scene, self.rasterizer, self.field.size, self.pair.original)
+        held = [v for v in range(len(self.scene.rig)) if v not in self.pair.original.views_to_train()]
+        errors: dict[str, list[float]] = {name: [] for name in ways}
+        decoded: dict[str, list[float]] = {name: [] for name in (*ways, "ceiling")}
+        low, high = math.inf, -math.inf
+        renderers = {name: FieldRenderer(made, self.rasterizer) for name, (made, _) in ways.items()}
+        for moment in self.moments:
+            for view in held:
+                if not bool(self.pair.original.available[view, moment]):
+                    continue
+                picture = pictures.get(view, moment)[0].to(self.device)
+                truth = self.backbone.encode(picture[None])
+                low, high = min(low, float(truth.min())), max(high, float(truth.max()))
+                found = {"ceiling": truth}
+                for name, (_, refined) in ways.items():
+                    seconds = float(self.scene.times[moment])
+                    found[name] = renderers[name].latents([view], seconds, refined)[0].to(truth)
+                    errors[name].append(float((found[name] - truth).square().mean()))
+                for name, latents in found.items():
+                    seen = self.backbone.decode(latents)[0].clamp(0, 1).to(picture)
+                    decoded[name].append(-10 * math.log10(float((seen - picture).square().mean())))
+        peak = high - low
+        result = {f"latent_psnr_{n}": 10 * math.log10(peak**2 / mean(e)) for n, e in errors.items()}
+        result |= {f"decoded_psnr_{n}": mean(values) for n, values in decoded.items()}
+        return {**result, "latent_peak": peak}
+
+    def variant(self, way: Way, method: str, masked: bool) -> tuple[LatentField, Scene4D, Cost]:
+        """The edited field, the scene that it becomes, and what both cost."""
+        config = replace(
+            self.plan.edit,
+            **way.tuned,
+            prompt=way.prompt,
+            source_prompt=way.source_prompt,
+            looks_at=way.looks_at,
+            method=method,
+        )
+        chosen = self.selection if masked else None
+        start = self.field
+        with costing(self.backbone, self.device) as cost:
+            edited = follow(delta_edit.run(start, self.backbone, config, chosen, None, self.device), "edit")
+            stream = latents_to_scene.run(edited, self.backbone, self.plan.back, chosen, self.device)
+            scene = follow(stream, "fit")
+        return edited, scene, cost
+
+    def measure(self, edited: LatentField | None, scene: Scene4D, masked: bool) -> dict[str, float]:
+        truth = self.pair.edited
+        if masked:
+            source = PartlyEdited(self.pair, self.scene, self.selection, self.rasterizer)
+            truth = replace(truth, source=source)
+        config = evaluate_scene.Config(views="all", every=self.plan.every, pictures=0)
+        found = m.result(evaluate_scene.run(scene, truth, config, self.device)).summary
+        result = {key: float(found[key]) for key in ("psnr", "ssim")}
+        result["outside_change"] = self.outside_change(scene)
+        if edited is not None:
+            result["spill"] = self.spill(edited)
+        return result
+
+    @torch.no_grad()
+    def outside_change(self, scene: Scene4D) -> float:
+        """Mean absolute difference of 255 beside what is selected, where the unedited scene shows."""
+        changed, pixels = 0.0, 0
+        for moment in self.moments:
+            seconds = float(self.scene.times[moment])
+            for view in range(len(self.scene.rig)):
+                camera = self.scene.rig[view]
+                was, now = (
+                    render_gaussians(s.at(seconds), camera, self.rasterizer, self.scene.background)
+                    for s in (self.scene, scene)
+                )
+                selected = shown(self.scene, self.selection, camera, [seconds], self.rasterizer)
+                outside = (selected < 0.01) & (was.alpha > 0.5)
+                apart = (now.rgb.clamp(0, 1) - was.rgb.clamp(0, 1)).abs().mean(-1)
+                changed += float(apart[outside].sum())
+                pixels += int(outside.sum())
+        return 255 * changed / max(pixels, 1)
+
+    @torch.no_grad()
+    def spill(self, edited: LatentField) -> float:
+        """Mean absolute difference of 255 of decoded views, as decoded, where the scene does not show."""
+        before, after = (FieldRenderer(f, self.rasterizer) for f in (self.field, edited))
+        pictures = Originals(self.scene, self.rasterizer, self.field.size)
+        changed, pixels = 0.0, 0
+        for moment in self.moments:
+            seconds = float(self.scene.times[moment])
+            for view in range(0, len(self.scene.rig), 3):
+                empty = pictures.get(view, moment)[1] == 0
+                was, now = (
+                    self.backbone.decode(f.latents([view], seconds)[0])[0].clamp(0, 1).cpu()
+                    for f in (before, after)
+                )
+                changed += float((now - was).abs().mean(-1)[empty].sum())
+                pixels += int(empty.sum())
+        return 255 * changed / max(pixels, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class PartlyEdited:
+    """The true edit where the selected Gaussians show, the original elsewhere: a frame source."""
+
+    pair: Pair
+    scene: Scene4D
+    selection: Selection
+    rasterizer: Any
+
+    def read(self, view: int, moment: int) -> Frame:
+        before, after = (
+            self.pair.original.source.read(view, moment),
+            self.pair.edited.source.read(view, moment),
+        )
+        height, width = before.image.shape[:2]
+        camera = self.scene.rig[view].resized(((width, height),))
+        seconds = [float(self.scene.times[moment])]
+        mask = shown(self.scene, self.selection, camera, seconds, self.rasterizer)[0].cpu()[..., None]
+        blend = torch.lerp(before.image.float(), after.image.float(), mask)
+        return Frame(blend.round().clamp(0, 255).to(before.image.dtype), before.mask)
+
+    def fingerprint(self) -> str:
+        return f"partly {self.pair.edited.source.fingerprint()}"
+
+
+def lower_half(scene: Scene4D) -> Selection:
+    """Weights 1 for the Gaussians below the middle one, as the cameras stand; 0 for the others."""
+    down = scene.rig.world_to_camera[:, 1, :3].mean(dim=0)
+    depth = scene.canonical.means.detach().cpu().double() @ down.double()
+    return Selection((depth > depth.median()).float())
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def run(
+    benchmark: Benchmark, keep: Path | None = None, chosen: tuple[str, ...] = tuple(METHODS)
+) -> dict[str, Any]:
+    """Everything, as plain JSON."""
+    field_made = benchmark.field
+    cost, peak = benchmark.cost, benchmark.cost.peak_mb
+    result: dict[str, Any] = {key: round(v, 3) for key, v in benchmark.reconstruction().items()}
+    print(result, file=sys.stderr)
+    result["refinement_gain_db"] = round(result["latent_psnr_refined"] - result["latent_psnr_raw"], 3)
+    result["unedited"] = {
+        f"psnr{name}": round(benchmark.measure(None, benchmark.scene, masked)["psnr"], 3)
+        for name, masked in (("", False), ("_masked", True))
+    }
+    for group, way in benchmark.ways.items():
+        rows: dict[str, Any] = {}
+        for name in chosen:
+            method, masked = METHODS[name]
+            edited, scene, spent = benchmark.variant(way, method, masked)
+            rows[name] = {k: round(v, 3) for k, v in benchmark.measure(edited, scene, masked).items()}
+            rows[name] |= {"seconds": round(spent.seconds, 2), "cpu_seconds": round(spent.cpu_seconds, 2)}
+            rows[name] |= {"network_calls": spent.network_calls, "peak_mb": round(spent.peak_mb, 1)}
+            peak = max(peak, spent.peak_mb)
+            print(group, name, rows[name], file=sys.stderr)
+            if keep is not None:
+                save_scene(scene.to("cpu"), keep / f"{group}_{name}.safetensors")
+                sheet(benchmark, edited, scene, masked, keep / f"{group}_{name}.png")
+        result[group] = rows
+        result[f"goals_of_{group}"] = goals(rows)
+    return {
+        **result,
+        "field": {"size": list(field_made.size), "channels": field_made.codec.channels},
+        "seconds_train": round(cost.seconds, 2),
+        "cpu_seconds_train": round(cost.cpu_seconds, 2),
+        "peak_mb": round(peak, 1),
+    }
+
+
+def goals(rows: dict[str, Any]) -> dict[str, Any]:
+    """What is to be reached, as numbers: dB that dds is ahead, and shares of changes outside."""
+    result: dict[str, Any] = {}
+    for kind in ("", "masked_"):
+        if f"{kind}dds" in rows and f"{kind}sds" in rows:
+            ours, theirs = rows[f"{kind}dds"], rows[f"{kind}sds"]
+            result[f"{kind}dds_ahead_db"] = round(ours["psnr"] - theirs["psnr"], 3)
+            for key in ("outside_change", "spill"):
+                result[f"{kind}{key}_dds_to_sds"] = ratio(ours[key], theirs[key])
+    for method in ("dds", "sds"):
+        if method in rows and f"masked_{method}" in rows:
+            for key in ("outside_change", "spill"):
+                result[f"{key}_masked_to_unmasked_{method}"] = ratio(
+                    rows[f"masked_{method}"][key], rows[method][key]
+                )
+    return result
+
+
+def ratio(a: float, b: float) -> float | None:
+    return round(a / b, 4) if b else None
+
+
+@torch.no_grad()
+def sheet(benchmark: Benchmark, edited: LatentField, scene: Scene4D, masked: bool, file: Path) -> None:
+    """Columns: three views at two moments. Rows: original, truth, the field decoded, the scene."""
+    from PIL import Image
+
+    source: FrameSource = benchmark.pair.edited.source
+    if masked:
+        source = PartlyEdited(benchmark.pair, benchmark.scene, benchmark.selection, benchmark.rasterizer)
+    truth = replace(benchmark.pair.edited, source=source)
+    last = len(benchmark.scene.times) // 2
+    moments, views = (0, last), tuple(range(0, len(benchmark.scene.rig), 5))[:3]
+    size, rasterizer = edited.size, benchmark.rasterizer
+    config = decode_latents.Config(views=" ".join(map(str, views)), moments=f"0 {last}", detail="as decoded")
+    seen = m.result(
+        decode_latents.run(
+            edited, benchmark.backbone, replace(config, background="as decoded"), None, benchmark.device
+        )
+    )
+    rows: list[Tensor] = []
+    for now, video in ((scene, benchmark.pair.original), (scene, truth), (None, None), (scene, None)):
+        if now is None:
+            rows.append(torch.cat(list(seen.images), dim=1))
+            continue
+        drawn = Originals(now, rasterizer, size, video)
+        rows.append(torch.cat([drawn.get(view, moment)[0] for moment in moments for view in views], dim=1))
+    Image.fromarray((torch.cat(rows).clamp(0, 1) * 255).byte().numpy()).save(file)
+
+
+def ways_of(
+    edit: str | None, instruction: str, subject: str, a: argparse.Namespace | None = None
+) -> dict[str, Way]:
+    """How the model is asked; captions only where there are words for them."""
+    from training.tiny_editor.edits import CAPTION_EDITS, PHRASINGS
+
+    seeing = Way(instruction, KEEP, "auto", TUNED["instructions"])
+    name = edit or next((n for n, known in PHRASINGS.items() if instruction in known), None)
+    if a is not None and a.prompt and a.source_prompt:
+        captions = Way(a.prompt, a.source_prompt, "nothing", TUNED["captions"])
+    elif name in CAPTION_EDITS:
+        captions = Way(CAPTION_EDITS[name].format(subject), subject, "nothing", TUNED["captions"])
+    else:
+        return {"variants": seeing}
+    return {"variants": captions, "variants_seeing_originals": seeing}
+
+
+CAPTIONS = {"guidance_scale": 1.5, "weighting": "picture", "min_timestep": 0.4, "max_timestep": 0.8}
+INSTRUCTIONS = {
+    "guidance_scale": 1.0,
+    "image_guidance_scale": 1.0,
+    "weighting": "picture",
+    "min_timestep": 0.6,
+}
+TUNED: dict[str, dict[str, Any]] = {  # what suits the embedded model, the same for both methods
+    "captions": CAPTIONS,
+    "instructions": {**INSTRUCTIONS, "max_timestep": 1.0},
+}
+
+
+def _with_held_out(video: MultiViewVideo) -> MultiViewVideo:
+    """Where no view is kept for testing, the middle one is."""
+    if len(video.views_to_train()) < video.views or video.views < 2:
+        return video
+    return replace(video, test_views=(video.views // 2,))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="(always) the last line is one JSON object")
+    parser.add_argument("--data", help="folder with original, edited and instruction.txt")
+    parser.add_argument(
+        "--edit", default="gold", help="exact edit of the demo clip, where there is no --data"
+    )
+    parser.add_argument("--subject", default="a person walking", help="what captions call the subject")
+    parser.add_argument("--prompt", default="", help="caption of the edited subject, instead of a known one")
+    parser.add_argument("--source-prompt", default="", help="caption of the subject as it is")
+    parser.add_argument("--model", help="diffusers folder or .safetensors (default: the one that ships)")
+    parser.add_argument("--dtype", default="auto", help="auto, fp32, fp16 or bf16")
+    parser.add_argument("--device", default=choose_device())
+    parser.add_argument("--scene", help="trained scene, made where it is not there")
+    parser.add_argument("--field", help="trained latent field, made where it is not there")
+    parser.add_argument("--keep", help="folder for the edited scenes and pictures of them")
+    parser.add_argument("--variants", default=",".join(METHODS), help="those to run, with commas")
+    parser.add_argument(
+        "--ways", default="", help="variants, variants_seeing_originals: those to run, with commas"
+    )
+    parser.add_argument("--every", type=int, default=5, help="measure every n-th moment")
+    parser.add_argument("--quick", action="store_true", help="a few steps of everything: does it run?")
+    parser.add_argument("--training-iterations", type=int, default=fit_scene.Config.iterations)
+    parser.add_argument("--latent-iterations", type=int, default=train_latents.Config.iterations)
+    parser.add_argument("--edit-iterations", type=int, default=delta_edit.Config.iterations)
+    parser.add_argument("--fit-iterations", type=int, default=latents_to_scene.Config.iterations)
+    parser.add_argument("--refiner", default="auto", choices=train_latents.REFINERS)
+    parser.add_argument("--resolution", type=int, default=0, help="0 = what suits the model")
+    parser.add_argument("--seed", type=int, default=0)
+    add_config(parser, LoadOptions, skip=("background", "resolution"))
+    arguments = parser.parse_args()
+    try:
+        report = report_of(arguments)
+    except InputError as error:
+        print(json.dumps({"error": str(error)}))
+        sys.exit(f"error: {error}")
+    print(json.dumps(report))
+
+
+def plan_of(a: argparse.Namespace) -> Plan:
+    quick = a.quick
+    common: dict[str, Any] = {"preview_every": 0, "seed": a.seed}
+    return Plan(
+        training=fit_scene.Config(iterations=60 if quick else a.training_iterations, **common),
+        latents=train_latents.Config(
+            iterations=6 if quick else a.latent_iterations,
+            refiner=a.refiner,
+            resolution=a.resolution,
+            **common,
+        ),
+        edit=delta_edit.Config(iterations=2 if quick else a.edit_iterations, **common),
+        back=latents_to_scene.Config(iterations=6 if quick else a.fit_iterations, **common),
+        every=max(a.every, 8) if quick else a.every,
+    )
+
+
+def report_of(a: argparse.Namespace) -> dict[str, Any]:
+    from engine.diffusion.loading import embedded, load
+
+    names = tuple(a.variants.split(","))
+    unknown = set(names) - set(METHODS)
+    if unknown:
+        raise InputError(
+            f"There is no variant {', '.join(sorted(unknown))}; choose from {', '.join(METHODS)}."
+        )
+    pair = (
+        load_pair(Path(a.data), config_from(a, LoadOptions, background="auto"))
+        if a.data
+        else demo_pair(a.edit)
+    )
+    plan = plan_of(a)
+    ways = ways_of(None if a.data else a.edit, pair.instruction, a.subject, a)
+    if a.ways:
+        ways = {name: way for name, way in ways.items() if name in a.ways.split(",")}
+    backbone = load(a.model or embedded(), a.device, a.dtype)
+    if not backbone.takes_image:
+        ways.pop("variants_seeing_originals", None)
+    keep = Path(a.keep) if a.keep else None
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+    scene, training = trained(pair, plan.training, a.device, Path(a.scene) if a.scene else None)
+    file = Path(a.field) if a.field else None
+    result = run(Benchmark(pair, scene, backbone, plan, ways, a.device, file), keep, names)
+    return {
+        "capture": pair.name,
+        "instruction": pair.instruction,
+        "prompts": {name: [way.source_prompt, way.prompt] for name, way in ways.items()},
+        "model": backbone.name,
+        **result,
+        "views": len(scene.rig),
+        "moments": len(scene.times),
+        "gaussians": len(scene.canonical),
+        "seconds_training_scene": round(training.seconds, 1),
+        "iterations": {
+            "latents": plan.latents.iterations,
+            "edit": plan.edit.iterations,
+            "fit": plan.back.iterations,
+        },
+        "env": environment(a.device, a.seed),
+    }
+
+
+if __name__ == "__main__":
+    main()
