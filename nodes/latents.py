@@ -30,9 +30,9 @@ ADVANCED_TRAIN_FIELDS = TRAIN_FIELDS[TRAIN_FIELDS.index("images_per_step") :]
 DELTA_FIELDS = (
     "source_prompt", "prompt", "iterations", "guidance_scale", "image_guidance_scale", "frees", "method", "max_seconds",
     "preview_every", "seed", "negative", "looks_at", "originals", "images_per_step", "inside_weight", "outside_weight",
-    "mask_threshold", "dilation", "final_guidance_scale", "min_timestep", "max_timestep", "anneals", "optimizer",
+    "mask_threshold", "dilation", "final_guidance_scale", "min_timestep", "max_timestep", "anneals", "weighting", "optimizer",
     "feature_rate", "trains_refiner", "refiner_rate", "position_rate", "scale_rate", "rotation_rate", "opacity_rate",
-    "views", "moments", "saves_memory", "rasterizer", "checkpoint_seconds", "weighting",
+    "views", "moments", "saves_memory", "rasterizer", "checkpoint_seconds",
 )  # fmt: skip
 ADVANCED_DELTA_FIELDS = DELTA_FIELDS[DELTA_FIELDS.index("negative") :]
 DECODE_FIELDS = ("views", "moments", "is_refined", "detail", "background", "originals", "rasterizer")

