@@ -10,7 +10,7 @@ from torch import Tensor
 from engine.diffusion import Noising, Recommended, Sharing
 from engine.errors import InputError
 from engine.guidance.classifier_free import Guidance
-from engine.guidance.delta import delta_loss, masked_reconstruction, probe_match
+from engine.guidance.delta import MISMATCH, delta_loss, masked_reconstruction, probe_match
 from engine.guidance.score import score_loss
 from tests.tiny_diffusion import SCHEDULER, tiny_backbone
 
@@ -289,10 +289,10 @@ def test_half_precision_latents_give_a_float32_loss(backbone):
 def test_latents_of_the_model_match_it_better_than_those_of_another():
     model = two_modes(prediction="v_prediction")
     right = torch.stack(list(model.means.values()))[:, :, None, None] + 0.3 * latents()
-    assert probe_match(model, right) < 0.6
+    assert probe_match(model, right) < MISMATCH
     assert probe_match(model, right) == probe_match(model, right)
     for wrong in (5 * right, right + 2, -3 * right):
-        assert probe_match(model, wrong) > 1.2 * probe_match(model, right)
+        assert probe_match(model, wrong) > MISMATCH
 
 
 def test_what_cannot_be_edited_is_said():
