@@ -282,7 +282,9 @@ def described(field: Any) -> str:
         f"{width // codec.factor}×{height // codec.factor} latents for pictures of {width}×{height}, "
         + ("no refinement layer" if shape is None else f"refinement layer {shape.width} wide"),
     ]
-    return "\n".join(lines)
+    trained = next((e for e in field.scene.history if e.get("step") == "train_latents"), {})
+    doubt = train_latents.strange(float(trained.get("noise_missed", 0)))
+    return "\n".join([*lines, doubt] if doubt else lines)
 
 
 def decoded(views: Any) -> str:

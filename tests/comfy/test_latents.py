@@ -59,6 +59,7 @@ def test_a_graph_runs_from_clip_to_a_scene_edited_in_latent_space(
     assert run.previews >= 8
     said = "\n".join(run.texts)
     assert "4 latent channels" in said and "refinement layer 32 wide" in said
+    assert "does not belong to it" in said, "random weights know no latents"
     assert "3 pictures of" in said and "psnr_to_edits" in said
     shown = {data["node"]: data["output"] for data in run.of("executed")}
     assert len(shown["decoded"]["images"]) == len(shown["originals"]["images"]) == 3
