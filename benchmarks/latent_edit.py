@@ -203,37 +203,53 @@ class Benchmark:
         """Mean absolute difference of 255 beside what is selected, where the unedited scene shows."""
         changed, pixels = 0.0, 0
         for moment in self.moments:
-            seconds = float(self.scene.times[moment])
+            gaussians = scene.at(float(self.scene.times[moment]))
             for view in range(len(self.scene.rig)):
+                was, outside = self._beside[view, moment]
                 camera = self.scene.rig[view]
-                was, now = (
-                    render_gaussians(s.at(seconds), camera, self.rasterizer, self.scene.background)
-                    for s in (self.scene, scene)
-                )
-                selected = shown(self.scene, self.selection, camera, [seconds], self.rasterizer)
-                outside = (selected < 0.01) & (was.alpha > 0.5)
-                apart = (now.rgb.clamp(0, 1) - was.rgb.clamp(0, 1)).abs().mean(-1)
-                changed += float(apart[outside].sum())
+                now = render_gaussians(gaussians, camera, self.rasterizer, self.scene.background).rgb[0]
+                changed += float((now.clamp(0, 1) - was).abs().mean(-1)[outside].sum())
                 pixels += int(outside.sum())
         return 255 * changed / max(pixels, 1)
+
+    @cached_property
+    def _beside(self) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
+        """The unedited scene's pictures [H, W, 3] and where they show something that is not selected [H, W]."""
+        result: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        for moment in self.moments:
+            seconds = float(self.scene.times[moment])
+            gaussians = self.scene.at(seconds)
+            for view in range(len(self.scene.rig)):
+                camera = self.scene.rig[view]
+                was = render_gaussians(gaussians, camera, self.rasterizer, self.scene.background)
+                selected = shown(self.scene, self.selection, camera, [seconds], self.rasterizer)
+                result[view, moment] = was.rgb[0].clamp(0, 1), ((selected < 0.01) & (was.alpha > 0.5))[0]
+        return result
 
     @torch.no_grad()
     def spill(self, edited: LatentField) -> float:
         """Mean absolute difference of 255 of decoded views, as decoded, where the scene does not show."""
-        before, after = (FieldRenderer(f, self.rasterizer) for f in (self.field, edited))
-        pictures = Originals(self.scene, self.rasterizer, self.field.size)
-        changed, pixels = 0.0, 0
-        for moment in self.moments:
-            seconds = float(self.scene.times[moment])
-            for view in range(0, len(self.scene.rig), 3):
-                empty = pictures.get(view, moment)[1] == 0
-                was, now = (
-                    self.backbone.decode(f.latents([view], seconds)[0])[0].clamp(0, 1).cpu()
-                    for f in (before, after)
-                )
-                changed += float((now - was).abs().mean(-1)[empty].sum())
-                pixels += int(empty.sum())
+        renderer, changed, pixels = FieldRenderer(edited, self.rasterizer), 0.0, 0
+        for (view, moment), (was, empty) in self._empty.items():
+            now = self._decoded(renderer, view, moment)
+            changed += float((now - was).abs().mean(-1)[empty].sum())
+            pixels += int(empty.sum())
         return 255 * changed / max(pixels, 1)
+
+    @cached_property
+    def _empty(self) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
+        """Decoded views of the unedited field [h, w, 3] and where the scene does not show [h, w]."""
+        renderer = FieldRenderer(self.field, self.rasterizer)
+        pictures = Originals(self.scene, self.rasterizer, self.field.size)
+        return {
+            (view, moment): (self._decoded(renderer, view, moment), pictures.get(view, moment)[1] == 0)
+            for moment in self.moments[::2]
+            for view in range(0, len(self.scene.rig), 3)
+        }
+
+    def _decoded(self, renderer: FieldRenderer, view: int, moment: int) -> Tensor:
+        latents = renderer.latents([view], float(self.scene.times[moment]))[0]
+        return self.backbone.decode(latents)[0].clamp(0, 1).cpu()
 
 
 @dataclass(frozen=True, eq=False)
