@@ -392,16 +392,17 @@ def ways_of(
     return {"variants": captions, "variants_seeing_originals": seeing}
 
 
-CAPTIONS = {"guidance_scale": 1.5, "weighting": "picture", "min_timestep": 0.4, "max_timestep": 0.8}
-INSTRUCTIONS = {
-    "guidance_scale": 1.0,
-    "image_guidance_scale": 1.0,
+NOISY = {
     "weighting": "picture",
     "min_timestep": 0.6,
-}
+    "max_timestep": 1.0,
+    "feature_rate": 0.1,
+}  # what the model knows
+CAPTIONS = {**NOISY, "guidance_scale": 1.5}
+INSTRUCTIONS = {**NOISY, "guidance_scale": 1.0, "image_guidance_scale": 1.0}
 TUNED: dict[str, dict[str, Any]] = {  # what suits the embedded model, the same for both methods
     "captions": CAPTIONS,
-    "instructions": {**INSTRUCTIONS, "max_timestep": 1.0},
+    "instructions": INSTRUCTIONS,
 }
 
 
