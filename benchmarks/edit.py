@@ -314,7 +314,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="measure every n-th moment")
     parser.add_argument("--repeats", type=int, default=2, help="timings by moments; 0 leaves them out")
     parser.add_argument("--training-iterations", type=int, default=fit_scene.Config.iterations)
-    parser.add_argument("--stage1-iterations", type=int, default=fit_edits.Config.iterations)
+    parser.add_argument("--stage1-iterations", type=int, default=200, help="the paper: 1000")
+    parser.add_argument("--stage1-color-rate", type=float, default=2e-2, help="the paper: 2.5e-3")
     parser.add_argument("--stage2-iterations", type=int, default=100, help="the paper: 800")
     parser.add_argument("--stage2-images", type=int, default=2, help="judged in each step; the paper: 4")
     parser.add_argument("--stage2-color-rate", type=float, default=1e-2, help="the paper: 2.5e-3")
@@ -355,7 +356,9 @@ def plan_of(a: argparse.Namespace) -> Plan:
             rasterizer=a.rasterizer,
         ),
         edit=config_from(a, edit_views.Config, preview_every=0, steps=a.steps or (2 if quick else 0)),
-        fit=fit_edits.Config(iterations=20 if quick else a.stage1_iterations, **common),
+        fit=fit_edits.Config(
+            iterations=20 if quick else a.stage1_iterations, color_rate=a.stage1_color_rate, **common
+        ),
         refine=refine_score.Config(
             iterations=2 if quick else a.stage2_iterations,
             images_per_step=a.stage2_images,
