@@ -1,6 +1,7 @@
 """How well a latent field shows a scene, and how well delta denoising edits it, against the exact truth of the edit.
 
     python benchmarks/latent_edit.py --json [--edit gold | --data DIR] [--model FOLDER|FILE] [--scene FILE] [--quick]
+    python benchmarks/latent_edit.py --json --full-size      times and memory of a model of full size, on a card
 
 `--data` as in benchmarks/edit.py. A scene is trained on the original (`--scene` keeps it), a latent field on the scene;
 views that are not trained on say how near its latents are to the autoencoder's own (`latent_psnr_*`: the peak is the span
@@ -445,7 +446,11 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=0, help="0 = what suits the model")
     parser.add_argument("--seed", type=int, default=0)
     add_config(parser, LoadOptions, skip=("background", "resolution"))
+    parser.add_argument("--full-size", action="store_true", help="times alone, with 860 M random weights")
+    parser.add_argument("--shrink", type=float, default=1.0, help="shrinks --full-size (0.02 on a CPU)")
     arguments = parser.parse_args()
+    if not 0 < arguments.shrink <= 1:
+        parser.error("--shrink lies between 0 and 1")
     try:
         report = report_of(arguments)
     except InputError as error:
@@ -472,6 +477,11 @@ def plan_of(a: argparse.Namespace) -> Plan:
 
 
 def report_of(a: argparse.Namespace) -> dict[str, Any]:
+    if a.full_size:
+        from benchmarks import latent_full_size
+
+        dtype = torch.float16 if a.device.startswith("cuda") else torch.float32
+        return latent_full_size.run(a.shrink, a.device, dtype, a.seed)
     from engine.diffusion.loading import embedded, load
 
     names = tuple(a.variants.split(","))

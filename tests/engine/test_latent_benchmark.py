@@ -111,3 +111,11 @@ def test_what_cannot_be_measured_is_said(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         latent_edit.main()
     assert "vsd" in json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
+
+
+def test_full_size_runs_when_shrunk(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["latent_edit.py", "--full-size", "--shrink", "0.01", "--device", "cpu"])
+    latent_edit.main()
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["weights"] == "random" and report["delta_edit"]["network_calls"] == 2
+    assert report["peak_mb"] > 0 and report["seconds"] > 0 and report["latents"] == [4, 12, 16]

@@ -1,0 +1,81 @@
+"""What a latent field and its edit cost at the paper's full size: 860 M RANDOM weights, so times and memory alone.
+
+    python benchmarks/latent_edit.py --full-size [--device cuda] [--shrink 0.02]
+
+Sizes as in full_size.py (20 views as 512×384 pictures, 100,000 Gaussians, a motion field over 300 moments), with the
+steps' own numbers: 600 steps for the field with the refinement layer of full width, 200 of the edit, 600 of the refit.
+The goal is 2 minutes and 6 GB on one card.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.cost import Counting, costing
+from benchmarks.environment import environment
+from benchmarks.full_size import Sizes, finished, numbers, random_backbone, random_scene
+from engine.steps import delta_edit, latents_to_scene, train_latents
+
+
+def run(scale: float, device: str, dtype: torch.dtype, seed: int) -> dict[str, Any]:
+    """Times and memory of the three steps, as plain JSON. `scale` shrinks model, scene and step counts at once."""
+    sizes = Sizes() if scale == 1 else Sizes().shrunk(scale)
+    backbone: Any = Counting(random_backbone(scale, device, dtype, seed, sizes.resolution))
+    scene, video = random_scene(sizes, seed)
+    scene = scene.to(device)
+    resolution = max(
+        sizes.resolution, 128
+    )  # below, a UNet of this depth has a single latent left in its middle
+    common: dict[str, Any] = {"preview_every": 0, "seed": seed}
+
+    def steps(step: Any) -> int:
+        return max(2, round(step.Config.iterations * scale))
+
+    def training(iterations: int) -> Any:
+        config = train_latents.Config(iterations=iterations, refiner="full", resolution=resolution, **common)
+        return finished(train_latents.run(scene, backbone, config, video, device), "latents")
+
+    def editing(field: Any, iterations: int) -> Any:
+        config = delta_edit.Config(
+            prompt="a gold statue",
+            source_prompt="a statue",
+            looks_at="nothing",
+            iterations=iterations,
+            **common,
+        )
+        return finished(delta_edit.run(field, backbone, config, None, None, device), "edit")
+
+    # kernels are chosen at first use: not a part of the second edit's time, so not of this one's
+    with costing(backbone, device) as warming:
+        editing(training(2), 2)
+    with costing(backbone, device) as trained:
+        field = training(steps(train_latents))
+    with costing(backbone, device) as edited:
+        field = editing(field, steps(delta_edit))
+    with costing(backbone, device) as back:
+        config = latents_to_scene.Config(iterations=steps(latents_to_scene), detail="as decoded", **common)
+        finished(latents_to_scene.run(field, backbone, config, None, device), "fit")
+    spent = {"train_latents": trained, "delta_edit": edited, "latents_to_scene": back}
+    return {
+        "seconds": round(sum(cost.seconds for cost in spent.values()), 2),
+        "seconds_train": round(trained.seconds, 2),
+        "seconds_warm_up": round(warming.seconds, 2),
+        "peak_mb": round(max(cost.peak_mb for cost in spent.values()), 1),
+        **{name: numbers(cost) for name, cost in spent.items()},
+        "latents": [
+            backbone.latent_channels,
+            field.size[1] // backbone.factor,
+            field.size[0] // backbone.factor,
+        ],
+        "unet_parameters": sum(p.numel() for p in backbone.unet.parameters()),
+        "weights": "random",
+        "dtype": str(dtype).removeprefix("torch."),
+        "scale": scale,
+        "env": environment(device, seed),
+    }
