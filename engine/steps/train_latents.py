@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ..diffusion import Backbone, MiddleBlock
 from ..diffusion.sizes import FULL_SIZE, size_for
 from ..errors import InputError
-from ..guidance.delta import probe_match
+from ..guidance.delta import MISMATCH, probe_match
 from ..latent import Codec, Drawing, LatentField, latent_cameras
 from ..models.latent_refiner import LatentRefiner, RefinerShape
 from ..scene import MultiViewVideo, Scene4D, harmonics
@@ -34,9 +34,6 @@ from .step import choice, flag, number, validate, words
 __all__ = ["Config", "run"]
 
 REFINERS = ("auto", "none", "small", "full", "autoencoder")
-# noise that a model misses in latents a fifth of the way to noise. The small model: 0.49 of its own latents, 0.81 of them
-# with channels exchanged, 1.02 of noise instead, 1.8 of five times as large ones; a wrong sign (0.56) is not found.
-STRANGE = 0.75
 SAMPLED = 16  # pictures from which the map from colours to latents is fitted
 
 
@@ -203,7 +200,7 @@ class TrainLatents(LatentOptimisation):
         }
 
     def noise_missed(self) -> float:
-        """What share of the noise the model does not find in the latents of one picture; see `STRANGE`."""
+        """What share of the noise the model does not find in the latents of one picture; see `probe_match`."""
         latents = self.targets[self.pairs[0]][None].to(self.backbone.device)
         with threads_for_model(self.backbone):
             return probe_match(self.backbone, latents)
@@ -241,7 +238,7 @@ def run(
 
 def strange(noise_missed: float) -> str:
     """A warning where the model does not know the autoencoder's latents, else empty."""
-    if noise_missed <= STRANGE:
+    if noise_missed <= MISMATCH:
         return ""
     return (
         f"warning: the model misses {noise_missed:.0%} of the noise in these latents, so they may come from an autoencoder "

@@ -23,6 +23,10 @@ QUICK = {
     "GS4D_EditViews": {"resolution": 64, "steps": 2, "views": "0 4 8"},
     "GS4D_FitEdits": {"iterations": 12, "preview_every": 4},
     "GS4D_RefineScore": {"iterations": 2, "images_per_step": 2, "resolution": 64, "preview_every": 1},
+    "GS4D_TrainLatentField": {"iterations": 6, "resolution": 64, "moments": "0 2", "preview_every": 3},
+    "GS4D_DeltaEdit": {"iterations": 3, "moments": "0 2", "preview_every": 1},
+    "GS4D_DecodeLatents": {"views": "0 4 8"},
+    "GS4D_LatentsToScene": {"iterations": 10, "views": "0 4 8", "moments": "0", "preview_every": 5},
 }
 SET_WIDGETS = """(quick) => {
   for (const node of app.graph.nodes)
@@ -127,6 +131,35 @@ def test_the_edit_runs_to_the_end_on_what_ships(page: Page, running: Server) -> 
     assert seen["previews"] >= 5, "no preview pictures came"
     assert {ids["PreviewImage"], ids["SaveVideo"]} <= set(seen["executed"])
     assert list((running.base / "output" / "gs4d").glob("edited_*.safetensors"))
+    assert not page.complaints_about_the_pack()
+    page.fit()
+    assert (
+        page.js("() => app.graph.nodes.filter(n => n.type === 'PreviewImage').at(-1).imgs?.length ?? 0") == 3
+    )
+
+
+def test_the_edit_in_latent_space_runs_to_the_end_on_what_ships(page: Page, running: Server) -> None:
+    open_from_templates(page, "ed_nerf")
+    page.js(SET_WIDGETS, QUICK)
+    page.js(RUN)
+    page.page.wait_for_function("() => window.seenByTest.outcome", timeout=300_000)
+    page.page.wait_for_timeout(1500)
+    seen = page.js("() => window.seenByTest")
+    assert seen["outcome"] == "success", seen["error"]
+    ids = dict(page.js("() => app.graph.nodes.map(n => [n.type, String(n.id)])"))
+    ends = {
+        "GS4D_TrainLatentField": 6,
+        "GS4D_DeltaEdit": 3,
+        "GS4D_DecodeLatents": 3,
+        "GS4D_LatentsToScene": 13,
+    }
+    assert {node: seen["progress"][ids[node]][-1] for node in ends} == ends
+    assert seen["previews"] >= 5, "no preview pictures came"
+    assert not [text for text in seen["texts"] if "does not belong to it" in text], (
+        "the model knows its own latents"
+    )
+    assert {ids["PreviewImage"], ids["SaveVideo"]} <= set(seen["executed"])
+    assert list((running.base / "output" / "gs4d").glob("edited in latents_*.safetensors"))
     assert not page.complaints_about_the_pack()
     page.fit()
     assert (

@@ -178,6 +178,104 @@ EDIT_GROUPS = [
 ]
 _EDIT = {"groups": EDIT_GROUPS, "note_place": (-370, 0, 330, 620), "thumbnail": _before_and_after}
 
+# -- edit in latent space ---------------------------------------------------------------------------------------------
+
+KEEP = "leave it as it is"
+# what the model that ships knows, it knows at the noisy end of its schedule
+SMALL_MODEL = {
+    "iterations": 50,
+    "guidance_scale": 1.3,
+    "image_guidance_scale": 1.0,
+    "weighting": "picture",
+    "min_timestep": 0.6,
+    "max_timestep": 1.0,
+    "preview_every": 10,
+}
+CAPTION, GOLDEN = "a photo of a person walking", "a photo of a gold statue of a person walking"
+
+
+def ed_nerf(info: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "4": graphs.node(info, "GS4D_LoadGuidance"),
+        **_in_latents(info, KEEP, PROMPT, SMALL_MODEL, {"iterations": 200}),
+    }
+
+
+def ed_nerf_checkpoint(info: dict[str, Any]) -> dict[str, Any]:
+    loader = graphs.node(info, "CheckpointLoaderSimple")
+    loader["inputs"]["ckpt_name"] = "v1-5-pruned-emaonly-fp16.safetensors"  # as its publisher names it
+    wired = graphs.node(info, "GS4D_GuidanceFromModel", model=["13", 0], clip=["13", 1], vae=["13", 2])
+    return {"13": loader, "4": wired, **_in_latents(info, CAPTION, GOLDEN, {"guidance_scale": 7.5}, {})}
+
+
+def _in_latents(
+    info: dict[str, Any], before: str, after: str, edit: dict[str, Any], field: dict[str, Any]
+) -> dict[str, Any]:
+    """From clip to edited video by way of latents; node 4 brings the guidance."""
+    node = graphs.node
+    return {
+        "1": node(info, "GS4D_LoadMultiViewVideo"),
+        "2": node(info, "GS4D_Train4DScene", video=["1", 0], **QUICK_TRAINING),
+        "3": node(
+            info, "GS4D_TrainLatentField", scene=["2", 0], guidance=["4", 0], video=["1", 0], **field
+        ),
+        "14": {**node(info, "PrimitiveStringMultiline", value=before), "_meta": {"title": "What it shows now"}},
+        "12": {**node(info, "PrimitiveStringMultiline", value=after), "_meta": {"title": "What it should show"}},
+        "6": node(
+            info, "GS4D_DeltaEdit", field=["3", 0], guidance=["4", 0], source_prompt=["14", 0], prompt=["12", 0], **edit
+        ),
+        "15": node(info, "GS4D_DecodeLatents", field=["6", 0], guidance=["4", 0]),
+        "5": node(info, "PreviewImage", images=["15", 1]),
+        "7": node(info, "GS4D_LatentsToScene", field=["6", 0], guidance=["4", 0], iterations=300),
+        "8": node(info, "GS4D_Save4DScene", scene=["7", 0], filename_prefix="gs4d/edited in latents"),
+        "9": node(info, "GS4D_CameraPath", scene=["7", 0], frames=60, width=384, height=384),
+        "10": node(info, "GS4D_Render4DScene", scene=["7", 0], path=["9", 0], wants_depth=False),
+        "11": node(info, "SaveVideo", video=["10", 4], filename_prefix="video/edited in latents"),
+    }  # fmt: skip
+
+
+LATENT_NOTE = """## A moving scene, edited in a diffusion model's latent space
+
+Press **Run**. The demo clip is trained for a minute; its Gaussians learn the model's latents; the latents are edited by what two
+prompts disagree about (ED-NeRF's delta denoising); and the scene takes the edit on, at every moment. The video is in
+`output/video`.
+
+**Two prompts:** one for the scene as it is, one for what it should be. Only their difference acts. {more}
+
+**Look at the decoded views** before you trust the scene: more *iterations* or *prompt strength* in the delta edit change more.
+
+**Only a part:** Scene Views → a mask → Lift Mask to Gaussians → *selection* of the delta edit: nothing else changes.
+
+Cancel whenever you like: what was done is kept, and the next run goes on from there."""
+WITH_SMALL_MODEL = (
+    "The small model that ships takes instructions: *leave it as it is* against what to do. It knows *night, golden hour, fog, "
+    "black and white, gold, bronze* and *marble statues, red, green* and *blue*."
+)
+WITH_STABLE_DIFFUSION = (
+    "This graph takes Stable Diffusion 1.5 from ComfyUI's own loader: put `v1-5-pruned-emaonly-fp16.safetensors` into "
+    "`models/checkpoints` and press **R**. It reads descriptions: say all that stays in both. LoRAs may stand between; a "
+    "graphics card with 6 GB is needed to be quick."
+)
+LATENT_PLACES: dict[str, Place] = {
+    "1": (0, 0, 330, 320), "2": (0, 420, 330, 520),
+    "4": (380, 0, 360, 130), "3": (380, 230, 360, 640),
+    "14": (780, 0, 360, 110), "12": (780, 190, 360, 110), "6": (780, 390, 360, 900),
+    "15": (1180, 0, 360, 260), "5": (1180, 350, 420, 560),
+    "7": (1650, 0, 360, 760), "8": (1650, 880, 360, 140),
+    "9": (2060, 0, 310, 320), "10": (2060, 420, 310, 320), "11": (2410, 0, 420, 560),
+}  # fmt: skip
+_LATENT = {
+    "groups": [
+        ("1 · Capture, quick training", (-20, -80, 370, 1540), "#3f789e"),
+        ("2 · Learn the model's latents", (360, -80, 400, 1540), "#3c6f7a"),
+        ("3 · Edit them with two prompts, look", (770, -80, 850, 1540), "#8a6f3c"),
+        ("4 · Back to a scene, and keep it", (1630, -80, 400, 1540), "#7a3c6f"),
+        ("5 · Move a camera through it", (2040, -80, 810, 1540), "#3c7a4f"),
+    ],
+    "note_place": (-370, 0, 330, 620),
+    "thumbnail": _before_and_after,
+}
+
 PAGES = {
     page.name: page
     for page in (
@@ -213,6 +311,16 @@ PAGES = {
             {**EDIT_PLACES, "13": (380, 190, 360, 100), "4": (380, 350, 360, 70), "3": (380, 480, 360, 680)},
             note=EDIT_NOTE.format(more=WITH_CHECKPOINT),
             **{**_EDIT, "thumbnail": None},
+        ),
+        WorkflowPage(
+            "ed_nerf", ed_nerf, LATENT_PLACES, note=LATENT_NOTE.format(more=WITH_SMALL_MODEL), **_LATENT
+        ),
+        WorkflowPage(
+            "ed_nerf_checkpoint",
+            ed_nerf_checkpoint,
+            {**LATENT_PLACES, "13": (380, 0, 360, 100), "4": (380, 160, 360, 70), "3": (380, 300, 360, 640)},
+            note=LATENT_NOTE.format(more=WITH_STABLE_DIFFUSION),
+            **{**_LATENT, "thumbnail": None},
         ),
     )
 }  # fmt: skip
