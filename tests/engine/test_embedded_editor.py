@@ -139,6 +139,10 @@ def test_every_listed_word_is_one_token(editor: _Editor) -> None:
     words = {
         word for sentences in editor.facts["known_edits"].values() for s in sentences for word in s.split()
     }
+    captions = editor.facts["captions"]
+    words |= {
+        w for c in captions["edits"].values() for s in captions["subjects"] for w in c.format(s).split()
+    }
     assert [word for word in sorted(words) if len(editor.pipeline.tokenizer.tokenize(word)) != 1] == []
 
 
@@ -189,6 +193,35 @@ def test_another_sentence_of_known_words_does_the_same(editor: _Editor) -> None:
         truth = edits.composite(colour, alpha, ground, name)
         loss.append(_psnr(trained[k], truth) - _psnr(new[k], truth))
     assert float(np.mean(loss)) <= 1.5
+
+
+def test_without_an_image_a_caption_says_what_is_to_be_seen(editor: _Editor) -> None:
+    """Delta denoising leans on this: one step from noise at timestep 500, image latents zero."""
+    edits = _true_edits()
+    colour, alpha = _vase()
+    patterns = editor.facts["captions"]["edits"]
+    unet, vae, pipeline = editor.pipeline.unet, editor.pipeline.vae, editor.pipeline
+    kept = float(pipeline.scheduler.alphas_cumprod[500])
+    nearer = {}
+    for name in ("night", "gold", "marble", "red", "green", "blue"):
+        truth = edits.composite(colour, alpha, np.full(3, 0.92), name)
+        x = torch.from_numpy(truth).float().permute(2, 0, 1)[None] * 2 - 1
+        captions = [patterns[name].format("an object"), patterns["none"].format("an object")]
+        with torch.no_grad():
+            z = vae.encode(x).latent_dist.mode()
+            noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
+            noisy = kept**0.5 * z + (1 - kept) ** 0.5 * noise
+            ids = pipeline.tokenizer(
+                captions, padding="max_length", max_length=77, return_tensors="pt"
+            ).input_ids
+            hidden = pipeline.text_encoder(ids).last_hidden_state
+            given = torch.cat([noisy, torch.zeros_like(z)], 1).expand(2, -1, -1, -1)
+            v = unet(given, 500, encoder_hidden_states=hidden).sample
+            y = vae.decode(kept**0.5 * noisy - (1 - kept) ** 0.5 * v).sample / 2 + 0.5
+        right, wrong = (_psnr(p.permute(1, 2, 0).clamp(0, 1).numpy(), truth) for p in y)
+        nearer[name] = right - wrong
+    assert min(nearer.values()) > 0, nearer
+    assert float(np.mean(list(nearer.values()))) >= 1, nearer
 
 
 def test_the_background_is_kept(editor: _Editor) -> None:
