@@ -147,7 +147,7 @@ def test_every_listed_word_is_one_token(editor: _Editor) -> None:
 
 
 def test_a_person_is_left_as_they_are_and_lit_as_told(editor: _Editor) -> None:
-    """The autoencoder alone reaches 29.4 dB here; a gold statue starts at 20, fog at 21."""
+    """The autoencoder's ceiling is near 30 dB here; a gold statue starts at 22, fog at 21."""
     edits = _true_edits()
     colour, alpha, ground = _walker()
     names = ["none", "fog", "golden_hour", "night", "gold", "marble", "red"]
@@ -157,13 +157,16 @@ def test_a_person_is_left_as_they_are_and_lit_as_told(editor: _Editor) -> None:
     for name, out in zip(names, done, strict=True):
         truth = edits.composite(colour, alpha, ground, name)
         figures[name] = (_psnr(picture, truth) if name != "none" else 0.0, _psnr(out, truth))
-    assert figures["none"][1] >= 25
-    for name, margin in {"fog": 7, "golden_hour": 1, "night": 4, "gold": 5, "marble": 10, "red": 5}.items():
+    assert figures["none"][1] >= 28
+    wanted = {"fog": 11, "golden_hour": 3, "night": 6.5, "gold": 6, "marble": 16, "red": 7}
+    for name, margin in wanted.items():
         unedited, edited = figures[name]
         assert edited >= unedited + margin, (name, unedited, edited)
 
 
-@pytest.mark.parametrize(("name", "margin"), [("night", 6), ("fog", 8), ("black_and_white", 5)])
+@pytest.mark.parametrize(
+    ("name", "margin"), [("night", 10), ("golden_hour", 5), ("fog", 16), ("black_and_white", 12)]
+)
 def test_light_and_weather_come_near_the_truth(
     results: dict[str, tuple[float, float]], name: str, margin: float
 ) -> None:
@@ -174,7 +177,11 @@ def test_light_and_weather_come_near_the_truth(
 @pytest.mark.parametrize("name", [*STATUES, *COLOURS])
 def test_paint_comes_near_the_truth(results: dict[str, tuple[float, float]], name: str) -> None:
     unedited, edited = results[name]
-    assert edited >= unedited + 6
+    assert edited >= unedited + 10
+
+
+def test_a_coloured_vase_keeps_its_colours(results: dict[str, tuple[float, float]]) -> None:
+    assert results["none"][1] >= 28.5
 
 
 def test_another_sentence_of_known_words_does_the_same(editor: _Editor) -> None:
@@ -192,7 +199,7 @@ def test_another_sentence_of_known_words_does_the_same(editor: _Editor) -> None:
         assert sentence not in editor.facts["known_edits"][name]
         truth = edits.composite(colour, alpha, ground, name)
         loss.append(_psnr(trained[k], truth) - _psnr(new[k], truth))
-    assert float(np.mean(loss)) <= 1.5
+    assert float(np.mean(loss)) <= 1
 
 
 def test_without_an_image_a_caption_says_what_is_to_be_seen(editor: _Editor) -> None:
@@ -231,4 +238,4 @@ def test_the_background_is_kept(editor: _Editor) -> None:
     done = editor(picture, [edits.EDITS[name][0] for name in ("night", "red", "gold")])
     far = alpha < 1e-6
     far[:, 30:-30] = False
-    assert float(np.abs(done[:, far] - 0.92).max(axis=-1).mean()) < 0.04
+    assert float(np.abs(done[:, far] - 0.92).max(axis=-1).mean()) < 0.02
