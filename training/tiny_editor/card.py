@@ -28,8 +28,9 @@ pipeline_tag: image-to-image
 
 {status}A small InstructPix2Pix (Brooks et al. 2023) that ships with the pack: a UNet with 8 input channels ({unet} M
 parameters), an AutoencoderKL with 4 latent channels at 1/8, a two-layer CLIP text encoder; {megabytes} MB in fp16. All of
-it was trained from nothing on a processor, one core at a time, in under four hours (`training/tiny_editor`). It knows a closed
-list of edits and nothing else; it is no substitute for the full-size model, which can be loaded in its place.
+it was trained from nothing on a processor, one core at a time, in under four hours (`training/tiny_editor`). It
+knows a closed list of edits and nothing else; it is no substitute for the full-size model, which can be loaded in its
+place.
 
 ## What it knows
 
@@ -138,12 +139,14 @@ def _captions(figures: dict) -> str:
     rows.append(f"| **mean** | **{a:.1f}** | **{b:.1f}** | {c:.1f} |")
     return "\n".join(
         ["## As a model of pictures from captions", "",
-         "Without an image (zeros in its place) and with a caption instead of an instruction, the same UNet predicts",
-         "the picture that the caption names: enough for delta denoising from \"a person\" to \"a gold statue of a",
-         "person\", not for making pictures from nothing. `gs4d.json` lists the captions. Noised to timestep 500, one",
-         "step, mean PSNR in dB to the true edited picture over the plain subjects: under its own caption, under the",
-         "unedited picture's (the first row: under that of night), under none.", "",
-         "| caption | its own | the unedited picture's | none |", "| --- | --- | --- | --- |", *rows]
+         "Without an image (zeros in its place) and with a caption instead of an instruction, the same UNet denoises towards",
+            "what the caption names; `gs4d.json` lists the captions. Noised to timestep 500, one step, mean PSNR in dB to the",
+            "true edited picture over the plain subjects: under its own caption, under the unedited picture's (the first row:",
+            "under that of night), under none. Where the first two are alike the caption says nothing to it; delta denoising",
+            "from \"a person\" to an edited caption lives on their difference, and so pulls weakly. It makes no pictures from",
+            "nothing.",
+            "",
+            "| caption | its own | the unedited picture's | none |", "| --- | --- | --- | --- |", *rows]
     )  # fmt: skip
 
 
