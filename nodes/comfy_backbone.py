@@ -196,7 +196,7 @@ class ComfyBackbone:
 
     def middle_block(self) -> MiddleBlock | None:
         decoder = getattr(self.vae.first_stage_model, "decoder", None)
-        middle = getattr(decoder, "mid", None)
+        middle: Any = getattr(decoder, "mid", None)
         if decoder is None or not all(hasattr(middle, name) for name in ("block_1", "attn_1", "block_2")):
             return None
         attention = middle.attn_1

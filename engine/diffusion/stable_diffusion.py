@@ -115,7 +115,7 @@ class StableDiffusion:
         return check_finite(out, "a prediction", self.name, self.dtype)
 
     def middle_block(self) -> MiddleBlock | None:
-        decoder = getattr(self.vae, "decoder", None)
+        decoder: Any = getattr(self.vae, "decoder", None)
         middle = getattr(decoder, "mid_block", None)
         if (
             middle is None

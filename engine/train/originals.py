@@ -15,7 +15,8 @@ from ..scene import Gaussians, MultiViewVideo, Scene4D, ViewSet
 from .targets import composite
 
 SOURCES = ("auto", "captured", "rendered")
-EDITS = ("fit_edits", "refine_score", "latents_to_scene")  # steps in whose wake the captured pictures are the wrong ones
+# steps in whose wake the captured pictures are the wrong ones
+EDITS = ("fit_edits", "refine_score", "latents_to_scene")
 
 Pair = tuple[int, int]  # (view, moment)
 
