@@ -128,6 +128,12 @@ def agreement(backbone: Any, parts: tuple[Any, Any, Any], diffusion: Any, stable
     apart["condition"] = distance(backbone.encode_condition(images), other.encode_condition(images))
     apart["scaled"] = distance(backbone.encode(images), backbone.scaled(backbone.encode_condition(images)))
     apart["pictures"] = distance(backbone.decode(latents.detach()), other.decode(latents.detach()))
+    middle, middle2 = backbone.middle_block(), other.middle_block()
+    assert middle.tensors.keys() == middle2.tensors.keys() and middle.groups == middle2.groups
+    apart["middle block"] = max(
+        distance(tensor.reshape(-1), middle2.tensors[name].reshape(-1))
+        for name, tensor in middle.tensors.items()
+    )
     with torch.inference_mode():
         theirs = parts[2].encode(images).clone()
     apart["comfy's own encode"] = distance(backbone.encode_condition(images), theirs)
