@@ -128,7 +128,7 @@ def test_cancel_acts_within_a_second_and_the_next_run_goes_on(
     assert second.outcome == "execution_interrupted"
     resumed = [text for text in second.texts if "resumed at step" in text]
     assert resumed and int(resumed[0].split("resumed at step ")[1].split(";")[0]) >= reached
-    assert not list((running.base / "output" / "gs4d").glob("cancelled*"))
+    assert not list((running.base / "output" / "gs4d").glob(f"cancelled {source} {node}*"))
     for kept in (running.base / "output" / "gs4d" / "training").glob("*"):
         kept.unlink()
 

@@ -17,6 +17,7 @@ IDS = {
     "GS4D_Save4DScene", "GS4D_Import4DScene", "GS4D_CameraPath", "GS4D_Render4DScene", "GS4D_EvaluateScene",
     "GS4D_SceneToSplat", "GS4D_SplatToScene", "GS4D_Export4DScene", "GS4D_LoadGuidance", "GS4D_GuidanceFromModel",
     "GS4D_SceneViews", "GS4D_EditViews", "GS4D_LiftMask", "GS4D_FitEdits", "GS4D_RefineScore", "GS4D_EvaluateEdit",
+    "GS4D_TrainLatentField", "GS4D_DeltaEdit", "GS4D_DecodeLatents", "GS4D_LatentsToScene",
 }  # fmt: skip
 
 
@@ -78,7 +79,7 @@ def test_cancel_acts_within_a_second_and_the_next_run_goes_on(running: Server, i
             info, "GS4D_Train4DScene", video=["load", 0],
             **{**graphs.QUICK_TRAINING, "iterations": 5000, "preview_every": 0},
         ),
-        "save": graphs.node(info, "GS4D_Save4DScene", scene=["train", 0], filename_prefix="gs4d/cancelled"),
+        "save": graphs.node(info, "GS4D_Save4DScene", scene=["train", 0], filename_prefix="gs4d/training stopped"),
     }  # fmt: skip
     stopped: dict[str, float] = {}
 
@@ -102,7 +103,7 @@ def test_cancel_acts_within_a_second_and_the_next_run_goes_on(running: Server, i
     assert second.outcome == "execution_interrupted"
     resumed = [text for text in second.texts if "resumed at step" in text]
     assert resumed and int(resumed[0].split("resumed at step ")[1].split(";")[0]) >= reached
-    assert not list((running.base / "output" / "gs4d").glob("cancelled*"))
+    assert not list((running.base / "output" / "gs4d").glob("training stopped*"))
 
 
 def test_a_scene_is_saved_loaded_and_exported(running: Server, info: dict[str, Any]) -> None:
