@@ -33,26 +33,34 @@ Bytes = NDArray[np.uint8]
 
 
 def write_spz(gaussians: Gaussians, path: Path | str, version: int = 3, sh_bits: int = 8) -> Path:
-    """Write one moment, whole or not at all.
+    """Write one moment, whole or not at all. What `encode_spz` takes and raises."""
+    path = Path(path)
+    data = encode_spz(gaussians, path.name, version, sh_bits)
+    with write_atomically(path) as partial:
+        partial.write_bytes(data)
+    return path
+
+
+def encode_spz(gaussians: Gaussians, name: str, version: int = 3, sh_bits: int = 8) -> bytes:
+    """The bytes of an .spz file; `name` is what messages call it.
 
     `sh_bits` (1 to 8) rounds the harmonics for a smaller file; Niantic's own tools take 5 for degree 1 and 4 above.
     Raises InputError where a value is not finite or a position is out of the format's range.
     """
-    path = Path(path)
     if version not in (2, 3) or not 1 <= sh_bits <= 8:
         raise InputError(
-            f"{path.name}: version {version} with {sh_bits} bits is not written; take 2 or 3, and 1 to 8."
+            f"{name}: version {version} with {sh_bits} bits is not written; take 2 or 3, and 1 to 8."
         )
     g = gaussians.map(lambda t: t.detach().cpu().double())
-    for name, tensor in g.tensors().items():
+    for field, tensor in g.tensors().items():
         if not bool(torch.isfinite(tensor).all()):
-            raise InputError(f"{path.name} was not written: {name} holds NaN or infinite values.")
+            raise InputError(f"{name} was not written: {field} holds NaN or infinite values.")
     g = _turned(g)
     largest = float(g.means.abs().max()) if len(g) else 0.0
     bits = next((b for b in range(20, -1, -1) if round(largest * 2**b) < 2**23), None)
     if bits is None:
         raise InputError(
-            f"{path.name} was not written: a Gaussian lies {largest:.3g} units away, .spz reaches 8.3e6."
+            f"{name} was not written: a Gaussian lies {largest:.3g} units away, .spz reaches 8.3e6."
         )
     blocks = [
         _fixed_point(g.means * 2.0**bits),
@@ -64,10 +72,7 @@ def write_spz(gaussians: Gaussians, path: Path | str, version: int = 3, sh_bits:
     ]
     header = HEADER.pack(MAGIC, version, len(g), g.sh_degree, bits, 0, 0)
     packer = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    data = packer.compress(header + b"".join(block.tobytes() for block in blocks)) + packer.flush()
-    with write_atomically(path) as partial:
-        partial.write_bytes(data)
-    return path
+    return packer.compress(header + b"".join(block.tobytes() for block in blocks)) + packer.flush()
 
 
 def read_spz(path: Path | str) -> Gaussians:
@@ -80,21 +85,26 @@ def read_spz(path: Path | str) -> Gaussians:
         packed = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path.name} cannot be read: {error.strerror}; check the path.") from error
+    return decode_spz(packed, path.name)
+
+
+def decode_spz(packed: bytes, name: str) -> Gaussians:
+    """The Gaussians of an .spz file's bytes; `name` is what messages call it. Raises InputError as `read_spz`."""
     if packed[:4] == struct.pack("<I", MAGIC):
-        raise InputError(f"{path.name} is an .spz of version 4 or later; save it as version 3.")
+        raise InputError(f"{name} is an .spz of version 4 or later; save it as version 3.")
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
         header = unpacker.decompress(packed, HEADER.size)
         if len(header) < HEADER.size:
-            raise InputError(f"{path.name} is cut short; copy or export it again.")
+            raise InputError(f"{name} is cut short; copy or export it again.")
         magic, version, count, degree, bits, _flags, _reserved = HEADER.unpack(header)
         if magic != MAGIC:
-            raise InputError(f"{path.name} is not an .spz file; export it again.")
+            raise InputError(f"{name} is not an .spz file; export it again.")
         if version not in (1, 2, 3):
-            raise InputError(f"{path.name} is an .spz of version {version}; versions 1 to 3 are read.")
+            raise InputError(f"{name} is an .spz of version {version}; versions 1 to 3 are read.")
         if degree > harmonics.MAX_DEGREE or bits > 23 or count > MOST:
             raise InputError(
-                f"{path.name} claims {count:,} Gaussians of SH degree {degree} with {bits} fraction bits, which is not "
+                f"{name} claims {count:,} Gaussians of SH degree {degree} with {bits} fraction bits, which is not "
                 "possible or more than can be read; export it again."
             )
         rest = harmonics.bases(degree) - 1
@@ -104,11 +114,11 @@ def read_spz(path: Path | str) -> Gaussians:
         body = unpacker.decompress(unpacker.unconsumed_tail, wanted + 1)
     except zlib.error as error:
         raise InputError(
-            f"{path.name} is not an .spz file, or it is damaged; copy or export it again."
+            f"{name} is not an .spz file, or it is damaged; copy or export it again."
         ) from error
     if len(body) < wanted:
         raise InputError(
-            f"{path.name} claims {count:,} Gaussians and holds {len(body):,} of {wanted:,} bytes; copy or export it again."
+            f"{name} claims {count:,} Gaussians and holds {len(body):,} of {wanted:,} bytes; copy or export it again."
         )
     data, blocks, start = np.frombuffer(body, dtype=np.uint8), [], 0
     for width in widths:
@@ -134,7 +144,7 @@ def read_spz(path: Path | str) -> Gaussians:
         sh=torch.cat([dc[:, None], high_sh.reshape(count, rest, 3)], dim=1),
     )
     if not bool(torch.isfinite(result.means).all()):
-        raise InputError(f"{path.name}: positions are NaN or infinite; export it again.")
+        raise InputError(f"{name}: positions are NaN or infinite; export it again.")
     return _turned(result)
 
 
