@@ -6,7 +6,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from ..engine.steps import fit_edits
-from . import fields, folders, host
+from ..engine.train.record import Record
+from . import fields, folders, host, pictures
 from .compat import combo, io, schema
 from .edit import SELECTION_TIP, content
 from .load import describe
@@ -69,10 +70,11 @@ class FitEdits(io.ComfyNode):
                 [views.cameras.to_json(), list(views.seconds)],
             )
             stream = fit_edits.run(scene, views, config, selection, where, checkpoint)
-            made = host.follow(stream, cls.hidden.unique_id)
+            record = Record()
+            made = host.follow(stream, cls.hidden.unique_id, record=record)
         host.free()
         host.say(cls.hidden.unique_id, describe(made))
-        return io.NodeOutput(made)
+        return io.NodeOutput(made, ui=pictures.curves(record))
 
 
 def replaced(views: Any, images: Any) -> Any:

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from ..engine.errors import InputError
 from ..engine.render import choose_device
+from ..engine.render.ink import as_picture
 from ..engine.train.messages import Finished, Preview, Progress, Saved, Started, Stream
+from ..engine.train.record import Record
 
 DEVICES = ["auto", "cpu", "cuda"]
 DEVICE_TEXT = (
@@ -108,17 +110,25 @@ def make_room(megabytes: int, where: torch.device) -> None:
     model_management.free_memory(megabytes << 20, where)
 
 
-def follow(stream: Stream, node_id: str | None, last_preview: list[Tensor] | None = None) -> Any:
+def follow(
+    stream: Stream,
+    node_id: str | None,
+    last_preview: list[Tensor] | None = None,
+    record: Record | None = None,
+) -> Any:
     """Run a step's stream to its end and return what it makes. Every message is a point where cancel takes effect.
 
     Cancel is an exception that passes through here: the stream is closed on the way, which saves what was trained.
-    `last_preview`, if given, holds the newest preview picture afterwards.
+    `last_preview`, if given, holds the newest preview picture afterwards. `record`, if given, listens, and previews show
+    its curves beneath.
     """
     bar, total, value = None, 1, None
     begun, shown, first = time.monotonic(), 0.0, -1
     try:
         for message in stream:
             model_management.throw_exception_if_processing_interrupted()
+            if record is not None:
+                record.hear(message)
             if isinstance(message, Started):
                 total = max(message.total, 1)
                 bar = comfy.utils.ProgressBar(total, node_id=node_id)
@@ -138,7 +148,10 @@ def follow(stream: Stream, node_id: str | None, last_preview: list[Tensor] | Non
                 if last_preview is not None:
                     last_preview[:] = [message.image]
                 if bar is not None:
-                    bar.update_absolute(message.done, total, ("JPEG", picture(message.image), PREVIEW_PIXELS))
+                    image = as_picture(message.image) if record is None else record.live(message.image)
+                    # a picture with curves is as large as these need: smaller, they could not be read
+                    pixels = PREVIEW_PIXELS if record is None else max(PREVIEW_PIXELS, *image.size)
+                    bar.update_absolute(message.done, total, ("JPEG", image, pixels))
             elif isinstance(message, Saved):
                 say(node_id, f"saved at step {message.done}")
             elif isinstance(message, Finished):
@@ -161,13 +174,6 @@ def status(message: Progress, total: int, first: int, elapsed: float) -> str:
         left = round(elapsed / done * (total - message.done))
         parts.append(f"{left // 60}:{left % 60:02} left")
     return " · ".join(parts)
-
-
-def picture(image: Tensor) -> Any:
-    """A PIL image of [H, W, 3] in 0..1."""
-    from PIL import Image
-
-    return Image.fromarray((image.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
 
 
 def say(node_id: str | None, text: str) -> None:

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ..engine.steps import decode_latents, delta_edit, latents_to_scene, train_latents
-from . import fields, folders, host
+from ..engine.train.record import Record
+from . import fields, folders, host, pictures
 from .compat import combo, io, schema
 from .edit import SELECTION_TIP, content
 from .guidance import Guidance
@@ -94,10 +95,11 @@ class TrainLatentField(io.ComfyNode):
                     *content(scene, None, video),
                 )
                 stream = train_latents.run(scene, backbone, config, video, where, checkpoint)
-                made = host.follow(stream, cls.hidden.unique_id)
+                record = Record()
+                made = host.follow(stream, cls.hidden.unique_id, record=record)
         host.free()
         host.say(cls.hidden.unique_id, described(made))
-        return io.NodeOutput(made)
+        return io.NodeOutput(made, ui=pictures.curves(record))
 
 
 class DeltaEdit(io.ComfyNode):
@@ -161,10 +163,11 @@ class DeltaEdit(io.ComfyNode):
                     *content(field.scene, selection, video),
                 )
                 stream = delta_edit.run(field, backbone, config, selection, video, where, checkpoint)
-                made = host.follow(stream, cls.hidden.unique_id)
+                record = Record()
+                made = host.follow(stream, cls.hidden.unique_id, record=record)
         host.free()
         host.say(cls.hidden.unique_id, described(made))
-        return io.NodeOutput(made)
+        return io.NodeOutput(made, ui=pictures.curves(record))
 
 
 class DecodeLatents(io.ComfyNode):
@@ -260,10 +263,11 @@ class LatentsToScene(io.ComfyNode):
                     *content(field.scene, selection),
                 )
                 stream = latents_to_scene.run(field, backbone, config, selection, where, checkpoint)
-                made = host.follow(stream, cls.hidden.unique_id)
+                record = Record()
+                made = host.follow(stream, cls.hidden.unique_id, record=record)
         host.free()
         host.say(cls.hidden.unique_id, describe(made))
-        return io.NodeOutput(made)
+        return io.NodeOutput(made, ui=pictures.curves(record))
 
 
 def field_content(field: Any) -> list[Any]:

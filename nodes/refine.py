@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ..engine.steps import refine_score
-from . import fields, folders, host
+from ..engine.train.record import Record
+from . import fields, folders, host, pictures
 from .compat import combo, io, schema
 from .edit import SELECTION_TIP, content
 from .guidance import Guidance
@@ -80,7 +81,8 @@ class RefineScore(io.ComfyNode):
                 stream = refine_score.run(
                     scene, backbone, config, video, selection, where, checkpoint, original
                 )
-                made = host.follow(stream, cls.hidden.unique_id)
+                record = Record()
+                made = host.follow(stream, cls.hidden.unique_id, record=record)
         host.free()
         host.say(cls.hidden.unique_id, describe(made))
-        return io.NodeOutput(made)
+        return io.NodeOutput(made, ui=pictures.curves(record))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.steps import fit_scene as step
-from . import fields, folders, host
+from ..engine.train.record import Record
+from . import fields, folders, host, pictures
 from .compat import combo, io, schema
 from .load import describe
 from .types import MultiViewVideoSocket, SceneSocket, TrainingSettingsSocket
@@ -67,10 +68,12 @@ class Train4DScene(io.ComfyNode):
                 video.test_views,
                 None if video.background is None else video.background.tolist(),
             )
-            scene = host.follow(step.run(video, config, where, checkpoint), cls.hidden.unique_id)
+            record = Record()
+            stream = step.run(video, config, where, checkpoint)
+            scene = host.follow(stream, cls.hidden.unique_id, record=record)
         host.free()
         host.say(cls.hidden.unique_id, describe(scene))
-        return io.NodeOutput(scene)
+        return io.NodeOutput(scene, ui=pictures.curves(record))
 
 
 class TrainingSettings(io.ComfyNode):

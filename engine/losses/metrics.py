@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 from ..errors import InputError
 from .photometric import C1, C2, RADIUS, SIGMA, ssim
 
-__all__ = ["d_ssim", "lpips", "ms_ssim", "psnr", "ssim"]
+__all__ = ["d_ssim", "decibels", "lpips", "ms_ssim", "psnr", "ssim"]
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli & Bovik 2003, section 3.2
 
@@ -26,6 +27,11 @@ def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
         return -10 * error.flatten(1).mean(dim=1).log10()
     weight = mask.to(error)
     return -10 * ((error * weight).flatten(1).sum(dim=1) / weight.flatten(1).sum(dim=1)).log10()
+
+
+def decibels(squared: float) -> float:
+    """PSNR in dB of a mean squared error; 120 for none at all."""
+    return -10 * math.log10(max(squared, 1e-12))
 
 
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..errors import InputError
+from ..losses.metrics import decibels
 from ..losses.photometric import l1, ssim
 from ..render import RasterInfo, choose, render_gaussians
 from ..scene import Cameras, Gaussians, MultiViewVideo, Scene4D
@@ -155,6 +156,7 @@ class Fit:
         gaussians = self.gaussians_at(moment)
         loss = torch.zeros((), device=self.device)
         seen: dict[str, float] = {}
+        squared = 0.0
         infos: list[tuple[RasterInfo, int, int]] = []
         rig = self.rig(scale)
         for group in _by_size(rig, views):
@@ -171,6 +173,7 @@ class Fit:
             color = l1(picture.rgb, truth)
             loss = loss + share * (1 - c.ssim_weight) * color
             seen["l1"] = seen.get("l1", 0.0) + share * float(color.detach())
+            squared += share * float((picture.rgb.detach() - truth).square().mean())
             if c.ssim_weight:
                 likeness = ssim(picture.rgb.permute(0, 3, 1, 2), truth.permute(0, 3, 1, 2)).mean()
                 loss = loss + share * c.ssim_weight * (1 - likeness)
@@ -197,6 +200,7 @@ class Fit:
         if self.motion is not None and not self.is_coarse:
             self.motion.refresh_still(self.parameters, self.iteration, self.progress)
         seen["loss"] = float(loss.detach())
+        seen["psnr"] = decibels(squared)  # of the pictures of this step
         return seen
 
     def preview(self) -> Tensor:

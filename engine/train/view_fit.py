@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..fields import flag, number
+from ..losses.metrics import decibels
 from ..losses.photometric import l1, ssim
 from ..render import render_gaussians
 from ..scene import Scene4D, Selection, ViewSet
@@ -100,7 +101,8 @@ class ViewFit(CanonicalEdit):
         loss = loss if smoothness is None else loss + smoothness
         loss.backward()
         self.learn([(picture.info, *cameras.sizes[0])])
-        return {**seen, "loss": float(loss.detach())}
+        squared = float((picture.rgb.detach() - truth).square().mean())
+        return {**seen, "loss": float(loss.detach()), "psnr": decibels(squared)}
 
     def preview(self) -> Tensor:
         """[H, 2W, 3]: an edited view beside the scene now; walks through the views."""

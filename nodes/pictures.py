@@ -1,0 +1,45 @@
+"""Pictures that a node shows when it is done, without an output of their own: files in ComfyUI's temp folder."""
+
+from __future__ import annotations
+
+import hashlib
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import folder_paths  # pyright: ignore[reportMissingImports]
+
+from ..engine.io.atomic import write_atomically
+from ..engine.train.record import Record
+
+QUALITY = 90
+
+
+def shown(*pictures: Any, photographic: bool = True) -> dict[str, Any] | None:
+    """What goes into NodeOutput's `ui` so that the node shows these PIL pictures; None where there is none.
+
+    Files are named by their content: running again writes no second copy. `photographic` ones become JPEG, drawn ones
+    PNG, whichever is smaller for its kind.
+    """
+    found = [_saved(picture, photographic) for picture in pictures if picture is not None]
+    return {"images": found} if found else None
+
+
+def curves(record: Record, title: str = "") -> dict[str, Any] | None:
+    """The finished curves of a training, under its newest picture."""
+    return shown(record.finished(title), photographic=record.image is not None)
+
+
+def _saved(picture: Any, photographic: bool) -> dict[str, str]:
+    buffer = BytesIO()
+    if photographic:
+        picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0)  # small letters blur in halved colour
+    else:
+        picture.save(buffer, "PNG", optimize=True)
+    data = buffer.getvalue()
+    name = f"gs4d_{hashlib.sha256(data).hexdigest()[:20]}.{'jpg' if photographic else 'png'}"
+    path = Path(folder_paths.get_temp_directory()) / name
+    if not path.is_file():
+        with write_atomically(path) as partial:
+            partial.write_bytes(data)
+    return {"filename": name, "subfolder": "", "type": "temp"}
