@@ -1,7 +1,7 @@
 """Writes what follows from the nodes' schemas, after a change that was meant: python tests/nodes/write_contracts.py
 
 * tests/nodes/schemas.json: the contract that test_contracts.py holds the nodes to;
-* locales/en/nodeDefs.json: what the canvas shows;
+* locales/en/nodeDefs.json: what the canvas shows, and the other languages from it (tools/locales);
 * the tables between the marks in web/docs/<node id>.md.
 """
 
@@ -32,7 +32,7 @@ HOST_TYPES = {
     "COMBO": "choice",
 }
 
-sys.path.insert(0, str(REPOSITORY / "tests" / "comfy"))
+sys.path[:0] = [str(REPOSITORY / "tests" / "comfy"), str(REPOSITORY / "tools" / "locales")]
 
 
 def ask(question: str) -> Any:
@@ -143,6 +143,9 @@ def main() -> None:
     info = ask("schemas")
     SCHEMAS.write_text(as_text(contract(info)), encoding="utf-8")
     LOCALE.write_text(as_text(locale(info)), encoding="utf-8")
+    import write_locales
+
+    write_locales.main()  # lists what has to be translated
     for node, schema in info.items():
         page = DOCS / f"{node}.md"
         page.write_text(with_table(page.read_text(encoding="utf-8"), node, schema), encoding="utf-8")
