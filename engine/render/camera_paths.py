@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..scene import Cameras, Scene4D, rotations
 from ..scene.cameras import look_at
+from ..scene.rigs import rig_up
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,14 +25,6 @@ class CameraPath:
 
     def __len__(self) -> int:
         return len(self.cameras)
-
-
-def rig_up(rig: Cameras) -> Tensor:
-    """The rig's upward direction [3] (float64): the mean of the cameras' own up axes."""
-    up = -rig.world_to_camera[:, 1, :3].double().mean(0)
-    return (
-        torch.nn.functional.normalize(up, dim=0) if up.norm() > 1e-6 else torch.tensor([0.0, 0, 1]).double()
-    )
 
 
 def rig_focus(rig: Cameras, fallback: Tensor) -> Tensor:

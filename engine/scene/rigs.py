@@ -15,6 +15,14 @@ PIXELS = 512
 FIELD_OF_VIEW = 40.0  # degrees
 
 
+def rig_up(rig: Cameras) -> Tensor:
+    """The rig's upward direction [3] (float64): the mean of the cameras' own up axes."""
+    up = -rig.world_to_camera[:, 1, :3].double().mean(0)
+    return (
+        torch.nn.functional.normalize(up, dim=0) if up.norm() > 1e-6 else torch.tensor([0.0, 0, 1]).double()
+    )
+
+
 def bounds_of(points: Tensor) -> Tensor:
     """The box [2, 3] (float64) round `points` [P, 3], but for the outermost hundredth, and a little room."""
     points = points.double()

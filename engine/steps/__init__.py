@@ -20,5 +20,6 @@ STEPS = (
     "evaluate_scene",
     "evaluate_edit",
     "sample_scene",
+    "bake_clip",
     "export_scene",
 )

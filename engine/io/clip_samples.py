@@ -1,0 +1,208 @@
+"""What a scene does over time, asked through `scene.at` alone: samples, who changes, who is seen, in which order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import backends
+from ..errors import InputError
+from ..scene import Gaussians, Scene4D, harmonics, rotations
+
+VISIBLE = 1 / 255  # opacity below which renderers draw nothing
+LOOKS_AT = 12  # moments at which visibility is judged when Gaussians have to be left out
+PROBES = 6  # times between moments at which a scene is asked whether it jumps
+DEGREES = 0.0175  # radians: less is not seen as a turn
+GROWTH = 0.02  # of a log scale
+SHADE = 1 / 128  # of opacity or colour
+NUMBERS = 14  # a Gaussian and moment
+
+
+class Taken:
+    """The Gaussians `kept` (None = all) at each time that was asked for. What never changes is stored once."""
+
+    def __init__(self, kept: Tensor | None = None) -> None:
+        self.kept = kept
+        self.seconds: list[float] = []
+        self.values: dict[str, list[Tensor]] = {}  # name → S × [N, c] float32 on the CPU
+        self.first: Gaussians  # at the first time
+
+    @staticmethod
+    def is_even(times: Tensor) -> bool:
+        """Whether the moments are evenly spaced, but for rounding."""
+        gaps = times.double().diff()
+        return len(gaps) == 0 or float((gaps - gaps.mean()).abs().max()) <= 0.02 * float(gaps.mean())
+
+    @staticmethod
+    def moments(scene: Scene4D) -> list[float]:
+        """The captured moments, and times between them where they are not evenly spaced."""
+        times = scene.times.double()
+        if not Taken.is_even(times):
+            dense = torch.linspace(float(times[0]), float(times[-1]), 2 * len(times), dtype=torch.float64)
+            times = torch.cat([times, dense]).unique()
+        return times.tolist()
+
+    def take(self, scene: Scene4D, seconds: float) -> None:
+        """Ask for one more time. Raises InputError where the scene holds NaN."""
+        now = part(scene.at(seconds), self.kept)
+        for name, tensor in now.tensors().items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise InputError(
+                    f"At {seconds:.3f} s the scene's {name} hold NaN or infinite values, so the step that made it has "
+                    "failed; run it again with a lower learning rate."
+                )
+        if not self.seconds:
+            self.first = now
+        self.seconds.append(seconds)
+        a = now.activated()
+        values = {
+            "position": now.means,
+            "rotation": a.quats,
+            "scale": now.log_scales,
+            "opacity": a.opacities[:, None],
+            "color": harmonics.dc_to_rgb(now.sh[:, 0]),
+        }
+        for name, value in values.items():
+            rows = self.values.setdefault(name, [])
+            rows.append(rows[0] if rows and torch.equal(rows[0], value) else value)
+
+    def at(self, name: str, seconds: float) -> Tensor:
+        return self.values[name][self.seconds.index(seconds)]
+
+    def means_at(self, seconds: float) -> Tensor:
+        """Centres [N, 3] at a time that was asked for."""
+        return self.at("position", seconds)
+
+    def visible(self) -> Tensor:
+        """[N] bool: who is ever more than a renderer's least opacity; everybody where nobody is."""
+        seen = torch.stack([o[:, 0] for o in _distinct(self.values["opacity"])]).amax(0) >= VISIBLE
+        return seen if bool(seen.any()) else torch.ones_like(seen)
+
+    def extent(self) -> Tensor:
+        """[N] world units: how far a Gaussian's rim is from its centre, at its largest."""
+        return 2 * torch.stack([s.amax(-1) for s in _distinct(self.values["scale"])]).amax(0).exp()
+
+
+def part(gaussians: Gaussians, kept: Tensor | None) -> Gaussians:
+    """The Gaussians `kept`, as float32 on the CPU."""
+    if kept is not None:
+        gaussians = gaussians.map(lambda t: t[kept.to(t.device)])
+    return gaussians.map(lambda t: t.detach().float().cpu())
+
+
+@torch.no_grad()
+def most_visible(scene: Scene4D, most: int) -> Tensor | None:
+    """Indices of the Gaussians that are seen most, opacity × area over time; None where all are kept.
+
+    All are kept where there are no more than `most`, and no more than fit in half of this machine's memory.
+    """
+    times, count = Taken.moments(scene), len(scene.canonical)
+    most = max(1, min(most, int(backends.memory() / 2 / (len(times) * NUMBERS * 4))))
+    if count <= most:
+        return None
+    shown = torch.zeros(count)
+    for i in torch.linspace(0, len(times) - 1, min(LOOKS_AT, len(times))).round().long().tolist():
+        now = part(scene.at(times[i]), None)
+        sizes = now.log_scales.sort(dim=-1).values
+        shown += (now.logit_opacities.sigmoid() * (sizes[:, 1] + sizes[:, 2]).exp()).nan_to_num()
+    return shown.topk(most).indices.sort().values
+
+
+def changed(taken: Taken, reach: float) -> dict[str, Tensor]:
+    """Track name → [N] bool: who changes beyond what can be seen. `reach`: world units that count as standing still."""
+    extent = taken.extent()
+    result: dict[str, Tensor] = {}
+    for name, rows in taken.values.items():
+        beyond = torch.zeros(len(extent), dtype=torch.bool)
+        for now in _distinct(rows)[1:]:
+            if name == "rotation":
+                cosine = (now * rows[0]).sum(-1).abs().clamp(max=1)
+                turn = 2 * cosine.acos()
+                beyond |= (turn > DEGREES) & (turn * extent > reach)
+                continue
+            change = (now - rows[0]).norm(dim=-1)
+            if name == "position":
+                beyond |= change > reach
+            elif name == "scale":
+                beyond |= (change > GROWTH) & (change * extent > reach)
+            else:
+                beyond |= change > SHADE
+        result[name] = beyond
+    return result
+
+
+def offsets(taken: Taken, moving: Tensor, base: Gaussians, needed: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Track name → [S, M, c] of the Gaussians `moving` [M], relative to `base` (opacity: as it is).
+
+    `needed`: track name → [M] bool: who needs it; the others get a constant, which costs almost nothing.
+    """
+    result: dict[str, Tensor] = {}
+    for name, mask in needed.items():
+        values = torch.stack([row[moving] for row in taken.values[name]])
+        if name == "position":
+            values -= base.means
+        elif name == "rotation":
+            values = _vectors(values, base.quats)
+        elif name == "scale":
+            values -= base.log_scales
+        elif name == "color":
+            values -= harmonics.dc_to_rgb(base.sh[:, 0])
+        still = base.logit_opacities.sigmoid()[~mask, None] if name == "opacity" else 0.0
+        values[:, ~mask] = still
+        result[name] = values
+    return result
+
+
+def _vectors(quats: Tensor, base: Tensor) -> Tensor:
+    """[S, M, 3]: vector parts, w ≥ 0, of the turns from `base` [M, 4] to `quats` [S, M, 4]."""
+    back = rotations.normalise(base) * torch.tensor([1.0, -1.0, -1.0, -1.0])
+    turns = rotations.multiply(quats, back.expand_as(quats))
+    return torch.where(turns[..., :1] < 0, -turns, turns)[..., 1:].contiguous()
+
+
+def interpolation_between(scene: Scene4D, taken: Taken, moving: Tensor) -> str:
+    """ "hold" where the scene keeps each moment until the next, else "linear" or "cubic": what is nearer between two.
+
+    Asked at a few times halfway between the captured moments that differ most.
+    """
+    times = scene.times.double().tolist()
+    rows = [torch.cat([taken.at(name, t)[moving] for name in taken.values], dim=-1) for t in times]
+    steps = torch.tensor([float((b - a).abs().sum()) for a, b in zip(rows, rows[1:], strict=False)])
+    jumps, straight, curved = True, 0.0, 0.0
+    for i in steps.argsort(descending=True)[:PROBES].tolist():
+        if float(steps[i]) == 0:
+            continue
+        probe = Taken(taken.kept)
+        probe.take(scene, (times[i] + times[i + 1]) / 2)
+        middle = torch.cat([probe.values[name][0][moving] for name in taken.values], dim=-1)
+        a, b = rows[i], rows[i + 1]
+        differs = (b - a).abs() > 1e-6
+        stays = (middle - a).abs() <= 1e-3 * (b - a).abs()
+        jumps = jumps and float(stays[differs].float().mean()) > 0.99
+        before = rows[i - 1] if i else 2 * a - b
+        after = rows[i + 2] if i + 2 < len(rows) else 2 * b - a
+        straight += float((middle - (a + b) / 2).square().sum())
+        curved += float((middle - (9 * (a + b) - before - after) / 16).square().sum())
+    if jumps:
+        return "hold"
+    return "linear" if straight < curved else "cubic"
+
+
+def morton_order(points: Tensor, chosen: Tensor) -> Tensor:
+    """Indices of the `chosen` [N] (bool) of `points` [N, 3], neighbours in space next to each other (Morton 1966)."""
+    indices = chosen.nonzero()[:, 0]
+    if len(indices) < 2:
+        return indices
+    inside = points[indices].double()
+    low, high = inside.amin(0), inside.amax(0)
+    cells = ((inside - low) / (high - low).clamp(min=1e-12) * 1023).long()
+    code = torch.zeros(len(indices), dtype=torch.long)
+    for bit in range(10):
+        for axis in range(3):
+            code |= (cells[:, axis] >> bit & 1) << (3 * bit + axis)
+    return indices[code.argsort(stable=True)]
+
+
+def _distinct(rows: list[Tensor]) -> list[Tensor]:
+    """Each tensor once: what equals the first moment is the first moment's own."""
+    return [rows[0], *(row for row in rows[1:] if row is not rows[0])]

@@ -1,0 +1,139 @@
+"""The moving part of a clip: values at knots, how they are interpolated, and how they become few bytes.
+
+A track holds, for M Gaussians, c numbers at each of K knots, rounded to whole numbers of `bits` bits between a lowest
+and a highest value per channel. Packed: differences to the knot before, channel by channel, low bytes before high
+bytes, then deflated; neighbouring knots are alike, so most bytes are small.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import InputError
+
+CHANNELS = {"position": 3, "rotation": 3, "scale": 3, "opacity": 1, "color": 3}
+INTERPOLATIONS = ("cubic", "linear", "hold")
+LARGEST = 1 << 32  # bytes that one unpacked track may have
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """Whole numbers u and what they stand for: value = low + (high − low) · u / (2^bits − 1)."""
+
+    name: str  # one of CHANNELS
+    bits: int  # 1 to 16
+    low: Tensor  # [c] float64
+    high: Tensor  # [c] float64
+    whole: NDArray[Any]  # [K, M, c] uint8 where bits ≤ 8, else uint16
+
+    def values(self) -> Tensor:
+        """[K, M, c] float32."""
+        step = (self.high - self.low) / (2**self.bits - 1)
+        whole = torch.from_numpy(self.whole.astype(np.float32))
+        return whole * step.float() + self.low.float()
+
+
+def quantise(name: str, values: Tensor, bits: int) -> Track:
+    """The track of `values` [K, M, c], each channel between its own extremes."""
+    flat = values.reshape(-1, values.shape[-1]).double()
+    low, high = flat.amin(0), flat.amax(0)
+    span = torch.where(high > low, high - low, 1.0)
+    whole = ((values.double() - low) / span * (2**bits - 1)).round().clamp(0, 2**bits - 1)
+    return Track(name, bits, low, high, whole.numpy().astype(_dtype(bits)))
+
+
+def pack(track: Track) -> bytes:
+    """The track's whole numbers as a zlib stream."""
+    whole = track.whole
+    change = whole.copy()
+    change[1:] -= whole[:-1]  # unsigned: wraps round, and adding wraps back
+    change = np.ascontiguousarray(change.transpose(2, 0, 1))
+    if change.dtype == np.uint8:
+        return zlib.compress(change.tobytes(), 9)
+    return zlib.compress(
+        (change & 255).astype(np.uint8).tobytes() + (change >> 8).astype(np.uint8).tobytes(), 9
+    )
+
+
+def unpack(
+    packed: bytes, name: str, bits: int, low: Tensor, high: Tensor, shape: tuple[int, int, int]
+) -> Track:
+    """What `pack` made of a track of `shape` (K, M, c).
+
+    Raises InputError (a part of a sentence, to be completed with the file's name) where the bytes are damaged or are
+    not as many as the shape needs; no more than that is unpacked.
+    """
+    knots, moving, channels = shape
+    wide = 1 if bits <= 8 else 2
+    wanted = knots * moving * channels * wide
+    if wanted > LARGEST:
+        raise InputError(f"its track '{name}' claims {wanted:,} bytes, more than can be read")
+    unpacker = zlib.decompressobj()
+    try:
+        body = unpacker.decompress(packed, wanted + 1)
+    except zlib.error as error:
+        raise InputError(f"its track '{name}' is damaged") from error
+    if len(body) != wanted:
+        raise InputError(f"its track '{name}' holds {len(body):,} of {wanted:,} bytes")
+    data = np.frombuffer(body, dtype=np.uint8)
+    if wide == 2:
+        change = data[: wanted // 2].astype(np.uint16) | data[wanted // 2 :].astype(np.uint16) << 8
+    else:
+        change = data
+    change = change.reshape(channels, knots, moving).transpose(1, 2, 0)
+    whole = np.cumsum(change, axis=0, dtype=_dtype(bits))
+    if bits not in (8, 16) and wanted and int(whole.max()) >= 1 << bits:
+        raise InputError(f"its track '{name}' holds numbers of more than {bits} bits")
+    return Track(name, bits, low, high, whole)
+
+
+def weights(seconds: Tensor, knots: Tensor, interpolation: str) -> Tensor:
+    """[S, K] float64: how much each knot counts at each of `seconds` [S]; every row sums to 1.
+
+    "hold" takes the last knot that is not later; "linear" and "cubic" want evenly spaced knots. Cubic is the uniform
+    Catmull-Rom spline (Catmull & Rom 1974, tension ½), its ends continued by reflection: p₋₁ = 2p₀ − p₁. Before the
+    first and after the last knot, that knot.
+    """
+    s, count = seconds.double(), len(knots)
+    rows = torch.arange(len(s))
+    result = torch.zeros(len(s), count, dtype=torch.float64)
+    if count == 1:
+        return result + 1
+    if interpolation == "hold":
+        # a time that was rounded on its way still belongs to its own knot
+        slack = 1e-6 * float((knots[-1] - knots[0]) / (count - 1))
+        result[rows, (torch.searchsorted(knots, s + slack, right=True) - 1).clamp(min=0)] = 1
+        return result
+    where = ((s - knots[0]) / (knots[-1] - knots[0]) * (count - 1)).clamp(0, count - 1)
+    first = where.floor().long().clamp(max=count - 2)
+    f = where - first
+    if interpolation == "linear":
+        result[rows, first], result[rows, first + 1] = 1 - f, f
+        return result
+    around = torch.zeros(len(s), count + 2, dtype=torch.float64)  # one knot more at either end
+    for offset, weight in enumerate(
+        (
+            0.5 * (-f + 2 * f**2 - f**3),
+            0.5 * (2 - 5 * f**2 + 3 * f**3),
+            0.5 * (f + 4 * f**2 - 3 * f**3),
+            0.5 * (f**3 - f**2),
+        )
+    ):
+        around[rows, first + offset] += weight
+    result = around[:, 1:-1].clone()
+    result[:, 0] += 2 * around[:, 0]
+    result[:, 1] -= around[:, 0]
+    result[:, -1] += 2 * around[:, -1]
+    result[:, -2] -= around[:, -1]
+    return result
+
+
+def _dtype(bits: int) -> Any:
+    return np.uint8 if bits <= 8 else np.uint16
