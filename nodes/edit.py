@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..engine.steps import edit_views, lift_mask, scene_views
-from . import fields, folders, host
+from . import fields, folders, host, pictures
 from .compat import combo, io, make, schema
 from .guidance import Guidance
 from .types import GuidanceSocket, MultiViewVideoSocket, SceneSocket, SelectionSocket, ViewsSocket
@@ -119,7 +119,7 @@ class EditViews(io.ComfyNode):
                 stream = edit_views.run(scene.to(where), backbone, config, video, selection, checkpoint)
                 made = host.follow(stream, cls.hidden.unique_id)
         host.say(cls.hidden.unique_id, told(made))
-        return io.NodeOutput(made, made.images, made.originals)
+        return io.NodeOutput(made, made.images, made.originals, ui=pictures.before_and_after(made))
 
 
 class LiftMask(io.ComfyNode):
@@ -171,10 +171,12 @@ class LiftMask(io.ComfyNode):
                     originals="rendered",
                 )
                 views = host.follow(scene_views.run(scene.to(where), shown), None)
-            made = host.follow(lift_mask.run(scene, views, masks, config, where), cls.hidden.unique_id)
+            overlay: list[Any] = []
+            stream = lift_mask.run(scene, views, masks, config, where)
+            made = host.follow(stream, cls.hidden.unique_id, overlay)
         chosen = int((made.weights > 0).sum())
         host.say(cls.hidden.unique_id, f"{chosen} of {len(made.weights)} Gaussians chosen")
-        return io.NodeOutput(made)
+        return io.NodeOutput(made, ui=pictures.preview(overlay))
 
 
 def content(scene: Any, selection: Any = None, video: Any = None) -> list[Any]:

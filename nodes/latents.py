@@ -221,7 +221,7 @@ class DecodeLatents(io.ComfyNode):
                 stream = decode_latents.run(field, backbone, config, video, where)
                 made = host.follow(stream, cls.hidden.unique_id)
         host.say(cls.hidden.unique_id, decoded(made))
-        return io.NodeOutput(made, made.images, made.originals)
+        return io.NodeOutput(made, made.images, made.originals, ui=pictures.before_and_after(made))
 
 
 class LatentsToScene(io.ComfyNode):

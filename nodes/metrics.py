@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..engine.steps import evaluate_edit, evaluate_scene, preflight
-from . import fields, folders, host
+from . import fields, folders, host, pictures
 from .compat import combo, io, make, schema
 from .types import MultiViewVideoSocket, SceneSocket, ViewsSocket
 
@@ -25,6 +25,9 @@ EDIT_FIELDS = (
     "rasterizer",
 )
 ADVANCED_EDIT_FIELDS = ("wants_temporal", "rasterizer")
+# above the columns of the pictures
+SCENE_WORDS = ("captured", "render", "depth", "error")
+EDIT_WORDS = ("original", "edited", "target", "difference")
 PREFLIGHT_FIELDS = ("moments", "tile", "every_frame")
 
 
@@ -56,11 +59,11 @@ class PreflightCheck(io.ComfyNode):
     def execute(cls, video: Any, **numbers: Any) -> Any:
         with host.working():
             config = fields.config_from(preflight.Config, numbers)
-            pictures: list[torch.Tensor] = []
-            report = host.follow(preflight.run(video, config), cls.hidden.unique_id, pictures)
-            sheet = pictures[-1][None] if pictures else torch.zeros(1, 8, 8, 3)
+            seen: list[torch.Tensor] = []
+            report = host.follow(preflight.run(video, config), cls.hidden.unique_id, seen)
+            sheet = seen[-1][None] if seen else torch.zeros(1, 8, 8, 3)
         host.say(cls.hidden.unique_id, summary(report))
-        return io.NodeOutput(report.text(), sheet, report.can_train)
+        return io.NodeOutput(report.text(), sheet, report.can_train, ui=pictures.preview(seen))
 
 
 class EvaluateScene(io.ComfyNode):
@@ -106,8 +109,10 @@ class EvaluateScene(io.ComfyNode):
             made = host.follow(evaluate_scene.run(scene, video, config, where), cls.hidden.unique_id)
         host.free()
         host.say(cls.hidden.unique_id, made.text())
-        pictures = made.pictures if len(made.pictures) else torch.zeros(1, 8, 8, 3)
-        return io.NodeOutput(pictures, made.text(), made.summary["psnr"], made.summary["ssim"])
+        rows = made.pictures if len(made.pictures) else torch.zeros(1, 8, 8, 3)
+        captions = [f"{row.view} · {row.seconds:.2f} s · {row.psnr:.1f} dB" for row in made.shown]
+        shown = pictures.compared(made.pictures, captions, SCENE_WORDS, made.text().splitlines()[0])
+        return io.NodeOutput(rows, made.text(), made.summary["psnr"], made.summary["ssim"], ui=shown)
 
 
 class EvaluateEdit(io.ComfyNode):
@@ -189,8 +194,9 @@ class EvaluateEdit(io.ComfyNode):
             made = host.follow(stream, cls.hidden.unique_id)
         host.free()
         host.say(cls.hidden.unique_id, made.text())
-        pictures = made.pictures if len(made.pictures) else torch.zeros(1, 8, 8, 3)
-        return io.NodeOutput(pictures, made.text(), json.dumps(made.summary, indent=2))
+        rows = made.pictures if len(made.pictures) else torch.zeros(1, 8, 8, 3)
+        shown = pictures.compared(made.pictures, list(made.titles), EDIT_WORDS, "the edited scene")
+        return io.NodeOutput(rows, made.text(), json.dumps(made.summary, indent=2), ui=shown)
 
 
 def optional(path: str) -> Path | None:

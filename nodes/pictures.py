@@ -10,9 +10,13 @@ from typing import Any
 import folder_paths  # pyright: ignore[reportMissingImports]
 
 from ..engine.io.atomic import write_atomically
+from ..engine.render import sheets
+from ..engine.render.ink import as_picture
+from ..engine.render.pictures import ERROR_FULL
 from ..engine.train.record import Record
 
 QUALITY = 90
+MOST_PAIRS = 24
 
 
 def shown(*pictures: Any, photographic: bool = True) -> dict[str, Any] | None:
@@ -28,6 +32,30 @@ def shown(*pictures: Any, photographic: bool = True) -> dict[str, Any] | None:
 def curves(record: Record, title: str = "") -> dict[str, Any] | None:
     """The finished curves of a training, under its newest picture."""
     return shown(record.finished(title), photographic=record.image is not None)
+
+
+def before_and_after(views: Any) -> dict[str, Any] | None:
+    """Originals above what became of them, of at most MOST_PAIRS views."""
+    count = min(len(views), MOST_PAIRS)
+    chosen = [round(i * (len(views) - 1) / max(count - 1, 1)) for i in range(count)]
+    captions = [views.caption(i) for i in chosen]
+    return shown(sheets.before_and_after(views.originals[chosen], views.images[chosen], captions))
+
+
+def compared(
+    rows: Any, captions: list[str], words: tuple[str, str, str, str], title: str
+) -> dict[str, Any] | None:
+    """Rows [K, H, 4W, 3] of four pictures, the last of them an error map, with words above and its scale."""
+    if not len(rows):
+        return None
+    scale = sheets.Scale(words[-1], f"{ERROR_FULL:.0%} or more")
+    stacks = [[row] for row in rows]
+    return shown(sheets.sheet(stacks, captions, 1, title, words, scale))
+
+
+def preview(found: list[Any]) -> dict[str, Any] | None:
+    """The newest of the pictures [H, W, 3] that a step showed while it worked."""
+    return shown(as_picture(found[-1])) if found else None
 
 
 def _saved(picture: Any, photographic: bool) -> dict[str, str]:

@@ -32,6 +32,32 @@ def flow_picture(flow: Tensor) -> Tensor:
     return (0.5 + 0.5 * angle.cos()) * strength
 
 
+ERROR_FULL = 0.2  # mean difference of the colours that is drawn white
+
+
+def heat(share: Tensor) -> Tensor:
+    """0..1 [...] as colour [..., 3]: black, red, yellow, white."""
+    return torch.stack([(share * 3 - i).clamp(0, 1) for i in range(3)], dim=-1)
+
+
+def error_picture(a: Tensor, b: Tensor) -> Tensor:
+    """Where two pictures [..., H, W, 3] differ: black = not at all, white = by ERROR_FULL or more."""
+    return heat(((a - b).abs().mean(-1) / ERROR_FULL).clamp(0, 1))
+
+
+def marked(image: Tensor, weight: Tensor, outline: Tensor | None = None) -> Tensor:
+    """A picture [H, W, 3] with red where `weight` [H, W] is, and a yellow line round `outline` [H, W], a mask."""
+    red, yellow = image.new_tensor([1.0, 0.1, 0.1]), image.new_tensor([1.0, 0.9, 0.1])
+    weight = weight[..., None].clamp(0, 1)
+    made = image * (1 - 0.6 * weight) + red * 0.6 * weight
+    if outline is None:
+        return made
+    inside = (outline > 0.5).to(image)[None, None]
+    # the pixels inside that touch one outside: erosion is the largest of the negative
+    rim = (inside + torch.nn.functional.max_pool2d(-inside, 3, 1, 1))[0, 0] > 0.5
+    return torch.where(rim[..., None], yellow, made)
+
+
 def padded(pictures: list[Tensor]) -> Tensor:
     """Pictures [H, W, 3] of unlike sizes as one batch [K, H, W, 3], white to the right and below."""
     if not pictures:

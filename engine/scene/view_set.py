@@ -56,6 +56,10 @@ class ViewSet:
         """(width, height) in pixels."""
         return int(self.images.shape[2]), int(self.images.shape[1])
 
+    def caption(self, i: int) -> str:
+        """View and time of one picture, for a person."""
+        return f"{self.cameras.names[i]} · {self.seconds[i]:.2f} s"
+
     def with_images(self, images: Tensor) -> ViewSet:
         """The same views with other pictures [F, H', W', 3], resized where their size differs.
 

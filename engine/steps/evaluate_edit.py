@@ -29,7 +29,7 @@ from ..losses.perceptual import (
 from ..losses.table import Means, Number
 from ..losses.temporal import StaticRegion, flow_warp_error
 from ..render import Rasterizer, choose, render_gaussians
-from ..render.pictures import padded
+from ..render.pictures import error_picture, padded
 from ..render.renderer import Picture
 from ..scene import Cameras, MultiViewVideo, Scene4D
 from ..scene.view_set import ViewSet
@@ -66,6 +66,7 @@ class EditEvaluation:
     numbers: tuple[Number, ...]
     missing: tuple[str, ...]  # sentences: what was left out, and what it would need
     pictures: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1, 3))  # [K, H, W', 3]
+    titles: tuple[str, ...] = ()  # K: view and time of each picture
 
     def __getitem__(self, name: str) -> float:
         """The value of that name; KeyError where it was not measured."""
@@ -126,7 +127,7 @@ def run(
     yield Started(total, f"measuring {total} pictures with the {rasterizer.name} rasterizer")
     measuring = _Measuring(scene, original, truth, config, device, rasterizer, networks)
     shown = {round(i * (total - 1) / max(config.pictures - 1, 1)) for i in range(config.pictures)}
-    done, pictures = 0, list[Tensor]()
+    done, pictures, titles = 0, list[Tensor](), list[str]()
     with torch.no_grad():
         for view in range(len(scene.rig)):
             measuring.start_view()
@@ -134,6 +135,7 @@ def run(
                 row = measuring.moment(view, moment, moments[i + 1] if i + 1 < len(moments) else None)
                 if done in shown:
                     pictures.append(row.cpu())
+                    titles.append(f"{scene.rig.names[view]} · {float(scene.times[moment]):.2f} s")
                     yield Preview(pictures[-1], done + 1)
                 done += 1
                 yield Progress(done)
@@ -143,12 +145,14 @@ def run(
             row = measuring.edited_view(views, f)
             if done in shown:
                 pictures.append(row.cpu())
+                name = scene.rig.names[views.views[f]]
+                titles.append(f"{name} · {views.seconds[f]:.2f} s · against its edited picture")
                 yield Preview(pictures[-1], done + 1)
             done += 1
             yield Progress(done)
     numbers = (*measuring.means.numbers(), *_invariants(scene, original))
     missing = _missing(networks, original, _prompt(scene, views, config), config)
-    yield Finished(EditEvaluation(numbers, missing, padded(pictures)))
+    yield Finished(EditEvaluation(numbers, missing, padded(pictures), tuple(titles)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -357,10 +361,10 @@ def _planes(image: Tensor) -> Tensor:
 
 
 def _row(before: Tensor | None, ours: Tensor, target: Tensor | None) -> Tensor:
-    """[H, 4W, 3]: original, edited, target and five times their difference; white where there is none."""
+    """[H, 4W, 3]: original, edited, target and the error (see error_picture); white where there is none."""
     blank = torch.ones_like(ours)
     other = target if target is not None else before
-    error = blank if other is None else ((ours - other).abs() * 5).clamp(0, 1)
+    error = blank if other is None else error_picture(ours, other)
     return torch.cat(
         [blank if before is None else before, ours, blank if target is None else target, error], 1
     )

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..losses.metrics import psnr
 from ..losses.photometric import ssim
 from ..render import choose, render_gaussians
-from ..render.pictures import depth_picture, padded
+from ..render.pictures import depth_picture, error_picture, padded
 from ..scene import MultiViewVideo, Scene4D
 from ..train.messages import Finished, Preview, Progress, Started, Stream
 from ..train.targets import Targets
@@ -56,6 +56,7 @@ class Evaluation:
     pictures: Tensor = field(
         default_factory=lambda: torch.zeros(0, 1, 1, 3)
     )  # [K, H, 4W, 3]: input, render, depth, error
+    shown: tuple[Row, ...] = ()  # K: which rows the pictures are of
 
     def text(self) -> str:
         """A few lines for a person."""
@@ -130,17 +131,18 @@ def run(
         if i in shown:
             yield Preview(pictures[-1], i + 1)
     yield Finished(
-        Evaluation(tuple(rows), _summary(rows, config.views if video.test_views else "all"), padded(pictures))
+        Evaluation(
+            tuple(rows),
+            _summary(rows, config.views if video.test_views else "all"),
+            padded(pictures),
+            tuple(rows[i] for i in sorted(shown)),
+        )
     )
 
 
 def comparison(truth: Tensor, ours: Tensor, depth: Tensor, alpha: Tensor) -> Tensor:
     """[H, 4W, 3]: input, render, depth, and the error (black = none, white = a fifth of full scale or more)."""
-    error = ((ours - truth).abs().mean(-1) * 5).clamp(0, 1)
-    heat = torch.stack(
-        [(error * 3).clamp(0, 1), (error * 3 - 1).clamp(0, 1), (error * 3 - 2).clamp(0, 1)], dim=-1
-    )
-    return torch.cat([truth, ours, depth_picture(depth, alpha), heat], dim=1)
+    return torch.cat([truth, ours, depth_picture(depth, alpha), error_picture(ours, truth)], dim=1)
 
 
 def _summary(rows: list[Row], which: str) -> dict[str, Any]:

@@ -5,16 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
 from ..masks.lift import hardened, lift, shown
-from ..render import choose
-from ..scene import Scene4D, ViewSet
+from ..render import Rasterizer, choose
+from ..render.ink import as_tensor
+from ..render.pictures import marked
+from ..render.sheets import sheet
+from ..scene import Scene4D, Selection, ViewSet
 from ..train.messages import Finished, Preview, Progress, Started, Stream
 from .step import choice, flag, number, validate
 
 __all__ = ["Config", "run"]
+
+MOST_SHOWN = 4  # views with what is selected
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,22 @@ def run(
             f"No Gaussian lies to {config.threshold:.0%} inside the masks (the most is {float(soft.weights.max()):.0%}): "
             "lower the threshold, or mask more of the subject."
         )
-    drawn = shown(moving, selection, views.cameras[0], views.seconds[:1], rasterizer)[0].cpu()[..., None]
-    red = torch.tensor([1.0, 0.1, 0.1])
-    picture = views.originals[0].detach().cpu()[..., :3]
-    yield Preview(picture * (1 - 0.6 * drawn) + red * 0.6 * drawn, 2)
+    yield Preview(as_tensor(_overlays(moving, selection, views, masks, rasterizer)), 2)
     yield Progress(2, count=int((selection.weights > 0).sum()))
     yield Finished(selection)
+
+
+def _overlays(
+    scene: Scene4D, selection: Selection, views: ViewSet, masks: Tensor, rasterizer: Rasterizer
+) -> Image.Image:
+    """Up to MOST_SHOWN views with what is selected in red, and the line of the mask that was painted."""
+    count = min(len(views), MOST_SHOWN)
+    chosen = [round(i * (len(views) - 1) / max(count - 1, 1)) for i in range(count)]
+    seconds = [views.seconds[i] for i in chosen]
+    drawn = shown(scene, selection, views.cameras[chosen], seconds, rasterizer).cpu()
+    painted = torch.nn.functional.interpolate(masks[chosen, None].float().cpu(), drawn.shape[1:])[:, 0]
+    pictures = [
+        [marked(views.originals[i].detach().cpu()[..., :3], weight, mask)]
+        for i, weight, mask in zip(chosen, drawn, painted, strict=True)
+    ]
+    return sheet(pictures, [views.caption(i) for i in chosen], title="red: chosen   yellow: the painted mask")

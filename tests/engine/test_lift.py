@@ -96,7 +96,9 @@ def test_the_step_streams_a_preview_and_a_selection(scene, upper):
     messages = list(lift_mask.run(scene, views, masks, lift_mask.Config(softness=0.2)))
     assert isinstance(messages[0], m.Started)
     preview = next(x.image for x in messages if isinstance(x, m.Preview))
-    assert preview.shape == views.images[0].shape
+    red = (preview[..., 0] > preview[..., 1] + 0.3) & (preview[..., 1] < 0.5)
+    yellow = (preview - torch.tensor([1.0, 0.9, 0.1])).abs().amax(-1) < 0.1
+    assert preview.ndim == 3 and float(red.float().mean()) > 0.01 and bool(yellow.any())
     weights = messages[-1].value.weights
     assert float(((weights > 0.5).float() == upper.weights).float().mean()) > 0.97
     assert bool(((weights >= 0) & (weights <= 1)).all())
