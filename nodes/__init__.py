@@ -14,6 +14,7 @@ from .guidance import GuidanceFromModel, LoadGuidance
 from .latents import DecodeLatents, DeltaEdit, LatentsToScene, TrainLatentField
 from .load import Import4DScene, Load4DScene, LoadMultiViewVideo, Save4DScene
 from .metrics import EvaluateEdit, EvaluateScene, PreflightCheck
+from .preview import Preview4DScene
 from .refine import RefineScore
 from .render import CameraPathNode, Render4DScene
 from .train import Train4DScene, TrainingSettings
@@ -44,6 +45,7 @@ NODES: list[type[Any]] = [
     DecodeLatents,
     LatentsToScene,
     EvaluateEdit,
+    Preview4DScene,
 ]
 
 

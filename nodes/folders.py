@@ -300,3 +300,18 @@ def checkpoint(*parts: object) -> Path:
 def relative(path: Path) -> str:
     """A written file as a person finds it: relative to the output folder."""
     return path.relative_to(Path(folder_paths.get_output_directory())).as_posix()
+
+
+# -- what the canvas shows ------------------------------------------------------------------------------------------
+
+
+def temporary(name: str) -> Path:
+    """A file of the pack's in ComfyUI's temp folder, which ComfyUI empties when it starts."""
+    folder = Path(folder_paths.get_temp_directory()) / "gs4d"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
+def as_view(path: Path) -> dict[str, str]:
+    """How the canvas asks for a file of `temporary`: the parameters of /view."""
+    return {"filename": path.name, "subfolder": "gs4d", "type": "temp"}

@@ -22,10 +22,10 @@ from ..scene.rigs import rig_up
 from . import clip_fit
 from .clip import FLIP, VERSION, Clip, Motion, camera_entries, encode_clip, in_file_axes, write_clip
 from .clip_samples import Taken, changed, interpolation_between, morton_order, most_visible, offsets
-from .clip_tracks import Track, quantise
+from .clip_tracks import Track
 from .spz import decode_spz, encode_spz
 
-BITS = {"rotation": 10, "scale": 8, "opacity": 8, "color": 8}
+BITS = {"rotation": (7, 10), "scale": (6, 8), "opacity": (8, 8), "color": (8, 8)}  # fewest, most
 SH_BITS = 5  # what Niantic's own tools write
 STILL = 0.5  # of max_error: who moves less does not move
 
@@ -191,12 +191,13 @@ def _tracks(
         if interpolation == "linear" and even and len(knots.seconds) == len(scene.times):
             knots = replace(knots, interpolation="linear")  # one knot a moment: both go through it
     tracks: list[Track] = []
-    for name, values in knots.values.items():
+    if "opacity" in knots.values:
+        knots = replace(knots, values={**knots.values, "opacity": knots.values["opacity"].clamp(0, 1)})
+    for name in knots.values:
         if name == "position":
-            track = clip_fit.quantise_positions(samples, knots, 0.998 * limit)
+            tracks.append(clip_fit.quantise_positions(samples, knots, 0.998 * limit))
         else:
-            track = quantise(name, values if name != "opacity" else values.clamp(0, 1), BITS[name])
-        tracks.append(track)
+            tracks.append(clip_fit.quantise_others(samples, knots, name, *BITS[name]))
     return knots, [_turned(t) for t in tracks]
 
 

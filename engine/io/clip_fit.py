@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -69,14 +70,29 @@ def held(samples: Samples) -> Knots:
 def quantise_positions(samples: Samples, knots: Knots, limit: float) -> Track:
     """The position track with the fewest bits, up to 16, that keeps every judged centre within `limit` world units."""
     values = knots.values["position"]
-    span = values.reshape(-1, 3).amax(0) - values.reshape(-1, 3).amin(0)
-    steps = float(span.norm()) / 2 / (0.25 * limit)  # rounding alone may cost a quarter
-    first = min(max(int(steps).bit_length(), 4), 16)
+    first = _bits(values, 0.35 * limit, 4, 16)  # of what is allowed; the splines need the rest
     for bits in range(first, 17):
         track = quantise("position", values, bits)
         if bits == 16 or largest_error(samples, knots, track.values()) <= limit:
             return track
     raise AssertionError("unreachable: 16 bits are taken whatever they cost")
+
+
+def quantise_others(samples: Samples, knots: Knots, name: str, least: int, most: int) -> Track:
+    """Another track with the fewest bits, `least` to `most`, whose rounding most Gaussians show less than half the limit."""
+    weight = samples.weights[name]
+    typical = float(weight.kthvalue(max(1, int(QUANTILE * len(weight)))).values)
+    values = knots.values[name]
+    return quantise(
+        name, values, _bits(values, 0.5 * samples.limits[name] / max(typical, 1e-30), least, most)
+    )
+
+
+def _bits(values: Tensor, error: float, least: int, most: int) -> int:
+    """Bits that round values [K, M, c] by no more than `error` (length over channels), `least` to `most`."""
+    flat = values.reshape(-1, values.shape[-1])
+    steps = float((flat.amax(0) - flat.amin(0)).norm()) / 2 / max(error, 1e-30)
+    return min(max(math.ceil(math.log2(steps + 1)), least), most)
 
 
 def largest_error(samples: Samples, knots: Knots, values: Tensor) -> float:

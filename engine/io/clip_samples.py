@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
 from .. import backends
 from ..errors import InputError
 from ..scene import Gaussians, Scene4D, harmonics, rotations
+from . import spz
 
 VISIBLE = 1 / 255  # opacity below which renderers draw nothing
 LOOKS_AT = 12  # moments at which visibility is judged when Gaussians have to be left out
@@ -58,7 +61,7 @@ class Taken:
         values = {
             "position": now.means,
             "rotation": a.quats,
-            "scale": now.log_scales,
+            "scale": now.log_scales.clamp(*spz.LOG_SCALES),
             "opacity": a.opacities[:, None],
             "color": harmonics.dc_to_rgb(now.sh[:, 0]),
         }
@@ -167,7 +170,7 @@ def interpolation_between(scene: Scene4D, taken: Taken, moving: Tensor) -> str:
     """
     times = scene.times.double().tolist()
     rows = [torch.cat([taken.at(name, t)[moving] for name in taken.values], dim=-1) for t in times]
-    steps = torch.tensor([float((b - a).abs().sum()) for a, b in zip(rows, rows[1:], strict=False)])
+    steps = torch.tensor([float((b - a).abs().sum()) for a, b in pairwise(rows)])
     jumps, straight, curved = True, 0.0, 0.0
     for i in steps.argsort(descending=True)[:PROBES].tolist():
         if float(steps[i]) == 0:

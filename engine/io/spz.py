@@ -28,6 +28,7 @@ from .atomic import write_atomically
 MAGIC = 0x5053474E
 HEADER = struct.Struct("<IIIBBBB")  # magic, version, count, SH degree, fraction bits, flags, reserved
 COLOR_SCALE = 0.15  # of an SH DC coefficient; leaves room for colours beyond 0..1
+LOG_SCALES = (-10.0, 5.9375)  # what a byte reaches
 MOST = 50_000_000  # Gaussians; 4 GB in memory
 Bytes = NDArray[np.uint8]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -132,7 +133,7 @@ def from_load3d(camera: dict[str, Any], width: int, height: int) -> tuple[Tensor
         fov = float(camera.get("fov") or 35.0)
         zoom = float(camera.get("zoom") or 1.0)
         wxyz = [float(camera["quaternion"][axis]) for axis in "wxyz"] if camera.get("quaternion") else None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"The wired camera lacks position or target ({error}); wire a Load 3D camera output."
         ) from error
@@ -151,3 +152,42 @@ def from_load3d(camera: dict[str, Any], width: int, height: int) -> tuple[Tensor
     w2c[:3, :3] = (axes * turned[:, None] * turned[None, :]).T
     w2c[:3, 3] = -w2c[:3, :3] @ (position * turned)
     return w2c, K
+
+
+def to_load3d(rig: Cameras, view: int, focus: Tensor) -> dict[str, Any]:
+    """One camera of a rig as ComfyUI's LOAD3D_CAMERA dictionary; what `from_load3d` undoes, but for the principal point.
+
+    `focus` [3]: the camera is told to look at the point of its axis nearest to it.
+    """
+    turned = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
+    center, forward = rig.centers[view].double(), rig.forward[view].double()
+    reach = max(float((focus.double() - center) @ forward), 1e-3)
+    w2c = rig.world_to_camera[view].double()
+    quat = rotations.matrices_to_quats(w2c[:3, :3].T * turned[:, None] * turned[None, :])
+    fov = 2 * math.degrees(math.atan(rig.sizes[view][1] / 2 / float(rig.K[view, 1, 1])))
+    return {
+        "position": dict(zip("xyz", (center * turned).tolist(), strict=True)),
+        "target": dict(zip("xyz", ((center + reach * forward) * turned).tolist(), strict=True)),
+        "quaternion": dict(zip("wxyz", quat.tolist(), strict=True)),
+        "fov": fov,
+        "zoom": 1.0,
+        "cameraType": "perspective",
+    }
+
+
+def read_load3d(text: str) -> dict[str, Any] | None:
+    """The LOAD3D_CAMERA dictionary that a player wrote as JSON; None for an empty text. Raises InputError."""
+    if not text.strip():
+        return None
+    try:
+        camera = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            "The camera is no JSON; empty the field, or frame the shot in the player and press its camera button."
+        ) from error
+    if not isinstance(camera, dict):
+        raise InputError(
+            "The camera is JSON but no camera; empty the field, or frame the shot in the player and press its camera button."
+        )
+    from_load3d(camera, 100, 100)
+    return camera

@@ -18,6 +18,7 @@ IDS = {
     "GS4D_SceneToSplat", "GS4D_SplatToScene", "GS4D_Export4DScene", "GS4D_LoadGuidance", "GS4D_GuidanceFromModel",
     "GS4D_SceneViews", "GS4D_EditViews", "GS4D_LiftMask", "GS4D_FitEdits", "GS4D_RefineScore", "GS4D_EvaluateEdit",
     "GS4D_TrainLatentField", "GS4D_DeltaEdit", "GS4D_DecodeLatents", "GS4D_LatentsToScene",
+    "GS4D_Preview4DScene",
 }  # fmt: skip
 
 

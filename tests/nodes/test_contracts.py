@@ -55,6 +55,7 @@ def test_every_input_has_a_tooltip(info: dict[str, Any]) -> None:
 def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
     from engine.io.datasets import LoadOptions
     from engine.steps import (
+        bake_clip,
         camera_path,
         decode_latents,
         delta_edit,
@@ -79,6 +80,7 @@ def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
         LoadOptions: ["GS4D_LoadMultiViewVideo"],
         fit_scene.Config: ["GS4D_Train4DScene", "GS4D_TrainingSettings"],
         camera_path.Config: ["GS4D_CameraPath"],
+        bake_clip.Config: ["GS4D_Preview4DScene"],
         render_scene.Config: ["GS4D_Render4DScene"],
         evaluate_scene.Config: ["GS4D_EvaluateScene"],
         preflight.Config: ["GS4D_PreflightCheck"],

@@ -1,0 +1,130 @@
+"""The node that plays a scene on the canvas."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from ..engine.render.camera_paths import read_load3d, rig_focus, to_load3d
+from ..engine.steps import bake_clip as step
+from ..engine.train.messages import Stream
+from . import fields, folders, host
+from .compat import io, make, schema
+from .types import Load3DCameraSocket, SceneSocket
+
+CLIP_FIELDS = ("max_error", "most", "sh_degree")
+LABELS = {"max_error": "largest error", "most": "most Gaussians"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Where a scene's clip and small video are, and what there is to say of them."""
+
+    clip: Path
+    movie: Path | None
+    notes: tuple[str, ...]
+    text: str
+
+
+# a scene that was baked is not baked again because another camera was framed
+_baked: WeakKeyDictionary[Any, dict[tuple[Any, ...], Shown]] = WeakKeyDictionary()
+
+
+class Preview4DScene(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="GS4D_Preview4DScene",
+            display_name="Preview 4D Scene",
+            category="4dgs/render",
+            description="Plays a moving scene in the node: orbit, scrub, compare with another scene, look through the "
+            "captured cameras, and frame a shot for Camera Path.",
+            search_aliases=["player", "timeline", "viewer", "4d", "splat", "compare", "before after"],
+            inputs=[
+                SceneSocket.Input("scene", tooltip="The scene to play."),
+                *fields.inputs(step.Config, CLIP_FIELDS, advanced=CLIP_FIELDS, labels=LABELS),
+                make(
+                    io.Boolean.Input,
+                    "makes_movie",
+                    default=True,
+                    display_name="small video",
+                    tooltip="Also renders a small video, which is shown where the browser cannot draw in 3D (WebGL 2).",
+                    advanced=True,
+                ),
+                make(
+                    io.String.Input,
+                    "camera",
+                    default="",
+                    tooltip="The view that the player's camera button wrote, as JSON; empty is the first captured "
+                    "camera.",
+                ),
+                SceneSocket.Input(
+                    "compare",
+                    optional=True,
+                    tooltip="A second scene, shown right of a divider: the edited one, say.",
+                ),
+            ],
+            outputs=[
+                SceneSocket.Output("played", display_name="scene", tooltip="The first scene, as it came in."),
+                Load3DCameraSocket.Output(
+                    "framed", display_name="camera", tooltip="The framed view: wire it into Camera Path."
+                ),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, camera: str | None) -> bool | str:
+        return host.accepts(read_load3d, camera)
+
+    @classmethod
+    def execute(cls, scene: Any, makes_movie: bool, camera: str, compare: Any = None, **numbers: Any) -> Any:
+        def follow(stream: Stream) -> Any:
+            return host.follow(stream, cls.hidden.unique_id)
+
+        with host.working():
+            framed = read_load3d(camera)
+            config = fields.config_from(step.Config, numbers)
+            shown = [
+                show(each, config, makes_movie, title, follow)
+                for each, title in ((scene, "before"), (compare, "after"))
+                if each is not None
+            ]
+            if framed is None:
+                focus = rig_focus(scene.rig, scene.bounds.double().mean(0))
+                framed = to_load3d(scene.rig, 0, focus)
+        both = len(shown) > 1
+        names = ("Before: ", "After: ") if both else ("",)
+        notes = [f"{name}{note}" for name, one in zip(names, shown, strict=True) for note in one.notes]
+        host.say(
+            cls.hidden.unique_id,
+            "\n".join(f"{name}{one.text}" for name, one in zip(names, shown, strict=True)),
+        )
+        ui = {
+            "clip": [folders.as_view(one.clip) for one in shown],
+            "movie": [folders.as_view(one.movie) for one in shown if one.movie is not None],
+            "notes": notes,
+        }
+        return io.NodeOutput(scene, framed, ui=ui)
+
+
+def show(scene: Any, config: Any, makes_movie: bool, title: str, follow: Callable[[Stream], Any]) -> Shown:
+    """Bake `scene` into ComfyUI's temp folder, under a name made of its content: running again adds nothing."""
+    key = (config, makes_movie, title)
+    known = _baked.setdefault(scene, {})
+    found = known.get(key)
+    if found is not None and found.clip.is_file() and (found.movie is None or found.movie.is_file()):
+        return found
+    baked = follow(step.run(scene, config, title))
+    name = hashlib.sha256(baked.data).hexdigest()[:24]
+    clip = folders.temporary(f"{name}.gs4dclip")
+    baked.save(clip)
+    movie = folders.temporary(f"{name}.mp4") if makes_movie else None
+    if movie is not None and not movie.is_file():
+        follow(step.movie(baked.clip, movie))
+    known[key] = Shown(clip, movie, baked.clip.notes, step.describe(baked))
+    return known[key]
