@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..fields import choice, flag, number, validate, words
+from .loop import QUIET
 
 
 @dataclass(frozen=True)
@@ -133,5 +134,4 @@ class FitConfig:
 
     def shaping(self) -> dict[str, object]:
         """The fields that decide the result: all but those that only say when to save, show or stop."""
-        quiet = {"max_seconds", "checkpoint_seconds", "preview_every"}
-        return {name: value for name, value in self.__dict__.items() if name not in quiet}
+        return {name: value for name, value in self.__dict__.items() if name not in QUIET}

@@ -8,10 +8,8 @@ where the loss comes from.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,17 +17,16 @@ from torch import Tensor
 from .. import __version__
 from ..deform import Flipbook, HexPlane, Muted, Partly, muted
 from ..errors import InputError
-from ..render import RasterInfo, choose
+from ..render import RasterInfo
 from ..scene import Deformation, Gaussians, Scene4D, Selection
 from . import state as states
 from .config import FitConfig
 from .densify import AdaptiveDensity
 from .edit_config import PRESETS, EditConfig
-from .loop import optimise
-from .messages import Finished, Started, Stream
 from .motion import MotionField
 from .parameters import GaussianParameters
 from .schedule import log_linear
+from .stage import Stage
 
 # the reference code grows from step 600 of 1000 on, every 100 (and prunes only beyond 200,000 Gaussians: here never);
 # what would be born at the last step is not, since nothing would fit it
@@ -38,15 +35,13 @@ DENSITY = AdaptiveDensity(
 )
 
 
-class CanonicalEdit(ABC):
-    """An `Optimisation` (see `loop`) of canonical Gaussians. A stage says what one step's loss is.
+class CanonicalEdit(Stage):
+    """A stage whose parameters are canonical Gaussians. Its kinds say what one step's loss is.
 
     A `selection` limits it: a Gaussian of weight 0 keeps its values bit for bit, one of weight w takes w of every step
     (it follows the edit more slowly, and its neighbours fit around it). Raises InputError where the selection is of
     another scene, or where what is asked cannot be had of this scene's deformation.
     """
-
-    step_name: str  # as in STEPS: for the history
 
     def __init__(
         self,
@@ -56,13 +51,11 @@ class CanonicalEdit(ABC):
         device: torch.device | str,
         densifies: bool = False,
     ) -> None:
-        self.before, self.config, self.device = scene, config, torch.device(device)
-        self.selection = selection
         _check(scene, config, selection, densifies)
-        self.rasterizer = choose(config.rasterizer, self.device)
+        super().__init__(config, selection, device)
+        self.before, self.config = scene, config
         self.background = scene.background.to(self.device)
         self.extent = float((scene.bounds[1] - scene.bounds[0]).norm() / 2)
-        self.generator = torch.Generator().manual_seed(config.seed)
         self.names = PRESETS[config.preset]
         first = scene.canonical.map(lambda t: t.detach().to(self.device))
         self.parameters = GaussianParameters(first, self._rates(0.0))
@@ -71,52 +64,10 @@ class CanonicalEdit(ABC):
         self.deformation: Deformation = muted(deformation) if config.mutes_appearance else deformation
         self.motion = self._motion()
         self.density = DENSITY.start(len(first), self.device) if densifies else None
-        self.held: Tensor | None = None  # [M] index of Gaussians of weight 0
-        self.slowed: Tensor | None = None  # [P] index of Gaussians of weight between 0 and 1
-        if selection is not None:
-            self.weights = selection.weights.detach().to(self.device, first.means.dtype)
-            self.held = (self.weights <= 0).nonzero().flatten()
-            self.slowed = ((self.weights > 0) & (self.weights < 1)).nonzero().flatten()
-            self.original = self.parameters.at(self.held)
-        self.iteration = 0
+        self.restrain(self._learning())
 
     def __len__(self) -> int:
         return len(self.parameters)
-
-    @property
-    def progress(self) -> float:
-        return self.iteration / self.config.iterations
-
-    @property
-    def idle(self) -> str:
-        """Why there is nothing to do; empty where there is something."""
-        return "the mask selects no Gaussian" if self.held is not None and len(self.held) == len(self) else ""
-
-    def stream(self, note: str, checkpoint: Path | None) -> Stream:
-        """The whole stage as messages, resumed where `checkpoint` is of this very edit."""
-        if self.idle:
-            yield Started(1, f"{self.idle}: nothing to do")
-            yield Finished(self.result())
-            return
-        if checkpoint is not None and self.resume(checkpoint):
-            note = f"resumed at step {self.iteration}; {note}"
-        note = f"{note}; {self.rasterizer.name} rasterizer on {self.device}"
-        yield from optimise(self, self.config, note, checkpoint)
-
-    @abstractmethod
-    def step(self) -> dict[str, float]:
-        """Render, compare, `backward`, `learn`; returns the losses."""
-
-    @abstractmethod
-    def preview(self) -> Tensor: ...
-
-    @abstractmethod
-    def about(self) -> dict[str, Any]:
-        """What the history says beyond the config: prompt, model, counts."""
-
-    @abstractmethod
-    def inputs(self) -> list[Any]:
-        """Plain JSON that identifies the stage's own inputs: part of a checkpoint's key."""
 
     # -- what a step uses ---------------------------------------------------------------------------------------------
 
@@ -131,12 +82,12 @@ class CanonicalEdit(ABC):
     def learn(self, infos: list[tuple[RasterInfo, int, int]]) -> None:
         """One optimiser step after `backward`; `infos` are the renders' infos and picture sizes."""
         self.parameters.set_rates(self._rates(self.progress))
-        before = None if self.slowed is None else self.parameters.at(self.slowed)
+        before = None if self.restraint is None else self.restraint.before(self._learning())
         if self.motion is not None:
             self.motion.step(self.progress)
         self.parameters.step()
-        if before is not None:
-            self._hold(before)
+        if self.restraint is not None and before is not None:
+            self.restraint.after(self._learning(), before)
         self.iteration += 1
         if self.density is not None:
             strategy = replace(DENSITY, extent=self.extent)
@@ -145,16 +96,9 @@ class CanonicalEdit(ABC):
             )
             self._freeze()
 
-    @torch.no_grad()
-    def _hold(self, before: dict[str, Tensor]) -> None:
-        """Undo what a selection does not allow."""
-        assert self.held is not None and self.slowed is not None
-        share = self.weights[self.slowed]
-        for name in self.names:
-            tensor = self.parameters.tensors[name]
-            tensor[self.held] = self.original[name]
-            part = share.view(-1, *[1] * (tensor.ndim - 1))
-            tensor[self.slowed] = torch.lerp(before[name], tensor[self.slowed], part)
+    def _learning(self) -> dict[str, Tensor]:
+        """The tensors that the preset changes."""
+        return {name: self.parameters.tensors[name] for name in self.names}
 
     def _rates(self, progress: float) -> dict[str, float]:
         """Positions' rate falls to a hundredth as in 3DGS; the others in the second half to a tenth, so that they settle."""
@@ -204,24 +148,17 @@ class CanonicalEdit(ABC):
         elif self.config.mutes_appearance:
             deformation = muted(deformation)
         result = scene.with_(canonical=scene.canonical.with_(**changed), deformation=deformation)
-        config: Any = self.config
-        entry = {"iterations": self.iteration, "gaussians": len(result.canonical), "engine": __version__}
-        if self.selection is not None:
-            entry["selected"] = int((self.selection.weights > 0).sum())
-        return result.with_history(self.step_name, config=asdict(config), **self.about(), **entry)
+        return result.with_history(self.step_name, **self.entry(), gaussians=len(result.canonical))
 
     def key(self) -> str:
         """What a checkpoint belongs to: this scene, these inputs, this config, this engine."""
-        quiet = {"max_seconds", "checkpoint_seconds", "preview_every"}
-        config: Any = self.config
-        shaping = {name: value for name, value in asdict(config).items() if name not in quiet}
         scene = self.before
         tensors = [*scene.canonical.tensors().values(), *scene.deformation.tensors().values()]
         tensors += [scene.bounds, scene.background]
         tensors += [] if self.selection is None else [self.selection.weights]
         return states.key_of(
             self.step_name,
-            shaping,
+            self.shaping(),
             states.fingerprint_of(*tensors),
             [scene.deformation.kind, scene.deformation.config()],
             self.inputs(),

@@ -8,7 +8,7 @@ ends with the same bits.
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -21,27 +21,23 @@ from torch import Tensor, nn
 from .. import __version__
 from ..latent import FieldRenderer, LatentField
 from ..models.latent_refiner import LatentRefiner
-from ..render import choose
 from ..scene import Gaussians, Selection
 from . import state as states
 from .edits import field_of
 from .latent_config import LatentConfig
 from .learned import Learned
-from .loop import optimise
-from .messages import Finished, Started, Stream
 from .originals import Pair
+from .stage import Stage
 
 GEOMETRY = ("means", "log_scales", "quats", "logit_opacities")
 
 
-class LatentOptimisation(ABC):
-    """An `Optimisation` (see `loop`) of a latent field.
+class LatentOptimisation(Stage):
+    """A stage whose parameters are those of a latent field.
 
     A `selection` limits it: features (and geometry) of a Gaussian of weight 0 keep their values bit for bit, one of
     weight w takes w of every step. Raises InputError where the selection is of another scene.
     """
-
-    step_name: str  # as in STEPS: for the history
 
     def __init__(
         self,
@@ -54,14 +50,12 @@ class LatentOptimisation(ABC):
         trains_geometry: bool,
         optimizer: str = "adam",
     ) -> None:
-        self.before, self.config, self.device = start, config, torch.device(device)
         if selection is not None:
             selection.check(len(start.scene.canonical))
-        self.selection = selection
+        super().__init__(config, selection, device)
+        self.before, self.config = start, config
         self.field = start.to(self.device)
-        self.rasterizer = choose(config.rasterizer, self.device)
         self.renderer = FieldRenderer(self.field, self.rasterizer)
-        self.generator = torch.Generator().manual_seed(config.seed)
         self.refiner: LatentRefiner | None = copy.deepcopy(self.field.refiner)
         own = {"features": self.field.features}
         if trains_background:
@@ -79,56 +73,14 @@ class LatentOptimisation(ABC):
                 groups["refiner"] = dict(self.refiner.named_parameters())
         self.learned = Learned(groups, optimizer)
         self.per_gaussian = ("features", *(GEOMETRY if trains_geometry else ()))
-        self.held: Tensor | None = None  # [M] index of Gaussians of weight 0
-        self.slowed: Tensor | None = None  # [P] index of Gaussians of weight between 0 and 1
-        if selection is not None:
-            self.weights = selection.weights.detach().to(self.device, torch.float32)
-            self.held = (self.weights <= 0).nonzero().flatten()
-            self.slowed = ((self.weights > 0) & (self.weights < 1)).nonzero().flatten()
-            self.original = self._at(self.held)
-        self.iteration = 0
+        self.restrain(self._learning())
 
     def __len__(self) -> int:
         return len(self.field.scene.canonical)
 
-    @property
-    def progress(self) -> float:
-        return self.iteration / self.config.iterations
-
-    @property
-    def idle(self) -> str:
-        """Why there is nothing to do; empty where there is something."""
-        return "the mask selects no Gaussian" if self.held is not None and len(self.held) == len(self) else ""
-
-    def stream(self, note: str, checkpoint: Path | None) -> Stream:
-        """The whole step as messages, resumed where `checkpoint` is of this very work."""
-        if self.idle:
-            yield Started(1, f"{self.idle}: nothing to do")
-            yield Finished(self.result())
-            return
-        if checkpoint is not None and self.resume(checkpoint):
-            note = f"resumed at step {self.iteration}; {note}"
-        note = f"{note}; {self.rasterizer.name} rasterizer on {self.device}"
-        yield from optimise(self, self.config, note, checkpoint)
-
-    @abstractmethod
-    def step(self) -> dict[str, float]:
-        """Render, compare, `backward`, `learn`; returns the losses."""
-
-    @abstractmethod
-    def preview(self) -> Tensor: ...
-
     @abstractmethod
     def rates(self) -> dict[str, float]:
         """Learning rates now, of every group."""
-
-    @abstractmethod
-    def about(self) -> dict[str, Any]:
-        """What the history says beyond the config."""
-
-    @abstractmethod
-    def inputs(self) -> list[Any]:
-        """Plain JSON that identifies the step's own inputs: part of a checkpoint's key."""
 
     # -- what a step uses ---------------------------------------------------------------------------------------------
 
@@ -162,25 +114,15 @@ class LatentOptimisation(ABC):
     def learn(self) -> None:
         """One optimiser step after `backward`."""
         self.learned.set_rates(self.rates())
-        before = None if self.slowed is None else self._at(self.slowed)
+        before = None if self.restraint is None else self.restraint.before(self._learning())
         self.learned.step()
-        if before is not None:
-            self._hold(before)
+        if self.restraint is not None and before is not None:
+            self.restraint.after(self._learning(), before)
         self.iteration += 1
 
-    def _at(self, index: Tensor) -> dict[str, Tensor]:
-        return {name: self.learned[name].detach()[index].clone() for name in self.per_gaussian}
-
-    @torch.no_grad()
-    def _hold(self, before: dict[str, Tensor]) -> None:
-        """Undo what a selection does not allow."""
-        assert self.held is not None and self.slowed is not None
-        share = self.weights[self.slowed]
-        for name in self.per_gaussian:
-            tensor = self.learned[name]
-            tensor[self.held] = self.original[name]
-            part = share.view(-1, *[1] * (tensor.ndim - 1))
-            tensor[self.slowed] = torch.lerp(before[name], tensor[self.slowed], part)
+    def _learning(self) -> dict[str, Tensor]:
+        """What every Gaussian has of its own and learns."""
+        return {name: self.learned[name] for name in self.per_gaussian}
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -203,12 +145,8 @@ class LatentOptimisation(ABC):
             refiner = copy.deepcopy(self.refiner)
             assert refiner is not None
             refiner.requires_grad_(False).to(home)
-        config: Any = self.config
-        entry: dict[str, Any] = {"iterations": self.iteration, "engine": __version__}
-        if self.selection is not None:
-            entry["selected"] = int((self.selection.weights > 0).sum())
         return self.before.with_(
-            scene=scene.with_history(self.step_name, config=asdict(config), **self.about(), **entry),
+            scene=scene.with_history(self.step_name, **self.entry()),
             features=made("features", self.before.features),
             background=made("background", self.before.background),
             refiner=refiner,
@@ -216,12 +154,9 @@ class LatentOptimisation(ABC):
 
     def key(self) -> str:
         """What a checkpoint belongs to: this field, these inputs, this config, this engine."""
-        quiet = {"max_seconds", "checkpoint_seconds", "preview_every"}
-        config: Any = self.config
-        shaping = {name: value for name, value in asdict(config).items() if name not in quiet}
         return states.key_of(
             self.step_name,
-            shaping,
+            self.shaping(),
             fingerprint(self.before),
             None if self.selection is None else states.fingerprint_of(self.selection.weights),
             self.inputs(),

@@ -15,6 +15,7 @@ from ..errors import InputError
 from .messages import Finished, Preview, Progress, Saved, Started, Stream
 
 log = logging.getLogger("gs4d")
+QUIET = {"max_seconds", "checkpoint_seconds", "preview_every"}  # numbers of a Config that change no result
 
 
 class Pace(Protocol):

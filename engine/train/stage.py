@@ -1,0 +1,142 @@
+"""What every optimisation of a finished scene has in common: its messages, its selection, what its checkpoint belongs to.
+
+A stage says what one step's loss is and what learns; `loop` runs it. Random numbers come from one seeded generator, so
+that a resumed run ends with the same bits.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .. import __version__
+from ..render import choose
+from ..scene import Selection
+from .loop import QUIET, Pace, optimise
+from .messages import Finished, Started, Stream
+
+
+class Work(Pace, Protocol):
+    """What a stage's Config must say."""
+
+    @property
+    def rasterizer(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+
+
+class Restraint:
+    """What a selection allows: a Gaussian of weight 0 keeps its values bit for bit, one of weight w takes w of each step.
+
+    The latter follows more slowly, and its neighbours fit around it.
+    """
+
+    def __init__(self, weights: Tensor, tensors: Mapping[str, Tensor]) -> None:
+        """`weights` [N] in 0..1; `tensors` are those that learn, each [N, …]."""
+        self.held = (weights <= 0).nonzero().flatten()
+        self.slowed = ((weights > 0) & (weights < 1)).nonzero().flatten()
+        self.share = weights[self.slowed]
+        self.original = _at(tensors, self.held)
+
+    def before(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What `after` needs to know of the values before a step."""
+        return _at(tensors, self.slowed)
+
+    @torch.no_grad()
+    def after(self, tensors: Mapping[str, Tensor], before: dict[str, Tensor]) -> None:
+        """Undo, in place, what the step did beyond what is allowed."""
+        for name, tensor in tensors.items():
+            tensor[self.held] = self.original[name]
+            part = self.share.view(-1, *[1] * (tensor.ndim - 1))
+            tensor[self.slowed] = torch.lerp(before[name], tensor[self.slowed], part)
+
+
+class Stage(ABC):
+    """An `Optimisation` (see `loop`) that starts from something finished and may be limited by a selection."""
+
+    step_name: str  # as in STEPS: for the history
+
+    def __init__(self, config: Work, selection: Selection | None, device: torch.device | str) -> None:
+        self.config, self.selection, self.device = config, selection, torch.device(device)
+        self.rasterizer = choose(config.rasterizer, self.device)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.restraint: Restraint | None = None  # made once the tensors that learn are there
+        self.iteration = 0
+
+    def restrain(self, tensors: Mapping[str, Tensor]) -> None:
+        """Hold these tensors to the selection, where there is one."""
+        if self.selection is not None:
+            first = next(iter(tensors.values()))
+            weights = self.selection.weights.detach().to(self.device, first.dtype)
+            self.restraint = Restraint(weights, tensors)
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    def progress(self) -> float:
+        return self.iteration / self.config.iterations
+
+    @property
+    def idle(self) -> str:
+        """Why there is nothing to do; empty where there is something."""
+        nothing = self.restraint is not None and len(self.restraint.held) == len(self)
+        return "the mask selects no Gaussian" if nothing else ""
+
+    def stream(self, note: str, checkpoint: Path | None) -> Stream:
+        """The whole stage as messages, resumed where `checkpoint` is of this very work."""
+        if self.idle:
+            yield Started(1, f"{self.idle}: nothing to do")
+            yield Finished(self.result())
+            return
+        if checkpoint is not None and self.resume(checkpoint):
+            note = f"resumed at step {self.iteration}; {note}"
+        note = f"{note}; {self.rasterizer.name} rasterizer on {self.device}"
+        yield from optimise(self, self.config, note, checkpoint)
+
+    @abstractmethod
+    def step(self) -> dict[str, float]:
+        """Render, compare, `backward`, `learn`; returns the losses."""
+
+    @abstractmethod
+    def preview(self) -> Tensor: ...
+
+    @abstractmethod
+    def result(self) -> Any: ...
+
+    @abstractmethod
+    def save(self, path: Path) -> None: ...
+
+    @abstractmethod
+    def resume(self, path: Path) -> bool: ...
+
+    @abstractmethod
+    def about(self) -> dict[str, Any]:
+        """What the history says beyond the config: prompt, model, counts."""
+
+    @abstractmethod
+    def inputs(self) -> list[Any]:
+        """Plain JSON that identifies the stage's own inputs: part of a checkpoint's key."""
+
+    def shaping(self) -> dict[str, Any]:
+        """The config's numbers that change what comes out."""
+        config: Any = self.config
+        return {name: value for name, value in asdict(config).items() if name not in QUIET}
+
+    def entry(self) -> dict[str, Any]:
+        """The history's words that every stage says of itself."""
+        config: Any = self.config
+        said = {"config": asdict(config), **self.about(), "iterations": self.iteration, "engine": __version__}
+        if self.selection is not None:
+            said["selected"] = int((self.selection.weights > 0).sum())
+        return said
+
+
+def _at(tensors: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
+    return {name: tensor.detach()[index].clone() for name, tensor in tensors.items()}
