@@ -21,8 +21,8 @@ class Export4DScene(io.ComfyNode):
             category="4dgs/convert",
             description="Writes a scene for other programs into ComfyUI's output folder: one moment or a "
             "sequence of .ply, .spz, "
-            "or .4dgs.",
-            search_aliases=["ply", "spz", "4dgs", "splat"],
+            "or .4dgs, the clip that the player plays, or a web page with the player in it.",
+            search_aliases=["ply", "spz", "4dgs", "splat", "html", "web page", "share"],
             inputs=[
                 SceneSocket.Input("scene", tooltip="The scene to take elsewhere."),
                 make(
@@ -35,6 +35,11 @@ class Export4DScene(io.ComfyNode):
                     "overwritten.",
                 ),
                 *fields.inputs(step.Config, EXPORT_FIELDS),
+                SceneSocket.Input(
+                    "compare",
+                    optional=True,
+                    tooltip="For html: a second scene, shown right of a divider: the edited one, say.",
+                ),
             ],
             outputs=[
                 io.String.Output("paths", display_name="path", tooltip="The first file that was written.")
@@ -47,11 +52,11 @@ class Export4DScene(io.ComfyNode):
         return host.accepts(folders.check_prefix, filename_prefix)
 
     @classmethod
-    def execute(cls, scene: Any, filename_prefix: str, **numbers: Any) -> Any:
+    def execute(cls, scene: Any, filename_prefix: str, compare: Any = None, **numbers: Any) -> Any:
         with host.working():
             config = fields.config_from(step.Config, numbers)
             target = folders.output_target(filename_prefix, step.suffix(config))
-            written = host.follow(step.run(scene, config, target), cls.hidden.unique_id)
+            written = host.follow(step.run(scene, config, target, compare), cls.hidden.unique_id)
         names = [f"output/{folders.relative(path)}" for path in written]
         shown = names if len(names) <= 3 else [names[0], "…", names[-1]]
         host.say(cls.hidden.unique_id, "\n".join(shown))

@@ -89,16 +89,12 @@ class Preview4DScene(io.ComfyNode):
         with host.working():
             framed = read_load3d(camera)
             config = fields.config_from(step.Config, numbers)
-            shown = [
-                show(each, config, makes_movie, title, follow)
-                for each, title in ((scene, "before"), (compare, "after"))
-                if each is not None
-            ]
+            scenes = {"4D scene": scene} if compare is None else {"Before": scene, "After": compare}
+            shown = [show(each, config, makes_movie, title, follow) for title, each in scenes.items()]
             if framed is None:
                 focus = rig_focus(scene.rig, scene.bounds.double().mean(0))
                 framed = to_load3d(scene.rig, 0, focus)
-        both = len(shown) > 1
-        names = ("Before: ", "After: ") if both else ("",)
+        names = [f"{title}: " for title in scenes] if len(scenes) > 1 else [""]
         notes = [f"{name}{note}" for name, one in zip(names, shown, strict=True) for note in one.notes]
         host.say(
             cls.hidden.unique_id,

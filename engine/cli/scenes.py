@@ -99,6 +99,44 @@ def export(arguments: Arguments) -> dict[str, Any]:
     return {"files": [str(path) for path in paths]}
 
 
+def clip(arguments: Arguments) -> dict[str, Any]:
+    from ..io.atomic import check_writable
+    from ..io.checkpoint import load_scene
+    from ..steps import bake_clip as step
+
+    out = Path(arguments.out)
+    check_writable(out)
+    scene, config = load_scene(Path(arguments.scene)), config_from(arguments, step.Config)
+    baked = follow(step.run(scene, config, out.stem), arguments.json)
+    baked.save(out)
+    made = baked.clip
+    if not arguments.json:
+        print("\n".join([step.describe(baked), *made.notes]))
+    return {
+        "out": str(out),
+        "gaussians": len(made.base),
+        "moving": made.moving,
+        "moments": len(made.times),
+        "knots": 0 if made.motion is None else len(made.motion.knots),
+        "megabytes": round(len(baked.data) / 1e6, 3),
+        "max_error": made.max_error,
+        "mean_error": made.mean_error,
+        "notes": list(made.notes),
+    }
+
+
+def page(arguments: Arguments) -> dict[str, Any]:
+    from ..io.checkpoint import load_scene
+    from ..steps import bake_clip
+    from ..steps import export_scene as step
+
+    scene = load_scene(Path(arguments.scene))
+    compare = load_scene(Path(arguments.compare)) if arguments.compare else None
+    config, out = config_from(arguments, bake_clip.Config), Path(arguments.out)
+    follow(step.run(scene, step.Config(kind="html"), out, compare, config), arguments.json)
+    return {"out": str(out), "megabytes": round(out.stat().st_size / 1e6, 3)}
+
+
 def sample(arguments: Arguments) -> dict[str, Any]:
     from ..io.checkpoint import load_scene
     from ..steps import sample_scene as step
@@ -121,7 +159,7 @@ def demo(arguments: Arguments) -> dict[str, Any]:
 def add_verbs(verb: AddVerb) -> None:
     """Each verb with its flags."""
     from ..demo import PROMPT
-    from ..steps import camera_path, evaluate_scene, export_scene, render_scene
+    from ..steps import bake_clip, camera_path, evaluate_scene, export_scene, render_scene
     from ..steps import convert_capture as convert_step
     from ..steps import fit_scene as fit_step
     from ..steps import import_scene as import_step
@@ -167,10 +205,25 @@ def add_verbs(verb: AddVerb) -> None:
     add_config(sub, import_step.Config)
     add_config(sub, convert_step.Config)
 
-    sub = verb("export", export, "Write a scene as .ply, .spz, .4dgs or a sequence of files.")
+    sub = verb(
+        "export", export, "Write a scene as .ply, .spz, .4dgs, a sequence of files, a clip or a web page."
+    )
     sub.add_argument("--scene", required=True)
     sub.add_argument("--out", required=True, help="file, or folder for a sequence")
     add_config(sub, export_scene.Config)
+
+    sub = verb("clip", clip, "Bake a scene into a small file that the player plays.")
+    sub.add_argument("--scene", required=True)
+    sub.add_argument("--out", required=True, help="clip to write (.gs4dclip)")
+    add_config(sub, bake_clip.Config)
+
+    sub = verb(
+        "page", page, "Write one self-contained web page that plays a scene, or two beside each other."
+    )
+    sub.add_argument("--scene", required=True)
+    sub.add_argument("--compare", help="a second scene, shown right of a divider: the edited one, say")
+    sub.add_argument("--out", required=True, help="page to write (.html)")
+    add_config(sub, bake_clip.Config)
 
     sub = verb("sample", sample, "Write the activated Gaussians at chosen times as tensors.")
     sub.add_argument("--scene", required=True)

@@ -1,4 +1,4 @@
-"""Take a 4D scene elsewhere: one moment or a sequence of `.ply` or `.spz`, `.4dgs`, or the scene file itself."""
+"""Take a 4D scene elsewhere: a moment or sequence of `.ply` or `.spz`, `.4dgs`, the scene file, a clip, or a web page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError
+from ..io.atomic import check_writable
 from ..io.checkpoint import save_scene
+from ..io.clip_bake import Baked, ClipConfig, bake, units
+from ..io.page import check_player, write_page
 from ..io.ply import write_ply
 from ..scene import Scene4D
 from ..train.messages import Finished, Progress, Saved, Started, Stream
@@ -23,6 +26,8 @@ SUFFIXES = {
     "spz sequence": "",
     "4dgs": ".4dgs",
     "scene": ".safetensors",
+    "clip": ".gs4dclip",
+    "html": ".html",
 }
 
 
@@ -32,7 +37,7 @@ class Config:
         "ply",
         tuple(SUFFIXES),
         "Ply keeps everything, spz is about a tenth as large, a sequence writes one file a moment, 4dgs holds the motion "
-        "in one file, scene is this pack's own format.",
+        "in one file, scene is this pack's own format, clip is what the player plays, html is a web page with the player in it.",
     )
     seconds: float = number(
         0.0, 0.0, 1e6, "Which time of the scene a single moment shows, in seconds from its start."
@@ -59,9 +64,22 @@ def times_of(scene: Scene4D, config: Config) -> list[float]:
     ).tolist()
 
 
-def run(scene: Scene4D, config: Config, target: Path) -> Stream:
-    """Write to `target` (a file, or a folder for a sequence); Finished(list of written paths). Raises InputError."""
+def run(
+    scene: Scene4D,
+    config: Config,
+    target: Path,
+    compare: Scene4D | None = None,
+    clip: ClipConfig = ClipConfig(),
+) -> Stream:
+    """Write to `target` (a file, or a folder for a sequence); Finished(list of written paths). Raises InputError.
+
+    `compare`: a second scene that an html page shows beside the first. `clip`: what the clips of "clip" and "html" cost.
+    """
     target = Path(target)
+    if compare is not None and config.kind != "html":
+        raise InputError(
+            f"A {config.kind} holds one scene; leave the second one out, or choose html, which shows two."
+        )
     ending = suffix(config)
     if ending and target.suffix != ending:
         raise InputError(
@@ -80,6 +98,9 @@ def run(scene: Scene4D, config: Config, target: Path) -> Stream:
             yield Progress(i + 1)
         yield Finished(written)
         return
+    if config.kind in ("clip", "html"):
+        yield from _clips([scene] if compare is None else [scene, compare], clip, target)
+        return
     yield Started(1, f"writing {target.name}")
     if config.kind == "scene":
         save_scene(scene, target)
@@ -94,6 +115,32 @@ def run(scene: Scene4D, config: Config, target: Path) -> Stream:
             )
         _write(scene, start + config.seconds, target)
     yield Progress(1)
+    yield Finished([target])
+
+
+def _clips(scenes: list[Scene4D], config: ClipConfig, target: Path) -> Stream:
+    """One clip as a file of its own, or one or two in a page."""
+    check_writable(target)
+    if target.suffix == ".html":
+        check_player()
+    yield Started(sum(units(scene, config) for scene in scenes), f"writing {target.name}")
+    titles = [target.stem] if len(scenes) == 1 else ["Before", "After"]
+    baked: list[Baked] = []
+    done = 0
+    for scene, title in zip(scenes, titles, strict=True):
+        work = bake(scene, config, title)
+        while True:
+            try:
+                now = next(work)
+            except StopIteration as end:
+                baked.append(end.value)
+                break
+            yield Progress(done + now, count=len(scene.canonical))
+        done += units(scene, config)
+    if target.suffix == ".html":
+        write_page([one.data for one in baked], target, target.stem)
+    else:
+        baked[0].save(target)
     yield Finished([target])
 
 
