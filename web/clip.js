@@ -1,0 +1,216 @@
+// Reads clips (.gs4dclip, version 1): an .spz of the first moment and, for its first `moving` Gaussians, tracks of
+// knots. Knows no page and no GPU. Axes are the file's: x right, y up, z back, as in three.js.
+
+const CHANNELS = { position: 3, rotation: 3, scale: 3, opacity: 1, color: 3 };
+const INTERPOLATIONS = ["cubic", "linear", "hold"];
+const LARGEST = 2 ** 31; // bytes that one unpacked track may have
+const AGAIN = "run the graph again, or export it again.";
+
+/** What is wrong with a file, as a sentence for the person. */
+export class ClipError extends Error {}
+
+/**
+ * @param {ArrayBuffer|Uint8Array} data the file
+ * @param {string} name what messages call it
+ * @returns {Promise<object>} the header's entries, with `spz` as bytes and each track's `planes` ([c][K][M] whole numbers)
+ * @throws {ClipError} foreign, newer, cut short, damaged, lying about what it holds
+ */
+export async function readClip(data, name = "the clip") {
+  const bytes = data instanceof Uint8Array ? data : new Uint8Array(data);
+  const { about, body } = header(bytes, name);
+  try {
+    return await assemble(about, body);
+  } catch (error) {
+    if (error instanceof ClipError) throw new ClipError(`${name}: ${error.message}; ${AGAIN}`);
+    // a header of the right name but with entries missing or of another kind
+    if (error instanceof TypeError || error instanceof RangeError)
+      throw new ClipError(`${name}: its header does not fit what it holds (${error.message}); ${AGAIN}`);
+    throw error;
+  }
+}
+
+function header(bytes, name) {
+  const magic = [71, 83, 52, 67]; // "GS4C"
+  if (!bytes.length || magic.some((byte, i) => i < bytes.length && bytes[i] !== byte))
+    throw new ClipError(`${name} is no clip of this pack; give a .gs4dclip file.`);
+  if (bytes.length < 12) throw new ClipError(`${name} is cut short; ${AGAIN}`);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const version = view.getUint32(4, true), length = view.getUint32(8, true);
+  if (version !== 1)
+    throw new ClipError(`${name} is a clip of version ${version}, this player reads version 1; update the pack.`);
+  if (12 + length > bytes.length) throw new ClipError(`${name} is cut short inside its header; ${AGAIN}`);
+  let about;
+  try {
+    about = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(12, 12 + length)));
+  } catch {
+    throw new ClipError(`${name}: its header is damaged; ${AGAIN}`);
+  }
+  if (about?.format !== "gs4d-clip") throw new ClipError(`${name} is no clip of this pack; give a .gs4dclip file.`);
+  return { about, body: bytes.subarray(12 + length) };
+}
+
+async function assemble(about, body) {
+  const gaussians = whole(about.gaussians, "number of Gaussians"), moving = whole(about.moving, "number of moving Gaussians");
+  if (moving > gaussians) throw new ClipError(`it claims ${moving} moving Gaussians of ${gaussians}`);
+  const spz = block(about.spz, body, "splat");
+  await checkSpz(spz, gaussians);
+  const times = ascending(about.times, "times");
+  const clip = {
+    title: String(about.title ?? ""), gaussians, moving, times,
+    fps: positive(about.fps, "fps"),
+    up: numbers(about.up, 3, "up"), center: numbers(about.center, 3, "center"), radius: positive(about.radius, "radius"),
+    background: numbers(about.background, 3, "background"),
+    cameras: about.cameras.map((camera, i) => ({
+      name: String(camera.name), width: positive(camera.width, "width"), height: positive(camera.height, "height"),
+      fx: positive(camera.fx, "fx"), fy: positive(camera.fy, "fy"), cx: camera.cx, cy: camera.cy,
+      camera_to_world: numbers(camera.camera_to_world, 16, `camera ${i}`),
+    })),
+    error: { max: Number(about.error?.max), mean: Number(about.error?.mean) },
+    notes: (about.notes ?? []).map(String),
+    spz, motion: null,
+  };
+  if (about.motion && moving > 0) clip.motion = await readMotion(about.motion, body, moving);
+  return clip;
+}
+
+async function readMotion(about, body, moving) {
+  const knots = ascending(about.knots, "knots");
+  if (!INTERPOLATIONS.includes(about.interpolation))
+    throw new ClipError(`it is interpolated by '${String(about.interpolation).slice(0, 20)}', which is not known`);
+  if (about.interpolation !== "hold" && knots.length > 2) {
+    const gap = (knots.at(-1) - knots[0]) / (knots.length - 1);
+    if (knots.some((knot, i) => Math.abs(knot - knots[0] - i * gap) > 0.01 * gap))
+      throw new ClipError("its knots are not evenly spaced");
+  }
+  const tracks = {};
+  for (const entry of about.tracks) {
+    const { name, channels, bits } = entry;
+    if (CHANNELS[name] !== channels || !Number.isInteger(bits) || bits < 1 || bits > 16 || tracks[name])
+      throw new ClipError(`its track '${String(name).slice(0, 20)}' of ${channels} channels with ${bits} bits is not possible`);
+    tracks[name] = {
+      channels, bits,
+      low: numbers(entry.low, channels, `low of ${name}`), high: numbers(entry.high, channels, `high of ${name}`),
+      planes: await unpack(block(entry, body, `track '${name}'`), name, bits, channels, knots.length, moving),
+    };
+  }
+  return { knots, interpolation: about.interpolation, moving, tracks };
+}
+
+/** The whole numbers of a track, [c][K][M], from its zlib stream of differences. */
+async function unpack(packed, name, bits, channels, knots, moving) {
+  const count = channels * knots * moving, wide = bits <= 8 ? 1 : 2;
+  if (count * wide > LARGEST) throw new ClipError(`its track '${name}' claims ${count * wide} bytes, more than can be read`);
+  const bytes = await inflate(packed, "deflate", count * wide, `track '${name}'`);
+  const planes = wide === 1 ? bytes : new Uint16Array(count);
+  if (wide === 2) for (let i = 0; i < count; i++) planes[i] = bytes[i] | (bytes[count + i] << 8);
+  // each number is a difference to the knot before; the array's own width wraps the sum round
+  for (let c = 0; c < channels; c++)
+    for (let i = (c * knots + 1) * moving, end = (c + 1) * knots * moving; i < end; i++) planes[i] += planes[i - moving];
+  return planes;
+}
+
+/** Exactly `wanted` bytes, or a ClipError; no more is ever unpacked. */
+async function inflate(packed, format, wanted, what, exactly = true) {
+  const out = new Uint8Array(wanted);
+  let filled = 0;
+  const reader = new Blob([packed]).stream().pipeThrough(new DecompressionStream(format)).getReader();
+  try {
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      const room = wanted - filled;
+      out.set(room < part.value.length ? part.value.subarray(0, room) : part.value, filled);
+      filled += Math.min(room, part.value.length);
+      if (room < part.value.length || (!exactly && filled === wanted)) {
+        await reader.cancel();
+        if (exactly) throw new ClipError(`its ${what} holds more than the ${wanted} bytes it should`);
+        break;
+      }
+    }
+  } catch (error) {
+    if (error instanceof ClipError) throw error;
+    throw new ClipError(`its ${what} is damaged or cut short`); // what DecompressionStream says differs by browser
+  }
+  if (filled < wanted) throw new ClipError(`its ${what} holds ${filled} of ${wanted} bytes`);
+  return out;
+}
+
+/** The .spz is decoded by the splat renderer; that it is one, and of how many Gaussians, is seen here. */
+async function checkSpz(spz, gaussians) {
+  const head = new DataView((await inflate(spz, "gzip", 16, "splat", false)).buffer);
+  if (head.getUint32(0, true) !== 0x5053474e) throw new ClipError("its splat is no .spz");
+  const count = head.getUint32(8, true);
+  if (count !== gaussians) throw new ClipError(`it claims ${gaussians} Gaussians and holds ${count}`);
+}
+
+/**
+ * Which knots count how much at a time: value = Σ weights[i] · value at knots[i]; weights sum to 1.
+ * Cubic: uniform Catmull-Rom (Catmull & Rom 1974), continued beyond its ends by reflection, p₋₁ = 2p₀ − p₁.
+ * Before the first and after the last knot, that knot.
+ * @returns {{knots: number[], weights: number[]}} four of each
+ */
+export function blend({ knots, interpolation }, seconds) {
+  const last = knots.length - 1;
+  const one = (i) => ({ knots: [i, i, i, i], weights: [1, 0, 0, 0] });
+  if (last === 0) return one(0);
+  const span = knots[last] - knots[0];
+  if (interpolation === "hold") {
+    const slack = (1e-6 * span) / last; // a time that was rounded on its way still belongs to its own knot
+    let i = 0;
+    while (i < last && knots[i + 1] <= seconds + slack) i++;
+    return one(i);
+  }
+  const where = Math.min(Math.max(((seconds - knots[0]) / span) * last, 0), last);
+  const i = Math.min(Math.floor(where), last - 1), f = where - i;
+  if (interpolation === "linear") return { knots: [i, i + 1, i, i], weights: [1 - f, f, 0, 0] };
+  const w = [
+    0.5 * (-f + 2 * f ** 2 - f ** 3),
+    0.5 * (2 - 5 * f ** 2 + 3 * f ** 3),
+    0.5 * (f + 4 * f ** 2 - 3 * f ** 3),
+    0.5 * (f ** 3 - f ** 2),
+  ];
+  if (i === 0) { w[1] += 2 * w[0]; w[2] -= w[0]; w[0] = 0; }
+  if (i === last - 1) { w[2] += 2 * w[3]; w[1] -= w[3]; w[3] = 0; }
+  return { knots: [Math.max(i - 1, 0), i, i + 1, Math.min(i + 2, last)], weights: w };
+}
+
+/** What a track says at a time: [M][c] numbers. The GPU does the same; this is for tests and for small things. */
+export function trackAt(motion, name, seconds) {
+  const { channels, bits, low, high, planes } = motion.tracks[name];
+  const at = blend(motion, seconds), count = motion.knots.length, steps = 2 ** bits - 1;
+  const values = new Float32Array(motion.moving * channels);
+  for (let c = 0; c < channels; c++)
+    for (let m = 0; m < motion.moving; m++) {
+      let u = 0;
+      for (let k = 0; k < 4; k++) u += at.weights[k] * planes[(c * count + at.knots[k]) * motion.moving + m];
+      values[m * channels + c] = low[c] + ((high[c] - low[c]) * u) / steps;
+    }
+  return values;
+}
+
+function block(entry, body, what) {
+  const { offset, length } = entry;
+  if (!Number.isInteger(offset) || !Number.isInteger(length) || offset < 0 || length < 0 || offset + length > body.length)
+    throw new ClipError(`it is cut short: ${body.length} bytes do not hold its ${what}`);
+  return body.subarray(offset, offset + length);
+}
+
+function whole(value, what) {
+  if (!Number.isInteger(value) || value < 0) throw new ClipError(`its ${what} is ${value}`);
+  return value;
+}
+
+function positive(value, what) {
+  if (typeof value !== "number" || !(value > 0) || !Number.isFinite(value)) throw new ClipError(`its ${what} is ${value}`);
+  return value;
+}
+
+function numbers(values, count, what) {
+  if (!Array.isArray(values) || values.length !== count || !values.every(Number.isFinite))
+    throw new ClipError(`its ${what} is not ${count} numbers`);
+  return values;
+}
+
+function ascending(values, what) {
+  if (!Array.isArray(values) || !values.length || !values.every(Number.isFinite) || values.some((v, i) => i && v <= values[i - 1]))
+    throw new ClipError(`its ${what} do not ascend`);
+  return values;
+}

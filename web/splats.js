@@ -1,0 +1,274 @@
+// Draws clips with Spark and three, the only file that knows them. A clip's knots lie in textures and are blended on
+// the GPU by eight numbers, so that showing another moment uploads nothing.
+
+import { blend } from "./clip.js";
+
+const WIDTH = 2048; // texels of a row of a knot texture, and the most rows of one layer
+const EXTRA_BLUR = 0.3; // pixels² on the projected covariance, as the pack's own rasterizers have it
+const FAINTEST = 1 / 255; // alpha that still counts there
+let library; // one promise for the whole page
+
+/** Thrown where the browser gives no WebGL2. */
+export class NoWebGL2 extends Error {}
+
+/** What a canvas needs to become a stage. Raises NoWebGL2. */
+export async function openStage(canvas, onDirty) {
+  const gl = canvas.getContext("webgl2", { alpha: true, antialias: false, premultipliedAlpha: true, depth: true });
+  if (!gl) throw new NoWebGL2("This browser gives no WebGL2.");
+  library ??= import("./vendor/spark.mjs");
+  return new Stage(await library, canvas, gl, onDirty);
+}
+
+/** A canvas that shows one clip, or two on either side of a divider, at one time through one camera. */
+export class Stage {
+  constructor(lib, canvas, gl, onDirty) {
+    this.lib = lib;
+    this.canvas = canvas;
+    this.gl = gl;
+    this.renderer = new lib.WebGLRenderer({ canvas, context: gl, antialias: false, alpha: true });
+    this.renderer.autoClear = false;
+    this.renderer.setClearColor(0x000000, 0); // what lies behind is the page's own background
+    this.camera = new lib.PerspectiveCamera();
+    this.camera.matrixAutoUpdate = false;
+    this.onDirty = onDirty;
+    this.sides = [null, null];
+    this.size = 1;
+    this.seconds = 0;
+    this.frames = 0; // drawn since the beginning
+    this.uploads = 0; // knot textures ever sent to the GPU
+    this.closed = false;
+  }
+
+  /** Show a clip on a side (0 left, 1 right), or nothing (null); `stillWanted` may say no while it is being decoded. */
+  async show(index, clip, stillWanted = () => true) {
+    const side = clip && (await this.#build(clip));
+    if (this.closed || !stillWanted()) {
+      if (side) await discard(side);
+      return;
+    }
+    const old = this.sides[index];
+    this.sides[index] = side;
+    this.#place();
+    if (old) await discard(old);
+  }
+
+  async #build(clip) {
+    const { Scene, SparkRenderer, SplatMesh } = this.lib;
+    const motion = new Motion(this.lib, clip);
+    this.uploads += motion.textures.length;
+    const mesh = new SplatMesh({
+      // the worker takes its bytes away: the clip keeps its own
+      fileBytes: clip.spz.slice(), fileType: "spz", extSplats: true, editable: false, raycastable: false,
+      objectModifier: motion.modifier(),
+    });
+    const spark = new SparkRenderer({
+      renderer: this.renderer, onDirty: () => this.onDirty(), enableLod: false, sortRadial: false, accumExtSplats: true,
+      preBlurAmount: EXTRA_BLUR, blurAmount: 0, maxStdDev: Math.sqrt(2 * Math.log(1 / FAINTEST)), minAlpha: FAINTEST,
+      clipXY: 1.6,
+    });
+    const scene = new Scene();
+    scene.add(spark, mesh);
+    const side = { clip, mesh, spark, scene, motion };
+    try {
+      await mesh.initialized;
+    } catch (error) {
+      await discard(side);
+      throw new Error(`the splat of ${clip.title || "the clip"} cannot be read (${error?.message ?? error}); run the graph again.`);
+    }
+    return side;
+  }
+
+  setTime(seconds) {
+    this.seconds = seconds;
+    this.#place();
+  }
+
+  /** Point size: every Gaussian's extent times this. */
+  setSize(size) {
+    this.size = size;
+    this.#place();
+  }
+
+  #place() {
+    for (const side of this.sides) if (side?.motion.set(this.seconds, this.size)) side.mesh.updateVersion();
+  }
+
+  /**
+   * Draw once. `view`: {position, quaternion, projection [16], near, far}, `width` and `height` in device pixels,
+   * `divider` 0..1 from the left where two clips are shown.
+   */
+  draw(view, width, height, divider) {
+    if (this.closed || width < 1 || height < 1) return;
+    const { renderer, camera } = this;
+    const [left, right] = this.sides;
+    renderer.setPixelRatio(1);
+    if (this.canvas.width !== width || this.canvas.height !== height) renderer.setSize(width, height, false);
+    camera.position.fromArray(view.position);
+    camera.quaternion.fromArray(view.quaternion);
+    camera.matrix.compose(camera.position, camera.quaternion, camera.scale);
+    camera.matrixWorldNeedsUpdate = true;
+    camera.near = view.near;
+    camera.far = view.far;
+    camera.projectionMatrix.fromArray(view.projection);
+    camera.projectionMatrixInverse.copy(camera.projectionMatrix).invert();
+    renderer.setScissorTest(false);
+    renderer.setViewport(0, 0, width, height);
+    renderer.clear();
+    const cut = left && right ? Math.round(divider * width) : left ? width : 0;
+    this.#part(left, 0, cut, height);
+    this.#part(right, cut, width, height);
+    renderer.setScissorTest(false);
+    this.frames += 1;
+  }
+
+  #part(side, from, to, height) {
+    if (!side || to <= from) return;
+    this.renderer.setScissorTest(true);
+    this.renderer.setScissor(from, 0, to - from, height);
+    this.renderer.render(side.scene, this.camera);
+  }
+
+  /** True while a side is still being sorted, or sorted anew since it was drawn. */
+  get unsettled() {
+    return this.sides.some((side) => side && (side.spark.sorting || side.spark.sortDirty || side.spark.dirty));
+  }
+
+  get lost() { return this.closed || this.gl.isContextLost(); }
+
+  /** Free everything and give the GL context back. */
+  async dispose() {
+    if (this.closed) return;
+    this.closed = true;
+    const sides = this.sides.filter(Boolean);
+    this.sides = [null, null];
+    await Promise.all(sides.map(discard));
+    this.renderer.dispose();
+    this.renderer.forceContextLoss();
+  }
+}
+
+async function discard({ mesh, spark, scene, motion }) {
+  scene.clear();
+  // a sort that is under way ends in a worker: closing it meanwhile would leave its promise rejected
+  spark.sortDirty = false;
+  for (let waited = 0; spark.sorting && waited < 3000; waited += 20) {
+    await new Promise((done) => setTimeout(done, 20));
+    spark.sortDirty = false;
+  }
+  mesh.dispose();
+  spark.dispose();
+  spark.geometry.dispose();
+  spark.material.dispose();
+  motion.dispose();
+}
+
+/** A clip's knots on the GPU, and the shader that blends them into each Gaussian. */
+class Motion {
+  constructor(lib, clip) {
+    this.lib = lib;
+    this.motion = clip.motion;
+    this.textures = [];
+    const { dyno } = lib;
+    this.uniforms = {
+      knots: new dyno.DynoIvec4({ value: new lib.Vector4() }),
+      weights: new dyno.DynoVec4({ value: new lib.Vector4(1, 0, 0, 0) }),
+      size: new dyno.DynoFloat({ value: 1 }),
+    };
+    this.shown = null;
+  }
+
+  /** Take another time and size; true where that changes anything. */
+  set(seconds, size) {
+    const at = this.motion ? blend(this.motion, seconds) : { knots: [0, 0, 0, 0], weights: [1, 0, 0, 0] };
+    const key = [...at.knots, ...at.weights, size].join();
+    if (key === this.shown) return false;
+    this.shown = key;
+    this.uniforms.knots.value.fromArray(at.knots);
+    this.uniforms.weights.value.fromArray(at.weights);
+    this.uniforms.size.value = size;
+    return true;
+  }
+
+  modifier() {
+    const { dyno } = this.lib;
+    const inTypes = { gsplat: dyno.Gsplat, knots: "ivec4", weights: "vec4", size: "float" };
+    const inputs = { ...this.uniforms };
+    for (const [name, track] of Object.entries(this.motion?.tracks ?? {})) {
+      inTypes[name] = "usampler2DArray";
+      inputs[name] = new dyno.DynoUsampler2DArray({ value: this.#texture(track) });
+    }
+    return dyno.dynoBlock({ gsplat: dyno.Gsplat }, { gsplat: dyno.Gsplat }, ({ gsplat }) => {
+      const moved = new dyno.Dyno({
+        inTypes, outTypes: { gsplat: dyno.Gsplat }, inputs: { ...inputs, gsplat },
+        globals: () => [KNOTS_GLSL],
+        statements: ({ inputs: i, outputs: o }) => this.#statements(i, o.gsplat),
+      });
+      return { gsplat: moved.outputs.gsplat };
+    });
+  }
+
+  #statements(i, out) {
+    const lines = [`${out} = ${i.gsplat};`];
+    const { moving = 0, tracks = {} } = this.motion ?? {};
+    const at = (name) => {
+      const { low, high, bits } = tracks[name];
+      const vec = (v) => `vec3(${[0, 1, 2].map((c) => (v[c] ?? 0).toExponential(9)).join(", ")})`;
+      const step = low.map((l, c) => (high[c] - l) / (2 ** bits - 1));
+      return `(${vec(low)} + ${vec(step)} * gs4dBlend(${i[name]}, ${i.knots}, ${i.weights}, ${out}.index, ${moving}))`;
+    };
+    if (moving) {
+      lines.push(`if (${out}.index < ${moving}) {`);
+      if (tracks.position) lines.push(`${out}.center += ${at("position")};`);
+      if (tracks.rotation) lines.push(`${out}.quaternion = quatQuat(gs4dTurn(${at("rotation")}), ${out}.quaternion);`);
+      if (tracks.scale) lines.push(`${out}.scales *= exp(${at("scale")});`);
+      if (tracks.opacity) lines.push(`${out}.rgba.a = clamp(${at("opacity")}.x, 0.0, 1.0);`);
+      if (tracks.color) lines.push(`${out}.rgba.rgb += ${at("color")};`);
+      lines.push("}");
+    }
+    lines.push(`${out}.scales *= ${i.size};`);
+    return lines;
+  }
+
+  /** Knot k of Gaussian m is texel k · M + m, counted along rows, then layers. */
+  #texture({ channels, bits, planes }) {
+    const { lib } = this, { knots, moving } = this.motion;
+    const texels = knots.length * moving, rows = Math.ceil(texels / WIDTH);
+    const height = Math.min(rows, WIDTH), depth = Math.ceil(rows / WIDTH), lanes = channels === 1 ? 1 : 4;
+    const data = new (bits <= 8 ? Uint8Array : Uint16Array)(WIDTH * height * depth * lanes);
+    for (let c = 0; c < channels; c++)
+      for (let t = 0, from = c * texels; t < texels; t++) data[t * lanes + c] = planes[from + t];
+    const texture = new lib.DataArrayTexture(data, WIDTH, height, depth);
+    texture.format = lanes === 1 ? lib.RedIntegerFormat : lib.RGBAIntegerFormat;
+    texture.type = bits <= 8 ? lib.UnsignedByteType : lib.UnsignedShortType;
+    texture.internalFormat = `${lanes === 1 ? "R" : "RGBA"}${bits <= 8 ? 8 : 16}UI`;
+    texture.minFilter = texture.magFilter = lib.NearestFilter;
+    texture.generateMipmaps = false;
+    texture.unpackAlignment = 1;
+    texture.onUpdate = () => { texture.image.data = null; }; // the page's copy is not needed any more
+    texture.needsUpdate = true;
+    this.textures.push(texture);
+    return texture;
+  }
+
+  dispose() {
+    for (const texture of this.textures) texture.dispose();
+  }
+}
+
+const KNOTS_GLSL = `
+vec3 gs4dKnot(highp usampler2DArray track, int knot, int m, int moving) {
+  int t = knot * moving + m;
+  return vec3(texelFetch(track, ivec3(t & ${WIDTH - 1}, (t / ${WIDTH}) & ${WIDTH - 1}, t / ${WIDTH * WIDTH}), 0).xyz);
+}
+vec3 gs4dBlend(highp usampler2DArray track, ivec4 knots, vec4 weights, int m, int moving) {
+  vec3 sum = weights.x * gs4dKnot(track, knots.x, m, moving);
+  if (weights.y != 0.0) sum += weights.y * gs4dKnot(track, knots.y, m, moving);
+  if (weights.z != 0.0) sum += weights.z * gs4dKnot(track, knots.z, m, moving);
+  if (weights.w != 0.0) sum += weights.w * gs4dKnot(track, knots.w, m, moving);
+  return sum;
+}
+vec4 gs4dTurn(vec3 v) {
+  float square = dot(v, v);
+  return vec4(v / max(1.0, sqrt(square)), sqrt(max(0.0, 1.0 - square)));
+}
+`;

@@ -1,0 +1,307 @@
+// The player as one element: loads clips, draws when something has changed and only while it is seen, keeps its state.
+
+import { captured, dolly, distance, fromLoad3d, home, lensOf, orbit, pan, projection, toLoad3d } from "./camera.js";
+import { readClip } from "./clip.js";
+import { listen } from "./gestures.js";
+import { buildPanel, showPanel } from "./panel.js";
+import { newest, Player } from "./player.js";
+import { NoWebGL2, openStage } from "./splats.js";
+import { background, BACKGROUND_NAMES, dress } from "./style.js";
+
+const MOST_PIXELS = 2560; // a side of what is drawn
+const START = { camera: null, lens: null, about: null, time: 0, speed: 1, loop: true, background: "scene", divider: 0.5, size: 1 };
+const NO_WEBGL = "This browser gives no WebGL2, so the scene is shown as a film: turn on hardware acceleration to turn it by hand.";
+
+export class View {
+  /** @param {{onState?: (state: object) => void, useCamera?: (camera: object) => void}} host told about changes */
+  constructor(document, { onState = () => {}, useCamera = null } = {}) {
+    dress(document);
+    this.document = document;
+    this.onState = onState;
+    this.state = { ...START };
+    this.clips = [];
+    this.stage = null;
+    this.seen = true;
+    this.closed = false;
+    this.request = newest();
+    this.player = new Player(() => (this.player.playing ? this.wake() : this.#changed()));
+    const panel = (this.panel = buildPanel(document, this.#deeds(useCamera)));
+    this.element = panel.root;
+    this.element.gs4d = this;
+    listen(panel, {
+      turn: (yaw, pitch) => this.#steer((camera) => orbit(camera, this.clips[0].up, yaw, pitch)),
+      move: (x, y) => this.#steer((camera) => pan(camera, x, y)),
+      approach: (factor) => this.#steer((camera) => dolly(camera, factor, this.clips[0].radius)),
+      divide: (share) => this.#set({ divider: Math.min(Math.max(share, 0), 1) }),
+      toggle: () => this.player.toggle(),
+      step: (count) => this.player.step(count),
+    });
+    this.sizes = new ResizeObserver(() => this.wake());
+    this.sizes.observe(panel.port);
+    this.sight = new IntersectionObserver(([entry]) => {
+      this.seen = entry.isIntersecting;
+      this.wake();
+    });
+    this.sight.observe(panel.port);
+    this.onVisible = () => this.wake();
+    document.addEventListener("visibilitychange", this.onVisible);
+    this.#watch(panel.canvas);
+    showPanel(panel, this.player, this.state);
+  }
+
+  #deeds(useCamera) {
+    const { state } = this;
+    return {
+      toggle: () => this.player.toggle(),
+      seek: (seconds) => this.player.seek(seconds),
+      step: (count) => this.player.step(count),
+      loop: () => this.player.setLoop(!this.player.loop),
+      speed: (speed) => this.player.setSpeed(speed),
+      camera: (name) => this.lookThrough(name),
+      background: (name) => this.#set({ background: name }),
+      size: (size) => this.#set({ size }),
+      reset: () => this.resetView(),
+      full: () => (this.document.fullscreenElement ? this.document.exitFullscreen() : this.element.requestFullscreen?.()),
+      useCamera: useCamera && (() => { if (state.camera) useCamera(toLoad3d(state.camera)); }),
+    };
+  }
+
+  /**
+   * Show one clip, or two with a divider. The newest call wins.
+   * @param {{name: string, bytes: () => Promise<ArrayBuffer>}[]} sources before and after
+   * @param {{notes?: string[], movies?: string[]}} more sentences; addresses of films for a browser without WebGL2
+   */
+  async load(sources, { notes = [], movies = [] } = {}) {
+    try {
+      await this.request(async (stillWanted) => {
+        this.#say(this.clips.length ? "" : "Loading …");
+        await this.#openStage();
+        const clips = await Promise.all(sources.slice(0, 2).map(async (s) => readClip(await s.bytes(), s.name)));
+        if (!stillWanted() || this.closed) return;
+        await Promise.all([0, 1].map((i) => this.stage.show(i, clips[i] ?? null, stillWanted)));
+        if (!stillWanted() || this.closed) return;
+        this.#take(clips, notes);
+      });
+    } catch (error) {
+      if (this.closed) return;
+      if (error instanceof NoWebGL2) this.#film(movies);
+      else this.#say(sentence(error));
+    }
+  }
+
+  async #openStage() {
+    if (this.stage && !this.stage.lost) return;
+    const stage = await openStage(this.panel.canvas, () => this.wake());
+    if (this.closed) {
+      await stage.dispose();
+      return;
+    }
+    this.stage = stage;
+  }
+
+  #take(clips, notes) {
+    const { panel, state } = this, [clip] = clips;
+    this.clips = clips;
+    const two = clips.length > 1;
+    for (const part of [panel.divider, panel.left, panel.right]) part.hidden = !two;
+    panel.left.textContent = `before · ${clip.title}`;
+    panel.right.textContent = two ? `after · ${clips[1].title}` : "";
+    panel.notes.textContent = [...new Set([...clips.flatMap((c) => c.notes), ...notes])].join(" ");
+    panel.cameras.replaceChildren(
+      ...[["", "free view"], ...clip.cameras.map((c) => [c.name, c.name])].map(([value, text]) => {
+        const option = this.document.createElement("option");
+        option.value = value;
+        option.textContent = text;
+        return option;
+      }),
+    );
+    this.element.dataset.gaussians = String(clip.gaussians);
+    if (!state.camera || !sameSubject(state.about, clip)) this.resetView();
+    else if (state.lens && !this.#entry(state.lens)) state.lens = null;
+    const longer = clips.reduce((a, b) => (b.times.at(-1) - b.times[0] > a.times.at(-1) - a.times[0] ? b : a));
+    this.player.time = state.time;
+    this.player.setMoments(longer.times, longer.fps);
+    this.#say("");
+  }
+
+  /** Look through a captured camera by its name; "" only lets go of it. */
+  lookThrough(name) {
+    const entry = this.#entry(name);
+    this.#set({ lens: entry ? name : null, ...(entry && { camera: captured(entry, this.clips[0].center) }) });
+  }
+
+  resetView() {
+    const [clip] = this.clips;
+    if (!clip) return;
+    const about = { center: clip.center, radius: clip.radius };
+    this.#set({ camera: home(clip), lens: clip.cameras[0]?.name ?? null, about });
+  }
+
+  /** What is to be kept: a plain object for JSON. */
+  saved() {
+    const { camera, ...rest } = this.state;
+    return { ...rest, camera: camera && toLoad3d(camera), time: this.player.time, speed: this.player.speed, loop: this.player.loop };
+  }
+
+  /** Take what `saved` gave; anything missing or odd stays as it is. */
+  restore(saved) {
+    if (!saved || typeof saved !== "object") return;
+    const { state, player } = this;
+    const number = (value, low, high, other) => (Number.isFinite(value) ? Math.min(Math.max(value, low), high) : other);
+    state.camera = (saved.camera && fromLoad3d(saved.camera)) || state.camera;
+    state.about = saved.about ?? state.about;
+    state.lens = typeof saved.lens === "string" ? saved.lens : null;
+    state.background = BACKGROUND_NAMES.includes(saved.background) ? saved.background : state.background;
+    state.divider = number(saved.divider, 0, 1, state.divider);
+    state.size = number(saved.size, 0.25, 2, state.size);
+    state.time = number(saved.time, -1e9, 1e9, state.time);
+    player.loop = saved.loop ?? player.loop;
+    player.setSpeed(number(saved.speed, 0.1, 4, player.speed));
+    if (this.clips.length) player.seek(state.time);
+    this.#changed();
+  }
+
+  #entry(name) { return this.clips[0]?.cameras.find((camera) => camera.name === name) ?? null; }
+
+  #steer(how) {
+    if (!this.state.camera || !this.clips.length) return;
+    this.#set({ camera: how(this.state.camera), lens: null });
+  }
+
+  #set(changes) {
+    Object.assign(this.state, changes);
+    this.#changed();
+  }
+
+  #changed() {
+    if (this.closed) return;
+    if (this.clips.length) {
+      this.state.time = this.player.time;
+      clearTimeout(this.saving);
+      this.saving = setTimeout(() => this.onState(this.saved()), 200);
+    }
+    this.wake();
+  }
+
+  /** Draw at the next opportunity, if anybody can see it. */
+  wake() {
+    if (this.closed || this.waiting || !this.seen || this.document.hidden) return;
+    this.waiting = requestAnimationFrame((now) => {
+      this.waiting = 0;
+      if (this.closed) return;
+      this.player.tick(now / 1000);
+      this.draw();
+    });
+  }
+
+  /** Draw now. */
+  draw() {
+    const { panel, state, stage, clips } = this;
+    showPanel(panel, this.player, state);
+    if (!stage || stage.lost || !clips.length || !state.camera) return;
+    const { clientWidth: wide, clientHeight: high } = panel.port;
+    if (!wide || !high) return;
+    panel.port.style.background = background(state.background, clips[0].background);
+    stage.setTime(this.player.time);
+    stage.setSize(state.size);
+    const entry = this.#entry(state.lens), shape = entry ?? clips[0].cameras[0], aspect = shape ? shape.width / shape.height : wide / high;
+    const radius = clips[0].radius, near = Math.max(Math.min(0.01 * distance(state.camera), 0.01 * radius), 1e-4);
+    const matrix = projection(state.camera, wide / high, aspect, near, 1000 * radius + 2 * distance(state.camera), entry && lensOf(entry));
+    // the canvas beneath may be zoomed: draw as fine as is seen
+    const zoom = 2 ** Math.max(-1, Math.min(1, Math.round(Math.log2(panel.port.getBoundingClientRect().width / wide || 1))));
+    const fine = Math.min((globalThis.devicePixelRatio || 1) * zoom, 2, MOST_PIXELS / Math.max(wide, high));
+    stage.draw(
+      { position: state.camera.position, quaternion: state.camera.quaternion, projection: matrix, near, far: 1000 * radius },
+      Math.round(wide * fine), Math.round(high * fine), state.divider,
+    );
+    this.#outline(entry, wide, high, aspect);
+  }
+
+  /** A dashed line round what the captured camera saw, where the viewport shows more. */
+  #outline(entry, wide, high, aspect) {
+    const width = Math.min(wide, high * aspect), height = width / aspect, { frame } = this.panel;
+    frame.hidden = !entry || (wide - width < 4 && high - height < 4);
+    Object.assign(frame.style, {
+      width: `${width}px`, height: `${height}px`, left: `${(wide - width) / 2}px`, top: `${(high - height) / 2}px`,
+    });
+  }
+
+  /** Wait until what is drawn is final (sorting is done by a worker), then draw it into a 2-D canvas. */
+  async picture() {
+    const frames = () => new Promise((done) => setTimeout(done, 30));
+    for (let quiet = 0, i = 0; quiet < 3 && i < 600 && this.stage && !this.stage.lost; i++) {
+      this.draw();
+      await frames();
+      quiet = this.stage?.unsettled ? 0 : quiet + 1;
+    }
+    this.draw();
+    const copy = this.document.createElement("canvas");
+    [copy.width, copy.height] = [this.panel.canvas.width, this.panel.canvas.height];
+    copy.getContext("2d").drawImage(this.panel.canvas, 0, 0); // in the same task as drawing: the buffer is not kept
+    return copy;
+  }
+
+  #say(text) {
+    this.panel.say.textContent = text;
+    this.panel.say.hidden = !text;
+    this.panel.say.classList.remove("gs4d-foot");
+  }
+
+  /** Say why there is nothing to see. */
+  fail(error) { this.#say(sentence(error)); }
+
+  #film(movies) {
+    this.#say(movies.length ? NO_WEBGL : NO_WEBGL.replace("so the scene is shown as a film", "and there is no film of the scene"));
+    if (!movies.length) return;
+    const film = this.document.createElement("video");
+    Object.assign(film, { src: movies[movies.length - 1], loop: true, muted: true, autoplay: true, controls: true, playsInline: true });
+    this.panel.port.querySelector("video")?.remove();
+    this.panel.port.prepend(film);
+    this.panel.canvas.hidden = true;
+    this.panel.say.classList.add("gs4d-foot");
+    for (const part of [this.panel.timeline, this.panel.tools]) part.hidden = true;
+  }
+
+  /** A lost context (too many of them, or the driver began anew) is opened again on a fresh canvas. */
+  #watch(canvas) {
+    canvas.addEventListener("webglcontextlost", (event) => {
+      event.preventDefault();
+      if (this.closed || !this.stage) return;
+      const fresh = canvas.cloneNode();
+      this.stage.dispose();
+      this.stage = null;
+      canvas.replaceWith(fresh);
+      this.panel.canvas = fresh;
+      this.#watch(fresh);
+      const { clips } = this;
+      this.request(async (stillWanted) => {
+        await this.#openStage();
+        await Promise.all([0, 1].map((i) => this.stage?.show(i, clips[i] ?? null, stillWanted)));
+        this.wake();
+      }).catch((error) => this.fail(error));
+    });
+  }
+
+  /** End: no more drawing, no context kept. */
+  async dispose() {
+    if (this.closed) return;
+    clearTimeout(this.saving);
+    this.closed = true;
+    cancelAnimationFrame(this.waiting);
+    this.sizes.disconnect();
+    this.sight.disconnect();
+    this.document.removeEventListener("visibilitychange", this.onVisible);
+    this.element.remove();
+    await this.stage?.dispose();
+    this.stage = null;
+  }
+}
+
+const sentence = (error) => String(error?.message ?? error);
+
+/** Whether a kept view was of the same subject: its middle and extent are about the same. */
+function sameSubject(about, clip) {
+  if (!about || !Array.isArray(about.center) || !(about.radius > 0)) return false;
+  const away = Math.hypot(...clip.center.map((v, i) => v - about.center[i]));
+  return away < 0.5 * Math.max(clip.radius, about.radius) && Math.abs(Math.log(clip.radius / about.radius)) < Math.LN2;
+}
