@@ -1,0 +1,120 @@
+"""Self-contained pages: everything is inside, nothing is fetched, and no file can break out of its element."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InputError
+from engine.io.clip import decode_clip
+from engine.io.page import WEB, assemble, write_page
+from engine.steps import bake_clip, export_scene
+from engine.train import messages as m
+from tests.scenes import moving_scene
+
+TRICKY = 'const a = "</script><b>", b = `<!-- <script>`; // {{clips}}\nexport { a, b };\n'
+
+
+class Scripts(HTMLParser):
+    """The script elements of a page as a browser sees them, and every address that it would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[dict[str, str | None], str]] = []
+        self.addresses: list[str] = []
+        self.open: dict[str, str | None] | None = None
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        self.addresses += [v for k, v in attrs if k in ("src", "href") and v]
+        if tag == "script":
+            self.open = named
+            self.found.append((named, ""))
+
+    def handle_endtag(self, tag):
+        if tag == "script":
+            self.open = None
+
+    def handle_data(self, data):
+        if self.open is not None:
+            self.found[-1] = (self.found[-1][0], self.found[-1][1] + data)
+
+
+def parse(text: str) -> Scripts:
+    parser = Scripts()
+    parser.feed(text)
+    return parser
+
+
+@pytest.fixture
+def web(tmp_path) -> Path:
+    folder = tmp_path / "web"
+    (folder / "page").mkdir(parents=True)
+    (folder / "tricky.js").write_text(TRICKY)
+    (folder / "page" / "modules.json").write_text(json.dumps({"modules": ["tricky.js"]}))
+    (folder / "page" / "template.html").write_text(
+        '<title>{{title}}</title><script type="application/json" id="about">{{about}}</script>{{modules}}{{clips}}'
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clip() -> bytes:
+    return m.result(bake_clip.run(moving_scene(30, views=2), title="a </script> b")).data
+
+
+def test_what_is_inlined_stays_in_its_element(web, clip):
+    text = assemble([clip, clip], 'T & "{{modules}}" </title>', web)
+    scripts = parse(text).found
+    assert [a.get("data-module") or a.get("data-clip") or a.get("id") for a, _ in scripts] == [
+        "about", "tricky.js", "0", "1",
+    ]  # fmt: skip
+    assert scripts[1][1].replace("<\\/", "</").replace("<\\!", "<!") == TRICKY
+    about = json.loads(scripts[0][1])
+    assert about["titles"] == ["a </script> b"] * 2
+    for _, data in scripts[2:]:
+        assert base64.b64decode(data) == clip
+    assert "<title>T &amp; &quot;{{modules}}&quot; &lt;/title&gt;</title>" in text
+
+
+def test_the_pack_s_own_page_fetches_nothing_and_fills_every_mark(clip, tmp_path):
+    path = write_page([clip], tmp_path / "a.html", "A scene")
+    text = path.read_text(encoding="utf-8")
+    page = parse(text)
+    assert not page.addresses
+    outside = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    assert not re.search(r"https?://|\{\{\w+\}\}|url\(", outside)
+    names = json.loads((WEB / "page" / "modules.json").read_text())["modules"]
+    assert [a["data-module"] for a, _ in page.found if "data-module" in a] == names
+    (data,) = (d for a, d in page.found if "data-clip" in a)
+    assert len(decode_clip(base64.b64decode(data), "inside").base) == 30
+    assert [p.name for p in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_an_export_compares_two_scenes_in_one_page(tmp_path):
+    scenes = [moving_scene(20 + 10 * i, views=2) for i in range(2)]
+    config = export_scene.Config(kind="html")
+    messages = list(export_scene.run(scenes[0], config, tmp_path / "both.html", scenes[1]))
+    done = [x.done for x in messages if isinstance(x, m.Progress)]
+    assert done == sorted(done) and done[-1] == messages[0].total
+    page = parse(messages[-1].value[0].read_text(encoding="utf-8"))
+    clips = [decode_clip(base64.b64decode(d), "inside") for a, d in page.found if "data-clip" in a]
+    assert [len(c.base) for c in clips] == [20, 30]
+    assert [c.title for c in clips] == ["Before", "After"]
+    with pytest.raises(InputError, match="one scene"):
+        m.result(export_scene.run(scenes[0], export_scene.Config(kind="ply"), tmp_path / "a.ply", scenes[1]))
+
+
+def test_what_makes_no_page_is_named(web, clip, tmp_path):
+    for clips in ([], [clip] * 3):
+        with pytest.raises(InputError, match="one clip or two"):
+            assemble(clips, "a", web)
+    with pytest.raises(InputError, match="cut short"):
+        assemble([clip[:500]], "a", web)
+    (web / "tricky.js").unlink()
+    with pytest.raises(InputError, match="tricky"):
+        write_page([clip], tmp_path / "a.html", "a", web)
+    assert not list(tmp_path.glob("*.html"))
