@@ -41,19 +41,19 @@ def assemble(clips: Sequence[bytes], title: str, web: Path = WEB) -> str:
     names = json.loads(_text(web / "page" / "modules.json"))["modules"]
     parts = {
         "title": html.escape(title),
-        "about": _inert(json.dumps({"title": title, "titles": titles}, ensure_ascii=False)),
         "modules": "\n".join(
             f'<script type="text/plain" data-module="{name}">{_inert(_text(web / name))}</script>'
             for name in names
         ),
         "clips": "\n".join(
-            f'<script type="application/octet-stream;base64" data-clip="{i}">{base64.b64encode(clip).decode()}</script>'
-            for i, clip in enumerate(clips)
+            f'<script type="application/octet-stream;base64" data-clip="{i}" data-name="{html.escape(name)}">'
+            f"{base64.b64encode(clip).decode()}</script>"
+            for i, (name, clip) in enumerate(zip(titles, clips, strict=True))
         ),
     }
     template = _text(web / "page" / "template.html")
     # all marks at once: what is filled in may hold braces of its own
-    return re.sub(r"\{\{(title|about|modules|clips)\}\}", lambda mark: parts[mark[1]], template)
+    return re.sub(r"\{\{(title|modules|clips)\}\}", lambda mark: parts[mark[1]], template)
 
 
 def check_player(web: Path = WEB) -> None:
@@ -63,7 +63,7 @@ def check_player(web: Path = WEB) -> None:
 
 
 def _inert(source: str) -> str:
-    """JavaScript or JSON text that cannot end the <script> element it stands in; in strings it means the same."""
+    """JavaScript that cannot end the <script> element it stands in; in strings it means the same."""
     return re.sub(r"<(?=/script)", r"<\\", source, flags=re.IGNORECASE).replace("<!--", r"<\!--")
 
 
