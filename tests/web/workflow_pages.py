@@ -62,13 +62,14 @@ def train_and_render(info: dict[str, Any]) -> dict[str, Any]:
         "8": node(info, "SaveVideo", video=["7", 4], filename_prefix="video/walker"),
         "9": node(info, "GS4D_EvaluateScene", scene=["4", 0], video=["1", 0], every=5),
         "10": node(info, "PreviewImage", images=["9", 0]),
+        "11": node(info, "GS4D_Preview4DScene", scene=["4", 0]),
     }
 
 
 TRAIN_NOTE = """## Multi-view video in, moving 3D scene out
 
-Press **Run**. The demo clip (a walking figure, 12 cameras) is trained for up to three minutes, then a camera circles it
-while it walks; the video is in `output/video`.
+Press **Run**. The demo clip (a walking figure, 12 cameras) is trained for up to three minutes and plays at the right: drag to
+turn it, scrub through its time. A camera circles it while it walks; that video is in `output/video`.
 
 **Your own capture:** put its folder into ComfyUI's `input` folder, press **R** to refresh, choose it under *clip*.
 
@@ -120,6 +121,7 @@ def _edited(info: dict[str, Any]) -> dict[str, Any]:
         "9": node(info, "GS4D_CameraPath", scene=["7", 0], frames=60, width=384, height=384),
         "10": node(info, "GS4D_Render4DScene", scene=["7", 0], path=["9", 0], wants_depth=False),
         "11": node(info, "SaveVideo", video=["10", 4], filename_prefix="video/edited"),
+        "20": node(info, "GS4D_Preview4DScene", scene=["2", 0], compare=["7", 0]),
     }
 
 
@@ -144,7 +146,8 @@ def _before_and_after(base: Path) -> Any:
 EDIT_NOTE = """## A moving scene, edited with one sentence
 
 Press **Run**. The demo clip is trained for a minute, 12 views of its first moment are edited together, the scene is fitted to
-them (every moment changes, the motion stays), refined, and rendered; the video is in `output/video`.
+them (every moment changes, the motion stays), refined, and rendered. At the right it plays, before and after: drag the line
+between them. The video is in `output/video`.
 
 The small model that ships knows *night, golden hour, fog, black and white, gold, bronze and marble statues, red, green*
 and *blue*. {more}
@@ -169,12 +172,14 @@ EDIT_PLACES: dict[str, Place] = {
     "5": (780, 0, 420, 480), "6": (780, 600, 420, 550),
     "7": (1250, 0, 360, 800), "8": (1250, 920, 360, 140),
     "9": (1660, 0, 310, 320), "10": (1660, 420, 310, 320), "11": (2010, 0, 420, 560),
+    "20": (2490, 0, 600, 900),
 }  # fmt: skip
 EDIT_GROUPS = [
     ("1 · Capture, quick training", (-20, -80, 370, 1250), "#3f789e"),
     ("2 · Edit its views with one sentence, fit the scene", (360, -80, 860, 1250), "#8a6f3c"),
     ("3 · Refine and keep", (1230, -80, 400, 1250), "#7a3c6f"),
     ("4 · Move a camera through it", (1640, -80, 810, 1250), "#3c7a4f"),
+    ("5 · Play it, before and after", (2470, -80, 640, 1250), "#3f789e"),
 ]
 _EDIT = {"groups": EDIT_GROUPS, "note_place": (-370, 0, 330, 620), "thumbnail": _before_and_after}
 
@@ -231,14 +236,15 @@ def _in_latents(
         "9": node(info, "GS4D_CameraPath", scene=["7", 0], frames=60, width=384, height=384),
         "10": node(info, "GS4D_Render4DScene", scene=["7", 0], path=["9", 0], wants_depth=False),
         "11": node(info, "SaveVideo", video=["10", 4], filename_prefix="video/edited in latents"),
+        "20": node(info, "GS4D_Preview4DScene", scene=["2", 0], compare=["7", 0]),
     }  # fmt: skip
 
 
 LATENT_NOTE = """## A moving scene, edited in a diffusion model's latent space
 
 Press **Run**. The demo clip is trained for a minute; its Gaussians learn the model's latents; the latents are edited by what two
-prompts disagree about (ED-NeRF's delta denoising); and the scene takes the edit on, at every moment. The video is in
-`output/video`.
+prompts disagree about (ED-NeRF's delta denoising); and the scene takes the edit on, at every moment. At the right it plays,
+before and after: drag the line between them. The video is in `output/video`.
 
 **Two prompts:** one for the scene as it is, one for what it should be. Only their difference acts. {more}
 
@@ -263,6 +269,7 @@ LATENT_PLACES: dict[str, Place] = {
     "15": (1180, 0, 360, 260), "5": (1180, 350, 420, 560),
     "7": (1650, 0, 360, 760), "8": (1650, 880, 360, 140),
     "9": (2060, 0, 310, 320), "10": (2060, 420, 310, 320), "11": (2410, 0, 420, 560),
+    "20": (2890, 0, 600, 900),
 }  # fmt: skip
 _LATENT = {
     "groups": [
@@ -271,6 +278,7 @@ _LATENT = {
         ("3 · Edit them with two prompts, look", (770, -80, 850, 1540), "#8a6f3c"),
         ("4 · Back to a scene, and keep it", (1630, -80, 400, 1540), "#7a3c6f"),
         ("5 · Move a camera through it", (2040, -80, 810, 1540), "#3c7a4f"),
+        ("6 · Play it, before and after", (2870, -80, 640, 1540), "#3f789e"),
     ],
     "note_place": (-370, 0, 330, 620),
     "thumbnail": _before_and_after,
@@ -287,12 +295,14 @@ PAGES = {
                 "4": (720, 0, 360, 640), "5": (720, 740, 360, 120),
                 "6": (1130, 0, 310, 320), "7": (1480, 0, 310, 320), "8": (1840, 0, 420, 560),
                 "9": (1130, 680, 330, 520), "10": (1490, 680, 770, 520),
+                "11": (2320, 0, 600, 900),
             },
             [
                 ("1 · Open the capture and check it", (-20, -80, 710, 960), "#3f789e"),
                 ("2 · Train", (700, -80, 400, 960), "#8a6f3c"),
                 ("3 · Move a camera through it", (1110, -80, 1170, 660), "#3c7a4f"),
                 ("4 · Measure on views that were never trained on", (1110, 600, 1170, 620), "#7a3c6f"),
+                ("5 · Play it", (2300, -80, 640, 1300), "#3f789e"),
             ],
             TRAIN_NOTE,
             (-350, 0, 310, 440),
