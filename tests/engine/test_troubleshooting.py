@@ -95,7 +95,7 @@ def test_every_entry_says_what_to_do() -> None:
     entries = re.split(r"\n### ", PAGE.read_text(encoding="utf-8"))[1:]
     for entry in entries:
         _, _, body = entry.partition("\n")
-        assert len(body.strip()) > 30, entry[:80]
+        assert len(body.strip()) > 20, entry[:80]
 
 
 def test_no_two_entries_have_one_heading() -> None:

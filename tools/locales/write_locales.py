@@ -3,7 +3,7 @@
 phrases.json holds each English label, tooltip and description once with its translations, and under "places" what one
 spot says differently ("path" is a file here and a camera path there). A sentence that was changed in English has no
 translation any more, so that no tooltip goes on saying what was true once: the run lists it, and the test of the
-locales fails until it is translated. The English files follow from the schemas: tests/nodes/write_contracts.py.
+locales fails until it is translated; --prune takes out what English no longer says. The English files follow from the schemas: tests/nodes/write_contracts.py.
 """
 
 from __future__ import annotations
@@ -60,7 +60,30 @@ def write() -> dict[str, list[str]]:
     return {language: list(dict.fromkeys(texts)) for language, texts in missing.items()}
 
 
+def prune() -> None:
+    """Takes out of phrases.json what the English files no longer say."""
+    known = read(PHRASES)
+    said: dict[str, str] = {}
+    for name in FILES:
+        said |= _places(read(LOCALES / "en" / f"{name}.json"))
+    texts = set(said.values())
+    known["phrases"] = {text: value for text, value in known["phrases"].items() if text in texts}
+    known["places"] = {place: value for place, value in known["places"].items() if place in said}
+    PHRASES.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _places(tree: dict[str, Any], at: str = "") -> dict[str, str]:
+    """Every text of a locale by its place, such as "GS4D_Train4DScene.inputs.seed.name"."""
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        place = f"{at}.{key}" if at else key
+        found |= _places(value, place) if isinstance(value, dict) else {place: value}
+    return found
+
+
 def main() -> int:
+    if "--prune" in sys.argv[1:]:
+        prune()
     missing = write()
     for language, texts in missing.items():
         for text in texts:
