@@ -70,7 +70,8 @@ def held(samples: Samples) -> Knots:
 def quantise_positions(samples: Samples, knots: Knots, limit: float) -> Track:
     """The position track with the fewest bits, up to 16, that keeps every judged centre within `limit` world units."""
     values = knots.values["position"]
-    first = _bits(values, 0.35 * limit, 4, 16)  # of what is allowed; the splines need the rest
+    spare = limit - largest_error(samples, knots, values)
+    first = _bits(values, max(0.35 * limit, 0.75 * spare), 4, 16)
     for bits in range(first, 17):
         track = quantise("position", values, bits)
         if bits == 16 or largest_error(samples, knots, track.values()) <= limit:
