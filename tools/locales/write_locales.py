@@ -1,9 +1,10 @@
-"""Writes locales/<language>/ from the English ones and phrases.json: python tools/locales/write_locales.py
+"""Writes locales/<language>/ from the English ones and phrases.json: python tools/locales/write_locales.py [--prune]
 
 phrases.json holds each English label, tooltip and description once with its translations, and under "places" what one
 spot says differently ("path" is a file here and a camera path there). A sentence that was changed in English has no
 translation any more, so that no tooltip goes on saying what was true once: the run lists it, and the test of the
-locales fails until it is translated; --prune takes out what English no longer says. The English files follow from the schemas: tests/nodes/write_contracts.py.
+locales fails until it is translated. --prune takes out what English no longer says. The English files follow from the
+schemas: tests/nodes/write_contracts.py.
 """
 
 from __future__ import annotations
