@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..scene import Cameras, Gaussians, harmonics, rotations
 from .atomic import write_atomically
-from .clip_tracks import CHANNELS, INTERPOLATIONS, Track, pack, unpack, weights
+from .clip_tracks import CHANNELS, INTERPOLATIONS, Track, aligned, pack, quats_of, unpack, weights
 from .spz import decode_spz
 
 __all__ = ["Clip", "Motion", "decode_clip", "encode_clip", "read_clip", "write_clip"]
@@ -38,7 +38,7 @@ class Motion:
 
     knots: Tensor  # [K] float64 seconds, ascending
     interpolation: str  # "cubic", "linear" or "hold"
-    tracks: dict[str, Tensor]  # name → [K, M, c] float32; vectors in this pack's axes
+    tracks: dict[str, Tensor]  # name → [K, M, c] float32 in this pack's axes; rotation as quaternions, c = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,9 @@ class Clip:
         m = self.moving
         changed["means"] = self.means_at(seconds)
         if "rotation" in now:
-            changed["quats"][:m] = rotations.multiply(quats_of(now["rotation"]), self.base.quats[:m])
+            changed["quats"][:m] = rotations.multiply(
+                rotations.normalise(now["rotation"]), self.base.quats[:m]
+            )
         if "scale" in now:
             changed["log_scales"][:m] += now["scale"]
         if "opacity" in now:
@@ -93,13 +95,6 @@ class Clip:
         if "color" in now:
             changed["sh"][:m, 0] += now["color"] / harmonics.C0
         return Gaussians(**changed)
-
-
-def quats_of(vectors: Tensor) -> Tensor:
-    """Unit quaternions [..., 4] wxyz with w ≥ 0 from their vector parts [..., 3]; longer ones than 1 are cut to 1."""
-    squares = vectors.square().sum(-1, keepdim=True)
-    vectors = vectors / squares.clamp(min=1).sqrt()
-    return torch.cat([(1 - squares.clamp(max=1)).sqrt(), vectors], dim=-1)
 
 
 def camera_entries(cameras: Cameras) -> list[dict[str, Any]]:
@@ -155,6 +150,12 @@ def encode_clip(header: dict[str, Any], spz: bytes, tracks: Iterable[Track]) -> 
 def in_file_axes(name: str, values: Tensor) -> Tensor:
     """Values of a track turned into the file's axes, or back."""
     return values * FLIP.to(values) if name in TURNED else values
+
+
+def played(track: Track) -> Tensor:
+    """[K, M, c]: what a track of the file says, in this pack's axes and ready to be blended."""
+    values = in_file_axes(track.name, track.values())
+    return aligned(quats_of(values)) if track.name == "rotation" else values
 
 
 def write_clip(data: bytes, path: Path | str) -> Path:
@@ -263,7 +264,7 @@ def _motion(about: dict[str, Any], body: memoryview, moving: int) -> Motion:
         low, high = (_numbers(entry[side], channels, f"{side} of {key}") for side in ("low", "high"))
         packed = _block(entry, body, f"track '{key}'")
         track = unpack(packed, key, bits, low, high, (len(knots), moving, channels))
-        tracks[key] = in_file_axes(key, track.values())
+        tracks[key] = played(track)
     return Motion(knots, interpolation, tracks)
 
 

@@ -20,12 +20,12 @@ from ..fields import number, validate
 from ..scene import Gaussians, Scene4D, harmonics
 from ..scene.rigs import rig_up
 from . import clip_fit
-from .clip import FLIP, VERSION, Clip, Motion, camera_entries, encode_clip, in_file_axes, write_clip
+from .clip import FLIP, VERSION, Clip, Motion, camera_entries, encode_clip, in_file_axes, played, write_clip
 from .clip_samples import Taken, changed, interpolation_between, morton_order, most_visible, offsets
 from .clip_tracks import Track
 from .spz import decode_spz, encode_spz
 
-BITS = {"rotation": (7, 10), "scale": (6, 8), "opacity": (8, 8), "color": (8, 8)}  # fewest, most
+BITS = {"rotation": (7, 12), "scale": (6, 8), "opacity": (8, 8), "color": (8, 8)}  # fewest, most
 SH_BITS = 5  # what Niantic's own tools write
 STILL = 0.5  # of max_error: who moves less does not move
 
@@ -110,9 +110,7 @@ def bake(scene: Scene4D, config: ClipConfig, title: str) -> Generator[int, None,
     yield units(scene, config) - 1
     motion = None
     if knots is not None:
-        motion = Motion(
-            knots.seconds, knots.interpolation, {t.name: in_file_axes(t.name, t.values()) for t in tracks}
-        )
+        motion = Motion(knots.seconds, knots.interpolation, {t.name: played(t) for t in tracks})
     clip = Clip(
         title=title,
         times=scene.times.double(),
@@ -178,7 +176,8 @@ def _tracks(
         seconds=torch.tensor(taken.seconds, dtype=torch.float64),
         judged=torch.isin(torch.tensor(taken.seconds, dtype=torch.float64), scene.times.double()),
         values=offsets(taken, moving, base, needed),
-        # turning by 2|v| or growing by a factor moves a Gaussian's rim by its extent times that
+        # a quaternion changes by half the angle; turning by an angle, or growing by a factor, moves a Gaussian's rim
+        # by its extent times that
         weights={"position": one, "rotation": 2 * extent, "scale": extent, "opacity": one, "color": one},
         limits={"position": limit, "rotation": 2 * limit, "scale": 2 * limit, "opacity": 0.04, "color": 0.04},
     )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .clip_tracks import Track, quantise, weights
+from ..scene import rotations
+from .clip_tracks import Track, quantise, quats_of, vectors_of, weights
 
 AT_ONCE = 1 << 22  # numbers in one block of a product
 SUBSET = 4096  # Gaussians that most numbers of knots are refused by
@@ -21,7 +22,7 @@ class Samples:
 
     seconds: Tensor  # [S] float64, ascending
     judged: Tensor  # [S] bool: the times whose errors count (the captured moments)
-    values: dict[str, Tensor]  # track name → [S, M, c] float32
+    values: dict[str, Tensor]  # track name → [S, M, c] float32; rotation: quaternions, c = 4
     weights: dict[str, Tensor]  # track name → [M]: error × weight is held against the limit
     limits: dict[str, float]  # "position" holds for every Gaussian and moment, the others for most
 
@@ -81,12 +82,25 @@ def quantise_positions(samples: Samples, knots: Knots, limit: float) -> Track:
 
 def quantise_others(samples: Samples, knots: Knots, name: str, least: int, most: int) -> Track:
     """Another track with the fewest bits, `least` to `most`, whose rounding most Gaussians show less than half the limit."""
-    weight = samples.weights[name]
-    typical = float(weight.kthvalue(max(1, int(QUANTILE * len(weight)))).values)
-    values = knots.values[name]
-    return quantise(
-        name, values, _bits(values, 0.5 * samples.limits[name] / max(typical, 1e-30), least, most)
-    )
+    weight, limit, values = samples.weights[name], 0.5 * samples.limits[name], knots.values[name]
+    if name != "rotation":
+        return quantise(name, values, _bits(values, limit / max(_quantile(weight), 1e-30), least, most))
+    # near half a turn w = √(1 − |v|²) magnifies what v is rounded by: so it is measured
+    quats = rotations.normalise(values)
+    vectors = vectors_of(quats)
+    some = slice(None, None, max(1, vectors.shape[1] // SUBSET))
+    for bits in range(least, most + 1):
+        track = quantise(name, vectors, bits)
+        cosine = (quats_of(track.values()[:, some]) * quats[:, some]).sum(-1).abs()
+        left = (2 - 2 * cosine.clamp(max=1)).sqrt() * weight[some]
+        if bits == most or _quantile(left) <= limit:
+            return track
+    raise AssertionError("unreachable: the most bits are taken whatever they cost")
+
+
+def _quantile(values: Tensor) -> float:
+    flat = values.flatten()
+    return float(flat.kthvalue(max(1, int(QUANTILE * len(flat)))).values)
 
 
 def _bits(values: Tensor, error: float, least: int, most: int) -> int:
@@ -134,8 +148,7 @@ class _Solver:
             if name == "position":
                 left = float(errors.max())
             else:
-                flat = errors.flatten()
-                left = float(flat.kthvalue(max(1, int(QUANTILE * len(flat)))).values)
+                left = _quantile(errors)
             if left > share * limit:
                 return False
         return True

@@ -11,6 +11,7 @@ from .. import backends
 from ..errors import InputError
 from ..scene import Gaussians, Scene4D, harmonics, rotations
 from . import spz
+from .clip_tracks import aligned
 
 VISIBLE = 1 / 255  # opacity below which renderers draw nothing
 LOOKS_AT = 12  # moments at which visibility is judged when Gaussians have to be left out
@@ -135,7 +136,7 @@ def changed(taken: Taken, reach: float) -> dict[str, Tensor]:
 
 
 def offsets(taken: Taken, moving: Tensor, base: Gaussians, needed: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Track name → [S, M, c] of the Gaussians `moving` [M], relative to `base` (opacity: as it is).
+    """Track name → [S, M, c] of the Gaussians `moving` [M], relative to `base` (opacity: as it is; turns: quaternions).
 
     `needed`: track name → [M] bool: who needs it; the others get a constant, which costs almost nothing.
     """
@@ -145,22 +146,23 @@ def offsets(taken: Taken, moving: Tensor, base: Gaussians, needed: dict[str, Ten
         if name == "position":
             values -= base.means
         elif name == "rotation":
-            values = _vectors(values, base.quats)
+            values = _turns(values, base.quats)
         elif name == "scale":
             values -= base.log_scales
         elif name == "color":
             values -= harmonics.dc_to_rgb(base.sh[:, 0])
-        still = base.logit_opacities.sigmoid()[~mask, None] if name == "opacity" else 0.0
-        values[:, ~mask] = still
+        if name == "opacity":
+            values[:, ~mask] = base.logit_opacities.sigmoid()[~mask, None]
+        else:
+            values[:, ~mask] = torch.tensor([1.0, 0, 0, 0]) if name == "rotation" else 0.0
         result[name] = values
     return result
 
 
-def _vectors(quats: Tensor, base: Tensor) -> Tensor:
-    """[S, M, 3]: vector parts, w ≥ 0, of the turns from `base` [M, 4] to `quats` [S, M, 4]."""
+def _turns(quats: Tensor, base: Tensor) -> Tensor:
+    """[S, M, 4]: unit quaternions of the turns from `base` [M, 4] to `quats` [S, M, 4], without jumps of their signs."""
     back = rotations.normalise(base) * torch.tensor([1.0, -1.0, -1.0, -1.0])
-    turns = rotations.multiply(quats, back.expand_as(quats))
-    return torch.where(turns[..., :1] < 0, -turns, turns)[..., 1:].contiguous()
+    return aligned(rotations.multiply(quats, back.expand_as(quats)))
 
 
 def interpolation_between(scene: Scene4D, taken: Taken, moving: Tensor) -> str:

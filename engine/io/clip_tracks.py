@@ -95,6 +95,28 @@ def unpack(
     return Track(name, bits, low, high, whole)
 
 
+def vectors_of(quats: Tensor) -> Tensor:
+    """[..., 3]: vector parts of unit quaternions [..., 4] wxyz, each with the sign that makes w ≥ 0."""
+    return torch.where(quats[..., :1] < 0, -quats, quats)[..., 1:].contiguous()
+
+
+def quats_of(vectors: Tensor) -> Tensor:
+    """Unit quaternions [..., 4] wxyz with w ≥ 0 from their vector parts [..., 3]; longer ones than 1 are cut to 1."""
+    squares = vectors.square().sum(-1, keepdim=True)
+    vectors = vectors / squares.clamp(min=1).sqrt()
+    return torch.cat([(1 - squares.clamp(max=1)).sqrt(), vectors], dim=-1)
+
+
+def aligned(quats: Tensor) -> Tensor:
+    """Quaternions [K, M, 4] of which each has the sign nearest to the one before: q and −q are the same rotation.
+
+    What is blended between them then takes the short way, also through half a turn, where w ≥ 0 would jump.
+    """
+    same = torch.where((quats[1:] * quats[:-1]).sum(-1, keepdim=True) < 0, -1.0, 1.0)
+    first = torch.where(quats[:1, :, :1] < 0, -1.0, 1.0)
+    return quats * torch.cat([first, same]).cumprod(0)
+
+
 def weights(seconds: Tensor, knots: Tensor, interpolation: str) -> Tensor:
     """[S, K] float64: how much each knot counts at each of `seconds` [S]; every row sums to 1.
 

@@ -478,3 +478,26 @@ def test_degenerate_bounds_and_one_camera_still_bake():
     clip = decode_clip(baked(scene.with_(rig=rig, bounds=torch.zeros(2, 3).double())).data, "a")
     assert clip.radius > 0 and len(clip.cameras) == 1
     assert decode_spz(spz_of(baked(scene).data), "a").means.shape[0] == 20
+
+
+def test_a_turn_goes_on_through_half_a_turn_and_round():
+    scene = moving_scene(40, moments=24, views=2)
+    moments = []
+    for i, g in enumerate(moments_of(scene)):
+        half = 0.75 * np.pi * i / 23 * 2  # 540° in all
+        turn = torch.tensor([np.cos(half), 0.0, np.sin(half) * 0.6, np.sin(half) * 0.8], dtype=torch.float32)
+        moments.append(
+            moments[0].with_(
+                quats=rotations.multiply(turn.expand(40, 4), rotations.normalise(moments[0].quats))
+            )
+            if moments
+            else g
+        )
+    scene = flipbook(scene, moments)
+    made = baked(scene)
+    clip = decode_clip(made.data, "a")
+    assert set(clip.motion.tracks) == {"rotation"} and len(clip.motion.knots) < 24
+    for t in torch.linspace(0, 1.5, 200).tolist():
+        got, wanted = clip.at(t).quats, scene.at(t).quats[made.indices]
+        cosine = (rotations.normalise(got) * rotations.normalise(wanted)).sum(-1).abs()
+        assert float(2 * cosine.clamp(max=1).acos().max()) < 0.15, t
