@@ -106,7 +106,8 @@ def bake(scene: Scene4D, config: ClipConfig, title: str) -> Generator[int, None,
     tracks: list[Track] = []
     knots = None
     if count:
-        knots, tracks = _tracks(scene, taken, order[:count], base, beyond, config.max_error * radius)
+        work = _tracks(scene, taken, order[:count], base, beyond, config.max_error * radius)
+        knots, tracks = yield from _still_at(units(scene, config) - 2, work)
     yield units(scene, config) - 1
     motion = None
     if knots is not None:
@@ -145,6 +146,18 @@ def bake(scene: Scene4D, config: ClipConfig, title: str) -> Generator[int, None,
     return Baked(data, clip, own)
 
 
+def _still_at(
+    done: int, work: Generator[int, None, tuple[clip_fit.Knots, list[Track]]]
+) -> Generator[int, None, tuple[clip_fit.Knots, list[Track]]]:
+    """`work`, saying of each of its steps that `done` units are done: so that it can be cancelled between them."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+        yield done
+
+
 def subject(scene: Scene4D) -> tuple[Tensor, float]:
     """(center [3] float64, radius in world units): half the longest side of the scene's bounds."""
     low, high = scene.bounds.double()
@@ -166,7 +179,7 @@ def _base(first: Gaussians, config: ClipConfig, radius: float) -> tuple[Gaussian
 
 def _tracks(
     scene: Scene4D, taken: Taken, moving: Tensor, base: Gaussians, beyond: dict[str, Tensor], limit: float
-) -> tuple[clip_fit.Knots, list[Track]]:
+) -> Generator[int, None, tuple[clip_fit.Knots, list[Track]]]:
     """Knots and tracks of the Gaussians `moving` [M] (indices into `taken`); vectors in the file's axes."""
     base = base.map(lambda t: t[: len(moving)])
     needed = {name: mask[moving] for name, mask in beyond.items() if bool(mask[moving].any())}
@@ -186,7 +199,7 @@ def _tracks(
         knots = clip_fit.held(samples)
     else:
         even = Taken.is_even(scene.times)
-        knots = clip_fit.fit(samples, len(scene.times) if even else 2 * len(scene.times))
+        knots = yield from clip_fit.fit(samples, len(scene.times) if even else 2 * len(scene.times))
         if interpolation == "linear" and even and len(knots.seconds) == len(scene.times):
             knots = replace(knots, interpolation="linear")  # one knot a moment: both go through it
     tracks: list[Track] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
@@ -36,17 +37,18 @@ class Knots:
     values: dict[str, Tensor]  # track name → [K, M, c] float32
 
 
-def fit(samples: Samples, most: int, share: float = 0.8) -> Knots:
+def fit(samples: Samples, most: int, share: float = 0.8) -> Generator[int, None, Knots]:
     """Cubic splines with the fewest evenly spaced knots, 2 to `most`, that keep within `share` of the limits.
 
     A number of knots that fails on a few Gaussians fails on all of them, so most are refused by a subset, to which the
-    worst ones are added whenever all are looked at. Where no number suffices, `most` is taken.
+    worst ones are added whenever all are looked at. Where no number suffices, `most` is taken. Yields each number tried.
     """
     count = next(iter(samples.values.values())).shape[1]
     g = torch.Generator().manual_seed(0)
     subset = torch.randperm(count, generator=g)[:SUBSET]
     knots = 2
     while knots < most:
+        yield knots
         solver = _Solver(samples, knots)
         if solver.subset_within(subset, share):
             worst = solver.worst_positions(share)

@@ -16,6 +16,7 @@ from .clip_tracks import aligned
 VISIBLE = 1 / 255  # opacity below which renderers draw nothing
 LOOKS_AT = 12  # moments at which visibility is judged when Gaussians have to be left out
 PROBES = 6  # times between moments at which a scene is asked whether it jumps
+ASKED = 4096  # Gaussians that are looked at there
 DEGREES = 0.0175  # radians: less is not seen as a turn
 GROWTH = 0.02  # of a log scale
 SHADE = 1 / 128  # of opacity or colour
@@ -170,6 +171,7 @@ def interpolation_between(scene: Scene4D, taken: Taken, moving: Tensor) -> str:
 
     Asked at a few times halfway between the captured moments that differ most.
     """
+    moving = moving[:: max(1, len(moving) // ASKED)]
     times = scene.times.double().tolist()
     rows = [torch.cat([taken.at(name, t)[moving] for name in taken.values], dim=-1) for t in times]
     steps = torch.tensor([float((b - a).abs().sum()) for a, b in pairwise(rows)])

@@ -127,3 +127,25 @@ def test_a_damaged_camera_is_refused_in_words(running: Server, info: dict[str, A
         status, answer = running.post("/prompt", {"prompt": preview(info, camera=text)})
         assert status == 400, text
         assert "camera" in json.dumps(answer)
+
+
+def test_clips_and_pages_are_exported_for_others(
+    running: Server, info: dict[str, Any], scene: Scene4D
+) -> None:
+    graph = preview(info, compare=True, makes_movie=False)
+    for kind in ("clip", "html"):
+        more = {"compare": ["other", 0]} if kind == "html" else {}
+        graph[kind] = graphs.node(
+            info,
+            "GS4D_Export4DScene",
+            scene=["play", 0],
+            kind=kind,
+            filename_prefix=f"gs4d/shared_{kind}",
+            **more,
+        )
+    run = running.run(graph)
+    assert run.outcome == "execution_success", run.error
+    folder = running.base / "output" / "gs4d"
+    (clip,), (page,) = folder.glob("shared_clip*.gs4dclip"), folder.glob("shared_html*.html")
+    assert len(read_clip(clip).base) == 120
+    assert page.read_text(encoding="utf-8").count("data-clip=") == 2

@@ -113,3 +113,27 @@ def test_what_makes_no_page_is_named(web, clip, tmp_path):
     with pytest.raises(InputError, match="tricky"):
         write_page([clip], tmp_path / "a.html", "a", web)
     assert not list(tmp_path.glob("*.html"))
+
+
+def test_the_command_line_bakes_clips_and_writes_pages(tmp_path, capsys):
+    from engine.cli import main
+    from engine.deform import Flipbook
+    from engine.io.checkpoint import save_scene
+
+    scene = moving_scene(40, views=2)
+    scene = scene.with_(deformation=Flipbook.of([scene.at(float(t)) for t in scene.times], scene.times))
+    source = str(save_scene(scene, tmp_path / "swing.safetensors"))
+    assert (
+        main(["clip", "--scene", source, "--out", str(tmp_path / "a.gs4dclip"), "--most", "30", "--json"])
+        == 0
+    )
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["gaussians"] == 30 and report["max_error"] <= 0.002 and len(report["notes"]) == 1
+    assert len(decode_clip((tmp_path / "a.gs4dclip").read_bytes(), "a").base) == 30
+    page = str(tmp_path / "a.html")
+    assert main(["page", "--scene", source, "--compare", source, "--out", page, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["megabytes"] > 0.1
+    assert sum("data-clip" in a for a, _ in parse(Path(page).read_text(encoding="utf-8")).found) == 2
+    assert main(["page", "--scene", str(tmp_path / "none"), "--out", page]) == 1
+    assert main(["clip", "--scene", source, "--out", str(tmp_path)]) == 1
+    assert "folder" in capsys.readouterr().err
