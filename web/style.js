@@ -3,7 +3,7 @@
 const CSS = `
 .gs4d { --gs-back: var(--comfy-menu-bg, #1c1d20); --gs-field: var(--comfy-input-bg, #26282c); --gs-line: var(--border-color, #3d4045);
   --gs-text: var(--input-text, #d6d8db); --gs-quiet: var(--descrip-text, #9a9da3); --gs-accent: var(--p-primary-color, #5b9df0);
-  box-sizing: border-box; display: flex; flex-direction: column; width: 100%; height: 100%; min-height: 220px; overflow: hidden;
+  box-sizing: border-box; display: flex; flex-direction: column; width: 100%; height: 100%; min-height: 200px; overflow: hidden;
   background: var(--gs-back); color: var(--gs-text); font: 12px/1.35 system-ui, sans-serif; border-radius: 8px; user-select: none; }
 .gs4d [hidden] { display: none !important; }
 .gs4d *, .gs4d *::before { box-sizing: border-box; }
@@ -23,18 +23,18 @@ const CSS = `
 .gs4d-divider span { position: absolute; top: 50%; left: 0; width: 24px; height: 24px; margin-top: -12px; border-radius: 50%; display: grid;
   place-items: center; background: #f2f3f4; color: #2a2c30; box-shadow: 0 1px 4px rgba(0,0,0,.5); }
 .gs4d-divider:focus-visible span { outline: 2px solid var(--gs-accent); }
-.gs4d-row { display: flex; align-items: center; gap: 4px; padding: 5px 8px 0; flex: none; flex-wrap: wrap; }
+.gs4d-row { display: flex; align-items: center; gap: 3px; padding: 5px 8px 0; flex: none; flex-wrap: wrap; }
 .gs4d-row:last-child { padding-bottom: 6px; }
 .gs4d button, .gs4d select { appearance: none; height: 26px; border: 1px solid transparent; border-radius: 6px; background: transparent; color: inherit;
   font: inherit; cursor: pointer; }
 .gs4d button { min-width: 26px; padding: 0 5px; display: inline-flex; align-items: center; justify-content: center; gap: 5px; flex: none; }
-.gs4d select { background: var(--gs-field); padding: 0 6px; max-width: 92px; text-overflow: ellipsis; }
+.gs4d select { background: var(--gs-field); padding: 0 5px; max-width: 80px; text-overflow: ellipsis; }
 .gs4d select option { background: #26282c; color: #d6d8db; }
 .gs4d button:hover:not(:disabled), .gs4d select:hover { border-color: var(--gs-line); background: var(--gs-field); }
 .gs4d button:focus-visible, .gs4d select:focus-visible, .gs4d input:focus-visible { outline: 1.5px solid var(--gs-accent); outline-offset: 1px; }
 .gs4d button:disabled, .gs4d select:disabled, .gs4d input:disabled { opacity: .4; cursor: default; }
 .gs4d button[aria-pressed="true"] { color: var(--gs-accent); }
-.gs4d .gs4d-act { border-color: var(--gs-line); padding: 0 9px; }
+.gs4d .gs4d-act { border-color: var(--gs-line); padding: 0 8px; }
 .gs4d input[type=range] { appearance: none; height: 18px; margin: 0; background: transparent; cursor: pointer; min-width: 40px; accent-color: var(--gs-accent); }
 .gs4d input[type=range]::-webkit-slider-runnable-track { height: 4px; border-radius: 2px; background: linear-gradient(to right, var(--gs-accent) var(--fill, 0%), var(--gs-line) var(--fill, 0%)); }
 .gs4d input[type=range]::-moz-range-track { height: 4px; border-radius: 2px; background: var(--gs-line); }
@@ -42,7 +42,7 @@ const CSS = `
 .gs4d input[type=range]::-webkit-slider-thumb { appearance: none; width: 12px; height: 12px; margin-top: -4px; border-radius: 50%; background: var(--gs-text); border: none; }
 .gs4d input[type=range]::-moz-range-thumb { width: 12px; height: 12px; border-radius: 50%; background: var(--gs-text); border: none; }
 .gs4d-time { flex: 1 1 90px; }
-.gs4d-size { width: 62px; }
+.gs4d-size { width: 52px; }
 .gs4d-clock { min-width: 104px; text-align: right; font-variant-numeric: tabular-nums; color: var(--gs-quiet); white-space: nowrap; }
 .gs4d-room { flex: 1; }
 .gs4d-notes { padding: 4px 10px 0; color: var(--gs-quiet); font-size: 11px; flex: none; max-height: 3.9em; overflow: auto; user-select: text; }

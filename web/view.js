@@ -3,6 +3,7 @@
 import { captured, dolly, distance, fromLoad3d, home, lensOf, orbit, pan, projection, toLoad3d } from "./camera.js";
 import { readClip } from "./clip.js";
 import { listen } from "./gestures.js";
+import { ICONS } from "./icons.js";
 import { buildPanel, showPanel } from "./panel.js";
 import { newest, Player } from "./player.js";
 import { NoWebGL2, openStage } from "./splats.js";
@@ -104,9 +105,9 @@ export class View {
     this.clips = clips;
     const two = clips.length > 1;
     for (const part of [panel.divider, panel.left, panel.right]) part.hidden = !two;
-    panel.left.textContent = `before · ${clip.title}`;
-    panel.right.textContent = two ? `after · ${clips[1].title}` : "";
-    panel.notes.textContent = [...new Set([...clips.flatMap((c) => c.notes), ...notes])].join(" ");
+    panel.left.textContent = tag("Before", clip.title);
+    panel.right.textContent = two ? tag("After", clips[1].title) : "";
+    panel.notes.textContent = (notes.length ? notes : clips.flatMap((c) => c.notes)).join(" ");
     panel.cameras.replaceChildren(
       ...[["", "free view"], ...clip.cameras.map((c) => [c.name, c.name])].map(([value, text]) => {
         const option = this.document.createElement("option");
@@ -250,6 +251,15 @@ export class View {
   /** Say why there is nothing to see. */
   fail(error) { this.#say(sentence(error)); }
 
+  /** Say for a moment, on the button of the camera, that it was done. */
+  confirm(text) {
+    const { use } = this.panel, was = [use.innerHTML, use.title];
+    use.innerHTML = `${ICONS.check}Framed`;
+    use.title = text;
+    use.disabled = true;
+    setTimeout(() => { [use.innerHTML, use.title] = was; use.disabled = false; }, 1200);
+  }
+
   #film(movies) {
     this.#say(movies.length ? NO_WEBGL : NO_WEBGL.replace("so the scene is shown as a film", "and there is no film of the scene"));
     if (!movies.length) return;
@@ -297,6 +307,7 @@ export class View {
   }
 }
 
+const tag = (side, title) => (!title || title.toLowerCase() === side.toLowerCase() ? side : `${side} · ${title}`);
 const sentence = (error) => String(error?.message ?? error);
 
 /** Whether a kept view was of the same subject: its middle and extent are about the same. */

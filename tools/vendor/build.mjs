@@ -21,6 +21,8 @@ const { outputFiles } = await build({
   entryPoints: [join(here, "entry.mjs")],
   bundle: true, format: "esm", target: "es2022", platform: "browser", minify: true, charset: "ascii",
   legalComments: "none", write: false,
+  // the host has a three of its own, and each would warn of the other
+  define: { "window.__THREE__": "globalThis.__GS4D_THREE__" },
   banner: { js: `/* ${head}: licences in LICENSES.txt beside this file. Built by tools/vendor/build.mjs. */` },
 });
 const text = outputFiles[0].text;
