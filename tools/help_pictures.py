@@ -1,0 +1,462 @@
+"""Makes the pictures of the help pages from real runs on what ships: python tools/help_pictures.py [--scene FILE] [NODE …]
+
+web/docs/pictures/<node id>.jpg, each of at most 60 KB. Without --scene the demo clip is trained first (about three
+minutes on two cores). Pictures of the canvas itself come from help_canvas.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+from engine.diffusion.loading import embedded, load  # noqa: E402
+from engine.io.checkpoint import load_scene  # noqa: E402
+from engine.io.datasets import LoadOptions, load_video  # noqa: E402
+from engine.render import choose, render_gaussians  # noqa: E402
+from engine.render.ink import theme, width_of, write  # noqa: E402
+from engine.render.pictures import depth_picture, flow_picture, marked  # noqa: E402
+from engine.render.sheets import before_and_after, sheet  # noqa: E402
+from engine.scene import Scene4D, ViewSet  # noqa: E402
+from engine.steps import (  # noqa: E402
+    camera_path,
+    decode_latents,
+    delta_edit,
+    edit_views,
+    evaluate_edit,
+    evaluate_scene,
+    export_scene,
+    fit_edits,
+    fit_scene,
+    import_scene,
+    latents_to_scene,
+    lift_mask,
+    preflight,
+    refine_score,
+    render_scene,
+    scene_views,
+    splat_to_scene,
+    train_latents,
+)
+from engine.train import messages as m  # noqa: E402
+
+PICTURES = REPOSITORY / "web" / "docs" / "pictures"
+CLIP = REPOSITORY / "assets" / "clips" / "walker"
+MOST_BYTES = 60_000
+WIDTH = 640
+GOLD, LEAVE = "turn it into a gold statue", "leave it as it is"
+VIEWS = "0 2 4"  # what is shown of an edit
+INK = theme("dark")
+
+
+def finish(stream: Iterator[Any], previews: list[Tensor] | None = None) -> Any:
+    """What the stream makes; its preview pictures are appended to `previews`."""
+    value = None
+    for message in stream:
+        if isinstance(message, m.Preview) and previews is not None:
+            previews.append(message.image)
+        if isinstance(message, m.Finished):
+            value = message.value
+    return value
+
+
+def save(picture: Image.Image, node: str) -> Path:
+    """As web/docs/pictures/<node>.jpg, in the best quality that stays below MOST_BYTES."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    if picture.width > WIDTH:
+        size = (WIDTH, round(picture.height * WIDTH / picture.width))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    data = b""
+    for quality in range(88, 30, -6):
+        buffer = io.BytesIO()
+        picture.convert("RGB").save(buffer, "JPEG", quality=quality, optimize=True)
+        data = buffer.getvalue()
+        if len(data) <= MOST_BYTES:
+            break
+    path = PICTURES / f"{node}.jpg"
+    path.write_bytes(data)
+    return path
+
+
+def lines_of_text(lines: list[str], size: int = 12) -> Image.Image:
+    """Lines of words on the dark page."""
+    wide = max(width_of(line, size) for line in lines) + 24
+    picture = Image.new("RGB", (wide, len(lines) * (size + 6) + 20), INK.paper)
+    pen = ImageDraw.Draw(picture)
+    for i, line in enumerate(lines):
+        write(pen, (12, 10 + i * (size + 6)), line, size, INK.text)
+    return picture
+
+
+def below(*pictures: Image.Image) -> Image.Image:
+    """Pictures one below the other."""
+    whole = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), INK.paper)
+    top = 0
+    for picture in pictures:
+        whole.paste(picture, (0, top))
+        top += picture.height
+    return whole
+
+
+class Studio:
+    """The clip, the scene and the edits that the pictures show; each is made when it is first asked for."""
+
+    def __init__(self, scene: Path | None) -> None:
+        self.file = scene
+
+    @cached_property
+    def video(self) -> Any:
+        return load_video(CLIP)
+
+    @cached_property
+    def scene(self) -> Scene4D:
+        if self.file is not None:
+            return load_scene(self.file)
+        return finish(fit_scene.run(self.video, fit_scene.Config(iterations=4300)))
+
+    @cached_property
+    def model(self) -> Any:
+        return load(embedded())
+
+    @cached_property
+    def edited(self) -> ViewSet:
+        config = edit_views.Config(prompt=GOLD, detail="from originals")
+        return finish(edit_views.run(self.scene, self.model, config, self.video))
+
+    @cached_property
+    def gold(self) -> Scene4D:
+        return finish(fit_edits.run(self.scene, self.edited, fit_edits.Config(iterations=200)))
+
+    @cached_property
+    def field(self) -> Any:
+        config = train_latents.Config(iterations=300, moments="0", resolution=208)
+        return finish(train_latents.run(self.scene, self.model, config, self.video, checkpoint=None))
+
+    @cached_property
+    def gold_field(self) -> Any:
+        config = delta_edit.Config(
+            source_prompt=LEAVE, prompt=GOLD, iterations=50, guidance_scale=1.5, image_guidance_scale=1.0,
+            weighting="picture", min_timestep=0.6, max_timestep=1.0, moments="0",
+        )  # fmt: skip
+        return finish(delta_edit.run(self.field, self.model, config))
+
+    @torch.no_grad()
+    def draw(self, scene: Scene4D, view: int, share: float) -> Tensor:
+        """[H, W, 3] of a scene through a captured camera, at a share of its time."""
+        seconds = float(scene.times[0] + (scene.times[-1] - scene.times[0]) * share)
+        picture = render_gaussians(
+            scene.at(seconds), scene.rig[view], choose("auto", "cpu"), scene.background
+        )
+        return picture.rgb[0].clamp(0, 1)
+
+
+def load_multi_view_video(studio: Studio) -> Image.Image:
+    video, stacks = studio.video, []
+    for view in range(0, video.views, 2):
+        frame = video.source.read(view, 0)
+        mask = frame.mask.float()[..., None].expand(-1, -1, 3) / 255
+        stacks.append([frame.image.float() / 255, mask])
+    names = [video.cameras.names[view] for view in range(0, video.views, 2)]
+    return sheet(stacks, names, len(stacks), "pictures and masks of one moment", width=WIDTH)
+
+
+def preflight_check(studio: Studio) -> Image.Image:
+    previews: list[Tensor] = []
+    report = finish(preflight.run(studio.video), previews)
+    words = [line[:105].replace("×", "x") for line in report.text().splitlines()]  # the font lacks the sign
+    return below(sheet([previews[-1:]], width=WIDTH), lines_of_text(words))
+
+
+def train_scene(studio: Studio) -> Image.Image:
+    at, shown = (50, 200, 600, 1500), []
+    config = fit_scene.Config(iterations=1500, preview_every=50)
+    for message in fit_scene.run(studio.video, config):
+        if isinstance(message, m.Preview) and message.done in at:
+            shown.append((message.done, message.image))
+    stacks = [[image] for _, image in shown]
+    return sheet(stacks, [f"step {done}" for done, _ in shown], 2, "captured and rendered", width=WIDTH)
+
+
+def training_settings(studio: Studio) -> Image.Image:
+    stacks, words = [], []
+    small = load_video(CLIP, LoadOptions(frame_step=3))
+    for order in ("all at once", "outwards"):
+        for weight in (0.0, 0.1):
+            config = fit_scene.Config(iterations=500, order=order, mask_weight=weight, preview_every=0)
+            scene = finish(fit_scene.run(small, config))
+            stacks.append([studio.draw(scene, 4, 0.5)])
+            words.append(f"{order}, mask {weight:g}")
+    return sheet(stacks, words, 4, "four settings after 500 steps", width=WIDTH)
+
+
+def import_4d_scene(studio: Studio) -> Image.Image:
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "walker"
+        finish(export_scene.run(studio.scene, export_scene.Config(kind="ply sequence", moments=5), target))
+        scene = finish(import_scene.run(target, import_scene.Config(up="z up", fps=2)))
+    path = camera_path.make(scene, camera_path.Config(frames=5, fps=2.0, width=208, height=260))
+    made = finish(render_scene.run(scene, path, render_scene.Config(background="grey")))
+    return sheet(
+        [[one] for one in made.images], columns=5, title="a folder of five .ply files, orbited", width=WIDTH
+    )
+
+
+def camera_path_plan(studio: Studio) -> Image.Image:
+    scene, side = studio.scene, 300
+    reach = 1.35 * float(scene.rig.centers[:, :2].norm(dim=1).max())
+    plans = Image.new("RGB", (2 * side, side + 24), INK.paper)
+    pen = ImageDraw.Draw(plans)
+
+    def at(centre: Tensor, left: int, vertical: int) -> tuple[float, float]:
+        middle = float(scene.rig.centers[:, 2].mean()) if vertical == 2 else 0.0
+        x, y = float(centre[0]), float(centre[vertical]) - middle
+        return left + side / 2 + x / reach * side / 2, side / 2 - y / reach * side / 2
+
+    for left, vertical, title in ((0, 1, "from above"), (side, 2, "from the side")):
+        for i, (kind, more) in enumerate((("orbit", {}), ("rig", {}), ("spiral", {"view": 0}))):
+            path = camera_path.make(scene, camera_path.Config(kind=kind, frames=90, **more))
+            line = [at(c, left, vertical) for c in path.cameras.centers]
+            pen.line(line, fill=INK.curves[i], width=2)
+            write(pen, (left + 8 + i * 70, side + 5), kind, 13, INK.curves[i])
+        for centre in scene.rig.centers:
+            x, y = at(centre, left, vertical)
+            pen.ellipse((x - 4, y - 4, x + 4, y + 4), fill=INK.quiet)
+        write(pen, (left + side - 8, 8), title, 13, INK.quiet, "ra")
+        x, y = left + side / 2, side / 2
+        pen.line((x - 6, y, x + 6, y), fill=INK.text)
+        pen.line((x, y - 6, x, y + 6), fill=INK.text)
+    return plans
+
+
+def render_4d_scene(studio: Studio) -> Image.Image:
+    path = camera_path.make(studio.scene, camera_path.Config(frames=8, width=208, height=260))
+    made = finish(
+        render_scene.run(studio.scene, path, render_scene.Config(wants_depth=True, wants_flow=True))
+    )
+    mask = made.alpha[2][..., None].expand(-1, -1, 3)
+    kinds = [made.images[2], mask, depth_picture(made.depth, made.alpha)[2], flow_picture(made.flow)[2]]
+    return sheet([[one] for one in kinds], ["image", "mask", "depth", "flow"], 4, width=WIDTH)
+
+
+def evaluate_4d_scene(studio: Studio) -> Image.Image:
+    made = finish(evaluate_scene.run(studio.scene, studio.video, evaluate_scene.Config(every=8, pictures=2)))
+    rows = below(
+        *[sheet([[row]], width=WIDTH, headers=("input", "render", "depth", "error")) for row in made.pictures]
+    )
+    return below(rows, lines_of_text(made.text().splitlines()[:1]))
+
+
+def moments(studio: Studio, scene: Scene4D, title: str, view: int = 4, count: int = 6) -> Image.Image:
+    shares = [i / count for i in range(count)]
+    stacks = [[studio.draw(scene, view, share)] for share in shares]
+    span = float(scene.times[-1] - scene.times[0])
+    return sheet(stacks, [f"{share * span:.2f} s" for share in shares], count, title, width=WIDTH)
+
+
+def scene_to_splat(studio: Studio) -> Image.Image:
+    return moments(studio, studio.scene, "six moments: a batch of six splats")
+
+
+def splat_to_4d_scene(studio: Studio) -> Image.Image:
+    sampled = [studio.scene.at(seconds) for seconds in (0.0, 0.6, 1.2)]
+    stacks, words = [], []
+    for blends in (True, False):
+        scene = splat_to_scene.make(sampled, splat_to_scene.Config(fps=2.0, up="z up", blends_moments=blends))
+        for share in (0.0, 0.25, 0.5):
+            stacks.append([studio.draw(scene.with_(rig=studio.scene.rig), 4, share)])
+            words.append(f"{share:g}, {'blended' if blends else 'not blended'}")
+    return sheet(stacks, words, 6, "between two of three splats", width=WIDTH)
+
+
+def export_4d_scene(studio: Studio) -> Image.Image:
+    sizes: list[tuple[str, int]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("ply sequence", "spz sequence", "4dgs", "scene", "html", "clip", "ply", "spz"):
+            config = export_scene.Config(kind=kind)
+            target = Path(folder) / (kind.replace(" ", "_") + export_scene.suffix(config))
+            written = finish(export_scene.run(studio.scene, config, target))
+            sizes.append((kind, sum(Path(path).stat().st_size for path in written)))
+    sizes.sort(key=lambda pair: -pair[1])
+    row, left, room = 26, 130, 380
+    picture = Image.new("RGB", (WIDTH, row * len(sizes) + 40), INK.paper)
+    pen = ImageDraw.Draw(picture)
+    count, span = len(studio.scene.canonical), len(studio.scene.times)
+    write(pen, (12, 10), f"{count} Gaussians, {span} moments: megabytes of each kind", 14, INK.text)
+    for i, (kind, size) in enumerate(sizes):
+        top = 36 + i * row
+        write(pen, (left - 10, top + 4), kind, 13, INK.text, "ra")
+        pen.rectangle(
+            (left, top + 3, left + 2 + room * size / sizes[0][1], top + row - 6), fill=INK.curves[0]
+        )
+        write(pen, (left + 10 + room * size / sizes[0][1], top + 4), f"{size / 1e6:.2f}", 13, INK.quiet)
+    return picture
+
+
+def load_guidance(studio: Studio) -> Image.Image:
+    stacks, words = [], []
+    asked = (
+        "make it night",
+        "make it foggy",
+        "turn it into a gold statue",
+        "turn it into a marble statue",
+        "make it red",
+    )
+    for prompt in asked:
+        config = edit_views.Config(prompt=prompt, views="0")
+        made = finish(edit_views.run(studio.scene, studio.model, config, studio.video))
+        if not stacks:
+            stacks.append([made.originals[0]])
+            words.append("original")
+        stacks.append([made.images[0]])
+        words.append(prompt.removeprefix("turn it into a ").removeprefix("make it "))
+    return sheet(stacks, words, 6, "what the model that ships makes of one picture", width=WIDTH)
+
+
+def scene_views_pictures(studio: Studio) -> Image.Image:
+    made = finish(scene_views.run(studio.scene, scene_views.Config(views="0 2 4 6", originals="rendered")))
+    masks = [alpha[..., None].expand(-1, -1, 3) for alpha in made.alphas]
+    stacks = [list(pair) for pair in zip(made.images, masks, strict=True)]
+    return sheet(stacks, [f"view {v}, moment {t}" for v, t in zip(made.views, made.moments, strict=True)], 4,
+                 "images and mask", width=WIDTH)  # fmt: skip
+
+
+def edit_views_pictures(studio: Studio) -> Image.Image:
+    made, keep = studio.edited, slice(0, 5)
+    words = [f"view {v}" for v in made.views[keep]]
+    return before_and_after(made.originals[keep], made.images[keep], words)
+
+
+def lift_mask_pictures(studio: Studio) -> Image.Image:
+    views = finish(scene_views.run(studio.scene, scene_views.Config(views="0 4", originals="rendered")))
+    masks = torch.zeros(views.images.shape[:3])
+    masks[:, masks.shape[1] * 45 // 100 :] = (views.alphas[:, masks.shape[1] * 45 // 100 :] > 0.5).float()
+    selection = finish(lift_mask.run(studio.scene, views, masks))
+    chosen = selection.weights if hasattr(selection, "weights") else selection
+    stacks, words = [], []
+    for i in range(len(views)):
+        stacks.append([marked(views.images[i], masks[i], masks[i])])
+        words.append(f"mask on view {views.views[i]}")
+    for view in (2, 7):
+        stacks.append([marked(studio.draw(studio.scene, view, 0.5), selected(studio, chosen, view, 0.5))])
+        words.append(f"selected, view {view}, later")
+    return sheet(stacks, words, 4, "painted on two pictures, true in all views and moments", width=WIDTH)
+
+
+@torch.no_grad()
+def selected(studio: Studio, weights: Tensor, view: int, share: float) -> Tensor:
+    """[H, W]: where the chosen Gaussians are seen."""
+    scene = studio.scene
+    g = scene.at(float(scene.times[0] + (scene.times[-1] - scene.times[0]) * share))
+    a, camera = g.activated(), scene.rig[view]
+    width, height = camera.sizes[0]
+    drawn, _, _ = choose("auto", "cpu").render(
+        a.means, a.quats, a.scales, a.opacities, weights[None, :, None].float().contiguous(),
+        camera.world_to_camera.to(a.means), camera.K.to(a.means), width, height, None,
+    )  # fmt: skip
+    return drawn[0, ..., 0]
+
+
+def fit_edits_pictures(studio: Studio) -> Image.Image:
+    stacks, words = [], []
+    for share in (0.0, 0.25, 0.5, 0.75):
+        stacks.append([studio.draw(studio.scene, 4, share), studio.draw(studio.gold, 4, share)])
+        words.append("edited moment" if not share else f"{share:.0%} of the clip later")
+    return sheet(stacks, words, 4, "one moment was edited, all follow", width=WIDTH)
+
+
+def refine_pictures(studio: Studio) -> Image.Image:
+    config = refine_score.Config(prompt=GOLD, iterations=60)
+    refined = finish(refine_score.run(studio.gold, studio.model, config, studio.video, original=studio.scene))
+    stacks = [[studio.draw(scene, 7, 0.5)] for scene in (studio.scene, studio.gold, refined)]
+    return sheet(stacks, ["scene", "fitted to edited views", "and refined, 60 steps"], 3, width=WIDTH)
+
+
+def train_latents_pictures(studio: Studio) -> Image.Image:
+    at, shown = (20, 100, 300), []
+    config = train_latents.Config(iterations=300, moments="0", resolution=208, preview_every=20)
+    for message in train_latents.run(studio.scene, studio.model, config, studio.video):
+        if isinstance(message, m.Preview) and message.done in at:
+            shown.append((message.done, message.image))
+    return sheet([[image] for _, image in shown], [f"step {done}" for done, _ in shown], 3,
+                 "the picture, and the decoded field", width=WIDTH)  # fmt: skip
+
+
+def decoded(studio: Studio, field: Any, **more: Any) -> ViewSet:
+    config = decode_latents.Config(views=VIEWS, **more)
+    return finish(decode_latents.run(field, studio.model, config))
+
+
+def delta_edit_pictures(studio: Studio) -> Image.Image:
+    made = decoded(studio, studio.gold_field)
+    return before_and_after(made.originals, made.images, [f"view {v}" for v in made.views])
+
+
+def decode_pictures(studio: Studio) -> Image.Image:
+    plain, refined = decoded(studio, studio.field, is_refined=False), decoded(studio, studio.field)
+    stacks = [[plain.originals[0]], [plain.images[0]], [refined.images[0]]]
+    return sheet(stacks, ["the scene", "decoded, layer off", "decoded, layer on"], 3, width=WIDTH)
+
+
+def latents_to_scene_pictures(studio: Studio) -> Image.Image:
+    config = latents_to_scene.Config(iterations=200, moments="0")
+    scene = finish(latents_to_scene.run(studio.gold_field, studio.model, config))
+    return moments(studio, scene, "an ordinary scene, at all its moments")
+
+
+def evaluate_edit_pictures(studio: Studio) -> Image.Image:
+    config = evaluate_edit.Config(every=10, pictures=2)
+    made = finish(evaluate_edit.run(studio.gold, studio.scene, studio.edited, None, config))
+    words = ("original", "edited scene", "target", "difference")
+    return below(*[sheet([[row]], width=WIDTH, headers=words) for row in made.pictures])
+
+
+MADE: dict[str, Callable[[Studio], Image.Image]] = {
+    "GS4D_LoadMultiViewVideo": load_multi_view_video,
+    "GS4D_PreflightCheck": preflight_check,
+    "GS4D_Train4DScene": train_scene,
+    "GS4D_TrainingSettings": training_settings,
+    "GS4D_Import4DScene": import_4d_scene,
+    "GS4D_CameraPath": camera_path_plan,
+    "GS4D_Render4DScene": render_4d_scene,
+    "GS4D_EvaluateScene": evaluate_4d_scene,
+    "GS4D_SceneToSplat": scene_to_splat,
+    "GS4D_SplatToScene": splat_to_4d_scene,
+    "GS4D_Export4DScene": export_4d_scene,
+    "GS4D_LoadGuidance": load_guidance,
+    "GS4D_SceneViews": scene_views_pictures,
+    "GS4D_EditViews": edit_views_pictures,
+    "GS4D_LiftMask": lift_mask_pictures,
+    "GS4D_FitEdits": fit_edits_pictures,
+    "GS4D_RefineScore": refine_pictures,
+    "GS4D_TrainLatentField": train_latents_pictures,
+    "GS4D_DeltaEdit": delta_edit_pictures,
+    "GS4D_DecodeLatents": decode_pictures,
+    "GS4D_LatentsToScene": latents_to_scene_pictures,
+    "GS4D_EvaluateEdit": evaluate_edit_pictures,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scene", type=Path, help="a trained scene of the demo clip")
+    parser.add_argument("nodes", nargs="*", metavar="NODE", help="only these")
+    arguments = parser.parse_args()
+    studio = Studio(arguments.scene)
+    for node in arguments.nodes or MADE:
+        path = save(MADE[node](studio), node)
+        print(f"{path.relative_to(REPOSITORY)}  {path.stat().st_size / 1000:.0f} KB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
