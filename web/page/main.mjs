@@ -5,9 +5,8 @@ import { View } from "../view.js";
 const view = new View(document);
 document.getElementById("player").append(view.element);
 
-const { titles = [] } = JSON.parse(document.getElementById("about").textContent);
-const sources = [...document.querySelectorAll("script[data-clip]")].map((script, i) => ({
-  name: titles[i] || "the clip",
+const sources = [...document.querySelectorAll("script[data-clip]")].map((script) => ({
+  name: script.dataset.name || "the clip",
   bytes: async () => Uint8Array.from(atob(script.textContent.trim()), (letter) => letter.charCodeAt(0)),
 }));
 if (sources.length) view.load(sources).then(() => view.player.play());
