@@ -415,10 +415,14 @@ def latents_to_scene_pictures(studio: Studio) -> Image.Image:
 
 
 def evaluate_edit_pictures(studio: Studio) -> Image.Image:
-    config = evaluate_edit.Config(every=10, pictures=2)
+    config = evaluate_edit.Config(every=100, pictures=4)
     made = finish(evaluate_edit.run(studio.gold, studio.scene, studio.edited, None, config))
     words = ("original", "edited scene", "target", "difference")
-    return below(*[sheet([[row]], width=WIDTH, headers=words) for row in made.pictures])
+    quarter = made.pictures.shape[2] // 4
+    rows = [
+        row for row in made.pictures if row[:, 2 * quarter : 3 * quarter].min() < 0.5
+    ]  # views that were edited
+    return below(*[sheet([[row]], width=WIDTH, headers=words) for row in rows[:2]])
 
 
 MADE: dict[str, Callable[[Studio], Image.Image]] = {

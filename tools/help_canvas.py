@@ -1,0 +1,134 @@
+"""Makes the help pages' pictures of the canvas itself, in a real ComfyUI: python tools/help_canvas.py --scene FILE --edited FILE
+
+web/docs/pictures/<node id>.jpg for nodes whose effect is best seen on the canvas. It needs the environment of
+tests/comfy/setup_comfy.py and Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path[:0] = [
+    str(REPOSITORY / "tests" / "comfy"),
+    str(REPOSITORY / "tests" / "web"),
+    str(REPOSITORY / "tools"),
+]
+import browser  # noqa: E402
+import server  # noqa: E402
+import setup_comfy  # noqa: E402
+from help_pictures import REPOSITORY as ROOT  # noqa: E402
+from help_pictures import save  # noqa: E402
+
+BUILD = """([nodes, links]) => {
+  app.graph.clear();
+  const made = nodes.map(([type, pos, size, widgets]) => {
+    const node = LiteGraph.createNode(type);
+    app.graph.add(node);
+    node.pos = pos; node.setSize([Math.max(size[0], 60), Math.max(size[1], node.computeSize()[1])]);
+    for (const [name, value] of Object.entries(widgets))
+      node.widgets.find(w => w.name === name).value = value;
+    return node;
+  });
+  for (const [from, output, to, input] of links)
+    made[from].connect(output, made[to], made[to].inputs.findIndex(slot => slot.name === input));
+  app.graph.setDirtyCanvas(true, true);
+}"""
+FRAME = """([margin]) => {
+  const ds = app.canvas.ds, area = app.canvas.canvas.getBoundingClientRect();
+  const boxes = app.graph.nodes.map(node => node.getBounding());
+  const left = Math.min(...boxes.map(b => b[0])), top = Math.min(...boxes.map(b => b[1]));
+  const right = Math.max(...boxes.map(b => b[0] + b[2])), bottom = Math.max(...boxes.map(b => b[1] + b[3]));
+  ds.scale = 1; ds.offset = [120 - left, 140 - top];
+  app.canvas.setDirty(true, true);
+  return {
+    x: area.left + 120 - margin, y: area.top + 140 - margin,
+    width: right - left + 2 * margin, height: bottom - top + 2 * margin,
+  };
+}"""
+RUN = """async () => {
+  const ended = new Promise(done => {
+    for (const kind of ['execution_success', 'execution_error'])
+      app.api.addEventListener(kind, event => done([kind, event.detail?.exception_message ?? '']), {once: true});
+  });
+  await app.queuePrompt(0, 1);
+  return await ended;
+}"""
+
+Graph = tuple[list[tuple[str, list[int], list[int], dict[str, Any]]], list[tuple[int, int, int, str]]]
+
+PAGES: dict[str, Graph] = {
+    "GS4D_GuidanceFromModel": (
+        [
+            ("CheckpointLoaderSimple", [0, 0], [300, 0], {}),
+            ("LoraLoader", [340, 0], [270, 0], {}),
+            ("GS4D_GuidanceFromModel", [650, 0], [280, 0], {}),
+        ],
+        [(0, 0, 1, "model"), (0, 1, 1, "clip"), (1, 0, 2, "model"), (1, 1, 2, "clip"), (0, 2, 2, "vae")],
+    ),
+    "GS4D_Save4DScene": (
+        [
+            ("GS4D_Load4DScene", [0, 0], [330, 0], {}),
+            ("GS4D_Save4DScene", [380, 0], [330, 0], {"filename_prefix": "gs4d/gold"}),
+        ],
+        [(0, 0, 1, "scene")],
+    ),
+    "GS4D_Preview4DScene": (
+        [
+            ("GS4D_Load4DScene", [0, 0], [280, 0], {"scene_file": "output/gs4d/walker.safetensors"}),
+            ("GS4D_Load4DScene", [0, 190], [280, 0], {"scene_file": "output/gs4d/gold.safetensors"}),
+            ("GS4D_Preview4DScene", [320, 0], [520, 760], {"makes_movie": False}),
+        ],
+        [(0, 0, 2, "scene"), (1, 0, 2, "compare")],
+    ),
+}  # fmt: skip
+
+
+def picture_of(page: browser.Page, graph: Graph, runs: bool) -> Image.Image:
+    """The graph on the canvas, as it looks (and after it ran)."""
+    page.js(BUILD, [list(map(list, part)) for part in graph])
+    page.page.wait_for_timeout(800)
+    if runs:
+        kind, why = page.js(RUN)
+        assert kind == "execution_success", why
+        page.js(FRAME, [26])
+        page.page.wait_for_timeout(12_000)  # software GL sorts and draws its first frames slowly
+    clip = page.js(FRAME, [26])
+    page.page.wait_for_timeout(3000)
+    return Image.open(io.BytesIO(page.page.screenshot(type="png", clip=clip)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scene", type=Path, required=True, help="a trained scene of the demo clip")
+    parser.add_argument("--edited", type=Path, required=True, help="the same scene, edited")
+    parser.add_argument("nodes", nargs="*", default=list(PAGES))
+    arguments = parser.parse_args()
+    comfy, executable = setup_comfy.build(), browser.chromium()
+    assert executable, "Chromium is needed"
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        scenes = base / "output" / "gs4d"
+        scenes.mkdir(parents=True)
+        shutil.copyfile(arguments.scene, scenes / "walker.safetensors")
+        shutil.copyfile(arguments.edited, scenes / "gold.safetensors")
+        with (
+            server.serving(comfy.tree, comfy.python, base) as running,
+            browser.browsing(executable, 1500, 1250) as page,
+        ):
+            page.open(running.url)
+            for node in arguments.nodes:
+                path = save(picture_of(page, PAGES[node], "Preview" in node), node)
+                print(f"{path.relative_to(ROOT)}  {path.stat().st_size / 1000:.0f} KB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
