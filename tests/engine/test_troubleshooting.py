@@ -78,6 +78,28 @@ def test_every_heading_is_really_said() -> None:
     assert not invented, "no InputError says this any more"
 
 
+def test_what_the_canvas_is_said_to_say_stands_in_its_source() -> None:
+    """The player's own sentences are not InputErrors: any file of the pack may hold them."""
+    files = [*(REPOSITORY / "web").glob("*.js"), *(REPOSITORY / "web" / "page").glob("*.mjs")]
+    files += [*(REPOSITORY / "engine").rglob("*.py"), *(REPOSITORY / "nodes").rglob("*.py")]
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    parts = fixed_parts(canvas=True)
+    assert len(parts) >= 5
+    assert not [part for part in parts if not any(says(line, part) for line in lines)]
+
+
+def test_what_the_player_says_itself_is_explained() -> None:
+    parts = fixed_parts(canvas=True) + fixed_parts()
+    said = []
+    for file in [*(REPOSITORY / "web").glob("*.js"), *(REPOSITORY / "web" / "page").glob("*.mjs")]:
+        text = re.sub(r"\$\{[^}]*\}", GAP, file.read_text(encoding="utf-8"))
+        said += re.findall(
+            r"(?:new (?:Clip)?Error\(|fail\(|= )[\"`]([^\"`]{25,}[.;:] ?[^\"`]{12,}\.)[\"`]", text
+        )
+    assert said, "the player says nothing?"
+    assert not [sentence for sentence in said if not any(says(sentence, part) for part in parts)]
+
+
 def test_every_sentence_of_the_boundaries_is_explained() -> None:
     parts = [part for part in fixed_parts() if len(part.replace(GAP, "").strip()) >= 6]
     unexplained = {
