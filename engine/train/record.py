@@ -22,8 +22,12 @@ SHOWN = {
     "psnr": ("PSNR", "dB"),
 }
 GAUSSIANS = "Gaussians"
-STRIP = (512, 84)  # width, height of the curves under a live picture
-PANEL_HEIGHT = 128
+STRIP = (
+    420,
+    80,
+)  # width, height of the curves under a live picture: about what a node is wide, so that letters stay legible
+FINISHED_STRIP = (420, 112)
+CHART_WIDTH, PANEL_HEIGHT = 512, 128  # of curves without a picture
 
 
 class Record:
@@ -85,13 +89,15 @@ class Record:
         return beneath(picture, curves_picture(curves, STRIP, len(curves), total=self.total))
 
     def finished(self, title: str = "") -> Image.Image | None:
-        """The newest picture and all curves, one under the other; None where nothing was measured."""
+        """All curves under the newest picture, or one under the other where there was none; None where nothing was
+        measured."""
         curves = self.curves()
         if not curves:
             return None
+        if self.image is not None:
+            return beneath(as_picture(self.image), curves_picture(curves, FINISHED_STRIP, len(curves)))
         height = PANEL_HEIGHT * len(curves) + (30 if title else 0)
-        chart = curves_picture(curves, (STRIP[0], height), title=title)
-        return chart if self.image is None else beneath(as_picture(self.image), chart)
+        return curves_picture(curves, (CHART_WIDTH, height), title=title)
 
 
 def _mean(points: list[tuple[float, float]]) -> tuple[float, float]:

@@ -71,7 +71,7 @@ def test_every_working_node_shows_a_picture_of_what_it_did(running: Server, info
 
     blue, green, _, *_ = THEMES["dark"].curves
     for name in ("train", "fit"):  # loss and PSNR under a picture
-        assert shown[name].width == 512 and shown[name].height > 2 * 128 + 50
+        assert shown[name].width == 420 and shown[name].height > 112 + 100
         assert share(shown[name], blue, 60) > 0.001 and share(shown[name], green, 60) > 0.001
     assert share(shown["refine"], blue, 60) > 0.001
     red = np.asarray(shown["lift"]).astype(int)

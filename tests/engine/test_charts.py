@@ -133,9 +133,9 @@ def test_only_what_was_measured_is_drawn() -> None:
     record.hear(Preview(image, 3))
     record.hear(Finished(None))
     made = record.finished("done")
-    assert made is not None and made.size == (512, 158 + 256)
+    assert made is not None and made.size == (420, 210 + 112)
     live = np.asarray(record.live(image))
-    assert live.shape == (256 + 84, 512, 3) and np.abs(live[:250].astype(int) - 128).max() < 3
+    assert live.shape == (210 + 80, 420, 3) and np.abs(live[:205].astype(int) - 128).max() < 3
 
 
 def test_a_training_of_one_step_is_drawn() -> None:
