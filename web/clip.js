@@ -172,18 +172,40 @@ export function blend({ knots, interpolation }, seconds) {
   return { knots: [Math.max(i - 1, 0), i, i + 1, Math.min(i + 2, last)], weights: w };
 }
 
-/** What a track says at a time: [M][c] numbers. The GPU does the same; this is for tests and for small things. */
+/**
+ * What a track says at a time, [M][c] numbers; a rotation as unit quaternions xyzw, c = 4. The GPU does the same; this is
+ * for tests and for small things.
+ */
 export function trackAt(motion, name, seconds) {
   const { channels, bits, low, high, planes } = motion.tracks[name];
   const at = blend(motion, seconds), count = motion.knots.length, steps = 2 ** bits - 1;
+  const value = (c, knot, m) => low[c] + ((high[c] - low[c]) * planes[(c * count + knot) * motion.moving + m]) / steps;
+  if (name === "rotation") return turnsAt(motion.moving, at, value);
   const values = new Float32Array(motion.moving * channels);
   for (let c = 0; c < channels; c++)
-    for (let m = 0; m < motion.moving; m++) {
-      let u = 0;
-      for (let k = 0; k < 4; k++) u += at.weights[k] * planes[(c * count + at.knots[k]) * motion.moving + m];
-      values[m * channels + c] = low[c] + ((high[c] - low[c]) * u) / steps;
-    }
+    for (let m = 0; m < motion.moving; m++)
+      values[m * channels + c] = at.knots.reduce((sum, knot, k) => sum + at.weights[k] * value(c, knot, m), 0);
   return values;
+}
+
+/** Rotations are kept as vector parts with w ≥ 0 and blended as quaternions, each with the sign nearest to the one before. */
+function turnsAt(moving, at, value) {
+  const turns = new Float32Array(moving * 4);
+  for (let m = 0; m < moving; m++) {
+    let before = null;
+    const sum = [0, 0, 0, 0];
+    at.knots.forEach((knot, k) => {
+      let q = [0, 1, 2].map((c) => value(c, knot, m));
+      const square = q[0] ** 2 + q[1] ** 2 + q[2] ** 2;
+      q = [...q.map((v) => v / Math.max(1, Math.sqrt(square))), Math.sqrt(Math.max(0, 1 - square))];
+      if (before && q.reduce((dot, v, i) => dot + v * before[i], 0) < 0) q = q.map((v) => -v);
+      q.forEach((v, i) => { sum[i] += at.weights[k] * v; });
+      before = q;
+    });
+    const length = Math.hypot(...sum) || 1;
+    turns.set(sum.map((v) => v / length), 4 * m);
+  }
+  return turns;
 }
 
 function block(entry, body, what) {

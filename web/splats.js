@@ -214,12 +214,13 @@ class Motion {
       const { low, high, bits } = tracks[name];
       const vec = (v) => `vec3(${[0, 1, 2].map((c) => (v[c] ?? 0).toExponential(9)).join(", ")})`;
       const step = low.map((l, c) => (high[c] - l) / (2 ** bits - 1));
-      return `(${vec(low)} + ${vec(step)} * gs4dBlend(${i[name]}, ${i.knots}, ${i.weights}, ${out}.index, ${moving}))`;
+      const how = name === "rotation" ? "gs4dTurnAt" : "gs4dBlend";
+      return `${how}(${i[name]}, ${i.knots}, ${i.weights}, ${out}.index, ${moving}, ${vec(low)}, ${vec(step)})`;
     };
     if (moving) {
       lines.push(`if (${out}.index < ${moving}) {`);
       if (tracks.position) lines.push(`${out}.center += ${at("position")};`);
-      if (tracks.rotation) lines.push(`${out}.quaternion = quatQuat(gs4dTurn(${at("rotation")}), ${out}.quaternion);`);
+      if (tracks.rotation) lines.push(`${out}.quaternion = quatQuat(${at("rotation")}, ${out}.quaternion);`);
       if (tracks.scale) lines.push(`${out}.scales *= exp(${at("scale")});`);
       if (tracks.opacity) lines.push(`${out}.rgba.a = clamp(${at("opacity")}.x, 0.0, 1.0);`);
       if (tracks.color) lines.push(`${out}.rgba.rgb += ${at("color")};`);
@@ -260,15 +261,27 @@ vec3 gs4dKnot(highp usampler2DArray track, int knot, int m, int moving) {
   int t = knot * moving + m;
   return vec3(texelFetch(track, ivec3(t & ${WIDTH - 1}, (t / ${WIDTH}) & ${WIDTH - 1}, t / ${WIDTH * WIDTH}), 0).xyz);
 }
-vec3 gs4dBlend(highp usampler2DArray track, ivec4 knots, vec4 weights, int m, int moving) {
+vec3 gs4dBlend(highp usampler2DArray track, ivec4 knots, vec4 weights, int m, int moving, vec3 low, vec3 step) {
   vec3 sum = weights.x * gs4dKnot(track, knots.x, m, moving);
   if (weights.y != 0.0) sum += weights.y * gs4dKnot(track, knots.y, m, moving);
   if (weights.z != 0.0) sum += weights.z * gs4dKnot(track, knots.z, m, moving);
   if (weights.w != 0.0) sum += weights.w * gs4dKnot(track, knots.w, m, moving);
-  return sum;
+  return low + step * sum;
 }
 vec4 gs4dTurn(vec3 v) {
   float square = dot(v, v);
   return vec4(v / max(1.0, sqrt(square)), sqrt(max(0.0, 1.0 - square)));
+}
+// as turnsAt of clip.js
+vec4 gs4dTurnAt(highp usampler2DArray track, ivec4 knots, vec4 weights, int m, int moving, vec3 low, vec3 step) {
+  vec4 before = gs4dTurn(low + step * gs4dKnot(track, knots.x, m, moving)), sum = weights.x * before;
+  for (int k = 1; k < 4; k++) {
+    if (knots[k] == knots[k - 1]) { sum += weights[k] * before; continue; }
+    vec4 q = gs4dTurn(low + step * gs4dKnot(track, knots[k], m, moving));
+    if (dot(q, before) < 0.0) q = -q;
+    sum += weights[k] * q;
+    before = q;
+  }
+  return normalize(sum);
 }
 `;
