@@ -1,13 +1,14 @@
 """Makes the pictures of the help pages from real runs on what ships: python tools/help_pictures.py [--scene FILE] [NODE …]
 
-web/docs/pictures/<node id>.jpg, each of at most 60 KB. Without --scene the demo clip is trained first (about three
-minutes on two cores). Pictures of the canvas itself come from help_canvas.py.
+web/docs/pictures/<node id>.jpg, each of at most 60 KB, and one of the guide's, capture_plan. Without --scene the demo
+clip is trained first (about three minutes on two cores). Pictures of the canvas itself come from help_canvas.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -52,6 +53,7 @@ from engine.steps import (  # noqa: E402
 from engine.train import messages as m  # noqa: E402
 
 PICTURES = REPOSITORY / "web" / "docs" / "pictures"
+GUIDE = REPOSITORY / "docs" / "pictures"
 CLIP = REPOSITORY / "assets" / "clips" / "walker"
 MOST_BYTES = 60_000
 WIDTH = 640
@@ -72,8 +74,7 @@ def finish(stream: Iterator[Any], previews: list[Tensor] | None = None) -> Any:
 
 
 def save(picture: Image.Image, node: str) -> Path:
-    """As web/docs/pictures/<node>.jpg, in the best quality that stays below MOST_BYTES."""
-    PICTURES.mkdir(parents=True, exist_ok=True)
+    """As web/docs/pictures/<node>.jpg (the guide's own: docs/pictures), in the best quality below MOST_BYTES."""
     if picture.width > WIDTH:
         size = (WIDTH, round(picture.height * WIDTH / picture.width))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
@@ -84,7 +85,8 @@ def save(picture: Image.Image, node: str) -> Path:
         data = buffer.getvalue()
         if len(data) <= MOST_BYTES:
             break
-    path = PICTURES / f"{node}.jpg"
+    path = (PICTURES if node.startswith("GS4D_") else GUIDE) / f"{node}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return path
 
@@ -425,6 +427,41 @@ def evaluate_edit_pictures(studio: Studio) -> Image.Image:
     return below(*[sheet([[row]], width=WIDTH, headers=words) for row in rows[:2]])
 
 
+def capture_plan(studio: Studio) -> Image.Image:
+    """For the guide, not a node: where eight phones stand, every second one raised."""
+    side, count = 300, 8
+    picture = Image.new("RGB", (2 * side + 20, side), INK.paper)
+    pen = ImageDraw.Draw(picture)
+    low, high = INK.curves[0], INK.curves[2]
+    for i in range(count):
+        angle = 2 * math.pi * (i + 0.5) / count
+        x, y = side / 2 + 0.4 * side * math.sin(angle), side / 2 - 0.4 * side * math.cos(angle)
+        color = high if i % 2 else low
+        toward = math.atan2(side / 2 - y, side / 2 - x)
+        for turn in (-0.3, 0.3):
+            far = (x + 62 * math.cos(toward + turn), y + 62 * math.sin(toward + turn))
+            pen.line((x, y, *far), fill=INK.line)
+        pen.ellipse((x - 6, y - 6, x + 6, y + 6), fill=color)
+    pen.ellipse((side / 2 - 12, side / 2 - 12, side / 2 + 12, side / 2 + 12), outline=INK.text, width=2)
+    write(pen, (side / 2, side / 2 + 16), "subject", 12, INK.text, "ma")
+    write(pen, (side / 2, 8), "from above: 45 degrees from one to the next", 13, INK.quiet, "ma")
+    left, floor = side + 20, side - 40
+    pen.line((left, floor, left + side, floor), fill=INK.line, width=2)
+    middle = left + side / 2
+    pen.rounded_rectangle((middle - 12, floor - 130, middle + 12, floor), 10, outline=INK.text, width=2)
+    for x, height, color, name in (
+        (left + 40, 90, low, "chest height"),
+        (left + side - 40, 185, high, "raised"),
+    ):
+        pen.line((x, floor, x, floor - height), fill=INK.line, width=3)
+        pen.ellipse((x - 6, floor - height - 6, x + 6, floor - height + 6), fill=color)
+        for aim in (-118, -8):
+            pen.line((x, floor - height, middle, floor + aim), fill=INK.line)
+        write(pen, (x, floor + 8), name, 12, color, "ma")
+    write(pen, (middle, 8), "from the side: all of the subject in each picture", 13, INK.quiet, "ma")
+    return picture
+
+
 MADE: dict[str, Callable[[Studio], Image.Image]] = {
     "GS4D_LoadMultiViewVideo": load_multi_view_video,
     "GS4D_PreflightCheck": preflight_check,
@@ -448,6 +485,7 @@ MADE: dict[str, Callable[[Studio], Image.Image]] = {
     "GS4D_DecodeLatents": decode_pictures,
     "GS4D_LatentsToScene": latents_to_scene_pictures,
     "GS4D_EvaluateEdit": evaluate_edit_pictures,
+    "capture_plan": capture_plan,
 }
 
 
