@@ -142,7 +142,8 @@ def encode_clip(header: dict[str, Any], spz: bytes, tracks: Iterable[Track]) -> 
             )
             end += padding + len(packed)
         header["motion"] = {**header["motion"], "tracks": entries}
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = text.encode(errors="replace")  # a file's name may hold what UTF-8 has no bytes for
     text += b" " * (-(12 + len(text)) % 16)
     return b"".join([MAGIC, VERSION.to_bytes(4, "little"), len(text).to_bytes(4, "little"), text, *blocks])
 

@@ -2,11 +2,13 @@
 
 The scene at its first moment is written as an .spz; what changes after it beyond what an eye could see becomes tracks
 of evenly spaced knots, as few as keep every centre within `max_error` of the subject's radius. A scene that jumps
-instead of moving (births and deaths, a flip-book that is held) keeps one knot a moment.
+instead of moving (births and deaths, a flip-book that is held) keeps one knot a moment. Harmonics above the first stay
+those of the first moment.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +23,25 @@ from ..scene import Gaussians, Scene4D, harmonics
 from ..scene.rigs import rig_up
 from . import clip_fit
 from .clip import FLIP, VERSION, Clip, Motion, camera_entries, encode_clip, in_file_axes, played, write_clip
-from .clip_samples import Taken, changed, interpolation_between, morton_order, most_visible, offsets
+from .clip_samples import (
+    Taken,
+    changed,
+    interpolation_between,
+    morton_order,
+    most_visible,
+    offsets,
+    within_reach,
+)
 from .clip_tracks import Track
 from .spz import decode_spz, encode_spz
 
 BITS = {"rotation": (7, 12), "scale": (6, 8), "opacity": (8, 8), "color": (8, 8)}  # fewest, most
 SH_BITS = 5  # what Niantic's own tools write
 STILL = 0.5  # of max_error: who moves less does not move
+SHADED = 0.01  # of the Gaussians: more of them that change their harmonics are told
+REACH = 2**23 - 1  # steps that an .spz counts to either side of the origin
+FINEST = 2.0**-20  # units, its smallest step
+ROUNDING = 2e-7  # of a coordinate: what another order of summation in single precision may change
 
 
 @dataclass(frozen=True)
@@ -84,17 +98,26 @@ def bake(scene: Scene4D, config: ClipConfig, title: str) -> Generator[int, None,
         raise InputError(
             "The scene has no Gaussians, so there is nothing to play; check the step that made it."
         )
+    if bool((scene.times.diff() <= 0).any()):
+        raise InputError(f"The scene's {len(scene.times)} times do not ascend; load or train it again.")
+    center, radius = subject(scene)
+    near = within_reach(scene, _reach(scene, config.max_error * radius))
     notes: list[str] = []
-    kept = most_visible(scene, config.most)
-    if kept is not None:
-        count = len(scene.canonical)
+    count = int(near.sum())
+    if count < len(near):
+        notes.append(
+            f"{len(near) - count:,} of {len(near):,} Gaussians left out, too far from the subject for a clip."
+        )
+    kept = most_visible(scene, config.most, near)
+    if kept is not None and len(kept) < count:
         notes.append(f"Thinned from {count:,} to {len(kept):,} Gaussians, the least visible ones left out.")
     yield 1
     taken = Taken(kept)
     for i, second in enumerate(Taken.moments(scene), 2):
         taken.take(scene, second)
         yield i
-    center, radius = subject(scene)
+    if config.sh_degree and taken.shaded > SHADED:
+        notes.append("How colours change with the view is that of the first moment throughout.")
     beyond = changed(taken, STILL * config.max_error * radius)
     seen = taken.visible()
     moving = torch.stack(list(beyond.values())).any(0) & seen
@@ -168,6 +191,15 @@ def subject(scene: Scene4D) -> tuple[Tensor, float]:
     return (low + high) / 2, radius
 
 
+def _reach(scene: Scene4D, limit: float) -> float:
+    """How far from the origin a coordinate may be for an .spz to hold all of them with less than half of `limit` lost.
+
+    What lies about the subject is within it in any case.
+    """
+    step = max(2.0 ** math.floor(math.log2(limit / 2)), FINEST)
+    return min(max(step * REACH, 2 * float(scene.bounds.abs().max())), float(REACH))
+
+
 def _base(first: Gaussians, config: ClipConfig, radius: float) -> tuple[Gaussians, bytes]:
     """(what the .spz decodes to, its bytes). Centres are rounded well below the wanted error: zeros compress."""
     bases = min(first.sh.shape[1], harmonics.bases(config.sh_degree))
@@ -231,10 +263,11 @@ def _errors(clip: Clip, taken: Taken, order: Tensor) -> tuple[float, float]:
     for second in clip.times.tolist():
         truth = taken.means_at(second)[order]
         distance = (clip.means_at(second).double() - truth.double()).norm(dim=-1)
-        largest, total = max(largest, float(distance.max())), total + float(distance.mean())
-    # a little more than measured: another order of summation may round otherwise
-    spread = float(clip.base.means.abs().max()) * 1e-6 / clip.radius
-    return largest / clip.radius * (1 + 1e-4) + spread, total / len(clip.times) / clip.radius
+        total += float(distance.mean())
+        # a little more than measured: a player may add up in another order; who stands still is not added up
+        distance[: clip.moving] += ROUNDING * truth[: clip.moving].double().norm(dim=-1)
+        largest = max(largest, float(distance.max()))
+    return largest / clip.radius * (1 + 1e-4), total / len(clip.times) / clip.radius
 
 
 def _header(clip: Clip) -> dict[str, Any]:

@@ -20,6 +20,7 @@ ASKED = 4096  # Gaussians that are looked at there
 DEGREES = 0.0175  # radians: less is not seen as a turn
 GROWTH = 0.02  # of a log scale
 SHADE = 1 / 128  # of opacity or colour
+TINGE = 1 / 32  # of a harmonic's coefficient
 NUMBERS = 14  # a Gaussian and moment
 
 
@@ -31,6 +32,7 @@ class Taken:
         self.seconds: list[float] = []
         self.values: dict[str, list[Tensor]] = {}  # name → S × [N, c] float32 on the CPU
         self.first: Gaussians  # at the first time
+        self.shaded = 0.0  # largest part of the Gaussians whose harmonics above the first differ from then
 
     @staticmethod
     def is_even(times: Tensor) -> bool:
@@ -70,6 +72,9 @@ class Taken:
         for name, value in values.items():
             rows = self.values.setdefault(name, [])
             rows.append(rows[0] if rows and torch.equal(rows[0], value) else value)
+        if now.sh.shape[1] > 1:
+            change = (now.sh[:, 1:] - self.first.sh[:, 1:]).abs().amax(dim=(1, 2))
+            self.shaded = max(self.shaded, float((change > TINGE).float().mean()))
 
     def at(self, name: str, seconds: float) -> Tensor:
         return self.values[name][self.seconds.index(seconds)]
@@ -96,20 +101,31 @@ def part(gaussians: Gaussians, kept: Tensor | None) -> Gaussians:
 
 
 @torch.no_grad()
-def most_visible(scene: Scene4D, most: int) -> Tensor | None:
-    """Indices of the Gaussians that are seen most, opacity × area over time; None where all are kept.
+def within_reach(scene: Scene4D, reach: float) -> Tensor:
+    """[N] bool: who has no coordinate beyond `reach` at the first moment; everybody where nobody has none."""
+    coordinates = scene.at(float(scene.times[0])).means.detach().float().cpu().abs().amax(-1)
+    near = ~(
+        (coordinates > reach) & coordinates.isfinite()
+    )  # what is not finite is left for those who name it
+    return near if bool(near.any()) else torch.ones_like(near)
 
-    All are kept where there are no more than `most`, and no more than fit in half of this machine's memory.
+
+@torch.no_grad()
+def most_visible(scene: Scene4D, most: int, near: Tensor) -> Tensor | None:
+    """Indices of the Gaussians, of those `near` [N] (bool), that are seen most, opacity × area over time; None = all.
+
+    All of those are kept where there are no more than `most`, and no more than fit in half of this machine's memory.
     """
-    times, count = Taken.moments(scene), len(scene.canonical)
+    times, count = Taken.moments(scene), int(near.sum())
     most = max(1, min(most, int(backends.memory() / 2 / (len(times) * NUMBERS * 4))))
     if count <= most:
-        return None
-    shown = torch.zeros(count)
+        return None if count == len(near) else near.nonzero()[:, 0]
+    shown = torch.zeros(len(near))
     for i in torch.linspace(0, len(times) - 1, min(LOOKS_AT, len(times))).round().long().tolist():
         now = part(scene.at(times[i]), None)
         sizes = now.log_scales.sort(dim=-1).values
         shown += (now.logit_opacities.sigmoid() * (sizes[:, 1] + sizes[:, 2]).exp()).nan_to_num()
+    shown[~near] = -1
     return shown.topk(most).indices.sort().values
 
 
@@ -184,6 +200,8 @@ def interpolation_between(scene: Scene4D, taken: Taken, moving: Tensor) -> str:
         middle = torch.cat([probe.values[name][0][moving] for name in taken.values], dim=-1)
         a, b = rows[i], rows[i + 1]
         differs = (b - a).abs() > 1e-6
+        if not bool(differs.any()):
+            continue
         stays = (middle - a).abs() <= 1e-3 * (b - a).abs()
         jumps = jumps and float(stays[differs].float().mean()) > 0.99
         before = rows[i - 1] if i else 2 * a - b

@@ -1,0 +1,90 @@
+"""Clips of scenes that are not quite as they should be: floaters, odd times, noise, colours that a clip does not hold."""
+
+import pytest
+import torch
+
+from engine.deform import Flipbook
+from engine.errors import InputError
+from engine.io.clip import Clip, decode_clip
+from engine.scene import Gaussians, Scene4D
+from engine.steps import bake_clip
+from engine.train import messages as m
+from tests.scenes import moving_scene
+
+
+def baked(scene: Scene4D, **config) -> bake_clip.Baked:
+    return m.result(bake_clip.run(scene, bake_clip.Config(**config)))
+
+
+def played(moments: list[Gaussians], blends: bool = True) -> Scene4D:
+    scene, times = moving_scene(len(moments[0]), views=2), torch.arange(len(moments)).double()
+    return scene.with_(
+        canonical=moments[0], times=times, deformation=Flipbook.of(moments, times, blends=blends)
+    )
+
+
+def error(scene: Scene4D, made: bake_clip.Baked, clip: Clip) -> float:
+    return max(
+        float((clip.at(t).means.double() - scene.at(t).means[made.indices].double()).norm(dim=-1).max())
+        / clip.radius
+        for t in scene.times.tolist()
+    )
+
+
+@pytest.mark.parametrize("distance", [1e2, 1e4, 1e6, 1e9])
+@pytest.mark.parametrize("most", [300_000, 30])
+def test_a_floater_far_away_costs_the_others_no_precision(distance, most):
+    scene = moving_scene(60, moments=9, views=2)
+    means = scene.canonical.means.clone()
+    means[7] = torch.tensor([distance, 0.0, -distance])
+    scene = scene.with_(canonical=scene.canonical.with_(means=means))
+    made = baked(scene, most=most)
+    clip = decode_clip(made.data, "a")
+    assert error(scene, made, clip) <= clip.max_error <= 0.002
+    if distance > 1e3:
+        assert 7 not in made.indices.tolist() and "1 of 60" in clip.notes[0]
+    elif most > 60:
+        assert 7 in made.indices.tolist() and not clip.notes
+    assert len(clip.base) == min(most, 59 if distance > 1e3 else 60)
+
+
+def test_the_subject_is_kept_however_far_from_the_origin_it_lies():
+    scene = moving_scene(60, moments=5, views=2)
+    away = scene.canonical.with_(means=scene.canonical.means + 1e4)
+    scene = scene.with_(canonical=away, bounds=scene.bounds + 1e4)
+    made = baked(scene)
+    assert len(made.clip.base) == 60
+    assert error(scene, made, made.clip) <= made.clip.max_error
+
+
+@pytest.mark.parametrize("times", [[0.0, 0.0, 0.0], [0.0, 0.5, 0.5], [1.0, 0.5, 0.0]])
+def test_times_that_do_not_ascend_are_refused_before_anything_is_baked(times):
+    scene = moving_scene(20, views=2).with_(times=torch.tensor(times, dtype=torch.float64))
+    with pytest.raises(InputError, match="do not ascend"):
+        baked(scene)
+
+
+def test_noise_between_jumps_is_not_taken_for_motion():
+    still = moving_scene(40, views=2).canonical
+    jumped = [still.with_(means=still.means + 0.3 + 1e-7 * i) for i in range(8)]
+    clip = baked(played([still, *jumped], blends=False)).clip
+    assert clip.motion.interpolation == "hold"
+    torch.testing.assert_close(clip.at(0.99).means, clip.at(0.0).means)
+
+
+def test_changes_that_a_clip_does_not_hold_are_told():
+    still = moving_scene(40, views=2).canonical
+    moments = []
+    for i in range(5):
+        sh = still.sh.clone()
+        sh[:, 1:] += 0.2 * i
+        moments.append(still.with_(sh=sh))
+    scene = played(moments)
+    assert any("change with the view" in note for note in baked(scene).clip.notes)
+    assert not baked(scene, sh_degree=0).clip.notes  # nothing of it is kept anyway
+    assert not baked(played([still] * 5)).clip.notes
+
+
+def test_a_title_that_is_no_text_is_written_all_the_same():
+    made = m.result(bake_clip.run(moving_scene(20, views=2), title='a\udcff"</script>'))
+    assert decode_clip(made.data, "a").title == 'a?"</script>'
