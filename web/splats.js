@@ -55,12 +55,12 @@ export class Stage {
   async #build(clip) {
     const { Scene, SparkRenderer, SplatMesh } = this.lib;
     const motion = new Motion(this.lib, clip);
-    this.uploads += motion.textures.length;
     const mesh = new SplatMesh({
       // the worker takes its bytes away: the clip keeps its own
       fileBytes: clip.spz.slice(), fileType: "spz", extSplats: true, editable: false, raycastable: false,
       objectModifier: motion.modifier(),
     });
+    this.uploads += motion.textures.length;
     const spark = new SparkRenderer({
       renderer: this.renderer, onDirty: () => this.onDirty(), enableLod: false, sortRadial: false, accumExtSplats: true,
       preBlurAmount: EXTRA_BLUR, blurAmount: 0, maxStdDev: Math.sqrt(2 * Math.log(1 / FAINTEST)), minAlpha: FAINTEST,

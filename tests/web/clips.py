@@ -31,7 +31,7 @@ class Everything:
             quats=rotations.multiply(turn, gaussians.quats),
             log_scales=gaussians.log_scales + 0.5 * phase.cos(),
             logit_opacities=gaussians.logit_opacities + 2 * phase.sin()[:, 0],
-            sh=gaussians.sh + 0.5 * phase.cos()[:, None],
+            sh=torch.cat([gaussians.sh[:, :1] + 0.5 * phase.cos()[:, None], gaussians.sh[:, 1:]], dim=1),
         )
 
     def config(self) -> dict[str, Any]:
