@@ -68,6 +68,7 @@ def paint_masks(folder: Path) -> None:
         Image.fromarray(picture).save(folder / "masks" / f"{file.stem}.png")
 
 
+@pytest.mark.slow
 def test_every_command_of_the_guide_runs(place: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(place)
     verbs = set()

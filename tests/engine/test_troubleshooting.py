@@ -15,12 +15,33 @@ BOUNDARIES = ("engine/io", "engine/diffusion", "engine/steps", "engine/train", "
               "engine/guidance", "engine/cli", "engine/render", "engine/losses", "engine/deform", "nodes")  # fmt: skip
 
 
+@cache
+def constants() -> dict[str, str]:
+    """Texts that modules give a name, such as WANTED, where all modules mean the same by it or mean alike."""
+    found: dict[str, str] = {}
+    for folder in ("engine", "nodes"):
+        for file in (REPOSITORY / folder).rglob("*.py"):
+            for node in ast.parse(file.read_text(encoding="utf-8")).body:
+                if (
+                    isinstance(node, ast.Assign)
+                    and isinstance(node.targets[0], ast.Name)
+                    and isinstance(node.value, ast.Constant)
+                    and isinstance(node.value.value, str)
+                ):
+                    name, text = node.targets[0].id, node.value.value
+                    found[name] = f"{found[name]}{GAP}{text}" if found.get(name, text) != text else text
+    return found
+
+
 def literal(node: ast.expr) -> str:
     """The fixed parts of a message, with a gap for everything that is put in."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
+    if isinstance(node, ast.FormattedValue):
+        named = isinstance(node.value, ast.Name) and node.value.id.isupper()
+        return constants().get(node.value.id, GAP) if named else GAP
     if isinstance(node, ast.JoinedStr):
-        return "".join(literal(v) if isinstance(v, ast.Constant) else GAP for v in node.values)
+        return "".join(literal(v) for v in node.values)
     if isinstance(node, ast.BinOp):
         return literal(node.left) + literal(node.right)
     if isinstance(node, ast.IfExp):
