@@ -1,7 +1,8 @@
 """A moving scene becomes a clip. Only the Deformation protocol is asked (`scene.at`), so whatever moves a scene bakes.
 
 The scene at its first moment is written as an .spz; what changes after it beyond what an eye could see becomes tracks
-of evenly spaced knots, as few as keep every centre within `max_error` of the subject's radius. A scene that jumps
+of evenly spaced knots, as few as keep every centre within `max_error` of the subject's radius at the captured moments;
+halfway between these the motion is followed too, for slow motion, where that costs little. A scene that jumps
 instead of moving (births and deaths, a flip-book that is held) keeps one knot a moment. Harmonics above the first stay
 those of the first moment.
 """
@@ -38,6 +39,9 @@ from .spz import decode_spz, encode_spz
 BITS = {"rotation": (7, 12), "scale": (6, 8), "opacity": (8, 8), "color": (8, 8)}  # fewest, most
 SH_BITS = 5  # what Niantic's own tools write
 STILL = 0.5  # of max_error: who moves less does not move
+BETWEEN = (
+    1 << 20
+)  # knots of all Gaussians (about 5 bytes each) up to which there may be more knots than moments
 SHADED = 0.01  # of the Gaussians: more of them that change their harmonics are told
 REACH = 2**23 - 1  # steps that an .spz counts to either side of the origin
 FINEST = 2.0**-20  # units, its smallest step
@@ -230,10 +234,7 @@ def _tracks(
     if interpolation == "hold":
         knots = clip_fit.held(samples)
     else:
-        even = Taken.is_even(scene.times)
-        knots = yield from clip_fit.fit(samples, len(scene.times) if even else 2 * len(scene.times))
-        if interpolation == "linear" and even and len(knots.seconds) == len(scene.times):
-            knots = replace(knots, interpolation="linear")  # one knot a moment: both go through it
+        knots = yield from _fitted(samples, interpolation, Taken.is_even(scene.times))
     tracks: list[Track] = []
     if "opacity" in knots.values:
         knots = replace(knots, values={**knots.values, "opacity": knots.values["opacity"].clamp(0, 1)})
@@ -243,6 +244,23 @@ def _tracks(
         else:
             tracks.append(clip_fit.quantise_others(samples, knots, name, *BITS[name]))
     return knots, [_turned(t) for t in tracks]
+
+
+def _fitted(
+    samples: clip_fit.Samples, interpolation: str, even: bool
+) -> Generator[int, None, clip_fit.Knots]:
+    """Knots that also follow the scene between its moments, for slow motion, where these cost little."""
+    moments, between = int(samples.judged.sum()), len(samples.seconds)
+    if not even:
+        return (yield from clip_fit.fit(samples, 2 * moments))
+    cheap = between * samples.count <= BETWEEN and interpolation == "cubic"
+    knots = yield from clip_fit.fit(samples, between if cheap else moments)
+    if cheap or len(knots.seconds) < moments:
+        return knots
+    knots = yield from clip_fit.fit(samples.at_moments(), moments)
+    if interpolation == "linear" and len(knots.seconds) == moments:
+        knots = replace(knots, interpolation="linear")  # one knot a moment: both go through it
+    return knots
 
 
 def _turned(track: Track) -> Track:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,18 @@ class Samples:
     weights: dict[str, Tensor]  # track name → [M]: error × weight is held against the limit
     limits: dict[str, float]  # "position" holds for every Gaussian and moment, the others for most
 
+    @property
+    def count(self) -> int:
+        """M."""
+        return next(iter(self.values.values())).shape[1]
+
+    def at_moments(self) -> Samples:
+        """Only the times that are judged."""
+        values = {name: v[self.judged] for name, v in self.values.items()}
+        return replace(
+            self, seconds=self.seconds[self.judged], judged=self.judged[self.judged], values=values
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Knots:
@@ -43,7 +55,7 @@ def fit(samples: Samples, most: int, share: float = 0.8) -> Generator[int, None,
     A number of knots that fails on a few Gaussians fails on all of them, so most are refused by a subset, to which the
     worst ones are added whenever all are looked at. Where no number suffices, `most` is taken. Yields each number tried.
     """
-    count = next(iter(samples.values.values())).shape[1]
+    count = samples.count
     g = torch.Generator().manual_seed(0)
     subset = torch.randperm(count, generator=g)[:SUBSET]
     knots = 2

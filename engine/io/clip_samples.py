@@ -42,12 +42,13 @@ class Taken:
 
     @staticmethod
     def moments(scene: Scene4D) -> list[float]:
-        """The captured moments, and times between them where they are not evenly spaced."""
+        """The captured moments, and times between them: halfway where the moments are evenly spaced."""
         times = scene.times.double()
-        if not Taken.is_even(times):
-            dense = torch.linspace(float(times[0]), float(times[-1]), 2 * len(times), dtype=torch.float64)
-            times = torch.cat([times, dense]).unique()
-        return times.tolist()
+        if Taken.is_even(times):
+            between = (times[1:] + times[:-1]) / 2
+        else:
+            between = torch.linspace(float(times[0]), float(times[-1]), 2 * len(times), dtype=torch.float64)
+        return torch.cat([times, between]).unique().tolist()
 
     def take(self, scene: Scene4D, seconds: float) -> None:
         """Ask for one more time. Raises InputError where the scene holds NaN."""

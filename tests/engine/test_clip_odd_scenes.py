@@ -5,11 +5,12 @@ import torch
 
 from engine.deform import Flipbook
 from engine.errors import InputError
+from engine.io import clip_bake
 from engine.io.clip import Clip, decode_clip
 from engine.scene import Gaussians, Scene4D
 from engine.steps import bake_clip
 from engine.train import messages as m
-from tests.scenes import moving_scene
+from tests.scenes import Swing, moving_scene
 
 
 def baked(scene: Scene4D, **config) -> bake_clip.Baked:
@@ -88,3 +89,24 @@ def test_changes_that_a_clip_does_not_hold_are_told():
 def test_a_title_that_is_no_text_is_written_all_the_same():
     made = m.result(bake_clip.run(moving_scene(20, views=2), title='a\udcff"</script>'))
     assert decode_clip(made.data, "a").title == 'a?"</script>'
+
+
+def test_slow_motion_follows_the_scene_between_its_moments(monkeypatch):
+    scene = moving_scene(60, moments=10, views=2).with_(deformation=Swing(period=0.45))
+    halfway = ((scene.times[1:] + scene.times[:-1]) / 2).tolist()
+
+    def between(made):
+        return error(scene.with_(times=torch.tensor(halfway)), made, made.clip)
+
+    made = baked(scene)
+    assert error(scene, made, made.clip) <= made.clip.max_error <= 0.002
+    assert between(made) < 0.004 and len(made.clip.motion.knots) > 10
+    # where Gaussians are too many for that, a knot a moment is the most
+    monkeypatch.setattr(clip_bake, "BETWEEN", 0)
+    least = baked(scene)
+    assert error(scene, least, least.clip) <= least.clip.max_error <= 0.002
+    assert len(least.clip.motion.knots) == 10 and between(least) > 0.05
+    # what is straight between its moments needs no more
+    bent = played([scene.at(t) for t in scene.times.tolist()])
+    clip = baked(bent).clip
+    assert clip.motion.interpolation == "linear" and len(clip.motion.knots) == 10
