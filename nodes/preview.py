@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from ..engine.errors import InputError
 from ..engine.render.camera_paths import read_load3d, rig_focus, to_load3d
 from ..engine.steps import bake_clip as step
 from ..engine.train.messages import Stream
@@ -119,8 +120,11 @@ def show(scene: Any, config: Any, makes_movie: bool, title: str, follow: Callabl
     name = hashlib.sha256(baked.data).hexdigest()[:24]
     clip = folders.temporary(f"{name}.gs4dclip")
     baked.save(clip)
-    movie = folders.temporary(f"{name}.mp4") if makes_movie else None
+    movie, notes = folders.temporary(f"{name}.mp4") if makes_movie else None, baked.clip.notes
     if movie is not None and not movie.is_file():
-        follow(step.movie(baked.clip, movie))
-    known[key] = Shown(clip, movie, baked.clip.notes, step.describe(baked))
+        try:
+            follow(step.movie(baked.clip, movie))
+        except InputError as error:  # the clip plays without it
+            movie, notes = None, (*notes, f"No small video: {error}")
+    known[key] = Shown(clip, movie, notes, step.describe(baked))
     return known[key]

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from .arguments import (
     AddVerb,
     Arguments,
@@ -96,7 +97,9 @@ def export(arguments: Arguments) -> dict[str, Any]:
 
     scene = load_scene(Path(arguments.scene))
     paths = follow(step.run(scene, config_from(arguments, step.Config), Path(arguments.out)), arguments.json)
-    return {"files": [str(path) for path in paths]}
+    if paths.notes and not arguments.json:
+        print("\n".join(paths.notes))
+    return {"files": [str(path) for path in paths], "notes": list(paths.notes)}
 
 
 def clip(arguments: Arguments) -> dict[str, Any]:
@@ -105,6 +108,8 @@ def clip(arguments: Arguments) -> dict[str, Any]:
     from ..steps import bake_clip as step
 
     out = Path(arguments.out)
+    if out.suffix != ".gs4dclip":
+        raise InputError(f"{out.name}: a clip ends in .gs4dclip; name it {out.stem}.gs4dclip.")
     check_writable(out)
     scene, config = load_scene(Path(arguments.scene)), config_from(arguments, step.Config)
     baked = follow(step.run(scene, config, out.stem), arguments.json)
@@ -133,8 +138,14 @@ def page(arguments: Arguments) -> dict[str, Any]:
     scene = load_scene(Path(arguments.scene))
     compare = load_scene(Path(arguments.compare)) if arguments.compare else None
     config, out = config_from(arguments, bake_clip.Config), Path(arguments.out)
-    follow(step.run(scene, step.Config(kind="html"), out, compare, config), arguments.json)
-    return {"out": str(out), "megabytes": round(out.stat().st_size / 1e6, 3)}
+    written = follow(step.run(scene, step.Config(kind="html"), out, compare, config), arguments.json)
+    if written.notes and not arguments.json:
+        print("\n".join(written.notes))
+    return {
+        "out": str(out),
+        "megabytes": round(out.stat().st_size / 1e6, 3),
+        "notes": list(written.notes),
+    }
 
 
 def sample(arguments: Arguments) -> dict[str, Any]:

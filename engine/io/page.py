@@ -24,7 +24,8 @@ MOST = 2  # clips in a page: before and after
 def write_page(clips: Sequence[bytes], path: Path | str, title: str, web: Path = WEB) -> Path:
     """Write the page of `assemble`, whole or not at all. Raises InputError."""
     path = Path(path)
-    text = assemble(clips, title, web)
+    # a file's name may hold what UTF-8 has no bytes for
+    text = assemble(clips, title.encode(errors="replace").decode(), web)
     with write_atomically(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
     return path

@@ -50,6 +50,12 @@ class Config:
         validate(self)
 
 
+class Written(list[Path]):
+    """The written files or folder's files, and what there is to say of them."""
+
+    notes: tuple[str, ...] = ()
+
+
 def suffix(config: Config) -> str:
     """How the written file's name ends; empty where a folder is written."""
     return SUFFIXES[config.kind]
@@ -71,7 +77,7 @@ def run(
     compare: Scene4D | None = None,
     clip: ClipConfig = ClipConfig(),
 ) -> Stream:
-    """Write to `target` (a file, or a folder for a sequence); Finished(list of written paths). Raises InputError.
+    """Write to `target` (a file, or a folder for a sequence); Finished(Written, a list of paths). Raises InputError.
 
     `compare`: a second scene that an html page shows beside the first. `clip`: what the clips of "clip" and "html" cost.
     """
@@ -91,7 +97,7 @@ def run(
     if config.kind.endswith("sequence"):
         seconds = times_of(scene, config)
         yield Started(len(seconds), f"{len(seconds)} moments into {target.name}/")
-        written: list[Path] = []
+        written = Written()
         for i, t in enumerate(seconds):
             written.append(_write(scene, t, target / f"frame_{i:05}.{config.kind.split()[0]}"))
             yield Saved(str(written[-1]), i + 1)
@@ -115,7 +121,7 @@ def run(
             )
         _write(scene, start + config.seconds, target)
     yield Progress(1)
-    yield Finished([target])
+    yield Finished(Written([target]))
 
 
 def _clips(scenes: list[Scene4D], config: ClipConfig, target: Path) -> Stream:
@@ -124,7 +130,8 @@ def _clips(scenes: list[Scene4D], config: ClipConfig, target: Path) -> Stream:
     if target.suffix == ".html":
         check_player()
     yield Started(sum(units(scene, config) for scene in scenes), f"writing {target.name}")
-    titles = [target.stem] if len(scenes) == 1 else ["Before", "After"]
+    name = target.stem.rstrip("_")  # ComfyUI ends names in _
+    titles = [name] if len(scenes) == 1 else ["Before", "After"]
     baked: list[Baked] = []
     done = 0
     for scene, title in zip(scenes, titles, strict=True):
@@ -138,10 +145,16 @@ def _clips(scenes: list[Scene4D], config: ClipConfig, target: Path) -> Stream:
             yield Progress(done + now, count=len(scene.canonical))
         done += units(scene, config)
     if target.suffix == ".html":
-        write_page([one.data for one in baked], target, target.stem)
+        write_page([one.data for one in baked], target, name)
     else:
         baked[0].save(target)
-    yield Finished([target])
+    written = Written([target])
+    written.notes = tuple(
+        note if len(baked) == 1 else f"{title}: {note}"
+        for title, one in zip(titles, baked, strict=True)
+        for note in one.clip.notes
+    )
+    yield Finished(written)
 
 
 def _write(scene: Scene4D, seconds: float, path: Path) -> Path:

@@ -103,6 +103,25 @@ def test_an_export_compares_two_scenes_in_one_page(tmp_path):
         m.result(export_scene.run(scenes[0], export_scene.Config(kind="ply"), tmp_path / "a.ply", scenes[1]))
 
 
+@pytest.mark.parametrize("kind", ["clip", "html"])
+def test_an_export_tells_what_was_left_out_and_is_named_like_its_file(kind, tmp_path):
+    from engine.io.clip_bake import ClipConfig
+
+    scene = moving_scene(40, views=2)
+    config = export_scene.Config(kind=kind)
+    target = tmp_path / f"walk_00001_{export_scene.suffix(config)}"
+    written = m.result(export_scene.run(scene, config, target, clip=ClipConfig(most=25)))
+    assert written == [target] and "Thinned from 40 to 25" in written.notes[0]
+    if kind == "html":
+        assert "<title>walk_00001</title>" in target.read_text(encoding="utf-8")
+    assert m.result(export_scene.run(scene, config, target)).notes == ()
+
+
+def test_a_page_s_title_that_is_no_text_is_written_all_the_same(web, clip, tmp_path):
+    path = write_page([clip], tmp_path / "a.html", "a\udcff", web)
+    assert "<title>a?</title>" in path.read_text(encoding="utf-8")
+
+
 def test_what_makes_no_page_is_named(web, clip, tmp_path):
     for clips in ([], [clip] * 3):
         with pytest.raises(InputError, match="one clip or two"):
@@ -132,8 +151,16 @@ def test_the_command_line_bakes_clips_and_writes_pages(tmp_path, capsys):
     assert len(decode_clip((tmp_path / "a.gs4dclip").read_bytes(), "a").base) == 30
     page = str(tmp_path / "a.html")
     assert main(["page", "--scene", source, "--compare", source, "--out", page, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["megabytes"] > 0.1
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["megabytes"] > 0.1 and report["notes"] == []
+    assert main(["page", "--scene", source, "--compare", source, "--out", page, "--most", "30"]) == 0
+    assert "After: Thinned from 40 to 30" in capsys.readouterr().out
     assert sum("data-clip" in a for a, _ in parse(Path(page).read_text(encoding="utf-8")).found) == 2
     assert main(["page", "--scene", str(tmp_path / "none"), "--out", page]) == 1
-    assert main(["clip", "--scene", source, "--out", str(tmp_path)]) == 1
+    folder = tmp_path / "b.gs4dclip"
+    folder.mkdir()
+    assert main(["clip", "--scene", source, "--out", str(folder)]) == 1
     assert "folder" in capsys.readouterr().err
+    before = Path(source).read_bytes()
+    assert main(["clip", "--scene", source, "--out", source]) == 1
+    assert "gs4dclip" in capsys.readouterr().err and Path(source).read_bytes() == before
