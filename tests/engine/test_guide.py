@@ -165,3 +165,12 @@ def _quaternion(R: np.ndarray) -> list[float]:
 
     x, y, z, w = Rotation.from_matrix(R).as_quat()
     return [w, x, y, z]
+
+
+def test_the_sentences_that_the_guide_names_are_known_to_the_small_model() -> None:
+    text = (REPOSITORY / "assets" / "models" / "tiny-instruct-pix2pix" / "gs4d.json").read_text(
+        encoding="utf-8"
+    )
+    named = set(re.findall(r"[`\"]((?:make|turn|leave) it [a-z ]+)[`\"]", GUIDE.read_text(encoding="utf-8")))
+    assert len(named) > 8
+    assert not [sentence for sentence in named if f'"{sentence}"' not in text]
