@@ -112,6 +112,10 @@ def test_runs_to_the_end_with_progress_and_pictures(page: Page, running: Server)
     assert list((running.base / "output" / "gs4d").glob("walker_*.safetensors"))
     assert not page.complaints_about_the_pack()
     page.fit()
+    # each shows what it did in the node itself, without a node behind it
+    for kind in ("GS4D_PreflightCheck", "GS4D_Train4DScene", "GS4D_EvaluateScene"):
+        shown = page.js("kind => app.graph.nodes.find(n => n.type === kind).imgs?.map(i => i.naturalWidth)", kind)
+        assert shown and len(shown) == 1 and shown[0] > 200, kind
     assert colourful(page.page.screenshot(), page, "PreviewImage") > 0.02, (
         "no picture is drawn in Preview Image"
     )
