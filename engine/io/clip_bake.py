@@ -253,10 +253,11 @@ def _fitted(
     moments, between = int(samples.judged.sum()), len(samples.seconds)
     if not even:
         return (yield from clip_fit.fit(samples, 2 * moments))
-    cheap = between * samples.count <= BETWEEN and interpolation == "cubic"
-    knots = yield from clip_fit.fit(samples, between if cheap else moments)
-    if cheap or len(knots.seconds) < moments:
-        return knots
+    if between > moments:
+        cheap = between * samples.count <= BETWEEN and interpolation == "cubic"
+        knots = yield from clip_fit.fit(samples, between if cheap else moments)
+        if cheap or len(knots.seconds) < moments:
+            return knots
     knots = yield from clip_fit.fit(samples.at_moments(), moments)
     if interpolation == "linear" and len(knots.seconds) == moments:
         knots = replace(knots, interpolation="linear")  # one knot a moment: both go through it

@@ -22,6 +22,10 @@ GROWTH = 0.02  # of a log scale
 SHADE = 1 / 128  # of opacity or colour
 TINGE = 1 / 32  # of a harmonic's coefficient
 NUMBERS = 14  # a Gaussian and moment
+MANY = (
+    1 << 24
+)  # Gaussians × times up to which a scene is asked between its moments: a gigabyte, and the time it takes
+SHARE = 6  # samples, their offsets and what is made on the way: three times the samples in half of the memory
 
 
 class Taken:
@@ -42,10 +46,11 @@ class Taken:
 
     @staticmethod
     def moments(scene: Scene4D) -> list[float]:
-        """The captured moments, and times between them: halfway where the moments are evenly spaced."""
+        """The captured moments, and times between them: halfway, for no more than MANY, where these are evenly spaced."""
         times = scene.times.double()
         if Taken.is_even(times):
-            between = (times[1:] + times[:-1]) / 2
+            few = 2 * len(times) * len(scene.canonical) <= MANY
+            between = (times[1:] + times[:-1]) / 2 if few else times[:0]
         else:
             between = torch.linspace(float(times[0]), float(times[-1]), 2 * len(times), dtype=torch.float64)
         return torch.cat([times, between]).unique().tolist()
@@ -115,10 +120,10 @@ def within_reach(scene: Scene4D, reach: float) -> Tensor:
 def most_visible(scene: Scene4D, most: int, near: Tensor) -> Tensor | None:
     """Indices of the Gaussians, of those `near` [N] (bool), that are seen most, opacity × area over time; None = all.
 
-    All of those are kept where there are no more than `most`, and no more than fit in half of this machine's memory.
+    All of those are kept where there are no more than `most`, and no more than can be baked in half of this machine's memory.
     """
     times, count = Taken.moments(scene), int(near.sum())
-    most = max(1, min(most, int(backends.memory() / 2 / (len(times) * NUMBERS * 4))))
+    most = max(1, min(most, int(backends.memory() / SHARE / (len(times) * NUMBERS * 4))))
     if count <= most:
         return None if count == len(near) else near.nonzero()[:, 0]
     shown = torch.zeros(len(near))

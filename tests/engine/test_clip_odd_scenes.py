@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from engine import backends
 from engine.deform import Flipbook
 from engine.errors import InputError
-from engine.io import clip_bake
+from engine.io import clip_bake, clip_samples
 from engine.io.clip import Clip, decode_clip
 from engine.scene import Gaussians, Scene4D
 from engine.steps import bake_clip
@@ -110,3 +111,27 @@ def test_slow_motion_follows_the_scene_between_its_moments(monkeypatch):
     bent = played([scene.at(t) for t in scene.times.tolist()])
     clip = baked(bent).clip
     assert clip.motion.interpolation == "linear" and len(clip.motion.knots) == 10
+
+
+def test_a_scene_is_thinned_to_what_this_machine_can_bake(monkeypatch):
+    scene = moving_scene(60, moments=9, views=2)
+    monkeypatch.setattr(backends, "memory", lambda: 17 * 14 * 4 * 6 * 25.5)  # 25 Gaussians at 17 times
+    clip = baked(scene).clip
+    assert len(clip.base) == 25 and "Thinned from 60 to 25" in clip.notes[0]
+
+
+def test_a_scene_of_very_many_is_asked_at_its_moments_alone(monkeypatch):
+    asked = []
+
+    class Counted(Swing):
+        def deform(self, gaussians, seconds):
+            asked.append(seconds)
+            return super().deform(gaussians, seconds)
+
+    scene = moving_scene(60, moments=9, views=2).with_(deformation=Counted())
+    baked(scene)
+    many = len(asked)
+    asked.clear()
+    monkeypatch.setattr(clip_samples, "MANY", 60 * 18 - 1)
+    made = baked(scene)
+    assert len(asked) == many - 8 and error(scene, made, made.clip) <= 0.002
