@@ -118,8 +118,8 @@ export function toLoad3d(camera) {
 export function fromLoad3d(given) {
   const list = (v, names) => names.map((n) => Number(v?.[n]));
   const position = list(given?.position, ["x", "y", "z"]), target = list(given?.target, ["x", "y", "z"]);
-  const zoom = Number(given?.zoom ?? 1) || 1, q = list(given?.quaternion, ["x", "y", "z", "w"]);
-  const fov = (360 / Math.PI) * Math.atan(Math.tan(((Number(given?.fov) || 35) * Math.PI) / 360) / zoom);
+  const zoom = Number(given?.zoom ?? 1) || 1, q = list(given?.quaternion, ["x", "y", "z", "w"]), wide = Number(given?.fov) || 35;
+  const fov = zoom === 1 ? wide : (360 / Math.PI) * Math.atan(Math.tan((wide * Math.PI) / 360) / zoom);
   if (![...position, ...target, fov].every(Number.isFinite) || !(fov > 0 && fov < 180)) return null;
   if (!q.every(Number.isFinite) || Math.hypot(...q) < 1e-6) return lookAt(position, target, [0, 1, 0], fov);
   return { position, target, quaternion: normalised(q), fov };
