@@ -15,7 +15,7 @@ from engine.io.checkpoint import save_scene
 from engine.io.clip import decode_clip, read_clip
 from engine.render.camera_paths import to_load3d
 from engine.scene import Scene4D
-from tests.scenes import moving_scene
+from tests.scenes import moving_scene, ring
 
 pytestmark = pytest.mark.comfy
 
@@ -149,3 +149,15 @@ def test_clips_and_pages_are_exported_for_others(
     (clip,), (page,) = folder.glob("shared_clip*.gs4dclip"), folder.glob("shared_html*.html")
     assert len(read_clip(clip).base) == 120
     assert page.read_text(encoding="utf-8").count("data-clip=") == 2
+
+
+def test_a_scene_whose_video_cannot_be_made_plays_all_the_same(
+    running: Server, info: dict[str, Any], scene: Scene4D
+) -> None:
+    thin = scene.with_(deformation=_flipbook(scene), rig=ring(3, size=(1, 40)))
+    save_scene(thin, running.base / "input" / "thin.safetensors")
+    graph = preview(info)
+    graph["load"] = graphs.node(info, "GS4D_Load4DScene", scene_file="input/thin.safetensors")
+    output = shown(running.run(graph))
+    assert len(output["clip"]) == 1 and not output["movie"]
+    assert output["notes"] and output["notes"][0].startswith("No small video: ")
