@@ -36,9 +36,9 @@ def test_labels_on_the_canvas_are_the_schemas(info: dict[str, Any]) -> None:
 def test_every_node_has_a_help_page_with_its_inputs(info: dict[str, Any]) -> None:
     for node, schema in info.items():
         text = (contracts.DOCS / f"{node}.md").read_text(encoding="utf-8")
-        assert text == contracts.with_table(text, node, schema), f"{node}.md is out of date"
+        assert text == contracts.with_listing(text, node, schema), f"{node}.md is out of date"
         assert text.startswith(f"# {schema['display_name']}\n")
-        assert len(text.replace(contracts.table(node, schema), "")) > 200, f"{node}.md says too little"
+        assert len(text.replace(contracts.listing(node, schema), "")) > 200, f"{node}.md says too little"
 
 
 def test_every_input_has_a_tooltip(info: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ def test_every_input_stands_on_its_page_with_what_it_does(node: str) -> None:
     text = page(node)
     for name in CONTRACTS[node]["inputs"]:
         said = ENGLISH[node]["inputs"][name]
-        rows = [line for line in text.splitlines() if line.startswith(f"| **{said['name']}** |")]
+        rows = [line for line in text.splitlines() if line.startswith(f"* **{said['name']}** (")]
         assert rows, f"{node}: {name} ({said['name']}) is not on the page"
         assert any(said["tooltip"] in row for row in rows), (
             f"{node}: the page says another thing about {name}"
@@ -41,7 +41,7 @@ def test_every_input_stands_on_its_page_with_what_it_does(node: str) -> None:
 def test_every_output_stands_on_its_page(node: str) -> None:
     text = page(node)
     for output in CONTRACTS[node]["outputs"]:
-        assert f"| **{output['name']}** | {output['type']} |" in text
+        assert f"* **{output['name']}** ({output['type']})" in text
 
 
 @pytest.mark.parametrize("node", CONTRACTS)

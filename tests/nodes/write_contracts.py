@@ -2,7 +2,7 @@
 
 * tests/nodes/schemas.json: the contract that test_contracts.py holds the nodes to;
 * locales/en/nodeDefs.json: what the canvas shows, and the other languages from it (tools/locales);
-* the tables between the marks in web/docs/<node id>.md.
+* the lists of inputs and outputs between the marks in web/docs/<node id>.md.
 """
 
 from __future__ import annotations
@@ -105,34 +105,33 @@ def locale(info: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def table(node: str, schema: dict[str, Any]) -> str:
-    """The inputs and outputs of a node as two markdown tables."""
-    lines = ["| input | | default | what it does |", "| --- | --- | --- | --- |"]
+def listing(node: str, schema: dict[str, Any]) -> str:
+    """The inputs and outputs of a node as two lists: the help opens in a narrow column, where tables run off."""
+    lines = ["**Inputs**", ""]
     for section in ("required", "optional"):
         for name, (kind, *rest) in schema["input"].get(section, {}).items():
             options = rest[0] if rest else {}
             default = "" if (node, name) in LISTS_OF_FILES else options.get("default", "")
-            default = (
-                {True: "yes", False: "no"}.get(default, default) if isinstance(default, bool) else default
-            )
+            default = {True: "yes", False: "no"}[default] if isinstance(default, bool) else default
             label = options.get("display_name") or name.replace("_", " ")
-            what = HOST_TYPES.get(kind, kind) + (", optional" if section == "optional" else "")
-            lines.append(f"| **{label}** | {what} | {default} | {options.get('tooltip', '')} |")
+            what = [HOST_TYPES.get(kind, kind), *(["optional"] if section == "optional" else [])]
+            what += [f"`{default}`"] if str(default) else []
+            lines.append(f"* **{label}** ({', '.join(what)}): {options.get('tooltip', '')}")
     if schema["output"]:
-        lines += ["", "| output | | |", "| --- | --- | --- |"]
+        lines += ["", "**Outputs**", ""]
         for kind, name, tip in zip(
             schema["output"], schema["output_name"], schema["output_tooltips"], strict=True
         ):
-            lines.append(f"| **{name}** | {kind} | {tip or ''} |")
+            lines.append(f"* **{name}** ({kind})" + (f": {tip}" if tip else ""))
     return "\n".join(lines)
 
 
-def with_table(text: str, node: str, schema: dict[str, Any]) -> str:
-    """A help page with its tables renewed; the page must have both marks."""
+def with_listing(text: str, node: str, schema: dict[str, Any]) -> str:
+    """A help page with its lists renewed; the page must have both marks."""
     before, mark, rest = text.partition(OPEN)
     _, end, after = rest.partition(CLOSE)
     assert mark and end, f"{node}.md lacks the marks {OPEN} … {CLOSE}"
-    return f"{before}{OPEN}\n{table(node, schema)}\n{CLOSE}{after}"
+    return f"{before}{OPEN}\n{listing(node, schema)}\n{CLOSE}{after}"
 
 
 def as_text(data: Any) -> str:
@@ -148,7 +147,7 @@ def main() -> None:
     write_locales.main()  # lists what has to be translated
     for node, schema in info.items():
         page = DOCS / f"{node}.md"
-        page.write_text(with_table(page.read_text(encoding="utf-8"), node, schema), encoding="utf-8")
+        page.write_text(with_listing(page.read_text(encoding="utf-8"), node, schema), encoding="utf-8")
 
 
 if __name__ == "__main__":

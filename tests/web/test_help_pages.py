@@ -1,4 +1,4 @@
-"""A node's help page opens on the canvas, with its picture and its tables."""
+"""A node's help page opens on the canvas, with its picture and its lists."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_the_server_hands_out_every_page_and_picture(running: Server) -> None:
 
 
 @pytest.mark.parametrize("node", ["GS4D_Train4DScene", "GS4D_Preview4DScene"])
-def test_help_opens_with_picture_and_table(page: Page, node: str) -> None:
+def test_help_opens_with_picture_and_list(page: Page, node: str) -> None:
     label = json.loads((REPOSITORY / "tests" / "nodes" / "schemas.json").read_text())[node]["display_name"]
     page.js(
         """type => { app.graph.clear(); const node = LiteGraph.createNode(type); app.graph.add(node);
@@ -34,6 +34,10 @@ def test_help_opens_with_picture_and_table(page: Page, node: str) -> None:
     )
     text = page.js("() => document.body.innerText")
     assert label in text and "When to use it" in text and "Where it comes from" in text
-    rows = page.js("() => document.querySelectorAll('table tr').length")
-    assert rows > 4
+    items = page.js("() => document.querySelectorAll('li').length")
+    assert items > 4
+    run_off = page.js(
+        "() => [...document.querySelectorAll('li strong')].filter(e => e.closest('li').scrollWidth > 480).length"
+    )
+    assert run_off == 0, "the help's column is narrow"
     assert not page.complaints_about_the_pack()
