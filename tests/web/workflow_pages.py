@@ -166,20 +166,22 @@ WITH_CHECKPOINT = (
     "This graph takes InstructPix2Pix from ComfyUI's own loader instead: put `instruct-pix2pix-00-22000.safetensors` "
     "into `models/checkpoints` and press **R**. LoRAs may stand between; a graphics card with 6 GB is needed to be quick."
 )
+# nodes are as high as they become with the pictures that they show when they are done, those with a long text (it would
+# take the room) have it below
 EDIT_PLACES: dict[str, Place] = {
-    "1": (0, 0, 330, 320), "2": (0, 420, 330, 520),
-    "12": (380, 0, 360, 120), "4": (380, 190, 360, 130), "3": (380, 390, 360, 760),
-    "5": (780, 0, 420, 480), "6": (780, 600, 420, 550),
-    "7": (1250, 0, 360, 800), "8": (1250, 920, 360, 140),
-    "9": (1660, 0, 310, 320), "10": (1660, 420, 310, 320), "11": (2010, 0, 420, 560),
+    "1": (0, 0, 330, 350), "2": (0, 440, 330, 570),
+    "12": (380, 0, 360, 120), "4": (380, 190, 360, 160), "3": (380, 430, 360, 760),
+    "5": (780, 0, 420, 480), "6": (780, 560, 420, 830),
+    "7": (1250, 0, 360, 800), "8": (1250, 1150, 360, 140),
+    "9": (1660, 0, 310, 370), "10": (1660, 460, 310, 530), "11": (2010, 0, 420, 560),
     "20": (2490, 0, 600, 900),
 }  # fmt: skip
 EDIT_GROUPS = [
-    ("1 · Capture, quick training", (-20, -80, 370, 1250), "#3f789e"),
-    ("2 · Edit its views with one sentence, fit the scene", (360, -80, 860, 1250), "#8a6f3c"),
-    ("3 · Refine and keep", (1230, -80, 400, 1250), "#7a3c6f"),
-    ("4 · Move a camera through it", (1640, -80, 810, 1250), "#3c7a4f"),
-    ("5 · Play it, before and after", (2470, -80, 640, 1250), "#3f789e"),
+    ("1 · Capture, quick training", (-20, -80, 370, 1600), "#3f789e"),
+    ("2 · Edit its views with one sentence, fit the scene", (360, -80, 860, 1600), "#8a6f3c"),
+    ("3 · Refine and keep", (1230, -80, 400, 1600), "#7a3c6f"),
+    ("4 · Move a camera through it", (1640, -80, 810, 1600), "#3c7a4f"),
+    ("5 · Play it, before and after", (2470, -80, 640, 1600), "#3f789e"),
 ]
 _EDIT = {"groups": EDIT_GROUPS, "note_place": (-370, 0, 330, 620), "thumbnail": _before_and_after}
 
@@ -263,22 +265,22 @@ WITH_STABLE_DIFFUSION = (
     "graphics card with 6 GB is needed to be quick."
 )
 LATENT_PLACES: dict[str, Place] = {
-    "1": (0, 0, 330, 320), "2": (0, 420, 330, 520),
-    "4": (380, 0, 360, 130), "3": (380, 230, 360, 640),
+    "1": (0, 0, 330, 350), "2": (0, 440, 330, 570),
+    "4": (380, 0, 360, 160), "3": (380, 250, 360, 830),
     "14": (780, 0, 360, 110), "12": (780, 190, 360, 110), "6": (780, 390, 360, 900),
-    "15": (1180, 0, 360, 260), "5": (1180, 350, 420, 560),
-    "7": (1650, 0, 360, 760), "8": (1650, 880, 360, 140),
-    "9": (2060, 0, 310, 320), "10": (2060, 420, 310, 320), "11": (2410, 0, 420, 560),
+    "15": (1180, 0, 420, 540), "5": (1180, 630, 420, 560),
+    "7": (1650, 0, 360, 900), "8": (1650, 990, 360, 140),
+    "9": (2060, 0, 310, 370), "10": (2060, 460, 310, 530), "11": (2410, 0, 420, 560),
     "20": (2890, 0, 600, 900),
 }  # fmt: skip
 _LATENT = {
     "groups": [
-        ("1 · Capture, quick training", (-20, -80, 370, 1540), "#3f789e"),
-        ("2 · Learn the model's latents", (360, -80, 400, 1540), "#3c6f7a"),
-        ("3 · Edit them with two prompts, look", (770, -80, 850, 1540), "#8a6f3c"),
-        ("4 · Back to a scene, and keep it", (1630, -80, 400, 1540), "#7a3c6f"),
-        ("5 · Move a camera through it", (2040, -80, 810, 1540), "#3c7a4f"),
-        ("6 · Play it, before and after", (2870, -80, 640, 1540), "#3f789e"),
+        ("1 · Capture, quick training", (-20, -80, 370, 1810), "#3f789e"),
+        ("2 · Learn the model's latents", (360, -80, 400, 1810), "#3c6f7a"),
+        ("3 · Edit them with two prompts, look", (770, -80, 850, 1810), "#8a6f3c"),
+        ("4 · Back to a scene, and keep it", (1630, -80, 400, 1810), "#7a3c6f"),
+        ("5 · Move a camera through it", (2040, -80, 810, 1810), "#3c7a4f"),
+        ("6 · Play it, before and after", (2870, -80, 640, 1810), "#3f789e"),
     ],
     "note_place": (-370, 0, 330, 620),
     "thumbnail": _before_and_after,
@@ -318,7 +320,7 @@ PAGES = {
         WorkflowPage(
             "instruct_4dgs_checkpoint",
             instruct_4dgs_checkpoint,
-            {**EDIT_PLACES, "13": (380, 190, 360, 100), "4": (380, 350, 360, 70), "3": (380, 480, 360, 680)},
+            {**EDIT_PLACES, "13": (380, 190, 360, 100), "4": (380, 370, 360, 130), "3": (380, 590, 360, 680)},
             note=EDIT_NOTE.format(more=WITH_CHECKPOINT),
             **{**_EDIT, "thumbnail": None},
         ),
@@ -328,7 +330,7 @@ PAGES = {
         WorkflowPage(
             "ed_nerf_checkpoint",
             ed_nerf_checkpoint,
-            {**LATENT_PLACES, "13": (380, 0, 360, 100), "4": (380, 160, 360, 70), "3": (380, 300, 360, 640)},
+            {**LATENT_PLACES, "13": (380, 0, 360, 100), "4": (380, 180, 360, 130), "3": (380, 400, 360, 830)},
             note=LATENT_NOTE.format(more=WITH_STABLE_DIFFUSION),
             **{**_LATENT, "thumbnail": None},
         ),
