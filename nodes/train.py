@@ -68,7 +68,7 @@ class Train4DScene(io.ComfyNode):
                 video.test_views,
                 None if video.background is None else video.background.tolist(),
             )
-            record = Record()
+            record = Record(counts=True)
             stream = step.run(video, config, where, checkpoint)
             scene = host.follow(stream, cls.hidden.unique_id, record=record)
         host.free()

@@ -31,9 +31,13 @@ CHART_WIDTH, PANEL_HEIGHT = 512, 128  # of curves without a picture
 
 
 class Record:
-    """Listens to a step's messages. Each point of a curve is the mean of a stretch of steps, which grows as needed."""
+    """Listens to a step's messages. Each point of a curve is the mean of a stretch of steps, which grows as needed.
 
-    def __init__(self) -> None:
+    The number of Gaussians is drawn where it changes, with `counts` also where it stays.
+    """
+
+    def __init__(self, counts: bool = False) -> None:
+        self.counts = counts
         self.total = 1
         self.image: Tensor | None = None  # the newest preview
         self._points: dict[str, list[tuple[float, float]]] = {}  # (step, value), means of whole stretches
@@ -65,14 +69,14 @@ class Record:
             self._stretch[name] *= 2
 
     def curves(self) -> list[Curve]:
-        """What there is to draw, in the order of SHOWN; the Gaussians last, where their number changed."""
+        """What there is to draw, in the order of SHOWN; the Gaussians last."""
         made: list[Curve] = []
         for name, (title, unit) in SHOWN.items():
             points = self._all(name)
             if points:
                 made.append(Curve(title, tuple(s for s, _ in points), tuple(v for _, v in points), unit))
         counts = self._all(GAUSSIANS)
-        if counts and (len({value for _, value in counts}) > 1 or not made):
+        if counts and (self.counts or len({value for _, value in counts}) > 1 or not made):
             made.append(Curve(GAUSSIANS, tuple(s for s, _ in counts), tuple(v for _, v in counts)))
         return made
 

@@ -119,6 +119,15 @@ def test_a_long_training_is_kept_in_few_points_with_its_mean_and_ends() -> None:
     assert count.values[0] < 101 and count.values[-1] > 119
 
 
+def test_gaussians_whose_number_stays_are_drawn_where_that_is_wanted() -> None:
+    for wanted in (False, True):
+        record = Record(counts=wanted)
+        for i in (1, 2, 3):
+            record.hear(Progress(i, {"loss": 1.0}, 5))
+        assert ("Gaussians" in [c.name for c in record.curves()]) == wanted
+        assert record.finished() is not None
+
+
 def test_only_what_was_measured_is_drawn() -> None:
     record = Record()
     assert record.finished() is None
