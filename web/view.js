@@ -30,7 +30,7 @@ export class View {
     this.element = panel.root;
     this.element.gs4d = this;
     listen(panel, {
-      turn: (yaw, pitch) => this.#steer((camera) => orbit(camera, this.clips[0].up, yaw, pitch)),
+      turn: (yaw, pitch) => this.turn(yaw, pitch),
       move: (x, y) => this.#steer((camera) => pan(camera, x, y)),
       approach: (factor) => this.#steer((camera) => dolly(camera, factor, this.clips[0].radius)),
       divide: (share) => this.#set({ divider: Math.min(Math.max(share, 0), 1) }),
@@ -164,6 +164,9 @@ export class View {
 
   #entry(name) { return this.clips[0]?.cameras.find((camera) => camera.name === name) ?? null; }
 
+  /** Turn about the target by so many radians. */
+  turn(yaw, pitch) { this.#steer((camera) => orbit(camera, this.clips[0].up, yaw, pitch)); }
+
   #steer(how) {
     if (!this.state.camera || !this.clips.length) return;
     this.#set({ camera: how(this.state.camera), lens: null });
@@ -227,12 +230,15 @@ export class View {
     });
   }
 
-  /** Wait until what is drawn is final (sorting is done by a worker), then draw it into a 2-D canvas. */
+  /** Stop, wait until what is drawn is final (a worker sorts), and draw it into a 2-D canvas. */
   async picture() {
-    const frames = () => new Promise((done) => setTimeout(done, 30));
-    for (let quiet = 0, i = 0; quiet < 3 && i < 600 && this.stage && !this.stage.lost; i++) {
+    // one frame at a time, however slow the GL is; a page that is not seen gets no animation frames
+    const frame = () => new Promise((done) => { requestAnimationFrame(done); setTimeout(done, 300); });
+    this.player.pause();
+    for (let quiet = 0, i = 0; quiet < 3 && i < 200 && this.stage && !this.stage.lost; i++) {
       this.draw();
-      await frames();
+      await frame();
+      await new Promise((done) => setTimeout(done, 20)); // let the worker that sorts say something
       quiet = this.stage?.unsettled ? 0 : quiet + 1;
     }
     this.draw();
