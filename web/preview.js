@@ -22,9 +22,12 @@ onNodes("gs4d.preview", NODE, (node) => {
   node.setSize([Math.max(node.size[0], SIZE[0]), Math.max(node.size[1], SIZE[1])]);
   view.fail(EMPTY);
 
+  let shown = ""; // what the view was last given
   const show = () => {
     const { files = [], movies = [], notes = [] } = kept();
-    if (!files.length) return Promise.resolve();
+    const wanted = JSON.stringify([files, notes]);
+    if (!files.length || (wanted === shown && view.plays)) return Promise.resolve();
+    shown = wanted;
     return view.load(
       files.map((file) => ({ name: "the preview", bytes: () => read(file) })),
       { notes, movies: movies.map(address) },

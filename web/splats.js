@@ -36,6 +36,7 @@ export class Stage {
     this.seconds = 0;
     this.frames = 0; // drawn since the beginning
     this.uploads = 0; // knot textures ever sent to the GPU
+    this.fence = null; // passed when the last frame is done
     this.closed = false;
   }
 
@@ -119,6 +120,15 @@ export class Stage {
     this.#part(right, cut, width, height);
     renderer.setScissorTest(false);
     this.frames += 1;
+    if (this.fence) this.gl.deleteSync(this.fence);
+    this.fence = this.gl.fenceSync(this.gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+    this.gl.flush();
+  }
+
+  /** True while the GL is still at work on the last frame: another would only queue up behind it. */
+  get busy() {
+    if (!this.fence || this.lost) return false;
+    return this.gl.getSyncParameter(this.fence, this.gl.SYNC_STATUS) !== this.gl.SIGNALED;
   }
 
   #part(side, from, to, height) {
@@ -132,6 +142,9 @@ export class Stage {
   get unsettled() {
     return this.sides.some((side) => side && (side.spark.sorting || side.spark.sortDirty || side.spark.dirty));
   }
+
+  /** True where drawing again would show something else: another order, another moment. */
+  get stale() { return this.sides.some((side) => side?.spark.dirty); }
 
   get lost() { return this.closed || this.gl.isContextLost(); }
 

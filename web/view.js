@@ -25,6 +25,7 @@ export class View {
     this.seen = true;
     this.closed = false;
     this.request = newest();
+    this.opening = null;
     this.player = new Player(() => (this.player.playing ? this.wake() : this.#changed()));
     const panel = (this.panel = buildPanel(document, this.#deeds(useCamera)));
     this.element = panel.root;
@@ -90,14 +91,16 @@ export class View {
     }
   }
 
-  async #openStage() {
-    if (this.stage && !this.stage.lost) return;
-    const stage = await openStage(this.panel.canvas, () => this.wake());
-    if (this.closed) {
-      await stage.dispose();
-      return;
-    }
-    this.stage = stage;
+  /** Once for all who ask meanwhile: a canvas has one context. */
+  #openStage() {
+    if (this.stage && !this.stage.lost) return Promise.resolve();
+    this.opening ??= openStage(this.panel.canvas, () => this.wake())
+      .then((stage) => {
+        this.stage = stage;
+        return this.closed ? stage.dispose() : undefined;
+      })
+      .finally(() => { this.opening = null; });
+    return this.opening;
   }
 
   #take(clips, notes) {
@@ -194,7 +197,8 @@ export class View {
       this.waiting = 0;
       if (this.closed) return;
       this.player.tick(now / 1000);
-      this.draw();
+      if (this.stage?.busy) this.wake();
+      else this.draw();
     });
   }
 
@@ -236,8 +240,9 @@ export class View {
     const frame = () => new Promise((done) => { requestAnimationFrame(done); setTimeout(done, 300); });
     this.player.pause();
     for (let quiet = 0, i = 0; quiet < 3 && i < 200 && this.stage && !this.stage.lost; i++) {
-      this.draw();
+      if (!i || this.stage.stale) this.draw();
       await frame();
+      for (let waited = 0; this.stage?.busy && waited < 400; waited++) await frame();
       await new Promise((done) => setTimeout(done, 20)); // let the worker that sorts say something
       quiet = this.stage?.unsettled ? 0 : quiet + 1;
     }
@@ -253,6 +258,9 @@ export class View {
     this.panel.say.hidden = !text;
     this.panel.say.classList.remove("gs4d-foot");
   }
+
+  /** Whether a clip is shown and nothing has gone wrong since. */
+  get plays() { return this.clips.length > 0 && this.panel.say.hidden; }
 
   /** Say why there is nothing to see. */
   fail(error) { this.#say(sentence(error)); }
