@@ -114,9 +114,7 @@ def decode_spz(packed: bytes, name: str) -> Gaussians:
         # one byte more than wanted: enough to see a file that goes on, not enough for a bomb
         body = unpacker.decompress(unpacker.unconsumed_tail, wanted + 1)
     except zlib.error as error:
-        raise InputError(
-            f"{name} is not an .spz file, or it is damaged; copy or export it again."
-        ) from error
+        raise InputError(f"{name} is not an .spz file, or it is damaged; copy or export it again.") from error
     if len(body) < wanted:
         raise InputError(
             f"{name} claims {count:,} Gaussians and holds {len(body):,} of {wanted:,} bytes; copy or export it again."

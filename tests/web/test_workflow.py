@@ -114,7 +114,9 @@ def test_runs_to_the_end_with_progress_and_pictures(page: Page, running: Server)
     page.fit()
     # each shows what it did in the node itself, without a node behind it
     for kind in ("GS4D_PreflightCheck", "GS4D_Train4DScene", "GS4D_EvaluateScene"):
-        shown = page.js("kind => app.graph.nodes.find(n => n.type === kind).imgs?.map(i => i.naturalWidth)", kind)
+        shown = page.js(
+            "kind => app.graph.nodes.find(n => n.type === kind).imgs?.map(i => i.naturalWidth)", kind
+        )
         assert shown and len(shown) == 1 and shown[0] > 200, kind
     assert colourful(page.page.screenshot(), page, "PreviewImage") > 0.02, (
         "no picture is drawn in Preview Image"
