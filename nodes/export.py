@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..engine.steps import bake_clip
 from ..engine.steps import export_scene as step
 from . import fields, folders, host
 from .compat import io, make, schema
+from .preview import CLIP_FIELDS, LABELS
 from .types import SceneSocket
 
 EXPORT_FIELDS = ("kind", "seconds", "moments")
@@ -40,6 +42,9 @@ class Export4DScene(io.ComfyNode):
                     optional=True,
                     tooltip="For html: a second scene, shown right of a divider: the edited one, say.",
                 ),
+                *fields.inputs(
+                    bake_clip.Config, CLIP_FIELDS, advanced=CLIP_FIELDS, later=CLIP_FIELDS, labels=LABELS
+                ),
             ],
             outputs=[
                 io.String.Output("paths", display_name="path", tooltip="The first file that was written.")
@@ -55,8 +60,9 @@ class Export4DScene(io.ComfyNode):
     def execute(cls, scene: Any, filename_prefix: str, compare: Any = None, **numbers: Any) -> Any:
         with host.working():
             config = fields.config_from(step.Config, numbers)
+            clip = fields.config_from(bake_clip.Config, numbers)
             target = folders.output_target(filename_prefix, step.suffix(config))
-            written = host.follow(step.run(scene, config, target, compare), cls.hidden.unique_id)
+            written = host.follow(step.run(scene, config, target, compare, clip), cls.hidden.unique_id)
         names = [f"output/{folders.relative(path)}" for path in written]
         shown = names if len(names) <= 3 else [names[0], "…", names[-1]]
         host.say(cls.hidden.unique_id, "\n".join([*shown, *written.notes]))

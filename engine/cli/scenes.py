@@ -93,10 +93,12 @@ def import_scene(arguments: Arguments) -> dict[str, Any]:
 
 def export(arguments: Arguments) -> dict[str, Any]:
     from ..io.checkpoint import load_scene
+    from ..steps import bake_clip
     from ..steps import export_scene as step
 
-    scene = load_scene(Path(arguments.scene))
-    paths = follow(step.run(scene, config_from(arguments, step.Config), Path(arguments.out)), arguments.json)
+    scene, clips = load_scene(Path(arguments.scene)), config_from(arguments, bake_clip.Config)
+    stream = step.run(scene, config_from(arguments, step.Config), Path(arguments.out), clip=clips)
+    paths = follow(stream, arguments.json)
     if paths.notes and not arguments.json:
         print("\n".join(paths.notes))
     return {"files": [str(path) for path in paths], "notes": list(paths.notes)}
@@ -222,6 +224,7 @@ def add_verbs(verb: AddVerb) -> None:
     sub.add_argument("--scene", required=True)
     sub.add_argument("--out", required=True, help="file, or folder for a sequence")
     add_config(sub, export_scene.Config)
+    add_config(sub, bake_clip.Config)
 
     sub = verb("clip", clip, "Bake a scene into a small file that the player plays.")
     sub.add_argument("--scene", required=True)

@@ -43,7 +43,7 @@ def describe(baked: Baked) -> str:
     knots = "still" if clip.motion is None else f"{clip.moving:,} moving, {len(clip.motion.knots)} knots"
     return (
         f"{len(clip.base):,} Gaussians, {knots}, {len(baked.data) / 1e6:.2f} MB, "
-        f"off by at most {clip.max_error:.3%} of the radius"
+        f"at most {clip.max_error:.2%} off"
     )
 
 

@@ -134,7 +134,7 @@ def test_clips_and_pages_are_exported_for_others(
 ) -> None:
     graph = preview(info, compare=True, makes_movie=False)
     for kind in ("clip", "html"):
-        more = {"compare": ["other", 0]} if kind == "html" else {}
+        more: dict[str, Any] = {"compare": ["other", 0]} if kind == "html" else {"most": 50}
         graph[kind] = graphs.node(
             info,
             "GS4D_Export4DScene",
@@ -147,7 +147,8 @@ def test_clips_and_pages_are_exported_for_others(
     assert run.outcome == "execution_success", run.error
     folder = running.base / "output" / "gs4d"
     (clip,), (page,) = folder.glob("shared_clip*.gs4dclip"), folder.glob("shared_html*.html")
-    assert len(read_clip(clip).base) == 120
+    assert len(read_clip(clip).base) == 50
+    assert any("Thinned from 120 to 50 Gaussians" in text for text in run.texts)
     assert page.read_text(encoding="utf-8").count("data-clip=") == 2
 
 
