@@ -145,7 +145,7 @@ def _before_and_after(base: Path) -> Any:
 
 EDIT_NOTE = """## A moving scene, edited with one sentence
 
-Press **Run**. The demo clip is trained for a minute, 12 views of its first moment are edited together, the scene is fitted to
+Press **Run**. The demo clip is trained for a minute, ten views of its first moment are edited together, the scene is fitted to
 them (every moment changes, the motion stays), refined, and rendered. At the right it plays, before and after: drag the line
 between them. The video is in `output/video`.
 
