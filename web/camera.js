@@ -121,6 +121,7 @@ export function fromLoad3d(given) {
   const zoom = Number(given?.zoom ?? 1) || 1, q = list(given?.quaternion, ["x", "y", "z", "w"]), wide = Number(given?.fov) || 35;
   const fov = zoom === 1 ? wide : (360 / Math.PI) * Math.atan(Math.tan((wide * Math.PI) / 360) / zoom);
   if (![...position, ...target, fov].every(Number.isFinite) || !(fov > 0 && fov < 180)) return null;
+  if (!(length(add(position, target, -1)) > 0)) return null; // it could neither turn nor come nearer
   if (!q.every(Number.isFinite) || Math.hypot(...q) < 1e-6) return lookAt(position, target, [0, 1, 0], fov);
   return { position, target, quaternion: normalised(q), fov };
 }

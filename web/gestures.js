@@ -65,6 +65,16 @@ export function listen(panel, deeds) {
   for (const name of ["pointerup", "pointercancel", "lostpointercapture"])
     divider.addEventListener(name, () => { delete divider.dataset.held; });
 
+  // ComfyUI's canvas holds back what a press does by itself, so the focus, and all keys with it, would stay here
+  const page = root.ownerDocument;
+  const away = ({ target }) => {
+    const focused = page.activeElement;
+    if (!root.contains(focused)) page.removeEventListener("pointerdown", away, true);
+    else if (!root.contains(target)) focused.blur();
+  };
+  root.addEventListener("focusin", () => page.addEventListener("pointerdown", away, true));
+  root.addEventListener("focusout", () => page.removeEventListener("pointerdown", away, true));
+
   root.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return; // the host's own
     event.stopPropagation();

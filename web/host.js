@@ -8,7 +8,8 @@ const NOT_READ = "The preview's file cannot be fetched";
 
 /**
  * Have `life(node)` called for each node of a type as it is made. What it returns is told about the node's life:
- * configured() once its saved properties are there, executed(output) after a run, removed() at its end.
+ * added() once it is in a graph, configured() once its saved properties are there, executed(output) after a run,
+ * removed() at its end.
  */
 export function onNodes(extension, type, life) {
   app.registerExtension({
@@ -25,6 +26,7 @@ export function onNodes(extension, type, life) {
         };
       };
       before("onNodeCreated", (node) => lives.set(node, life(node)));
+      before("onAdded", (node) => lives.get(node)?.added());
       before("onConfigure", (node) => lives.get(node)?.configured());
       before("onExecuted", (node, output) => lives.get(node)?.executed(output));
       before("onRemoved", (node) => lives.get(node)?.removed());
@@ -56,7 +58,16 @@ export async function read(file) {
   }
   if (answer.status === 404) throw new Error(GONE);
   if (!answer.ok) throw new Error(`${NOT_READ} (${answer.status} ${answer.statusText}): run the graph again.`);
-  return answer.arrayBuffer();
+  try {
+    return await answer.arrayBuffer();
+  } catch {
+    throw new Error(`${NOT_READ}: the connection ended half-way; run the graph again.`);
+  }
+}
+
+/** Whether a widget's value comes from elsewhere, over a wire: what is written into it would not count. */
+export function wired(node, name) {
+  return Boolean(node.inputs?.some((input) => input.widget?.name === name && input.link != null));
 }
 
 /** Write a widget's value as if a person had typed it. */
@@ -73,5 +84,7 @@ export function writeWidget(node, name, value) {
 export function changed(node) {
   node.graph?.change?.();
   node.setDirtyCanvas?.(true, true);
-  app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+  const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  if (tracker?.captureCanvasState) tracker.captureCanvasState(); // the newer name
+  else tracker?.checkState?.();
 }

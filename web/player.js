@@ -101,6 +101,16 @@ export function nearest(values, wanted) {
   return wanted - values[low] <= values[high] - wanted ? low : high;
 }
 
+/** What a graph keeps of a player, {files, movies, notes, view}, of whatever stands there: graphs are edited by hand too. */
+export function remembered(given) {
+  const kept = given && typeof given === "object" && !Array.isArray(given) ? given : {};
+  const refs = (list) => (Array.isArray(list) ? list.filter((each) => typeof each?.filename === "string") : []);
+  return {
+    ...kept, files: refs(kept.files), movies: refs(kept.movies),
+    notes: Array.isArray(kept.notes) ? kept.notes.filter((note) => typeof note === "string") : [],
+  };
+}
+
 /** Of requests that take their time only the newest counts: the others end as undefined, their errors unsaid. */
 export function newest() {
   let latest = 0;

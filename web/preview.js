@@ -1,7 +1,8 @@
 // The player inside the node "Preview 4D Scene". What it shows and how it is seen is kept in the node's properties, so
 // that a saved graph, a reloaded page and a canvas that had put the node away find it again.
 
-import { addElement, address, onNodes, read, writeWidget } from "./host.js";
+import { addElement, address, onNodes, read, wired, writeWidget } from "./host.js";
+import { remembered } from "./player.js";
 import { View } from "./view.js";
 
 const NODE = "GS4D_Preview4DScene";
@@ -11,10 +12,12 @@ const SIZE = [540, 760]; // of a new node
 const EMPTY = "Run the graph: the scene plays here.";
 
 onNodes("gs4d.preview", NODE, (node) => {
-  const kept = () => (node.properties[KEPT] ??= {});
+  const kept = () => remembered(node.properties?.[KEPT]);
+  const keep = (changes) => { (node.properties ??= {})[KEPT] = { ...kept(), ...changes }; };
   const view = new View(document, {
-    onState: (state) => { kept().view = state; },
+    onState: (view) => keep({ view }),
     useCamera: (camera) => {
+      if (wired(node, "camera")) return view.confirm("This node's camera comes over a wire: take the wire off to frame here.", "Wired");
       if (writeWidget(node, "camera", JSON.stringify(camera))) view.confirm("The node's camera is this view now.");
     },
   });
@@ -23,25 +26,30 @@ onNodes("gs4d.preview", NODE, (node) => {
   view.fail(EMPTY);
 
   let shown = ""; // what the view was last given
-  const show = () => {
-    const { files = [], movies = [], notes = [] } = kept();
-    const wanted = JSON.stringify([files, notes]);
-    if (!files.length || (wanted === shown && view.plays)) return Promise.resolve();
+  let loading = null;
+  const show = async () => {
+    const { files, movies, notes } = kept(), wanted = JSON.stringify([files, notes]);
+    // a node in no graph is a copy on its way to the clipboard: nobody sees it, and nobody would free it
+    if (!node.graph || !files.length || (wanted === shown && (loading || view.plays))) return loading;
     shown = wanted;
-    return view.load(
+    const mine = (loading = view.load(
       files.map((file) => ({ name: "the preview", bytes: () => read(file) })),
       { notes, movies: movies.map(address) },
-    );
+    ).finally(() => { if (loading === mine) loading = null; }));
+    return mine;
   };
   return {
+    added: show, // pasted ones are in a graph only after their properties are there
     configured() {
       view.restore(kept().view);
       show();
     },
-    executed(output) {
+    async executed(output) {
       if (!output?.clip?.length) return;
-      Object.assign(kept(), { files: output.clip, movies: output.movie ?? [], notes: output.notes ?? [] });
-      show().then(() => view.player.play());
+      const before = view.plays && shown; // the same scene again goes on as the person left it
+      keep({ files: output.clip, movies: output.movie ?? [], notes: output.notes ?? [] });
+      await show();
+      if (before !== shown && view.plays) view.player.play();
     },
     removed: () => view.dispose(),
   };

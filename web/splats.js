@@ -15,8 +15,13 @@ export class NoWebGL2 extends Error {}
 export async function openStage(canvas, onDirty) {
   const gl = canvas.getContext("webgl2", { alpha: true, antialias: false, premultipliedAlpha: true, depth: true });
   if (!gl) throw new NoWebGL2("This browser gives no WebGL2.");
-  library ??= import("./vendor/spark.mjs");
-  return new Stage(await library, canvas, gl, onDirty);
+  library ??= import("./vendor/spark.mjs").catch((error) => {
+    library = null; // the server may be back when it is wanted next
+    throw new Error(`The player's 3D library cannot be fetched (${error?.message ?? error}): is ComfyUI running? Reload the page.`);
+  });
+  const lib = await library;
+  if (gl.isContextLost()) throw new Error("The browser has taken this player's 3D context away.");
+  return new Stage(lib, canvas, gl, onDirty);
 }
 
 /** A canvas that shows one clip, or two on either side of a divider, at one time through one camera. */
@@ -102,7 +107,6 @@ export class Stage {
     if (this.closed || width < 1 || height < 1) return;
     const { renderer, camera } = this;
     const [left, right] = this.sides;
-    renderer.setPixelRatio(1);
     if (this.canvas.width !== width || this.canvas.height !== height) renderer.setSize(width, height, false);
     camera.position.fromArray(view.position);
     camera.quaternion.fromArray(view.quaternion);
@@ -156,7 +160,7 @@ export class Stage {
     this.sides = [null, null];
     await Promise.all(sides.map(discard));
     this.renderer.dispose();
-    this.renderer.forceContextLoss();
+    if (!this.gl.isContextLost()) this.renderer.forceContextLoss();
   }
 }
 

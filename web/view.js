@@ -11,6 +11,9 @@ import { background, BACKGROUND_NAMES, dress } from "./style.js";
 
 const MOST_PIXELS = 2560; // a side of what is drawn
 const START = { camera: null, lens: null, about: null, time: 0, speed: 1, loop: true, background: "scene", divider: 0.5, size: 1 };
+const LOSSES = 3; // of the context within a minute: another would take one from another player, which would take it back
+const TAKEN = "The browser keeps taking this player's 3D context away: too many 3D nodes are open. Remove some and run the graph again.";
+const NO_FILM = "The preview's film is gone (ComfyUI clears it at start): run the graph again.";
 const NO_WEBGL = "This browser gives no WebGL2, so the scene is shown as a film: turn on hardware acceleration to turn it by hand.";
 
 export class View {
@@ -26,6 +29,9 @@ export class View {
     this.closed = false;
     this.request = newest();
     this.opening = null;
+    this.pending = null; // what `load` is at
+    this.losses = []; // when the context was lost
+    this.broken = false; // since then nobody has looked
     this.player = new Player(() => (this.player.playing ? this.wake() : this.#changed()));
     const panel = (this.panel = buildPanel(document, this.#deeds(useCamera)));
     this.element = panel.root;
@@ -40,13 +46,14 @@ export class View {
     });
     this.sizes = new ResizeObserver(() => this.wake());
     this.sizes.observe(panel.port);
-    this.sight = new IntersectionObserver(([entry]) => {
-      this.seen = entry.isIntersecting;
+    this.sight = new IntersectionObserver((entries) => {
+      this.seen = entries.at(-1).isIntersecting; // several may have come together
+      if (this.seen && this.broken) this.#mend();
       this.wake();
     });
     this.sight.observe(panel.port);
     this.onVisible = () => this.wake();
-    document.addEventListener("visibilitychange", this.onVisible);
+    panel.port.addEventListener("pointerenter", this.onVisible); // the canvas beneath may have been zoomed meanwhile
     this.#watch(panel.canvas);
     showPanel(panel, this.player, this.state);
   }
@@ -74,6 +81,10 @@ export class View {
    * @param {{notes?: string[], movies?: string[]}} more sentences; addresses of films for a browser without WebGL2
    */
   async load(sources, { notes = [], movies = [] } = {}) {
+    if (this.closed) return;
+    const mine = (this.pending = [sources, { notes, movies }]);
+    this.broken = false;
+    this.document.addEventListener("visibilitychange", this.onVisible); // the same one again adds nothing
     try {
       await this.request(async (stillWanted) => {
         this.#say(this.clips.length ? "" : "Loading …");
@@ -88,24 +99,40 @@ export class View {
       if (this.closed) return;
       if (error instanceof NoWebGL2) this.#film(movies);
       else this.#say(sentence(error));
+    } finally {
+      if (this.pending === mine) this.pending = null;
     }
   }
 
   /** Once for all who ask meanwhile: a canvas has one context. */
   #openStage() {
     if (this.stage && !this.stage.lost) return Promise.resolve();
-    this.opening ??= openStage(this.panel.canvas, () => this.wake())
-      .then((stage) => {
-        this.stage = stage;
-        return this.closed ? stage.dispose() : undefined;
-      })
-      .finally(() => { this.opening = null; });
+    this.opening ??= this.#open().finally(() => { this.opening = null; });
     return this.opening;
+  }
+
+  async #open() {
+    const { canvas } = this.panel;
+    let stage = null;
+    try {
+      stage = await openStage(canvas, () => this.wake());
+    } catch (error) {
+      if (canvas === this.panel.canvas) throw error;
+    }
+    if (this.closed) await stage?.dispose();
+    else if (canvas === this.panel.canvas) this.stage = stage;
+    else { // lost meanwhile
+      await stage?.dispose();
+      await this.#open();
+    }
   }
 
   #take(clips, notes) {
     const { panel, state } = this, [clip] = clips;
+    if (!this.clips.length) this.player.time = state.time;
     this.clips = clips;
+    panel.port.querySelector("video")?.remove();
+    for (const part of [panel.canvas, panel.timeline, panel.tools]) part.hidden = false; // a film may have been there
     const two = clips.length > 1;
     for (const part of [panel.divider, panel.left, panel.right]) part.hidden = !two;
     panel.left.textContent = tag("Before", clip.title);
@@ -121,9 +148,8 @@ export class View {
     );
     this.element.dataset.gaussians = String(clip.gaussians);
     if (!state.camera || !sameSubject(state.about, clip)) this.resetView();
-    else if (state.lens && !this.#entry(state.lens)) state.lens = null;
+    else if (state.lens) this.lookThrough(state.lens); // the rig may be another
     const longer = clips.reduce((a, b) => (b.times.at(-1) - b.times[0] > a.times.at(-1) - a.times[0] ? b : a));
-    this.player.time = state.time;
     this.player.setMoments(longer.times, longer.fps);
     this.#say("");
   }
@@ -265,10 +291,10 @@ export class View {
   /** Say why there is nothing to see. */
   fail(error) { this.#say(sentence(error)); }
 
-  /** Say for a moment, on the button of the camera, that it was done. */
-  confirm(text) {
+  /** Say for a moment, on the button of the camera, what became of it. */
+  confirm(text, said = "Framed") {
     const { use } = this.panel, was = [use.innerHTML, use.title];
-    use.innerHTML = `${ICONS.check}Framed`;
+    use.innerHTML = said === "Framed" ? `${ICONS.check}Framed` : said;
     use.title = text;
     use.disabled = true;
     setTimeout(() => { [use.innerHTML, use.title] = was; use.disabled = false; }, 1200);
@@ -279,6 +305,7 @@ export class View {
     if (!movies.length) return;
     const film = this.document.createElement("video");
     Object.assign(film, { src: movies[movies.length - 1], loop: true, muted: true, autoplay: true, controls: true, playsInline: true });
+    film.addEventListener("error", () => { if (film.isConnected) this.#say(NO_FILM); });
     this.panel.port.querySelector("video")?.remove();
     this.panel.port.prepend(film);
     this.panel.canvas.hidden = true;
@@ -286,24 +313,35 @@ export class View {
     for (const part of [this.panel.timeline, this.panel.tools]) part.hidden = true;
   }
 
-  /** A lost context (too many of them, or the driver began anew) is opened again on a fresh canvas. */
+  /** A lost context (too many of them, or the driver began anew) is opened again on a fresh canvas, once somebody looks. */
   #watch(canvas) {
     canvas.addEventListener("webglcontextlost", (event) => {
-      event.preventDefault();
-      if (this.closed || !this.stage) return;
-      const fresh = canvas.cloneNode();
-      this.stage.dispose();
+      event.stopImmediatePropagation(); // nobody is to ask the browser to give this one back
+      if (this.closed || canvas !== this.panel.canvas) return;
+      const fresh = canvas.cloneNode(), now = Date.now();
+      this.stage?.dispose();
       this.stage = null;
       canvas.replaceWith(fresh);
       this.panel.canvas = fresh;
       this.#watch(fresh);
-      const { clips } = this;
-      this.request(async (stillWanted) => {
-        await this.#openStage();
-        await Promise.all([0, 1].map((i) => this.stage?.show(i, clips[i] ?? null, stillWanted)));
-        this.wake();
-      }).catch((error) => this.fail(error));
+      this.losses = [...this.losses.filter((at) => now - at < 60_000), now];
+      if (this.losses.length > LOSSES) return this.#say(TAKEN);
+      this.broken = true;
+      if (this.seen) this.#mend();
     });
+  }
+
+  /** Show again what was shown, or was being loaded. */
+  #mend() {
+    this.broken = false;
+    if (this.pending) return this.load(...this.pending);
+    const { clips } = this;
+    if (!clips.length) return undefined;
+    return this.request(async (stillWanted) => {
+      await this.#openStage();
+      await Promise.all([0, 1].map((i) => this.stage?.show(i, clips[i] ?? null, stillWanted)));
+      this.wake();
+    }).catch((error) => { if (!this.closed) this.fail(error); });
   }
 
   /** End: no more drawing, no context kept. */
@@ -318,6 +356,7 @@ export class View {
     this.element.remove();
     await this.stage?.dispose();
     this.stage = null;
+    this.clips = [];
   }
 }
 

@@ -291,3 +291,54 @@ def test_a_damaged_scene_is_named(tab: browser.Page, tmp_path: Path, made: dict[
     page = OpenPage(tab, tmp_path / "page.html", plays=False)
     page.page.get_by_text("cut short").wait_for()
     assert not tab.complaints
+
+
+def test_a_lost_context_is_opened_again(tab: browser.Page, tmp_path: Path, made: dict[str, bytes]) -> None:
+    page = opened(tab, tmp_path, made["swing"])
+    before = page.picture(seconds=0.5)
+    lose = (
+        "(window.gl = view.stage.gl, gl.getExtension('WEBGL_lose_context').loseContext(),"
+        " view.element.dataset.gaussians = '', true)"
+    )
+    again = (
+        "() => { const { stage, pending } = document.querySelector('.gs4d').gs4d;"
+        " return stage && !pending && stage.gl !== window.gl && stage.sides[0]; }"
+    )
+    page.js(lose)
+    page.page.wait_for_function(again, timeout=60_000)
+    assert np.abs(page.picture(seconds=0.5) - before).max() < 0.02
+    # while another clip is being loaded, that one comes
+    page.js("(window.bytes = () => new Promise(done => { window.give = done }), 0)")
+    page.js("(view.load([{ name: 'next', bytes: window.bytes }]), 0)")
+    page.page.wait_for_function("() => window.give")
+    page.js(f"(window.first = window.give, window.give = null, {lose})")
+    page.page.wait_for_function("() => window.give")
+    page.js(
+        "(window.data = Uint8Array.from(atob(document.querySelector('script[data-clip]').textContent.trim()),"
+        " c => c.charCodeAt(0)), window.first(window.data.slice()), window.give(window.data.slice()), 0)"
+    )
+    page.page.wait_for_function(again, timeout=60_000)
+    assert page.js("view.element.dataset.gaussians") and page.js("view.plays")
+    assert np.abs(page.picture(seconds=0.5) - before).max() < 0.02
+    # where it is taken again and again, players would only take it from each other
+    for _ in range(2):
+        page.js(lose)
+        page.page.wait_for_timeout(300)
+        page.page.wait_for_function(f"() => ({again})() || !document.querySelector('.gs4d-say').hidden")
+    assert "too many 3D nodes" in page.js("panel.say.textContent")
+    assert not [text for text in tab.complaints if "context" not in text.lower()]
+
+
+def test_a_press_elsewhere_takes_the_keys_along(
+    tab: browser.Page, tmp_path: Path, made: dict[str, bytes]
+) -> None:
+    page = opened(tab, tmp_path, made["still"])
+    page.js(  # as ComfyUI's canvas does, which keeps the focus where it was
+        "(document.body.insertAdjacentHTML('beforeend', '<canvas id=below style=\"position:fixed;left:0;top:0;"
+        "width:40px;height:40px;z-index:9\"></canvas>'), document.getElementById('below').addEventListener("
+        "'pointerdown', e => { e.preventDefault(); e.stopPropagation(); }), 0)"
+    )
+    page.page.mouse.click(*page.middle())
+    assert page.js("document.activeElement === panel.port")
+    page.page.mouse.click(20, 20)
+    assert page.js("document.activeElement === document.body")

@@ -138,7 +138,11 @@ def test_it_plays_in_the_node_and_hands_its_camera_back(page: Page, folder: Path
     here, there = drawn(page.page, seconds=0.4), seen_by_engine(page, clip, 0.4)
     assert np.abs(over(here, 0) - over(there, 0)).mean() < 0.004
     assert abs(coverage(here) - coverage(there)) < 0.003 and coverage(there) > 0.03
+    # paused, and run again with nothing new: it stays as it was left
+    js(page, "view.player.pause()")
     run(page)  # with that camera in its widget
+    page.page.wait_for_timeout(300)
+    assert js(page, "view.player.playing") is False
     assert not page.complaints_about_the_pack()
 
 
@@ -208,6 +212,28 @@ def test_contexts_are_freed_when_nodes_go(page: Page, folder: Path) -> None:
     assert coverage(drawn(page.page, seconds=0)) > 0.03  # the first one is still there
     assert not js(page, "view.stage.gl.isContextLost()")
     assert not [w for w in warnings if "Too many active" in w]
+    # what is copied lies in no graph: it opens nothing; what is pasted shows the scene
+    copied = """async () => {
+      const real = HTMLCanvasElement.prototype.getContext;
+      let opened = 0;
+      HTMLCanvasElement.prototype.getContext = function (...all) {
+        if (all[0] === 'webgl2') opened += 1;
+        return real.apply(this, all);
+      };
+      const node = app.graph.nodes.find(n => n.type === 'GS4D_Preview4DScene');
+      app.canvas.select(node);
+      app.canvas.copyToClipboard([node]);
+      await new Promise(done => setTimeout(done, 1000));
+      const whenCopied = opened;
+      app.canvas.pasteFromClipboard();
+      const twin = app.graph.nodes.filter(n => n.type === 'GS4D_Preview4DScene').at(-1);
+      const view = twin.widgets.find(w => w.name === 'player').element.gs4d;
+      while (!view.plays || !view.clips.length) await new Promise(done => setTimeout(done, 20));
+      const apart = twin !== node && twin.properties.gs4d_preview !== node.properties.gs4d_preview;
+      app.graph.remove(twin);
+      return [whenCopied, opened, apart];
+    }"""
+    assert page.js(copied) == [0, 1, True]
     js(page, "app.graph.remove(node)")
     page.page.wait_for_function("() => !document.querySelector('.gs4d')")
     assert not page.complaints_about_the_pack()
@@ -223,7 +249,15 @@ def test_what_is_wrong_is_said_in_the_node(page: Page, folder: Path) -> None:
     whole = path.read_bytes()
     try:
         path.write_bytes(whole[: len(whole) * 2 // 3])
-        page.js(reload)
+        page.js("() => { window.good = app.graph.serialize(); }")
+        for odd in ("'text'", "{files: null, view: 'x'}", "{files: [null, {}], movies: 3, notes: {}}"):
+            page.js(
+                "() => { const graph = structuredClone(good);"
+                f" graph.nodes.find(n => n.type === '{NODE}').properties.gs4d_preview = {odd};"
+                " return app.loadGraphData(graph); }"
+            )
+            page.page.get_by_text("Run the graph: the scene plays here.").wait_for()
+        page.js("() => app.loadGraphData(good)")
         page.page.get_by_text("cut short").wait_for()
         path.unlink()
         page.js(reload)

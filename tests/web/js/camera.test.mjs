@@ -50,7 +50,7 @@ test("LOAD3D_CAMERA there and back is the same camera", () => {
 });
 
 test("what is no camera gives none, and one without a quaternion looks at its target", () => {
-  for (const odd of [null, {}, { position: { x: 1 } }, { position: { x: 0, y: 0, z: "a" }, target: { x: 0, y: 0, z: 0 } }])
+  for (const odd of [null, {}, { position: { x: 1 } }, { position: { x: 1, y: 2, z: 3 }, target: { x: 1, y: 2, z: 3 } }, { position: { x: 0, y: 0, z: "a" }, target: { x: 0, y: 0, z: 0 } }])
     assert.equal(fromLoad3d(odd), null);
   const camera = fromLoad3d({ position: { x: 0, y: 0, z: 5 }, target: { x: 0, y: 0, z: 0 }, fov: 50, zoom: 2 });
   close(turn(camera.quaternion, [0, 0, -1]), [0, 0, -1]);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { nearest, newest, Player } from "../../../web/player.js";
+import { nearest, newest, Player, remembered } from "../../../web/player.js";
 
 const MOMENTS = [0, 0.25, 0.5, 0.75];
 const ready = (times = MOMENTS, fps = 4) => {
@@ -123,4 +123,12 @@ test("the newest request wins, whichever ends first, and older errors are not to
   assert.deepEqual([await slow, await failing], [undefined, undefined]);
   assert.deepEqual(seen, [true]);
   await assert.rejects(request(async () => { throw new Error("new"); }), /new/);
+});
+
+test("whatever stands in a graph's file, what is remembered has its shape", () => {
+  const file = { filename: "a.gs4dclip", subfolder: "gs4d", type: "temp" };
+  for (const odd of [undefined, null, "text", 7, [], {}, { files: null, movies: "x", notes: 3 }, { files: [null, 1, {}], notes: [{}] }])
+    assert.deepEqual([remembered(odd).files, remembered(odd).movies, remembered(odd).notes], [[], [], []]);
+  const whole = { files: [file], movies: [file], notes: ["said"], view: { time: 1 } };
+  assert.deepEqual(remembered(whole), whole);
 });
