@@ -191,7 +191,8 @@ KEEP = "leave it as it is"
 # what the model that ships knows, it knows at the noisy end of its schedule
 SMALL_MODEL = {
     "iterations": 50,
-    "guidance_scale": 1.3,
+    "guidance_scale": 1.4,
+    "feature_rate": 0.1,
     "image_guidance_scale": 1.0,
     "weighting": "picture",
     "min_timestep": 0.6,
