@@ -400,7 +400,7 @@ NOISY = {
     "feature_rate": 0.1,
 }  # what the model knows
 CAPTIONS = {**NOISY, "guidance_scale": 1.5}
-INSTRUCTIONS = {**NOISY, "guidance_scale": 1.0, "image_guidance_scale": 1.0}
+INSTRUCTIONS = {**NOISY, "guidance_scale": 1.4, "image_guidance_scale": 1.0}
 TUNED: dict[str, dict[str, Any]] = {  # what suits the embedded model, the same for both methods
     "captions": CAPTIONS,
     "instructions": INSTRUCTIONS,

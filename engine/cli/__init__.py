@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING if arguments.json else logging.INFO, format="%(message)s")
     try:
-        report = arguments.verb(arguments)
+        report = _report(arguments)
     except InputError as error:
         if arguments.json:
             print(json.dumps({"error": str(error)}))
@@ -39,6 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json:
         print(json.dumps(report))
     return 0
+
+
+def _report(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the verb found; memory that ran out on the way is an InputError too."""
+    import torch
+
+    from ..diffusion.faults import explains_memory
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with explains_memory("working", device):
+        return arguments.verb(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:

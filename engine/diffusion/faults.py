@@ -1,4 +1,4 @@
-"""What a diffusion model does wrong at run time, said in sentences: numbers that overflow and memory that ends."""
+"""What goes wrong while a model runs, said in sentences: numbers that overflow and memory that ends."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def explains_memory(doing: str, device: torch.device) -> Generator[None, None, N
     """Inside, running out of memory becomes an InputError that says how much was wanted and which number to lower."""
     try:
         yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         wanted = _asked(str(error))
-        if not isinstance(error, torch.OutOfMemoryError) and wanted is None:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and wanted is None:
             raise
         if device.type == "cuda":
             held = torch.cuda.memory_allocated(device)
@@ -52,5 +52,5 @@ def explains_memory(doing: str, device: torch.device) -> Generator[None, None, N
 
 def _asked(message: str) -> int | None:
     """Bytes that an allocator's message says it was asked for; None where it is no such message."""
-    found = re.search(r"[Tt]ried to allocate ([\d.]+) (bytes|[KMGT]iB)", message)
+    found = re.search(r"(?:[Tt]ried|[Uu]nable) to allocate ([\d.]+) (bytes|[KMGT]iB)", message)
     return int(float(found[1]) * _UNITS[found[2]]) if found else None

@@ -2,6 +2,10 @@
 
 import json
 import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +13,7 @@ from safetensors.torch import load_file
 
 from engine import backends
 from engine.cli import follow, main
+from engine.deform import Still
 from engine.errors import InputError
 from engine.io.checkpoint import save_scene
 from engine.render import choose, render_gaussians
@@ -245,3 +250,20 @@ def test_swing_truth_is_periodic(scene):
         moved[upper][:, 0], torch.full((int(upper.sum()),), 0.5 * math.sin(math.pi / 2)), atol=1e-6
     )
     assert bool((moved[~upper] == 0).all())
+
+
+def test_memory_that_runs_out_is_one_sentence(scene, tmp_path):
+    kept, video = tmp_path / "scene.safetensors", tmp_path / "orbit.mp4"
+    save_scene(replace(scene, deformation=Still()), kept)
+    script = f"""
+import resource
+from engine.cli import main
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+words = "--width 8192 --height 8192 --frames 4 --device cpu".split()
+raise SystemExit(main(["render", "--scene", {str(kept)!r}, "--out", {str(video)!r}, *words]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    sentence = r"^error: Memory ran out while working: [\d.]+ GB .*Lower the resolution"
+    assert re.search(sentence, done.stderr, re.MULTILINE), done.stderr
+    assert list(tmp_path.iterdir()) == [kept]
