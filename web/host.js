@@ -65,6 +65,11 @@ export async function read(file) {
   }
 }
 
+/** The language that the page is in, by its code: "en", "zh", "ja". */
+export function language() {
+  return app.extensionManager?.setting?.get?.("Comfy.Locale") ?? app.ui?.settings?.getSettingValue?.("Comfy.Locale") ?? "en";
+}
+
 /** Whether a widget's value comes from elsewhere, over a wire: what is written into it would not count. */
 export function wired(node, name) {
   return Boolean(node.inputs?.some((input) => input.widget?.name === name && input.link != null));

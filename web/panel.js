@@ -11,22 +11,26 @@ function make(document, tag, attributes = {}, ...inside) {
   return element;
 }
 
-/** All elements by name; `root` holds them. `act` has one function per deed; without `act.useCamera` there is no such button. */
-export function buildPanel(document, act) {
+/**
+ * All elements by name; `root` holds them. `act` has one function per deed; without `act.useCamera` there is no such button.
+ * `t` says a text in the language of whoever looks.
+ */
+export function buildPanel(document, act, t) {
   const el = (...parts) => make(document, ...parts);
+  const named = (text) => ({ title: t(text), "aria-label": t(text) });
   const button = (icon, title, deed, kind = "") => {
-    const made = el("button", { type: "button", class: kind || null, title, "aria-label": title });
+    const made = el("button", { type: "button", class: kind || null, ...named(title) });
     made.innerHTML = ICONS[icon];
     made.addEventListener("click", deed);
     return made;
   };
   const choice = (title, options, deed) => {
-    const made = el("select", { title, "aria-label": title }, ...options.map(([value, text]) => el("option", { value }, text)));
+    const made = el("select", named(title), ...options.map(([value, text]) => el("option", { value }, text)));
     made.addEventListener("change", () => deed(made.value));
     return made;
   };
   const slider = (title, name, attributes, deed) => {
-    const made = el("input", { type: "range", class: name, title, "aria-label": title, ...attributes });
+    const made = el("input", { type: "range", class: name, ...named(title), ...attributes });
     made.addEventListener("input", () => deed(Number(made.value)));
     return made;
   };
@@ -35,15 +39,15 @@ export function buildPanel(document, act) {
   const frame = el("div", { class: "gs4d-frame", hidden: "" });
   const left = el("div", { class: "gs4d-tag", style: "left: 8px" }), right = el("div", { class: "gs4d-tag", style: "right: 8px" });
   const divider = el("div", {
-    class: "gs4d-divider", role: "slider", tabindex: "0", "aria-label": "Divider between before and after",
-    "aria-valuemin": "0", "aria-valuemax": "100", title: "Drag: before on the left, after on the right", hidden: "",
+    class: "gs4d-divider", role: "slider", tabindex: "0", "aria-label": t("Divider between before and after"),
+    "aria-valuemin": "0", "aria-valuemax": "100", title: t("Drag: before on the left, after on the right"), hidden: "",
   });
   divider.innerHTML = `<span>${ICONS.divider}</span>`;
   const say = el("div", { class: "gs4d-say", role: "status", hidden: "" });
   const port = el(
     "div",
     { class: "gs4d-port", tabindex: "0", "data-capture-wheel": "true", role: "application",
-      "aria-label": "Moving scene: drag turns, right drag moves, wheel comes nearer; space plays, arrows step" },
+      "aria-label": t("Moving scene: drag turns, right drag moves, wheel comes nearer; space plays, arrows step") },
     canvas, frame, left, right, divider, say,
   );
 
@@ -54,13 +58,13 @@ export function buildPanel(document, act) {
   const forward = button("forward", "A moment on (right arrow)", () => act.step(1));
   const loop = button("loop", "Play again and again", act.loop);
   const speed = choice("Speed", SPEEDS.map((s) => [String(s), `${s}×`]), (value) => act.speed(Number(value)));
-  const cameras = choice("View from a captured camera", [["", "free view"]], act.camera);
-  const backgrounds = choice("Background", BACKGROUND_NAMES.map((n) => [n, n]), act.background);
+  const cameras = choice("View from a captured camera", [["", t("free view")]], act.camera);
+  const backgrounds = choice("Background", BACKGROUND_NAMES.map((n) => [n, t(n)]), act.background);
   const size = slider("Point size", "gs4d-size", { min: -2, max: 1, step: 0.05 }, (value) => act.size(2 ** value));
   const reset = button("reset", "Back to the first view", act.reset);
   const full = button("full", "Full screen", act.full);
   const use = act.useCamera && button("camera", "Use this camera: hand the view on to this node's camera output", act.useCamera, "gs4d-act");
-  if (use) use.append("Use this camera");
+  if (use) use.append(t("Use this camera"));
   const notes = el("div", { class: "gs4d-notes" });
   const timeline = el("div", { class: "gs4d-row" }, play, back, forward, time, clock);
   const tools = el(
@@ -69,17 +73,17 @@ export function buildPanel(document, act) {
   const root = el("div", { class: "gs4d" }, port, timeline, notes, tools);
   return {
     root, port, canvas, frame, left, right, divider, say, play, time, clock, back, forward, loop, speed, cameras, backgrounds,
-    size, reset, full, use, notes, timeline, tools,
+    size, reset, full, use, notes, timeline, tools, t,
   };
 }
 
 /** Bring the elements up to date with the player and the state. */
 export function showPanel(panel, player, state) {
-  const { playing, frame, frames, time, start, end } = player;
+  const { playing, frame, frames, time, start, end } = player, { t } = panel;
   if (panel.play.dataset.playing !== String(playing)) {
     panel.play.dataset.playing = String(playing);
     panel.play.innerHTML = playing ? ICONS.pause : ICONS.play;
-    panel.play.title = playing ? "Pause (space)" : "Play (space)";
+    panel.play.title = t(playing ? "Pause (space)" : "Play (space)");
     panel.play.setAttribute("aria-label", panel.play.title);
   }
   for (const part of [panel.play, panel.back, panel.forward, panel.time, panel.loop, panel.speed]) part.disabled = !player.moves;
@@ -87,7 +91,7 @@ export function showPanel(panel, player, state) {
   panel.time.max = player.moves ? end : start + 1;
   panel.time.value = time;
   panel.time.style.setProperty("--fill", `${(100 * (time - start)) / (end - start || 1)}%`);
-  panel.time.setAttribute("aria-valuetext", `moment ${frame + 1} of ${frames}, ${time.toFixed(2)} seconds`);
+  panel.time.setAttribute("aria-valuetext", t("moment {} of {}, {} seconds", frame + 1, frames, time.toFixed(2)));
   panel.clock.textContent = `${frame + 1} / ${frames} · ${time.toFixed(2)} s`;
   panel.loop.setAttribute("aria-pressed", String(player.loop));
   panel.speed.value = String(player.speed);

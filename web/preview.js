@@ -1,7 +1,7 @@
 // The player inside the node "Preview 4D Scene". What it shows and how it is seen is kept in the node's properties, so
 // that a saved graph, a reloaded page and a canvas that had put the node away find it again.
 
-import { addElement, address, onNodes, read, wired, writeWidget } from "./host.js";
+import { addElement, address, language, onNodes, read, wired, writeWidget } from "./host.js";
 import { remembered } from "./player.js";
 import { View } from "./view.js";
 
@@ -15,6 +15,7 @@ onNodes("gs4d.preview", NODE, (node) => {
   const kept = () => remembered(node.properties?.[KEPT]);
   const keep = (changes) => { (node.properties ??= {})[KEPT] = { ...kept(), ...changes }; };
   const view = new View(document, {
+    language: language(),
     onState: (view) => keep({ view }),
     useCamera: (camera) => {
       if (wired(node, "camera")) return view.confirm("This node's camera comes over a wire: take the wire off to frame here.", "Wired");
@@ -23,7 +24,7 @@ onNodes("gs4d.preview", NODE, (node) => {
   });
   addElement(node, "player", view.element, HEIGHT);
   node.setSize([Math.max(node.size[0], SIZE[0]), Math.max(node.size[1], SIZE[1])]);
-  view.fail(EMPTY);
+  view.invite(EMPTY);
 
   let shown = ""; // what the view was last given
   let loading = null;

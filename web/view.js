@@ -1,27 +1,32 @@
 // The player as one element: loads clips, draws when something has changed and only while it is seen, keeps its state.
 
-import { captured, dolly, distance, fromLoad3d, home, lensOf, orbit, pan, projection, toLoad3d } from "./camera.js";
+import { captured, dolly, distance, home, lensOf, orbit, pan, projection, toLoad3d } from "./camera.js";
 import { readClip } from "./clip.js";
 import { listen } from "./gestures.js";
 import { ICONS } from "./icons.js";
 import { buildPanel, showPanel } from "./panel.js";
 import { newest, Player } from "./player.js";
 import { NoWebGL2, openStage } from "./splats.js";
-import { background, BACKGROUND_NAMES, dress } from "./style.js";
+import { keep, restore, sameSubject, START } from "./state.js";
+import { background, dress } from "./style.js";
+import { translator } from "./words.js";
 
 const MOST_PIXELS = 2560; // a side of what is drawn
-const START = { camera: null, lens: null, about: null, time: 0, speed: 1, loop: true, background: "scene", divider: 0.5, size: 1 };
 const LOSSES = 3; // of the context within a minute: another would take one from another player, which would take it back
 const TAKEN = "The browser keeps taking this player's 3D context away: too many 3D nodes are open. Remove some and run the graph again.";
 const NO_FILM = "The preview's film is gone (ComfyUI clears it at start): run the graph again.";
 const NO_WEBGL = "This browser gives no WebGL2, so the scene is shown as a film: turn on hardware acceleration to turn it by hand.";
 
 export class View {
-  /** @param {{onState?: (state: object) => void, useCamera?: (camera: object) => void}} host told about changes */
-  constructor(document, { onState = () => {}, useCamera = null } = {}) {
+  /**
+   * @param {{onState?: (state: object) => void, useCamera?: (camera: object) => void, language?: string}} host
+   *   told about changes; the language of the page by its code
+   */
+  constructor(document, { onState = () => {}, useCamera = null, language = "en" } = {}) {
     dress(document);
     this.document = document;
     this.onState = onState;
+    this.t = translator(language);
     this.state = { ...START };
     this.clips = [];
     this.stage = null;
@@ -33,7 +38,7 @@ export class View {
     this.losses = []; // when the context was lost
     this.broken = false; // since then nobody has looked
     this.player = new Player(() => (this.player.playing ? this.wake() : this.#changed()));
-    const panel = (this.panel = buildPanel(document, this.#deeds(useCamera)));
+    const panel = (this.panel = buildPanel(document, this.#deeds(useCamera), this.t));
     this.element = panel.root;
     this.element.gs4d = this;
     listen(panel, {
@@ -87,7 +92,7 @@ export class View {
     this.document.addEventListener("visibilitychange", this.onVisible); // the same one again adds nothing
     try {
       await this.request(async (stillWanted) => {
-        this.#say(this.clips.length ? "" : "Loading …");
+        this.#say(this.clips.length ? "" : this.t("Loading …"));
         await this.#openStage();
         const clips = await Promise.all(sources.slice(0, 2).map(async (s) => readClip(await s.bytes(), s.name)));
         if (!stillWanted() || this.closed) return;
@@ -135,11 +140,11 @@ export class View {
     for (const part of [panel.canvas, panel.timeline, panel.tools]) part.hidden = false; // a film may have been there
     const two = clips.length > 1;
     for (const part of [panel.divider, panel.left, panel.right]) part.hidden = !two;
-    panel.left.textContent = tag("Before", clip.title);
-    panel.right.textContent = two ? tag("After", clips[1].title) : "";
+    panel.left.textContent = this.#tag("Before", clip.title);
+    panel.right.textContent = two ? this.#tag("After", clips[1].title) : "";
     panel.notes.textContent = (notes.length ? notes : clips.flatMap((c) => c.notes)).join(" ");
     panel.cameras.replaceChildren(
-      ...[["", "free view"], ...clip.cameras.map((c) => [c.name, c.name])].map(([value, text]) => {
+      ...[["", this.t("free view")], ...clip.cameras.map((c) => [c.name, c.name])].map(([value, text]) => {
         const option = this.document.createElement("option");
         option.value = value;
         option.textContent = text;
@@ -168,27 +173,18 @@ export class View {
   }
 
   /** What is to be kept: a plain object for JSON. */
-  saved() {
-    const { camera, ...rest } = this.state;
-    return { ...rest, camera: camera && toLoad3d(camera), time: this.player.time, speed: this.player.speed, loop: this.player.loop };
-  }
+  saved() { return keep(this.state, this.player); }
 
   /** Take what `saved` gave; anything missing or odd stays as it is. */
   restore(saved) {
     if (!saved || typeof saved !== "object") return;
-    const { state, player } = this;
-    const number = (value, low, high, other) => (Number.isFinite(value) ? Math.min(Math.max(value, low), high) : other);
-    state.camera = (saved.camera && fromLoad3d(saved.camera)) || state.camera;
-    state.about = saved.about ?? state.about;
-    state.lens = typeof saved.lens === "string" ? saved.lens : null;
-    state.background = BACKGROUND_NAMES.includes(saved.background) ? saved.background : state.background;
-    state.divider = number(saved.divider, 0, 1, state.divider);
-    state.size = number(saved.size, 0.25, 2, state.size);
-    state.time = number(saved.time, -1e9, 1e9, state.time);
-    player.loop = saved.loop ?? player.loop;
-    player.setSpeed(number(saved.speed, 0.1, 4, player.speed));
-    if (this.clips.length) player.seek(state.time);
+    restore(this.state, this.player, saved);
+    if (this.clips.length) this.player.seek(this.state.time);
     this.#changed();
+  }
+
+  #tag(side, title) {
+    return !title || title.toLowerCase() === side.toLowerCase() ? this.t(side) : `${this.t(side)} · ${title}`;
   }
 
   #entry(name) { return this.clips[0]?.cameras.find((camera) => camera.name === name) ?? null; }
@@ -291,11 +287,14 @@ export class View {
   /** Say why there is nothing to see. */
   fail(error) { this.#say(sentence(error)); }
 
+  /** Say what is to be done before there is something to see. */
+  invite(text) { this.#say(this.t(text)); }
+
   /** Say for a moment, on the button of the camera, what became of it. */
   confirm(text, said = "Framed") {
     const { use } = this.panel, was = [use.innerHTML, use.title];
-    use.innerHTML = said === "Framed" ? `${ICONS.check}Framed` : said;
-    use.title = text;
+    use.innerHTML = said === "Framed" ? `${ICONS.check}${this.t(said)}` : this.t(said);
+    use.title = this.t(text);
     use.disabled = true;
     setTimeout(() => { [use.innerHTML, use.title] = was; use.disabled = false; }, 1200);
   }
@@ -360,12 +359,4 @@ export class View {
   }
 }
 
-const tag = (side, title) => (!title || title.toLowerCase() === side.toLowerCase() ? side : `${side} · ${title}`);
 const sentence = (error) => String(error?.message ?? error);
-
-/** Whether a kept view was of the same subject: its middle and extent are about the same. */
-function sameSubject(about, clip) {
-  if (!about || !Array.isArray(about.center) || !(about.radius > 0)) return false;
-  const away = Math.hypot(...clip.center.map((v, i) => v - about.center[i]));
-  return away < 0.5 * Math.max(clip.radius, about.radius) && Math.abs(Math.log(clip.radius / about.radius)) < Math.LN2;
-}

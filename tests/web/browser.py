@@ -70,12 +70,12 @@ class Page:
 
 
 @contextmanager
-def browsing(executable: str, width: int = 1600, height: int = 1000) -> Iterator[Page]:
+def browsing(executable: str, width: int = 1600, height: int = 1000, locale: str = "en-US") -> Iterator[Page]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, headless=True, args=FLAGS)
         try:
-            yield Page(browser.new_page(viewport={"width": width, "height": height}))
+            yield Page(browser.new_page(viewport={"width": width, "height": height}, locale=locale))
         finally:
             browser.close()

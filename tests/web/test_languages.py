@@ -93,6 +93,22 @@ def test_nodes_speak_the_language_of_the_canvas(language: str, chromium: str, se
     assert not complaints
 
 
+INVITATION = {"zh": "运行工作流", "ja": "ワークフローを実行", "ko": "워크플로를 실행"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_player_speaks_the_language_of_the_canvas(language: str, chromium: str, served: Server) -> None:
+    assert served.post("/settings/Comfy.Locale", language)[0] == 200
+    try:
+        with browsing(chromium) as page:
+            page.open(served.url)
+            page.js("() => { app.graph.add(LiteGraph.createNode('GS4D_Preview4DScene')); }")
+            said = page.js("() => document.querySelector('.gs4d-say').textContent")
+    finally:
+        served.post("/settings/Comfy.Locale", "en")
+    assert said.startswith(INVITATION[language])
+
+
 def _version(page: Page) -> tuple[int, int]:
     """Version of the frontend that the page runs."""
     major, minor = str(page.js("() => window.__COMFYUI_FRONTEND_VERSION__ ?? '0.0'")).split(".")[:2]

@@ -342,3 +342,20 @@ def test_a_press_elsewhere_takes_the_keys_along(
     assert page.js("document.activeElement === panel.port")
     page.page.mouse.click(20, 20)
     assert page.js("document.activeElement === document.body")
+
+
+@pytest.mark.parametrize("locale", ["ja-JP", "zh-CN", "ko-KR"])
+def test_the_players_parts_speak_the_readers_language(
+    chromium: str, tmp_path: Path, made: dict[str, bytes], locale: str
+) -> None:
+    with browser.browsing(chromium, *SIZE, locale=locale) as tab:
+        page = opened(tab, tmp_path, made["swing"], made["everything"])
+        words: list[str] = page.page.evaluate(
+            """() => [...document.querySelectorAll('.gs4d, .gs4d *')].flatMap(e => [
+              e.title, e.getAttribute('aria-label'), e.getAttribute('aria-valuetext'),
+              ...(e.matches('button, option, .gs4d-tag') ? [e.textContent] : []),
+            ]).filter(text => text)"""
+        )
+    cameras = decode_clip(made["swing"], "swing").cameras.names
+    own = [word for word in words if word not in cameras and not word.endswith("×")]
+    assert len(own) > 30 and not [word for word in own if word.isascii()], own

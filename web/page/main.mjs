@@ -2,7 +2,7 @@
 
 import { View } from "../view.js";
 
-const view = new View(document);
+const view = new View(document, { language: navigator.language });
 document.getElementById("player").append(view.element);
 
 const sources = [...document.querySelectorAll("script[data-clip]")].map((script) => ({
