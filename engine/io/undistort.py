@@ -224,15 +224,6 @@ def remap(picture: Array, source: Array) -> Array:
     return result[..., 0] if picture.ndim == 2 else np.ascontiguousarray(result)
 
 
-def undistort_picture(
-    picture: Array, K: Array, distortion: Distortion, new_K: Array | None = None
-) -> tuple[Array, Array]:
-    """A distorted picture [H, W(, C)] uint8 as a pinhole picture of the same size, and its K [3, 3]."""
-    height, width = picture.shape[:2]
-    wanted = pinhole_inside(K, (width, height), distortion) if new_K is None else new_K
-    return remap(picture, undistortion_map(K, distortion, wanted, (width, height))), wanted
-
-
 def _apply(matrix: Array, points: Array) -> Array:
     homogeneous = np.concatenate([points, np.ones_like(points[..., :1])], axis=-1) @ matrix.T
     return homogeneous[..., :2] / homogeneous[..., 2:]
