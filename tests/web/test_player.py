@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,6 @@ RUN = """() => {
 }"""
 PLAYS = """() => { const view = document.querySelector('.gs4d')?.gs4d;
   return view && view.clips.length && view.panel.say.hidden; }"""
-VUE = "() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)"
 NO_WEBGL2 = """const real = HTMLCanvasElement.prototype.getContext;
 HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
   return kind === 'webgl2' ? null : real.call(this, kind, ...more);
@@ -99,11 +99,17 @@ def seen_by_engine(page: Page, clip: Clip, seconds: float) -> Any:
     return engine_picture(clip.at(seconds), Cameras(pose[None], K[None], ((width, height),), ("seen",)), 0)
 
 
-@pytest.mark.parametrize("renderer", ["canvas", "vue"])
-def test_it_plays_in_the_node_and_hands_its_camera_back(page: Page, folder: Path, renderer: str) -> None:
-    if renderer == "vue":
-        page.js(VUE)
-        page.page.wait_for_timeout(500)
+@pytest.fixture(params=["canvas", "vue"])
+def renderer(request: pytest.FixtureRequest, running: Server) -> Iterator[str]:
+    """What draws the nodes, a setting that the server keeps: to be asked for before the page."""
+    setting = "/settings/Comfy.VueNodes.Enabled"
+    assert running.post(setting, request.param == "vue")[0] == 200
+    yield request.param
+    assert running.post(setting, False)[0] == 200
+
+
+def test_it_plays_in_the_node_and_hands_its_camera_back(renderer: str, page: Page, folder: Path) -> None:
+    assert page.js("() => Boolean(LiteGraph.vueNodesMode)") == (renderer == "vue")
     play(page)
     page.page.wait_for_function("() => document.querySelector('.gs4d').gs4d.player.frame >= 2")  # by itself
     (clip,) = clips_of(page, folder)
