@@ -83,17 +83,12 @@ def test_opens_from_the_template_browser_as_it_was_saved(page: Page, name: str) 
 
     assert essence(opened) == essence(shipped)
     assert page.js("() => app.graph.nodes.filter(n => n.has_errors).length") == 0
-    assert not page.complaints_about_the_pack()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_labels_are_for_artists(page: Page, name: str) -> None:
-    open_from_templates(page, name)
     labels = page.js(
         """() => app.graph.nodes.filter(n => n.type.startsWith('GS4D_'))
              .flatMap(n => (n.widgets ?? []).map(w => w.label ?? w.name))"""
     )
-    assert "stop after seconds" in labels and not [text for text in labels if "_" in text]
+    assert "stop after seconds" in labels and not [text for text in labels if "_" in text]  # for artists
+    assert not page.complaints_about_the_pack()
 
 
 def test_runs_to_the_end_with_progress_and_pictures(page: Page, running: Server) -> None:
