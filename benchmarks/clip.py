@@ -149,30 +149,44 @@ def import_seconds() -> float | None:
         return None
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def scene_parser(description: str | None) -> argparse.ArgumentParser:
+    """With the flags that `scene_of` reads."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--scene", help="a scene file of this pack (default: a figure made in code)")
-    parser.add_argument("--max-error", type=float, default=bake_clip.Config().max_error)
     parser.add_argument("--gaussians", type=int, default=50_000)
     parser.add_argument("--moments", type=int, default=48)
+    return parser
+
+
+def scene_of(arguments: argparse.Namespace) -> Scene4D:
+    if arguments.scene:
+        return load_scene(arguments.scene)
+    return figure(arguments.gaussians, arguments.moments)
+
+
+def told(report: dict[str, Any], as_json: bool) -> None:
+    """Print the figures: for programs, or for a person."""
+    if as_json:
+        print(json.dumps(report))
+        return
+    for name, value in report.items():
+        print(f"{name:>18}  {value}")
+
+
+def main() -> int:
+    parser = scene_parser(__doc__)
+    parser.add_argument("--max-error", type=float, default=bake_clip.Config().max_error)
     arguments = parser.parse_args()
     try:
         config = bake_clip.Config(max_error=arguments.max_error)
-        scene = (
-            load_scene(arguments.scene) if arguments.scene else figure(arguments.gaussians, arguments.moments)
-        )
         with tempfile.TemporaryDirectory() as folder:
-            report = measure(scene, config, Path(folder))
+            report = measure(scene_of(arguments), config, Path(folder))
     except InputError as error:
         print(json.dumps({"error": str(error)}) if arguments.json else f"error: {error}", file=sys.stderr)
         return 1
     report |= {"import_seconds": import_seconds(), "env": environment("cpu", SEED)}
-    if arguments.json:
-        print(json.dumps(report))
-    else:
-        for name, value in report.items():
-            print(f"{name:>18}  {value}")
+    told(report, arguments.json)
     return 0
 
 

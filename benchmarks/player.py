@@ -1,6 +1,6 @@
 """How fast the player draws: frames a second while it plays and while it is turned, in the browser of this machine.
 
-    python benchmarks/player.py [--json] [--scene FILE] [--gaussians 50000] [--size 512] [--seconds 6] [--gpu]
+    python benchmarks/player.py [--json] [--scene FILE] [--gaussians 50000] [--moments 48] [--size 512] [--seconds 6] [--gpu]
 
 Opens the standalone page from disk in a headless Chromium (CHROMIUM_PATH, or the one on the path; needs playwright).
 Without --gpu it draws with software GL; `renderer` says what drew. `draw_ms` is one frame finished by the GL: motion
@@ -9,7 +9,6 @@ blended for every Gaussian and all of them drawn. Without --scene the figure of 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -18,10 +17,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.clip import SEED, figure
+from benchmarks.clip import SEED, scene_of, scene_parser, told
 from benchmarks.environment import environment
 from engine.errors import InputError
-from engine.io.checkpoint import load_scene
 from engine.io.page import write_page
 from engine.steps import bake_clip
 from engine.train.messages import result
@@ -83,20 +81,13 @@ def measure(page_file: Path, size: int, seconds: float, gpu: bool) -> dict[str, 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    parser.add_argument("--scene", help="a scene file of this pack (default: a figure made in code)")
-    parser.add_argument("--gaussians", type=int, default=50_000)
-    parser.add_argument("--moments", type=int, default=48)
+    parser = scene_parser(__doc__)
     parser.add_argument("--size", type=int, default=512, help="pixels, both ways")
     parser.add_argument("--seconds", type=float, default=6.0, help="of each of the two ways")
     parser.add_argument("--gpu", action="store_true", help="let the browser use this machine's GPU")
     arguments = parser.parse_args()
     try:
-        scene = (
-            load_scene(arguments.scene) if arguments.scene else figure(arguments.gaussians, arguments.moments)
-        )
-        baked = result(bake_clip.run(scene, bake_clip.Config()))
+        baked = result(bake_clip.run(scene_of(arguments), bake_clip.Config()))
         with tempfile.TemporaryDirectory() as folder:
             page = write_page([baked.data], Path(folder) / "page.html", "benchmark")
             report = measure(page, arguments.size, arguments.seconds, arguments.gpu)
@@ -111,11 +102,7 @@ def main() -> int:
     }
     report = {k: round(v, 2) if isinstance(v, float) else v for k, v in report.items()}
     report["env"] = environment("gpu" if arguments.gpu else "cpu", SEED)
-    if arguments.json:
-        print(json.dumps(report))
-    else:
-        for name, value in report.items():
-            print(f"{name:>12}  {value}")
+    told(report, arguments.json)
     return 0
 
 

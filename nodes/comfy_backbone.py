@@ -7,16 +7,13 @@ is added is attention shared among views, and gradients through the VAE's encode
 
 from __future__ import annotations
 
-import hashlib
 import math
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import comfy.ldm.modules.attention as attention  # pyright: ignore[reportMissingImports]
 import comfy.model_management as model_management  # pyright: ignore[reportMissingImports]
 import comfy.model_patcher as model_patcher  # pyright: ignore[reportMissingImports]
-import comfy.model_sampling as model_sampling  # pyright: ignore[reportMissingImports]
 import comfy.sampler_helpers as sampler_helpers  # pyright: ignore[reportMissingImports]
 import comfy.samplers as samplers  # pyright: ignore[reportMissingImports]
 import torch
@@ -25,15 +22,13 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import (  # pyright: ignore[
 )
 from torch import Tensor
 
-from ..engine.diffusion import MiddleBlock, Noising, Recommended, Sharing
-from ..engine.diffusion.shared_attention import gather
+from ..engine.diffusion import MiddleBlock, Recommended, Sharing
 from ..engine.diffusion.stable_diffusion import middle_block
 from ..engine.errors import InputError
 from . import host
+from .comfy_patchers import WANTED, fingerprint, noising, share
 
-WANTED = "wire an InstructPix2Pix, SD 1.x or SD 2.x checkpoint"
 SD2_TEXT_WIDTH = 1024  # Stable Diffusion 2.x; with v-prediction it was trained at 768 pixels
-SAMPLED = 16  # values of each weight that the fingerprint looks at
 GRADIENT_MEMORY = 3  # an encoder that is differentiated keeps about this many times the activations
 
 
@@ -306,96 +301,6 @@ def _moments(first: Any, pixels: Tensor) -> Tensor:
         return first.encode(pixels)
     hidden = first.encoder(pixels)
     return first.quant_conv(hidden) if hasattr(first, "quant_conv") else hidden
-
-
-def noising(sampling: Any, kind: str) -> Noising:
-    """The model's noise schedule, read from the sigmas that ComfyUI keeps (sigma² = (1 − ᾱ) / ᾱ).
-
-    Raises InputError for a flow or distilled model, whose steps are not DDIM's.
-    """
-    prediction = None
-    if isinstance(sampling, model_sampling.ModelSamplingDiscrete) and len(sampling.sigmas) == 1000:
-        base = next((c for c in type(sampling).__mro__ if c in _PREDICTIONS), None)
-        # a class between (LCM, EDM, image to image) would scale what goes in or out in another way
-        if base is not None and all(
-            getattr(type(sampling), name) is getattr(base, name)
-            for name in ("calculate_input", "calculate_denoised")
-        ):
-            prediction = _PREDICTIONS[base]
-    if prediction is None:
-        raise InputError(
-            f"The wired MODEL ({kind}) is sampled in a way that editing cannot use (a flow, LCM or distilled model); "
-            f"{WANTED}."
-        )
-    alphas = 1 / (1 + sampling.sigmas.double().cpu() ** 2)
-    # without any picture left at the last timestep, steps must begin there
-    spacing = "trailing" if float(alphas[-1]) < 1e-6 else "leading"
-    return Noising(
-        alphas.clone(), prediction=prediction, spacing=spacing, offset=1, final_alpha=float(alphas[0])
-    )
-
-
-_PREDICTIONS: dict[Any, str] = {
-    model_sampling.V_PREDICTION: "v_prediction",
-    model_sampling.X0: "sample",
-    model_sampling.EPS: "epsilon",
-}
-
-
-def share(options: dict[str, Any], unet: Any, sharing: Sharing) -> dict[str, Any]:
-    """The options with every self-attention of the UNet sharing keys and values as told."""
-
-    def mixed(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
-        shape = q.shape
-        if sharing.mode == "full3d":  # one long sequence a branch: nothing is copied
-            q, k, v = (x.reshape(-1, sharing.frames * x.shape[1], x.shape[2]) for x in (q, k, v))
-        else:
-            k, v = gather(k, sharing), gather(v, sharing)
-        out = attention.optimized_attention(
-            q, k, v, extra["n_heads"], attn_precision=extra.get("attn_precision")
-        )
-        return out.reshape(shape)
-
-    levels = (("input", unet.input_blocks), ("middle", [unet.middle_block]), ("output", unet.output_blocks))
-    for name, blocks in levels:
-        for number, block in enumerate(blocks):
-            for part in block.modules():
-                if isinstance(part, attention.SpatialTransformer):
-                    for index in range(len(part.transformer_blocks)):
-                        options = model_patcher.set_model_options_patch_replace(
-                            options, mixed, "attn1", name, number, index
-                        )
-    return options
-
-
-def fingerprint(*patchers: Any) -> str:
-    """Changes when the weights or the LoRAs on them do; a few values of each tensor are looked at."""
-    digest = hashlib.sha256()
-    for patcher in patchers:
-        # a loaded model's weights have LoRAs in them; what they were is kept in `backup`
-        for name, tensor in patcher.model.state_dict().items():
-            kept = patcher.backup.get(name)
-            _feed(digest, name, tensor if kept is None else kept.weight)
-        for name, patches in sorted(patcher.patches.items()):
-            for patch in patches:
-                _feed(digest, str(name), patch)
-    return digest.hexdigest()[:32]
-
-
-def _feed(digest: Any, name: str, value: Any) -> None:
-    if isinstance(value, Tensor):
-        flat = value.detach().reshape(-1)
-        few = flat[:: max(len(flat) // SAMPLED, 1)][: SAMPLED + 1].float().cpu()
-        digest.update(f"{name}{tuple(value.shape)}".encode() + few.numpy().tobytes())
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            _feed(digest, name, item)
-    elif hasattr(value, "weights"):  # a LoRA in ComfyUI's own wrapping
-        _feed(digest, f"{name} {type(value).__name__}", value.weights)
-    elif value is None or isinstance(value, (str, int, float)):
-        digest.update(f"{name}={value}".encode())
-    else:
-        digest.update(f"{name} {type(value).__name__}".encode())
 
 
 def _finite(out: Tensor, part: str, dtype: Any, remedy: str) -> Tensor:

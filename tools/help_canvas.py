@@ -25,7 +25,6 @@ sys.path[:0] = [
 import browser  # noqa: E402
 import server  # noqa: E402
 import setup_comfy  # noqa: E402
-from help_pictures import REPOSITORY as ROOT  # noqa: E402
 from help_pictures import save  # noqa: E402
 
 BUILD = """([nodes, links]) => {
@@ -127,7 +126,7 @@ def main() -> None:
             page.open(running.url)
             for node in arguments.nodes:
                 path = save(picture_of(page, PAGES[node], "Preview" in node), node)
-                print(f"{path.relative_to(ROOT)}  {path.stat().st_size / 1000:.0f} KB", flush=True)
+                print(f"{path.relative_to(REPOSITORY)}  {path.stat().st_size / 1000:.0f} KB", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import io
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ sys.path.insert(0, str(REPOSITORY))
 from engine.diffusion.loading import embedded, load  # noqa: E402
 from engine.io.checkpoint import load_scene  # noqa: E402
 from engine.io.datasets import LoadOptions, load_video  # noqa: E402
+from engine.masks.lift import shown  # noqa: E402
 from engine.render import choose, render_gaussians  # noqa: E402
 from engine.render.ink import theme, width_of, write  # noqa: E402
 from engine.render.pictures import depth_picture, flow_picture, marked  # noqa: E402
@@ -51,6 +52,7 @@ from engine.steps import (  # noqa: E402
     train_latents,
 )
 from engine.train import messages as m  # noqa: E402
+from engine.train.messages import result  # noqa: E402
 
 PICTURES = REPOSITORY / "web" / "docs" / "pictures"
 GUIDE = REPOSITORY / "docs" / "pictures"
@@ -60,17 +62,6 @@ WIDTH = 640
 GOLD, LEAVE = "turn it into a gold statue", "leave it as it is"
 VIEWS = "0 2 4"  # what is shown of an edit
 INK = theme("dark")
-
-
-def finish(stream: Iterator[Any], previews: list[Tensor] | None = None) -> Any:
-    """What the stream makes; its preview pictures are appended to `previews`."""
-    value = None
-    for message in stream:
-        if isinstance(message, m.Preview) and previews is not None:
-            previews.append(message.image)
-        if isinstance(message, m.Finished):
-            value = message.value
-    return value
 
 
 def save(picture: Image.Image, node: str) -> Path:
@@ -125,7 +116,7 @@ class Studio:
     def scene(self) -> Scene4D:
         if self.file is not None:
             return load_scene(self.file)
-        return finish(fit_scene.run(self.video, fit_scene.Config(iterations=4300)))
+        return result(fit_scene.run(self.video, fit_scene.Config(iterations=4300)))
 
     @cached_property
     def model(self) -> Any:
@@ -134,16 +125,16 @@ class Studio:
     @cached_property
     def edited(self) -> ViewSet:
         config = edit_views.Config(prompt=GOLD, detail="from originals")
-        return finish(edit_views.run(self.scene, self.model, config, self.video))
+        return result(edit_views.run(self.scene, self.model, config, self.video))
 
     @cached_property
     def gold(self) -> Scene4D:
-        return finish(fit_edits.run(self.scene, self.edited, fit_edits.Config(iterations=200)))
+        return result(fit_edits.run(self.scene, self.edited, fit_edits.Config(iterations=200)))
 
     @cached_property
     def field(self) -> Any:
         config = train_latents.Config(iterations=300, moments="0", resolution=208)
-        return finish(train_latents.run(self.scene, self.model, config, self.video, checkpoint=None))
+        return result(train_latents.run(self.scene, self.model, config, self.video, checkpoint=None))
 
     @cached_property
     def gold_field(self) -> Any:
@@ -151,7 +142,7 @@ class Studio:
             source_prompt=LEAVE, prompt=GOLD, iterations=50, guidance_scale=1.5, image_guidance_scale=1.0,
             weighting="picture", min_timestep=0.6, max_timestep=1.0, moments="0",
         )  # fmt: skip
-        return finish(delta_edit.run(self.field, self.model, config))
+        return result(delta_edit.run(self.field, self.model, config))
 
     @torch.no_grad()
     def draw(self, scene: Scene4D, view: int, share: float) -> Tensor:
@@ -174,20 +165,21 @@ def load_multi_view_video(studio: Studio) -> Image.Image:
 
 
 def preflight_check(studio: Studio) -> Image.Image:
-    previews: list[Tensor] = []
-    report = finish(preflight.run(studio.video), previews)
+    messages = list(preflight.run(studio.video))
+    preview = [message.image for message in messages if isinstance(message, m.Preview)][-1]
+    report = result(message for message in messages)
     words = [line[:105].replace("×", "x") for line in report.text().splitlines()]  # the font lacks the sign
-    return below(sheet([previews[-1:]], width=WIDTH), lines_of_text(words))
+    return below(sheet([[preview]], width=WIDTH), lines_of_text(words))
 
 
 def train_scene(studio: Studio) -> Image.Image:
-    at, shown = (50, 200, 600, 1500), []
+    at, seen = (50, 200, 600, 1500), []
     config = fit_scene.Config(iterations=1500, preview_every=50)
     for message in fit_scene.run(studio.video, config):
         if isinstance(message, m.Preview) and message.done in at:
-            shown.append((message.done, message.image))
-    stacks = [[image] for _, image in shown]
-    return sheet(stacks, [f"step {done}" for done, _ in shown], 2, "captured and rendered", width=WIDTH)
+            seen.append((message.done, message.image))
+    stacks = [[image] for _, image in seen]
+    return sheet(stacks, [f"step {done}" for done, _ in seen], 2, "captured and rendered", width=WIDTH)
 
 
 def training_settings(studio: Studio) -> Image.Image:
@@ -196,7 +188,7 @@ def training_settings(studio: Studio) -> Image.Image:
     for order in ("all at once", "outwards"):
         for weight in (0.0, 0.1):
             config = fit_scene.Config(iterations=500, order=order, mask_weight=weight, preview_every=0)
-            scene = finish(fit_scene.run(small, config))
+            scene = result(fit_scene.run(small, config))
             stacks.append([studio.draw(scene, 4, 0.5)])
             words.append(f"{order}, mask {weight:g}")
     return sheet(stacks, words, 4, "four settings after 500 steps", width=WIDTH)
@@ -205,10 +197,10 @@ def training_settings(studio: Studio) -> Image.Image:
 def import_4d_scene(studio: Studio) -> Image.Image:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "walker"
-        finish(export_scene.run(studio.scene, export_scene.Config(kind="ply sequence", moments=5), target))
-        scene = finish(import_scene.run(target, import_scene.Config(up="z up", fps=2)))
+        result(export_scene.run(studio.scene, export_scene.Config(kind="ply sequence", moments=5), target))
+        scene = result(import_scene.run(target, import_scene.Config(up="z up", fps=2)))
     path = camera_path.make(scene, camera_path.Config(frames=5, fps=2.0, width=208, height=260))
-    made = finish(render_scene.run(scene, path, render_scene.Config(background="grey")))
+    made = result(render_scene.run(scene, path, render_scene.Config(background="grey")))
     return sheet(
         [[one] for one in made.images], columns=5, title="a folder of five .ply files, orbited", width=WIDTH
     )
@@ -243,7 +235,7 @@ def camera_path_plan(studio: Studio) -> Image.Image:
 
 def render_4d_scene(studio: Studio) -> Image.Image:
     path = camera_path.make(studio.scene, camera_path.Config(frames=8, width=208, height=260))
-    made = finish(
+    made = result(
         render_scene.run(studio.scene, path, render_scene.Config(wants_depth=True, wants_flow=True))
     )
     mask = made.alpha[2][..., None].expand(-1, -1, 3)
@@ -252,7 +244,7 @@ def render_4d_scene(studio: Studio) -> Image.Image:
 
 
 def evaluate_4d_scene(studio: Studio) -> Image.Image:
-    made = finish(evaluate_scene.run(studio.scene, studio.video, evaluate_scene.Config(every=8, pictures=2)))
+    made = result(evaluate_scene.run(studio.scene, studio.video, evaluate_scene.Config(every=8, pictures=2)))
     rows = below(
         *[sheet([[row]], width=WIDTH, headers=("input", "render", "depth", "error")) for row in made.pictures]
     )
@@ -287,7 +279,7 @@ def export_4d_scene(studio: Studio) -> Image.Image:
         for kind in ("ply sequence", "spz sequence", "4dgs", "scene", "html", "clip", "ply", "spz"):
             config = export_scene.Config(kind=kind)
             target = Path(folder) / (kind.replace(" ", "_") + export_scene.suffix(config))
-            written = finish(export_scene.run(studio.scene, config, target))
+            written = result(export_scene.run(studio.scene, config, target))
             sizes.append((kind, sum(Path(path).stat().st_size for path in written)))
     sizes.sort(key=lambda pair: -pair[1])
     row, left, room = 26, 130, 380
@@ -316,7 +308,7 @@ def load_guidance(studio: Studio) -> Image.Image:
     )
     for prompt in asked:
         config = edit_views.Config(prompt=prompt, views="0")
-        made = finish(edit_views.run(studio.scene, studio.model, config, studio.video))
+        made = result(edit_views.run(studio.scene, studio.model, config, studio.video))
         if not stacks:
             stacks.append([made.originals[0]])
             words.append("original")
@@ -326,7 +318,7 @@ def load_guidance(studio: Studio) -> Image.Image:
 
 
 def scene_views_pictures(studio: Studio) -> Image.Image:
-    made = finish(scene_views.run(studio.scene, scene_views.Config(views="0 2 4 6", originals="rendered")))
+    made = result(scene_views.run(studio.scene, scene_views.Config(views="0 2 4 6", originals="rendered")))
     masks = [alpha[..., None].expand(-1, -1, 3) for alpha in made.alphas]
     stacks = [list(pair) for pair in zip(made.images, masks, strict=True)]
     return sheet(stacks, [f"view {v}, moment {t}" for v, t in zip(made.views, made.moments, strict=True)], 4,
@@ -340,33 +332,20 @@ def edit_views_pictures(studio: Studio) -> Image.Image:
 
 
 def lift_mask_pictures(studio: Studio) -> Image.Image:
-    views = finish(scene_views.run(studio.scene, scene_views.Config(views="0 4", originals="rendered")))
+    views = result(scene_views.run(studio.scene, scene_views.Config(views="0 4", originals="rendered")))
     masks = torch.zeros(views.images.shape[:3])
     masks[:, masks.shape[1] * 45 // 100 :] = (views.alphas[:, masks.shape[1] * 45 // 100 :] > 0.5).float()
-    selection = finish(lift_mask.run(studio.scene, views, masks))
-    chosen = selection.weights if hasattr(selection, "weights") else selection
+    selection = result(lift_mask.run(studio.scene, views, masks))
+    seconds = [float(studio.scene.times[0]) + 0.5 * studio.scene.duration]
     stacks, words = [], []
     for i in range(len(views)):
         stacks.append([marked(views.images[i], masks[i], masks[i])])
         words.append(f"mask on view {views.views[i]}")
     for view in (2, 7):
-        stacks.append([marked(studio.draw(studio.scene, view, 0.5), selected(studio, chosen, view, 0.5))])
+        weight = shown(studio.scene, selection, studio.scene.rig[view], seconds, choose("auto", "cpu"))[0]
+        stacks.append([marked(studio.draw(studio.scene, view, 0.5), weight)])
         words.append(f"selected, view {view}, later")
     return sheet(stacks, words, 4, "painted on two pictures, true in all views and moments", width=WIDTH)
-
-
-@torch.no_grad()
-def selected(studio: Studio, weights: Tensor, view: int, share: float) -> Tensor:
-    """[H, W]: where the chosen Gaussians are seen."""
-    scene = studio.scene
-    g = scene.at(float(scene.times[0] + (scene.times[-1] - scene.times[0]) * share))
-    a, camera = g.activated(), scene.rig[view]
-    width, height = camera.sizes[0]
-    drawn, _, _ = choose("auto", "cpu").render(
-        a.means, a.quats, a.scales, a.opacities, weights[None, :, None].float().contiguous(),
-        camera.world_to_camera.to(a.means), camera.K.to(a.means), width, height, None,
-    )  # fmt: skip
-    return drawn[0, ..., 0]
 
 
 def fit_edits_pictures(studio: Studio) -> Image.Image:
@@ -379,24 +358,24 @@ def fit_edits_pictures(studio: Studio) -> Image.Image:
 
 def refine_pictures(studio: Studio) -> Image.Image:
     config = refine_score.Config(prompt=GOLD, iterations=60)
-    refined = finish(refine_score.run(studio.gold, studio.model, config, studio.video, original=studio.scene))
+    refined = result(refine_score.run(studio.gold, studio.model, config, studio.video, original=studio.scene))
     stacks = [[studio.draw(scene, 7, 0.5)] for scene in (studio.scene, studio.gold, refined)]
     return sheet(stacks, ["scene", "fitted to edited views", "and refined, 60 steps"], 3, width=WIDTH)
 
 
 def train_latents_pictures(studio: Studio) -> Image.Image:
-    at, shown = (20, 100, 300), []
+    at, seen = (20, 100, 300), []
     config = train_latents.Config(iterations=300, moments="0", resolution=208, preview_every=20)
     for message in train_latents.run(studio.scene, studio.model, config, studio.video):
         if isinstance(message, m.Preview) and message.done in at:
-            shown.append((message.done, message.image))
-    return sheet([[image] for _, image in shown], [f"step {done}" for done, _ in shown], 3,
+            seen.append((message.done, message.image))
+    return sheet([[image] for _, image in seen], [f"step {done}" for done, _ in seen], 3,
                  "the picture, and the decoded field", width=WIDTH)  # fmt: skip
 
 
 def decoded(studio: Studio, field: Any, **more: Any) -> ViewSet:
     config = decode_latents.Config(views=VIEWS, **more)
-    return finish(decode_latents.run(field, studio.model, config))
+    return result(decode_latents.run(field, studio.model, config))
 
 
 def delta_edit_pictures(studio: Studio) -> Image.Image:
@@ -412,18 +391,17 @@ def decode_pictures(studio: Studio) -> Image.Image:
 
 def latents_to_scene_pictures(studio: Studio) -> Image.Image:
     config = latents_to_scene.Config(iterations=200, moments="0")
-    scene = finish(latents_to_scene.run(studio.gold_field, studio.model, config))
+    scene = result(latents_to_scene.run(studio.gold_field, studio.model, config))
     return moments(studio, scene, "an ordinary scene, at all its moments")
 
 
 def evaluate_edit_pictures(studio: Studio) -> Image.Image:
     config = evaluate_edit.Config(every=100, pictures=4)
-    made = finish(evaluate_edit.run(studio.gold, studio.scene, studio.edited, None, config))
+    made = result(evaluate_edit.run(studio.gold, studio.scene, studio.edited, None, config))
     words = ("original", "edited scene", "target", "difference")
     quarter = made.pictures.shape[2] // 4
-    rows = [
-        row for row in made.pictures if row[:, 2 * quarter : 3 * quarter].min() < 0.5
-    ]  # views that were edited
+    # views that were edited
+    rows = [row for row in made.pictures if row[:, 2 * quarter : 3 * quarter].min() < 0.5]
     return below(*[sheet([[row]], width=WIDTH, headers=words) for row in rows[:2]])
 
 

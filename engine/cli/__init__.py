@@ -43,12 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the verb found; memory that ran out on the way is an InputError too."""
-    import torch
+    from ..backends import explains_memory
 
-    from ..diffusion.faults import explains_memory
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with explains_memory("working", device):
+    with explains_memory("working"):
         return arguments.verb(arguments)
 
 

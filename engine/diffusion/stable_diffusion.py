@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends import explains_memory
 from ..errors import InputError
 from .backbone import MiddleBlock, Recommended
-from .faults import check_finite, explains_memory
+from .faults import check_finite
 from .noising import Noising
 from .shared_attention import Sharing, shared
 

@@ -39,9 +39,8 @@ from .spz import decode_spz, encode_spz
 BITS = {"rotation": (7, 12), "scale": (6, 8), "opacity": (8, 8), "color": (8, 8)}  # fewest, most
 SH_BITS = 5  # what Niantic's own tools write
 STILL = 0.5  # of max_error: who moves less does not move
-BETWEEN = (
-    1 << 20
-)  # knots of all Gaussians (about 5 bytes each) up to which there may be more knots than moments
+# knots of all Gaussians (about 5 bytes each) up to which there may be more knots than moments
+BETWEEN = 1 << 20
 SHADED = 0.01  # of the Gaussians: more of them that change their harmonics are told
 REACH = 2**23 - 1  # steps that an .spz counts to either side of the origin
 FINEST = 2.0**-20  # units, its smallest step

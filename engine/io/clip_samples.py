@@ -22,9 +22,8 @@ GROWTH = 0.02  # of a log scale
 SHADE = 1 / 128  # of opacity or colour
 TINGE = 1 / 32  # of a harmonic's coefficient
 NUMBERS = 14  # a Gaussian and moment
-MANY = (
-    1 << 24
-)  # Gaussians × times up to which a scene is asked between its moments: a gigabyte, and the time it takes
+# Gaussians × times up to which a scene is asked between its moments: a gigabyte, and the time it takes
+MANY = 1 << 24
 SHARE = 6  # samples, their offsets and what is made on the way: three times the samples in half of the memory
 
 
@@ -110,9 +109,8 @@ def part(gaussians: Gaussians, kept: Tensor | None) -> Gaussians:
 def within_reach(scene: Scene4D, reach: float) -> Tensor:
     """[N] bool: who has no coordinate beyond `reach` at the first moment; everybody where nobody has none."""
     coordinates = scene.at(float(scene.times[0])).means.detach().float().cpu().abs().amax(-1)
-    near = ~(
-        (coordinates > reach) & coordinates.isfinite()
-    )  # what is not finite is left for those who name it
+    # what is not finite is left for those who name it
+    near = ~((coordinates > reach) & coordinates.isfinite())
     return near if bool(near.any()) else torch.ones_like(near)
 
 

@@ -15,7 +15,7 @@ from ..io.clip_bake import Baked, ClipConfig, bake, units
 from ..io.movie import write_mp4
 from ..render import camera_paths, choose, render_gaussians
 from ..scene import Cameras, Scene4D
-from ..train.messages import Finished, Progress, Started, Stream
+from ..train.messages import Finished, Progress, Started, Stream, progress_of
 
 __all__ = ["Baked", "Config", "describe", "movie", "run"]
 
@@ -27,14 +27,8 @@ def run(scene: Scene4D, config: Config = Config(), title: str = "4D scene") -> S
     """Started, Progress after each moment, Finished(Baked). Raises InputError for a scene that has nothing to show."""
     total = units(scene, config)
     yield Started(total, f"{len(scene.canonical):,} Gaussians, {len(scene.times)} moments into a clip")
-    work = bake(scene, config, title)
-    while True:
-        try:
-            done = next(work)
-        except StopIteration as end:
-            yield Finished(end.value)
-            return
-        yield Progress(done, count=len(scene.canonical))
+    made = yield from progress_of(bake(scene, config, title), count=len(scene.canonical))
+    yield Finished(made)
 
 
 def describe(baked: Baked) -> str:

@@ -145,8 +145,7 @@ def run(
             row = measuring.edited_view(views, f)
             if done in shown:
                 pictures.append(row.cpu())
-                name = scene.rig.names[views.views[f]]
-                titles.append(f"{name} · {views.seconds[f]:.2f} s · against its edited picture")
+                titles.append(f"{views.caption(f)} · against its edited picture")
                 yield Preview(pictures[-1], done + 1)
             done += 1
             yield Progress(done)

@@ -14,7 +14,7 @@ from ..io.clip_bake import Baked, ClipConfig, bake, units
 from ..io.page import check_player, write_page
 from ..io.ply import write_ply
 from ..scene import Scene4D
-from ..train.messages import Finished, Progress, Saved, Started, Stream
+from ..train.messages import Finished, Progress, Saved, Started, Stream, progress_of
 from .step import choice, number, validate
 
 __all__ = ["Config", "run", "suffix"]
@@ -135,14 +135,8 @@ def _clips(scenes: list[Scene4D], config: ClipConfig, target: Path) -> Stream:
     baked: list[Baked] = []
     done = 0
     for scene, title in zip(scenes, titles, strict=True):
-        work = bake(scene, config, title)
-        while True:
-            try:
-                now = next(work)
-            except StopIteration as end:
-                baked.append(end.value)
-                break
-            yield Progress(done + now, count=len(scene.canonical))
+        made = yield from progress_of(bake(scene, config, title), done, len(scene.canonical))
+        baked.append(made)
         done += units(scene, config)
     if target.suffix == ".html":
         write_page([one.data for one in baked], target, name)

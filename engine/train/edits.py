@@ -64,7 +64,7 @@ class CanonicalEdit(Stage):
         self.deformation: Deformation = muted(deformation) if config.mutes_appearance else deformation
         self.motion = self._motion()
         self.density = DENSITY.start(len(first), self.device) if densifies else None
-        self.restrain(self._learning())
+        self.restrain()
 
     def __len__(self) -> int:
         return len(self.parameters)
@@ -82,12 +82,10 @@ class CanonicalEdit(Stage):
     def learn(self, infos: list[tuple[RasterInfo, int, int]]) -> None:
         """One optimiser step after `backward`; `infos` are the renders' infos and picture sizes."""
         self.parameters.set_rates(self._rates(self.progress))
-        before = None if self.restraint is None else self.restraint.before(self._learning())
         if self.motion is not None:
             self.motion.step(self.progress)
-        self.parameters.step()
-        if self.restraint is not None and before is not None:
-            self.restraint.after(self._learning(), before)
+        with self.restrained():
+            self.parameters.step()
         self.iteration += 1
         if self.density is not None:
             strategy = replace(DENSITY, extent=self.extent)
@@ -96,7 +94,7 @@ class CanonicalEdit(Stage):
             )
             self._freeze()
 
-    def _learning(self) -> dict[str, Tensor]:
+    def learning(self) -> dict[str, Tensor]:
         """The tensors that the preset changes."""
         return {name: self.parameters.tensors[name] for name in self.names}
 

@@ -73,7 +73,7 @@ class LatentOptimisation(Stage):
                 groups["refiner"] = dict(self.refiner.named_parameters())
         self.learned = Learned(groups, optimizer)
         self.per_gaussian = ("features", *(GEOMETRY if trains_geometry else ()))
-        self.restrain(self._learning())
+        self.restrain()
 
     def __len__(self) -> int:
         return len(self.field.scene.canonical)
@@ -114,13 +114,11 @@ class LatentOptimisation(Stage):
     def learn(self) -> None:
         """One optimiser step after `backward`."""
         self.learned.set_rates(self.rates())
-        before = None if self.restraint is None else self.restraint.before(self._learning())
-        self.learned.step()
-        if self.restraint is not None and before is not None:
-            self.restraint.after(self._learning(), before)
+        with self.restrained():
+            self.learned.step()
         self.iteration += 1
 
-    def _learning(self) -> dict[str, Tensor]:
+    def learning(self) -> dict[str, Tensor]:
         """What every Gaussian has of its own and learns."""
         return {name: self.learned[name] for name in self.per_gaussian}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -41,6 +41,19 @@ class Finished:
 
 Message = Started | Progress | Preview | Saved | Finished
 Stream = Generator[Message, None, None]
+_Made = TypeVar("_Made")
+
+
+def progress_of(
+    work: Generator[int, None, _Made], before: int = 0, count: int = 0
+) -> Generator[Message, None, _Made]:
+    """Work that yields how many of its units are done, as Progress after `before` others; returns what it returns."""
+    while True:
+        try:
+            done = next(work)
+        except StopIteration as end:
+            return end.value
+        yield Progress(before + done, count=count)
 
 
 def result(stream: Stream) -> Any:

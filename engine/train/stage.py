@@ -7,7 +7,8 @@ that a resumed run ends with the same bits.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,17 +45,16 @@ class Restraint:
         self.share = weights[self.slowed]
         self.original = _at(tensors, self.held)
 
-    def before(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What `after` needs to know of the values before a step."""
-        return _at(tensors, self.slowed)
-
-    @torch.no_grad()
-    def after(self, tensors: Mapping[str, Tensor], before: dict[str, Tensor]) -> None:
-        """Undo, in place, what the step did beyond what is allowed."""
-        for name, tensor in tensors.items():
-            tensor[self.held] = self.original[name]
-            part = self.share.view(-1, *[1] * (tensor.ndim - 1))
-            tensor[self.slowed] = torch.lerp(before[name], tensor[self.slowed], part)
+    @contextmanager
+    def around_step(self, tensors: Mapping[str, Tensor]) -> Generator[None, None, None]:
+        """Undoes, in place, what a step inside does to `tensors` beyond what is allowed."""
+        before = _at(tensors, self.slowed)
+        yield
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                tensor[self.held] = self.original[name]
+                part = self.share.view(-1, *[1] * (tensor.ndim - 1))
+                tensor[self.slowed] = torch.lerp(before[name], tensor[self.slowed], part)
 
 
 class Stage(ABC):
@@ -69,12 +69,21 @@ class Stage(ABC):
         self.restraint: Restraint | None = None  # made once the tensors that learn are there
         self.iteration = 0
 
-    def restrain(self, tensors: Mapping[str, Tensor]) -> None:
-        """Hold these tensors to the selection, where there is one."""
+    def restrain(self) -> None:
+        """Hold what learns to the selection, where there is one."""
         if self.selection is not None:
+            tensors = self.learning()
             first = next(iter(tensors.values()))
             weights = self.selection.weights.detach().to(self.device, first.dtype)
             self.restraint = Restraint(weights, tensors)
+
+    def restrained(self) -> AbstractContextManager[None]:
+        """Around an optimiser's step: what the selection does not allow is undone."""
+        return nullcontext() if self.restraint is None else self.restraint.around_step(self.learning())
+
+    @abstractmethod
+    def learning(self) -> Mapping[str, Tensor]:
+        """The tensors that learn and have a row for each Gaussian, by name."""
 
     @abstractmethod
     def __len__(self) -> int: ...

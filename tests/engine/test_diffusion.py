@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from engine.backends import explains_memory
 from engine.diffusion import Backbone, Noising
-from engine.diffusion.faults import explains_memory
 from engine.diffusion.stable_diffusion import StableDiffusion
 from engine.diffusion.tokenizer import clip_tokenizer, vocabulary
 from engine.errors import InputError
@@ -166,10 +166,10 @@ def test_overflow_says_which_precision_to_take(dtype: torch.dtype, remedy: str) 
 def test_full_memory_says_how_much_and_what_to_lower() -> None:
     with (
         pytest.raises(InputError, match=r"predicting 4 pictures.*\d+\.\d GB.*resolution.*frames"),
-        explains_memory("predicting 4 pictures of 512×512 pixels", torch.device("cpu")),
+        explains_memory("predicting 4 pictures of 512×512 pixels"),
     ):
         torch.empty(1 << 55, dtype=torch.uint8)
-    with pytest.raises(RuntimeError, match="something else"), explains_memory("x", torch.device("cpu")):
+    with pytest.raises(RuntimeError, match="something else"), explains_memory("x"):
         raise RuntimeError("something else")
 
 
