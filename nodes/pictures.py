@@ -12,7 +12,7 @@ import folder_paths  # pyright: ignore[reportMissingImports]
 from ..engine.io.atomic import write_atomically
 from ..engine.render import sheets
 from ..engine.render.ink import as_picture
-from ..engine.render.pictures import ERROR_FULL
+from ..engine.render.pictures import ERROR_FULL, spread
 from ..engine.train.record import Record
 
 QUALITY = 90
@@ -36,8 +36,7 @@ def curves(record: Record, title: str = "") -> dict[str, Any] | None:
 
 def before_and_after(views: Any) -> dict[str, Any] | None:
     """Originals above what became of them, of at most MOST_PAIRS views."""
-    count = min(len(views), MOST_PAIRS)
-    chosen = [round(i * (len(views) - 1) / max(count - 1, 1)) for i in range(count)]
+    chosen = spread(len(views), MOST_PAIRS)
     captions = [views.caption(i) for i in chosen]
     return shown(sheets.before_and_after(views.originals[chosen], views.images[chosen], captions))
 

@@ -167,7 +167,7 @@ def load_multi_view_video(studio: Studio) -> Image.Image:
 def preflight_check(studio: Studio) -> Image.Image:
     messages = list(preflight.run(studio.video))
     preview = [message.image for message in messages if isinstance(message, m.Preview)][-1]
-    report = result(message for message in messages)
+    report = messages[-1].value
     words = [line[:105].replace("×", "x") for line in report.text().splitlines()]  # the font lacks the sign
     return below(sheet([[preview]], width=WIDTH), lines_of_text(words))
 

@@ -58,6 +58,12 @@ def marked(image: Tensor, weight: Tensor, outline: Tensor | None = None) -> Tens
     return torch.where(rim[..., None], yellow, made)
 
 
+def spread(count: int, most: int) -> list[int]:
+    """Which of `count` pictures to show where there is room for `most`: evenly apart, with the first and the last."""
+    shown = min(count, most)
+    return [round(i * (count - 1) / max(shown - 1, 1)) for i in range(shown)]
+
+
 def padded(pictures: list[Tensor]) -> Tensor:
     """Pictures [H, W, 3] of unlike sizes as one batch [K, H, W, 3], white to the right and below."""
     if not pictures:

@@ -29,7 +29,7 @@ from ..losses.perceptual import (
 from ..losses.table import Means, Number
 from ..losses.temporal import StaticRegion, flow_warp_error
 from ..render import Rasterizer, choose, render_gaussians
-from ..render.pictures import error_picture, padded
+from ..render.pictures import error_picture, padded, spread
 from ..render.renderer import Picture
 from ..scene import Cameras, MultiViewVideo, Scene4D
 from ..scene.view_set import ViewSet
@@ -126,7 +126,7 @@ def run(
     total = len(scene.rig) * len(moments) + (len(views) if views is not None else 0)
     yield Started(total, f"measuring {total} pictures with the {rasterizer.name} rasterizer")
     measuring = _Measuring(scene, original, truth, config, device, rasterizer, networks)
-    shown = {round(i * (total - 1) / max(config.pictures - 1, 1)) for i in range(config.pictures)}
+    shown = set(spread(total, config.pictures))
     done, pictures, titles = 0, list[Tensor](), list[str]()
     with torch.no_grad():
         for view in range(len(scene.rig)):

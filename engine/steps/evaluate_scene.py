@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..losses.metrics import psnr
 from ..losses.photometric import ssim
 from ..render import choose, render_gaussians
-from ..render.pictures import depth_picture, error_picture, padded
+from ..render.pictures import depth_picture, error_picture, padded, spread
 from ..scene import MultiViewVideo, Scene4D
 from ..train.messages import Finished, Preview, Progress, Started, Stream
 from ..train.targets import Targets
@@ -92,7 +92,7 @@ def run(
     rasterizer = choose(config.rasterizer, device)
     yield Started(len(samples), f"comparing {len(samples)} pictures with the {rasterizer.name} rasterizer")
     moving, targets = scene.to(device), Targets(video, scene.background.to(device))
-    shown = {round(i * (len(samples) - 1) / max(config.pictures - 1, 1)) for i in range(config.pictures)}
+    shown = set(spread(len(samples), config.pictures))
     rows: list[Row] = []
     pictures: list[Tensor] = []
     for i, (view, moment) in enumerate(samples):

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..masks.lift import hardened, lift, shown
 from ..render import Rasterizer, choose
 from ..render.ink import as_tensor
-from ..render.pictures import marked
+from ..render.pictures import marked, spread
 from ..render.sheets import sheet
 from ..scene import Scene4D, Selection, ViewSet
 from ..train.messages import Finished, Preview, Progress, Started, Stream
@@ -77,8 +77,7 @@ def _overlays(
     scene: Scene4D, selection: Selection, views: ViewSet, masks: Tensor, rasterizer: Rasterizer
 ) -> Image.Image:
     """Up to MOST_SHOWN views with what is selected in red, and the line of the mask that was painted."""
-    count = min(len(views), MOST_SHOWN)
-    chosen = [round(i * (len(views) - 1) / max(count - 1, 1)) for i in range(count)]
+    chosen = spread(len(views), MOST_SHOWN)
     seconds = [views.seconds[i] for i in chosen]
     drawn = shown(scene, selection, views.cameras[chosen], seconds, rasterizer).cpu()
     painted = torch.nn.functional.interpolate(masks[chosen, None].float().cpu(), drawn.shape[1:])[:, 0]
