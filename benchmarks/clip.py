@@ -25,12 +25,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.environment import environment
 from engine.errors import InputError
-from engine.io.checkpoint import load_scene
-from engine.io.clip import read_clip
+from engine.io.scene_file import load_scene
+from engine.messages import result
+from engine.playback.player_file import read_clip
 from engine.scene import Gaussians, Scene4D, harmonics, rotations
 from engine.scene.rigs import ring_of_cameras
 from engine.steps import bake_clip
-from engine.train.messages import result
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED, SECONDS = 0, 2.0

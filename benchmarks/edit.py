@@ -29,15 +29,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.cost import Cost, Counting, costing
 from benchmarks.edit_data import Pair, as_video, demo_pair, load_pair, true_views
 from benchmarks.environment import environment
+from engine import messages as m
+from engine.capture.readers import LoadOptions
 from engine.cli import add_config, config_from
 from engine.errors import InputError
-from engine.io.atomic import write_atomically
-from engine.io.checkpoint import load_scene, save_scene
-from engine.io.datasets import LoadOptions
+from engine.files.atomic import write_atomically
+from engine.io.scene_file import load_scene, save_scene
 from engine.render import choose_device
 from engine.scene import MultiViewVideo, Scene4D, ViewSet
 from engine.steps import edit_views, evaluate_scene, fit_edits, fit_scene, refine_score, scene_views
-from engine.train import messages as m
 from engine.train.state import fingerprint_of, key_of
 
 VARIANTS = (

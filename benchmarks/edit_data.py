@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.capture.readers import LoadOptions, load_video
 from engine.errors import InputError
-from engine.io.datasets import LoadOptions, load_video
 from engine.scene import Frame, MultiViewVideo, ViewSet
 from engine.scene.video import FrameSource
 from engine.train.originals import resize

@@ -18,12 +18,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.environment import environment
+from engine import messages as m
+from engine.capture.readers import LoadOptions, load_video
 from engine.cli import add_config, config_from
-from engine.io.datasets import LoadOptions, load_video
 from engine.render import choose_device
 from engine.scene import MultiViewVideo, Scene4D
 from engine.steps import evaluate_scene, fit_scene
-from engine.train import messages as m
 
 DEMO = Path(__file__).resolve().parents[1] / "assets" / "clips" / "walker"
 
@@ -94,7 +94,7 @@ def main() -> None:
         **measure(scene, video, arguments.device, config.hold_out_every),
     }
     if arguments.keep:
-        from engine.io.checkpoint import save_scene
+        from engine.io.scene_file import save_scene
 
         save_scene(scene, Path(arguments.keep))
     print({k: v for k, v in result.items()}, file=sys.stderr)

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.cost import Cost, Counting, costing, peak_mb, reset_peak
 from benchmarks.environment import environment
+from engine import messages as m
 from engine.deform import PRESETS, HexPlane, HexPlaneConfig
 from engine.diffusion import Noising, Recommended
 from engine.diffusion.single_file import CONFIGS
@@ -33,7 +34,6 @@ from engine.render import choose_device
 from engine.scene import Cameras, Frame, Gaussians, MultiViewVideo, Scene4D, harmonics
 from engine.scene.cameras import look_at
 from engine.steps import edit_views, fit_edits, refine_score
-from engine.train import messages as m
 
 PROMPT = "make it look like a fauvism painting"
 

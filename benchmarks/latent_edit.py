@@ -42,10 +42,11 @@ from benchmarks.cost import Cost, Counting, costing
 from benchmarks.edit import follow, trained
 from benchmarks.edit_data import Pair, demo_pair, load_pair
 from benchmarks.environment import environment
+from engine import messages as m
+from engine.capture.readers import LoadOptions
 from engine.cli import add_config, config_from
 from engine.errors import InputError
-from engine.io.checkpoint import save_scene
-from engine.io.datasets import LoadOptions
+from engine.io.scene_file import save_scene
 from engine.latent import FieldRenderer, LatentField
 from engine.latent.files import load_field, save_field
 from engine.masks.lift import shown
@@ -60,7 +61,6 @@ from engine.steps import (
     latents_to_scene,
     train_latents,
 )
-from engine.train import messages as m
 from engine.train.originals import Originals
 
 METHODS = {

@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.clip import SEED, scene_of, scene_parser, told
 from benchmarks.environment import environment
 from engine.errors import InputError
-from engine.io.page import write_page
+from engine.messages import result
+from engine.playback.page import write_page
 from engine.steps import bake_clip
-from engine.train.messages import result
 from tests.web import browser
 
 ON_A_GPU = ["--no-sandbox", "--no-first-run", "--ignore-gpu-blocklist", "--enable-gpu"]

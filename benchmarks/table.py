@@ -18,8 +18,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine.errors import InputError
-from engine.io.atomic import write_atomically
-from engine.render.tables import Table, tables_picture
+from engine.figures.tables import Table, tables_picture
+from engine.files.atomic import write_atomically
 
 MOST_COLUMNS = 9  # more figures stand below each other
 UNITS = {"psnr": "dB", "mb": "MB", "ms": "ms"}

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .capture.readers import load_video
 from .diffusion.loading import EMBEDDED, load
 from .errors import InputError
-from .io.atomic import write_atomically
-from .io.checkpoint import save_scene
-from .io.datasets import load_video
-from .io.movie import write_mp4
+from .files.atomic import write_atomically
+from .files.mp4 import write_mp4
 from .io.ply import write_ply
+from .io.scene_file import save_scene
 from .render import choose, render_gaussians
 from .scene import MultiViewVideo, Scene4D, ViewSet
 from .steps import camera_path, edit_views, evaluate_scene, fit_edits, fit_scene, render_scene

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
+from ..engine.figures.training_curves import Record
 from ..engine.steps import fit_edits
-from ..engine.train.record import Record
 from . import fields, folders, host, pictures
 from .compat import combo, io, schema
 from .edit import SELECTION_TIP, content

@@ -81,7 +81,7 @@ def source(text: str) -> Path:
 
 def captures() -> list[str]:
     """What Load Multi-View Video offers: the clips that ship, then every folder that is recognised as a capture."""
-    from ..engine.io.datasets import detect_layout
+    from ..engine.capture.readers import detect_layout
 
     names = (
         [f"demo: {path.name}" for path in sorted(DEMOS.iterdir()) if path.is_dir()] if DEMOS.is_dir() else []

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ..engine.errors import InputError
+from ..engine.figures.drawing import as_picture
+from ..engine.figures.training_curves import Record
+from ..engine.messages import Finished, Preview, Progress, Saved, Started, Stream
 from ..engine.render import choose_device
-from ..engine.render.ink import as_picture
-from ..engine.train.messages import Finished, Preview, Progress, Saved, Started, Stream
-from ..engine.train.record import Record
 
 DEVICES = ["auto", "cpu", "cuda"]
 DEVICE_TEXT = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine.io.datasets import LoadOptions
+from ..engine.capture.readers import LoadOptions
 from ..engine.steps import import_scene as step
 from . import fields, folders, host
 from .compat import combo, io, make, schema
@@ -72,7 +72,7 @@ class LoadMultiViewVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip: str, folder: str, **options: Any) -> Any:
-        from ..engine.io.datasets import load_video
+        from ..engine.capture.readers import load_video
 
         with host.working():
             video = load_video(folders.capture(clip, folder), fields.config_from(LoadOptions, options))
@@ -117,7 +117,7 @@ class Load4DScene(io.ComfyNode):
 
     @classmethod
     def execute(cls, scene_file: str) -> Any:
-        from ..engine.io.checkpoint import load_scene
+        from ..engine.io.scene_file import load_scene
 
         with host.working():
             scene = load_scene(folders.scene_file(scene_file))
@@ -154,7 +154,7 @@ class Save4DScene(io.ComfyNode):
 
     @classmethod
     def execute(cls, scene: Any, filename_prefix: str) -> Any:
-        from ..engine.io.checkpoint import save_scene
+        from ..engine.io.scene_file import save_scene
 
         with host.working():
             target = folders.output_target(filename_prefix, ".safetensors")

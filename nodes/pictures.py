@@ -9,11 +9,11 @@ from typing import Any
 
 import folder_paths  # pyright: ignore[reportMissingImports]
 
-from ..engine.io.atomic import write_atomically
-from ..engine.render import sheets
-from ..engine.render.ink import as_picture
-from ..engine.render.pictures import ERROR_FULL, spread
-from ..engine.train.record import Record
+from ..engine.figures import contact_sheets as sheets
+from ..engine.figures.color_maps import ERROR_FULL, spread
+from ..engine.figures.drawing import as_picture
+from ..engine.figures.training_curves import Record
+from ..engine.files.atomic import write_atomically
 
 QUALITY = 90
 MOST_PAIRS = 24

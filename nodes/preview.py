@@ -10,9 +10,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..engine.errors import InputError
+from ..engine.messages import Stream
 from ..engine.render.camera_paths import read_load3d, rig_focus, to_load3d
 from ..engine.steps import bake_clip as step
-from ..engine.train.messages import Stream
 from . import fields, folders, host
 from .compat import io, make, schema
 from .types import Load3DCameraSocket, SceneSocket

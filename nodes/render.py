@@ -81,7 +81,7 @@ class Render4DScene(io.ComfyNode):
 
     @classmethod
     def execute(cls, scene: Any, path: Any, device: str, **numbers: Any) -> Any:
-        from ..engine.render.pictures import depth_picture, flow_picture
+        from ..engine.figures.color_maps import depth_picture, flow_picture
 
         with host.working():
             config = fields.config_from(render_scene.Config, numbers)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..engine.figures.training_curves import Record
 from ..engine.steps import fit_scene as step
-from ..engine.train.record import Record
 from . import fields, folders, host, pictures
 from .compat import combo, io, schema
 from .load import describe

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine import messages as m
 from engine.latent import FieldRenderer, LatentField
 from engine.render import choose
 from engine.scene import Scene4D
 from engine.steps import train_latents
-from engine.train import messages as m
 from engine.train.state import fingerprint_of
 from tests.edit_scenes import MATRIX, PerfectEditor
 

@@ -22,14 +22,16 @@ from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
+from engine import messages as m  # noqa: E402
+from engine.capture.readers import LoadOptions, load_video  # noqa: E402
 from engine.diffusion.loading import embedded, load  # noqa: E402
-from engine.io.checkpoint import load_scene  # noqa: E402
-from engine.io.datasets import LoadOptions, load_video  # noqa: E402
+from engine.figures.color_maps import depth_picture, flow_picture, marked  # noqa: E402
+from engine.figures.contact_sheets import before_and_after, sheet  # noqa: E402
+from engine.figures.drawing import theme, width_of, write  # noqa: E402
+from engine.io.scene_file import load_scene  # noqa: E402
 from engine.masks.lift import shown  # noqa: E402
+from engine.messages import result  # noqa: E402
 from engine.render import choose, render_gaussians  # noqa: E402
-from engine.render.ink import theme, width_of, write  # noqa: E402
-from engine.render.pictures import depth_picture, flow_picture, marked  # noqa: E402
-from engine.render.sheets import before_and_after, sheet  # noqa: E402
 from engine.scene import Scene4D, ViewSet  # noqa: E402
 from engine.steps import (  # noqa: E402
     camera_path,
@@ -51,8 +53,6 @@ from engine.steps import (  # noqa: E402
     splat_to_scene,
     train_latents,
 )
-from engine.train import messages as m  # noqa: E402
-from engine.train.messages import result  # noqa: E402
 
 PICTURES = REPOSITORY / "web" / "docs" / "pictures"
 GUIDE = REPOSITORY / "docs" / "pictures"

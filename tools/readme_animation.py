@@ -16,10 +16,10 @@ from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
-from engine.io.checkpoint import load_scene  # noqa: E402
+from engine.io.scene_file import load_scene  # noqa: E402
+from engine.messages import result  # noqa: E402
 from engine.scene import Scene4D  # noqa: E402
 from engine.steps import camera_path, render_scene  # noqa: E402
-from engine.train.messages import result  # noqa: E402
 
 HEIGHT, WIDTH, FRAMES, FPS = 384, 288, 60, 24.0
 

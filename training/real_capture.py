@@ -23,10 +23,9 @@ import torch
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from engine.errors import InputError
-from engine.io.imports.capture_folder import Shot, read_capture_folder, read_sightings
-from engine.io.imports.real_capture import CaptureConfig, convert_capture, ideal_cameras
-from engine.io.imports.rig_adjust import (
+from engine.capture.convert.capture_folder import Shot, read_capture_folder, read_sightings
+from engine.capture.convert.real_capture import CaptureConfig, convert_capture, ideal_cameras
+from engine.capture.convert.rig_adjust import (
     Sighting,
     adjust_poses,
     reprojection_errors,
@@ -34,7 +33,8 @@ from engine.io.imports.rig_adjust import (
     triangulate,
     visual_hull,
 )
-from engine.io.videofile import VideoFile, probe, to_grey, to_pixels
+from engine.capture.video_file import VideoFile, probe, to_grey, to_pixels
+from engine.errors import InputError
 from engine.scene.cameras import Cameras
 
 # Pixels of the videos, corner origin: (accuracy, {name: {camera: (u, v)}})

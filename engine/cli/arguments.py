@@ -64,7 +64,7 @@ def follow(
     `put_away` is given what the step makes before the stream ends: where it fails, a training keeps its checkpoint.
     With `keeps_checkpoint` the stream is closed there, so that a later stage may fail and this one be had again.
     """
-    from ..train import messages as m
+    from .. import messages as m
 
     stopping: list[bool] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -133,7 +133,7 @@ def with_data(
     sub: argparse.ArgumentParser, required: bool = True, text: str = "folder of the capture"
 ) -> None:
     """`--data` and the flags that say how a capture is read."""
-    from ..io.datasets import LoadOptions
+    from ..capture.readers import LoadOptions
 
     sub.add_argument("--data", required=required, help=text)
     add_config(sub, LoadOptions, skip=("background",))
@@ -145,6 +145,6 @@ def with_device(sub: argparse.ArgumentParser) -> None:
 
 def load_capture(arguments: Arguments, **fixed: Any) -> Any:
     """The capture that `--data` names."""
-    from ..io.datasets import LoadOptions, load_video
+    from ..capture.readers import LoadOptions, load_video
 
     return load_video(Path(arguments.data), config_from(arguments, LoadOptions, **fixed))

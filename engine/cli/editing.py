@@ -12,7 +12,7 @@ from .arguments import Arguments, load_capture
 
 def inputs_of(arguments: Arguments, device: str) -> tuple[Any, Any, Any]:
     """(scene on the device, the capture or None, the selection or None)."""
-    from ..io.checkpoint import load_scene
+    from ..io.scene_file import load_scene
 
     scene = load_scene(Path(arguments.scene)).to(device)
     return scene, video_of(arguments), selection_of(arguments)
@@ -31,7 +31,7 @@ def video_of(arguments: Arguments) -> Any:
 
 
 def selection_of(arguments: Arguments) -> Any:
-    from ..io.selection import load_selection
+    from ..io.selection_file import load_selection
 
     chosen = getattr(arguments, "selection", None)
     return load_selection(chosen) if chosen else None
@@ -52,7 +52,7 @@ def checkpoint_of(arguments: Arguments, name: str) -> Path:
 
 
 def save_made(scene: Any, out: Path, start: float) -> dict[str, Any]:
-    from ..io.checkpoint import save_scene
+    from ..io.scene_file import save_scene
 
     save_scene(scene.to("cpu"), out)
     return {"out": str(out), "gaussians": len(scene.canonical), "seconds": round(time.monotonic() - start, 2)}

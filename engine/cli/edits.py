@@ -92,7 +92,7 @@ def fit_edits(arguments: Arguments) -> dict[str, Any]:
 
 
 def refine(arguments: Arguments) -> dict[str, Any]:
-    from ..io.checkpoint import load_scene
+    from ..io.scene_file import load_scene
     from ..steps import refine_score as step
 
     start, out = time.monotonic(), Path(arguments.out)
@@ -119,8 +119,8 @@ def scene_views(arguments: Arguments) -> dict[str, Any]:
 
 
 def lift_mask(arguments: Arguments) -> dict[str, Any]:
-    from ..io.checkpoint import load_scene
-    from ..io.selection import save_selection
+    from ..io.scene_file import load_scene
+    from ..io.selection_file import save_selection
     from ..io.view_folder import load_views
     from ..steps import lift_mask as step
 
@@ -137,7 +137,7 @@ def lift_mask(arguments: Arguments) -> dict[str, Any]:
 
 
 def evaluate_edit(arguments: Arguments) -> dict[str, Any]:
-    from ..io.checkpoint import load_scene
+    from ..io.scene_file import load_scene
     from ..io.view_folder import load_views
     from ..steps import evaluate_edit as step
 
@@ -169,7 +169,7 @@ def _masks(folder: Path, size: tuple[int, int], count: int) -> Any:
     import numpy as np
     import torch
 
-    from ..io.pictures import SUFFIXES, picture_size, read_mask
+    from ..files.images import SUFFIXES, picture_size, read_mask
 
     if not folder.is_dir():
         raise InputError(f"{folder.name} is no folder; give one that holds a mask picture for each view.")
@@ -193,7 +193,7 @@ def _sheet(pictures: Any, out: Path) -> None:
     import torch
     from PIL import Image
 
-    from ..io.atomic import write_atomically
+    from ..files.atomic import write_atomically
 
     if not len(pictures):
         return

@@ -21,8 +21,8 @@ from .arguments import (
 
 
 def fit_scene(arguments: Arguments) -> dict[str, Any]:
-    from ..io.atomic import check_writable
-    from ..io.checkpoint import save_scene
+    from ..files.atomic import check_writable
+    from ..io.scene_file import save_scene
     from ..steps import fit_scene as step
 
     out = Path(arguments.out)
@@ -50,8 +50,8 @@ def preflight(arguments: Arguments) -> dict[str, Any]:
 
 
 def render(arguments: Arguments) -> dict[str, Any]:
-    from ..io.checkpoint import load_scene
-    from ..io.movie import check_movie, write_mp4
+    from ..files.mp4 import check_movie, write_mp4
+    from ..io.scene_file import load_scene
     from ..steps import camera_path, render_scene
 
     check_movie(Path(arguments.out))
@@ -64,7 +64,7 @@ def render(arguments: Arguments) -> dict[str, Any]:
 
 
 def evaluate(arguments: Arguments) -> dict[str, Any]:
-    from ..io.checkpoint import load_scene
+    from ..io.scene_file import load_scene
     from ..steps import evaluate_scene as step
 
     scene = load_scene(Path(arguments.scene))
@@ -78,7 +78,7 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
 
 
 def import_scene(arguments: Arguments) -> dict[str, Any]:
-    from ..io.checkpoint import save_scene
+    from ..io.scene_file import save_scene
     from ..steps import convert_capture
     from ..steps import import_scene as step
 
@@ -92,7 +92,7 @@ def import_scene(arguments: Arguments) -> dict[str, Any]:
 
 
 def export(arguments: Arguments) -> dict[str, Any]:
-    from ..io.checkpoint import load_scene
+    from ..io.scene_file import load_scene
     from ..steps import bake_clip
     from ..steps import export_scene as step
 
@@ -105,8 +105,8 @@ def export(arguments: Arguments) -> dict[str, Any]:
 
 
 def clip(arguments: Arguments) -> dict[str, Any]:
-    from ..io.atomic import check_writable
-    from ..io.checkpoint import load_scene
+    from ..files.atomic import check_writable
+    from ..io.scene_file import load_scene
     from ..steps import bake_clip as step
 
     out = Path(arguments.out)
@@ -133,7 +133,7 @@ def clip(arguments: Arguments) -> dict[str, Any]:
 
 
 def page(arguments: Arguments) -> dict[str, Any]:
-    from ..io.checkpoint import load_scene
+    from ..io.scene_file import load_scene
     from ..steps import bake_clip
     from ..steps import export_scene as step
 
@@ -151,7 +151,7 @@ def page(arguments: Arguments) -> dict[str, Any]:
 
 
 def sample(arguments: Arguments) -> dict[str, Any]:
-    from ..io.checkpoint import load_scene
+    from ..io.scene_file import load_scene
     from ..steps import sample_scene as step
 
     scene = load_scene(Path(arguments.scene))

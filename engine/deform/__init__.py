@@ -2,10 +2,10 @@
 
 from ..scene.scene4d import Still
 from .field import Deformation, TrainableDeformation
-from .flipbook import Flipbook
+from .frozen_appearance import Muted, muted
 from .hexplane import PRESETS, HexPlane, HexPlaneConfig
-from .muted import Muted, muted
-from .partly import Partly
+from .masked import Partly
+from .per_frame import Flipbook
 
 KINDS: dict[str, type[Still] | type[HexPlane] | type[Partly] | type[Flipbook] | type[Muted]] = {
     Still.kind: Still,

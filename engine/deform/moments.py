@@ -8,7 +8,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..scene import Gaussians, Scene4D
 from ..scene.rigs import bounds_of, ring_of_cameras
-from .flipbook import Flipbook
+from .per_frame import Flipbook
 
 HIDDEN = -20.0  # logit opacity of what is only there to make counts equal
 

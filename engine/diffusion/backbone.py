@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .noising import Noising
+from .noise_schedule import Noising
 from .shared_attention import Sharing
 
 

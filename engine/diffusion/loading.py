@@ -17,7 +17,7 @@ import torch
 from ..backends import require
 from ..errors import InputError
 from .backbone import Recommended
-from .noising import Noising
+from .noise_schedule import Noising
 from .single_file import (
     CONFIGS,
     WANTED,

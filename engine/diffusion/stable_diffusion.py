@@ -13,7 +13,7 @@ from ..backends import explains_memory
 from ..errors import InputError
 from .backbone import MiddleBlock, Recommended
 from .faults import check_finite
-from .noising import Noising
+from .noise_schedule import Noising
 from .shared_attention import Sharing, shared
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from .. import backends
 from ..errors import InputError
+from ..files.atomic import write_atomically
 from ..scene import Gaussians, Scene4D, harmonics
-from .atomic import write_atomically
 
 MOST = 20_000_000  # Gaussians × moments
 SH_RANGE = 4.0  # the format's bytes span −4..4

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..files.atomic import write_atomically
+from ..files.paths import printable
 from ..scene import Gaussians
-from .atomic import write_atomically
-from .paths import printable
 
 TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
+from ..files.atomic import write_atomically
 from ..scene import Gaussians, harmonics, rotations
-from .atomic import write_atomically
 
 MAGIC = 0x5053474E
 HEADER = struct.Struct("<IIIBBBB")  # magic, version, count, SH degree, fraction bits, flags, reserved

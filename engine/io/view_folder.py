@@ -21,10 +21,10 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
+from ..files.images import SUFFIXES, picture_size, read_mask, read_picture
+from ..files.jsonfile import read_json, write_json
+from ..files.paths import existing_folder, inside, printable, require_file, write_atomic
 from ..scene import Cameras, ViewSet
-from .jsonfile import read_json, write_json
-from .paths import existing_folder, inside, printable, require_file, write_atomic
-from .pictures import SUFFIXES, picture_size, read_mask, read_picture
 
 FORMAT = "gs4d-views"
 VERSION = 1

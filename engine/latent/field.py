@@ -16,7 +16,7 @@ from ..models.latent_refiner import LatentRefiner
 from ..render import Rasterizer
 from ..scene import Gaussians, Scene4D
 from .codec import Codec
-from .drawing import Drawing, draw, latent_cameras, least_scales
+from .rasterize import Drawing, draw, latent_cameras, least_scales
 
 KEPT_BYTES = 256_000_000  # of Gaussians moved to moments
 

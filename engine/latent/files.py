@@ -1,7 +1,7 @@
 """A latent field as one .safetensors file: its scene as scene files have it, features, refiner, the field before the edit.
 
-See `io.described` for the layout. The field before an edit lies under "before."; tensors that the edit left as they were
-are written once.
+See `engine.files.safetensors_format` for the layout. The field before an edit lies under "before."; tensors that the edit
+left as they were are written once.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..io.checkpoint import describe_scene, scene_of, scene_tensors
-from ..io.described import Kind
+from ..files.safetensors_format import Kind
+from ..io.scene_file import describe_scene, scene_of, scene_tensors
 from ..models.latent_refiner import LatentRefiner, RefinerShape
 from .codec import SIDE, Codec
-from .drawing import Drawing
 from .field import LatentField
+from .rasterize import Drawing
 
 FIELD = Kind(
     "gs4d-latent-field",

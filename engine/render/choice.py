@@ -56,7 +56,7 @@ def choose(name: str = "auto", device: torch.device | str = "cpu") -> Rasterizer
         return GsplatRasterizer()
     if name == "numba":
         backends.require("numba")
-        from .numba_cpu import NumbaRasterizer
+        from .numba.rasterizer import NumbaRasterizer
 
         return NumbaRasterizer()
     if name == "torch":

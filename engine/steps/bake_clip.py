@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..io.clip import Clip
-from ..io.clip_bake import Baked, ClipConfig, bake, units
-from ..io.movie import write_mp4
+from ..files.mp4 import write_mp4
+from ..messages import Finished, Progress, Started, Stream, progress_of
+from ..playback.bake import Baked, ClipConfig, bake, units
+from ..playback.player_file import Clip
 from ..render import camera_paths, choose, render_gaussians
 from ..scene import Cameras, Scene4D
-from ..train.messages import Finished, Progress, Started, Stream, progress_of
 
 __all__ = ["Baked", "Config", "describe", "movie", "run"]
 

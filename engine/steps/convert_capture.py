@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from ..io.datasets import LoadOptions, load_video
-from ..io.imports.capture_folder import has_calibration
-from ..io.imports.native_folder import convert_dataset
-from ..io.imports.real_capture import CaptureConfig as Config
-from ..io.imports.real_capture import convert_capture
-from ..train.messages import Finished, Preview, Progress, Saved, Started, Stream
+from ..capture.convert.capture_folder import has_calibration
+from ..capture.convert.native_folder import convert_dataset
+from ..capture.convert.real_capture import CaptureConfig as Config
+from ..capture.convert.real_capture import convert_capture
+from ..capture.readers import LoadOptions, load_video
+from ..messages import Finished, Preview, Progress, Saved, Started, Stream
 
 __all__ = ["Config", "run"]
 

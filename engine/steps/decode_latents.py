@@ -9,9 +9,9 @@ import torch
 
 from ..diffusion import Backbone
 from ..latent import LatentField
+from ..messages import Finished, Stream
 from ..scene import MultiViewVideo
 from ..train.latent_views import Decoding, DecodingConfig
-from ..train.messages import Finished, Stream
 from ..train.originals import SOURCES
 from .step import choice, flag, validate, words
 

@@ -25,12 +25,12 @@ from ..guidance.delta import check_prompts, delta_loss, masked_reconstruction
 from ..guidance.score import Score, score_loss
 from ..latent import LatentField
 from ..masks.lift import shown
+from ..messages import Stream
 from ..scene import MultiViewVideo, Selection
 from ..train.latent_config import LatentConfig
 from ..train.latents import GEOMETRY, Kept, LatentOptimisation, views_by_moment
-from ..train.learned import OPTIMIZERS
-from ..train.messages import Stream
 from ..train.originals import SOURCES, Originals, Pair, choose_pairs, choose_source
+from ..train.parameter_groups import OPTIMIZERS
 from ..train.schedule import log_linear
 from ..train.threads import threads_for, threads_for_model
 from .step import choice, flag, number, validate, words

@@ -22,17 +22,17 @@ from .. import __version__
 from ..diffusion import MODES, Backbone
 from ..diffusion.sizes import size_for
 from ..errors import InputError
+from ..figures.color_maps import contact_sheet
 from ..guidance.classifier_free import Guidance
 from ..guidance.detail import carry_detail
 from ..guidance.edit import STARTS, Edit, EditRequest
 from ..masks.lift import shown
 from ..masks.matte import over_background
+from ..messages import Stream
 from ..render import Rasterizer, choose
-from ..render.pictures import contact_sheet
 from ..scene import MultiViewVideo, Scene4D, Selection, ViewSet
 from ..train import state as states
 from ..train.loop import optimise
-from ..train.messages import Stream
 from ..train.originals import SOURCES, Originals, choose_pairs, choose_source, collect
 from ..train.threads import threads_for_model
 from .step import choice, number, validate, words

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..figures.color_maps import error_picture, padded, spread
 from ..losses import lpips, psnr, ssim
 from ..losses.perceptual import (
     Clip,
@@ -28,12 +29,11 @@ from ..losses.perceptual import (
 )
 from ..losses.table import Means, Number
 from ..losses.temporal import StaticRegion, flow_warp_error
+from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import Rasterizer, choose, render_gaussians
-from ..render.pictures import error_picture, padded, spread
 from ..render.renderer import Picture
 from ..scene import Cameras, MultiViewVideo, Scene4D
 from ..scene.view_set import ViewSet
-from ..train.messages import Finished, Preview, Progress, Started, Stream
 from ..train.targets import Target, Targets
 from .step import choice, flag, number, validate, words
 

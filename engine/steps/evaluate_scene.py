@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..figures.color_maps import depth_picture, error_picture, padded, spread
 from ..losses.metrics import psnr
 from ..losses.photometric import ssim
+from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import choose, render_gaussians
-from ..render.pictures import depth_picture, error_picture, padded, spread
 from ..scene import MultiViewVideo, Scene4D
-from ..train.messages import Finished, Preview, Progress, Started, Stream
 from ..train.targets import Targets
 from .step import choice, number, validate
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError
-from ..io.atomic import check_writable
-from ..io.checkpoint import save_scene
-from ..io.clip_bake import Baked, ClipConfig, bake, units
-from ..io.page import check_player, write_page
+from ..files.atomic import check_writable
 from ..io.ply import write_ply
+from ..io.scene_file import save_scene
+from ..messages import Finished, Progress, Saved, Started, Stream, progress_of
+from ..playback.bake import Baked, ClipConfig, bake, units
+from ..playback.page import check_player, write_page
 from ..scene import Scene4D
-from ..train.messages import Finished, Progress, Saved, Started, Stream, progress_of
 from .step import choice, number, validate
 
 __all__ = ["Config", "run", "suffix"]

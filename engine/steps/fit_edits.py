@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
+from ..messages import Stream
 from ..scene import Scene4D, Selection, ViewSet
-from ..train.messages import Stream
 from ..train.view_fit import ViewFit, ViewFitConfig
 from .step import validate
 

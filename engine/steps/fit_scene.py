@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError
+from ..messages import Stream
 from ..scene import MultiViewVideo
 from ..train.config import FitConfig as Config
 from ..train.fit import fit
-from ..train.messages import Stream
 
 __all__ = ["Config", "run"]
 

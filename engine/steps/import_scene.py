@@ -12,14 +12,14 @@ from pathlib import Path
 
 import torch
 
+from ..capture.convert.calibration import natural_key
 from ..deform.moments import scene_of_moments
 from ..errors import InputError
-from ..io.imports.calibration import natural_key
 from ..io.imports.fourdgaussians_folder import import_fourdgaussians, is_fourdgaussians
 from ..io.ply import read_ply
+from ..messages import Finished, Message, Progress, Started, Stream
 from ..scene import Gaussians, Scene4D
 from ..scene.rigs import UPS, bounds_of, ring_of_cameras
-from ..train.messages import Finished, Message, Progress, Started, Stream
 from .step import choice, flag, number, validate
 
 __all__ = ["Config", "run"]

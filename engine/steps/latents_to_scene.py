@@ -14,9 +14,9 @@ import torch
 
 from ..diffusion import Backbone
 from ..latent import LatentField
+from ..messages import Preview, Progress, Started, Stream
 from ..scene import Selection
 from ..train.latent_views import Decoding, DecodingConfig
-from ..train.messages import Preview, Progress, Started, Stream
 from ..train.view_fit import ViewFit, ViewFitConfig
 from .step import number, validate, words
 

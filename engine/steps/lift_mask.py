@@ -9,13 +9,13 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
+from ..figures.color_maps import marked, spread
+from ..figures.contact_sheets import sheet
+from ..figures.drawing import as_tensor
 from ..masks.lift import hardened, lift, shown
+from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import Rasterizer, choose
-from ..render.ink import as_tensor
-from ..render.pictures import marked, spread
-from ..render.sheets import sheet
 from ..scene import Scene4D, Selection, ViewSet
-from ..train.messages import Finished, Preview, Progress, Started, Stream
 from .step import choice, flag, number, validate
 
 __all__ = ["Config", "run"]

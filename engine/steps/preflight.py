@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..capture.bounds import gaze_center, seen_share
+from ..capture.inspection import SHEET_VIEWS, Exposure, Light, camera_spread, contact_sheet, contact_tile
+from ..capture.readers import scene_bounds
 from ..errors import InputError
 from ..fields import flag, number, validate
-from ..io.datasets import scene_bounds
-from ..io.datasets.bounds import gaze_center, seen_share
-from ..io.inspection import SHEET_VIEWS, Exposure, Light, camera_spread, contact_sheet, contact_tile
+from ..messages import Finished, Preview, Progress, Started, Stream
 from ..scene import MultiViewVideo
-from ..train.messages import Finished, Preview, Progress, Started, Stream
 
 SEVERITIES = ("ok", "note", "warning", "error")
 

@@ -23,12 +23,12 @@ from ..diffusion.sizes import size_for
 from ..errors import InputError
 from ..guidance.classifier_free import Guidance
 from ..guidance.score import WEIGHTINGS, Score, score_loss
+from ..messages import Stream
 from ..render import Picture, render_gaussians
 from ..scene import Gaussians, MultiViewVideo, Scene4D, Selection
 from ..train import state as states
 from ..train.edit_config import EditConfig
 from ..train.edits import CanonicalEdit
-from ..train.messages import Stream
 from ..train.originals import EDITS, SOURCES, Originals, Pair, choose_pairs, choose_source
 from ..train.threads import threads_for, threads_for_model
 from .step import choice, flag, number, validate, words

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from .. import backends
 from ..errors import InputError
+from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import CameraPath, RasterSettings, choose, render_gaussians
 from ..scene import Scene4D
-from ..train.messages import Finished, Preview, Progress, Started, Stream
 from .step import choice, flag, validate
 
 __all__ = ["Config", "Rendering", "run"]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..io.atomic import write_atomically
-from ..io.tensorfile import write_tensors
+from ..files.atomic import write_atomically
+from ..files.safetensors_writer import write_tensors
 from ..scene import Scene4D
 
 __all__ = ["parse_seconds", "parse_times", "sample", "save"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..diffusion.sizes import nearest_size
+from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import choose
 from ..scene import MultiViewVideo, Scene4D
-from ..train.messages import Finished, Preview, Progress, Started, Stream
 from ..train.originals import SOURCES, Originals, choose_pairs, choose_source, collect
 from .step import choice, number, validate, words
 

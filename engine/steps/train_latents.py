@@ -21,11 +21,11 @@ from ..diffusion.sizes import FULL_SIZE, size_for
 from ..errors import InputError
 from ..guidance.delta import MISMATCH, probe_match
 from ..latent import Codec, Drawing, LatentField, latent_cameras
+from ..messages import Stream
 from ..models.latent_refiner import LatentRefiner, RefinerShape
 from ..scene import MultiViewVideo, Scene4D, harmonics
 from ..train.latent_config import LatentConfig
 from ..train.latents import Kept, LatentOptimisation, views_by_moment
-from ..train.messages import Stream
 from ..train.originals import SOURCES, Originals, Pair, choose_pairs, choose_source
 from ..train.schedule import log_linear
 from ..train.threads import threads_for, threads_for_model

@@ -20,6 +20,7 @@ from .. import __version__
 from ..errors import InputError
 from ..losses.metrics import decibels
 from ..losses.photometric import l1, ssim
+from ..messages import Stream
 from ..render import RasterInfo, choose, render_gaussians
 from ..scene import Cameras, Gaussians, MultiViewVideo, Scene4D
 from . import state as states
@@ -27,7 +28,6 @@ from .config import FitConfig
 from .densify import AdaptiveDensity, DensityStrategy, FixedBudget, State
 from .initialise import anchor_moment, first_gaussians
 from .loop import optimise
-from .messages import Stream
 from .motion import MotionField
 from .normalise import Normalisation, subject_bounds
 from .parameters import GaussianParameters

@@ -14,9 +14,9 @@ from ..fields import choice
 from ..guidance.detail import carry_detail
 from ..latent import FieldRenderer, LatentField
 from ..masks.matte import over_background
+from ..messages import Message, Preview, Progress, Started
 from ..render import choose
 from ..scene import MultiViewVideo, Scene4D, ViewSet
-from .messages import Message, Preview, Progress, Started
 from .originals import Originals, choose_pairs, choose_source, collect
 from .threads import threads_for, threads_for_model
 

@@ -25,8 +25,8 @@ from ..scene import Gaussians, Selection
 from . import state as states
 from .edits import field_of
 from .latent_config import LatentConfig
-from .learned import Learned
 from .originals import Pair
+from .parameter_groups import Learned
 from .stage import Stage
 
 GEOMETRY = ("means", "log_scales", "quats", "logit_opacities")

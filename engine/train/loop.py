@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from ..errors import InputError
-from .messages import Finished, Preview, Progress, Saved, Started, Stream
+from ..messages import Finished, Preview, Progress, Saved, Started, Stream
 
 log = logging.getLogger("gs4d")
 QUIET = {"max_seconds", "checkpoint_seconds", "preview_every"}  # numbers of a Config that change no result

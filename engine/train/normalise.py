@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..capture.readers import scene_bounds
 from ..deform import HexPlane
 from ..errors import InputError
-from ..io.datasets import scene_bounds
 from ..scene import Cameras, Gaussians, MultiViewVideo
 from .initialise import carve
 

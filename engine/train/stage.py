@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from .. import __version__
+from ..messages import Finished, Started, Stream
 from ..render import choose
 from ..scene import Selection
 from .loop import QUIET, Pace, optimise
-from .messages import Finished, Started, Stream
 
 
 class Work(Pace, Protocol):

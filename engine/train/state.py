@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import InputError
-from ..io.atomic import write_atomically
-from ..io.tensorfile import write_tensors
+from ..files.atomic import write_atomically
+from ..files.safetensors_writer import write_tensors
 
 FORMAT = "gs4d-training"
 VERSION = 1

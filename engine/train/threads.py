@@ -35,7 +35,7 @@ def threads_for(rasterizer: Rasterizer, device: torch.device, count: int) -> Gen
     if device.type != "cpu" or rasterizer.name != "numba" or count > SMALL:
         yield
         return
-    from ..render.numba_build import fixed_threads
+    from ..render.numba.build import fixed_threads
 
     with fixed_threads(torch.get_num_threads()), one_thread():
         yield

@@ -67,7 +67,7 @@ def test_every_working_node_shows_a_picture_of_what_it_did(running: Server, info
     assert run.outcome == "execution_success", run.error
     shown = pictures(running, run)
     assert {"train", "edit", "fit", "refine", "lift", "measure", "psnr"} <= shown.keys()
-    from engine.render.ink import THEMES
+    from engine.figures.drawing import THEMES
 
     blue, green, _, *_ = THEMES["dark"].curves
     for name in ("train", "fit"):  # loss and PSNR under a picture

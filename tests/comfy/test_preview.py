@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from server import Run, Server
 
-from engine.io.checkpoint import save_scene
-from engine.io.clip import decode_clip, read_clip
+from engine.io.scene_file import save_scene
+from engine.playback.player_file import decode_clip, read_clip
 from engine.render.camera_paths import to_load3d
 from engine.scene import Scene4D
 from tests.scenes import moving_scene, ring

@@ -11,13 +11,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from engine.errors import InputError
-from engine.io.datasets import load_video
-from engine.io.imports.background import empty_scene, subject_mask
-from engine.io.imports.capture_folder import read_capture_folder, read_sightings
-from engine.io.imports.native_folder import convert_dataset
-from engine.io.imports.real_capture import CaptureConfig, convert_capture, ideal_cameras
-from engine.io.imports.rig_adjust import (
+from engine.capture.convert.background import empty_scene, subject_mask
+from engine.capture.convert.capture_folder import read_capture_folder, read_sightings
+from engine.capture.convert.native_folder import convert_dataset
+from engine.capture.convert.real_capture import CaptureConfig, convert_capture, ideal_cameras
+from engine.capture.convert.rig_adjust import (
     Sighting,
     adjust_poses,
     reprojection_errors,
@@ -25,11 +23,13 @@ from engine.io.imports.rig_adjust import (
     triangulate,
     visual_hull,
 )
-from engine.io.imports.silhouettes import agreeing_masks
-from engine.io.undistort import Distortion
+from engine.capture.convert.silhouettes import agreeing_masks
+from engine.capture.readers import load_video
+from engine.capture.undistort import Distortion
+from engine.errors import InputError
+from engine.messages import Finished, Preview, Progress, Started, result
 from engine.scene.cameras import Cameras, look_at
 from engine.steps import convert_capture as step
-from engine.train.messages import Finished, Preview, Progress, Started, result
 
 SIZE = (320, 240)
 K = np.array([[300.0, 0.0, 165.0], [0.0, 295.0, 116.0], [0.0, 0.0, 1.0]])

@@ -8,10 +8,10 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from engine.capture.convert.calibration import CalibratedCamera, as_cameras
+from engine.capture.convert.pose2sim import read_pose2sim
+from engine.capture.convert.qualisys import read_qualisys
 from engine.errors import InputError
-from engine.io.imports.calibration import CalibratedCamera, as_cameras
-from engine.io.imports.pose2sim import read_pose2sim
-from engine.io.imports.qualisys import read_qualisys
 from engine.scene.cameras import look_at
 
 CENTERS = {"cam2": (2.0, -3.0, 1.5), "cam10": (-3.0, -1.0, 1.8)}

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
-from engine.render.charts import Curve, beneath, curves_picture, moving_mean
-from engine.render.ink import THEMES, as_picture, as_tensor, shortened, told, width_of
-from engine.train.messages import Finished, Preview, Progress, Started
-from engine.train.record import MOST_POINTS, Record
+from engine.figures.charts import Curve, beneath, curves_picture, moving_mean
+from engine.figures.drawing import THEMES, as_picture, as_tensor, shortened, told, width_of
+from engine.figures.training_curves import MOST_POINTS, Record
+from engine.messages import Finished, Preview, Progress, Started
 
 BLUE = {look: np.array(THEMES[look].curves[0]) for look in THEMES}
 

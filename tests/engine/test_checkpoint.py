@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from engine.deform import Flipbook, HexPlane, HexPlaneConfig, Partly, Still
 from engine.errors import InputError
-from engine.io.atomic import check_writable, write_atomically
-from engine.io.checkpoint import load_scene, save_scene
+from engine.files.atomic import check_writable, write_atomically
+from engine.io.scene_file import load_scene, save_scene
 from engine.scene import Scene4D
 from tests.scenes import moving_scene
 
@@ -288,7 +288,7 @@ import errno, resource, signal, sys
 from pathlib import Path
 sys.path[:0] = {[str(ROOT)]!r}
 from engine.errors import InputError
-from engine.io.checkpoint import load_scene, save_scene
+from engine.io.scene_file import load_scene, save_scene
 from engine.steps import sample_scene
 from engine.train.state import save_state
 scene = load_scene({str(path)!r})

@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
+from engine import messages as m
 from engine.cli import main
-from engine.io.checkpoint import load_scene, save_scene
-from engine.io.selection import load_selection, save_selection
+from engine.io.scene_file import load_scene, save_scene
+from engine.io.selection_file import load_selection, save_selection
 from engine.io.view_folder import load_views
 from engine.scene import Selection
 from engine.steps import edit_views
-from engine.train import messages as m
 from tests.scenes import moving_scene
 from tests.tiny_diffusion import tiny_folder
 

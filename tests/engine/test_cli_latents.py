@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from engine.cli import main
-from engine.io.checkpoint import load_scene, save_scene
-from engine.io.selection import save_selection
+from engine.io.scene_file import load_scene, save_scene
+from engine.io.selection_file import save_selection
 from engine.io.view_folder import load_views
 from engine.latent.files import load_field
 from engine.scene import Selection, Still

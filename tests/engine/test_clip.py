@@ -10,15 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import messages as m
 from engine.deform import Flipbook
 from engine.errors import InputError
-from engine.io.clip import Clip, decode_clip, read_clip
-from engine.io.clip_tracks import pack, quantise, unpack, weights
 from engine.io.spz import decode_spz, read_spz
+from engine.playback.player_file import Clip, decode_clip, read_clip
+from engine.playback.tracks import pack, quantise, unpack, weights
 from engine.scene import Gaussians, Scene4D, harmonics, rotations
 from engine.scene.cameras import look_at
 from engine.steps import bake_clip
-from engine.train import messages as m
 from tests.scenes import moving_scene, ring
 
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from engine import backends
+from engine import messages as m
 from engine.deform import Flipbook
 from engine.errors import InputError
-from engine.io import clip_bake, clip_samples
-from engine.io.clip import Clip, decode_clip
+from engine.playback import bake, samples
+from engine.playback.player_file import Clip, decode_clip
 from engine.scene import Gaussians, Scene4D
 from engine.steps import bake_clip
-from engine.train import messages as m
 from tests.scenes import Swing, moving_scene
 
 
@@ -103,7 +103,7 @@ def test_slow_motion_follows_the_scene_between_its_moments(monkeypatch):
     assert error(scene, made, made.clip) <= made.clip.max_error <= 0.002
     assert between(made) < 0.004 and len(made.clip.motion.knots) > 10
     # where Gaussians are too many for that, a knot a moment is the most
-    monkeypatch.setattr(clip_bake, "BETWEEN", 0)
+    monkeypatch.setattr(bake, "BETWEEN", 0)
     least = baked(scene)
     assert error(scene, least, least.clip) <= least.clip.max_error <= 0.002
     assert len(least.clip.motion.knots) == 10 and between(least) > 0.05
@@ -132,6 +132,6 @@ def test_a_scene_of_very_many_is_asked_at_its_moments_alone(monkeypatch):
     baked(scene)
     many = len(asked)
     asked.clear()
-    monkeypatch.setattr(clip_samples, "MANY", 60 * 18 - 1)
+    monkeypatch.setattr(samples, "MANY", 60 * 18 - 1)
     made = baked(scene)
     assert len(asked) == many - 8 and error(scene, made, made.clip) <= 0.002

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from benchmarks.cost import Counting
+from engine import messages as m
 from engine.errors import InputError
 from engine.scene import Selection
 from engine.steps import delta_edit
 from engine.steps.delta_edit import DeltaEdit
-from engine.train import messages as m
 from tests.edit_scenes import field_scene
 from tests.latent_scenes import EDIT, KEEP, Known, bits_of, changed, latents_of, swapped, trained
 from tests.scenes import capture_of

@@ -10,10 +10,10 @@ from benchmarks import edit, full_size
 from benchmarks.cost import Counting, costing, peak_mb, reset_peak
 from benchmarks.edit_data import EDITS, EditedFrames, Pair, as_video, demo_pair, load_pair, true_views
 from engine import demo
+from engine import messages as m
+from engine.capture.readers import LoadOptions
 from engine.errors import InputError
-from engine.io.datasets import LoadOptions
 from engine.steps import edit_views, fit_edits, fit_scene, refine_score, scene_views
-from engine.train import messages as m
 from tests.edit_scenes import field_scene
 from tests.engine.test_evaluate_edit import recoloured
 from tests.scenes import capture_of

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from engine import messages as m
 from engine.diffusion import Noising, Recommended
 from engine.diffusion.sizes import edit_size, size_for
 from engine.errors import InputError
@@ -18,7 +19,6 @@ from engine.io.view_folder import load_views, save_views
 from engine.masks.matte import over_background
 from engine.scene import Cameras, Frame, Selection, ViewSet
 from engine.steps import edit_views
-from engine.train import messages as m
 from tests.scenes import RenderedFrames, capture_of, moving_scene
 from tests.tiny_diffusion import SCHEDULER, tiny_backbone
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from engine import messages as m
 from engine.errors import InputError
 from engine.scene import harmonics
 from engine.scene.view_set import ViewSet
 from engine.steps import evaluate_edit as step
-from engine.train import messages as m
 from tests.engine.test_perceptual import clip_folder, random_lpips_files
 from tests.scenes import RenderedFrames, capture_of, moving_scene
 

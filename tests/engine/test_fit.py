@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from engine import messages as m
 from engine.errors import InputError
 from engine.scene import Scene4D
 from engine.steps import evaluate_scene, fit_scene
-from engine.train import messages as m
 from engine.train.densify import shared_opacity_and_scale
 from engine.train.fit import Fit, fit
 from tests.scenes import capture_of, moving_scene

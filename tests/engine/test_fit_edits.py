@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from engine import messages as m
 from engine.deform import KINDS, Flipbook, Muted, Partly, Still, muted
 from engine.errors import InputError
-from engine.io.checkpoint import load_scene, save_scene
+from engine.io.scene_file import load_scene, save_scene
 from engine.scene import Selection
 from engine.steps import fit_edits
 from engine.steps.fit_edits import FitEdits
-from engine.train import messages as m
 from engine.train.state import fingerprint_of
 from tests.edit_scenes import edited_views, field_scene, psnr, render, truth_of
 from tests.scenes import moving_scene

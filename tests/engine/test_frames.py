@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from engine.capture.frames import FrameStore, Lens, VideoView
+from engine.capture.readers import LoadOptions, load_video, write_cameras_json
+from engine.capture.undistort import Distortion
+from engine.capture.video_file import OPEN_AT_ONCE, Handles, VideoFile, probe
 from engine.errors import InputError
-from engine.io.datasets import LoadOptions, load_video, write_cameras_json
-from engine.io.frames import FrameStore, Lens, VideoView
-from engine.io.undistort import Distortion
-from engine.io.videofile import OPEN_AT_ONCE, Handles, VideoFile, probe
 from engine.scene.cameras import Cameras, look_at
 from engine.train.targets import Targets
 
@@ -330,7 +330,7 @@ def test_colours_follow_the_videos_own_tags(
     tmp_path: Path, codec: str, pixel_format: str, matrix: int, full: bool
 ) -> None:
     """Y CbCr made here from the constants of BT.601 (0.299, 0.114) and BT.709 (0.2126, 0.0722) comes out as RGB."""
-    from engine.io.videofile import to_pixels
+    from engine.capture.video_file import to_pixels
 
     rgb = np.array([200.0, 90.0, 40.0])
     kr, kb = (0.2126, 0.0722) if matrix == 1 else (0.299, 0.114)
@@ -365,7 +365,7 @@ def test_a_turned_video_is_shown_upright(tmp_path: Path) -> None:
     """A phone held upright stores a lying picture and a matrix that turns it a quarter clockwise."""
     import struct
 
-    from engine.io.videofile import to_pixels
+    from engine.capture.video_file import to_pixels
 
     path = write_video(tmp_path / "clip.mp4", 5)
     data = bytearray(path.read_bytes())

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.capture.readers import load_video
 from engine.cli import _parser, main
-from engine.io.datasets import load_video
 from engine.io.spz import read_spz
+from engine.messages import Finished
 from engine.steps import preflight
-from engine.train.messages import Finished
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GUIDE = REPOSITORY / "docs" / "guide.md"
@@ -129,7 +129,7 @@ def test_the_keys_of_the_guide_are_those_of_the_reader() -> None:
     text = GUIDE.read_text(encoding="utf-8")
     table = text[text.index("| key | |") :].partition("\n\n")[0]
     named = set(re.findall(r"`(\w+)`", "\n".join(row.split("|")[1] for row in table.splitlines())))
-    source = (REPOSITORY / "engine" / "io" / "datasets" / "folder.py").read_text(encoding="utf-8")
+    source = (REPOSITORY / "engine" / "capture" / "readers" / "folder.py").read_text(encoding="utf-8")
     assert not {key for key in named if f'"{key}"' not in source}
     described = source.split('"""')[1]
     assert set(re.findall(r'"(\w+)":', described)) - named - {"model", "params"} <= {"camera_axes"}

@@ -6,9 +6,9 @@ import sys
 import pytest
 import torch
 
+from engine import messages as m
 from engine.scene import Scene4D
 from engine.steps import evaluate_scene, fit_scene
-from engine.train import messages as m
 from tests.scenes import capture_of, moving_scene
 
 ALONE = """
@@ -23,7 +23,7 @@ import importlib.util
 real = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name in ABSENT else real(name, package)
 from engine.steps import camera_path, fit_scene, render_scene
-from engine.train import messages as m
+from engine import messages as m
 from tests.scenes import capture_of, moving_scene
 scene = moving_scene(count=30, views=4, moments=3)
 config = fit_scene.Config(iterations=3, budget=40, initial_count=30, preview_every=0)

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
+from engine import messages as m
 from engine.errors import InputError
-from engine.io.checkpoint import load_scene
 from engine.io.imports.fourdgaussians import field_from_state
 from engine.io.ply import read_ply, write_ply
+from engine.io.scene_file import load_scene
 from engine.io.spz import read_spz, write_spz
 from engine.scene import Scene4D
 from engine.steps import export_scene, import_scene
-from engine.train import messages as m
 from tests.scenes import moving_scene
 
 

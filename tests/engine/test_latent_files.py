@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from engine.deform import HexPlane, HexPlaneConfig
 from engine.errors import InputError
-from engine.io.checkpoint import load_scene, save_scene
-from engine.io.selection import save_selection
+from engine.io.scene_file import load_scene, save_scene
+from engine.io.selection_file import save_selection
 from engine.latent import Codec, Drawing, LatentField
 from engine.latent.files import load_field, save_field
 from engine.models.latent_refiner import LatentRefiner, RefinerShape

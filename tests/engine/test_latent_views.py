@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from engine import messages as m
 from engine.errors import InputError
-from engine.io.checkpoint import load_scene, save_scene
+from engine.io.scene_file import load_scene, save_scene
 from engine.scene import Selection
 from engine.steps import decode_latents, delta_edit, latents_to_scene
-from engine.train import messages as m
 from engine.train.latent_views import Decoding
 from engine.train.originals import choose_source
 from tests.edit_scenes import field_scene, psnr, render, truth_of

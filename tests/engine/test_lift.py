@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from engine import messages as m
 from engine.errors import InputError
 from engine.masks.lift import hardened, lift, shown
 from engine.render import choose
 from engine.scene import Selection
 from engine.steps import lift_mask
-from engine.train import messages as m
 from tests.edit_scenes import edited_views, field_scene
 from tests.scenes import moving_scene
 

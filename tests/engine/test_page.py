@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from engine import messages as m
 from engine.errors import InputError
-from engine.io.clip import decode_clip
-from engine.io.page import WEB, assemble, write_page
+from engine.playback.page import WEB, assemble, write_page
+from engine.playback.player_file import decode_clip
 from engine.steps import bake_clip, export_scene
-from engine.train import messages as m
 from tests.scenes import moving_scene
 
 TRICKY = 'const a = "</script><b>", b = `<!-- <script>`; // {{clips}}\nexport { a, b };\n'
@@ -105,7 +105,7 @@ def test_an_export_compares_two_scenes_in_one_page(tmp_path):
 
 @pytest.mark.parametrize("kind", ["clip", "html"])
 def test_an_export_tells_what_was_left_out_and_is_named_like_its_file(kind, tmp_path):
-    from engine.io.clip_bake import ClipConfig
+    from engine.playback.bake import ClipConfig
 
     scene = moving_scene(40, views=2)
     config = export_scene.Config(kind=kind)
@@ -137,7 +137,7 @@ def test_what_makes_no_page_is_named(web, clip, tmp_path):
 def test_the_command_line_bakes_clips_and_writes_pages(tmp_path, capsys):
     from engine.cli import main
     from engine.deform import Flipbook
-    from engine.io.checkpoint import save_scene
+    from engine.io.scene_file import save_scene
 
     scene = moving_scene(40, views=2)
     scene = scene.with_(deformation=Flipbook.of([scene.at(float(t)) for t in scene.times], scene.times))

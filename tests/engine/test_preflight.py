@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from engine.errors import InputError
+from engine.messages import Finished, Preview, Progress, Started, result
 from engine.scene.cameras import Cameras, look_at
 from engine.scene.video import Frame, MultiViewVideo
 from engine.steps import preflight
 from engine.steps.preflight import Config, Report
-from engine.train.messages import Finished, Preview, Progress, Started, result
 
 SIZE = (96, 64)
 

@@ -15,7 +15,7 @@ from engine.render import RasterInfo, RasterSettings, choose, choose_device
 from engine.render.torch_reference import TorchRasterizer
 from engine.scene.cameras import look_at
 
-numba_cpu = pytest.importorskip("engine.render.numba_cpu", reason="numba is not installed")
+numba_cpu = pytest.importorskip("engine.render.numba.rasterizer", reason="numba is not installed")
 
 WIDTH, HEIGHT = 45, 38  # no multiples of a tile or a block
 NAMES = ("means", "quats", "scales", "opacities", "features", "background", "means2d")

@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from engine.capture.readers import LoadOptions, detect_layout, load_video, scene_bounds
+from engine.capture.readers.colmap_model import MODELS
+from engine.capture.undistort import Distortion
 from engine.errors import InputError
-from engine.io.datasets import LoadOptions, detect_layout, load_video, scene_bounds
-from engine.io.datasets.colmap_model import MODELS
-from engine.io.jsonfile import read_json
-from engine.io.paths import inside
-from engine.io.pictures import check_size, picture_size, read_mask, read_picture
-from engine.io.undistort import Distortion
+from engine.files.images import check_size, picture_size, read_mask, read_picture
+from engine.files.jsonfile import read_json
+from engine.files.paths import inside
 from engine.scene.cameras import look_at
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -304,7 +304,7 @@ def test_a_header_that_lies_is_refused_before_decoding(tmp_path: Path, width: in
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.png"])
 def test_files_that_are_something_else(tmp_path: Path, name: str) -> None:
-    from engine.io.videofile import probe
+    from engine.capture.video_file import probe
 
     for content in (b"hello", os.urandom(4096), b"#EXTM3U\nhttp://127.0.0.1:9/x.ts\n", b"\x89PNG\r\n\x1a\n"):
         (tmp_path / name).write_bytes(content)

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from engine import messages as m
 from engine.deform import Muted
 from engine.errors import InputError
 from engine.scene import Selection
 from engine.steps import fit_edits, refine_score
 from engine.steps.refine_score import RefineScore, earlier_edits
-from engine.train import messages as m
 from engine.train.state import fingerprint_of
 from tests.edit_scenes import PerfectEditor, edited_views, field_scene, psnr, truth_of
 from tests.scenes import capture_of

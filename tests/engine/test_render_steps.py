@@ -12,15 +12,15 @@ import torch
 from safetensors.torch import load_file
 
 from engine import backends
+from engine import messages as m
 from engine.cli import follow, main
 from engine.deform import Still
 from engine.errors import InputError
-from engine.io.checkpoint import save_scene
+from engine.figures.color_maps import depth_picture, flow_picture
+from engine.io.scene_file import save_scene
 from engine.render import choose, render_gaussians
-from engine.render.pictures import depth_picture, flow_picture
 from engine.scene import Cameras, Gaussians, Scene4D, harmonics
 from engine.steps import camera_path, evaluate_scene, render_scene, sample_scene
-from engine.train import messages as m
 from tests.scenes import Swing, capture_of, moving_scene, ring
 
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
-from engine.render.pictures import ERROR_FULL, error_picture, heat, marked
-from engine.render.sheets import Scale, before_and_after, sheet
+from engine.figures.color_maps import ERROR_FULL, error_picture, heat, marked
+from engine.figures.contact_sheets import Scale, before_and_after, sheet
 
 COLORS = [
     (1.0, 0.0, 0.0),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks import table
 from engine.errors import InputError
-from engine.render.tables import Table, tables_picture
+from engine.figures.tables import Table, tables_picture
 
 ENV = {"machine": "a machine", "device": "cpu", "seed": 3, "versions": {"torch": "2", "gsplat": None}}
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from engine import messages as m
 from engine.errors import InputError
 from engine.latent import Drawing
 from engine.steps import train_latents
 from engine.steps.train_latents import TrainLatents
-from engine.train import messages as m
 from tests.edit_scenes import field_scene, render
 from tests.latent_scenes import QUICK, Known, bits_of, changed, latents_of, trained
 from tests.scenes import capture_of, moving_scene

@@ -11,8 +11,14 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "troubleshooting.md"
 GAP = "…"
 # where what a person gives comes in
-BOUNDARIES = ("engine/io", "engine/diffusion", "engine/steps", "engine/train", "engine/masks", "engine/latent",
-              "engine/guidance", "engine/cli", "engine/render", "engine/losses", "engine/deform", "nodes")  # fmt: skip
+BOUNDARIES = (
+    *(
+        f"engine/{room}"
+        for room in ("capture", "cli", "deform", "diffusion", "figures", "files", "guidance", "io")
+    ),
+    *(f"engine/{room}" for room in ("latent", "losses", "masks", "playback", "render", "steps", "train")),
+    "nodes",
+)
 
 
 @cache

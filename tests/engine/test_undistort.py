@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from engine.capture.undistort import Distortion, pinhole_inside, remap, undistortion_map
 from engine.errors import InputError
-from engine.io.undistort import Distortion, pinhole_inside, remap, undistortion_map
 
 LENSES = [
     Distortion("opencv", (-0.28, 0.09, 0.001, -0.0007)),

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from engine.capture.readers import load_video
 from engine.errors import InputError
-from engine.io.datasets import load_video
+from engine.messages import result
 from engine.steps import preflight
-from engine.train.messages import result
 
 ROOT = Path(__file__).parents[2]
 LAYOUTS = Path(os.environ.get("GS4D_LAYOUTS", ROOT / "../shared/data/layouts"))

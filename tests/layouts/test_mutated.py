@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.capture.readers import load_video
 from engine.errors import InputError
-from engine.io.datasets import load_video
 
 ROOT = Path(__file__).parents[2]
 LAYOUTS = Path(os.environ.get("GS4D_LAYOUTS", ROOT / "../shared/data/layouts"))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.io.datasets import LoadOptions, detect_layout, load_video, scene_bounds
+from engine.capture.readers import LoadOptions, detect_layout, load_video, scene_bounds
 from engine.scene.video import MultiViewVideo
 from engine.train.targets import composite
 

@@ -53,7 +53,7 @@ def test_every_input_has_a_tooltip(info: dict[str, Any]) -> None:
 
 
 def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
-    from engine.io.datasets import LoadOptions
+    from engine.capture.readers import LoadOptions
     from engine.steps import (
         bake_clip,
         camera_path,

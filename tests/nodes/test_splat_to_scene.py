@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from engine.deform import KINDS
-from engine.deform.flipbook import Flipbook
+from engine.deform.per_frame import Flipbook
 from engine.errors import InputError
-from engine.io.checkpoint import load_scene, save_scene
+from engine.io.scene_file import load_scene, save_scene
 from engine.scene import Gaussians, Scene4D
 from engine.steps import splat_to_scene
 from tests.scenes import moving_scene

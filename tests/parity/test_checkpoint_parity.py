@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from engine import messages as m
 from engine.errors import InputError
-from engine.io.checkpoint import load_scene, save_scene
 from engine.io.imports.cfg_args import read_cfg_args
+from engine.io.scene_file import load_scene, save_scene
 from engine.steps import import_scene
-from engine.train import messages as m
 
 
 @pytest.fixture(scope="module")

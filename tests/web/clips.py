@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine import messages as m
 from engine.deform import Flipbook
 from engine.scene import Gaussians, Scene4D, rotations
 from engine.steps import bake_clip
-from engine.train import messages as m
 from tests.scenes import moving_scene
 
 

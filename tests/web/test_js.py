@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.io.clip import decode_clip, in_file_axes
-from engine.io.clip_tracks import weights
+from engine.playback.player_file import decode_clip, in_file_axes
+from engine.playback.tracks import weights
 from engine.scene import rotations
 from tests.web import clips
 

@@ -11,8 +11,8 @@ import browser
 import numpy as np
 import pytest
 
-from engine.io.clip import Clip, decode_clip
-from engine.io.page import write_page
+from engine.playback.page import write_page
+from engine.playback.player_file import Clip, decode_clip
 from engine.scene import Scene4D
 from tests.web import clips
 from tests.web.pictures import centroid, coverage, drawn, engine_picture, over

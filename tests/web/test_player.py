@@ -13,8 +13,8 @@ from browser import Page
 from server import Server
 
 from engine.deform import Flipbook
-from engine.io.checkpoint import save_scene
-from engine.io.clip import Clip, read_clip
+from engine.io.scene_file import save_scene
+from engine.playback.player_file import Clip, read_clip
 from engine.render.camera_paths import from_load3d
 from engine.scene import Cameras
 from tests.scenes import moving_scene

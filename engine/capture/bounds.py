@@ -1,0 +1,92 @@
+"""Where the subject is: a box from starting points, or from the region that the cameras look at together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..scene.video import MultiViewVideo
+
+SHARE = 0.6  # of the views must see a place for it to belong to the scene
+GRID = 40  # cells along each axis of the sampled box
+MOST_VIEWS = 64  # views sampled; more say nothing new
+
+
+def scene_bounds(video: MultiViewVideo) -> Tensor:
+    """Minimum and maximum corner [2, 3] float64 of the region worth filling with Gaussians, world units.
+
+    From initial points where there are at least 50: the 1st to 99th percentile on each axis, widened by a tenth. Else
+    from the cameras: the box around the places that at least 60 % of the views see between near and far.
+    """
+    if video.points is not None and len(video.points) >= 50:
+        return _from_points(video.points.double())
+    return _from_cameras(video)
+
+
+def gaze_center(video: MultiViewVideo) -> tuple[Tensor, Tensor]:
+    """The point [3] nearest to all viewing axes (least squares), and its distances [V] along each axis, float64."""
+    centers, forward = video.cameras.centers.double(), video.cameras.forward.double()
+    planes = torch.eye(3, dtype=torch.float64) - forward[:, :, None] * forward[:, None, :]
+    system = planes.sum(0)
+    # Parallel axes meet nowhere: a little weight on the rig's own middle keeps the answer finite.
+    middle = centers.mean(0)
+    weight = 1e-6 * len(centers)
+    point = torch.linalg.solve(
+        system + weight * torch.eye(3, dtype=torch.float64),
+        (planes @ centers[:, :, None]).sum(0).squeeze(-1) + weight * middle,
+    )
+    return point, ((point - centers) * forward).sum(-1)
+
+
+def seen_share(video: MultiViewVideo, points: Tensor) -> Tensor:
+    """For world `points` [P, 3]: the share [P] in 0..1 of views that have them in the picture, between near and far."""
+    views = list(range(0, video.views, max(1, -(-video.views // MOST_VIEWS))))
+    near = video.near or 1e-6
+    far = video.far or float("inf")
+    seen = torch.zeros(len(points), dtype=torch.float64)
+    for view in views:
+        pixels, depth = video.cameras.project(points, view)
+        width, height = video.cameras.sizes[view]
+        x, y = pixels.unbind(-1)
+        seen += (depth > near) & (depth < far) & (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
+    return seen / len(views)
+
+
+def _from_points(points: Tensor) -> Tensor:
+    """Percentiles ignore the few points that reconstruction puts far away."""
+    count = len(points)
+    ordered = points.sort(dim=0).values
+    low, high = ordered[int(0.01 * (count - 1))], ordered[int(0.99 * (count - 1))]
+    margin = 0.1 * (high - low) + 1e-6 * (high - low).max().clamp(min=1e-6)
+    return torch.stack([low - margin, high + margin])
+
+
+def _from_cameras(video: MultiViewVideo) -> Tensor:
+    center, distances = gaze_center(video)
+    spread = (video.cameras.centers.double() - video.cameras.centers.double().mean(0)).norm(dim=-1).max()
+    reach = float(distances.median())
+    if (
+        not reach > 1e-6
+    ):  # axes that diverge, or a single camera: the middle of its depth range, or a unit ahead
+        reach = 0.5 * (video.near + video.far) if video.near and video.far else max(float(spread), 1.0)
+        ahead = video.cameras.centers.double() + reach * video.cameras.forward.double()
+        center = ahead.mean(0)
+    if video.near and video.far:
+        depth_reach = 0.5 * (video.near + video.far)
+        if not 0.25 * depth_reach < reach < 4 * depth_reach:
+            reach = depth_reach
+            center = (video.cameras.centers.double() + reach * video.cameras.forward.double()).mean(0)
+    half = torch.full((3,), reach, dtype=torch.float64)
+    share = SHARE
+    for _ in range(3):  # each round looks closer at the box that the last one found
+        axes = [torch.linspace(-float(h), float(h), GRID, dtype=torch.float64) for h in half]
+        grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3) + center
+        visible = seen_share(video, grid)
+        share = min(share, float(visible.max()))
+        inside = grid[visible >= max(share, 1e-9)]
+        if len(inside) == 0:
+            break
+        cell = 2 * half / (GRID - 1)
+        low, high = inside.amin(0) - cell, inside.amax(0) + cell
+        center, half = 0.5 * (low + high), 0.5 * (high - low)
+    return torch.stack([center - half, center + half])

@@ -1,0 +1,131 @@
+"""Cameras from files, checked: finite, rigid, right-handed, with focal lengths and bounds that make sense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..files.paths import printable
+
+Array = NDArray[Any]
+LOOSEST = 1e-2  # how far a rotation's columns may be from orthonormal before it is refused; files round
+
+
+def matrix(value: object, shape: tuple[int, ...], what: str, where: str) -> Array:
+    """`value` (nested lists) as float64 of `shape`; InputError naming `what` and `where` otherwise. NaN passes."""
+    try:
+        made = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{where}: {what} is not a table of numbers; export the cameras again.") from error
+    if made.shape != shape:
+        wanted = " × ".join(str(n) for n in shape)
+        found = " × ".join(str(n) for n in made.shape) or "a single number"
+        raise InputError(f"{where}: {what} is {found}, expected {wanted}; export the cameras again.")
+    return made
+
+
+def number(
+    data: dict[str, Any], key: str, where: str, default: float | None = None, positive: bool = False
+) -> float:
+    """data[key] as a finite float; InputError naming `key` and `where` otherwise."""
+    value = data.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        found = "missing" if value is None else printable(repr(value))[:40]
+        raise InputError(f"{where}: {key} is {found}; a number is needed.")
+    if isinstance(value, int) and abs(value) > 2**53:
+        raise InputError(f"{where}: {key} has {len(str(value))} digits, which cannot be right.")
+    if not np.isfinite(value):
+        raise InputError(f"{where}: {key} is a NaN or non-finite number; export the cameras again.")
+    if positive and value <= 0:
+        raise InputError(f"{where}: {key} is {value}; it must be above 0.")
+    return float(value)
+
+
+def integer(data: dict[str, Any], key: str, where: str, default: int | None = None) -> int:
+    """data[key] as a whole number above 0."""
+    value = number(data, key, where, default, positive=True)
+    if value != int(value):
+        raise InputError(f"{where}: {key} is {value}; a whole number is needed.")
+    return int(value)
+
+
+def rigid(world_to_camera: Array, where: str) -> Array:
+    """[4, 4] with an exactly orthonormal rotation. InputError: NaN, scaled, sheared or mirrored poses."""
+    pose = np.asarray(world_to_camera, dtype=np.float64)
+    if not np.isfinite(pose).all():
+        raise InputError(f"{where}: the pose holds a NaN or non-finite number; export the cameras again.")
+    rotation = pose[:3, :3]
+    if np.abs(pose).max() > 1e12:
+        raise InputError(f"{where}: the pose holds numbers above 10¹²; export the cameras again.")
+    error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
+    if np.linalg.det(rotation) < 0 and error < 0.1:
+        raise InputError(
+            f"{where}: the rotation is mirrored (its determinant is -1); check the axes the cameras were exported in."
+        )
+    if error > LOOSEST:
+        raise InputError(
+            f"{where}: the rotation is scaled or sheared (off by {error:.2g}), a camera's axes must be perpendicular "
+            "and of length 1; export the cameras again."
+        )
+    if np.abs(pose[:3, 3]).max() > 1e9:
+        raise InputError(f"{where}: the camera stands at a distance of more than 10⁹ units; export it again.")
+    u, _, vt = np.linalg.svd(rotation)
+    result = np.eye(4)
+    # Rounding in files is taken out; what is orthonormal already stays as it is written.
+    result[:3, :3] = rotation if error < 1e-7 else u @ vt
+    result[:3, 3] = pose[:3, 3]
+    return result
+
+
+def inverted(matrix: Array) -> Array:
+    """The inverse of a pose [4, 4] whose rotation may be any matrix: `rigid` is asked later, so nothing is hidden.
+
+    The rotation is transposed, not inverted: a scaled one stays scaled, and NaN stays NaN.
+    """
+    result = np.eye(4)
+    result[:3, :3] = matrix[:3, :3].T
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and huge numbers go on to where they are named
+        result[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
+    return result
+
+
+def check_intrinsics(K: Array, size: tuple[int, int], where: str) -> None:
+    """InputError: K with NaN, a focal length that is not above 0 or absurd, a principal point far off the picture."""
+    if not np.isfinite(K).all():
+        raise InputError(f"{where}: K holds a NaN or non-finite number; calibrate or export again.")
+    width, height = size
+    if width < 1 or height < 1:
+        raise InputError(f"{where}: the pictures are {width} × {height} pixels; there is nothing to see.")
+    for axis, value in (("x", K[0, 0]), ("y", K[1, 1])):
+        if value <= 0:
+            raise InputError(f"{where}: the focal length in {axis} is {value:.6g}; it must be above 0.")
+        if not 0.02 < value / max(size) < 1000:
+            raise InputError(
+                f"{where}: a focal length of {value:.6g} pixels cannot belong to pictures of {width} × {height}; "
+                "was it written in millimetres?"
+            )
+    if abs(K[1, 0]) + abs(K[2, 0]) + abs(K[2, 1]) > 1e-9 or abs(K[2, 2] - 1) > 1e-9:
+        raise InputError(f"{where}: K must have the rows (fx, skew, cx), (0, fy, cy), (0, 0, 1).")
+    if abs(K[0, 1]) > 1e-3 * K[0, 0]:
+        raise InputError(
+            f"{where}: K has a skew of {K[0, 1]:.4g}; cameras with skewed pixels are not supported."
+        )
+    if not (-width < K[0, 2] < 2 * width and -height < K[1, 2] < 2 * height):
+        raise InputError(
+            f"{where}: the principal point ({K[0, 2]:.5g}, {K[1, 2]:.5g}) lies far off a picture of {width} × {height}."
+        )
+
+
+def check_near_far(near: float | None, far: float | None, where: str) -> None:
+    """InputError where bounds are given that hold nothing between them."""
+    if near is None or far is None:
+        return
+    if not (np.isfinite(near) and np.isfinite(far)):
+        raise InputError(f"{where}: near or far is a NaN or non-finite number; export the bounds again.")
+    if near <= 0 or near >= far:
+        raise InputError(
+            f"{where}: near is {near:.6g} and far is {far:.6g}; near must be above 0 and below far: were they swapped?"
+        )

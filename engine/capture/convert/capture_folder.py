@@ -1,0 +1,242 @@
+"""A folder from a capture studio: which video belongs to which calibrated camera, and how its pixels relate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ...files.jsonfile import read_json
+from ...files.paths import existing_folder, inside, shown
+from ..undistort import pinhole_inside
+from ..video_file import SUFFIXES, VideoFacts, VideoFile, probe, to_pixels
+from .calibration import CalibratedCamera, natural_key
+from .pose2sim import read_pose2sim
+from .qualisys import read_qualisys
+from .rig_adjust import Sighting
+
+FITS = ("auto", "letterbox", "stretch", "crop")
+DARK = 32  # 0..255: bars of a letterboxed video are darker
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """One camera with its video. Video pixel = zoom · calibrated pixel + offset, both from the corner."""
+
+    camera: CalibratedCamera
+    path: Path
+    name: str  # of the video, for messages
+    facts: VideoFacts
+    zoom: tuple[float, float]
+    offset: tuple[float, float]
+
+    @property
+    def pinhole(self) -> NDArray[np.float64]:
+        """K [3, 3] of the undistorted picture: the calibrated size, wholly inside the filmed picture."""
+        return pinhole_inside(self.camera.K, self.camera.size, self.camera.distortion)
+
+    def to_ideal(self, pixel: tuple[float, float]) -> tuple[float, float]:
+        """A pixel of the video → the same ray's pixel in the picture of `pinhole`."""
+        calibrated = (np.array(pixel) - self.offset) / self.zoom
+        K = self.camera.K
+        distorted = np.linalg.solve(K, [*calibrated, 1.0])[:2]
+        u, v, _ = self.pinhole @ [*self.camera.distortion.undistort(distorted[None])[0], 1.0]
+        return float(u), float(v)
+
+
+def read_capture_folder(
+    source: Path, calibration: str = "", units: str = "auto", fit: str = "auto"
+) -> tuple[list[Shot], list[str]]:
+    """The shots of a folder with a calibration file and a video per camera, and sentences about what was found odd.
+
+    Both may lie in `source` or in its subfolders `calibration` and `videos`. InputError: no calibration, no videos,
+    cameras and videos that do not belong together, frame rates that differ, sizes that the calibration cannot explain.
+    """
+    source = existing_folder(source)
+    file = _calibration_file(source, calibration)
+    cameras = read_qualisys(file, units) if file.name.endswith(".txt") else read_pose2sim(file, units)
+    pairs, warnings = _pair(source, file, cameras)
+    shots = [_shot(source, camera, video, fit) for camera, video in pairs]
+    rates = {shot.name: shot.facts.fps for shot in shots}
+    slow, fast = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
+    if rates[fast] - rates[slow] > 0.01 * rates[fast]:
+        raise InputError(
+            f"{slow} has {rates[slow]:g} frames a second and {fast} has {rates[fast]:g}; synchronise the videos and "
+            "export them at one rate."
+        )
+    counts = {shot.name: shot.facts.frames for shot in shots}
+    short = min(counts, key=counts.__getitem__)
+    if counts[short] != max(counts.values()):
+        warnings.append(
+            f"{short} has {counts[short]} frames and others up to {max(counts.values())}: all are cut to the shortest, "
+            "which is right if they start together."
+        )
+    return shots, warnings
+
+
+def read_sightings(path: Path, shots: list[Shot]) -> list[Sighting]:
+    """Marked points: JSON {"points": [{"name": …, "accuracy": pixels, "seen": {camera: [u, v] in its video}}]}.
+
+    Pixels come back undistorted, for cameras with each shot's `pinhole`. InputError names the point that is wrong.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file of marked points.")
+    data = read_json(path, path.name)
+    views = {shot.camera.name: i for i, shot in enumerate(shots)}
+    points = data.get("points")
+    if not isinstance(points, list) or not points:
+        raise InputError(f'{path.name}: a list "points" with at least one marked point was expected.')
+    result: list[Sighting] = []
+    for i, point in enumerate(points):
+        name = str(point.get("name", i)) if isinstance(point, dict) else str(i)
+        seen: Any = point.get("seen") if isinstance(point, dict) else None
+        if not isinstance(seen, dict) or len(seen) < 2:
+            raise InputError(
+                f"{path.name}: point '{name}' is seen by fewer than two cameras; mark it in two or more."
+            )
+        pixels: dict[int, tuple[float, float]] = {}
+        for camera, pixel in seen.items():
+            if camera not in views:
+                raise InputError(
+                    f"{path.name}: point '{name}' names a camera '{camera}' that the calibration lacks."
+                )
+            try:
+                u, v = (float(x) for x in pixel)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"{path.name}: point '{name}' has no pixel [u, v] for {camera}.") from error
+            ideal = shots[views[camera]].to_ideal((u, v))
+            if not np.isfinite(ideal).all():
+                raise InputError(
+                    f"{path.name}: point '{name}' lies at ({u:g}, {v:g}) outside what {camera} can see."
+                )
+            pixels[views[camera]] = ideal
+        accuracy = point.get("accuracy", 1.0)
+        if not isinstance(accuracy, int | float) or not 0.01 <= accuracy <= 1000:
+            raise InputError(
+                f"{path.name}: point '{name}' has the accuracy {accuracy}; it is a number of pixels."
+            )
+        result.append(Sighting(name, pixels, float(accuracy)))
+    return result
+
+
+def has_calibration(source: Path, chosen: str = "") -> bool:
+    """Whether `source` holds a studio's calibration (or one was chosen), rather than a data set of another kind."""
+    return bool(chosen or _found(source))
+
+
+def _found(source: Path) -> list[Path]:
+    places = (source, source / "calibration")
+    found = [f for folder in places for f in sorted(folder.glob("*.qca.txt"))]
+    return found or [f for folder in places for f in sorted(folder.glob("Calib*.toml"))]
+
+
+def _calibration_file(source: Path, chosen: str) -> Path:
+    if chosen:
+        file = inside(source, chosen, "calibration")
+        if not file.is_file():
+            raise InputError(f"{shown(file, source)}: there is no such calibration file in {source.name}.")
+        if not file.name.endswith((".txt", ".toml")):
+            raise InputError(
+                f"{file.name}: calibrations are read from Qualisys .qca.txt and Pose2Sim .toml files."
+            )
+        return file
+    found = _found(source)
+    if not found:
+        raise InputError(
+            f"{source.name} holds no calibration: put the Qualisys .qca.txt or Pose2Sim Calib*.toml file there or in "
+            "its subfolder 'calibration'."
+        )
+    if len(found) > 1:
+        names = ", ".join(shown(f, source) for f in found)
+        raise InputError(f"{source.name} holds {len(found)} calibrations ({names}); say which one to use.")
+    return found[0]
+
+
+def _pair(
+    source: Path, file: Path, cameras: list[CalibratedCamera]
+) -> tuple[list[tuple[CalibratedCamera, Path]], list[str]]:
+    places = (source / "videos", source)
+    videos = next(
+        (
+            found
+            for folder in places
+            if folder.is_dir()
+            and (
+                found := [
+                    f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")
+                ]
+            )
+        ),
+        [],
+    )
+    if not videos:
+        raise InputError(
+            f"{source.name} holds no videos; put one per camera there or in its subfolder 'videos'."
+        )
+    videos.sort(key=lambda f: natural_key(f.name))
+    by_name = {camera.name.lower(): camera for camera in cameras}
+    stems = [video.stem.lower() for video in videos]
+    if len(set(stems)) == len(stems) and set(stems) <= set(by_name):
+        left = [c.name for c in cameras if c.name.lower() not in stems]
+        warnings = [f"Calibrated cameras without a video are left out: {', '.join(left)}."] if left else []
+        return [(by_name[stem], video) for stem, video in zip(stems, videos, strict=True)], warnings
+    if len(videos) != len(cameras):
+        raise InputError(
+            f"{file.name} describes {len(cameras)} cameras ({', '.join(c.name for c in cameras)}) but there are "
+            f"{len(videos)} videos ({', '.join(v.name for v in videos)}); name each video after its camera."
+        )
+    matched = ", ".join(f"{c.name} = {v.name}" for c, v in zip(cameras, videos, strict=True))
+    return (
+        list(zip(cameras, videos, strict=True)),
+        [f"Videos are not named after cameras and were taken in order: {matched}."],
+    )
+
+
+def _shot(source: Path, camera: CalibratedCamera, path: Path, fit: str) -> Shot:
+    name = shown(path, source)
+    facts = probe(path, name)
+    (w, h), (vw, vh) = camera.size, facts.size
+    plain, centered = (1.0, 1.0), ((vw - w) / 2, (vh - h) / 2)
+    zoom = min(vw / w, vh / h)
+    letterbox = ((vw - zoom * w) / 2, (vh - zoom * h) / 2)
+    if (w, h) == (vw, vh):
+        return Shot(camera, path, name, facts, plain, (0.0, 0.0))
+    if fit == "auto":
+        if max(letterbox) < 0.51:
+            fit = "stretch"
+        elif _has_bars(path, name, facts, letterbox):
+            fit = "letterbox"
+        else:
+            turned = " It lies on its side: turn the video first." if (w > h) != (vw > vh) else ""
+            raise InputError(
+                f"{name} has {vw}x{vh} pixels but camera '{camera.name}' was calibrated at {w}x{h}.{turned} Export it "
+                "at that size, or choose how it was made smaller: fit = letterbox, stretch or crop."
+            )
+    if fit == "letterbox":
+        return Shot(camera, path, name, facts, (zoom, zoom), letterbox)
+    if fit == "stretch":
+        return Shot(camera, path, name, facts, (vw / w, vh / h), (0.0, 0.0))
+    if (min(centered) < 0 and max(centered) > 0) or min(centered) >= 0:
+        raise InputError(f"{name} has {vw}x{vh} pixels, not fewer than the {w}x{h} it would be a crop of.")
+    K = camera.K.copy()
+    K[:2, 2] += centered
+    cropped = CalibratedCamera(
+        camera.name, (vw, vh), K, camera.distortion, camera.world_to_camera, camera.residual
+    )
+    return Shot(cropped, path, name, facts, plain, (0.0, 0.0))
+
+
+def _has_bars(path: Path, name: str, facts: VideoFacts, bars: tuple[float, float]) -> bool:
+    """Whether the first picture is black where letterboxing leaves bars (the outermost part of them)."""
+    video = VideoFile(path, name, facts)
+    try:
+        picture = to_pixels(video.read(0), facts.size)
+    finally:
+        video.close()
+    x, y = (max(1, int(0.6 * bar)) for bar in bars)
+    edges = [picture[:, :x], picture[:, -x:]] if bars[0] > bars[1] else [picture[:y], picture[-y:]]
+    return all(float(edge.mean()) < DARK for edge in edges)

@@ -1,0 +1,207 @@
+"""Writing the native layout: a folder of H.264 videos, masks and one cameras.json, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ... import backends
+from ...errors import InputError
+from ...files.atomic import write_atomically
+from ...files.paths import printable
+from ...scene.cameras import Cameras
+from ...scene.video import MultiViewVideo
+from ..point_cloud import write_points
+from ..readers.folder import write_cameras_json
+
+Pixels = NDArray[np.uint8]
+POINTS = "points.ply"
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """How far a conversion has come."""
+
+    done: int  # of total; the first one says 0
+    total: int
+    note: str = ""  # what was found, with the first one
+    picture: Pixels | None = None  # [H, W, 3] now and then, the subject bright where there is a mask
+
+
+Conversion = Generator[Converted, None, Path]  # returns the new folder
+
+
+def convert_dataset(video: MultiViewVideo, target: Path, quality: int = 14) -> Conversion:
+    """Any multi-view video (COLMAP with a lens, DyNeRF …; its reader undistorts) → a native folder `target`.
+
+    Held-out views, near and far, starting points and the background stay what they were. Every view must have every
+    moment. InputError names the view that has gaps.
+    """
+    short = [video.cameras.names[v] for v in range(video.views) if not bool(video.available[v].all())]
+    if short:
+        raise InputError(
+            f"{video.name}: view '{printable(short[0])}' lacks some moments; the native layout needs a "
+            "whole video per view."
+        )
+    fps = video.fps or (
+        (video.moments - 1) / float(video.times[-1] - video.times[0]) if video.moments > 1 else 1.0
+    )
+    even = tuple((max(2, w // 2 * 2), max(2, h // 2 * 2)) for w, h in video.cameras.sizes)
+    total = video.views * video.moments
+    yield Converted(0, total, f"{video.views} views, {video.moments} frames")
+    K = video.cameras.K.clone()  # cropping the last row or column leaves K as it is
+    cameras = Cameras(video.cameras.world_to_camera, K, even, video.cameras.names)
+    done = 0
+    with new_folder(target) as partial:
+        for v, (name, size) in enumerate(zip(cameras.names, even, strict=True)):
+            if name != Path(name).name or name.startswith("."):
+                raise InputError(
+                    f"{video.name}: the view name '{printable(name)}' cannot be a file name; rename it."
+                )
+            masks = partial / "masks" / f"{name}.mp4" if video.has_masks else None
+            with (
+                encoder(partial / "videos" / f"{name}.mp4", size, fps, quality) as pictures,
+                encoder(masks, size, fps, min(quality, 8)) as mask_video,
+            ):
+                for m in range(video.moments):
+                    frame = video.source.read(v, m)
+                    pictures.add(frame.image.numpy()[: size[1], : size[0]])
+                    if masks is not None:
+                        mask = torch.full(frame.image.shape[:2], 255) if frame.mask is None else frame.mask
+                        values = mask.numpy().astype(np.uint8)[: size[1], : size[0], None]
+                        mask_video.add(np.repeat(values, 3, axis=2))
+                    done += 1
+                    yield Converted(done, total)
+        if video.points is not None:
+            write_points(partial / POINTS, video.points, video.point_colors)
+        trained = set(video.views_to_train())
+        write_description(
+            partial,
+            cameras,
+            fps,
+            video.moments,
+            video.has_masks,
+            background=None if video.background is None else [float(c) for c in video.background],
+            hold_out=[name for v, name in enumerate(cameras.names) if v not in trained],
+            reach=None if video.near is None or video.far is None else (video.near, video.far),
+            points=None if video.points is None else POINTS,
+        )
+    return Path(target)
+
+
+def write_description(
+    folder: Path,
+    cameras: Cameras,
+    fps: float,
+    frame_count: int,
+    has_masks: bool,
+    notes: Sequence[str] = (),
+    background: Sequence[float] | None = None,
+    hold_out: Sequence[str] = (),
+    reach: tuple[float, float] | None = None,  # near and far in world units; None = from the cameras
+    points: str | None = None,  # a file in `folder`
+) -> None:
+    """cameras.json for videos in `videos/` and masks in `masks/` under the cameras' names, and notes.txt."""
+    near, far = depth_range(cameras) if reach is None else reach
+    write_cameras_json(
+        folder,
+        cameras,
+        fps,
+        videos=[f"videos/{name}.mp4" for name in cameras.names],
+        masks=[f"masks/{name}.mp4" for name in cameras.names] if has_masks else None,
+        frame_count=frame_count,
+        near=near,
+        far=far,
+        background=background,
+        hold_out=hold_out,
+        points=points,
+    )
+    if notes:
+        with write_atomically(folder / "notes.txt") as partial:
+            partial.write_text("\n".join([*notes, ""]), encoding="utf-8")
+
+
+def depth_range(cameras: Cameras) -> tuple[float, float]:
+    """(near, far) in world units around the point nearest to all viewing axes, wide enough for the room around it."""
+    centers, axes = cameras.centers.double().numpy(), cameras.forward.double().numpy()
+    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    focus = np.linalg.lstsq(across.sum(axis=0), np.einsum("vij,vj->i", across, centers), rcond=None)[0]
+    distances = np.linalg.norm(centers - focus, axis=1)
+    if len(cameras) < 2 or not np.isfinite(distances).all() or distances.max() < 1e-6:
+        return 0.1, 100.0
+    return float(0.2 * distances.min()) or 0.1, float(4.0 * distances.max())
+
+
+@contextmanager
+def new_folder(target: Path) -> Generator[Path, None, None]:
+    """A temporary folder beside `target` that becomes `target` if all goes well, and nothing otherwise."""
+    target = Path(os.path.abspath(target))
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{printable(target)} exists already; choose a new folder, nothing is overwritten.")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        os.replace(partial, target)
+    except OSError as error:
+        raise InputError(f"{printable(target)} could not be written: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+class VideoWriter:
+    """An H.264 file that pictures are added to one by one; without a path, nothing is written."""
+
+    def __init__(self, path: Path | None, size: tuple[int, int], fps: float, quality: int) -> None:
+        backends.require("av")
+        import av
+
+        self._av, self._container = av, None
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._container = av.open(str(path), "w", format="mp4")
+        stream: Any = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream.options = {"crf": str(quality), "preset": "medium"}
+        self._large = size[1] >= 720  # players take untagged video as BT.709 from here up
+        stream.codec_context.colorspace = 1 if self._large else 5
+        stream.codec_context.color_range = 1
+        self._stream = stream
+
+    def add(self, picture: Pixels) -> None:
+        """A picture [H, W, 3] of the stated size."""
+        if self._container is None:
+            return
+        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709" if self._large else "ITU601")
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self, whole: bool) -> None:
+        if self._container is not None:
+            if whole:
+                self._container.mux(self._stream.encode())
+            self._container.close()
+
+
+@contextmanager
+def encoder(
+    path: Path | None, size: tuple[int, int], fps: float, quality: int
+) -> Generator[VideoWriter, None, None]:
+    video = VideoWriter(path, size, fps, quality)
+    whole = False
+    try:
+        yield video
+        whole = True
+    finally:
+        video.close(whole)

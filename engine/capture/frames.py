@@ -1,0 +1,278 @@
+"""Frames read on demand: a bounded store of decoded pictures shared by all views of a capture."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..files import images
+from ..scene.video import Frame
+from . import video_file
+from .undistort import Distortion, remap, undistortion_map
+
+Array = NDArray[Any]
+MEGABYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Lens:
+    """How pictures of one view are straightened as they are read. K are those of the size that is read."""
+
+    distortion: Distortion
+    K: tuple[float, ...]  # 9 numbers, row by row: of the picture as taken
+    new_K: tuple[float, ...]  # 9 numbers: of the pinhole picture that comes out
+
+    def straighten(self, picture: Array) -> Array:
+        """A picture [H, W(, C)] uint8 as the pinhole camera `new_K` takes it."""
+        return remap(picture, _map(self, picture.shape[1], picture.shape[0]))
+
+
+@lru_cache(maxsize=16)
+def _map(lens: Lens, width: int, height: int) -> Array:
+    old, new = (np.reshape(k, (3, 3)) for k in (lens.K, lens.new_K))
+    return undistortion_map(old, lens.distortion, new, (width, height))
+
+
+class Passing(Protocol):
+    """Takes frames that are decoded on the way to another, while there is room for them."""
+
+    def wants(self, moment: int) -> bool: ...
+
+    def keep(self, moment: int, image: Array, mask: Array | None) -> None: ...
+
+
+class ViewPictures(Protocol):
+    """The pictures of one view."""
+
+    size: tuple[int, int]  # (width, height) that `read` gives
+    lens: Lens | None
+
+    def files(self) -> list[Path]: ...
+
+    def moments(self) -> list[int]:
+        """The moments that can be read, ascending."""
+        ...
+
+    def read(self, moment: int, others: Passing) -> tuple[Array, Array | None]:
+        """RGB [H, W, 3] and mask [H, W] or None; `others` is offered what is decoded on the way."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Still:
+    """One picture file with its mask file, if it has one; names are for messages."""
+
+    path: Path
+    name: str
+    mask: Path | None = None
+    mask_name: str = ""
+
+
+@dataclass
+class StillView:
+    """A view whose moments are picture files."""
+
+    stills: dict[int, Still]
+    size: tuple[int, int]
+    lens: Lens | None = None
+
+    def files(self) -> list[Path]:
+        return [p for s in self.stills.values() for p in (s.path, s.mask) if p is not None]
+
+    def moments(self) -> list[int]:
+        return sorted(self.stills)
+
+    def read(self, moment: int, others: Passing) -> tuple[Array, Array | None]:
+        still = self.stills[moment]
+        image, mask = images.read_picture(still.path, still.name, self.size)
+        if still.mask is not None:
+            mask = images.read_mask(still.mask, still.mask_name, self.size)
+        return image, mask
+
+    def close(self) -> None:
+        """Picture files are closed as soon as they are read."""
+
+
+@dataclass
+class VideoView:
+    """A view whose moments are frames of a video, with an optional mask video beside it."""
+
+    video: video_file.VideoFile
+    numbers: tuple[int, ...]  # moment → frame number
+    size: tuple[int, int]
+    mask: video_file.VideoFile | None = None
+    lens: Lens | None = None
+    _moment_of: dict[int, int] = field(default_factory=dict[int, int], init=False)
+
+    def __post_init__(self) -> None:
+        self._moment_of = {number: moment for moment, number in enumerate(self.numbers)}
+
+    def files(self) -> list[Path]:
+        return [self.video.path] + ([self.mask.path] if self.mask else [])
+
+    def moments(self) -> list[int]:
+        return list(range(len(self.numbers)))
+
+    def read(self, moment: int, others: Passing) -> tuple[Array, Array | None]:
+        number = self.numbers[moment]
+
+        def passing(passed: int, frame: Any) -> None:
+            at = self._moment_of.get(passed)
+            if at is not None and others.wants(at):
+                others.keep(at, *self._split(frame))
+
+        # A mask video is read by itself, so only frames without one can be kept in passing.
+        frame = self.video.read(number, passing if self.mask is None else None)
+        image, mask = self._split(frame)
+        if self.mask is not None:
+            mask = video_file.to_grey(self.mask.read(number), self.size)
+        return image, mask
+
+    def close(self) -> None:
+        self.video.close()
+        if self.mask is not None:
+            self.mask.close()
+
+    def _split(self, frame: Any) -> tuple[Array, Array | None]:
+        values = video_file.to_pixels(frame, self.size, self.video.facts.has_alpha)
+        if values.shape[2] == 3:
+            return values, None
+        return np.ascontiguousarray(values[..., :3]), np.ascontiguousarray(values[..., 3])
+
+
+class FrameStore:
+    """The FrameSource of all readers: at most `cache_megabytes` of decoded frames, the least recently used go first.
+
+    Thread-safe: two threads may read two views at once, readers of one view wait for each other.
+    """
+
+    def __init__(
+        self,
+        views: Sequence[ViewPictures],
+        cache_megabytes: int,
+        also: Sequence[Path] = (),
+        uses_masks: bool = True,
+    ) -> None:
+        self._views = tuple(views)
+        self._also = tuple(also)  # files that describe the capture; they count in the fingerprint
+        self._uses_masks = uses_masks  # else masks and alpha are left aside, and pictures are whole
+        self._budget = cache_megabytes * MEGABYTE
+        self._kept: OrderedDict[tuple[int, int], Frame] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._view_locks = [threading.Lock() for _ in self._views]
+        self.decoded = 0  # frames decoded and asked for so far; with `kept_bytes`, for measurements
+
+    @property
+    def kept_bytes(self) -> int:
+        return self._bytes
+
+    def read(self, view: int, moment: int) -> Frame:
+        """The frame at its stored size; see FrameSource. The tensors are shared: do not change them in place."""
+        with self._lock:
+            frame = self._look(view, moment)
+        if frame is not None:
+            return frame
+        with self._view_locks[view]:
+            with self._lock:
+                frame = self._look(view, moment)
+            if frame is not None:
+                return frame
+            try:
+                frame = self._finish(view, *self._views[view].read(moment, _Room(self, view)))
+            except (KeyError, IndexError) as error:
+                raise InputError(f"View {view} has no frame at moment {moment}.") from error
+            self.decoded += 1
+            self._keep(view, moment, frame)
+        return frame
+
+    def fingerprint(self) -> str:
+        """A hash of names, sizes and modification times of every file behind the frames, and of masks left aside."""
+        made = hashlib.sha256(b"" if self._uses_masks else b"no masks|")
+        for path in (*self._also, *(p for v in self._views for p in v.files())):
+            try:
+                stat = path.stat()
+                made.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode("utf-8", "backslashreplace"))
+            except OSError:
+                made.update(f"{path}|gone\n".encode("utf-8", "backslashreplace"))
+        return made.hexdigest()
+
+    def close(self) -> None:
+        """Close every open file and forget every frame; reading afterwards opens them again."""
+        for view in self._views:
+            view.close()
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
+    def has_room(self, view: int) -> bool:
+        """Whether one more frame of `view` can be kept without another's going."""
+        width, height = self._views[view].size
+        return self._bytes + 4 * width * height <= self._budget
+
+    def holds(self, view: int, moment: int) -> bool:
+        """Whether the frame is decoded already."""
+        with self._lock:
+            return (view, moment) in self._kept
+
+    def put(self, view: int, moment: int, image: Array, mask: Array | None) -> None:
+        """Keep a frame that was decoded on the way to another."""
+        self._keep(view, moment, self._finish(view, image, mask))
+
+    def _look(self, view: int, moment: int) -> Frame | None:
+        frame = self._kept.get((view, moment))
+        if frame is not None:
+            self._kept.move_to_end((view, moment))
+        return frame
+
+    def _finish(self, view: int, image: Array, mask: Array | None) -> Frame:
+        lens, mask = self._views[view].lens, mask if self._uses_masks else None
+        if lens is not None:
+            image = lens.straighten(image)
+            mask = None if mask is None else lens.straighten(mask)
+        return Frame(_tensor(image), None if mask is None else _tensor(mask))
+
+    def _keep(self, view: int, moment: int, frame: Frame) -> None:
+        with self._lock:
+            if (view, moment) in self._kept:
+                return
+            self._kept[view, moment] = frame
+            self._bytes += _bytes(frame)
+            while self._bytes > self._budget and self._kept:
+                _, old = self._kept.popitem(last=False)
+                self._bytes -= _bytes(old)
+
+
+class _Room:
+    """Keeps passing frames of one view as long as none has to go for them."""
+
+    def __init__(self, store: FrameStore, view: int) -> None:
+        self._store, self._view = store, view
+
+    def wants(self, moment: int) -> bool:
+        return self._store.has_room(self._view) and not self._store.holds(self._view, moment)
+
+    def keep(self, moment: int, image: Array, mask: Array | None) -> None:
+        self._store.put(self._view, moment, image, mask)
+
+
+def _tensor(values: Array) -> torch.Tensor:
+    """A tensor that owns its memory, also where Pillow's is read-only."""
+    return torch.as_tensor(values if values.flags.writeable else values.copy())
+
+
+def _bytes(frame: Frame) -> int:
+    return frame.image.numel() + (0 if frame.mask is None else frame.mask.numel())

@@ -1,0 +1,189 @@
+"""Measures of a capture that say whether it will train well: exposure, spread of the cameras, masks, contact sheet."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ..scene.video import Frame, MultiViewVideo
+from .bounds import gaze_center
+
+SHEET_VIEWS = 48
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How one view's brightness compares, in photographic stops (+1 = twice the light)."""
+
+    stops: tuple[float, ...]  # [V] against the median view; NaN where nothing could be compared
+    cast: tuple[float, ...]  # [V] the largest difference of a colour channel against the others, in stops
+    flicker: tuple[float, ...]  # [V] largest change of brightness between the sampled moments, in stops
+    blank: tuple[tuple[int, int], ...]  # (view, moment) without any structure: black, white, lens cap
+    at_points: bool  # compared at the same points of the scene; else whole pictures were, which differ anyway
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the cameras stand around what they look at."""
+
+    widest: float  # degrees between the two views furthest apart, seen from the common point
+    neighbour: float  # degrees to the nearest other view, median
+    loneliest: float  # degrees to the nearest other view, of the view that is most alone
+    loneliest_view: int
+    miss: float  # median distance of the viewing axes from the common point, as a share of the camera's distance
+    behind: tuple[int, ...]  # views that have the common point behind them
+    distance: float  # median distance to the common point, world units
+    twins: tuple[tuple[int, int], ...]  # pairs of views with the same pose
+    places: int  # distinct camera positions
+
+
+def linear(values: Tensor) -> Tensor:
+    """sRGB 0..1 → linear light (IEC 61966-2-1)."""
+    return torch.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+class Light:
+    """Collects brightness picture by picture, so that no more than one frame is held.
+
+    With initial points, colours are compared at the same points of the scene in every view; without, whole pictures
+    (or what the masks keep) are, which also differ by what each view sees.
+    """
+
+    def __init__(self, video: MultiViewVideo) -> None:
+        self.video = video
+        self._means: dict[tuple[int, int], Tensor] = {}  # linear RGB [3]
+        self._at_points: dict[int, Tensor] = {}  # view → linear RGB at points [P, 3], NaN where unseen
+        self._blank: list[tuple[int, int]] = []
+        self._first: int | None = None
+        points = video.points
+        self._points = None if points is None or len(points) < 30 else points[:: max(1, len(points) // 2000)]
+
+    def add(self, view: int, moment: int, frame: Frame) -> None:
+        """Take note of one frame."""
+        image = linear(frame.image.float() / 255)
+        kept = image.reshape(-1, 3)
+        if frame.mask is not None and bool((frame.mask > 127).any()):
+            kept = image[frame.mask > 127]
+        self._means[view, moment] = kept.mean(0)
+        if float(frame.image.float().std()) < 1.0:
+            self._blank.append((view, moment))
+        # Starting points belong to the first moment: later the subject has moved away from them.
+        if self._points is not None and moment == 0:
+            self._at_points[view] = self._sample(view, image)
+
+    def _sample(self, view: int, image: Tensor) -> Tensor:
+        assert self._points is not None
+        pixels, depth = self.video.cameras.project(self._points.double(), view)
+        height, width = image.shape[:2]
+        x, y = (pixels[:, i].nan_to_num(-1).clamp(-1e6, 1e6).long() for i in (0, 1))
+        seen = (depth > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        values = torch.full((len(depth), 3), math.nan)
+        values[seen] = image[y[seen], x[seen]]
+        return values
+
+    def result(self) -> Exposure:
+        """Everything noted, compared."""
+        views = range(self.video.views)
+        by_view = [[m for (v, _), m in self._means.items() if v == view] for view in views]
+        mean = torch.stack([torch.stack(ms).mean(0) if ms else torch.full((3,), math.nan) for ms in by_view])
+        at_points = 2 * len(self._at_points) > self.video.views
+        compared = self._relative_at_points() if at_points else _relative(mean)
+        stops = compared.mean(1)
+        cast = (compared - stops[:, None]).abs().amax(1)
+        flicker = [
+            float(_log(torch.stack(ms).mean(1)).max() - _log(torch.stack(ms).mean(1)).min())
+            if len(ms) > 1
+            else 0.0
+            for ms in by_view
+        ]
+        return Exposure(
+            tuple(stops.tolist()), tuple(cast.tolist()), tuple(flicker), tuple(self._blank), at_points
+        )
+
+    def _relative_at_points(self) -> Tensor:
+        """Stops [V, 3] against the median colour that all views see at each point: its median over the points."""
+        result = torch.full((self.video.views, 3), math.nan)
+        views = sorted(self._at_points)
+        colours = _log(torch.stack([self._at_points[v] for v in views]))  # [V', P, 3]
+        reference = colours.nanmedian(dim=0, keepdim=True).values
+        for i, view in enumerate(views):
+            difference = (colours[i] - reference[0])[colours[i].isfinite().all(dim=1)]
+            if len(difference) >= 20:
+                result[view] = difference.median(dim=0).values
+        return result
+
+
+def _log(values: Tensor) -> Tensor:
+    return values.clamp(min=1e-4).log2()
+
+
+def _relative(mean: Tensor) -> Tensor:
+    stops = _log(mean)
+    return stops - stops.nanmedian(dim=0, keepdim=True).values
+
+
+def camera_spread(video: MultiViewVideo) -> Spread:
+    """Angles between views as seen from the point they look at, and how well their axes meet there."""
+    cameras = video.cameras
+    point, along = gaze_center(video)
+    centers = cameras.centers.double()
+    offset = centers - point
+    distance = offset.norm(dim=-1).clamp(min=1e-12)
+    directions = offset / distance[:, None]
+    degrees = torch.rad2deg((directions @ directions.T).clamp(-1, 1).acos())
+    degrees.fill_diagonal_(math.inf)
+    nearest = degrees.amin(dim=1)
+    finite = torch.where(degrees.isfinite(), degrees, torch.zeros_like(degrees))
+    foot = centers + along[:, None] * cameras.forward.double()
+    miss = (foot - point).norm(dim=-1) / distance
+    scale = float(distance.median())
+    apart = torch.cdist(centers, centers)
+    turned = cameras.forward.double() @ cameras.forward.double().T
+    pairs = ((apart < 1e-5 * scale) & (turned > 1 - 1e-9)).triu(1).nonzero().tolist()
+    places = len(np.unique(np.round((centers / max(scale, 1e-12)).numpy(), 5), axis=0))
+    alone = int(nearest.argmax()) if len(cameras) > 1 else 0
+    return Spread(
+        widest=float(finite.max()),
+        neighbour=float(nearest.median()) if len(cameras) > 1 else 0.0,
+        loneliest=float(nearest[alone]) if len(cameras) > 1 else 0.0,
+        loneliest_view=alone,
+        miss=float(miss.median()),
+        behind=tuple((along <= 0).nonzero().flatten().tolist()),
+        distance=scale,
+        twins=tuple((int(a), int(b)) for a, b in pairs[:100]),
+        places=places,
+    )
+
+
+def contact_tile(frame: Frame, name: str, side: int, background: Tensor | None) -> Tensor:
+    """One view as a tile [side, side, 3] float in 0..1 with its name below; masked parts over the background."""
+    image = frame.image.numpy()
+    if frame.mask is not None and background is not None:
+        alpha = frame.mask.numpy()[..., None] / 255.0
+        image = (image * alpha + 255 * background.numpy() * (1 - alpha)).round().astype(np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    picture.thumbnail((side - 4, side - 16), Image.Resampling.BOX)
+    tile = Image.new("RGB", (side, side), (24, 24, 24))
+    tile.paste(picture, ((side - picture.width) // 2, (side - 14 - picture.height) // 2))
+    shown = name if len(name) * 6 < side else "…" + name[-(side // 6 - 1) :]
+    ImageDraw.Draw(tile).text(
+        (3, side - 13), shown.encode("ascii", "replace").decode("ascii"), fill=(230, 230, 230)
+    )
+    return torch.tensor(np.asarray(tile)).float() / 255
+
+
+def contact_sheet(tiles: list[Tensor]) -> Tensor:
+    """Tiles [side, side, 3] in rows, about as wide as high: [H, W, 3] float in 0..1."""
+    side = tiles[0].shape[0]
+    columns = math.ceil(math.sqrt(len(tiles) * 1.3))
+    rows = math.ceil(len(tiles) / columns)
+    sheet = torch.full((rows * side, columns * side, 3), 0.1)
+    for i, tile in enumerate(tiles):
+        y, x = divmod(i, columns)
+        sheet[y * side : (y + 1) * side, x * side : (x + 1) * side] = tile
+    return sheet

@@ -1,0 +1,197 @@
+"""COLMAP models with a folder of frames or a video for each camera ("MultipleView" of 4DGaussians), or one sequence.
+
+The model may have one image a camera (`image3.jpg` or `cam03/frame_00001.jpg` belongs to the folder or video cam03) or
+all frames of a moving camera. Distorted camera models are straightened as pictures are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ...errors import InputError
+from ...files.images import SUFFIXES as PICTURES
+from ...files.paths import inside, printable, require_file, shown
+from ..assembly import Capture, Clip, View
+from ..frames import Still
+from ..options import LoadOptions
+from ..point_cloud import optional_points
+from ..video_file import SUFFIXES as VIDEOS
+from ..video_file import probe
+from .colmap_model import ColmapImage, ColmapModel, is_model, read_model
+from .listing import last_number, moments_of, numbered_pictures, stills_of
+
+MODEL_FOLDERS = ("sparse/0", "sparse", "sparse_", "colmap/sparse/0", "dense/sparse", "sparse_txt")
+PICTURE_FOLDERS = ("", "images", "videos", "frames", "input")
+POINTS = ("points3D_multipleview.ply", "points3D_downsample2.ply")
+
+
+def recognises(folder: Path) -> bool:
+    return any(is_model(folder / name) for name in MODEL_FOLDERS)
+
+
+def read(folder: Path, options: LoadOptions) -> Capture:
+    """The capture in `folder`. InputError names the model file, image or picture at fault."""
+    model_folder = next((folder / n for n in MODEL_FOLDERS if is_model(folder / n)), None)
+    if model_folder is None:
+        raise InputError(
+            f"{printable(folder.name)} holds no COLMAP model; looked for cameras.bin or cameras.txt in "
+            f"{', '.join(MODEL_FOLDERS)}."
+        )
+    model = read_model(model_folder, folder)
+    for image in model.images:
+        inside(folder, image.name, image.where.rsplit(": ", 1)[0])
+    contents = _contents(folder)
+    rig = _rig(model, contents)
+    views = _rig_views(folder, model, rig, contents) if rig else _sequence_views(folder, model)
+    warnings: list[str] = []
+    points, colors = model.points, model.point_colors
+    extra, extra_colors = optional_points(folder, POINTS, warnings)
+    if extra is not None and (points is None or len(extra) >= len(points)):
+        points, colors = extra, extra_colors
+    return Capture(
+        folder=folder,
+        layout="colmap",
+        views=views,
+        points=points,
+        point_colors=colors,
+        warnings=warnings,
+        files=model.files,
+    )
+
+
+@dataclass
+class Contents:
+    """Where pictures of cameras may be: folders with picture files and videos, by name and by the number in it."""
+
+    folders: dict[str, Path] = field(default_factory=dict[str, Path])
+    videos: dict[str, Path] = field(default_factory=dict[str, Path])
+
+    def find(self, label: str) -> str | None:
+        """The name among folders and videos that belongs to `label`: itself, or the only one with its number."""
+        names = [*self.folders, *(v for v in self.videos if v not in self.folders)]
+        if label in names:
+            return label
+        number = last_number(label)
+        alike = [n for n in names if number is not None and last_number(n) == number]
+        return alike[0] if len(alike) == 1 else None
+
+
+def _contents(folder: Path) -> Contents:
+    made = Contents()
+    for root in (folder / name for name in PICTURE_FOLDERS):
+        if not root.is_dir():
+            continue
+        for path in sorted(root.iterdir()):
+            if path.is_dir() and path.name not in PICTURE_FOLDERS:
+                holder = path / "images" if (path / "images").is_dir() else path
+                if any(p.suffix.lower() in PICTURES for p in holder.iterdir()):
+                    made.folders.setdefault(path.name, holder)
+            elif path.suffix.lower() in VIDEOS:
+                made.videos.setdefault(path.stem, path)
+    return made
+
+
+def _label(image: ColmapImage) -> str:
+    """The camera's name: the folder an image lies in, else its own name without ending."""
+    path = PurePosixPath(image.name.replace("\\", "/"))
+    folders = [p for p in path.parts[:-1] if p not in (".", "images")]
+    return folders[0] if folders else path.stem
+
+
+def _rig(model: ColmapModel, contents: Contents) -> dict[str, ColmapImage] | None:
+    """Name of the folder or video → its camera, where every camera stands still; None for a moving camera."""
+    found: dict[str, ColmapImage] = {}
+    for image in sorted(model.images, key=lambda i: i.name):
+        name = contents.find(_label(image))
+        if name is None:
+            continue
+        if name in found:
+            moved = np.abs(found[name].world_to_camera - image.world_to_camera).max()
+            lens = found[name].camera_id == image.camera_id
+            if moved > 1e-3 * (1 + np.abs(image.world_to_camera[:3, 3]).max()) or not lens:
+                return None
+            continue
+        found[name] = image
+    return found or None
+
+
+def _rig_views(
+    folder: Path, model: ColmapModel, rig: dict[str, ColmapImage], contents: Contents
+) -> list[View]:
+    lost = [i for i in model.images if contents.find(_label(i)) is None]
+    if lost:
+        raise InputError(
+            f"{lost[0].where}: no folder or video belongs to this image; expected '{printable(_label(lost[0]))}' as a "
+            "folder of frames or a video."
+        )
+    numbered = {
+        name: numbered_pictures(contents.folders[name], folder) for name in rig if name in contents.folders
+    }
+    moments = moments_of(numbered.values())
+    views: list[View] = []
+    for name, image in sorted(rig.items(), key=lambda item: (last_number(item[0]) or 0, item[0])):
+        camera = model.cameras[image.camera_id]
+        pictures: Clip | dict[int, Still]
+        if name in numbered:
+            pictures = stills_of(numbered[name], folder, moments)
+        else:
+            path = require_file(contents.videos[name], folder, "copy it again")
+            pictures = Clip(path, shown(path, folder), probe(path, shown(path, folder)))
+        where = f"{camera.where} ({printable(image.name)})"
+        views.append(
+            View(
+                printable(name),
+                where,
+                camera.K,
+                image.world_to_camera,
+                camera.size,
+                pictures,
+                camera.distortion,
+            )
+        )
+    kinds = {isinstance(v.pictures, Clip) for v in views}
+    if len(kinds) > 1:
+        raise InputError("Some cameras have a folder of frames and some a video; use one kind for all.")
+    return views
+
+
+def _sequence_views(folder: Path, model: ColmapModel) -> list[View]:
+    """Every image a view of its own; the frame number in its name, or else its place by name, is its moment."""
+    images = sorted(model.images, key=lambda i: i.name)
+    roots = [folder / name for name in ("images", "", "input", "frames")]
+    numbers = [last_number(PurePosixPath(i.name).stem) for i in images]
+    several = len({_label(i) for i in images if "/" in i.name}) > 1
+    if None in numbers or (not several and len(set(numbers)) < len(numbers)):
+        numbers = list(range(len(images)))
+    moments = sorted({n for n in numbers if n is not None})
+    moment = {n: i for i, n in enumerate(moments)}
+    views: list[View] = []
+    for image, number in zip(images, numbers, strict=True):
+        candidates = [
+            inside(folder, (root / image.name).relative_to(folder).as_posix(), image.where) for root in roots
+        ]
+        path = next((p for p in candidates if p.is_file()), None)
+        if path is None:
+            raise InputError(
+                f"{image.where}: the picture is missing; looked in {', '.join(r.name or '.' for r in roots)}."
+            )
+        camera = model.cameras[image.camera_id]
+        where = f"{camera.where} ({printable(image.name)})"
+        still = Still(path, shown(path, folder))
+        name = printable(PurePosixPath(image.name).with_suffix("").as_posix())
+        assert number is not None
+        views.append(
+            View(
+                name,
+                where,
+                camera.K,
+                image.world_to_camera,
+                camera.size,
+                {moment[number]: still},
+                camera.distortion,
+            )
+        )
+    return views

@@ -1,0 +1,301 @@
+"""A COLMAP reconstruction (Schönberger & Frahm 2016): cameras, images and points, from text or binary files.
+
+Counts in binary files are compared with the bytes that are left before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ...files.paths import printable, require_file, shown
+from ..undistort import Distortion
+
+Array = NDArray[Any]
+
+# id: (name, how many parameters). Lens parameters follow the focal lengths and the principal point.
+MODELS = {
+    0: ("SIMPLE_PINHOLE", 3),
+    1: ("PINHOLE", 4),
+    2: ("SIMPLE_RADIAL", 4),
+    3: ("RADIAL", 5),
+    4: ("OPENCV", 8),
+    5: ("OPENCV_FISHEYE", 8),
+    6: ("FULL_OPENCV", 12),
+    7: ("FOV", 5),
+    8: ("SIMPLE_RADIAL_FISHEYE", 4),
+    9: ("RADIAL_FISHEYE", 5),
+    10: ("THIN_PRISM_FISHEYE", 12),
+    11: ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
+}
+ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+LENSES = {
+    "SIMPLE_RADIAL": "opencv", "RADIAL": "opencv", "OPENCV": "opencv", "FULL_OPENCV": "opencv",
+    "OPENCV_FISHEYE": "fisheye", "SIMPLE_RADIAL_FISHEYE": "fisheye", "RADIAL_FISHEYE": "fisheye",
+    "FOV": "fov", "THIN_PRISM_FISHEYE": "thin_prism_fisheye",
+    "RAD_TAN_THIN_PRISM_FISHEYE": "rad_tan_thin_prism_fisheye",
+}  # fmt: skip
+LARGEST = 4 * 2**30  # bytes of one model file
+
+
+@dataclass(frozen=True, eq=False)
+class ColmapCamera:
+    where: str
+    size: tuple[int, int]
+    K: Array  # [3, 3]
+    distortion: Distortion
+
+
+@dataclass(frozen=True, eq=False)
+class ColmapImage:
+    name: str  # as COLMAP stores it: a path below the image folder
+    where: str
+    camera_id: int
+    world_to_camera: Array  # [4, 4]
+
+
+@dataclass(frozen=True, eq=False)
+class ColmapModel:
+    cameras: dict[int, ColmapCamera]
+    images: list[ColmapImage]
+    points: Array | None  # [P, 3]
+    point_colors: Array | None  # [P, 3] in 0..1
+    files: list[Path]
+
+
+def is_model(folder: Path) -> bool:
+    """Whether `folder` looks like a reconstruction, whole or not."""
+    return any((folder / f"{n}.{e}").exists() for n in ("cameras", "images") for e in ("bin", "txt"))
+
+
+def read_model(folder: Path, root: Path) -> ColmapModel:
+    """The reconstruction in `folder`, a folder inside the data set `root`. InputError naming the file at fault."""
+    binary = (folder / "cameras.bin").exists() or (folder / "images.bin").exists()
+    ending = "bin" if binary else "txt"
+    paths = {n: folder / f"{n}.{ending}" for n in ("cameras", "images", "points3D")}
+    for name in ("cameras", "images"):
+        require_file(paths[name], root, "a COLMAP model needs it; export the model again")
+    for path in paths.values():
+        if path.exists() and path.stat().st_size > LARGEST:
+            raise InputError(f"{shown(path, root)} has {path.stat().st_size:,} bytes, more than can be read.")
+    label = {n: shown(p, root) for n, p in paths.items()}
+    if binary:
+        cameras = _cameras_bin(paths["cameras"], label["cameras"])
+        images = _images_bin(paths["images"], label["images"])
+    else:
+        cameras = _cameras_txt(paths["cameras"], label["cameras"])
+        images = _images_txt(paths["images"], label["images"])
+    if not images:
+        raise InputError(f"{label['images']} lists no images; COLMAP registered none.")
+    for image in images:
+        if image.camera_id not in cameras:
+            raise InputError(
+                f"{image.where} uses camera {image.camera_id}, which {label['cameras']} does not list."
+            )
+    points, colors = None, None
+    if paths["points3D"].is_file():
+        read = _points_bin if binary else _points_txt
+        points, colors = read(paths["points3D"], label["points3D"])
+    return ColmapModel(cameras, images, points, colors, [p for p in paths.values() if p.exists()])
+
+
+def camera_of(model: str, size: tuple[int, int], params: tuple[float, ...], where: str) -> ColmapCamera:
+    """K and lens from COLMAP's parameter list."""
+    if not np.isfinite(params).all():
+        raise InputError(f"{where}: a parameter is a NaN or non-finite number; export the model again.")
+    if model in ONE_FOCAL:
+        fx, fy, cx, cy, rest = params[0], params[0], params[1], params[2], params[3:]
+    else:
+        fx, fy, cx, cy, rest = *params[:4], params[4:]
+    K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+    return ColmapCamera(
+        where, size, K, Distortion(LENSES[model], tuple(rest)) if model in LENSES else Distortion()
+    )
+
+
+def pose_of(quaternion: tuple[float, ...], translation: tuple[float, ...], where: str) -> Array:
+    """world_to_camera [4, 4] from a quaternion wxyz (normalised here) and a translation."""
+    q = np.array(quaternion, dtype=np.float64)
+    if not (np.isfinite(q).all() and np.isfinite(translation).all()):
+        raise InputError(f"{where}: the pose holds a NaN or non-finite number; export the model again.")
+    length = np.linalg.norm(q)
+    if not 0.5 < length < 2:
+        raise InputError(
+            f"{where}: the rotation's quaternion has the length {length:.3g}, expected 1; export the model again."
+        )
+    w, x, y, z = q / length
+    pose = np.eye(4)
+    pose[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    pose[:3, 3] = translation
+    return pose
+
+
+class _Bytes:
+    """A binary file in order; asking for more than is left is an InputError."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.data, self.at, self.name = path.read_bytes(), 0, name
+
+    def take(self, layout: str) -> tuple[Any, ...]:
+        length = struct.calcsize(layout)
+        self.need(length)
+        self.at += length
+        return struct.unpack_from(layout, self.data, self.at - length)
+
+    def need(self, length: int) -> None:
+        if length > len(self.data) - self.at:
+            raise InputError(
+                f"{self.name} is cut short or damaged ({len(self.data):,} bytes); copy or export the model again."
+            )
+
+    def count(self, least: int, what: str) -> int:
+        """A count of things of at least `least` bytes each, checked against the bytes that are left."""
+        (count,) = self.take("<Q")
+        if count * least > len(self.data) - self.at:
+            raise InputError(
+                f"{self.name} claims {count:,} {what}, but holds only {len(self.data):,} bytes: it is cut short or "
+                "damaged; copy or export the model again."
+            )
+        return count
+
+    def text(self) -> str:
+        end = self.data.find(b"\0", self.at)
+        if end < 0 or end - self.at > 4096:
+            raise InputError(
+                f"{self.name} is cut short or damaged: a name does not end; export the model again."
+            )
+        raw, self.at = self.data[self.at : end], end + 1
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            escaped = printable(raw.decode("utf-8", "backslashreplace"))[:80]
+            raise InputError(
+                f"{self.name}: the image name '{escaped}' is not valid UTF-8; rename the picture and export the "
+                "model again."
+            ) from error
+
+
+def _cameras_bin(path: Path, name: str) -> dict[int, ColmapCamera]:
+    file, found = _Bytes(path, name), {}
+    for _ in range(file.count(24, "cameras")):
+        key, model, width, height = file.take("<IiQQ")
+        where = f"{name}: camera {key}"
+        if model not in MODELS:
+            known = ", ".join(n for n, _ in MODELS.values())
+            raise InputError(f"{where} has the camera model {model}, which is not known; known are {known}.")
+        params = file.take(f"<{MODELS[model][1]}d")
+        found[key] = camera_of(MODELS[model][0], (width, height), params, where)
+    return found
+
+
+def _images_bin(path: Path, name: str) -> list[ColmapImage]:
+    file, found = _Bytes(path, name), []
+    for _ in range(file.count(73, "images")):
+        _, *pose, camera = file.take("<I7dI")
+        image = file.text()
+        seen = file.count(24, "observations")
+        file.at += 24 * seen
+        where = f"{name}: {printable(image)}"
+        found.append(ColmapImage(image, where, camera, pose_of(tuple(pose[:4]), tuple(pose[4:]), where)))
+    return found
+
+
+def _points_bin(path: Path, name: str) -> tuple[Array, Array]:
+    file = _Bytes(path, name)
+    count = file.count(51, "points")
+    xyz, rgb = np.empty((count, 3)), np.empty((count, 3))
+    for i in range(count):
+        _, x, y, z, r, g, b, _, track = file.take("<Q3d3BdQ")
+        file.need(8 * track)
+        file.at += 8 * track
+        xyz[i], rgb[i] = (x, y, z), (r, g, b)
+    return _finite(xyz, rgb)
+
+
+def _lines(path: Path, name: str) -> Iterator[str]:
+    """Lines of a text file without comments; the empty ones stay, for an image without observations has one."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                if not line.startswith("#"):
+                    yield line.strip()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not valid UTF-8; save it again in the UTF-8 encoding.") from error
+
+
+def _cameras_txt(path: Path, name: str) -> dict[int, ColmapCamera]:
+    counts = dict(MODELS.values())
+    found: dict[int, ColmapCamera] = {}
+    for line in filter(None, _lines(path, name)):
+        words = line.split()
+        where = f"{name}: camera {printable(words[0])[:20]}"
+        if len(words) > 1 and words[1] not in counts:
+            known = ", ".join(counts)
+            raise InputError(
+                f"{where} has the camera model {printable(words[1])[:40]}, which is not known; known are {known}."
+            )
+        try:
+            key, width, height = int(words[0]), int(words[2]), int(words[3])
+            params = tuple(float(w) for w in words[4:])
+        except (ValueError, IndexError) as error:
+            raise InputError(f"{where}: the line is not complete; export the model again.") from error
+        if len(params) != counts[words[1]]:
+            raise InputError(
+                f"{where}: {words[1]} has {counts[words[1]]} parameters, {len(params)} are given."
+            )
+        found[key] = camera_of(words[1], (width, height), params, where)
+    return found
+
+
+def _images_txt(path: Path, name: str) -> list[ColmapImage]:
+    found: list[ColmapImage] = []
+    lines = _lines(path, name)
+    for line in lines:
+        if not line:
+            continue
+        words = line.split(maxsplit=9)
+        if len(words) != 10:
+            raise InputError(
+                f"{name}: the line '{printable(line)[:60]}' is not complete; export the model again."
+            )
+        image = words[9]
+        where = f"{name}: {printable(image)}"
+        try:
+            pose, camera = [float(w) for w in words[1:8]], int(words[8])
+        except ValueError as error:
+            raise InputError(f"{where}: the line is not complete; export the model again.") from error
+        found.append(ColmapImage(image, where, camera, pose_of(tuple(pose[:4]), tuple(pose[4:]), where)))
+        next(lines, None)  # its observations
+    return found
+
+
+def _points_txt(path: Path, name: str) -> tuple[Array, Array]:
+    rows: list[list[float]] = []
+    for line in filter(None, _lines(path, name)):
+        try:
+            row = [float(w) for w in line.split(maxsplit=7)[1:7]]
+        except ValueError as error:
+            raise InputError(
+                f"{name}: the line '{printable(line)[:60]}' is damaged; export it again."
+            ) from error
+        if len(row) != 6:
+            raise InputError(f"{name}: the line '{printable(line)[:60]}' is not complete; export it again.")
+        rows.append(row)
+    table = np.array(rows, dtype=np.float64).reshape(-1, 6)
+    return _finite(table[:, :3], table[:, 3:])
+
+
+def _finite(xyz: Array, rgb: Array) -> tuple[Array, Array]:
+    good = np.isfinite(xyz).all(axis=1)
+    return xyz[good], (rgb[good] / 255.0).clip(0, 1)

@@ -1,0 +1,133 @@
+"""DyNeRF / Neural 3D Video (Li et al. 2022): `camNN.mp4` (or frames) and LLFF's `poses_bounds.npy` [cameras, 17].
+
+A row is a 3 × 5 matrix (camera axes down, right, backwards | position | height, width, focal) and near, far. The first
+camera by name is the convention's test view. The height, width and focal of a row are scaled to the videos' real size.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError
+from ...files.images import picture_size
+from ...files.npyfile import read_numbers
+from ...files.paths import printable, require_file, shown
+from ..assembly import Array, Capture, Clip, View
+from ..camera_checks import inverted
+from ..frames import Still
+from ..options import LoadOptions
+from ..point_cloud import optional_points
+from ..video_file import SUFFIXES, probe
+from .listing import moments_of, numbered_pictures, stills_of
+
+POSES = "poses_bounds.npy"
+
+
+def recognises(folder: Path) -> bool:
+    return (folder / POSES).exists()
+
+
+def read(folder: Path, options: LoadOptions) -> Capture:
+    """The capture in `folder`. InputError naming the file that is missing or wrong."""
+    rows = read_poses(folder)
+    contents = _contents(folder)
+    if not contents:
+        raise InputError(f"{printable(folder.name)} holds no videos (cam00.mp4 …) beside {POSES}.")
+    if len(rows) != len(contents):
+        raise InputError(
+            f"{POSES} has {len(rows)} rows of poses, the folder holds {len(contents)} videos; there must be one row a "
+            "video, in the order of their names."
+        )
+    warnings: list[str] = []
+    moments = moments_of(c for _, c in contents if isinstance(c, dict))
+    views = [_view(folder, p, c, moments, row, warnings) for (p, c), row in zip(contents, rows, strict=True)]
+    points, colors = optional_points(
+        folder, ("points3D_downsample2.ply", "points3D_downsample.ply"), warnings
+    )
+    return Capture(
+        folder=folder,
+        layout="dynerf",
+        views=views,
+        points=points,
+        point_colors=colors,
+        near=float(rows[:, 15].min()),
+        far=float(rows[:, 16].max()),
+        near_far_from=POSES,
+        test_views=[views[0].name] if len(views) > 1 else [],
+        warnings=warnings,
+        files=[folder / POSES],
+    )
+
+
+def _contents(folder: Path) -> list[tuple[Path, dict[int, Path] | None]]:
+    """Videos in the order of their names; else the folders camNN/images (or camNN) of frames taken from them."""
+    videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    if videos:
+        return [(p, None) for p in videos]
+    cameras = sorted(p for p in folder.iterdir() if p.is_dir() and p.name.startswith("cam"))
+    holders = [p / "images" if (p / "images").is_dir() else p for p in cameras]
+    return [(p, numbered_pictures(h, folder)) for p, h in zip(cameras, holders, strict=True)]
+
+
+def _view(
+    folder: Path,
+    path: Path,
+    files: dict[int, Path] | None,
+    moments: dict[int, int],
+    row: Array,
+    warnings: list[str],
+) -> View:
+    name = printable(path.stem)
+    where = f"{POSES}: {name}"
+    height, width, focal = row[:15].reshape(3, 5)[:, 4]
+    if not np.isfinite(row).all():
+        raise InputError(f"{where}: the row holds a NaN or non-finite number; export the poses again.")
+    if focal <= 0 or width < 1 or height < 1:
+        raise InputError(
+            f"{where}: the size is {width:.6g} × {height:.6g} and the focal length {focal:.6g}; all must exceed 0."
+        )
+    pictures: Clip | dict[int, Still]
+    if files is None:
+        require_file(path, folder, "copy it again")
+        pictures = Clip(path, shown(path, folder), probe(path, shown(path, folder)))
+        size, label = pictures.facts.size, pictures.name
+    else:
+        pictures = stills_of(files, folder, moments)
+        label = next(iter(pictures.values())).name
+        size = picture_size(next(iter(pictures.values())).path, label)
+    scale = size[0] / width
+    if abs(height * scale - size[1]) > max(1.0, 0.01 * size[1]):
+        raise InputError(
+            f"{where} claims pictures of {width:.0f} × {height:.0f} pixels, {label} has {size[0]} × {size[1]}: "
+            "their shapes differ; use the videos that the poses were made for."
+        )
+    if abs(scale - 1) > 1e-6:
+        warnings.append(
+            f"{POSES} was made for pictures of {width:.0f} × {height:.0f} pixels, the videos have {size[0]} × "
+            f"{size[1]}: focal lengths are scaled by {scale:.4g}."
+        )
+    K = np.array([[focal * scale, 0, size[0] / 2], [0, focal * scale, size[1] / 2], [0, 0, 1.0]])
+    return View(name, where, K, llff_to_world_to_camera(row), size, pictures)
+
+
+def read_poses(folder: Path) -> Array:
+    """The rows [cameras, 17] of poses_bounds.npy, float64; nothing is unpickled."""
+    path = require_file(folder / POSES, folder, "it holds the cameras of a DyNeRF data set")
+    rows = read_numbers(path, POSES)
+    if rows.ndim != 2 or rows.shape[1] != 17:
+        found = f"{rows.shape[1]} columns" if rows.ndim == 2 else f"the shape {rows.shape}"
+        raise InputError(
+            f"{POSES} has {found}, expected 17 columns (3 × 5 pose and size, then near and far); export it again."
+        )
+    return rows
+
+
+def llff_to_world_to_camera(row: Array) -> Array:
+    """One LLFF row [17] → world_to_camera [4, 4] in OpenCV axes (down, right, back → right, down, forward)."""
+    block = row[:15].reshape(3, 5)
+    down, right, back, position = (block[:, i] for i in range(4))
+    camera_to_world = np.eye(4)
+    camera_to_world[:3] = np.stack([right, down, -back, position], axis=1)
+    return inverted(camera_to_world)

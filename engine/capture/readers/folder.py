@@ -1,0 +1,277 @@
+"""The pack's own layout: a folder of videos (or frame folders) and one cameras.json.
+
+    {"format": "multiview-video", "version": 1, "fps": 30, "frame_count": 24, "camera_axes": "opencv",
+     "near": 1.0, "far": 9.0, "background": [1, 1, 1], "hold_out": ["cam03"], "points": "points.ply",
+     "cameras": [{"name": "cam00", "video": "videos/cam00.mp4", "mask": "masks/cam00.mp4", "width": 640, "height": 360,
+                  "K": 3 × 3, "w2c": 4 × 4, "distortion": {"model": "opencv", "params": [k1, k2, p1, p2, k3]}}]}
+
+Needed: format, version, fps, cameras with name, width, height, K, w2c and either "video" or "frames" (a folder, or a
+pattern such as "images/cam00/frame_%05d.png", with "masks" in the same way). A mask is grey, 255 = subject.
+"background" is what stands behind masked subjects; where nothing is masked it is what the pictures show.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ...files.jsonfile import read_json, write_json
+from ...files.paths import inside, printable, require_file, shown
+from ...scene.cameras import Cameras
+from ..assembly import Capture, Clip, View
+from ..camera_checks import integer, matrix, number
+from ..frames import Still
+from ..options import LoadOptions
+from ..point_cloud import optional_points
+from ..undistort import Distortion
+from ..video_file import probe
+from .listing import moments_of, numbered_pictures
+
+CAMERAS = "cameras.json"
+FORMAT = "multiview-video"
+VERSION = 1
+OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+def recognises(folder: Path) -> bool:
+    return (folder / CAMERAS).exists()
+
+
+def read(folder: Path, options: LoadOptions) -> Capture:
+    """The capture in `folder`. InputError naming the camera or file that is missing or wrong."""
+    path = require_file(folder / CAMERAS, folder, "it describes the cameras of this folder")
+    data = read_json(path, CAMERAS)
+    _check_head(data)
+    cameras = data.get("cameras")
+    if not isinstance(cameras, list) or not cameras:
+        raise InputError(
+            f"{CAMERAS}: the list of cameras is empty or missing; at least one camera is needed."
+        )
+    axes = data.get("camera_axes", "opencv")
+    if axes not in ("opencv", "opengl"):
+        raise InputError(
+            f"{CAMERAS}: camera_axes is {printable(repr(axes))[:40]}; it must be opencv or opengl."
+        )
+    views = [_view(folder, camera, i, axes == "opengl") for i, camera in enumerate(cameras)]
+    _same_moments(views)
+    warnings: list[str] = []
+    points, colors = None, None
+    if "points" in data:
+        points_path = inside(folder, data["points"], CAMERAS)
+        points, colors = optional_points(folder, (points_path.relative_to(folder).as_posix(),), warnings)
+    count = data.get("frame_count")
+    lengths = {v.pictures.facts.frames for v in views if isinstance(v.pictures, Clip)}
+    if (
+        count is not None
+        and lengths
+        and lengths != {integer(data, "frame_count", CAMERAS)}
+        and len(lengths) == 1
+    ):
+        warnings.append(f"{CAMERAS} says frame_count {count}, the videos have {lengths.pop()} frames.")
+    return Capture(
+        folder=folder,
+        layout="folder",
+        views=views,
+        fps=number(data, "fps", CAMERAS, positive=True),
+        background=_background(data),
+        points=points,
+        point_colors=colors,
+        near=number(data, "near", CAMERAS) if data.get("near") is not None else None,
+        far=number(data, "far", CAMERAS) if data.get("far") is not None else None,
+        near_far_from=CAMERAS,
+        test_views=_hold_out(data, views),
+        warnings=warnings,
+        files=[path],
+    )
+
+
+def write_cameras_json(
+    folder: str | Path,
+    cameras: Cameras,
+    fps: float,
+    *,
+    videos: Sequence[str] | None = None,  # V paths relative to the folder, forward slashes
+    frames: Sequence[str]
+    | None = None,  # instead of videos: V folders or patterns such as images/cam00/%05d.png
+    masks: Sequence[str | None]
+    | None = None,  # V mask videos (with videos) or folders and patterns (with frames)
+    frame_count: int | None = None,
+    near: float | None = None,
+    far: float | None = None,
+    background: Sequence[float] | None = None,  # 3 numbers in 0..1
+    hold_out: Sequence[str] = (),
+    points: str | None = None,
+    distortions: Sequence[Distortion | None] | None = None,  # V, where pictures are not undistorted yet
+) -> Path:
+    """Write the cameras.json that `read` reads, under a temporary name and renamed; returns its path.
+
+    InputError where the lists do not have one entry a camera, or name files outside the folder.
+    """
+    root = Path(folder)
+    count = len(cameras)
+    contents = videos if videos is not None else frames
+    if contents is None or (videos is not None and frames is not None):
+        raise InputError("write_cameras_json: give either videos or frames.")
+    for what, given in (("pictures", contents), ("masks", masks), ("distortions", distortions)):
+        if given is not None and len(given) != count:
+            raise InputError(f"write_cameras_json: {len(given)} {what} were given for {count} cameras.")
+    listed: list[dict[str, Any]] = []
+    for i, name in enumerate(cameras.names):
+        inside(root, contents[i], CAMERAS)
+        entry: dict[str, Any] = {"name": name, ("video" if videos is not None else "frames"): contents[i]}
+        mask = masks[i] if masks is not None else None
+        if mask is not None:
+            inside(root, mask, CAMERAS)
+            entry["mask" if videos is not None else "masks"] = mask
+        entry["width"], entry["height"] = cameras.sizes[i]
+        entry["K"] = cameras.K[i].double().tolist()
+        entry["w2c"] = cameras.world_to_camera[i].double().tolist()
+        lens = distortions[i] if distortions is not None else None
+        if lens is not None and not lens.is_identity:
+            entry["distortion"] = {"model": lens.model, "params": list(lens.params)}
+        listed.append(entry)
+    optional = {
+        "frame_count": frame_count,
+        "near": near,
+        "far": far,
+        "background": None if background is None else [float(c) for c in background],
+        "hold_out": list(hold_out) or None,
+        "points": points,
+    }
+    data: dict[str, Any] = {"format": FORMAT, "version": VERSION, "fps": float(fps), "camera_axes": "opencv"}
+    data |= {key: value for key, value in optional.items() if value is not None}
+    write_json(root / CAMERAS, data | {"cameras": listed})
+    return root / CAMERAS
+
+
+def _check_head(data: dict[str, Any]) -> None:
+    if data.get("format", FORMAT) != FORMAT:
+        raise InputError(
+            f"{CAMERAS}: the format is {printable(repr(data['format']))[:60]}, expected '{FORMAT}'."
+        )
+    version = data.get("version")
+    if version != VERSION or isinstance(version, bool):
+        raise InputError(
+            f"{CAMERAS} has version {printable(repr(version))[:40]}; this pack reads version {VERSION}. "
+            "Update the pack, or export the data set again."
+        )
+
+
+def _view(folder: Path, camera: object, index: int, is_opengl: bool) -> View:
+    if not isinstance(camera, dict):
+        raise InputError(f"{CAMERAS}: camera {index} is not a description in braces.")
+    name = camera.get("name", f"cam{index:02d}")
+    if not isinstance(name, str) or not name or len(name) > 200:
+        raise InputError(
+            f"{CAMERAS}: camera {index} has the name {printable(repr(name))[:60]}; a short text is needed."
+        )
+    where = f"{CAMERAS}: {printable(name)}"
+    size = (integer(camera, "width", where), integer(camera, "height", where))
+    pose = matrix(camera.get("w2c", camera.get("world_to_camera")), (4, 4), "w2c", where)
+    K = matrix(camera.get("K"), (3, 3), "K", where)
+    lens = Distortion()
+    if camera.get("distortion"):
+        lens = _distortion(camera["distortion"], where)
+    if ("video" in camera) == ("frames" in camera):
+        raise InputError(f'{where}: either "video" or "frames" must say where the pictures are.')
+    pictures: Clip | dict[int, Still]
+    if "video" in camera:
+        pictures = _clip(folder, camera, where)
+    else:
+        pictures = _stills(folder, camera, where)
+    return View(name, where, K, OPENGL @ pose if is_opengl else pose, size, pictures, lens)
+
+
+def _distortion(value: object, where: str) -> Distortion:
+    if not isinstance(value, dict) or not isinstance(value.get("params"), list):
+        raise InputError(f"{where}: distortion must hold a model and a list of params.")
+    numbers = matrix(value["params"], (len(value["params"]),), "distortion", where)
+    try:
+        return Distortion(str(value.get("model", "opencv")), tuple(numbers.tolist()))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _clip(folder: Path, camera: dict[str, Any], where: str) -> Clip:
+    path = inside(folder, camera["video"], where)
+    name = shown(path, folder)
+    facts = probe(path, name)
+    if camera.get("mask") is None:
+        return Clip(path, name, facts)
+    mask = inside(folder, camera["mask"], where)
+    mask_name = shown(mask, folder)
+    mask_facts = probe(mask, mask_name)
+    if mask_facts.size[0] * facts.size[1] != mask_facts.size[1] * facts.size[0]:
+        raise InputError(
+            f"{mask_name} has {mask_facts.size[0]} × {mask_facts.size[1]} pixels, its video {facts.size[0]} × "
+            f"{facts.size[1]}; a mask must have the shape of its picture."
+        )
+    return Clip(path, name, facts, mask, mask_name, mask_facts)
+
+
+def _stills(folder: Path, camera: dict[str, Any], where: str) -> dict[int, Still]:
+    """Number in the file name → picture; `_same_moments` turns numbers into moments."""
+    files = _numbered(folder, camera["frames"], where)
+    masks = _numbered(folder, camera["masks"], where) if camera.get("masks") else None
+    stills: dict[int, Still] = {}
+    for at, path in files.items():
+        if masks is not None and at not in masks:
+            raise InputError(
+                f"{where}: the picture {shown(path, folder)} has no mask; a mask is needed for each."
+            )
+        mask = masks[at] if masks is not None else None
+        stills[at] = Still(path, shown(path, folder), mask, shown(mask, folder) if mask else "")
+    return stills
+
+
+def _numbered(folder: Path, pattern: object, where: str) -> dict[int, Path]:
+    """Files of a folder, or of a pattern with one %d, by the number in their names."""
+    path = inside(folder, pattern, where)
+    if not path.is_dir() and len(re.findall(r"%0?\d*d", path.name)) != 1:
+        raise InputError(
+            f"{where}: '{printable(str(pattern))}' is neither a folder nor a pattern with one %05d."
+        )
+    directory, names = (path, None) if path.is_dir() else (path.parent, path.name)
+    try:
+        return numbered_pictures(directory, folder, names)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _same_moments(views: list[View]) -> None:
+    """Numbers in file names become moments: the numbers of all views, in order."""
+    moment = moments_of(v.pictures for v in views if isinstance(v.pictures, dict))
+    for view in views:
+        if isinstance(view.pictures, dict):
+            renumbered = {moment[n]: still for n, still in view.pictures.items()}
+            view.pictures.clear()
+            view.pictures.update(renumbered)
+
+
+def _background(data: dict[str, Any]) -> tuple[float, float, float] | None:
+    if data.get("background") is None:
+        return None
+    r, g, b = matrix(data["background"], (3,), "background", CAMERAS).tolist()
+    if not all(0 <= c <= 1 for c in (r, g, b)):
+        raise InputError(
+            f"{CAMERAS}: background is ({r:.4g}, {g:.4g}, {b:.4g}); its numbers must lie in 0..1."
+        )
+    return (r, g, b)
+
+
+def _hold_out(data: dict[str, Any], views: list[View]) -> list[str]:
+    names = data.get("hold_out") or []
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise InputError(f"{CAMERAS}: hold_out must be a list of camera names.")
+    known = {v.name for v in views}
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"{CAMERAS}: hold_out names '{printable(name)}', which is no camera of the list."
+            )
+    return names

@@ -1,0 +1,56 @@
+"""Picture files of a folder by the frame number in their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...errors import InputError
+from ...files.images import SUFFIXES
+from ...files.paths import printable, require_file, shown
+from ..frames import Still
+
+
+def last_number(name: str) -> int | None:
+    """The last number in a name: 3 for 'cam03', 12 for 'cam03_frame_0012'; None where there is none."""
+    found = re.findall(r"\d{1,12}", name)
+    return int(found[-1]) if found else None
+
+
+def numbered_pictures(directory: Path, folder: Path, pattern: str | None = None) -> dict[int, Path]:
+    """Frame number → picture file of `directory`, for all pictures or those that match `pattern` (one %05d).
+
+    InputError, with names relative to `folder`: none at all, two with the same number, empty files.
+    """
+    expression = None
+    if pattern is not None:
+        before, after = re.split(r"%0?\d*d", pattern)
+        expression = re.compile(rf"{re.escape(before)}(\d{{1,12}}){re.escape(after)}")
+    found: dict[int, Path] = {}
+    for file in sorted(directory.iterdir()) if directory.is_dir() else ():
+        if file.suffix.lower() not in SUFFIXES:
+            continue
+        match = expression.fullmatch(file.name) if expression else None
+        number = int(match[1]) if match else last_number(file.stem) if expression is None else None
+        if number is None:
+            continue
+        if number in found:
+            raise InputError(
+                f"{shown(found[number], folder)} and {shown(file, folder)} have the same frame number."
+            )
+        found[number] = require_file(file, folder, "copy it again")
+    if not found:
+        wanted = printable(pattern) if pattern else "frame_00001.jpg …"
+        raise InputError(f"{shown(directory, folder)} holds no numbered pictures ({wanted}).")
+    return found
+
+
+def moments_of(numbers: Iterable[Iterable[int]]) -> dict[int, int]:
+    """Frame number → moment, over the numbers that any view has."""
+    return {n: moment for moment, n in enumerate(sorted({n for view in numbers for n in view}))}
+
+
+def stills_of(files: dict[int, Path], folder: Path, moments: dict[int, int]) -> dict[int, Still]:
+    """Moment → picture."""
+    return {moments[n]: Still(path, shown(path, folder)) for n, path in files.items()}

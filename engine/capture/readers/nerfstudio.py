@@ -1,0 +1,57 @@
+"""nerfstudio / instant-ngp: transforms.json with times, several cameras, per-frame lenses and masks, in any order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...files.images import has_alpha
+from ...files.jsonfile import read_json
+from ...files.paths import inside, require_file, shown
+from ..assembly import Capture
+from ..options import LoadOptions
+from ..point_cloud import optional_points
+from .transforms import Shot, capture_of, shots
+
+FILE = "transforms.json"
+
+
+def recognises(folder: Path) -> bool:
+    return (folder / FILE).exists()
+
+
+def read(folder: Path, options: LoadOptions) -> Capture:
+    """The capture in `folder`; a camera that stays is one view, a moving one gives a view a picture.
+
+    `val_filenames` and `test_filenames` are held out. InputError names the frame at fault.
+    """
+    path = require_file(folder / FILE, folder, "it holds the cameras of a nerfstudio data set")
+    data = read_json(path, FILE)
+    found = _split(shots(folder, data, FILE), data, folder)
+    capture = capture_of(found, folder, "nerfstudio", FILE, one_view_each=False)
+    candidates = ("points.ply", "sparse_pc.ply", "points3D.ply")
+    if data.get("ply_file_path") is not None:
+        points = inside(folder, data["ply_file_path"], FILE)
+        if not points.is_file():
+            capture.warnings.append(f"{FILE} names the points {shown(points, folder)}, which are missing.")
+        candidates = (points.relative_to(folder).as_posix(), *candidates)
+    capture.points, capture.point_colors = optional_points(folder, candidates, capture.warnings)
+    first = found[0].still
+    if first.mask is None and has_alpha(first.path, first.name):
+        capture.background = (1.0, 1.0, 1.0)
+    capture.files = [path]
+    return capture
+
+
+def _split(found: list[Shot], data: dict[str, Any], folder: Path) -> list[Shot]:
+    """Frames named by val_filenames or test_filenames, and not for training, are held out."""
+    lists: dict[str, set[str]] = {}
+    for split in ("train", "val", "test"):
+        names = data.get(f"{split}_filenames") or []
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise InputError(f"{FILE}: {split}_filenames must be a list of file names.")
+        lists[split] = {Path(n).as_posix() for n in names}
+    held = (lists["val"] | lists["test"]) - lists["train"]
+    return [replace(s, split="test") if s.still.name in held else s for s in found]

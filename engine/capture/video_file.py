@@ -1,0 +1,316 @@
+"""One video file, frame by number: decoded when asked, forwards without seeking, backwards from a key frame."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends import require
+from ..errors import InputError
+from ..files.images import check_size
+
+Array = NDArray[Any]
+
+SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts")
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"  # no playlists: they name other files
+READ_WHOLE = 128 * 2**20  # bytes up to which a file's packets are read to learn every frame's time
+MOST_FRAMES = 2_000_000
+PIXELS_TO_PROBE = 150_000_000  # decoded at most to look at a video's end: about half a second
+OPEN_AT_ONCE = 12  # decoders kept open over all views
+OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What the head of a video file says, checked against its length."""
+
+    size: tuple[int, int]  # (width, height) as shown
+    frames: int
+    fps: float
+    stamps: tuple[int, ...]  # presentation times in the stream's units, ascending, one a frame
+    keys: tuple[int, ...]  # numbers of the frames at which decoding can start
+    has_alpha: bool = False
+
+
+def probe(path: Path, name: str) -> VideoFacts:
+    """Facts about the first picture stream of `path`, with its first and last frame decoded.
+
+    InputError, naming `name`: missing, empty, no video, cut short, without an index, without frames, or too large.
+    """
+    require("av")
+    if not path.is_file():
+        raise InputError(f"{name} is missing; put the video back or remove its camera.")
+    if path.stat().st_size == 0:
+        raise InputError(f"{name} is empty (0 bytes); copy or export it again.")
+    with _opened(path, name) as container:
+        stream = _stream(container, name)
+        codec = stream.codec_context
+        check_size(codec.width, codec.height, name)
+        facts = VideoFacts(
+            size=(codec.width, codec.height),
+            frames=0,
+            fps=float(stream.average_rate or stream.guessed_rate or 0.0),
+            stamps=(),
+            keys=(),
+            has_alpha=bool(codec.format and any(c.is_alpha for c in codec.format.components)),
+        )
+        stamps, keys = _times(container, stream, path, name)
+        unit = float(stream.time_base)
+    if not stamps:
+        raise InputError(f"{name} holds no frames; copy or export it again.")
+    facts = replace(facts, frames=len(stamps), stamps=stamps, keys=keys, fps=_rate(facts.fps, stamps, unit))
+    reader = VideoFile(path, name, facts)
+    try:
+        turned = reader.turned()
+        reader.read(0)
+        reader.read(_last_affordable(facts))
+    finally:
+        reader.close()
+    return replace(facts, size=(facts.size[1], facts.size[0])) if turned else facts
+
+
+def _last_affordable(facts: VideoFacts) -> int:
+    """The last frame; or the last key frame where decoding from there to the end would take seconds."""
+    last = facts.frames - 1
+    key = facts.keys[-1] if facts.keys else 0
+    return last if (last - key) * facts.size[0] * facts.size[1] < PIXELS_TO_PROBE else key
+
+
+def _rate(claimed: float, stamps: tuple[int, ...], unit: float) -> float:
+    """Frames a second as they lie in time; the container's own figure, a clean fraction, where it agrees."""
+    if len(stamps) < 2 or stamps[-1] <= stamps[0]:
+        return claimed
+    measured = (len(stamps) - 1) / ((stamps[-1] - stamps[0]) * unit)
+    return claimed if abs(claimed - measured) < 0.02 * measured else measured
+
+
+def _times(container: Any, stream: Any, path: Path, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Presentation times and key frame numbers, from the index where it is whole, else from the packets."""
+    length = path.stat().st_size
+    entries = (
+        [e for e in stream.index_entries if not e.is_discard] if hasattr(stream, "index_entries") else []
+    )
+    whole = bool(entries) and len(entries) == (stream.frames or -1)
+    if whole:
+        lost = [i for i, e in enumerate(entries) if e.pos + e.size > length]
+        if lost:
+            raise InputError(
+                f"{name} is cut short: its index lists {len(entries)} frames, the file ends in frame {lost[0]} "
+                f"({length:,} bytes); copy or export it again."
+            )
+    if len(entries) > MOST_FRAMES or stream.frames > MOST_FRAMES:
+        raise InputError(
+            f"{name} claims {max(len(entries), stream.frames):,} frames; cut it into shorter clips."
+        )
+    if whole and length > READ_WHOLE:
+        first = stream.start_time or 0
+        stamps = sorted(e.timestamp for e in entries)
+        shift = first - stamps[0]
+        return tuple(s + shift for s in stamps), tuple(i for i, e in enumerate(entries) if e.is_keyframe)
+    found: list[tuple[int, bool]] = []
+    step = max(1, round(1 / float(stream.average_rate * stream.time_base))) if stream.average_rate else 1
+    for packet in _guarded(container.demux(stream), name):
+        if packet.size == 0 or packet.is_discard:
+            continue
+        if packet.is_corrupt:
+            raise InputError(f"{name} is damaged near frame {len(found)}; copy or export it again.")
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        found.append((stamp if stamp is not None else len(found) * step, packet.is_keyframe))
+        if len(found) > MOST_FRAMES:
+            raise InputError(f"{name} holds more than {MOST_FRAMES:,} frames; cut it into shorter clips.")
+    found.sort()
+    return tuple(s for s, _ in found), tuple(i for i, (_, key) in enumerate(found) if key)
+
+
+class Handles:
+    """Bounds how many video files are open at once; the one unused for longest is closed first."""
+
+    def __init__(self, most: int = OPEN_AT_ONCE) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._open: OrderedDict[int, VideoFile] = OrderedDict()
+
+    def used(self, video: VideoFile) -> None:
+        """`video` has been opened or read: keep it, close the oldest idle one if there are too many."""
+        with self._lock:
+            self._open[id(video)] = video
+            self._open.move_to_end(id(video))
+            for key, old in list(self._open.items()):
+                if len(self._open) <= self._most:
+                    break
+                if old is not video and old.close(blocking=False):
+                    del self._open[key]
+
+
+class VideoFile:
+    """Frames of one video by number. Thread-safe (one reader at a time); holds one open decoder at most."""
+
+    def __init__(self, path: Path, name: str, facts: VideoFacts, handles: Handles | None = None) -> None:
+        self.path, self.name, self.facts = path, name, facts
+        self._handles = handles
+        self._lock = threading.RLock()
+        self._container: Any = None
+        self._frames: Iterator[Any] | None = None
+        self._next = 0  # number of the frame that the open decoder gives next
+        self.seeks = 0  # how often decoding had to start anew, the first time included
+
+    def read(self, index: int, passing: Callable[[int, Any], None] | None = None) -> Any:
+        """The decoded frame `index` (a PyAV VideoFrame). `passing` sees frames decoded on the way to it."""
+        with self._lock:
+            frame = self._forward(index, passing) if self._reachable(index) else None
+            for start in self._starts(index):
+                if frame is not None:
+                    break
+                self._seek(start)
+                frame = self._forward(index, passing)
+            if self._handles is not None:
+                self._handles.used(self)
+        if frame is None:
+            raise InputError(
+                f"{self.name}: frame {index} could not be decoded; copy or export the video again."
+            )
+        return frame
+
+    def turned(self) -> bool:
+        """Whether the file asks to be shown a quarter turn from how it is stored (videos of phones)."""
+        return abs(int(getattr(self.read(0), "rotation", 0) or 0)) % 180 == 90
+
+    def close(self, blocking: bool = True) -> bool:
+        """Close the decoder; False where another thread is reading and `blocking` is not wanted."""
+        if not self._lock.acquire(blocking):
+            return False
+        try:
+            self._frames = None
+            if self._container is not None:
+                self._container.close()
+                self._container = None
+        finally:
+            self._lock.release()
+        return True
+
+    def _reachable(self, index: int) -> bool:
+        """Whether going forwards is no slower than seeking: no key frame lies between here and `index`."""
+        if self._frames is None or index < self._next:
+            return False
+        at = bisect_left(self.facts.keys, index + 1) - 1
+        return at < 0 or self.facts.keys[at] <= self._next
+
+    def _starts(self, index: int) -> list[int]:
+        """Frames to seek to, one after the other, until decoding from there arrives at `index`.
+
+        Some containers land after the wanted frame; then the key frame before that is tried, then the beginning.
+        """
+        at = bisect_left(self.facts.keys, index + 1) - 1
+        earlier = self.facts.keys[at - 1] if at > 0 else 0
+        return [0] if at <= 0 else list(dict.fromkeys((index, earlier, 0)))
+
+    def _seek(self, index: int) -> None:
+        """Begin decoding at the key frame before `index`."""
+        if self._frames is None or index == 0:  # a decoder that ran to its end takes no more: open afresh
+            self.close()
+        if self._container is None:
+            self._container = _opened(self.path, self.name)
+            _stream(self._container, self.name).thread_type = "NONE"
+        stream = self._container.streams.video[0]
+        if index > 0:
+            try:
+                self._container.seek(self.facts.stamps[index], stream=stream, backward=True)
+            except (OSError, ValueError) as error:
+                raise InputError(f"{self.name}: frame {index} cannot be reached; export it again.") from error
+        self.seeks += 1
+        self._frames = _guarded(self._container.decode(stream), self.name)
+        self._next = 0 if index == 0 else -1
+
+    def _forward(self, index: int, passing: Callable[[int, Any], None] | None) -> Any:
+        for frame in self._frames or ():
+            number = self._number(frame)
+            self._next = number + 1
+            if number == index:
+                return frame
+            if number > index:
+                return None
+            if passing is not None:
+                passing(number, frame)
+        self._frames = None
+        return None
+
+    def _number(self, frame: Any) -> int:
+        """Which frame this is, by its time; by counting where it has none."""
+        stamps = self.facts.stamps
+        if frame.pts is None:
+            return max(self._next, 0)
+        at = bisect_left(stamps, frame.pts)
+        if at == len(stamps) or (at > 0 and frame.pts - stamps[at - 1] < stamps[at] - frame.pts):
+            at -= 1
+        return at
+
+
+def to_pixels(frame: Any, size: tuple[int, int], alpha: bool = False) -> Array:
+    """A decoded frame as [H, W, 3] (or 4) uint8 RGB(A), shown upright, resampled by area to `size` (width, height)."""
+    turn = int(getattr(frame, "rotation", 0) or 0) % 360
+    stored = (size[1], size[0]) if turn in (90, 270) else size
+    values = _reformat(frame, stored, "rgba" if alpha else "rgb24")
+    return np.ascontiguousarray(np.rot90(values, turn // 90)) if turn in (90, 180, 270) else values
+
+
+def to_grey(frame: Any, size: tuple[int, int]) -> Array:
+    """A decoded frame of a mask video as [H, W] uint8, 255 = subject."""
+    return np.ascontiguousarray(to_pixels(frame, size)[..., 1])
+
+
+def _reformat(frame: Any, size: tuple[int, int], pixel_format: str) -> Array:
+    """Untagged video is BT.709 from 720 lines up and BT.601 below, as players take it."""
+    source: Any = frame.colorspace
+    if int(source) in (0, 2):
+        source = "ITU709" if frame.height >= 720 else "ITU601"
+    same = (frame.width, frame.height) == size
+    made = frame.reformat(
+        width=size[0],
+        height=size[1],
+        format=pixel_format,
+        src_colorspace=source,
+        interpolation="BICUBIC" if same else "AREA",
+    )
+    return made.to_ndarray()
+
+
+def _opened(path: Path, name: str) -> Any:
+    import av
+    from av.error import FFmpegError
+
+    try:
+        return av.open(str(path), options=OPTIONS, metadata_errors="replace")
+    except (FFmpegError, OSError, ValueError) as error:
+        raise InputError(
+            f"{name} cannot be opened as a video (its index is missing, it is cut short, or it is something else); "
+            "copy or export it again."
+        ) from error
+
+
+def _stream(container: Any, name: str) -> Any:
+    if not container.streams.video:
+        raise InputError(f"{name} holds no picture stream; is it a sound file?")
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise InputError(f"{name} is encoded in a way that cannot be decoded here; export it as H.264.")
+    return stream
+
+
+def _guarded(frames: Iterator[Any], name: str) -> Iterator[Any]:
+    """The same frames, with a decoder's complaint turned into one sentence."""
+    from av.error import FFmpegError
+
+    try:
+        yield from frames
+    except (FFmpegError, OSError, ValueError) as error:
+        raise InputError(
+            f"{name} is damaged and cannot be decoded to its end; copy or export it again."
+        ) from error

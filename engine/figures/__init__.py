@@ -1,0 +1,1 @@
+"""Figures for people: charts, training curves, contact sheets, tables and color maps."""

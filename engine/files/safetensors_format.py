@@ -1,0 +1,192 @@
+"""Files of this pack that hold tensors and a description: one .safetensors, whole or not at all, doubted when read.
+
+Layout: an unsigned 64-bit little-endian header length, the JSON header, the tensors (as the safetensors format has it).
+`__metadata__` holds `format`, `version` and, under a name of the kind's own, the JSON text of everything that is no tensor.
+Floating-point numbers in it are written with the shortest digits that read back as the same float64.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import InputError
+from .atomic import write_atomically
+from .safetensors_writer import write_tensors
+
+LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
+# what other files of this pack are, and where they go
+ELSEWHERE = {
+    "gs4d-scene": "a 4D scene: train a latent field of it first (train-latents, Train Latent Field)",
+    "gs4d-latent-field": "a latent field: it goes into delta-edit, decode-latents or, to become a scene, latents-to-scene",
+    "gs4d-selection": "a selection of Gaussians: it goes where an edit asks for one",
+    "gs4d-training": "unfinished work: run again what wrote it, and it goes on",
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the pack's file formats."""
+
+    format: str
+    version: int
+    key: str  # of the description in the header
+    noun: str  # "4D scene"
+    source: str  # "Save 4D Scene wrote": which files are of this kind
+    again: str  # "export it again": what to do about a damaged one
+
+    def write(self, path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Under a temporary name, then renamed. Raises InputError for NaN and where the file cannot be written."""
+        for name, tensor in tensors.items():
+            if not is_finite(tensor):
+                raise InputError(
+                    f"{path.name} was not written: '{name}' of the {self.noun} holds NaN or infinite values, so the step "
+                    "that made it has failed; run it again with a lower learning rate."
+                )
+        metadata = {
+            "format": self.format,
+            "version": str(self.version),
+            self.key: json.dumps(about, ensure_ascii=False, default=str),
+        }
+        with write_atomically(path) as partial:
+            write_tensors(partial, tensors, metadata)
+
+    def read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and description. Raises InputError: missing, cut short, another kind, newer, damaged, NaN."""
+        about = self._description(path)
+        try:
+            with safe_open(path, framework="pt") as file:
+                # cloned: a view of the file's memory may lie anywhere, and goes when the file is replaced
+                tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}
+        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"{path.name} is damaged ({_short(error)}); copy or {self.again}.") from error
+        for name, tensor in tensors.items():
+            if not is_finite(tensor):
+                raise InputError(
+                    f"{path.name}: '{name}' holds NaN or infinite values; the file is damaged, {self.again}."
+                )
+        return tensors, about
+
+    @contextmanager
+    def assembling(self, path: Path) -> Generator[None, None, None]:
+        """Inside, what was read is put together; whatever does not fit becomes an InputError that names the file."""
+        try:
+            yield
+        except InputError as error:
+            message = str(error)
+            raise InputError(
+                message if message.startswith(path.name) else f"{path.name}: {message}"
+            ) from error
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+            raise InputError(
+                f"{path.name}: its description does not fit its tensors ({type(error).__name__}: {_short(error)}); the "
+                f"file is damaged, {self.again}."
+            ) from error
+
+    def tensor(
+        self,
+        tensors: dict[str, Tensor],
+        name: str,
+        shape: tuple[int | None, ...],
+        dtype: torch.dtype,
+        file: str,
+    ) -> Tensor:
+        """One of `tensors`, if it has this shape (None = any length) and type; else InputError naming `file`."""
+        tensor = tensors.get(name)
+        found = None if tensor is None else tuple(tensor.shape)
+        fits = found is not None and len(found) == len(shape)
+        if (
+            tensor is None
+            or found is None
+            or not fits
+            or any(w not in (None, f) for w, f in zip(shape, found, strict=True))
+        ):
+            wanted = " × ".join("any" if size is None else str(size) for size in shape)
+            raise InputError(
+                f"{file}: '{name}' has shape {found}, expected {wanted}; the file is damaged, {self.again}."
+            )
+        if tensor.dtype != dtype:
+            raise InputError(
+                f"{file}: '{name}' is {tensor.dtype}, expected {dtype}; the file is damaged, {self.again}."
+            )
+        return tensor
+
+    def _description(self, path: Path) -> dict[str, Any]:
+        """The JSON text; every claim of the header is held against the file's size before anything is allocated."""
+        if not path.is_file():
+            found = "is a folder" if path.is_dir() else "does not exist"
+            raise InputError(
+                f"The {self.noun} file {path.name} {found}; give a .safetensors file that this pack saved."
+            )
+        not_one = InputError(
+            f"{path.name} is not a {self.noun} of this pack; give a file that {self.source}."
+        )
+        try:
+            size = os.path.getsize(path)
+            with open(path, "rb") as file:
+                prefix = file.read(8)
+                length = int.from_bytes(prefix, "little")
+                if len(prefix) < 8 or length > LARGEST_HEADER or length < 2:
+                    raise not_one
+                if 8 + length > size:
+                    raise InputError(
+                        f"{path.name} is cut short inside its header; copy or download it again."
+                    )
+                text = file.read(length)
+        except OSError as error:
+            raise InputError(f"{path.name} cannot be read: {error.strerror}.") from error
+        try:
+            header = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise not_one from error
+        metadata = header.pop("__metadata__", None) if isinstance(header, dict) else None
+        claimed = metadata.get("format") if isinstance(metadata, dict) else None
+        if not isinstance(metadata, dict) or claimed != self.format:
+            other = ELSEWHERE.get(claimed) if isinstance(claimed, str) else None
+            raise not_one if other is None else InputError(f"{path.name} is not a {self.noun} but {other}.")
+        version = str(metadata.get("version", ""))
+        if not version.isdigit() or int(version) < 1:
+            raise InputError(
+                f"{path.name}: its version '{version[:20]}' cannot be read; the file is damaged, {self.again}."
+            )
+        if int(version) > self.version:
+            raise InputError(
+                f"{path.name} was written by a newer version of this pack (file format {version[:20]}, known up to "
+                f"{self.version}); update the pack to open it."
+            )
+        end = 0
+        for name, entry in header.items():
+            try:
+                end = max(end, *(int(offset) for offset in entry["data_offsets"]))
+            except (KeyError, TypeError, ValueError) as error:
+                raise InputError(
+                    f"{path.name}: the entry of '{name[:60]}' is damaged; {self.again}."
+                ) from error
+        if 8 + length + end > size:
+            raise InputError(
+                f"{path.name} is cut short: {size:,} of {8 + length + end:,} bytes are there; copy or download it again."
+            )
+        try:
+            about = json.loads(metadata[self.key])
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"{path.name}: its description is missing or damaged; {self.again}.") from error
+        if not isinstance(about, dict):
+            raise InputError(f"{path.name}: its description is damaged; {self.again}.")
+        return about
+
+
+def is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]

@@ -1,0 +1,100 @@
+"""A scene as one .safetensors file: tensors bit for bit, everything else in its description (`files.safetensors_format`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..deform import KINDS
+from ..errors import InputError
+from ..files.safetensors_format import Kind
+from ..scene import Cameras, Deformation, Gaussians, Scene4D
+
+SCENE = Kind("gs4d-scene", 1, "scene", "4D scene", "Save 4D Scene wrote", "export it again")
+GAUSSIANS = ("means", "log_scales", "quats", "logit_opacities", "sh")
+
+
+def save_scene(scene: Scene4D, path: Path | str) -> Path:
+    """Write `scene` to `path` (under a temporary name, then renamed). Raises InputError where that is not possible."""
+    path = Path(path)
+    SCENE.write(path, scene_tensors(scene), describe_scene(scene))
+    return path
+
+
+def load_scene(path: Path | str) -> Scene4D:
+    """The scene that `save_scene` wrote. Raises InputError: missing, cut short, not a scene, newer, damaged, NaN."""
+    path = Path(path)
+    tensors, about = SCENE.read(path)
+    with SCENE.assembling(path):
+        return scene_of(tensors, about, SCENE, path.name)
+
+
+def scene_tensors(scene: Scene4D) -> dict[str, Tensor]:
+    """All of a scene's tensors by name."""
+    tensors = {f"gaussians.{name}": t for name, t in scene.canonical.tensors().items()}
+    tensors |= {f"deformation.{name}": t for name, t in scene.deformation.tensors().items()}
+    tensors |= {"times": scene.times, "bounds": scene.bounds, "background": scene.background}
+    return tensors | {"rig.world_to_camera": scene.rig.world_to_camera, "rig.K": scene.rig.K}
+
+
+def describe_scene(scene: Scene4D) -> dict[str, Any]:
+    """Everything of a scene that is no tensor, as JSON values."""
+    return {
+        "deformation": {"kind": scene.deformation.kind, "config": scene.deformation.config()},
+        "rig": {"names": list(scene.rig.names), "sizes": [list(size) for size in scene.rig.sizes]},
+        "history": list(scene.history),
+    }
+
+
+def scene_of(tensors: dict[str, Tensor], about: dict[str, Any], kind: Kind, name: str) -> Scene4D:
+    """A scene from what `scene_tensors` and `describe_scene` gave, read from a file called `name`.
+
+    Raises InputError where a tensor is missing or of another shape or type; call it inside `kind.assembling`.
+    """
+
+    def take(key: str, shape: tuple[int | None, ...], dtype: torch.dtype) -> Tensor:
+        return kind.tensor(tensors, key, shape, dtype, name)
+
+    motion = about["deformation"]["kind"]
+    if motion not in KINDS:
+        raise InputError(
+            f"{name}: its motion is of the kind '{str(motion)[:40]}', which this version does not know "
+            f"({', '.join(KINDS)}); update the pack."
+        )
+    raw = {key: tensors[f"gaussians.{key}"] for key in GAUSSIANS if f"gaussians.{key}" in tensors}
+    missing = [key for key in GAUSSIANS if key not in raw or not raw[key].is_floating_point()]
+    if missing:
+        raise InputError(
+            f"{name}: the tensors {', '.join(missing)} of the Gaussians are missing; {kind.again}."
+        )
+    canonical = Gaussians(**raw)
+    prefix = "deformation."
+    parts = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+    deformation: Deformation = KINDS[motion].from_parts(dict(about["deformation"]["config"]), parts)
+    sizes = tuple((int(w), int(h)) for w, h in about["rig"]["sizes"])
+    views = len(sizes)
+    if any(not 0 < side <= 1 << 20 for size in sizes for side in size):
+        raise InputError(
+            f"{name}: a camera's picture size is not between 1 and {1 << 20} pixels; {kind.again}."
+        )
+    rig = Cameras(
+        take("rig.world_to_camera", (views, 4, 4), tensors["rig.world_to_camera"].dtype),
+        take("rig.K", (views, 3, 3), tensors["rig.K"].dtype),
+        sizes,
+        tuple(str(n) for n in about["rig"]["names"]),
+    )
+    times = take("times", (None,), torch.float64)
+    if len(times) == 0 or bool((times.diff() <= 0).any()):
+        raise InputError(f"{name}: its {len(times)} times do not ascend; the file is damaged, {kind.again}.")
+    return Scene4D(
+        canonical=canonical,
+        deformation=deformation,
+        times=times,
+        rig=rig,
+        bounds=take("bounds", (2, 3), torch.float64),
+        background=take("background", (3,), torch.float32),
+        history=tuple(dict(entry) for entry in about.get("history", ())),
+    )

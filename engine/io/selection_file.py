@@ -1,0 +1,43 @@
+"""Which Gaussians an edit may change, as a small .safetensors file: `weights` [N] in 0..1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..errors import InputError
+from ..files.atomic import write_atomically
+from ..scene import Selection
+
+FORMAT = "gs4d-selection"
+
+
+def save_selection(selection: Selection, path: Path | str) -> Path:
+    """Written whole or not at all. Raises InputError where that is not possible."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = selection.weights.detach().float().cpu().contiguous().clone()
+    with write_atomically(path) as partial:
+        save_file({"weights": weights}, partial, metadata={"format": FORMAT})
+    return path
+
+
+def load_selection(path: Path | str) -> Selection:
+    """What `save_selection` wrote. Raises InputError: missing, damaged, something else, values outside 0..1."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path.name} is not there; make it with lift-mask, or leave --selection out.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            known = (file.metadata() or {}).get("format") == FORMAT and "weights" in file.keys()
+            weights = file.get_tensor("weights").clone() if known else None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path.name} is damaged; make it again with lift-mask.") from error
+    if weights is None or weights.ndim != 1 or weights.dtype != torch.float32:
+        raise InputError(f"{path.name} is no selection of Gaussians; give a file that lift-mask made.")
+    if not bool(((weights >= 0) & (weights <= 1)).all()):
+        raise InputError(f"{path.name} holds weights outside 0 to 1; make it again with lift-mask.")
+    return Selection(weights)

@@ -1,0 +1,313 @@
+"""A moving scene becomes a clip. Only the Deformation protocol is asked (`scene.at`), so whatever moves a scene bakes.
+
+The scene at its first moment is written as an .spz; what changes after it beyond what an eye could see becomes tracks
+of evenly spaced knots, as few as keep every centre within `max_error` of the subject's radius at the captured moments;
+halfway between these the motion is followed too, for slow motion, where that costs little. A scene that jumps
+instead of moving (births and deaths, a flip-book that is held) keeps one knot a moment. Harmonics above the first stay
+those of the first moment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..fields import number, validate
+from ..io.spz import decode_spz, encode_spz
+from ..scene import Gaussians, Scene4D, harmonics
+from ..scene.rigs import rig_up
+from . import knot_fit
+from .player_file import (
+    FLIP,
+    VERSION,
+    Clip,
+    Motion,
+    camera_entries,
+    encode_clip,
+    in_file_axes,
+    played,
+    write_clip,
+)
+from .samples import Taken, changed, interpolation_between, morton_order, most_visible, offsets, within_reach
+from .tracks import Track
+
+BITS = {"rotation": (7, 12), "scale": (6, 8), "opacity": (8, 8), "color": (8, 8)}  # fewest, most
+SH_BITS = 5  # what Niantic's own tools write
+STILL = 0.5  # of max_error: who moves less does not move
+# knots of all Gaussians (about 5 bytes each) up to which there may be more knots than moments
+BETWEEN = 1 << 20
+SHADED = 0.01  # of the Gaussians: more of them that change their harmonics are told
+REACH = 2**23 - 1  # steps that an .spz counts to either side of the origin
+FINEST = 2.0**-20  # units, its smallest step
+ROUNDING = 2e-7  # of a coordinate: what another order of summation in single precision may change
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """What a clip may cost."""
+
+    max_error: float = number(
+        0.002,
+        1e-5,
+        0.1,
+        "How far a Gaussian may be from its true place, as a part of the subject's radius. More makes a smaller file.",
+        0.0005,
+    )
+    most: int = number(
+        300_000,
+        1,
+        10_000_000,
+        "Most Gaussians that are kept; beyond that the least visible ones are left out.",
+        10_000,
+    )
+    sh_degree: int = number(
+        1,
+        0,
+        harmonics.MAX_DEGREE,
+        "How much colours change with the view: 0 is one colour from all sides, 3 keeps everything. More is larger.",
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Baked:
+    """A clip ready to be written."""
+
+    data: bytes  # the file
+    clip: Clip  # what a player sees
+    indices: Tensor  # [N] which Gaussian of the scene each one of the clip is
+
+    def save(self, path: Path | str) -> Path:
+        """Written whole or not at all. Raises InputError."""
+        return write_clip(self.data, path)
+
+
+def units(scene: Scene4D, config: ClipConfig) -> int:
+    """How many times `bake` yields."""
+    return len(Taken.moments(scene)) + 3
+
+
+@torch.no_grad()
+def bake(scene: Scene4D, config: ClipConfig, title: str) -> Generator[int, None, Baked]:
+    """Yields the units done so far; returns the clip. Raises InputError where the scene has nothing to show or NaN."""
+    if len(scene.canonical) == 0:
+        raise InputError(
+            "The scene has no Gaussians, so there is nothing to play; check the step that made it."
+        )
+    if bool((scene.times.diff() <= 0).any()):
+        raise InputError(f"The scene's {len(scene.times)} times do not ascend; load or train it again.")
+    center, radius = subject(scene)
+    near = within_reach(scene, _reach(scene, config.max_error * radius))
+    notes: list[str] = []
+    count = int(near.sum())
+    if count < len(near):
+        notes.append(
+            f"{len(near) - count:,} of {len(near):,} Gaussians left out, too far from the subject for a clip."
+        )
+    kept = most_visible(scene, config.most, near)
+    if kept is not None and len(kept) < count:
+        notes.append(f"Thinned from {count:,} to {len(kept):,} Gaussians, the least visible ones left out.")
+    yield 1
+    taken = Taken(kept)
+    for i, second in enumerate(Taken.moments(scene), 2):
+        taken.take(scene, second)
+        yield i
+    if config.sh_degree and taken.shaded > SHADED:
+        notes.append("How colours change with the view is that of the first moment throughout.")
+    beyond = changed(taken, STILL * config.max_error * radius)
+    seen = taken.visible()
+    moving = torch.stack(list(beyond.values())).any(0) & seen
+    order = torch.cat(
+        [morton_order(taken.first.means, moving), morton_order(taken.first.means, ~moving & seen)]
+    )
+    base, spz = _base(taken.first.map(lambda t: t[order]), config, radius)
+    count = int(moving.sum())
+    tracks: list[Track] = []
+    knots = None
+    if count:
+        work = _tracks(scene, taken, order[:count], base, beyond, config.max_error * radius)
+        knots, tracks = yield from _still_at(units(scene, config) - 2, work)
+    yield units(scene, config) - 1
+    motion = None
+    if knots is not None:
+        motion = Motion(knots.seconds, knots.interpolation, {t.name: played(t) for t in tracks})
+    clip = Clip(
+        title=title,
+        times=scene.times.double(),
+        fps=(len(scene.times) - 1) / scene.duration if scene.duration > 0 else 24.0,
+        up=rig_up(scene.rig),
+        center=center,
+        radius=radius,
+        background=scene.background.detach().float().cpu(),
+        cameras=scene.rig,
+        base=base,
+        moving=count,
+        motion=motion,
+        max_error=0.0,
+        mean_error=0.0,
+        notes=(),
+    )
+    largest, mean = _errors(clip, taken, order)
+    if largest > config.max_error:
+        notes.append(
+            f"The motion is off by up to {largest:.2%} of the subject's radius, more than the {config.max_error:.2%} wanted."
+        )
+    clip = replace(clip, max_error=largest, mean_error=mean, notes=tuple(notes))
+    header = _header(clip)
+    try:
+        data = encode_clip(header, spz, tracks)
+    except ValueError as error:
+        raise InputError(
+            "The scene's cameras, times or bounds are no numbers (NaN or infinite); load or train it again."
+        ) from error
+    yield units(scene, config)
+    own = order if kept is None else kept[order]
+    return Baked(data, clip, own)
+
+
+def _still_at(
+    done: int, work: Generator[int, None, tuple[knot_fit.Knots, list[Track]]]
+) -> Generator[int, None, tuple[knot_fit.Knots, list[Track]]]:
+    """`work`, saying of each of its steps that `done` units are done: so that it can be cancelled between them."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+        yield done
+
+
+def subject(scene: Scene4D) -> tuple[Tensor, float]:
+    """(center [3] float64, radius in world units): half the longest side of the scene's bounds."""
+    low, high = scene.bounds.double()
+    radius = float((high - low).max()) / 2
+    if not radius > 0:
+        spread = scene.canonical.means.detach().double().cpu()
+        radius = max(float((spread - spread.mean(0)).norm(dim=-1).max()), 1e-6)
+    return (low + high) / 2, radius
+
+
+def _reach(scene: Scene4D, limit: float) -> float:
+    """How far from the origin a coordinate may be for an .spz to hold all of them with less than half of `limit` lost.
+
+    What lies about the subject is within it in any case.
+    """
+    step = max(2.0 ** math.floor(math.log2(limit / 2)), FINEST)
+    return min(max(step * REACH, 2 * float(scene.bounds.abs().max())), float(REACH))
+
+
+def _base(first: Gaussians, config: ClipConfig, radius: float) -> tuple[Gaussians, bytes]:
+    """(what the .spz decodes to, its bytes). Centres are rounded well below the wanted error: zeros compress."""
+    bases = min(first.sh.shape[1], harmonics.bases(config.sh_degree))
+    step = 2.0 ** torch.tensor(config.max_error * radius / 8).log2().floor().item()
+    first = first.with_(means=(first.means.double() / step).round() * step, sh=first.sh[:, :bases])
+    data = encode_spz(first, "The clip", sh_bits=SH_BITS)
+    return decode_spz(data, "The clip"), data
+
+
+def _tracks(
+    scene: Scene4D, taken: Taken, moving: Tensor, base: Gaussians, beyond: dict[str, Tensor], limit: float
+) -> Generator[int, None, tuple[knot_fit.Knots, list[Track]]]:
+    """Knots and tracks of the Gaussians `moving` [M] (indices into `taken`); vectors in the file's axes."""
+    base = base.map(lambda t: t[: len(moving)])
+    needed = {name: mask[moving] for name, mask in beyond.items() if bool(mask[moving].any())}
+    extent = taken.extent()[moving]
+    one = torch.ones_like(extent)
+    samples = knot_fit.Samples(
+        seconds=torch.tensor(taken.seconds, dtype=torch.float64),
+        judged=torch.isin(torch.tensor(taken.seconds, dtype=torch.float64), scene.times.double()),
+        values=offsets(taken, moving, base, needed),
+        # a quaternion changes by half the angle; turning by an angle, or growing by a factor, moves a Gaussian's rim
+        # by its extent times that
+        weights={"position": one, "rotation": 2 * extent, "scale": extent, "opacity": one, "color": one},
+        limits={"position": limit, "rotation": 2 * limit, "scale": 2 * limit, "opacity": 0.04, "color": 0.04},
+    )
+    interpolation = interpolation_between(scene, taken, moving)
+    if interpolation == "hold":
+        knots = knot_fit.held(samples)
+    else:
+        knots = yield from _fitted(samples, interpolation, Taken.is_even(scene.times))
+    tracks: list[Track] = []
+    if "opacity" in knots.values:
+        knots = replace(knots, values={**knots.values, "opacity": knots.values["opacity"].clamp(0, 1)})
+    for name in knots.values:
+        if name == "position":
+            tracks.append(knot_fit.quantise_positions(samples, knots, 0.998 * limit))
+        else:
+            tracks.append(knot_fit.quantise_others(samples, knots, name, *BITS[name]))
+    return knots, [_turned(t) for t in tracks]
+
+
+def _fitted(
+    samples: knot_fit.Samples, interpolation: str, even: bool
+) -> Generator[int, None, knot_fit.Knots]:
+    """Knots that also follow the scene between its moments, for slow motion, where these cost little."""
+    moments, between = int(samples.judged.sum()), len(samples.seconds)
+    if not even:
+        return (yield from knot_fit.fit(samples, 2 * moments))
+    if between > moments:
+        cheap = between * samples.count <= BETWEEN and interpolation == "cubic"
+        knots = yield from knot_fit.fit(samples, between if cheap else moments)
+        if cheap or len(knots.seconds) < moments:
+            return knots
+    knots = yield from knot_fit.fit(samples.at_moments(), moments)
+    if interpolation == "linear" and len(knots.seconds) == moments:
+        knots = replace(knots, interpolation="linear")  # one knot a moment: both go through it
+    return knots
+
+
+def _turned(track: Track) -> Track:
+    """The same track in the file's axes. A channel that changes its sign keeps its order: low and high stay low, high."""
+    if in_file_axes(track.name, torch.ones(3)).min() > 0:
+        return track
+    top = 2**track.bits - 1
+    whole, low, high = track.whole.copy(), track.low.clone(), track.high.clone()
+    for c in (1, 2):
+        whole[..., c] = top - whole[..., c]
+        low[c], high[c] = -track.high[c], -track.low[c]
+    return Track(track.name, track.bits, low, high, whole)
+
+
+def _errors(clip: Clip, taken: Taken, order: Tensor) -> tuple[float, float]:
+    """(largest, mean) distance of a centre from the true one over the captured moments ÷ radius, as decoded."""
+    largest = total = 0.0
+    for second in clip.times.tolist():
+        truth = taken.means_at(second)[order]
+        distance = (clip.means_at(second).double() - truth.double()).norm(dim=-1)
+        total += float(distance.mean())
+        # a little more than measured: a player may add up in another order; who stands still is not added up
+        distance[: clip.moving] += ROUNDING * truth[: clip.moving].double().norm(dim=-1)
+        largest = max(largest, float(distance.max()))
+    return largest / clip.radius * (1 + 1e-4), total / len(clip.times) / clip.radius
+
+
+def _header(clip: Clip) -> dict[str, Any]:
+    motion = clip.motion
+    return {
+        "format": "gs4d-clip",
+        "version": VERSION,
+        "title": clip.title,
+        "gaussians": len(clip.base),
+        "moving": clip.moving,
+        "times": clip.times.tolist(),
+        "fps": clip.fps,
+        "up": (clip.up * FLIP).tolist(),
+        "center": (clip.center * FLIP).tolist(),
+        "radius": clip.radius,
+        "background": [round(v, 6) for v in clip.background.tolist()],
+        "cameras": camera_entries(clip.cameras),
+        "motion": None
+        if motion is None
+        else {"knots": motion.knots.tolist(), "interpolation": motion.interpolation},
+        "error": {"max": clip.max_error, "mean": clip.mean_error},
+        "notes": list(clip.notes),
+    }

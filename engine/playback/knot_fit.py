@@ -1,0 +1,193 @@
+"""Fewest knots: least-squares splines through sampled motion, their number chosen by the error that is left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..scene import rotations
+from .tracks import Track, quantise, quats_of, vectors_of, weights
+
+AT_ONCE = 1 << 22  # numbers in one block of a product
+SUBSET = 4096  # Gaussians that most numbers of knots are refused by
+QUANTILE = 0.99  # of a subset's errors, for what is not a position
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What M Gaussians do at S times, and how much of each kind of error may be left."""
+
+    seconds: Tensor  # [S] float64, ascending
+    judged: Tensor  # [S] bool: the times whose errors count (the captured moments)
+    values: dict[str, Tensor]  # track name → [S, M, c] float32; rotation: quaternions, c = 4
+    weights: dict[str, Tensor]  # track name → [M]: error × weight is held against the limit
+    limits: dict[str, float]  # "position" holds for every Gaussian and moment, the others for most
+
+    @property
+    def count(self) -> int:
+        """M."""
+        return next(iter(self.values.values())).shape[1]
+
+    def at_moments(self) -> Samples:
+        """Only the times that are judged."""
+        values = {name: v[self.judged] for name, v in self.values.items()}
+        return replace(
+            self, seconds=self.seconds[self.judged], judged=self.judged[self.judged], values=values
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Knots:
+    """Values of each track at K knots."""
+
+    seconds: Tensor  # [K] float64
+    interpolation: str
+    values: dict[str, Tensor]  # track name → [K, M, c] float32
+
+
+def fit(samples: Samples, most: int, share: float = 0.8) -> Generator[int, None, Knots]:
+    """Cubic splines with the fewest evenly spaced knots, 2 to `most`, that keep within `share` of the limits.
+
+    A number of knots that fails on a few Gaussians fails on all of them, so most are refused by a subset, to which the
+    worst ones are added whenever all are looked at. Where no number suffices, `most` is taken. Yields each number tried.
+    """
+    count = samples.count
+    g = torch.Generator().manual_seed(0)
+    subset = torch.randperm(count, generator=g)[:SUBSET]
+    knots = 2
+    while knots < most:
+        yield knots
+        solver = _Solver(samples, knots)
+        if solver.subset_within(subset, share):
+            worst = solver.worst_positions(share)
+            if worst is None:
+                break
+            subset = torch.cat([subset, worst]).unique()
+        knots += max(1, knots // 24)
+    knots = min(knots, most)
+    return _Solver(samples, knots).solve()
+
+
+def held(samples: Samples) -> Knots:
+    """A knot at every judged time at which something differs from the knot before; nothing is interpolated."""
+    judged = samples.judged.nonzero()[:, 0].tolist()
+    kept = judged[:1]
+    for i in judged[1:]:
+        if any(not torch.equal(v[i], v[kept[-1]]) for v in samples.values.values()):
+            kept.append(i)
+    return Knots(samples.seconds[kept], "hold", {name: v[kept] for name, v in samples.values.items()})
+
+
+def quantise_positions(samples: Samples, knots: Knots, limit: float) -> Track:
+    """The position track with the fewest bits, up to 16, that keeps every judged centre within `limit` world units."""
+    values = knots.values["position"]
+    spare = limit - largest_error(samples, knots, values)
+    first = _bits(values, max(0.35 * limit, 0.75 * spare), 4, 16)
+    for bits in range(first, 17):
+        track = quantise("position", values, bits)
+        if bits == 16 or largest_error(samples, knots, track.values()) <= limit:
+            return track
+    raise AssertionError("unreachable: 16 bits are taken whatever they cost")
+
+
+def quantise_others(samples: Samples, knots: Knots, name: str, least: int, most: int) -> Track:
+    """Another track with the fewest bits, `least` to `most`, whose rounding most Gaussians show less than half the limit."""
+    weight, limit, values = samples.weights[name], 0.5 * samples.limits[name], knots.values[name]
+    if name != "rotation":
+        return quantise(name, values, _bits(values, limit / max(_quantile(weight), 1e-30), least, most))
+    # near half a turn w = √(1 − |v|²) magnifies what v is rounded by: so it is measured
+    quats = rotations.normalise(values)
+    vectors = vectors_of(quats)
+    some = slice(None, None, max(1, vectors.shape[1] // SUBSET))
+    for bits in range(least, most + 1):
+        track = quantise(name, vectors, bits)
+        cosine = (quats_of(track.values()[:, some]) * quats[:, some]).sum(-1).abs()
+        left = (2 - 2 * cosine.clamp(max=1)).sqrt() * weight[some]
+        if bits == most or _quantile(left) <= limit:
+            return track
+    raise AssertionError("unreachable: the most bits are taken whatever they cost")
+
+
+def _quantile(values: Tensor) -> float:
+    flat = values.flatten()
+    return float(flat.kthvalue(max(1, int(QUANTILE * len(flat)))).values)
+
+
+def _bits(values: Tensor, error: float, least: int, most: int) -> int:
+    """Bits that round values [K, M, c] by no more than `error` (length over channels), `least` to `most`."""
+    flat = values.reshape(-1, values.shape[-1])
+    steps = float((flat.amax(0) - flat.amin(0)).norm()) / 2 / max(error, 1e-30)
+    return min(max(math.ceil(math.log2(steps + 1)), least), most)
+
+
+def largest_error(samples: Samples, knots: Knots, values: Tensor) -> float:
+    """Largest distance, over judged times, between positions `values` [K, M, 3] at the knots and the sampled ones."""
+    rows = weights(samples.seconds[samples.judged], knots.seconds, knots.interpolation).float()
+    wanted, largest = samples.values["position"][samples.judged], 0.0
+    for part in _parts(wanted.shape[1], len(rows)):
+        left = torch.tensordot(rows, values[:, part], dims=1) - wanted[:, part]
+        largest = max(largest, float(left.norm(dim=-1).max()))
+    return largest
+
+
+class _Solver:
+    """Least squares for one number of knots: the same matrices serve every Gaussian and track."""
+
+    def __init__(self, samples: Samples, count: int) -> None:
+        self.samples = samples
+        self.knots = torch.linspace(
+            float(samples.seconds[0]), float(samples.seconds[-1]), count, dtype=torch.float64
+        )
+        rows = weights(samples.seconds, self.knots, "cubic")
+        self.to_knots = torch.linalg.pinv(rows).float()  # [K, S]
+        self.judged = rows[samples.judged].float()  # [J, K]
+        # errors left at the judged times, straight from the samples
+        self.left = (rows[samples.judged] @ torch.linalg.pinv(rows)).float()
+
+    def _errors(self, name: str, which: Tensor | slice) -> Tensor:
+        """[J, m] weighted errors of some Gaussians."""
+        values = self.samples.values[name][:, which]
+        left = torch.tensordot(self.left, values, dims=1) - values[self.samples.judged]
+        return left.norm(dim=-1) * self.samples.weights[name][which]
+
+    def subset_within(self, subset: Tensor, share: float) -> bool:
+        for name, limit in self.samples.limits.items():
+            if name not in self.samples.values:
+                continue
+            errors = self._errors(name, subset)
+            if name == "position":
+                left = float(errors.max())
+            else:
+                left = _quantile(errors)
+            if left > share * limit:
+                return False
+        return True
+
+    def worst_positions(self, share: float) -> Tensor | None:
+        """The Gaussians furthest beyond the limit; None where all keep within it."""
+        if "position" not in self.samples.values:
+            return None
+        count = self.samples.values["position"].shape[1]
+        errors = torch.cat(
+            [self._errors("position", part).amax(0) for part in _parts(count, len(self.samples.seconds))]
+        )
+        bad = (errors > share * self.samples.limits["position"]).nonzero()[:, 0]
+        return None if len(bad) == 0 else bad[errors[bad].argsort(descending=True)[:SUBSET]]
+
+    def solve(self) -> Knots:
+        values: dict[str, Tensor] = {}
+        for name, sampled in self.samples.values.items():
+            result = sampled.new_empty(len(self.knots), *sampled.shape[1:])
+            for part in _parts(sampled.shape[1], len(sampled)):
+                result[:, part] = torch.tensordot(self.to_knots, sampled[:, part], dims=1)
+            values[name] = result
+        return Knots(self.knots, "cubic", values)
+
+
+def _parts(count: int, times: int) -> list[slice]:
+    size = max(1, AT_ONCE // (3 * max(times, 1)))
+    return [slice(start, start + size) for start in range(0, count, size)]

@@ -1,0 +1,77 @@
+"""A scene as one self-contained web page: the player and one or two clips in a single .html that opens from disk.
+
+Nothing is fetched: the player's modules stand in the page as text, which a small loader of the page turns into modules,
+and the clips as base64. The player is the one of the canvas (`web/`).
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import InputError
+from ..files.atomic import write_atomically
+from .player_file import decode_clip
+
+WEB = Path(__file__).resolve().parents[2] / "web"
+MOST = 2  # clips in a page: before and after
+
+
+def write_page(clips: Sequence[bytes], path: Path | str, title: str, web: Path = WEB) -> Path:
+    """Write the page of `assemble`, whole or not at all. Raises InputError."""
+    path = Path(path)
+    # a file's name may hold what UTF-8 has no bytes for
+    text = assemble(clips, title.encode(errors="replace").decode(), web)
+    with write_atomically(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+    return path
+
+
+def assemble(clips: Sequence[bytes], title: str, web: Path = WEB) -> str:
+    """The page that plays `clips`, the bytes of one clip or of two to compare.
+
+    `web`: the folder of the player. Raises InputError where a clip is damaged or the player's files are not there.
+    """
+    if not 1 <= len(clips) <= MOST:
+        raise InputError(f"A page shows one clip or two, not {len(clips)}; leave some out.")
+    titles = [decode_clip(clip, f"clip {i + 1}").title for i, clip in enumerate(clips)]
+    names = json.loads(_text(web / "page" / "modules.json"))["modules"]
+    parts = {
+        "title": html.escape(title),
+        "modules": "\n".join(
+            f'<script type="text/plain" data-module="{name}">{_inert(_text(web / name))}</script>'
+            for name in names
+        ),
+        "clips": "\n".join(
+            f'<script type="application/octet-stream;base64" data-clip="{i}" data-name="{html.escape(name)}">'
+            f"{base64.b64encode(clip).decode()}</script>"
+            for i, (name, clip) in enumerate(zip(titles, clips, strict=True))
+        ),
+    }
+    template = _text(web / "page" / "template.html")
+    # all marks at once: what is filled in may hold braces of its own
+    return re.sub(r"\{\{(title|modules|clips)\}\}", lambda mark: parts[mark[1]], template)
+
+
+def check_player(web: Path = WEB) -> None:
+    """InputError, before anything is baked, where the player's files are not there."""
+    _text(web / "page" / "modules.json")
+    _text(web / "page" / "template.html")
+
+
+def _inert(source: str) -> str:
+    """JavaScript that cannot end the <script> element it stands in; in strings it means the same."""
+    return re.sub(r"<(?=/script)", r"<\\", source, flags=re.IGNORECASE).replace("<!--", r"<\!--")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"The player's file {path.name} is not in {path.parent}; a page needs the whole pack, install it again."
+        ) from error

@@ -1,0 +1,316 @@
+"""Clips (`.gs4dclip`): a moving scene as small as a short video, for players that evaluate the motion on the GPU.
+
+One binary file, little endian: "GS4C", u32 version, u32 header length, the JSON header padded so that the data begins
+at a multiple of 16, then blocks: an .spz of the first moment and, for the first `moving` Gaussians, tracks of knots.
+The file's axes are x right, y up, z back (OpenGL, three.js): this pack's world turned half a turn about x. Everything
+in `Clip` is in this pack's axes; the turn happens here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..files.atomic import write_atomically
+from ..io.spz import decode_spz
+from ..scene import Cameras, Gaussians, harmonics, rotations
+from .tracks import CHANNELS, INTERPOLATIONS, Track, aligned, pack, quats_of, unpack, weights
+
+__all__ = ["Clip", "Motion", "decode_clip", "encode_clip", "read_clip", "write_clip"]
+
+MAGIC, VERSION = b"GS4C", 1
+FLIP = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)  # half a turn about x; its own inverse
+TURNED = ("position", "rotation")  # tracks whose vectors turn with the axes
+AGAIN = "export it again"
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """What the first M Gaussians do, as values at K knots."""
+
+    knots: Tensor  # [K] float64 seconds, ascending
+    interpolation: str  # "cubic", "linear" or "hold"
+    tracks: dict[str, Tensor]  # name → [K, M, c] float32 in this pack's axes; rotation as quaternions, c = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A clip as a player sees it."""
+
+    title: str
+    times: Tensor  # [T] float64 seconds: the captured moments
+    fps: float  # natural rate of playing
+    up: Tensor  # [3] float64, unit
+    center: Tensor  # [3] float64
+    radius: float  # of the subject, world units
+    background: Tensor  # [3] float32 in 0..1
+    cameras: Cameras  # the captured cameras
+    base: Gaussians  # the scene at its first moment, as the .spz holds it
+    moving: int  # the first M of `base` move
+    motion: Motion | None
+    max_error: float  # largest distance of a centre from the true one at a captured moment, as a fraction of `radius`
+    mean_error: float
+    notes: tuple[str, ...]  # sentences for the person
+
+    @torch.no_grad()
+    def means_at(self, seconds: float) -> Tensor:
+        """Centres [N, 3] at a time in seconds; the same numbers as `at(seconds).means`."""
+        means = self.base.means
+        if self.motion is None or "position" not in self.motion.tracks:
+            return means
+        return torch.cat([means[: self.moving] + self._track("position", seconds), means[self.moving :]])
+
+    def _track(self, name: str, seconds: float) -> Tensor:
+        assert self.motion is not None
+        row = weights(
+            torch.tensor([seconds], dtype=torch.float64), self.motion.knots, self.motion.interpolation
+        )
+        return torch.tensordot(row[0].float(), self.motion.tracks[name], dims=1)
+
+    @torch.no_grad()
+    def at(self, seconds: float) -> Gaussians:
+        """The Gaussians at a time in seconds, as a player draws them."""
+        if self.motion is None or self.moving == 0:
+            return self.base
+        now = {name: self._track(name, seconds) for name in self.motion.tracks}
+        changed = {name: t.clone() for name, t in self.base.tensors().items()}
+        m = self.moving
+        changed["means"] = self.means_at(seconds)
+        if "rotation" in now:
+            changed["quats"][:m] = rotations.multiply(
+                rotations.normalise(now["rotation"]), self.base.quats[:m]
+            )
+        if "scale" in now:
+            changed["log_scales"][:m] += now["scale"]
+        if "opacity" in now:
+            changed["logit_opacities"][:m] = now["opacity"][:, 0].clamp(1e-6, 1 - 1e-6).logit()
+        if "color" in now:
+            changed["sh"][:m, 0] += now["color"] / harmonics.C0
+        return Gaussians(**changed)
+
+
+def camera_entries(cameras: Cameras) -> list[dict[str, Any]]:
+    """The header's cameras: pinholes with camera_to_world in OpenGL axes (right, up, back), row-major."""
+    turn = torch.diag(torch.cat([FLIP, torch.ones(1, dtype=torch.float64)]))
+    c2w = turn @ cameras.camera_to_world.double() @ turn
+    return [
+        {
+            "name": name,
+            "width": w,
+            "height": h,
+            "fx": float(K[0, 0]),
+            "fy": float(K[1, 1]),
+            "cx": float(K[0, 2]),
+            "cy": float(K[1, 2]),
+            "camera_to_world": pose.flatten().tolist(),
+        }
+        for name, (w, h), K, pose in zip(cameras.names, cameras.sizes, cameras.K.double(), c2w, strict=True)
+    ]
+
+
+def encode_clip(header: dict[str, Any], spz: bytes, tracks: Iterable[Track]) -> bytes:
+    """The file's bytes. `header` is complete but for the blocks' places; its "motion" has no tracks yet, or is None.
+
+    Tracks are given in the file's axes (`in_file_axes`). Raises ValueError where the header holds NaN.
+    """
+    blocks, end = [spz], len(spz)
+    header = {**header, "spz": {"offset": 0, "length": len(spz)}}
+    if header["motion"] is not None:
+        entries: list[dict[str, Any]] = []
+        for track in tracks:
+            packed = pack(track)
+            padding = -end % 16
+            blocks += [b"\0" * padding, packed]
+            entries.append(
+                {
+                    "name": track.name,
+                    "channels": track.whole.shape[2],
+                    "bits": track.bits,
+                    "low": track.low.tolist(),
+                    "high": track.high.tolist(),
+                    "offset": end + padding,
+                    "length": len(packed),
+                }
+            )
+            end += padding + len(packed)
+        header["motion"] = {**header["motion"], "tracks": entries}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = text.encode(errors="replace")  # a file's name may hold what UTF-8 has no bytes for
+    text += b" " * (-(12 + len(text)) % 16)
+    return b"".join([MAGIC, VERSION.to_bytes(4, "little"), len(text).to_bytes(4, "little"), text, *blocks])
+
+
+def in_file_axes(name: str, values: Tensor) -> Tensor:
+    """Values of a track turned into the file's axes, or back."""
+    return values * FLIP.to(values) if name in TURNED else values
+
+
+def played(track: Track) -> Tensor:
+    """[K, M, c]: what a track of the file says, in this pack's axes and ready to be blended."""
+    values = in_file_axes(track.name, track.values())
+    return aligned(quats_of(values)) if track.name == "rotation" else values
+
+
+def write_clip(data: bytes, path: Path | str) -> Path:
+    """Write a clip's bytes, whole or not at all. Raises InputError."""
+    path = Path(path)
+    with write_atomically(path) as partial:
+        partial.write_bytes(data)
+    return path
+
+
+def read_clip(path: Path | str) -> Clip:
+    """The clip in a file. Raises InputError: missing, foreign, newer, cut short, lying about what it holds."""
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read: {error.strerror}; check the path.") from error
+    return decode_clip(data, path.name)
+
+
+def decode_clip(data: bytes, name: str) -> Clip:
+    """The clip that `data` is; `name` is what messages call it. Raises InputError as `read_clip`."""
+    about, body = _header(data, name)
+    try:
+        return _assemble(about, body, name)
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if text.startswith(name) else f"{name}: {text}; {AGAIN}.") from error
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:
+        short = " ".join(str(error).split())[:100]
+        raise InputError(
+            f"{name}: its header does not fit what it holds ({type(error).__name__}: {short}); {AGAIN}."
+        ) from error
+
+
+def _header(data: bytes, name: str) -> tuple[dict[str, Any], memoryview]:
+    if data[:4] != MAGIC[: len(data)] or not data:
+        raise InputError(f"{name} is no clip of this pack; give a .gs4dclip file.")
+    if len(data) < 12:
+        raise InputError(f"{name} is cut short; {AGAIN}.")
+    version, length = (int.from_bytes(data[i : i + 4], "little") for i in (4, 8))
+    if version != VERSION:
+        raise InputError(
+            f"{name} is a clip of version {version}, this pack reads version {VERSION}; update the pack or {AGAIN}."
+        )
+    if 12 + length > len(data):
+        raise InputError(f"{name} is cut short inside its header; {AGAIN}.")
+    try:
+        about = json.loads(data[12 : 12 + length])
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name}: its header is damaged; {AGAIN}.") from error
+    if not isinstance(about, dict) or about.get("format") != "gs4d-clip":
+        raise InputError(f"{name} is no clip of this pack; give a .gs4dclip file.")
+    return about, memoryview(data)[12 + length :]
+
+
+def _assemble(about: dict[str, Any], body: memoryview, name: str) -> Clip:
+    base = decode_spz(_block(about["spz"], body, "splat"), "its splat")
+    count, moving = int(about["gaussians"]), int(about["moving"])
+    if count != len(base):
+        raise InputError(f"it claims {count:,} Gaussians and holds {len(base):,}")
+    times = _ascending(about["times"], "times")
+    motion = None if about["motion"] is None else _motion(about["motion"], body, moving)
+    if not 0 <= moving <= count or (motion is None and moving):
+        raise InputError(f"it claims {moving:,} moving Gaussians of {count:,}, which its tracks do not show")
+    return Clip(
+        title=str(about["title"]),
+        times=times,
+        fps=_positive(about["fps"], "fps"),
+        up=_numbers(about["up"], 3, "up") * FLIP,
+        center=_numbers(about["center"], 3, "center") * FLIP,
+        radius=_positive(about["radius"], "radius"),
+        background=_numbers(about["background"], 3, "background").float(),
+        cameras=_cameras(about["cameras"]),
+        base=base,
+        moving=moving,
+        motion=motion,
+        max_error=float(about["error"]["max"]),
+        mean_error=float(about["error"]["mean"]),
+        notes=tuple(str(note) for note in about["notes"]),
+    )
+
+
+def _motion(about: dict[str, Any], body: memoryview, moving: int) -> Motion:
+    knots, interpolation = _ascending(about["knots"], "knots"), str(about["interpolation"])
+    if interpolation not in INTERPOLATIONS:
+        raise InputError(f"it is interpolated by '{interpolation[:20]}', which is not known")
+    gaps = knots.diff()
+    if interpolation != "hold" and len(gaps) and float(gaps.max() - gaps.min()) > 1e-3 * float(gaps.mean()):
+        raise InputError("its knots are not evenly spaced")
+    tracks: dict[str, Tensor] = {}
+    for entry in about["tracks"]:
+        key, channels, bits = str(entry["name"]), int(entry["channels"]), int(entry["bits"])
+        if CHANNELS.get(key) != channels or not 1 <= bits <= 16 or key in tracks or moving < 1:
+            raise InputError(
+                f"its track '{key[:20]}' of {channels} channels with {bits} bits is not possible"
+            )
+        low, high = (_numbers(entry[side], channels, f"{side} of {key}") for side in ("low", "high"))
+        packed = _block(entry, body, f"track '{key}'")
+        track = unpack(packed, key, bits, low, high, (len(knots), moving, channels))
+        tracks[key] = played(track)
+    return Motion(knots, interpolation, tracks)
+
+
+def _block(entry: dict[str, Any], body: memoryview, what: str) -> bytes:
+    offset, length = int(entry["offset"]), int(entry["length"])
+    if offset < 0 or length < 0 or offset + length > len(body):
+        raise InputError(
+            f"it is cut short: {len(body):,} bytes do not hold its {what} at {offset:,} + {length:,}"
+        )
+    return bytes(body[offset : offset + length])
+
+
+def _numbers(values: Any, count: int, what: str) -> Tensor:
+    result = torch.tensor([float(v) for v in values], dtype=torch.float64)
+    if len(result) != count or not bool(torch.isfinite(result).all()):
+        raise InputError(f"its {what} is not {count} numbers")
+    return result
+
+
+def _ascending(values: Any, what: str) -> Tensor:
+    result = torch.tensor([float(v) for v in values], dtype=torch.float64)
+    if len(result) == 0 or not bool(torch.isfinite(result).all()) or bool((result.diff() <= 0).any()):
+        raise InputError(f"its {len(result)} {what} do not ascend")
+    return result
+
+
+def _positive(value: Any, what: str) -> float:
+    number = float(value)
+    if not 0 < number < math.inf:
+        raise InputError(f"its {what} is {number}")
+    return number
+
+
+def _cameras(entries: list[dict[str, Any]]) -> Cameras:
+    turn = torch.diag(torch.cat([FLIP, torch.ones(1, dtype=torch.float64)]))
+    Ks, poses = torch.zeros(len(entries), 3, 3).double(), torch.eye(4).double().repeat(len(entries), 1, 1)
+    for i, entry in enumerate(entries):
+        fx, fy, cx, cy = _numbers([entry[k] for k in ("fx", "fy", "cx", "cy")], 4, "camera")
+        Ks[i] = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+        c2w = turn @ _numbers(entry["camera_to_world"], 16, "camera_to_world").reshape(4, 4) @ turn
+        poses[i, :3, :3] = c2w[:3, :3].T
+        poses[i, :3, 3] = -c2w[:3, :3].T @ c2w[:3, 3]
+    return Cameras(
+        poses,
+        Ks,
+        tuple((int(e["width"]), int(e["height"])) for e in entries),
+        tuple(str(e["name"]) for e in entries),
+    )

@@ -1,0 +1,237 @@
+"""What a scene does over time, asked through `scene.at` alone: samples, who changes, who is seen, in which order."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from .. import backends
+from ..errors import InputError
+from ..io import spz
+from ..scene import Gaussians, Scene4D, harmonics, rotations
+from .tracks import aligned
+
+VISIBLE = 1 / 255  # opacity below which renderers draw nothing
+LOOKS_AT = 12  # moments at which visibility is judged when Gaussians have to be left out
+PROBES = 6  # times between moments at which a scene is asked whether it jumps
+ASKED = 4096  # Gaussians that are looked at there
+DEGREES = 0.0175  # radians: less is not seen as a turn
+GROWTH = 0.02  # of a log scale
+SHADE = 1 / 128  # of opacity or colour
+TINGE = 1 / 32  # of a harmonic's coefficient
+NUMBERS = 14  # a Gaussian and moment
+# Gaussians × times up to which a scene is asked between its moments: a gigabyte, and the time it takes
+MANY = 1 << 24
+SHARE = 6  # samples, their offsets and what is made on the way: three times the samples in half of the memory
+
+
+class Taken:
+    """The Gaussians `kept` (None = all) at each time that was asked for. What never changes is stored once."""
+
+    def __init__(self, kept: Tensor | None = None) -> None:
+        self.kept = kept
+        self.seconds: list[float] = []
+        self.values: dict[str, list[Tensor]] = {}  # name → S × [N, c] float32 on the CPU
+        self.first: Gaussians  # at the first time
+        self.shaded = 0.0  # largest part of the Gaussians whose harmonics above the first differ from then
+
+    @staticmethod
+    def is_even(times: Tensor) -> bool:
+        """Whether the moments are evenly spaced, but for rounding."""
+        gaps = times.double().diff()
+        return len(gaps) == 0 or float((gaps - gaps.mean()).abs().max()) <= 0.02 * float(gaps.mean())
+
+    @staticmethod
+    def moments(scene: Scene4D) -> list[float]:
+        """The captured moments, and times between them: halfway, for no more than MANY, where these are evenly spaced."""
+        times = scene.times.double()
+        if Taken.is_even(times):
+            few = 2 * len(times) * len(scene.canonical) <= MANY
+            between = (times[1:] + times[:-1]) / 2 if few else times[:0]
+        else:
+            between = torch.linspace(float(times[0]), float(times[-1]), 2 * len(times), dtype=torch.float64)
+        return torch.cat([times, between]).unique().tolist()
+
+    def take(self, scene: Scene4D, seconds: float) -> None:
+        """Ask for one more time. Raises InputError where the scene holds NaN."""
+        now = part(scene.at(seconds), self.kept)
+        for name, tensor in now.tensors().items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise InputError(
+                    f"At {seconds:.3f} s the scene's {name} hold NaN or infinite values, so the step that made it has "
+                    "failed; run it again with a lower learning rate."
+                )
+        if not self.seconds:
+            self.first = now
+        self.seconds.append(seconds)
+        a = now.activated()
+        values = {
+            "position": now.means,
+            "rotation": a.quats,
+            "scale": now.log_scales.clamp(*spz.LOG_SCALES),
+            "opacity": a.opacities[:, None],
+            "color": harmonics.dc_to_rgb(now.sh[:, 0]),
+        }
+        for name, value in values.items():
+            rows = self.values.setdefault(name, [])
+            rows.append(rows[0] if rows and torch.equal(rows[0], value) else value)
+        if now.sh.shape[1] > 1:
+            change = (now.sh[:, 1:] - self.first.sh[:, 1:]).abs().amax(dim=(1, 2))
+            self.shaded = max(self.shaded, float((change > TINGE).float().mean()))
+
+    def at(self, name: str, seconds: float) -> Tensor:
+        return self.values[name][self.seconds.index(seconds)]
+
+    def means_at(self, seconds: float) -> Tensor:
+        """Centres [N, 3] at a time that was asked for."""
+        return self.at("position", seconds)
+
+    def visible(self) -> Tensor:
+        """[N] bool: who is ever more than a renderer's least opacity; everybody where nobody is."""
+        seen = torch.stack([o[:, 0] for o in _distinct(self.values["opacity"])]).amax(0) >= VISIBLE
+        return seen if bool(seen.any()) else torch.ones_like(seen)
+
+    def extent(self) -> Tensor:
+        """[N] world units: how far a Gaussian's rim is from its centre, at its largest."""
+        return 2 * torch.stack([s.amax(-1) for s in _distinct(self.values["scale"])]).amax(0).exp()
+
+
+def part(gaussians: Gaussians, kept: Tensor | None) -> Gaussians:
+    """The Gaussians `kept`, as float32 on the CPU."""
+    if kept is not None:
+        gaussians = gaussians.map(lambda t: t[kept.to(t.device)])
+    return gaussians.map(lambda t: t.detach().float().cpu())
+
+
+@torch.no_grad()
+def within_reach(scene: Scene4D, reach: float) -> Tensor:
+    """[N] bool: who has no coordinate beyond `reach` at the first moment; everybody where nobody has none."""
+    coordinates = scene.at(float(scene.times[0])).means.detach().float().cpu().abs().amax(-1)
+    # what is not finite is left for those who name it
+    near = ~((coordinates > reach) & coordinates.isfinite())
+    return near if bool(near.any()) else torch.ones_like(near)
+
+
+@torch.no_grad()
+def most_visible(scene: Scene4D, most: int, near: Tensor) -> Tensor | None:
+    """Indices of the Gaussians, of those `near` [N] (bool), that are seen most, opacity × area over time; None = all.
+
+    All of those are kept where there are no more than `most`, and no more than can be baked in half of this machine's memory.
+    """
+    times, count = Taken.moments(scene), int(near.sum())
+    most = max(1, min(most, int(backends.memory() / SHARE / (len(times) * NUMBERS * 4))))
+    if count <= most:
+        return None if count == len(near) else near.nonzero()[:, 0]
+    shown = torch.zeros(len(near))
+    for i in torch.linspace(0, len(times) - 1, min(LOOKS_AT, len(times))).round().long().tolist():
+        now = part(scene.at(times[i]), None)
+        sizes = now.log_scales.sort(dim=-1).values
+        shown += (now.logit_opacities.sigmoid() * (sizes[:, 1] + sizes[:, 2]).exp()).nan_to_num()
+    shown[~near] = -1
+    return shown.topk(most).indices.sort().values
+
+
+def changed(taken: Taken, reach: float) -> dict[str, Tensor]:
+    """Track name → [N] bool: who changes beyond what can be seen. `reach`: world units that count as standing still."""
+    extent = taken.extent()
+    result: dict[str, Tensor] = {}
+    for name, rows in taken.values.items():
+        beyond = torch.zeros(len(extent), dtype=torch.bool)
+        for now in _distinct(rows)[1:]:
+            if name == "rotation":
+                cosine = (now * rows[0]).sum(-1).abs().clamp(max=1)
+                turn = 2 * cosine.acos()
+                beyond |= (turn > DEGREES) & (turn * extent > reach)
+                continue
+            change = (now - rows[0]).norm(dim=-1)
+            if name == "position":
+                beyond |= change > reach
+            elif name == "scale":
+                beyond |= (change > GROWTH) & (change * extent > reach)
+            else:
+                beyond |= change > SHADE
+        result[name] = beyond
+    return result
+
+
+def offsets(taken: Taken, moving: Tensor, base: Gaussians, needed: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Track name → [S, M, c] of the Gaussians `moving` [M], relative to `base` (opacity: as it is; turns: quaternions).
+
+    `needed`: track name → [M] bool: who needs it; the others get a constant, which costs almost nothing.
+    """
+    result: dict[str, Tensor] = {}
+    for name, mask in needed.items():
+        values = torch.stack([row[moving] for row in taken.values[name]])
+        if name == "position":
+            values -= base.means
+        elif name == "rotation":
+            values = _turns(values, base.quats)
+        elif name == "scale":
+            values -= base.log_scales
+        elif name == "color":
+            values -= harmonics.dc_to_rgb(base.sh[:, 0])
+        if name == "opacity":
+            values[:, ~mask] = base.logit_opacities.sigmoid()[~mask, None]
+        else:
+            values[:, ~mask] = torch.tensor([1.0, 0, 0, 0]) if name == "rotation" else 0.0
+        result[name] = values
+    return result
+
+
+def _turns(quats: Tensor, base: Tensor) -> Tensor:
+    """[S, M, 4]: unit quaternions of the turns from `base` [M, 4] to `quats` [S, M, 4], without jumps of their signs."""
+    back = rotations.normalise(base) * torch.tensor([1.0, -1.0, -1.0, -1.0])
+    return aligned(rotations.multiply(quats, back.expand_as(quats)))
+
+
+def interpolation_between(scene: Scene4D, taken: Taken, moving: Tensor) -> str:
+    """ "hold" where the scene keeps each moment until the next, else "linear" or "cubic": what is nearer between two.
+
+    Asked at a few times halfway between the captured moments that differ most.
+    """
+    moving = moving[:: max(1, len(moving) // ASKED)]
+    times = scene.times.double().tolist()
+    rows = [torch.cat([taken.at(name, t)[moving] for name in taken.values], dim=-1) for t in times]
+    steps = torch.tensor([float((b - a).abs().sum()) for a, b in pairwise(rows)])
+    jumps, straight, curved = True, 0.0, 0.0
+    for i in steps.argsort(descending=True)[:PROBES].tolist():
+        if float(steps[i]) == 0:
+            continue
+        probe = Taken(taken.kept)
+        probe.take(scene, (times[i] + times[i + 1]) / 2)
+        middle = torch.cat([probe.values[name][0][moving] for name in taken.values], dim=-1)
+        a, b = rows[i], rows[i + 1]
+        differs = (b - a).abs() > 1e-6
+        if not bool(differs.any()):
+            continue
+        stays = (middle - a).abs() <= 1e-3 * (b - a).abs()
+        jumps = jumps and float(stays[differs].float().mean()) > 0.99
+        before = rows[i - 1] if i else 2 * a - b
+        after = rows[i + 2] if i + 2 < len(rows) else 2 * b - a
+        straight += float((middle - (a + b) / 2).square().sum())
+        curved += float((middle - (9 * (a + b) - before - after) / 16).square().sum())
+    if jumps:
+        return "hold"
+    return "linear" if straight < curved else "cubic"
+
+
+def morton_order(points: Tensor, chosen: Tensor) -> Tensor:
+    """Indices of the `chosen` [N] (bool) of `points` [N, 3], neighbours in space next to each other (Morton 1966)."""
+    indices = chosen.nonzero()[:, 0]
+    if len(indices) < 2:
+        return indices
+    inside = points[indices].double()
+    low, high = inside.amin(0), inside.amax(0)
+    cells = ((inside - low) / (high - low).clamp(min=1e-12) * 1023).long()
+    code = torch.zeros(len(indices), dtype=torch.long)
+    for bit in range(10):
+        for axis in range(3):
+            code |= (cells[:, axis] >> bit & 1) << (3 * bit + axis)
+    return indices[code.argsort(stable=True)]
+
+
+def _distinct(rows: list[Tensor]) -> list[Tensor]:
+    """Each tensor once: what equals the first moment is the first moment's own."""
+    return [rows[0], *(row for row in rows[1:] if row is not rows[0])]

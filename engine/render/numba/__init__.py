@@ -1,0 +1,1 @@
+"""The CPU rasterizer: numba kernels and the rasterizer that launches them."""

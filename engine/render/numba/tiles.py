@@ -1,0 +1,106 @@
+"""Which Gaussian touches which 4×4 block of which tile, and each tile's list in depth order."""
+# pyright: basic, reportCallIssue=false
+
+from __future__ import annotations
+
+import numpy as np
+
+from .build import kernel
+from .projection import TILE
+from .simd import bits, fma, load, select, splat
+
+BLOCKS = 16  # 4×4 blocks of 4×4 pixels in a tile
+
+
+@kernel
+def cover(first, last, count, ids, bases, counts, starts, tiles, geometry, masks, positions):
+    """Items are (camera, depth rank): fills masks [S] uint16, bit k set where alpha may reach 1/255 in block k.
+
+    The quadratic's minimum over a rectangle lies on the edges that face the centre; a block counts where that minimum
+    leaves log2 alpha above −log2 255, with slack for rounding. positions [B, N] gets each drawn Gaussian's place.
+    """
+    left = np.empty(BLOCKS, geometry.dtype)
+    top = np.empty(BLOCKS, geometry.dtype)
+    for k in range(BLOCKS):
+        left[k] = (k & 3) * 4 + 0.5
+        top[k] = (k >> 2) * 4 + 0.5
+    zero = splat(geometry, 0.0)
+    for item in range(first, last):
+        b = item // count
+        rank = item - b * count
+        if rank >= counts[b]:
+            continue
+        g = b * count + ids[b, rank]
+        positions[g] = bases[b] + rank
+        slot = starts[bases[b] + rank]
+        mx, my = geometry[g, 0], geometry[g, 1]
+        a, bb, c = geometry[g, 2], geometry[g, 3], geometry[g, 4]
+        limit = geometry[g, 5] + 7.9943534368588578 + 1e-3
+        slope_y, slope_x = -0.5 * bb / c, -0.5 * bb / a
+        for ty in range(tiles[g, 1], tiles[g, 3]):
+            y0 = load(top, 0) + (ty * TILE - np.float64(my))
+            y1 = y0 + 3.0
+            near_y = select(y0 >= 0.0, y0, select(y1 <= 0.0, y1, zero))
+            for tx in range(tiles[g, 0], tiles[g, 2]):
+                x0 = load(left, 0) + (tx * TILE - np.float64(mx))
+                x1 = x0 + 3.0
+                near_x = select(x0 >= 0.0, x0, select(x1 <= 0.0, x1, zero))
+                y = near_x * slope_y  # the lowest point of the facing vertical edge
+                y = select(y >= y0, y, y0)
+                y = select(y <= y1, y, y1)
+                x = near_y * slope_x
+                x = select(x >= x0, x, x0)
+                x = select(x <= x1, x, x1)
+                on_x = fma(near_x * a, near_x, fma(near_x * bb, y, y * y * c))
+                on_y = fma(x * a, x, fma(x * bb, near_y, near_y * near_y * c))
+                masks[slot] = bits(select(on_x <= on_y, on_x, on_y) <= limit)
+                slot += 1
+
+
+@kernel
+def bin_tiles(
+    first,
+    last,
+    count,
+    bands,
+    width,
+    height,
+    ids,
+    bases,
+    counts,
+    starts,
+    tiles,
+    masks,
+    ends,
+    entries,
+    entry_slots,
+):
+    """Items are (camera, band of tile rows). The first pass (entries empty) counts each tile's Gaussians in `ends`
+    [B·tiles]; the second, with ends turned into first places, writes entries and entry_slots [total] and moves ends on.
+
+    A Gaussian is written where its mask is not empty, so no tile lists a Gaussian that leaves it blank.
+    """
+    tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
+    counting = entries.shape[0] == 0
+    for item in range(first, last):
+        b = item // bands
+        band = item - b * bands
+        row0, row1 = band * tiles_y // bands, (band + 1) * tiles_y // bands
+        for rank in range(counts[b]):
+            g = b * count + ids[b, rank]
+            top, bottom = tiles[g, 1], tiles[g, 3]
+            if top >= row1 or bottom <= row0:
+                continue
+            x0, x1 = tiles[g, 0], tiles[g, 2]
+            start = starts[bases[b] + rank]
+            for ty in range(max(top, row0), min(bottom, row1)):
+                slot = start + (ty - top) * (x1 - x0)
+                tile = (b * tiles_y + ty) * tiles_x
+                for tx in range(x0, x1):
+                    if masks[slot] != 0:
+                        place = ends[tile + tx]
+                        ends[tile + tx] = place + 1
+                        if not counting:
+                            entries[place] = g
+                            entry_slots[place] = slot
+                    slot += 1
