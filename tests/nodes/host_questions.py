@@ -29,7 +29,7 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         for name in ("host", "folders", "compat")
     }
     errors = importlib.import_module(pack.__name__ + ".engine.errors")
-    messages = importlib.import_module(pack.__name__ + ".engine.train.messages")
+    messages = importlib.import_module(pack.__name__ + ".engine.messages")
     return {
         "gradients": gradients(part["host"]),
         "cancel": cancel(part["host"], messages),
