@@ -165,7 +165,7 @@ def scene_of(arguments: argparse.Namespace) -> Scene4D:
     return figure(arguments.gaussians, arguments.moments)
 
 
-def told(report: dict[str, Any], as_json: bool) -> None:
+def report_text(report: dict[str, Any], as_json: bool) -> None:
     """Print the figures: for programs, or for a person."""
     if as_json:
         print(json.dumps(report))
@@ -186,7 +186,7 @@ def main() -> int:
         print(json.dumps({"error": str(error)}) if arguments.json else f"error: {error}", file=sys.stderr)
         return 1
     report |= {"import_seconds": import_seconds(), "env": environment("cpu", SEED)}
-    told(report, arguments.json)
+    report_text(report, arguments.json)
     return 0
 
 

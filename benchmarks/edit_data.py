@@ -42,13 +42,16 @@ def load_pair(folder: Path, options: LoadOptions) -> Pair:
                 f"{folder.name}/{path.name} is missing; a pair is the folders original and edited (the same cameras "
                 "and times, in any layout) and the file instruction.txt."
             )
-    told = instruction.read_text(encoding="utf-8").strip()
-    if not told:
+    report_text = instruction.read_text(encoding="utf-8").strip()
+    if not report_text:
         raise InputError(
             f"{folder.name}/instruction.txt is empty; write what was asked, such as 'make it night'."
         )
     pair = Pair(
-        folder.name, load_video(folder / "original", options), load_video(folder / "edited", options), told
+        folder.name,
+        load_video(folder / "original", options),
+        load_video(folder / "edited", options),
+        report_text,
     )
     same = pair.original.cameras.sizes == pair.edited.cameras.sizes and torch.allclose(
         pair.original.cameras.world_to_camera.double(),

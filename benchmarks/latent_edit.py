@@ -49,7 +49,7 @@ from engine.errors import InputError
 from engine.io.scene_file import save_scene
 from engine.latent import FieldRenderer, LatentField
 from engine.latent.files import load_field, save_field
-from engine.masks.lift import shown
+from engine.masks.lift import render_selection
 from engine.render import choose, choose_device, render_gaussians
 from engine.scene import Frame, MultiViewVideo, Scene4D, Selection
 from engine.scene.video import FrameSource
@@ -223,7 +223,7 @@ class Benchmark:
             for view in range(len(self.scene.rig)):
                 camera = self.scene.rig[view]
                 was = render_gaussians(gaussians, camera, self.rasterizer, self.scene.background)
-                selected = shown(self.scene, self.selection, camera, [seconds], self.rasterizer)
+                selected = render_selection(self.scene, self.selection, camera, [seconds], self.rasterizer)
                 result[view, moment] = was.rgb[0].clamp(0, 1), ((selected < 0.01) & (was.alpha > 0.5))[0]
         return result
 
@@ -270,7 +270,9 @@ class PartlyEdited:
         height, width = before.image.shape[:2]
         camera = self.scene.rig[view].resized(((width, height),))
         seconds = [float(self.scene.times[moment])]
-        mask = shown(self.scene, self.selection, camera, seconds, self.rasterizer)[0].cpu()[..., None]
+        mask = render_selection(self.scene, self.selection, camera, seconds, self.rasterizer)[0].cpu()[
+            ..., None
+        ]
         blend = torch.lerp(before.image.float(), after.image.float(), mask)
         return Frame(blend.round().clamp(0, 255).to(before.image.dtype), before.mask)
 
@@ -319,7 +321,7 @@ def run(
         result[f"goals_of_{group}"] = goals(rows)
     return {
         **result,
-        "field": {"size": list(field_made.size), "channels": field_made.codec.channels},
+        "field": {"size": list(field_made.size), "channels": field_made.vae.channels},
         "seconds_train": round(cost.seconds, 2),
         "cpu_seconds_train": round(cost.cpu_seconds, 2),
         "peak_mb": round(peak, 1),
@@ -500,7 +502,7 @@ def report_of(a: argparse.Namespace) -> dict[str, Any]:
     if a.ways:
         ways = {name: way for name, way in ways.items() if name in a.ways.split(",")}
     backbone = load(a.model or embedded(), a.device, a.dtype)
-    if not backbone.takes_image:
+    if not backbone.has_image_conditioning:
         ways.pop("variants_seeing_originals", None)
     keep = Path(a.keep) if a.keep else None
     if keep is not None:

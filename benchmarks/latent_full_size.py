@@ -70,8 +70,8 @@ def run(scale: float, device: str, dtype: torch.dtype, seed: int) -> dict[str, A
         **{name: numbers(cost) for name, cost in spent.items()},
         "latents": [
             backbone.latent_channels,
-            field.size[1] // backbone.factor,
-            field.size[0] // backbone.factor,
+            field.size[1] // backbone.vae_scale_factor,
+            field.size[0] // backbone.vae_scale_factor,
         ],
         "unet_parameters": sum(p.numel() for p in backbone.unet.parameters()),
         "weights": "random",

@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.clip import SEED, scene_of, scene_parser, told
+from benchmarks.clip import SEED, report_text, scene_of, scene_parser
 from benchmarks.environment import environment
 from engine.errors import InputError
 from engine.messages import result
@@ -102,7 +102,7 @@ def main() -> int:
     }
     report = {k: round(v, 2) if isinstance(v, float) else v for k, v in report.items()}
     report["env"] = environment("gpu" if arguments.gpu else "cpu", SEED)
-    told(report, arguments.json)
+    report_text(report, arguments.json)
     return 0
 
 

@@ -138,15 +138,18 @@ def column(values: list[Any]) -> list[str]:
 
 def notes(reports: dict[str, dict[str, Any]]) -> list[str]:
     """Machine, device, seed and versions; once for all files that share them."""
-    told: dict[str, list[str]] = {}
+    report_text: dict[str, list[str]] = {}
     for name, report in reports.items():
         env = report.get("env")
         if isinstance(env, dict):
             versions = " ".join(f"{k} {v}" for k, v in (env.get("versions") or {}).items() if v)
             parts = [str(env[k]) for k in ("machine", "device") if env.get(k)]
             parts += [f"seed {env['seed']}"] if "seed" in env else []
-            told.setdefault(" · ".join([*parts, versions]), []).append(name)
-    return [text if len(told) == 1 else f"{', '.join(names)}: {text}" for text, names in told.items()]
+            report_text.setdefault(" · ".join([*parts, versions]), []).append(name)
+    return [
+        text if len(report_text) == 1 else f"{', '.join(names)}: {text}"
+        for text, names in report_text.items()
+    ]
 
 
 def main() -> None:

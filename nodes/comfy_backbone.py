@@ -22,11 +22,11 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import (  # pyright: ignore[
 )
 from torch import Tensor
 
-from ..engine.diffusion import MiddleBlock, Recommended, Sharing
-from ..engine.diffusion.stable_diffusion import middle_block
+from ..engine.diffusion import CrossFrameAttention, MidBlock, ModelDefaults
+from ..engine.diffusion.stable_diffusion import mid_block
 from ..engine.errors import InputError
 from . import host
-from .comfy_patchers import WANTED, fingerprint, noising, share
+from .comfy_patchers import WANTED, fingerprint, noise_schedule, share
 
 SD2_TEXT_WIDTH = 1024  # Stable Diffusion 2.x; with v-prediction it was trained at 768 pixels
 GRADIENT_MEMORY = 3  # an encoder that is differentiated keeps about this many times the activations
@@ -45,17 +45,17 @@ class ComfyBackbone:
         kind, unet = self._check_model()
         self.format = model.get_model_object("latent_format")
         self.latent_channels = int(self.format.latent_channels)
-        self.takes_image = self._check_channels(kind, int(unet.in_channels))
+        self.has_image_conditioning = self._check_channels(kind, int(unet.in_channels))
         self._check_vae(kind)
-        self.factor = int(vae.spacial_compression_encode())
-        self.noising = noising(model.get_model_object("model_sampling"), kind)
+        self.vae_scale_factor = int(vae.spacial_compression_encode())
+        self.noise_schedule = noise_schedule(model.get_model_object("model_sampling"), kind)
         self.device = torch.device(model.load_device)
         self.name = f"wired {kind}"
         self.fingerprint = fingerprint(model, clip.patcher, vae.patcher)
         self._width = int(model.model.model_config.unet_config["context_dim"])
-        large = self._width == SD2_TEXT_WIDTH and self.noising.prediction == "v_prediction"
-        self.recommended = Recommended(
-            image_guidance_scale=1.5 if self.takes_image else 1.0, resolution=768 if large else 512
+        large = self._width == SD2_TEXT_WIDTH and self.noise_schedule.prediction == "v_prediction"
+        self.defaults = ModelDefaults(
+            image_guidance_scale=1.5 if self.has_image_conditioning else 1.0, resolution=768 if large else 512
         )
         self._texts: dict[str, Tensor] = {}
         black, grey = vae.process_output(torch.tensor([0.0, 0.5])).tolist()
@@ -81,13 +81,13 @@ class ComfyBackbone:
 
     def _check_channels(self, kind: str, channels: int) -> bool:
         own = self.latent_channels
-        takes_image = hasattr(self.model.model, "process_ip2p_image_in") and channels == 2 * own
-        if not takes_image and channels != own:
+        has_image_conditioning = hasattr(self.model.model, "process_ip2p_image_in") and channels == 2 * own
+        if not has_image_conditioning and channels != own:
             raise InputError(
                 f"The wired MODEL ({kind}) has a UNet with {channels} input channels; {own} (text to image) or "
                 f"{2 * own} (InstructPix2Pix) are needed: an inpainting or depth model cannot be used here."
             )
-        return takes_image
+        return has_image_conditioning
 
     def _check_vae(self, kind: str) -> None:
         if getattr(self.vae, "first_stage_model", None) is None:
@@ -118,7 +118,7 @@ class ComfyBackbone:
     def _states(self, prompt: str) -> Tensor:
         with host.as_host():
             states = self.clip.encode_from_tokens(self.clip.tokenize(prompt))
-        return host.plain(states[:1]).float().to(self.device)
+        return host.detach(states[:1]).float().to(self.device)
 
     # -- pictures ---------------------------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class ComfyBackbone:
         return self.scaled(latents)
 
     @torch.no_grad()
-    def encode_condition(self, images: Tensor) -> Tensor:
+    def encode_image_latents(self, images: Tensor) -> Tensor:
         return self._posterior(images)[0]
 
     def scaled(self, condition: Tensor) -> Tensor:
@@ -147,9 +147,9 @@ class ComfyBackbone:
     def _posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and standard deviation [B, C, h, w] of the latents; no deviation where the VAE has none (TAESD)."""
         height, width = int(images.shape[1]), int(images.shape[2])
-        if height % self.factor or width % self.factor:
+        if height % self.vae_scale_factor or width % self.vae_scale_factor:
             raise InputError(
-                f"Pictures are {width}×{height}; {self.name} needs sides that are multiples of {self.factor}: "
+                f"Pictures are {width}×{height}; {self.name} needs sides that are multiples of {self.vae_scale_factor}: "
                 "resize them."
             )
         pixels = self.vae.process_input(images.permute(0, 3, 1, 2))
@@ -189,7 +189,7 @@ class ComfyBackbone:
 
     # -- the network ------------------------------------------------------------------------------------------------
 
-    def middle_block(self) -> MiddleBlock | None:
+    def mid_block(self) -> MidBlock | None:
         decoder = getattr(self.vae.first_stage_model, "decoder", None)
         middle: Any = getattr(decoder, "mid", None)
         if decoder is None or not all(hasattr(middle, name) for name in ("block_1", "attn_1", "block_2")):
@@ -208,7 +208,7 @@ class ComfyBackbone:
         offset = self.format.process_out(zero).flatten()
         slope = self.format.process_out(zero + 1).flatten() - offset
         mix = getattr(self.vae.first_stage_model, "post_quant_conv", None)
-        return middle_block(parts, decoder.conv_in, mix, slope, offset, int(middle.block_1.norm1.num_groups))
+        return mid_block(parts, decoder.conv_in, mix, slope, offset, int(middle.block_1.norm1.num_groups))
 
     def predict(
         self,
@@ -216,9 +216,9 @@ class ComfyBackbone:
         t: int,
         text: Tensor,
         condition: Tensor | None = None,
-        sharing: Sharing | None = None,
+        sharing: CrossFrameAttention | None = None,
     ) -> Tensor:
-        if self.takes_image and condition is None:
+        if self.has_image_conditioning and condition is None:
             raise ValueError(f"{self.name} is conditioned on a picture and was given none")
         inner = self.model.model
         needed = inner.memory_required(list(noisy.shape))
@@ -233,7 +233,7 @@ class ComfyBackbone:
     def _predict(self, *asked: Any) -> Tensor:
         with host.as_host():
             out = self._network(*asked)
-        return host.plain(out)
+        return host.detach(out)
 
     def _network(
         self,
@@ -241,7 +241,7 @@ class ComfyBackbone:
         t: int,
         text: Tensor,
         condition: Tensor | None,
-        sharing: Sharing | None,
+        sharing: CrossFrameAttention | None,
         needed: float,
     ) -> Tensor:
         model, inner = self.model, self.model.model
@@ -266,9 +266,9 @@ class ComfyBackbone:
         finally:
             model.cleanup()
         # its model returns the clean latents: back to what the network said
-        if self.noising.prediction == "sample":
+        if self.noise_schedule.prediction == "sample":
             return clean
-        if self.noising.prediction == "v_prediction":
+        if self.noise_schedule.prediction == "v_prediction":
             return (x / scale**2 - clean) * scale / sigma
         return (x - clean) / sigma
 

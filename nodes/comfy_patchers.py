@@ -10,15 +10,15 @@ import comfy.model_patcher as model_patcher  # pyright: ignore[reportMissingImpo
 import comfy.model_sampling as model_sampling  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
-from ..engine.diffusion import Noising, Sharing
-from ..engine.diffusion.shared_attention import gather
+from ..engine.diffusion import CrossFrameAttention, NoiseSchedule
+from ..engine.diffusion.cross_frame_attention import gather
 from ..engine.errors import InputError
 
 WANTED = "wire an InstructPix2Pix, SD 1.x or SD 2.x checkpoint"
 SAMPLED = 16  # values of each weight that the fingerprint looks at
 
 
-def noising(sampling: Any, kind: str) -> Noising:
+def noise_schedule(sampling: Any, kind: str) -> NoiseSchedule:
     """The model's noise schedule, read from the sigmas that ComfyUI keeps (sigma² = (1 − ᾱ) / ᾱ).
 
     Raises InputError for a flow or distilled model, whose steps are not DDIM's.
@@ -40,7 +40,7 @@ def noising(sampling: Any, kind: str) -> Noising:
     alphas = 1 / (1 + sampling.sigmas.double().cpu() ** 2)
     # without any picture left at the last timestep, steps must begin there
     spacing = "trailing" if float(alphas[-1]) < 1e-6 else "leading"
-    return Noising(
+    return NoiseSchedule(
         alphas.clone(), prediction=prediction, spacing=spacing, offset=1, final_alpha=float(alphas[0])
     )
 
@@ -52,7 +52,7 @@ _PREDICTIONS: dict[Any, str] = {
 }
 
 
-def share(options: dict[str, Any], unet: Any, sharing: Sharing) -> dict[str, Any]:
+def share(options: dict[str, Any], unet: Any, sharing: CrossFrameAttention) -> dict[str, Any]:
     """The options with every self-attention of the UNet sharing keys and values as told."""
 
     def mixed(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:

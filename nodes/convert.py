@@ -39,11 +39,11 @@ class SceneToSplat(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, times: str | None) -> bool | str:
-        return host.accepts(sample_scene.parse_seconds, times)
+        return host.validation_message(sample_scene.parse_seconds, times)
 
     @classmethod
     def execute(cls, scene: Any, times: str) -> Any:
-        with host.working():
+        with host.node_context():
             made = sample_scene.sample(scene, sample_scene.parse_times(times, scene))
             batch = splat(
                 made["means"],
@@ -75,7 +75,7 @@ class SplatToScene(io.ComfyNode):
 
     @classmethod
     def execute(cls, splat: Any, **numbers: Any) -> Any:
-        with host.working():
+        with host.node_context():
             moments = [
                 Gaussians.from_activated(ActivatedGaussians(means, quats, scales, opacities, sh))
                 for means, scales, quats, opacities, sh in splat_parts(splat)

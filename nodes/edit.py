@@ -57,7 +57,7 @@ class SceneViews(io.ComfyNode):
     def execute(cls, scene: Any, device: str, video: Any = None, **numbers: Any) -> Any:
         import torch
 
-        with host.working():
+        with host.node_context():
             config = fields.config_from(scene_views.Config, numbers)
             where = host.device(device, 500, config.rasterizer)
             made = host.follow(scene_views.run(scene.to(where), config, video), cls.hidden.unique_id)
@@ -105,7 +105,7 @@ class EditViews(io.ComfyNode):
         selection: Any = None,
         **numbers: Any,
     ) -> Any:
-        with host.working():
+        with host.node_context():
             config = fields.config_from(edit_views.Config, numbers)
             where = host.device(device, 500, config.rasterizer)
             with guidance.in_use() as backbone:
@@ -114,11 +114,11 @@ class EditViews(io.ComfyNode):
                     asdict(config),
                     backbone.fingerprint,
                     str(where),
-                    *content(scene, selection, video),
+                    *input_fingerprint(scene, selection, video),
                 )
                 stream = edit_views.run(scene.to(where), backbone, config, video, selection, checkpoint)
                 made = host.follow(stream, cls.hidden.unique_id)
-        host.say(cls.hidden.unique_id, told(made))
+        host.say(cls.hidden.unique_id, summary(made))
         return io.NodeOutput(made, made.images, made.originals, ui=pictures.before_and_after(made))
 
 
@@ -158,10 +158,10 @@ class LiftMask(io.ComfyNode):
     def execute(
         cls, scene: Any, mask: Any, view: int, moment: int, device: str, views: Any = None, **numbers: Any
     ) -> Any:
-        with host.working():
+        with host.node_context():
             config = fields.config_from(lift_mask.Config, numbers)
             where = host.device(device, 500, config.rasterizer)
-            masks = host.plain(mask).float()
+            masks = host.detach(mask).float()
             if views is None:
                 masks = masks[:1] if masks.ndim == 3 else masks[None]
                 shown = scene_views.Config(
@@ -179,7 +179,7 @@ class LiftMask(io.ComfyNode):
         return io.NodeOutput(made, ui=pictures.preview(overlay))
 
 
-def content(scene: Any, selection: Any = None, video: Any = None) -> list[Any]:
+def input_fingerprint(scene: Any, selection: Any = None, video: Any = None) -> list[Any]:
     """What a checkpoint's name needs of the values that are wired: their content, in plain JSON."""
     from ..engine.train.state import fingerprint_of
 
@@ -190,7 +190,7 @@ def content(scene: Any, selection: Any = None, video: Any = None) -> list[Any]:
     return found
 
 
-def told(views: Any) -> str:
+def summary(views: Any) -> str:
     """One or two lines on what an edit did."""
     width, height = views.size
     edit = views.edit or {}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-from ..engine.figures.training_curves import Record
+from ..engine.figures.training_curves import TrainingCurves
 from ..engine.steps import fit_edits
 from . import fields, folders, host, pictures
 from .compat import combo, io, schema
-from .edit import SELECTION_TIP, content
+from .edit import SELECTION_TIP, input_fingerprint
 from .load import describe
 from .types import SceneSocket, SelectionSocket, ViewsSocket
 
@@ -56,7 +56,7 @@ class FitEdits(io.ComfyNode):
     ) -> Any:
         from ..engine.train.state import fingerprint_of
 
-        with host.working():
+        with host.node_context():
             config = fields.config_from(fit_edits.Config, numbers)
             if images is not None:
                 views = replaced(views, images)
@@ -65,12 +65,12 @@ class FitEdits(io.ComfyNode):
                 "fit edits",
                 asdict(config),
                 str(where),
-                *content(scene, selection),
+                *input_fingerprint(scene, selection),
                 fingerprint_of(views.images, views.originals),
                 [views.cameras.to_json(), list(views.seconds)],
             )
             stream = fit_edits.run(scene, views, config, selection, where, checkpoint)
-            record = Record()
+            record = TrainingCurves()
             made = host.follow(stream, cls.hidden.unique_id, record=record)
         host.free()
         host.say(cls.hidden.unique_id, describe(made))
@@ -80,5 +80,5 @@ class FitEdits(io.ComfyNode):
 def replaced(views: Any, images: Any) -> Any:
     """The views with pictures that another node made, and a word of that in what they tell."""
     return replace(
-        views.with_images(host.plain(images)), edit={**(views.edit or {}), "images": "replaced by hand"}
+        views.with_images(host.detach(images)), edit={**(views.edit or {}), "images": "replaced by hand"}
     )

@@ -54,11 +54,11 @@ class Export4DScene(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
-        return host.accepts(folders.check_prefix, filename_prefix)
+        return host.validation_message(folders.check_prefix, filename_prefix)
 
     @classmethod
     def execute(cls, scene: Any, filename_prefix: str, compare: Any = None, **numbers: Any) -> Any:
-        with host.working():
+        with host.node_context():
             config = fields.config_from(step.Config, numbers)
             clip = fields.config_from(bake_clip.Config, numbers)
             target = folders.output_target(filename_prefix, step.suffix(config))

@@ -76,7 +76,7 @@ class LoadGuidance(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str | None) -> bool | str:
-        return host.accepts(folders.diffusion_model, model)
+        return host.validation_message(folders.diffusion_model, model)
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None, **options: Any) -> str:
@@ -86,7 +86,7 @@ class LoadGuidance(io.ComfyNode):
     def execute(cls, model: str, precision: str, device: str) -> Any:
         from ..engine.diffusion.loading import load
 
-        with host.working():
+        with host.node_context():
             where = host.diffusion_device(device)
             backbone = load(folders.diffusion_model(model), where, precision)
             if where.type != "cpu":
@@ -120,7 +120,7 @@ class GuidanceFromModel(io.ComfyNode):
     def execute(cls, model: Any, clip: Any, vae: Any) -> Any:
         from .comfy_backbone import ComfyBackbone
 
-        with host.working():
+        with host.node_context():
             backbone = ComfyBackbone(model, clip, vae)
         host.say(cls.hidden.unique_id, about(backbone))
         return io.NodeOutput(Guidance(backbone))
@@ -130,11 +130,11 @@ def about(backbone: Any) -> str:
     """What was loaded and what it can do."""
     kind = (
         "edits pictures"
-        if backbone.takes_image
+        if backbone.has_image_conditioning
         else "takes no picture: score distillation and delta edits only"
     )
-    advised = backbone.recommended
+    advised = backbone.defaults
     return (
-        f"{backbone.name}: {kind}\n{backbone.latent_channels} latent channels, 1/{backbone.factor} size, advised: "
+        f"{backbone.name}: {kind}\n{backbone.latent_channels} latent channels, 1/{backbone.vae_scale_factor} size, advised: "
         f"{advised.steps} steps, {advised.resolution} pixels"
     )

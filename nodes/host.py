@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..engine.errors import InputError
 from ..engine.figures.drawing import as_picture
-from ..engine.figures.training_curves import Record
+from ..engine.figures.training_curves import TrainingCurves
 from ..engine.messages import Finished, Preview, Progress, Saved, Started, Stream
 from ..engine.render import choose_device
 
@@ -29,7 +29,7 @@ SECONDS_BETWEEN_UPDATES = 0.1
 
 
 @contextmanager
-def working() -> Generator[None, None, None]:
+def node_context() -> Generator[None, None, None]:
     """Gradients are possible inside, and InputError reaches the canvas as its one sentence.
 
     ComfyUI runs nodes in inference mode, whose tensors cannot be trained on; nodes do everything inside this instead.
@@ -41,7 +41,7 @@ def working() -> Generator[None, None, None]:
             raise InputError(str(error)) from None
 
 
-def accepts(check: Callable[..., object], *values: str | None) -> bool | str:
+def validation_message(check: Callable[..., object], *values: str | None) -> bool | str:
     """What validate_inputs answers: True, or the sentence with which `check` refuses the widgets' values.
 
     ComfyUI asks before anything has run and gives None for an input that is wired: that is checked when it arrives.
@@ -57,8 +57,8 @@ def accepts(check: Callable[..., object], *values: str | None) -> bool | str:
 
 @contextmanager
 def as_host() -> Generator[None, None, None]:
-    """Inside `working`: back in the mode in which ComfyUI's own functions expect to run. They patch weights in place,
-    and weights that a loader node made are tensors of that mode. What comes out must leave through `plain`."""
+    """Inside `node_context`: back in the mode in which ComfyUI's own functions expect to run. They patch weights in place,
+    and weights that a loader node made are tensors of that mode. What comes out must leave through `detach`."""
     with torch.inference_mode():
         yield
 
@@ -77,7 +77,7 @@ def _outside_inference(tensor: Tensor) -> Tensor:
     return same.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
 
 
-def plain(tensor: Tensor) -> Tensor:
+def detach(tensor: Tensor) -> Tensor:
     """A clone that may be trained on, of a tensor that another node made in inference mode."""
     return tensor.detach().clone()
 
@@ -114,7 +114,7 @@ def follow(
     stream: Stream,
     node_id: str | None,
     last_preview: list[Tensor] | None = None,
-    record: Record | None = None,
+    record: TrainingCurves | None = None,
 ) -> Any:
     """Run a step's stream to its end and return what it makes. Every message is a point where cancel takes effect.
 

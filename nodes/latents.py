@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ..engine.figures.training_curves import Record
+from ..engine.figures.training_curves import TrainingCurves
 from ..engine.steps import decode_latents, delta_edit, latents_to_scene, train_latents
 from . import fields, folders, host, pictures
 from .compat import combo, io, schema
-from .edit import SELECTION_TIP, content
+from .edit import SELECTION_TIP, input_fingerprint
 from .guidance import Guidance
 from .load import describe
 from .types import (
@@ -83,7 +83,7 @@ class TrainLatentField(io.ComfyNode):
 
     @classmethod
     def execute(cls, scene: Any, guidance: Guidance, device: str, video: Any = None, **numbers: Any) -> Any:
-        with host.working():
+        with host.node_context():
             config = fields.config_from(train_latents.Config, numbers)
             where = host.device(device, 1500, config.rasterizer)
             with guidance.in_use() as backbone:
@@ -92,13 +92,13 @@ class TrainLatentField(io.ComfyNode):
                     asdict(config),
                     str(where),
                     backbone.fingerprint,
-                    *content(scene, None, video),
+                    *input_fingerprint(scene, None, video),
                 )
                 stream = train_latents.run(scene, backbone, config, video, where, checkpoint)
-                record = Record()
+                record = TrainingCurves()
                 made = host.follow(stream, cls.hidden.unique_id, record=record)
         host.free()
-        host.say(cls.hidden.unique_id, described(made))
+        host.say(cls.hidden.unique_id, summary(made))
         return io.NodeOutput(made, ui=pictures.curves(record))
 
 
@@ -150,7 +150,7 @@ class DeltaEdit(io.ComfyNode):
         video: Any = None,
         **numbers: Any,
     ) -> Any:
-        with host.working():
+        with host.node_context():
             config = fields.config_from(delta_edit.Config, numbers)
             where = host.device(device, 1500, config.rasterizer)
             with guidance.in_use() as backbone:
@@ -160,13 +160,13 @@ class DeltaEdit(io.ComfyNode):
                     str(where),
                     backbone.fingerprint,
                     field_content(field),
-                    *content(field.scene, selection, video),
+                    *input_fingerprint(field.scene, selection, video),
                 )
                 stream = delta_edit.run(field, backbone, config, selection, video, where, checkpoint)
-                record = Record()
+                record = TrainingCurves()
                 made = host.follow(stream, cls.hidden.unique_id, record=record)
         host.free()
-        host.say(cls.hidden.unique_id, described(made))
+        host.say(cls.hidden.unique_id, summary(made))
         return io.NodeOutput(made, ui=pictures.curves(record))
 
 
@@ -214,7 +214,7 @@ class DecodeLatents(io.ComfyNode):
 
     @classmethod
     def execute(cls, field: Any, guidance: Guidance, device: str, video: Any = None, **numbers: Any) -> Any:
-        with host.working():
+        with host.node_context():
             config = fields.config_from(decode_latents.Config, numbers)
             where = host.device(device, 500, config.rasterizer)
             with guidance.in_use() as backbone:
@@ -250,7 +250,7 @@ class LatentsToScene(io.ComfyNode):
     def execute(
         cls, field: Any, guidance: Guidance, device: str, selection: Any = None, **numbers: Any
     ) -> Any:
-        with host.working():
+        with host.node_context():
             config = fields.config_from(latents_to_scene.Config, numbers)
             where = host.device(device, 1500, config.rasterizer)
             with guidance.in_use() as backbone:
@@ -260,10 +260,10 @@ class LatentsToScene(io.ComfyNode):
                     str(where),
                     backbone.fingerprint,
                     field_content(field),
-                    *content(field.scene, selection),
+                    *input_fingerprint(field.scene, selection),
                 )
                 stream = latents_to_scene.run(field, backbone, config, selection, where, checkpoint)
-                record = Record()
+                record = TrainingCurves()
                 made = host.follow(stream, cls.hidden.unique_id, record=record)
         host.free()
         host.say(cls.hidden.unique_id, describe(made))
@@ -277,17 +277,17 @@ def field_content(field: Any) -> list[Any]:
     return fingerprint(field)
 
 
-def described(field: Any) -> str:
+def summary(field: Any) -> str:
     """One or two lines on what a latent field is."""
-    (width, height), codec = field.size, field.codec
+    (width, height), vae = field.size, field.vae
     shape = None if field.refiner is None else field.refiner.shape
     lines = [
-        f"{len(field.scene.canonical)} Gaussians with {codec.channels} latent channels of {codec.name}",
-        f"{width // codec.factor}×{height // codec.factor} latents for pictures of {width}×{height}, "
+        f"{len(field.scene.canonical)} Gaussians with {vae.channels} latent channels of {vae.name}",
+        f"{width // vae.factor}×{height // vae.factor} latents for pictures of {width}×{height}, "
         + ("no refinement layer" if shape is None else f"refinement layer {shape.width} wide"),
     ]
     trained = next((e for e in field.scene.history if e.get("step") == "train_latents"), {})
-    doubt = train_latents.strange(float(trained.get("noise_missed", 0)))
+    doubt = train_latents.mismatch_warning(float(trained.get("noise_missed", 0)))
     return "\n".join([*lines, doubt] if doubt else lines)
 
 

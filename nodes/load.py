@@ -62,7 +62,7 @@ class LoadMultiViewVideo(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, clip: str | None, folder: str | None) -> bool | str:
-        return host.accepts(folders.capture, clip, folder)
+        return host.validation_message(folders.capture, clip, folder)
 
     @classmethod
     def fingerprint_inputs(cls, clip: str | None, folder: str | None, **options: Any) -> str:
@@ -74,7 +74,7 @@ class LoadMultiViewVideo(io.ComfyNode):
     def execute(cls, clip: str, folder: str, **options: Any) -> Any:
         from ..engine.capture.readers import load_video
 
-        with host.working():
+        with host.node_context():
             video = load_video(folders.capture(clip, folder), fields.config_from(LoadOptions, options))
         sizes = sorted({f"{w}×{h}" for w, h in video.cameras.sizes})
         lines = [
@@ -109,7 +109,7 @@ class Load4DScene(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, scene_file: str | None) -> bool | str:
-        return host.accepts(folders.scene_file, scene_file)
+        return host.validation_message(folders.scene_file, scene_file)
 
     @classmethod
     def fingerprint_inputs(cls, scene_file: str | None) -> str:
@@ -119,7 +119,7 @@ class Load4DScene(io.ComfyNode):
     def execute(cls, scene_file: str) -> Any:
         from ..engine.io.scene_file import load_scene
 
-        with host.working():
+        with host.node_context():
             scene = load_scene(folders.scene_file(scene_file))
         host.say(cls.hidden.unique_id, describe(scene))
         return io.NodeOutput(scene)
@@ -150,13 +150,13 @@ class Save4DScene(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
-        return host.accepts(folders.check_prefix, filename_prefix)
+        return host.validation_message(folders.check_prefix, filename_prefix)
 
     @classmethod
     def execute(cls, scene: Any, filename_prefix: str) -> Any:
         from ..engine.io.scene_file import save_scene
 
-        with host.working():
+        with host.node_context():
             target = folders.output_target(filename_prefix, ".safetensors")
             save_scene(scene, target)
         host.say(cls.hidden.unique_id, f"output/{folders.relative(target)}")
@@ -187,7 +187,7 @@ class Import4DScene(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, source: str | None) -> bool | str:
-        return host.accepts(folders.source, source)
+        return host.validation_message(folders.source, source)
 
     @classmethod
     def fingerprint_inputs(cls, source: str | None, **options: Any) -> str:
@@ -195,7 +195,7 @@ class Import4DScene(io.ComfyNode):
 
     @classmethod
     def execute(cls, source: str, **options: Any) -> Any:
-        with host.working():
+        with host.node_context():
             config = fields.config_from(step.Config, options)
             scene = host.follow(step.run(folders.source(source), config), cls.hidden.unique_id)
         host.say(cls.hidden.unique_id, describe(scene))

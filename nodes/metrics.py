@@ -57,7 +57,7 @@ class PreflightCheck(io.ComfyNode):
 
     @classmethod
     def execute(cls, video: Any, **numbers: Any) -> Any:
-        with host.working():
+        with host.node_context():
             config = fields.config_from(preflight.Config, numbers)
             seen: list[torch.Tensor] = []
             report = host.follow(preflight.run(video, config), cls.hidden.unique_id, seen)
@@ -103,7 +103,7 @@ class EvaluateScene(io.ComfyNode):
 
     @classmethod
     def execute(cls, scene: Any, video: Any, device: str, **numbers: Any) -> Any:
-        with host.working():
+        with host.node_context():
             config = fields.config_from(evaluate_scene.Config, numbers)
             where = host.device(device, 500, config.rasterizer)
             made = host.follow(evaluate_scene.run(scene, video, config, where), cls.hidden.unique_id)
@@ -171,7 +171,9 @@ class EvaluateEdit(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, clip_folder: str | None, lpips_weights: str | None) -> bool | str:
-        return host.accepts(lambda *paths: [optional(path) for path in paths], clip_folder, lpips_weights)
+        return host.validation_message(
+            lambda *paths: [optional(path) for path in paths], clip_folder, lpips_weights
+        )
 
     @classmethod
     def execute(
@@ -185,7 +187,7 @@ class EvaluateEdit(io.ComfyNode):
         truth: Any = None,
         **numbers: Any,
     ) -> Any:
-        with host.working():
+        with host.node_context():
             config = fields.config_from(evaluate_edit.Config, numbers)
             where = host.device(device, 500, config.rasterizer)
             stream = evaluate_edit.run(

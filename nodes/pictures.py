@@ -12,7 +12,7 @@ import folder_paths  # pyright: ignore[reportMissingImports]
 from ..engine.figures import contact_sheets as sheets
 from ..engine.figures.color_maps import ERROR_FULL, spread
 from ..engine.figures.drawing import as_picture
-from ..engine.figures.training_curves import Record
+from ..engine.figures.training_curves import TrainingCurves
 from ..engine.files.atomic import write_atomically
 
 QUALITY = 90
@@ -29,7 +29,7 @@ def shown(*pictures: Any, photographic: bool = True) -> dict[str, Any] | None:
     return {"images": found} if found else None
 
 
-def curves(record: Record, title: str = "") -> dict[str, Any] | None:
+def curves(record: TrainingCurves, title: str = "") -> dict[str, Any] | None:
     """The finished curves of a training, under its newest picture."""
     return shown(record.finished(title), photographic=record.image is not None)
 

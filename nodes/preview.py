@@ -80,14 +80,14 @@ class Preview4DScene(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, camera: str | None) -> bool | str:
-        return host.accepts(read_load3d, camera)
+        return host.validation_message(read_load3d, camera)
 
     @classmethod
     def execute(cls, scene: Any, makes_movie: bool, camera: str, compare: Any = None, **numbers: Any) -> Any:
         def follow(stream: Stream) -> Any:
             return host.follow(stream, cls.hidden.unique_id)
 
-        with host.working():
+        with host.node_context():
             framed = read_load3d(camera)
             config = fields.config_from(step.Config, numbers)
             scenes = {"4D scene": scene} if compare is None else {"Before": scene, "After": compare}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ..engine.figures.training_curves import Record
+from ..engine.figures.training_curves import TrainingCurves
 from ..engine.steps import refine_score
 from . import fields, folders, host, pictures
 from .compat import combo, io, schema
-from .edit import SELECTION_TIP, content
+from .edit import SELECTION_TIP, input_fingerprint
 from .guidance import Guidance
 from .load import describe
 from .types import GuidanceSocket, MultiViewVideoSocket, SceneSocket, SelectionSocket
@@ -66,7 +66,7 @@ class RefineScore(io.ComfyNode):
         original: Any = None,
         **numbers: Any,
     ) -> Any:
-        with host.working():
+        with host.node_context():
             config = fields.config_from(refine_score.Config, numbers)
             where = host.device(device, 1500, config.rasterizer)
             with guidance.in_use() as backbone:
@@ -75,13 +75,13 @@ class RefineScore(io.ComfyNode):
                     asdict(config),
                     str(where),
                     backbone.fingerprint,
-                    *content(scene, selection, video),
-                    None if original is None else content(original),
+                    *input_fingerprint(scene, selection, video),
+                    None if original is None else input_fingerprint(original),
                 )
                 stream = refine_score.run(
                     scene, backbone, config, video, selection, where, checkpoint, original
                 )
-                record = Record()
+                record = TrainingCurves()
                 made = host.follow(stream, cls.hidden.unique_id, record=record)
         host.free()
         host.say(cls.hidden.unique_id, describe(made))

@@ -41,7 +41,7 @@ class CameraPathNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, scene: Any, camera: dict[str, Any] | None = None, **numbers: Any) -> Any:
-        with host.working():
+        with host.node_context():
             path = camera_path.make(scene, fields.config_from(camera_path.Config, numbers), camera)
         width, height = path.cameras.sizes[0]
         host.say(
@@ -83,7 +83,7 @@ class Render4DScene(io.ComfyNode):
     def execute(cls, scene: Any, path: Any, device: str, **numbers: Any) -> Any:
         from ..engine.figures.color_maps import depth_picture, flow_picture
 
-        with host.working():
+        with host.node_context():
             config = fields.config_from(render_scene.Config, numbers)
             where = host.device(device, 500, config.rasterizer)
             made = host.follow(render_scene.run(scene, path, config, where), cls.hidden.unique_id)

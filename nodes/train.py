@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine.figures.training_curves import Record
+from ..engine.figures.training_curves import TrainingCurves
 from ..engine.steps import fit_scene as step
 from . import fields, folders, host, pictures
 from .compat import combo, io, schema
@@ -53,7 +53,7 @@ class Train4DScene(io.ComfyNode):
 
     @classmethod
     def execute(cls, video: Any, device: str, settings: dict[str, Any] | None = None, **numbers: Any) -> Any:
-        with host.working():
+        with host.node_context():
             config = fields.config_from(step.Config, {**(settings or {}), **numbers})
             needed = (config.budget * BYTES_PER_GAUSSIAN >> 20) + WORKING_MEGABYTES
             where = host.device(device, needed, config.rasterizer)
@@ -68,7 +68,7 @@ class Train4DScene(io.ComfyNode):
                 video.test_views,
                 None if video.background is None else video.background.tolist(),
             )
-            record = Record(counts=True)
+            record = TrainingCurves(counts=True)
             stream = step.run(video, config, where, checkpoint)
             scene = host.follow(stream, cls.hidden.unique_id, record=record)
         host.free()
@@ -91,6 +91,6 @@ class TrainingSettings(io.ComfyNode):
 
     @classmethod
     def execute(cls, **numbers: Any) -> Any:
-        with host.working():
+        with host.node_context():
             fields.config_from(step.Config, numbers)  # says at once which number is out of range
         return io.NodeOutput(numbers)

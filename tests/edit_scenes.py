@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from engine.deform import HexPlane, HexPlaneConfig
-from engine.diffusion import Noising, Recommended, Sharing
+from engine.diffusion import CrossFrameAttention, ModelDefaults, NoiseSchedule
 from engine.render import choose, render_gaussians
 from engine.scene import Scene4D, ViewSet, harmonics
 from tests.scenes import moving_scene
@@ -96,33 +96,35 @@ def psnr(a: Scene4D, b: Scene4D, views: Sequence[int], moments: Sequence[int]) -
 class PerfectEditor:
     """A backbone whose network knows the edit: its latents are pictures of a quarter size, its answer is exact."""
 
-    name, fingerprint, takes_image = "perfect editor", "perfect", True
-    latent_channels, factor, device = 3, 4, torch.device("cpu")
+    name, fingerprint, has_image_conditioning = "perfect editor", "perfect", True
+    latent_channels, vae_scale_factor, device = 3, 4, torch.device("cpu")
     megabytes = 0
-    recommended = Recommended(steps=4, guidance_scale=1.0, image_guidance_scale=1.0, resolution=48)
+    defaults = ModelDefaults(steps=4, guidance_scale=1.0, image_guidance_scale=1.0, resolution=48)
 
     def __init__(self) -> None:
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-        self.noising = Noising((1 - betas).cumprod(0))
+        self.noise_schedule = NoiseSchedule((1 - betas).cumprod(0))
         self.calls = 0
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         return torch.tensor([[[float(bool(p))]] for p in prompts])
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        small = torch.nn.functional.avg_pool2d(images.permute(0, 3, 1, 2), self.factor)
+        small = torch.nn.functional.avg_pool2d(images.permute(0, 3, 1, 2), self.vae_scale_factor)
         if generator is not None:
             small = small + 0.01 * torch.randn(small.shape, generator=generator)
         return small
 
-    def encode_condition(self, images: Tensor) -> Tensor:
+    def encode_image_latents(self, images: Tensor) -> Tensor:
         return self.encode(images)
 
     def scaled(self, condition: Tensor) -> Tensor:
         return condition
 
     def decode(self, latents: Tensor) -> Tensor:
-        return torch.nn.functional.interpolate(latents, scale_factor=self.factor).permute(0, 2, 3, 1)
+        return torch.nn.functional.interpolate(latents, scale_factor=self.vae_scale_factor).permute(
+            0, 2, 3, 1
+        )
 
     def predict(
         self,
@@ -130,11 +132,11 @@ class PerfectEditor:
         t: int,
         text: Tensor,
         condition: Tensor | None = None,
-        sharing: Sharing | None = None,
+        sharing: CrossFrameAttention | None = None,
     ) -> Tensor:
         self.calls += 1
         assert condition is not None
         wanted = torch.einsum("ij,bjhw->bihw", MATRIX, condition)
         clean = torch.where(text[:, :, :1, None].bool(), wanted, condition)
-        a = self.noising.alpha(t)
+        a = self.noise_schedule.alpha(t)
         return (noisy - a**0.5 * clean) / (1 - a) ** 0.5

@@ -27,7 +27,7 @@ class Known(PerfectEditor):
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         return torch.tensor([[[float(bool(p) and not p.startswith("leave"))]] for p in prompts])
 
-    def middle_block(self) -> None:
+    def mid_block(self) -> None:
         return None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.diffusion import Noising, Recommended
+from engine.diffusion import ModelDefaults, NoiseSchedule
 from engine.diffusion.stable_diffusion import StableDiffusion
 
 SCHEDULER = {
@@ -40,7 +40,11 @@ def byte_tokenizer(length: int = 77) -> Any:
 
 
 def tiny_parts(
-    seed: int = 0, takes_image: bool = True, latent_channels: int = 4, factor: int = 8, text_width: int = 32
+    seed: int = 0,
+    has_image_conditioning: bool = True,
+    latent_channels: int = 4,
+    factor: int = 8,
+    text_width: int = 32,
 ) -> dict[str, Any]:
     """{unet, vae, text_encoder, tokenizer} as diffusers and transformers make them, random weights."""
     diffusers = pytest.importorskip("diffusers", reason="diffusion needs diffusers")
@@ -51,7 +55,7 @@ def tiny_parts(
             block_out_channels=(32, 64),
             layers_per_block=1,
             sample_size=8,
-            in_channels=latent_channels * (2 if takes_image else 1),
+            in_channels=latent_channels * (2 if has_image_conditioning else 1),
             out_channels=latent_channels,
             down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
@@ -88,30 +92,32 @@ def tiny_parts(
 
 def tiny_backbone(
     seed: int = 0,
-    takes_image: bool = True,
+    has_image_conditioning: bool = True,
     latent_channels: int = 4,
     factor: int = 8,
     prediction: str = "epsilon",
 ) -> StableDiffusion:
     """The parts as a backbone: 3 recommended steps at 64 pixels, so that a test of a whole edit is quick."""
     return StableDiffusion(
-        **tiny_parts(seed, takes_image, latent_channels, factor),
-        noising=Noising.from_config({**SCHEDULER, "prediction_type": prediction}),
+        **tiny_parts(seed, has_image_conditioning, latent_channels, factor),
+        noise_schedule=NoiseSchedule.from_config({**SCHEDULER, "prediction_type": prediction}),
         name="tiny random weights",
-        fingerprint=f"random-{seed}-{takes_image}-{latent_channels}-{factor}-{prediction}",
-        recommended=Recommended(steps=3, resolution=64),
+        fingerprint=f"random-{seed}-{has_image_conditioning}-{latent_channels}-{factor}-{prediction}",
+        defaults=ModelDefaults(steps=3, resolution=64),
     )
 
 
-def tiny_folder(folder: Path, seed: int = 0, takes_image: bool = True, **scheduler: Any) -> Path:
+def tiny_folder(folder: Path, seed: int = 0, has_image_conditioning: bool = True, **scheduler: Any) -> Path:
     """The parts saved as a diffusers folder, as a pipeline's save_pretrained would lay it out."""
-    parts = tiny_parts(seed, takes_image)
+    parts = tiny_parts(seed, has_image_conditioning)
     for name, part in parts.items():
         part.save_pretrained(folder / name)
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({**SCHEDULER, **scheduler}))
     index = {
-        "_class_name": "StableDiffusionInstructPix2PixPipeline" if takes_image else "StableDiffusionPipeline",
+        "_class_name": "StableDiffusionInstructPix2PixPipeline"
+        if has_image_conditioning
+        else "StableDiffusionPipeline",
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
         "text_encoder": ["transformers", "CLIPTextModel"],

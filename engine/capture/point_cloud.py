@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..files.npyfile import read_numbers
-from ..files.paths import printable, shown
+from ..files.paths import printable, relative_name
 
 Array = NDArray[Any]
 TYPES = {
@@ -92,7 +92,7 @@ def optional_points(
         path = folder / candidate
         if path.is_file():
             try:
-                return read_points(path, shown(path, folder))
+                return read_points(path, relative_name(path, folder))
             except InputError as error:
                 warnings.append(f"{error} Training goes on without starting points.")
                 return None, None

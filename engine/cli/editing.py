@@ -63,11 +63,11 @@ def save_field_made(field: Any, out: Path, start: float) -> dict[str, Any]:
 
     save_field(field.to("cpu"), out)
     width, height = field.size
-    factor = field.codec.factor
+    factor = field.vae.factor
     return {
         "out": str(out),
         "gaussians": len(field.scene.canonical),
-        "latents": [field.codec.channels, height // factor, width // factor],
+        "latents": [field.vae.channels, height // factor, width // factor],
         "seconds": round(time.monotonic() - start, 2),
     }
 

@@ -1,30 +1,30 @@
 """Deformations: what moves canonical Gaussians to a moment. `KINDS` is how files find the class of a stored one."""
 
-from ..scene.scene4d import Still
+from ..scene.scene4d import Static
 from .field import Deformation, TrainableDeformation
-from .frozen_appearance import Muted, muted
+from .frozen_appearance import FrozenAppearance, freeze_appearance
 from .hexplane import PRESETS, HexPlane, HexPlaneConfig
-from .masked import Partly
-from .per_frame import Flipbook
+from .masked import Masked
+from .per_frame import PerFrame
 
-KINDS: dict[str, type[Still] | type[HexPlane] | type[Partly] | type[Flipbook] | type[Muted]] = {
-    Still.kind: Still,
+KINDS: dict[str, type[Static] | type[HexPlane] | type[Masked] | type[PerFrame] | type[FrozenAppearance]] = {
+    Static.kind: Static,
     HexPlane.kind: HexPlane,
-    Partly.kind: Partly,
-    Flipbook.kind: Flipbook,
-    Muted.kind: Muted,
+    Masked.kind: Masked,
+    PerFrame.kind: PerFrame,
+    FrozenAppearance.kind: FrozenAppearance,
 }
 
 __all__ = [
     "KINDS",
     "PRESETS",
     "Deformation",
-    "Flipbook",
+    "FrozenAppearance",
     "HexPlane",
     "HexPlaneConfig",
-    "Muted",
-    "Partly",
-    "Still",
+    "Masked",
+    "PerFrame",
+    "Static",
     "TrainableDeformation",
-    "muted",
+    "freeze_appearance",
 ]

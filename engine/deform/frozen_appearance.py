@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..scene.gaussians import Gaussians
-from ..scene.scene4d import Deformation, Still
+from ..scene.scene4d import Deformation, Static
 
 
-class Muted:
+class FrozenAppearance:
     """Positions, sizes and rotations as the inner deformation has them; opacity and SH pass through bit for bit."""
 
     kind: ClassVar[str] = "muted"
@@ -36,11 +36,11 @@ class Muted:
     def tensors(self) -> dict[str, Tensor]:
         return {f"inner.{name}": t for name, t in self.inner.tensors().items()}
 
-    def to(self, device: torch.device | str) -> Muted:
-        return Muted(self.inner.to(device))
+    def to(self, device: torch.device | str) -> FrozenAppearance:
+        return FrozenAppearance(self.inner.to(device))
 
     @classmethod
-    def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Muted:
+    def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> FrozenAppearance:
         """Raises InputError where the inner deformation is missing, of an unknown kind, or itself muted."""
         from . import KINDS  # this class is one of them
 
@@ -53,6 +53,8 @@ class Muted:
         return cls(KINDS[kind].from_parts(dict(inner.get("config", {})), parts))
 
 
-def muted(deformation: Deformation) -> Deformation:
+def freeze_appearance(deformation: Deformation) -> Deformation:
     """The deformation without its changes of look; itself where it is muted already or moves nothing."""
-    return deformation if isinstance(deformation, Muted | Still) else Muted(deformation)
+    return (
+        deformation if isinstance(deformation, FrozenAppearance | Static) else FrozenAppearance(deformation)
+    )

@@ -12,7 +12,7 @@ from ..scene.gaussians import Gaussians
 from .hexplane import HexPlane
 
 
-class Partly:
+class Masked:
     """Moves only where `moving` [N] is true; the other Gaussians keep their values bit for bit."""
 
     kind: ClassVar[str] = "partly"
@@ -35,11 +35,11 @@ class Partly:
     def tensors(self) -> dict[str, Tensor]:
         return {"moving": self.moving, **{f"inner.{name}": t for name, t in self.inner.tensors().items()}}
 
-    def to(self, device: torch.device | str) -> Partly:
-        return Partly(self.inner.to(device), self.moving.to(device))
+    def to(self, device: torch.device | str) -> Masked:
+        return Masked(self.inner.to(device), self.moving.to(device))
 
     @classmethod
-    def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Partly:
+    def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Masked:
         if "moving" not in tensors or tensors["moving"].dtype != torch.bool or "inner" not in config:
             raise InputError("Partly: 'moving' is missing from the file or is no truth table.")
         inner = {name.removeprefix("inner."): t for name, t in tensors.items() if name.startswith("inner.")}

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..scene import Gaussians, Scene4D
 from ..scene.rigs import bounds_of, ring_of_cameras
-from .per_frame import Flipbook
+from .per_frame import PerFrame
 
 HIDDEN = -20.0  # logit opacity of what is only there to make counts equal
 
@@ -34,7 +34,7 @@ def scene_of_moments(moments: list[Gaussians], fps: float, up: Tensor, blends: b
     scene = Scene4D.still(moments[0], seconds, ring_of_cameras(bounds, up.double()), bounds, torch.ones(3))
     if len(moments) == 1:
         return scene
-    return scene.with_(deformation=Flipbook.of(moments, seconds, blends))
+    return scene.with_(deformation=PerFrame.of(moments, seconds, blends))
 
 
 def _padded(gaussians: Gaussians, count: int, bases: int) -> Gaussians:

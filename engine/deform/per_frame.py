@@ -13,7 +13,7 @@ from ..scene.gaussians import Gaussians
 FIELDS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
 
-class Flipbook:
+class PerFrame:
     """Adds, at time t, the stored change of each field since the first moment; blended between moments or held.
 
     At the first moment it is the identity, and an edit of the canonical Gaussians is seen at every moment. `changes`
@@ -26,7 +26,7 @@ class Flipbook:
         self.seconds, self.changes, self.blends = seconds, changes, blends  # seconds: [T] float64, ascending
 
     @classmethod
-    def of(cls, moments: list[Gaussians], seconds: Tensor, blends: bool = True) -> Flipbook:
+    def of(cls, moments: list[Gaussians], seconds: Tensor, blends: bool = True) -> PerFrame:
         """From T moments with equally many Gaussians, the i-th of each being the same one. Raises InputError."""
         counts = sorted({len(m) for m in moments})
         if len(counts) != 1 or len(moments) != len(seconds):
@@ -85,11 +85,11 @@ class Flipbook:
     def tensors(self) -> dict[str, Tensor]:
         return {"seconds": self.seconds, **self.changes}
 
-    def to(self, device: torch.device | str) -> Flipbook:
-        return Flipbook(self.seconds, {name: t.to(device) for name, t in self.changes.items()}, self.blends)
+    def to(self, device: torch.device | str) -> PerFrame:
+        return PerFrame(self.seconds, {name: t.to(device) for name, t in self.changes.items()}, self.blends)
 
     @classmethod
-    def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Flipbook:
+    def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> PerFrame:
         """Raises InputError where the tensors do not belong together."""
         seconds = tensors.get("seconds")
         changes = {name: tensors[name] for name in FIELDS if name in tensors}

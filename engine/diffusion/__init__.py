@@ -1,7 +1,7 @@
 """Diffusion models behind one protocol: what guidance needs of a model, and the ways to fill it."""
 
-from .backbone import Backbone, MiddleBlock, Recommended
-from .noise_schedule import Noising
-from .shared_attention import MODES, Sharing
+from .backbone import Backbone, MidBlock, ModelDefaults
+from .cross_frame_attention import MODES, CrossFrameAttention
+from .noise_schedule import NoiseSchedule
 
-__all__ = ["MODES", "Backbone", "MiddleBlock", "Noising", "Recommended", "Sharing"]
+__all__ = ["MODES", "Backbone", "CrossFrameAttention", "MidBlock", "ModelDefaults", "NoiseSchedule"]

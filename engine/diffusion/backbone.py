@@ -9,12 +9,12 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .noise_schedule import Noising
-from .shared_attention import Sharing
+from .cross_frame_attention import CrossFrameAttention
+from .noise_schedule import NoiseSchedule
 
 
 @dataclass(frozen=True)
-class Recommended:
+class ModelDefaults:
     """What suits this model; steps take these where a config says 0."""
 
     steps: int = 20
@@ -27,7 +27,7 @@ class Recommended:
 
 
 @dataclass(frozen=True, eq=False)
-class MiddleBlock:
+class MidBlock:
     """The middle of an autoencoder's decoder: a residual block, attention, a residual block, all of one width."""
 
     groups: int  # of its GroupNorms
@@ -38,7 +38,7 @@ class MiddleBlock:
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A frozen text-conditional (and, where `takes_image`, picture-conditional) latent diffusion model.
+    """A frozen text-conditional (and, where `has_image_conditioning`, picture-conditional) latent diffusion model.
 
     Images are [B, H, W, 3] float32 in 0..1, latents [B, C, H/factor, W/factor] float32 on `device`, whatever precision
     the weights have. Channel count, factor and scale are the model's own. No method keeps gradients of the weights.
@@ -46,11 +46,11 @@ class Backbone(Protocol):
 
     name: str  # what an artist would recognise: folder, file, "tiny-instruct-pix2pix"
     fingerprint: str  # changes when the weights do: part of every checkpoint key
-    takes_image: bool  # the UNet has channels for a conditioning picture (InstructPix2Pix)
+    has_image_conditioning: bool  # the UNet has channels for a conditioning picture (InstructPix2Pix)
     latent_channels: int
-    factor: int  # pixels a latent, along each side
-    noising: Noising
-    recommended: Recommended
+    vae_scale_factor: int  # pixels a latent, along each side
+    noise_schedule: NoiseSchedule
+    defaults: ModelDefaults
     device: torch.device
 
     @property
@@ -67,12 +67,12 @@ class Backbone(Protocol):
         the images. Raises InputError where a side is no multiple of the factor."""
         ...
 
-    def encode_condition(self, images: Tensor) -> Tensor:
+    def encode_image_latents(self, images: Tensor) -> Tensor:
         """The latents that `predict` takes as picture condition (InstructPix2Pix: the mode, not scaled)."""
         ...
 
     def scaled(self, condition: Tensor) -> Tensor:
-        """What `encode` gives without a generator, from what `encode_condition` gave: a picture is encoded once."""
+        """What `encode` gives without a generator, from what `encode_image_latents` gave: a picture is encoded once."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -84,12 +84,13 @@ class Backbone(Protocol):
         noisy: Tensor,  # [G·F, C, h, w]
         t: int,
         text: Tensor,  # [G·F, S, D]
-        condition: Tensor | None = None,  # [G·F, C, h, w], wanted where takes_image
-        sharing: Sharing | None = None,  # attention shared among the F frames of each of G branches
+        condition: Tensor | None = None,  # [G·F, C, h, w], wanted where has_image_conditioning
+        sharing: CrossFrameAttention
+        | None = None,  # attention shared among the F frames of each of G branches
     ) -> Tensor:
         """The network's own output (noising.prediction says what it means), without gradient."""
         ...
 
-    def middle_block(self) -> MiddleBlock | None:
+    def mid_block(self) -> MidBlock | None:
         """For a refinement layer that starts from it; None where the autoencoder has none of this kind."""
         ...

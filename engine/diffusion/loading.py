@@ -16,8 +16,8 @@ import torch
 
 from ..backends import require
 from ..errors import InputError
-from .backbone import Recommended
-from .noise_schedule import Noising
+from .backbone import ModelDefaults
+from .noise_schedule import NoiseSchedule
 from .single_file import (
     CONFIGS,
     WANTED,
@@ -92,15 +92,15 @@ def _from_file(path: Path, device: torch.device, dtype: str) -> StableDiffusion:
     kind = identify(read_header(path), path.name)
     precision = _precision(dtype, device, upcasts=kind.family == "sd2")
     parts = _explained(lambda: load_parts(path, kind, precision), path.name)
-    noising = Noising.from_config(parts.pop("scheduler"))
-    large = kind.family == "sd2" and noising.prediction == "v_prediction"
+    noise_schedule = NoiseSchedule.from_config(parts.pop("scheduler"))
+    large = kind.family == "sd2" and noise_schedule.prediction == "v_prediction"
     recommended = _recommended(kind.in_channels == 8, 768 if large else 512)
     return StableDiffusion(
         **parts,
-        noising=noising,
+        noise_schedule=noise_schedule,
         name=path.stem,
         fingerprint=fingerprint([path]),
-        recommended=recommended,
+        defaults=recommended,
         device=device,
         dtype=precision,
     )
@@ -172,10 +172,10 @@ def _from_folder(folder: Path, device: torch.device, dtype: str) -> StableDiffus
     return StableDiffusion(
         **models,
         tokenizer=tokenizer,
-        noising=_noising(folder, models["unet"], int(unet["cross_attention_dim"])),
+        noise_schedule=_noising(folder, models["unet"], int(unet["cross_attention_dim"])),
         name=folder.name,
         fingerprint=fingerprint([file for found in files.values() for file in found]),
-        recommended=_written(folder / "gs4d.json", recommended),
+        defaults=_written(folder / "gs4d.json", recommended),
         device=device,
         dtype=precision,
     )
@@ -256,30 +256,30 @@ def _shipped_tokenizer(text: dict[str, Any], name: str) -> Any:
     return clip_tokenizer("!" if int(text["hidden_size"]) == 1024 else "<|endoftext|>")
 
 
-def _noising(folder: Path, unet: Any, width: int) -> Noising:
+def _noising(folder: Path, unet: Any, width: int) -> NoiseSchedule:
     written = folder / "scheduler" / "scheduler_config.json"
     if written.is_file():
-        return Noising.from_config(_json(written))
+        return NoiseSchedule.from_config(_json(written))
     default = _json(CONFIGS / "sd1" / "scheduler" / "scheduler_config.json")
     if width == 1024:
         last = dict(unet.named_parameters()).get("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias")
         default["prediction_type"] = guess_prediction(last)
-    return Noising.from_config(default)
+    return NoiseSchedule.from_config(default)
 
 
-def _recommended(takes_image: bool, resolution: int) -> Recommended:
+def _recommended(has_image_conditioning: bool, resolution: int) -> ModelDefaults:
     # 20 steps at 7.5 / 1.5: Instruct-4DGS, section 4 of the paper and its script
-    return Recommended(image_guidance_scale=1.5 if takes_image else 1.0, resolution=resolution)
+    return ModelDefaults(image_guidance_scale=1.5 if has_image_conditioning else 1.0, resolution=resolution)
 
 
-def _written(path: Path, default: Recommended) -> Recommended:
+def _written(path: Path, default: ModelDefaults) -> ModelDefaults:
     """`default` with what a gs4d.json beside the model recommends in its place."""
     if not path.is_file():
         return default
     found = _json(path).get("recommended", {})
     if not isinstance(found, dict):
         raise InputError(f"{path.name}: 'recommended' is no table of numbers.")
-    known = {field.name: type(getattr(default, field.name)) for field in fields(Recommended)}
+    known = {field.name: type(getattr(default, field.name)) for field in fields(ModelDefaults)}
     try:
         numbers = {key: known[key](value) for key, value in found.items() if key in known}
     except (TypeError, ValueError) as error:

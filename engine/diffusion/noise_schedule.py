@@ -23,7 +23,7 @@ SPACINGS = ("leading", "trailing", "linspace")
 
 
 @dataclass(frozen=True, eq=False)
-class Noising:
+class NoiseSchedule:
     """Timesteps count from 0 (clean) to T − 1 (noise)."""
 
     alphas_cumprod: Tensor  # [T] float64 on the CPU, falling
@@ -43,7 +43,7 @@ class Noising:
             )
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Noising:
+    def from_config(cls, config: Mapping[str, Any]) -> NoiseSchedule:
         """What a diffusers scheduler config (any scheduler's) says, read as its DDIM scheduler would read it.
 
         Raises InputError where the schedule is of a kind that DDIM does not know.
@@ -102,7 +102,7 @@ class Noising:
         a = self.alpha(t)
         return a**0.5 * latents + (1 - a) ** 0.5 * noise
 
-    def clean(self, output: Tensor, noisy: Tensor, t: int) -> Tensor:
+    def predict_x0(self, output: Tensor, noisy: Tensor, t: int) -> Tensor:
         """The clean latents that a network output stands for."""
         a = self.alpha(t)
         if self.prediction == "sample":
@@ -111,7 +111,7 @@ class Noising:
             return a**0.5 * noisy - (1 - a) ** 0.5 * output
         return (noisy - (1 - a) ** 0.5 * output) / max(a, 1e-12) ** 0.5
 
-    def noise(self, output: Tensor, noisy: Tensor, t: int) -> Tensor:
+    def predict_eps(self, output: Tensor, noisy: Tensor, t: int) -> Tensor:
         """The noise ε that a network output stands for."""
         a = self.alpha(t)
         if self.prediction == "epsilon":
@@ -123,4 +123,6 @@ class Noising:
     def step(self, output: Tensor, noisy: Tensor, t: int, earlier: int) -> Tensor:
         """DDIM without added noise, from timestep `t` to `earlier` (−1: the picture)."""
         a = self.alpha(earlier)
-        return a**0.5 * self.clean(output, noisy, t) + (1 - a) ** 0.5 * self.noise(output, noisy, t)
+        return a**0.5 * self.predict_x0(output, noisy, t) + (1 - a) ** 0.5 * self.predict_eps(
+            output, noisy, t
+        )

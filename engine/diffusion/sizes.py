@@ -38,13 +38,16 @@ def size_for(backbone: Backbone, width: int, height: int, long_side: int = 0) ->
     From 512 pixels on the paper's rule; below, where its steps of 64 would stretch a picture by up to a third, the
     nearest multiple of four latents (of one latent below 16 latents a side). Raises InputError where it is too small.
     """
-    long_side = long_side or backbone.recommended.resolution
+    long_side = long_side or backbone.defaults.resolution
     if long_side >= FULL_SIZE:
-        return edit_size(width, height, long_side, max(64, backbone.factor))
-    if long_side < backbone.factor:
+        return edit_size(width, height, long_side, max(64, backbone.vae_scale_factor))
+    if long_side < backbone.vae_scale_factor:
         raise InputError(
-            f"resolution is {long_side}; {backbone.name} needs at least {backbone.factor} pixels a side: raise it."
+            f"resolution is {long_side}; {backbone.name} needs at least {backbone.vae_scale_factor} pixels a side: raise it."
         )
     return nearest_size(
-        width, height, long_side, backbone.factor * (4 if long_side >= 16 * backbone.factor else 1)
+        width,
+        height,
+        long_side,
+        backbone.vae_scale_factor * (4 if long_side >= 16 * backbone.vae_scale_factor else 1),
     )

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..backends import explains_memory
 from ..errors import InputError
-from .backbone import MiddleBlock, Recommended
+from .backbone import MidBlock, ModelDefaults
+from .cross_frame_attention import CrossFrameAttention, shared
 from .faults import check_finite
-from .noise_schedule import Noising
-from .shared_attention import Sharing, shared
+from .noise_schedule import NoiseSchedule
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +28,11 @@ class StableDiffusion:
         vae: Any,
         text_encoder: Any,
         tokenizer: Any,
-        noising: Noising,
+        noise_schedule: NoiseSchedule,
         *,
         name: str,
         fingerprint: str,
-        recommended: Recommended = Recommended(),
+        defaults: ModelDefaults = ModelDefaults(),
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -40,11 +40,11 @@ class StableDiffusion:
         self.unet = self._placed(unet)
         self.vae = self._placed(vae)
         self.text_encoder = self._placed(text_encoder)
-        self.tokenizer, self.noising = tokenizer, noising
-        self.name, self.fingerprint, self.recommended = name, fingerprint, recommended
+        self.tokenizer, self.noise_schedule = tokenizer, noise_schedule
+        self.name, self.fingerprint, self.defaults = name, fingerprint, defaults
         self.latent_channels = int(vae.config.latent_channels)
-        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.takes_image = int(unet.config.in_channels) == 2 * self.latent_channels
+        self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.has_image_conditioning = int(unet.config.in_channels) == 2 * self.latent_channels
         self._texts: dict[str, Tensor] = {}
 
     @torch.no_grad()
@@ -78,7 +78,7 @@ class StableDiffusion:
         return self.scaled(latents.float())
 
     @torch.no_grad()
-    def encode_condition(self, images: Tensor) -> Tensor:
+    def encode_image_latents(self, images: Tensor) -> Tensor:
         return _mode(self._posterior(images)).float()
 
     def scaled(self, condition: Tensor) -> Tensor:
@@ -100,9 +100,9 @@ class StableDiffusion:
         t: int,
         text: Tensor,
         condition: Tensor | None = None,
-        sharing: Sharing | None = None,
+        sharing: CrossFrameAttention | None = None,
     ) -> Tensor:
-        if self.takes_image:
+        if self.has_image_conditioning:
             if condition is None:
                 raise ValueError(f"{self.name} is conditioned on a picture and was given none")
             noisy = torch.cat([noisy, condition], dim=1)
@@ -115,7 +115,7 @@ class StableDiffusion:
             ).sample.float()
         return check_finite(out, "a prediction", self.name, self.dtype)
 
-    def middle_block(self) -> MiddleBlock | None:
+    def mid_block(self) -> MidBlock | None:
         decoder: Any = getattr(self.vae, "decoder", None)
         middle = getattr(decoder, "mid_block", None)
         if (
@@ -131,7 +131,7 @@ class StableDiffusion:
         parts |= {"attn.norm": attention.group_norm, "attn.q": attention.to_q, "attn.k": attention.to_k}
         parts |= {"attn.v": attention.to_v, "attn.proj": attention.to_out[0]}
         channels = self.latent_channels
-        return middle_block(
+        return mid_block(
             parts,
             decoder.conv_in,
             getattr(self.vae, "post_quant_conv", None),
@@ -143,9 +143,9 @@ class StableDiffusion:
     def _posterior(self, images: Tensor) -> Any:
         """The VAE's distribution, or the latents themselves [B, C, h, w] where it is one without any."""
         height, width = int(images.shape[1]), int(images.shape[2])
-        if height % self.factor or width % self.factor:
+        if height % self.vae_scale_factor or width % self.vae_scale_factor:
             raise InputError(
-                f"Pictures are {width}×{height}; {self.name} needs sides that are multiples of {self.factor}: "
+                f"Pictures are {width}×{height}; {self.name} needs sides that are multiples of {self.vae_scale_factor}: "
                 "resize them."
             )
         pixels = (images * 2 - 1).permute(0, 3, 1, 2).to(self.device, self.dtype)
@@ -174,7 +174,7 @@ class StableDiffusion:
         return model.to(memory_format=torch.channels_last) if self.device.type == "cuda" else model
 
     def _size(self, latents: Tensor) -> str:
-        height, width = (int(side) * self.factor for side in latents.shape[-2:])
+        height, width = (int(side) * self.vae_scale_factor for side in latents.shape[-2:])
         return f"{len(latents)} pictures of {width}×{height} pixels"
 
 
@@ -183,14 +183,14 @@ def _mode(posterior: Any) -> Tensor:
 
 
 @torch.no_grad()
-def middle_block(
+def mid_block(
     parts: Mapping[str, Any],  # modules by a refiner's names
     conv_in: Any,  # 3x3, the first of the decoder
     mix: Any,  # 1x1 before it, or None
     slope: Tensor,  # [C] and
     offset: Tensor,  # [C]: of what the decoder takes, from scaled latents
     groups: int,
-) -> MiddleBlock:
+) -> MidBlock:
     """One set of tensors of modules that libraries name differently; all maps before the block become one convolution."""
     tensors: dict[str, Tensor] = {}
     for name, module in parts.items():
@@ -203,4 +203,4 @@ def middle_block(
         weight = torch.einsum("ockl,ci->oikl", weight, mix.weight.float().cpu()[:, :, 0, 0])
     tensors["conv_in.bias"] = bias + torch.einsum("ockl,c->o", weight, offset)
     tensors["conv_in.weight"] = weight * slope[None, :, None, None]
-    return MiddleBlock(groups, tensors)
+    return MidBlock(groups, tensors)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .drawing import Color, Theme, shortened, theme, told, width_of, write
+from .drawing import Color, Theme, format_number, shortened, theme, width_of, write
 
 SMOOTHED_OVER = 24  # of a curve's points: a stretch of that share is averaged for the thick line
 OVERSAMPLING = 2  # lines are drawn larger and scaled down, which smooths them
@@ -54,7 +54,7 @@ def curves_picture(
     across, down = width / columns, (height - top) / rows
     first = math.floor(min((c.steps[0] for c in curves if c.steps), default=0.0))
     # panels below each other share one axis
-    begin = 10 + max(width_of(text, 11) for c in curves for text in map(told, _range(c)[1:]))
+    begin = 10 + max(width_of(text, 11) for c in curves for text in map(format_number, _range(c)[1:]))
     last = total or max((c.steps[-1] for c in curves if c.steps), default=1.0)
     for i, curve in enumerate(curves):
         left, upper = i % columns * across, top + i // columns * down
@@ -80,7 +80,7 @@ def _panel(
     tall = lower - upper > 90  # a strip under a live picture has no room for the steps' axis
     shown, low, high = _range(curve)
     newest = next((v for v in reversed(curve.values) if math.isfinite(v)), None)
-    value = "" if newest is None else f"{told(newest)} {curve.unit}".strip()
+    value = "" if newest is None else f"{format_number(newest)} {curve.unit}".strip()
     write(pen, (right - 6, upper + 4), value, 13, color, "ra")
     write(
         pen,
@@ -95,11 +95,11 @@ def _panel(
     for share in (0.0, 0.5, 1.0):
         y = round(plot[1] + share * (plot[3] - plot[1]))
         pen.line((plot[0], y, plot[2], y), fill=ink.line)
-    for text, y in zip((told(high), told(low)), (plot[1], plot[3]), strict=True):
+    for text, y in zip((format_number(high), format_number(low)), (plot[1], plot[3]), strict=True):
         write(pen, (plot[0] - 5, y), text, 11, ink.quiet, "rm")
     if tall:
-        write(pen, (plot[0], lower - 4), told(steps[0]), 11, ink.quiet, "ls")
-        write(pen, (plot[2], lower - 4), f"step {told(steps[1])}", 11, ink.quiet, "rs")
+        write(pen, (plot[0], lower - 4), format_number(steps[0]), 11, ink.quiet, "ls")
+        write(pen, (plot[2], lower - 4), f"step {format_number(steps[1])}", 11, ink.quiet, "rs")
     if not len(shown):
         return
     _lines(picture, plot, curve, shown, (low, high), steps, color, ink)

@@ -84,7 +84,7 @@ def as_tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(picture.convert("RGB")).copy()).float() / 255
 
 
-def told(value: float) -> str:
+def format_number(value: float) -> str:
     """A number in the few letters that fit at an axis: 0.0312, 21.4, 4000, 12k, 1.5M."""
     size = abs(value)
     if size >= 1e6:

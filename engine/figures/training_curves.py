@@ -28,7 +28,7 @@ FINISHED_STRIP = (420, 112)
 CHART_WIDTH, PANEL_HEIGHT = 512, 128  # of curves without a picture
 
 
-class Record:
+class TrainingCurves:
     """Listens to a step's messages. Each point of a curve is the mean of a stretch of steps, which grows as needed.
 
     The number of Gaussians is drawn where it changes, with `counts` also where it stays.

@@ -12,11 +12,13 @@ from .atomic import write_atomically
 
 def printable(text: str | os.PathLike[str]) -> str:
     """`text` with whatever no terminal can print (bytes of a foreign encoding, control characters) escaped."""
-    shown = os.fspath(text).encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
+    relative_name = os.fspath(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in relative_name
+    )
 
 
-def shown(path: Path, folder: Path) -> str:
+def relative_name(path: Path, folder: Path) -> str:
     """`path` as a person finds it inside `folder`: relative, with forward slashes."""
     try:
         return printable(path.relative_to(folder).as_posix())
@@ -57,7 +59,7 @@ def inside(folder: Path, relative: object, source: str) -> Path:
 
 def require_file(path: Path, folder: Path, remedy: str) -> Path:
     """`path` again where it is a non-empty regular file; InputError with `remedy` otherwise."""
-    name = shown(path, folder)
+    name = relative_name(path, folder)
     root = os.path.realpath(folder)
     if os.path.commonpath([root, os.path.realpath(path)]) != root:
         raise InputError(f"{name} is a link that leads out of {printable(folder.name)} and is not read.")

@@ -34,7 +34,7 @@ ELSEWHERE = {
 
 
 @dataclass(frozen=True)
-class Kind:
+class SafetensorsFormat:
     """One of the pack's file formats."""
 
     format: str

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..diffusion import Backbone, Sharing
+from ..diffusion import Backbone, CrossFrameAttention
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Guidance:
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class GuidanceQuery:
     """What is asked about which noisy latents."""
 
     noisy: Tensor  # [F, C, h, w]
@@ -43,8 +43,8 @@ def predict(
     noisy: Tensor,  # [F, C, h, w]
     t: int,
     guidance: Guidance,
-    condition: Tensor | None,  # [F, C, h, w]; None: see Question
-    sharing: Sharing | None = None,
+    condition: Tensor | None,  # [F, C, h, w]; None: see GuidanceQuery
+    sharing: CrossFrameAttention | None = None,
     branches_at_once: bool = True,
 ) -> Tensor:
     """The guided network output [F, C, h, w]; one backbone call, or one a branch where memory is short.
@@ -52,14 +52,16 @@ def predict(
     Written as differences, so branches that agree give exactly what they agree on. A branch whose weight is zero is left
     out: s_T = s_I = 1 costs one branch, and is the text-and-picture branch.
     """
-    return predict_each(backbone, [Question(noisy, guidance, condition)], t, sharing, branches_at_once)[0]
+    return predict_each(backbone, [GuidanceQuery(noisy, guidance, condition)], t, sharing, branches_at_once)[
+        0
+    ]
 
 
 def predict_each(
     backbone: Backbone,
-    questions: Sequence[Question],  # all of F latents
+    questions: Sequence[GuidanceQuery],  # all of F latents
     t: int,
-    sharing: Sharing | None = None,
+    sharing: CrossFrameAttention | None = None,
     branches_at_once: bool = True,
 ) -> list[Tensor]:
     """The guided network output [F, C, h, w] of each question, all branches of all questions in one backbone call.
@@ -71,7 +73,7 @@ def predict_each(
     chains: list[list[tuple[float, int]]] = []  # of each question: scales, and where its branches stand
     for question in questions:
         chain: list[tuple[float, int]] = []
-        for scale, branch in _branches(question, backbone.takes_image):
+        for scale, branch in _branches(question, backbone.has_image_conditioning):
             index = next((i for i, known in enumerate(branches) if known.same(branch)), len(branches))
             if index == len(branches):
                 branches.append(branch)
@@ -85,7 +87,7 @@ def predict_each(
             t,
             texts.repeat_interleave(frames, dim=0),
             torch.cat([b.picture for b in branches if b.picture is not None])
-            if backbone.takes_image
+            if backbone.has_image_conditioning
             else None,
             sharing,
         ).unflatten(0, (len(branches), frames))
@@ -125,10 +127,10 @@ def _equal(a: Tensor | None, b: Tensor | None) -> bool:
     return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
 
 
-def _branches(question: Question, takes_image: bool) -> list[tuple[float, _Branch]]:
+def _branches(question: GuidanceQuery, has_image_conditioning: bool) -> list[tuple[float, _Branch]]:
     """Each with the scale of the step from the next branch to it; the last is what the steps start from."""
     asked = question.guidance
-    if not takes_image:
+    if not has_image_conditioning:
         steps = [(asked.scale, asked.prompt, None), (1.0, asked.negative, None)]
     elif question.condition is None:
         empty = torch.zeros_like(question.noisy)

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from ..diffusion import Backbone
 from ..errors import InputError
-from .classifier_free import Guidance, Question, predict_each
-from .score import Score, check_finite, check_timestep, distilled, masked, pull
+from .classifier_free import Guidance, GuidanceQuery, predict_each
+from .score import Score, check_finite, check_timestep, masked, sds_gradient, surrogate_loss
 
-MISMATCH = 0.65  # `probe_match` beyond this: the latents hardly belong to the model
+MISMATCH = 0.65  # `vae_mismatch` beyond this: the latents hardly belong to the model
 
 
 def delta_loss(
@@ -54,20 +54,23 @@ def delta_loss(
     check_prompts(original.prompt)
     check_timestep(backbone, t)
     latents, source, noise = latents.float(), source.float(), noise.float()
-    noising = backbone.noising
+    noise_schedule = backbone.noise_schedule
     with torch.no_grad():
-        edited, unedited = noising.add_noise(latents, noise, t), noising.add_noise(source, noise, t)
-        questions = [Question(edited, target, condition), Question(unedited, original, condition)]
+        edited, unedited = (
+            noise_schedule.add_noise(latents, noise, t),
+            noise_schedule.add_noise(source, noise, t),
+        )
+        questions = [GuidanceQuery(edited, target, condition), GuidanceQuery(unedited, original, condition)]
         wanted, known = (
             output.float()
             for output in predict_each(backbone, questions, t, branches_at_once=branches_at_once)
         )
-        gradient = distilled(noising, wanted, edited, latents, noise, t, weighting)
-        gradient = gradient - distilled(noising, known, unedited, source, noise, t, weighting)
-        clean = noising.clean(wanted, edited, t)
+        gradient = sds_gradient(noise_schedule, wanted, edited, latents, noise, t, weighting)
+        gradient = gradient - sds_gradient(noise_schedule, known, unedited, source, noise, t, weighting)
+        clean = noise_schedule.predict_x0(wanted, edited, t)
     check_finite(gradient, backbone.name)
     gradient = masked(gradient, mask)
-    return Score(pull(latents, gradient), gradient, clean, noising.alpha(t))
+    return Score(surrogate_loss(latents, gradient), gradient, clean, noise_schedule.alpha(t))
 
 
 def check_prompts(original: str) -> None:
@@ -100,16 +103,16 @@ def masked_reconstruction(
 
 
 @torch.no_grad()
-def probe_match(backbone: Backbone, latents: Tensor, share: float = 0.2, seed: int = 0) -> float:
+def vae_mismatch(backbone: Backbone, latents: Tensor, share: float = 0.2, seed: int = 0) -> float:
     """How badly the model finds the noise in slightly noised `latents` [B, C, h, w], asked nothing: ‖ε̂ − ε‖ / ‖ε‖.
 
     `share` of the schedule. About 1 or more is no better than saying that there is no noise. One-sided: with the small
     model that ships, its own latents give 0.3 to 0.55 (0.63 for pictures of pure noise); with swapped or turned channels,
     an offset, or several times too large 0.67 to 2; latents that are too small or too plain look easy and are not found.
     """
-    t = round(share * (len(backbone.noising) - 1))
+    t = round(share * (len(backbone.noise_schedule) - 1))
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-    noisy = backbone.noising.add_noise(latents.float(), noise, t)
-    output = predict_each(backbone, [Question(noisy, Guidance("", 1.0))], t)[0].float()
-    return float((backbone.noising.noise(output, noisy, t) - noise).norm() / noise.norm())
+    noisy = backbone.noise_schedule.add_noise(latents.float(), noise, t)
+    output = predict_each(backbone, [GuidanceQuery(noisy, Guidance("", 1.0))], t)[0].float()
+    return float((backbone.noise_schedule.predict_eps(output, noisy, t) - noise).norm() / noise.norm())

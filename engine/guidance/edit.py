@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..diffusion import Backbone, Sharing
+from ..diffusion import Backbone, CrossFrameAttention
 from ..errors import InputError
 from .classifier_free import Guidance, predict
 from .score import check_finite
@@ -62,7 +62,7 @@ class Edit:
         """Raises InputError: no pictures, a model without picture condition, masks of another size, a wrong key."""
         if len(originals) == 0:
             raise InputError("There is no picture to edit; choose at least one view and one moment.")
-        if not backbone.takes_image:
+        if not backbone.has_image_conditioning:
             raise InputError(
                 f"{backbone.name} makes pictures from text alone (its UNet has {backbone.latent_channels} input channels "
                 f"where {2 * backbone.latent_channels} are needed); editing views needs an InstructPix2Pix model. "
@@ -75,8 +75,10 @@ class Edit:
                 f"{originals.shape[2]}×{originals.shape[1]}; give one mask a view, of the same size."
             )
         self.backbone, self.originals, self.request, self.masks = backbone, originals, request, masks
-        self.sharing = Sharing(request.attention, len(originals), request.key)  # checks mode and key
-        every = backbone.noising.timesteps(request.steps)
+        self.sharing = CrossFrameAttention(
+            request.attention, len(originals), request.key
+        )  # checks mode and key
+        every = backbone.noise_schedule.timesteps(request.steps)
         kept = max(1, round(len(every) * request.strength)) if request.strength > 0 else 0
         self.timesteps = every[len(every) - kept :]
         untouched = masks is not None and not bool((masks > 0).any())
@@ -140,7 +142,7 @@ class Edit:
         """[f, 1, h, w] on the CPU: 1 for latents that hold a masked pixel, 0 for those that follow the originals."""
         assert self.masks is not None
         height, width = self.masks.shape[1:]
-        size = height // self.backbone.factor, width // self.backbone.factor
+        size = height // self.backbone.vae_scale_factor, width // self.backbone.vae_scale_factor
         masks = self.masks[frames][:, None].cpu()
         return (torch.nn.functional.adaptive_max_pool2d(masks, size) > BARELY).float()
 
@@ -152,21 +154,23 @@ class Edit:
     @torch.no_grad()
     def step(self) -> None:
         """One denoising step of one chunk; after its last step its pictures are in `images`."""
-        frames, request, noising = self.frames, self.request, self.backbone.noising
+        frames, request, noise_schedule = self.frames, self.request, self.backbone.noise_schedule
         if self._condition is None:
             self._enter_chunk()
         assert self.latents is not None and self._noise is not None and self._condition is not None
         t = self.timesteps[self.position]
         earlier = self.timesteps[self.position + 1] if self.position + 1 < len(self.timesteps) else -1
-        sharing = Sharing(request.attention, len(frames), frames.index(request.key) if self._keyed else 0)
+        sharing = CrossFrameAttention(
+            request.attention, len(frames), frames.index(request.key) if self._keyed else 0
+        )
         output = predict(self.backbone, self.latents, t, request.guidance, self._condition, sharing)
         check_finite(output, self.backbone.name)
-        self.clean = noising.clean(output, self.latents, t)
-        self.latents = noising.step(output, self.latents, t, earlier)
+        self.clean = noise_schedule.predict_x0(output, self.latents, t)
+        self.latents = noise_schedule.step(output, self.latents, t, earlier)
         if self.masks is not None:
             kept = self.backbone.scaled(self._condition)
             if earlier >= 0:
-                kept = noising.add_noise(kept, self._noise, earlier)
+                kept = noise_schedule.add_noise(kept, self._noise, earlier)
             free = self._free(frames).to(self.latents)
             self.latents = free * self.latents + (1 - free) * kept
         # a layout of its own would not survive a checkpoint, and the last bit of a convolution depends on it
@@ -201,7 +205,7 @@ class Edit:
             self.latents = (
                 self._noise
                 if starts_clean
-                else self.backbone.noising.add_noise(
+                else self.backbone.noise_schedule.add_noise(
                     self.backbone.scaled(self._condition), self._noise, first
                 )
             )
@@ -211,7 +215,7 @@ class Edit:
         for i in frames:
             if i not in self._encoded:
                 picture = self.originals[i : i + 1].to(self.backbone.device)
-                self._encoded[i] = self.backbone.encode_condition(picture)[0].cpu()
+                self._encoded[i] = self.backbone.encode_image_latents(picture)[0].cpu()
         return torch.stack([self._encoded[i] for i in frames]).to(self.backbone.device)
 
     @torch.no_grad()

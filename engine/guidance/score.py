@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..diffusion import Backbone, Noising, Sharing
+from ..diffusion import Backbone, CrossFrameAttention, NoiseSchedule
 from ..errors import InputError
 from .classifier_free import Guidance, predict
 
@@ -32,8 +32,8 @@ class Score:
     alpha: float  # ᾱ at t
 
 
-def distilled(
-    noising: Noising,
+def sds_gradient(
+    noise_schedule: NoiseSchedule,
     output: Tensor,  # [B, C, h, w] the network's own
     noisy: Tensor,  # [B, C, h, w] what it was asked about: `latents` with `noise` at `t`
     latents: Tensor,  # [B, C, h, w]
@@ -48,16 +48,16 @@ def distilled(
     """
     if weighting not in WEIGHTINGS:
         raise InputError(f"weighting is '{weighting}'; choose one of {', '.join(WEIGHTINGS)}.")
-    if weighting == "picture" and noising.prediction != "epsilon":
-        return latents - noising.clean(output, noisy, t)
-    alpha = noising.alpha(t)
+    if weighting == "picture" and noise_schedule.prediction != "epsilon":
+        return latents - noise_schedule.predict_x0(output, noisy, t)
+    alpha = noise_schedule.alpha(t)
     weight = {
         "reference code": alpha**0.5 * (1 - alpha),
         "standard": 1 - alpha,
         "uniform": 1.0,
         "picture": ((1 - alpha) / max(alpha, 1e-12)) ** 0.5,
     }[weighting]
-    return weight * (noising.noise(output, noisy, t) - noise)
+    return weight * (noise_schedule.predict_eps(output, noisy, t) - noise)
 
 
 def score_loss(
@@ -68,7 +68,7 @@ def score_loss(
     guidance: Guidance,
     condition: Tensor | None,  # [B, C, h, w] of the unedited pictures; None: none, as a text-to-image model
     weighting: str = "reference code",
-    sharing: Sharing | None = None,
+    sharing: CrossFrameAttention | None = None,
     branches_at_once: bool = True,
     mask: Tensor | None = None,  # [B, h, w] in 0..1: where the pull acts; None = everywhere
 ) -> Score:
@@ -77,18 +77,18 @@ def score_loss(
     Raises InputError where the model's answer is not finite, or the timestep lies outside its schedule.
     """
     check_timestep(backbone, t)
-    latents, noise, noising = latents.float(), noise.float(), backbone.noising
+    latents, noise, noise_schedule = latents.float(), noise.float(), backbone.noise_schedule
     with torch.no_grad():
-        noisy = noising.add_noise(latents, noise, t)
+        noisy = noise_schedule.add_noise(latents, noise, t)
         output = predict(backbone, noisy, t, guidance, condition, sharing, branches_at_once).float()
-        gradient = distilled(noising, output, noisy, latents, noise, t, weighting)
-        clean = noising.clean(output, noisy, t)
+        gradient = sds_gradient(noise_schedule, output, noisy, latents, noise, t, weighting)
+        clean = noise_schedule.predict_x0(output, noisy, t)
     check_finite(gradient, backbone.name)
     gradient = masked(gradient, mask)
-    return Score(pull(latents, gradient), gradient, clean, noising.alpha(t))
+    return Score(surrogate_loss(latents, gradient), gradient, clean, noise_schedule.alpha(t))
 
 
-def pull(latents: Tensor, gradient: Tensor) -> Tensor:
+def surrogate_loss(latents: Tensor, gradient: Tensor) -> Tensor:
     """The scalar whose gradient in `latents` [B, …] is `gradient` / B."""
     target = (latents - gradient).detach()
     return 0.5 * (latents - target).square().sum() / len(latents)
@@ -101,9 +101,9 @@ def masked(gradient: Tensor, mask: Tensor | None) -> Tensor:
 
 def check_timestep(backbone: Backbone, t: int) -> None:
     """InputError where `t` lies outside the model's schedule."""
-    if not 0 <= t < len(backbone.noising):
+    if not 0 <= t < len(backbone.noise_schedule):
         raise InputError(
-            f"Timestep {t} lies outside {backbone.name}'s schedule of 0 to {len(backbone.noising) - 1}."
+            f"Timestep {t} lies outside {backbone.name}'s schedule of 0 to {len(backbone.noise_schedule) - 1}."
         )
 
 

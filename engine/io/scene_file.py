@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..deform import KINDS
 from ..errors import InputError
-from ..files.safetensors_format import Kind
+from ..files.safetensors_format import SafetensorsFormat
 from ..scene import Cameras, Deformation, Gaussians, Scene4D
 
-SCENE = Kind("gs4d-scene", 1, "scene", "4D scene", "Save 4D Scene wrote", "export it again")
+SCENE = SafetensorsFormat("gs4d-scene", 1, "scene", "4D scene", "Save 4D Scene wrote", "export it again")
 GAUSSIANS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
 
@@ -49,7 +49,9 @@ def describe_scene(scene: Scene4D) -> dict[str, Any]:
     }
 
 
-def scene_of(tensors: dict[str, Tensor], about: dict[str, Any], kind: Kind, name: str) -> Scene4D:
+def scene_of(
+    tensors: dict[str, Tensor], about: dict[str, Any], kind: SafetensorsFormat, name: str
+) -> Scene4D:
     """A scene from what `scene_tensors` and `describe_scene` gave, read from a file called `name`.
 
     Raises InputError where a tensor is missing or of another shape or type; call it inside `kind.assembling`.

@@ -1,7 +1,7 @@
 """A moving scene seen through a diffusion model's autoencoder: Gaussians that carry latents instead of colours."""
 
-from .codec import Codec
 from .field import FieldRenderer, LatentField
-from .rasterize import Drawing, draw, latent_cameras, least_scales
+from .rasterize import Drawing, draw, latent_cameras, min_scales
+from .vae_signature import VaeSignature
 
-__all__ = ["Codec", "Drawing", "FieldRenderer", "LatentField", "draw", "latent_cameras", "least_scales"]
+__all__ = ["Drawing", "FieldRenderer", "LatentField", "VaeSignature", "draw", "latent_cameras", "min_scales"]

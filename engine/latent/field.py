@@ -15,8 +15,8 @@ from ..errors import InputError
 from ..models.latent_refiner import LatentRefiner
 from ..render import Rasterizer
 from ..scene import Gaussians, Scene4D
-from .codec import Codec
-from .rasterize import Drawing, draw, latent_cameras, least_scales
+from .rasterize import Drawing, draw, latent_cameras, min_scales
+from .vae_signature import VaeSignature
 
 KEPT_BYTES = 256_000_000  # of Gaussians moved to moments
 
@@ -31,13 +31,13 @@ class LatentField:
     )
     background: Tensor  # [C] the latent of what the scene does not cover
     size: tuple[int, int]  # (width, height) of the pictures that its latents decode to
-    codec: Codec
+    vae: VaeSignature
     refiner: LatentRefiner | None = None  # frozen; None = latents as they are drawn
     how: Drawing = field(default_factory=Drawing)
     before: LatentField | None = None  # the field that this one is an edit of
 
     def __post_init__(self) -> None:
-        n, c = len(self.scene.canonical), self.codec.channels
+        n, c = len(self.scene.canonical), self.vae.channels
         if self.features.shape[0] != n or self.features.shape[2:] != (c,):
             raise InputError(
                 f"The latent field has features of shape {tuple(self.features.shape)}, its scene {n} Gaussians and its "
@@ -67,8 +67,8 @@ class FieldRenderer:
 
     def __init__(self, latents: LatentField, rasterizer: Rasterizer) -> None:
         self.field, self.rasterizer = latents, rasterizer
-        self.cameras = latent_cameras(latents.scene.rig, latents.size, latents.codec.factor)
-        self.least = least_scales(latents.scene, self.cameras, latents.how)
+        self.cameras = latent_cameras(latents.scene.rig, latents.size, latents.vae.factor)
+        self.least = min_scales(latents.scene, self.cameras, latents.how)
         self._moments: OrderedDict[float, Gaussians] = OrderedDict()
 
     def gaussians(self, seconds: float) -> Gaussians:

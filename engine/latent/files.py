@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..files.safetensors_format import Kind
+from ..files.safetensors_format import SafetensorsFormat
 from ..io.scene_file import describe_scene, scene_of, scene_tensors
 from ..models.latent_refiner import LatentRefiner, RefinerShape
-from .codec import SIDE, Codec
 from .field import LatentField
 from .rasterize import Drawing
+from .vae_signature import SIDE, VaeSignature
 
-FIELD = Kind(
+FIELD = SafetensorsFormat(
     "gs4d-latent-field",
     1,
     "field",
@@ -57,15 +57,15 @@ def _parts(field: LatentField) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors |= {
         "features": field.features,
         "latent_background": field.background,
-        "codec.card": field.codec.card,
+        "codec.card": field.vae.card,
     }
     about: dict[str, Any] = {
         "scene": describe_scene(field.scene),
         "size": list(field.size),
         "codec": {
-            "name": field.codec.name,
-            "channels": field.codec.channels,
-            "factor": field.codec.factor,
+            "name": field.vae.name,
+            "channels": field.vae.channels,
+            "factor": field.vae.factor,
         },
         "drawing": asdict(field.how),
         "refiner": None if field.refiner is None else field.refiner.shape.to_json(),
@@ -89,8 +89,8 @@ def _field(tensors: dict[str, Tensor], about: dict[str, Any], name: str) -> Late
 
     own = {key: tensor for key, tensor in tensors.items() if not key.startswith(BEFORE)}
     scene = scene_of(own, about["scene"], FIELD, name)
-    codec, drawing = about["codec"], dict(about["drawing"])
-    channels, factor = codec["channels"], codec["factor"]
+    vae, drawing = about["codec"], dict(about["drawing"])
+    channels, factor = vae["channels"], vae["factor"]
     width, height = about["size"]
     if not all(_counts(number) for number in (channels, factor, width, height, drawing["samples"])):
         raise broken("its channels, factor, size or samples are no counts")
@@ -117,7 +117,7 @@ def _field(tensors: dict[str, Tensor], about: dict[str, Any], name: str) -> Late
         features=features,
         background=take("latent_background", channels),
         size=(width, height),
-        codec=Codec(str(codec["name"]), channels, factor, take("codec.card", channels, SIDE, SIDE)),
+        vae=VaeSignature(str(vae["name"]), channels, factor, take("codec.card", channels, SIDE, SIDE)),
         refiner=_refiner(own, about["refiner"], channels, name),
         how=Drawing(**drawing),
         before=before,

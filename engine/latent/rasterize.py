@@ -48,7 +48,7 @@ def latent_cameras(rig: Cameras, size: tuple[int, int], factor: int) -> Cameras:
 
 
 @torch.no_grad()
-def least_scales(scene: Scene4D, cameras: Cameras, how: Drawing) -> Tensor:
+def min_scales(scene: Scene4D, cameras: Cameras, how: Drawing) -> Tensor:
     """[N] world units: `scale_floor` samples at each canonical Gaussian, seen from the nearest of `cameras`."""
     means = scene.canonical.means.detach()
     sample = torch.full((len(means),), torch.inf, device=means.device)
@@ -69,7 +69,7 @@ def draw(
     cameras: Cameras,  # B cameras of latent size
     rasterizer: Rasterizer,
     how: Drawing,
-    least: Tensor | None = None,  # [N] from `least_scales`
+    least: Tensor | None = None,  # [N] from `min_scales`
 ) -> tuple[Tensor, Tensor, RasterInfo]:
     """Latents [B, C, h, w], coverage [B, h, w] and what densification is told. Differentiable in all tensors."""
     a = gaussians.activated()

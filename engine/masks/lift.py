@@ -51,7 +51,7 @@ def lift(
     return Selection(weights.float())
 
 
-def shown(
+def render_selection(
     scene: Scene4D, selection: Selection, cameras: Cameras, seconds: Sequence[float], rasterizer: Rasterizer
 ) -> Tensor:
     """Where the selected Gaussians show: masks [F, H, W] in 0..1 of F cameras of one size at F times.

@@ -35,7 +35,15 @@ from .player_file import (
     played,
     write_clip,
 )
-from .samples import Taken, changed, interpolation_between, morton_order, most_visible, offsets, within_reach
+from .samples import (
+    MotionSamples,
+    changed,
+    interpolation_between,
+    morton_order,
+    most_visible,
+    offsets,
+    within_reach,
+)
 from .tracks import Track
 
 BITS = {"rotation": (7, 12), "scale": (6, 8), "opacity": (8, 8), "color": (8, 8)}  # fewest, most
@@ -93,7 +101,7 @@ class Baked:
 
 def units(scene: Scene4D, config: ClipConfig) -> int:
     """How many times `bake` yields."""
-    return len(Taken.moments(scene)) + 3
+    return len(MotionSamples.moments(scene)) + 3
 
 
 @torch.no_grad()
@@ -117,8 +125,8 @@ def bake(scene: Scene4D, config: ClipConfig, title: str) -> Generator[int, None,
     if kept is not None and len(kept) < count:
         notes.append(f"Thinned from {count:,} to {len(kept):,} Gaussians, the least visible ones left out.")
     yield 1
-    taken = Taken(kept)
-    for i, second in enumerate(Taken.moments(scene), 2):
+    taken = MotionSamples(kept)
+    for i, second in enumerate(MotionSamples.moments(scene), 2):
         taken.take(scene, second)
         yield i
     if config.sh_degree and taken.shaded > SHADED:
@@ -215,7 +223,12 @@ def _base(first: Gaussians, config: ClipConfig, radius: float) -> tuple[Gaussian
 
 
 def _tracks(
-    scene: Scene4D, taken: Taken, moving: Tensor, base: Gaussians, beyond: dict[str, Tensor], limit: float
+    scene: Scene4D,
+    taken: MotionSamples,
+    moving: Tensor,
+    base: Gaussians,
+    beyond: dict[str, Tensor],
+    limit: float,
 ) -> Generator[int, None, tuple[knot_fit.Knots, list[Track]]]:
     """Knots and tracks of the Gaussians `moving` [M] (indices into `taken`); vectors in the file's axes."""
     base = base.map(lambda t: t[: len(moving)])
@@ -235,7 +248,7 @@ def _tracks(
     if interpolation == "hold":
         knots = knot_fit.held(samples)
     else:
-        knots = yield from _fitted(samples, interpolation, Taken.is_even(scene.times))
+        knots = yield from _fitted(samples, interpolation, MotionSamples.is_even(scene.times))
     tracks: list[Track] = []
     if "opacity" in knots.values:
         knots = replace(knots, values={**knots.values, "opacity": knots.values["opacity"].clamp(0, 1)})
@@ -277,7 +290,7 @@ def _turned(track: Track) -> Track:
     return Track(track.name, track.bits, low, high, whole)
 
 
-def _errors(clip: Clip, taken: Taken, order: Tensor) -> tuple[float, float]:
+def _errors(clip: Clip, taken: MotionSamples, order: Tensor) -> tuple[float, float]:
     """(largest, mean) distance of a centre from the true one over the captured moments ÷ radius, as decoded."""
     largest = total = 0.0
     for second in clip.times.tolist():

@@ -17,7 +17,8 @@ VISIBLE = 1 / 255  # opacity below which renderers draw nothing
 LOOKS_AT = 12  # moments at which visibility is judged when Gaussians have to be left out
 PROBES = 6  # times between moments at which a scene is asked whether it jumps
 ASKED = 4096  # Gaussians that are looked at there
-DEGREES = 0.0175  # radians: less is not seen as a turn
+# rotations below one degree are not visible
+ONE_DEGREE = 0.0175  # radians
 GROWTH = 0.02  # of a log scale
 SHADE = 1 / 128  # of opacity or colour
 TINGE = 1 / 32  # of a harmonic's coefficient
@@ -27,7 +28,7 @@ MANY = 1 << 24
 SHARE = 6  # samples, their offsets and what is made on the way: three times the samples in half of the memory
 
 
-class Taken:
+class MotionSamples:
     """The Gaussians `kept` (None = all) at each time that was asked for. What never changes is stored once."""
 
     def __init__(self, kept: Tensor | None = None) -> None:
@@ -47,7 +48,7 @@ class Taken:
     def moments(scene: Scene4D) -> list[float]:
         """The captured moments, and times between them: halfway, for no more than MANY, where these are evenly spaced."""
         times = scene.times.double()
-        if Taken.is_even(times):
+        if MotionSamples.is_even(times):
             few = 2 * len(times) * len(scene.canonical) <= MANY
             between = (times[1:] + times[:-1]) / 2 if few else times[:0]
         else:
@@ -120,7 +121,7 @@ def most_visible(scene: Scene4D, most: int, near: Tensor) -> Tensor | None:
 
     All of those are kept where there are no more than `most`, and no more than can be baked in half of this machine's memory.
     """
-    times, count = Taken.moments(scene), int(near.sum())
+    times, count = MotionSamples.moments(scene), int(near.sum())
     most = max(1, min(most, int(backends.memory() / SHARE / (len(times) * NUMBERS * 4))))
     if count <= most:
         return None if count == len(near) else near.nonzero()[:, 0]
@@ -133,7 +134,7 @@ def most_visible(scene: Scene4D, most: int, near: Tensor) -> Tensor | None:
     return shown.topk(most).indices.sort().values
 
 
-def changed(taken: Taken, reach: float) -> dict[str, Tensor]:
+def changed(taken: MotionSamples, reach: float) -> dict[str, Tensor]:
     """Track name → [N] bool: who changes beyond what can be seen. `reach`: world units that count as standing still."""
     extent = taken.extent()
     result: dict[str, Tensor] = {}
@@ -143,7 +144,7 @@ def changed(taken: Taken, reach: float) -> dict[str, Tensor]:
             if name == "rotation":
                 cosine = (now * rows[0]).sum(-1).abs().clamp(max=1)
                 turn = 2 * cosine.acos()
-                beyond |= (turn > DEGREES) & (turn * extent > reach)
+                beyond |= (turn > ONE_DEGREE) & (turn * extent > reach)
                 continue
             change = (now - rows[0]).norm(dim=-1)
             if name == "position":
@@ -156,7 +157,9 @@ def changed(taken: Taken, reach: float) -> dict[str, Tensor]:
     return result
 
 
-def offsets(taken: Taken, moving: Tensor, base: Gaussians, needed: dict[str, Tensor]) -> dict[str, Tensor]:
+def offsets(
+    taken: MotionSamples, moving: Tensor, base: Gaussians, needed: dict[str, Tensor]
+) -> dict[str, Tensor]:
     """Track name → [S, M, c] of the Gaussians `moving` [M], relative to `base` (opacity: as it is; turns: quaternions).
 
     `needed`: track name → [M] bool: who needs it; the others get a constant, which costs almost nothing.
@@ -186,7 +189,7 @@ def _turns(quats: Tensor, base: Tensor) -> Tensor:
     return aligned(rotations.multiply(quats, back.expand_as(quats)))
 
 
-def interpolation_between(scene: Scene4D, taken: Taken, moving: Tensor) -> str:
+def interpolation_between(scene: Scene4D, taken: MotionSamples, moving: Tensor) -> str:
     """ "hold" where the scene keeps each moment until the next, else "linear" or "cubic": what is nearer between two.
 
     Asked at a few times halfway between the captured moments that differ most.
@@ -199,7 +202,7 @@ def interpolation_between(scene: Scene4D, taken: Taken, moving: Tensor) -> str:
     for i in steps.argsort(descending=True)[:PROBES].tolist():
         if float(steps[i]) == 0:
             continue
-        probe = Taken(taken.kept)
+        probe = MotionSamples(taken.kept)
         probe.take(scene, (times[i] + times[i + 1]) / 2)
         middle = torch.cat([probe.values[name][0][moving] for name in taken.values], dim=-1)
         a, b = rows[i], rows[i + 1]

@@ -7,7 +7,7 @@ masks [..., H, W]; time in seconds. Letters in shapes: V views, T moments, N Gau
 
 from .cameras import Cameras
 from .gaussians import ActivatedGaussians, Gaussians
-from .scene4d import Deformation, Scene4D, Still
+from .scene4d import Deformation, Scene4D, Static
 from .video import Frame, FrameSource, MultiViewVideo
 from .view_set import Selection, ViewSet
 
@@ -21,6 +21,6 @@ __all__ = [
     "MultiViewVideo",
     "Scene4D",
     "Selection",
-    "Still",
+    "Static",
     "ViewSet",
 ]

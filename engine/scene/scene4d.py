@@ -14,7 +14,7 @@ from .gaussians import Gaussians
 
 @runtime_checkable
 class Deformation(Protocol):
-    """Moves canonical Gaussians to a moment. Implementations: `Still` here, the rest in `engine/deform`.
+    """Moves canonical Gaussians to a moment. Implementations: `Static` here, the rest in `engine/deform`.
 
     `kind` names the class in files; `config()` (plain JSON) and `tensors()` are all that a file stores, and
     `from_parts(config, tensors)` rebuilds the same deformation bit for bit.
@@ -35,7 +35,7 @@ class Deformation(Protocol):
         ...
 
 
-class Still:
+class Static:
     """No motion: the same Gaussians at every time."""
 
     kind: ClassVar[str] = "still"
@@ -49,11 +49,11 @@ class Still:
     def tensors(self) -> dict[str, Tensor]:
         return {}
 
-    def to(self, device: torch.device | str) -> Still:
+    def to(self, device: torch.device | str) -> Static:
         return self
 
     @classmethod
-    def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Still:
+    def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Static:
         return cls()
 
 
@@ -76,7 +76,7 @@ class Scene4D:
         canonical: Gaussians, times: Tensor, rig: Cameras, bounds: Tensor, background: Tensor
     ) -> Scene4D:
         """A scene without motion."""
-        return Scene4D(canonical, Still(), times, rig, bounds, background)
+        return Scene4D(canonical, Static(), times, rig, bounds, background)
 
     def at(self, seconds: float) -> Gaussians:
         """The Gaussians at a time in seconds (pre-activation, differentiable)."""

@@ -24,11 +24,11 @@ from ..guidance.classifier_free import Guidance
 from ..guidance.delta import check_prompts, delta_loss, masked_reconstruction
 from ..guidance.score import Score, score_loss
 from ..latent import LatentField
-from ..masks.lift import shown
+from ..masks.lift import render_selection
 from ..messages import Stream
 from ..scene import MultiViewVideo, Selection
 from ..train.latent_config import LatentConfig
-from ..train.latents import GEOMETRY, Kept, LatentOptimisation, views_by_moment
+from ..train.latents import GEOMETRY, LatentOptimization, LruCache, views_by_moment
 from ..train.originals import SOURCES, Originals, Pair, choose_pairs, choose_source
 from ..train.parameter_groups import OPTIMIZERS
 from ..train.schedule import log_linear
@@ -153,7 +153,7 @@ class Config(LatentConfig):
             )
 
 
-class DeltaEdit(LatentOptimisation):
+class DeltaEdit(LatentOptimization):
     step_name = "delta_edit"
     config: Config
 
@@ -172,7 +172,7 @@ class DeltaEdit(LatentOptimisation):
             )
         if config.method == "dds":
             check_prompts(config.source_prompt)
-        field.codec.check(backbone)
+        field.vae.check(backbone)
         super().__init__(
             field,
             config,
@@ -188,9 +188,9 @@ class DeltaEdit(LatentOptimisation):
         pairs = choose_pairs(field.scene, config.views or "all", config.moments)
         source, self.pairs = choose_source(config.originals, field.scene, video, pairs)
         self.moments = views_by_moment(self.pairs)
-        self.unedited = Kept(lambda pair: self.renderer.latents([pair[0]], self.times[pair[1]])[0][0])
-        self.masks = Kept(self._mask)
-        looks = backbone.takes_image and config.looks_at != "nothing"
+        self.unedited = LruCache(lambda pair: self.renderer.latents([pair[0]], self.times[pair[1]])[0][0])
+        self.masks = LruCache(self._mask)
+        looks = backbone.has_image_conditioning and config.looks_at != "nothing"
         self.originals: Originals | None = None
         if looks:
             captured = video if source == "captured" else None
@@ -199,7 +199,7 @@ class DeltaEdit(LatentOptimisation):
             raise InputError(
                 f"{backbone.name} takes no picture beside the prompt; set looks_at to auto, or connect an InstructPix2Pix."
             )
-        self.conditions = Kept(self._condition)
+        self.conditions = LruCache(self._condition)
         self.looks_at = source if looks else "nothing"
         bounds = field.scene.bounds
         self.extent = float((bounds[1] - bounds[0]).norm() / 2)
@@ -212,7 +212,9 @@ class DeltaEdit(LatentOptimisation):
         camera = self.renderer.cameras[pair[0]]
         width, height = camera.sizes[0]
         fine = camera.resized(((width * samples, height * samples),))
-        covered = shown(self.field.scene, self.selection, fine, [self.times[pair[1]]], self.rasterizer)
+        covered = render_selection(
+            self.field.scene, self.selection, fine, [self.times[pair[1]]], self.rasterizer
+        )
         mask = (F.avg_pool2d(covered, samples) >= max(self.config.mask_threshold, 1e-3)).float()
         grown = 2 * self.config.dilation + 1
         return F.max_pool2d(mask, grown, stride=1, padding=self.config.dilation)[0]
@@ -220,17 +222,17 @@ class DeltaEdit(LatentOptimisation):
     def _condition(self, pair: Pair) -> Tensor:
         assert self.originals is not None
         image, _ = self.originals.get(*pair)
-        return self.backbone.encode_condition(image[None].to(self.backbone.device))[0]
+        return self.backbone.encode_image_latents(image[None].to(self.backbone.device))[0]
 
     def _guidance(self) -> Guidance:
-        c, best = self.config, self.backbone.recommended
+        c, best = self.config, self.backbone.defaults
         first = c.guidance_scale or best.guidance_scale
         last = c.final_guidance_scale or first
         keeps = (c.image_guidance_scale or best.image_guidance_scale) if self.originals is not None else 1.0
         return Guidance(c.prompt, first + (last - first) * self.progress, keeps, c.negative)
 
     def _timestep(self) -> int:
-        total = len(self.backbone.noising)
+        total = len(self.backbone.noise_schedule)
         low = max(round(self.config.min_timestep * total) - 1, 0)
         high = max(round(self.config.max_timestep * total) - 1, low)
         if self.config.anneals:
@@ -325,7 +327,7 @@ class DeltaEdit(LatentOptimisation):
         first = self.before if self.before.before is None else self.before.before
         return super().result().with_(before=first)
 
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         guidance = self._guidance()
         return {
             "prompt": self.config.prompt,

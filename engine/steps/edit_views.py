@@ -26,13 +26,13 @@ from ..figures.color_maps import contact_sheet
 from ..guidance.classifier_free import Guidance
 from ..guidance.detail import carry_detail
 from ..guidance.edit import STARTS, Edit, EditRequest
-from ..masks.lift import shown
+from ..masks.lift import render_selection
 from ..masks.matte import over_background
 from ..messages import Stream
 from ..render import Rasterizer, choose
 from ..scene import MultiViewVideo, Scene4D, Selection, ViewSet
 from ..train import state as states
-from ..train.loop import optimise
+from ..train.loop import optimize
 from ..train.originals import SOURCES, Originals, choose_pairs, choose_source, collect
 from ..train.threads import threads_for_model
 from .step import choice, number, validate, words
@@ -142,12 +142,12 @@ def run(
     note += f"on {backbone.device}"
     pace = Steps(edit.edit.total, config.preview_every, config.checkpoint_seconds)
     note = f"resumed at step {edit.iteration}; {note}" if resumed else note
-    yield from optimise(edit, pace, note, checkpoint, clock)
+    yield from optimize(edit, pace, note, checkpoint, clock)
 
 
 @dataclass(frozen=True)
 class Steps:
-    """The pace of `optimise`."""
+    """The pace of `optimize`."""
 
     iterations: int
     preview_every: int
@@ -156,7 +156,7 @@ class Steps:
 
 
 class ViewsEdit:
-    """Originals, request and masks put together; an `Optimisation` whose steps are denoising steps."""
+    """Originals, request and masks put together; an `Optimization` whose steps are denoising steps."""
 
     def __init__(
         self,
@@ -197,7 +197,7 @@ class ViewsEdit:
         edit, config, backbone = self.edit, self.config, self.backbone
         request, images, alphas = edit.request, edit.painted, self.views.alphas
         wanted = config.detail == "from originals" or (
-            config.detail == "auto" and backbone.recommended.keeps_detail
+            config.detail == "auto" and backbone.defaults.keeps_detail
         )
         if wanted and edit.calls:
             with threads_for_model(backbone):
@@ -255,7 +255,7 @@ def _plan(
     scene: Scene4D, backbone: Backbone, config: Config, video: MultiViewVideo | None
 ) -> tuple[EditRequest, tuple[int, int], list[tuple[int, int]], str]:
     """The request with nothing left open, the pictures' size, which pictures, and where they come from."""
-    advised = backbone.recommended
+    advised = backbone.defaults
     request = EditRequest(
         Guidance(
             config.prompt,
@@ -290,8 +290,8 @@ def _key_index(key_view: int, pairs: list[tuple[int, int]]) -> int:
 
 def _share(scene: Scene4D, selection: Selection, before: ViewSet, rasterizer: Rasterizer) -> Tensor:
     """[F, h, w]: how much of what is seen of the scene at each pixel belongs to the selection."""
-    part = shown(scene, selection, before.cameras, before.seconds, rasterizer)
+    part = render_selection(scene, selection, before.cameras, before.seconds, rasterizer)
     every = Selection(torch.ones(len(scene.canonical)))
-    whole = shown(scene, every, before.cameras, before.seconds, rasterizer)
+    whole = render_selection(scene, every, before.cameras, before.seconds, rasterizer)
     # hardly covered pixels show the background: haze of a selected part must not select it
     return (part / whole.clamp(min=1e-3) * (whole * 10).clamp(0, 1)).clamp(0, 1).cpu()

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..figures.color_maps import marked, spread
 from ..figures.contact_sheets import sheet
 from ..figures.drawing import as_tensor
-from ..masks.lift import hardened, lift, shown
+from ..masks.lift import hardened, lift, render_selection
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import Rasterizer, choose
 from ..scene import Scene4D, Selection, ViewSet
@@ -79,7 +79,7 @@ def _overlays(
     """Up to MOST_SHOWN views with what is selected in red, and the line of the mask that was painted."""
     chosen = spread(len(views), MOST_SHOWN)
     seconds = [views.seconds[i] for i in chosen]
-    drawn = shown(scene, selection, views.cameras[chosen], seconds, rasterizer).cpu()
+    drawn = render_selection(scene, selection, views.cameras[chosen], seconds, rasterizer).cpu()
     painted = torch.nn.functional.interpolate(masks[chosen, None].float().cpu(), drawn.shape[1:])[:, 0]
     pictures = [
         [marked(views.originals[i].detach().cpu()[..., :3], weight, mask)]

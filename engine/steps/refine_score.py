@@ -121,7 +121,7 @@ class RefineScore(CanonicalEdit):
             raise InputError("The prompt is empty; say what the edit is, such as 'make it night'.")
         super().__init__(scene, config, selection, device)
         self.backbone = backbone
-        best = backbone.recommended
+        best = backbone.defaults
         self.guidance = Guidance(
             config.prompt,
             config.guidance_scale or best.guidance_scale,
@@ -142,7 +142,7 @@ class RefineScore(CanonicalEdit):
 
     def _timestep(self) -> int:
         """One level of noise for all pictures of a step: U{19, …, 979} for 0.02 to 0.98 of 1000."""
-        best, total = self.backbone.recommended, len(self.backbone.noising)
+        best, total = self.backbone.defaults, len(self.backbone.noise_schedule)
         low = max(round((self.config.min_timestep or best.min_timestep) * total) - 1, 0)
         high = max(round((self.config.max_timestep or best.max_timestep) * total) - 1, low)
         if self.config.anneals:
@@ -153,7 +153,7 @@ class RefineScore(CanonicalEdit):
         """[C, h, w] of the unedited picture; the last ones are kept."""
         if pair not in self._encoded:
             image, _ = self.originals.get(*pair)
-            self._encoded[pair] = self.backbone.encode_condition(image[None].to(self.device))[0]
+            self._encoded[pair] = self.backbone.encode_image_latents(image[None].to(self.device))[0]
             size = self._encoded[pair].numel() * self._encoded[pair].element_size()
             while len(self._encoded) > max(KEPT_BYTES // size, 1):
                 self._encoded.popitem(last=False)
@@ -212,7 +212,7 @@ class RefineScore(CanonicalEdit):
         )
         noise = torch.randn(latents.shape, generator=self.generator).to(latents)
         condition = None
-        if self.backbone.takes_image:
+        if self.backbone.has_image_conditioning:
             condition = torch.stack([self._condition_latents(pair) for pair in pairs])
         return score_loss(
             self.backbone,
@@ -235,7 +235,7 @@ class RefineScore(CanonicalEdit):
             wish = now if clean is None else self.backbone.decode(clean)[0].clamp(0, 1).float().cpu()
         return torch.cat([before, now, wish], dim=1)
 
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         return {
             "prompt": self.config.prompt,
             "model": self.backbone.name,

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..diffusion import Backbone, MiddleBlock
+from ..diffusion import Backbone, MidBlock
 from ..diffusion.sizes import FULL_SIZE, size_for
 from ..errors import InputError
-from ..guidance.delta import MISMATCH, probe_match
-from ..latent import Codec, Drawing, LatentField, latent_cameras
+from ..guidance.delta import MISMATCH, vae_mismatch
+from ..latent import Drawing, LatentField, VaeSignature, latent_cameras
 from ..messages import Stream
 from ..models.latent_refiner import LatentRefiner, RefinerShape
 from ..scene import MultiViewVideo, Scene4D, harmonics
 from ..train.latent_config import LatentConfig
-from ..train.latents import Kept, LatentOptimisation, views_by_moment
+from ..train.latents import LatentOptimization, LruCache, views_by_moment
 from ..train.originals import SOURCES, Originals, Pair, choose_pairs, choose_source
 from ..train.schedule import log_linear
 from ..train.threads import threads_for, threads_for_model
@@ -74,7 +74,7 @@ class Config(LatentConfig):
         validate(self)
 
 
-class TrainLatents(LatentOptimisation):
+class TrainLatents(LatentOptimization):
     step_name = "train_latents"
     config: Config
 
@@ -87,15 +87,16 @@ class TrainLatents(LatentOptimisation):
         device: torch.device | str,
     ) -> None:
         pairs = choose_pairs(scene, "", config.moments, video)
-        if config.resolution % backbone.factor:
+        factor = backbone.vae_scale_factor
+        if config.resolution % factor:
             raise InputError(
                 f"resolution is {config.resolution}, and each latent of {backbone.name} stands for "
-                f"{backbone.factor}×{backbone.factor} pixels: choose a multiple of {backbone.factor}, such as "
-                f"{-(-config.resolution // backbone.factor) * backbone.factor}."
+                f"{factor}×{factor} pixels: choose a multiple of {factor}, such as "
+                f"{-(-config.resolution // factor) * factor}."
             )
         width, height = scene.rig.sizes[pairs[0][0]]
         size = size_for(backbone, width, height, config.resolution)
-        latent_cameras(scene.rig, size, backbone.factor)  # says at once where that cannot be
+        latent_cameras(scene.rig, size, backbone.vae_scale_factor)  # says at once where that cannot be
         self.backbone = backbone
         self.source, self.pairs = choose_source(config.originals, scene, video, pairs)
         refiner = _refiner(config, backbone)
@@ -106,7 +107,7 @@ class TrainLatents(LatentOptimisation):
             torch.zeros(len(scene.canonical), bases, channels, device=scene.device),
             torch.zeros(channels, device=scene.device),
             size,
-            Codec.of(backbone),
+            VaeSignature.of(backbone),
             refiner,
             Drawing(config.samples, config.scale_floor),
         )
@@ -122,7 +123,7 @@ class TrainLatents(LatentOptimisation):
         captured = video if self.source == "captured" else None
         self.originals = Originals(self.field.scene, self.rasterizer, size, captured)
         self.moments = views_by_moment(self.pairs)
-        self.targets = Kept(self._encoded)
+        self.targets = LruCache(self._encoded)
         self._start()
 
     def _encoded(self, pair: Pair) -> Tensor:
@@ -138,7 +139,7 @@ class TrainLatents(LatentOptimisation):
     def _start(self) -> None:
         """Features of each Gaussian from its colour, through the affine map that fits a few pictures best."""
         step = max(1, len(self.pairs) // SAMPLED)
-        factor = self.field.codec.factor
+        factor = self.field.vae.factor
         colors, latents = [], []
         for pair in self.pairs[::step]:
             image = self.originals.get(*pair)[0].to(self.device).permute(2, 0, 1)
@@ -189,7 +190,7 @@ class TrainLatents(LatentOptimisation):
             now = self.backbone.decode(latents.to(self.backbone.device))[0].clamp(0, 1).float().cpu()
         return torch.cat([self.originals.get(*pair)[0], now], dim=1)
 
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         refiner = None if self.refiner is None else self.refiner.shape.to_json()
         return {
             "model": self.backbone.name,
@@ -200,10 +201,10 @@ class TrainLatents(LatentOptimisation):
         }
 
     def noise_missed(self) -> float:
-        """What share of the noise the model does not find in the latents of one picture; see `probe_match`."""
+        """What share of the noise the model does not find in the latents of one picture; see `vae_mismatch`."""
         latents = self.targets[self.pairs[0]][None].to(self.backbone.device)
         with threads_for_model(self.backbone):
-            return probe_match(self.backbone, latents)
+            return vae_mismatch(self.backbone, latents)
 
     def inputs(self) -> list[Any]:
         video = self.originals.video
@@ -227,16 +228,16 @@ def run(
     """
     work = TrainLatents(scene, backbone, config, video, device)
     width, height = work.field.size
-    c, factor = backbone.latent_channels, backbone.factor
+    c, factor = backbone.latent_channels, backbone.vae_scale_factor
     note = f"{len(work.pairs)} {work.source} pictures of {width}×{height} as {c} channels of "
     note += f"{width // factor}×{height // factor}, {backbone.name}"
-    doubt = strange(work.noise_missed())
+    doubt = mismatch_warning(work.noise_missed())
     if doubt:
         note += f"; {doubt}"
     yield from work.stream(note, checkpoint)
 
 
-def strange(noise_missed: float) -> str:
+def mismatch_warning(noise_missed: float) -> str:
     """A warning where the model does not know the autoencoder's latents, else empty."""
     if noise_missed <= MISMATCH:
         return ""
@@ -250,15 +251,15 @@ def _refiner(config: Config, backbone: Backbone) -> LatentRefiner | None:
     """A refiner at its start (the identity), its weights drawn from the config's seed."""
     kind = config.refiner
     if kind == "auto":
-        kind = "full" if backbone.recommended.resolution >= FULL_SIZE else "small"
+        kind = "full" if backbone.defaults.resolution >= FULL_SIZE else "small"
     if kind == "none":
         return None
-    middle: MiddleBlock | None = None
+    middle: MidBlock | None = None
     shape = RefinerShape(backbone.latent_channels, 32, groups=8)
     if kind == "full":
         shape = RefinerShape(backbone.latent_channels)
     elif kind == "autoencoder":
-        middle = backbone.middle_block()
+        middle = backbone.mid_block()
         if middle is None:
             raise InputError(
                 f"The autoencoder of {backbone.name} has no middle block with attention to start the refinement layer "

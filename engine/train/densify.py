@@ -2,9 +2,9 @@
 
 A strategy is numbers; all that changes while training sits in the `state` dictionary that the caller holds and saves.
 
-* `AdaptiveDensity`: clone, split, prune and reset by view-space gradients (Kerbl et al. 2023, section 5.2; numbers of
+* `DefaultStrategy`: clone, split, prune and reset by view-space gradients (Kerbl et al. 2023, section 5.2; numbers of
   4D Gaussian Splatting, Wu et al. 2024).
-* `FixedBudget`: dead Gaussians move to where living ones are, the count grows to a budget and stays there, and noise
+* `MCMCStrategy`: dead Gaussians move to where living ones are, the count grows to a budget and stays there, and noise
   explores (Kheradmand et al. 2024, "3D Gaussian Splatting as Markov Chain Monte Carlo", equations 8 and 9).
 """
 
@@ -49,7 +49,7 @@ class DensityStrategy(Protocol):
 
 
 @dataclass(frozen=True)
-class AdaptiveDensity:
+class DefaultStrategy:
     extent: float  # world units: what "large" is measured against
     gradient_threshold: float = 2e-4  # mean norm of dLoss/d(screen position), in half pictures
     large: float = 0.01  # of extent: below it a Gaussian is cloned, above it split
@@ -128,7 +128,7 @@ class AdaptiveDensity:
 
 
 @dataclass(frozen=True)
-class FixedBudget:
+class MCMCStrategy:
     budget: int  # Gaussians in the end
     noise: float = 5e5  # times the position rate (set by the loop through `position_rate` in state)
     growth: float = 1.05  # per visit

@@ -15,27 +15,27 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..deform import Flipbook, HexPlane, Muted, Partly, muted
+from ..deform import FrozenAppearance, HexPlane, Masked, PerFrame, freeze_appearance
 from ..errors import InputError
 from ..render import RasterInfo
 from ..scene import Deformation, Gaussians, Scene4D, Selection
 from . import state as states
 from .config import FitConfig
-from .densify import AdaptiveDensity
+from .densify import DefaultStrategy
 from .edit_config import PRESETS, EditConfig
 from .motion import MotionField
 from .parameters import GaussianParameters
 from .schedule import log_linear
-from .stage import Stage
+from .stage import TrainStage
 
 # the reference code grows from step 600 of 1000 on, every 100 (and prunes only beyond 200,000 Gaussians: here never);
 # what would be born at the last step is not, since nothing would fit it
-DENSITY = AdaptiveDensity(
+DENSITY = DefaultStrategy(
     extent=1.0, every=100, start_at=0.6, stop_at=0.999, prune_opacity=-1.0, prune_large=float("inf")
 )
 
 
-class CanonicalEdit(Stage):
+class CanonicalEdit(TrainStage):
     """A stage whose parameters are canonical Gaussians. Its kinds say what one step's loss is.
 
     A `selection` limits it: a Gaussian of weight 0 keeps its values bit for bit, one of weight w takes w of every step
@@ -61,10 +61,12 @@ class CanonicalEdit(Stage):
         self.parameters = GaussianParameters(first, self._rates(0.0))
         self._freeze()
         deformation = scene.deformation.to(self.device)
-        self.deformation: Deformation = muted(deformation) if config.mutes_appearance else deformation
+        self.deformation: Deformation = (
+            freeze_appearance(deformation) if config.mutes_appearance else deformation
+        )
         self.motion = self._motion()
         self.density = DENSITY.start(len(first), self.device) if densifies else None
-        self.restrain()
+        self.constrain()
 
     def __len__(self) -> int:
         return len(self.parameters)
@@ -84,7 +86,7 @@ class CanonicalEdit(Stage):
         self.parameters.set_rates(self._rates(self.progress))
         if self.motion is not None:
             self.motion.step(self.progress)
-        with self.restrained():
+        with self.constrained():
             self.parameters.step()
         self.iteration += 1
         if self.density is not None:
@@ -144,7 +146,7 @@ class CanonicalEdit(Stage):
         if self.motion is not None:
             deformation = self.deformation.to(home)
         elif self.config.mutes_appearance:
-            deformation = muted(deformation)
+            deformation = freeze_appearance(deformation)
         result = scene.with_(canonical=scene.canonical.with_(**changed), deformation=deformation)
         return result.with_history(self.step_name, **self.entry(), gaussians=len(result.canonical))
 
@@ -192,7 +194,7 @@ class CanonicalEdit(Stage):
 
 def field_of(deformation: Deformation) -> HexPlane | None:
     """The motion field inside a deformation, None where there is none."""
-    while isinstance(deformation, Muted | Partly):
+    while isinstance(deformation, FrozenAppearance | Masked):
         deformation = deformation.inner
     return deformation if isinstance(deformation, HexPlane) else None
 
@@ -215,8 +217,8 @@ def _check(scene: Scene4D, config: EditConfig, selection: Selection | None, dens
             f"The motion of this scene is of the kind '{scene.deformation.kind}', which has nothing to train: switch "
             "trains_deformation off."
         )
-    inner = scene.deformation.inner if isinstance(scene.deformation, Muted) else scene.deformation
-    if densifies and isinstance(inner, Partly | Flipbook):
+    inner = scene.deformation.inner if isinstance(scene.deformation, FrozenAppearance) else scene.deformation
+    if densifies and isinstance(inner, Masked | PerFrame):
         raise InputError(
             f"Densification makes new Gaussians, and the motion of this scene (kind '{inner.kind}') knows only those "
             "it has: switch densification off, or train the scene with still_threshold 0."

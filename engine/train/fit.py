@@ -25,9 +25,9 @@ from ..render import RasterInfo, choose, render_gaussians
 from ..scene import Cameras, Gaussians, MultiViewVideo, Scene4D
 from . import state as states
 from .config import FitConfig
-from .densify import AdaptiveDensity, DensityStrategy, FixedBudget, State
+from .densify import DefaultStrategy, DensityStrategy, MCMCStrategy, State
 from .initialise import anchor_moment, first_gaussians
-from .loop import optimise
+from .loop import optimize
 from .motion import MotionField
 from .normalise import Normalisation, subject_bounds
 from .parameters import GaussianParameters
@@ -87,8 +87,8 @@ class Fit:
         if self.config.density == "none":
             return None
         if self.config.density == "adaptive":
-            return AdaptiveDensity(extent=1.0, most=self.config.budget)
-        return FixedBudget(budget=self.config.budget)
+            return DefaultStrategy(extent=1.0, most=self.config.budget)
+        return MCMCStrategy(budget=self.config.budget)
 
     @property
     def progress(self) -> float:
@@ -304,4 +304,4 @@ def fit(
     resumed = checkpoint is not None and run.resume(checkpoint)
     where = f"resumed at step {run.iteration}" if resumed else f"starting from {run.origin}"
     note = f"{where}; {run.rasterizer.name} rasterizer on {run.device}"
-    yield from optimise(run, config, note, checkpoint, clock, start)
+    yield from optimize(run, config, note, checkpoint, clock, start)

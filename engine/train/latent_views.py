@@ -59,7 +59,7 @@ class Decoding:
         device: torch.device | str = "cpu",
         is_refined: bool = True,
     ) -> None:
-        field.codec.check(backbone)
+        field.vae.check(backbone)
         self.backbone, self.config, self.is_refined = backbone, config, is_refined
         self.source, self.pairs = choose_source(
             originals, field.scene, video, choose_pairs(field.scene, views, moments, video)
@@ -75,7 +75,7 @@ class Decoding:
         shown = self.field.scene if first is None else first.scene
         self.originals = Originals(shown, self.rasterizer, field.size, captured)
         self.carries = config.detail == "from originals" or (
-            config.detail == "auto" and first is not None and backbone.recommended.keeps_detail
+            config.detail == "auto" and first is not None and backbone.defaults.keeps_detail
         )
         self.moved = self.field.scene if first is not None and _moved(first.scene, field.scene) else None
         self.decoded: list[Tensor] = []

@@ -26,13 +26,13 @@ from . import state as states
 from .edits import field_of
 from .latent_config import LatentConfig
 from .originals import Pair
-from .parameter_groups import Learned
-from .stage import Stage
+from .parameter_groups import ParameterGroups
+from .stage import TrainStage
 
 GEOMETRY = ("means", "log_scales", "quats", "logit_opacities")
 
 
-class LatentOptimisation(Stage):
+class LatentOptimization(TrainStage):
     """A stage whose parameters are those of a latent field.
 
     A `selection` limits it: features (and geometry) of a Gaussian of weight 0 keep their values bit for bit, one of
@@ -71,9 +71,9 @@ class LatentOptimisation(Stage):
             self.refiner.requires_grad_(trains_refiner)
             if trains_refiner:
                 groups["refiner"] = dict(self.refiner.named_parameters())
-        self.learned = Learned(groups, optimizer)
+        self.learned = ParameterGroups(groups, optimizer)
         self.per_gaussian = ("features", *(GEOMETRY if trains_geometry else ()))
-        self.restrain()
+        self.constrain()
 
     def __len__(self) -> int:
         return len(self.field.scene.canonical)
@@ -114,7 +114,7 @@ class LatentOptimisation(Stage):
     def learn(self) -> None:
         """One optimiser step after `backward`."""
         self.learned.set_rates(self.rates())
-        with self.restrained():
+        with self.constrained():
             self.learned.step()
         self.iteration += 1
 
@@ -188,7 +188,7 @@ def fingerprint(field: LatentField) -> list[Any]:
     return [
         states.fingerprint_of(*tensors, *refiner.values()),
         [scene.deformation.kind, scene.deformation.config(), scene.rig.to_json()],
-        [field.size, asdict(field.how), field.codec.name],
+        [field.size, asdict(field.how), field.vae.name],
     ]
 
 
@@ -200,7 +200,7 @@ def views_by_moment(pairs: Sequence[Pair]) -> dict[int, list[int]]:
     return result
 
 
-class Kept:
+class LruCache:
     """Tensors made on demand, the last of them kept in at most `megabytes`."""
 
     def __init__(self, make: Callable[[Pair], Tensor], megabytes: int = 128) -> None:

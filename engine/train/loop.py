@@ -18,7 +18,7 @@ log = logging.getLogger("gs4d")
 QUIET = {"max_seconds", "checkpoint_seconds", "preview_every"}  # numbers of a Config that change no result
 
 
-class Pace(Protocol):
+class LoopConfig(Protocol):
     """What a Config says about the loop itself."""
 
     @property
@@ -31,7 +31,7 @@ class Pace(Protocol):
     def max_seconds(self) -> float: ...
 
 
-class Optimisation(Protocol):
+class Optimization(Protocol):
     """Something that gets better step by step, and whose whole state can be put away between two steps."""
 
     @property
@@ -62,9 +62,9 @@ class Optimisation(Protocol):
         ...
 
 
-def optimise(
-    run: Optimisation,
-    pace: Pace,
+def optimize(
+    run: Optimization,
+    pace: LoopConfig,
     note: str,
     checkpoint: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -111,7 +111,7 @@ def optimise(
             checkpoint.unlink()
 
 
-def _saved(run: Optimisation, checkpoint: Path) -> bool:
+def _saved(run: Optimization, checkpoint: Path) -> bool:
     """Save; a disk that is full for the moment is no reason to lose what is in memory, so it is only said."""
     try:
         run.save(checkpoint)

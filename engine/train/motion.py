@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..deform import PRESETS, HexPlane, HexPlaneConfig, Partly
+from ..deform import PRESETS, HexPlane, HexPlaneConfig, Masked
 from ..losses.regularizers import hexplane_regularizer
 from ..scene import Deformation, Gaussians, MultiViewVideo
 from .config import FitConfig
@@ -97,7 +97,7 @@ class MotionField:
         field = world.grow_field(self.field)
         if self.still is None or not bool(self.still.any()):
             return field
-        return Partly(field, ~self.still.cpu())
+        return Masked(field, ~self.still.cpu())
 
     def state(self) -> dict[str, Tensor]:
         result = {f"field.{name}": t for name, t in self.field.tensors().items()}

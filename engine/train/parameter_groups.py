@@ -10,7 +10,7 @@ from torch import Tensor, nn
 OPTIMIZERS = ("adam", "sgd")
 
 
-class Learned:
+class ParameterGroups:
     """What learns in an optimisation whose tensors keep their shapes (where Gaussians are born see `parameters`)."""
 
     def __init__(self, groups: Mapping[str, Mapping[str, nn.Parameter]], optimizer: str = "adam") -> None:

@@ -20,10 +20,10 @@ from .. import __version__
 from ..messages import Finished, Started, Stream
 from ..render import choose
 from ..scene import Selection
-from .loop import QUIET, Pace, optimise
+from .loop import QUIET, LoopConfig, optimize
 
 
-class Work(Pace, Protocol):
+class TrainConfig(LoopConfig, Protocol):
     """What a stage's Config must say."""
 
     @property
@@ -32,7 +32,7 @@ class Work(Pace, Protocol):
     def seed(self) -> int: ...
 
 
-class Restraint:
+class SelectionConstraint:
     """What a selection allows: a Gaussian of weight 0 keeps its values bit for bit, one of weight w takes w of each step.
 
     The latter follows more slowly, and its neighbours fit around it.
@@ -57,29 +57,29 @@ class Restraint:
                 tensor[self.slowed] = torch.lerp(before[name], tensor[self.slowed], part)
 
 
-class Stage(ABC):
-    """An `Optimisation` (see `loop`) that starts from something finished and may be limited by a selection."""
+class TrainStage(ABC):
+    """An `Optimization` (see `loop`) that starts from something finished and may be limited by a selection."""
 
     step_name: str  # as in STEPS: for the history
 
-    def __init__(self, config: Work, selection: Selection | None, device: torch.device | str) -> None:
+    def __init__(self, config: TrainConfig, selection: Selection | None, device: torch.device | str) -> None:
         self.config, self.selection, self.device = config, selection, torch.device(device)
         self.rasterizer = choose(config.rasterizer, self.device)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.restraint: Restraint | None = None  # made once the tensors that learn are there
+        self.constraint: SelectionConstraint | None = None  # made once the tensors that learn are there
         self.iteration = 0
 
-    def restrain(self) -> None:
+    def constrain(self) -> None:
         """Hold what learns to the selection, where there is one."""
         if self.selection is not None:
             tensors = self.learning()
             first = next(iter(tensors.values()))
             weights = self.selection.weights.detach().to(self.device, first.dtype)
-            self.restraint = Restraint(weights, tensors)
+            self.constraint = SelectionConstraint(weights, tensors)
 
-    def restrained(self) -> AbstractContextManager[None]:
+    def constrained(self) -> AbstractContextManager[None]:
         """Around an optimiser's step: what the selection does not allow is undone."""
-        return nullcontext() if self.restraint is None else self.restraint.around_step(self.learning())
+        return nullcontext() if self.constraint is None else self.constraint.around_step(self.learning())
 
     @abstractmethod
     def learning(self) -> Mapping[str, Tensor]:
@@ -95,7 +95,7 @@ class Stage(ABC):
     @property
     def idle(self) -> str:
         """Why there is nothing to do; empty where there is something."""
-        nothing = self.restraint is not None and len(self.restraint.held) == len(self)
+        nothing = self.constraint is not None and len(self.constraint.held) == len(self)
         return "the mask selects no Gaussian" if nothing else ""
 
     def stream(self, note: str, checkpoint: Path | None) -> Stream:
@@ -107,7 +107,7 @@ class Stage(ABC):
         if checkpoint is not None and self.resume(checkpoint):
             note = f"resumed at step {self.iteration}; {note}"
         note = f"{note}; {self.rasterizer.name} rasterizer on {self.device}"
-        yield from optimise(self, self.config, note, checkpoint)
+        yield from optimize(self, self.config, note, checkpoint)
 
     @abstractmethod
     def step(self) -> dict[str, float]:
@@ -126,7 +126,7 @@ class Stage(ABC):
     def resume(self, path: Path) -> bool: ...
 
     @abstractmethod
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What the history says beyond the config: prompt, model, counts."""
 
     @abstractmethod
@@ -141,7 +141,12 @@ class Stage(ABC):
     def entry(self) -> dict[str, Any]:
         """The history's words that every stage says of itself."""
         config: Any = self.config
-        said = {"config": asdict(config), **self.about(), "iterations": self.iteration, "engine": __version__}
+        said = {
+            "config": asdict(config),
+            **self.metadata(),
+            "iterations": self.iteration,
+            "engine": __version__,
+        }
         if self.selection is not None:
             said["selected"] = int((self.selection.weights > 0).sum())
         return said

@@ -112,7 +112,7 @@ class ViewFit(CanonicalEdit):
             drawn = render_gaussians(now, self.views.cameras[i], self.rasterizer, self.background)
         return torch.cat([self.targets[i], drawn.rgb[0].clamp(0, 1)], dim=1).cpu()
 
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         edit = self.views.edit or {}
         return {
             "prompt": str(edit.get("prompt", "")),

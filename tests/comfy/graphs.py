@@ -90,9 +90,9 @@ def from_file(info: dict[str, Any], model: str) -> dict[str, Any]:
     return {"guidance": node(info, "GS4D_LoadGuidance", model=model)}
 
 
-def from_wires(info: dict[str, Any], takes_image: bool = True) -> dict[str, Any]:
+def from_wires(info: dict[str, Any], has_image_conditioning: bool = True) -> dict[str, Any]:
     return {
-        "checkpoint": node(info, "Test_TinyCheckpoint", takes_image=takes_image),
+        "checkpoint": node(info, "Test_TinyCheckpoint", has_image_conditioning=has_image_conditioning),
         "guidance": node(
             info,
             "GS4D_GuidanceFromModel",

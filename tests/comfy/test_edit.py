@@ -27,7 +27,7 @@ def info(running: Server) -> dict[str, Any]:
 
     folder = running.base / "models" / "diffusers"
     tiny_folder(folder / "random")
-    tiny_folder(folder / "text only", takes_image=False)
+    tiny_folder(folder / "text only", has_image_conditioning=False)
     return running.get("/object_info")
 
 
@@ -65,7 +65,7 @@ def test_a_model_without_picture_input_refines_a_scene(
 ) -> None:
     text_only = {
         "file": graphs.from_file(info, "diffusers/text only"),
-        "wires": graphs.from_wires(info, takes_image=False),
+        "wires": graphs.from_wires(info, has_image_conditioning=False),
     }
     graph = {
         **trained(info),
@@ -207,7 +207,7 @@ def test_a_lifted_mask_limits_the_edit(running: Server, info: dict[str, Any], on
         ("file", "edit", {"views": "99"}, "view"),
         ("file", "edit", {"moments": "last"}, "moment"),
         ("file", "guidance", {"model": "diffusers/text only"}, "InstructPix2Pix"),
-        ("wires", "checkpoint", {"takes_image": False}, "InstructPix2Pix"),
+        ("wires", "checkpoint", {"has_image_conditioning": False}, "InstructPix2Pix"),
     ],
 )
 def test_what_cannot_be_edited_is_one_sentence(

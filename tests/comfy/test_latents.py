@@ -26,7 +26,7 @@ def info(running: Server) -> dict[str, Any]:
 
     folder = running.base / "models" / "diffusers"
     tiny_folder(folder / "random")
-    tiny_folder(folder / "text only", takes_image=False)
+    tiny_folder(folder / "text only", has_image_conditioning=False)
     return running.get("/object_info")
 
 

@@ -35,9 +35,9 @@ def scene(running: Server) -> Scene4D:
 
 
 def _flipbook(scene: Scene4D) -> Any:
-    from engine.deform import Flipbook
+    from engine.deform import PerFrame
 
-    return Flipbook.of([scene.at(float(t)) for t in scene.times], scene.times)
+    return PerFrame.of([scene.at(float(t)) for t in scene.times], scene.times)
 
 
 def preview(info: dict[str, Any], compare: bool = False, **inputs: Any) -> dict[str, Any]:

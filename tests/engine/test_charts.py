@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from engine.errors import InputError
 from engine.figures.charts import Curve, beneath, curves_picture, moving_mean
-from engine.figures.drawing import THEMES, as_picture, as_tensor, shortened, told, width_of
-from engine.figures.training_curves import MOST_POINTS, Record
+from engine.figures.drawing import THEMES, as_picture, as_tensor, format_number, shortened, width_of
+from engine.figures.training_curves import MOST_POINTS, TrainingCurves
 from engine.messages import Finished, Preview, Progress, Started
 
 BLUE = {look: np.array(THEMES[look].curves[0]) for look in THEMES}
@@ -82,7 +82,7 @@ def test_the_mean_of_a_straight_line_is_itself(count: int, slope: float, start: 
 @pytest.mark.parametrize("text", ["0.0312", "21.4", "4000", "12k", "1.5M", "-3", "0", "1e-05"])
 def test_numbers_are_told_in_few_letters(text: str) -> None:
     value = float(text.replace("k", "e3").replace("M", "e6"))
-    assert told(value) == text and len(told(value * 1.23456789)) <= 9
+    assert format_number(value) == text and len(format_number(value * 1.23456789)) <= 9
 
 
 def test_a_text_that_is_too_long_is_cut_to_its_room() -> None:
@@ -106,7 +106,7 @@ def test_pictures_and_tensors_turn_into_each_other() -> None:
 
 
 def test_a_long_training_is_kept_in_few_points_with_its_mean_and_ends() -> None:
-    record, total = Record(), 20_011
+    record, total = TrainingCurves(), 20_011
     record.hear(Started(total))
     for i in range(1, total + 1):
         record.hear(Progress(i, {"loss": float(i), "timestep": 7.0}, 100 + i // 1000))
@@ -121,7 +121,7 @@ def test_a_long_training_is_kept_in_few_points_with_its_mean_and_ends() -> None:
 
 def test_gaussians_whose_number_stays_are_drawn_where_that_is_wanted() -> None:
     for wanted in (False, True):
-        record = Record(counts=wanted)
+        record = TrainingCurves(counts=wanted)
         for i in (1, 2, 3):
             record.hear(Progress(i, {"loss": 1.0}, 5))
         assert ("Gaussians" in [c.name for c in record.curves()]) == wanted
@@ -129,7 +129,7 @@ def test_gaussians_whose_number_stays_are_drawn_where_that_is_wanted() -> None:
 
 
 def test_only_what_was_measured_is_drawn() -> None:
-    record = Record()
+    record = TrainingCurves()
     assert record.finished() is None
     record.hear(Started(3))
     image = torch.full((40, 80, 3), 0.5)
@@ -148,7 +148,7 @@ def test_only_what_was_measured_is_drawn() -> None:
 
 
 def test_a_training_of_one_step_is_drawn() -> None:
-    record = Record()
+    record = TrainingCurves()
     record.hear(Started(1))
     record.hear(Progress(1, {"loss": 0.5}, 10))
     assert record.finished() is not None

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from engine.deform import Flipbook, HexPlane, HexPlaneConfig, Partly, Still
+from engine.deform import HexPlane, HexPlaneConfig, Masked, PerFrame, Static
 from engine.errors import InputError
 from engine.files.atomic import check_writable, write_atomically
 from engine.io.scene_file import load_scene, save_scene
@@ -32,12 +32,12 @@ def field():
 def scene_with(kind: str, count: int = 30) -> Scene4D:
     scene = moving_scene(count, views=3, sh_degree=2)
     if kind == "flipbook":
-        motion = Flipbook.of([scene.at(float(t)) for t in scene.times], scene.times)
+        motion = PerFrame.of([scene.at(float(t)) for t in scene.times], scene.times)
     else:
         motion = {
-            "still": Still(),
+            "still": Static(),
             "hexplane": field(),
-            "partly": Partly(field(), torch.arange(count) % 3 == 0),
+            "partly": Masked(field(), torch.arange(count) % 3 == 0),
         }[kind]
     # thirds have no short decimal form, and the step's names are in another alphabet
     times = torch.tensor([0.1, 1 / 3, 1.5], dtype=torch.float64)

@@ -27,9 +27,9 @@ def model(tmp_path_factory):
 
 def still_motion():
     """A scene whose motion a file can hold."""
-    from engine.scene import Still
+    from engine.scene import Static
 
-    return moving_scene(count=60, views=3, moments=3).with_(deformation=Still())
+    return moving_scene(count=60, views=3, moments=3).with_(deformation=Static())
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from engine.io.scene_file import load_scene, save_scene
 from engine.io.selection_file import save_selection
 from engine.io.view_folder import load_views
 from engine.latent.files import load_field
-from engine.scene import Selection, Still
+from engine.scene import Selection, Static
 from engine.steps import delta_edit
 from tests.scenes import moving_scene
 from tests.tiny_diffusion import tiny_folder
@@ -33,7 +33,7 @@ def made(tmp_path_factory):
     for name, seed in (("model", 0), ("other", 5)):
         model = tiny_folder(folder / name, seed=seed)
         (model / "gs4d.json").write_text(json.dumps({"recommended": {"steps": 2, "resolution": 32}}))
-    scene = moving_scene(count=60, views=3, moments=3).with_(deformation=Still())
+    scene = moving_scene(count=60, views=3, moments=3).with_(deformation=Static())
     save_scene(scene, folder / "scene.safetensors")
     words = ("--scene", folder / "scene.safetensors", "--model", folder / "model", "--iterations", 3)
     assert verb("train-latents", *words, "-o", folder / "field.safetensors") == 0

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import messages as m
-from engine.deform import Flipbook
+from engine.deform import PerFrame
 from engine.errors import InputError
 from engine.io.spz import decode_spz, read_spz
 from engine.playback.player_file import Clip, decode_clip, read_clip
@@ -31,7 +31,7 @@ def moments_of(scene: Scene4D) -> list[Gaussians]:
 
 
 def flipbook(scene: Scene4D, moments: list[Gaussians], blends: bool = True) -> Scene4D:
-    return scene.with_(canonical=moments[0], deformation=Flipbook.of(moments, scene.times, blends))
+    return scene.with_(canonical=moments[0], deformation=PerFrame.of(moments, scene.times, blends))
 
 
 def largest_error(scene: Scene4D, made: bake_clip.Baked, clip: Clip) -> float:

@@ -5,7 +5,7 @@ import torch
 
 from engine import backends
 from engine import messages as m
-from engine.deform import Flipbook
+from engine.deform import PerFrame
 from engine.errors import InputError
 from engine.playback import bake, samples
 from engine.playback.player_file import Clip, decode_clip
@@ -21,7 +21,7 @@ def baked(scene: Scene4D, **config) -> bake_clip.Baked:
 def played(moments: list[Gaussians], blends: bool = True) -> Scene4D:
     scene, times = moving_scene(len(moments[0]), views=2), torch.arange(len(moments)).double()
     return scene.with_(
-        canonical=moments[0], times=times, deformation=Flipbook.of(moments, times, blends=blends)
+        canonical=moments[0], times=times, deformation=PerFrame.of(moments, times, blends=blends)
     )
 
 

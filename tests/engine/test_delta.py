@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.diffusion import Noising, Recommended, Sharing
+from engine.diffusion import CrossFrameAttention, ModelDefaults, NoiseSchedule
 from engine.errors import InputError
 from engine.guidance.classifier_free import Guidance
-from engine.guidance.delta import MISMATCH, delta_loss, masked_reconstruction, probe_match
+from engine.guidance.delta import MISMATCH, delta_loss, masked_reconstruction, vae_mismatch
 from engine.guidance.score import score_loss
 from tests.tiny_diffusion import SCHEDULER, tiny_backbone
 
@@ -35,10 +35,10 @@ class Mixture:
     def __init__(self, means: dict[str, Tensor], spread: float = 0.3, prediction: str = "epsilon") -> None:
         self.name = self.fingerprint = "an exact mixture"
         self.means, self.spread = means, spread  # [C] by prompt
-        self.takes_image, self.factor = False, 8
+        self.has_image_conditioning, self.vae_scale_factor = False, 8
         self.latent_channels = len(next(iter(means.values())))
-        self.noising = Noising.from_config({**SCHEDULER, "prediction_type": prediction})
-        self.recommended, self.device = Recommended(), torch.device("cpu")
+        self.noise_schedule = NoiseSchedule.from_config({**SCHEDULER, "prediction_type": prediction})
+        self.defaults, self.device = ModelDefaults(), torch.device("cpu")
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         names = list(self.means)
@@ -50,9 +50,9 @@ class Mixture:
         t: int,
         text: Tensor,
         condition: Tensor | None = None,
-        sharing: Sharing | None = None,
+        sharing: CrossFrameAttention | None = None,
     ) -> Tensor:
-        a = self.noising.alpha(t)
+        a = self.noise_schedule.alpha(t)
         variance = a * self.spread**2 + 1 - a
         means = a**0.5 * torch.stack(list(self.means.values()))  # [K, C]
         away = noisy[:, None] - means[:, :, None, None]  # [B, K, C, h, w]
@@ -67,7 +67,7 @@ class Mixture:
         )
         clean = (belongs[:, :, None] * centre).sum(1)
         answers = {"epsilon": noise, "sample": clean, "v_prediction": a**0.5 * noise - (1 - a) ** 0.5 * clean}
-        return answers[self.noising.prediction]
+        return answers[self.noise_schedule.prediction]
 
 
 def two_modes(channels=4, prediction="epsilon"):
@@ -96,14 +96,14 @@ def edited(model, source, mask=None, steps=150, rate=0.3, scale=1.0, loss=delta_
 
 @pytest.fixture(scope="module", params=[True, False], ids=["takes a picture", "text alone"])
 def backbone(request):
-    return tiny_backbone(takes_image=request.param)
+    return tiny_backbone(has_image_conditioning=request.param)
 
 
 @pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("seen", [True, False])
 def test_delta_is_exactly_zero_for_equal_prompts_and_latents(backbone, at_once, seen):
     z = latents().requires_grad_()
-    picture = latents(seed=7) if seen and backbone.takes_image else None
+    picture = latents(seed=7) if seen and backbone.has_image_conditioning else None
     asked = replace(PERSON, image_scale=1.5)
     score = delta_loss(
         backbone, z, latents(), 400, latents(seed=1), asked, asked, picture, branches_at_once=at_once
@@ -144,8 +144,8 @@ def test_a_whole_step_by_the_picture_lands_on_the_source_plus_what_the_guesses_d
     """Of one Gaussian a prompt that is the edit itself, however much noise there was: even where nothing else is left."""
     for prediction in ("v_prediction", "sample"):
         model = two_modes(prediction=prediction)
-        alphas = torch.cat([model.noising.alphas_cumprod[:-1], torch.zeros(1)])  # zero terminal SNR
-        model.noising = replace(model.noising, alphas_cumprod=alphas)
+        alphas = torch.cat([model.noise_schedule.alphas_cumprod[:-1], torch.zeros(1)])  # zero terminal SNR
+        model.noise_schedule = replace(model.noise_schedule, alphas_cumprod=alphas)
         cat, dog = (mean[:, None, None] for mean in model.means.values())
         source = cat + 0.3 * latents()
         score = delta_loss(
@@ -184,7 +184,7 @@ def test_all_branches_take_one_call_and_what_both_sides_share_is_asked_once():
 
 
 def test_without_a_condition_a_picture_model_is_a_text_model_that_sees_an_empty_picture():
-    b = tiny_backbone(takes_image=True)
+    b = tiny_backbone(has_image_conditioning=True)
     z, noise, empty = latents().requires_grad_(), latents(seed=1), torch.zeros(2, 4, 8, 6)
     blind = delta_loss(b, z, latents(seed=3), 400, noise, replace(GOLD, image_scale=9.0), PERSON)
     shown = delta_loss(b, z, latents(seed=3), 400, noise, GOLD, PERSON, empty)
@@ -255,7 +255,7 @@ def test_the_gradient_has_its_support_inside_the_mask_and_is_weighed_by_it(backb
 
 
 def test_a_16_channel_latent_goes_through_the_same_code():
-    b = tiny_backbone(takes_image=False, latent_channels=16)
+    b = tiny_backbone(has_image_conditioning=False, latent_channels=16)
     z = latents(channels=16).requires_grad_()
     score = delta_loss(
         b, z, latents(seed=3, channels=16), 400, latents(seed=1, channels=16), GOLD, PERSON, mask=half()
@@ -289,10 +289,10 @@ def test_half_precision_latents_give_a_float32_loss(backbone):
 def test_latents_of_the_model_match_it_better_than_those_of_another():
     model = two_modes(prediction="v_prediction")
     right = torch.stack(list(model.means.values()))[:, :, None, None] + 0.3 * latents()
-    assert probe_match(model, right) < MISMATCH
-    assert probe_match(model, right) == probe_match(model, right)
+    assert vae_mismatch(model, right) < MISMATCH
+    assert vae_mismatch(model, right) == vae_mismatch(model, right)
     for wrong in (5 * right, right + 2, -3 * right):
-        assert probe_match(model, wrong) > MISMATCH
+        assert vae_mismatch(model, wrong) > MISMATCH
 
 
 def test_what_cannot_be_edited_is_said():

@@ -123,7 +123,7 @@ def test_more_weight_inside_keeps_more_of_the_original(known):
 def test_the_deformation_is_the_same_object_and_appearance_moves_features_alone(field, random_model):
     made = run(field, random_model)
     assert made.scene.deformation is field.scene.deformation and made.scene.canonical is field.scene.canonical
-    assert made.refiner is field.refiner and made.codec is field.codec
+    assert made.refiner is field.refiner and made.vae is field.vae
     assert changed(field, made) == {"features", "latent background"}
     assert made.before is field
 
@@ -279,7 +279,7 @@ def test_what_a_model_that_takes_pictures_sees(field, random_model, scene):
 
 
 def test_a_text_to_image_model_edits_too(scene):
-    model = tiny_backbone(takes_image=False)
+    model = tiny_backbone(has_image_conditioning=False)
     start = trained(scene, model, iterations=2)
     assert "features" in changed(start, run(start, model, iterations=2))
     with pytest.raises(InputError, match="takes no picture"):
@@ -306,7 +306,7 @@ def test_guidance_and_timesteps_follow_their_schedules(known):
         assert min(drawn) == 99 and max(drawn) == most
         assert work._guidance().scale == pytest.approx(scale)
     work = DeltaEdit(known, Known(), QUICK, None, None, "cpu")
-    assert work._guidance().scale == Known.recommended.guidance_scale
+    assert work._guidance().scale == Known.defaults.guidance_scale
     whole = replace(QUICK, min_timestep=0.0, max_timestep=1.0)
     work = DeltaEdit(known, Known(), whole, None, None, "cpu")
     drawn = [work._timestep() for _ in range(9000)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.backends import explains_memory
-from engine.diffusion import Backbone, Noising
+from engine.diffusion import Backbone, NoiseSchedule
 from engine.diffusion.stable_diffusion import StableDiffusion
 from engine.diffusion.tokenizer import clip_tokenizer, vocabulary
 from engine.errors import InputError
@@ -37,7 +37,7 @@ ZERO_TERMINAL = {
 def test_noising_is_diffusers_ddim(config: dict) -> None:
     diffusers = pytest.importorskip("diffusers", reason="compares with diffusers' own scheduler")
     theirs = diffusers.DDIMScheduler.from_config({"clip_sample": False, **config})
-    ours = Noising.from_config(config)
+    ours = NoiseSchedule.from_config(config)
     torch.testing.assert_close(ours.alphas_cumprod.float(), theirs.alphas_cumprod, rtol=1e-5, atol=1e-6)
     noisy, output = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     for steps in (1, 4, 20):  # of 1000: where they divide it, diffusers' step ends where ours does
@@ -52,14 +52,14 @@ def test_noising_is_diffusers_ddim(config: dict) -> None:
 
 
 def test_zero_terminal_noise_holds_no_picture_and_divides_by_nothing() -> None:
-    noising = Noising.from_config({**SCHEDULER, **ZERO_TERMINAL})
+    noise_schedule = NoiseSchedule.from_config({**SCHEDULER, **ZERO_TERMINAL})
     latents, noise = torch.randn(2, 1, 4, 8, 8)
-    last = len(noising) - 1
-    assert noising.alpha(last) == 0.0
-    assert torch.equal(noising.add_noise(latents, noise, last), noise)
+    last = len(noise_schedule) - 1
+    assert noise_schedule.alpha(last) == 0.0
+    assert torch.equal(noise_schedule.add_noise(latents, noise, last), noise)
     velocity = -latents  # √ᾱ ε − √(1 − ᾱ) z at ᾱ = 0
-    torch.testing.assert_close(noising.clean(velocity, noise, last), latents)
-    torch.testing.assert_close(noising.noise(velocity, noise, last), noise)
+    torch.testing.assert_close(noise_schedule.predict_x0(velocity, noise, last), latents)
+    torch.testing.assert_close(noise_schedule.predict_eps(velocity, noise, last), noise)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_zero_terminal_noise_holds_no_picture_and_divides_by_nothing() -> None:
 )
 def test_unknown_schedules_are_named(config: dict, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        Noising.from_config(config)
+        NoiseSchedule.from_config(config)
 
 
 def test_clip_tokens_are_the_published_ones() -> None:
@@ -93,12 +93,18 @@ def test_shapes_follow_the_model_and_not_a_constant() -> None:
     for channels, factor in ((4, 8), (32, 4), (16, 2)):
         backbone = tiny_backbone(latent_channels=channels, factor=factor)
         assert isinstance(backbone, Backbone)
-        assert (backbone.latent_channels, backbone.factor, backbone.takes_image) == (channels, factor, True)
+        assert (backbone.latent_channels, backbone.vae_scale_factor, backbone.has_image_conditioning) == (
+            channels,
+            factor,
+            True,
+        )
         images = torch.rand(2, 32, 48, 3)
         latents = backbone.encode(images)
         assert latents.shape == (2, channels, 32 // factor, 48 // factor)
         text = backbone.encode_text(["make it gold", ""])
-        assert backbone.predict(latents, 500, text, backbone.encode_condition(images)).shape == latents.shape
+        assert (
+            backbone.predict(latents, 500, text, backbone.encode_image_latents(images)).shape == latents.shape
+        )
         assert backbone.decode(latents).shape == images.shape
 
 
@@ -106,8 +112,8 @@ def test_picture_condition_is_the_unscaled_mode() -> None:
     backbone = tiny_backbone()
     images = torch.rand(1, 32, 32, 3)
     scale = float(backbone.vae.config.scaling_factor)
-    torch.testing.assert_close(backbone.encode(images), backbone.encode_condition(images) * scale)
-    assert torch.equal(backbone.encode(images), backbone.scaled(backbone.encode_condition(images)))
+    torch.testing.assert_close(backbone.encode(images), backbone.encode_image_latents(images) * scale)
+    assert torch.equal(backbone.encode(images), backbone.scaled(backbone.encode_image_latents(images)))
     drawn = [backbone.encode(images, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
@@ -150,14 +156,18 @@ def test_overflow_says_which_precision_to_take(dtype: torch.dtype, remedy: str) 
         parts["vae"].decoder.conv_out.weight.fill_(float("inf"))
         parts["vae"].quant_conv.weight.fill_(float("inf"))
     backbone = StableDiffusion(
-        **parts, noising=Noising.from_config(SCHEDULER), name="broken", fingerprint="x", dtype=dtype
+        **parts,
+        noise_schedule=NoiseSchedule.from_config(SCHEDULER),
+        name="broken",
+        fingerprint="x",
+        dtype=dtype,
     )
     latents, images = torch.randn(1, 4, 4, 4), torch.rand(1, 32, 32, 3)
     for call in (
         lambda: backbone.predict(latents, 500, backbone.encode_text([""]), latents),
         lambda: backbone.decode(latents),
         lambda: backbone.encode(images),
-        lambda: backbone.encode_condition(images),
+        lambda: backbone.encode_image_latents(images),
     ):
         with pytest.raises(InputError, match=remedy):
             call()
@@ -200,11 +210,11 @@ def test_guided_sampling_is_diffusers_own_pipeline() -> None:
         output_type="latent",
     ).images
     guidance = classifier_free.Guidance("make it gold", 6.0, 1.4)
-    condition, latents = backbone.encode_condition(image), start
-    moments = backbone.noising.timesteps(4)
+    condition, latents = backbone.encode_image_latents(image), start
+    moments = backbone.noise_schedule.timesteps(4)
     for t, earlier in zip(moments, [*moments[1:], -1], strict=True):
         output = classifier_free.predict(backbone, latents, t, guidance, condition)
-        latents = backbone.noising.step(output, latents, t, earlier)
+        latents = backbone.noise_schedule.step(output, latents, t, earlier)
     torch.testing.assert_close(latents, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -244,8 +254,14 @@ def test_a_real_autoencoder_of_32_channels_fits() -> None:
         pytest.skip("vae_32ch: TAEF2, a small real autoencoder of 32 channels, is not here")
     parts = tiny_parts(latent_channels=32)
     parts["vae"] = _taef2(folder)
-    backbone = StableDiffusion(**parts, noising=Noising.from_config(SCHEDULER), name="TAEF2", fingerprint="x")
-    assert (backbone.latent_channels, backbone.factor, backbone.takes_image) == (32, 8, True)
+    backbone = StableDiffusion(
+        **parts, noise_schedule=NoiseSchedule.from_config(SCHEDULER), name="TAEF2", fingerprint="x"
+    )
+    assert (backbone.latent_channels, backbone.vae_scale_factor, backbone.has_image_conditioning) == (
+        32,
+        8,
+        True,
+    )
     y, x = torch.meshgrid(torch.linspace(0, 1, 64), torch.linspace(0, 1, 96), indexing="ij")
     disc = ((x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.09).float()
     image = torch.stack([0.2 + 0.6 * disc, 0.3 + 0.4 * x, 0.8 - 0.5 * y], dim=-1)[None]
@@ -256,4 +272,4 @@ def test_a_real_autoencoder_of_32_channels_fits() -> None:
     error = float((again.clamp(0, 1) - image).square().mean())
     assert -10 * np.log10(error) > 28  # real weights: the picture comes back
     text = backbone.encode_text(["make it gold"])
-    assert backbone.predict(latents, 500, text, backbone.encode_condition(image)).shape == latents.shape
+    assert backbone.predict(latents, 500, text, backbone.encode_image_latents(image)).shape == latents.shape

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.diffusion import Sharing, loading
+from engine.diffusion import CrossFrameAttention, loading
 from engine.diffusion.loading import load
 from engine.errors import InputError
 from tests.tiny_diffusion import tiny_backbone, tiny_folder
@@ -40,8 +40,8 @@ def test_a_saved_folder_is_the_model_that_was_saved(folder: Path) -> None:
     assert torch.equal(
         loaded.predict(latents, 300, text, latents), saved.predict(latents, 300, text, latents)
     )
-    assert torch.equal(loaded.noising.alphas_cumprod, saved.noising.alphas_cumprod)
-    assert (loaded.name, loaded.takes_image, loaded.dtype) == ("tiny", True, torch.float32)
+    assert torch.equal(loaded.noise_schedule.alphas_cumprod, saved.noise_schedule.alphas_cumprod)
+    assert (loaded.name, loaded.has_image_conditioning, loaded.dtype) == ("tiny", True, torch.float32)
     assert load(folder / "model_index.json").fingerprint == loaded.fingerprint
 
 
@@ -49,8 +49,8 @@ def test_no_model_index_and_no_scheduler_are_no_hindrance(copy: Path) -> None:
     shutil.rmtree(copy / "scheduler")
     (copy / "model_index.json").unlink()
     loaded = load(copy)
-    assert loaded.noising.timesteps(20)[0] == 951
-    assert loaded.noising.prediction == "epsilon"
+    assert loaded.noise_schedule.timesteps(20)[0] == 951
+    assert loaded.noise_schedule.prediction == "epsilon"
 
 
 def test_halves_of_a_float_are_taken_and_texts_stay_float32(folder: Path) -> None:
@@ -65,7 +65,7 @@ def test_fp16_files_are_found_by_their_name(copy: Path) -> None:
     for part in ("unet", "vae", "text_encoder"):
         (weights,) = (copy / part).glob("*.safetensors")
         weights.rename(weights.with_name(weights.stem + ".fp16.safetensors"))
-    assert load(copy).takes_image
+    assert load(copy).has_image_conditioning
 
 
 def test_fingerprint_follows_the_weights_and_not_the_place(folder: Path, copy: Path) -> None:
@@ -79,7 +79,7 @@ def test_fingerprint_follows_the_weights_and_not_the_place(folder: Path, copy: P
 
 
 def test_recommended_numbers_come_with_the_model_or_with_its_kind(copy: Path, tmp_path: Path) -> None:
-    found = load(copy).recommended
+    found = load(copy).defaults
     assert (found.steps, found.guidance_scale, found.image_guidance_scale) == (20, 7.5, 1.5)
     assert found.resolution == 64  # the UNet's own sample size times the factor
     numbers = {
@@ -90,18 +90,18 @@ def test_recommended_numbers_come_with_the_model_or_with_its_kind(copy: Path, tm
         "known_to_nobody": 1,
     }
     (copy / "gs4d.json").write_text(json.dumps({"recommended": numbers}))
-    found = load(copy).recommended
+    found = load(copy).defaults
     assert (found.steps, found.guidance_scale, found.resolution, found.max_timestep) == (4, 1.5, 256, 0.9)
     assert found.image_guidance_scale == 1.5
     (copy / "gs4d.json").write_text(json.dumps({"recommended": {"steps": "many"}}))
     with pytest.raises(InputError, match=r"gs4d\.json"):
         load(copy)
-    plain = load(tiny_folder(tmp_path / "text", takes_image=False))
-    assert (plain.takes_image, plain.recommended.image_guidance_scale) == (False, 1.0)
+    plain = load(tiny_folder(tmp_path / "text", has_image_conditioning=False))
+    assert (plain.has_image_conditioning, plain.defaults.image_guidance_scale) == (False, 1.0)
 
 
 def test_schedule_comes_from_the_folder(tmp_path: Path) -> None:
-    noising = load(
+    noise_schedule = load(
         tiny_folder(
             tmp_path / "v",
             prediction_type="v_prediction",
@@ -109,8 +109,12 @@ def test_schedule_comes_from_the_folder(tmp_path: Path) -> None:
             timestep_spacing="trailing",
             set_alpha_to_one=True,
         )
-    ).noising
-    assert (noising.prediction, noising.timesteps(2), noising.alpha(999)) == ("v_prediction", [999, 499], 0.0)
+    ).noise_schedule
+    assert (noise_schedule.prediction, noise_schedule.timesteps(2), noise_schedule.alpha(999)) == (
+        "v_prediction",
+        [999, 499],
+        0.0,
+    )
 
 
 def _no_part(path: Path) -> None:
@@ -292,8 +296,8 @@ def test_cuda_takes_half_precision_and_stays_close_to_the_cpu(
     again = there.encode(images, torch.Generator().manual_seed(1))
     assert again.device.type == "cuda"
     torch.testing.assert_close(again.cpu(), latents, rtol=0.05, atol=0.05)
-    text, condition = (there.encode_text(["make it gold", ""]), there.encode_condition(images))
-    sharing = Sharing("full3d", 2)
+    text, condition = (there.encode_text(["make it gold", ""]), there.encode_image_latents(images))
+    sharing = CrossFrameAttention("full3d", 2)
     output = there.predict(again, 500, text, condition, sharing)
     expected = here.predict(latents, 500, text.cpu(), condition.cpu(), sharing)
     torch.testing.assert_close(output.cpu(), expected, rtol=0.1, atol=0.1)

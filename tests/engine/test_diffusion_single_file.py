@@ -74,10 +74,14 @@ def test_instruct_pix2pix_of_one_file(narrow: Path, tmp_path: Path) -> None:
     tensors = _random(_sd1(in_channels=8) | ldm_names.schedule())
     tensors["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(77.0)[None]
     backbone = load(_saved(tmp_path / "instruct.safetensors", tensors))
-    assert (backbone.takes_image, backbone.latent_channels, backbone.factor) == (True, 4, 8)
-    assert (backbone.name, backbone.noising.prediction) == ("instruct", "epsilon")
+    assert (backbone.has_image_conditioning, backbone.latent_channels, backbone.vae_scale_factor) == (
+        True,
+        4,
+        8,
+    )
+    assert (backbone.name, backbone.noise_schedule.prediction) == ("instruct", "epsilon")
     assert (backbone.recommended.image_guidance_scale, backbone.recommended.resolution) == (1.5, 512)
-    assert backbone.noising.timesteps(20)[::19] == [951, 1]
+    assert backbone.noise_schedule.timesteps(20)[::19] == [951, 1]
     _every_tensor_once(tensors, "model.diffusion_model.", backbone.unet)
     _every_tensor_once(tensors, "first_stage_model.", backbone.vae)
     # correspondences that are known from both codes
@@ -96,7 +100,7 @@ def test_instruct_pix2pix_of_one_file(narrow: Path, tmp_path: Path) -> None:
         assert torch.equal(tensors[ldm + theirs], unet[ours])
     images = torch.rand(1, 64, 64, 3)
     states = backbone.text_encoder(torch.arange(77)[None] % WORDS)[0]
-    output = backbone.predict(backbone.encode(images), 500, states, backbone.encode_condition(images))
+    output = backbone.predict(backbone.encode(images), 500, states, backbone.encode_image_latents(images))
     assert output.shape == (1, 4, 8, 8)
 
 
@@ -168,7 +172,7 @@ def test_velocity_models_are_told_by_metadata_or_by_their_last_norm(
     probe = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
     values = {probe: torch.linspace(-1, 1, 32) * spread * 3**0.5}
     backbone = load(ldm_names.hollow_file(tmp_path / "sd2.safetensors", _sd2(), values, metadata))
-    assert (backbone.noising.prediction, backbone.recommended.resolution) == (prediction, resolution)
+    assert (backbone.noise_schedule.prediction, backbone.recommended.resolution) == (prediction, resolution)
 
 
 @pytest.mark.parametrize("family", ["instruct", pytest.param("sd2", marks=pytest.mark.slow)])

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from engine import messages as m
-from engine.diffusion import Noising, Recommended
+from engine.diffusion import ModelDefaults, NoiseSchedule
 from engine.diffusion.sizes import edit_size, size_for
 from engine.errors import InputError
 from engine.fields import indices
@@ -62,9 +62,9 @@ class Counting:
         self.encoded += len(images)
         return self.inner.encode(images, *rest)
 
-    def encode_condition(self, images):
+    def encode_image_latents(self, images):
         self.encoded += len(images)
-        return self.inner.encode_condition(images)
+        return self.inner.encode_image_latents(images)
 
     def decode(self, latents):
         self.decoded += len(latents)
@@ -161,9 +161,9 @@ class Darkening:
     """A backbone that knows its craft: latents are blocks of pixels, and its network sees x ↦ x/2 behind any noise."""
 
     name, fingerprint, megabytes = "darkening", "darkening", 0
-    takes_image, latent_channels, factor = True, 192, 8
-    noising = Noising.from_config({**SCHEDULER, "set_alpha_to_one": True})
-    recommended, device = Recommended(steps=3, resolution=64), torch.device("cpu")
+    has_image_conditioning, latent_channels, vae_scale_factor = True, 192, 8
+    noise_schedule = NoiseSchedule.from_config({**SCHEDULER, "set_alpha_to_one": True})
+    defaults, device = ModelDefaults(steps=3, resolution=64), torch.device("cpu")
 
     def encode_text(self, prompts):
         return torch.zeros(len(prompts), 1, 1)
@@ -171,7 +171,7 @@ class Darkening:
     def encode(self, images, generator=None):
         return torch.nn.functional.pixel_unshuffle((images * 2 - 1).permute(0, 3, 1, 2), 8)
 
-    encode_condition = encode
+    encode_image_latents = encode
 
     def scaled(self, condition):
         return condition
@@ -180,7 +180,7 @@ class Darkening:
         return torch.nn.functional.pixel_shuffle(latents, 8).permute(0, 2, 3, 1) / 2 + 0.5
 
     def predict(self, noisy, t, text, condition=None, sharing=None):
-        a = self.noising.alpha(t)
+        a = self.noise_schedule.alpha(t)
         return (noisy - a**0.5 * self.encode(self.decode(condition) / 2)) / (1 - a) ** 0.5
 
 
@@ -333,7 +333,7 @@ def test_what_cannot_be_edited_is_said(scene, backbone):
         with pytest.raises(InputError, match=said):
             edit(scene, backbone, **changed)
     with pytest.raises(InputError, match="4 input channels where 8 are needed"):
-        edit(scene, tiny_backbone(takes_image=False))
+        edit(scene, tiny_backbone(has_image_conditioning=False))
     with pytest.raises(InputError, match="strength is 2"):
         replace(CONFIG, strength=2.0)
     with pytest.raises(InputError, match="8 views and 3 moments, the scene 8 and 6"):

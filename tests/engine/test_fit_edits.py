@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine import messages as m
-from engine.deform import KINDS, Flipbook, Muted, Partly, Still, muted
+from engine.deform import KINDS, FrozenAppearance, Masked, PerFrame, Static, freeze_appearance
 from engine.errors import InputError
 from engine.io.scene_file import load_scene, save_scene
 from engine.scene import Selection
@@ -36,7 +36,7 @@ def hash_of(deformation):
 
 def flipbook_of(scene):
     with torch.no_grad():
-        return Flipbook.of([scene.at(0.0), scene.at(0.5)], torch.tensor([0.0, 0.5]))
+        return PerFrame.of([scene.at(0.0), scene.at(0.5)], torch.tensor([0.0, 0.5]))
 
 
 def same(a, b):
@@ -195,13 +195,15 @@ def test_muted_moves_geometry_and_leaves_the_look_alone(scene, views, tmp_path):
     assert torch.equal(now.means, plain.means) and not torch.equal(now.sh, plain.sh)
     assert hash_of(made.deformation.inner) == hash_of(scene.deformation)
     again = load_scene(save_scene(made, tmp_path / "muted.safetensors"))
-    assert isinstance(again.deformation, Muted)
+    assert isinstance(again.deformation, FrozenAppearance)
     assert torch.equal(render(again, 3, 4), render(made, 3, 4))
-    assert muted(again.deformation) is again.deformation and isinstance(muted(Still()), Still)
+    assert freeze_appearance(again.deformation) is again.deformation and isinstance(
+        freeze_appearance(Static()), Static
+    )
 
 
 def test_muted_files_that_are_damaged_are_refused(scene):
-    made = Muted(scene.deformation)
+    made = FrozenAppearance(scene.deformation)
     for inner in ({"kind": "muted", "config": {}}, {"kind": "warp"}, None):
         with pytest.raises(InputError, match="Muted"):
             KINDS["muted"].from_parts({"inner": inner}, made.tensors())
@@ -266,9 +268,9 @@ def test_what_cannot_be_had_is_refused_with_a_sentence(scene, views):
     with pytest.raises(InputError, match="nothing to train"):
         next(fit_edits.run(moving_scene(), views, replace(QUICK, trains_deformation=True)))
     moving = torch.ones(len(scene.canonical), dtype=torch.bool)
-    partly = scene.with_(deformation=Partly(scene.deformation, moving))
+    partly = scene.with_(deformation=Masked(scene.deformation, moving))
     book = flipbook_of(scene)
-    for deformation in (partly.deformation, book, Muted(book)):
+    for deformation in (partly.deformation, book, FrozenAppearance(book)):
         with pytest.raises(InputError, match="still_threshold"):
             next(fit_edits.run(scene.with_(deformation=deformation), views, replace(QUICK, densifies=True)))
     broken = replace(views, images=views.images * torch.nan)
@@ -280,9 +282,9 @@ def test_what_cannot_be_had_is_refused_with_a_sentence(scene, views):
 def test_scenes_of_every_motion_can_be_edited(scene, views, kind):
     moving = scene.canonical.means[:, 2] > 0
     deformation = {
-        "partly": Partly(scene.deformation, moving),
+        "partly": Masked(scene.deformation, moving),
         "flipbook": flipbook_of(scene),
-        "still": Still(),
+        "still": Static(),
     }[kind]
     before = hash_of(deformation)
     made = m.result(fit_edits.run(scene.with_(deformation=deformation), views, QUICK))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from engine.diffusion import Noising, Recommended, Sharing
+from engine.diffusion import CrossFrameAttention, ModelDefaults, NoiseSchedule
 from engine.diffusion.stable_diffusion import StableDiffusion
 from engine.errors import InputError
 from engine.guidance.classifier_free import Guidance, predict
@@ -19,11 +19,15 @@ PAPER = Guidance("make it a wood sculpture", 10.5, 1.2)
 class Stub:
     """A backbone whose network answers with whatever `answer` makes of its input."""
 
-    def __init__(self, answer, takes_image=True, prediction="epsilon"):
+    def __init__(self, answer, has_image_conditioning=True, prediction="epsilon"):
         self.name = self.fingerprint = "stub"
-        self.takes_image, self.latent_channels, self.factor = takes_image, 4, 8
-        self.noising = Noising.from_config({**SCHEDULER, "prediction_type": prediction})
-        self.recommended, self.device, self.answer = Recommended(), torch.device("cpu"), answer
+        self.has_image_conditioning, self.latent_channels, self.vae_scale_factor = (
+            has_image_conditioning,
+            4,
+            8,
+        )
+        self.noise_schedule = NoiseSchedule.from_config({**SCHEDULER, "prediction_type": prediction})
+        self.defaults, self.device, self.answer = ModelDefaults(), torch.device("cpu"), answer
 
     def encode_text(self, prompts):
         return torch.zeros(len(prompts), 3, 5)
@@ -42,12 +46,14 @@ def latents(count=2, seed=0, channels=4):
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
-@pytest.mark.parametrize("takes_image", [True, False])
-def test_invariant_3_a_network_that_returns_the_noise_gives_no_gradient_at_all(weighting, takes_image):
+@pytest.mark.parametrize("has_image_conditioning", [True, False])
+def test_invariant_3_a_network_that_returns_the_noise_gives_no_gradient_at_all(
+    weighting, has_image_conditioning
+):
     noise = latents(4, seed=1)
-    stub = Stub(lambda noisy: noise.repeat(len(noisy) // 4, 1, 1, 1), takes_image)
+    stub = Stub(lambda noisy: noise.repeat(len(noisy) // 4, 1, 1, 1), has_image_conditioning)
     z = latents(4).requires_grad_()
-    condition = latents(4, seed=2) if takes_image else None
+    condition = latents(4, seed=2) if has_image_conditioning else None
     score = score_loss(stub, z, 500, noise, PAPER, condition, weighting)
     score.loss.backward()
     assert float(score.loss.detach()) == 0
@@ -119,9 +125,9 @@ def test_the_gradient_is_the_weighted_difference_of_noises(weighting, prediction
     z, noise, picture, t = latents().requires_grad_(), latents(seed=5), latents(seed=6), 321
     score = score_loss(b, z, t, noise, PAPER, picture, weighting)
     score.loss.backward()
-    a = b.noising.alpha(t)
+    a = b.noise_schedule.alpha(t)
     noisy = a**0.5 * z.detach() + (1 - a) ** 0.5 * noise
-    guessed = b.noising.noise(predict(b, noisy, t, PAPER, picture), noisy, t)
+    guessed = b.noise_schedule.predict_eps(predict(b, noisy, t, PAPER, picture), noisy, t)
     w = {
         "reference code": a**0.5 * (1 - a),
         "standard": 1 - a,
@@ -136,7 +142,7 @@ def test_the_gradient_is_the_weighted_difference_of_noises(weighting, prediction
 def test_the_reference_code_differentiates_through_the_noised_latents(backbone):
     """½‖z_t − sg(z_t − (1−ᾱ)(ε̂−ε))‖²/B of the noised latents has the gradient that our weighting gives at once."""
     z, noise, picture, t = latents().requires_grad_(), latents(seed=5), latents(seed=6), 700
-    a = backbone.noising.alpha(t)
+    a = backbone.noise_schedule.alpha(t)
     noisy = a**0.5 * z + (1 - a) ** 0.5 * noise
     push = (1 - a) * (predict(backbone, noisy.detach(), t, PAPER, picture) - noise)
     (0.5 * (noisy - (noisy - push).detach()).square().sum() / len(z)).backward()
@@ -155,7 +161,7 @@ def test_half_precision_latents_give_a_float32_loss(backbone):
 
 
 def test_a_text_model_gives_plain_guidance():
-    b = tiny_backbone(takes_image=False)
+    b = tiny_backbone(has_image_conditioning=False)
     noisy = latents()
     say, empty = (b.encode_text([p]).expand(2, -1, -1) for p in ("a gold statue", ""))
     expected = b.predict(noisy, 100, empty) + 7.5 * (
@@ -254,7 +260,7 @@ def test_sharing_changes_what_the_others_become_but_not_the_key(backbone):
 def test_strength_is_the_part_of_the_schedule_that_is_gone_through(backbone):
     originals = pictures(2)
     asked = replace(ASKED, steps=10)
-    assert Edit(backbone, originals, asked).timesteps == backbone.noising.timesteps(10)
+    assert Edit(backbone, originals, asked).timesteps == backbone.noise_schedule.timesteps(10)
     assert Edit(backbone, originals, replace(asked, strength=0.3)).timesteps == [201, 101, 1]
     assert torch.equal(edit_pictures(backbone, originals, replace(asked, strength=0.0)), originals)
 
@@ -271,10 +277,10 @@ def test_a_network_that_knows_the_noise_gives_the_pictures_back(backbone, streng
 
     knowing = Knowing(backbone)
     edited = edit_pictures(knowing, originals, replace(ASKED, steps=10, strength=strength))
-    alpha = backbone.noising.alpha(
+    alpha = backbone.noise_schedule.alpha(
         -1
     )  # diffusers' DDIM arrives at timestep 0, which still holds a trace of noise
-    expected = backbone.noising.add_noise(backbone.encode(originals), noise, -1)
+    expected = backbone.noise_schedule.add_noise(backbone.encode(originals), noise, -1)
     assert alpha > 0.999 and torch.allclose(edited, backbone.decode(expected).clamp(0, 1), atol=1e-3)
     assert len(knowing.seen) == round(10 * strength)
 
@@ -322,7 +328,7 @@ def test_what_cannot_be_edited_is_said(backbone):
     with pytest.raises(InputError, match="no picture to edit"):
         Edit(backbone, originals[:0], ASKED)
     with pytest.raises(InputError, match="4 input channels where 8 are needed"):
-        Edit(tiny_backbone(takes_image=False), originals, ASKED)
+        Edit(tiny_backbone(has_image_conditioning=False), originals, ASKED)
     with pytest.raises(InputError, match="mask has 2 pictures of 24×64"):
         Edit(backbone, originals, ASKED, torch.zeros(2, 64, 24))
     with pytest.raises(InputError, match="key view is number 2 of 2"):
@@ -338,7 +344,7 @@ def test_what_cannot_be_edited_is_said(backbone):
 def test_attention_is_shared_with_the_key_of_each_chunk(backbone):
     watching = Watching(backbone)
     edit_pictures(watching, pictures(4), replace(ASKED, steps=1, key=2, frames_at_once=3))
-    assert watching.seen == [Sharing("keyframe", 3, 0), Sharing("keyframe", 2, 0)]
+    assert watching.seen == [CrossFrameAttention("keyframe", 3, 0), CrossFrameAttention("keyframe", 2, 0)]
 
 
 @pytest.mark.gpu
@@ -346,7 +352,7 @@ def test_attention_is_shared_with_the_key_of_each_chunk(backbone):
 def test_the_same_seed_is_the_same_picture_on_the_gpu(backbone):
     """Noise is drawn on the CPU, so only the arithmetic differs (5e-3 with TF32 convolutions)."""
     on_gpu = StableDiffusion(
-        **tiny_parts(), noising=backbone.noising, name="tiny", fingerprint="gpu", device="cuda"
+        **tiny_parts(), noise_schedule=backbone.noise_schedule, name="tiny", fingerprint="gpu", device="cuda"
     )
     masks = torch.zeros(3, 64, 48)
     masks[:, 16:40, 8:32] = 1

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from engine.diffusion.stable_diffusion import StableDiffusion
 from engine.errors import InputError
-from engine.latent import Codec, Drawing, FieldRenderer, LatentField, draw, latent_cameras, least_scales
+from engine.latent import Drawing, FieldRenderer, LatentField, VaeSignature, draw, latent_cameras, min_scales
 from engine.models.latent_refiner import LatentRefiner, RefinerShape
 from engine.render import choose, render_gaussians
 from engine.render.torch_reference import TorchRasterizer
@@ -234,16 +234,16 @@ def test_least_scales_are_a_share_of_a_sample_at_the_nearest_camera():
     scene = scene.with_(canonical=scene.canonical.with_(means=means))
     focal = float(cameras.K[0, 0, 0])  # latents
     assert focal == pytest.approx(1.2 * 64 / 8)
-    found = least_scales(scene, cameras, Drawing(samples=4, scale_floor=0.25))
+    found = min_scales(scene, cameras, Drawing(samples=4, scale_floor=0.25))
     expected = torch.tensor([3 / focal / 16, 4 / focal / 16, 0.0])  # the last is beside both pictures
     torch.testing.assert_close(found, expected)
-    assert float(least_scales(scene, cameras, Drawing(scale_floor=0.0)).max()) == 0
+    assert float(min_scales(scene, cameras, Drawing(scale_floor=0.0)).max()) == 0
 
 
 def test_scale_floor_a_speck_is_drawn_as_large_as_the_least(scene, numba):
     cameras = latent_cameras(scene.rig, (48, 40), 8)[[0]]
     how = Drawing(samples=4, scale_floor=1.0)
-    least = least_scales(scene, latent_cameras(scene.rig, (48, 40), 8), how)
+    least = min_scales(scene, latent_cameras(scene.rig, (48, 40), 8), how)
     now = scene.canonical
     specks = now.with_(log_scales=torch.full_like(now.log_scales, -12.0))
     floored = now.with_(log_scales=least.log()[:, None].expand(-1, 3))
@@ -282,15 +282,15 @@ def test_a_size_that_is_no_multiple_of_the_factor_is_refused(scene, size):
 # -- the field --------------------------------------------------------------------------------------------------------
 
 
-def blank(scene, codec, channels=4):
+def blank(scene, vae, channels=4):
     return LatentField(
-        scene, torch.zeros(len(scene.canonical), 1, channels), torch.zeros(channels), (48, 40), codec
+        scene, torch.zeros(len(scene.canonical), 1, channels), torch.zeros(channels), (48, 40), vae
     )
 
 
 def test_moments_that_are_kept_are_those_that_would_be_made(scene):
-    codec = Codec.of(tiny_backbone())
-    field = blank(scene, codec)
+    vae = VaeSignature.of(tiny_backbone())
+    field = blank(scene, vae)
     field = field.with_(
         features=torch.randn(field.features.shape, generator=torch.Generator().manual_seed(0))
     )
@@ -302,16 +302,16 @@ def test_moments_that_are_kept_are_those_that_would_be_made(scene):
 
 
 def test_features_of_another_scene_or_autoencoder_are_refused(scene):
-    codec = Codec.of(tiny_backbone())
+    vae = VaeSignature.of(tiny_backbone())
     with pytest.raises(InputError, match="train the field anew"):
-        blank(scene, codec, channels=3)
+        blank(scene, vae, channels=3)
     with pytest.raises(InputError, match="train the field anew"):
-        blank(scene, codec).with_(scene=moving_scene(count=5))
+        blank(scene, vae).with_(scene=moving_scene(count=5))
 
 
 def test_another_device_is_a_copy_with_a_refiner_of_its_own(scene):
     refiner = LatentRefiner(RefinerShape(4, 8, groups=4))
-    field = blank(scene, Codec.of(tiny_backbone())).with_(refiner=refiner)
+    field = blank(scene, VaeSignature.of(tiny_backbone())).with_(refiner=refiner)
     moved = field.with_(before=field).to("cpu")
     assert moved.refiner is not refiner and moved.before is not None
     with torch.no_grad():
@@ -326,21 +326,25 @@ def test_another_device_is_a_copy_with_a_refiner_of_its_own(scene):
 def test_the_same_autoencoder_in_half_precision_is_accepted(dtype):
     model = tiny_backbone()
     half = StableDiffusion(
-        **tiny_parts(), noising=model.noising, name="another name", fingerprint="other", dtype=dtype
+        **tiny_parts(),
+        noise_schedule=model.noise_schedule,
+        name="another name",
+        fingerprint="other",
+        dtype=dtype,
     )
-    Codec.of(model).check(half)
-    Codec.of(half).check(model)
+    VaeSignature.of(model).check(half)
+    VaeSignature.of(half).check(model)
 
 
 def test_another_autoencoder_is_refused_with_a_sentence():
-    codec = Codec.of(tiny_backbone())
+    vae = VaeSignature.of(tiny_backbone())
     with pytest.raises(InputError, match="means other things"):
-        codec.check(tiny_backbone(seed=1))
+        vae.check(tiny_backbone(seed=1))
     with pytest.raises(InputError, match="16 at 1/8"):
-        codec.check(tiny_backbone(latent_channels=16))
+        vae.check(tiny_backbone(latent_channels=16))
     with pytest.raises(InputError, match="4 at 1/4"):
-        codec.check(tiny_backbone(factor=4))
+        vae.check(tiny_backbone(factor=4))
     scaled = tiny_backbone()
     scaled.vae.register_to_config(scaling_factor=0.13025)
     with pytest.raises(InputError, match="train the latent field with"):
-        codec.check(scaled)
+        vae.check(scaled)

@@ -13,7 +13,7 @@ from engine.deform import HexPlane, HexPlaneConfig
 from engine.errors import InputError
 from engine.io.scene_file import load_scene, save_scene
 from engine.io.selection_file import save_selection
-from engine.latent import Codec, Drawing, LatentField
+from engine.latent import Drawing, LatentField, VaeSignature
 from engine.latent.files import load_field, save_field
 from engine.models.latent_refiner import LatentRefiner, RefinerShape
 from engine.scene import Selection
@@ -41,7 +41,7 @@ def field(channels: int = 4, bases: int = 1, refined: bool = True, seed: int = 0
         torch.randn(30, bases, channels, generator=generator),
         torch.randn(channels, generator=generator),
         (96, 128),
-        Codec("модель", channels, 8, torch.randn(channels, 8, 8, generator=generator)),
+        VaeSignature("модель", channels, 8, torch.randn(channels, 8, 8, generator=generator)),
         refiner,
         Drawing(3, 1 / 3, False),
     )
@@ -60,16 +60,16 @@ def edited(moves: bool = False) -> LatentField:
 def assert_same(a: LatentField, b: LatentField) -> None:
     assert bits_of(a) == bits_of(b)
     assert (a.size, a.how, a.scene.history) == (b.size, b.how, b.scene.history)
-    assert (a.codec.name, a.codec.channels, a.codec.factor) == (
-        b.codec.name,
-        b.codec.channels,
-        b.codec.factor,
+    assert (a.vae.name, a.vae.channels, a.vae.factor) == (
+        b.vae.name,
+        b.vae.channels,
+        b.vae.factor,
     )
-    assert torch.equal(a.codec.card, b.codec.card) and torch.equal(a.scene.rig.K, b.scene.rig.K)
+    assert torch.equal(a.vae.card, b.vae.card) and torch.equal(a.scene.rig.K, b.scene.rig.K)
     assert (a.refiner is None) == (b.refiner is None) and (a.before is None) == (b.before is None)
     if a.refiner is not None and b.refiner is not None:
         assert a.refiner.shape == b.refiner.shape
-        latents = torch.randn(1, a.codec.channels, 6, 5, generator=torch.Generator().manual_seed(1))
+        latents = torch.randn(1, a.vae.channels, 6, 5, generator=torch.Generator().manual_seed(1))
         assert torch.equal(a.refiner(latents), b.refiner(latents))
         assert not any(p.requires_grad for p in b.refiner.parameters())
     if a.before is not None and b.before is not None:

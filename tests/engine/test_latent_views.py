@@ -90,7 +90,7 @@ def test_detail_is_carried_from_the_originals_where_the_field_was_edited(known, 
     away = [float((views.images[0] - truth).square().mean()) for views in (carried, blurred)]
     assert away[0] < 0.7 * away[1], "an edit of colours, which a map of colours carries"
     keeps, loses = Known(), Known()
-    keeps.recommended = replace(Known.recommended, keeps_detail=True)
+    keeps.defaults = replace(Known.defaults, keeps_detail=True)
 
     def carries(field, model, **changes):
         return Decoding(field, model, decode_latents.Config(**changes), "", "0").carries

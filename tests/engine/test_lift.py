@@ -7,7 +7,7 @@ import torch
 
 from engine import messages as m
 from engine.errors import InputError
-from engine.masks.lift import hardened, lift, shown
+from engine.masks.lift import hardened, lift, render_selection
 from engine.render import choose
 from engine.scene import Selection
 from engine.steps import lift_mask
@@ -28,7 +28,7 @@ def upper(scene):
 
 
 def masks_of(scene, selection, views, seconds):
-    return shown(scene, selection, scene.rig[views], seconds, RASTERIZER)
+    return render_selection(scene, selection, scene.rig[views], seconds, RASTERIZER)
 
 
 def test_a_mask_of_every_view_finds_the_gaussians_that_it_shows(scene, upper):
@@ -115,4 +115,4 @@ def test_a_threshold_that_leaves_nothing_says_so(scene):
 
 def test_shown_refuses_a_selection_of_another_scene(scene):
     with pytest.raises(InputError, match="lift it again"):
-        shown(scene, Selection(torch.ones(3)), scene.rig[[0]], [0.0], RASTERIZER)
+        render_selection(scene, Selection(torch.ones(3)), scene.rig[[0]], [0.0], RASTERIZER)

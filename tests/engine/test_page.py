@@ -136,11 +136,11 @@ def test_what_makes_no_page_is_named(web, clip, tmp_path):
 
 def test_the_command_line_bakes_clips_and_writes_pages(tmp_path, capsys):
     from engine.cli import main
-    from engine.deform import Flipbook
+    from engine.deform import PerFrame
     from engine.io.scene_file import save_scene
 
     scene = moving_scene(40, views=2)
-    scene = scene.with_(deformation=Flipbook.of([scene.at(float(t)) for t in scene.times], scene.times))
+    scene = scene.with_(deformation=PerFrame.of([scene.at(float(t)) for t in scene.times], scene.times))
     source = str(save_scene(scene, tmp_path / "swing.safetensors"))
     assert (
         main(["clip", "--scene", source, "--out", str(tmp_path / "a.gs4dclip"), "--most", "30", "--json"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine import messages as m
-from engine.deform import Muted
+from engine.deform import FrozenAppearance
 from engine.errors import InputError
 from engine.scene import Selection
 from engine.steps import fit_edits, refine_score
@@ -200,7 +200,7 @@ def test_what_the_model_sees_of_before_the_edit(scene, video):
 
 def test_muted_and_history(scene, video):
     made = m.result(refine_score.run(scene, PerfectEditor(), replace(QUICK, mutes_appearance=True), video))
-    assert isinstance(made.deformation, Muted)
+    assert isinstance(made.deformation, FrozenAppearance)
     entry = made.history[-1]
     assert entry["step"] == "refine_score" and entry["prompt"] == "swap the colours"
     assert (
@@ -217,7 +217,7 @@ def test_stream_tells_progress_previews_and_the_end(scene, video):
 
 
 def test_a_model_without_picture_condition_refines_too(scene, video):
-    model = tiny_backbone(takes_image=False)
+    model = tiny_backbone(has_image_conditioning=False)
     made = m.result(refine_score.run(scene, model, replace(QUICK, iterations=2), video))
     assert not torch.equal(made.canonical.sh, scene.canonical.sh)
 

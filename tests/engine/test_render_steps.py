@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from engine import backends
 from engine import messages as m
 from engine.cli import follow, main
-from engine.deform import Still
+from engine.deform import Static
 from engine.errors import InputError
 from engine.figures.color_maps import depth_picture, flow_picture
 from engine.io.scene_file import save_scene
@@ -254,7 +254,7 @@ def test_swing_truth_is_periodic(scene):
 
 def test_memory_that_runs_out_is_one_sentence(scene, tmp_path):
     kept, video = tmp_path / "scene.safetensors", tmp_path / "orbit.mp4"
-    save_scene(replace(scene, deformation=Still()), kept)
+    save_scene(replace(scene, deformation=Static()), kept)
     script = f"""
 import resource
 from engine.cli import main

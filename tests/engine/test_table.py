@@ -37,8 +37,10 @@ def test_a_picture_is_made_of_what_two_benchmarks_printed(
         "--title",
         "Title",
     )
-    told = json.loads(capsys.readouterr().out)
-    assert (told["tables"], told["rows"]) == (1, 2) and told["bytes"] == out.stat().st_size < 60_000
+    format_number = json.loads(capsys.readouterr().out)
+    assert (format_number["tables"], format_number["rows"]) == (1, 2) and format_number[
+        "bytes"
+    ] == out.stat().st_size < 60_000
     with Image.open(out) as picture:
         pixels = np.asarray(picture.convert("L"))
     assert pixels.shape[0] > 150 and 0.005 < (pixels < 128).mean() < 0.2, "letters on paper"

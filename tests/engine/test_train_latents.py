@@ -162,7 +162,7 @@ def test_history_says_what_was_done(scene, video, random_model):
     assert entry["step"] == "train_latents" and entry["iterations"] == 6
     assert entry["model"] == random_model.name and entry["originals"] == "captured"
     assert entry["refiner"]["width"] == 32 and entry["config"]["samples"] == 2
-    assert field.how == Drawing(2, 0.5) and field.codec.name == random_model.name
+    assert field.how == Drawing(2, 0.5) and field.vae.name == random_model.name
     assert field.before is None
 
 

@@ -24,7 +24,7 @@ def answer(pack: ModuleType) -> dict[str, Any]:
     for name, options in (
         ("instruct", {}),
         ("instruct v", {"v_prediction": True}),
-        ("text", {"takes_image": False}),
+        ("text", {"has_image_conditioning": False}),
     ):
         parts = tiny_comfy.tiny_checkpoint(**options)
         with torch.inference_mode(), host.working():
@@ -52,7 +52,7 @@ def twin(backbone: Any, parts: tuple[Any, Any, Any], diffusion: Any, stable: Any
         block_out_channels=(32, 64),
         layers_per_block=1,
         sample_size=8,
-        in_channels=8 if backbone.takes_image else 4,
+        in_channels=8 if backbone.has_image_conditioning else 4,
         out_channels=4,
         down_block_types=("CrossAttnDownBlock2D",) * 2,
         up_block_types=("CrossAttnUpBlock2D",) * 2,
@@ -90,7 +90,7 @@ def twin(backbone: Any, parts: tuple[Any, Any, Any], diffusion: Any, stable: Any
         coder,
         NoText(),
         None,
-        backbone.noising,
+        backbone.noise_schedule,
         name="twin",
         fingerprint="",
     )
@@ -103,7 +103,7 @@ def agreement(backbone: Any, parts: tuple[Any, Any, Any], diffusion: Any, stable
     images = torch.rand(FRAMES, SIDE, SIDE, 3, generator=drawn)
     noisy = torch.randn(2 * FRAMES, 4, 8, 8, generator=drawn)
     text = torch.randn(2 * FRAMES, 77, tiny_comfy.TEXT_WIDTH, generator=drawn)
-    condition = torch.randn(2 * FRAMES, 4, 8, 8, generator=drawn) if backbone.takes_image else None
+    condition = torch.randn(2 * FRAMES, 4, 8, 8, generator=drawn) if backbone.has_image_conditioning else None
     apart: dict[str, float] = {}
     for t in (0, 20, 500, 999):
         ours = backbone.predict(noisy, t, text, condition)
@@ -111,7 +111,7 @@ def agreement(backbone: Any, parts: tuple[Any, Any, Any], diffusion: Any, stable
     vanilla = ours
     moved = {}
     for mode in diffusion.MODES:
-        sharing = diffusion.Sharing(mode, FRAMES, 1)
+        sharing = diffusion.CrossFrameAttention(mode, FRAMES, 1)
         ours = backbone.predict(noisy, 999, text, condition, sharing)
         apart[mode] = distance(ours, other.predict(noisy, 999, text, condition, sharing))
         moved[mode] = distance(ours, vanilla)
@@ -125,10 +125,12 @@ def agreement(backbone: Any, parts: tuple[Any, Any, Any], diffusion: Any, stable
     apart["sampled latents"] = distance(latents, latents2)
     apart["gradient"] = distance(leaf.grad, leaf2.grad)
     apart["mode"] = distance(backbone.encode(images), other.encode(images))
-    apart["condition"] = distance(backbone.encode_condition(images), other.encode_condition(images))
-    apart["scaled"] = distance(backbone.encode(images), backbone.scaled(backbone.encode_condition(images)))
+    apart["condition"] = distance(backbone.encode_image_latents(images), other.encode_image_latents(images))
+    apart["scaled"] = distance(
+        backbone.encode(images), backbone.scaled(backbone.encode_image_latents(images))
+    )
     apart["pictures"] = distance(backbone.decode(latents.detach()), other.decode(latents.detach()))
-    middle, middle2 = backbone.middle_block(), other.middle_block()
+    middle, middle2 = backbone.mid_block(), other.mid_block()
     assert middle.tensors.keys() == middle2.tensors.keys() and middle.groups == middle2.groups
     apart["middle block"] = max(
         distance(tensor.reshape(-1), middle2.tensors[name].reshape(-1))
@@ -136,7 +138,7 @@ def agreement(backbone: Any, parts: tuple[Any, Any, Any], diffusion: Any, stable
     )
     with torch.inference_mode():
         theirs = parts[2].encode(images).clone()
-    apart["comfy's own encode"] = distance(backbone.encode_condition(images), theirs)
+    apart["comfy's own encode"] = distance(backbone.encode_image_latents(images), theirs)
     return {
         "apart": apart,
         "moved": moved,
@@ -145,10 +147,10 @@ def agreement(backbone: Any, parts: tuple[Any, Any, Any], diffusion: Any, stable
         "outside inference": not any(x.is_inference() for x in (ours, latents)),
         "weights ask": any(p.grad is not None for p in parts[2].first_stage_model.parameters()),
         "weights stay": all(p.is_inference() for p in parts[2].first_stage_model.parameters()),
-        "takes image": backbone.takes_image,
-        "prediction": backbone.noising.prediction,
-        "shape": [backbone.latent_channels, backbone.factor, len(backbone.noising)],
-        "alphas": [float(backbone.noising.alpha(t)) for t in (0, 500, 999)],
+        "takes image": backbone.has_image_conditioning,
+        "prediction": backbone.noise_schedule.prediction,
+        "shape": [backbone.latent_channels, backbone.vae_scale_factor, len(backbone.noise_schedule)],
+        "alphas": [float(backbone.noise_schedule.alpha(t)) for t in (0, 500, 999)],
         "name": backbone.name,
     }
 
@@ -227,7 +229,7 @@ def refused(wired: ModuleType, InputError: type[Exception]) -> dict[str, str]:
         return SimpleNamespace(model=inner)
 
     def inpaint() -> Any:
-        made = tiny_comfy.tiny_model(takes_image=False)
+        made = tiny_comfy.tiny_model(has_image_conditioning=False)
         made.model.diffusion_model.in_channels = 9
         return made
 
@@ -260,7 +262,7 @@ def refused(wired: ModuleType, InputError: type[Exception]) -> dict[str, str]:
     said: dict[str, str] = {}
     for name, parts in cases.items():
         try:
-            said[name] = wired.ComfyBackbone(*parts).noising.prediction
+            said[name] = wired.ComfyBackbone(*parts).noise_schedule.prediction
         except InputError as error:
             said[name] = str(error)
     try:

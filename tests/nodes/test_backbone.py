@@ -38,7 +38,9 @@ def test_equal_weights_give_equal_pictures_gradients_and_predictions(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_mode_of_shared_attention_acts_and_leaves_no_trace(answers: dict[str, Any], kind: str) -> None:
+def test_every_mode_of_cross_frame_attention_acts_and_leaves_no_trace(
+    answers: dict[str, Any], kind: str
+) -> None:
     moved = answers[kind]["moved"]
     assert moved.pop("vanilla") == 0
     assert min(moved.values()) > 0.05 and len(set(moved.values())) == len(moved)

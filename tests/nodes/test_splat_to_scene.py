@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.deform import KINDS
-from engine.deform.per_frame import Flipbook
+from engine.deform.per_frame import PerFrame
 from engine.errors import InputError
 from engine.io.scene_file import load_scene, save_scene
 from engine.scene import Gaussians, Scene4D
@@ -86,7 +86,7 @@ def test_splats_that_cannot_be_seen_still_have_bounds() -> None:
 def test_a_flipbook_is_saved_and_loaded_bit_for_bit(tmp_path: Path) -> None:
     scene = splat_to_scene.make(moments_of(moving_scene(), 4))
     again = load_scene(save_scene(scene, tmp_path / "flip.safetensors"))
-    assert KINDS["flipbook"] is Flipbook and isinstance(again.deformation, Flipbook)
+    assert KINDS["flipbook"] is PerFrame and isinstance(again.deformation, PerFrame)
     for seconds in (0.0, 0.03, 0.1):
         for a, b in zip(
             scene.at(seconds).tensors().values(), again.at(seconds).tensors().values(), strict=True
@@ -125,4 +125,4 @@ def test_what_cannot_be_a_scene_is_one_sentence() -> None:
 )
 def test_a_lying_file_is_refused(tensors: dict[str, torch.Tensor]) -> None:
     with pytest.raises(InputError):
-        Flipbook.from_parts({}, tensors)
+        PerFrame.from_parts({}, tensors)

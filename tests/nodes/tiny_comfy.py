@@ -48,13 +48,15 @@ def shake(module: torch.nn.Module, seed: int) -> None:
             parameter.copy_(drawn)
 
 
-def tiny_model(seed: int = 0, takes_image: bool = True, v_prediction: bool = False) -> Any:
+def tiny_model(seed: int = 0, has_image_conditioning: bool = True, v_prediction: bool = False) -> Any:
     """A ModelPatcher."""
-    kind = comfy.supported_models.SD15_instructpix2pix if takes_image else comfy.supported_models.SD15
-    config = kind({**UNET, "in_channels": 8 if takes_image else 4})
+    kind = (
+        comfy.supported_models.SD15_instructpix2pix if has_image_conditioning else comfy.supported_models.SD15
+    )
+    config = kind({**UNET, "in_channels": 8 if has_image_conditioning else 4})
     config.unet_config["num_heads"] = HEADS  # SD15's own setting is 8
     types = comfy.model_base.ModelType
-    base = comfy.model_base.SD15_instructpix2pix if takes_image else comfy.model_base.BaseModel
+    base = comfy.model_base.SD15_instructpix2pix if has_image_conditioning else comfy.model_base.BaseModel
     model = base(config, types.V_PREDICTION if v_prediction else types.EPS, device="cpu")
     shake(model.diffusion_model, seed)
     return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from engine import messages as m
-from engine.deform import Flipbook
+from engine.deform import PerFrame
 from engine.scene import Gaussians, Scene4D, rotations
 from engine.steps import bake_clip
 from tests.scenes import moving_scene
@@ -53,7 +53,7 @@ def flickering(scene: Scene4D) -> Scene4D:
         jump = torch.where(gone[:, None], 0.5 * torch.ones(3), torch.zeros(3))
         opacity = torch.where(gone, torch.tensor(-12.0), page.logit_opacities)
         pages.append(page.with_(means=page.means + jump, logit_opacities=opacity))
-    return scene.with_(canonical=pages[0], deformation=Flipbook.of(pages, scene.times, False))
+    return scene.with_(canonical=pages[0], deformation=PerFrame.of(pages, scene.times, False))
 
 
 def scenes() -> dict[str, Scene4D]:

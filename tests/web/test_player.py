@@ -12,7 +12,7 @@ import pytest
 from browser import Page
 from server import Server
 
-from engine.deform import Flipbook
+from engine.deform import PerFrame
 from engine.io.scene_file import save_scene
 from engine.playback.player_file import Clip, read_clip
 from engine.render.camera_paths import from_load3d
@@ -57,7 +57,7 @@ def folder(running: Server) -> Path:
         scene = moving_scene(150, seed=seed, moments=8, views=3)
         if seed:
             scene = scene.with_(deformation=clips.Everything())
-        pages = Flipbook.of([scene.at(float(t)) for t in scene.times], scene.times)
+        pages = PerFrame.of([scene.at(float(t)) for t in scene.times], scene.times)
         save_scene(scene.with_(deformation=pages), running.base / "input" / f"player_{name}.safetensors")
     return running.base / "temp" / "gs4d"
 

@@ -186,7 +186,7 @@ def write(figures: dict, folder: Path, interim: bool, note: str) -> None:
     status = "**Interim weights: training is not finished.** " if interim else ""
     text = _HEAD.format(
         status=status, unet=f"{unet:.1f}", megabytes=f"{sum(p.stat().st_size for p in files) / 1e6:.0f}", known=known,
-        recommended=ways,
+        defaults=ways,
     )  # fmt: skip
     sheet = "![pairs of rows: the truth, then what the model makes of it](sheet.jpg)\n\nPairs of rows, truth above result: "
     sheet += "leave it, " + ", ".join(n.replace("_", " ") for n in edits.TEN) + "."

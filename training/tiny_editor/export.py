@@ -56,10 +56,10 @@ def export(run: Path | None, out: Path) -> None:
     )  # fmt: skip
     known = {name: list(dict.fromkeys(edits.PHRASINGS[name])) for name in edits.FUNCTIONS}
     kept = out / "gs4d.json"
-    recommended = json.loads(kept.read_text())["recommended"] if kept.exists() else RECOMMENDED
+    defaults = json.loads(kept.read_text())["recommended"] if kept.exists() else RECOMMENDED
     subjects = list(dict.fromkeys(name for names in edits.CAPTIONS.values() for name in names))
     captions = {"subjects": subjects, "edits": edits.CAPTION_EDITS}
-    _json(kept, {"known_edits": known, "captions": captions, "recommended": recommended})
+    _json(kept, {"known_edits": known, "captions": captions, "recommended": defaults})
     for part in ("vae", "unet", "text_encoder", "scheduler"):
         shutil.rmtree(out / part / ".cache", ignore_errors=True)
     print(sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e6, "MB")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...files.jsonfile import read_json
-from ...files.paths import existing_folder, inside, shown
+from ...files.paths import existing_folder, inside, relative_name
 from ..undistort import pinhole_inside
 from ..video_file import SUFFIXES, VideoFacts, VideoFile, probe, to_pixels
 from .calibration import CalibratedCamera, natural_key
@@ -138,7 +138,9 @@ def _calibration_file(source: Path, chosen: str) -> Path:
     if chosen:
         file = inside(source, chosen, "calibration")
         if not file.is_file():
-            raise InputError(f"{shown(file, source)}: there is no such calibration file in {source.name}.")
+            raise InputError(
+                f"{relative_name(file, source)}: there is no such calibration file in {source.name}."
+            )
         if not file.name.endswith((".txt", ".toml")):
             raise InputError(
                 f"{file.name}: calibrations are read from Qualisys .qca.txt and Pose2Sim .toml files."
@@ -151,7 +153,7 @@ def _calibration_file(source: Path, chosen: str) -> Path:
             "its subfolder 'calibration'."
         )
     if len(found) > 1:
-        names = ", ".join(shown(f, source) for f in found)
+        names = ", ".join(relative_name(f, source) for f in found)
         raise InputError(f"{source.name} holds {len(found)} calibrations ({names}); say which one to use.")
     return found[0]
 
@@ -197,7 +199,7 @@ def _pair(
 
 
 def _shot(source: Path, camera: CalibratedCamera, path: Path, fit: str) -> Shot:
-    name = shown(path, source)
+    name = relative_name(path, source)
     facts = probe(path, name)
     (w, h), (vw, vh) = camera.size, facts.size
     plain, centered = (1.0, 1.0), ((vw - w) / 2, (vh - h) / 2)

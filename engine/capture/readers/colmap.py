@@ -13,7 +13,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...files.images import SUFFIXES as PICTURES
-from ...files.paths import inside, printable, require_file, shown
+from ...files.paths import inside, printable, relative_name, require_file
 from ..assembly import Capture, Clip, View
 from ..frames import Still
 from ..options import LoadOptions
@@ -139,7 +139,7 @@ def _rig_views(
             pictures = stills_of(numbered[name], folder, moments)
         else:
             path = require_file(contents.videos[name], folder, "copy it again")
-            pictures = Clip(path, shown(path, folder), probe(path, shown(path, folder)))
+            pictures = Clip(path, relative_name(path, folder), probe(path, relative_name(path, folder)))
         where = f"{camera.where} ({printable(image.name)})"
         views.append(
             View(
@@ -180,7 +180,7 @@ def _sequence_views(folder: Path, model: ColmapModel) -> list[View]:
             )
         camera = model.cameras[image.camera_id]
         where = f"{camera.where} ({printable(image.name)})"
-        still = Still(path, shown(path, folder))
+        still = Still(path, relative_name(path, folder))
         name = printable(PurePosixPath(image.name).with_suffix("").as_posix())
         assert number is not None
         views.append(

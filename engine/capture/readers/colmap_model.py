@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...files.paths import printable, require_file, shown
+from ...files.paths import printable, relative_name, require_file
 from ..undistort import Distortion
 
 Array = NDArray[Any]
@@ -84,8 +84,10 @@ def read_model(folder: Path, root: Path) -> ColmapModel:
         require_file(paths[name], root, "a COLMAP model needs it; export the model again")
     for path in paths.values():
         if path.exists() and path.stat().st_size > LARGEST:
-            raise InputError(f"{shown(path, root)} has {path.stat().st_size:,} bytes, more than can be read.")
-    label = {n: shown(p, root) for n, p in paths.items()}
+            raise InputError(
+                f"{relative_name(path, root)} has {path.stat().st_size:,} bytes, more than can be read."
+            )
+    label = {n: relative_name(p, root) for n, p in paths.items()}
     if binary:
         cameras = _cameras_bin(paths["cameras"], label["cameras"])
         images = _images_bin(paths["images"], label["images"])

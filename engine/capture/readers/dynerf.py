@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import InputError
 from ...files.images import picture_size
 from ...files.npyfile import read_numbers
-from ...files.paths import printable, require_file, shown
+from ...files.paths import printable, relative_name, require_file
 from ..assembly import Array, Capture, Clip, View
 from ..camera_checks import inverted
 from ..frames import Still
@@ -91,7 +91,7 @@ def _view(
     pictures: Clip | dict[int, Still]
     if files is None:
         require_file(path, folder, "copy it again")
-        pictures = Clip(path, shown(path, folder), probe(path, shown(path, folder)))
+        pictures = Clip(path, relative_name(path, folder), probe(path, relative_name(path, folder)))
         size, label = pictures.facts.size, pictures.name
     else:
         pictures = stills_of(files, folder, moments)

@@ -21,7 +21,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...files.jsonfile import read_json, write_json
-from ...files.paths import inside, printable, require_file, shown
+from ...files.paths import inside, printable, relative_name, require_file
 from ...scene.cameras import Cameras
 from ..assembly import Capture, Clip, View
 from ..camera_checks import integer, matrix, number
@@ -199,12 +199,12 @@ def _distortion(value: object, where: str) -> Distortion:
 
 def _clip(folder: Path, camera: dict[str, Any], where: str) -> Clip:
     path = inside(folder, camera["video"], where)
-    name = shown(path, folder)
+    name = relative_name(path, folder)
     facts = probe(path, name)
     if camera.get("mask") is None:
         return Clip(path, name, facts)
     mask = inside(folder, camera["mask"], where)
-    mask_name = shown(mask, folder)
+    mask_name = relative_name(mask, folder)
     mask_facts = probe(mask, mask_name)
     if mask_facts.size[0] * facts.size[1] != mask_facts.size[1] * facts.size[0]:
         raise InputError(
@@ -222,10 +222,12 @@ def _stills(folder: Path, camera: dict[str, Any], where: str) -> dict[int, Still
     for at, path in files.items():
         if masks is not None and at not in masks:
             raise InputError(
-                f"{where}: the picture {shown(path, folder)} has no mask; a mask is needed for each."
+                f"{where}: the picture {relative_name(path, folder)} has no mask; a mask is needed for each."
             )
         mask = masks[at] if masks is not None else None
-        stills[at] = Still(path, shown(path, folder), mask, shown(mask, folder) if mask else "")
+        stills[at] = Still(
+            path, relative_name(path, folder), mask, relative_name(mask, folder) if mask else ""
+        )
     return stills
 
 

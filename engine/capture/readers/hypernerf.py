@@ -15,7 +15,7 @@ import numpy as np
 from ...errors import InputError
 from ...files.images import picture_size
 from ...files.jsonfile import read_json
-from ...files.paths import inside, printable, require_file, shown
+from ...files.paths import inside, printable, relative_name, require_file
 from ..assembly import Capture, View
 from ..camera_checks import matrix, number
 from ..frames import Still
@@ -120,7 +120,7 @@ def _reduction(folder: Path, ids: list[str], scale: float) -> int:
 
 def _view(folder: Path, name: str, moment: int, reduction: int) -> View:
     path = inside(folder, f"camera/{name}.json", DATASET)
-    where = shown(path, folder)
+    where = relative_name(path, folder)
     camera = read_json(require_file(path, folder, "every picture needs its camera"), where)
     rotation = matrix(camera.get("orientation"), (3, 3), "orientation", where)
     position = matrix(camera.get("position"), (3,), "position", where)
@@ -133,7 +133,7 @@ def _view(folder: Path, name: str, moment: int, reduction: int) -> View:
     if not np.isfinite(claimed).all() or (claimed < 1).any():
         raise InputError(f"{where}: image_size is {claimed.tolist()}; there is nothing to see.")
     picture = inside(folder, f"rgb/{reduction}x/{name}.png", DATASET)
-    picture_name = shown(picture, folder)
+    picture_name = relative_name(picture, folder)
     size = picture_size(require_file(picture, folder, f"{DATASET} lists it"), picture_name)
     if np.abs(np.array(size) * reduction - claimed).max() > reduction:
         raise InputError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import InputError
 from ...files.images import SUFFIXES
-from ...files.paths import printable, require_file, shown
+from ...files.paths import printable, relative_name, require_file
 from ..frames import Still
 
 
@@ -37,12 +37,12 @@ def numbered_pictures(directory: Path, folder: Path, pattern: str | None = None)
             continue
         if number in found:
             raise InputError(
-                f"{shown(found[number], folder)} and {shown(file, folder)} have the same frame number."
+                f"{relative_name(found[number], folder)} and {relative_name(file, folder)} have the same frame number."
             )
         found[number] = require_file(file, folder, "copy it again")
     if not found:
         wanted = printable(pattern) if pattern else "frame_00001.jpg …"
-        raise InputError(f"{shown(directory, folder)} holds no numbered pictures ({wanted}).")
+        raise InputError(f"{relative_name(directory, folder)} holds no numbered pictures ({wanted}).")
     return found
 
 
@@ -53,4 +53,4 @@ def moments_of(numbers: Iterable[Iterable[int]]) -> dict[int, int]:
 
 def stills_of(files: dict[int, Path], folder: Path, moments: dict[int, int]) -> dict[int, Still]:
     """Moment → picture."""
-    return {moments[n]: Still(path, shown(path, folder)) for n, path in files.items()}
+    return {moments[n]: Still(path, relative_name(path, folder)) for n, path in files.items()}

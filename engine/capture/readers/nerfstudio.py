@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import InputError
 from ...files.images import has_alpha
 from ...files.jsonfile import read_json
-from ...files.paths import inside, require_file, shown
+from ...files.paths import inside, relative_name, require_file
 from ..assembly import Capture
 from ..options import LoadOptions
 from ..point_cloud import optional_points
@@ -35,7 +35,9 @@ def read(folder: Path, options: LoadOptions) -> Capture:
     if data.get("ply_file_path") is not None:
         points = inside(folder, data["ply_file_path"], FILE)
         if not points.is_file():
-            capture.warnings.append(f"{FILE} names the points {shown(points, folder)}, which are missing.")
+            capture.warnings.append(
+                f"{FILE} names the points {relative_name(points, folder)}, which are missing."
+            )
         candidates = (points.relative_to(folder).as_posix(), *candidates)
     capture.points, capture.point_colors = optional_points(folder, candidates, capture.warnings)
     first = found[0].still

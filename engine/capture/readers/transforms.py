@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...files.images import picture_size
-from ...files.paths import inside, printable, shown
+from ...files.paths import inside, printable, relative_name
 from ..assembly import Array, Capture, View
 from ..camera_checks import inverted, matrix, number
 from ..frames import Still
@@ -71,7 +71,7 @@ def _shot(folder: Path, common: dict[str, Any], frame: object, file: str, index:
         path = next(
             (p for s in (".png", ".jpg", ".jpeg") if (p := path.with_name(path.name + s)).is_file()), path
         )
-    name = shown(path, folder)
+    name = relative_name(path, folder)
     where = f"{file}: {name}"
     both = common | frame
     pose = matrix(_rows(frame.get("transform_matrix")), (4, 4), "transform_matrix", where)
@@ -83,7 +83,7 @@ def _shot(folder: Path, common: dict[str, Any], frame: object, file: str, index:
     if time is None and frame.get("timestep_index") is not None:
         time = number(frame, "timestep_index", where)
     label = next((str(frame[key]) for key in LABELS if frame.get(key) is not None), "")
-    still = Still(path, name, mask_path, shown(mask_path, folder) if mask_path else "")
+    still = Still(path, name, mask_path, relative_name(mask_path, folder) if mask_path else "")
     return Shot(
         still, where, pose, _intrinsics(both, size, where), size, _lens(both, where), time, label, split
     )

@@ -15,10 +15,10 @@ class TinyCheckpoint:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"takes_image": ("BOOLEAN", {"default": True})}}
+        return {"required": {"has_image_conditioning": ("BOOLEAN", {"default": True})}}
 
-    def load(self, takes_image):
-        return tiny_comfy.tiny_checkpoint(takes_image=takes_image)
+    def load(self, has_image_conditioning):
+        return tiny_comfy.tiny_checkpoint(has_image_conditioning=has_image_conditioning)
 
 
 NODE_CLASS_MAPPINGS = {"Test_TinyCheckpoint": TinyCheckpoint}

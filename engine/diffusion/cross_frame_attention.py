@@ -21,7 +21,7 @@ MODES = ("keyframe", "sparse_causal", "keyframe+self", "full3d", "vanilla")
 
 
 @dataclass(frozen=True)
-class Sharing:
+class CrossFrameAttention:
     """How the F frames of one branch see each other; a batch is branch-major: [G, F] flattened."""
 
     mode: str  # one of MODES; vanilla shares nothing
@@ -37,7 +37,7 @@ class Sharing:
             )
 
 
-def gather(tokens: Tensor, sharing: Sharing) -> Tensor:
+def gather(tokens: Tensor, sharing: CrossFrameAttention) -> Tensor:
     """Keys or values [G·F, L, D] → [G·F, L', D]: what each frame's queries look at.
 
     keyframe: the key frame's L tokens. sparse_causal: key frame's and the frame before's, 2 L. keyframe+self: key
@@ -61,7 +61,7 @@ def gather(tokens: Tensor, sharing: Sharing) -> Tensor:
     return torch.cat([key, grouped], dim=2).reshape(count, -1, width)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, sharing: Sharing) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, sharing: CrossFrameAttention) -> Tensor:
     """Softmax attention [G·F, L, D] of each frame's queries over what `sharing` lets it see; D holds all heads.
 
     Where all frames of a branch see the same tokens, their queries are one long row: keys and values are never copied
@@ -91,7 +91,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, sharing: Shari
 class SharedAttention:
     """A diffusers attention processor: the module's own projections, keys and values gathered across frames."""
 
-    def __init__(self, sharing: Sharing) -> None:
+    def __init__(self, sharing: CrossFrameAttention) -> None:
         self.sharing = sharing
 
     def __call__(
@@ -122,7 +122,7 @@ class SharedAttention:
 
 
 @contextmanager
-def shared(unet: Any, sharing: Sharing | None) -> Generator[None, None, None]:
+def shared(unet: Any, sharing: CrossFrameAttention | None) -> Generator[None, None, None]:
     """Inside, every self-attention (`attn1`) of a diffusers UNet shares as told; afterwards its own processors are
     back, whatever happened."""
     if sharing is None or sharing.mode == "vanilla":

@@ -15,7 +15,7 @@ ALIKE = 0.05  # relative difference of two encodings of the card: half precision
 
 
 @dataclass(frozen=True, eq=False)
-class Codec:
+class VaeSignature:
     """An autoencoder's channel count, factor, and what it makes of a test card: equal for the same weights, whoever
     loaded them and in whatever precision."""
 
@@ -25,15 +25,15 @@ class Codec:
     card: Tensor  # [C, 8, 8] float32 on the CPU
 
     @staticmethod
-    def of(backbone: Backbone) -> Codec:
+    def of(backbone: Backbone) -> VaeSignature:
         with torch.no_grad():
-            picture = test_card(SIDE * backbone.factor)[None]
+            picture = test_card(SIDE * backbone.vae_scale_factor)[None]
             card = backbone.encode(picture.to(backbone.device))[0].float().cpu()
-        return Codec(backbone.name, backbone.latent_channels, backbone.factor, card)
+        return VaeSignature(backbone.name, backbone.latent_channels, backbone.vae_scale_factor, card)
 
     def check(self, backbone: Backbone) -> None:
         """InputError where `backbone` has another autoencoder than the one that the latents were made with."""
-        theirs = Codec.of(backbone)
+        theirs = VaeSignature.of(backbone)
         if (theirs.channels, theirs.factor) != (self.channels, self.factor):
             raise InputError(
                 f"The latent field has {self.channels} channels at 1/{self.factor} of the picture's size (trained with "
