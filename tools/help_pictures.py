@@ -29,7 +29,7 @@ from engine.figures.color_maps import depth_picture, flow_picture, marked  # noq
 from engine.figures.contact_sheets import before_and_after, sheet  # noqa: E402
 from engine.figures.drawing import theme, width_of, write  # noqa: E402
 from engine.io.scene_file import load_scene  # noqa: E402
-from engine.masks.lift import shown  # noqa: E402
+from engine.masks.lift import render_selection  # noqa: E402
 from engine.messages import result  # noqa: E402
 from engine.render import choose, render_gaussians  # noqa: E402
 from engine.scene import Scene4D, ViewSet  # noqa: E402

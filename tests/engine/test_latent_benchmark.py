@@ -9,7 +9,7 @@ import torch
 from benchmarks import latent_edit
 from benchmarks.edit_data import Pair
 from benchmarks.latent_edit import METHODS, Benchmark, PartlyEdited, Plan, Way, lower_half, ways_of
-from engine.masks.lift import shown
+from engine.masks.lift import render_selection
 from engine.render import choose
 from engine.scene import Selection
 from engine.steps import delta_edit, fit_scene, latents_to_scene, train_latents
@@ -85,7 +85,7 @@ def test_the_truth_of_a_mask_is_the_edit_where_it_shows(pair):
     assert torch.equal(nowhere, before)
     whole = PartlyEdited(two, scene, Selection(every), rasterizer).read(1, 1).image
     covered = two.original.source.read(1, 1).mask > 0
-    solid = shown(scene, Selection(every), scene.rig[1], [float(scene.times[1])], rasterizer)[0] > 0.99
+    solid = render_selection(scene, Selection(every), scene.rig[1], [float(scene.times[1])], rasterizer)[0] > 0.99
     assert int((whole.int() - after.int()).abs()[solid & covered].max()) <= 3
     half = lower_half(scene)
     assert float(half.weights.mean()) == pytest.approx(0.5, abs=0.02)
