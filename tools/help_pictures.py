@@ -342,7 +342,9 @@ def lift_mask_pictures(studio: Studio) -> Image.Image:
         stacks.append([marked(views.images[i], masks[i], masks[i])])
         words.append(f"mask on view {views.views[i]}")
     for view in (2, 7):
-        weight = shown(studio.scene, selection, studio.scene.rig[view], seconds, choose("auto", "cpu"))[0]
+        weight = render_selection(
+            studio.scene, selection, studio.scene.rig[view], seconds, choose("auto", "cpu")
+        )[0]
         stacks.append([marked(studio.draw(studio.scene, view, 0.5), weight)])
         words.append(f"selected, view {view}, later")
     return sheet(stacks, words, 4, "painted on two pictures, true in all views and moments", width=WIDTH)

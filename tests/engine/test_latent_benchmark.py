@@ -85,7 +85,9 @@ def test_the_truth_of_a_mask_is_the_edit_where_it_shows(pair):
     assert torch.equal(nowhere, before)
     whole = PartlyEdited(two, scene, Selection(every), rasterizer).read(1, 1).image
     covered = two.original.source.read(1, 1).mask > 0
-    solid = render_selection(scene, Selection(every), scene.rig[1], [float(scene.times[1])], rasterizer)[0] > 0.99
+    solid = (
+        render_selection(scene, Selection(every), scene.rig[1], [float(scene.times[1])], rasterizer)[0] > 0.99
+    )
     assert int((whole.int() - after.int()).abs()[solid & covered].max()) <= 3
     half = lower_half(scene)
     assert float(half.weights.mean()) == pytest.approx(0.5, abs=0.02)
