@@ -7,7 +7,6 @@ other properties and other orders are read too.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +15,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
-from ..files.paths import printable
+from ..files.ply_header import header_bytes, read_vertices
 from ..scene import Gaussians
-
-TYPES = {
-    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
-    "double": "f8",
-    "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4",
-    "float64": "f8",
-}  # fmt: skip
-LONGEST_HEADER = 1 << 16
 
 
 def property_names(bases: int) -> list[str]:
@@ -57,18 +48,16 @@ def write_ply(gaussians: Gaussians, path: Path | str) -> Path:
         ],
         dim=1,
     )
-    names = property_names(bases)
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
-    header += [f"property float {name}" for name in names] + ["end_header", ""]
+    header = header_bytes(count, [("float", name) for name in property_names(bases)])
     with write_atomically(path) as partial:
-        partial.write_bytes("\n".join(header).encode("ascii") + columns.numpy().astype("<f4").tobytes())
+        partial.write_bytes(header + columns.numpy().astype("<f4").tobytes())
     return path
 
 
 def read_ply(path: Path | str) -> Gaussians:
     """Gaussians of a 3DGS .ply. Raises InputError where the file is missing, cut short or holds no Gaussians."""
     path = Path(path)
-    vertices = read_vertices(path)
+    vertices = read_vertices(path, path.name)
     named = set(vertices.dtype.names or ())
     if missing := [n for n in ("x", "y", "z", "opacity", "scale_0", "rot_0", "f_dc_0") if n not in named]:
         raise InputError(
@@ -98,59 +87,3 @@ def read_ply(path: Path | str) -> Gaussians:
         if not bool(torch.isfinite(tensor).all()):
             raise InputError(f"{path.name}: {name} holds NaN or infinite numbers.")
     return result
-
-
-def read_vertices(path: Path) -> np.ndarray:
-    """The vertex element of a .ply as a structured array. Raises InputError; never takes the memory that a header claims."""
-    if not path.is_file():
-        raise InputError(f"There is no file {path.name}; check the path.")
-    data = path.read_bytes()
-    end = data.find(b"end_header", 0, LONGEST_HEADER)
-    if not data.startswith(b"ply") or end < 0:
-        raise InputError(f"{path.name} is no .ply file, or its header is cut short.")
-    lines = [line.split() for line in data[:end].decode("ascii", "replace").splitlines()]
-    body = data[data.find(b"\n", end) + 1 :]
-    form, count, fields, inside = "", -1, [], False
-    for words in lines:
-        if words[:1] == ["format"] and len(words) > 1:
-            form = words[1]
-        elif words[:1] == ["element"] and len(words) == 3:
-            if inside or (count < 0 and words[1] != "vertex"):
-                if not inside:
-                    raise InputError(
-                        f"{path.name}: the element '{printable(words[1])[:80]}' stands before the vertices; save it again."
-                    )
-                break
-            inside, count = True, int(words[2]) if re.fullmatch(r"[0-9]{1,12}", words[2]) else -1
-        elif words[:1] == ["property"] and inside:
-            if len(words) != 3 or words[1] not in TYPES or any(words[2] == n for n, _ in fields):
-                raise InputError(
-                    f"{path.name}: the property line '{printable(' '.join(words))[:80]}' cannot be read."
-                )
-            fields.append((words[2], TYPES[words[1]]))
-    if count < 0 or not fields:
-        raise InputError(f"{path.name}: the header names no vertices.")
-    if form == "ascii":
-        rows = body.split(b"\n", count)[:count]
-        if len(rows) < count or (count and len(rows[-1].split()) < len(fields)):
-            raise InputError(
-                f"{path.name} claims {count} vertices and holds fewer; it is cut short: copy or export it again."
-            )
-        try:
-            table = np.array([row.split()[: len(fields)] for row in rows], dtype=np.float64)
-        except ValueError as error:
-            raise InputError(f"{path.name}: a vertex line is no list of numbers.") from error
-        result = np.zeros(count, dtype=[(n, t) for n, t in fields])
-        for i, (name, _) in enumerate(fields):
-            result[name] = table[:, i]
-        return result
-    if form not in ("binary_little_endian", "binary_big_endian"):
-        raise InputError(f"{path.name}: the format '{printable(form)[:80]}' is unknown.")
-    order = "<" if form == "binary_little_endian" else ">"
-    kind = np.dtype([(n, order + t) for n, t in fields])
-    if len(body) < count * kind.itemsize:
-        raise InputError(
-            f"{path.name} claims {count} vertices and holds {len(body) // kind.itemsize}; it is cut short: "
-            "copy or export it again."
-        )
-    return np.frombuffer(body, dtype=kind, count=count) if count else np.zeros(0, dtype=kind)

@@ -1,0 +1,196 @@
+"""PLY (Turk 1994): one parser of the header, and the vertices as a table.
+
+A file from a stranger never makes more memory be taken than it has bytes: what the header claims is compared with the
+file's size before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .paths import printable
+
+TYPES = {
+    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
+    "double": "f8",
+    "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4",
+    "float64": "f8",
+}  # fmt: skip
+BYTE_ORDERS = {"ascii": "<", "binary_little_endian": "<", "binary_big_endian": ">"}
+MAX_HEADER_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class PlyProperty:
+    """One property line, types as the file spells them."""
+
+    name: str
+    type: str
+    length_type: str = ""  # of a list's length; empty for a single number
+
+    def __str__(self) -> str:
+        types = f"list {self.length_type} {self.type}" if self.length_type else self.type
+        return f"property {types} {self.name}"
+
+
+@dataclass(frozen=True)
+class PlyElement:
+    """One element: `count` entries of `properties`."""
+
+    name: str
+    count: int
+    properties: tuple[PlyProperty, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlyHeader:
+    """What stands before the data."""
+
+    format: str  # a key of BYTE_ORDERS
+    elements: tuple[PlyElement, ...]
+    size: int  # bytes, the last line's end included: the data starts here
+
+    @property
+    def vertices(self) -> PlyElement:
+        """The vertex element, which `read_header` requires to come first."""
+        return self.elements[0]
+
+
+def read_header(path: Path, name: str) -> PlyHeader:
+    """The header of a file that starts with its vertices; `name` is for messages. Raises InputError."""
+    with _opened(path, name) as file:
+        return _parsed(_header_lines(file, name), file.tell(), name)
+
+
+def read_vertices(path: Path, name: str, header: PlyHeader | None = None) -> NDArray[Any]:
+    """The vertex element of a .ply as a structured array [P] in the file's own types.
+
+    Args:
+        path: The file.
+        name: The file's name for messages.
+        header: What `read_header` gave for this file, where the caller looked at it first.
+
+    Raises:
+        InputError: Missing, something else, damaged, cut short, or a vertex with a list.
+    """
+    header = header or read_header(path, name)
+    count, row = header.vertices.count, _row(header, name)
+    with _opened(path, name) as file:
+        rest = os.fstat(file.fileno()).st_size - header.size
+        file.seek(header.size)
+        if header.format == "ascii":
+            return _ascii_rows(file, count, row, rest, name)
+        # a claim that the file cannot hold is not read at all
+        data = file.read(count * row.itemsize) if count * row.itemsize <= rest else b""
+    if len(data) < count * row.itemsize:
+        raise InputError(
+            f"{name} claims {count} vertices and holds {rest // row.itemsize}; it is cut short: copy or export it again."
+        )
+    return np.frombuffer(data, dtype=row, count=count) if count else np.zeros(0, dtype=row)
+
+
+def header_bytes(count: int, properties: list[tuple[str, str]]) -> bytes:
+    """The header of `count` vertices in little-endian binary; `properties` are (type, name), as PLY spells them."""
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
+    lines += [f"property {type} {name}" for type, name in properties]
+    return "\n".join([*lines, "end_header", ""]).encode("ascii")
+
+
+def _opened(path: Path, name: str) -> BinaryIO:
+    if not path.is_file():
+        raise InputError(f"There is no file {name}; check the path.")
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise InputError(f"{name} cannot be opened ({error.strerror}); check its permissions.") from error
+
+
+def _header_lines(file: BinaryIO, name: str) -> list[list[str]]:
+    """The words of each line before `end_header`."""
+    lines: list[list[str]] = []
+    while file.tell() < MAX_HEADER_BYTES and (line := file.readline(MAX_HEADER_BYTES)).endswith(b"\n"):
+        words = line.decode("ascii", "replace").split()
+        if not lines and words != ["ply"]:
+            break
+        if words == ["end_header"]:
+            return lines
+        lines.append(words)
+    raise InputError(f"{name} is no .ply file, or its header is cut short.")
+
+
+def _parsed(lines: list[list[str]], size: int, name: str) -> PlyHeader:
+    form = ""
+    elements: list[PlyElement] = []
+    for words in lines:
+        if words[:1] == ["format"] and len(words) > 1:
+            form = words[1]
+        elif words[:1] == ["element"]:
+            elements.append(_element(words, name))
+        elif words[:1] == ["property"] and elements:
+            last = elements[-1]
+            elements[-1] = replace(last, properties=(*last.properties, _property(words, name)))
+    if not elements:
+        raise InputError(f"{name}: the header names no vertices.")
+    if elements[0].name != "vertex":
+        raise InputError(
+            f"{name}: the element '{printable(elements[0].name)[:80]}' stands before the vertices; save it again."
+        )
+    if form not in BYTE_ORDERS:
+        raise InputError(f"{name}: the format '{printable(form)[:80]}' is unknown.")
+    return PlyHeader(form, tuple(elements), size)
+
+
+def _element(words: list[str], name: str) -> PlyElement:
+    if len(words) != 3 or not re.fullmatch(r"[0-9]{1,12}", words[2]):
+        raise InputError(f"{name}: the element line '{printable(' '.join(words))[:80]}' cannot be read.")
+    return PlyElement(words[1], int(words[2]))
+
+
+def _property(words: list[str], name: str) -> PlyProperty:
+    if len(words) == 3:
+        return PlyProperty(words[2], words[1])
+    if len(words) == 5 and words[1] == "list":
+        return PlyProperty(words[4], words[3], words[2])
+    raise InputError(f"{name}: the property line '{printable(' '.join(words))[:80]}' cannot be read.")
+
+
+def _row(header: PlyHeader, name: str) -> np.dtype[Any]:
+    """The type of one vertex. InputError where a property is a list, of an unknown type or there twice."""
+    fields: dict[str, str] = {}
+    for each in header.vertices.properties:
+        if each.length_type or each.type not in TYPES or each.name in fields:
+            raise InputError(f"{name}: the property line '{printable(str(each))[:80]}' cannot be read.")
+        fields[each.name] = BYTE_ORDERS[header.format] + TYPES[each.type]
+    if not fields:
+        raise InputError(f"{name}: the header names no vertices.")
+    return np.dtype(list(fields.items()))
+
+
+def _ascii_rows(file: BinaryIO, count: int, row: np.dtype[Any], rest: int, name: str) -> NDArray[Any]:
+    names = row.names or ()
+    # Every number takes a digit and a separator, but for the last one: a larger claim is not read at all.
+    enough = count * len(names) * 2 - 1 <= rest
+    lines = file.read().split(b"\n", count)[:count] if enough else []
+    if len(lines) < count or (count and len(lines[-1].split()) < len(names)):
+        raise InputError(
+            f"{name} claims {count} vertices and holds fewer; it is cut short: copy or export it again."
+        )
+    try:
+        table = np.array([line.split()[: len(names)] for line in lines], dtype=np.float64)
+        table = table.reshape(count, len(names))
+    except ValueError as error:
+        raise InputError(f"{name}: a vertex line is no list of numbers.") from error
+    result = np.zeros(count, dtype=row)
+    # NaN in a column of whole numbers is for the caller to name, not for NumPy to warn of
+    with np.errstate(invalid="ignore"):
+        for i, column in enumerate(names):
+            result[column] = table[:, i]
+    return result
