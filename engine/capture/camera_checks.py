@@ -11,7 +11,19 @@ from ..errors import InputError
 from ..files.paths import printable
 
 Array = NDArray[Any]
-LOOSEST = 1e-2  # how far a rotation's columns may be from orthonormal before it is refused; files round
+# One set of tolerances for every reader and calibration.
+# Files round poses to as few as three digits, which leaves a rotation this far from orthonormal; a scale or shear that
+# matters is larger.
+MAX_ROTATION_ERROR = 1e-2
+# Below this a rotation is orthonormal to float64 rounding of printed digits and stays as it is written.
+EXACT_ROTATION_ERROR = 1e-7
+# Of the longer side of the pictures: from beyond a fisheye to beyond the longest telephoto lens; millimetres written
+# as pixels fall outside.
+FOCAL_LENGTHS = (0.02, 1000.0)
+# Of the focal length; calibration noise lies below, and rendering knows no skew.
+MAX_SKEW = 1e-3
+# World units; at this distance float32 resolves no less than 64 of them.
+MAX_DISTANCE = 1e9
 
 
 def matrix(value: object, shape: tuple[int, ...], what: str, where: str) -> Array:
@@ -65,17 +77,17 @@ def rigid(world_to_camera: Array, where: str) -> Array:
         raise InputError(
             f"{where}: the rotation is mirrored (its determinant is -1); check the axes the cameras were exported in."
         )
-    if error > LOOSEST:
+    if error > MAX_ROTATION_ERROR:
         raise InputError(
             f"{where}: the rotation is scaled or sheared (off by {error:.2g}), a camera's axes must be perpendicular "
             "and of length 1; export the cameras again."
         )
-    if np.abs(pose[:3, 3]).max() > 1e9:
+    if np.abs(pose[:3, 3]).max() > MAX_DISTANCE:
         raise InputError(f"{where}: the camera stands at a distance of more than 10⁹ units; export it again.")
     u, _, vt = np.linalg.svd(rotation)
     result = np.eye(4)
     # Rounding in files is taken out; what is orthonormal already stays as it is written.
-    result[:3, :3] = rotation if error < 1e-7 else u @ vt
+    result[:3, :3] = rotation if error < EXACT_ROTATION_ERROR else u @ vt
     result[:3, 3] = pose[:3, 3]
     return result
 
@@ -92,8 +104,26 @@ def inverted(matrix: Array) -> Array:
     return result
 
 
-def check_intrinsics(K: Array, size: tuple[int, int], where: str) -> None:
-    """InputError: K with NaN, a focal length that is not above 0 or absurd, a principal point far off the picture."""
+def check_intrinsics(K: Array, size: tuple[int, int], where: str, may_skew: bool = False) -> None:
+    """InputError: K with NaN, a focal length that is not above 0 or absurd, a principal point far off the picture.
+
+    `may_skew`: the pictures are resampled to pixels without skew before anything is rendered.
+    """
+    _check_focal_lengths(K, size, where)
+    width, height = size
+    if abs(K[1, 0]) + abs(K[2, 0]) + abs(K[2, 1]) > 1e-9 or abs(K[2, 2] - 1) > 1e-9:
+        raise InputError(f"{where}: K must have the rows (fx, skew, cx), (0, fy, cy), (0, 0, 1).")
+    if not may_skew and abs(K[0, 1]) > MAX_SKEW * K[0, 0]:
+        raise InputError(
+            f"{where}: K has a skew of {K[0, 1]:.4g}; cameras with skewed pixels are not supported."
+        )
+    if not (-width < K[0, 2] < 2 * width and -height < K[1, 2] < 2 * height):
+        raise InputError(
+            f"{where}: the principal point ({K[0, 2]:.5g}, {K[1, 2]:.5g}) lies far off a picture of {width} × {height}."
+        )
+
+
+def _check_focal_lengths(K: Array, size: tuple[int, int], where: str) -> None:
     if not np.isfinite(K).all():
         raise InputError(f"{where}: K holds a NaN or non-finite number; calibrate or export again.")
     width, height = size
@@ -102,21 +132,11 @@ def check_intrinsics(K: Array, size: tuple[int, int], where: str) -> None:
     for axis, value in (("x", K[0, 0]), ("y", K[1, 1])):
         if value <= 0:
             raise InputError(f"{where}: the focal length in {axis} is {value:.6g}; it must be above 0.")
-        if not 0.02 < value / max(size) < 1000:
+        if not FOCAL_LENGTHS[0] < value / max(size) < FOCAL_LENGTHS[1]:
             raise InputError(
                 f"{where}: a focal length of {value:.6g} pixels cannot belong to pictures of {width} × {height}; "
                 "was it written in millimetres?"
             )
-    if abs(K[1, 0]) + abs(K[2, 0]) + abs(K[2, 1]) > 1e-9 or abs(K[2, 2] - 1) > 1e-9:
-        raise InputError(f"{where}: K must have the rows (fx, skew, cx), (0, fy, cy), (0, 0, 1).")
-    if abs(K[0, 1]) > 1e-3 * K[0, 0]:
-        raise InputError(
-            f"{where}: K has a skew of {K[0, 1]:.4g}; cameras with skewed pixels are not supported."
-        )
-    if not (-width < K[0, 2] < 2 * width and -height < K[1, 2] < 2 * height):
-        raise InputError(
-            f"{where}: the principal point ({K[0, 2]:.5g}, {K[1, 2]:.5g}) lies far off a picture of {width} × {height}."
-        )
 
 
 def check_near_far(near: float | None, far: float | None, where: str) -> None:

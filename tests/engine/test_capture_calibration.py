@@ -123,11 +123,16 @@ BROKEN_QUALISYS = {
     "two of a name": (replaced(qualisys(), 'serial="cam2"', 'serial="cam10"'), "'cam10' appears twice"),
     "no focal length": (without(qualisys(), "focalLengthU", '" '), "focalLengthU"),
     "not a number": (replaced(qualisys(), 'x="', 'x="left of '), "number x"),
-    "nan": (re.sub(r' y="[^"]*"', ' y="nan"', qualisys(), count=1), "not finite"),
-    "mirrored": (replaced(qualisys(), 'r11="', 'r11="-').replace('"--', '"'), "not a rotation"),
+    "nan": (re.sub(r' y="[^"]*"', ' y="nan"', qualisys(), count=1), "NaN or non-finite"),
+    "mirrored": (replaced(qualisys(), 'r11="', 'r11="-').replace('"--', '"'), "scaled or sheared"),
     "metres": (qualisys(unit=1.0), "units = m"),
+    "mirrored as a whole": (
+        re.sub(r' (r1[123])="', r' \1="-', qualisys()).replace('"--', '"'),
+        "the rotation is mirrored",
+    ),
+    "micrometres": (replaced(qualisys(), 'focalLengthU="', 'focalLengthU="99999'), "written in millimetres?"),
     "whole pixels": (replaced(qualisys(), 'centerPointU="', 'centerPointU="99'), "principal point"),
-    "huge": (replaced(qualisys(), 'right="655"', 'right="655000"'), "16384"),
+    "huge": (replaced(qualisys(), 'right="655"', 'right="655000"'), "16000 a side"),
 }
 
 
@@ -147,7 +152,10 @@ BROKEN_POSE2SIM = {
     "no rotation": (without(pose2sim(), "rotation", "\n"), "rotation"),
     "short matrix": (replaced(pose2sim(), ", [ 0.0, 0.0, 1.0]]", "]"), "matrix"),
     "words": (without(pose2sim(), "size", "\n") + 'size = "big"\n', "size"),
-    "negative focal length": (replaced(pose2sim(), "800.0", "-800.0"), "above zero"),
+    "negative focal length": (
+        replaced(pose2sim(), "800.0", "-800.0"),
+        "the focal length in x is -800; it must be above 0",
+    ),
 }
 
 
@@ -165,3 +173,22 @@ def test_a_missing_or_binary_calibration_says_so(tmp_path: Path) -> None:
     (tmp_path / "Calib.toml").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(InputError, match="not a text file"):
         read_pose2sim(tmp_path / "Calib.toml")
+
+
+def test_calibrations_and_captures_know_one_set_of_tolerances(tmp_path: Path) -> None:
+    """Rounding to three digits is taken out; skewed pixels pass where a lens is taken out anyway."""
+    rounded = re.sub(
+        r' (r\d\d)="([^"]*)"',
+        lambda m: f' {m[1]}="{float(m[2]):.3f}"',
+        replaced(qualisys(), 'skew="0"', 'skew="300"'),
+    )
+    for camera in read_qualisys(write(tmp_path, rounded)):
+        rotation = camera.world_to_camera[:3, :3]
+        assert np.abs(rotation @ rotation.T - np.eye(3)).max() < 1e-12
+        assert np.allclose(rotation, pose(camera.name)[:3, :3], atol=1e-3)
+    with pytest.raises(InputError, match="skew"):
+        read_qualisys(
+            write(
+                tmp_path, re.sub(r'(radial|tangental)Distortion(\d)="[^"]*"', r'\1Distortion\2="0"', rounded)
+            )
+        )

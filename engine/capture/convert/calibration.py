@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...files.images import check_size
 from ...scene.cameras import Cameras
+from ..camera_checks import check_intrinsics, rigid
 from ..undistort import Distortion
 
 Array = NDArray[np.float64]
@@ -66,39 +68,28 @@ def read_text(path: Path) -> str:
 
 
 def check_rig(path: Path, cameras: list[CalibratedCamera]) -> list[CalibratedCamera]:
-    """The same cameras, or an InputError that names the camera and what is wrong with it."""
+    """The same cameras in natural order, or an InputError that names the camera and what is wrong with it."""
     if not cameras:
         raise InputError(
             f"{path}: it describes no camera that films; export the calibration with its video cameras."
         )
-    seen: set[str] = set()
-    for camera in cameras:
-        where = f"{path}: camera '{camera.name}'"
-        if camera.name in seen:
-            raise InputError(f"{where} appears twice; give every camera its own name.")
-        seen.add(camera.name)
-        numbers = np.concatenate([camera.K.ravel(), camera.world_to_camera.ravel()])
-        if not np.isfinite(numbers).all():
-            raise InputError(f"{where} has a number that is not finite; calibrate it again.")
-        width, height = camera.size
-        if not (2 <= width <= 16384 and 2 <= height <= 16384):
-            raise InputError(
-                f"{where} has pictures of {width}x{height}; between 2 and 16384 pixels a side are read."
-            )
-        if camera.K[0, 0] <= 0 or camera.K[1, 1] <= 0:
-            raise InputError(
-                f"{where} has focal lengths {camera.K[0, 0]:g} and {camera.K[1, 1]:g} px; both must be above zero."
-            )
-        if not (-width < camera.K[0, 2] < 2 * width and -height < camera.K[1, 2] < 2 * height):
-            raise InputError(
-                f"{where} has its principal point at ({camera.K[0, 2]:.1f}, {camera.K[1, 2]:.1f}) px, far outside its "
-                f"{width}x{height} picture; the units of the file are probably not those of its format."
-            )
-        rotation = camera.world_to_camera[:3, :3]
-        if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
-            raise InputError(
-                f"{where} has a rotation that is not a rotation (stretched or mirrored); export it again."
-            )
+    names = [c.name for c in cameras]
+    if twice := next((n for n in names if names.count(n) > 1), None):
+        raise InputError(f"{path}: camera '{twice}' appears twice; give every camera its own name.")
+    cameras = [_checked(camera, f"{path}: camera '{camera.name}'") for camera in cameras]
+    _check_spread(path, cameras)
+    return sorted(cameras, key=lambda c: natural_key(c.name))
+
+
+def _checked(camera: CalibratedCamera, where: str) -> CalibratedCamera:
+    check_size(*camera.size, f"{where}: its picture")
+    # a lens is taken out by resampling, and skewed pixels with it
+    check_intrinsics(camera.K, camera.size, where, may_skew=not camera.distortion.is_identity)
+    return replace(camera, world_to_camera=rigid(camera.world_to_camera, where))
+
+
+def _check_spread(path: Path, cameras: list[CalibratedCamera]) -> None:
+    """InputError where the cameras stand so far apart or so close that the unit must be another."""
     centers = np.stack([-c.world_to_camera[:3, :3].T @ c.world_to_camera[:3, 3] for c in cameras])
     spread = float(np.linalg.norm(centers[:, None] - centers[None], axis=-1).max())
     if len(cameras) > 1 and spread > WIDEST:
@@ -111,4 +102,3 @@ def check_rig(path: Path, cameras: list[CalibratedCamera]) -> list[CalibratedCam
             f"{path}: its cameras stand at most {spread * 1000:.1f} mm apart; the positions look like metres where "
             "millimetres are expected, so choose units = m."
         )
-    return sorted(cameras, key=lambda c: natural_key(c.name))
