@@ -30,9 +30,13 @@ HANDLED_APART = re.compile(
 )
 # what ComfyUI imports without saying so
 UNSAID = ("kornia_rs", "requests")
-PACK_NEEDS = (
-    "numba>=0.60", "scipy", "safetensors>=0.4.5", "av>=14", "diffusers>=0.35", "transformers>=4.56", "accelerate>=1.1",
-)  # fmt: skip
+STAMP = "built.txt"
+
+
+def pack_needs() -> list[str]:
+    """What the pack's requirements.txt lists."""
+    lines = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def locate() -> ComfyTree | None:
     if other and os.environ.get("COMFYUI_PYTHON"):
         return ComfyTree(Path(other).resolve(), Path(os.environ["COMFYUI_PYTHON"]))
     folder = environment_folder()
-    stamp = folder / "stamp"
+    stamp = folder / STAMP
     if not stamp.is_file() or stamp.read_text() != wanted_stamp():
         return None
     return ComfyTree(Path(other).resolve() if other else folder / "comfyui", python_of(folder))
@@ -65,7 +69,7 @@ def locate() -> ComfyTree | None:
 def wanted_stamp() -> str:
     other = os.environ.get("COMFYUI_PATH")
     requirements = (Path(other) / "requirements.txt").read_text() if other else ""
-    return "\n".join([RECIPE, CARRIER, TORCH, *WITHOUT_DEPENDENCIES, *UNSAID, *PACK_NEEDS, requirements])
+    return "\n".join([RECIPE, CARRIER, TORCH, *WITHOUT_DEPENDENCIES, *UNSAID, *pack_needs(), requirements])
 
 
 def python_of(folder: Path) -> Path:
@@ -96,7 +100,7 @@ def build() -> ComfyTree:
     constraints.write_text(f"{TORCH}\n{WITHOUT_DEPENDENCIES[0]}\n")
     lines = (tree / "requirements.txt").read_text().splitlines()
     requirements.write_text("\n".join(line for line in lines if not HANDLED_APART.match(line.strip())))
-    run(*pip, "-c", constraints, "-r", requirements, *UNSAID, *PACK_NEEDS)
+    run(*pip, "-c", constraints, "-r", requirements, *UNSAID, *pack_needs())
     # torchaudio's libraries want CUDA; on a CPU build of torch its Python part imports without them
     version = "import importlib.metadata as m; print(m.version('torch'))"
     built = subprocess.run([str(python), "-c", version], capture_output=True, text=True, check=True).stdout
@@ -104,7 +108,7 @@ def build() -> ComfyTree:
         () if "+cpu" not in built else folder.glob("lib/python*/site-packages/torchaudio/lib/*.so")
     ):
         library.unlink()
-    (folder / "stamp").write_text(wanted_stamp())
+    (folder / STAMP).write_text(wanted_stamp())
     print(f"ComfyUI's environment is ready in {folder} ({time.monotonic() - begun:.0f} s).")
     return ComfyTree(tree, python)
 
