@@ -31,10 +31,10 @@ from engine.capture.convert.rig_adjust import (
     reprojection_errors,
     rms,
     triangulate,
-    visual_hull,
 )
 from engine.capture.video_file import VideoFile, probe, to_grey, to_pixels
 from engine.errors import InputError
+from engine.geometry.carving import carve
 from engine.scene.cameras import Cameras
 
 # Pixels of the videos, corner origin: (accuracy, {name: {camera: (u, v)}})
@@ -213,7 +213,12 @@ def hull_figures(folder: Path, moment: int, pictures_at: Path | None) -> dict[st
     """Height, width and uprightness of the visual hull of the masks, and how much of each mask it covers."""
     cameras, pictures, masks = read_native(folder, moment)
     silhouettes = [m > 127 for m in masks]
-    cells = visual_hull(cameras, silhouettes, (-2.2, -1.2, -0.1), (0.6, 1.2, 2.2), 0.02)
+    # cells of 2 cm, in metres
+    box = ((-2.2, 0.6), (-1.2, 1.2), (-0.1, 2.2))
+    axes = [torch.arange(low + 0.01, high, 0.02, dtype=torch.float64) for low, high in box]
+    masks = ((view, torch.from_numpy(mask)) for view, mask in enumerate(silhouettes))
+    carved = carve(cameras, masks, torch.cartesian_prod(*axes))
+    cells = carved.cells[carved.seen >= 2].numpy()
     if len(cells) < 50:
         return {"hull_cells": len(cells)}
     spread = cells - cells.mean(axis=0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..geometry.axes import nearest_to_axes
+from ..geometry.boxes import point_bounds
 from ..scene.video import MultiViewVideo
 
 SHARE = 0.6  # of the views must see a place for it to belong to the scene
@@ -19,22 +21,15 @@ def scene_bounds(video: MultiViewVideo) -> Tensor:
     from the cameras: the box around the places that at least 60 % of the views see between near and far.
     """
     if video.points is not None and len(video.points) >= 50:
-        return _from_points(video.points.double())
+        return point_bounds(video.points)
     return _from_cameras(video)
 
 
 def gaze_center(video: MultiViewVideo) -> tuple[Tensor, Tensor]:
     """The point [3] nearest to all viewing axes (least squares), and its distances [V] along each axis, float64."""
     centers, forward = video.cameras.centers.double(), video.cameras.forward.double()
-    planes = torch.eye(3, dtype=torch.float64) - forward[:, :, None] * forward[:, None, :]
-    system = planes.sum(0)
-    # Parallel axes meet nowhere: a little weight on the rig's own middle keeps the answer finite.
-    middle = centers.mean(0)
-    weight = 1e-6 * len(centers)
-    point = torch.linalg.solve(
-        system + weight * torch.eye(3, dtype=torch.float64),
-        (planes @ centers[:, :, None]).sum(0).squeeze(-1) + weight * middle,
-    )
+    # parallel axes meet nowhere: a little weight on the rig's own middle keeps the answer finite
+    point = nearest_to_axes(centers, forward, pull=1e-6)
     return point, ((point - centers) * forward).sum(-1)
 
 
@@ -50,15 +45,6 @@ def seen_share(video: MultiViewVideo, points: Tensor) -> Tensor:
         x, y = pixels.unbind(-1)
         seen += (depth > near) & (depth < far) & (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
     return seen / len(views)
-
-
-def _from_points(points: Tensor) -> Tensor:
-    """Percentiles ignore the few points that reconstruction puts far away."""
-    count = len(points)
-    ordered = points.sort(dim=0).values
-    low, high = ordered[int(0.01 * (count - 1))], ordered[int(0.99 * (count - 1))]
-    margin = 0.1 * (high - low) + 1e-6 * (high - low).max().clamp(min=1e-6)
-    return torch.stack([low - margin, high + margin])
 
 
 def _from_cameras(video: MultiViewVideo) -> Tensor:
@@ -80,7 +66,7 @@ def _from_cameras(video: MultiViewVideo) -> Tensor:
     share = SHARE
     for _ in range(3):  # each round looks closer at the box that the last one found
         axes = [torch.linspace(-float(h), float(h), GRID, dtype=torch.float64) for h in half]
-        grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3) + center
+        grid = torch.cartesian_prod(*axes) + center
         visible = seen_share(video, grid)
         share = min(share, float(visible.max()))
         inside = grid[visible >= max(share, 1e-9)]

@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ..geometry.carving import in_picture
 from ..scene.video import Frame, MultiViewVideo
 from .bounds import gaze_center
 
@@ -78,12 +79,9 @@ class Light:
 
     def _sample(self, view: int, image: Tensor) -> Tensor:
         assert self._points is not None
-        pixels, depth = self.video.cameras.project(self._points.double(), view)
-        height, width = image.shape[:2]
-        x, y = (pixels[:, i].nan_to_num(-1).clamp(-1e6, 1e6).long() for i in (0, 1))
-        seen = (depth > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        values = torch.full((len(depth), 3), math.nan)
-        values[seen] = image[y[seen], x[seen]]
+        column, row, seen = in_picture(self.video.cameras, self._points.double(), view)
+        values = torch.full((len(seen), 3), math.nan)
+        values[seen] = image[row[seen], column[seen]]
         return values
 
     def result(self) -> Exposure:

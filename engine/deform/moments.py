@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..geometry.boxes import gaussian_bounds
 from ..scene import Gaussians, Scene4D
-from ..scene.rigs import bounds_of, ring_of_cameras
+from ..scene.rigs import ring_of_cameras
 from .per_frame import PerFrame
 
 HIDDEN = -20.0  # logit opacity of what is only there to make counts equal
@@ -30,7 +31,7 @@ def scene_of_moments(moments: list[Gaussians], fps: float, up: Tensor, blends: b
     moments = [_padded(m, most, bases) for m in moments]
     seconds = torch.arange(len(moments), dtype=torch.float64) / fps
     shown = torch.cat([m.means[m.logit_opacities > HIDDEN / 2] for m in moments])
-    bounds = bounds_of(shown if len(shown) else torch.cat([m.means for m in moments]))
+    bounds = gaussian_bounds(shown if len(shown) else torch.cat([m.means for m in moments]))
     scene = Scene4D.still(moments[0], seconds, ring_of_cameras(bounds, up.double()), bounds, torch.ones(3))
     if len(moments) == 1:
         return scene

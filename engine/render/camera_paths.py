@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..geometry.axes import axes_converge, nearest_to_axes
 from ..scene import Cameras, Scene4D, rotations
 from ..scene.cameras import look_at
 from ..scene.rigs import rig_up
@@ -30,12 +31,10 @@ class CameraPath:
 
 def rig_focus(rig: Cameras, fallback: Tensor) -> Tensor:
     """The point [3] nearest to all viewing axes (least squares); `fallback` where the axes are parallel."""
-    d = torch.nn.functional.normalize(rig.forward.double(), dim=-1)
-    projectors = torch.eye(3, dtype=torch.float64) - d[:, :, None] * d[:, None, :]
-    lhs, rhs = projectors.sum(0), (projectors @ rig.centers.double()[..., None]).sum(0)
-    if len(rig) < 2 or torch.linalg.matrix_rank(lhs, tol=1e-3 * len(rig)) < 3:
+    directions = torch.nn.functional.normalize(rig.forward.double(), dim=-1)
+    if not axes_converge(directions):
         return fallback.double()
-    return torch.linalg.solve(lhs, rhs)[:, 0]
+    return nearest_to_axes(rig.centers.double(), directions)
 
 
 def _basis(up: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:

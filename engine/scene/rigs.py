@@ -23,15 +23,6 @@ def rig_up(rig: Cameras) -> Tensor:
     )
 
 
-def bounds_of(points: Tensor) -> Tensor:
-    """The box [2, 3] (float64) round `points` [P, 3], but for the outermost hundredth, and a little room."""
-    points = points.double()
-    points = points[:: max(1, len(points) // 100_000)]  # quantiles of a sample are good enough
-    low, high = (torch.quantile(points, q, dim=0) for q in (0.01, 0.99))
-    margin = 0.05 * (high - low).norm() + 1e-6
-    return torch.stack([low - margin, high + margin])
-
-
 def ring_of_cameras(bounds: Tensor, up: Tensor) -> Cameras:
     """Eight cameras in a circle round `bounds` [2, 3], a little above its middle, that see all of it."""
     middle, radius = bounds.mean(0), float((bounds[1] - bounds[0]).norm()) / 2

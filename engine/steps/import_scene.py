@@ -15,11 +15,12 @@ import torch
 from ..capture.convert.calibration import natural_key
 from ..deform.moments import scene_of_moments
 from ..errors import InputError
+from ..geometry.boxes import gaussian_bounds
 from ..io.imports.fourdgaussians_folder import import_fourdgaussians, is_fourdgaussians
 from ..io.ply import read_ply
 from ..messages import Finished, Message, Progress, Started, Stream
 from ..scene import Gaussians, Scene4D
-from ..scene.rigs import UPS, bounds_of, ring_of_cameras
+from ..scene.rigs import UPS, ring_of_cameras
 from .step import choice, flag, number, validate
 
 __all__ = ["Config", "run"]
@@ -90,7 +91,7 @@ def _still(source: Path, config: Config) -> Scene4D:
     gaussians = _read(source)
     if len(gaussians) == 0:
         raise InputError(f"{source.name} holds no Gaussians; export it again.")
-    bounds = bounds_of(gaussians.means)
+    bounds = gaussian_bounds(gaussians.means)
     rig = ring_of_cameras(bounds, torch.tensor(UPS[config.up], dtype=torch.float64))
     times = torch.linspace(0, config.duration, 2, dtype=torch.float64)
     scene = Scene4D.still(gaussians, times, rig, bounds, torch.ones(3))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..geometry.carving import carve, hull_surface, in_picture
 from ..scene import Gaussians, MultiViewVideo, harmonics
 from .targets import Targets
 
@@ -35,46 +36,18 @@ def gaussians_at(points: Tensor, colors: Tensor, opacity: float, sh_degree: int)
     )
 
 
-def carve(
+def carved_cells(
     video: MultiViewVideo, views: tuple[int, ...], moment: int, bounds: Tensor, resolution: int
 ) -> Tensor:
     """Centres [P, 3] of the cells of a grid over `bounds` [2, 3] that lie inside every view's mask at one moment.
 
-    A view that does not see a cell says nothing about it; at least half of the views must see it.
+    At least half of the views must see them.
     """
     axes = [torch.linspace(float(lo), float(hi), resolution) for lo, hi in bounds.T]
-    cells = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
-    seen = torch.zeros(len(cells))
-    looked = 0
-    for view in views:
-        mask = video.source.read(view, moment).mask if bool(video.available[view, moment]) else None
-        if mask is None:
-            continue
-        looked += 1
-        pixels, depth = video.cameras.project(cells, view)
-        col, row = pixels[:, 0].floor().long(), pixels[:, 1].floor().long()
-        height, width = mask.shape
-        hit = (depth > 0) & (col >= 0) & (col < width) & (row >= 0) & (row < height)
-        covered = mask[row.clamp(0, height - 1), col.clamp(0, width - 1)] > 127
-        stay = ~hit | covered
-        cells, seen = cells[stay], (seen + hit)[stay]  # what one view rules out, no other need look at
-    return cells[seen >= max(1, looked / 2)]
-
-
-def hull_surface(cells: Tensor) -> Tensor:
-    """Those of a regular grid's cells [P, 3] that miss one of their six neighbours."""
-    if len(cells) < 8:
-        return cells
-    gaps = [
-        float(torch.diff(cells[:, axis].unique()).min())
-        for axis in range(3)
-        if len(cells[:, axis].unique()) > 1
-    ]
-    step = max(gaps) if gaps else 1.0
-    from scipy.spatial import KDTree
-
-    found = KDTree(cells.numpy()).query_ball_point(cells.numpy(), r=1.05 * step, return_length=True)
-    return cells[torch.from_numpy(np.asarray(found)) < 7]
+    frames = ((v, video.source.read(v, moment)) for v in views if bool(video.available[v, moment]))
+    masks = ((view, frame.mask > 127) for view, frame in frames if frame.mask is not None)
+    carved = carve(video.cameras, masks, torch.cartesian_prod(*axes))
+    return carved.cells[carved.seen >= max(1, carved.views / 2)]
 
 
 def sampled_colors(targets: Targets, views: tuple[int, ...], moment: int, points: Tensor) -> Tensor:
@@ -84,11 +57,8 @@ def sampled_colors(targets: Targets, views: tuple[int, ...], moment: int, points
         if not targets.video.available[view, moment]:
             continue
         image = targets.get(view, moment).image.cpu()
-        pixels, depth = targets.video.cameras.project(points, view)
-        col, row = pixels[:, 0].floor().long(), pixels[:, 1].floor().long()
-        hit = (depth > 0) & (col >= 0) & (col < image.shape[1]) & (row >= 0) & (row < image.shape[0])
-        color = image[row.clamp(0, image.shape[0] - 1), col.clamp(0, image.shape[1] - 1)]
-        stack.append(torch.where(hit[:, None], color, torch.nan))
+        column, row, seen = in_picture(targets.video.cameras, points, view)
+        stack.append(torch.where(seen[:, None], image[row, column], torch.nan))
     if not stack:
         return torch.full((len(points), 3), 0.5)
     return torch.stack(stack).nanmedian(dim=0).values.nan_to_num(0.5)
@@ -139,7 +109,7 @@ def first_gaussians(
             raise InputError(
                 f"{video.name}: silhouettes need masks in at least two views of one moment; choose 'auto' or 'random'."
             )
-        inside = carve(video, views, moment, bounds, resolution=32)
+        inside = carved_cells(video, views, moment, bounds, resolution=32)
         if len(inside) < 8:
             raise InputError(
                 f"{video.name}: the masks of moment {moment} have no common inside; check the cameras and the masks, "
@@ -147,7 +117,7 @@ def first_gaussians(
             )
         margin = (bounds[1] - bounds[0]).float() / 31
         tight = torch.stack([inside.amin(0) - margin, inside.amax(0) + margin])
-        surface = hull_surface(carve(video, views, moment, tight, resolution=96))
+        surface = hull_surface(carved_cells(video, views, moment, tight, resolution=96))
         surface = surface if len(surface) >= 100 else inside
         chosen = torch.randint(len(surface), (count,), generator=generator)
         cell = (tight[1] - tight[0]) / 95

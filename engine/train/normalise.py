@@ -11,7 +11,7 @@ from ..capture.readers import scene_bounds
 from ..deform import HexPlane
 from ..errors import InputError
 from ..scene import Cameras, Gaussians, MultiViewVideo
-from .initialise import carve
+from .initialise import carved_cells
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def subject_bounds(video: MultiViewVideo, views: tuple[int, ...], words: str = "
     together = video.available[list(views)].sum(dim=0)
     busy = (together > 2).nonzero().flatten()
     for index in torch.linspace(0, max(len(busy) - 1, 0), min(5, len(busy))).round().long().tolist():
-        inside = carve(video, views, int(busy[index]), bounds, resolution=48)
+        inside = carved_cells(video, views, int(busy[index]), bounds, resolution=48)
         if len(inside) >= 8:
             corners += [inside.amin(0), inside.amax(0)]
     if not corners:

@@ -21,12 +21,12 @@ from engine.capture.convert.rig_adjust import (
     reprojection_errors,
     rms,
     triangulate,
-    visual_hull,
 )
 from engine.capture.convert.silhouettes import agreeing_masks
 from engine.capture.readers import load_video
 from engine.capture.undistort import Distortion
 from engine.errors import InputError
+from engine.geometry.carving import carve
 from engine.messages import Finished, Preview, Progress, Started, result
 from engine.scene.cameras import Cameras, look_at
 from engine.steps import convert_capture as step
@@ -264,7 +264,11 @@ def test_a_visual_hull_is_the_size_of_its_subject() -> None:
         tuple("abcd"),
     )
     masks = [scene(v, 4, ideal_points(rig, v))[..., 0] > 150 for v in range(4)]
-    cells = visual_hull(rig, masks, (-1.0, -1.0, 0.0), (1.0, 1.0, 2.0), 0.05)
+    axes = [torch.arange(low + 0.025, low + 2.0, 0.05, dtype=torch.float64) for low in (-1.0, -1.0, 0.0)]
+    carved = carve(
+        rig, ((v, torch.from_numpy(mask)) for v, mask in enumerate(masks)), torch.cartesian_prod(*axes)
+    )
+    cells = carved.cells[carved.seen >= 2].numpy()
     assert np.allclose(cells.mean(axis=0), ball(4), atol=0.05)
     assert 0.6 < np.ptp(cells[:, 2]) < 0.95  # a hull is never smaller than the ball of 0.7
     shadow = [m.copy() for m in masks]

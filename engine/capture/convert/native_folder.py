@@ -19,6 +19,7 @@ from ... import backends
 from ...errors import InputError
 from ...files.atomic import write_atomically
 from ...files.paths import printable
+from ...geometry.axes import axes_converge, nearest_to_axes
 from ...scene.cameras import Cameras
 from ...scene.video import MultiViewVideo
 from ..point_cloud import write_points
@@ -133,11 +134,11 @@ def write_description(
 
 def depth_range(cameras: Cameras) -> tuple[float, float]:
     """(near, far) in world units around the point nearest to all viewing axes, wide enough for the room around it."""
-    centers, axes = cameras.centers.double().numpy(), cameras.forward.double().numpy()
-    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    focus = np.linalg.lstsq(across.sum(axis=0), np.einsum("vij,vj->i", across, centers), rcond=None)[0]
-    distances = np.linalg.norm(centers - focus, axis=1)
-    if len(cameras) < 2 or not np.isfinite(distances).all() or distances.max() < 1e-6:
+    centers, forward = cameras.centers.double(), cameras.forward.double()
+    if not axes_converge(forward, least=1e-12):
+        return 0.1, 100.0
+    distances = (centers - nearest_to_axes(centers, forward)).norm(dim=1)
+    if not bool(distances.isfinite().all()) or float(distances.max()) < 1e-6:
         return 0.1, 100.0
     return float(0.2 * distances.min()) or 0.1, float(4.0 * distances.max())
 

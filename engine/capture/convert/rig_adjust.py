@@ -112,27 +112,3 @@ def adjust_poses(
         residuals, np.concatenate([np.zeros(6 * views), points.ravel()]), x_scale="jac", max_nfev=200
     )
     return Cameras(torch.from_numpy(poses(solution.x)), cameras.K, cameras.sizes, cameras.names)
-
-
-def visual_hull(
-    cameras: Cameras,
-    masks: list[NDArray[np.bool_]],  # V × [H, W]
-    low: tuple[float, float, float],
-    high: tuple[float, float, float],
-    step: float = 0.02,  # metres a cell
-) -> Array:
-    """Centres [P, 3] of the cells between `low` and `high` that every view which sees them has in its mask.
-
-    Laurentini 1994. A cell outside a picture is neither kept nor carved by it; seen by fewer than two, it is dropped.
-    """
-    axes = [np.arange(a + step / 2, b, step) for a, b in zip(low, high, strict=True)]
-    cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    kept, seen = np.ones(len(cells), dtype=bool), np.zeros(len(cells), dtype=np.int64)
-    for view, mask in enumerate(masks):
-        pixels, depth = cameras.project(torch.from_numpy(cells), view)
-        x, y = np.floor(pixels.numpy()).T
-        height, width = mask.shape
-        inside = (depth.numpy() > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        kept[inside] &= mask[y[inside].astype(np.int64), x[inside].astype(np.int64)]
-        seen += inside
-    return cells[kept & (seen >= 2)]

@@ -9,6 +9,7 @@ import scipy.ndimage
 import torch
 from numpy.typing import NDArray
 
+from ...geometry.carving import carve, in_picture
 from ...scene.cameras import Cameras
 from .rig_adjust import Sighting, triangulate
 
@@ -28,44 +29,34 @@ def agreeing_masks(cameras: Cameras, masks: Masks) -> Masks:
     if cube is None:
         return masks
     middle, half = cube
-    axis = (np.arange(CELLS) + 0.5) / CELLS * 2 - 1
-    cells = middle + half * np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    step = 2 * half / CELLS
-    votes, seen = np.zeros(len(cells), dtype=np.int8), np.zeros(len(cells), dtype=np.int8)
-    pixels: list[NDArray[np.int64]] = []
-    within: list[NDArray[np.bool_]] = []
-    reach: list[int] = []  # half a cell in pixels
-    for view, mask in enumerate(masks):
-        at, depth = cameras.project(torch.from_numpy(cells), view)
-        z = depth.numpy()
-        with np.errstate(invalid="ignore"):
-            whole = (
-                np.floor(np.nan_to_num(at.numpy(), posinf=-1, neginf=-1)).clip(-1, 1 << 20).astype(np.int64)
-            )
-        height, width = mask.shape
-        inside = (z > 0) & (whole >= 0).all(axis=1) & (whole[:, 0] < width) & (whole[:, 1] < height)
-        distance = float((cameras.centers[view].double() - torch.from_numpy(middle)).norm())
-        radius = max(1, round(float(cameras.K[view, 0, 0]) * step / distance / 2))
-        grown = ndimage.binary_dilation(mask, iterations=radius)
-        votes[inside] += grown[whole[inside, 1], whole[inside, 0]]
-        seen += inside
-        pixels.append(whole)
-        within.append(inside)
-        reach.append(radius)
-    needed = np.where(seen >= 4, seen - 1, seen)
-    solid = (votes >= needed) & (seen >= 3)
-    if solid.sum() < 8:
+    axis = torch.from_numpy((np.arange(CELLS) + 0.5) / CELLS * 2 - 1)
+    cells = torch.from_numpy(middle) + half * torch.cartesian_prod(axis, axis, axis)
+    reach = [_half_a_cell(cameras, view, middle, 2 * half / CELLS) for view in range(len(masks))]
+    grown = ((v, torch.from_numpy(_dilated(mask, reach[v]))) for v, mask in enumerate(masks))
+    carved = carve(cameras, grown, cells, forgiven=1)
+    body = carved.cells[(carved.seen >= 3) & (carved.missed <= (carved.seen >= 4))]
+    if len(body) < 8:
         return masks
     result: Masks = []
     for view, mask in enumerate(masks):
-        here = pixels[view][solid & within[view]]
+        column, row, seen = (each.numpy() for each in in_picture(cameras, body, view))
         hull = np.zeros(mask.shape, dtype=bool)
-        hull[here[:, 1], here[:, 0]] = True
-        hull = ndimage.binary_dilation(hull, iterations=reach[view] + 1)
+        hull[row[seen], column[seen]] = True
+        hull = _dilated(hull, reach[view] + 1)
         holes = ndimage.binary_fill_holes(mask) & ~mask
         kept = (mask & hull) | (holes & ndimage.binary_erosion(hull, iterations=reach[view] + 1))
         result.append(_without_crumbs(kept))
     return result
+
+
+def _half_a_cell(cameras: Cameras, view: int, middle: NDArray[np.float64], step: float) -> int:
+    """Half the side of a cell at `middle` in pixels of one view, at least 1."""
+    distance = float((cameras.centers[view].double() - torch.from_numpy(middle)).norm())
+    return max(1, round(float(cameras.K[view, 0, 0]) * step / distance / 2))
+
+
+def _dilated(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+    return ndimage.binary_dilation(mask, iterations=pixels)
 
 
 def _without_crumbs(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from ...deform.hexplane import HEADS
 from ...errors import InputError
+from ...geometry.boxes import gaussian_bounds
 from ...scene import Scene4D
-from ...scene.rigs import UPS, bounds_of, ring_of_cameras
+from ...scene.rigs import UPS, ring_of_cameras
 from ..ply import read_ply
 from .cfg_args import read_cfg_args
 from .fourdgaussians import field_from_state
@@ -73,7 +74,7 @@ def import_fourdgaussians(
             f"{folder.name} was trained with no_grid, static_mlp, empty_voxel or grid_pe, which are not known here."
         )
     opaque = gaussians.means[gaussians.logit_opacities > -2.2]  # opacity of a tenth or more
-    bounds = bounds_of(opaque if len(opaque) >= 10 else gaussians.means)
+    bounds = gaussian_bounds(opaque if len(opaque) >= 10 else gaussians.means)
     background = torch.ones(3) if settings.get("white_background", True) else torch.zeros(3)
     times = torch.linspace(0, seconds, max(moments, 2), dtype=torch.float64)
     rig = ring_of_cameras(bounds, torch.tensor(UPS[up], dtype=torch.float64))

@@ -1,0 +1,70 @@
+"""Space carved by silhouettes (Laurentini 1994, "The visual hull concept for silhouette-based image understanding")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..scene.cameras import Cameras
+
+
+@dataclass(frozen=True, eq=False)
+class Carved:
+    """What is left of the cells that were carved."""
+
+    cells: Tensor  # [Q, 3]
+    seen: Tensor  # [Q] by how many views
+    missed: Tensor  # [Q] by how many views it was seen outside their masks
+    views: int  # that were looked at
+
+
+def in_picture(cameras: Cameras, points: Tensor, view: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Columns [P] and rows [P] (long) of the pixels that `points` [P, 3] fall on, and whether the view sees them [P].
+
+    Columns and rows of points that are not seen are clamped to the picture.
+    """
+    pixels, depth = cameras.project(points, view)
+    width, height = cameras.sizes[view]
+    # NaN and infinite pixels are behind the camera or beside the picture
+    column, row = pixels.nan_to_num(-1.0, -1.0, -1.0).clamp(-1, max(width, height)).floor().long().unbind(-1)
+    seen = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return column.clamp(0, width - 1), row.clamp(0, height - 1), seen
+
+
+def carve(cameras: Cameras, masks: Iterable[tuple[int, Tensor]], cells: Tensor, forgiven: int = 0) -> Carved:
+    """Those of `cells` [P, 3] that at most `forgiven` views rule out.
+
+    `masks`: (view, mask [H, W] bool) one after another. A view that does not see a cell says nothing about it.
+    """
+    seen = torch.zeros(len(cells), dtype=torch.int16)
+    missed = torch.zeros(len(cells), dtype=torch.int16)
+    views = 0
+    for view, mask in masks:
+        column, row, hit = in_picture(cameras, cells, view)
+        seen = seen + hit
+        missed = missed + (hit & ~mask[row, column])
+        # what is ruled out already no other view need look at
+        left = missed <= forgiven
+        cells, seen, missed = cells[left], seen[left], missed[left]
+        views += 1
+    return Carved(cells, seen, missed, views)
+
+
+def hull_surface(cells: Tensor) -> Tensor:
+    """Those of a regular grid's cells [P, 3] that miss one of their six neighbours."""
+    if len(cells) < 8:
+        return cells
+    gaps = [
+        float(torch.diff(cells[:, axis].unique()).min())
+        for axis in range(3)
+        if len(cells[:, axis].unique()) > 1
+    ]
+    step = max(gaps) if gaps else 1.0
+    from scipy.spatial import KDTree
+
+    found = KDTree(cells.numpy()).query_ball_point(cells.numpy(), r=1.05 * step, return_length=True)
+    return cells[torch.from_numpy(np.asarray(found)) < 7]
