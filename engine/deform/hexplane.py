@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
+from ..finite import is_finite
 from ..scene import rotations
 from ..scene.gaussians import Gaussians
 
@@ -59,7 +60,8 @@ class HexPlaneConfig:
             )
         if self.time_mapping not in ("raw01", "symmetric"):
             raise InputError(f"HexPlane: time_mapping is '{self.time_mapping}'; choose raw01 or symmetric.")
-        if not all(math.isfinite(s) for s in self.time_range) or self.time_range[1] < self.time_range[0]:
+        # the difference of two finite numbers may still be infinite
+        if len(self.time_range) != 2 or not 0 <= self.time_range[1] - self.time_range[0] < math.inf:
             raise InputError(
                 f"HexPlane: time_range {self.time_range} must be two ascending numbers of seconds."
             )
@@ -177,8 +179,15 @@ class HexPlane(nn.Module):
             raise InputError(
                 f"HexPlane: the box {aabb.tolist()} must be a maximum and a minimum corner with some extent."
             )
+        box = aabb.detach().to(torch.float32).clone()
+        if not bool((torch.isfinite(_per_unit(box)) & (_per_unit(box) != 0)).all()):
+            corners = " ".join(f"{number:g}" for number in aabb.flatten().tolist())
+            raise InputError(
+                f"HexPlane: the box '{corners}' is too small or too large to compute with; the file is damaged, or the "
+                "units of its capture are wrong."
+            )
         self.settings = settings
-        self.register_buffer("aabb", aabb.detach().to(torch.float32).clone())
+        self.register_buffer("aabb", box)
         self.grids = nn.ModuleList()
         for shapes in settings.plane_shapes():
             planes = nn.ParameterList()
@@ -276,8 +285,8 @@ class HexPlane(nn.Module):
 
     def features(self, means: Tensor, seconds: Sequence[float]) -> Tensor:
         """HexPlane features [C·levels, B·N] of `means` [N, 3] at B times (paper, equation 5); N runs fastest."""
-        box = self.aabb
-        p = (means - box[0]) * (2.0 / (box[1] - box[0])) - 1.0
+        p = (means - self.aabb[0]) * _per_unit(self.aabb) - 1.0
+        _check_coordinates(p)
         grid = torch.stack([p[:, list(PAIRS[i])] for i in SPACE_PLANES])[:, None]  # [3, 1, N, 2]
         line = torch.stack([p.T, torch.zeros_like(p.T)], dim=-1)[
             :, None
@@ -359,6 +368,24 @@ class HexPlane(nn.Module):
         return g.with_(**changed)
 
 
+def _per_unit(box: Tensor) -> Tensor:
+    """Grid coordinates [3] in one world unit of `box` [2, 3]; negative, as 4D-GS has it."""
+    return 2.0 / (box[1] - box[0])
+
+
+def _check_coordinates(p: Tensor) -> None:
+    """InputError where a grid coordinate of `p` [N, 3] is NaN or infinite."""
+    # on the CPU, the backward pass of grid_sample ends the whole process there; on a GPU it does not, and a look would
+    # wait for the device
+    if p.device.type != "cpu" or is_finite(p):
+        return
+    bad = int((~torch.isfinite(p.detach())).any(dim=1).sum())
+    raise InputError(
+        f"{bad} of {len(p)} Gaussians lie at positions that are NaN or beyond what the deformation can compute with; the "
+        "scene is damaged, export or train it again."
+    )
+
+
 def _linear(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Linear:
     layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
     assert isinstance(layer, nn.Linear)
@@ -377,7 +404,7 @@ def _columns(layer: nn.Module, x: Tensor) -> Tensor:
 def _row(plane: Tensor, t: float) -> Tensor:
     """The line [1, C, 1, res_a] of a time plane at grid coordinate `t`, clamped to the border."""
     last = plane.shape[2] - 1
-    position = min(max((t + 1) / 2 * last, 0.0), float(last))
+    position = (min(max(t, -1.0), 1.0) + 1) / 2 * last
     row = min(int(position), max(last - 1, 0))
     return _RowBlend.apply(plane, row, position - row)  # pyright: ignore[reportReturnType]
 

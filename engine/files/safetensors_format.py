@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import InputError
+from ..finite import is_finite
 from .atomic import write_atomically
 from .safetensors_writer import write_tensors
 
@@ -182,10 +183,6 @@ class SafetensorsFormat:
         if not isinstance(about, dict):
             raise InputError(f"{path.name}: its description is damaged; {self.again}.")
         return about
-
-
-def is_finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 
 def _short(error: Exception) -> str:

@@ -13,6 +13,9 @@ from ..errors import InputError
 from ..scene import Cameras, Gaussians, MultiViewVideo
 from .initialise import carved_cells
 
+# half the diagonal of the subject's box, in world units: its square must neither vanish nor overflow in float32
+SMALLEST, LARGEST = 1e-12, 1e12
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -23,10 +26,22 @@ class Normalisation:
 
     @staticmethod
     def of(bounds: Tensor) -> Normalisation:
-        """The box `bounds` [2, 3] gets its centre at the origin and half its diagonal as length one."""
+        """The box `bounds` [2, 3] gets its centre at the origin and half its diagonal as length one.
+
+        Raises InputError where float32 could not tell its places apart, or would overflow.
+        """
         low, high = bounds.double()
-        center = ((low + high) / 2).tolist()
-        return Normalisation(float((high - low).norm() / 2), (center[0], center[1], center[2]))
+        center, scale = (low + high) / 2, float((high - low).norm() / 2)
+        if not SMALLEST <= scale <= LARGEST or bool(
+            ((center - scale).float() == (center + scale).float()).any()
+        ):
+            corners = " ".join(f"{number:g}" for number in bounds.flatten().tolist())
+            raise InputError(
+                f"The subject's box is '{corners}': that is too small, too large or too far from the origin to train in. "
+                "Set bounds to the box that holds the subject, or scale and center the capture."
+            )
+        x, y, z = center.tolist()
+        return Normalisation(scale, (x, y, z))
 
     def shrink(self, gaussians: Gaussians) -> Gaussians:
         """World → normalised."""
