@@ -32,7 +32,7 @@ from ..messages import Stream
 from ..render import Rasterizer, choose
 from ..scene import MultiViewVideo, Scene4D, Selection, ViewSet
 from ..train import state as states
-from ..train.loop import optimize
+from ..train.loop import optimize, resume
 from ..train.originals import SOURCES, Originals, choose_pairs, choose_source, collect
 from ..train.threads import threads_for_model
 from .step import choice, number, validate, words
@@ -137,7 +137,7 @@ def run(
     another scene.
     """
     edit = ViewsEdit(scene, backbone, config, video, selection)
-    resumed = checkpoint is not None and edit.resume(checkpoint)
+    resumed = resume(edit, checkpoint)
     note = f"{len(edit.views)} {edit.source} pictures of {edit.views.size[0]}×{edit.views.size[1]} with {backbone.name} "
     note += f"on {backbone.device}"
     pace = Steps(edit.edit.total, config.preview_every, config.checkpoint_seconds)
@@ -191,6 +191,10 @@ class ViewsEdit:
     def preview(self) -> Tensor:
         with threads_for_model(self.backbone):
             return contact_sheet(*self.edit.preview(4))
+
+    def trained(self) -> dict[str, Tensor]:
+        """The latents of the chunk under way; what the model gives is checked where it gives it."""
+        return {} if self.edit.latents is None else {"latents": self.edit.latents}
 
     def result(self) -> ViewSet:
         """The views with what was edited so far."""

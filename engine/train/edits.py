@@ -100,6 +100,10 @@ class CanonicalEdit(TrainStage):
         """The tensors that the preset changes."""
         return {name: self.parameters.tensors[name] for name in self.names}
 
+    def trained(self) -> dict[str, Tensor]:
+        """The Gaussians' tensors, and the motion field's where it is trained."""
+        return {**self.parameters.tensors, **({} if self.motion is None else self.motion.field.tensors())}
+
     def _rates(self, progress: float) -> dict[str, float]:
         """Positions' rate falls to a hundredth as in 3DGS; the others in the second half to a tenth, so that they settle."""
         c, position = self.config, self.config.position_rate * self.extent

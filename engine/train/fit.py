@@ -27,7 +27,7 @@ from . import state as states
 from .config import FitConfig
 from .densify import DefaultStrategy, DensityStrategy, MCMCStrategy, State
 from .initialise import anchor_moment, first_gaussians
-from .loop import optimize
+from .loop import optimize, resume
 from .motion import MotionField
 from .normalise import Normalisation, subject_bounds
 from .parameters import GaussianParameters
@@ -218,6 +218,10 @@ class Fit:
     def __len__(self) -> int:
         return len(self.parameters)
 
+    def trained(self) -> dict[str, Tensor]:
+        """The Gaussians' tensors and the motion field's."""
+        return {**self.parameters.tensors, **({} if self.motion is None else self.motion.field.tensors())}
+
     def result(self) -> Scene4D:
         """What was trained so far, in the capture's own units."""
         canonical = self.world.grow(self.parameters.detached()).map(lambda t: t.cpu())
@@ -301,7 +305,7 @@ def fit(
     """
     start = clock()
     run = Fit(video, config, device)
-    resumed = checkpoint is not None and run.resume(checkpoint)
+    resumed = resume(run, checkpoint)
     where = f"resumed at step {run.iteration}" if resumed else f"starting from {run.origin}"
     note = f"{where}; {run.rasterizer.name} rasterizer on {run.device}"
     yield from optimize(run, config, note, checkpoint, clock, start)

@@ -122,6 +122,10 @@ class LatentOptimization(TrainStage):
         """What every Gaussian has of its own and learns."""
         return {name: self.learned[name] for name in self.per_gaussian}
 
+    def trained(self) -> dict[str, Tensor]:
+        """Features, and whatever else learns."""
+        return self.learned.values()
+
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def result(self) -> LatentField:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from ..errors import InputError
+from ..finite import is_finite
 from ..messages import Finished, Preview, Progress, Saved, Started, Stream
 
 log = logging.getLogger("gs4d")
@@ -55,6 +56,10 @@ class Optimization(Protocol):
         """What was made so far, free of the optimiser."""
         ...
 
+    def trained(self) -> Mapping[str, Tensor]:
+        """Everything that a step changes and the result is made of, by name."""
+        ...
+
     def save(self, path: Path) -> None: ...
 
     def resume(self, path: Path) -> bool:
@@ -75,7 +80,8 @@ def optimize(
     With `checkpoint`, state is written there every `checkpoint_seconds` and when the generator is closed; a `run` that
     resumed from it ends with the same bits as an uninterrupted one. The file is removed when the generator goes on after
     Finished: a caller that cannot put the result away closes it there, and the file stays. `max_seconds` counts from
-    `start` on the clock (default: now).
+    `start` on the clock (default: now). Raises InputError after a step that left NaN or infinite values; the last
+    checkpoint before it stays.
     """
     start = clock() if start is None else start
     yield Started(pace.iterations, note)
@@ -84,7 +90,7 @@ def optimize(
     try:
         while run.iteration < pace.iterations:
             whole = False
-            losses = run.step()
+            losses = _step(run)
             whole = True
             yield Progress(run.iteration, losses, len(run))
             if pace.preview_every and run.iteration % pace.preview_every == 0:
@@ -109,6 +115,51 @@ def optimize(
     if checkpoint is not None and run.iteration >= pace.iterations:
         with suppress(OSError):  # what is left over does no harm
             checkpoint.unlink()
+
+
+def resume(run: Optimization, checkpoint: Path | None) -> bool:
+    """Go on from `checkpoint` where it is of this very run. Raises InputError where it is damaged."""
+    if checkpoint is None:
+        return False
+    anew = "delete it to start this training anew."
+    try:
+        resumed = run.resume(checkpoint)
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise InputError(
+            f"{checkpoint.name} is damaged and cannot be resumed ({type(error).__name__}: {error}); {anew}"
+        ) from error
+    if resumed and (bad := _not_finite(run)):
+        raise InputError(f"{checkpoint.name} holds NaN or infinite values in '{bad}'; {anew}")
+    return resumed
+
+
+def _step(run: Optimization) -> dict[str, float]:
+    """One step; InputError where it leaves values that nothing can go on from."""
+    number = run.iteration + 1
+    try:
+        losses = run.step()
+    except (ArithmeticError, RuntimeError, ValueError) as error:
+        # what chokes on NaN within the step names neither the step nor the remedy
+        _check(run, number, error)
+        raise
+    _check(run, number)
+    return losses
+
+
+def _check(run: Optimization, step: int, cause: Exception | None = None) -> None:
+    bad = _not_finite(run)
+    if bad:
+        raise InputError(
+            f"Step {step} left NaN or infinite values in '{bad}', so the work stopped and was not saved. Run it again with "
+            "lower learning rates."
+        ) from cause
+
+
+def _not_finite(run: Optimization) -> str:
+    """The name of the first tensor that holds NaN or infinite values; empty where all are well."""
+    return next((name for name, tensor in run.trained().items() if not is_finite(tensor)), "")
 
 
 def _saved(run: Optimization, checkpoint: Path) -> bool:

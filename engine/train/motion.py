@@ -14,6 +14,7 @@ from .config import FitConfig
 from .normalise import Normalisation
 from .parameters import GaussianParameters
 from .schedule import log_linear
+from .state import adam_memory
 
 CHECK_EVERY = 200  # iterations between two looks at what moves
 MOMENTS_CHECKED = 8
@@ -117,11 +118,7 @@ class MotionField:
         parameters = [*self.field.grid_parameters(), *self.field.network_parameters()]
         self.optimizer.state.clear()
         for index, parameter in enumerate(parameters):
-            moments: dict[str, Tensor] = {}
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                if (value := state.get(f"adam.{index}.{key}")) is not None:
-                    on_cpu = key == "step" and not parameter.is_cuda
-                    moments[key] = value.to("cpu" if on_cpu else parameter.device).clone()
+            moments = adam_memory(state, f"adam.{index}", parameter)
             if moments:
                 self.optimizer.state[parameter] = moments
         self.still = state["still"].to(parameters[0].device) if "still" in state else None

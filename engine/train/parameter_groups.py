@@ -31,6 +31,14 @@ class ParameterGroups:
     def __contains__(self, name: str) -> bool:
         return name in self.groups
 
+    def values(self) -> dict[str, Tensor]:
+        """All parameters, by the group's name and their own where a group has several."""
+        return {
+            name if name == group else f"{group}.{name}": parameter
+            for group, parameters in self.groups.items()
+            for name, parameter in parameters.items()
+        }
+
     def set_rates(self, rates: Mapping[str, float]) -> None:
         for name, optimizer in self.optimizers.items():
             optimizer.param_groups[0]["lr"] = rates[name]

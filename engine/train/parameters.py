@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..scene import Gaussians
+from .state import adam_memory
 
 NAMES = ("means", "log_scales", "quats", "logit_opacities", "sh_dc", "sh_rest")
 
@@ -108,12 +109,6 @@ class GaussianParameters:
             parameter = nn.Parameter(value.clone())
             optimizer.param_groups[0]["params"] = [parameter]
             self.tensors[name] = parameter
-            moments = {
-                key: state[f"{name}.{key}"]
-                .to("cpu" if key == "step" and not value.is_cuda else value.device)
-                .clone()
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"{name}.{key}" in state
-            }
+            moments = adam_memory(state, name, parameter)
             if moments:
                 optimizer.state[parameter] = moments

@@ -20,7 +20,7 @@ from .. import __version__
 from ..messages import Finished, Started, Stream
 from ..render import choose
 from ..scene import Selection
-from .loop import QUIET, LoopConfig, optimize
+from .loop import QUIET, LoopConfig, optimize, resume
 
 
 class TrainConfig(LoopConfig, Protocol):
@@ -86,6 +86,10 @@ class TrainStage(ABC):
         """The tensors that learn and have a row for each Gaussian, by name."""
 
     @abstractmethod
+    def trained(self) -> Mapping[str, Tensor]:
+        """Everything that a step changes, by name."""
+
+    @abstractmethod
     def __len__(self) -> int: ...
 
     @property
@@ -104,7 +108,7 @@ class TrainStage(ABC):
             yield Started(1, f"{self.idle}: nothing to do")
             yield Finished(self.result())
             return
-        if checkpoint is not None and self.resume(checkpoint):
+        if resume(self, checkpoint):
             note = f"resumed at step {self.iteration}; {note}"
         note = f"{note}; {self.rasterizer.name} rasterizer on {self.device}"
         yield from optimize(self, self.config, note, checkpoint)

@@ -50,6 +50,25 @@ def part(tensors: dict[str, Tensor], name: str, device: torch.device | str = "cp
     }
 
 
+def adam_memory(tensors: dict[str, Tensor], prefix: str, parameter: Tensor) -> dict[str, Tensor]:
+    """What Adam remembers of `parameter`, from the tensors under "prefix.step" and so on; empty where there is nothing.
+
+    Raises ValueError where shapes or types do not fit.
+    """
+    found: dict[str, Tensor] = {}
+    for key in ("step", "exp_avg", "exp_avg_sq"):
+        value = tensors.get(f"{prefix}.{key}")
+        if value is None:
+            continue
+        lone = key == "step"
+        # torch's fused Adam does not look, and reads beyond a tensor that is too short
+        wanted = (torch.Size(), torch.float32) if lone else (parameter.shape, parameter.dtype)
+        if (value.shape, value.dtype) != wanted:
+            raise ValueError(f"{prefix}.{key} has shape {tuple(value.shape)} and type {value.dtype}")
+        found[key] = value.to("cpu" if lone and not parameter.is_cuda else parameter.device).clone()
+    return found
+
+
 def save_state(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any], key: str) -> None:
     """Write tensors and plain numbers; a kill leaves the old file or the new one. Raises InputError (a full disk …)."""
     header = {"format": FORMAT, "version": str(VERSION), "key": key, "numbers": json.dumps(numbers)}
