@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 PORT ?= 8188
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-dev demo test test-engine lint bench comfy comfy-env clean
+.PHONY: setup setup-dev demo test test-engine lint bench release-check comfy comfy-env clean
 
 setup: $(VENV)/.ready
 $(VENV)/.ready: requirements.txt
@@ -44,6 +44,9 @@ bench: setup
 	$(BIN)/python benchmarks/rasterizer.py --json
 	$(BIN)/python benchmarks/fit.py --json
 	$(BIN)/python benchmarks/edit.py --json --quick
+
+release-check:
+	$(PYTHON) tools/release_check.py
 
 comfy: comfy-env
 	$(BIN)/python tests/comfy/launch.py --port $(PORT)

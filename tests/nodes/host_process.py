@@ -1,7 +1,8 @@
 """Runs inside ComfyUI's interpreter, without a server: loads the pack as ComfyUI does and answers one question as JSON.
 
 Usage: host_process.py TREE BASE QUESTION, where QUESTION is "schemas", "import" or a file of Python that defines
-`answer(pack)`. `pack` is the pack's module; ComfyUI's modules can be imported.
+`answer(pack)`. `pack` is the pack's module; ComfyUI's modules can be imported. The environment variable GS4D_PACK names
+another copy of the pack.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import os
 import runpy
 import sys
 import time
@@ -16,8 +18,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-PACK = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(PACK / "tests" / "comfy"), str(PACK / "tests" / "nodes")]
+TESTS = Path(__file__).resolve().parents[1]
+PACK = Path(os.environ.get("GS4D_PACK") or TESTS.parent)
+sys.path[:0] = [str(TESTS / "comfy"), str(TESTS / "nodes")]
 
 
 def load_pack() -> ModuleType:
