@@ -110,7 +110,8 @@ class Benchmark:
         attention = attention or self.plan.edit.attention
         if attention not in self._edited:
             with costing(self.backbone, self.device) as cost:
-                config = replace(self.plan.edit, prompt=self.prompt, attention=attention)
+                # what comes of an instruction is measured, whether the model knows it or not
+                config = replace(self.plan.edit, prompt=self.prompt, attention=attention, force=True)
                 edited = self._edit(self.scene, config, self.pair.original)
             self._edited[attention] = edited, cost
         return self._edited[attention]
@@ -137,7 +138,7 @@ class Benchmark:
         """Stage 2: score distillation on the whole clip."""
         assert self.backbone is not None
         with costing(self.backbone, self.device) as cost:
-            config = replace(self.plan.refine, prompt=self.prompt, **changes)
+            config = replace(self.plan.refine, prompt=self.prompt, force=True, **changes)
             video = self.pair.original
             stream = refine_score.run(
                 scene, self.backbone, config, video, None, self.device, original=self.scene
@@ -330,7 +331,8 @@ def main() -> None:
     parser.add_argument("--refine-guidance-scale", type=float, default=0.0)
     parser.add_argument("--refine-image-guidance-scale", type=float, default=0.0)
     add_config(parser, LoadOptions, skip=("background",))
-    add_config(parser, edit_views.Config, skip=("prompt", "moments", "checkpoint_seconds", "preview_every"))
+    skipped = ("prompt", "moments", "checkpoint_seconds", "preview_every", "force")
+    add_config(parser, edit_views.Config, skip=skipped)
     arguments = parser.parse_args()
     try:
         report = report_of(arguments)

@@ -177,6 +177,8 @@ class Benchmark:
             source_prompt=way.source_prompt,
             looks_at=way.looks_at,
             method=method,
+            # what comes of a prompt is measured, whether the model knows it or not
+            force=True,
         )
         chosen = self.selection if masked else None
         start = self.field

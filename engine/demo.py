@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from .capture.readers import load_video
-from .diffusion.loading import EMBEDDED, load
+from .diffusion.known_edits import check_prompt
+from .diffusion.loading import EMBEDDED, known_edits_of, load
 from .errors import InputError
 from .files.atomic import write_atomically
 from .files.mp4 import write_mp4
@@ -40,10 +41,12 @@ def run(
     clip: Path = CLIP,
     prompt: str = PROMPT,
     model: Path = EMBEDDED,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Make everything in `folder`; returns what was made and measured. `follow` runs a stream and shows its progress.
 
-    An empty `prompt` leaves the edit out. Raises InputError where the clip or the model is missing.
+    An empty `prompt` leaves the edit out. Raises InputError where the clip or the model is missing, or the model does not
+    know the prompt (unless `force`).
     """
     if not clip.is_dir():
         raise InputError(
@@ -54,6 +57,8 @@ def run(
             f"The model that edits the demo is missing at {model.name}/; check out the pack again, with its assets "
             'folder, or leave the edit out with --prompt "".'
         )
+    # before the minutes of training
+    check_prompt(known_edits_of(model), prompt, force)
     folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     video = load_video(clip)
@@ -71,7 +76,9 @@ def run(
     edited_in = 0.0
     if prompt:
         began = time.monotonic()
-        sheets.append(_edit(scene, video, folder, follow, device, prompt, model))
+        sheets.append(
+            _edit(scene, video, folder, follow, device, edit_views.Config(prompt=prompt, force=force), model)
+        )
         edited_in = time.monotonic() - began
     page(sheets, folder / "pictures.png")
     return {
@@ -92,18 +99,18 @@ def _edit(
     folder: Path,
     follow: Follow,
     device: str,
-    prompt: str,
+    config: edit_views.Config,
     model: Path,
 ) -> Sheet:
     """Edit the first moment's views, fit the scene to them; writes the edited scene and its video."""
     backbone = load(model, device)
     there = scene.to(device)
-    views = follow(edit_views.run(there, backbone, edit_views.Config(prompt=prompt), video), False)
-    config = fit_edits.Config(max_seconds=FIT_SECONDS)
-    edited: Scene4D = follow(fit_edits.run(there, views, config, None, device), False).to("cpu")
+    views = follow(edit_views.run(there, backbone, config, video), False)
+    fitting = fit_edits.Config(max_seconds=FIT_SECONDS)
+    edited: Scene4D = follow(fit_edits.run(there, views, fitting, None, device), False).to("cpu")
     save_scene(edited, folder / "edited.safetensors")
     _orbit(edited, folder / "edited.mp4", follow, device)
-    told = f"'{prompt}' ({backbone.name}): {len(views)} views of the first moment edited, all moments follow"
+    told = f"'{config.prompt}' ({backbone.name}): {len(views)} views of the first moment edited, all moments follow"
     return Sheet(before_and_after(scene, edited, views, device), EDITED, told)
 
 

@@ -23,6 +23,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import (  # pyright: ignore[
 from torch import Tensor
 
 from ..engine.diffusion import CrossFrameAttention, MidBlock, ModelDefaults
+from ..engine.diffusion.known_edits import KnownEdits
 from ..engine.diffusion.stable_diffusion import mid_block
 from ..engine.errors import InputError
 from . import host
@@ -34,6 +35,8 @@ GRADIENT_MEMORY = 3  # an encoder that is differentiated keeps about this many t
 
 class ComfyBackbone:
     """See `Backbone`. Raises InputError, one sentence, for a MODEL, CLIP or VAE that cannot be used so."""
+
+    known_edits: KnownEdits | None = None
 
     def __init__(self, model: Any, clip: Any, vae: Any) -> None:
         for part, label in ((model, "MODEL"), (clip, "CLIP"), (vae, "VAE")):

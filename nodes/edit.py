@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from ..engine.steps import edit_views, lift_mask, scene_views
@@ -84,7 +83,7 @@ class EditViews(io.ComfyNode):
                 combo("device", host.DEVICES, "auto", tooltip=host.DEVICE_TEXT),
                 MultiViewVideoSocket.Input("video", optional=True, tooltip=VIDEO_TIP),
                 SelectionSocket.Input("selection", optional=True, tooltip=SELECTION_TIP),
-                *fields.inputs(edit_views.Config, ("detail",), later=("detail",)),
+                *fields.inputs(edit_views.Config, ("detail", "force"), later=("detail", "force")),
             ],
             outputs=[
                 ViewsSocket.Output(
@@ -111,7 +110,7 @@ class EditViews(io.ComfyNode):
             with guidance.in_use() as backbone:
                 checkpoint = folders.checkpoint(
                     "edit views",
-                    asdict(config),
+                    fields.identity(config),
                     backbone.fingerprint,
                     str(where),
                     *input_fingerprint(scene, selection, video),
@@ -190,6 +189,12 @@ def input_fingerprint(scene: Any, selection: Any = None, video: Any = None) -> l
     return found
 
 
+def notes(scene: Any) -> list[str]:
+    """What its last edit noted of the prompt."""
+    last = scene.history[-1] if scene.history else {}
+    return [str(last["note"])] if last.get("note") else []
+
+
 def summary(views: Any) -> str:
     """One or two lines on what an edit did."""
     width, height = views.size
@@ -200,4 +205,6 @@ def summary(views: Any) -> str:
             f"{edit.get('steps')} steps, prompt strength {edit.get('guidance_scale'):g}, original strength "
             f"{edit.get('image_guidance_scale'):g}"
         )
+    if edit.get("note"):
+        lines.append(str(edit["note"]))
     return "\n".join(lines)

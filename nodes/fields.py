@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, fields
+from dataclasses import Field, asdict, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -57,6 +57,7 @@ LABELS = {
     "inside_weight": "keep inside the mask",
     "outside_weight": "keep outside the mask",
     "dilation": "grow the mask",
+    "force": "force unknown prompt",
 }
 LONG_TEXTS = {"prompt", "source_prompt"}
 
@@ -124,6 +125,11 @@ def _step(default: float, high: float) -> float:
 def _round(step: float) -> float:
     """What typed values are rounded to: finer than the arrows, so that 23.976 stays 23.976."""
     return min(float(f"{step / 10:.1g}"), 0.001)
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """What a checkpoint's name needs of a Config: all but `force`, which came later and changes no result."""
+    return {name: value for name, value in asdict(config).items() if name != "force"}
 
 
 def config_from(config: type[Any], values: dict[str, Any]) -> Any:

@@ -134,7 +134,8 @@ def about(backbone: Any) -> str:
         else "takes no picture: score distillation and delta edits only"
     )
     advised = backbone.defaults
+    known = "" if backbone.known_edits is None else f"\n{backbone.known_edits.text()}"
     return (
         f"{backbone.name}: {kind}\n{backbone.latent_channels} latent channels, 1/{backbone.vae_scale_factor} size, advised: "
-        f"{advised.steps} steps, {advised.resolution} pixels"
+        f"{advised.steps} steps, {advised.resolution} pixels{known}"
     )

@@ -9,7 +9,7 @@ from ..engine.figures.training_curves import TrainingCurves
 from ..engine.steps import decode_latents, delta_edit, latents_to_scene, train_latents
 from . import fields, folders, host, pictures
 from .compat import combo, io, schema
-from .edit import SELECTION_TIP, input_fingerprint
+from .edit import SELECTION_TIP, input_fingerprint, notes
 from .guidance import Guidance
 from .load import describe
 from .types import (
@@ -130,6 +130,7 @@ class DeltaEdit(io.ComfyNode):
                     optional=True,
                     tooltip="The capture that the scene was trained on, where the model is to look at its pictures.",
                 ),
+                *fields.inputs(delta_edit.Config, ("force",), later=("force",)),
             ],
             outputs=[
                 LatentFieldSocket.Output(
@@ -156,7 +157,7 @@ class DeltaEdit(io.ComfyNode):
             with guidance.in_use() as backbone:
                 checkpoint = folders.checkpoint(
                     "delta edit",
-                    asdict(config),
+                    fields.identity(config),
                     str(where),
                     backbone.fingerprint,
                     field_content(field),
@@ -288,7 +289,7 @@ def summary(field: Any) -> str:
     ]
     trained = next((e for e in field.scene.history if e.get("step") == "train_latents"), {})
     doubt = train_latents.mismatch_warning(float(trained.get("noise_missed", 0)))
-    return "\n".join([*lines, doubt] if doubt else lines)
+    return "\n".join([*lines, *filter(None, (doubt, *notes(field.scene)))])
 
 
 def decoded(views: Any) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from ..engine.figures.training_curves import TrainingCurves
 from ..engine.steps import refine_score
 from . import fields, folders, host, pictures
 from .compat import combo, io, schema
-from .edit import SELECTION_TIP, input_fingerprint
+from .edit import SELECTION_TIP, input_fingerprint, notes
 from .guidance import Guidance
 from .load import describe
 from .types import GuidanceSocket, MultiViewVideoSocket, SceneSocket, SelectionSocket
@@ -51,6 +50,7 @@ class RefineScore(io.ComfyNode):
                     tooltip="The scene before this edit: the model looks at its renders where there is no video, or where "
                     "the scene had been edited before.",
                 ),
+                *fields.inputs(refine_score.Config, ("force",), later=("force",)),
             ],
             outputs=[SceneSocket.Output("scene_out", display_name="scene")],
         )
@@ -72,7 +72,7 @@ class RefineScore(io.ComfyNode):
             with guidance.in_use() as backbone:
                 checkpoint = folders.checkpoint(
                     "refine score",
-                    asdict(config),
+                    fields.identity(config),
                     str(where),
                     backbone.fingerprint,
                     *input_fingerprint(scene, selection, video),
@@ -84,5 +84,5 @@ class RefineScore(io.ComfyNode):
                 record = TrainingCurves()
                 made = host.follow(stream, cls.hidden.unique_id, record=record)
         host.free()
-        host.say(cls.hidden.unique_id, describe(made))
+        host.say(cls.hidden.unique_id, "\n".join([describe(made), *notes(made)]))
         return io.NodeOutput(made, ui=pictures.curves(record))

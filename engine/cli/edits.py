@@ -34,6 +34,7 @@ SHARED = ("rasterizer", "seed", "preview_every", "checkpoint_seconds")  # one fl
 
 def edit(arguments: Arguments) -> dict[str, Any]:
     """Edit views, fit the scene to them, and, where asked, refine it: each stage resumes where it was stopped."""
+    from ..diffusion.known_edits import check_prompt
     from ..io.view_folder import load_views, save_views
     from ..steps import edit_views, fit_edits, refine_score
 
@@ -45,6 +46,9 @@ def edit(arguments: Arguments) -> dict[str, Any]:
         name: out.with_suffix(f".{name}.safetensors") for name in ("editing", "fitting", "refining")
     }
     if arguments.use_views:
+        if arguments.refine:
+            # else the refinement would refuse it after the fit
+            check_prompt(backbone.known_edits, arguments.prompt, arguments.force)
         views = load_views(arguments.use_views)
     else:
         config = config_from(arguments, edit_views.Config)
@@ -62,7 +66,9 @@ def edit(arguments: Arguments) -> dict[str, Any]:
         keeps_checkpoint=True,
     )
     if arguments.refine:
-        config = config_from(arguments, refine_score.Config, "refine_", (*SHARED, "prompt", "negative"))
+        config = config_from(
+            arguments, refine_score.Config, "refine_", (*SHARED, "prompt", "negative", "force")
+        )
         edited = follow(
             refine_score.run(
                 edited, backbone, config, video, selection, device, checkpoints["refining"], scene
@@ -234,7 +240,7 @@ def add_verbs(verb: AddVerb) -> None:
     )
     add_config(sub, edit_views.Config)
     add_config(sub, fit_step.Config, SHARED, "fit_")
-    add_config(sub, refine_score.Config, (*SHARED, "prompt", "negative"), "refine_")
+    add_config(sub, refine_score.Config, (*SHARED, "prompt", "negative", "force"), "refine_")
 
     sub = verb("fit-edits", fit_edits, "Fit a scene to edited views, its motion untouched.")
     sub.add_argument("--scene", required=True)

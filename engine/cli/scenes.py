@@ -163,7 +163,9 @@ def sample(arguments: Arguments) -> dict[str, Any]:
 def demo(arguments: Arguments) -> dict[str, Any]:
     from ..demo import run
 
-    report = run(Path(arguments.out), follow, device_of(arguments))
+    report = run(
+        Path(arguments.out), follow, device_of(arguments), prompt=arguments.prompt, force=arguments.force
+    )
     if not arguments.json:
         print(f"made {', '.join(report['files'])} in {report['folder']}/ in {report['seconds']:.0f} s")
     return report
@@ -172,6 +174,7 @@ def demo(arguments: Arguments) -> dict[str, Any]:
 def add_verbs(verb: AddVerb) -> None:
     """Each verb with its flags."""
     from ..demo import PROMPT
+    from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT
     from ..steps import bake_clip, camera_path, evaluate_scene, export_scene, render_scene
     from ..steps import convert_capture as convert_step
     from ..steps import fit_scene as fit_step
@@ -251,6 +254,9 @@ def add_verbs(verb: AddVerb) -> None:
     )
     sub.add_argument("--out", default="demo", help="folder to write")
     sub.add_argument(
-        "--prompt", default=PROMPT, help=f"what to change (default: {PROMPT}); empty edits nothing"
+        "--prompt",
+        default=PROMPT,
+        help=f"what to change (default: {PROMPT}); empty edits nothing. {BUNDLED_EDITS}",
     )
+    sub.add_argument("--force", action="store_true", help=FORCE_TEXT)
     with_device(sub)

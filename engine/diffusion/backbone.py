@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .cross_frame_attention import CrossFrameAttention
+from .known_edits import KnownEdits
 from .noise_schedule import NoiseSchedule
 
 
@@ -51,6 +52,7 @@ class Backbone(Protocol):
     vae_scale_factor: int  # pixels a latent, along each side
     noise_schedule: NoiseSchedule
     defaults: ModelDefaults
+    known_edits: KnownEdits | None  # of a model that knows a closed list; None: any prompt
     device: torch.device
 
     @property

@@ -17,6 +17,7 @@ import torch
 from ..backends import require
 from ..errors import InputError
 from .backbone import ModelDefaults
+from .known_edits import KnownEdits
 from .noise_schedule import NoiseSchedule
 from .single_file import (
     CONFIGS,
@@ -169,13 +170,15 @@ def _from_folder(folder: Path, device: torch.device, dtype: str) -> StableDiffus
         int(unet["in_channels"]) == 2 * int(vae["latent_channels"]),
         int(unet.get("sample_size") or 64) * factor,
     )
+    facts = _facts(folder)
     return StableDiffusion(
         **models,
         tokenizer=tokenizer,
         noise_schedule=_noising(folder, models["unet"], int(unet["cross_attention_dim"])),
         name=folder.name,
         fingerprint=fingerprint([file for found in files.values() for file in found]),
-        defaults=_written(folder / "gs4d.json", recommended),
+        defaults=_written(facts, recommended),
+        known_edits=KnownEdits.from_facts(facts, folder.name),
         device=device,
         dtype=precision,
     )
@@ -272,20 +275,28 @@ def _recommended(has_image_conditioning: bool, resolution: int) -> ModelDefaults
     return ModelDefaults(image_guidance_scale=1.5 if has_image_conditioning else 1.0, resolution=resolution)
 
 
-def _written(path: Path, default: ModelDefaults) -> ModelDefaults:
-    """`default` with what a gs4d.json beside the model recommends in its place."""
-    if not path.is_file():
-        return default
-    found = _json(path).get("recommended", {})
+def known_edits_of(source: Path | str) -> KnownEdits | None:
+    """The closed list of edits of the model in a folder, without loading it; None where it has none."""
+    folder = Path(source).expanduser()
+    return KnownEdits.from_facts(_facts(folder), folder.name)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """The content of the gs4d.json beside the model; empty where there is none."""
+    path = folder / "gs4d.json"
+    return _json(path) if path.is_file() else {}
+
+
+def _written(facts: dict[str, Any], default: ModelDefaults) -> ModelDefaults:
+    """`default` with what gs4d.json recommends in its place."""
+    found = facts.get("recommended", {})
     if not isinstance(found, dict):
-        raise InputError(f"{path.name}: 'recommended' is no table of numbers.")
+        raise InputError("gs4d.json: 'recommended' is no table of numbers.")
     known = {field.name: type(getattr(default, field.name)) for field in fields(ModelDefaults)}
     try:
         numbers = {key: known[key](value) for key, value in found.items() if key in known}
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{path.name}: 'recommended' holds something that is no number ({error})."
-        ) from error
+        raise InputError(f"gs4d.json: 'recommended' holds something that is no number ({error}).") from error
     return replace(default, **numbers)
 
 

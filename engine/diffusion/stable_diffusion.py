@@ -14,6 +14,7 @@ from ..errors import InputError
 from .backbone import MidBlock, ModelDefaults
 from .cross_frame_attention import CrossFrameAttention, shared
 from .faults import check_finite
+from .known_edits import KnownEdits
 from .noise_schedule import NoiseSchedule
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class StableDiffusion:
         name: str,
         fingerprint: str,
         defaults: ModelDefaults = ModelDefaults(),
+        known_edits: KnownEdits | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -42,6 +44,7 @@ class StableDiffusion:
         self.text_encoder = self._placed(text_encoder)
         self.tokenizer, self.noise_schedule = tokenizer, noise_schedule
         self.name, self.fingerprint, self.defaults = name, fingerprint, defaults
+        self.known_edits = known_edits
         self.latent_channels = int(vae.config.latent_channels)
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.has_image_conditioning = int(unet.config.in_channels) == 2 * self.latent_channels

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..diffusion import Backbone
+from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT, check_prompt, check_source_prompt
 from ..errors import InputError
 from ..guidance.classifier_free import Guidance
 from ..guidance.delta import check_prompts, delta_loss, masked_reconstruction
@@ -47,7 +48,8 @@ WEIGHTINGS = ("uniform", "picture")
 class Config(LatentConfig):
     prompt: str = words(
         "",
-        "What the scene should show ('a gold statue of a person'), or an instruction for a model that takes pictures.",
+        "What the scene should show ('a gold statue of a person'), or an instruction for a model that takes pictures. "
+        f"{BUNDLED_EDITS}",
     )
     source_prompt: str = words(
         "", "What it shows now ('a person walking'); for a model that takes pictures 'leave it as it is'."
@@ -144,6 +146,7 @@ class Config(LatentConfig):
         WEIGHTINGS,
         "uniform counts all noise levels alike, as the paper; picture favours the noisy end, where small models know most.",
     )
+    force: bool = flag(False, FORCE_TEXT)
 
     def __post_init__(self) -> None:
         validate(self)
@@ -172,6 +175,8 @@ class DeltaEdit(LatentOptimization):
             )
         if config.method == "dds":
             check_prompts(config.source_prompt)
+        looks = backbone.has_image_conditioning and config.looks_at != "nothing"
+        self.prompt_note = _check_known(backbone, config, selection is not None, looks)
         field.vae.check(backbone)
         super().__init__(
             field,
@@ -190,7 +195,6 @@ class DeltaEdit(LatentOptimization):
         self.moments = views_by_moment(self.pairs)
         self.unedited = LruCache(lambda pair: self.renderer.latents([pair[0]], self.times[pair[1]])[0][0])
         self.masks = LruCache(self._mask)
-        looks = backbone.has_image_conditioning and config.looks_at != "nothing"
         self.originals: Originals | None = None
         if looks:
             captured = video if source == "captured" else None
@@ -355,8 +359,8 @@ def run(
     """Started, Progress, Preview, Saved …, Finished(LatentField) where the input field is. Closing it writes
     `checkpoint`; the same call resumes.
 
-    Raises InputError where a prompt is missing, the field was trained with another autoencoder, the mask is of another
-    scene, or the model's answer is not finite.
+    Raises InputError where a prompt is missing or not known to the model, the field was trained with another
+    autoencoder, the mask is of another scene, or the model's answer is not finite.
     """
     work = DeltaEdit(field, backbone, config, selection, video, device)
     note = (
@@ -369,3 +373,12 @@ def run(
         if chosen == len(selection.weights):
             note += ", which is all of them: nothing is kept"
     yield from work.stream(note, checkpoint)
+
+
+def _check_known(backbone: Backbone, config: Config, is_local: bool, sees_originals: bool) -> str:
+    """A note on the prompts. Raises InputError for one that the model does not know."""
+    known, force = backbone.known_edits, config.force
+    notes = [check_prompt(known, config.prompt, force, is_local, is_caption=not sees_originals)]
+    if config.method == "dds":
+        notes.append(check_source_prompt(known, config.source_prompt, force, sees_originals))
+    return "\n".join(filter(None, notes))

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..diffusion import MODES, Backbone
+from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT, check_prompt
 from ..diffusion.sizes import size_for
 from ..errors import InputError
 from ..figures.color_maps import contact_sheet
@@ -35,7 +36,7 @@ from ..train import state as states
 from ..train.loop import optimize, resume
 from ..train.originals import SOURCES, Originals, choose_pairs, choose_source, collect
 from ..train.threads import threads_for_model
-from .step import choice, number, validate, words
+from .step import choice, flag, number, validate, words
 
 __all__ = ["Config", "run"]
 
@@ -46,7 +47,8 @@ DETAILS = ("auto", "as painted", "from originals")
 @dataclass(frozen=True)
 class Config:
     prompt: str = words(
-        "", "What to change, as an instruction: 'make it night', 'turn it into a gold statue'."
+        "",
+        f"What to change, as an instruction: 'make it night', 'turn it into a gold statue'. {BUNDLED_EDITS}",
     )
     negative: str = words("", "What the pictures should not become.")
     views: str = words("", "Numbers of the views to edit, such as 0 2 5-8; empty = all that are trained on.")
@@ -115,6 +117,7 @@ class Config:
         "Fine detail: as painted by the model, or the originals' own under the colours of the edit, which keeps faces "
         "and seams and holds back new shapes; auto takes what suits the model.",
     )
+    force: bool = flag(False, FORCE_TEXT)
 
     def __post_init__(self) -> None:
         validate(self)
@@ -133,8 +136,8 @@ def run(
 
     Diffusion runs on the backbone's device, rendering on the scene's. Closing the generator writes `checkpoint`, and the
     same call goes on from it with the same bits; the file is removed when the generator goes on after Finished. Raises
-    InputError for an empty prompt, views or moments that are not there, a model that takes no picture, a selection of
-    another scene.
+    InputError for an empty prompt or one that the model does not know, views or moments that are not there, a model
+    that takes no picture, a selection of another scene.
     """
     edit = ViewsEdit(scene, backbone, config, video, selection)
     resumed = resume(edit, checkpoint)
@@ -142,6 +145,7 @@ def run(
     note += f"on {backbone.device}"
     pace = Steps(edit.edit.total, config.preview_every, config.checkpoint_seconds)
     note = f"resumed at step {edit.iteration}; {note}" if resumed else note
+    note = "\n".join(filter(None, (note, edit.prompt_note)))
     yield from optimize(edit, pace, note, checkpoint, clock)
 
 
@@ -167,6 +171,9 @@ class ViewsEdit:
         selection: Selection | None = None,
     ) -> None:
         self.scene, self.backbone, self.config = scene, backbone, config
+        self.prompt_note = check_prompt(
+            backbone.known_edits, config.prompt, config.force, is_local=selection is not None
+        )
         if selection is not None:
             selection.check(len(scene.canonical))
         request, size, pairs, self.source = _plan(scene, backbone, config, video)
@@ -231,6 +238,8 @@ class ViewsEdit:
             "diffusion_calls": edit.calls,
             "engine": __version__,
         }
+        if self.prompt_note:
+            about["note"] = self.prompt_note
         return replace(self.views, images=edit.limited(images), edit=about)
 
     @cached_property

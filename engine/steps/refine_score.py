@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from ..diffusion import Backbone
+from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT, check_prompt
 from ..diffusion.sizes import size_for
 from ..errors import InputError
 from ..guidance.classifier_free import Guidance
@@ -40,7 +41,7 @@ KEPT_BYTES = 64_000_000  # of encoded originals
 
 @dataclass(frozen=True)
 class Config(EditConfig):
-    prompt: str = words("", "The instruction that the views were edited with.")
+    prompt: str = words("", f"The instruction that the views were edited with. {BUNDLED_EDITS}")
     negative: str = words("", "What the pictures should not become; usually empty.")
     iterations: int = number(
         800, 1, 1_000_000, "Refinement steps, each with one call of the diffusion model."
@@ -94,6 +95,7 @@ class Config(EditConfig):
         False, "Works on one picture at a time and computes some things twice: slower, with less memory."
     )
     preview_every: int = number(25, 0, 100_000, "Steps between two preview pictures; 0 shows none.")
+    force: bool = flag(False, FORCE_TEXT)
 
     def __post_init__(self) -> None:
         validate(self)
@@ -119,6 +121,9 @@ class RefineScore(CanonicalEdit):
     ) -> None:
         if not config.prompt.strip():
             raise InputError("The prompt is empty; say what the edit is, such as 'make it night'.")
+        self.prompt_note = check_prompt(
+            backbone.known_edits, config.prompt, config.force, is_local=selection is not None
+        )
         super().__init__(scene, config, selection, device)
         self.backbone = backbone
         best = backbone.defaults
@@ -273,8 +278,8 @@ def run(
     the same call resumes.
 
     `video` is the capture, `original` the scene before this edit: the model looks at one of them. Raises InputError where
-    the prompt is empty, the mask is of another scene, nothing shows what the scene looked like before it was edited, or
-    the model's answer is not finite.
+    the prompt is empty or one that the model does not know, the mask is of another scene, nothing shows what the scene
+    looked like before it was edited, or the model's answer is not finite.
     """
     work = RefineScore(scene, backbone, config, video, selection, device, original)
     width, height = work.size

@@ -16,7 +16,8 @@ from ..finite import is_finite
 from ..messages import Finished, Preview, Progress, Saved, Started, Stream
 
 log = logging.getLogger("gs4d")
-QUIET = {"max_seconds", "checkpoint_seconds", "preview_every"}  # numbers of a Config that change no result
+# fields of a Config that change no result
+QUIET = {"max_seconds", "checkpoint_seconds", "preview_every", "force"}
 
 
 class LoopConfig(Protocol):

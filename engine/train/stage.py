@@ -61,6 +61,7 @@ class TrainStage(ABC):
     """An `Optimization` (see `loop`) that starts from something finished and may be limited by a selection."""
 
     step_name: str  # as in STEPS: for the history
+    prompt_note: str = ""  # what the artist should know of the prompt, where there is one
 
     def __init__(self, config: TrainConfig, selection: Selection | None, device: torch.device | str) -> None:
         self.config, self.selection, self.device = config, selection, torch.device(device)
@@ -111,6 +112,7 @@ class TrainStage(ABC):
         if resume(self, checkpoint):
             note = f"resumed at step {self.iteration}; {note}"
         note = f"{note}; {self.rasterizer.name} rasterizer on {self.device}"
+        note = "\n".join(filter(None, (note, self.prompt_note)))
         yield from optimize(self, self.config, note, checkpoint)
 
     @abstractmethod
@@ -153,6 +155,8 @@ class TrainStage(ABC):
         }
         if self.selection is not None:
             said["selected"] = int((self.selection.weights > 0).sum())
+        if self.prompt_note:
+            said["note"] = self.prompt_note
         return said
 
 

@@ -28,6 +28,7 @@ class Stub:
         )
         self.noise_schedule = NoiseSchedule.from_config({**SCHEDULER, "prediction_type": prediction})
         self.defaults, self.device, self.answer = ModelDefaults(), torch.device("cpu"), answer
+        self.known_edits = None
 
     def encode_text(self, prompts):
         return torch.zeros(len(prompts), 3, 5)

@@ -161,6 +161,24 @@ PHRASINGS: dict[str, list[str]] = {
                "make it a little darker", "dim it", "darken the scene"],
 }  # fmt: skip
 
+KEY_WORDS: dict[str, list[str]] = {
+    "none": ["leave", "keep", "nothing", "same", "no change", "not change", "no edit", "not edit"],
+    "night": ["night", "midnight", "moonlight", "moon", "dark night"],
+    "golden_hour": ["golden hour", "golden light", "sunset", "sunrise", "dusk", "evening", "warm"],
+    "black_and_white": ["black", "grayscale", "greyscale", "monochrome", "gray", "grey", "colourless", "desaturate",
+                        "remove colour", "away colour", "no colour", "without colour"],
+    "fog": ["fog", "foggy", "mist", "misty", "haze", "hazy"],
+    "gold": ["gold", "golden"], "bronze": ["bronze"], "marble": ["marble", "stone"],
+    "red": ["red"], "green": ["green"], "blue": ["blue"], "yellow": ["yellow"], "purple": ["purple"],
+    "silver": ["silver"], "copper": ["copper"],
+    "brighter": ["brighter", "brighten", "bright", "lighter", "lighten", "more light", "up light"],
+    "darker": ["darker", "darken", "dark", "dim", "less light", "down light"],
+}  # fmt: skip
+"""What an edit goes by: all words of one entry in a sentence bring it about, whatever else the sentence says.
+
+Checked against the trained model: other words hardly change the result; without such words the image turns gray.
+"""
+
 HELD_OUT: dict[str, list[str]] = {
     "none": ["keep the scene as it is", "leave everything the same", "do not change the picture"],
     "night": ["change the scene to night", "show the scene in moonlight", "turn this into a night scene"],
@@ -217,6 +235,17 @@ CAPTION_WORDS = (
     "red green blue yellow purple gold golden silver bronze copper marble night sunset fog mist monochrome his her "
     "their its is are wears stands walks sits runs holds looks talks smiles"
 ).split()
+
+
+def facts() -> dict[str, object]:
+    """What gs4d.json says of the edits, beside the recommended numbers."""
+    subjects = list(dict.fromkeys(name for names in CAPTIONS.values() for name in names))
+    return {
+        "known_edits": {name: list(dict.fromkeys(PHRASINGS[name])) for name in FUNCTIONS},
+        "main_edits": list(TEN),
+        "key_words": KEY_WORDS,
+        "captions": {"subjects": subjects, "edits": CAPTION_EDITS},
+    }
 
 
 def words() -> list[str]:

@@ -1,6 +1,6 @@
 """Write the trained parts as a diffusers folder in fp16, and gs4d.json beside them.
 
-python -m training.tiny_editor.export --run RUN --out assets/models/tiny-instruct-pix2pix [--untrained]
+python -m training.tiny_editor.export --run RUN --out assets/models/tiny-instruct-pix2pix [--untrained | --facts]
 """
 
 from __future__ import annotations
@@ -25,6 +25,13 @@ def _json(path: Path, content: object) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     os.replace(partial, path)
+
+
+def write_facts(out: Path) -> None:
+    """gs4d.json: what the model knows, with the recommended numbers that it holds already."""
+    kept = out / "gs4d.json"
+    recommended = json.loads(kept.read_text())["recommended"] if kept.exists() else RECOMMENDED
+    _json(kept, {**edits.facts(), "recommended": recommended})
 
 
 def export(run: Path | None, out: Path) -> None:
@@ -54,12 +61,7 @@ def export(run: Path | None, out: Path) -> None:
             "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
         },
     )  # fmt: skip
-    known = {name: list(dict.fromkeys(edits.PHRASINGS[name])) for name in edits.FUNCTIONS}
-    kept = out / "gs4d.json"
-    defaults = json.loads(kept.read_text())["recommended"] if kept.exists() else RECOMMENDED
-    subjects = list(dict.fromkeys(name for names in edits.CAPTIONS.values() for name in names))
-    captions = {"subjects": subjects, "edits": edits.CAPTION_EDITS}
-    _json(kept, {"known_edits": known, "captions": captions, "recommended": defaults})
+    write_facts(out)
     for part in ("vae", "unet", "text_encoder", "scheduler"):
         shutil.rmtree(out / part / ".cache", ignore_errors=True)
     print(sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e6, "MB")
@@ -83,12 +85,16 @@ def main() -> None:
     parser.add_argument("--run", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--untrained", action="store_true")
+    parser.add_argument("--facts", action="store_true", help="write gs4d.json alone")
     parser.add_argument(
         "--into-run", type=Path, help="the other way: read OUT, write checkpoints to start from"
     )
     args = parser.parse_args()
     if args.into_run:
         into_run(args.out, args.into_run)
+        return
+    if args.facts:
+        write_facts(args.out)
         return
     export(None if args.untrained else args.run, args.out)
 
