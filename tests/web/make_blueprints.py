@@ -85,12 +85,14 @@ BLUEPRINTS = {
             "Edit 4D Scene with Prompt",
             2,
             "One sentence changes the look of a moving scene: edits its views together, fits the scene to them and refines "
-            "it. The motion stays as it is.",
+            "it. The motion stays as it is. A scene is enough; the video that it was trained on is optional. The bundled "
+            "model knows ten edits: night, golden hour, black and white, fog, gold, bronze, marble, red, green and blue.",
             editing,
             {"1": (0, 0, 330, 80), "2": (0, 190, 360, 640), "3": (420, 0, 360, 460), "4": (840, 0, 360, 560)},
             [
                 ("scene", "2", "scene"),
                 ("scene", "3", "scene"),
+                ("scene", "4", "original"),
                 ("video", "2", "video"),
                 ("video", "4", "video"),
                 ("selection", "2", "selection"),
@@ -105,6 +107,8 @@ BLUEPRINTS = {
                 ("seed", "2", "seed"),
                 ("fit iterations", "3", "iterations"),
                 ("refine iterations", "4", "iterations"),
+                ("force unknown prompt", "2", "force"),
+                ("force unknown prompt", "4", "force"),
             ],
             [("scene", "4", 0), ("edited views", "2", 1), ("originals", "2", 2)],
             (380, 420),

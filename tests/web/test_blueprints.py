@@ -53,6 +53,14 @@ def test_a_blueprint_is_one_node_of_which_everything_is_named(file: Path) -> Non
     assert all(slot["linkIds"] for slot in (*inner["inputs"], *inner["outputs"])), "a socket leads nowhere"
 
 
+def test_the_blueprint_of_an_edit_lists_what_the_bundled_model_knows() -> None:
+    facts = FOLDER.parent / "assets" / "models" / "tiny-instruct-pix2pix" / "gs4d.json"
+    known = json.loads(facts.read_text(encoding="utf-8"))["main_edits"]
+    made = json.loads((FOLDER / f"{EDIT}.json").read_text(encoding="ascii"))
+    text = made["extra"]["BlueprintDescription"]
+    assert [name for name in known if name.replace("_", " ") not in text] == []
+
+
 def test_the_server_lists_them(running: Server) -> None:
     listed = [
         e for e in running.get("/global_subgraphs").values() if e["info"]["node_pack"].endswith(PACK_NAME)
@@ -108,3 +116,31 @@ def test_they_are_inserted_wired_and_run(page: Page, running: Server) -> None:
     assert ends["GS4D_Train4DScene"] == 12 and ends["GS4D_FitEdits"] == 7 and ends["GS4D_RefineScore"] == 2
     assert list((running.base / "output" / "gs4d").glob("by blueprint_*.safetensors"))
     assert not page.complaints_about_the_pack()
+
+
+def test_a_scene_is_all_that_the_edit_needs(page: Page, running: Server) -> None:
+    """Without a capture the refinement looks at the scene from before the edit."""
+    train, edit = insert(page, TRAIN), insert(page, EDIT)
+    page.js(
+        """([train, edit]) => {
+          const [a, b] = [app.graph.getNodeById(train), app.graph.getNodeById(edit)];
+          a.connect(0, b, b.inputs.findIndex(i => i.name === 'scene'));
+          const save = LiteGraph.createNode('GS4D_Save4DScene');
+          app.graph.add(save);
+          save.widgets.find(w => w.name === 'filename_prefix').value = 'gs4d/of a scene alone';
+          b.connect(0, save, 0);
+          const set = (node, values) => Object.entries(values).forEach(([name, value]) => {
+            node.widgets.find(w => w.name === name).value = value;
+          });
+          set(a, {scale: 0.5, iterations: 6, gaussians: 300});
+          set(b, {views: '0 4', prompt: 'make it bronze', 'fit iterations': 2, 'refine iterations': 1});
+          const quick = {GS4D_EditViews: {resolution: 64, steps: 1}, GS4D_RefineScore: {images_per_step: 1, resolution: 64}};
+          for (const outer of [a, b]) for (const n of outer.subgraph.nodes) set(n, quick[n.type] ?? {});
+        }""",
+        [train["id"], edit["id"]],
+    )
+    page.js(RUN)
+    page.page.wait_for_function("() => window.seenByTest.outcome", timeout=240_000)
+    seen = page.js("() => window.seenByTest")
+    assert seen["outcome"] == "success", seen["error"]
+    assert list((running.base / "output" / "gs4d").glob("of a scene alone_*.safetensors"))
