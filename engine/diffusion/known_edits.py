@@ -124,11 +124,11 @@ def check_prompt(
         return ""
     reading = known.read(prompt)
     if not reading.edits and not (is_caption and reading.is_trained):
-        found = f"'{_short(prompt)}' names no edit that {known.model} knows{_unknown(reading)}"
         if force:
-            return f"{found}; it was forced."
+            return f"'{_short(prompt)}' names no edit that {known.model} knows{_unknown(reading)}; it was forced."
         raise InputError(
-            f"{found}. Choose one of {_list(known.edits)}; or load another model, or turn on 'force' for this prompt."
+            f"'{_short(prompt)}' names no edit that {known.model} knows{_unknown(reading)}. Choose one of "
+            f"{_list(known.edits)}; or load another model, or turn on 'force' for this prompt."
         )
     return " ".join(
         filter(None, (_several(known, reading), "" if is_local else _whole(known, prompt, reading)))
@@ -147,13 +147,13 @@ def check_source_prompt(
     reading = known.read(prompt)
     means_something = bool(set(_words(prompt)) - SMALL_WORDS - set(reading.unknown))
     if not reading.edits and not means_something:
-        found = f"'{_short(prompt)}' describes nothing that {known.model} knows{_unknown(reading)}"
         if force:
-            return f"{found}; it was forced."
+            return f"'{_short(prompt)}' describes nothing that {known.model} knows{_unknown(reading)}; it was forced."
         options = [f"'{text}'" for text in (known.unchanged, *known.subjects[:1]) if text]
         raise InputError(
-            f"{found}. Write {' or '.join(options) or 'one of its captions'} as the source prompt; or load another "
-            "model, or turn on 'force' for this prompt."
+            f"'{_short(prompt)}' describes nothing that {known.model} knows{_unknown(reading)}. Write "
+            f"{' or '.join(options) or 'one of its captions'} as the source prompt; or load another model, or turn on "
+            "'force' for this prompt."
         )
     if sees_originals and not reading.edits and known.unchanged:
         return (

@@ -32,7 +32,11 @@ def info(running: Server) -> dict[str, Any]:
 
 
 def sources(info: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {"file": graphs.from_file(info, RANDOM), "wires": graphs.from_wires(info)}
+    return {
+        "file": graphs.from_file(info, RANDOM),
+        "wires": graphs.from_wires(info),
+        "bundled": graphs.from_file(info, "embedded (small)"),
+    }
 
 
 @pytest.mark.parametrize("source", ["file", "wires"])
@@ -204,6 +208,7 @@ def test_a_lifted_mask_limits_the_edit(running: Server, info: dict[str, Any], on
     ("source", "node", "change", "said"),
     [
         ("file", "edit", {"prompt": "  "}, "prompt"),
+        ("bundled", "edit", {"prompt": "make it a dragon"}, "'dragon'"),
         ("file", "edit", {"views": "99"}, "view"),
         ("file", "edit", {"moments": "last"}, "moment"),
         ("file", "guidance", {"model": "diffusers/text only"}, "InstructPix2Pix"),
@@ -220,6 +225,26 @@ def test_what_cannot_be_edited_is_one_sentence(
     assert run.outcome == "execution_error"
     assert said in run.error and "Traceback" not in run.error
     assert len(run.error.strip().splitlines()) == 1, run.error
+
+
+@pytest.mark.parametrize(
+    ("precision", "change", "said"),
+    [
+        ("fp32", {"prompt": "make the shirt green"}, "Lift Mask to Gaussians"),
+        ("bf16", {"prompt": "make it a dragon", "force": True}, "it was forced"),
+    ],
+)
+def test_the_node_tells_what_becomes_of_the_prompt(
+    running: Server, info: dict[str, Any], precision: str, change: dict[str, Any], said: str
+) -> None:
+    graph = graphs.edit(info, sources(info)["bundled"])
+    graph["guidance"]["inputs"]["precision"] = precision  # another each time: the model is loaded, not cached
+    graph["edit"]["inputs"].update(change)
+    run = running.run({name: graph[name] for name in ("load", "train", "guidance", "edit", "edited")})
+    assert run.outcome == "execution_success", run.error
+    assert any("golden hour" in text for text in run.texts), "what the bundled model knows"
+    # while it runs, and with the result
+    assert sum(said in text for text in run.texts) == 2
 
 
 @pytest.mark.parametrize(

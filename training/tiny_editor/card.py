@@ -38,9 +38,10 @@ place.
 
 `gs4d.json` lists every sentence that it was trained on. It understands new combinations of those words; a word that
 is not on the list is spelt in letters and means nothing to it. Every edit goes by a few words (`key_words` in the same
-file); without one of them a sentence only turns the picture gray, so the pack refuses it. On plain or softly graded ground the edit is applied
-to the subject alone and the background stays. On a photograph, night, golden hour, fog, and black and white act on
-the whole picture; statues and colours on the subject alone. A photograph without a clear subject cannot be painted.
+file); without one of them a sentence only turns the picture gray, so the pack refuses it. On plain or softly graded
+ground the edit is applied to the subject alone and the background stays. On a photograph, night, golden hour, fog, and
+black and white act on the whole picture; statues and colours on the subject alone. A photograph without a clear subject
+cannot be painted.
 
 ## How to sample
 
