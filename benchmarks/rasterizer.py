@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.environment import environment
 from engine.errors import InputError
 from engine.render import Rasterizer, choose
+from engine.render.registry import NAMES, find
 
 COUNTS, SIZES, CHANNELS = (2_000, 20_000, 100_000), (128, 256, 512), (3, 4, 16)
 QUICK = ((2_000, 128, 3), (20_000, 256, 3), (20_000, 256, 16))
@@ -50,11 +51,16 @@ def make_scene(
     return [t.to(device).requires_grad_() for t in tensors], camera[None].to(device), K[None].to(device)
 
 
+def device_of(name: str) -> str:
+    """Where a rasterizer is measured: on the CPU if it can draw there."""
+    return "cpu" if "cpu" in find(name).priorities else "cuda"
+
+
 def measure(
     rasterizer: Rasterizer, count: int, size: int, channels: int, seed: int, repeats: int
 ) -> dict[str, Any]:
     """One row; `repeats` timed calls after one that is not."""
-    device = "cuda" if rasterizer.name == "gsplat" else "cpu"
+    device = device_of(rasterizer.name)
     leaves, camera, K = make_scene(count, size, channels, seed, device)
     weights = torch.rand(1, size, size, channels, generator=torch.Generator().manual_seed(seed)).to(device)
 
@@ -105,9 +111,9 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     rasterizers: list[Rasterizer] = []
-    for name in args.backends.split(",") if args.backends else ("gsplat", "numba", "torch"):
+    for name in args.backends.split(",") if args.backends else NAMES[1:]:
         try:
-            rasterizers.append(choose(name, "cuda" if name == "gsplat" else "cpu"))
+            rasterizers.append(choose(name, device_of(name)))
         except InputError as error:
             if args.backends:
                 raise SystemExit(str(error)) from None
@@ -135,7 +141,7 @@ def main() -> None:
                 {
                     "rows": rows,
                     "env": environment(
-                        "cuda" if any(r.name == "gsplat" for r in rasterizers) else "cpu", args.seed
+                        "cuda" if any(device_of(r.name) == "cuda" for r in rasterizers) else "cpu", args.seed
                     ),
                 }
             )

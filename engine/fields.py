@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import field, fields, is_dataclass
 from typing import Any
 
@@ -17,8 +18,8 @@ def number(default: float | int, low: float, high: float, text: str, step: float
     return field(default=default, metadata={"low": low, "high": high, "text": text, "step": step})
 
 
-def choice(default: str, options: tuple[str, ...], text: str) -> Any:
-    """A Config field that is one of a few words."""
+def choice(default: str, options: Sequence[str], text: str) -> Any:
+    """A Config field that is one of a few words; `options` is kept as it is, so that a registry's list may grow."""
     return field(default=default, metadata={"options": options, "text": text})
 
 

@@ -1,8 +1,9 @@
 """Pictures of Gaussians: the rasterizer protocol and its backends, the renderer, camera paths."""
 
 from .camera_paths import CameraPath
-from .choice import choose, choose_device
+from .choice import choose, choose_device, rasterizer_field
 from .rasterizer import RasterInfo, Rasterizer, RasterSettings
+from .registry import Registration, register
 from .renderer import Picture, render_gaussians
 
 __all__ = [
@@ -11,7 +12,10 @@ __all__ = [
     "RasterInfo",
     "RasterSettings",
     "Rasterizer",
+    "Registration",
     "choose",
     "choose_device",
+    "rasterizer_field",
+    "register",
     "render_gaussians",
 ]

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 
-from .. import backends
+from .. import fields
 from ..errors import InputError
+
+# each of these modules registers a rasterizer; the order is that of the options
+from . import gsplat_cuda, numba, torch_reference  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from .rasterizer import Rasterizer
+from .registry import NAMES, Registration, find, ranked
 
 log = logging.getLogger("gs4d")
 
 
+def rasterizer_field(help: str) -> Any:
+    """The Config field that chooses a rasterizer: "auto" or a registered name."""
+    return fields.choice("auto", NAMES, help)
+
+
 def choose_device(rasterizer: str = "auto") -> str:
-    """ "cuda" or "cpu", where the one who asks says "auto": where the `rasterizer` of that name is fastest.
+    """The device type, "cuda" or "cpu", where the `rasterizer` of that name is fastest; "auto": where any is.
 
     A CUDA card without a working gsplat is left alone while numba is there: its CPU kernel is far quicker than the torch
-    rasterizer on the card. One log line says so.
+    rasterizer on the card. One log line says so. Raises InputError where no rasterizer has that name.
     """
-    if not torch.cuda.is_available() or rasterizer == "numba":
-        return "cpu"
-    if rasterizer != "auto" or backends.gsplat_works() or not backends.installed("numba"):
-        return "cuda"
-    log.info("device: cpu (there is a CUDA card but no working gsplat: %s)", backends.HINTS["gsplat"])
-    return "cpu"
+    here = ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",)
+    if rasterizer != "auto":
+        priorities = find(rasterizer).priorities
+        return max(here, key=lambda kind: priorities.get(kind, -1))
+    _, device, obstacles = _fastest(*here)
+    if device == "cpu" and obstacles.get("cuda"):
+        why = "; ".join(f"no working {name}: {reason}" for name, reason in obstacles["cuda"].items())
+        log.info("device: cpu (there is a CUDA card but %s)", why)
+    return device
 
 
 def choose(name: str = "auto", device: torch.device | str = "cpu") -> Rasterizer:
@@ -32,35 +45,28 @@ def choose(name: str = "auto", device: torch.device | str = "cpu") -> Rasterizer
 
     Raises InputError where a named one cannot run, with what is missing.
     """
-    on_cuda = torch.device(device).type == "cuda"
     if name == "auto":
-        if on_cuda and backends.gsplat_works():
-            name, why = "gsplat", "CUDA tensors and gsplat's kernels are there"
-        elif on_cuda:
-            name, why = (
-                "torch",
-                "CUDA tensors but no working gsplat (pip install gsplat makes this much faster)",
-            )
-        elif backends.installed("numba"):
-            name, why = "numba", "CPU tensors"
-        else:
-            name, why = "torch", f"CPU tensors and no numba ({backends.HINTS['numba']})"
-        log.info("rasterizer: %s (%s)", name, why)
-    if name == "gsplat":
-        if not backends.gsplat_works():
+        chosen, kind, obstacles = _fastest(torch.device(device).type)
+        slower = "".join(
+            f"; {other} would be faster: {reason}" for other, reason in obstacles.get(kind, {}).items()
+        )
+        log.info("rasterizer: %s (%s tensors%s)", chosen.name, "CUDA" if kind == "cuda" else "CPU", slower)
+    else:
+        chosen = find(name)
+        obstacle = chosen.obstacle()
+        if obstacle is not None:
             raise InputError(
-                f"The gsplat rasterizer cannot run here: {backends.HINTS['gsplat']}; or choose rasterizer 'auto'."
+                f"The {name} rasterizer cannot run here: {obstacle}; or choose rasterizer 'auto'."
             )
-        from .gsplat_cuda import GsplatRasterizer
+    return chosen.create()
 
-        return GsplatRasterizer()
-    if name == "numba":
-        backends.require("numba")
-        from .numba.rasterizer import NumbaRasterizer
 
-        return NumbaRasterizer()
-    if name == "torch":
-        from .torch_reference import TorchRasterizer
-
-        return TorchRasterizer()
-    raise InputError(f"No rasterizer is called '{name}'; choose auto, gsplat, numba or torch.")
+def _fastest(*device_types: str) -> tuple[Registration, str, dict[str, dict[str, str]]]:
+    """The fastest that works, its device type, and what keeps the faster ones from working: {device type: {name: why}}."""
+    obstacles: dict[str, dict[str, str]] = {}
+    for registration, kind in ranked(*device_types):
+        obstacle = registration.obstacle()
+        if obstacle is None:
+            return registration, kind, obstacles
+        obstacles.setdefault(kind, {})[registration.name] = obstacle
+    raise InputError(f"No rasterizer works on {' or '.join(device_types)}; choose device cpu.")

@@ -7,14 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import backends
 from ..errors import InputError
 from .rasterizer import RasterInfo, RasterSettings
+from .registry import Registration, register
 
 
 class GsplatRasterizer:
     """CUDA tensors in float32. The alpha clamp is gsplat's own (0.999 in 1.5, 0.99 in 1.6): `max_alpha` is ignored."""
 
     name = "gsplat"
+    uses_own_threads = False
 
     def render(
         self,
@@ -78,3 +81,10 @@ class GsplatRasterizer:
 
             means2d.register_hook(keep)
         return image, alpha, info
+
+
+def _obstacle() -> str | None:
+    return None if backends.gsplat_works() else backends.HINTS["gsplat"]
+
+
+register(Registration("gsplat", {"cuda": 100}, GsplatRasterizer, _obstacle))

@@ -41,7 +41,11 @@ class RasterInfo:
 
 
 class Rasterizer(Protocol):
-    name: str  # "gsplat" | "numba" | "torch"
+    """Draws Gaussians. To make one available, see registry.py."""
+
+    name: str  # as registered; part of the checkpoints' identity
+    # whether it draws on threads of its own (`threads.threads_now` of them) and leaves torch's thread count alone
+    uses_own_threads: bool
 
     def render(
         self,

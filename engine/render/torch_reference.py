@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..scene.rotations import quats_to_matrices
 from .rasterizer import RasterInfo, RasterSettings
+from .registry import Registration, register
 
 TILE = 16
 THRESHOLD = 1 / 255  # weaker contributions are skipped
@@ -111,6 +112,7 @@ class TorchRasterizer:
     """Pure torch; also differentiable in world_to_camera and K, and twice."""
 
     name = "torch"
+    uses_own_threads = False
 
     def render(
         self,
@@ -208,3 +210,6 @@ class TorchRasterizer:
             rows[-1].append((image, left_over))
         image = torch.cat([torch.cat([image for image, _ in row], dim=1) for row in rows])
         return image, torch.cat([torch.cat([left for _, left in row], dim=1) for row in rows])
+
+
+register(Registration("torch", {"cuda": 20, "cpu": 10}, TorchRasterizer))

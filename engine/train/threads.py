@@ -9,6 +9,7 @@ import torch
 
 from ..diffusion import Backbone
 from ..render import Rasterizer
+from ..render.threads import fixed_threads
 
 SMALL = 20_000  # Gaussians
 SMALL_MODEL = 200  # megabytes of weights
@@ -32,11 +33,9 @@ def one_thread() -> Generator[None, None, None]:
 @contextmanager
 def threads_for(rasterizer: Rasterizer, device: torch.device, count: int) -> Generator[None, None, None]:
     """One torch thread for `count` Gaussians if they are few; the rasterizer keeps them all."""
-    if device.type != "cpu" or rasterizer.name != "numba" or count > SMALL:
+    if device.type != "cpu" or not rasterizer.uses_own_threads or count > SMALL:
         yield
         return
-    from ..render.numba.build import fixed_threads
-
     with fixed_threads(torch.get_num_threads()), one_thread():
         yield
 

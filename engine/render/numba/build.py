@@ -14,15 +14,15 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numba
-import torch
 from numba.core import config
+
+from ..threads import threads_now
 
 log = logging.getLogger("gs4d")
 
@@ -85,23 +85,6 @@ def part(function: Callable[..., Any]) -> Any:
 # One launch owns all cores: two that interleave would only push each other's tiles out of the caches.
 _launching = threading.RLock()
 _pools: dict[int, ThreadPoolExecutor] = {}
-
-
-_fixed: list[int] = []  # the innermost `fixed_threads` counts
-
-
-@contextmanager
-def fixed_threads(count: int) -> Generator[None, None, None]:
-    """Inside, kernels run on `count` threads whatever torch's own count is."""
-    _fixed.append(count)
-    try:
-        yield
-    finally:
-        _fixed.pop()
-
-
-def threads_now() -> int:
-    return _fixed[-1] if _fixed else torch.get_num_threads()
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ...errors import InputError
 from ..rasterizer import RasterInfo, RasterSettings
-from .build import cache_folder, launch, threads_now
+from ..threads import threads_now
+from .build import cache_folder, launch
 from .composite import composite, composite_backward
 from .projection import GEOMETRY, TILE, order, project, unproject
 from .tiles import bin_tiles, cover
@@ -241,6 +242,7 @@ class NumbaRasterizer:
     """Rasterizes on the CPU; compiled on first use (seconds, once a machine), exact gradients, float32 or float64."""
 
     name = "numba"
+    uses_own_threads = True
     _ready: ClassVar[set[tuple[int, torch.dtype]]] = set()
 
     @classmethod
