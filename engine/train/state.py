@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,25 +13,21 @@ from torch import Tensor
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..files.safetensors_writer import write_tensors
+from .identity import fingerprint_of, identity, input_identity, key_of
+
+__all__ = [
+    "fingerprint_of",
+    "identity",
+    "input_identity",
+    "joined",
+    "key_of",
+    "load_state",
+    "part",
+    "save_state",
+]
 
 FORMAT = "gs4d-training"
 VERSION = 1
-
-
-def key_of(*parts: Any) -> str:
-    """A short hash of plain JSON values: what a checkpoint belongs to."""
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def fingerprint_of(*tensors: Tensor) -> str:
-    """A short hash of the tensors' shapes, types and bits."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(f"{tuple(plain.shape)} {plain.dtype}".encode())
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
-    return digest.hexdigest()[:32]
 
 
 def joined(**parts: dict[str, Tensor]) -> dict[str, Tensor]:
