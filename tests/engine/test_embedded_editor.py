@@ -202,6 +202,26 @@ def test_another_sentence_of_known_words_does_the_same(editor: _Editor) -> None:
     assert float(np.mean(loss)) <= 1
 
 
+def test_key_words_decide_whatever_else_a_sentence_says(editor: _Editor) -> None:
+    """What engine.diffusion.known_edits goes by: it lets the first ones pass and refuses the last."""
+    edits = _true_edits()
+    colour, alpha = _vase()
+    picture = edits.composite(colour, alpha, np.full(3, 0.92))
+    worded = {
+        "night": "make it a stormy night", "gold": "turn it into a gold dragon", "green": "make the shirt green",
+        "marble": "a marble bust of david", "black_and_white": "black & white",
+    }  # fmt: skip
+    subject = alpha > 0.5  # what lies behind is kept by every edit
+    trained = editor(picture, [edits.EDITS[name][0] for name in worded])[:, subject]
+    free = editor(picture, list(worded.values()))[:, subject]
+    for k, name in enumerate(worded):
+        assert _psnr(free[k], trained[k]) >= 35, worded[name]
+    none = editor(picture, [edits.EDITS["none"][0]])[:, subject]
+    washed = editor(picture, ["make it a dragon", "asdf qwer", "remove the color", "make it white"])
+    for wash in washed[:, subject]:
+        assert max(_psnr(wash, known) for known in (*trained, *none)) < 30
+
+
 def test_without_an_image_a_caption_says_what_is_to_be_seen(editor: _Editor) -> None:
     """Delta denoising leans on this: one step from noise at timestep 500, image latents zero."""
     edits = _true_edits()
