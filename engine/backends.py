@@ -5,16 +5,23 @@ The only place that probes.
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
+import itertools
+import logging
 import os
 import re
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
 from .errors import InputError
+
+log = logging.getLogger("gs4d")
 
 HINTS = {
     "numba": "the fast CPU rasterizer needs the package numba: pip install numba",
@@ -28,6 +35,8 @@ HINTS = {
 }
 
 
+_LIBRARIES = tuple(importlib.machinery.EXTENSION_SUFFIXES)
+_gsplat: dict[bool, str | None] = {}  # whether a compiler was allowed → what kept gsplat from working
 _GIB = 1 << 30
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
@@ -53,16 +62,86 @@ def memory() -> float:
         return 64e9
 
 
-@lru_cache
-def gsplat_works() -> bool:
-    """gsplat's CUDA kernels are usable. CUDA is asked first: without it, importing the backend may start a compiler."""
+def gsplat_obstacle(may_compile: bool = False) -> str | None:
+    """Why gsplat's CUDA kernels cannot be used here; None where they can. Found out once, then remembered.
+
+    PyPI's gsplat comes without compiled kernels and starts nvcc and a C++ compiler for minutes when it is imported. Only
+    with `may_compile` is it imported without kernels that are built already; without it no compiler is ever started.
+    """
     if not torch.cuda.is_available() or not installed("gsplat"):
-        return False
+        return HINTS["gsplat"]
+    if getattr(sys.modules.get("gsplat.cuda._backend"), "_C", None) is not None:
+        return None
+    if may_compile not in _gsplat:
+        _gsplat[may_compile] = _load_gsplat(may_compile)
+    # what a compiler complained about says more than that there are no kernels
+    return _gsplat[may_compile] and (_gsplat.get(True) or _gsplat[may_compile])
+
+
+def _load_gsplat(may_compile: bool) -> str | None:
+    """Import gsplat's kernels; what kept them from it otherwise. Catches whatever an import or a compiler may raise."""
+    try:
+        built = _built_kernels()
+        if built is not None:
+            _load_kernels(*built)
+    except Exception as error:
+        if not may_compile:
+            return f"gsplat's compiled kernels cannot be loaded ({_short(error)})"
+        built = None
+    if built is None and not may_compile:
+        return "gsplat has no compiled kernels; choose rasterizer 'gsplat' to compile them once (needs a CUDA toolkit)"
+    if built is None:
+        log.info("gsplat: compiling its CUDA kernels, which takes some minutes the first time")
     try:
         from gsplat.cuda._backend import _C  # pyright: ignore
-    except (ImportError, RuntimeError, OSError):
-        return False
-    return _C is not None
+    except Exception as error:
+        sys.modules.pop("gsplat.csrc", None)
+        return f"gsplat cannot be imported ({_short(error)})"
+    return None if _C is not None else "gsplat found no CUDA toolkit (nvcc) to compile its kernels with"
+
+
+def _built_kernels() -> tuple[str, Path] | None:
+    """(module name, file) of kernels that came with gsplat, or that torch compiled for it before; None where neither is."""
+    spec = importlib.util.find_spec("gsplat")
+    folders = [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
+    for folder, suffix in itertools.product(folders, _LIBRARIES):
+        if (folder / f"csrc{suffix}").is_file():
+            return "gsplat.csrc", folder / f"csrc{suffix}"
+    # older than gsplat or torch: compiled for another version of them
+    versions = [
+        file for file in (*(f / "version.py" for f in folders), Path(torch.__file__)) if file.is_file()
+    ]
+    newest = max(file.stat().st_mtime for file in versions)
+    for suffix in _LIBRARIES:
+        file = _jit_folder() / f"gsplat_cuda{suffix}"
+        if file.is_file() and file.stat().st_mtime >= newest:
+            return "gsplat_cuda", file
+    return None
+
+
+def _jit_folder() -> Path:
+    """Where torch keeps what it compiled for gsplat (torch.utils.cpp_extension); it need not exist."""
+    root = os.environ.get("TORCH_EXTENSIONS_DIR")
+    if root is None:
+        from torch.utils.cpp_extension import get_default_build_root
+
+        python = f"py{sys.version_info.major}{sys.version_info.minor}{getattr(sys, 'abiflags', '')}"
+        root = Path(get_default_build_root()) / f"{python}_cu{(torch.version.cuda or '').replace('.', '')}"
+    return Path(root) / "gsplat_cuda"
+
+
+def _load_kernels(name: str, file: Path) -> None:
+    """Load a library as `gsplat.csrc`, where gsplat looks before it compiles."""
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file.name} is no library for this Python")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules["gsplat.csrc"] = module
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 @contextmanager

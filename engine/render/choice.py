@@ -53,7 +53,7 @@ def choose(name: str = "auto", device: torch.device | str = "cpu") -> Rasterizer
         log.info("rasterizer: %s (%s tensors%s)", chosen.name, "CUDA" if kind == "cuda" else "CPU", slower)
     else:
         chosen = find(name)
-        obstacle = chosen.obstacle()
+        obstacle = (chosen.prepare or chosen.obstacle)()
         if obstacle is not None:
             raise InputError(
                 f"The {name} rasterizer cannot run here: {obstacle}; or choose rasterizer 'auto'."

@@ -83,8 +83,12 @@ class GsplatRasterizer:
         return image, alpha, info
 
 
-def _obstacle() -> str | None:
-    return None if backends.gsplat_works() else backends.HINTS["gsplat"]
-
-
-register(Registration("gsplat", {"cuda": 100}, GsplatRasterizer, _obstacle))
+register(
+    Registration(
+        "gsplat",
+        {"cuda": 100},
+        GsplatRasterizer,
+        obstacle=backends.gsplat_obstacle,
+        prepare=lambda: backends.gsplat_obstacle(may_compile=True),
+    )
+)

@@ -34,12 +34,15 @@ class Registration:
         create: Makes the rasterizer; whatever is slow or optional is imported here.
         obstacle: Why it cannot run on this machine, as what is missing and how to install it; None where it can.
             It is asked on every choice: keep it cheap, or remember the answer.
+        prepare: As `obstacle`, asked instead of it where this one is chosen by name: may do what takes long, such as
+            compiling. None: `obstacle` is asked.
     """
 
     name: str
     priorities: Mapping[str, int]
     create: Callable[[], Rasterizer]
     obstacle: Callable[[], str | None] = _no_obstacle
+    prepare: Callable[[], str | None] | None = None
 
 
 def register(registration: Registration) -> None:

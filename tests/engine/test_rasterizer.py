@@ -387,7 +387,7 @@ def test_a_card_without_gsplat_is_left_alone_where_the_cpu_kernel_is_there(
     monkeypatch, caplog, has_cuda, gsplat, has_numba, rasterizer, wanted
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
-    monkeypatch.setattr(backends, "gsplat_works", lambda: gsplat)
+    monkeypatch.setattr(backends, "_gsplat", {False: None if gsplat else "it was not compiled"})
     monkeypatch.setattr(backends, "installed", lambda package: has_numba)
     with caplog.at_level("INFO", logger="gs4d"):
         assert choose_device(rasterizer) == wanted

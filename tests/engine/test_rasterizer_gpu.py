@@ -9,9 +9,10 @@ from engine import backends
 from engine.render import RasterSettings, choose
 from engine.scene.cameras import look_at
 
+OBSTACLE = backends.gsplat_obstacle(may_compile=True)
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not backends.gsplat_works(), reason=f"no GPU run: {backends.HINTS['gsplat']}"),
+    pytest.mark.skipif(OBSTACLE is not None, reason=f"no GPU run: {OBSTACLE}"),
 ]
 
 NAMES = ("means", "quats", "scales", "opacities", "features", "background")
