@@ -153,8 +153,8 @@ class Benchmark:
 
     def score_only(self) -> tuple[Scene4D, Cost]:
         iterations = self.plan.score_only_iterations or self.plan.refine.iterations
-        rate = self.plan.score_only_color_rate or self.plan.refine.color_rate
-        return self.refined(self.scene, iterations=iterations, color_rate=rate)
+        rate = self.plan.score_only_color_rate or self.plan.refine.color_lr
+        return self.refined(self.scene, iterations=iterations, color_lr=rate)
 
     def every_image(self) -> tuple[Scene4D, Cost]:
         """Edit every picture of the clip (the same key view for all), then train a scene on them from nothing."""
@@ -359,12 +359,12 @@ def plan_of(a: argparse.Namespace) -> Plan:
         ),
         edit=config_from(a, edit_views.Config, preview_every=0, steps=a.steps or (2 if quick else 0)),
         fit=fit_edits.Config(
-            iterations=20 if quick else a.stage1_iterations, color_rate=a.stage1_color_rate, **common
+            iterations=20 if quick else a.stage1_iterations, color_lr=a.stage1_color_rate, **common
         ),
         refine=refine_score.Config(
             iterations=2 if quick else a.stage2_iterations,
             images_per_step=a.stage2_images,
-            color_rate=a.stage2_color_rate,
+            color_lr=a.stage2_color_rate,
             guidance_scale=a.refine_guidance_scale,
             image_guidance_scale=a.refine_image_guidance_scale,
             resolution=a.resolution,

@@ -401,7 +401,7 @@ NOISY = {
     "weighting": "picture",
     "min_timestep": 0.6,
     "max_timestep": 1.0,
-    "feature_rate": 0.1,
+    "feature_lr": 0.1,
 }  # what the model knows
 CAPTIONS = {**NOISY, "guidance_scale": 1.5}
 INSTRUCTIONS = {**NOISY, "guidance_scale": 1.4, "image_guidance_scale": 1.0}

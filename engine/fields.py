@@ -1,36 +1,99 @@
-"""Config fields that explain themselves: one sentence serves tooltip, command-line help and docs."""
+"""Config fields that explain themselves: one declaration gives the node's input, the flag and the documentation."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import field, fields, is_dataclass
+from dataclasses import Field, field, fields, is_dataclass
 from typing import Any
 
 from .errors import InputError
 
 
-def number(default: float | int, low: float, high: float, text: str, step: float | None = None) -> Any:
-    """A numeric Config field: default, allowed range, and one sentence that says what a larger number does.
+def number(
+    default: float | int,
+    low: float,
+    high: float,
+    help: str,
+    step: float | None = None,
+    *,
+    label: str = "",
+    id: str = "",
+    advanced: bool = False,
+    since: str = "",
+) -> Any:
+    """A numeric Config field.
 
-    The sentence becomes the node's tooltip, the command line's help and the docs.
+    Args:
+        default: Value where nobody sets it; its type (int or float) is the field's.
+        low: Smallest allowed value.
+        high: Largest allowed value.
+        help: Tooltip, command-line help and documentation: what it does, what a larger value does, typical range.
+        step: Step of the widget's arrows; chosen from the default where None.
+        label: Name on the canvas; the field's name with spaces where empty.
+        id: Name in saved graphs and scene histories where the field was renamed since; it never changes.
+        advanced: Folded away on the canvas.
+        since: Version that added the field; such an input is optional, so older graphs still run.
     """
-    return field(default=default, metadata={"low": low, "high": high, "text": text, "step": step})
+    return _field(default, help, label, id, advanced, since, low=low, high=high, step=step)
 
 
-def choice(default: str, options: Sequence[str], text: str) -> Any:
-    """A Config field that is one of a few words; `options` is kept as it is, so that a registry's list may grow."""
-    return field(default=default, metadata={"options": options, "text": text})
+def choice(
+    default: str,
+    options: Sequence[str],
+    help: str,
+    *,
+    label: str = "",
+    id: str = "",
+    advanced: bool = False,
+    since: str = "",
+) -> Any:
+    """A Config field with a few allowed values; the keywords are those of `number`.
+
+    `options` is kept as it is, so that a registry's list may grow.
+    """
+    return _field(default, help, label, id, advanced, since, options=options)
 
 
-def flag(default: bool, text: str) -> Any:
-    """A yes/no Config field; its name reads as a sentence."""
-    return field(default=default, metadata={"text": text})
+def flag(
+    default: bool, help: str, *, label: str = "", id: str = "", advanced: bool = False, since: str = ""
+) -> Any:
+    """A yes/no Config field; the keywords are those of `number`."""
+    return _field(default, help, label, id, advanced, since)
 
 
-def words(default: str, text: str) -> Any:
-    """A free-text Config field."""
-    return field(default=default, metadata={"text": text})
+def text(
+    default: str,
+    help: str,
+    *,
+    multiline: bool = False,
+    label: str = "",
+    id: str = "",
+    advanced: bool = False,
+    since: str = "",
+) -> Any:
+    """A free-text Config field; the keywords are those of `number`."""
+    return _field(default, help, label, id, advanced, since, multiline=multiline)
+
+
+def _field(default: Any, help: str, label: str, id: str, advanced: bool, since: str, **more: Any) -> Any:
+    metadata = {"help": help, "label": label, "id": id, "advanced": advanced, "since": since, **more}
+    return field(default=default, metadata=metadata)
+
+
+def id_of(f: Field[Any]) -> str:
+    """The name of a Config field in saved graphs, scene histories and checkpoint keys."""
+    return f.metadata.get("id") or f.name
+
+
+def label_of(f: Field[Any]) -> str:
+    """The name of a Config field on the canvas."""
+    return f.metadata.get("label") or f.name.replace("_", " ")
+
+
+def as_record(config: Any) -> dict[str, Any]:
+    """The config's values by the ids that files use: for histories and checkpoint keys."""
+    return {id_of(f): getattr(config, f.name) for f in fields(config)}
 
 
 def validate(config: Any) -> None:

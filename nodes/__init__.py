@@ -4,54 +4,43 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..engine.steps import all_steps
 from . import folders
 from .compat import ComfyExtension
 from .convert import SceneToSplat, SplatToScene
-from .edit import EditViews, LiftMask, SceneViews
-from .edit_fit import FitEdits
 from .export import Export4DScene
 from .guidance import GuidanceFromModel, LoadGuidance
-from .latents import DecodeLatents, DeltaEdit, LatentsToScene, TrainLatentField
 from .load import Import4DScene, Load4DScene, LoadMultiViewVideo, Save4DScene
-from .metrics import EvaluateEdit, EvaluateScene, PreflightCheck
 from .preview import Preview4DScene
-from .refine import RefineScore
-from .render import CameraPathNode, Render4DScene
-from .train import Train4DScene, TrainingSettings
+from .step_node import node_of, settings_node_of
 
-NODES: list[type[Any]] = [
+HAND_WRITTEN: list[type[Any]] = [
     LoadMultiViewVideo,
-    PreflightCheck,
-    Train4DScene,
-    TrainingSettings,
     Load4DScene,
     Save4DScene,
     Import4DScene,
-    CameraPathNode,
-    Render4DScene,
-    EvaluateScene,
     SceneToSplat,
     SplatToScene,
     Export4DScene,
     LoadGuidance,
     GuidanceFromModel,
-    SceneViews,
-    EditViews,
-    LiftMask,
-    FitEdits,
-    RefineScore,
-    TrainLatentField,
-    DeltaEdit,
-    DecodeLatents,
-    LatentsToScene,
-    EvaluateEdit,
     Preview4DScene,
 ]
 
 
+def nodes() -> list[type[Any]]:
+    """Every node of the pack: those written by hand, and one (or two) for each step that declares itself."""
+    steps = all_steps()
+    return [
+        *HAND_WRITTEN,
+        *(node_of(step) for step in steps),
+        *(settings_node_of(s) for s in steps if s.settings),
+    ]
+
+
 class Extension(ComfyExtension):
     async def get_node_list(self) -> list[type[Any]]:
-        return NODES
+        return nodes()
 
 
 def extension() -> Any:

@@ -9,10 +9,7 @@ from ..engine.steps import sample_scene
 from ..engine.steps import splat_to_scene as step
 from . import fields, host
 from .compat import io, make, schema, splat, splat_parts
-from .load import describe
 from .types import SceneSocket, SplatSocket
-
-SPLAT_FIELDS = ("fps", "up", "blends_moments")
 
 
 class SceneToSplat(io.ComfyNode):
@@ -68,7 +65,7 @@ class SplatToScene(io.ComfyNode):
                 SplatSocket.Input(
                     "splat", tooltip="One splat, or one for each moment with equally many Gaussians in each."
                 ),
-                *fields.inputs(step.Config, SPLAT_FIELDS),
+                *fields.inputs(step.Config),
             ],
             outputs=[SceneSocket.Output("scene", display_name="scene")],
         )
@@ -81,5 +78,5 @@ class SplatToScene(io.ComfyNode):
                 for means, scales, quats, opacities, sh in splat_parts(splat)
             ]
             scene = step.make(moments, fields.config_from(step.Config, numbers))
-        host.say(cls.hidden.unique_id, describe(scene))
+        host.say(cls.hidden.unique_id, scene.summary())
         return io.NodeOutput(scene)

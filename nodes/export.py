@@ -8,10 +8,7 @@ from ..engine.steps import bake_clip
 from ..engine.steps import export_scene as step
 from . import fields, folders, host
 from .compat import io, make, schema
-from .preview import CLIP_FIELDS, LABELS
 from .types import SceneSocket
-
-EXPORT_FIELDS = ("kind", "seconds", "moments")
 
 
 class Export4DScene(io.ComfyNode):
@@ -36,15 +33,13 @@ class Export4DScene(io.ComfyNode):
                     "that nothing is "
                     "overwritten.",
                 ),
-                *fields.inputs(step.Config, EXPORT_FIELDS),
+                *fields.inputs(step.Config),
                 SceneSocket.Input(
                     "compare",
                     optional=True,
                     tooltip="For html: a second scene, shown right of a divider: the edited one, say.",
                 ),
-                *fields.inputs(
-                    bake_clip.Config, CLIP_FIELDS, advanced=CLIP_FIELDS, later=CLIP_FIELDS, labels=LABELS
-                ),
+                *fields.inputs(bake_clip.Config, optional=True),
             ],
             outputs=[
                 io.String.Output("paths", display_name="path", tooltip="The first file that was written.")

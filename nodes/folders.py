@@ -48,16 +48,16 @@ def readable(text: str) -> Path:
     """
     if "\0" in text or len(text) > 4000:
         raise InputError("The path cannot be used: it is too long or has a null character.")
-    detach, known = text.strip().strip('"'), roots()
-    candidates = [Path(os.path.expanduser(detach))] if os.path.isabs(os.path.expanduser(detach)) else []
+    asked, known = text.strip().strip('"'), roots()
+    candidates = [Path(os.path.expanduser(asked))] if os.path.isabs(os.path.expanduser(asked)) else []
     if not candidates:
-        word, _, rest = detach.replace("\\", "/").partition("/")
+        word, _, rest = asked.replace("\\", "/").partition("/")
         candidates = [root / rest for root in known.get(word, [])]
-        candidates += [root / detach for group in known.values() for root in group]
+        candidates += [root / asked for group in known.values() for root in group]
     allowed = [c for c in candidates if any(is_within(c, root) for group in known.values() for root in group)]
     if not allowed:
         raise InputError(
-            f"'{detach}' is outside the folders that may be read (input, output, models/{MODELS}); move it "
+            f"'{asked}' is outside the folders that may be read (input, output, models/{MODELS}); move it "
             "there, or add "
             f"its folder as '{MODELS}' in extra_model_paths.yaml."
         )
@@ -65,7 +65,7 @@ def readable(text: str) -> Path:
         if path.exists():
             return path
     raise InputError(
-        f"'{detach}' does not exist in input, output or models/{MODELS}; check the spelling or refresh."
+        f"'{asked}' does not exist in input, output or models/{MODELS}; check the spelling or refresh."
     )
 
 
@@ -278,8 +278,8 @@ def check_prefix(prefix: str) -> None:
     output = Path(folder_paths.get_output_directory())
     if not prefix.strip() or "\0" in prefix or prefix.replace("\\", "/").endswith("/"):
         raise InputError("filename_prefix is empty; write a name such as gs4d/scene.")
-    detach = prefix.replace("\\", "/")
-    if os.path.isabs(detach) or not is_within(output / detach, output):
+    asked = prefix.replace("\\", "/")
+    if os.path.isabs(asked) or not is_within(output / asked, output):
         raise InputError(
             f"filename_prefix '{prefix}' leads out of ComfyUI's output folder; write a name such as gs4d/scene."
         )

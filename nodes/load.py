@@ -11,12 +11,9 @@ from .compat import combo, io, make, schema
 from .types import MultiViewVideoSocket, SceneSocket
 
 LOAD_FIELDS = (
-    "layout", "scale", "first_frame", "frame_count", "frame_step", "frames_per_second", "background", "hold_out",
-    "cache_megabytes",
-)  # fmt: skip
-IMPORT_FIELDS = ("heads", "duration", "time_steps", "up", "fps", "blends_moments")
+    "layout scale first_frame frame_count frame_step frames_per_second background hold_out cache_megabytes"
+)
 FIRST_CLIP = "demo: walker"
-ADVANCED_LOAD_FIELDS = ("frames_per_second", "cache_megabytes")
 
 
 class LoadMultiViewVideo(io.ComfyNode):
@@ -55,7 +52,7 @@ class LoadMultiViewVideo(io.ComfyNode):
                     "written here, the "
                     "list above is not used.",
                 ),
-                *fields.inputs(LoadOptions, LOAD_FIELDS, ADVANCED_LOAD_FIELDS),
+                *fields.inputs(LoadOptions, LOAD_FIELDS),
             ],
             outputs=[MultiViewVideoSocket.Output("video", display_name="video")],
         )
@@ -78,7 +75,7 @@ class LoadMultiViewVideo(io.ComfyNode):
             video = load_video(folders.capture(clip, folder), fields.config_from(LoadOptions, options))
         sizes = sorted({f"{w}×{h}" for w, h in video.cameras.sizes})
         lines = [
-            f"{video.views} views, {video.moments} moments, {float(video.times[-1] - video.times[0]):.2f} s, "
+            f"{video.views} views, {video.moments} frames, {float(video.times[-1] - video.times[0]):.2f} s, "
             f"{', '.join(sizes[:3])} pixels ({video.layout})",
             *video.warnings[:5],
         ]
@@ -121,7 +118,7 @@ class Load4DScene(io.ComfyNode):
 
         with host.node_context():
             scene = load_scene(folders.scene_file(scene_file))
-        host.say(cls.hidden.unique_id, describe(scene))
+        host.say(cls.hidden.unique_id, scene.summary())
         return io.NodeOutput(scene)
 
 
@@ -180,7 +177,7 @@ class Import4DScene(io.ComfyNode):
                     tooltip="Path of a trained folder, a .ply or .spz file, or a folder of them (one a moment), inside "
                     "input, output or models/gs4d.",
                 ),
-                *fields.inputs(step.Config, IMPORT_FIELDS, later=("fps", "blends_moments")),
+                *fields.inputs(step.Config),
             ],
             outputs=[SceneSocket.Output("scene", display_name="scene")],
         )
@@ -198,13 +195,5 @@ class Import4DScene(io.ComfyNode):
         with host.node_context():
             config = fields.config_from(step.Config, options)
             scene = host.follow(step.run(folders.source(source), config), cls.hidden.unique_id)
-        host.say(cls.hidden.unique_id, describe(scene))
+        host.say(cls.hidden.unique_id, scene.summary())
         return io.NodeOutput(scene)
-
-
-def describe(scene: Any) -> str:
-    return (
-        f"{len(scene.canonical)} Gaussians, {len(scene.times)} moments, {scene.duration:.2f} s, "
-        f"{len(scene.rig)} cameras, "
-        f"motion: {scene.deformation.kind}"
-    )

@@ -14,6 +14,7 @@ from ..engine.figures.color_maps import ERROR_FULL, spread
 from ..engine.figures.drawing import as_picture
 from ..engine.figures.training_curves import TrainingCurves
 from ..engine.files.atomic import write_atomically
+from ..engine.steps.step import Comparison
 
 QUALITY = 90
 MOST_PAIRS = 24
@@ -41,15 +42,13 @@ def before_and_after(views: Any) -> dict[str, Any] | None:
     return shown(sheets.before_and_after(views.originals[chosen], views.images[chosen], captions))
 
 
-def compared(
-    rows: Any, captions: list[str], words: tuple[str, str, str, str], title: str
-) -> dict[str, Any] | None:
-    """Rows [K, H, 4W, 3] of four pictures, the last of them an error map, with words above and its scale."""
-    if not len(rows):
+def compared(comparison: Comparison) -> dict[str, Any] | None:
+    """Rows of four images, the last of them an error map, with captions and the map's scale."""
+    if not len(comparison.rows):
         return None
-    scale = sheets.Scale(words[-1], f"{ERROR_FULL:.0%} or more")
-    stacks = [[row] for row in rows]
-    return shown(sheets.sheet(stacks, captions, 1, title, words, scale))
+    scale = sheets.Scale(comparison.columns[-1], f"{ERROR_FULL:.0%} or more")
+    stacks = [[row] for row in comparison.rows]
+    return shown(sheets.sheet(stacks, comparison.captions, 1, comparison.title, comparison.columns, scale))
 
 
 def preview(found: list[Any]) -> dict[str, Any] | None:

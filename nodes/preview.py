@@ -17,9 +17,6 @@ from . import fields, folders, host
 from .compat import io, make, schema
 from .types import Load3DCameraSocket, SceneSocket
 
-CLIP_FIELDS = ("max_error", "most", "sh_degree")
-LABELS = {"max_error": "largest error", "most": "most Gaussians"}
-
 
 @dataclass(frozen=True)
 class Shown:
@@ -47,7 +44,7 @@ class Preview4DScene(io.ComfyNode):
             search_aliases=["player", "timeline", "viewer", "4d", "splat", "compare", "before after"],
             inputs=[
                 SceneSocket.Input("scene", tooltip="The scene to play."),
-                *fields.inputs(step.Config, CLIP_FIELDS, advanced=CLIP_FIELDS, labels=LABELS),
+                *fields.inputs(step.Config),
                 make(
                     io.Boolean.Input,
                     "makes_movie",

@@ -140,7 +140,7 @@ class Studio:
     def gold_field(self) -> Any:
         config = delta_edit.Config(
             source_prompt=LEAVE, prompt=GOLD, iterations=50, guidance_scale=1.4, image_guidance_scale=1.0,
-            feature_rate=0.1, weighting="picture", min_timestep=0.6, max_timestep=1.0, moments="0",
+            feature_lr=0.1, weighting="picture", min_timestep=0.6, max_timestep=1.0, moments="0",
         )  # fmt: skip
         return result(delta_edit.run(self.field, self.model, config))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..fields import choice, number, validate, words
+from ..fields import choice, number, text, validate
 
 LAYOUTS = ("dynerf", "dnerf", "nerfstudio", "colmap", "hypernerf", "folder")
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "grey": (0.5, 0.5, 0.5), "black": (0.0, 0.0, 0.0)}
@@ -15,42 +15,51 @@ class LoadOptions:
     """How a data set is read; every field has a default that suits most data sets."""
 
     layout: str = choice(
-        "auto", ("auto", *LAYOUTS), "The data set's layout; auto recognises it by its files."
+        "auto", ("auto", *LAYOUTS), "Dataset layout; auto detects it from the files.", label="layout"
     )
     scale: float = number(
-        1.0,
-        0.05,
-        1.0,
-        "Pictures are read at this fraction of their size and cameras follow: larger is sharper and slower.",
-        step=0.05,
+        1.0, 0.05, 1.0, "Image scale; cameras follow. Higher is sharper and slower.", step=0.05, label="scale"
     )
-    first_frame: int = number(
-        0, 0, 1_000_000, "The first frame to use: larger skips more of the beginning.", step=1
-    )
+    first_frame: int = number(0, 0, 1_000_000, "First frame to use.", step=1)
     frame_count: int = number(
-        0, 0, 1_000_000, "How many frames to use: more makes a longer scene; 0 uses all.", step=1
+        0,
+        0,
+        1_000_000,
+        "Number of frames to use. More makes a longer scene; 0 uses all.",
+        step=1,
+        label="frame count (0 = all)",
     )
     frame_step: int = number(
-        1, 1, 1000, "Use every n-th frame: larger makes motion coarser and training shorter.", step=1
+        1, 1, 1000, "Uses every n-th frame. More makes motion coarser and training faster.", step=1
     )
     frames_per_second: float = number(
         0.0,
         0.0,
         1000.0,
-        "Frame rate for layouts that store none (0 = as stored): larger makes the same clip play faster.",
-    )
-    cache_megabytes: int = number(
-        512, 16, 65536, "Memory for decoded frames: more means fewer are decoded again.", step=16
+        "Frame rate for layouts that store none. More plays faster; 0 uses the stored rate.",
+        label="frames per second (0 = as stored)",
+        advanced=True,
     )
     background: str = choice(
         "auto",
         ("auto", "keep", *BACKGROUNDS),
-        "What stands behind a masked subject: auto takes the layout's own (white for D-NeRF), keep leaves pictures as "
-        "they are and uses no masks.",
+        "Background behind a masked subject. auto uses the layout's own (white for D-NeRF); keep leaves images as they are "
+        "and ignores masks.",
     )
-    hold_out: str = words(
+    hold_out: str = text(
         "auto",
-        "Views kept out of training to measure on: names with commas between; auto takes the layout's own, empty none.",
+        "Names of the views to hold out for evaluation, separated by commas. auto uses the layout's own; empty holds out "
+        "none.",
+        label="hold out",
+    )
+    cache_megabytes: int = number(
+        512,
+        16,
+        65536,
+        "Memory for decoded frames, in MB. More decodes fewer frames twice.",
+        step=16,
+        label="cache (MB)",
+        advanced=True,
     )
 
     def __post_init__(self) -> None:

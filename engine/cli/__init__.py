@@ -50,15 +50,20 @@ def _report(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from . import edits, latents, scenes
+    from ..steps import all_steps
+    from . import scenes
+    from .edit import add_edit
+    from .step_verb import add_step
 
     parser = argparse.ArgumentParser(
-        prog="python -m engine", description="Train, render, measure and convert 4D Gaussian scenes."
+        prog="python -m engine", description="Train, edit, render, evaluate and convert 4D Gaussian scenes."
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    def verb(name: str, run: Callable[[Arguments], dict[str, Any]], text: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=text, description=text)
+    def verb(
+        name: str, run: Callable[[Arguments], dict[str, Any]], text: str, aliases: Sequence[str] = ()
+    ) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text, aliases=list(aliases))
         sub.add_argument(
             "--json", action="store_true", help="print one JSON object as the last line, and nothing else"
         )
@@ -66,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     scenes.add_verbs(verb)
-    edits.add_verbs(verb)
-    latents.add_verbs(verb)
+    add_edit(verb)
+    for step in all_steps():
+        if step.verb:
+            add_step(verb, step)
     return parser

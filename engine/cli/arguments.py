@@ -9,39 +9,35 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..fields import id_of
 
 Arguments = argparse.Namespace
-AddVerb = Callable[[str, Callable[[Arguments], dict[str, Any]], str], argparse.ArgumentParser]
+AddVerb = Callable[..., argparse.ArgumentParser]  # name, run, description, aliases
 
 
 def add_config(
     parser: argparse.ArgumentParser, config: type[Any], skip: tuple[str, ...] = (), prefix: str = ""
 ) -> None:
-    """One flag per Config field, with its default, range and sentence; `prefix` goes before each name."""
+    """One flag per Config field, with its default, range and help; `prefix` goes before each name.
+
+    A field that was renamed keeps its old flag beside the new one.
+    """
     for f in fields(config):
         if f.name in skip:
             continue
-        name, meta = "--" + (prefix + f.name).replace("_", "-"), f.metadata
-        text = str(meta.get("text", "")).replace("%", "%%")
+        names = ["--" + (prefix + name).replace("_", "-") for name in dict.fromkeys((f.name, id_of(f)))]
+        help = f"{f.metadata['help']} (default {f.default})".replace("%", "%%")
+        common: dict[str, Any] = {"default": f.default, "dest": prefix + f.name, "help": help}
         if isinstance(f.default, bool):
-            parser.add_argument(name, default=f.default, action=argparse.BooleanOptionalAction, help=text)
-        elif "options" in meta:
-            parser.add_argument(
-                name, default=f.default, choices=meta["options"], help=f"{text} (default {f.default})"
-            )
+            parser.add_argument(*names, action=argparse.BooleanOptionalAction, **common)
+        elif "options" in f.metadata:
+            parser.add_argument(*names, choices=f.metadata["options"], **common)
         else:
             kind = type(f.default)
-            parser.add_argument(
-                name,
-                default=f.default,
-                type=kind,
-                metavar=kind.__name__.upper(),
-                help=f"{text} (default {f.default})",
-            )
+            parser.add_argument(*names, type=kind, metavar=kind.__name__.upper(), **common)
 
 
 def config_from(
@@ -129,22 +125,11 @@ def device_of(arguments: Arguments) -> str:
     return name
 
 
-def with_data(
-    sub: argparse.ArgumentParser, required: bool = True, text: str = "folder of the capture"
-) -> None:
-    """`--data` and the flags that say how a capture is read."""
-    from ..capture.readers import LoadOptions
-
-    sub.add_argument("--data", required=required, help=text)
-    add_config(sub, LoadOptions, skip=("background",))
-
-
-def with_device(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--device", default="auto", help="auto, cpu or cuda; auto takes cuda where gsplat works")
-
-
-def load_capture(arguments: Arguments, **fixed: Any) -> Any:
-    """The capture that `--data` names."""
-    from ..capture.readers import LoadOptions, load_video
-
-    return load_video(Path(arguments.data), config_from(arguments, LoadOptions, **fixed))
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """`--device`."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="auto, cpu or cuda; auto uses CUDA where gsplat works",
+    )

@@ -61,6 +61,19 @@ class LatentField:
             before=None if self.before is None else self.before.to(device),
         )
 
+    def summary(self) -> str:
+        """Two lines about the field."""
+        (width, height), vae = self.size, self.vae
+        layer = (
+            "no refinement layer"
+            if self.refiner is None
+            else f"refinement layer with {self.refiner.shape.width} channels"
+        )
+        return (
+            f"{len(self.scene.canonical)} Gaussians with {vae.channels} latent channels of {vae.name}\n"
+            f"{width // vae.factor}×{height // vae.factor} latents for images of {width}×{height}, {layer}"
+        )
+
 
 class FieldRenderer:
     """Latents of a field at any view and moment, with features of one's own where they learn."""

@@ -65,21 +65,28 @@ class ClipConfig:
         0.002,
         1e-5,
         0.1,
-        "How far a Gaussian may be from its true place, as a part of the subject's radius. More makes a smaller file.",
+        "Largest position error of a Gaussian, relative to the subject's radius. Higher makes a smaller file; typical "
+        "0.001–0.005.",
         0.0005,
+        label="max error",
+        advanced=True,
     )
     most: int = number(
         300_000,
         1,
         10_000_000,
-        "Most Gaussians that are kept; beyond that the least visible ones are left out.",
+        "Largest number of Gaussians; beyond it the least visible ones are dropped.",
         10_000,
+        label="max Gaussians",
+        advanced=True,
     )
     sh_degree: int = number(
         1,
         0,
         harmonics.MAX_DEGREE,
-        "How much colours change with the view: 0 is one colour from all sides, 3 keeps everything. More is larger.",
+        "Spherical harmonics degree to keep. 0 drops view-dependent color, 3 keeps everything and makes a larger file.",
+        label="SH degree",
+        advanced=True,
     )
 
     def __post_init__(self) -> None:

@@ -18,9 +18,9 @@ from .registry import NAMES, Registration, find, ranked
 log = logging.getLogger("gs4d")
 
 
-def rasterizer_field(help: str) -> Any:
+def rasterizer_field() -> Any:
     """The Config field that chooses a rasterizer: "auto" or a registered name."""
-    return fields.choice("auto", NAMES, help)
+    return fields.choice("auto", NAMES, "Rasterizer; auto picks the fastest that works.", advanced=True)
 
 
 def choose_device(rasterizer: str = "auto") -> str:

@@ -105,3 +105,10 @@ class Scene4D:
     def with_history(self, step: str, **entry: Any) -> Scene4D:
         """The same scene with one more line of history."""
         return replace(self, history=(*self.history, {"step": step, **entry}))
+
+    def summary(self) -> str:
+        """One line about the scene."""
+        return (
+            f"{len(self.canonical)} Gaussians, {len(self.times)} frames, {self.duration:.2f} s, {len(self.rig)} cameras, "
+            f"motion: {self.deformation.kind}"
+        )

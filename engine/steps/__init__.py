@@ -1,11 +1,17 @@
 """Steps: what an artist would name, one file each, in menu order. A step never imports another."""
 
-STEPS = (
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .step import Step
+
+# each has a `STEP`, from which its node and its verb are made
+DECLARED = (
     "preflight",
-    "convert_capture",
     "fit_scene",
-    "import_scene",
-    "splat_to_scene",
     "scene_views",
     "edit_views",
     "lift_mask",
@@ -19,7 +25,19 @@ STEPS = (
     "render_scene",
     "evaluate_scene",
     "evaluate_edit",
+)
+# files in, files out: nodes and verbs are written by hand
+HAND_WRITTEN = (
+    "convert_capture",
+    "import_scene",
+    "splat_to_scene",
     "sample_scene",
     "bake_clip",
     "export_scene",
 )
+STEPS = (*DECLARED, *HAND_WRITTEN)
+
+
+def all_steps() -> list[Step]:
+    """The steps that declare themselves, in menu order."""
+    return [import_module(f"{__name__}.{name}").STEP for name in DECLARED]

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..fields import choice, number, validate
 from ..render import camera_paths as paths
 from ..render.camera_paths import CameraPath
 from ..scene import Cameras, Scene4D
-from .step import choice, number, validate
+from .step import Input, Kind, Output, Step
 
-__all__ = ["Config", "make", "with_cameras"]
+__all__ = ["STEP", "Config", "make", "with_cameras"]
 
 MOST_PIXELS = 8192
 
@@ -24,30 +25,44 @@ class Config:
     kind: str = choice(
         "orbit",
         ("orbit", "spiral", "rig", "still"),
-        "Orbit circles the subject, spiral sways before one captured view, rig flies through all of them, still stays.",
+        "orbit circles the subject, spiral sways in front of one captured view, rig flies through all captured views, "
+        "still stays at one.",
+        label="path",
     )
-    frames: int = number(60, 1, 100_000, "How many pictures the path has. More makes a longer video.")
-    fps: float = number(24.0, 0.1, 240.0, "Pictures a second when played.")
+    frames: int = number(60, 1, 100_000, "Number of frames. More makes a longer video.")
+    fps: float = number(24.0, 0.1, 240.0, "Frames per second of the video.", label="frames per second")
     speed: float = number(
-        1.0, 0.0, 100.0, "How fast the scene's time runs: 0.5 is slow motion, 0 freezes it at the start time."
+        1.0,
+        0.0,
+        100.0,
+        "Playback speed of the scene: 0.5 is half speed, 0 freezes it at the start time.",
     )
     start_seconds: float = number(
-        0.0, 0.0, 1e6, "Time in the scene, in seconds from its first moment, where the path starts."
+        0.0, 0.0, 1e6, "Scene time at the first frame, in seconds.", label="start time (seconds)"
     )
     turns: float = number(
-        1.0, -100.0, 100.0, "How often an orbit or spiral goes round; negative goes the other way."
+        1.0, -100.0, 100.0, "Number of revolutions of an orbit or spiral; negative turns the other way."
     )
     elevation: float = number(
         -1000.0,
         -1000.0,
         89.0,
-        "Height of an orbit in degrees above the horizon; -1000 keeps the captured height.",
+        "Elevation of an orbit in degrees above the horizon. -1000 uses the height of the captured cameras.",
         1.0,
+        label="elevation (-1000 = as captured)",
     )
-    zoom: float = number(1.0, 0.05, 20.0, "Larger comes nearer to the subject.")
-    view: int = number(0, 0, 100_000, "Which captured camera a still or spiral path stands at, from 0.")
-    width: int = number(0, 0, MOST_PIXELS, "Picture width in pixels; 0 takes the captured one.")
-    height: int = number(0, 0, MOST_PIXELS, "Picture height in pixels; 0 takes the captured one.")
+    zoom: float = number(1.0, 0.05, 20.0, "Zoom factor. Higher brings the subject closer.")
+    view: int = number(0, 0, 100_000, "Captured view where a still or spiral path is placed, from 0.")
+    width: int = number(
+        0, 0, MOST_PIXELS, "Image width in pixels. 0 uses the captured width.", label="width (0 = captured)"
+    )
+    height: int = number(
+        0,
+        0,
+        MOST_PIXELS,
+        "Image height in pixels. 0 uses the captured height.",
+        label="height (0 = captured)",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -123,3 +138,35 @@ def _fitted(rig: Cameras, view: int, width: int, height: int) -> Tensor:
 def _path(w2c: Tensor, K: Tensor, width: int, height: int, seconds: Tensor, fps: float) -> CameraPath:
     names = tuple(f"frame {i}" for i in range(len(seconds)))
     return CameraPath(Cameras(w2c, K, ((width, height),) * len(seconds), names), seconds, fps)
+
+
+def summary(path: CameraPath) -> str:
+    """One line about a path."""
+    width, height = path.cameras.sizes[0]
+    return f"{len(path)} frames, {width}×{height}, {len(path) / path.fps:.2f} s"
+
+
+STEP = Step(
+    name="camera_path",
+    node="CameraPath",
+    label="Camera Path",
+    category="4dgs/render",
+    description="Sets where the camera goes and how fast the scene plays: orbit, spiral, a flight through the captured "
+    "views, or standing still.",
+    search=("orbit", "spiral", "slow motion", "bullet time", "fly through"),
+    config=Config,
+    run=make,
+    inputs=(
+        Input("scene", Kind.SCENE, "The scene that the camera looks at."),
+        Input(
+            "load3d",
+            Kind.FRAMED_VIEW,
+            "A view framed by hand in Load 3D or Preview 4D Scene; it replaces the path above.",
+            id="camera",
+            optional=True,
+        ),
+    ),
+    outputs=(Output("path", Kind.CAMERA_PATH),),
+    has_device=False,
+    note=summary,
+)

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from ..diffusion import Backbone
 from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT, check_prompt, check_source_prompt
 from ..errors import InputError
+from ..fields import choice, flag, number, text, validate
 from ..guidance.classifier_free import Guidance
 from ..guidance.delta import check_prompts, delta_loss, masked_reconstruction
 from ..guidance.score import Score, score_loss
@@ -34,9 +35,9 @@ from ..train.originals import SOURCES, Originals, Pair, choose_pairs, choose_sou
 from ..train.parameter_groups import OPTIMIZERS
 from ..train.schedule import log_linear
 from ..train.threads import threads_for, threads_for_model
-from .step import choice, flag, number, validate, words
+from .step import Figure, Input, Kind, Output, Step
 
-__all__ = ["Config", "run"]
+__all__ = ["STEP", "Config", "run"]
 
 METHODS = ("dds", "sds")
 FREED = ("appearance", "shape")
@@ -46,107 +47,192 @@ WEIGHTINGS = ("uniform", "picture")
 
 @dataclass(frozen=True)
 class Config(LatentConfig):
-    prompt: str = words(
+    prompt: str = text(
         "",
-        "What the scene should show ('a gold statue of a person'), or an instruction for a model that takes pictures. "
-        f"{BUNDLED_EDITS}",
+        "Target: what the edited scene shows, such as 'a gold statue of a person', or an instruction for an instruction "
+        f"model. {BUNDLED_EDITS}",
+        multiline=True,
     )
-    source_prompt: str = words(
-        "", "What it shows now ('a person walking'); for a model that takes pictures 'leave it as it is'."
+    source_prompt: str = text(
+        "",
+        "Source: what the scene shows now, such as 'a person walking'; for an instruction model 'leave it as it is'.",
+        multiline=True,
     )
     method: str = choice(
         "dds",
         METHODS,
-        "dds follows the difference of the two prompts, sds the target prompt alone (burns colours, for comparison).",
+        "dds follows the difference between the two prompts; sds follows the target prompt alone (oversaturates; for "
+        "comparison).",
     )
     iterations: int = number(200, 1, 1_000_000, "Editing steps, each with one call of the diffusion model.")
     images_per_step: int = number(
-        2, 1, 64, "Views judged in each step, all of one random moment. More is steadier and slower."
-    )
+        2, 1, 64, "Views per step, all of one random frame. More is smoother and slower.", label="batch size",
+        advanced=True,
+    )  # fmt: skip
     guidance_scale: float = number(
         0.0,
         0.0,
         100.0,
-        "How strongly the prompts pull; 0 takes the model's own. The method's notebook: 7.5.",
+        "Guidance scale for the text. Higher follows the prompts more; the DDS notebook uses 7.5; 0 uses the model's "
+        "default.",
         0.1,
+        label="guidance scale (0 = auto)",
     )
     final_guidance_scale: float = number(
         0.0,
         0.0,
         100.0,
-        "Guidance at the last step, reached in a straight line; 0 = the same throughout.",
+        "Guidance scale at the last step, reached linearly. 0 keeps it constant.",
         0.1,
+        label="final guidance scale (0 = constant)",
+        advanced=True,
     )
     frees: str = choice(
         "appearance",
         FREED,
-        "appearance changes latents alone; shape also moves, resizes, turns and fades Gaussians.",
+        "appearance optimizes the latents alone; shape also optimizes positions, scales, rotations and opacities.",
+        label="optimized parameters",
     )
     inside_weight: float = number(
-        0.0, 0.0, 100.0, "Pull back to the original inside the mask. More keeps more of the original.", 0.01
+        0.0,
+        0.0,
+        100.0,
+        "Weight that keeps the original inside the mask. Higher keeps more of it.",
+        0.01,
+        label="inside-mask weight",
+        advanced=True,
     )
     outside_weight: float = number(
         1.0,
         0.0,
         100.0,
-        "Pull back to the original outside the mask. More keeps the rest nearer to what it was.",
+        "Weight that keeps the original outside the mask. Higher keeps the rest closer to the original.",
         0.01,
+        label="outside-mask weight",
+        advanced=True,
     )
     looks_at: str = choice(
         "auto",
         LOOKS,
-        "What a model that takes pictures sees beside the prompt: the originals (prompts are instructions) or nothing "
-        "(prompts say what is shown); auto is originals.",
+        "Conditioning image of an instruction model: the originals (prompts are instructions) or none (prompts are "
+        "captions). auto uses the originals.",
+        label="conditioning image",
+        advanced=True,
     )
-    negative: str = words("", "What the pictures should not become; usually empty.")
+    negative: str = text(
+        "",
+        "Negative prompt: what the images should not show; usually empty.",
+        label="negative prompt",
+        advanced=True,
+    )
     image_guidance_scale: float = number(
         0.0,
         0.0,
         100.0,
-        "How closely the originals are kept where the model sees them; 0 takes the model's own.",
+        "Image guidance scale, for models with a conditioning image. Higher stays closer to the originals; 0 uses the "
+        "model's default.",
         0.1,
+        label="image guidance scale (0 = auto)",
     )
     min_timestep: float = number(
-        0.05, 0.0, 1.0, "Least noise, as a share of the schedule. Less edits detail.", 0.01
+        0.05,
+        0.0,
+        1.0,
+        "Smallest timestep, as a fraction of the schedule. Smaller edits finer detail.",
+        0.01,
+        advanced=True,
     )
     max_timestep: float = number(
-        0.95, 0.0, 1.0, "Most noise, as a share of the schedule. More edits more.", 0.01
+        0.95,
+        0.0,
+        1.0,
+        "Largest timestep, as a fraction of the schedule. Larger changes more.",
+        0.01,
+        advanced=True,
     )
     anneals: bool = flag(
-        False, "Lowers the most noise to a quarter of the range over the steps: detail comes last."
+        False,
+        "Lowers the largest timestep over the run to a quarter of the range, so that detail comes last.",
+        label="anneal timesteps",
+        advanced=True,
     )
     optimizer: str = choice(
-        "adam", OPTIMIZERS, "adam takes steps of a steady size, sgd steps as large as the pull."
+        "adam",
+        OPTIMIZERS,
+        "adam: step size independent of gradient magnitude; sgd: proportional to it.",
+        advanced=True,
     )
     trains_refiner: bool = flag(
-        False, "The refinement layer learns too, as in the paper; a mask does not bind it."
+        False,
+        "Also trains the refinement layer, as in the paper. A mask does not restrict it.",
+        label="train refinement layer",
+        advanced=True,
     )
     mask_threshold: float = number(
-        0.5, 0.0, 1.0, "Share of a latent that the masked Gaussians must cover for it to be edited.", 0.01
+        0.5,
+        0.0,
+        1.0,
+        "Fraction of a latent that the selected Gaussians must cover for it to be edited.",
+        0.01,
+        advanced=True,
     )
     dilation: int = number(
-        1, 0, 16, "Latents by which the mask grows: an autoencoder mixes neighbours. More reaches further."
+        1,
+        0,
+        16,
+        "Mask dilation in latents, because an autoencoder mixes neighbors. More reaches further.",
+        label="mask dilation",
+        advanced=True,
     )
-    position_rate: float = number(
-        1.6e-5, 0.0, 1.0, "Learning rate of positions, times the scene's extent (shape).", 1e-6
+    position_lr: float = number(
+        1.6e-5,
+        0.0,
+        1.0,
+        "Learning rate of positions, relative to the scene's extent (shape).",
+        1e-6,
+        id="position_rate",
+        advanced=True,
     )
-    scale_rate: float = number(2e-3, 0.0, 1.0, "Learning rate of log scales (shape).", 1e-4)
-    rotation_rate: float = number(1e-3, 0.0, 1.0, "Learning rate of quaternions (shape).", 1e-4)
-    opacity_rate: float = number(1e-2, 0.0, 1.0, "Learning rate of opacity logits (shape).", 1e-3)
-    views: str = words("", "Numbers of the views to judge, such as 0 2 5-8; empty = all.")
-    moments: str = words("all", "Numbers of the moments to judge, such as 0 5-9; all = every one.")
+    scale_lr: float = number(
+        2e-3, 0.0, 1.0, "Learning rate of log scales (shape).", 1e-4, id="scale_rate", advanced=True
+    )
+    rotation_lr: float = number(
+        1e-3, 0.0, 1.0, "Learning rate of quaternions (shape).", 1e-4, id="rotation_rate", advanced=True
+    )
+    opacity_lr: float = number(
+        1e-2, 0.0, 1.0, "Learning rate of opacity logits (shape).", 1e-3, id="opacity_rate", advanced=True
+    )
+    views: str = text(
+        "", "Indices of the views to edit, such as '0 2 5-8'. Empty uses all training views.", advanced=True
+    )
+    moments: str = text(
+        "all",
+        "Indices of the frames to edit, such as '0 5-9'; 'all' edits every frame.",
+        label="frames",
+        advanced=True,
+    )
     originals: str = choice(
         "rendered",
         SOURCES,
-        "What a model that takes pictures sees: captured pictures, or renders of the scene as it was trained.",
+        "Source of the conditioning images: captured images, or renders of the scene as it was trained.",
+        label="original source",
+        advanced=True,
     )
-    saves_memory: bool = flag(False, "Asks the model about one branch at a time: slower, with less memory.")
+    low_vram: bool = flag(
+        False,
+        "Evaluates one guidance branch at a time: slower, with less memory.",
+        label="low VRAM",
+        id="saves_memory",
+        advanced=True,
+    )
     weighting: str = choice(
         "uniform",
         WEIGHTINGS,
-        "uniform counts all noise levels alike, as the paper; picture favours the noisy end, where small models know most.",
+        "Weight of each timestep: uniform weights all alike (paper); picture favors high noise, where small models know "
+        "most.",
+        advanced=True,
     )
-    force: bool = flag(False, FORCE_TEXT)
+    force: bool = flag(False, FORCE_TEXT, label="force unknown prompt", since="0.2")
 
     def __post_init__(self) -> None:
         validate(self)
@@ -247,12 +333,12 @@ class DeltaEdit(LatentOptimization):
         """All fall to a tenth in the second half, so that they settle."""
         c = self.config
         late = log_linear(1.0, 0.1, 2 * self.progress - 1)
-        position = c.position_rate * self.extent
-        geometry = dict(zip(GEOMETRY, (position, c.scale_rate, c.rotation_rate, c.opacity_rate), strict=True))
+        position = c.position_lr * self.extent
+        geometry = dict(zip(GEOMETRY, (position, c.scale_lr, c.rotation_lr, c.opacity_lr), strict=True))
         rates = {
-            "features": c.feature_rate,
-            "background": c.feature_rate,
-            "refiner": c.refiner_rate,
+            "features": c.feature_lr,
+            "background": c.feature_lr,
+            "refiner": c.refiner_lr,
             **geometry,
         }
         return {name: rate * late for name, rate in rates.items()}
@@ -288,7 +374,7 @@ class DeltaEdit(LatentOptimization):
         condition = None
         if self.originals is not None:
             condition = torch.stack([self.conditions[pair] for pair in pairs])
-        target, at_once = self._guidance(), not self.config.saves_memory
+        target, at_once = self._guidance(), not self.config.low_vram
         if self.config.method == "sds":
             return score_loss(
                 self.backbone,
@@ -382,3 +468,61 @@ def _check_known(backbone: Backbone, config: Config, is_local: bool, sees_origin
     if config.method == "dds":
         notes.append(check_source_prompt(known, config.source_prompt, force, sees_originals))
     return "\n".join(filter(None, notes))
+
+
+def summary(field: LatentField) -> str:
+    """Two lines about the field, and what its edit noted of the prompts."""
+    note = field.scene.history[-1].get("note") if field.scene.history else None
+    return "\n".join([field.summary(), note] if note else [field.summary()])
+
+
+STEP = Step(
+    name="delta_edit",
+    node="DeltaEdit",
+    label="Delta Edit in Latent Space",
+    category="4dgs/edit",
+    description="Edits a latent field along the difference between two prompts (delta denoising); what both prompts describe "
+    "is preserved.",
+    search=("ed-nerf", "dds", "delta denoising score", "sds", "prompt", "text edit"),
+    config=Config,
+    run=run,
+    inputs=(
+        Input("field", Kind.LATENTS, "From Train Latent Field.", "latent field"),
+        Input(
+            "backbone",
+            Kind.GUIDANCE,
+            "The model whose autoencoder the latent field was trained with.",
+            id="guidance",
+        ),
+        Input(
+            "selection",
+            Kind.SELECTION,
+            "Restricts the edit to these Gaussians. From Lift Mask to Gaussians; without it everything may change.",
+            optional=True,
+        ),
+        Input(
+            "video",
+            Kind.CAPTURE,
+            "The capture that the scene was trained on, for captured conditioning images.",
+            optional=True,
+        ),
+    ),
+    outputs=(
+        Output(
+            "field_out",
+            Kind.LATENTS,
+            "The edited field, for Latent Field to Scene or Decode Latent Views.",
+            "latent field",
+        ),
+    ),
+    order="source_prompt prompt iterations guidance_scale image_guidance_scale frees method max_seconds "
+    "preview_every seed negative looks_at originals images_per_step inside_weight outside_weight "
+    "mask_threshold dilation final_guidance_scale min_timestep max_timestep anneals weighting optimizer "
+    "feature_rate trains_refiner refiner_rate position_rate scale_rate rotation_rate opacity_rate views "
+    "moments saves_memory rasterizer checkpoint_seconds",
+    verb="delta-edit",
+    resumes="editing",
+    megabytes=lambda config: 1500,
+    figure=Figure.CURVES,
+    note=summary,
+)

@@ -23,6 +23,7 @@ from ..diffusion import MODES, Backbone
 from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT, check_prompt
 from ..diffusion.sizes import size_for
 from ..errors import InputError
+from ..fields import choice, flag, number, text, validate
 from ..figures.color_maps import contact_sheet
 from ..guidance.classifier_free import Guidance
 from ..guidance.detail import carry_detail
@@ -30,15 +31,15 @@ from ..guidance.edit import STARTS, Edit, EditRequest
 from ..masks.lift import render_selection
 from ..masks.matte import over_background
 from ..messages import Stream
-from ..render import Rasterizer, choose
+from ..render import Rasterizer, choose, rasterizer_field
 from ..scene import MultiViewVideo, Scene4D, Selection, ViewSet
 from ..train import state as states
 from ..train.loop import optimize, resume
 from ..train.originals import SOURCES, Originals, choose_pairs, choose_source, collect
 from ..train.threads import threads_for_model
-from .step import choice, flag, number, validate, words
+from .step import Figure, Input, Kind, Output, Step
 
-__all__ = ["Config", "run"]
+__all__ = ["STEP", "Config", "run"]
 
 BACKGROUNDS = ("auto", "scene", "as edited")
 DETAILS = ("auto", "as painted", "from originals")
@@ -46,78 +47,130 @@ DETAILS = ("auto", "as painted", "from originals")
 
 @dataclass(frozen=True)
 class Config:
-    prompt: str = words(
+    prompt: str = text(
         "",
-        f"What to change, as an instruction: 'make it night', 'turn it into a gold statue'. {BUNDLED_EDITS}",
-    )
-    negative: str = words("", "What the pictures should not become.")
-    views: str = words("", "Numbers of the views to edit, such as 0 2 5-8; empty = all that are trained on.")
-    moments: str = words("0", "Numbers of the moments to edit, such as 0 or 0 10 20; all = every one.")
-    steps: int = number(
-        0, 0, 200, "Diffusion steps; 0 = what suits the model. More is slower, often cleaner."
+        f"The edit as an instruction, such as 'make it night' or 'turn it into a gold statue'. {BUNDLED_EDITS}",
+        multiline=True,
     )
     guidance_scale: float = number(
-        0.0, 0.0, 50.0, "How strongly the sentence acts; 0 = what suits the model. More changes more.", 0.1
+        0.0,
+        0.0,
+        50.0,
+        "Guidance scale for the text (s_T). Higher follows the prompt more; typical 7–12; 0 uses the model's default.",
+        0.1,
+        label="guidance scale (0 = auto)",
     )
     image_guidance_scale: float = number(
         0.0,
         0.0,
         10.0,
-        "How strongly pictures stay themselves; 0 = what suits the model. More keeps more.",
+        "Image guidance scale (s_I). Higher stays closer to the original image; typical 1.2–1.8; 0 uses the model's "
+        "default.",
         0.1,
+        label="image guidance scale (0 = auto)",
+    )
+    steps: int = number(
+        0,
+        0,
+        200,
+        "Denoising steps. More is slower and often cleaner; typical 20; 0 uses the model's default.",
+        label="steps (0 = auto)",
     )
     strength: float = number(
         1.0,
         0.0,
         1.0,
-        "Share of the noise that is put on the pictures; less keeps more of their layout.",
+        "Fraction of the noise schedule that is used. Lower keeps more of the original layout; typical 0.6–1.",
         0.01,
+        label="denoise",
     )
-    start: str = choice(
-        "noised originals",
-        STARTS,
-        "Starts from the originals under noise (keeps large shapes and colours better) or from noise alone.",
+    views: str = text("", "Indices of the views to edit, such as '0 2 5-8'. Empty edits all training views.")
+    moments: str = text(
+        "0",
+        "Indices of the frames to edit, such as '0' or '0 10 20'; 'all' edits every frame.",
+        label="frames",
+    )
+    seed: int = number(0, 0, 2**32 - 1, "Random seed.")
+    negative: str = text(
+        "", "Negative prompt: what the images should not show.", label="negative prompt", advanced=True
+    )
+    resolution: int = number(
+        0,
+        0,
+        4096,
+        "Longer side of the edited images in pixels. More is slower; 0 uses the model's default.",
+        label="resolution (0 = auto)",
+        advanced=True,
     )
     attention: str = choice(
         "keyframe",
         MODES,
-        "What each view sees of the others while it is edited: the key view, also the view before, also itself, all of "
-        "them; vanilla edits each alone.",
+        "Cross-frame attention: which other views each view attends to during denoising. vanilla edits each view on its "
+        "own.",
+        label="cross-frame attention",
+        advanced=True,
     )
-    key_view: int = number(-1, -1, 9999, "View that the others follow; -1 = the first of those edited.")
-    resolution: int = number(
-        0, 0, 4096, "Long side of the edited pictures in pixels; 0 = what suits the model. More is slower."
+    key_view: int = number(
+        -1,
+        -1,
+        9999,
+        "View that the others attend to. -1 uses the first edited view.",
+        label="key view (-1 = first)",
+        advanced=True,
+    )
+    start: str = choice(
+        "noised originals",
+        STARTS,
+        "Starts from the noised originals (preserves large shapes and colors better) or from pure noise.",
+        advanced=True,
     )
     originals: str = choice(
         "auto",
         SOURCES,
-        "What is edited: captured pictures or renders; auto takes captured ones of a scene that was not edited yet.",
+        "Source of the images to edit: captured or rendered. auto uses captured images if the scene has not been edited.",
+        label="original source",
+        advanced=True,
     )
     background: str = choice(
         "auto",
         BACKGROUNDS,
-        "Behind the subject: the scene's own background, or what the model painted there; auto takes the scene's where "
-        "the scene does not fill its pictures.",
+        "Background of the edited images: the scene's own or the one that the model painted. auto uses the scene's own if "
+        "the scene does not fill the images.",
+        advanced=True,
     )
     frames_at_once: int = number(
         0,
         0,
         1000,
-        "Pictures edited together; 0 = all. Less needs less memory; all of them follow one key view.",
+        "Images per batch. Fewer need less memory; all batches share one key view. 0 puts all images in one batch.",
+        label="batch size (0 = all)",
+        advanced=True,
     )
-    seed: int = number(0, 0, 2**32 - 1, "Another number gives another edit.")
-    rasterizer: str = choice(
-        "auto", ("auto", "gsplat", "numba", "torch"), "What draws the scene; auto takes the fastest here."
+    rasterizer: str = rasterizer_field()
+    preview_every: int = number(
+        1,
+        0,
+        1000,
+        "Steps between two preview images. 0 shows none.",
+        label="preview every (0 = never)",
+        advanced=True,
     )
-    preview_every: int = number(1, 0, 1000, "Steps between two previews; 0 = none.")
-    checkpoint_seconds: float = number(60.0, 1.0, 3600.0, "Seconds between two saves of unfinished work.")
+    checkpoint_seconds: float = number(
+        60.0,
+        1.0,
+        3600.0,
+        "Seconds between two checkpoints.",
+        label="checkpoint every (seconds)",
+        advanced=True,
+    )
     detail: str = choice(
         "auto",
         DETAILS,
-        "Fine detail: as painted by the model, or the originals' own under the colours of the edit, which keeps faces "
-        "and seams and holds back new shapes; auto takes what suits the model.",
+        "Fine detail: as painted by the model, or transferred from the originals, which keeps faces and seams and limits "
+        "new shapes. auto uses the model's default.",
+        since="0.1",
     )
-    force: bool = flag(False, FORCE_TEXT)
+    force: bool = flag(False, FORCE_TEXT, label="force unknown prompt", since="0.2")
 
     def __post_init__(self) -> None:
         validate(self)
@@ -131,14 +184,16 @@ def run(
     selection: Selection | None = None,
     checkpoint: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
+    device: torch.device | str | None = None,
 ) -> Stream:
     """Started, Progress, Preview (originals above, edits below), Saved …, Finished(ViewSet on the CPU).
 
-    Diffusion runs on the backbone's device, rendering on the scene's. Closing the generator writes `checkpoint`, and the
-    same call goes on from it with the same bits; the file is removed when the generator goes on after Finished. Raises
-    InputError for an empty prompt or one that the model does not know, views or moments that are not there, a model
-    that takes no picture, a selection of another scene.
+    Diffusion runs on the backbone's device, rendering on `device` (default: the scene's). Closing the generator writes
+    `checkpoint`, and the same call resumes with the same bits; the file is removed when the generator goes on after
+    Finished. Raises InputError for an empty prompt or one that the model does not know, views or frames that do not
+    exist, a model without a conditioning image, a selection of another scene.
     """
+    scene = scene if device is None else scene.to(device)
     edit = ViewsEdit(scene, backbone, config, video, selection)
     resumed = resume(edit, checkpoint)
     note = f"{len(edit.views)} {edit.source} pictures of {edit.views.size[0]}×{edit.views.size[1]} with {backbone.name} "
@@ -308,3 +363,66 @@ def _share(scene: Scene4D, selection: Selection, before: ViewSet, rasterizer: Ra
     whole = render_selection(scene, every, before.cameras, before.seconds, rasterizer)
     # hardly covered pixels show the background: haze of a selected part must not select it
     return (part / whole.clamp(min=1e-3) * (whole * 10).clamp(0, 1)).clamp(0, 1).cpu()
+
+
+def summary(views: ViewSet) -> str:
+    """One or two lines about an edit."""
+    width, height = views.size
+    edit = views.edit or {}
+    lines = [f"{len(views)} images, {width}×{height}, {edit.get('originals', '')} originals"]
+    if edit:
+        lines.append(
+            f"{edit.get('steps')} steps, guidance scale {edit.get('guidance_scale'):g}, image guidance scale "
+            f"{edit.get('image_guidance_scale'):g}"
+        )
+    if edit.get("note"):
+        lines.append(str(edit["note"]))
+    return "\n".join(lines)
+
+
+STEP = Step(
+    name="edit_views",
+    node="EditViews",
+    label="Edit Views with Prompt",
+    category="4dgs/edit",
+    description="Edits images of the scene with a prompt so that they agree with each other (InstructPix2Pix with "
+    "cross-frame attention). Check them, then fit the scene to them.",
+    search=("instruct-4dgs", "instruct pix2pix", "ip2p", "prompt", "text edit"),
+    config=Config,
+    run=run,
+    inputs=(
+        Input("scene", Kind.SCENE, "The scene to edit; it is not changed."),
+        Input(
+            "backbone",
+            Kind.GUIDANCE,
+            "An InstructPix2Pix model, from Load Diffusion Guidance.",
+            id="guidance",
+        ),
+        Input(
+            "video",
+            Kind.CAPTURE,
+            "The capture that the scene was trained on: its images are edited instead of renders.",
+            optional=True,
+        ),
+        Input(
+            "selection",
+            Kind.SELECTION,
+            "Restricts the edit to these Gaussians. From Lift Mask to Gaussians; without it everything may change.",
+            optional=True,
+        ),
+    ),
+    outputs=(
+        Output("views_out", Kind.VIEWS, "Edited views for Fit Scene to Edited Views.", "views"),
+        Output("edited", Kind.IMAGES, "The edited images, as a batch.", of=lambda views: views.images),
+        Output(
+            "originals_out",
+            Kind.IMAGES,
+            "The images before the edit.",
+            "originals",
+            of=lambda views: views.originals,
+        ),
+    ),
+    resumes="editing",
+    figure=Figure.BEFORE_AFTER,
+    note=summary,
+)

@@ -7,6 +7,7 @@ al., CVPR 2023), consistency in both readings that papers print under one name. 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..fields import flag, number, text, validate
 from ..figures.color_maps import error_picture, padded, spread
 from ..losses import lpips, psnr, ssim
 from ..losses.perceptual import (
@@ -30,32 +32,42 @@ from ..losses.perceptual import (
 from ..losses.table import Means, Number
 from ..losses.temporal import StaticRegion, flow_warp_error
 from ..messages import Finished, Preview, Progress, Started, Stream
-from ..render import Rasterizer, choose, render_gaussians
+from ..render import Rasterizer, choose, rasterizer_field, render_gaussians
 from ..render.renderer import Picture
 from ..scene import Cameras, MultiViewVideo, Scene4D
 from ..scene.view_set import ViewSet
 from ..train.targets import Target, Targets
-from .step import choice, flag, number, validate, words
+from .step import Comparison, Figure, Input, Kind, Output, Step
 
-__all__ = ["Config", "EditEvaluation", "Number", "run"]
+__all__ = ["STEP", "Config", "EditEvaluation", "Number", "run"]
 
 
 @dataclass(frozen=True)
 class Config:
-    every: int = number(1, 1, 1000, "Compare every n-th moment only. More is quicker and rougher.")
-    prompt: str = words(
+    every: int = number(1, 1, 1000, "Compares every n-th frame. More is faster and less accurate.")
+    prompt: str = text(
         "",
-        "What was asked, for CLIP similarity; empty takes it from the edited pictures or the scene's history.",
+        "Prompt of the edit, for CLIP similarity. Empty takes it from the edited views or the scene's history.",
+        multiline=True,
     )
-    source_caption: str = words("", "What the unedited scene shows ('a photo of a man'), for CLIP direction.")
-    target_caption: str = words("", "What the edited scene should show ('a bronze statue of a man').")
+    source_caption: str = text(
+        "", "What the unedited scene shows, such as 'a photo of a man', for CLIP direction."
+    )
+    target_caption: str = text("", "What the edited scene should show, such as 'a bronze statue of a man'.")
     wants_temporal: bool = flag(
-        True, "Also measure how steady the scene is over time: three renders a picture instead of one."
+        True,
+        "Also measures temporal consistency (flow-warped error), at three renders per image instead of one.",
+        label="measure temporal consistency",
+        advanced=True,
     )
-    pictures: int = number(4, 0, 64, "How many rows of original, edited, target and difference are shown.")
-    rasterizer: str = choice(
-        "auto", ("auto", "gsplat", "numba", "torch"), "What draws; auto takes the fastest here."
+    pictures: int = number(
+        4,
+        0,
+        64,
+        "Number of comparison rows (original, edited, target, difference) to show.",
+        label="comparison rows",
     )
+    rasterizer: str = rasterizer_field()
 
     def __post_init__(self) -> None:
         validate(self)
@@ -80,6 +92,16 @@ class EditEvaluation:
             for n in self.numbers
         }
         return {"numbers": rows, "missing": list(self.missing)}
+
+    @property
+    def comparison(self) -> Comparison:
+        """The rows that are shown, with their captions."""
+        columns = ("original", "edited", "target", "difference")
+        return Comparison(self.pictures, list(self.titles), columns, "the edited scene")
+
+    def to_json(self) -> dict[str, Any]:
+        """`summary`."""
+        return self.summary
 
     def text(self) -> str:
         """A table for a person."""
@@ -367,3 +389,63 @@ def _row(before: Tensor | None, ours: Tensor, target: Tensor | None) -> Tensor:
     return torch.cat(
         [blank if before is None else before, ours, blank if target is None else target, error], 1
     )
+
+
+STEP = Step(
+    name="evaluate_edit",
+    node="EvaluateEdit",
+    label="Evaluate Edit",
+    category="4dgs/measure",
+    description="Measures an edited scene: against the views it was fitted to, against the true edit if there is one, and "
+    "its temporal consistency.",
+    search=("psnr", "ssim", "lpips", "clip similarity", "clip direction", "metrics"),
+    config=Config,
+    run=run,
+    inputs=(
+        Input("scene", Kind.SCENE, "The edited scene."),
+        Input(
+            "clip",
+            Kind.PATH,
+            "Path of a CLIP model (a transformers folder) in input, output or models/gs4d, for CLIP similarity and "
+            "direction. Empty skips them.",
+            "CLIP folder",
+            id="clip_folder",
+        ),
+        Input(
+            "lpips_weights",
+            Kind.PATH,
+            "Path of torchvision's VGG16 or AlexNet weights in input, output or models/gs4d, for LPIPS. Empty skips it.",
+            "LPIPS weights",
+            flag="lpips",
+        ),
+        Input("original", Kind.SCENE, "The scene before the edit.", optional=True),
+        Input("views", Kind.VIEWS, "The edited views that the scene was fitted to.", optional=True),
+        Input(
+            "truth",
+            Kind.CAPTURE,
+            "A video of how the edited scene should look, from the same cameras.",
+            optional=True,
+        ),
+    ),
+    outputs=(
+        Output(
+            "comparison",
+            Kind.IMAGES,
+            "Original, edited, target and difference, side by side.",
+            "images",
+            of=lambda e: e.pictures,
+        ),
+        Output("report", Kind.REPORT, "The metrics as text, for Preview as Text."),
+        Output(
+            "json",
+            Kind.TEXT,
+            "The same metrics for other programs.",
+            "JSON",
+            of=lambda e: json.dumps(e.summary, indent=2),
+        ),
+    ),
+    verb="evaluate-edit",
+    figure=Figure.COMPARISON,
+    note=EditEvaluation.text,
+    is_output=True,
+)

@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..fields import choice, number, validate
 from ..figures.color_maps import depth_picture, error_picture, padded, spread
 from ..losses.metrics import psnr
 from ..losses.photometric import ssim
 from ..messages import Finished, Preview, Progress, Started, Stream
-from ..render import choose, render_gaussians
+from ..render import choose, rasterizer_field, render_gaussians
 from ..scene import MultiViewVideo, Scene4D
 from ..train.targets import Targets
-from .step import choice, number, validate
+from .step import Comparison, Figure, Input, Kind, Output, Step
 
-__all__ = ["Config", "Evaluation", "run"]
+__all__ = ["STEP", "Config", "Evaluation", "run"]
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,18 @@ class Config:
     views: str = choice(
         "held out",
         ("held out", "trained", "all"),
-        "Which views are compared: those kept out of the training (all, where there are none), those trained on, or all.",
+        "Views to compare: held-out test views (all views if there are none), training views, or all.",
     )
-    every: int = number(1, 1, 1000, "Compare every n-th moment only. More is quicker and rougher.")
-    offset: int = number(0, 0, 1000, "First moment that is compared.")
-    pictures: int = number(4, 0, 64, "How many rows of input, render and error are shown.")
-    rasterizer: str = choice(
-        "auto", ("auto", "gsplat", "numba", "torch"), "What draws; auto takes the fastest here."
+    every: int = number(1, 1, 1000, "Compares every n-th frame. More is faster and less accurate.")
+    offset: int = number(0, 0, 1000, "First frame to compare.", label="first frame", advanced=True)
+    pictures: int = number(
+        4,
+        0,
+        64,
+        "Number of comparison rows (captured, render, depth, error) to show.",
+        label="comparison rows",
     )
+    rasterizer: str = rasterizer_field()
 
     def __post_init__(self) -> None:
         validate(self)
@@ -57,6 +62,17 @@ class Evaluation:
         default_factory=lambda: torch.zeros(0, 1, 1, 3)
     )  # [K, H, 4W, 3]: input, render, depth, error
     shown: tuple[Row, ...] = ()  # K: which rows the pictures are of
+
+    @property
+    def comparison(self) -> Comparison:
+        """The rows that are shown, with their captions."""
+        captions = [f"{row.view} · {row.seconds:.2f} s · {row.psnr:.1f} dB" for row in self.shown]
+        columns = ("captured", "render", "depth", "error")
+        return Comparison(self.pictures, captions, columns, self.text().splitlines()[0])
+
+    def to_json(self) -> dict[str, Any]:
+        """The means, as plain JSON."""
+        return self.summary
 
     def text(self) -> str:
         """A few lines for a person."""
@@ -155,3 +171,48 @@ def _summary(rows: list[Row], which: str) -> dict[str, Any]:
         "views": sorted({row.view for row in rows}),
         "which": which,
     }
+
+
+STEP = Step(
+    name="evaluate_scene",
+    node="EvaluateScene",
+    label="Evaluate Scene",
+    category="4dgs/measure",
+    description="Compares a scene with the images of a capture: PSNR, SSIM, and rows of captured image, render, depth and "
+    "error.",
+    search=("psnr", "ssim", "metrics"),
+    config=Config,
+    run=run,
+    inputs=(
+        Input("scene", Kind.SCENE, "The trained scene."),
+        Input("video", Kind.CAPTURE, "The capture to compare with."),
+    ),
+    outputs=(
+        Output(
+            "comparison",
+            Kind.IMAGES,
+            "Captured image, render, depth and error, side by side.",
+            "images",
+            of=lambda e: e.pictures,
+        ),
+        Output("report", Kind.REPORT, "The metrics as text, for Preview as Text."),
+        Output(
+            "psnr",
+            Kind.NUMBER,
+            "Mean over all images in dB; higher is better.",
+            "PSNR",
+            of=lambda e: e.summary["psnr"],
+        ),
+        Output(
+            "ssim",
+            Kind.NUMBER,
+            "Mean over all images; 1 is identical.",
+            "SSIM",
+            of=lambda e: e.summary["ssim"],
+        ),
+    ),
+    verb="evaluate",
+    figure=Figure.COMPARISON,
+    note=Evaluation.text,
+    is_output=True,
+)

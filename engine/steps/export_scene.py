@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError
+from ..fields import choice, number, validate
 from ..files.atomic import check_writable
 from ..io.ply import write_ply
 from ..io.scene_file import save_scene
@@ -15,7 +16,6 @@ from ..messages import Finished, Progress, Saved, Started, Stream, progress_of
 from ..playback.bake import Baked, ClipConfig, bake, units
 from ..playback.page import check_player, write_page
 from ..scene import Scene4D
-from .step import choice, number, validate
 
 __all__ = ["Config", "run", "suffix"]
 
@@ -36,14 +36,19 @@ class Config:
     kind: str = choice(
         "ply",
         tuple(SUFFIXES),
-        "Ply keeps everything, spz is about a tenth as large, a sequence writes one file a moment, 4dgs holds the motion "
-        "in one file, scene is this pack's own format, clip is what the player plays, html is a web page with the player in it.",
+        "ply is lossless, spz about a tenth of the size; a sequence writes one file per frame; 4dgs holds the motion in "
+        "one file; scene is this pack's own format; clip is a player file; html is a web page with the player.",
+        label="format",
     )
     seconds: float = number(
-        0.0, 0.0, 1e6, "Which time of the scene a single moment shows, in seconds from its start."
+        0.0, 0.0, 1e6, "Time of a single-frame export, in seconds from the start.", label="time (seconds)"
     )
     moments: int = number(
-        0, 0, 10_000, "How many moments a sequence has; 0 takes the captured ones. More plays smoother."
+        0,
+        0,
+        10_000,
+        "Number of frames in a sequence. More plays more smoothly; 0 uses the captured frames.",
+        label="frames (0 = captured)",
     )
 
     def __post_init__(self) -> None:

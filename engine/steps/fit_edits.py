@@ -13,17 +13,18 @@ unedited) reaches 30.4 dB instead of 28.8, since what overfits the fitted moment
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from ..fields import validate
 from ..messages import Stream
 from ..scene import Scene4D, Selection, ViewSet
 from ..train.view_fit import ViewFit, ViewFitConfig
-from .step import validate
+from .step import Figure, Input, Kind, Output, Step
 
-__all__ = ["Config", "run"]
+__all__ = ["STEP", "Config", "run"]
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,57 @@ def run(
     selection: Selection | None = None,
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
+    images: torch.Tensor | None = None,
 ) -> Stream:
     """Started, Progress, Preview, Saved …, Finished(Scene4D) where the input scene is. Closing it writes `checkpoint`;
-    the same call resumes.
+    the same call resumes. `images` [F, H, W, 3] replace those of the views.
 
     Raises InputError where the mask is of another scene, the views hold NaN, or Gaussians are to be added to a scene
     that cannot take any.
     """
+    if images is not None:
+        views = replace(views.with_images(images), edit={**(views.edit or {}), "images": "replaced by hand"})
     work = FitEdits(scene, views, config, selection, device)
     moments = len(work.moments)
     note = (
         f"{len(views)} edited views of {moments} moment{'s' if moments > 1 else ''}, {config.preset} preset"
     )
     yield from work.stream(note, checkpoint)
+
+
+STEP = Step(
+    name="fit_edits",
+    node="FitEdits",
+    label="Fit Scene to Edited Views",
+    category="4dgs/edit",
+    description="Fits the canonical Gaussians to the edited views, so that the whole scene shows the edit; the deformation "
+    "is frozen.",
+    search=("instruct-4dgs", "stage 1", "edit scene"),
+    config=Config,
+    run=run,
+    inputs=(
+        Input("scene", Kind.SCENE, "The scene that the views were taken of; it is not changed."),
+        Input("views", Kind.VIEWS, "From Edit Views with Prompt or Scene Views."),
+        Input(
+            "images",
+            Kind.IMAGES,
+            "Images of the same views from any other node, in the same order; they replace the edited images.",
+            optional=True,
+        ),
+        Input(
+            "selection",
+            Kind.SELECTION,
+            "Restricts the edit to these Gaussians. From Lift Mask to Gaussians; without it everything may change.",
+            optional=True,
+        ),
+    ),
+    outputs=(Output("scene_out", Kind.SCENE, label="scene"),),
+    order="preset iterations strength views_per_step mutes_appearance max_seconds preview_every seed "
+    "ssim_weight position_rate color_rate opacity_rate scale_rate rotation_rate densifies "
+    "trains_deformation rasterizer checkpoint_seconds",
+    verb="fit-edits",
+    resumes="fitting",
+    megabytes=lambda config: 1500,
+    figure=Figure.CURVES,
+    note=Scene4D.summary,
+)

@@ -8,11 +8,12 @@ import torch
 
 from ..errors import InputError
 from ..messages import Stream
-from ..scene import MultiViewVideo
+from ..scene import MultiViewVideo, Scene4D
 from ..train.config import FitConfig as Config
 from ..train.fit import fit
+from .step import Figure, Input, Kind, Output, Settings, Step
 
-__all__ = ["Config", "run"]
+__all__ = ["STEP", "Config", "run"]
 
 
 def run(
@@ -26,9 +27,44 @@ def run(
     Raises InputError before training where the video is one still view, or has nothing to train on.
     """
     views = len(video.views_to_train()) if config.keeps_test_views_out else video.views
-    if views < 2 and config.initialisation != "points":
+    if views < 2 and config.initialization != "points":
         raise InputError(
             f"{video.name} has {views} view to train on; a scene needs at least two views, "
             "or a camera that moves: add cameras, or allow test views to be trained on."
         )
     return fit(video, config, device, checkpoint)
+
+
+BYTES_PER_GAUSSIAN = 4 * 60 * 8  # 60 floats with gradient, two moments and working copies
+
+STEP = Step(
+    name="fit_scene",
+    node="Train4DScene",
+    label="Train 4D Scene",
+    category="4dgs/train",
+    description="Trains a 4D scene (canonical Gaussians and a deformation field) from a multi-view video.",
+    search=("4d gaussian splatting", "fit", "reconstruct", "train"),
+    config=Config,
+    run=run,
+    inputs=(
+        Input("video", Kind.CAPTURE, "The capture, from Load Multi-View Video."),
+        Input(
+            "settings",
+            Kind.SETTINGS,
+            "Advanced parameters from Training Settings; without it the defaults are used.",
+            optional=True,
+        ),
+    ),
+    outputs=(Output("scene", Kind.SCENE),),
+    verb="fit-scene",
+    aliases=("fit_scene",),
+    resumes="training",
+    megabytes=lambda config: (config.budget * BYTES_PER_GAUSSIAN >> 20) + 1500,
+    figure=Figure.CURVES,
+    note=Scene4D.summary,
+    settings=Settings(
+        "TrainingSettings",
+        "Training Settings",
+        "Advanced training parameters: learning rates, loss weights, schedules. The defaults suit most captures.",
+    ),
+)

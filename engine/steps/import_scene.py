@@ -15,13 +15,13 @@ import torch
 from ..capture.convert.calibration import natural_key
 from ..deform.moments import scene_of_moments
 from ..errors import InputError
+from ..fields import choice, flag, number, validate
 from ..geometry.boxes import gaussian_bounds
 from ..io.imports.fourdgaussians_folder import import_fourdgaussians, is_fourdgaussians
 from ..io.ply import read_ply
 from ..messages import Finished, Message, Progress, Started, Stream
 from ..scene import Gaussians, Scene4D
 from ..scene.rigs import UPS, ring_of_cameras
-from .step import choice, flag, number, validate
 
 __all__ = ["Config", "run"]
 
@@ -34,23 +34,43 @@ class Config:
     heads: str = choice(
         "auto",
         ("auto", "all", "position, scale, rotation"),
-        "What the imported motion moves: auto asks the folder's cfg_args; without it, DyNeRF and MultipleView scenes move all.",
+        "What an imported deformation field changes. auto reads the folder's cfg_args; without it, DyNeRF and MultipleView "
+        "scenes change everything.",
+        label="deformation heads",
     )
     duration: float = number(
-        1.0, 0.001, 1e6, "How many seconds the imported time 0..1 lasts. More plays slower."
+        1.0,
+        0.001,
+        1e6,
+        "Length of the imported scene in seconds. More plays slower.",
+        label="duration (seconds)",
     )
     time_steps: int = number(
-        60, 2, 10_000, "How many moments the scene lists; any time between can be rendered."
+        60,
+        2,
+        10_000,
+        "Number of frames the scene lists; any time in between can be rendered.",
+        label="frames",
     )
     up: str = choice(
-        "y down", tuple(UPS), "Which way is up in the source; cameras are put round it accordingly."
+        "y down",
+        tuple(UPS),
+        "Up axis of the source; cameras are placed around it accordingly.",
+        label="up axis",
     )
     fps: float = number(
-        24.0, 0.1, 240.0, "How fast a folder of files, one a moment, plays: larger makes the motion quicker."
+        24.0,
+        0.1,
+        240.0,
+        "Frame rate of a folder with one file per frame. More plays faster.",
+        label="frames per second",
+        since="0.1",
     )
     blends_moments: bool = flag(
         True,
-        "Moves smoothly between the files of a folder; off, each stays until the next (for unrelated files).",
+        "Interpolates between the files of a folder; off holds each file until the next (for unrelated files).",
+        label="interpolate frames",
+        since="0.1",
     )
 
     def __post_init__(self) -> None:

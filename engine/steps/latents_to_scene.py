@@ -13,34 +13,38 @@ from pathlib import Path
 import torch
 
 from ..diffusion import Backbone
+from ..fields import number, text, validate
 from ..latent import LatentField
 from ..messages import Preview, Progress, Started, Stream
-from ..scene import Selection
+from ..scene import Scene4D, Selection
 from ..train.latent_views import Decoding, DecodingConfig
 from ..train.view_fit import ViewFit, ViewFitConfig
-from .step import number, validate, words
+from .step import Figure, Input, Kind, Output, Step
 
-__all__ = ["Config", "run"]
+__all__ = ["STEP", "Config", "run"]
 
 
 @dataclass(frozen=True)
 class Config(ViewFitConfig, DecodingConfig):
     iterations: int = number(
-        600, 1, 1_000_000, "Optimisation steps. More follows the decoded views more closely."
+        600, 1, 1_000_000, "Number of optimization steps. More follows the decoded views more closely."
     )
-    position_rate: float = number(
+    position_lr: float = number(
         0.0,
         0.0,
         1.0,
-        "Learning rate of positions, times the scene's extent; 0 keeps the field's own geometry.",
+        "Learning rate of positions, relative to the scene's extent; 0 keeps the field's geometry.",
         1e-6,
+        id="position_rate",
+        advanced=True,
     )
-    views: str = words(
-        "", "Numbers of the views to decode, such as 0 2 5-8; empty = all that are trained on."
+    views: str = text(
+        "", "Indices of the views to decode, such as '0 2 5-8'. Empty decodes all training views."
     )
-    moments: str = words(
+    moments: str = text(
         "",
-        "Numbers of the moments to decode, such as 0 10 20; all = every one, empty = four spread over the clip.",
+        "Indices of the frames to decode, such as '0 10 20'; 'all' decodes every frame, empty four evenly spaced ones.",
+        label="frames",
     )
 
     def __post_init__(self) -> None:
@@ -90,3 +94,39 @@ def spread(moments: int, count: int = 4) -> str:
     """`count` moments from the first to the last, as one writes them: "0 10 19 29"."""
     chosen = torch.linspace(0, moments - 1, min(count, moments)).round().long().tolist()
     return " ".join(str(i) for i in sorted(set(chosen)))
+
+
+STEP = Step(
+    name="latents_to_scene",
+    node="LatentsToScene",
+    label="Latent Field to Scene",
+    category="4dgs/edit",
+    description="Transfers an edited latent field to the scene's colors: an ordinary scene that plays and exports.",
+    search=("ed-nerf", "distill", "decode", "latent field"),
+    config=Config,
+    run=run,
+    inputs=(
+        Input("field", Kind.LATENTS, "From Delta Edit in Latent Space.", "latent field"),
+        Input(
+            "backbone",
+            Kind.GUIDANCE,
+            "The model whose autoencoder the latent field was trained with.",
+            id="guidance",
+        ),
+        Input(
+            "selection",
+            Kind.SELECTION,
+            "Restricts the edit to these Gaussians. From Lift Mask to Gaussians; without it everything may change.",
+            optional=True,
+        ),
+    ),
+    outputs=(Output("scene_out", Kind.SCENE, label="scene"),),
+    order="views moments iterations detail background strength preset mutes_appearance max_seconds "
+    "preview_every seed views_per_step ssim_weight position_rate color_rate opacity_rate scale_rate "
+    "rotation_rate densifies trains_deformation rasterizer checkpoint_seconds",
+    verb="latents-to-scene",
+    resumes="fitting",
+    megabytes=lambda config: 1500,
+    figure=Figure.CURVES,
+    note=Scene4D.summary,
+)

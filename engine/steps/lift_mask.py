@@ -8,17 +8,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..diffusion.sizes import nearest_size
 from ..errors import InputError
+from ..fields import flag, number, validate
 from ..figures.color_maps import marked, spread
 from ..figures.contact_sheets import sheet
 from ..figures.drawing import as_tensor
 from ..masks.lift import hardened, lift, render_selection
 from ..messages import Finished, Preview, Progress, Started, Stream
-from ..render import Rasterizer, choose
+from ..render import Rasterizer, choose, rasterizer_field
 from ..scene import Scene4D, Selection, ViewSet
-from .step import choice, flag, number, validate
+from ..train.originals import Originals, choose_pairs, collect
+from .step import Figure, Input, Kind, Output, Step
 
-__all__ = ["Config", "run"]
+__all__ = ["STEP", "Config", "run"]
 
 MOST_SHOWN = 4  # views with what is selected
 
@@ -26,20 +29,30 @@ MOST_SHOWN = 4  # views with what is selected
 @dataclass(frozen=True)
 class Config:
     threshold: float = number(
-        0.5, 0.0, 1.0, "Share of a Gaussian that must lie inside the masks. More selects less.", step=0.01
+        0.5,
+        0.0,
+        1.0,
+        "Fraction of a Gaussian that must lie inside the masks. Higher selects fewer Gaussians.",
+        step=0.01,
     )
     softness: float = number(
         0.0,
         0.0,
         1.0,
-        "Width of the ramp round the threshold; more lets Gaussians at the rim take part a little.",
+        "Width of the ramp around the threshold. Higher includes Gaussians at the edge with partial weight.",
         step=0.01,
     )
     fills_unseen: bool = flag(
-        True, "Gaussians that no masked view shows follow their nearest neighbour that is seen."
+        True,
+        "Gaussians that are hidden in all masked views follow their nearest visible neighbor.",
+        label="fill unseen",
     )
-    rasterizer: str = choice(
-        "auto", ("auto", "gsplat", "numba", "torch"), "What draws; auto takes the fastest here."
+    rasterizer: str = rasterizer_field()
+    view: int = number(
+        0, 0, 9999, "View that the mask was painted on; ignored if views are connected.", label="view"
+    )
+    moment: int = number(
+        0, 0, 1_000_000, "Frame that the mask was painted on; ignored if views are connected.", label="frame"
     )
 
     def __post_init__(self) -> None:
@@ -48,16 +61,20 @@ class Config:
 
 def run(
     scene: Scene4D,
-    views: ViewSet,
-    masks: Tensor,  # [F, h, w] in 0..1, one for each view
+    views: ViewSet | None,
+    masks: Tensor,
     config: Config = Config(),
     device: torch.device | str = "cpu",
 ) -> Stream:
     """Started, Progress, a Preview of the views with what is selected in red, Finished(Selection).
 
-    Raises InputError where masks and views do not belong together, or where the masks select nothing.
+    `masks` are [F, h, w] in 0..1, one per view; without views, the first one (or [h, w]) belongs to the view and frame
+    that the config names. Raises InputError where masks and views do not match, or where the masks select nothing.
     """
     rasterizer = choose(config.rasterizer, device)
+    if views is None:
+        masks = masks[:1] if masks.ndim == 3 else masks[None]
+        views = _one_view(scene.to(device), config, max(masks.shape[1:]), rasterizer)
     yield Started(2, f"{len(views)} masks to {len(scene.canonical)} Gaussians; {rasterizer.name} rasterizer")
     moving = scene.to(device)
     soft = lift(moving, views.cameras, masks, views.seconds, rasterizer, config.fills_unseen)
@@ -73,6 +90,13 @@ def run(
     yield Finished(selection)
 
 
+def _one_view(scene: Scene4D, config: Config, long_side: int, rasterizer: Rasterizer) -> ViewSet:
+    """A render of the view and frame that the config names, with `long_side` pixels on its longer side."""
+    pairs = choose_pairs(scene, str(config.view), str(config.moment), None)
+    size = nearest_size(*scene.rig.sizes[config.view], long_side, 1)
+    return collect(Originals(scene, rasterizer, size, None), pairs)
+
+
 def _overlays(
     scene: Scene4D, selection: Selection, views: ViewSet, masks: Tensor, rasterizer: Rasterizer
 ) -> Image.Image:
@@ -86,3 +110,39 @@ def _overlays(
         for i, weight, mask in zip(chosen, drawn, painted, strict=True)
     ]
     return sheet(pictures, [views.caption(i) for i in chosen], title="red: chosen   yellow: the painted mask")
+
+
+def summary(selection: Selection) -> str:
+    """How many Gaussians are selected."""
+    return f"{int((selection.weights > 0).sum())} of {len(selection.weights)} Gaussians selected"
+
+
+STEP = Step(
+    name="lift_mask",
+    node="LiftMask",
+    label="Lift Mask to Gaussians",
+    category="4dgs/edit",
+    description="Selects the Gaussians behind masks painted on images of the scene, so that an edit changes only them.",
+    search=("select", "segment", "local edit", "inpaint mask"),
+    config=Config,
+    run=run,
+    inputs=(
+        Input("scene", Kind.SCENE, "The scene that the images show."),
+        Input(
+            "masks",
+            Kind.MASKS,
+            "One mask per view, or a single mask for the view and frame below.",
+            id="mask",
+        ),
+        Input(
+            "views",
+            Kind.VIEWS,
+            "The images that were masked, from Scene Views; one mask for each.",
+            optional=True,
+        ),
+    ),
+    outputs=(Output("selection", Kind.SELECTION),),
+    verb="lift-mask",
+    figure=Figure.PREVIEW,
+    note=summary,
+)

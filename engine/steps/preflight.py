@@ -7,7 +7,7 @@ after an hour of training.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..fields import flag, number, validate
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..scene import MultiViewVideo
+from .step import Figure, Input, Kind, Output, Step
 
 SEVERITIES = ("ok", "note", "warning", "error")
 
@@ -32,14 +33,20 @@ class Config:
         3,
         1,
         100,
-        "How many moments of each view are decoded and compared: more finds more and takes longer.",
+        "Frames to decode and compare in each view. More finds more and takes longer.",
         step=1,
+        label="frames",
     )
     tile: int = number(
-        160, 64, 512, "Width of one view in the contact sheet, in pixels: larger shows more detail.", step=16
+        160,
+        64,
+        512,
+        "Width of one view in the contact sheet, in pixels. More shows more detail.",
+        step=16,
+        label="thumbnail width",
     )
     every_frame: bool = flag(
-        False, "Decode every frame of every view once, so that no damaged one goes unnoticed."
+        False, "Decodes every frame of every view once, to find damaged frames.", label="check every frame"
     )
 
     def __post_init__(self) -> None:
@@ -67,6 +74,8 @@ class Report:
     seconds: float
     bounds: tuple[tuple[float, float, float], tuple[float, float, float]]  # corners of the scene's box
     rows: tuple[Finding, ...]
+    # [H, W, 3] the contact sheet
+    sheet: Tensor = field(default_factory=lambda: torch.zeros(8, 8, 3), repr=False, compare=False)
 
     @property
     def severity(self) -> str:
@@ -94,7 +103,9 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: the fields, the worst severity, and whether training can start."""
-        return asdict(self) | {"severity": self.severity, "can_train": self.can_train}
+        shown = asdict(replace(self, sheet=torch.zeros(0)))
+        del shown["sheet"]
+        return shown | {"severity": self.severity, "can_train": self.can_train}
 
 
 def run(video: MultiViewVideo, config: Config | None = None) -> Stream:
@@ -120,13 +131,14 @@ def run(video: MultiViewVideo, config: Config | None = None) -> Stream:
     rows += _exposure(video, light.result()) + _masks(video, coverage) + _spread(video)
     bounds = scene_bounds(video)
     rows += _bounds(video, bounds)
+    sheet = contact_sheet(tiles) if tiles else torch.zeros(8, 8, 3)
     if tiles:
-        yield Preview(contact_sheet(tiles), video.views)
+        yield Preview(sheet, video.views)
     low, high = ((c[0], c[1], c[2]) for c in bounds.tolist())
     rows.sort(key=lambda row: -SEVERITIES.index(row.severity))
     seconds = float(video.times[-1] - video.times[0])
     yield Finished(
-        Report(video.name, video.layout, video.views, video.moments, seconds, (low, high), tuple(rows))
+        Report(video.name, video.layout, video.views, video.moments, seconds, (low, high), tuple(rows), sheet)
     )
 
 
@@ -377,3 +389,40 @@ def _bounds(video: MultiViewVideo, bounds: Tensor) -> list[Finding]:
             )
         )
     return rows or [Finding("ok", "bounds", text)]
+
+
+def summary(report: Report) -> str:
+    """The last line of the report, and the worst finding if there is one: what fits on a node."""
+    worst = next((row for row in report.rows if row.severity in ("error", "warning")), None)
+    lines = [report.text().splitlines()[-1]]
+    return "\n".join(lines if worst is None else [*lines, f"{worst.severity}: {worst.finding}"])
+
+
+STEP = Step(
+    name="preflight",
+    node="PreflightCheck",
+    label="Pre-flight Check",
+    category="4dgs/load",
+    description="Checks a capture before training and says how to fix what it finds.",
+    config=Config,
+    run=run,
+    inputs=(Input("video", Kind.CAPTURE, "The capture to check."),),
+    outputs=(
+        Output("report", Kind.REPORT, "The findings as text, for Preview as Text."),
+        Output(
+            "sheet",
+            Kind.IMAGES,
+            "Contact sheet: the first frame of each view.",
+            "contact sheet",
+            of=lambda r: r.sheet[None],
+        ),
+        Output(
+            "ready", Kind.FLAG, "False if an error was found.", "can be trained", of=lambda r: r.can_train
+        ),
+    ),
+    verb="preflight",
+    has_device=False,
+    figure=Figure.PREVIEW,
+    note=summary,
+    is_output=True,
+)

@@ -22,6 +22,7 @@ from ..diffusion import Backbone
 from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT, check_prompt
 from ..diffusion.sizes import size_for
 from ..errors import InputError
+from ..fields import choice, flag, number, text, validate
 from ..guidance.classifier_free import Guidance
 from ..guidance.score import WEIGHTINGS, Score, score_loss
 from ..messages import Stream
@@ -32,70 +33,111 @@ from ..train.edit_config import EditConfig
 from ..train.edits import CanonicalEdit
 from ..train.originals import EDITS, SOURCES, Originals, Pair, choose_pairs, choose_source
 from ..train.threads import threads_for, threads_for_model
-from .step import choice, flag, number, validate, words
+from .step import Figure, Input, Kind, Output, Step
 
-__all__ = ["Config", "run"]
+__all__ = ["STEP", "Config", "run"]
 
 KEPT_BYTES = 64_000_000  # of encoded originals
 
 
 @dataclass(frozen=True)
 class Config(EditConfig):
-    prompt: str = words("", f"The instruction that the views were edited with. {BUNDLED_EDITS}")
-    negative: str = words("", "What the pictures should not become; usually empty.")
+    prompt: str = text(
+        "", f"The instruction that the views were edited with. {BUNDLED_EDITS}", multiline=True
+    )
+    negative: str = text(
+        "",
+        "Negative prompt: what the images should not show; usually empty.",
+        label="negative prompt",
+        advanced=True,
+    )
     iterations: int = number(
         800, 1, 1_000_000, "Refinement steps, each with one call of the diffusion model."
     )
     images_per_step: int = number(
-        4, 1, 64, "Random views and moments judged in each step. More is steadier and slower."
+        4,
+        1,
+        64,
+        "Random views and frames per step. More is smoother and slower.",
+        label="batch size",
+        advanced=True,
     )
     guidance_scale: float = number(
-        0.0, 0.0, 100.0, "How strongly the prompt pulls; 0 takes the model's own. The paper: 10.5.", 0.1
+        0.0,
+        0.0,
+        100.0,
+        "Guidance scale for the text (s_T). Higher follows the prompt more; the paper uses 10.5; 0 uses the model's "
+        "default.",
+        0.1,
+        label="guidance scale (0 = auto)",
     )
     image_guidance_scale: float = number(
         0.0,
         0.0,
         100.0,
-        "How closely the unedited pictures are kept; 0 takes the model's own. The paper: 1.2.",
+        "Image guidance scale (s_I). Higher stays closer to the unedited images; the paper uses 1.2; 0 uses the model's "
+        "default.",
         0.1,
+        label="image guidance scale (0 = auto)",
     )
     weighting: str = choice(
         "reference code",
         WEIGHTINGS,
-        "How much each noise level counts: reference code favours the middle, standard the noisy end, uniform none, "
-        "picture the noisy end most.",
+        "Weight of each timestep: reference code favors the middle, standard favors high noise, picture favors it most, "
+        "uniform weights all alike.",
+        advanced=True,
     )
     min_timestep: float = number(
         0.0,
         0.0,
         1.0,
-        "Least noise, as a share of the schedule; 0 takes the model's own. Less refines detail.",
+        "Smallest timestep, as a fraction of the schedule. Smaller refines finer detail; 0 uses the model's default.",
         0.01,
+        label="min timestep (0 = auto)",
+        advanced=True,
     )
     max_timestep: float = number(
         0.0,
         0.0,
         1.0,
-        "Most noise, as a share of the schedule; 0 takes the model's own. More changes shapes.",
+        "Largest timestep, as a fraction of the schedule. Larger changes shapes more; 0 uses the model's default.",
         0.01,
+        label="max timestep (0 = auto)",
+        advanced=True,
     )
     anneals: bool = flag(
-        False, "Lowers the most noise to a quarter of the range over the steps: detail comes last."
+        False,
+        "Lowers the largest timestep over the run to a quarter of the range, so that detail comes last.",
+        label="anneal timesteps",
+        advanced=True,
     )
     condition: str = choice(
         "auto",
         SOURCES,
-        "Unedited pictures that the model looks at: captured ones, or renders of the scene before the edit; auto takes "
-        "captured ones where the scene was not edited before.",
+        "Conditioning image: captured images, or renders of the scene before the edit. auto uses captured images if the "
+        "scene had not been edited before.",
+        label="conditioning image",
+        advanced=True,
     )
     resolution: int = number(
-        0, 0, 4096, "Long side of the pictures in pixels; 0 = what suits the model. More is slower."
+        0,
+        0,
+        4096,
+        "Longer side of the rendered images in pixels. More is slower; 0 uses the model's default.",
+        label="resolution (0 = auto)",
+        advanced=True,
     )
-    saves_memory: bool = flag(
-        False, "Works on one picture at a time and computes some things twice: slower, with less memory."
+    low_vram: bool = flag(
+        False,
+        "Processes one image at a time and recomputes intermediate results: slower, with less memory.",
+        label="low VRAM",
+        id="saves_memory",
+        advanced=True,
     )
-    preview_every: int = number(25, 0, 100_000, "Steps between two preview pictures; 0 shows none.")
-    force: bool = flag(False, FORCE_TEXT)
+    preview_every: int = number(
+        25, 0, 100_000, "Steps between two preview images. 0 shows none.", label="preview every (0 = never)"
+    )
+    force: bool = flag(False, FORCE_TEXT, label="force unknown prompt", since="0.2")
 
     def __post_init__(self) -> None:
         validate(self)
@@ -181,7 +223,7 @@ class RefineScore(CanonicalEdit):
         def encode(pixels: Tensor) -> Tensor:
             return self.backbone.encode(pixels, torch.Generator().manual_seed(seed))
 
-        if not self.config.saves_memory:
+        if not self.config.low_vram:
             return encode(image)
         made = recomputed(encode, image, use_reentrant=False, preserve_rng_state=False)
         assert isinstance(made, Tensor)
@@ -227,7 +269,7 @@ class RefineScore(CanonicalEdit):
             self.guidance,
             condition,
             self.config.weighting,
-            branches_at_once=not self.config.saves_memory,
+            branches_at_once=not self.config.low_vram,
         )
 
     @torch.no_grad()
@@ -318,3 +360,54 @@ def _condition(config: Config, scene: Scene4D, video: MultiViewVideo | None, ori
             "on, or the scene before the edit as 'original'."
         )
     return "rendered" if video is None else "captured"
+
+
+def summary(scene: Scene4D) -> str:
+    """One line about the scene, and what its edit noted of the prompt."""
+    note = scene.history[-1].get("note") if scene.history else None
+    return "\n".join([scene.summary(), note] if note else [scene.summary()])
+
+
+STEP = Step(
+    name="refine_score",
+    node="RefineScore",
+    label="Refine with Score Distillation",
+    category="4dgs/edit",
+    description="Refines an edited scene from random views and frames with the diffusion model's gradients (SDS).",
+    search=("instruct-4dgs", "stage 2", "sds", "score distillation"),
+    config=Config,
+    run=run,
+    inputs=(
+        Input("scene", Kind.SCENE, "The edited scene, from Fit Scene to Edited Views."),
+        Input("backbone", Kind.GUIDANCE, "The model that the views were edited with.", id="guidance"),
+        Input(
+            "video",
+            Kind.CAPTURE,
+            "The capture that the scene was trained on: its images condition the model instead of renders.",
+            optional=True,
+        ),
+        Input(
+            "selection",
+            Kind.SELECTION,
+            "Restricts the edit to these Gaussians. From Lift Mask to Gaussians; without it everything may change.",
+            optional=True,
+        ),
+        Input(
+            "original",
+            Kind.SCENE,
+            "The scene before this edit: its renders condition the model if there is no video, or if the scene had been "
+            "edited before.",
+            optional=True,
+        ),
+    ),
+    outputs=(Output("scene_out", Kind.SCENE, label="scene"),),
+    order="prompt iterations guidance_scale image_guidance_scale preset mutes_appearance max_seconds "
+    "preview_every seed negative images_per_step weighting min_timestep max_timestep anneals condition "
+    "resolution saves_memory position_rate color_rate opacity_rate scale_rate rotation_rate "
+    "trains_deformation rasterizer checkpoint_seconds",
+    verb="refine",
+    resumes="refining",
+    megabytes=lambda config: 1500,
+    figure=Figure.CURVES,
+    note=summary,
+)

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from .. import backends
 from ..errors import InputError
+from ..fields import choice, flag, validate
+from ..figures.color_maps import depth_picture, flow_picture
 from ..messages import Finished, Preview, Progress, Started, Stream
-from ..render import CameraPath, RasterSettings, choose, render_gaussians
+from ..render import CameraPath, RasterSettings, choose, rasterizer_field, render_gaussians
 from ..scene import Scene4D
-from .step import choice, flag, validate
+from .step import Input, Kind, Output, Step
 
-__all__ = ["Config", "Rendering", "run"]
+__all__ = ["STEP", "Config", "Rendering", "run"]
 
 BACKDROPS = {
     "white": (1.0, 1.0, 1.0),
@@ -26,17 +28,21 @@ BACKDROPS = {
 
 @dataclass(frozen=True)
 class Config:
-    background: str = choice("scene", ("scene", *BACKDROPS), "Colour behind the scene; scene takes its own.")
-    wants_depth: bool = flag(True, "Also renders how far away things are.")
+    background: str = choice(
+        "scene", ("scene", *BACKDROPS), "Background color; scene uses the scene's own.", label="background"
+    )
+    wants_depth: bool = flag(True, "Also renders a depth map.", label="render depth")
     wants_flow: bool = flag(
-        False, "Also renders how far the Gaussians' centres move until the next frame, in pixels."
+        False,
+        "Also renders optical flow: motion of the Gaussian centers to the next frame, in pixels.",
+        label="render flow",
     )
     antialiased: bool = flag(
-        False, "Keeps small Gaussians from growing too bright when the picture is small."
+        False,
+        "Keeps small Gaussians from getting too bright at low resolution (Mip-Splatting).",
+        advanced=True,
     )
-    rasterizer: str = choice(
-        "auto", ("auto", "gsplat", "numba", "torch"), "What draws; auto takes the fastest here."
-    )
+    rasterizer: str = rasterizer_field()
 
     def __post_init__(self) -> None:
         validate(self)
@@ -103,3 +109,43 @@ def run(
     if flow is not None and frames > 1:
         flow[-1] = flow[-2]
     yield Finished(Rendering(images, alpha, depth, flow, path.fps))
+
+
+STEP = Step(
+    name="render_scene",
+    node="Render4DScene",
+    label="Render 4D Scene",
+    category="4dgs/render",
+    description="Renders a scene along a camera path: images, mask, depth, optical flow and a video.",
+    config=Config,
+    run=run,
+    inputs=(
+        Input("scene", Kind.SCENE, "The scene to render."),
+        Input("path", Kind.CAMERA_PATH, "The path of the camera, from Camera Path."),
+    ),
+    outputs=(
+        Output("images", Kind.IMAGES, "The frames, as a batch.", of=lambda r: r.images),
+        Output("mask", Kind.MASKS, "Coverage of the scene at each pixel.", of=lambda r: r.alpha),
+        Output(
+            "depth",
+            Kind.IMAGES,
+            "Depth map: near is bright, far is dark, empty is black.",
+            of=lambda r: None if r.depth is None else depth_picture(r.depth, r.alpha),
+            absent="Render 4D Scene: turn 'render depth' on to use this output.",
+        ),
+        Output(
+            "flow",
+            Kind.IMAGES,
+            "Optical flow to the next frame: hue is its direction.",
+            of=lambda r: None if r.flow is None else flow_picture(r.flow),
+            absent="Render 4D Scene: turn 'render flow' on to use this output.",
+        ),
+        Output(
+            "clip",
+            Kind.VIDEO,
+            "The frames at the path's frame rate.",
+            "video",
+            of=lambda r: (r.images, r.fps),
+        ),
+    ),
+)

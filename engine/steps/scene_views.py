@@ -4,41 +4,57 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..diffusion.sizes import nearest_size
-from ..messages import Finished, Preview, Progress, Started, Stream
-from ..render import choose
-from ..scene import MultiViewVideo, Scene4D
-from ..train.originals import SOURCES, Originals, choose_pairs, choose_source, collect
-from .step import choice, number, validate, words
+import torch
+from torch import Tensor
 
-__all__ = ["Config", "run"]
+from ..diffusion.sizes import nearest_size
+from ..fields import choice, number, text, validate
+from ..messages import Finished, Preview, Progress, Started, Stream
+from ..render import choose, rasterizer_field
+from ..scene import MultiViewVideo, Scene4D, ViewSet
+from ..train.originals import SOURCES, Originals, choose_pairs, choose_source, collect
+from .step import Input, Kind, Output, Step
+
+__all__ = ["STEP", "Config", "run"]
 
 
 @dataclass(frozen=True)
 class Config:
-    views: str = words("", "Numbers of the views, such as 0 2 5-8; empty = all that are trained on.")
-    moments: str = words("0", "Numbers of the moments, such as 0 or 0 10 20; all = every one.")
+    views: str = text("", "Indices of the views, such as '0 2 5-8'. Empty uses all training views.")
+    moments: str = text(
+        "0", "Indices of the frames, such as '0' or '0 10 20'; 'all' uses every frame.", label="frames"
+    )
+
     resolution: int = number(
-        0, 0, 4096, "Long side of the pictures in pixels; 0 = as captured. More shows more detail."
+        0,
+        0,
+        4096,
+        "Longer side of the images in pixels. More shows more detail. 0 uses the captured size.",
+        label="resolution (0 = captured)",
     )
     originals: str = choice(
         "auto",
         SOURCES,
-        "Captured pictures or renders; auto takes captured ones of a scene that was not edited yet.",
+        "Captured images or renders. auto uses captured images if the scene has not been edited.",
+        label="original source",
     )
-    rasterizer: str = choice(
-        "auto", ("auto", "gsplat", "numba", "torch"), "What draws the scene; auto takes the fastest here."
-    )
+    rasterizer: str = rasterizer_field()
 
     def __post_init__(self) -> None:
         validate(self)
 
 
-def run(scene: Scene4D, config: Config = Config(), video: MultiViewVideo | None = None) -> Stream:
+def run(
+    scene: Scene4D,
+    config: Config = Config(),
+    video: MultiViewVideo | None = None,
+    device: torch.device | str | None = None,
+) -> Stream:
     """Started, Progress, a Preview of the first picture, Finished(ViewSet on the CPU whose images are the originals).
 
-    Renders on the scene's device. Raises InputError for views or moments that are not there, or of unlike shapes.
+    Renders on `device` (default: the scene's). Raises InputError for views or moments that are not there, or of unlike shapes.
     """
+    scene = scene if device is None else scene.to(device)
     pairs = choose_pairs(scene, config.views, config.moments, video)
     source, pairs = choose_source(config.originals, scene, video, pairs)
     width, height = scene.rig.sizes[pairs[0][0]]
@@ -49,3 +65,35 @@ def run(scene: Scene4D, config: Config = Config(), video: MultiViewVideo | None 
     yield Progress(1)
     yield Preview(views.images[0], 1)
     yield Finished(views)
+
+
+def coverage(views: ViewSet) -> Tensor:
+    """[F, H, W]: how much of each pixel the scene covers; ones where the views do not say."""
+    return torch.ones(views.images.shape[:3]) if views.alphas is None else views.alphas
+
+
+STEP = Step(
+    name="scene_views",
+    node="SceneViews",
+    label="Scene Views",
+    category="4dgs/edit",
+    description="Captured or rendered images of a scene from its own cameras, to mask them or to edit them with any other "
+    "node.",
+    config=Config,
+    run=run,
+    inputs=(
+        Input("scene", Kind.SCENE, "The scene to take images of."),
+        Input(
+            "video",
+            Kind.CAPTURE,
+            "The capture that the scene was trained on, for its captured images.",
+            optional=True,
+        ),
+    ),
+    outputs=(
+        Output("views_out", Kind.VIEWS, "Views for Fit Scene to Edited Views.", "views"),
+        Output("images", Kind.IMAGES, "The images, as a batch.", of=lambda views: views.images),
+        Output("mask", Kind.MASKS, "Coverage of the scene in each image.", of=coverage),
+    ),
+    verb="scene-views",
+)

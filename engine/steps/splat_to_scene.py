@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from ..deform.moments import scene_of_moments
+from ..fields import as_record, choice, flag, number, validate
 from ..scene import Gaussians, Scene4D
 from ..scene.rigs import UPS
-from .step import choice, flag, number, validate
 
 __all__ = ["Config", "make"]
 
@@ -17,15 +17,18 @@ __all__ = ["Config", "make"]
 @dataclass(frozen=True)
 class Config:
     fps: float = number(
-        24.0, 0.1, 240.0, "How fast a batch plays: larger makes the motion quicker and the scene shorter."
+        24.0, 0.1, 240.0, "Frame rate of the batch. More plays faster.", label="frames per second"
     )
     up: str = choice(
         "y down",
         tuple(UPS),
-        "Which way is up in the splat; cameras are put round it accordingly. ComfyUI's own splats have y down.",
+        "Up axis of the splat; cameras are placed around it accordingly. ComfyUI's own splats have y down.",
+        label="up axis",
     )
     blends_moments: bool = flag(
-        True, "Moves smoothly between moments; off, each moment stays until the next (for unrelated splats)."
+        True,
+        "Interpolates between frames; off holds each frame until the next (for unrelated splats).",
+        label="interpolate frames",
     )
 
     def __post_init__(self) -> None:
@@ -41,7 +44,7 @@ def make(moments: list[Gaussians], config: Config = Config()) -> Scene4D:
     scene = scene_of_moments(moments, config.fps, up, config.blends_moments)
     return scene.with_history(
         "splat_to_scene",
-        config=config.__dict__.copy(),
+        config=as_record(config),
         gaussians=len(scene.canonical),
         moments=len(moments),
     )

@@ -1,9 +1,141 @@
-"""What every step has in common: a frozen Config whose fields explain themselves, and a `run` that streams messages.
+"""What a step declares about itself. The node, the command-line verb, the registries and the docs all come from it.
 
-A step is a module with `Config` and `run(..., config, ...) -> Stream`; the last message is `Finished(value)`. A first
-docstring line says what it does to the picture; the paper it comes from stands there too.
+A step is a module in this folder with a frozen `Config`, a function `run` and one `STEP = Step(...)`. `run` takes the
+declared inputs by name, `config`, and, where the step says so, `device` and `checkpoint`. It is either a plain function
+that returns the result, or a generator of messages (`engine.messages`) whose last one is `Finished(result)`.
 """
 
-from ..fields import choice, flag, number, validate, words
+from __future__ import annotations
 
-__all__ = ["choice", "flag", "number", "validate", "words"]
+from collections.abc import Callable
+from dataclasses import Field, dataclass, fields
+from enum import Enum
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ..fields import id_of
+
+
+class Kind(Enum):
+    """What flows between steps. nodes/kinds.py says how each looks on the canvas, engine/cli/kinds.py on the command
+    line; a test holds both to this list."""
+
+    SCENE = "scene"
+    CAPTURE = "capture"
+    VIEWS = "views"
+    GUIDANCE = "guidance"
+    LATENTS = "latents"
+    SELECTION = "selection"
+    CAMERA_PATH = "camera path"
+    FRAMED_VIEW = "framed view"
+    SETTINGS = "settings"
+    IMAGES = "images"
+    MASKS = "masks"
+    VIDEO = "video"
+    PATH = "path"
+    TEXT = "text"
+    NUMBER = "number"
+    FLAG = "flag"
+    REPORT = "report"
+
+
+class Figure(Enum):
+    """What a node shows of a step's result, beside its outputs."""
+
+    NONE = "none"
+    CURVES = "curves"
+    PREVIEW = "preview"
+    BEFORE_AFTER = "before and after"
+    COMPARISON = "comparison"
+
+
+class Comparison(NamedTuple):
+    """Rows of four images with captions, for figures: what a result with `Figure.COMPARISON` gives as `comparison`."""
+
+    rows: Tensor  # [K, H, 4W, 3] in 0..1; the last column is an error map
+    captions: list[str]
+    columns: tuple[str, str, str, str]
+    title: str
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input socket (or path widget) of a step."""
+
+    name: str  # parameter of `run`
+    kind: Kind
+    help: str
+    label: str = ""  # on the canvas; the id with spaces where empty
+    id: str = ""  # in saved graphs; the name where empty. It never changes
+    flag: str = ""  # on the command line; the kind's own where empty
+    optional: bool = False
+    since: str = ""  # version that added it
+
+    @property
+    def socket(self) -> str:
+        """The input's id in saved graphs."""
+        return self.id or self.name
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output socket of a step; `of` takes its value from the result. None blocks what is wired to it."""
+
+    id: str  # in saved graphs; it never changes
+    kind: Kind
+    help: str = ""
+    label: str = ""
+    of: Callable[[Any], Any] = lambda result: result
+    absent: str = ""  # why the value may be None, for whoever wired it
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A second node for a step's advanced fields, which then leave the first one."""
+
+    node: str
+    label: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """Everything that a node, a verb, the registries and the docs need to know about one step."""
+
+    name: str  # of the module; in histories and checkpoints
+    node: str  # the node's id without its prefix; it never changes
+    label: str
+    category: str
+    description: str
+    config: type[Any]
+    run: Callable[..., Any]
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    search: tuple[str, ...] = ()
+    order: str = (
+        ""  # ids of the first release's fields in canvas order, where that is not the order of declaration
+    )
+    verb: str = ""  # empty: another verb covers the step
+    aliases: tuple[str, ...] = ()  # older spellings of the verb
+    has_device: bool = True
+    resumes: str = ""  # `run` takes a checkpoint: the word in its file name, such as "training"
+    megabytes: Callable[[Any], int] = lambda config: 500  # GPU memory to free before the step starts
+    figure: Figure = Figure.NONE
+    note: Callable[[Any], str] = lambda result: ""  # one or two lines about the result
+    settings: Settings | None = None
+    is_output: bool = False  # its node runs although nothing is wired to it
+
+    def fields(self) -> list[Field[Any]]:
+        """Config fields in canvas order: the first release's, then later ones by version."""
+        known = {id_of(f): f for f in fields(self.config)}
+        first = [known[name] for name in self.order.split()] or [
+            f for f in known.values() if not f.metadata["since"]
+        ]
+        later = [f for f in known.values() if f not in first]
+        return first + sorted(later, key=lambda f: version(f.metadata["since"]))
+
+
+def version(text: str) -> tuple[int, ...]:
+    """ "0.10.1" as numbers that sort. Raises ValueError where it is not a version."""
+    return tuple(int(part) for part in text.split("."))

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from ..diffusion import Backbone, MidBlock
 from ..diffusion.sizes import FULL_SIZE, size_for
 from ..errors import InputError
+from ..fields import choice, flag, number, text, validate
 from ..guidance.delta import MISMATCH, vae_mismatch
 from ..latent import Drawing, LatentField, VaeSignature, latent_cameras
 from ..messages import Stream
@@ -29,9 +30,9 @@ from ..train.latents import LatentOptimization, LruCache, views_by_moment
 from ..train.originals import SOURCES, Originals, Pair, choose_pairs, choose_source
 from ..train.schedule import log_linear
 from ..train.threads import threads_for, threads_for_model
-from .step import choice, flag, number, validate, words
+from .step import Figure, Input, Kind, Output, Step
 
-__all__ = ["Config", "run"]
+__all__ = ["STEP", "Config", "run"]
 
 REFINERS = ("auto", "none", "small", "full", "autoencoder")
 SAMPLED = 16  # pictures from which the map from colours to latents is fitted
@@ -42,32 +43,78 @@ class Config(LatentConfig):
     refiner: str = choice(
         "auto",
         REFINERS,
-        "The refinement layer: small (32 channels), full (128), autoencoder (as wide as the model's own middle block and "
-        "started from it), or none; auto is small for small models and full for others.",
-    )
-    warm_up: float = number(
-        0.2, 0.0, 1.0, "Share of the steps after which the refinement layer begins to learn.", 0.01
-    )
-    field_weight: float = number(1.0, 0.0, 100.0, "Weight of the unrefined latents' error.", 0.1)
-    refiner_weight: float = number(1.0, 0.0, 100.0, "Weight of the refined latents' error.", 0.1)
-    depends_on_direction: bool = flag(
-        False,
-        "Latents may depend on the viewing direction (degree 1): closer on shiny things, four times the size.",
+        "Refinement layer: small (32 channels), full (128), autoencoder (initialized from the model's own decoder), or "
+        "none. auto is small for small models and full for others.",
+        label="refinement layer",
     )
     resolution: int = number(
-        0, 0, 4096, "Long side in pixels of the pictures that are encoded; 0 = what suits the model."
+        0,
+        0,
+        4096,
+        "Longer side of the encoded images in pixels. More is slower; 0 uses the model's default.",
+        label="resolution (0 = auto)",
     )
-    moments: str = words("all", "Numbers of the moments to learn from, such as 0 5-9; all = every one.")
     originals: str = choice(
         "auto",
         SOURCES,
-        "Captured pictures or renders; auto takes captured ones of a scene that was not edited yet.",
+        "Images to encode: captured or rendered. auto uses captured images if the scene has not been edited.",
+        label="original source",
+    )
+    moments: str = text(
+        "all",
+        "Indices of the frames to train on, such as '0 5-9'; 'all' uses every frame.",
+        label="frames",
+        advanced=True,
+    )
+    depends_on_direction: bool = flag(
+        False,
+        "View-dependent latents (SH degree 1): closer on shiny surfaces, four times the size.",
+        label="view-dependent latents",
+        advanced=True,
+    )
+    warm_up: float = number(
+        0.2,
+        0.0,
+        1.0,
+        "Fraction of the iterations before the refinement layer starts training.",
+        0.01,
+        label="refinement starts at",
+        advanced=True,
+    )
+    field_weight: float = number(
+        1.0,
+        0.0,
+        100.0,
+        "Weight of the loss of the unrefined latents.",
+        0.1,
+        label="unrefined weight",
+        advanced=True,
+    )
+    refiner_weight: float = number(
+        1.0,
+        0.0,
+        100.0,
+        "Weight of the loss of the refined latents.",
+        0.1,
+        label="refined weight",
+        advanced=True,
     )
     samples: int = number(
-        4, 1, 16, "Samples along each side of a latent, averaged. More is smoother and slower."
+        4,
+        1,
+        16,
+        "Samples per latent along each side, averaged. More is smoother and slower.",
+        label="samples per latent",
+        advanced=True,
     )
     scale_floor: float = number(
-        0.25, 0.0, 4.0, "Least size of a Gaussian, in samples seen from the nearest camera.", 0.05
+        0.25,
+        0.0,
+        4.0,
+        "Smallest size of a Gaussian, in samples as seen from the nearest camera.",
+        0.05,
+        label="min scale",
+        advanced=True,
     )
 
     def __post_init__(self) -> None:
@@ -161,9 +208,9 @@ class TrainLatents(LatentOptimization):
             return log_linear(rate, rate * 0.1, late) if rate else 0.0
 
         return {
-            "features": falling(c.feature_rate),
-            "background": falling(c.feature_rate / 5),
-            "refiner": falling(c.refiner_rate),
+            "features": falling(c.feature_lr),
+            "background": falling(c.feature_lr / 5),
+            "refiner": falling(c.refiner_lr),
         }
 
     def step(self) -> dict[str, float]:
@@ -284,3 +331,47 @@ def _affine(colors: Tensor, latents: Tensor) -> Tensor:
     x = _homogeneous(colors).double()
     ridge = 1e-4 * len(x) * torch.eye(4, dtype=x.dtype, device=x.device)
     return torch.linalg.solve(x.T @ x + ridge, x.T @ latents.double()).float()
+
+
+def summary(field: LatentField) -> str:
+    """A few lines about a latent field, with a warning where its model seems not to match."""
+    trained = next((e for e in field.scene.history if e.get("step") == "train_latents"), {})
+    warning = mismatch_warning(float(trained.get("noise_missed", 0)))
+    return "\n".join([field.summary(), warning] if warning else [field.summary()])
+
+
+STEP = Step(
+    name="train_latents",
+    node="TrainLatentField",
+    label="Train Latent Field",
+    category="4dgs/edit",
+    description="Trains latents of a diffusion model's autoencoder on the scene's Gaussians, so that the scene can be edited "
+    "without decoding images.",
+    search=("ed-nerf", "latent nerf", "latent field", "refinement layer"),
+    config=Config,
+    run=run,
+    inputs=(
+        Input("scene", Kind.SCENE, "The scene to edit later; it is not changed."),
+        Input(
+            "backbone",
+            Kind.GUIDANCE,
+            "The model to edit with; its autoencoder makes the latents.",
+            id="guidance",
+        ),
+        Input(
+            "video",
+            Kind.CAPTURE,
+            "The capture that the scene was trained on: its images are encoded instead of renders.",
+            optional=True,
+        ),
+    ),
+    outputs=(Output("field_out", Kind.LATENTS, "For Delta Edit in Latent Space.", "latent field"),),
+    order="iterations refiner resolution originals max_seconds preview_every seed images_per_step moments "
+    "depends_on_direction warm_up field_weight refiner_weight feature_rate refiner_rate samples "
+    "scale_floor rasterizer checkpoint_seconds",
+    verb="train-latents",
+    resumes="training",
+    megabytes=lambda config: 1500,
+    figure=Figure.CURVES,
+    note=summary,
+)

@@ -1,137 +1,200 @@
-"""The numbers of a fit. From these come the node's inputs, the command line's flags and the history in the scene."""
+"""Training parameters of a scene. The node's inputs, the flags and the history in the scene come from these fields."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..fields import choice, flag, number, validate, words
-from .loop import QUIET
+from ..fields import choice, flag, number, text, validate
+from ..render import rasterizer_field
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Defaults suit a small capture on a CPU; the field's published numbers are one preset away."""
+    """Defaults suit a small capture on a CPU; the presets of the paper are one option away."""
 
     iterations: int = number(
-        5000, 1, 1_000_000, "Optimisation steps in all. More gives a sharper picture and takes longer."
-    )
-    coarse_fraction: float = number(
-        0.1, 0.0, 1.0, "Share of the steps that fit one still scene to all moments before motion is learnt."
-    )
-    order: str = choice(
-        "auto",
-        ("auto", "outwards", "all at once"),
-        "Outwards learns one moment first and then its neighbours, which follows large motion; all at once is the "
-        "paper's way; auto goes outwards where at least four views share a moment.",
-    )
-    outwards_until: float = number(
-        0.5, 0.0, 1.0, "Share of the steps after which all moments take part, when learning outwards."
-    )
-    views_per_step: int = number(
-        2, 1, 64, "Pictures of one moment compared in each step. More is steadier and slower."
+        5000, 1, 1_000_000, "Number of training steps. More is sharper and takes longer; typical 3000–30000."
     )
     budget: int = number(
         5000,
         16,
         5_000_000,
-        "How many Gaussians the scene may have. More shows finer detail and renders slower.",
-    )
-    density: str = choice(
-        "fixed budget",
-        ("fixed budget", "adaptive", "none"),
-        "How Gaussians are added: up to the budget by moving idle ones (MCMC), by image gradients (3DGS), or not.",
-    )
-    initialisation: str = choice(
-        "auto",
-        ("auto", "points", "silhouettes", "random"),
-        "Where the first Gaussians are put: the capture's points, the hull of its masks, or anywhere in the bounds.",
-    )
-    initial_count: int = number(4000, 16, 1_000_000, "How many Gaussians there are at the start.")
-    sh_degree: int = number(
-        1,
-        0,
-        3,
-        "How much colour may change with the viewing angle: 0 is matt, 3 shows highlights and costs time.",
+        "Largest number of Gaussians in the scene. More shows finer detail, trains and renders slower.",
+        label="max Gaussians",
     )
     motion: str = choice(
         "small",
         ("none", "small", "dnerf", "hypernerf", "dynerf"),
-        "Size of the motion field: none fits a still scene, small is quick, the others are the paper's presets.",
+        "Size of the deformation field: none trains a static scene, small is fast, the others are the paper's presets.",
+    )
+    initialization: str = choice(
+        "auto",
+        ("auto", "points", "silhouettes", "random"),
+        "Where the first Gaussians are placed: the capture's points, the visual hull of its masks, or at random in the "
+        "bounds.",
+        id="initialisation",
+    )
+    sh_degree: int = number(
+        1,
+        0,
+        3,
+        "Spherical harmonics degree: how much color may change with the viewing angle. 0 is matte, 3 shows highlights "
+        "and is slower.",
+        label="SH degree",
+    )
+    background: str = choice(
+        "auto", ("auto", "white", "black", "grey"), "Background color; auto uses the capture's."
+    )
+    max_seconds: float = number(
+        0.0,
+        0.0,
+        1e7,
+        "Stops after this many seconds and returns the scene as it is. 0 runs all iterations.",
+        label="max seconds (0 = no limit)",
+    )
+    preview_every: int = number(
+        100, 0, 100_000, "Steps between two preview images. 0 shows none.", label="preview every (0 = never)"
+    )
+    seed: int = number(0, 0, 2**63 - 1, "Random seed. The same seed and inputs give the same scene.")
+
+    density: str = choice(
+        "fixed budget",
+        ("fixed budget", "adaptive", "none"),
+        "Densification: fixed budget relocates unused Gaussians (MCMC), adaptive splits by image gradients (3DGS), "
+        "none keeps the first Gaussians.",
+        label="densification",
+        advanced=True,
+    )
+    initial_count: int = number(
+        4000,
+        16,
+        1_000_000,
+        "Number of Gaussians at the start.",
+        label="initial Gaussians",
+        advanced=True,
+    )
+    coarse_fraction: float = number(
+        0.1,
+        0.0,
+        1.0,
+        "Fraction of the iterations that train a static scene on all frames before the deformation is trained.",
+        advanced=True,
+    )
+    views_per_step: int = number(
+        2, 1, 64, "Images of one frame per training step. More is smoother and slower.", advanced=True
     )
     time_resolution: int = number(
         0,
         0,
         1000,
-        "Steps of the motion field along time; 0 takes half the number of moments. More follows faster motion.",
+        "Resolution of the deformation field along time. More follows faster motion. 0 uses half the number of frames.",
+        label="time resolution (0 = auto)",
+        advanced=True,
     )
     ssim_weight: float = number(
-        0.2,
-        0.0,
-        1.0,
-        "Weight of structural similarity beside plain colour difference. More favours crisp texture.",
-    )
+        0.2, 0.0, 1.0, "Weight of D-SSIM against L1. More favors crisp texture; typical 0.2.", label="SSIM weight",
+        advanced=True,
+    )  # fmt: skip
     mask_weight: float = number(
         0.1,
         0.0,
         10.0,
-        "How strongly the silhouette must match the masks, where there are masks. More removes haze.",
+        "Weight of the mask loss, for captures with masks. More removes haze around the subject.",
+        advanced=True,
     )
     plane_weight: float = number(
-        1.0, 0.0, 100.0, "Multiplies the motion field's smoothness terms. More gives smoother, duller motion."
-    )
-    position_rate: float = number(4e-4, 0.0, 1.0, "Learning rate of positions, times the scene's extent.")
-    scale_rate: float = number(1e-2, 0.0, 1.0, "Learning rate of log scales.")
-    rotation_rate: float = number(1e-3, 0.0, 1.0, "Learning rate of quaternions.")
-    opacity_rate: float = number(0.05, 0.0, 1.0, "Learning rate of opacity logits.")
-    color_rate: float = number(
-        2.5e-3, 0.0, 1.0, "Learning rate of flat colours; angle-dependent ones take a twentieth."
-    )
-    grid_rate: float = number(
-        1e-2,
-        0.0,
         1.0,
-        "Learning rate of the motion field's planes. More learns motion sooner, less steadily.",
+        0.0,
+        100.0,
+        "Multiplies the deformation field's smoothness losses. More gives smoother, less lively motion.",
+        label="smoothness weight",
+        advanced=True,
     )
-    network_rate: float = number(5e-4, 0.0, 1.0, "Learning rate of the motion field's network.")
     start_scale: float = number(
-        0.5, 0.1, 1.0, "Picture size at the start, as a fraction. Smaller is quicker; detail comes later."
+        0.5,
+        0.1,
+        1.0,
+        "Image scale at the start of training. Smaller is faster; detail arrives later.",
+        advanced=True,
     )
     full_size_at: float = number(
-        0.4, 0.0, 1.0, "Share of the steps after which pictures have their full size."
+        0.4,
+        0.0,
+        1.0,
+        "Fraction of the iterations after which images have full resolution.",
+        label="full resolution at",
+        advanced=True,
     )
     still_threshold: float = number(
         0.0005,
         0.0,
         0.1,
-        "Gaussians that move less than this share of the scene are held still and cost nothing; 0 keeps all moving.",
+        "Gaussians that move less than this fraction of the scene radius are frozen, which saves time. 0 freezes none.",
+        label="static threshold",
+        advanced=True,
     )
     hold_out_every: int = number(
-        0, 0, 1000, "Leave out every n-th moment, to measure how well moments between are met; 0 uses all."
+        0,
+        0,
+        1000,
+        "Hold out every n-th frame to evaluate interpolation; 0 trains on all frames.",
+        label="hold out every (0 = none)",
+        advanced=True,
     )
-    background: str = choice(
-        "auto", ("auto", "white", "black", "grey"), "Colour behind the scene; auto asks the capture."
-    )
-    rasterizer: str = choice(
-        "auto",
-        ("auto", "gsplat", "numba", "torch"),
-        "What draws the Gaussians; auto takes the fastest that works here.",
-    )
-    max_seconds: float = number(
-        0.0, 0.0, 1e7, "Stop after this many seconds with what is there; 0 trains all steps."
-    )
-    checkpoint_seconds: float = number(60.0, 1.0, 1e6, "How often the training is saved, in seconds.")
-    preview_every: int = number(100, 0, 100_000, "Steps between two preview pictures; 0 shows none.")
-    seed: int = number(0, 0, 2**63 - 1, "Same seed, same inputs: same scene.")
     keeps_test_views_out: bool = flag(
-        True, "Views that the capture holds out for measuring are not trained on."
+        True, "Trains without the capture's test views, so that they can be evaluated.", label="hold out test views",
+        advanced=True,
+    )  # fmt: skip
+    bounds: str = text(
+        "",
+        "Box around the subject in world units, as 'x0 y0 z0 x1 y1 z1'. Empty estimates it from the capture.",
+        advanced=True,
     )
-    bounds: str = words(
-        "", "Six numbers 'x0 y0 z0 x1 y1 z1' in world units that enclose the subject; empty finds them."
+    position_lr: float = number(
+        4e-4, 0.0, 1.0, "Learning rate of positions, relative to the scene's extent.", id="position_rate", advanced=True
+    )  # fmt: skip
+    scale_lr: float = number(1e-2, 0.0, 1.0, "Learning rate of log scales.", id="scale_rate", advanced=True)
+    rotation_lr: float = number(1e-3, 0.0, 1.0, "Learning rate of quaternions.", id="rotation_rate", advanced=True)  # fmt: skip
+    opacity_lr: float = number(0.05, 0.0, 1.0, "Learning rate of opacity logits.", id="opacity_rate", advanced=True)  # fmt: skip
+    color_lr: float = number(
+        2.5e-3,
+        0.0,
+        1.0,
+        "Learning rate of base colors; view-dependent SH bands use 1/20 of it.",
+        id="color_rate",
+        advanced=True,
+    )
+    grid_lr: float = number(
+        1e-2,
+        0.0,
+        1.0,
+        "Learning rate of the deformation field's planes. More learns motion sooner and less smoothly.",
+        id="grid_rate",
+        advanced=True,
+    )
+    network_lr: float = number(
+        5e-4, 0.0, 1.0, "Learning rate of the deformation field's network.", id="network_rate", advanced=True
+    )
+    checkpoint_seconds: float = number(
+        60.0, 1.0, 1e6, "Seconds between two checkpoints.", label="checkpoint every (seconds)", advanced=True
+    )
+    rasterizer: str = rasterizer_field()
+    order: str = choice(
+        "auto",
+        ("auto", "outwards", "all at once"),
+        "Order in which frames are learned: outwards starts at one frame and adds its neighbors, which follows large "
+        "motion; all at once is the paper's; auto goes outwards where at least four views share a frame.",
+        label="frame order",
+        advanced=True,
+    )
+    outwards_until: float = number(
+        0.5,
+        0.0,
+        1.0,
+        "Fraction of the iterations after which all frames take part, when learning outwards.",
+        label="all frames from",
+        advanced=True,
     )
 
     def __post_init__(self) -> None:
         validate(self)
-
-    def shaping(self) -> dict[str, object]:
-        """The fields that decide the result: all but those that only say when to save, show or stop."""
-        return {name: value for name, value in self.__dict__.items() if name not in QUIET}

@@ -130,7 +130,7 @@ class DefaultStrategy:
 @dataclass(frozen=True)
 class MCMCStrategy:
     budget: int  # Gaussians in the end
-    noise: float = 5e5  # times the position rate (set by the loop through `position_rate` in state)
+    noise: float = 5e5  # times the position rate (set by the loop through "position_rate" in state)
     growth: float = 1.05  # per visit
     dead_opacity: float = 0.005
     every: int = 100

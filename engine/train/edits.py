@@ -23,6 +23,7 @@ from . import state as states
 from .config import FitConfig
 from .densify import DefaultStrategy
 from .edit_config import PRESETS, EditConfig
+from .loop import shaping
 from .motion import MotionField
 from .parameters import GaussianParameters
 from .schedule import log_linear
@@ -106,18 +107,18 @@ class CanonicalEdit(TrainStage):
 
     def _rates(self, progress: float) -> dict[str, float]:
         """Positions' rate falls to a hundredth as in 3DGS; the others in the second half to a tenth, so that they settle."""
-        c, position = self.config, self.config.position_rate * self.extent
+        c, position = self.config, self.config.position_lr * self.extent
 
         def falling(rate: float) -> float:
             return log_linear(rate, rate * 0.1, 2 * progress - 1) if rate else 0.0
 
         return {
             "means": log_linear(position, position * 0.01, progress) if position else 0.0,
-            "log_scales": falling(c.scale_rate),
-            "quats": falling(c.rotation_rate),
-            "logit_opacities": falling(c.opacity_rate),
-            "sh_dc": falling(c.color_rate),
-            "sh_rest": falling(c.color_rate / 20),
+            "log_scales": falling(c.scale_lr),
+            "quats": falling(c.rotation_lr),
+            "logit_opacities": falling(c.opacity_lr),
+            "sh_dc": falling(c.color_lr),
+            "sh_rest": falling(c.color_lr / 20),
         }
 
     def _freeze(self) -> None:
@@ -133,7 +134,7 @@ class CanonicalEdit(TrainStage):
         if not self.config.trains_deformation:
             field.requires_grad_(False)
             return None
-        rates = FitConfig(grid_rate=1.6e-3, network_rate=1.6e-4, still_threshold=0.0)  # 4DGS's
+        rates = FitConfig(grid_lr=1.6e-3, network_lr=1.6e-4, still_threshold=0.0)  # 4DGS's
         return MotionField(field, self.before.times, rates)
 
     # -- the end ------------------------------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ class CanonicalEdit(TrainStage):
         tensors += [] if self.selection is None else [self.selection.weights]
         return states.key_of(
             self.step_name,
-            self.shaping(),
+            shaping(self.config),
             states.fingerprint_of(*tensors),
             [scene.deformation.kind, scene.deformation.config()],
             self.inputs(),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..errors import InputError
+from ..fields import as_record
 from ..losses.metrics import decibels
 from ..losses.photometric import l1, ssim
 from ..messages import Stream
@@ -27,7 +27,7 @@ from . import state as states
 from .config import FitConfig
 from .densify import DefaultStrategy, DensityStrategy, MCMCStrategy, State
 from .initialise import anchor_moment, first_gaussians
-from .loop import optimize, resume
+from .loop import optimize, resume, shaping
 from .motion import MotionField
 from .normalise import Normalisation, subject_bounds
 from .parameters import GaussianParameters
@@ -57,7 +57,7 @@ class Fit:
             self.targets,
             self.views,
             self.bounds,
-            config.initialisation,
+            config.initialization,
             min(config.initial_count, config.budget),
             config.sh_degree,
             self.generator,
@@ -101,14 +101,12 @@ class Fit:
     def _rates(self, progress: float) -> dict[str, float]:
         c = self.config
         return {
-            "means": log_linear(c.position_rate, c.position_rate * 0.01, progress)
-            if c.position_rate
-            else 0.0,
-            "log_scales": c.scale_rate,
-            "quats": c.rotation_rate,
-            "logit_opacities": c.opacity_rate,
-            "sh_dc": c.color_rate,
-            "sh_rest": c.color_rate / 20,
+            "means": log_linear(c.position_lr, c.position_lr * 0.01, progress) if c.position_lr else 0.0,
+            "log_scales": c.scale_lr,
+            "quats": c.rotation_lr,
+            "logit_opacities": c.opacity_lr,
+            "sh_dc": c.color_lr,
+            "sh_rest": c.color_lr / 20,
         }
 
     def rig(self, scale: float) -> Cameras:
@@ -236,7 +234,7 @@ class Fit:
             self.background.cpu(),
         )
         scene = scene if deformation is None else scene.with_(deformation=deformation)
-        config = asdict(self.config)
+        config = as_record(self.config)
         return scene.with_history(
             "fit_scene",
             config=config,
@@ -257,7 +255,7 @@ class Fit:
             sorted(self.samples.items()),
         ]
         found = [self.background.tolist(), self.bounds.tolist()]
-        return states.key_of(self.config.shaping(), capture, found, self.rasterizer.name, __version__)
+        return states.key_of(shaping(self.config), capture, found, self.rasterizer.name, __version__)
 
     def save(self, path: Path) -> None:
         tensors = states.joined(

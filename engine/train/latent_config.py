@@ -1,34 +1,58 @@
-"""The numbers that training a latent field and editing it share."""
+"""Parameters that training and editing a latent field share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..fields import choice, number
+from ..fields import number
+from ..render import rasterizer_field
 
 
 @dataclass(frozen=True)
 class LatentConfig:
-    """How a latent field learns; a step's Config adds its own numbers and may say other defaults."""
+    """How a latent field is optimized; a step's Config adds its own fields and may set other defaults."""
 
     iterations: int = number(
-        600, 1, 1_000_000, "Training steps. More is nearer to what is asked, and slower."
+        600, 1, 1_000_000, "Number of training steps. More steps give a closer fit and take longer."
     )
     images_per_step: int = number(
-        4, 1, 64, "Views compared in each step, all of one moment. More is steadier and slower."
+        4,
+        1,
+        64,
+        "Views per training step, all of one frame. More is smoother and slower.",
+        label="batch size",
+        advanced=True,
     )
-    feature_rate: float = number(
-        0.05, 0.0, 10.0, "Learning rate of the latent features. More learns faster and less steadily.", 1e-3
+    feature_lr: float = number(
+        0.05,
+        0.0,
+        10.0,
+        "Learning rate of the latent features. More learns faster and less smoothly.",
+        1e-3,
+        id="feature_rate",
+        advanced=True,
     )
-    refiner_rate: float = number(
-        1e-3, 0.0, 1.0, "Learning rate of the refinement layer. More learns faster and less steadily.", 1e-4
+    refiner_lr: float = number(
+        1e-3,
+        0.0,
+        1.0,
+        "Learning rate of the refinement layer. More learns faster and less smoothly.",
+        1e-4,
+        id="refiner_rate",
+        advanced=True,
     )
-    rasterizer: str = choice(
-        "auto", ("auto", "gsplat", "numba", "torch"), "What draws the Gaussians; auto takes the fastest here."
+    rasterizer: str = rasterizer_field()
+    preview_every: int = number(
+        50, 0, 100_000, "Steps between two preview images. 0 shows none.", label="preview every (0 = never)"
     )
-    preview_every: int = number(50, 0, 100_000, "Steps between two preview pictures; 0 shows none.")
-    checkpoint_seconds: float = number(60.0, 1.0, 1e6, "How often the work is saved, in seconds.")
+    checkpoint_seconds: float = number(
+        60.0, 1.0, 1e6, "Seconds between two checkpoints.", label="checkpoint every (seconds)", advanced=True
+    )
     max_seconds: float = number(
-        0.0, 0.0, 1e7, "Stop after this many seconds with what is there; 0 takes all steps."
+        0.0,
+        0.0,
+        1e7,
+        "Stops after this many seconds and returns the result as it is. 0 runs all iterations.",
+        label="max seconds (0 = no limit)",
     )
-    seed: int = number(0, 0, 2**63 - 1, "Same seed, same inputs: same latent field.")
+    seed: int = number(0, 0, 2**63 - 1, "Random seed. The same seed and inputs give the same latent field.")

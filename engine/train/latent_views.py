@@ -15,7 +15,7 @@ from ..guidance.detail import carry_detail
 from ..latent import FieldRenderer, LatentField
 from ..masks.matte import over_background
 from ..messages import Message, Preview, Progress, Started
-from ..render import choose
+from ..render import choose, rasterizer_field
 from ..scene import MultiViewVideo, Scene4D, ViewSet
 from .originals import Originals, choose_pairs, choose_source, collect
 from .threads import threads_for, threads_for_model
@@ -31,17 +31,13 @@ class DecodingConfig:
     detail: str = choice(
         "auto",
         DETAILS,
-        "Fine detail: as the autoencoder decodes it, or the originals' own under the colours of the edit, which keeps "
-        "faces and seams and holds back new shapes; auto takes what suits the model where the field was edited.",
+        "Fine detail: as decoded, or transferred from the originals, which keeps faces and seams and limits new shapes. "
+        "auto uses the model's default for an edited field.",
     )
     background: str = choice(
-        "auto",
-        BACKGROUNDS,
-        "What lies behind the scene: its own background or what was decoded there; auto is the scene's own.",
-    )
-    rasterizer: str = choice(
-        "auto", ("auto", "gsplat", "numba", "torch"), "What draws the Gaussians; auto takes the fastest here."
-    )
+        "auto", BACKGROUNDS, "Background of the decoded images: the scene's own or the decoded one. auto is the scene's."
+    )  # fmt: skip
+    rasterizer: str = rasterizer_field()
 
 
 class Decoding:

@@ -25,6 +25,7 @@ from ..scene import Gaussians, Selection
 from . import state as states
 from .edits import field_of
 from .latent_config import LatentConfig
+from .loop import shaping
 from .originals import Pair
 from .parameter_groups import ParameterGroups
 from .stage import TrainStage
@@ -158,7 +159,7 @@ class LatentOptimization(TrainStage):
         """What a checkpoint belongs to: this field, these inputs, this config, this engine."""
         return states.key_of(
             self.step_name,
-            self.shaping(),
+            shaping(self.config),
             fingerprint(self.before),
             None if self.selection is None else states.fingerprint_of(self.selection.weights),
             self.inputs(),

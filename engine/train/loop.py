@@ -12,12 +12,18 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from ..errors import InputError
+from ..fields import as_record
 from ..finite import is_finite
 from ..messages import Finished, Preview, Progress, Saved, Started, Stream
 
 log = logging.getLogger("gs4d")
 # fields of a Config that change no result
 QUIET = {"max_seconds", "checkpoint_seconds", "preview_every", "force"}
+
+
+def shaping(config: Any) -> dict[str, Any]:
+    """The config's fields that decide the result, by id: all but those that only say when to save, show or stop."""
+    return {name: value for name, value in as_record(config).items() if name not in QUIET}
 
 
 class LoopConfig(Protocol):

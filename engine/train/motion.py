@@ -27,8 +27,8 @@ class MotionField:
         self.field, self.times, self.config = field, times, config
         self.still: Tensor | None = None  # [N] bool: held still; None = all may move
         groups = [
-            {"params": field.grid_parameters(), "lr": config.grid_rate},
-            {"params": field.network_parameters(), "lr": config.network_rate},
+            {"params": field.grid_parameters(), "lr": config.grid_lr},
+            {"params": field.network_parameters(), "lr": config.network_lr},
         ]
         self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
 
@@ -57,7 +57,7 @@ class MotionField:
 
     def step(self, progress: float) -> None:
         """One Adam step; both rates fall to a tenth over the fit."""
-        rates = (self.config.grid_rate, self.config.network_rate)
+        rates = (self.config.grid_lr, self.config.network_lr)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = log_linear(rate, rate * 0.1, progress) if rate else 0.0
         self.optimizer.step()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,10 +16,11 @@ import torch
 from torch import Tensor
 
 from .. import __version__
+from ..fields import as_record
 from ..messages import Finished, Started, Stream
 from ..render import choose
 from ..scene import Selection
-from .loop import QUIET, LoopConfig, optimize, resume
+from .loop import LoopConfig, optimize, resume
 
 
 class TrainConfig(LoopConfig, Protocol):
@@ -139,16 +139,11 @@ class TrainStage(ABC):
     def inputs(self) -> list[Any]:
         """Plain JSON that identifies the stage's own inputs: part of a checkpoint's key."""
 
-    def shaping(self) -> dict[str, Any]:
-        """The config's numbers that change what comes out."""
-        config: Any = self.config
-        return {name: value for name, value in asdict(config).items() if name not in QUIET}
-
     def entry(self) -> dict[str, Any]:
         """The history's words that every stage says of itself."""
         config: Any = self.config
         said = {
-            "config": asdict(config),
+            "config": as_record(config),
             **self.metadata(),
             "iterations": self.iteration,
             "engine": __version__,

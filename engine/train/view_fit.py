@@ -24,28 +24,41 @@ from .threads import threads_for
 class ViewFitConfig(EditConfig):
     """The numbers of a fit to views; a step's Config may say other defaults."""
 
-    views_per_step: int = number(2, 1, 64, "Edited views compared in each step. More is steadier and slower.")
+    views_per_step: int = number(
+        2, 1, 64, "Edited views per optimization step. More is smoother and slower.", label="batch size"
+    )
     strength: float = number(
-        1.0, 0.0, 1.0, "How far to go from the original views to the edited ones; 0 changes nothing.", 0.01
+        1.0,
+        0.0,
+        1.0,
+        "Blend between the original and the edited views; 0 changes nothing, 1 is the full edit.",
+        0.01,
+        label="blend",
     )
     ssim_weight: float = number(
         0.0,
         0.0,
         1.0,
-        "Weight of structural similarity beside plain colour difference; the paper has none.",
+        "Weight of D-SSIM against L1. More favors crisp texture; the paper uses 0.",
         0.01,
+        label="SSIM weight",
+        advanced=True,
     )
-    color_rate: float = number(
+    color_lr: float = number(
         2e-2,
         0.0,
         1.0,
-        "Learning rate of flat colours, settling in the second half; angle-dependent ones take a twentieth. The reference's "
-        "2.5e-3 does not get from white to dark in a thousand steps.",
+        "Learning rate of base colors, decaying in the second half; view-dependent SH bands use 1/20 of it. At the "
+        "reference's 2.5e-3, white does not become dark within 1000 steps.",
         1e-4,
+        id="color_rate",
+        advanced=True,
     )
     densifies: bool = flag(
         False,
-        "Adds Gaussians where the edit needs detail, in the last 40 % of the steps (reference code). Not with a mask.",
+        "Adds Gaussians where the edit needs detail, in the last 40% of the steps (reference code).",
+        label="densify",
+        advanced=True,
     )
 
 

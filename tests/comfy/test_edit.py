@@ -191,7 +191,7 @@ def test_a_lifted_mask_limits_the_edit(running: Server, info: dict[str, Any], on
     }  # fmt: skip
     run = running.run(graph)
     assert run.outcome == "execution_success", run.error
-    (said,) = (text for text in run.texts if "Gaussians chosen" in text)
+    (said,) = (text for text in run.texts if "Gaussians selected" in text)
     chosen, count = (int(word) for word in (said.split()[0], said.split()[2]))
     assert (chosen == 0) if one_mask else (0 < chosen < count), said
     folder = running.base / "output" / "gs4d"

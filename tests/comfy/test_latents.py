@@ -58,7 +58,7 @@ def test_a_graph_runs_from_clip_to_a_scene_edited_in_latent_space(
     assert run.progress("scene")[-1] == 6 + graphs.TINY_RETURN["iterations"], "six pictures, then the fit"
     assert run.previews >= 8
     said = "\n".join(run.texts)
-    assert "4 latent channels" in said and "refinement layer 32 wide" in said
+    assert "4 latent channels" in said and "refinement layer with 32 channels" in said
     assert "does not belong to it" in said, "random weights know no latents"
     assert "3 pictures of" in said and "psnr_to_edits" in said
     shown = {data["node"]: data["output"] for data in run.of("executed")}
@@ -142,7 +142,7 @@ def test_a_lifted_mask_limits_a_delta_edit(running: Server, info: dict[str, Any]
     graph["save"]["inputs"]["filename_prefix"] = f"gs4d/delta local {nothing}"
     run = running.run(graph)
     assert run.outcome == "execution_success", run.error
-    (said,) = (text for text in run.texts if "Gaussians chosen" in text)
+    (said,) = (text for text in run.texts if "Gaussians selected" in text)
     chosen, count = (int(word) for word in (said.split()[0], said.split()[2]))
     assert (chosen == 0) if nothing else (0 < chosen < count), said
     assert any("the mask selects no Gaussian" in text for text in run.texts) == nothing

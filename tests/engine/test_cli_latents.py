@@ -1,6 +1,7 @@
 """The verbs of editing in latent space on a tiny scene and a tiny model of RANDOM weights: files in, files out, resumed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -79,7 +80,7 @@ def test_a_stopped_edit_goes_on_to_the_same_bits(made, tmp_path, capsys, monkeyp
             stream.close()
 
     out, unfinished = tmp_path / "again.safetensors", tmp_path / "again.editing.safetensors"
-    monkeypatch.setattr(delta_edit, "run", interrupted)
+    monkeypatch.setattr(delta_edit, "STEP", replace(delta_edit.STEP, run=interrupted))
     assert verb(*words, out) == 130
     assert unfinished.is_file() and not out.exists()
     steps = []
@@ -89,7 +90,7 @@ def test_a_stopped_edit_goes_on_to_the_same_bits(made, tmp_path, capsys, monkeyp
             steps.append(getattr(message, "done", None))
             yield message
 
-    monkeypatch.setattr(delta_edit, "run", counted)
+    monkeypatch.setattr(delta_edit, "STEP", replace(delta_edit.STEP, run=counted))
     assert verb(*words, out) == 0
     assert 2 not in steps and 6 in steps, "the first half came from the checkpoint"
     assert not unfinished.exists()

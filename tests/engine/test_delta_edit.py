@@ -78,7 +78,7 @@ def test_a_known_model_pulls_all_views_and_moments_to_the_truth(known, method, o
         method=method,
         optimizer=optimizer,
         weighting=weighting,
-        feature_rate=rate,
+        feature_lr=rate,
         iterations=80,
         preview_every=0,
         min_timestep=0.3,
@@ -289,7 +289,7 @@ def test_a_text_to_image_model_edits_too(scene):
 def test_saving_memory_gives_the_same_gradient(field, random_model):
     gradients = []
     for saves in (False, True):
-        work = DeltaEdit(field, random_model, replace(QUICK, saves_memory=saves), None, None, "cpu")
+        work = DeltaEdit(field, random_model, replace(QUICK, low_vram=saves), None, None, "cpu")
         work.learn = lambda: None  # gradients stay where they are
         work.step()
         gradients.append(work.learned["features"].grad.clone())

@@ -75,7 +75,7 @@ def test_finished_variants_are_taken_from_the_folder_where_the_numbers_are_the_s
 
 def test_true_pictures_bring_the_scene_nearer_to_the_truth(pair):
     scene, two = pair
-    fit = replace(PLAN.fit, iterations=80, color_rate=2e-2)
+    fit = replace(PLAN.fit, iterations=80, color_lr=2e-2)
     plan = replace(PLAN, fit=fit, repeats=0, variants=("unedited", "stage1"))
     variants = edit.run(edit.Benchmark(two, scene, None, plan, "cpu"))["variants"]
     assert variants["stage1"]["psnr"] > variants["unedited"]["psnr"] + 3

@@ -102,9 +102,9 @@ def test_motion_is_learnt():
         iterations=300,
         preview_every=0,
         initial_count=300,
-        position_rate=1e-3,
-        color_rate=1e-2,
-        network_rate=2e-3,  # these steps are few: a field at its usual rate has not arrived yet
+        position_lr=1e-3,
+        color_lr=1e-2,
+        network_lr=2e-3,  # these steps are few: a field at its usual rate has not arrived yet
     )
     dynamic = held_out_psnr(m.result(fit_scene.run(video, config)), video)
     still = held_out_psnr(m.result(fit_scene.run(video, replace(config, motion="none"))), video)

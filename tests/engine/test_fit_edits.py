@@ -77,7 +77,7 @@ def test_an_exact_edit_of_one_moment_is_seen_at_all_of_them():
 
 def test_invariant_8_a_moved_gaussian_is_moved_as_its_new_place_is(scene, views):
     """The field is asked where the Gaussian now is, not where it was."""
-    config = replace(QUICK, position_rate=0.02)
+    config = replace(QUICK, position_lr=0.02)
     made = m.result(fit_edits.run(scene, views, config))
     seconds = float(scene.times[3])
     shift = made.canonical.means - scene.canonical.means

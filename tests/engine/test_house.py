@@ -56,7 +56,7 @@ def test_the_engine_trains_and_renders_alone(root, absent, rasterizer):
 def test_a_fit_on_the_gpu_learns_as_on_the_cpu():
     video = capture_of(moving_scene(count=120, views=16, moments=5))
     config = fit_scene.Config(
-        iterations=300, budget=300, initial_count=300, preview_every=0, position_rate=1e-3, color_rate=1e-2
+        iterations=300, budget=300, initial_count=300, preview_every=0, position_lr=1e-3, color_lr=1e-2
     )
     scene = m.result(fit_scene.run(video, config, "cuda"))
     assert isinstance(scene, Scene4D) and scene.device.type == "cpu"

@@ -146,7 +146,7 @@ def test_the_tooltips_name_all_ten_edits() -> None:
         assert name.replace("_", " ") in BUNDLED_EDITS
     for step in (edit_views, refine_score, delta_edit):
         (field,) = (f for f in step.Config.__dataclass_fields__.values() if f.name == "prompt")
-        assert BUNDLED_EDITS in field.metadata["text"]
+        assert BUNDLED_EDITS in field.metadata["help"]
 
 
 def test_the_command_line_lists_the_edits(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ def test_a_perfect_editor_pulls_all_moments_and_views_to_the_truth():
     """From the unedited scene by score distillation alone: the whole truth is known. Measured: 21.6 dB, then 28.7."""
     scene = field_scene(heads=("position", "scale", "rotation"))
     truth = truth_of(scene).with_(background=scene.background)
-    config = replace(QUICK, iterations=120, preview_every=0, color_rate=3e-2, images_per_step=4)
+    config = replace(QUICK, iterations=120, preview_every=0, color_lr=3e-2, images_per_step=4)
     made = m.result(refine_score.run(scene, PerfectEditor(), config, capture_of(scene)))
     before, after = (psnr(s, truth, (0, 3, 5), (1, 4)) for s in (scene, made))
     assert after > before + 5
@@ -78,9 +78,9 @@ def test_stage_2_continues_stage_1(scene, video):
     truth = truth_of(scene).with_(background=scene.background)
     views = edited_views(scene, (1, 2, 5, 6))
     fitted = m.result(
-        fit_edits.run(scene, views, fit_edits.Config(iterations=60, color_rate=5e-2, preview_every=0))
+        fit_edits.run(scene, views, fit_edits.Config(iterations=60, color_lr=5e-2, preview_every=0))
     )
-    config = replace(QUICK, iterations=60, preview_every=0, images_per_step=4, color_rate=2e-2)
+    config = replace(QUICK, iterations=60, preview_every=0, images_per_step=4, color_lr=2e-2)
     refined = m.result(refine_score.run(fitted, PerfectEditor(), config, video))
     assert psnr(refined, truth, (0, 3), (2, 5)) > psnr(fitted, truth, (0, 3), (2, 5)) - 0.5
     twice = m.result(refine_score.run(fitted, PerfectEditor(), replace(config, condition="rendered")))
@@ -98,7 +98,7 @@ def test_gradients_reach_the_gaussians_through_a_real_vae(scene, video, random_m
 def test_saving_memory_gives_the_same_gradient(scene, video, random_model):
     gradients = []
     for saves in (False, True):
-        config = replace(QUICK, saves_memory=saves)
+        config = replace(QUICK, low_vram=saves)
         work = RefineScore(scene, random_model, config, video, None, "cpu", None)
         work.learn = lambda infos: None  # gradients stay where they are
         work.step()

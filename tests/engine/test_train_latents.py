@@ -60,7 +60,7 @@ def test_a_refined_field_is_nearer_than_an_unrefined_one(random_model):
     config = {
         "iterations": 60,
         "preview_every": 0,
-        "refiner_rate": 3e-3,
+        "refiner_lr": 3e-3,
         "images_per_step": 4,
         "resolution": 48,
     }

@@ -27,9 +27,9 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         ("text", {"has_image_conditioning": False}),
     ):
         parts = tiny_comfy.tiny_checkpoint(**options)
-        with torch.inference_mode(), host.working():
+        with torch.inference_mode(), host.node_context():
             result[name] = agreement(wired.ComfyBackbone(*parts), parts, diffusion, stable)
-    with torch.inference_mode(), host.working():
+    with torch.inference_mode(), host.node_context():
         result["lora"] = lora(wired)
         result["fingerprints"] = fingerprints(wired)
         result["refused"] = refused(wired, errors.InputError)

@@ -45,8 +45,8 @@ def gradients(host: ModuleType) -> dict[str, Any]:
     """A tensor that another node made in inference mode, trained on as our nodes do it."""
     with torch.inference_mode():
         foreign = torch.ones(3)
-        with host.working():
-            leaf = host.plain(foreign).requires_grad_()
+        with host.node_context():
+            leaf = host.detach(foreign).requires_grad_()
             (leaf * 2).sum().backward()
             return {"gradient": leaf.grad.tolist(), "foreign": foreign.tolist()}
 
@@ -140,7 +140,7 @@ def wired(nodes: ModuleType) -> dict[str, Any]:
         "GS4D_Export4DScene": "filename_prefix", "GS4D_SceneToSplat": "times",
     }  # fmt: skip
     result: dict[str, Any] = {}
-    for node in nodes.NODES:
+    for node in nodes.nodes():
         name = asked.get(node.GET_SCHEMA().node_id)
         if name:
             result[node.GET_SCHEMA().node_id] = [

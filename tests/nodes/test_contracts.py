@@ -54,55 +54,25 @@ def test_every_input_has_a_tooltip(info: dict[str, Any]) -> None:
 
 def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
     from engine.capture.readers import LoadOptions
-    from engine.steps import (
-        bake_clip,
-        camera_path,
-        decode_latents,
-        delta_edit,
-        edit_views,
-        evaluate_edit,
-        evaluate_scene,
-        export_scene,
-        fit_edits,
-        fit_scene,
-        import_scene,
-        latents_to_scene,
-        lift_mask,
-        preflight,
-        refine_score,
-        render_scene,
-        scene_views,
-        splat_to_scene,
-        train_latents,
-    )
+    from engine.fields import id_of
+    from engine.steps import all_steps, bake_clip, export_scene, import_scene, splat_to_scene
 
-    where = {
-        LoadOptions: ["GS4D_LoadMultiViewVideo"],
-        fit_scene.Config: ["GS4D_Train4DScene", "GS4D_TrainingSettings"],
-        camera_path.Config: ["GS4D_CameraPath"],
-        bake_clip.Config: ["GS4D_Preview4DScene"],
-        render_scene.Config: ["GS4D_Render4DScene"],
-        evaluate_scene.Config: ["GS4D_EvaluateScene"],
-        preflight.Config: ["GS4D_PreflightCheck"],
-        export_scene.Config: ["GS4D_Export4DScene"],
-        import_scene.Config: ["GS4D_Import4DScene"],
-        splat_to_scene.Config: ["GS4D_SplatToScene"],
-        scene_views.Config: ["GS4D_SceneViews"],
-        edit_views.Config: ["GS4D_EditViews"],
-        lift_mask.Config: ["GS4D_LiftMask"],
-        fit_edits.Config: ["GS4D_FitEdits"],
-        refine_score.Config: ["GS4D_RefineScore"],
-        evaluate_edit.Config: ["GS4D_EvaluateEdit"],
-        train_latents.Config: ["GS4D_TrainLatentField"],
-        delta_edit.Config: ["GS4D_DeltaEdit"],
-        decode_latents.Config: ["GS4D_DecodeLatents"],
-        latents_to_scene.Config: ["GS4D_LatentsToScene"],
+    where: dict[type[Any], list[str]] = {
+        LoadOptions: ["LoadMultiViewVideo"],
+        bake_clip.Config: ["Preview4DScene"],
+        export_scene.Config: ["Export4DScene"],
+        import_scene.Config: ["Import4DScene"],
+        splat_to_scene.Config: ["SplatToScene"],
     }
+    for step in all_steps():
+        where[step.config] = [step.node, *([step.settings.node] if step.settings else [])]
     for config, nodes in where.items():
         # inputs that were added later are optional: graphs that were saved before have none
-        shown = {name for node in nodes for inputs in info[node]["input"].values() for name in inputs}
-        missing = {f.name for f in fields(config)} - shown
-        assert not missing, f"{config.__module__}: append {missing} to the fields of {nodes[0]}"
+        shown = {
+            name for node in nodes for inputs in info[f"GS4D_{node}"]["input"].values() for name in inputs
+        }
+        missing = {id_of(f) for f in fields(config)} - shown
+        assert not missing, f"{config.__module__}: {missing} is on none of {nodes}"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...fields import choice, flag, number, validate, words
+from ...fields import choice, flag, number, text, validate
 from ...files.images import SUFFIXES as PICTURE_SUFFIXES
 from ...files.images import picture_size, read_picture
 from ...files.paths import existing_folder
@@ -55,13 +55,13 @@ class CaptureConfig:
         "How far a pixel must differ from the empty scene: more keeps shadows out and loses limbs.",
         0.01,
     )
-    plates: str = words(
+    plates: str = text(
         "", "Folder of pictures of the scene at another time, one named after each camera; may be empty."
     )
-    points: str = words(
+    points: str = text(
         "", "JSON file of points marked in several views: camera poses are adjusted to agree with them."
     )
-    calibration: str = words("", "Calibration file inside the capture's folder; empty finds it.")
+    calibration: str = text("", "Calibration file inside the capture's folder; empty finds it.")
     units: str = choice(
         "auto", ("auto", "mm", "m"), "Unit of the calibration's positions; auto takes the format's own."
     )

@@ -1,0 +1,91 @@
+"""The verb `edit`: three steps in a row, each resumed where it was stopped."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from ..files.atomic import check_writable
+from .arguments import AddVerb, Arguments, add_config, add_device, config_from, device_of, follow
+from .kinds import WRITERS, add_input, read_input
+
+# one flag for all stages
+SHARED = ("rasterizer", "seed", "preview_every", "checkpoint_seconds")
+PROMPTS = ("prompt", "negative", "force")
+
+
+def edit(arguments: Arguments) -> dict[str, Any]:
+    """Edit views, fit the scene to them, and, where asked, refine it."""
+    from ..diffusion.known_edits import check_prompt
+    from ..io.view_folder import load_views, save_views
+    from ..steps import edit_views, fit_edits, refine_score
+    from ..steps.step import Kind
+
+    start, out, device = time.monotonic(), Path(arguments.out), device_of(arguments)
+    check_writable(out)
+    needs_model = arguments.refine or not arguments.use_views
+    given = {
+        i.name: read_input(arguments, i, {})
+        for i in edit_views.STEP.inputs
+        if needs_model or i.kind is not Kind.GUIDANCE
+    }
+    scene, selection = given["scene"], given["selection"]
+    stages = (edit_views.STEP, fit_edits.STEP, refine_score.STEP)
+    checkpoints = [out.with_suffix(f".{stage.resumes}.safetensors") for stage in stages]
+
+    def finish(stream: Any) -> Any:
+        return follow(stream, arguments.json, keeps_checkpoint=True)
+
+    if arguments.use_views:
+        if arguments.refine:
+            # else the refinement would refuse it after the fit
+            check_prompt(given["backbone"].known_edits, arguments.prompt, arguments.force)
+        views = load_views(arguments.use_views)
+    else:
+        config = config_from(arguments, edit_views.Config)
+        views = finish(edit_views.run(**given, config=config, checkpoint=checkpoints[0], device=device))
+    if arguments.keep_views:
+        save_views(views, arguments.keep_views)
+    config = config_from(arguments, fit_edits.Config, "fit_", SHARED)
+    edited = finish(fit_edits.run(scene, views, config, selection, device, checkpoints[1]))
+    if arguments.refine:
+        config = config_from(arguments, refine_score.Config, "refine_", (*SHARED, *PROMPTS))
+        inputs = {**given, "scene": edited, "original": scene}
+        edited = finish(refine_score.run(**inputs, config=config, device=device, checkpoint=checkpoints[2]))
+    writer = WRITERS[Kind.SCENE]
+    writer.write(edited, out)
+    for path in checkpoints:
+        path.unlink(missing_ok=True)
+    return {"out": str(out), **writer.report(edited), "seconds": round(time.monotonic() - start, 2)}
+
+
+def add_edit(verb: AddVerb) -> None:
+    """The verb with its flags."""
+    from ..steps import edit_views, fit_edits, refine_score
+
+    sub = verb(
+        "edit", edit, "Edit a scene with a prompt: edit views of it, fit the scene to them, refine it."
+    )
+    for declared in edit_views.STEP.inputs:
+        add_input(sub, declared)
+    sub.add_argument(
+        "--out", "-o", required=True, metavar="FILE", help="edited scene to write (.safetensors)"
+    )
+    add_device(sub)
+    sub.add_argument(
+        "--keep-views", metavar="DIR", help="folder to save the edited views in, to check or change them"
+    )
+    sub.add_argument(
+        "--use-views", metavar="DIR", help="folder of edited views to fit to (from --keep-views)"
+    )
+    sub.add_argument(
+        "--refine",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="then refine the whole scene by score distillation (stage 2 of Instruct-4DGS)",
+    )
+    add_config(sub, edit_views.Config)
+    add_config(sub, fit_edits.Config, SHARED, "fit_")
+    add_config(sub, refine_score.Config, (*SHARED, *PROMPTS), "refine_")

@@ -1,0 +1,94 @@
+"""Verbs made from what steps declare about themselves (engine/steps/step.py)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ..files.atomic import check_writable, write_atomically
+from ..steps.step import Kind, Step
+from .arguments import AddVerb, Arguments, add_config, add_device, config_from, device_of, follow
+from .kinds import WRITERS, Writer, add_input, read_input
+
+
+def add_step(verb: AddVerb, step: Step) -> None:
+    """The verb of a step, with a flag for each input and each Config field."""
+    sub = verb(step.verb, lambda arguments: run(step, arguments), step.description, step.aliases)
+    for declared in step.inputs:
+        add_input(sub, declared)
+    writer = writer_of(step)
+    if writer is not None:
+        sub.add_argument("--out", "-o", required=True, metavar="PATH", help=writer.help)
+    elif step.outputs[0].kind is Kind.IMAGES:
+        sub.add_argument("--sheet", metavar="FILE", help="image to write: the comparison rows")
+    if step.has_device:
+        add_device(sub)
+    if step.resumes:
+        sub.add_argument(
+            "--checkpoint",
+            metavar="FILE",
+            help="unfinished work, resumed if it exists (default: next to --out)",
+        )
+    add_config(sub, step.config)
+
+
+def writer_of(step: Step) -> Writer | None:
+    """How the step's first output is written; None for a step that reports."""
+    return WRITERS.get(step.outputs[0].kind)
+
+
+def run(step: Step, arguments: Arguments) -> dict[str, Any]:
+    """Read the inputs, run the step, write what it makes; returns the report."""
+    start, writer = time.monotonic(), writer_of(step)
+    if writer is not None and step.outputs[0].kind is not Kind.VIEWS:
+        check_writable(Path(arguments.out))
+    config = config_from(arguments, step.config)
+    device = device_of(arguments) if step.has_device else "cpu"
+    given: dict[str, Any] = {}
+    # masks are read at the size of their views
+    for declared in sorted(step.inputs, key=lambda i: i.kind is Kind.MASKS):
+        if declared.kind is not Kind.SETTINGS:
+            given[declared.name] = read_input(arguments, declared, given)
+    more: dict[str, Any] = {"device": device} if step.has_device else {}
+    if step.resumes:
+        more["checkpoint"] = checkpoint_of(step, arguments)
+    stream = step.run(config=config, **given, **more)
+    if writer is None:
+        return _reported(follow(stream, arguments.json), arguments)
+    report: dict[str, Any] = {"out": str(arguments.out)}
+
+    def put_away(made: Any) -> None:
+        writer.write(made, Path(arguments.out))
+        report.update(writer.report(made), seconds=round(time.monotonic() - start, 2))
+
+    follow(stream, arguments.json, put_away)
+    return report
+
+
+def checkpoint_of(step: Step, arguments: Arguments) -> Path:
+    """Where the step's unfinished work lies."""
+    if arguments.checkpoint:
+        return Path(arguments.checkpoint)
+    return Path(arguments.out).with_suffix(f".{step.resumes}.safetensors")
+
+
+def _reported(made: Any, arguments: Arguments) -> dict[str, Any]:
+    if getattr(arguments, "sheet", None):
+        _write_sheet(made.comparison.rows, Path(arguments.sheet))
+    if not arguments.json:
+        print(made.text())
+    return made.to_json()
+
+
+def _write_sheet(rows: Any, target: Path) -> None:
+    """The rows of four images, one below the other, as PNG."""
+    import torch
+    from PIL import Image
+
+    if not len(rows):
+        return
+    pixels = (torch.cat(list(rows)).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(target) as partial:
+        Image.fromarray(pixels).save(partial, format="PNG")

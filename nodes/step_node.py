@@ -1,0 +1,153 @@
+"""Nodes made from what steps declare about themselves (engine/steps/step.py)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from typing import Any, ClassVar
+
+from ..engine.figures.training_curves import TrainingCurves
+from ..engine.steps.step import Figure, Kind, Step, version
+from ..engine.train.loop import shaping
+from ..engine.train.state import input_identity
+from . import fields, folders, host, kinds, pictures
+from .compat import combo, io, schema
+
+PREFIX = "GS4D_"
+RESUMES = " Cancel keeps the progress: queue again to resume."
+
+
+class StepNode(io.ComfyNode):
+    """A step as a node: sockets, widgets and work all come from `step`."""
+
+    step: ClassVar[Step]
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        step = cls.step
+        return schema(
+            node_id=PREFIX + step.node,
+            display_name=step.label,
+            category=step.category,
+            description=step.description + (RESUMES if step.resumes else ""),
+            search_aliases=list(step.search),
+            inputs=inputs(step),
+            outputs=[kinds.output(declared) for declared in step.outputs],
+            is_output_node=step.is_output,
+        )
+
+    @classmethod
+    def execute(cls, device: str = "cpu", **values: Any) -> Any:
+        step, node = cls.step, cls.hidden.unique_id
+        curves = TrainingCurves(counts=step.settings is not None) if step.figure is Figure.CURVES else None
+        seen: list[Any] = []
+        with host.node_context(), ExitStack() as stack:
+            config = fields.config_from(step.config, {**(values.get("settings") or {}), **values})
+            given = {i.name: kinds.entering(i.kind, values.get(i.socket)) for i in step.inputs}
+            given.pop("settings", None)
+            where = (
+                host.device(device, step.megabytes(config), config.rasterizer) if step.has_device else None
+            )
+            for declared in step.inputs:
+                if declared.kind is Kind.GUIDANCE:
+                    given[declared.name] = stack.enter_context(given[declared.name].in_use())
+            more: dict[str, Any] = {"device": where} if step.has_device else {}
+            if step.resumes:
+                more["checkpoint"] = folders.checkpoint(
+                    step.name, shaping(config), str(where), *input_identity(*given.values())
+                )
+            made = step.run(config=config, **given, **more)
+            if isinstance(made, Generator):
+                made = host.follow(made, node, seen, curves)
+        host.free()
+        host.say(node, step.note(made))
+        return io.NodeOutput(
+            *[kinds.leaving(declared, made) for declared in step.outputs], ui=figure(step, made, seen, curves)
+        )
+
+
+def inputs(step: Step) -> list[Any]:
+    """The node's inputs in an order that later versions only append to."""
+    own = [f for f in step.fields() if not (step.settings and f.metadata["advanced"])]
+    first = [i for i in step.inputs if not i.since]
+    sockets = [kinds.socket(i) for i in first if not i.optional and i.kind is not Kind.PATH]
+    paths = [kinds.socket(i) for i in first if i.kind is Kind.PATH]
+    device = [combo("device", host.DEVICES, "auto", tooltip=host.DEVICE_TEXT)] if step.has_device else []
+    optional = [kinds.socket(i) for i in first if i.optional]
+    later = [(version(i.since), kinds.socket(i)) for i in step.inputs if i.since]
+    later += [(version(f.metadata["since"]), fields.widget(f)) for f in own if f.metadata["since"]]
+    widgets = fields.widgets(f for f in own if not f.metadata["since"])
+    return [
+        *sockets,
+        *widgets,
+        *paths,
+        *device,
+        *optional,
+        *(each for _, each in sorted(later, key=lambda p: p[0])),
+    ]
+
+
+def figure(step: Step, made: Any, seen: list[Any], curves: TrainingCurves | None) -> dict[str, Any] | None:
+    """What the node shows beside its outputs."""
+    if curves is not None:
+        return pictures.curves(curves)
+    if step.figure is Figure.PREVIEW:
+        return pictures.preview(seen)
+    if step.figure is Figure.BEFORE_AFTER:
+        return pictures.before_and_after(made)
+    return pictures.compared(made.comparison) if step.figure is Figure.COMPARISON else None
+
+
+def node_of(step: Step) -> type[StepNode]:
+    """The node class of a step."""
+    members: dict[str, Any] = {"step": step, "__module__": __name__, "__doc__": step.description}
+    paths = [i.socket for i in step.inputs if i.kind is Kind.PATH]
+    if paths:
+        members["validate_inputs"] = classmethod(_path_check(paths))
+    return type(step.node, (StepNode,), members)
+
+
+def _path_check(names: list[str]) -> Callable[..., bool | str]:
+    """A `validate_inputs` for path widgets."""
+
+    def validate_inputs(cls: Any, **values: str | None) -> bool | str:
+        def check(*paths: str) -> None:
+            for path in paths:
+                kinds.entering(Kind.PATH, path)
+
+        return host.validation_message(check, *(values.get(name) for name in names))
+
+    # ComfyUI reads the signature and turns its own range checks off for every input in it: these alone must be there
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind) for name in ("cls", *names)]
+    validate_inputs.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    return validate_inputs
+
+
+def settings_node_of(step: Step) -> type[Any]:
+    """The node with a step's advanced fields."""
+    about = step.settings
+    assert about is not None
+    advanced = [f for f in step.fields() if f.metadata["advanced"]]
+
+    class SettingsNode(io.ComfyNode):
+        @classmethod
+        def define_schema(cls) -> Any:
+            return schema(
+                node_id=PREFIX + about.node,
+                display_name=about.label,
+                category=step.category,
+                description=about.description,
+                inputs=[fields.widget(f, shown=True) for f in advanced],
+                outputs=[kinds.SOCKETS[Kind.SETTINGS].Output("settings", display_name="settings")],
+            )
+
+        @classmethod
+        def execute(cls, **values: Any) -> Any:
+            with host.node_context():
+                fields.config_from(step.config, values)  # says at once which number is out of range
+            return io.NodeOutput(values)
+
+    SettingsNode.__name__ = about.node
+    return SettingsNode
