@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import folder_paths  # pyright: ignore[reportMissingImports]
@@ -16,7 +17,8 @@ PACK = Path(__file__).resolve().parents[1]
 DEMOS = PACK / "assets" / "clips"
 MODELS = "gs4d"  # models/gs4d, and whatever extra_model_paths.yaml adds under that name
 MOST_FOLDERS = 2000  # looked into while a list is made
-HEADER_LIMIT = 64 << 20
+MOST_SCENE_FOLDERS, DEEPEST_FOLDER = 20_000, 16  # looked into for scenes
+LISTED_HEADER = 16 << 20  # bytes of a scene's header; what has more opens, and is not listed
 CHECKPOINTS_KEPT = 5
 
 
@@ -38,7 +40,8 @@ def roots() -> dict[str, list[Path]]:
 
 def is_within(path: Path, root: Path) -> bool:
     """Whether `path`, with links followed, lies in `root`."""
-    return path.resolve().is_relative_to(root.resolve())
+    # realpath, since resolve raises where links go round in circles
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def readable(text: str) -> Path:
@@ -91,7 +94,7 @@ def captures() -> list[str]:
             for folder in _folders(root, depth=2):
                 try:
                     detect_layout(folder)
-                except (InputError, OSError):
+                except (InputError, OSError, ValueError):
                     continue
                 names.append(f"{word}/{folder.relative_to(root).as_posix()}")
     return names
@@ -121,11 +124,11 @@ def _folders(root: Path, depth: int) -> list[Path]:
         below: list[Path] = []
         for folder in level:
             try:
-                entries = sorted(
-                    e.path for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")
-                )
+                entries = sorted(e.path for e in os.scandir(folder) if not e.name.startswith("."))
             except OSError:
                 continue
+            # isdir, since an entry raises for links that go round in circles
+            entries = filter(os.path.isdir, entries)
             below += [Path(entry) for entry in entries if is_within(Path(entry), root)]
             if len(found) + len(below) > MOST_FOLDERS:
                 return found
@@ -145,7 +148,8 @@ def fingerprint(path: Path) -> str:
             stat = file.stat()
         except OSError:
             continue
-        digest.update(f"{file}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+        # a name need not be UTF-8
+        digest.update(os.fsencode(file) + f"|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
@@ -157,13 +161,23 @@ def scenes() -> list[str]:
     found: list[tuple[int, str]] = []
     for word, group in roots().items():
         for root in group:
-            for top, folders, names in os.walk(root):
-                folders[:] = [f for f in folders if not f.startswith(".")]
+            for top, names in _walk(root):
                 for name in names:
-                    path = Path(top) / name
+                    path = top / name
                     if name.endswith(".safetensors") and is_scene_file(path):
                         found.append((_changed(path), f"{word}/{path.relative_to(root).as_posix()}"))
     return [name for _, name in sorted(found, reverse=True)]
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder below `root` with its files' names, neither hidden ones nor more or deeper ones than people make."""
+    for number, (top, folders, names) in enumerate(os.walk(root)):
+        if number >= MOST_SCENE_FOLDERS:
+            return
+        folder = Path(top)
+        is_deepest = len(folder.relative_to(root).parts) >= DEEPEST_FOLDER
+        folders[:] = [] if is_deepest else [f for f in folders if not f.startswith(".")]
+        yield folder, names
 
 
 def _changed(path: Path) -> int:
@@ -186,19 +200,13 @@ def scene_file(choice: str) -> Path:
 
 def is_scene_file(path: Path) -> bool:
     """Whether a .safetensors file says in its header that it holds a scene; the tensors are not read."""
+    from ..engine.files.safetensors_header import read_header
+
     try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= HEADER_LIMIT:
-                return False
-            start = file.read(min(length, 4096))
-            if b"__metadata__" not in start:
-                return False
-            header = json.loads(start + file.read(length - len(start)))
-    except (OSError, ValueError):
+        header = read_header(path, largest=LISTED_HEADER, must_be_whole=False)
+    except InputError:
         return False
-    metadata = header.get("__metadata__") if isinstance(header, dict) else None
-    return isinstance(metadata, dict) and str(metadata.get("format", "")).startswith("gs4d-scene")
+    return header.metadata.get("format", "").startswith("gs4d-scene")
 
 
 # -- diffusion models -----------------------------------------------------------------------------------------------
@@ -293,7 +301,8 @@ def checkpoint(*parts: object) -> Path:
     path = folder / f"{name}.safetensors"
     others = sorted((p for p in folder.glob("*.safetensors") if p != path), key=_changed)
     for old in others[: max(0, len(others) - CHECKPOINTS_KEPT + 1)]:
-        old.unlink(missing_ok=True)
+        with suppress(OSError):
+            old.unlink()
     return path
 
 

@@ -6,16 +6,16 @@ which one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 
 from ..backends import require
 from ..errors import InputError
+from ..files.jsonfile import read_json
 from .backbone import ModelDefaults
 from .known_edits import KnownEdits
 from .noise_schedule import NoiseSchedule
@@ -232,7 +232,9 @@ def _check_configs(unet: dict[str, Any], vae: dict[str, Any], text: dict[str, An
 
 def _weights(folder: Path) -> list[Path]:
     """The .safetensors that from_pretrained will read. Raises InputError where there are none, or only pickles."""
-    files = sorted(file for file in folder.glob("*.safetensors") if "non_ema" not in file.name)
+    files = sorted(
+        file for file in folder.glob("*.safetensors") if "non_ema" not in file.name and file.is_file()
+    )
     if not files:
         pickles = sorted(
             file for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".ckpt", ".msgpack")
@@ -301,15 +303,11 @@ def _written(facts: dict[str, Any], default: ModelDefaults) -> ModelDefaults:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    name = f"{path.parent.name}/{path.name}"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(
-            f"{path.parent.name}/{path.name} cannot be read as JSON: download it again."
-        ) from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path.parent.name}/{path.name} is not the config of a model: download it again.")
-    return cast(dict[str, Any], found)
+        return read_json(path, name)
+    except InputError as error:
+        raise InputError(f"{name} cannot be read as JSON: download it again.") from error
 
 
 def _explained(build: Callable[[], _Loaded], name: str) -> _Loaded:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..files.safetensors_header import Header
 from .tokenizer import clip_tokenizer
-from .weights import Header
 
 CONFIGS = Path(__file__).parent / "configs"
 WANTED = "choose Stable Diffusion 1.x, 2.x or InstructPix2Pix, as a .safetensors file or a diffusers folder"
@@ -80,7 +80,7 @@ def identify(header: Header, name: str) -> Kind:
             + (f"only a {' and a '.join(held)} was found in it; " if held else "")
             + "choose the whole checkpoint, or a diffusers folder with all parts."
         )
-    if _FIRST not in shapes or _WIDTH not in shapes:
+    if any(len(shapes.get(key, ())) < 2 for key in (_FIRST, _WIDTH)):
         raise InputError(f"{name} is of a kind that is not known here: {WANTED}.")
     width, channels = shapes[_WIDTH][1], shapes[_FIRST][1]
     if width not in (768, 1024):

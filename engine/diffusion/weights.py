@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import safetensors_header
+from ..files.safetensors_header import Header, HeaderError
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
-_LARGEST_HEADER = 100 << 20  # bytes; the format's own limit
 _WHOLE = 64 << 20  # bytes; up to here a file is hashed whole, beyond it by samples
-
-
-@dataclass(frozen=True)
-class Header:
-    """The table of contents of one .safetensors file."""
-
-    shapes: dict[str, tuple[int, ...]]
-    metadata: dict[str, str]
 
 
 def refuse_pickle(path: Path) -> None:
@@ -33,25 +24,17 @@ def refuse_pickle(path: Path) -> None:
 
 def read_header(path: Path) -> Header:
     """Names and shapes without loading a tensor. Raises InputError where the file is cut short or is none."""
-    size, name = path.stat().st_size, f"{path.parent.name}/{path.name}"
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(_LARGEST_HEADER, size - 8):
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        return safetensors_header.read_header(path, name)
+    except HeaderError as error:
+        if error.flaw in ("no header", "header cut short"):
             raise InputError(
-                f"{name} is no .safetensors file, or was cut off at its start ({size} bytes): download it again."
-            )
-        try:
-            table = json.loads(file.read(length))
-            metadata = table.pop("__metadata__", {})
-            shapes = {key: tuple(map(int, entry["shape"])) for key, entry in table.items()}
-            end = max((int(entry["data_offsets"][1]) for entry in table.values()), default=0)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+                f"{name} is no .safetensors file, or was cut off at its start: download it again."
+            ) from error
+        if error.flaw in ("not JSON", "bad entry"):
             raise InputError(f"{name} is no .safetensors file: its header cannot be read.") from error
-    if size < 8 + length + end:
-        raise InputError(
-            f"{name} is cut short: {size} of {8 + length + end} bytes are there; download it again."
-        )
-    return Header(shapes, {str(k): str(v) for k, v in metadata.items()})
+        raise
 
 
 def fingerprint(files: Sequence[Path]) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import InputError
+from .paths import open_regular
 
 Array = NDArray[Any]
 
@@ -89,7 +90,8 @@ def _guarded(path: Path, name: str, use: Any) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            # a named pipe among the pictures would wait for its writer
+            with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
                 check_size(*image.size, name)
                 return use(image)
     except InputError:

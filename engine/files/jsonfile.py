@@ -3,20 +3,69 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import InputError
-from .paths import printable, write_atomic
+from .paths import open_regular, printable, write_atomic
 
 LARGEST = 256 * 2**20  # bytes; a data set's JSON has a few megabytes at most
+DEEPEST = 100  # objects and lists within each other
+DIGITS = 300  # of a whole number: what has more is not even a float
+
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NO_BRACKET = re.compile(r"[^\[\]{}]+")
+
+
+class DeeplyNested(ValueError):
+    """JSON with more levels than any description has."""
+
+
+def parse_json(
+    text: str | bytes, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> Any:
+    """The value of a JSON `text` from a stranger (bytes are UTF-8), at most `DEEPEST` levels deep.
+
+    Raises ValueError, and nothing else: json.JSONDecodeError for what is not JSON, DeeplyNested, UnicodeDecodeError, or
+    ValueError itself for a whole number of more than `DIGITS` digits.
+    """
+    text = text.decode("utf-8") if isinstance(text, bytes) else text
+    # counted beforehand: json.loads recurses, and the interpreter's own limit may be set beyond what the stack holds
+    if _depth(text) > DEEPEST:
+        raise DeeplyNested(f"nested more than {DEEPEST} levels deep")
+    return json.loads(text, object_pairs_hook=object_pairs_hook, parse_int=_whole)
+
+
+def _depth(text: str) -> int:
+    """How many brackets are open at once, outside of strings."""
+    # a few brackets cannot be deep, and most texts have few
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return 0
+    brackets = _NO_BRACKET.sub("", _STRING.sub("", text)).encode()
+    codes = np.frombuffer(brackets, np.uint8)
+    steps = np.where((codes == ord("[")) | (codes == ord("{")), np.int8(1), np.int8(-1))
+    return int(np.cumsum(steps, dtype=np.int32).max(initial=0))
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits")
+    return int(digits)
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:
     """The object in the file `path`, called `name` in messages. InputError where it is not one JSON object."""
-    if path.stat().st_size > LARGEST:
-        raise InputError(f"{name} has {path.stat().st_size:,} bytes; a data set's JSON is far smaller.")
-    raw = path.read_bytes()
+    try:
+        with open_regular(path) as file:
+            raw = file.read(LARGEST + 1)
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror}.") from error
+    if len(raw) > LARGEST:
+        raise InputError(f"{name} has more than {LARGEST:,} bytes; a data set's JSON is far smaller.")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -38,17 +87,17 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
         return result
 
     try:
-        data = json.loads(text, object_pairs_hook=checked)
+        data = parse_json(text, checked)
     except json.JSONDecodeError as error:
         raise InputError(
             f"{name} is not complete JSON ({error.msg} at line {error.lineno}, column {error.colno}); "
             "copy or export it again."
         ) from error
-    except RecursionError as error:
+    except DeeplyNested as error:
         raise InputError(f"{name} is nested too deeply to be a data set's description.") from error
     except InputError:
         raise
-    except ValueError as error:  # Python refuses integers of thousands of digits
+    except ValueError as error:  # a number of hundreds of digits
         raise InputError(f"{name} holds a number that cannot be read; export it again.") from error
     if not isinstance(data, dict):
         raise InputError(f"{name}: one JSON object was expected, found {type(data).__name__}.")

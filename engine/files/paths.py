@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import InputError
 from .atomic import write_atomically
@@ -68,6 +71,23 @@ def require_file(path: Path, folder: Path, remedy: str) -> Path:
     if path.stat().st_size == 0:
         raise InputError(f"{name} in {printable(folder.name)} is empty (0 bytes); {remedy}.")
     return path
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading, or raise OSError: a named pipe would wait for its writer, a device for anything."""
+
+    def opener(name: str, flags: int) -> int:
+        # what the name stands for may change between the look and the opening
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    refusal = OSError(errno.EINVAL, "it is not a regular file")
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise refusal
+    file = open(path, "rb", opener=opener)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise refusal
+    return file
 
 
 def existing_folder(folder: str | os.PathLike[str]) -> Path:

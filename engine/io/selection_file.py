@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
+from ..files.safetensors_header import read_header
 from ..scene import Selection
 
 FORMAT = "gs4d-selection"
@@ -31,8 +32,9 @@ def load_selection(path: Path | str) -> Selection:
     if not path.is_file():
         raise InputError(f"{path.name} is not there; make it with lift-mask, or leave --selection out.")
     try:
+        header = read_header(path)
+        known = header.metadata.get("format") == FORMAT and "weights" in header.tensors
         with safe_open(path, framework="pt") as file:
-            known = (file.metadata() or {}).get("format") == FORMAT and "weights" in file.keys()
             weights = file.get_tensor("weights").clone() if known else None
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path.name} is damaged; make it again with lift-mask.") from error

@@ -7,7 +7,6 @@ et al. 2021. A number of one network says nothing about another's: every loaded 
 from __future__ import annotations
 
 import importlib.util
-import json
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch.nn import functional as F
 
 from .. import backends
 from ..errors import InputError
+from ..files.jsonfile import read_json
 
 # torchvision's numbering of `features`: convolution index → (stride, padding); a tap follows the ReLU after it
 _NETWORKS: dict[str, dict[str, Any]] = {
@@ -195,8 +195,8 @@ def load_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:
             "such as clip-vit-base-patch32."
         )
     try:
-        kind = json.loads(config.read_text()).get("model_type")
-    except (ValueError, AttributeError) as error:
+        kind = read_json(config, config.name).get("model_type")
+    except InputError as error:
         raise InputError(f"{folder.name}/config.json cannot be read; copy the folder again.") from error
     if kind != "clip":
         raise InputError(
@@ -216,7 +216,7 @@ def load_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:
     mean, deviation = CLIP_MEAN, CLIP_DEVIATION
     preprocessor = folder / "preprocessor_config.json"
     if preprocessor.is_file():
-        told = json.loads(preprocessor.read_text())
+        told = read_json(preprocessor, f"{folder.name}/{preprocessor.name}")
         mean, deviation = tuple(told.get("image_mean", mean)), tuple(told.get("image_std", deviation))
     model = model.eval().requires_grad_(False).to(device)
     return Clip(folder.name, model, tokenizer, int(model.config.vision_config.image_size), mean, deviation)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
+from ..files.jsonfile import parse_json
 from ..io.spz import decode_spz
 from ..scene import Cameras, Gaussians, harmonics, rotations
 from .tracks import CHANNELS, INTERPOLATIONS, Track, aligned, pack, quats_of, unpack, weights
@@ -213,8 +214,8 @@ def _header(data: bytes, name: str) -> tuple[dict[str, Any], memoryview]:
     if 12 + length > len(data):
         raise InputError(f"{name} is cut short inside its header; {AGAIN}.")
     try:
-        about = json.loads(data[12 : 12 + length])
-    except (ValueError, RecursionError) as error:
+        about = parse_json(data[12 : 12 + length])
+    except ValueError as error:
         raise InputError(f"{name}: its header is damaged; {AGAIN}.") from error
     if not isinstance(about, dict) or about.get("format") != "gs4d-clip":
         raise InputError(f"{name} is no clip of this pack; give a .gs4dclip file.")

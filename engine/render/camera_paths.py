@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..files.jsonfile import parse_json
 from ..geometry.axes import axes_converge, nearest_to_axes
 from ..scene import Cameras, Scene4D, rotations
 from ..scene.cameras import look_at
@@ -179,8 +179,8 @@ def read_load3d(text: str) -> dict[str, Any] | None:
     if not text.strip():
         return None
     try:
-        camera = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        camera = parse_json(text)
+    except ValueError as error:
         raise InputError(
             "The camera is no JSON; empty the field, or frame the shot in the player and press its camera button."
         ) from error

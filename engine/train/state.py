@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
+from ..files.jsonfile import parse_json
+from ..files.safetensors_header import read_header
 from ..files.safetensors_writer import write_tensors
 from .identity import fingerprint_of, identity, input_identity, key_of
 
@@ -79,18 +81,15 @@ def load_state(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]
     if not path.is_file():
         return None
     try:
+        header = read_header(path).metadata
+        if (header.get("format"), header.get("version"), header.get("key")) != (FORMAT, str(VERSION), key):
+            return None
+        numbers = parse_json(header.get("numbers", ""))
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if (
-                header.get("format") != FORMAT
-                or header.get("version") != str(VERSION)
-                or header.get("key") != key
-            ):
-                return None
             # cloned: safetensors' views may lie anywhere, fresh tensors are aligned, and bits can depend on it
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
             f"{path.name} is damaged and cannot be resumed ({error}); delete it to start this training anew."
         ) from error
-    return tensors, json.loads(header["numbers"])
+    return tensors, numbers

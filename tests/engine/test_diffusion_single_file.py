@@ -80,7 +80,7 @@ def test_instruct_pix2pix_of_one_file(narrow: Path, tmp_path: Path) -> None:
         8,
     )
     assert (backbone.name, backbone.noise_schedule.prediction) == ("instruct", "epsilon")
-    assert (backbone.recommended.image_guidance_scale, backbone.recommended.resolution) == (1.5, 512)
+    assert (backbone.defaults.image_guidance_scale, backbone.defaults.resolution) == (1.5, 512)
     assert backbone.noise_schedule.timesteps(20)[::19] == [951, 1]
     _every_tensor_once(tensors, "model.diffusion_model.", backbone.unet)
     _every_tensor_once(tensors, "first_stage_model.", backbone.vae)
@@ -172,7 +172,7 @@ def test_velocity_models_are_told_by_metadata_or_by_their_last_norm(
     probe = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
     values = {probe: torch.linspace(-1, 1, 32) * spread * 3**0.5}
     backbone = load(ldm_names.hollow_file(tmp_path / "sd2.safetensors", _sd2(), values, metadata))
-    assert (backbone.noise_schedule.prediction, backbone.recommended.resolution) == (prediction, resolution)
+    assert (backbone.noise_schedule.prediction, backbone.defaults.resolution) == (prediction, resolution)
 
 
 @pytest.mark.parametrize("family", ["instruct", pytest.param("sd2", marks=pytest.mark.slow)])

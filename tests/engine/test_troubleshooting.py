@@ -65,7 +65,8 @@ def sentences() -> dict[str, str]:
                 if (
                     isinstance(node, ast.Call)
                     and node.args
-                    and getattr(node.func, "id", getattr(node.func, "attr", "")) == "InputError"
+                    and getattr(node.func, "id", getattr(node.func, "attr", ""))
+                    in ("InputError", "HeaderError")
                 ):
                     place = f"{file.relative_to(REPOSITORY).as_posix()}:{node.lineno}"
                     found.setdefault(literal(node.args[0]), place)

@@ -35,6 +35,7 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         "cancel": cancel(part["host"], messages),
         "paths": paths(part["folders"], errors.InputError, base),
         "checkpoints": checkpoints(part["folders"]),
+        "lists": lists(part["folders"], base),
         "splats": splats(part["compat"]),
         "labels": labels(part["host"], messages),
         "wired": wired(nodes),
@@ -99,6 +100,48 @@ def paths(folders: ModuleType, InputError: type[Exception], base: Path) -> dict[
         except InputError:
             result[f"prefix {prefix}"] = "refused"
     return result
+
+
+def lists(folders: ModuleType, base: Path) -> dict[str, Any]:
+    """What the lists offer, and how long they take, where the folders hold what no list may open."""
+
+    def file(name: str, header: bytes) -> None:
+        path = base / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+    scene = b'{"__metadata__":{"format":"gs4d-scene","version":"1"}}'
+    file("output/shots/good.safetensors", scene)
+    file(
+        "output/shots/half.safetensors", scene[:-1] + b',"a":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}}'
+    )
+    file("output/odd/deep.safetensors", scene[:-1] + b',"a":' + b"[" * 100_000)
+    file("output/odd/digits.safetensors", scene[:-1] + b',"a":' + b"9" * 100_000 + b"}")
+    file("output/odd/list.safetensors", b"[" * 50 + b"]" * 50)
+    file("output/odd/text.safetensors", scene[:-1] + b',"a":"\xff"}')
+    file("output/odd/other.safetensors", b'{"__metadata__":{"format":["gs4d-scene"]}}')
+    file("output/" + "d/" * 40 + "too_deep.safetensors", scene)
+    (base / "output/odd/empty.safetensors").touch()
+    (base / "output/odd/huge.safetensors").write_bytes(b"\xff" * 64)
+    (base / "output/odd/folder.safetensors").mkdir()
+    (base / "input/capture").mkdir()
+    (base / "input/capture/cameras.json").write_text("{}")
+    for room in ("output/odd", "models/gs4d", "input", "input/capture"):
+        os.mkfifo(base / room / "pipe.safetensors")
+        os.symlink(base / "nowhere", base / room / "dangling.safetensors")
+        os.symlink(base / room / "loop.safetensors", base / room / "loop.safetensors")
+        os.symlink("/proc/self/mem", base / room / "unreadable.safetensors")
+    # a name that is not UTF-8
+    os.mkfifo(os.fsencode(base / "input/capture") + b"/pipe\xff.json")
+    start = time.monotonic()
+    offered = {
+        "scenes": folders.scenes(),
+        "captures": folders.captures(),
+        "models": folders.diffusion_models(),
+    }
+    known = folders.fingerprint(base / "input/capture") == folders.fingerprint(base / "input/capture")
+    looped = folders.is_within(base / "input/loop.safetensors", base / "input")
+    return {**offered, "seconds": time.monotonic() - start, "fingerprint": known, "looped": looped}
 
 
 def checkpoints(folders: ModuleType) -> dict[str, Any]:

@@ -54,6 +54,15 @@ def test_only_prefixes_inside_the_output_folder_are_written(answers: dict[str, A
     assert len(said) == 8
 
 
+def test_lists_open_nothing_but_whole_headers_of_regular_files(answers: dict[str, Any]) -> None:
+    """A named pipe waits for ever, and what a list raises takes down the node list of the whole server."""
+    lists = answers["lists"]
+    assert sorted(lists["scenes"]) == ["output/shots/good.safetensors", "output/shots/half.safetensors"]
+    assert [name for name in lists["captures"] if not name.startswith("demo: ")] == ["input/capture"]
+    assert lists["models"][0] == "embedded (small)"
+    assert lists["fingerprint"] and lists["seconds"] < 5
+
+
 def test_a_handful_of_unfinished_trainings_is_kept(answers: dict[str, Any]) -> None:
     assert answers["checkpoints"] == {"left": 5, "newest": True, "same": True}
 

@@ -30,7 +30,7 @@ def read_pose2sim(path: Path, units: str = "auto") -> list[CalibratedCamera]:
     """
     try:
         tables = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(
             f"{path}: not a TOML calibration ({error}); write it with Pose2Sim again."
         ) from error

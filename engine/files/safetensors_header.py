@@ -1,0 +1,112 @@
+"""The header of a .safetensors file, read without the tensors and without trust. Everything that looks into one does so here.
+
+Layout: an unsigned 64-bit little-endian length, that many bytes of JSON, the tensors. The JSON maps each tensor's name to
+its dtype, shape and place, and "__metadata__" to a table of texts.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeGuard
+
+from ..errors import InputError
+from .jsonfile import parse_json
+from .paths import open_regular, printable
+
+LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
+
+Flaw = Literal["unreadable", "no header", "header cut short", "not JSON", "bad entry", "cut short"]
+
+
+class HeaderError(InputError):
+    """A header that cannot be read. The message is whole; `flaw` is for callers that know better what was expected."""
+
+    def __init__(self, message: str, flaw: Flaw) -> None:
+        super().__init__(message)
+        self.flaw: Flaw = flaw
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor's line in the table."""
+
+    dtype: str  # as the format names it: "F32"
+    shape: tuple[int, ...]
+    start: int  # bytes behind the header
+    end: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """The table of contents of one .safetensors file."""
+
+    metadata: dict[str, str]
+    tensors: dict[str, Entry]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: entry.shape for name, entry in self.tensors.items()}
+
+
+def read_header(
+    path: Path, name: str | None = None, *, largest: int = LARGEST_HEADER, must_be_whole: bool = True
+) -> Header:
+    """The header of `path`, called `name` in messages (default: the file's name).
+
+    Opens regular files only. `largest` is in bytes. With `must_be_whole` every claim is held against the file's size.
+    Raises HeaderError, and nothing else.
+    """
+    name = printable(path.name) if name is None else name
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            prefix = file.read(8)
+            length = int.from_bytes(prefix, "little")
+            if len(prefix) < 8 or not 2 <= length <= largest:
+                raise _not_one(name, "no header")
+            if 8 + length > size:
+                raise HeaderError(
+                    f"{name} is cut short inside its header; copy or download it again.", "header cut short"
+                )
+            text = file.read(length)
+    except OSError as error:
+        raise HeaderError(f"{name} cannot be read: {error.strerror}.", "unreadable") from error
+    try:
+        table = parse_json(text)
+    except ValueError as error:
+        raise _not_one(name) from error
+    if not isinstance(table, dict):
+        raise _not_one(name)
+    metadata = table.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _not_one(name)
+    tensors = {key: _entry(value, key, name) for key, value in table.items()}
+    whole = 8 + length + max((entry.end for entry in tensors.values()), default=0)
+    if must_be_whole and whole > size:
+        raise HeaderError(
+            f"{name} is cut short: {size} of {whole} bytes are there; copy or download it again.", "cut short"
+        )
+    return Header(metadata, tensors)
+
+
+def _not_one(name: str, flaw: Flaw = "not JSON") -> HeaderError:
+    return HeaderError(f"{name} is not a .safetensors file: its header cannot be read.", flaw)
+
+
+def _entry(value: Any, key: str, name: str) -> Entry:
+    if isinstance(value, dict):
+        dtype, shape, place = (value.get(part) for part in ("dtype", "shape", "data_offsets"))
+        if isinstance(dtype, str) and _are_sizes(shape) and _are_sizes(place) and len(place) == 2:
+            start, end = place
+            if start <= end:
+                return Entry(dtype, tuple(shape), start, end)
+    raise HeaderError(
+        f"{name}: the entry of '{printable(key[:60])}' is damaged; copy or download it again.", "bad entry"
+    )
+
+
+def _are_sizes(numbers: Any) -> TypeGuard[list[int]]:
+    # type, not isinstance: true is no size
+    return isinstance(numbers, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in numbers)
