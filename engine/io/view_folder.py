@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
-from ..files.images import SUFFIXES, picture_size, read_mask, read_picture
+from ..files.images import SUFFIXES, check_size, picture_size, read_mask, read_picture
 from ..files.jsonfile import read_json, write_json
 from ..files.paths import existing_folder, inside, printable, require_file, write_atomic
 from ..scene import Cameras, ViewSet
@@ -98,7 +98,7 @@ def load_views(folder: Path | str) -> ViewSet:
         raise InputError(f"{INDEX}: the views have pictures of different sizes; {REMEDY}.")
     if not bool(torch.isfinite(cameras.world_to_camera).all() and torch.isfinite(cameras.K).all()):
         raise InputError(f"{INDEX}: a camera holds numbers that are not finite; {REMEDY}.")
-    size = cameras.sizes[0]
+    size = check_size(*cameras.sizes[0], f"{INDEX}: a view")
     originals = [_picture(folder, "originals", file, size)[0] for file, *_ in entries]
     edited: list[Tensor] = []
     for (file, *_), original in zip(entries, originals, strict=True):

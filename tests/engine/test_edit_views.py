@@ -412,6 +412,10 @@ def test_what_is_wrong_with_a_folder_is_said(edited, tmp_path):
 
         return spoil
 
+    def empty(folder, first, about):
+        about["cameras"]["sizes"] = [[0, 0]] * len(about["cameras"]["sizes"])
+        (folder / "views.json").write_text(json.dumps(about))
+
     def climb(folder, first, about):
         about["pictures"][0]["file"] = "../../secret.png"
         (folder / "views.json").write_text(json.dumps(about))
@@ -427,6 +431,7 @@ def test_what_is_wrong_with_a_folder_is_said(edited, tmp_path):
         "few": (lambda f, p, a: rewrite(pictures=a["pictures"][:2])(f, p, a), "2 pictures and 3 cameras"),
         "broken": (rewrite(pictures=[{"file": 3}]), "views.json is incomplete"),
         "climbing": (climb, "leads out of"),
+        "sizeless": (empty, "0 × 0 pixels"),
     }
     for name, (spoil, said) in cases.items():
         with pytest.raises(InputError, match=said):

@@ -6,6 +6,7 @@ import torch
 from engine import messages as m
 from engine.errors import InputError
 from engine.io.imports.fourdgaussians import field_from_state
+from engine.io.imports.fourdgaussians_folder import _load_state
 from engine.io.ply import read_ply, write_ply
 from engine.io.scene_file import load_scene
 from engine.io.spz import read_spz, write_spz
@@ -178,3 +179,21 @@ def test_a_state_dict_that_does_not_fit_is_named():
             field_from_state(wrong, ("position",), source="weights.pth")
     with pytest.raises(InputError):
         field_from_state({}, ("position",))
+
+
+@pytest.mark.parametrize("strange", ["no strides", "sparse", "meta"])
+def test_weights_that_claim_more_numbers_than_they_hold_are_refused(strange, tmp_path):
+    """94 KB of zero strides would be written out as a scene of 17 GB."""
+    huge = {
+        "no strides": torch.zeros(1).expand(8192, 8192),
+        "sparse": torch.zeros(8192, 8192).to_sparse(),
+        "meta": torch.zeros(8192, 8192, device="meta"),
+    }[strange]
+    path = tmp_path / "deformation.pth"
+    torch.save(state() | {"deformation_net.feature_out.2.weight": huge}, path)
+    with pytest.raises(
+        InputError, match=r"deformation\.pth: 'deformation_net.feature_out.2.weight' claims more"
+    ):
+        _load_state(path)
+    torch.save(state(), path)
+    assert set(_load_state(path)) == set(state())

@@ -130,4 +130,9 @@ def _load_state(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path.name} cannot be read safely ({first[:120]}); copy it again.") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path.name} holds no state dict of tensors.")
+    for name, value in state.items():
+        # a tensor with strides of zero claims any size at the cost of one number
+        plain = value.layout == torch.strided and not value.is_quantized and value.device.type == "cpu"
+        if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise InputError(f"{path.name}: '{name[:60]}' claims more numbers than it holds; copy it again.")
     return state
