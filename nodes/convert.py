@@ -49,8 +49,8 @@ class SceneToSplat(io.ComfyNode):
                 made["opacities"][..., None].contiguous(),
                 made["sh"],
             )
-        host.say(cls.hidden.unique_id, f"{made['means'].shape[0]} moments of {made['means'].shape[1]} splats")
-        return io.NodeOutput(batch)
+        moments, count = made["means"].shape[:2]
+        return host.output(batch, notes=f"{moments} moments of {count} splats")
 
 
 class SplatToScene(io.ComfyNode):
@@ -78,5 +78,4 @@ class SplatToScene(io.ComfyNode):
                 for means, scales, quats, opacities, sh in splat_parts(splat)
             ]
             scene = step.make(moments, fields.config_from(step.Config, numbers))
-        host.say(cls.hidden.unique_id, scene.summary())
-        return io.NodeOutput(scene)
+        return host.output(scene, notes=scene.summary())

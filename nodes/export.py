@@ -60,5 +60,4 @@ class Export4DScene(io.ComfyNode):
             written = host.follow(step.run(scene, config, target, compare, clip), cls.hidden.unique_id)
         names = [f"output/{folders.relative(path)}" for path in written]
         shown = names if len(names) <= 3 else [names[0], "…", names[-1]]
-        host.say(cls.hidden.unique_id, "\n".join([*shown, *written.notes]))
-        return io.NodeOutput(str(written[0]))
+        return host.output(str(written[0]), notes="\n".join([*shown, *written.notes]))

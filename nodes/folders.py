@@ -79,6 +79,11 @@ def source(text: str) -> Path:
     return readable(text)
 
 
+def listable(names: Iterable[str]) -> list[str]:
+    """Those that may be offered in a list: frontends before 1.49 show its entries as HTML. Paths may still be typed."""
+    return [name for name in names if "<" not in name]
+
+
 # -- captures -------------------------------------------------------------------------------------------------------
 
 
@@ -97,7 +102,7 @@ def captures() -> list[str]:
                 except (InputError, OSError, ValueError):
                     continue
                 names.append(f"{word}/{folder.relative_to(root).as_posix()}")
-    return names
+    return listable(names)
 
 
 def capture(choice: str, folder: str) -> Path:
@@ -166,7 +171,7 @@ def scenes() -> list[str]:
                     path = top / name
                     if name.endswith(".safetensors") and is_scene_file(path):
                         found.append((_changed(path), f"{word}/{path.relative_to(root).as_posix()}"))
-    return [name for _, name in sorted(found, reverse=True)]
+    return listable(name for _, name in sorted(found, reverse=True))
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -223,7 +228,7 @@ def diffusion_models() -> list[str]:
         for name in folder_paths.get_filename_list("checkpoints")
         if name.lower().endswith(".safetensors")
     ]
-    return [EMBEDDED_MODEL, *found]
+    return [EMBEDDED_MODEL, *listable(found)]
 
 
 def diffusion_model(choice: str) -> Path:

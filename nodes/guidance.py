@@ -91,8 +91,7 @@ class LoadGuidance(io.ComfyNode):
             backbone = load(folders.diffusion_model(model), where, precision)
             if where.type != "cpu":
                 backbone.move("cpu")
-        host.say(cls.hidden.unique_id, about(backbone))
-        return io.NodeOutput(Guidance(backbone, where))
+        return host.output(Guidance(backbone, where), notes=about(backbone))
 
 
 class GuidanceFromModel(io.ComfyNode):
@@ -122,8 +121,7 @@ class GuidanceFromModel(io.ComfyNode):
 
         with host.node_context():
             backbone = ComfyBackbone(model, clip, vae)
-        host.say(cls.hidden.unique_id, about(backbone))
-        return io.NodeOutput(Guidance(backbone))
+        return host.output(Guidance(backbone), notes=about(backbone))
 
 
 def about(backbone: Any) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..engine.figures.drawing import as_picture
 from ..engine.figures.training_curves import TrainingCurves
 from ..engine.messages import Finished, Preview, Progress, Saved, Started, Stream
 from ..engine.render import choose_device
+from .compat import io
 
 DEVICES = ["auto", "cpu", "cuda"]
 DEVICE_TEXT = (
@@ -26,6 +28,10 @@ DEVICE_TEXT = (
 PREVIEW_PIXELS = 512
 WIRED = "wired"  # fingerprint of a file whose path another node gives: not known when ComfyUI asks
 SECONDS_BETWEEN_UPDATES = 0.1
+NOTES = "gs4d_notes"  # in a node's `ui`: the lines that web/notes.js shows
+WORD_JOINER = "\u2060"
+# after "<" and "&" (tags, entities), inside "[[text|address]]" and "__LNK0__" (links), "://" and "www." (bare links)
+MARKUP = re.compile(r"(?<=[<&])|(?<=\[)(?=\[)|(?<=__)(?=LNK)|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 
 
 @contextmanager
@@ -176,8 +182,28 @@ def status(message: Progress, total: int, first: int, elapsed: float) -> str:
     return " · ".join(parts)
 
 
+def output(*values: Any, notes: str = "", ui: Mapping[str, Any] | None = None) -> Any:
+    """What a node returns: its values, the lines that it shows when it is done, and what else it shows (`ui`).
+
+    The lines go to web/notes.js, which shows them as text. Progress text would not do: frontends from 1.54 on remove it
+    when a job ends.
+    """
+    shown: dict[str, Any] = dict(ui or {})
+    if notes:
+        shown[NOTES] = notes.splitlines()
+    return io.NodeOutput(*values, ui=shown or None)
+
+
+def inert(text: str) -> str:
+    """The same text with invisible word joiners wherever a frontend could read it as markup.
+
+    Frontends before 1.49 show progress text as HTML, later ones escape it first: entities would be read literally there.
+    """
+    return MARKUP.sub(WORD_JOINER, text)
+
+
 def say(node_id: str | None, text: str) -> None:
-    """Show a few lines of text on the node, where the frontend can."""
+    """Show a few lines of progress on the node while it works; what remains to be read goes through `output`."""
     if not text or node_id is None:
         return
     try:
@@ -186,7 +212,7 @@ def say(node_id: str | None, text: str) -> None:
         return
     server = getattr(PromptServer, "instance", None)
     if server is not None and hasattr(server, "send_progress_text"):
-        server.send_progress_text(text, node_id)
+        server.send_progress_text(inert(text), node_id)
 
 
 def free() -> None:

@@ -79,8 +79,7 @@ class LoadMultiViewVideo(io.ComfyNode):
             f"{', '.join(sizes[:3])} pixels ({video.layout})",
             *video.warnings[:5],
         ]
-        host.say(cls.hidden.unique_id, "\n".join(lines))
-        return io.NodeOutput(video)
+        return host.output(video, notes="\n".join(lines))
 
 
 class Load4DScene(io.ComfyNode):
@@ -118,8 +117,7 @@ class Load4DScene(io.ComfyNode):
 
         with host.node_context():
             scene = load_scene(folders.scene_file(scene_file))
-        host.say(cls.hidden.unique_id, scene.summary())
-        return io.NodeOutput(scene)
+        return host.output(scene, notes=scene.summary())
 
 
 class Save4DScene(io.ComfyNode):
@@ -156,8 +154,7 @@ class Save4DScene(io.ComfyNode):
         with host.node_context():
             target = folders.output_target(filename_prefix, ".safetensors")
             save_scene(scene, target)
-        host.say(cls.hidden.unique_id, f"output/{folders.relative(target)}")
-        return io.NodeOutput(str(target))
+        return host.output(str(target), notes=f"output/{folders.relative(target)}")
 
 
 class Import4DScene(io.ComfyNode):
@@ -195,5 +192,4 @@ class Import4DScene(io.ComfyNode):
         with host.node_context():
             config = fields.config_from(step.Config, options)
             scene = host.follow(step.run(folders.source(source), config), cls.hidden.unique_id)
-        host.say(cls.hidden.unique_id, scene.summary())
-        return io.NodeOutput(scene)
+        return host.output(scene, notes=scene.summary())

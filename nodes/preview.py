@@ -94,16 +94,13 @@ class Preview4DScene(io.ComfyNode):
                 framed = to_load3d(scene.rig, 0, focus)
         names = [f"{title}: " for title in scenes] if len(scenes) > 1 else [""]
         notes = [f"{name}{note}" for name, one in zip(names, shown, strict=True) for note in one.notes]
-        host.say(
-            cls.hidden.unique_id,
-            "\n".join(f"{name}{one.text}" for name, one in zip(names, shown, strict=True)),
-        )
+        text = "\n".join(f"{name}{one.text}" for name, one in zip(names, shown, strict=True))
         ui = {
             "clip": [folders.as_view(one.clip) for one in shown],
             "movie": [folders.as_view(one.movie) for one in shown if one.movie is not None],
             "notes": notes,
         }
-        return io.NodeOutput(scene, framed, ui=ui)
+        return host.output(scene, framed, notes=text, ui=ui)
 
 
 def show(scene: Any, config: Any, makes_movie: bool, title: str, follow: Callable[[Stream], Any]) -> Shown:

@@ -61,10 +61,8 @@ class StepNode(io.ComfyNode):
             if isinstance(made, Generator):
                 made = host.follow(made, node, seen, curves)
         host.free()
-        host.say(node, step.note(made))
-        return io.NodeOutput(
-            *[kinds.leaving(declared, made) for declared in step.outputs], ui=figure(step, made, seen, curves)
-        )
+        leaving = [kinds.leaving(declared, made) for declared in step.outputs]
+        return host.output(*leaving, notes=step.note(made), ui=figure(step, made, seen, curves))
 
 
 def inputs(step: Step) -> list[Any]:
@@ -147,7 +145,7 @@ def settings_node_of(step: Step) -> type[Any]:
         def execute(cls, **values: Any) -> Any:
             with host.node_context():
                 fields.config_from(step.config, values)  # says at once which number is out of range
-            return io.NodeOutput(values)
+            return host.output(values)
 
     SettingsNode.__name__ = about.node
     return SettingsNode

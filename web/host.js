@@ -1,4 +1,4 @@
-// ComfyUI's frontend, as much of it as the player needs; the only file that knows it.
+// ComfyUI's frontend, as much of it as the player and the notes need; the only file that knows it.
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
@@ -9,14 +9,19 @@ const NOT_READ = "The preview's file cannot be fetched";
 /**
  * Have `life(node)` called for each node of a type as it is made. What it returns is told about the node's life:
  * added() once it is in a graph, configured() once its saved properties are there, executed(output) after a run,
- * removed() at its end.
+ * restored(output) when the frontend shows an earlier run again, removed() at its end.
+ * @param {(type: string) => boolean} wanted whether nodes of this type are meant
  */
-export function onNodes(extension, type, life) {
+export function onNodes(extension, wanted, life) {
+  const lives = new WeakMap();
   app.registerExtension({
     name: extension,
+    onNodeOutputsUpdated(outputs) {
+      for (const [place, output] of Object.entries(outputs ?? {})) lives.get(nodeAt(place))?.restored?.(output);
+    },
     beforeRegisterNodeDef(nodeType, definition) {
-      if (definition.name !== type) return;
-      const lives = new WeakMap(), { prototype } = nodeType;
+      if (!wanted(definition.name)) return;
+      const { prototype } = nodeType;
       const before = (name, act) => {
         const inherited = prototype[name];
         prototype[name] = function (...given) {
@@ -26,21 +31,67 @@ export function onNodes(extension, type, life) {
         };
       };
       before("onNodeCreated", (node) => lives.set(node, life(node)));
-      before("onAdded", (node) => lives.get(node)?.added());
-      before("onConfigure", (node) => lives.get(node)?.configured());
-      before("onExecuted", (node, output) => lives.get(node)?.executed(output));
-      before("onRemoved", (node) => lives.get(node)?.removed());
+      before("onAdded", (node) => lives.get(node)?.added?.());
+      before("onConfigure", (node) => lives.get(node)?.configured?.());
+      before("onExecuted", (node, output) => lives.get(node)?.executed?.(output));
+      before("onRemoved", (node) => lives.get(node)?.removed?.());
     },
   });
+}
+
+/** The node that an output belongs to: "12", or "<id of a subgraph>:12". */
+function nodeAt(place) {
+  const steps = place.split(":"), id = steps.pop(), root = app.rootGraph ?? app.graph;
+  const graph = steps.length ? root?.subgraphs?.get(steps.join(":")) : root;
+  return graph?.nodes?.find((node) => String(node.id) === id);
+}
+
+/** What the frontend still knows of the node's last run. */
+export function lastOutput(node) {
+  const { graph } = node;
+  return app.nodeOutputs?.[graph && graph !== (graph.rootGraph ?? graph) ? `${graph.id}:${node.id}` : node.id];
 }
 
 /** Put an element into a node as a widget of at least `height`; both of the frontend's renderers show it. */
 export function addElement(node, name, element, height) {
   element.classList.add("widget-expands"); // the Vue renderer gives such a one the room that is left
   element.style.minHeight = `${height}px`;
-  const widget = node.addDOMWidget(name, name, element, { serialize: false, hideOnZoom: false, getMinHeight: () => height });
+  return addWidget(node, name, element, { getMinHeight: () => height });
+}
+
+/** Put an element into a node as a widget that is always as high as `height()` says. */
+export function addFixedElement(node, name, element, height) {
+  // in the newer canvas the side panel lists a node's widgets: this one is nothing to set
+  return addWidget(node, name, element, { getMinHeight: height, getMaxHeight: height, hideInPanel: true });
+}
+
+function addWidget(node, name, element, options) {
+  const widget = node.addDOMWidget(name, name, element, { serialize: false, hideOnZoom: false, ...options });
   widget.serialize = false; // of the graph's file; the option above is of the prompt
   return widget;
+}
+
+/** Give a node the room that its widgets need; the Vue renderer does so by itself. */
+export function grow(node) {
+  if (!globalThis.LiteGraph?.vueNodesMode) {
+    const high = node.computeSize()[1];
+    if (high > node.size[1]) node.setSize([node.size[0], high]);
+  }
+  node.setDirtyCanvas?.(true, true);
+}
+
+/** Remove the line of progress that the frontend shows; from 1.54 on it does so itself when the job ends. */
+export function removeProgressText(node) {
+  const line = node.widgets?.find((widget) => widget.name === "$$node-text-preview");
+  if (line) node.removeWidget?.(line);
+}
+
+/** Let the wheel zoom the canvas where `element` has nothing to scroll; the Vue renderer does so by itself. */
+export function passWheel(element) {
+  element.addEventListener("wheel", (event) => {
+    const scrolls = element.scrollHeight > element.clientHeight;
+    if (!scrolls && !globalThis.LiteGraph?.vueNodesMode) app.canvas.processMouseWheel(event);
+  });
 }
 
 /** Address of a file that a node's output names: {filename, subfolder, type}. */

@@ -4,7 +4,7 @@ const draw = (inside) =>
   `<svg viewBox="0 0 16 16" width="16" height="16" fill="none" stroke="currentColor" stroke-width="1.4" ` +
   `stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">${inside}</svg>`;
 
-export const ICONS = {
+const ICONS = {
   play: draw('<path d="M4.5 2.8v10.4L13 8z" fill="currentColor"/>'),
   pause: draw('<path d="M5 3v10M11 3v10" stroke-width="2.6"/>'),
   back: draw('<path d="M10.5 3.5 6 8l4.5 4.5M3.5 3.5v9"/>'),
@@ -16,3 +16,10 @@ export const ICONS = {
   check: draw('<path d="m3 8.5 3.5 3.5L13 4.5"/>'),
   divider: draw('<path d="M6 4.5 2.5 8 6 11.5M10 4.5 13.5 8 10 11.5"/>'),
 };
+
+/** An icon as an element. Nowhere else is markup made of text, and this text is all in this file. */
+export function icon(document, name) {
+  const holder = document.createElement("template");
+  holder.innerHTML = ICONS[name];
+  return holder.content.firstChild;
+}

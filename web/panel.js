@@ -1,6 +1,6 @@
 // The player's elements: viewport, divider, time line, buttons. Tells `act` what a person did; decides nothing itself.
 
-import { ICONS } from "./icons.js";
+import { icon } from "./icons.js";
 import { SPEEDS } from "./player.js";
 import { BACKGROUND_NAMES } from "./style.js";
 
@@ -18,9 +18,8 @@ function make(document, tag, attributes = {}, ...inside) {
 export function buildPanel(document, act, t) {
   const el = (...parts) => make(document, ...parts);
   const named = (text) => ({ title: t(text), "aria-label": t(text) });
-  const button = (icon, title, deed, kind = "") => {
-    const made = el("button", { type: "button", class: kind || null, ...named(title) });
-    made.innerHTML = ICONS[icon];
+  const button = (sign, title, deed, kind = "") => {
+    const made = el("button", { type: "button", class: kind || null, ...named(title) }, icon(document, sign));
     made.addEventListener("click", deed);
     return made;
   };
@@ -42,7 +41,7 @@ export function buildPanel(document, act, t) {
     class: "gs4d-divider", role: "slider", tabindex: "0", "aria-label": t("Divider between before and after"),
     "aria-valuemin": "0", "aria-valuemax": "100", title: t("Drag: before on the left, after on the right"), hidden: "",
   });
-  divider.innerHTML = `<span>${ICONS.divider}</span>`;
+  divider.append(el("span", {}, icon(document, "divider")));
   const say = el("div", { class: "gs4d-say", role: "status", hidden: "" });
   const port = el(
     "div",
@@ -82,7 +81,7 @@ export function showPanel(panel, player, state) {
   const { playing, frame, frames, time, start, end } = player, { t } = panel;
   if (panel.play.dataset.playing !== String(playing)) {
     panel.play.dataset.playing = String(playing);
-    panel.play.innerHTML = playing ? ICONS.pause : ICONS.play;
+    panel.play.replaceChildren(icon(panel.root.ownerDocument, playing ? "pause" : "play"));
     panel.play.title = t(playing ? "Pause (space)" : "Play (space)");
     panel.play.setAttribute("aria-label", panel.play.title);
   }

@@ -11,7 +11,7 @@ const HEIGHT = 360; // least height of the widget, in units of the canvas
 const SIZE = [540, 760]; // of a new node
 const EMPTY = "Run the graph: the scene plays here.";
 
-onNodes("gs4d.preview", NODE, (node) => {
+onNodes("gs4d.preview", (type) => type === NODE, (node) => {
   const kept = () => remembered(node.properties?.[KEPT]);
   const keep = (changes) => { (node.properties ??= {})[KEPT] = { ...kept(), ...changes }; };
   const view = new View(document, {

@@ -3,7 +3,7 @@
 import { captured, dolly, distance, home, lensOf, orbit, pan, projection, toLoad3d } from "./camera.js";
 import { readClip } from "./clip.js";
 import { listen } from "./gestures.js";
-import { ICONS } from "./icons.js";
+import { icon } from "./icons.js";
 import { buildPanel, showPanel } from "./panel.js";
 import { newest, Player } from "./player.js";
 import { NoWebGL2, openStage } from "./splats.js";
@@ -292,11 +292,11 @@ export class View {
 
   /** Say for a moment, on the button of the camera, what became of it. */
   confirm(text, said = "Framed") {
-    const { use } = this.panel, was = [use.innerHTML, use.title];
-    use.innerHTML = said === "Framed" ? `${ICONS.check}${this.t(said)}` : this.t(said);
+    const { use } = this.panel, was = [[...use.childNodes], use.title];
+    use.replaceChildren(...(said === "Framed" ? [icon(this.document, "check")] : []), this.t(said));
     use.title = this.t(text);
     use.disabled = true;
-    setTimeout(() => { [use.innerHTML, use.title] = was; use.disabled = false; }, 1200);
+    setTimeout(() => { use.replaceChildren(...was[0]); use.title = was[1]; use.disabled = false; }, 1200);
   }
 
   #film(movies) {

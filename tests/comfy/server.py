@@ -65,6 +65,7 @@ class Run:
     previews: int = 0
     texts: list[str] = field(default_factory=list)
     outcome: str = ""  # "execution_success", "execution_error" or "execution_interrupted"
+    prompt: str = ""  # its id
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [data for _, name, data in self.events if name == kind]
@@ -72,6 +73,20 @@ class Run:
     def progress(self, node: str) -> list[int]:
         """The values that the node's progress bar went through."""
         return [int(d["value"]) for d in self.of("progress") if str(d.get("node")) == node]
+
+    @property
+    def notes(self) -> dict[str, list[str]]:
+        """What each node told when it was done."""
+        return {
+            data["node"]: data["output"]["gs4d_notes"]
+            for data in self.of("executed")
+            if "gs4d_notes" in (data["output"] or {})
+        }
+
+    @property
+    def said(self) -> list[str]:
+        """All that nodes showed as text, while they worked and when they were done."""
+        return [*self.texts, *("\n".join(lines) for lines in self.notes.values())]
 
     @property
     def error(self) -> str:
@@ -127,7 +142,7 @@ class Server:
             begun = time.monotonic()
             status, body = self.post("/prompt", {"prompt": graph, "client_id": client})
             assert status == 200, f"refused: {json.dumps(body)[:2000]}"
-            prompt = body["prompt_id"]
+            prompt = run.prompt = body["prompt_id"]
             while not run.outcome:
                 assert time.monotonic() - begun < timeout, f"not done after {timeout} s\n{self.log()[-3000:]}"
                 frame = ws.recv()

@@ -47,7 +47,7 @@ def test_a_graph_runs_from_clip_to_edited_scene(running: Server, info: dict[str,
     assert run.progress("fit")[-1] == graphs.TINY_FIT["iterations"]
     assert run.progress("refine")[-1] == graphs.TINY_REFINE["iterations"]
     assert run.previews >= 6
-    said = "\n".join(run.texts)
+    said = "\n".join(run.said)
     assert "edits pictures" in said and "3 pictures of" in said and "captured originals" in said
     assert "psnr_to_edits" in said and "psnr_to_original" in said
     shown = {data["node"]: data["output"] for data in run.of("executed")}
@@ -83,7 +83,7 @@ def test_a_model_without_picture_input_refines_a_scene(
     }
     run = running.run(graph)
     assert run.outcome == "execution_success", run.error
-    assert any("score distillation and delta edits only" in text for text in run.texts)
+    assert any("score distillation and delta edits only" in text for text in run.said)
     assert run.progress("refine")[-1] == graphs.TINY_REFINE["iterations"]
 
 
@@ -154,7 +154,7 @@ def test_pictures_of_another_node_take_the_place_of_the_edited_ones(
     }  # fmt: skip
     run = running.run(graph)
     assert run.outcome == "execution_success", run.error
-    to_views = [psnr_to_edits(text) for text in run.texts if "psnr_to_edits" in text]
+    to_views = [psnr_to_edits(text) for text in run.said if "psnr_to_edits" in text]
     assert len(to_views) == 2
     assert max(to_views) - min(to_views) > 3, "the scene did not follow the pictures that were put in"
 
@@ -191,7 +191,7 @@ def test_a_lifted_mask_limits_the_edit(running: Server, info: dict[str, Any], on
     }  # fmt: skip
     run = running.run(graph)
     assert run.outcome == "execution_success", run.error
-    (said,) = (text for text in run.texts if "Gaussians selected" in text)
+    (said,) = (text for text in run.said if "Gaussians selected" in text)
     chosen, count = (int(word) for word in (said.split()[0], said.split()[2]))
     assert (chosen == 0) if one_mask else (0 < chosen < count), said
     folder = running.base / "output" / "gs4d"
@@ -242,9 +242,9 @@ def test_the_node_tells_what_becomes_of_the_prompt(
     graph["edit"]["inputs"].update(change)
     run = running.run({name: graph[name] for name in ("load", "train", "guidance", "edit", "edited")})
     assert run.outcome == "execution_success", run.error
-    assert any("golden hour" in text for text in run.texts), "what the bundled model knows"
+    assert any("golden hour" in text for text in run.said), "what the bundled model knows"
     # while it runs, and with the result
-    assert sum(said in text for text in run.texts) == 2
+    assert sum(said in text for text in run.said) == 2
 
 
 @pytest.mark.parametrize(

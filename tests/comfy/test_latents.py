@@ -57,7 +57,7 @@ def test_a_graph_runs_from_clip_to_a_scene_edited_in_latent_space(
     assert run.progress("decode")[-1] == 3
     assert run.progress("scene")[-1] == 6 + graphs.TINY_RETURN["iterations"], "six pictures, then the fit"
     assert run.previews >= 8
-    said = "\n".join(run.texts)
+    said = "\n".join(run.said)
     assert "4 latent channels" in said and "refinement layer with 32 channels" in said
     assert "does not belong to it" in said, "random weights know no latents"
     assert "3 pictures of" in said and "psnr_to_edits" in said
@@ -142,10 +142,10 @@ def test_a_lifted_mask_limits_a_delta_edit(running: Server, info: dict[str, Any]
     graph["save"]["inputs"]["filename_prefix"] = f"gs4d/delta local {nothing}"
     run = running.run(graph)
     assert run.outcome == "execution_success", run.error
-    (said,) = (text for text in run.texts if "Gaussians selected" in text)
+    (said,) = (text for text in run.said if "Gaussians selected" in text)
     chosen, count = (int(word) for word in (said.split()[0], said.split()[2]))
     assert (chosen == 0) if nothing else (0 < chosen < count), said
-    assert any("the mask selects no Gaussian" in text for text in run.texts) == nothing
+    assert any("the mask selects no Gaussian" in text for text in run.said) == nothing
     folder = running.base / "output" / "gs4d"
     ours, theirs = (
         load_file(folder / f"delta {kind} {nothing}_00001_.safetensors") for kind in ("local", "whole")

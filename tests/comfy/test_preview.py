@@ -148,7 +148,7 @@ def test_clips_and_pages_are_exported_for_others(
     folder = running.base / "output" / "gs4d"
     (clip,), (page,) = folder.glob("shared_clip*.gs4dclip"), folder.glob("shared_html*.html")
     assert len(read_clip(clip).base) == 50
-    assert any("Thinned from 120 to 50 Gaussians" in text for text in run.texts)
+    assert any("Thinned from 120 to 50 Gaussians" in text for text in run.said)
     assert page.read_text(encoding="utf-8").count("data-clip=") == 2
 
 

@@ -54,10 +54,16 @@ def test_a_graph_runs_from_capture_to_video(running: Server, info: dict[str, Any
     assert trained[-1] == 30 and trained == sorted(trained)
     assert run.progress("render")[-1] == 6
     assert run.previews >= 3, "the nodes showed no preview pictures"
-    assert any("Ready to train" in text for text in run.texts)
-    assert any("PSNR" in text for text in run.texts)
+    assert any("Ready to train" in text for text in run.said)
+    assert any("PSNR" in text for text in run.said)
     shown = {data["node"]: data["output"] for data in run.of("executed")}
     assert len(shown["depth"]["images"]) == 6
+    # what nodes told stays with the run, beside the pictures that they show
+    kept = running.get(f"/history/{run.prompt}")[run.prompt]["outputs"]
+    told = {node: output["gs4d_notes"] for node, output in kept.items() if "gs4d_notes" in output}
+    assert told == run.notes and {"load", "check", "train", "save", "path", "render", "measure"} <= set(told)
+    assert all(lines and all(isinstance(line, str) for line in lines) for lines in told.values())
+    assert told["path"] == ["6 frames of 65×64, 0.25 s"] and kept["train"]["images"]
     video = shown["video"]["images"][0]
     data = running.get_bytes(f"/view?filename={video['filename']}&subfolder={video['subfolder']}&type=output")
     assert data[4:8] == b"ftyp"
@@ -133,8 +139,8 @@ def test_a_scene_is_saved_loaded_and_exported(running: Server, info: dict[str, A
         )
     run = running.run(second)
     assert run.outcome == "execution_success", run.error
-    assert any("3 moments of" in text for text in run.texts)
-    assert any("motion: flipbook" in text for text in run.texts)
+    assert any("3 moments of" in text for text in run.said)
+    assert any("motion: flipbook" in text for text in run.said)
     written = running.base / "output" / "gs4d"
     assert (written / "ply_00001_.ply").read_bytes().startswith(b"ply")
     assert (written / "spz_00001_.spz").read_bytes().startswith(b"\x1f\x8b")

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+PROGRESS = ["<img src=x> & &lt;", "[[a|https://b]] www.c __LNK0__", "12 of 30 · loss 0.1 [8:20 left] a_b/c:d"]
+
 
 def answer(pack: ModuleType) -> dict[str, Any]:
     # what main.py does with --base-directory
@@ -38,6 +40,8 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         "lists": lists(part["folders"], base),
         "splats": splats(part["compat"]),
         "labels": labels(part["host"], messages),
+        "progress": [part["host"].inert(text) for text in PROGRESS],
+        "output": outputs(part["host"]),
         "wired": wired(nodes),
     }
 
@@ -193,6 +197,18 @@ def wired(nodes: ModuleType) -> dict[str, Any]:
             if "fingerprint_inputs" in node.__dict__:
                 result[node.GET_SCHEMA().node_id].append(node.fingerprint_inputs(**{name: None}))
     return result
+
+
+def outputs(host: ModuleType) -> list[Any]:
+    """What nodes return, with and without notes and pictures."""
+    picture = {"images": [{"filename": "a.png"}]}
+    made = [
+        host.output(1, 2),
+        host.output(1, notes="a\nb"),
+        host.output(1, notes="a", ui=picture),
+        host.output(1, ui=picture),
+    ]
+    return [[list(each.result), each.ui] for each in made]
 
 
 def labels(host: ModuleType, messages: ModuleType) -> str:

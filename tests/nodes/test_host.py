@@ -78,6 +78,26 @@ def test_the_status_line_says_what_matters(answers: dict[str, Any]) -> None:
     assert answers["labels"] == "30 of 90 · 800 Gaussians · loss 0.01235 · 1:00 left"
 
 
+def test_progress_cannot_be_read_as_markup_and_looks_the_same(answers: dict[str, Any]) -> None:
+    html, links, usual = answers["progress"]
+    assert html == "<\u2060img src=x> &\u2060 &\u2060lt;"
+    assert links == "[\u2060[a|https:\u2060//b]] www\u2060.c __\u2060LNK0__"
+    assert usual == "12 of 30 · loss 0.1 [8:20 left] a_b/c:d"
+
+
+def test_notes_go_beside_what_else_a_node_shows(answers: dict[str, Any]) -> None:
+    picture = {"images": [{"filename": "a.png"}]}
+    assert answers["output"] == [
+        [[1, 2], None],
+        [[1], {"gs4d_notes": ["a", "b"]}],
+        [[1], {**picture, "gs4d_notes": ["a"]}],
+        [[1], picture],
+    ]
+    nodes = Path(__file__).resolve().parents[2] / "nodes"
+    direct = [path.name for path in nodes.glob("*.py") if "NodeOutput(" in path.read_text(encoding="utf-8")]
+    assert direct == ["host.py"], "return host.output(...), which takes the notes"
+
+
 def test_a_wired_text_is_not_taken_for_an_empty_one(answers: dict[str, Any]) -> None:
     assert len(answers["wired"]) == 5
     for node, (when_wired, when_empty, *fingerprints) in answers["wired"].items():

@@ -99,7 +99,7 @@ def run(comfy: setup_comfy.ComfyTree, made: WorkflowPage, base: Path) -> None:
         begun = time.monotonic()
         done = running.run(made.graph(running.get("/object_info")), timeout=1800)
         assert done.outcome == "execution_success", done.error
-        print("\n".join(done.texts[-6:]))
+        print("\n".join(done.said[-6:]))
         print(f"{made.name}: {time.monotonic() - begun:.0f} s")
 
 

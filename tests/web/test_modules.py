@@ -51,7 +51,7 @@ def test_each_library_is_known_to_one_file() -> None:
     host = {n for n, t in texts.items() if any(p.startswith("..") for p in imported(n, t, STATIC))}
     assert host == {"host.js"}
     assert {n for n, t in texts.items() if "vendor/" in t} == {"splats.js"}
-    assert {n for n, t in texts.items() if "host.js" in imported(n, t, STATIC)} == {"preview.js"}
+    assert {n for n, t in texts.items() if "host.js" in imported(n, t, STATIC)} == {"preview.js", "notes.js"}
     pure = ("clip.js", "player.js", "camera.js")
     for name in pure:
         assert not imported(name, texts[name], STATIC)
@@ -83,3 +83,11 @@ def test_vendored_code_names_its_authors_and_reaches_nowhere() -> None:
     assert addresses <= {"http://www.w3.org/1999/xhtml"}
     own = "".join(sources().values())
     assert not re.search(r"https?://|\beval\(|new Function\(", own)
+
+
+def test_markup_is_made_of_constants_in_one_place() -> None:
+    sink = re.compile(
+        r"\b(innerHTML|outerHTML|insertAdjacentHTML|srcdoc|DOMParser|createContextualFragment)\b|document\.write"
+    )
+    found = {name: sink.findall(text) for name, text in sources().items() if sink.search(text)}
+    assert found == {"icons.js": ["innerHTML"]}

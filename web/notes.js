@@ -1,0 +1,55 @@
+// What a node of the pack tells when it is done, as text in a widget of its own. The frontend's line of progress would not
+// do: from 1.54 on it is removed when the job ends, and before 1.49 it is shown as HTML.
+
+import { addFixedElement, grow, lastOutput, onNodes, passWheel, removeProgressText } from "./host.js";
+
+const NOTES = "gs4d_notes"; // the entry of a node's output (nodes/host.py), and the widget's name
+const LOWEST = 24, HIGHEST = 168; // of the widget, in units of the canvas; what is longer scrolls
+const MOST = 4000; // characters
+const BOX = {
+  boxSizing: "border-box", width: "100%", maxHeight: `${HIGHEST}px`, overflow: "auto", padding: "4px 8px", borderRadius: "6px",
+  background: "var(--comfy-input-bg, #26282c)", color: "var(--input-text, #d6d8db)", font: "12px/1.35 system-ui, sans-serif",
+};
+const TEXT = { whiteSpace: "pre-wrap", overflowWrap: "anywhere", userSelect: "text", cursor: "text" };
+
+onNodes("gs4d.notes", (type) => type.startsWith("GS4D_"), (node) => {
+  let widget = null, text = null;
+
+  const remove = () => {
+    if (widget) node.removeWidget?.(widget);
+    widget = text = null;
+  };
+  const add = () => {
+    const box = document.createElement("div"), inside = (text = document.createElement("div"));
+    Object.assign(box.style, BOX);
+    Object.assign(inside.style, TEXT);
+    box.className = "gs4d-node-notes";
+    box.setAttribute("role", "note");
+    box.append(inside);
+    passWheel(box);
+    let height = LOWEST;
+    widget = addFixedElement(node, NOTES, box, () => height);
+    new ResizeObserver(() => {
+      const now = Math.min(Math.max(inside.offsetHeight + 8, LOWEST), HIGHEST);
+      if (!inside.offsetHeight || now === height) return; // not shown: nothing to be measured
+      height = now;
+      grow(node);
+    }).observe(inside);
+    grow(node);
+  };
+  const show = (output) => {
+    const lines = Array.isArray(output?.[NOTES]) ? output[NOTES].filter((line) => typeof line === "string") : [];
+    if (!lines.length) return remove();
+    if (!widget) add();
+    text.textContent = lines.join("\n").slice(0, MOST);
+  };
+  const restored = (output) => { if (output?.[NOTES]) show(output); };
+  return {
+    restored,
+    configured: () => restored(lastOutput(node)),
+    executed(output) {
+      removeProgressText(node);
+      show(output);
+    },
+  };
+});
