@@ -4,7 +4,8 @@
 import { addFixedElement, grow, lastOutput, onNodes, passWheel, removeProgressText } from "./host.js";
 
 const NOTES = "gs4d_notes"; // the entry of a node's output (nodes/host.py), and the widget's name
-const LOWEST = 24, HIGHEST = 168; // of the widget, in units of the canvas; what is longer scrolls
+const LOWEST = 24, HIGHEST = 168; // of the box, in units of the canvas; what is longer scrolls
+const MARGIN = 20; // above and below the box, which the canvas leaves free
 const MOST = 4000; // characters
 const BOX = {
   boxSizing: "border-box", width: "100%", maxHeight: `${HIGHEST}px`, overflow: "auto", padding: "4px 8px", borderRadius: "6px",
@@ -28,7 +29,7 @@ onNodes("gs4d.notes", (type) => type.startsWith("GS4D_"), (node) => {
     box.append(inside);
     passWheel(box);
     let height = LOWEST;
-    widget = addFixedElement(node, NOTES, box, () => height);
+    widget = addFixedElement(node, NOTES, box, () => height + MARGIN);
     new ResizeObserver(() => {
       const now = Math.min(Math.max(inside.offsetHeight + 8, LOWEST), HIGHEST);
       if (!inside.offsetHeight || now === height) return; // not shown: nothing to be measured

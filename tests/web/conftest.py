@@ -21,8 +21,19 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]
     comfy = setup_comfy.locate()
     if comfy is None:
         pytest.skip("no ComfyUI here: python tests/comfy/setup_comfy.py builds one, or set COMFYUI_PATH")
-    with server.serving(comfy.tree, comfy.python, tmp_path_factory.mktemp("web")) as started:
+    other = os.environ.get("FRONTEND_PATH")  # the `static` folder of another frontend to try
+    more = ["--front-end-root", other] if other else []
+    with server.serving(comfy.tree, comfy.python, tmp_path_factory.mktemp("web"), *more) as started:
         yield started
+
+
+@pytest.fixture(params=["canvas", "vue"])
+def renderer(request: pytest.FixtureRequest, running: server.Server) -> Iterator[str]:
+    """What draws the nodes, a setting that the server keeps: to be asked for before the page."""
+    setting = "/settings/Comfy.VueNodes.Enabled"
+    assert running.post(setting, request.param == "vue")[0] == 200
+    yield request.param
+    assert running.post(setting, False)[0] == 200
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from engine.playback.page import write_page
 from engine.playback.player_file import Clip, decode_clip
 from engine.scene import Scene4D
+from tests import markup
 from tests.web import clips
 from tests.web.pictures import centroid, coverage, drawn, engine_picture, over
 
@@ -120,6 +122,32 @@ def test_it_draws_what_the_engine_draws(
     assert not tab.complaints
     assert all(url.startswith(("file:", "blob:", "data:")) for url in page.asked), page.asked
     assert page.page.title() == "A scene & <more>"
+
+
+def test_names_that_are_markup_are_text(
+    tab: browser.Page, tmp_path: Path, scenes: dict[str, Scene4D]
+) -> None:
+    rig = scenes["swing"].rig
+    names = (markup.IMAGE, markup.SCRIPT, "cam02")
+    scene = scenes["swing"].with_(rig=replace(rig, names=names))
+    data = [clips.baked(scene, title) for title in (markup.SCRIPT, markup.IMAGE)]
+    page = OpenPage(tab, write_page(data, tmp_path / f"{markup.IMAGE}.html", markup.SCRIPT))
+    assert page.page.title() == markup.SCRIPT
+    assert [page.js(f"panel.{side}.textContent") for side in ("left", "right")] == [
+        f"Before · {markup.SCRIPT}",
+        f"After · {markup.IMAGE}",
+    ]
+    assert page.js("[...panel.cameras.options].map(o => o.textContent)")[1:] == list(names)
+    page.page.get_by_label("View from a captured camera").select_option(markup.SCRIPT)
+    # a scene that cannot be read is named as text too
+    page.js(
+        "(view.load([{ name: '<img src=x onerror=window.ran=3>', bytes: async () => new Uint8Array(3) }]), 0)"
+    )
+    page.page.wait_for_function("() => document.querySelector('.gs4d-say').textContent.includes('<img')")
+    page.page.wait_for_timeout(500)
+    assert page.page.evaluate(markup.RAN) is None
+    assert page.page.locator("img").count() == 0
+    assert not tab.complaints
 
 
 def test_it_moves_as_the_scene_does(tab: browser.Page, tmp_path: Path, made: dict[str, bytes]) -> None:

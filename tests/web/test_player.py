@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +96,6 @@ def seen_by_engine(page: Page, clip: Clip, seconds: float) -> Any:
     width, height = js(page, "[view.panel.canvas.width, view.panel.canvas.height]")
     pose, K = from_load3d(js(page, "view.saved()")["camera"], width, height)
     return engine_picture(clip.at(seconds), Cameras(pose[None], K[None], ((width, height),), ("seen",)), 0)
-
-
-@pytest.fixture(params=["canvas", "vue"])
-def renderer(request: pytest.FixtureRequest, running: Server) -> Iterator[str]:
-    """What draws the nodes, a setting that the server keeps: to be asked for before the page."""
-    setting = "/settings/Comfy.VueNodes.Enabled"
-    assert running.post(setting, request.param == "vue")[0] == 200
-    yield request.param
-    assert running.post(setting, False)[0] == 200
 
 
 def test_it_plays_in_the_node_and_hands_its_camera_back(renderer: str, page: Page, folder: Path) -> None:
