@@ -42,7 +42,7 @@ class Page:
         self.page.goto(url, wait_until="domcontentloaded", timeout=90_000)
         self.page.wait_for_function(
             "() => window.app && app.graph && app.vueAppReady !== false && window.LiteGraph"
-            " && LiteGraph.registered_node_types['GS4D_Train4DScene']",
+            " && LiteGraph.registered_node_types['GS4D_Preview4DScene']",
             timeout=90_000,
         )
         self.page.wait_for_timeout(1500)

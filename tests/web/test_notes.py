@@ -97,11 +97,11 @@ def test_markup_from_files_and_widgets_is_shown_as_text(running: Server, rendere
         ],
     )  # fmt: skip
     run(page)
+    assert page.js(markup.RAN) is None, "what a file says was run as script"
     told = notes(page)
     assert f"{markup.IMAGE} has 4 frames" in told["GS4D_LoadMultiViewVideo"][0]
     assert f"output/gs4d/{markup.IMAGE}_0000" in told["GS4D_Export4DScene"][0]
     assert len([text for text in visible(page) if markup.IMAGE in text]) == 3
-    assert page.js(markup.RAN) is None, "what a file says was run as script"
     assert page.page.locator("img[src='x']").count() == 0
     # what is wrong is said as text too
     page.js(
