@@ -111,6 +111,12 @@ def run(
     yield Finished(Rendering(images, alpha, depth, flow, path.fps))
 
 
+def summary(rendering: Rendering) -> str:
+    """One line about a rendering."""
+    frames, height, width = rendering.images.shape[:3]
+    return f"{frames} frames, {width}×{height}, {frames / rendering.fps:.2f} s"
+
+
 STEP = Step(
     name="render_scene",
     node="Render4DScene",
@@ -148,4 +154,5 @@ STEP = Step(
             of=lambda r: (r.images, r.fps),
         ),
     ),
+    note=summary,
 )

@@ -72,6 +72,12 @@ def coverage(views: ViewSet) -> Tensor:
     return torch.ones(views.images.shape[:3]) if views.alphas is None else views.alphas
 
 
+def summary(views: ViewSet) -> str:
+    """One line about the images."""
+    width, height = views.size
+    return f"{len(views)} images of {width}×{height}"
+
+
 STEP = Step(
     name="scene_views",
     node="SceneViews",
@@ -96,4 +102,5 @@ STEP = Step(
         Output("mask", Kind.MASKS, "Coverage of the scene in each image.", of=coverage),
     ),
     verb="scene-views",
+    note=summary,
 )
