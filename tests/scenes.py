@@ -36,6 +36,12 @@ class Swing:
     def to(self, device: torch.device | str) -> Swing:
         return self
 
+    def take(self, index: Tensor) -> Swing:
+        return self
+
+    def trainable(self) -> None:
+        return None
+
 
 def ring(views: int, distance: float = 4.0, size: tuple[int, int] = (48, 40), height: float = 0.8) -> Cameras:
     """`views` cameras round the origin, alternately high and low, z up."""

@@ -1,7 +1,6 @@
 """Deformations: what moves canonical Gaussians to a moment. `KINDS` is how files find the class of a stored one."""
 
-from ..scene.scene4d import Static
-from .field import Deformation, TrainableDeformation
+from ..scene.scene4d import Deformation, Static
 from .frozen_appearance import FrozenAppearance, freeze_appearance
 from .hexplane import PRESETS, HexPlane, HexPlaneConfig
 from .masked import Masked
@@ -25,6 +24,5 @@ __all__ = [
     "Masked",
     "PerFrame",
     "Static",
-    "TrainableDeformation",
     "freeze_appearance",
 ]

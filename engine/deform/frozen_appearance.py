@@ -39,6 +39,12 @@ class FrozenAppearance:
     def to(self, device: torch.device | str) -> FrozenAppearance:
         return FrozenAppearance(self.inner.to(device))
 
+    def take(self, index: Tensor) -> FrozenAppearance:
+        return FrozenAppearance(self.inner.take(index))
+
+    def trainable(self) -> Deformation | None:
+        return self.inner.trainable()
+
     @classmethod
     def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> FrozenAppearance:
         """Raises InputError where the inner deformation is missing, of an unknown kind, or itself muted."""

@@ -263,6 +263,13 @@ class HexPlane(nn.Module):
         nn.Module.to(result, device)
         return result
 
+    def take(self, index: Tensor) -> HexPlane:
+        """Itself: where a Gaussian is decides how it moves."""
+        return self
+
+    def trainable(self) -> HexPlane:
+        return self
+
     # -- parameters ---------------------------------------------------------------------------------------------------
 
     def planes(self) -> list[list[nn.Parameter]]:

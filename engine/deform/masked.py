@@ -24,8 +24,8 @@ class Masked:
         """As the inner field, for the moving ones. Raises InputError where the number of Gaussians has changed."""
         if len(gaussians) != len(self.moving):
             raise InputError(
-                f"This scene's motion knows {len(self.moving)} Gaussians and was given {len(gaussians)}; "
-                "add or remove Gaussians before training, or train with still_threshold 0."
+                f"This scene's motion is stored for {len(self.moving)} Gaussians, and there are {len(gaussians)}. Another "
+                "program added or removed some, or the file is damaged: load the scene as it was saved here."
             )
         return self.inner.deform_active(gaussians, seconds, self.moving)
 
@@ -37,6 +37,13 @@ class Masked:
 
     def to(self, device: torch.device | str) -> Masked:
         return Masked(self.inner.to(device), self.moving.to(device))
+
+    def take(self, index: Tensor) -> Masked:
+        """The same inner field, and whether Gaussians `index` [M] move."""
+        return Masked(self.inner, self.moving[index.to(self.moving.device)])
+
+    def trainable(self) -> HexPlane:
+        return self.inner
 
     @classmethod
     def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Masked:

@@ -56,9 +56,8 @@ class PerFrame:
         count = next((c.shape[1] for c in self.changes.values()), len(gaussians))
         if len(gaussians) != count:
             raise InputError(
-                f"This scene's motion knows {count} Gaussians and was given {len(gaussians)}; a flip-book "
-                "cannot gain or "
-                "lose Gaussians after it was made."
+                f"This scene's motion is stored for {count} Gaussians, and there are {len(gaussians)}. Another program "
+                "added or removed some, or the file is damaged: load the scene as it was saved here."
             )
         last = len(self.seconds) - 1
         second = min(int(torch.searchsorted(self.seconds, float(seconds), right=True)), last)
@@ -87,6 +86,14 @@ class PerFrame:
 
     def to(self, device: torch.device | str) -> PerFrame:
         return PerFrame(self.seconds, {name: t.to(device) for name, t in self.changes.items()}, self.blends)
+
+    def take(self, index: Tensor) -> PerFrame:
+        """The changes of Gaussians `index` [M], at the same times."""
+        rows = {name: t[:, index.to(t.device)] for name, t in self.changes.items()}
+        return PerFrame(self.seconds, rows, self.blends)
+
+    def trainable(self) -> None:
+        return None
 
     @classmethod
     def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> PerFrame:

@@ -34,6 +34,22 @@ class Deformation(Protocol):
         """The same deformation on another device (a copy; the original stays where it is)."""
         ...
 
+    def take(self, index: Tensor) -> Deformation:
+        """The motion of Gaussians index[i]; `index` is long [M], repeats allowed.
+
+        A deformation that depends on a Gaussian's values alone returns itself; one that stores something for each
+        Gaussian returns its rows. So motion survives Gaussians being added, removed or relocated.
+        """
+        ...
+
+    def trainable(self) -> Deformation | None:
+        """The part that an optimizer may change in place; None where there is nothing to train.
+
+        A wrapper returns its inner deformation's. How a part is trained is registered by its `kind`, see
+        engine/train/motion.py.
+        """
+        ...
+
 
 class Static:
     """No motion: the same Gaussians at every time."""
@@ -51,6 +67,12 @@ class Static:
 
     def to(self, device: torch.device | str) -> Static:
         return self
+
+    def take(self, index: Tensor) -> Static:
+        return self
+
+    def trainable(self) -> None:
+        return None
 
     @classmethod
     def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Static:
@@ -101,6 +123,10 @@ class Scene4D:
 
     def with_(self, **changed: Any) -> Scene4D:
         return replace(self, **changed)
+
+    def last_entry(self, *steps: str) -> dict[str, Any] | None:
+        """The newest line of history that one of these steps wrote; None where there is none."""
+        return next((entry for entry in reversed(self.history) if entry.get("step") in steps), None)
 
     def with_history(self, step: str, **entry: Any) -> Scene4D:
         """The same scene with one more line of history."""

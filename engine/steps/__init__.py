@@ -37,6 +37,9 @@ HAND_WRITTEN = (
 )
 STEPS = (*DECLARED, *HAND_WRITTEN)
 
+# those that leave a scene which the captured images no longer show
+EDITS = ("fit_edits", "refine_score", "latents_to_scene")
+
 
 def all_steps() -> list[Step]:
     """The steps that declare themselves, in menu order."""

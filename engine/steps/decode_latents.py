@@ -13,6 +13,7 @@ from ..messages import Finished, Stream
 from ..scene import MultiViewVideo, ViewSet
 from ..train.latent_views import Decoding, DecodingConfig
 from ..train.originals import SOURCES
+from . import EDITS
 from .step import Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
@@ -60,6 +61,8 @@ def run(
         video,
         device,
         config.is_refined,
+        EDITS,
+        str((field.scene.last_entry("delta_edit") or {}).get("prompt", "")),
     )
     yield from decoding.stream()
     yield Finished(decoding.made())

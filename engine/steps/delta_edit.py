@@ -35,6 +35,7 @@ from ..train.originals import SOURCES, Originals, Pair, choose_pairs, choose_sou
 from ..train.parameter_groups import OPTIMIZERS
 from ..train.schedule import log_linear
 from ..train.threads import threads_for, threads_for_model
+from . import EDITS
 from .step import Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
@@ -274,10 +275,10 @@ class DeltaEdit(LatentOptimization):
             trains_geometry=config.frees == "shape",
             optimizer=config.optimizer,
         )
-        self.backbone = backbone
+        self.backbone, self.video = backbone, video
         self.times = [float(t) for t in field.scene.times]
         pairs = choose_pairs(field.scene, config.views or "all", config.moments)
-        source, self.pairs = choose_source(config.originals, field.scene, video, pairs)
+        source, self.pairs = choose_source(config.originals, field.scene, video, pairs, EDITS)
         self.moments = views_by_moment(self.pairs)
         self.unedited = LruCache(lambda pair: self.renderer.latents([pair[0]], self.times[pair[1]])[0][0])
         self.masks = LruCache(self._mask)
@@ -429,8 +430,7 @@ class DeltaEdit(LatentOptimization):
         }
 
     def inputs(self) -> list[Any]:
-        video = None if self.originals is None else self.originals.video
-        return [self.backbone.fingerprint, self.pairs, None if video is None else video.source.fingerprint()]
+        return [*super().inputs(), self.backbone, self.video]
 
 
 def run(

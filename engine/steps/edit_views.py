@@ -7,11 +7,9 @@ exchanged for the scene's own background, which is all that a scene can hold.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +35,7 @@ from ..train import state as states
 from ..train.loop import optimize, resume
 from ..train.originals import SOURCES, Originals, choose_pairs, choose_source, collect
 from ..train.threads import threads_for_model
+from . import EDITS
 from .step import Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
@@ -237,6 +236,7 @@ class ViewsEdit:
         self.views = collect(Originals(scene, rasterizer, size, captured), pairs)
         masks = None if selection is None else _share(scene, selection, self.views, rasterizer)
         self.edit = Edit(backbone, self.views.originals, request, masks)
+        self.checkpointed = states.Checkpointed(self.edit, self.identity)
 
     def __len__(self) -> int:
         return len(self.scene.canonical)
@@ -297,26 +297,16 @@ class ViewsEdit:
             about["note"] = self.prompt_note
         return replace(self.views, images=edit.limited(images), edit=about)
 
-    @cached_property
-    def key(self) -> str:
-        """What a checkpoint belongs to: these pictures, this request, this model."""
-        pictures = hashlib.sha256()
-        for tensor in (self.views.originals, self.edit.masks):
-            if tensor is not None:
-                pictures.update(tensor.contiguous().numpy().data)
-        request = asdict(self.edit.request)
-        return states.key_of(
-            "edit_views", pictures.hexdigest(), request, self.backbone.fingerprint, __version__
-        )
+    def identity(self) -> list[Any]:
+        """What a checkpoint belongs to: these pictures, this request, this model, this engine."""
+        pictures = (self.views.originals, self.edit.masks)
+        return ["edit_views", *states.identity(self.edit.request, *pictures, self.backbone), __version__]
 
     def save(self, path: Path) -> None:
-        states.save_state(path, *self.edit.state(), self.key)
+        self.checkpointed.save(path)
 
     def resume(self, path: Path) -> bool:
-        found = states.load_state(path, self.key)
-        if found is not None:
-            self.edit.load_state(*found)
-        return found is not None
+        return self.checkpointed.resume(path)
 
 
 def _plan(
@@ -339,7 +329,7 @@ def _plan(
         seed=config.seed,
     )
     pairs = choose_pairs(scene, config.views, config.moments, video)
-    source, pairs = choose_source(config.originals, scene, video, pairs)
+    source, pairs = choose_source(config.originals, scene, video, pairs, EDITS)
     size = size_for(backbone, *scene.rig.sizes[pairs[0][0]], config.resolution)
     return replace(request, key=_key_index(config.key_view, pairs)), size, pairs, source
 

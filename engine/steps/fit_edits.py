@@ -49,8 +49,7 @@ def run(
     """Started, Progress, Preview, Saved …, Finished(Scene4D) where the input scene is. Closing it writes `checkpoint`;
     the same call resumes. `images` [F, H, W, 3] replace those of the views.
 
-    Raises InputError where the mask is of another scene, the views hold NaN, or Gaussians are to be added to a scene
-    that cannot take any.
+    Raises InputError where the mask is of another scene, or the views hold NaN.
     """
     if images is not None:
         views = replace(views.with_images(images), edit={**(views.edit or {}), "images": "replaced by hand"})

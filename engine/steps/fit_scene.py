@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,10 +12,14 @@ from ..errors import InputError
 from ..messages import Stream
 from ..scene import MultiViewVideo, Scene4D
 from ..train.config import FitConfig as Config
-from ..train.fit import fit
+from ..train.fit import Fit
 from .step import Figure, Input, Kind, Output, Settings, Step
 
 __all__ = ["STEP", "Config", "run"]
+
+
+class FitScene(Fit):
+    step_name = "fit_scene"
 
 
 def run(
@@ -21,6 +27,7 @@ def run(
     config: Config = Config(),
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Stream:
     """Started, Progress, Preview, Saved …, Finished(Scene4D). Closing it writes `checkpoint`; the same call resumes.
 
@@ -32,7 +39,19 @@ def run(
             f"{video.name} has {views} view to train on; a scene needs at least two views, "
             "or a camera that moves: add cameras, or allow test views to be trained on."
         )
-    return fit(video, config, device, checkpoint)
+    return _train(video, config, device, checkpoint, clock)
+
+
+def _train(
+    video: MultiViewVideo,
+    config: Config,
+    device: torch.device | str,
+    checkpoint: Path | None,
+    clock: Callable[[], float],
+) -> Stream:
+    begun = clock()
+    work = FitScene(video, config, device)
+    yield from work.stream("", checkpoint, clock, begun, f"starting from {work.origin}")
 
 
 BYTES_PER_GAUSSIAN = 4 * 60 * 8  # 60 floats with gradient, two moments and working copies

@@ -84,7 +84,9 @@ def run(source: Path, config: Config = Config()) -> Stream:
     yield Started(max(len(files), 1), f"importing {source.name}")
     if is_fourdgaussians(source):
         yield Finished(
-            import_fourdgaussians(source, config.heads, config.duration, config.time_steps, config.up)
+            import_fourdgaussians(
+                source, "import_scene", config.heads, config.duration, config.time_steps, config.up
+            )
         )
     elif source.suffix.lower() in SUFFIXES and source.is_file():
         yield Finished(_still(source, config))

@@ -19,6 +19,7 @@ from ..messages import Preview, Progress, Started, Stream
 from ..scene import Scene4D, Selection
 from ..train.latent_views import Decoding, DecodingConfig
 from ..train.view_fit import ViewFit, ViewFitConfig
+from . import EDITS
 from .step import Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
@@ -70,7 +71,14 @@ def run(
     another scene.
     """
     decoding = Decoding(
-        field, backbone, config, config.views, config.moments or spread(len(field.scene.times)), device=device
+        field,
+        backbone,
+        config,
+        config.views,
+        config.moments or spread(len(field.scene.times)),
+        device=device,
+        edits=EDITS,
+        prompt=str((field.scene.last_entry("delta_edit") or {}).get("prompt", "")),
     )
     total = len(decoding.pairs)
     for message in decoding.stream():

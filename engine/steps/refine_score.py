@@ -28,11 +28,11 @@ from ..guidance.score import WEIGHTINGS, Score, score_loss
 from ..messages import Stream
 from ..render import Picture, render_gaussians
 from ..scene import Gaussians, MultiViewVideo, Scene4D, Selection
-from ..train import state as states
 from ..train.edit_config import EditConfig
 from ..train.edits import CanonicalEdit
-from ..train.originals import EDITS, SOURCES, Originals, Pair, choose_pairs, choose_source
+from ..train.originals import SOURCES, Originals, Pair, choose_pairs, choose_source
 from ..train.threads import threads_for, threads_for_model
+from . import EDITS
 from .step import Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
@@ -167,7 +167,7 @@ class RefineScore(CanonicalEdit):
             backbone.known_edits, config.prompt, config.force, is_local=selection is not None
         )
         super().__init__(scene, config, selection, device)
-        self.backbone = backbone
+        self.backbone, self.given = backbone, [backbone, video, original]
         best = backbone.defaults
         self.guidance = Guidance(
             config.prompt,
@@ -180,7 +180,7 @@ class RefineScore(CanonicalEdit):
         self.size = size_for(backbone, width, height, config.resolution)
         self.rig = scene.rig.resized((self.size,) * len(scene.rig))
         source = _condition(config, scene, video, original)
-        self.source, self.pairs = choose_source(source, original or scene, video, pairs)
+        self.source, self.pairs = choose_source(source, original or scene, video, pairs, EDITS)
         unedited = (original or scene).to(self.device)
         captured = video if self.source == "captured" else None
         self.originals = Originals(unedited, self.rasterizer, self.size, captured)
@@ -294,16 +294,7 @@ class RefineScore(CanonicalEdit):
         }
 
     def inputs(self) -> list[Any]:
-        video, unedited = self.originals.video, self.originals.scene
-        rendered = [*unedited.canonical.tensors().values(), *unedited.deformation.tensors().values()]
-        shown = states.fingerprint_of(*rendered) if video is None else video.source.fingerprint()
-        return [
-            self.backbone.fingerprint,
-            shown,
-            self.pairs,
-            self.before.rig.to_json(),
-            self.before.times.tolist(),
-        ]
+        return [*super().inputs(), *self.given]
 
 
 def run(
@@ -347,14 +338,14 @@ def _condition(config: Config, scene: Scene4D, video: MultiViewVideo | None, ori
     if config.condition != "auto":
         return config.condition
     if original is not None:
-        edited = any(entry.get("step") in EDITS for entry in original.history)
+        edited = original.last_entry(*EDITS) is not None
         return "rendered" if video is None or edited else "captured"
     if earlier_edits(scene, config.prompt):
         raise InputError(
             "This scene was edited before the present edit, so the capture no longer shows what it looked like: connect "
             "the scene before this edit as 'original'."
         )
-    if video is None and any(entry.get("step") in EDITS for entry in scene.history):
+    if video is None and scene.last_entry(*EDITS) is not None:
         raise InputError(
             "The model needs to see what this scene looked like before the edit: connect the video that it was trained "
             "on, or the scene before the edit as 'original'."

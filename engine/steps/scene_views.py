@@ -13,6 +13,7 @@ from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import choose, rasterizer_field
 from ..scene import MultiViewVideo, Scene4D, ViewSet
 from ..train.originals import SOURCES, Originals, choose_pairs, choose_source, collect
+from . import EDITS
 from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
@@ -56,7 +57,7 @@ def run(
     """
     scene = scene if device is None else scene.to(device)
     pairs = choose_pairs(scene, config.views, config.moments, video)
-    source, pairs = choose_source(config.originals, scene, video, pairs)
+    source, pairs = choose_source(config.originals, scene, video, pairs, EDITS)
     width, height = scene.rig.sizes[pairs[0][0]]
     size = nearest_size(width, height, config.resolution or max(width, height), 1)
     rasterizer = choose(config.rasterizer, scene.device)

@@ -30,6 +30,7 @@ from ..train.latents import LatentOptimization, LruCache, views_by_moment
 from ..train.originals import SOURCES, Originals, Pair, choose_pairs, choose_source
 from ..train.schedule import log_linear
 from ..train.threads import threads_for, threads_for_model
+from . import EDITS
 from .step import Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
@@ -144,8 +145,8 @@ class TrainLatents(LatentOptimization):
         width, height = scene.rig.sizes[pairs[0][0]]
         size = size_for(backbone, width, height, config.resolution)
         latent_cameras(scene.rig, size, backbone.vae_scale_factor)  # says at once where that cannot be
-        self.backbone = backbone
-        self.source, self.pairs = choose_source(config.originals, scene, video, pairs)
+        self.backbone, self.video = backbone, video
+        self.source, self.pairs = choose_source(config.originals, scene, video, pairs, EDITS)
         refiner = _refiner(config, backbone)
         channels = backbone.latent_channels
         bases = 4 if config.depends_on_direction else 1
@@ -254,9 +255,7 @@ class TrainLatents(LatentOptimization):
             return vae_mismatch(self.backbone, latents)
 
     def inputs(self) -> list[Any]:
-        video = self.originals.video
-        shown = None if video is None else video.source.fingerprint()
-        return [self.backbone.fingerprint, self.pairs, shown]
+        return [*super().inputs(), self.backbone, self.video]
 
 
 def run(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..fields import choice, flag, number, text, validate
 from ..render import rasterizer_field
+from .motions import NAMES as MOTIONS
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class FitConfig:
     )
     motion: str = choice(
         "small",
-        ("none", "small", "dnerf", "hypernerf", "dynerf"),
+        MOTIONS,
         "Size of the deformation field: none trains a static scene, small is fast, the others are the paper's presets.",
     )
     initialization: str = choice(

@@ -2,6 +2,9 @@
 
 A strategy is numbers; all that changes while training sits in the `state` dictionary that the caller holds and saves.
 
+Strategies change Gaussians through `GaussianParameters`, which remembers who came from whom, and leave those that are
+held there as they are, bit for bit.
+
 * `DefaultStrategy`: clone, split, prune and reset by view-space gradients (Kerbl et al. 2023, section 5.2; numbers of
   4D Gaussian Splatting, Wu et al. 2024).
 * `MCMCStrategy`: dead Gaussians move to where living ones are, the count grows to a budget and stays there, and noise
@@ -19,7 +22,7 @@ from torch import Tensor
 
 from ..render.rasterizer import RasterInfo
 from ..scene import rotations
-from .parameters import GaussianParameters
+from .parameters import GaussianParameters, Lineage
 
 State = dict[str, Tensor]
 
@@ -46,6 +49,36 @@ class DensityStrategy(Protocol):
     ) -> None:
         """Called once an iteration, after the optimisers stepped. May change the number of Gaussians."""
         ...
+
+
+class DensityControl:
+    """A strategy together with its state: what a training calls after each step and stores in its checkpoint."""
+
+    def __init__(self, strategy: DensityStrategy, parameters: GaussianParameters) -> None:
+        self.strategy, self.device = strategy, parameters.tensors["means"].device
+        self.values = strategy.start(len(parameters), self.device)
+
+    def after_step(
+        self,
+        parameters: GaussianParameters,
+        infos: list[tuple[RasterInfo, int, int]],
+        iteration: int,
+        iterations: int,
+        generator: torch.Generator,
+        position_rate: float = 0.0,  # of this step
+    ) -> Lineage | None:
+        """As the strategy's; returns who came from whom, None where nobody was added, removed or relocated."""
+        if "position_rate" in self.values:
+            self.values["position_rate"] = torch.tensor(position_rate)
+        self.strategy.after_step(parameters, self.values, infos, iteration, iterations, generator)
+        return parameters.drain_lineage()
+
+    def state(self) -> State:
+        return dict(self.values)
+
+    def load_state(self, state: State) -> None:
+        # lone numbers stay on the CPU
+        self.values = {name: t if t.ndim == 0 else t.to(self.device) for name, t in state.items()}
 
 
 @dataclass(frozen=True)
@@ -92,24 +125,25 @@ class DefaultStrategy:
         self._grow(parameters, state, generator)
         opacity = parameters.tensors["logit_opacities"].sigmoid()
         size = parameters.tensors["log_scales"].exp().amax(dim=-1)
-        keep = (opacity > self.prune_opacity) & (size < self.prune_large * self.extent)
+        keep = (opacity > self.prune_opacity) & (size < self.prune_large * self.extent) | parameters.held
         if bool(keep.any()) and not bool(keep.all()):
             parameters.keep(keep.nonzero().flatten())
         state.update(self.start(len(parameters), opacity.device))
         if self.reset_every and iteration % self.reset_every == 0:
             ceiling = math.log(0.01 / 0.99)
-            everyone = torch.arange(len(parameters), device=opacity.device)
-            logits = parameters.tensors["logit_opacities"].clamp(max=ceiling)
-            parameters.overwrite("logit_opacities", everyone, logits)
+            free = (~parameters.held).nonzero().flatten()
+            logits = parameters.tensors["logit_opacities"][free].clamp(max=ceiling)
+            parameters.overwrite("logit_opacities", free, logits)
 
     def _grow(self, parameters: GaussianParameters, state: State, generator: torch.Generator) -> None:
         if len(parameters) >= self.most:
             return
-        wanted = state["gradient"] / state["seen"].clamp(min=1) > self.gradient_threshold
+        gradient = state["gradient"] / state["seen"].clamp(min=1)
+        wanted = (gradient > self.gradient_threshold) & ~parameters.held
         size = parameters.tensors["log_scales"].exp().amax(dim=-1)
         clone = (wanted & (size <= self.large * self.extent)).nonzero().flatten()
         split = (wanted & (size > self.large * self.extent)).nonzero().flatten()
-        new = parameters.at(clone)
+        new, parents = parameters.at(clone), clone
         if len(split):
             halves = {name: t.repeat(2, *[1] * (t.ndim - 1)) for name, t in parameters.at(split).items()}
             noise = torch.randn(halves["means"].shape, generator=generator).to(halves["means"])
@@ -119,8 +153,9 @@ class DefaultStrategy:
             halves["means"] = halves["means"] + offsets[..., 0]
             halves["log_scales"] = halves["log_scales"] - math.log(1.6)
             new = {name: torch.cat([new[name], halves[name]]) for name in new}
-        if len(new["means"]):
-            parameters.append(new)
+            parents = torch.cat([clone, split, split])
+        if len(parents):
+            parameters.append(new, parents)
         if len(split):
             stay = torch.ones(len(parameters), dtype=torch.bool, device=size.device)
             stay[split] = False
@@ -166,11 +201,12 @@ class MCMCStrategy:
             return
         if progress >= self.start_at and iteration % self.every == 0:
             opacity = parameters.tensors["logit_opacities"].sigmoid()
-            dead = (opacity <= self.dead_opacity).nonzero().flatten()
-            if 0 < len(dead) < len(opacity):
+            living, free = opacity > self.dead_opacity, ~parameters.held
+            dead = (~living & free).nonzero().flatten()
+            if len(dead) and bool((living & free).any()):
                 self._relocate(parameters, dead, generator)
             room = min(self.budget, int(len(parameters) * self.growth) + 1) - len(parameters)
-            if room > 0:
+            if room > 0 and bool(free.any()):
                 self._add(parameters, room, generator)
         self._explore(parameters, float(state["position_rate"]), generator)
 
@@ -184,7 +220,10 @@ class MCMCStrategy:
         new_opacity = new_opacity.clamp(self.dead_opacity, 1 - 1e-6)
         return new_opacity.logit(), parameters.tensors["log_scales"][parents] + shrink.log()[:, None]
 
-    def _parents(self, opacity: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    def _parents(
+        self, parameters: GaussianParameters, opacity: Tensor, count: int, generator: torch.Generator
+    ) -> Tensor:
+        opacity = torch.where(parameters.held, 0, opacity)
         return torch.multinomial(opacity.cpu(), count, replacement=True, generator=generator).to(
             opacity.device
         )
@@ -192,20 +231,20 @@ class MCMCStrategy:
     def _relocate(self, parameters: GaussianParameters, dead: Tensor, generator: torch.Generator) -> None:
         opacity = parameters.tensors["logit_opacities"].sigmoid().clone()
         opacity[dead] = 0
-        parents = self._parents(opacity, len(dead), generator)
+        parents = self._parents(parameters, opacity, len(dead), generator)
         logits, scales = self._share(parameters, parents)
-        for name, value in parameters.at(parents).items():
-            parameters.overwrite(name, dead, value)
+        parameters.relocate(dead, parents)
         for index in (dead, parents):
             parameters.overwrite("logit_opacities", index, logits)
             parameters.overwrite("log_scales", index, scales)
 
     def _add(self, parameters: GaussianParameters, count: int, generator: torch.Generator) -> None:
-        parents = self._parents(parameters.tensors["logit_opacities"].sigmoid(), count, generator)
+        opacity = parameters.tensors["logit_opacities"].sigmoid()
+        parents = self._parents(parameters, opacity, count, generator)
         logits, scales = self._share(parameters, parents)
         parameters.overwrite("logit_opacities", parents, logits)
         parameters.overwrite("log_scales", parents, scales)
-        parameters.append(parameters.at(parents))
+        parameters.append(parameters.at(parents), parents)
 
     def _explore(self, parameters: GaussianParameters, rate: float, generator: torch.Generator) -> None:
         """Noise shaped like each Gaussian, strong only where opacity is low (equation 8)."""
@@ -217,8 +256,8 @@ class MCMCStrategy:
         noise = torch.randn(means.shape, generator=generator).to(means) * (gate * self.noise * rate)[:, None]
         rotation = rotations.quats_to_matrices(parameters.tensors["quats"])
         variance = parameters.tensors["log_scales"].mul(2).exp()
-        shaped = rotation @ (variance[..., None] * (rotation.transpose(1, 2) @ noise[..., None]))
-        means += shaped[..., 0]
+        shaped = (rotation @ (variance[..., None] * (rotation.transpose(1, 2) @ noise[..., None])))[..., 0]
+        means.copy_(torch.where(parameters.held[:, None], means, means + shaped))
 
 
 def shared_opacity_and_scale(opacity: Tensor, copies: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,25 +9,22 @@ where the loss comes from.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import __version__
-from ..deform import FrozenAppearance, HexPlane, Masked, PerFrame, freeze_appearance
+from ..deform import freeze_appearance
 from ..errors import InputError
 from ..render import RasterInfo
 from ..scene import Deformation, Gaussians, Scene4D, Selection
-from . import state as states
-from .config import FitConfig
-from .densify import DefaultStrategy
+from .densify import DefaultStrategy, DensityControl
 from .edit_config import PRESETS, EditConfig
-from .loop import shaping
-from .motion import MotionField
-from .parameters import GaussianParameters
+from .motion import TrainableMotion, freeze
+from .motions import can_train, trainer_of
+from .parameters import GaussianParameters, Lineage
 from .schedule import log_linear
-from .stage import TrainStage
+from .stage import Part, TrainStage
 
 # the reference code grows from step 600 of 1000 on, every 100 (and prunes only beyond 200,000 Gaussians: here never);
 # what would be born at the last step is not, since nothing would fit it
@@ -40,7 +37,8 @@ class CanonicalEdit(TrainStage):
     """A stage whose parameters are canonical Gaussians. Its kinds say what one step's loss is.
 
     A `selection` limits it: a Gaussian of weight 0 keeps its values bit for bit, one of weight w takes w of every step
-    (it follows the edit more slowly, and its neighbours fit around it). Raises InputError where the selection is of
+    (it follows the edit more slowly, and its neighbours fit around it). Where density control adds Gaussians, each takes
+    its parent's weight and motion, and those of weight 0 stay as they are. Raises InputError where the selection is of
     another scene, or where what is asked cannot be had of this scene's deformation.
     """
 
@@ -52,7 +50,7 @@ class CanonicalEdit(TrainStage):
         device: torch.device | str,
         densifies: bool = False,
     ) -> None:
-        _check(scene, config, selection, densifies)
+        _check(scene, config, selection)
         super().__init__(config, selection, device)
         self.before, self.config = scene, config
         self.background = scene.background.to(self.device)
@@ -62,12 +60,19 @@ class CanonicalEdit(TrainStage):
         self.parameters = GaussianParameters(first, self._rates(0.0))
         self._freeze()
         deformation = scene.deformation.to(self.device)
-        self.deformation: Deformation = (
+        self.first_deformation: Deformation = (
             freeze_appearance(deformation) if config.mutes_appearance else deformation
         )
+        self.deformation = self.first_deformation
         self.motion = self._motion()
-        self.density = DENSITY.start(len(first), self.device) if densifies else None
-        self.constrain()
+        self.density: DensityControl | None = None
+        if densifies:
+            strategy = replace(DENSITY, extent=self.extent)
+            self.density = DensityControl(strategy, self.parameters)
+        self.origin = torch.arange(
+            len(first), device=self.device
+        )  # [N] the input's Gaussian each one descends from
+        self.constrain(self.origin)
 
     def __len__(self) -> int:
         return len(self.parameters)
@@ -79,8 +84,8 @@ class CanonicalEdit(TrainStage):
         return self.deformation.deform(self.parameters.gaussians(), seconds)
 
     def regularise(self) -> Tensor | None:
-        """The motion field's smoothness where it is trained, else None."""
-        return None if self.motion is None else self.motion.smoothness()
+        """The motion's own loss where it is trained, else None."""
+        return None if self.motion is None else self.motion.loss()
 
     def learn(self, infos: list[tuple[RasterInfo, int, int]]) -> None:
         """One optimiser step after `backward`; `infos` are the renders' infos and picture sizes."""
@@ -91,11 +96,27 @@ class CanonicalEdit(TrainStage):
             self.parameters.step()
         self.iteration += 1
         if self.density is not None:
-            strategy = replace(DENSITY, extent=self.extent)
-            strategy.after_step(
-                self.parameters, self.density, infos, self.iteration, self.config.iterations, self.generator
+            change = self.density.after_step(
+                self.parameters, infos, self.iteration, self.config.iterations, self.generator
             )
-            self._freeze()
+            if change is not None:
+                self._follow(change)
+        if self.motion is not None:
+            self.motion.after_step(self.parameters, self.iteration, self.progress)
+
+    def _follow(self, change: Lineage) -> None:
+        """Motion and selection go with Gaussians that were added, removed or relocated."""
+        self.origin = self.origin[change.parents]
+        self.deformation = self.deformation.take(change.parents)
+        if self.motion is not None:
+            self.motion.after_density(change, self.deformation.trainable())
+        self._freeze()
+        self.constrain(self.origin)
+
+    def constrain(self, origin: Tensor | None = None) -> None:
+        super().constrain(origin)
+        if self.constraint is not None:
+            self.parameters.held[self.constraint.held] = True
 
     def learning(self) -> dict[str, Tensor]:
         """The tensors that the preset changes."""
@@ -103,7 +124,7 @@ class CanonicalEdit(TrainStage):
 
     def trained(self) -> dict[str, Tensor]:
         """The Gaussians' tensors, and the motion field's where it is trained."""
-        return {**self.parameters.tensors, **({} if self.motion is None else self.motion.field.tensors())}
+        return {**self.parameters.tensors, **({} if self.motion is None else self.motion.trained())}
 
     def _rates(self, progress: float) -> dict[str, float]:
         """Positions' rate falls to a hundredth as in 3DGS; the others in the second half to a tenth, so that they settle."""
@@ -126,16 +147,12 @@ class CanonicalEdit(TrainStage):
         for name, tensor in self.parameters.tensors.items():
             tensor.requires_grad_(name in self.names)
 
-    def _motion(self) -> MotionField | None:
-        """The field's optimiser where it is trained; otherwise the field is frozen."""
-        field = field_of(self.deformation)
-        if field is None:
-            return None
-        if not self.config.trains_deformation:
-            field.requires_grad_(False)
-            return None
-        rates = FitConfig(grid_lr=1.6e-3, network_lr=1.6e-4, still_threshold=0.0)  # 4DGS's
-        return MotionField(field, self.before.times, rates)
+    def _motion(self) -> TrainableMotion | None:
+        """What trains the deformation, where it is trained; otherwise it is frozen."""
+        if self.config.trains_deformation:
+            return trainer_of(self.deformation, self.before.times)
+        freeze(self.deformation)
+        return None
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -147,7 +164,7 @@ class CanonicalEdit(TrainStage):
         if self.density is not None:  # Gaussians were born: every tensor is longer now
             wanted = set(edited.tensors())
         changed = {name: t.to(home) for name, t in edited.tensors().items() if name in wanted}
-        deformation = scene.deformation
+        deformation = scene.deformation if self.density is None else scene.deformation.take(self.origin)
         if self.motion is not None:
             deformation = self.deformation.to(home)
         elif self.config.mutes_appearance:
@@ -155,76 +172,46 @@ class CanonicalEdit(TrainStage):
         result = scene.with_(canonical=scene.canonical.with_(**changed), deformation=deformation)
         return result.with_history(self.step_name, **self.entry(), gaussians=len(result.canonical))
 
-    def key(self) -> str:
-        """What a checkpoint belongs to: this scene, these inputs, this config, this engine."""
-        scene = self.before
-        tensors = [*scene.canonical.tensors().values(), *scene.deformation.tensors().values()]
-        tensors += [scene.bounds, scene.background]
-        tensors += [] if self.selection is None else [self.selection.weights]
-        return states.key_of(
-            self.step_name,
-            shaping(self.config),
-            states.fingerprint_of(*tensors),
-            [scene.deformation.kind, scene.deformation.config()],
-            self.inputs(),
-            self.rasterizer.name,
-            __version__,
-        )
+    # -- the checkpoint -----------------------------------------------------------------------------------------------
 
-    def save(self, path: Path) -> None:
-        tensors = states.joined(
-            gaussians=self.parameters.state(),
-            density=self.density or {},
-            motion=self.motion.state() if self.motion else {},
-        )
-        tensors["generator"] = self.generator.get_state()
-        states.save_state(path, tensors, {"iteration": self.iteration}, self.key())
+    def inputs(self) -> list[Any]:
+        return [self.before]
 
-    def resume(self, path: Path) -> bool:
-        """Go on from a checkpoint of this very edit; False where there is none."""
-        found = states.load_state(path, self.key())
-        if found is None:
-            return False
-        tensors, numbers = found
-        self.parameters.load_state(states.part(tensors, "gaussians"))
-        self._freeze()
+    def parts(self) -> dict[str, Part]:
+        parts: dict[str, Part | None] = {
+            "gaussians": self.parameters,
+            "density": self.density,
+            "motion": self.motion,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, numbers = super().state()
+        return tensors if self.density is None else {**tensors, "origin": self.origin}, numbers
+
+    def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         if self.density is not None:
-            self.density = states.part(tensors, "density", self.device)
-        if self.motion is not None:
-            self.motion.load_state(states.part(tensors, "motion"))
-        self.generator.set_state(tensors["generator"])
-        self.iteration = int(numbers["iteration"])
-        return True
+            # what a checkpoint stores of the motion is of the Gaussians that there were
+            self.origin = tensors["origin"].to(self.device)
+            self.deformation = self.first_deformation.take(self.origin)
+            self.motion = self._motion()
+        super().load_state(tensors, numbers)
+        if len(self.origin) != len(self.parameters):
+            raise ValueError(f"{len(self.origin)} origins of {len(self.parameters)} Gaussians")
+        self._freeze()
+        self.constrain(self.origin)
 
 
-def field_of(deformation: Deformation) -> HexPlane | None:
-    """The motion field inside a deformation, None where there is none."""
-    while isinstance(deformation, FrozenAppearance | Masked):
-        deformation = deformation.inner
-    return deformation if isinstance(deformation, HexPlane) else None
-
-
-def _check(scene: Scene4D, config: EditConfig, selection: Selection | None, densifies: bool) -> None:
+def _check(scene: Scene4D, config: EditConfig, selection: Selection | None) -> None:
     if selection is not None:
         selection.check(len(scene.canonical))
-        if densifies:
-            raise InputError(
-                "Densification makes new Gaussians and a mask chooses among those that are there: switch one of "
-                "them off."
-            )
         if config.trains_deformation:
             raise InputError(
                 "A mask limits an edit to chosen Gaussians, but training the deformation changes how all of them "
                 "move: switch one of them off."
             )
-    if config.trains_deformation and field_of(scene.deformation) is None:
+    if config.trains_deformation and not can_train(scene.deformation):
         raise InputError(
             f"The motion of this scene is of the kind '{scene.deformation.kind}', which has nothing to train: switch "
             "trains_deformation off."
-        )
-    inner = scene.deformation.inner if isinstance(scene.deformation, FrozenAppearance) else scene.deformation
-    if densifies and isinstance(inner, Masked | PerFrame):
-        raise InputError(
-            f"Densification makes new Gaussians, and the motion of this scene (kind '{inner.kind}') knows only those "
-            "it has: switch densification off, or train the scene with still_threshold 0."
         )

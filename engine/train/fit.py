@@ -8,47 +8,47 @@ still and skips the field. Same inputs and config, same bits; stopped and resume
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import __version__
 from ..errors import InputError
-from ..fields import as_record
 from ..losses.metrics import decibels
 from ..losses.photometric import l1, ssim
-from ..messages import Stream
-from ..render import RasterInfo, choose, render_gaussians
+from ..render import RasterInfo, render_gaussians
 from ..scene import Cameras, Gaussians, MultiViewVideo, Scene4D
-from . import state as states
+from . import motions
 from .config import FitConfig
-from .densify import DefaultStrategy, DensityStrategy, MCMCStrategy, State
+from .densify import DefaultStrategy, DensityControl, DensityStrategy, MCMCStrategy
 from .initialise import anchor_moment, first_gaussians
-from .loop import optimize, resume, shaping
-from .motion import MotionField
+from .motion import MotionStart
 from .normalise import Normalisation, subject_bounds
 from .parameters import GaussianParameters
 from .schedule import log_linear, picture_scale_at, sh_degree_at
+from .stage import Part, TrainStage
 from .targets import Targets, background_of
 from .threads import threads_for
 
 
-class Fit:
-    """Everything that changes while a scene is trained, and one method for each thing the loop does."""
+class Fit(TrainStage):
+    """Everything that changes while a scene is trained, and one method for each thing the loop does; a step names it.
+
+    Raises InputError where the video cannot be trained on.
+    """
+
+    config: FitConfig
 
     def __init__(self, video: MultiViewVideo, config: FitConfig, device: torch.device | str) -> None:
-        self.video, self.config, self.device = video, config, torch.device(device)
+        super().__init__(config, None, device)
+        self.video, self.config = video, config
         self.views = video.views_to_train() if config.keeps_test_views_out else tuple(range(video.views))
         self.samples = self._samples()
         anchor = anchor_moment(video, self.views)  # the nearest trained one: it may itself be held out
         self.anchor = min(self.samples, key=lambda moment: abs(moment - anchor))
-        self.rasterizer = choose(config.rasterizer, self.device)
         self.background = background_of(video, config.background).to(self.device)
         self.targets = Targets(video, self.background)
-        self.generator = torch.Generator().manual_seed(config.seed)
         self.bounds = subject_bounds(video, self.views, config.bounds)
         self.world = Normalisation.of(self.bounds)
         self._rigs: dict[float, Cameras] = {}
@@ -63,11 +63,12 @@ class Fit:
             self.generator,
         )
         first = self.world.shrink(first).map(lambda t: t.to(self.device))
+        self.motion = motions.create(MotionStart(config, video, self.world, first, self.generator))
+        if self.motion is not None:
+            first = self.motion.to_trained(first)
         self.parameters = GaussianParameters(first, self._rates(0.0))
-        self.motion = MotionField.create(config, video, first.means.device, self.generator)
-        self.strategy = self._strategy()
-        self.density: State = self.strategy.start(len(self.parameters), self.device) if self.strategy else {}
-        self.iteration = 0
+        strategy = self._strategy()
+        self.density = None if strategy is None else DensityControl(strategy, self.parameters)
 
     def _samples(self) -> dict[int, list[int]]:
         """Views that can be trained on, by moment; held-out moments are absent."""
@@ -91,12 +92,11 @@ class Fit:
         return MCMCStrategy(budget=self.config.budget)
 
     @property
-    def progress(self) -> float:
-        return self.iteration / self.config.iterations
-
-    @property
     def is_coarse(self) -> bool:
-        return self.motion is None or self.progress < self.config.coarse_fraction
+        """Whether one static scene is fitted to all frames at this point."""
+        if self.motion is None:
+            return True
+        return self.motion.has_coarse_stage and self.progress < self.config.coarse_fraction
 
     def _rates(self, progress: float) -> dict[str, float]:
         c = self.config
@@ -136,8 +136,10 @@ class Fit:
     def gaussians_at(self, moment: int) -> Gaussians:
         """The current Gaussians at one moment (differentiable)."""
         gaussians = self.parameters.gaussians()
-        if self.is_coarse or self.motion is None:
+        if self.motion is None:
             return gaussians
+        if self.is_coarse:
+            return self.motion.to_canonical(gaussians)
         return self.motion.deform(gaussians, float(self.video.times[moment]))
 
     def step(self) -> dict[str, float]:
@@ -179,27 +181,31 @@ class Fit:
             if masks and c.mask_weight:
                 loss = loss + share * c.mask_weight * l1(picture.alpha, torch.stack(masks))
             infos.append((picture.info, *rig.sizes[group[0]]))
-        if self.strategy is not None:
-            penalty = self.strategy.penalty(self.parameters)
-            loss = loss if penalty is None else loss + penalty
-        if not self.is_coarse and self.motion is not None:
-            loss = loss + c.plane_weight * self.motion.smoothness()
+        moving = None if self.is_coarse else self.motion
+        penalty = None if self.density is None else self.density.strategy.penalty(self.parameters)
+        smoothness = None if moving is None else moving.loss()
+        for term in (penalty, smoothness):
+            loss = loss if term is None else loss + term
         loss.backward()
-        if self.motion is not None and not self.is_coarse:
-            self.motion.step(self.progress)
+        if moving is not None:
+            moving.step(self.progress)
         self.parameters.step()
         self.iteration += 1
-        if self.strategy is not None:
-            if "position_rate" in self.density:
-                self.density["position_rate"] = torch.tensor(rates["means"])
-            self.strategy.after_step(
-                self.parameters, self.density, infos, self.iteration, c.iterations, self.generator
-            )
+        self._control_density(infos, rates["means"])
         if self.motion is not None and not self.is_coarse:
-            self.motion.refresh_still(self.parameters, self.iteration, self.progress)
+            self.motion.after_step(self.parameters, self.iteration, self.progress)
         seen["loss"] = float(loss.detach())
         seen["psnr"] = decibels(squared)  # of the pictures of this step
         return seen
+
+    def _control_density(self, infos: list[tuple[RasterInfo, int, int]], position_rate: float) -> None:
+        if self.density is None:
+            return
+        change = self.density.after_step(
+            self.parameters, infos, self.iteration, self.config.iterations, self.generator, position_rate
+        )
+        if change is not None and self.motion is not None:
+            self.motion.after_density(change)
 
     def preview(self) -> Tensor:
         """[H, W', 3]: a captured picture beside the same view now; walks through views and moments."""
@@ -216,16 +222,19 @@ class Fit:
     def __len__(self) -> int:
         return len(self.parameters)
 
+    def learning(self) -> Mapping[str, Tensor]:
+        return self.parameters.tensors
+
     def trained(self) -> dict[str, Tensor]:
-        """The Gaussians' tensors and the motion field's."""
-        return {**self.parameters.tensors, **({} if self.motion is None else self.motion.field.tensors())}
+        """The Gaussians' tensors and the motion's."""
+        return {**self.parameters.tensors, **({} if self.motion is None else self.motion.trained())}
 
     def result(self) -> Scene4D:
         """What was trained so far, in the capture's own units."""
-        canonical = self.world.grow(self.parameters.detached()).map(lambda t: t.cpu())
-        deformation = (
-            self.motion.finished(self.world) if self.motion is not None and not self.is_coarse else None
-        )
+        trained = self.parameters.detached()
+        if self.motion is not None:
+            trained = self.motion.to_canonical(trained)
+        canonical = self.world.grow(trained).map(lambda t: t.cpu())
         scene = Scene4D.still(
             canonical,
             self.video.times.double(),
@@ -233,52 +242,23 @@ class Fit:
             self.bounds.double(),
             self.background.cpu(),
         )
-        scene = scene if deformation is None else scene.with_(deformation=deformation)
-        config = as_record(self.config)
-        return scene.with_history(
-            "fit_scene",
-            config=config,
-            capture=self.video.name,
-            layout=self.video.layout,
-            iterations=self.iteration,
-            gaussians=len(canonical),
-            engine=__version__,
-        )
+        if self.motion is not None and not self.is_coarse:
+            scene = scene.with_(deformation=self.motion.finished(self.world))
+        return scene.with_history(self.step_name, **self.entry(), gaussians=len(canonical))
 
-    def key(self) -> str:
-        """What a checkpoint belongs to: these inputs, this config, this engine."""
-        v = self.video
-        capture = [
-            v.source.fingerprint(),
-            v.cameras.to_json(),
-            v.times.tolist(),
-            sorted(self.samples.items()),
-        ]
-        found = [self.background.tolist(), self.bounds.tolist()]
-        return states.key_of(shaping(self.config), capture, found, self.rasterizer.name, __version__)
+    def metadata(self) -> dict[str, Any]:
+        return {"capture": self.video.name, "layout": self.video.layout}
 
-    def save(self, path: Path) -> None:
-        tensors = states.joined(
-            gaussians=self.parameters.state(),
-            density=self.density,
-            motion=self.motion.state() if self.motion else {},
-        )
-        tensors["generator"] = self.generator.get_state()
-        states.save_state(path, tensors, {"iteration": self.iteration}, self.key())
+    def inputs(self) -> list[Any]:
+        return [self.video]
 
-    def resume(self, path: Path) -> bool:
-        """Go on from a checkpoint of this very training; False where there is none."""
-        found = states.load_state(path, self.key())
-        if found is None:
-            return False
-        tensors, numbers = found
-        self.parameters.load_state(states.part(tensors, "gaussians"))
-        self.density = states.part(tensors, "density", self.device)
-        if self.motion is not None:
-            self.motion.load_state(states.part(tensors, "motion"))
-        self.generator.set_state(tensors["generator"])
-        self.iteration = int(numbers["iteration"])
-        return True
+    def parts(self) -> dict[str, Part]:
+        parts: dict[str, Part | None] = {
+            "gaussians": self.parameters,
+            "density": self.density,
+            "motion": self.motion,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
 
 
 def _by_size(rig: Cameras, views: list[int]) -> list[list[int]]:
@@ -287,23 +267,3 @@ def _by_size(rig: Cameras, views: list[int]) -> list[list[int]]:
     for view in views:
         groups.setdefault(rig.sizes[view], []).append(view)
     return list(groups.values())
-
-
-def fit(
-    video: MultiViewVideo,
-    config: FitConfig,
-    device: torch.device | str = "cpu",
-    checkpoint: Path | None = None,
-    clock: Callable[[], float] = time.monotonic,
-) -> Stream:
-    """Train a scene; the last message is Finished(Scene4D) in the capture's units, on the CPU.
-
-    With `checkpoint`, a later call with the same video and config goes on from where this one was closed (see `loop`).
-    Raises InputError where the video cannot be trained on.
-    """
-    start = clock()
-    run = Fit(video, config, device)
-    resumed = resume(run, checkpoint)
-    where = f"resumed at step {run.iteration}" if resumed else f"starting from {run.origin}"
-    note = f"{where}; {run.rasterizer.name} rasterizer on {run.device}"
-    yield from optimize(run, config, note, checkpoint, clock, start)

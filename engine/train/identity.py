@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..latent import LatentField, VaeSignature
 from ..scene import Cameras, Deformation, Gaussians, MultiViewVideo, Scene4D, Selection, ViewSet
-from .loop import QUIET
+from .loop import shaping
 
 
 def key_of(*parts: Any) -> str:
@@ -45,12 +45,7 @@ def identity(config: Any, *values: Any) -> list[Any]:
         config: The step's Config (a dataclass). Fields that only say when to save, show or stop do not count.
         values: The inputs, in a fixed order; see `input_identity`.
     """
-    return [shaping(config), *input_identity(*values)]
-
-
-def shaping(config: Any) -> dict[str, Any]:
-    """The fields of a Config that decide the result: all but those that only say when to save, show or stop."""
-    return {name: value for name, value in asdict(config).items() if name not in QUIET}
+    return [_shaping(config), *input_identity(*values)]
 
 
 def input_identity(*values: Any) -> list[Any]:
@@ -73,13 +68,9 @@ def identity_of(value: Any) -> Any:
     if fingerprint is not None:
         return {"fingerprint": fingerprint() if callable(fingerprint) else fingerprint}
     if isinstance(value, Deformation):
-        return {
-            "kind": value.kind,
-            "config": value.config(),
-            "tensors": _tensors(value.tensors()),
-        }
+        return _deformation(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return {"config": type(value).__qualname__, **shaping(value)}
+        return {"config": type(value).__qualname__, **_shaping(value)}
     raise TypeError(
         f"{type(value).__name__} has no identity for checkpoints; give it a fingerprint, or register it."
     )
@@ -121,7 +112,7 @@ def _tensor(value: Tensor) -> dict[str, str]:
 def _module(value: nn.Module) -> Any:
     # HexPlane is a module and a deformation: its settings count as well
     if isinstance(value, Deformation):
-        return identity_of.dispatch(object)(value)
+        return _deformation(value)
     return {"module": type(value).__qualname__, "tensors": _tensors(dict(value.state_dict()))}
 
 
@@ -144,7 +135,7 @@ def _selection(value: Selection) -> dict[str, str]:
 def _scene(value: Scene4D) -> dict[str, Any]:
     return {
         "canonical": identity_of(value.canonical),
-        "deformation": identity_of(value.deformation),
+        "deformation": _deformation(value.deformation),
         "rig": value.rig.to_json(),
         "tensors": fingerprint_of(value.times, value.bounds, value.background),
         # steps look up in it what was edited before
@@ -190,6 +181,14 @@ def _field(value: LatentField) -> dict[str, Any]:
         "vae": identity_of(value.vae),
         "before": identity_of(value.before),
     }
+
+
+def _shaping(config: Any) -> dict[str, Any]:
+    return {name: identity_of(value) for name, value in shaping(config).items()}
+
+
+def _deformation(value: Deformation) -> dict[str, Any]:
+    return {"kind": value.kind, "config": value.config(), "tensors": _tensors(value.tensors())}
 
 
 def _tensors(tensors: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,11 +54,13 @@ class Decoding:
         video: MultiViewVideo | None = None,
         device: torch.device | str = "cpu",
         is_refined: bool = True,
+        edits: Sequence[str] = (),  # steps after which the captured pictures are the wrong ones
+        prompt: str = "",  # of the edit that the pictures show
     ) -> None:
         field.vae.check(backbone)
-        self.backbone, self.config, self.is_refined = backbone, config, is_refined
+        self.backbone, self.config, self.is_refined, self.prompt = backbone, config, is_refined, prompt
         self.source, self.pairs = choose_source(
-            originals, field.scene, video, choose_pairs(field.scene, views, moments, video)
+            originals, field.scene, video, choose_pairs(field.scene, views, moments, video), edits
         )
         self.field = field.to(device)
         self.device = torch.device(device)
@@ -116,9 +118,8 @@ class Decoding:
         if exchanged and views.alphas is not None:
             alphas = views.alphas if self.moved is None else self._coverage(self.moved)
             images = over_background(images, alphas, self.field.scene.background.cpu())
-        edit = next((e for e in reversed(self.field.scene.history) if e.get("step") == "delta_edit"), {})
         about: dict[str, Any] = {
-            "prompt": str(edit.get("prompt", "")),
+            "prompt": self.prompt,
             "model": self.backbone.name,
             "latents": "refined" if self.is_refined and self.field.refiner is not None else "as drawn",
             "originals": self.source,

@@ -11,24 +11,19 @@ import copy
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .. import __version__
 from ..latent import FieldRenderer, LatentField
 from ..models.latent_refiner import LatentRefiner
 from ..scene import Gaussians, Selection
-from . import state as states
-from .edits import field_of
 from .latent_config import LatentConfig
-from .loop import shaping
+from .motion import freeze
 from .originals import Pair
 from .parameter_groups import ParameterGroups
-from .stage import TrainStage
+from .stage import Part, TrainStage
 
 GEOMETRY = ("means", "log_scales", "quats", "logit_opacities")
 
@@ -64,9 +59,7 @@ class LatentOptimization(TrainStage):
         if trains_geometry:
             own |= {name: getattr(self.field.scene.canonical, name) for name in GEOMETRY}
         self.moves = trains_geometry
-        motion = field_of(self.field.scene.deformation)  # a copy: the input's own stays as it is
-        if motion is not None:
-            motion.requires_grad_(False)
+        freeze(self.field.scene.deformation)  # a copy: the input's own stays as it is
         groups = {name: {name: nn.Parameter(t.detach().clone())} for name, t in own.items()}
         if self.refiner is not None:
             self.refiner.requires_grad_(trains_refiner)
@@ -155,46 +148,11 @@ class LatentOptimization(TrainStage):
             refiner=refiner,
         )
 
-    def key(self) -> str:
-        """What a checkpoint belongs to: this field, these inputs, this config, this engine."""
-        return states.key_of(
-            self.step_name,
-            shaping(self.config),
-            fingerprint(self.before),
-            None if self.selection is None else states.fingerprint_of(self.selection.weights),
-            self.inputs(),
-            self.rasterizer.name,
-            __version__,
-        )
+    def inputs(self) -> list[Any]:
+        return [self.before]
 
-    def save(self, path: Path) -> None:
-        tensors = states.joined(learned=self.learned.state())
-        tensors["generator"] = self.generator.get_state()
-        states.save_state(path, tensors, {"iteration": self.iteration}, self.key())
-
-    def resume(self, path: Path) -> bool:
-        """Go on from a checkpoint of this very work; False where there is none."""
-        found = states.load_state(path, self.key())
-        if found is None:
-            return False
-        tensors, numbers = found
-        self.learned.load_state(states.part(tensors, "learned"))
-        self.generator.set_state(tensors["generator"])
-        self.iteration = int(numbers["iteration"])
-        return True
-
-
-def fingerprint(field: LatentField) -> list[Any]:
-    """Plain JSON that changes when a field does."""
-    scene = field.scene
-    tensors = [*scene.canonical.tensors().values(), *scene.deformation.tensors().values(), scene.times]
-    tensors += [scene.bounds, scene.background, field.features, field.background]
-    refiner = {} if field.refiner is None else field.refiner.state_dict()
-    return [
-        states.fingerprint_of(*tensors, *refiner.values()),
-        [scene.deformation.kind, scene.deformation.config(), scene.rig.to_json()],
-        [field.size, asdict(field.how), field.vae.name],
-    ]
+    def parts(self) -> dict[str, Part]:
+        return {"learned": self.learned}
 
 
 def views_by_moment(pairs: Sequence[Pair]) -> dict[int, list[int]]:

@@ -1,136 +1,146 @@
-"""The motion field while it is trained: rates, smoothness, and which Gaussians may be held still."""
+"""Motion while it is trained: what the training loop asks of it, and the registry of what can be chosen.
+
+To add one: subclass `TrainableMotion`, and `register` it under a name for the training's `motion` option. Where an edit
+may train a finished deformation on, `register_trainer` for its kind as well. What ships is registered in motions.py; a
+package outside the engine calls the same two functions.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..deform import PRESETS, HexPlane, HexPlaneConfig, Masked
-from ..losses.regularizers import hexplane_regularizer
 from ..scene import Deformation, Gaussians, MultiViewVideo
-from .config import FitConfig
-from .normalise import Normalisation
-from .parameters import GaussianParameters
-from .schedule import log_linear
-from .state import adam_memory
+from .parameters import GaussianParameters, Lineage
 
-CHECK_EVERY = 200  # iterations between two looks at what moves
-MOMENTS_CHECKED = 8
-LEARNT = 0.5  # share of the fit after which what does not move is taken to be still
-WORTH_IT = 0.3  # share of still Gaussians from which leaving them out pays for the gathering
+if TYPE_CHECKING:
+    from .config import FitConfig  # whose options are this registry's names
+    from .normalise import Normalisation
 
 
-class MotionField:
-    def __init__(self, field: HexPlane, times: Tensor, config: FitConfig) -> None:
-        self.field, self.times, self.config = field, times, config
-        self.still: Tensor | None = None  # [N] bool: held still; None = all may move
-        groups = [
-            {"params": field.grid_parameters(), "lr": config.grid_lr},
-            {"params": field.network_parameters(), "lr": config.network_lr},
-        ]
-        self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
+class TrainableMotion(ABC):
+    """A deformation while it is trained, with its own parameters and optimizer.
 
-    @staticmethod
-    def create(
-        config: FitConfig, video: MultiViewVideo, device: torch.device, generator: torch.Generator
-    ) -> MotionField | None:
-        """A field over the normalised subject (a cube of half-size 1.1), identity at the start; None without motion."""
-        if config.motion == "none" or video.moments < 2:
-            return None
-        settings = field_settings(config, video.times)
-        box = torch.tensor([[1.1] * 3, [-1.1] * 3])
-        field = HexPlane.create(settings, box, generator, zero_init=True).to(device)
-        return MotionField(field, video.times, config)
+    Gaussians are in the training's normalized world. What is optimized of them are the "trained values": the canonical
+    Gaussians themselves, unless a motion keeps them in coordinates of its own (relative to a mesh, for example).
+    """
 
-    def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
-        moving = None if self.still is None else ~self.still
-        return self.field.deform_active(gaussians, seconds, moving)
+    # whether a coarse stage first fits one static scene to all frames; otherwise the motion takes part from the start
+    has_coarse_stage: ClassVar[bool] = True
 
-    def smoothness(self) -> Tensor:
-        """The regularisers of 4D-GS with the preset's weights (paper, equation 7)."""
-        s = self.field.settings
-        return hexplane_regularizer(
-            self.field.planes(), s.plane_smoothness_weight, s.time_smoothness_weight, s.time_l1_weight
-        )
+    def to_trained(self, canonical: Gaussians) -> Gaussians:
+        """The values to optimize for these canonical Gaussians."""
+        return canonical
 
+    def to_canonical(self, trained: Gaussians) -> Gaussians:
+        """The inverse of `to_trained`; differentiable."""
+        return trained
+
+    @abstractmethod
+    def deform(self, trained: Gaussians, seconds: float) -> Gaussians:
+        """The Gaussians at a time in seconds; differentiable in the trained values and the motion's parameters."""
+
+    def loss(self) -> Tensor | None:
+        """The motion's own term of the loss, with its weight (smoothness, for example); None = no term."""
+        return None
+
+    @abstractmethod
     def step(self, progress: float) -> None:
-        """One Adam step; both rates fall to a tenth over the fit."""
-        rates = (self.config.grid_lr, self.config.network_lr)
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = log_linear(rate, rate * 0.1, progress) if rate else 0.0
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        """One step of the motion's optimizer after `backward`, gradients dropped; `progress` in 0..1 sets the rates."""
 
-    @torch.no_grad()
-    def refresh_still(self, parameters: GaussianParameters, iteration: int, progress: float) -> None:
-        """Look again at what moves: after every change of count, and every `CHECK_EVERY` iterations.
+    def after_step(  # noqa: B027
+        self, parameters: GaussianParameters, iteration: int, progress: float
+    ) -> None:
+        """Called at the end of each step in which the motion took part, after changes of density."""
 
-        Not before `LEARNT`: a field starts as the identity, and what is held still cannot learn to move.
+    @abstractmethod
+    def after_density(self, change: Lineage, part: Deformation | None = None) -> None:
+        """Called whenever Gaussians were added, removed or relocated, coarse stage included.
+
+        A motion that keeps something for each Gaussian takes its rows `change.parents` along. `part` is what the trained
+        deformation's `take` made of itself, where an edit trains a finished one (see `register_trainer`).
         """
-        if not self.config.still_threshold or progress < LEARNT:
-            return
-        changed = self.still is not None and len(self.still) != len(parameters)
-        if not changed and iteration % CHECK_EVERY:
-            return
-        still = self._measure(parameters.gaussians())
-        self.still = still if float(still.float().mean()) >= WORTH_IT else None
 
-    def _measure(self, gaussians: Gaussians) -> Tensor:
-        """[N] bool: at no moment does a Gaussian change by more than the threshold (positions in subject radii)."""
-        limit = self.config.still_threshold
-        chosen = torch.linspace(0, len(self.times) - 1, min(MOMENTS_CHECKED, len(self.times))).round().long()
-        still = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
-        before = gaussians.activated()
-        for moved in self.field.deform_many(gaussians, self.times[chosen].tolist()):
-            now = moved.activated()
-            still &= (now.means - before.means).norm(dim=-1) < limit
-            still &= (now.scales - before.scales).abs().amax(dim=-1) < limit
-            turn = (now.quats * before.quats).sum(-1).abs().clamp(max=1).acos() * 2  # radians
-            still &= turn * before.scales.amax(dim=-1) < limit
-            still &= (now.opacities - before.opacities).abs() < 0.01
-            still &= (now.sh - before.sh).abs().amax(dim=(1, 2)) < 0.02
-        return still
+    @abstractmethod
+    def trained(self) -> Mapping[str, Tensor]:
+        """Every tensor that the optimizer changes, by name."""
 
+    @abstractmethod
     def finished(self, world: Normalisation) -> Deformation:
-        """The trained deformation in world units, a copy on the CPU."""
-        field = world.grow_field(self.field)
-        if self.still is None or not bool(self.still.any()):
-            return field
-        return Masked(field, ~self.still.cpu())
+        """The trained deformation in the capture's units, a copy on the CPU."""
 
+    @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        result = {f"field.{name}": t for name, t in self.field.tensors().items()}
-        parameters = [*self.field.grid_parameters(), *self.field.network_parameters()]
-        for index, parameter in enumerate(parameters):
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                result[f"adam.{index}.{key}"] = value
-        if self.still is not None:
-            result["still"] = self.still
-        return result
+        """Everything needed to go on with the same bits: parameters and the optimizer's memory."""
 
+    @abstractmethod
     def load_state(self, state: dict[str, Tensor]) -> None:
-        named = dict(self.field.state_dict())
-        with torch.no_grad():
-            for name, tensor in named.items():
-                tensor.copy_(state[f"field.{name}"])
-        parameters = [*self.field.grid_parameters(), *self.field.network_parameters()]
-        self.optimizer.state.clear()
-        for index, parameter in enumerate(parameters):
-            moments = adam_memory(state, f"adam.{index}", parameter)
-            if moments:
-                self.optimizer.state[parameter] = moments
-        self.still = state["still"].to(parameters[0].device) if "still" in state else None
+        """The inverse of `state`. Raises LookupError or ValueError where the tensors do not fit."""
 
 
-def field_settings(config: FitConfig, times: Tensor) -> HexPlaneConfig:
-    """The preset with the capture's time range; half as many time steps as moments unless told otherwise."""
-    preset = PRESETS[config.motion]
-    steps = config.time_resolution or max(4, round(len(times) / 2))
-    return replace(
-        preset,
-        resolution=(*preset.resolution[:3], steps),
-        time_range=(float(times[0]), float(times[-1])),
-        time_mapping="symmetric",
-    )
+@dataclass(frozen=True, eq=False)
+class MotionStart:
+    """What a training knows when its motion is made."""
+
+    config: FitConfig
+    video: MultiViewVideo
+    world: Normalisation
+    canonical: Gaussians  # the first Gaussians, normalized, on the training's device
+    generator: torch.Generator  # the training's own, on the CPU
+
+
+Create = Callable[[MotionStart], TrainableMotion]
+Trainer = Callable[[Deformation, Tensor], TrainableMotion]
+
+# "none" and every registered name. The Config's field holds this list itself, so later ones can be chosen too.
+NAMES = ["none"]
+_motions: dict[str, Create] = {}
+_trainers: dict[str, Trainer] = {}
+
+
+def register(name: str, create: Create) -> None:
+    """Make a motion available as an option of the training. Raises ValueError where the name is taken."""
+    if name in NAMES:
+        raise ValueError(f"A motion called '{name}' is registered already.")
+    _motions[name] = create
+    NAMES.append(name)
+
+
+def register_trainer(kind: str, trainer: Trainer) -> None:
+    """Say how edits train finished deformations of a `kind`. Raises ValueError where that is said already.
+
+    `trainer(part, times)` gets the deformation and the scene's frame times [T] in seconds, and trains `part` in place.
+    """
+    if kind in _trainers:
+        raise ValueError(f"Deformations of the kind '{kind}' have a trainer already.")
+    _trainers[kind] = trainer
+
+
+def unregister(name: str) -> None:
+    """Take a motion's name, or the trainer of a kind of that name, away again."""
+    if name in _motions:
+        del _motions[name]
+        NAMES.remove(name)
+    _trainers.pop(name, None)
+
+
+def find(name: str) -> Create:
+    """How the motion of that name is made. Raises LookupError where there is none."""
+    return _motions[name]
+
+
+def find_trainer(kind: str) -> Trainer | None:
+    """How finished deformations of that kind are trained; None where nobody said it."""
+    return _trainers.get(kind)
+
+
+def freeze(deformation: Deformation) -> None:
+    """No gradients for the deformation's own parameters; they still flow through it into the Gaussians."""
+    part = deformation.trainable()
+    if isinstance(part, nn.Module):
+        part.requires_grad_(False)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ..capture.readers import scene_bounds
-from ..deform import HexPlane
 from ..errors import InputError
 from ..scene import Cameras, Gaussians, MultiViewVideo
 from .initialise import carved_cells
@@ -65,16 +64,6 @@ class Normalisation:
         center = torch.tensor(self.center, dtype=torch.float64)
         w2c[:, :3, 3] = (w2c[:, :3, :3] @ center + w2c[:, :3, 3]) / self.scale
         return Cameras(w2c, cameras.K, cameras.sizes, cameras.names)
-
-    def grow_field(self, field: HexPlane) -> HexPlane:
-        """The field that moves world Gaussians as `field` moves normalised ones; a copy on the CPU."""
-        result = field.to("cpu")
-        with torch.no_grad():
-            result.aabb.mul_(self.scale).add_(torch.tensor(self.center))
-            if "position" in result.settings.heads:
-                for parameter in result.output["position"].parameters():
-                    parameter.mul_(self.scale)
-        return result
 
 
 def subject_bounds(video: MultiViewVideo, views: tuple[int, ...], words: str = "") -> Tensor:

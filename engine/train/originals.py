@@ -15,8 +15,6 @@ from ..scene import Gaussians, MultiViewVideo, Scene4D, ViewSet
 from .targets import composite
 
 SOURCES = ("auto", "captured", "rendered")
-# steps in whose wake the captured pictures are the wrong ones
-EDITS = ("fit_edits", "refine_score", "latents_to_scene")
 
 Pair = tuple[int, int]  # (view, moment)
 
@@ -47,10 +45,14 @@ def choose_pairs(scene: Scene4D, views: str, moments: str, video: MultiViewVideo
 
 
 def choose_source(
-    choice: str, scene: Scene4D, video: MultiViewVideo | None, pairs: Sequence[Pair]
+    choice: str,
+    scene: Scene4D,
+    video: MultiViewVideo | None,
+    pairs: Sequence[Pair],
+    edits: Sequence[str],
 ) -> tuple[str, list[Pair]]:
-    """("captured" | "rendered", the pairs that it has). Auto takes captured pictures where all are there and the scene
-    has not been edited yet. Raises InputError where captured ones are asked for and missing."""
+    """("captured" | "rendered", the pairs that it has). Auto takes captured pictures where all are there and none of the
+    steps `edits` is in the scene's history. Raises InputError where captured ones are asked for and missing."""
     if video is not None:
         _check_same(scene, video)
     if choice not in SOURCES:
@@ -63,7 +65,7 @@ def choose_source(
         )
     there = [(view, moment) for view, moment in pairs if bool(video.available[view, moment])]
     if choice == "auto":
-        edited = any(entry.get("step") in EDITS for entry in scene.history)
+        edited = scene.last_entry(*edits) is not None
         return ("rendered", list(pairs)) if edited or len(there) < len(pairs) else ("captured", there)
     if not there:
         raise InputError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -11,8 +13,29 @@ from .state import adam_memory
 NAMES = ("means", "log_scales", "quats", "logit_opacities", "sh_dc", "sh_rest")
 
 
+@dataclass(frozen=True, eq=False)
+class Lineage:
+    """Where the Gaussians of now came from, after some were added, removed or relocated.
+
+    Whatever is stored for each Gaussian follows with `values[parents]`.
+    """
+
+    parents: (
+        Tensor  # [N] long: index of the parent before the change; a Gaussian that stayed is its own parent
+    )
+    born: Tensor  # [N] bool: a copy of its parent, without optimizer state of its own
+
+    def then(self, later: Lineage) -> Lineage:
+        """Both changes as one."""
+        return Lineage(self.parents[later.parents], self.born[later.parents] | later.born)
+
+
 class GaussianParameters:
-    """The optimised Gaussians. SH is split in two because its DC learns twenty times faster (3DGS)."""
+    """The optimised Gaussians. SH is split in two because its DC learns twenty times faster (3DGS).
+
+    `held` [N] bool marks Gaussians that density control must leave alone: neither copied, moved, reset nor removed. It
+    follows every change of count.
+    """
 
     def __init__(self, gaussians: Gaussians, rates: dict[str, float]) -> None:
         tensors = {
@@ -28,6 +51,8 @@ class GaussianParameters:
             name: torch.optim.Adam([p], lr=rates[name], eps=1e-15, fused=True)
             for name, p in self.tensors.items()
         }
+        self.held = torch.zeros(len(gaussians), dtype=torch.bool, device=gaussians.device)
+        self._lineage: Lineage | None = None
 
     def __len__(self) -> int:
         return self.tensors["means"].shape[0]
@@ -65,16 +90,30 @@ class GaussianParameters:
         state = self.optimizers[name].state.get(self.tensors[name], {})
         return {key: state[key] for key in ("exp_avg", "exp_avg_sq") if key in state}
 
+    def drain_lineage(self) -> Lineage | None:
+        """Who came from whom since the last call; None where nobody was added, removed or relocated."""
+        lineage, self._lineage = self._lineage, None
+        return lineage
+
+    def _record(self, change: Lineage) -> None:
+        self._lineage = change if self._lineage is None else self._lineage.then(change)
+        self.held = self.held[change.parents]
+
     @torch.no_grad()
     def keep(self, index: Tensor) -> None:
         """Only the Gaussians at `index` [M] (long or bool [N]) stay, with their moments."""
+        parents = torch.arange(len(self), device=index.device)[index]
+        self._record(Lineage(parents, torch.zeros_like(parents, dtype=torch.bool)))
         for name in NAMES:
             moments = {key: m[index].contiguous() for key, m in self._moments(name).items()}
             self._replace(name, self.tensors[name][index], moments)
 
     @torch.no_grad()
-    def append(self, new: dict[str, Tensor]) -> None:
-        """Add Gaussians (tensors by parameter name) with zero moments."""
+    def append(self, new: dict[str, Tensor], parents: Tensor) -> None:
+        """Add Gaussians (tensors by parameter name) with zero moments; `parents` [M] long are who they come from."""
+        stay = torch.arange(len(self), device=parents.device)
+        born = torch.arange(len(self) + len(parents), device=parents.device) >= len(self)
+        self._record(Lineage(torch.cat([stay, parents]), born))
         for name in NAMES:
             old, extra = self.tensors[name], new[name]
             moments = {key: torch.cat([m, torch.zeros_like(extra)]) for key, m in self._moments(name).items()}
@@ -86,6 +125,16 @@ class GaussianParameters:
         self.tensors[name][index] = value
         for moment in self._moments(name).values():
             moment[index] = 0
+
+    @torch.no_grad()
+    def relocate(self, index: Tensor, parents: Tensor) -> None:
+        """Gaussians at `index` [M] become copies of those at `parents` [M], with zero moments."""
+        origin = torch.arange(len(self), device=index.device)
+        born = torch.zeros_like(origin, dtype=torch.bool)
+        origin[index], born[index] = parents, True
+        self._record(Lineage(origin, born))
+        for name, value in self.at(parents).items():
+            self.overwrite(name, index, value)
 
     def at(self, index: Tensor) -> dict[str, Tensor]:
         """Copies of the raw values at `index`, by parameter name."""
@@ -101,7 +150,10 @@ class GaussianParameters:
         return result
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state`. Tensors are copied: bits depend on memory alignment in some math libraries."""
+        """The inverse of `state`; no Gaussian is held afterwards.
+
+        Tensors are copied: bits depend on memory alignment in some math libraries.
+        """
         for name in NAMES:
             value = state[f"{name}.value"].to(self.tensors[name].device)
             optimizer = self.optimizers[name]
@@ -112,3 +164,5 @@ class GaussianParameters:
             moments = adam_memory(state, name, parameter)
             if moments:
                 optimizer.state[parameter] = moments
+        self.held = torch.zeros(len(self), dtype=torch.bool, device=self.held.device)
+        self._lineage = None

@@ -1,4 +1,4 @@
-"""What every optimisation of a finished scene has in common: its messages, its selection, what its checkpoint belongs to.
+"""What every optimisation of Gaussians has in common: its messages, its selection, what its checkpoint holds and belongs to.
 
 A stage says what one step's loss is and what learns; `loop` runs it. Random numbers come from one seeded generator, so
 that a resumed run ends with the same bits.
@@ -6,8 +6,9 @@ that a resumed run ends with the same bits.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +21,20 @@ from ..fields import as_record
 from ..messages import Finished, Started, Stream
 from ..render import choose
 from ..scene import Selection
+from . import state as states
 from .loop import LoopConfig, optimize, resume
+
+
+class Part(Protocol):
+    """Something of a stage that changes while it runs."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to go on with the same bits."""
+        ...
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        ...
 
 
 class TrainConfig(LoopConfig, Protocol):
@@ -58,9 +72,9 @@ class SelectionConstraint:
 
 
 class TrainStage(ABC):
-    """An `Optimization` (see `loop`) that starts from something finished and may be limited by a selection."""
+    """An `Optimization` (see `loop`) with a checkpoint; it may be limited by a selection."""
 
-    step_name: str  # as in STEPS: for the history
+    step_name: str  # said by the step, as in STEPS: for the history
     prompt_note: str = ""  # what the artist should know of the prompt, where there is one
 
     def __init__(self, config: TrainConfig, selection: Selection | None, device: torch.device | str) -> None:
@@ -69,14 +83,18 @@ class TrainStage(ABC):
         self.generator = torch.Generator().manual_seed(config.seed)
         self.constraint: SelectionConstraint | None = None  # made once the tensors that learn are there
         self.iteration = 0
+        self.checkpointed = states.Checkpointed(self, self.identity)
 
-    def constrain(self) -> None:
-        """Hold what learns to the selection, where there is one."""
+    def constrain(self, origin: Tensor | None = None) -> None:
+        """Hold what learns to the selection, where there is one.
+
+        `origin` [N] long says which Gaussian of the selection each one descends from; None where none was born.
+        """
         if self.selection is not None:
             tensors = self.learning()
             first = next(iter(tensors.values()))
             weights = self.selection.weights.detach().to(self.device, first.dtype)
-            self.constraint = SelectionConstraint(weights, tensors)
+            self.constraint = SelectionConstraint(weights if origin is None else weights[origin], tensors)
 
     def constrained(self) -> AbstractContextManager[None]:
         """Around an optimiser's step: what the selection does not allow is undone."""
@@ -103,17 +121,32 @@ class TrainStage(ABC):
         nothing = self.constraint is not None and len(self.constraint.held) == len(self)
         return "the mask selects no Gaussian" if nothing else ""
 
-    def stream(self, note: str, checkpoint: Path | None) -> Stream:
-        """The whole stage as messages, resumed where `checkpoint` is of this very work."""
+    def stream(
+        self,
+        note: str,
+        checkpoint: Path | None,
+        clock: Callable[[], float] = time.monotonic,
+        begun: float | None = None,
+        note_at_start: str = "",
+    ) -> Stream:
+        """The whole stage as messages, resumed where `checkpoint` is of this very work.
+
+        Args:
+            note: What is done, for the first message.
+            checkpoint: Where unfinished work is kept; None keeps none.
+            clock: Seconds, for the limits and intervals of the config.
+            begun: The clock when the work began, from which `max_seconds` counts; None = now.
+            note_at_start: A word more for a run that is not resumed.
+        """
         if self.idle:
             yield Started(1, f"{self.idle}: nothing to do")
             yield Finished(self.result())
             return
-        if resume(self, checkpoint):
-            note = f"resumed at step {self.iteration}; {note}"
-        note = f"{note}; {self.rasterizer.name} rasterizer on {self.device}"
+        resumed = resume(self, checkpoint)
+        where = f"resumed at step {self.iteration}" if resumed else note_at_start
+        note = "; ".join(filter(None, (where, note, f"{self.rasterizer.name} rasterizer on {self.device}")))
         note = "\n".join(filter(None, (note, self.prompt_note)))
-        yield from optimize(self, self.config, note, checkpoint)
+        yield from optimize(self, self.config, note, checkpoint, clock, begun)
 
     @abstractmethod
     def step(self) -> dict[str, float]:
@@ -126,18 +159,42 @@ class TrainStage(ABC):
     def result(self) -> Any: ...
 
     @abstractmethod
-    def save(self, path: Path) -> None: ...
-
-    @abstractmethod
-    def resume(self, path: Path) -> bool: ...
-
-    @abstractmethod
     def metadata(self) -> dict[str, Any]:
         """What the history says beyond the config: prompt, model, counts."""
 
     @abstractmethod
     def inputs(self) -> list[Any]:
-        """Plain JSON that identifies the stage's own inputs: part of a checkpoint's key."""
+        """Everything that the stage was given beside config and selection; see `input_identity`."""
+
+    @abstractmethod
+    def parts(self) -> Mapping[str, Part]:
+        """What changes while the stage runs, by the name under which a checkpoint stores it."""
+
+    # -- the checkpoint -----------------------------------------------------------------------------------------------
+
+    def identity(self) -> list[Any]:
+        """What a checkpoint belongs to: this step, these inputs, this config, this engine."""
+        inputs = states.identity(self.config, self.selection, *self.inputs())
+        return [self.step_name, *inputs, self.rasterizer.name, __version__]
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = states.joined(**{name: part.state() for name, part in self.parts().items()})
+        tensors["generator"] = self.generator.get_state()
+        return tensors, {"iteration": self.iteration}
+
+    def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        for name, part in self.parts().items():
+            part.load_state(states.part(tensors, name, self.device))
+        self.generator.set_state(tensors["generator"])
+        self.iteration = int(numbers["iteration"])
+
+    def save(self, path: Path) -> None:
+        self.checkpointed.save(path)
+
+    def resume(self, path: Path) -> bool:
+        return self.checkpointed.resume(path)
+
+    # -- the history --------------------------------------------------------------------------------------------------
 
     def entry(self) -> dict[str, Any]:
         """The history's words that every stage says of itself."""

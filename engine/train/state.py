@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +20,8 @@ from ..files.safetensors_writer import write_tensors
 from .identity import fingerprint_of, identity, input_identity, key_of
 
 __all__ = [
+    "Checkpointed",
+    "adam_memory",
     "fingerprint_of",
     "identity",
     "input_identity",
@@ -30,6 +34,42 @@ __all__ = [
 
 FORMAT = "gs4d-training"
 VERSION = 1
+
+
+class Resumable(Protocol):
+    """A run whose whole state can be put away between two steps."""
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and plain numbers: everything needed to go on with the same bits."""
+        ...
+
+    def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        ...
+
+
+class Checkpointed:
+    """Saves a run's state to a file that belongs to this run alone, and restores it."""
+
+    def __init__(self, run: Resumable, identity: Callable[[], list[Any]]) -> None:
+        """`identity` is plain JSON: inputs, settings, engine. It is asked once, since inputs never change."""
+        self.run, self.identity = run, identity
+
+    @cached_property
+    def key(self) -> str:
+        """What a checkpoint belongs to."""
+        return key_of(*self.identity())
+
+    def save(self, path: Path) -> None:
+        """Raises InputError where it cannot be written (a full disk …)."""
+        save_state(path, *self.run.state(), self.key)
+
+    def resume(self, path: Path) -> bool:
+        """Go on from a checkpoint of this very run; False where there is none. Raises InputError where it is damaged."""
+        found = load_state(path, self.key)
+        if found is not None:
+            self.run.load_state(*found)
+        return found is not None
 
 
 def joined(**parts: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,6 @@ from ..losses.metrics import decibels
 from ..losses.photometric import l1, ssim
 from ..render import render_gaussians
 from ..scene import Scene4D, Selection, ViewSet
-from . import state as states
 from .edit_config import EditConfig
 from .edits import CanonicalEdit
 from .threads import threads_for
@@ -136,5 +135,4 @@ class ViewFit(CanonicalEdit):
         }
 
     def inputs(self) -> list[Any]:
-        v = self.views
-        return [states.fingerprint_of(v.images, v.originals), v.cameras.to_json(), list(v.seconds)]
+        return [*super().inputs(), self.views]

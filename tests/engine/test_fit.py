@@ -10,8 +10,8 @@ from engine import messages as m
 from engine.errors import InputError
 from engine.scene import Scene4D
 from engine.steps import evaluate_scene, fit_scene
+from engine.steps.fit_scene import FitScene
 from engine.train.densify import shared_opacity_and_scale
-from engine.train.fit import Fit, fit
 from tests.scenes import capture_of, moving_scene
 
 QUICK = fit_scene.Config(
@@ -78,16 +78,16 @@ def test_resumed_equals_uninterrupted(video, tmp_path, density, stop_at):
 
 def test_a_checkpoint_of_another_config_is_not_resumed(video, tmp_path):
     checkpoint = tmp_path / "training.safetensors"
-    run = Fit(video, QUICK, "cpu")
+    run = FitScene(video, QUICK, "cpu")
     run.step()
     run.save(checkpoint)
-    assert Fit(video, QUICK, "cpu").resume(checkpoint)
-    assert not Fit(video, replace(QUICK, iterations=61), "cpu").resume(checkpoint)
+    assert FitScene(video, QUICK, "cpu").resume(checkpoint)
+    assert not FitScene(video, replace(QUICK, iterations=61), "cpu").resume(checkpoint)
 
 
 def test_a_damaged_checkpoint_says_so(video, tmp_path):
     checkpoint = tmp_path / "training.safetensors"
-    run = Fit(video, QUICK, "cpu")
+    run = FitScene(video, QUICK, "cpu")
     run.save(checkpoint)
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"training\.safetensors is damaged"):
@@ -146,7 +146,7 @@ def test_units_do_not_matter(truth):
 
 
 def test_held_out_views_and_moments_are_not_trained_on(video):
-    run = Fit(video, replace(QUICK, hold_out_every=3), "cpu")
+    run = FitScene(video, replace(QUICK, hold_out_every=3), "cpu")
     assert set(run.samples) == {0, 1, 3, 4}
     assert all(0 not in views for views in run.samples.values())
 
@@ -201,7 +201,7 @@ def test_a_training_survives_a_disk_that_is_full(video, tmp_path, caplog):
     config = replace(QUICK, iterations=3, checkpoint_seconds=1.0)
     ticks = iter(range(0, 1000, 5))
     messages = list(
-        fit(video, config, checkpoint=blocked / "training.safetensors", clock=lambda: next(ticks))
+        fit_scene.run(video, config, checkpoint=blocked / "training.safetensors", clock=lambda: next(ticks))
     )
     assert isinstance(messages[-1], m.Finished) and not any(isinstance(x, m.Saved) for x in messages)
     assert "goes on without it" in caplog.text

@@ -39,6 +39,16 @@ def flipbook_of(scene):
         return PerFrame.of([scene.at(0.0), scene.at(0.5)], torch.tensor([0.0, 0.5]))
 
 
+def deformation_of(scene, kind):
+    return {
+        "hexplane": scene.deformation,
+        "partly": Masked(scene.deformation, scene.canonical.means[:, 2] > 0),
+        "flipbook": flipbook_of(scene),
+        "muted flipbook": FrozenAppearance(flipbook_of(scene)),
+        "still": Static(),
+    }[kind]
+
+
 def same(a, b):
     return all(torch.equal(t, b.tensors()[name]) for name, t in a.tensors().items())
 
@@ -115,23 +125,44 @@ def test_inputs_are_not_changed(scene, views):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"preset": "reference code", "trains_deformation": True}, {"densifies": True, "iterations": 110}],
-    ids=["paper", "deformation trained", "densified"],
+    [
+        {},
+        {"preset": "reference code", "trains_deformation": True},
+        {"densifies": True, "iterations": 110},
+        {"densifies": True, "iterations": 110, "trains_deformation": True},
+    ],
+    ids=["paper", "deformation trained", "densified", "densified and trained"],
 )
 def test_resumed_equals_uninterrupted(scene, views, tmp_path, changes):
     config = replace(QUICK, preview_every=0, **changes)
+    assert_resumes(scene, views, config, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["hexplane", "partly", "flipbook"])
+def test_a_densifying_edit_with_a_selection_resumes_with_the_same_bits(scene, views, tmp_path, kind):
+    """Stopped after Gaussians were added: weights and motion of the new ones are restored."""
+    weights = scene.canonical.means[:, 2].clamp(0, 1)
+    config = replace(QUICK, preview_every=0, densifies=True, iterations=110, preset="reference code")
+    moving = scene.with_(deformation=deformation_of(scene, kind))
+    whole = assert_resumes(moving, views, config, tmp_path, Selection(weights))
+    assert len(whole.canonical) > len(scene.canonical)
+
+
+def assert_resumes(scene, views, config, folder, selection=None):
+    """Stopped five steps before the end and resumed, the same scene comes out; returns it."""
     stop = config.iterations - 5
-    whole = m.result(fit_edits.run(scene, views, config))
-    checkpoint = tmp_path / "edit.safetensors"
-    stream = fit_edits.run(scene, views, config, checkpoint=checkpoint)
+    whole = m.result(fit_edits.run(scene, views, config, selection))
+    checkpoint = folder / "edit.safetensors"
+    stream = fit_edits.run(scene, views, config, selection, checkpoint=checkpoint)
     next(x for x in stream if isinstance(x, m.Progress) and x.done == stop)
     stream.close()
     assert checkpoint.is_file()
-    messages = list(fit_edits.run(scene, views, config, checkpoint=checkpoint))
+    messages = list(fit_edits.run(scene, views, config, selection, checkpoint=checkpoint))
     assert [x.done for x in messages if isinstance(x, m.Progress)] == list(range(stop + 1, stop + 6))
     assert same(whole.canonical, messages[-1].value.canonical)
     assert hash_of(whole.deformation) == hash_of(messages[-1].value.deformation)
     assert not checkpoint.exists()
+    return whole
 
 
 def test_a_checkpoint_of_another_edit_is_not_resumed(scene, views, tmp_path):
@@ -262,17 +293,9 @@ def test_what_cannot_be_had_is_refused_with_a_sentence(scene, views):
         next(fit_edits.run(scene, views, QUICK, other))
     every = Selection(torch.ones(len(scene.canonical)))
     with pytest.raises(InputError, match="mask"):
-        next(fit_edits.run(scene, views, replace(QUICK, densifies=True), every))
-    with pytest.raises(InputError, match="mask"):
         next(fit_edits.run(scene, views, replace(QUICK, trains_deformation=True), every))
     with pytest.raises(InputError, match="nothing to train"):
         next(fit_edits.run(moving_scene(), views, replace(QUICK, trains_deformation=True)))
-    moving = torch.ones(len(scene.canonical), dtype=torch.bool)
-    partly = scene.with_(deformation=Masked(scene.deformation, moving))
-    book = flipbook_of(scene)
-    for deformation in (partly.deformation, book, FrozenAppearance(book)):
-        with pytest.raises(InputError, match="still_threshold"):
-            next(fit_edits.run(scene.with_(deformation=deformation), views, replace(QUICK, densifies=True)))
     broken = replace(views, images=views.images * torch.nan)
     with pytest.raises(InputError, match="NaN"):
         next(fit_edits.run(scene, broken, QUICK))
@@ -280,12 +303,7 @@ def test_what_cannot_be_had_is_refused_with_a_sentence(scene, views):
 
 @pytest.mark.parametrize("kind", ["partly", "flipbook", "still"])
 def test_scenes_of_every_motion_can_be_edited(scene, views, kind):
-    moving = scene.canonical.means[:, 2] > 0
-    deformation = {
-        "partly": Masked(scene.deformation, moving),
-        "flipbook": flipbook_of(scene),
-        "still": Static(),
-    }[kind]
+    deformation = deformation_of(scene, kind)
     before = hash_of(deformation)
     made = m.result(fit_edits.run(scene.with_(deformation=deformation), views, QUICK))
     assert hash_of(made.deformation) == before and type(made.deformation) is type(deformation)

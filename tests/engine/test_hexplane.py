@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from engine.deform import KINDS, PRESETS, HexPlane, HexPlaneConfig, TrainableDeformation
+from engine.deform import KINDS, PRESETS, Deformation, HexPlane, HexPlaneConfig
 from engine.deform.hexplane import HEADS, PAIRS
 from engine.errors import InputError
 from engine.losses import hexplane_regularizer, plane_smoothness, second_difference, time_l1, time_smoothness
@@ -200,7 +200,7 @@ def test_parts_rebuild_the_same_field_bit_for_bit():
     for t in (0.0, 1.5, 2.9):
         a, b = field.deform(g, t).tensors(), again.deform(g, t).tensors()
         assert all(torch.equal(a[name], b[name]) for name in a)
-    assert isinstance(field, TrainableDeformation)
+    assert isinstance(field, Deformation)
 
 
 def test_a_moved_field_is_a_copy():

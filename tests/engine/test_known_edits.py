@@ -219,7 +219,7 @@ def test_force_changes_no_checkpoint() -> None:
     keys = [
         refine_score.RefineScore(
             scene, model, refine_score.Config(prompt="x", force=force), None, None, "cpu", None
-        ).key()
+        ).checkpointed.key
         for force in (False, True)
     ]
     assert keys[0] == keys[1]

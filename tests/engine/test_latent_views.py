@@ -9,7 +9,7 @@ from engine import messages as m
 from engine.errors import InputError
 from engine.io.scene_file import load_scene, save_scene
 from engine.scene import Selection
-from engine.steps import decode_latents, delta_edit, latents_to_scene
+from engine.steps import EDITS, decode_latents, delta_edit, latents_to_scene
 from engine.train.latent_views import Decoding
 from engine.train.originals import choose_source
 from tests.edit_scenes import field_scene, psnr, render, truth_of
@@ -210,8 +210,8 @@ def test_an_edited_scene_is_not_taken_for_the_captured_one(edited, scene):
     made = m.result(latents_to_scene.run(edited, Known(), replace(FIT, iterations=1, views="0", moments="0")))
     pairs = [(1, 0)]
     video = capture_of(scene)
-    assert choose_source("auto", scene, video, pairs)[0] == "captured"
-    assert choose_source("auto", made, video, pairs)[0] == "rendered"
+    assert choose_source("auto", scene, video, pairs, EDITS)[0] == "captured"
+    assert choose_source("auto", made, video, pairs, EDITS)[0] == "rendered"
 
 
 def test_bad_input_says_what_and_what_to_do(known, edited):

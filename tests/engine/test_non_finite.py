@@ -16,7 +16,6 @@ from engine.errors import InputError
 from engine.finite import is_finite
 from engine.io.scene_file import load_scene, save_scene
 from engine.steps import fit_scene
-from engine.train.fit import Fit
 from engine.train.loop import optimize, resume
 from tests.edit_scenes import edited_views, field_scene
 from tests.scenes import capture_of, moving_scene
@@ -99,7 +98,7 @@ def test_bounds_that_float32_cannot_hold_are_refused(video, words):
         next(fit_scene.run(video, replace(QUICK, bounds=words)))
 
 
-class Failing(Fit):
+class Failing(fit_scene.FitScene):
     """A training in which one tensor turns NaN at one step, as it does where a gradient overflows."""
 
     at, of = 8, "means"
@@ -122,7 +121,7 @@ def run_on(run, checkpoint):
 @pytest.mark.parametrize("of", ["means", "logit_opacities", "grids.0.3", "output.position.weight"])
 def test_a_step_that_leaves_nan_is_named_and_not_saved(of, video, tmp_path):
     checkpoint = tmp_path / "training.safetensors"
-    first = run_on(Fit(video, QUICK, "cpu"), checkpoint)
+    first = run_on(fit_scene.FitScene(video, QUICK, "cpu"), checkpoint)
     while next(first) < 5:
         pass
     first.close()
@@ -132,7 +131,7 @@ def test_a_step_that_leaves_nan_is_named_and_not_saved(of, video, tmp_path):
     with pytest.raises(InputError, match=rf"Step 8 left NaN .* '{re.escape(of)}'"):
         list(run_on(failing, checkpoint))
     assert checkpoint.read_bytes() == good
-    again = run_on(Fit(video, QUICK, "cpu"), checkpoint)
+    again = run_on(fit_scene.FitScene(video, QUICK, "cpu"), checkpoint)
     assert next(again) == 6, "the last good state is still resumed from"
 
 
@@ -165,7 +164,7 @@ def damage_missing(tensors):
 @pytest.mark.parametrize("damage", [damage_nan, damage_shape, damage_missing])
 def test_a_damaged_checkpoint_is_named_and_the_remedy_too(damage, video, tmp_path):
     checkpoint = tmp_path / "training.safetensors"
-    run = Fit(video, QUICK, "cpu")
+    run = fit_scene.FitScene(video, QUICK, "cpu")
     run.step()
     run.save(checkpoint)
     from safetensors import safe_open

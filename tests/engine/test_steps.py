@@ -1,10 +1,12 @@
 """What every step promises: a place in the menu, a frozen Config that explains itself, a declaration that fits `run`."""
 
 import argparse
+import ast
 import importlib
 import inspect
 import pkgutil
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 
 import pytest
 
@@ -103,3 +105,16 @@ def test_a_renamed_field_keeps_its_old_names():
     assert "position_rate" in as_record(fit_edits.Config()) and "position_lr" not in as_record(
         fit_edits.Config()
     )
+
+
+def test_no_room_below_the_steps_knows_a_step_by_name():
+    """What writes a history is told the name; only steps and the command line know them."""
+    engine_folder = Path(engine.steps.__file__).parents[1]
+    found = [
+        f"{file.relative_to(engine_folder)}:{node.lineno} '{node.value}'"
+        for file in sorted(engine_folder.rglob("*.py"))
+        if file.relative_to(engine_folder).parts[0] not in ("steps", "cli")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in engine.steps.STEPS
+    ]
+    assert not found

@@ -33,9 +33,16 @@ def is_fourdgaussians(folder: Path) -> bool:
 
 
 def import_fourdgaussians(
-    folder: Path, heads: str = "auto", seconds: float = 1.0, moments: int = 60, up: str = "y down"
+    folder: Path,
+    step_name: str,
+    heads: str = "auto",
+    seconds: float = 1.0,
+    moments: int = 60,
+    up: str = "y down",
 ) -> Scene4D:
     """The scene in `folder`; its time 0..1 becomes 0..`seconds`, of which `moments` are listed.
+
+    The history says that the step `step_name` made it.
 
     `heads`: "auto" asks cfg_args, "all" or "position, scale, rotation" say it. The folder holds no cameras: a ring of
     them is put round the subject. Raises InputError, naming the file, where something is missing or damaged.
@@ -80,7 +87,7 @@ def import_fourdgaussians(
     rig = ring_of_cameras(bounds, torch.tensor(UPS[up], dtype=torch.float64))
     scene = Scene4D(gaussians, field, times, rig, bounds, background)
     return scene.with_history(
-        "import_scene",
+        step_name,
         source=folder.name,
         iteration=found.name,
         gaussians=len(gaussians),

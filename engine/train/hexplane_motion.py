@@ -1,0 +1,168 @@
+"""A HexPlane field while it is trained: rates, smoothness, and which Gaussians may be held still."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..deform import PRESETS, HexPlane, HexPlaneConfig, Masked
+from ..losses.regularizers import hexplane_regularizer
+from ..scene import Deformation, Gaussians
+from .motion import MotionStart, TrainableMotion
+from .normalise import Normalisation
+from .parameters import GaussianParameters, Lineage
+from .schedule import log_linear
+from .state import adam_memory
+
+CHECK_EVERY = 200  # iterations between two looks at what moves
+MOMENTS_CHECKED = 8
+LEARNT = 0.5  # share of the fit after which what does not move is taken to be still
+WORTH_IT = 0.3  # share of still Gaussians from which leaving them out pays for the gathering
+
+
+class HexPlaneMotion(TrainableMotion):
+    """Trains a field that depends on where a Gaussian is, so births and deaths need nothing of it."""
+
+    def __init__(
+        self,
+        field: HexPlane,
+        times: Tensor,  # [T] seconds of the frames
+        grid_lr: float,
+        network_lr: float,
+        plane_weight: float = 1.0,
+        still_threshold: float = 0.0,
+    ) -> None:
+        self.field, self.times = field, times
+        self.rates, self.plane_weight, self.still_threshold = (
+            (grid_lr, network_lr),
+            plane_weight,
+            still_threshold,
+        )
+        self.still: Tensor | None = None  # [N] bool: held still; None = all may move
+        groups = [
+            {"params": field.grid_parameters(), "lr": grid_lr},
+            {"params": field.network_parameters(), "lr": network_lr},
+        ]
+        self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
+
+    @staticmethod
+    def create(start: MotionStart) -> HexPlaneMotion:
+        """A field over the normalised subject (a cube of half-size 1.1), identity at the start."""
+        c, times = start.config, start.video.times
+        settings = field_settings(PRESETS[c.motion], times, c.time_resolution)
+        box = torch.tensor([[1.1] * 3, [-1.1] * 3])
+        field = HexPlane.create(settings, box, start.generator, zero_init=True).to(start.canonical.device)
+        return HexPlaneMotion(field, times, c.grid_lr, c.network_lr, c.plane_weight, c.still_threshold)
+
+    @staticmethod
+    def adopt(part: Deformation, times: Tensor) -> HexPlaneMotion:
+        """Trains a finished field on, in place, at 4DGS's rates."""
+        assert isinstance(part, HexPlane)
+        return HexPlaneMotion(part, times, grid_lr=1.6e-3, network_lr=1.6e-4)
+
+    def deform(self, trained: Gaussians, seconds: float) -> Gaussians:
+        moving = None if self.still is None else ~self.still
+        return self.field.deform_active(trained, seconds, moving)
+
+    def loss(self) -> Tensor:
+        """The regularisers of 4D-GS with the preset's weights (paper, equation 7)."""
+        s = self.field.settings
+        return self.plane_weight * hexplane_regularizer(
+            self.field.planes(), s.plane_smoothness_weight, s.time_smoothness_weight, s.time_l1_weight
+        )
+
+    def step(self, progress: float) -> None:
+        """One Adam step; both rates fall to a tenth over the fit."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = log_linear(rate, rate * 0.1, progress) if rate else 0.0
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def after_density(self, change: Lineage, part: Deformation | None = None) -> None:
+        """Nothing is stored for each Gaussian but `still`, which is looked at again in `after_step`."""
+
+    @torch.no_grad()
+    def after_step(self, parameters: GaussianParameters, iteration: int, progress: float) -> None:
+        """Look again at what moves: after every change of count, and every `CHECK_EVERY` iterations.
+
+        Not before `LEARNT`: a field starts as the identity, and what is held still cannot learn to move.
+        """
+        if not self.still_threshold or progress < LEARNT:
+            return
+        changed = self.still is not None and len(self.still) != len(parameters)
+        if not changed and iteration % CHECK_EVERY:
+            return
+        still = self._measure(parameters.gaussians())
+        self.still = still if float(still.float().mean()) >= WORTH_IT else None
+
+    def _measure(self, gaussians: Gaussians) -> Tensor:
+        """[N] bool: at no moment does a Gaussian change by more than the threshold (positions in subject radii)."""
+        limit = self.still_threshold
+        chosen = torch.linspace(0, len(self.times) - 1, min(MOMENTS_CHECKED, len(self.times))).round().long()
+        still = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
+        before = gaussians.activated()
+        for moved in self.field.deform_many(gaussians, self.times[chosen].tolist()):
+            now = moved.activated()
+            still &= (now.means - before.means).norm(dim=-1) < limit
+            still &= (now.scales - before.scales).abs().amax(dim=-1) < limit
+            turn = (now.quats * before.quats).sum(-1).abs().clamp(max=1).acos() * 2  # radians
+            still &= turn * before.scales.amax(dim=-1) < limit
+            still &= (now.opacities - before.opacities).abs() < 0.01
+            still &= (now.sh - before.sh).abs().amax(dim=(1, 2)) < 0.02
+        return still
+
+    def finished(self, world: Normalisation) -> Deformation:
+        """The trained deformation in world units, a copy on the CPU."""
+        field = self._in_world(world)
+        if self.still is None or not bool(self.still.any()):
+            return field
+        return Masked(field, ~self.still.cpu())
+
+    def _in_world(self, world: Normalisation) -> HexPlane:
+        """The field that moves world Gaussians as this one moves normalised ones; a copy on the CPU."""
+        result = self.field.to("cpu")
+        with torch.no_grad():
+            result.aabb.mul_(world.scale).add_(torch.tensor(world.center))
+            if "position" in result.settings.heads:
+                for parameter in result.output["position"].parameters():
+                    parameter.mul_(world.scale)
+        return result
+
+    def trained(self) -> dict[str, Tensor]:
+        return self.field.tensors()
+
+    def state(self) -> dict[str, Tensor]:
+        result = {f"field.{name}": t for name, t in self.field.tensors().items()}
+        parameters = [*self.field.grid_parameters(), *self.field.network_parameters()]
+        for index, parameter in enumerate(parameters):
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                result[f"adam.{index}.{key}"] = value
+        if self.still is not None:
+            result["still"] = self.still
+        return result
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        named = dict(self.field.state_dict())
+        with torch.no_grad():
+            for name, tensor in named.items():
+                tensor.copy_(state[f"field.{name}"])
+        parameters = [*self.field.grid_parameters(), *self.field.network_parameters()]
+        self.optimizer.state.clear()
+        for index, parameter in enumerate(parameters):
+            moments = adam_memory(state, f"adam.{index}", parameter)
+            if moments:
+                self.optimizer.state[parameter] = moments
+        self.still = state["still"].to(parameters[0].device) if "still" in state else None
+
+
+def field_settings(preset: HexPlaneConfig, times: Tensor, time_resolution: int = 0) -> HexPlaneConfig:
+    """The preset with the capture's time range; half as many time steps as moments unless told otherwise."""
+    steps = time_resolution or max(4, round(len(times) / 2))
+    return replace(
+        preset,
+        resolution=(*preset.resolution[:3], steps),
+        time_range=(float(times[0]), float(times[-1])),
+        time_mapping="symmetric",
+    )
