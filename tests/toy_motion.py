@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from engine.scene import Deformation, Gaussians
 from engine.train.motion import MotionStart, TrainableMotion
-from engine.train.normalise import Normalisation
+from engine.train.normalization import Normalization
 from engine.train.parameters import GaussianParameters, Lineage
 
 
@@ -100,7 +100,7 @@ class DriftMotion(TrainableMotion):
     def trained(self) -> Mapping[str, Tensor]:
         return {"velocity": self.velocity}
 
-    def finished(self, world: Normalisation) -> Drifting:
+    def finished(self, world: Normalization) -> Drifting:
         return Drifting((self.velocity.detach() * world.scale).cpu())
 
     def state(self) -> dict[str, Tensor]:

@@ -246,8 +246,8 @@ class RefineScore(CanonicalEdit):
         with threads_for(self.rasterizer, self.device, len(self)):
             assert leaf.grad is not None
             loss = (images * leaf.grad).sum()  # whose gradient in the images is leaf.grad
-            smoothness = self.regularise()
-            loss = loss if smoothness is None else loss + smoothness
+            motion_loss = self.motion_loss()
+            loss = loss if motion_loss is None else loss + motion_loss
             loss.backward()
             self.learn([])
         self._shown = pairs[0], score.clean[:1]

@@ -83,7 +83,7 @@ class CanonicalEdit(TrainStage):
         """The edited Gaussians at a time: differentiable in the canonical ones."""
         return self.deformation.deform(self.parameters.gaussians(), seconds)
 
-    def regularise(self) -> Tensor | None:
+    def motion_loss(self) -> Tensor | None:
         """The motion's own loss where it is trained, else None."""
         return None if self.motion is None else self.motion.loss()
 
@@ -164,7 +164,9 @@ class CanonicalEdit(TrainStage):
         if self.density is not None:  # Gaussians were born: every tensor is longer now
             wanted = set(edited.tensors())
         changed = {name: t.to(home) for name, t in edited.tensors().items() if name in wanted}
-        deformation = scene.deformation if self.density is None else scene.deformation.take(self.origin)
+        deformation = (
+            scene.deformation if self.density is None else scene.deformation.take(self.origin.to(home))
+        )
         if self.motion is not None:
             deformation = self.deformation.to(home)
         elif self.config.mutes_appearance:

@@ -22,9 +22,9 @@ from ..scene import Cameras, Gaussians, MultiViewVideo, Scene4D
 from . import motions
 from .config import FitConfig
 from .densify import DefaultStrategy, DensityControl, DensityStrategy, MCMCStrategy
-from .initialise import anchor_moment, first_gaussians
+from .initialization import anchor_moment, first_gaussians
 from .motion import MotionStart
-from .normalise import Normalisation, subject_bounds
+from .normalization import Normalization, subject_bounds
 from .parameters import GaussianParameters
 from .schedule import log_linear, picture_scale_at, sh_degree_at
 from .stage import Part, TrainStage
@@ -50,7 +50,7 @@ class Fit(TrainStage):
         self.background = background_of(video, config.background).to(self.device)
         self.targets = Targets(video, self.background)
         self.bounds = subject_bounds(video, self.views, config.bounds)
-        self.world = Normalisation.of(self.bounds)
+        self.world = Normalization.of(self.bounds)
         self._rigs: dict[float, Cameras] = {}
         first, self.origin = first_gaussians(
             video,

@@ -11,7 +11,7 @@ from ..deform import PRESETS, HexPlane, HexPlaneConfig, Masked
 from ..losses.regularizers import hexplane_regularizer
 from ..scene import Deformation, Gaussians
 from .motion import MotionStart, TrainableMotion
-from .normalise import Normalisation
+from .normalization import Normalization
 from .parameters import GaussianParameters, Lineage
 from .schedule import log_linear
 from .state import adam_memory
@@ -113,14 +113,14 @@ class HexPlaneMotion(TrainableMotion):
             still &= (now.sh - before.sh).abs().amax(dim=(1, 2)) < 0.02
         return still
 
-    def finished(self, world: Normalisation) -> Deformation:
+    def finished(self, world: Normalization) -> Deformation:
         """The trained deformation in world units, a copy on the CPU."""
         field = self._in_world(world)
         if self.still is None or not bool(self.still.any()):
             return field
         return Masked(field, ~self.still.cpu())
 
-    def _in_world(self, world: Normalisation) -> HexPlane:
+    def _in_world(self, world: Normalization) -> HexPlane:
         """The field that moves world Gaussians as this one moves normalised ones; a copy on the CPU."""
         result = self.field.to("cpu")
         with torch.no_grad():

@@ -20,7 +20,7 @@ from .parameters import GaussianParameters, Lineage
 
 if TYPE_CHECKING:
     from .config import FitConfig  # whose options are this registry's names
-    from .normalise import Normalisation
+    from .normalization import Normalization
 
 
 class TrainableMotion(ABC):
@@ -71,7 +71,7 @@ class TrainableMotion(ABC):
         """Every tensor that the optimizer changes, by name."""
 
     @abstractmethod
-    def finished(self, world: Normalisation) -> Deformation:
+    def finished(self, world: Normalization) -> Deformation:
         """The trained deformation in the capture's units, a copy on the CPU."""
 
     @abstractmethod
@@ -89,7 +89,7 @@ class MotionStart:
 
     config: FitConfig
     video: MultiViewVideo
-    world: Normalisation
+    world: Normalization
     canonical: Gaussians  # the first Gaussians, normalized, on the training's device
     generator: torch.Generator  # the training's own, on the CPU
 

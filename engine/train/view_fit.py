@@ -109,8 +109,8 @@ class ViewFit(CanonicalEdit):
         if self.config.ssim_weight:
             likeness = ssim(picture.rgb.permute(0, 3, 1, 2), truth.permute(0, 3, 1, 2)).mean()
             loss = (1 - self.config.ssim_weight) * color + self.config.ssim_weight * (1 - likeness)
-        smoothness = self.regularise()
-        loss = loss if smoothness is None else loss + smoothness
+        motion_loss = self.motion_loss()
+        loss = loss if motion_loss is None else loss + motion_loss
         loss.backward()
         self.learn([(picture.info, *cameras.sizes[0])])
         squared = float((picture.rgb.detach() - truth).square().mean())

@@ -298,3 +298,14 @@ def test_an_edit_of_nothing_but_held_gaussians_is_idle(scene, views):
     assert all(
         torch.equal(t, scene.canonical.tensors()[name]) for name, t in made.canonical.tensors().items()
     )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("kind", ["masked", "per frame", "hexplane"])
+def test_densifying_with_a_selection_on_a_gpu_gives_the_scene_back_where_it_was(scene, views, kind):
+    moving = scene.with_(deformation=deformations(scene)[kind])
+    weights = scene.canonical.means[:, 2].clamp(0, 1)
+    made = m.result(fit_edits.run(moving, views, GROWS, Selection(weights), "cuda"))
+    assert len(made.canonical) > len(scene.canonical) and made.device.type == "cpu"
+    assert all(t.device.type == "cpu" for t in made.deformation.tensors().values())
+    assert len(made.at(0.5)) == len(made.canonical)

@@ -10,21 +10,21 @@ from torch import Tensor
 from ..capture.readers import scene_bounds
 from ..errors import InputError
 from ..scene import Cameras, Gaussians, MultiViewVideo
-from .initialise import carved_cells
+from .initialization import carved_cells
 
 # half the diagonal of the subject's box, in world units: its square must neither vanish nor overflow in float32
 SMALLEST, LARGEST = 1e-12, 1e12
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class Normalization:
     """world = scale × normalised + center."""
 
     scale: float
     center: tuple[float, float, float]
 
     @staticmethod
-    def of(bounds: Tensor) -> Normalisation:
+    def of(bounds: Tensor) -> Normalization:
         """The box `bounds` [2, 3] gets its centre at the origin and half its diagonal as length one.
 
         Raises InputError where float32 could not tell its places apart, or would overflow.
@@ -40,7 +40,7 @@ class Normalisation:
                 "Set bounds to the box that holds the subject, or scale and center the capture."
             )
         x, y, z = center.tolist()
-        return Normalisation(scale, (x, y, z))
+        return Normalization(scale, (x, y, z))
 
     def shrink(self, gaussians: Gaussians) -> Gaussians:
         """World → normalised."""
