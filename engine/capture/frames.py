@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..files import images
+from ..lru import LruCache
 from ..scene.video import Frame
 from . import video_file
 from .undistort import Distortion, remap, undistortion_map
@@ -169,26 +169,24 @@ class FrameStore:
         self._views = tuple(views)
         self._also = tuple(also)  # files that describe the capture; they count in the fingerprint
         self._uses_masks = uses_masks  # else masks and alpha are left aside, and pictures are whole
-        self._budget = cache_megabytes * MEGABYTE
-        self._kept: OrderedDict[tuple[int, int], Frame] = OrderedDict()
-        self._bytes = 0
+        self._kept: LruCache[tuple[int, int], Frame] = LruCache(cache_megabytes * MEGABYTE, _bytes)
         self._lock = threading.Lock()
         self._view_locks = [threading.Lock() for _ in self._views]
         self.decoded = 0  # frames decoded and asked for so far; with `kept_bytes`, for measurements
 
     @property
     def kept_bytes(self) -> int:
-        return self._bytes
+        return self._kept.used
 
     def read(self, view: int, moment: int) -> Frame:
         """The frame at its stored size; see FrameSource. The tensors are shared: do not change them in place."""
         with self._lock:
-            frame = self._look(view, moment)
+            frame = self._kept.get((view, moment))
         if frame is not None:
             return frame
         with self._view_locks[view]:
             with self._lock:
-                frame = self._look(view, moment)
+                frame = self._kept.get((view, moment))
             if frame is not None:
                 return frame
             try:
@@ -196,7 +194,8 @@ class FrameStore:
             except (KeyError, IndexError) as error:
                 raise InputError(f"View {view} has no frame at moment {moment}.") from error
             self.decoded += 1
-            self._keep(view, moment, frame)
+            with self._lock:
+                self._kept.put((view, moment), frame)
         return frame
 
     def fingerprint(self) -> str:
@@ -216,12 +215,11 @@ class FrameStore:
             view.close()
         with self._lock:
             self._kept.clear()
-            self._bytes = 0
 
     def has_room(self, view: int) -> bool:
         """Whether one more frame of `view` can be kept without another's going."""
         width, height = self._views[view].size
-        return self._bytes + 4 * width * height <= self._budget
+        return self._kept.used + 4 * width * height <= self._kept.room
 
     def holds(self, view: int, moment: int) -> bool:
         """Whether the frame is decoded already."""
@@ -230,13 +228,9 @@ class FrameStore:
 
     def put(self, view: int, moment: int, image: Array, mask: Array | None) -> None:
         """Keep a frame that was decoded on the way to another."""
-        self._keep(view, moment, self._finish(view, image, mask))
-
-    def _look(self, view: int, moment: int) -> Frame | None:
-        frame = self._kept.get((view, moment))
-        if frame is not None:
-            self._kept.move_to_end((view, moment))
-        return frame
+        frame = self._finish(view, image, mask)
+        with self._lock:
+            self._kept.put((view, moment), frame)
 
     def _finish(self, view: int, image: Array, mask: Array | None) -> Frame:
         lens, mask = self._views[view].lens, mask if self._uses_masks else None
@@ -244,16 +238,6 @@ class FrameStore:
             image = lens.straighten(image)
             mask = None if mask is None else lens.straighten(mask)
         return Frame(_tensor(image), None if mask is None else _tensor(mask))
-
-    def _keep(self, view: int, moment: int, frame: Frame) -> None:
-        with self._lock:
-            if (view, moment) in self._kept:
-                return
-            self._kept[view, moment] = frame
-            self._bytes += _bytes(frame)
-            while self._bytes > self._budget and self._kept:
-                _, old = self._kept.popitem(last=False)
-                self._bytes -= _bytes(old)
 
 
 class _Room:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..lru import LruCache
 from ..models.latent_refiner import LatentRefiner
 from ..render import Rasterizer
 from ..scene import Gaussians, Scene4D
@@ -82,18 +82,18 @@ class FieldRenderer:
         self.field, self.rasterizer = latents, rasterizer
         self.cameras = latent_cameras(latents.scene.rig, latents.size, latents.vae.factor)
         self.least = min_scales(latents.scene, self.cameras, latents.how)
-        self._moments: OrderedDict[float, Gaussians] = OrderedDict()
+        self._moments: LruCache[float, Gaussians] = LruCache(
+            KEPT_BYTES, lambda g: sum(t.nbytes for t in g.tensors().values()), at_least=1
+        )
 
     def gaussians(self, seconds: float) -> Gaussians:
         """The frozen Gaussians at a time; those of the last moments are kept."""
-        if seconds not in self._moments:
+        found = self._moments.get(seconds)
+        if found is None:
             with torch.no_grad():
-                self._moments[seconds] = self.field.scene.at(seconds)
-            size = sum(t.numel() * t.element_size() for t in self._moments[seconds].tensors().values())
-            while len(self._moments) > max(KEPT_BYTES // size, 1):
-                self._moments.popitem(last=False)
-        self._moments.move_to_end(seconds)
-        return self._moments[seconds]
+                found = self.field.scene.at(seconds)
+            self._moments.put(seconds, found)
+        return found
 
     def draw(
         self,

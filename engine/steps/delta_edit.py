@@ -30,7 +30,7 @@ from ..masks.lift import render_selection
 from ..messages import Stream
 from ..scene import MultiViewVideo, Selection
 from ..train.latent_config import LatentConfig
-from ..train.latents import GEOMETRY, LatentOptimization, LruCache, views_by_moment
+from ..train.latents import GEOMETRY, LatentOptimization, tensor_cache, views_by_moment
 from ..train.originals import SOURCES, Originals, Pair, choose_pairs, choose_source
 from ..train.parameter_groups import OPTIMIZERS
 from ..train.schedule import log_linear
@@ -280,8 +280,8 @@ class DeltaEdit(LatentOptimization):
         pairs = choose_pairs(field.scene, config.views or "all", config.moments)
         source, self.pairs = choose_source(config.originals, field.scene, video, pairs, EDITS)
         self.moments = views_by_moment(self.pairs)
-        self.unedited = LruCache(lambda pair: self.renderer.latents([pair[0]], self.times[pair[1]])[0][0])
-        self.masks = LruCache(self._mask)
+        self.unedited = tensor_cache(lambda pair: self.renderer.latents([pair[0]], self.times[pair[1]])[0][0])
+        self.masks = tensor_cache(self._mask)
         self.originals: Originals | None = None
         if looks:
             captured = video if source == "captured" else None
@@ -290,7 +290,7 @@ class DeltaEdit(LatentOptimization):
             raise InputError(
                 f"{backbone.name} takes no picture beside the prompt; set looks_at to auto, or connect an InstructPix2Pix."
             )
-        self.conditions = LruCache(self._condition)
+        self.conditions = tensor_cache(self._condition)
         self.looks_at = source if looks else "nothing"
         bounds = field.scene.bounds
         self.extent = float((bounds[1] - bounds[0]).norm() / 2)

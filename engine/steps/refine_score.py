@@ -9,7 +9,6 @@ same bits.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from ..errors import InputError
 from ..fields import choice, flag, number, text, validate
 from ..guidance.classifier_free import Guidance
 from ..guidance.score import WEIGHTINGS, Score, score_loss
+from ..lru import LruCache
 from ..messages import Stream
 from ..render import Picture, render_gaussians
 from ..scene import Gaussians, MultiViewVideo, Scene4D, Selection
@@ -184,7 +184,7 @@ class RefineScore(CanonicalEdit):
         unedited = (original or scene).to(self.device)
         captured = video if self.source == "captured" else None
         self.originals = Originals(unedited, self.rasterizer, self.size, captured)
-        self._encoded: OrderedDict[Pair, Tensor] = OrderedDict()
+        self._encoded: LruCache[Pair, Tensor] = LruCache(KEPT_BYTES, lambda t: t.nbytes, at_least=1)
         self._shown: tuple[Pair, Tensor] | None = None  # what the model last made of a picture: [C, h, w]
 
     def _timestep(self) -> int:
@@ -198,14 +198,12 @@ class RefineScore(CanonicalEdit):
 
     def _condition_latents(self, pair: Pair) -> Tensor:
         """[C, h, w] of the unedited picture; the last ones are kept."""
-        if pair not in self._encoded:
+        latents = self._encoded.get(pair)
+        if latents is None:
             image, _ = self.originals.get(*pair)
-            self._encoded[pair] = self.backbone.encode_image_latents(image[None].to(self.device))[0]
-            size = self._encoded[pair].numel() * self._encoded[pair].element_size()
-            while len(self._encoded) > max(KEPT_BYTES // size, 1):
-                self._encoded.popitem(last=False)
-        self._encoded.move_to_end(pair)
-        return self._encoded[pair]
+            latents = self.backbone.encode_image_latents(image[None].to(self.device))[0]
+            self._encoded.put(pair, latents)
+        return latents
 
     def _render(self, pairs: list[Pair]) -> list[Picture]:
         then: dict[int, Gaussians] = {}

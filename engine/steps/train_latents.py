@@ -26,7 +26,7 @@ from ..messages import Stream
 from ..models.latent_refiner import LatentRefiner, RefinerShape
 from ..scene import MultiViewVideo, Scene4D, harmonics
 from ..train.latent_config import LatentConfig
-from ..train.latents import LatentOptimization, LruCache, views_by_moment
+from ..train.latents import LatentOptimization, tensor_cache, views_by_moment
 from ..train.originals import SOURCES, Originals, Pair, choose_pairs, choose_source
 from ..train.schedule import log_linear
 from ..train.threads import threads_for, threads_for_model
@@ -171,7 +171,7 @@ class TrainLatents(LatentOptimization):
         captured = video if self.source == "captured" else None
         self.originals = Originals(self.field.scene, self.rasterizer, size, captured)
         self.moments = views_by_moment(self.pairs)
-        self.targets = LruCache(self._encoded)
+        self.targets = tensor_cache(self._encoded)
         self._start()
 
     def _encoded(self, pair: Pair) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..latent import FieldRenderer, LatentField
+from ..lru import LruCache
 from ..models.latent_refiner import LatentRefiner
 from ..scene import Gaussians, Selection
 from .latent_config import LatentConfig
@@ -163,18 +163,6 @@ def views_by_moment(pairs: Sequence[Pair]) -> dict[int, list[int]]:
     return result
 
 
-class LruCache:
-    """Tensors made on demand, the last of them kept in at most `megabytes`."""
-
-    def __init__(self, make: Callable[[Pair], Tensor], megabytes: int = 128) -> None:
-        self.make, self.room = make, megabytes * 1_000_000
-        self._ready: OrderedDict[Pair, Tensor] = OrderedDict()
-
-    def __getitem__(self, pair: Pair) -> Tensor:
-        if pair not in self._ready:
-            self._ready[pair] = self.make(pair)
-            size = self._ready[pair].numel() * self._ready[pair].element_size()
-            while len(self._ready) > max(self.room // size, 1):
-                self._ready.popitem(last=False)
-        self._ready.move_to_end(pair)
-        return self._ready[pair]
+def tensor_cache(make: Callable[[Pair], Tensor], megabytes: int = 128) -> LruCache[Pair, Tensor]:
+    """Tensors of (view, moment) pairs made on demand; the last of them are kept."""
+    return LruCache(megabytes * 1_000_000, lambda tensor: tensor.nbytes, make, at_least=1)

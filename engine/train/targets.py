@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..lru import LruCache
 from ..scene import Cameras, Frame, MultiViewVideo
 
 
@@ -46,9 +46,7 @@ class Targets:
         self.video = video
         self.background = background
         self._rigs: dict[float, Cameras] = {1.0: video.cameras}
-        self._ready: OrderedDict[tuple[int, int, float], Target] = OrderedDict()
-        self._room = megabytes * 1_000_000
-        self._used = 0
+        self._ready: LruCache[tuple[int, int, float], Target] = LruCache(megabytes * 1_000_000, _bytes)
 
     def rig(self, scale: float) -> Cameras:
         if scale not in self._rigs:
@@ -57,15 +55,11 @@ class Targets:
 
     def get(self, view: int, moment: int, scale: float = 1.0) -> Target:
         key = (view, moment, scale)
-        if key in self._ready:
-            self._ready.move_to_end(key)
-            return self._ready[key]
-        full = composite(self.video.source.read(view, moment), self.background)
-        target = resize(full, self.rig(scale).sizes[view])
-        self._ready[key] = target
-        self._used += _bytes(target)
-        while self._used > self._room:
-            self._used -= _bytes(self._ready.popitem(last=False)[1])
+        target = self._ready.get(key)
+        if target is None:
+            full = composite(self.video.source.read(view, moment), self.background)
+            target = resize(full, self.rig(scale).sizes[view])
+            self._ready.put(key, target)
         return target
 
 

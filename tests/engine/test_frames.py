@@ -150,7 +150,7 @@ def test_memory_does_not_grow_with_the_clip(tmp_path: Path) -> None:
 
 def test_threads_read_the_same_frames(tmp_path: Path) -> None:
     store = store_of([write_video(tmp_path / f"{i}.mp4", 60, gop=15) for i in range(3)])
-    store._budget = 60 * SIZE[0] * SIZE[1] * 3  # a third of all frames: threads push each other's out
+    store._kept.room = 60 * SIZE[0] * SIZE[1] * 3  # a third of all frames: threads push each other's out
     wrong: list[tuple[int, int]] = []
 
     def work(seed: int) -> None:
@@ -167,7 +167,7 @@ def test_threads_read_the_same_frames(tmp_path: Path) -> None:
         thread.join(60)
     assert not any(t.is_alive() for t in threads)
     assert wrong == []
-    assert store.kept_bytes <= store._budget
+    assert store.kept_bytes <= store._kept.room
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
