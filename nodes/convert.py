@@ -19,16 +19,16 @@ class SceneToSplat(io.ComfyNode):
             node_id="GS4D_SceneToSplat",
             display_name="4D Scene to Splat",
             category="4dgs/convert",
-            description="Turns moments of a scene into a batch of splats for ComfyUI's own 3D nodes "
-            "(render, transform, merge; "
-            "preview and save take the first one).",
+            description="Samples frames of a scene as a batch of splats for ComfyUI's own 3D nodes (render, "
+            "transform, merge; preview and save take the first one).",
             inputs=[
-                SceneSocket.Input("scene", tooltip="The scene to take moments of."),
+                SceneSocket.Input("scene", tooltip="The scene to sample."),
                 make(
                     io.String.Input,
                     "times",
                     default="all",
-                    tooltip="Seconds such as 0,0.5,1, or all captured moments. More moments take more memory.",
+                    tooltip="Times in seconds, such as 0,0.5,1, or 'all' for every captured frame. More frames use more "
+                    "memory.",
                 ),
             ],
             outputs=[SplatSocket.Output("splat", display_name="splat")],
@@ -60,10 +60,11 @@ class SplatToScene(io.ComfyNode):
             node_id="GS4D_SplatToScene",
             display_name="Splat to 4D Scene",
             category="4dgs/convert",
-            description="Turns a splat into a still scene, or a batch of splats into a moving one.",
+            description="Converts a splat to a static scene, or a batch of splats to a moving one.",
             inputs=[
                 SplatSocket.Input(
-                    "splat", tooltip="One splat, or one for each moment with equally many Gaussians in each."
+                    "splat",
+                    tooltip="One splat, or one per frame. Frames with equally many Gaussians can be interpolated.",
                 ),
                 *fields.inputs(step.Config),
             ],

@@ -18,31 +18,29 @@ class Export4DScene(io.ComfyNode):
             node_id="GS4D_Export4DScene",
             display_name="Export 4D Scene",
             category="4dgs/convert",
-            description="Writes a scene for other programs into ComfyUI's output folder: one moment or a "
-            "sequence of .ply, .spz, "
-            "or .4dgs, the clip that the player plays, or a web page with the player in it.",
+            description="Exports a scene to ComfyUI's output folder: one frame or a sequence of .ply or .spz, .4dgs, "
+            "a player file, or a web page with the player.",
             search_aliases=["ply", "spz", "4dgs", "splat", "html", "web page", "share"],
             inputs=[
-                SceneSocket.Input("scene", tooltip="The scene to take elsewhere."),
+                SceneSocket.Input("scene", tooltip="The scene to export."),
                 make(
                     io.String.Input,
                     "filename_prefix",
                     default="gs4d/export",
                     display_name="file name",
-                    tooltip="Name of the file or folder in ComfyUI's output folder; a number is added, so "
-                    "that nothing is "
+                    tooltip="Name of the file or folder in ComfyUI's output folder. A number is added, so nothing is "
                     "overwritten.",
                 ),
                 *fields.inputs(step.Config),
                 SceneSocket.Input(
                     "compare",
                     optional=True,
-                    tooltip="For html: a second scene, shown right of a divider: the edited one, say.",
+                    tooltip="For html: optional second scene for before/after comparison (right of the divider).",
                 ),
                 *fields.inputs(bake_clip.Config, optional=True),
             ],
             outputs=[
-                io.String.Output("paths", display_name="path", tooltip="The first file that was written.")
+                io.String.Output("paths", display_name="path", tooltip="Path of the first exported file.")
             ],
             is_output_node=True,
         )

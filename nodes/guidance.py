@@ -46,29 +46,30 @@ class LoadGuidance(io.ComfyNode):
             node_id="GS4D_LoadGuidance",
             display_name="Load Diffusion Guidance",
             category="4dgs/edit",
-            description="Loads the model that edits pictures: the small one that ships with the pack, or InstructPix2Pix "
-            "or Stable Diffusion 1.x / 2.x from models/diffusers or models/checkpoints.",
+            description="Loads the diffusion model for editing: the bundled small model, or InstructPix2Pix or Stable "
+            "Diffusion 1.x / 2.x from models/diffusers or models/checkpoints.",
             search_aliases=["instruct pix2pix", "ip2p", "instruct-4dgs", "stable diffusion"],
             inputs=[
                 combo(
                     "model",
                     folders.diffusion_models(),
                     folders.EMBEDDED_MODEL,
-                    tooltip="The small model knows a handful of edits (its help page lists them). Editing views needs an "
-                    "InstructPix2Pix; score distillation and delta edits also take Stable Diffusion 1.x and 2.x.",
+                    tooltip="The bundled model knows ten edits (see its help page). Editing views needs an "
+                    "InstructPix2Pix model; score distillation and delta edits also take Stable Diffusion 1.x and "
+                    "2.x.",
                 ),
                 combo(
                     "precision",
                     PRECISIONS,
                     "auto",
-                    tooltip="Number format of the weights: auto is full precision on the processor and half on a "
-                    "graphics card; choose bf16 or fp32 where fp16 overflows.",
+                    tooltip="Precision of the weights. auto is fp32 on the CPU and fp16 on a GPU; choose bf16 or fp32 if "
+                    "fp16 overflows.",
                 ),
                 combo(
                     "device",
                     host.DEVICES,
                     "auto",
-                    tooltip="Where the model runs: auto takes the graphics card where there is one, else the processor.",
+                    tooltip="Device of the model. auto uses the GPU if there is one.",
                 ),
             ],
             outputs=[GuidanceSocket.Output("guidance", display_name="guidance")],
@@ -101,16 +102,16 @@ class GuidanceFromModel(io.ComfyNode):
             node_id="GS4D_GuidanceFromModel",
             display_name="Diffusion Guidance from Model",
             category="4dgs/edit",
-            description="Edits with the model that ComfyUI has loaded, LoRAs and all: an InstructPix2Pix checkpoint, or "
-            "Stable Diffusion 1.x / 2.x for score distillation and delta edits.",
+            description="Uses a model loaded by ComfyUI, with its LoRAs: an InstructPix2Pix checkpoint for editing "
+            "views, or Stable Diffusion 1.x / 2.x for score distillation and delta edits.",
             search_aliases=["instruct pix2pix", "ip2p", "lora", "checkpoint"],
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="From Load Checkpoint, with LoRAs if you like; InstructPix2Pix for editing views.",
+                    tooltip="From Load Checkpoint, optionally with LoRAs. Editing views needs InstructPix2Pix.",
                 ),
-                io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
-                io.Vae.Input("vae", tooltip="The autoencoder that belongs to the model."),
+                io.Clip.Input("clip", tooltip="The text encoder of the model."),
+                io.Vae.Input("vae", tooltip="The VAE of the model."),
             ],
             outputs=[GuidanceSocket.Output("guidance", display_name="guidance")],
         )
@@ -127,9 +128,9 @@ class GuidanceFromModel(io.ComfyNode):
 def about(backbone: Any) -> str:
     """What was loaded and what it can do."""
     kind = (
-        "edits pictures"
+        "edits images"
         if backbone.has_image_conditioning
-        else "takes no picture: score distillation and delta edits only"
+        else "has no conditioning image: score distillation and delta edits only"
     )
     advised = backbone.defaults
     known = "" if backbone.known_edits is None else f"\n{backbone.known_edits.text()}"

@@ -21,10 +21,7 @@ from ..engine.render import choose_device
 from .compat import io
 
 DEVICES = ["auto", "cpu", "cuda"]
-DEVICE_TEXT = (
-    "Where the work is done: auto takes the graphics card that ComfyUI uses where gsplat works on it, else the "
-    "processor."
-)
+DEVICE_TEXT = "Device. auto uses ComfyUI's GPU if gsplat works on it, otherwise the CPU."
 PREVIEW_PIXELS = 512
 WIRED = "wired"  # fingerprint of a file whose path another node gives: not known when ComfyUI asks
 SECONDS_BETWEEN_UPDATES = 0.1

@@ -24,7 +24,8 @@ class LoadMultiViewVideo(io.ComfyNode):
             node_id="GS4D_LoadMultiViewVideo",
             display_name="Load Multi-View Video",
             category="4dgs/load",
-            description="Opens a capture of one moving subject from several cameras (or one moving camera).",
+            description="Loads a capture: synchronized videos or frames of one moving subject with their cameras, or "
+            "one moving camera.",
             search_aliases=[
                 "4d",
                 "gaussian splatting",
@@ -39,8 +40,8 @@ class LoadMultiViewVideo(io.ComfyNode):
                     "clip",
                     clips,
                     FIRST_CLIP if FIRST_CLIP in clips else None,
-                    tooltip="The demo clip, or a folder in ComfyUI's input folder that holds videos or "
-                    "pictures with their "
+                    display_name="capture",
+                    tooltip="The demo capture, or a folder in ComfyUI's input folder with videos or images and their "
                     "cameras.",
                 ),
                 make(
@@ -48,9 +49,7 @@ class LoadMultiViewVideo(io.ComfyNode):
                     "folder",
                     default="",
                     display_name="or folder",
-                    tooltip="Path of a capture inside input, output or models/gs4d; where something is "
-                    "written here, the "
-                    "list above is not used.",
+                    tooltip="Path of a capture in input, output or models/gs4d. If set, overrides the list above.",
                 ),
                 *fields.inputs(LoadOptions, LOAD_FIELDS),
             ],
@@ -90,14 +89,14 @@ class Load4DScene(io.ComfyNode):
             node_id="GS4D_Load4DScene",
             display_name="Load 4D Scene",
             category="4dgs/load",
-            description="Opens a scene that Save 4D Scene wrote.",
+            description="Loads a scene saved by Save 4D Scene.",
             inputs=[
                 combo(
                     "scene_file",
                     names,
                     names[0] if names else None,
                     display_name="scene file",
-                    tooltip="A scene in ComfyUI's output or input folder or in models/gs4d; the newest comes first.",
+                    tooltip="A scene in ComfyUI's output or input folder or in models/gs4d; newest first.",
                 )
             ],
             outputs=[SceneSocket.Output("scene", display_name="scene")],
@@ -127,19 +126,18 @@ class Save4DScene(io.ComfyNode):
             node_id="GS4D_Save4DScene",
             display_name="Save 4D Scene",
             category="4dgs/load",
-            description="Writes a scene as one .safetensors file into ComfyUI's output folder; nothing is lost.",
+            description="Saves a scene losslessly as one .safetensors file in ComfyUI's output folder.",
             inputs=[
-                SceneSocket.Input("scene", tooltip="The scene to keep."),
+                SceneSocket.Input("scene", tooltip="The scene to save."),
                 make(
                     io.String.Input,
                     "filename_prefix",
                     default="gs4d/scene",
                     display_name="file name",
-                    tooltip="Name of the file in ComfyUI's output folder; a number is added, so that "
-                    "nothing is overwritten.",
+                    tooltip="File name in ComfyUI's output folder. A number is added, so nothing is overwritten.",
                 ),
             ],
-            outputs=[io.String.Output("path", display_name="path", tooltip="Where the file is.")],
+            outputs=[io.String.Output("path", display_name="path", tooltip="Path of the saved file.")],
             is_output_node=True,
         )
 
@@ -164,14 +162,14 @@ class Import4DScene(io.ComfyNode):
             node_id="GS4D_Import4DScene",
             display_name="Import 4D Scene",
             category="4dgs/load",
-            description="Brings in a scene that another program made: a 4DGaussians folder, a splat file, or a "
-            "folder with a splat file for each moment.",
+            description="Imports a scene from other software: a 4DGaussians folder, a splat file, or a folder with "
+            "one splat file per frame.",
             inputs=[
                 make(
                     io.String.Input,
                     "source",
                     default="",
-                    tooltip="Path of a trained folder, a .ply or .spz file, or a folder of them (one a moment), inside "
+                    tooltip="Path of a 4DGaussians folder, a .ply or .spz file, or a folder of them (one per frame), in "
                     "input, output or models/gs4d.",
                 ),
                 *fields.inputs(step.Config),

@@ -39,7 +39,7 @@ class Preview4DScene(io.ComfyNode):
             node_id="GS4D_Preview4DScene",
             display_name="Preview 4D Scene",
             category="4dgs/render",
-            description="Plays a moving scene in the node: orbit, scrub, compare with another scene, look through the "
+            description="Plays a scene in the node: orbit, scrub, compare with another scene, look through the "
             "captured cameras, and frame a shot for Camera Path.",
             search_aliases=["player", "timeline", "viewer", "4d", "splat", "compare", "before after"],
             inputs=[
@@ -50,26 +50,25 @@ class Preview4DScene(io.ComfyNode):
                     "makes_movie",
                     default=True,
                     display_name="small video",
-                    tooltip="Also renders a small video, which is shown where the browser cannot draw in 3D (WebGL 2).",
+                    tooltip="Also renders a small video, shown where WebGL 2 is unavailable.",
                     advanced=True,
                 ),
                 make(
                     io.String.Input,
                     "camera",
                     default="",
-                    tooltip="The view that the player's camera button wrote, as JSON; empty is the first captured "
-                    "camera.",
+                    tooltip="View framed with the player's camera button, as JSON. Empty uses the first captured camera.",
                 ),
                 SceneSocket.Input(
                     "compare",
                     optional=True,
-                    tooltip="A second scene, shown right of a divider: the edited one, say.",
+                    tooltip="Optional second scene for before/after comparison (right of the divider).",
                 ),
             ],
             outputs=[
-                SceneSocket.Output("played", display_name="scene", tooltip="The first scene, as it came in."),
+                SceneSocket.Output("played", display_name="scene", tooltip="The first scene, unchanged."),
                 Load3DCameraSocket.Output(
-                    "framed", display_name="camera", tooltip="The framed view: wire it into Camera Path."
+                    "framed", display_name="camera", tooltip="The framed view, for Camera Path."
                 ),
             ],
             is_output_node=True,

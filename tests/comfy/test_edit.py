@@ -48,7 +48,7 @@ def test_a_graph_runs_from_clip_to_edited_scene(running: Server, info: dict[str,
     assert run.progress("refine")[-1] == graphs.TINY_REFINE["iterations"]
     assert run.previews >= 6
     said = "\n".join(run.said)
-    assert "edits pictures" in said and "3 images, " in said and "captured originals" in said
+    assert "edits images" in said and "3 images, " in said and "captured originals" in said
     assert "psnr_to_edits" in said and "psnr_to_original" in said
     shown = {data["node"]: data["output"] for data in run.of("executed")}
     assert len(shown["edited"]["images"]) == len(shown["originals"]["images"]) == 3
