@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,6 @@ from ..scene import Deformation, Gaussians, MultiViewVideo
 from .parameters import GaussianParameters, Lineage
 
 if TYPE_CHECKING:
-    from .config import FitConfig  # whose options are this registry's names
     from .normalization import Normalization
 
 
@@ -87,7 +86,8 @@ class TrainableMotion(ABC):
 class MotionStart:
     """What a training knows when its motion is made."""
 
-    config: FitConfig
+    # the training's FitConfig; not named here, since its options are this registry's names
+    config: Any
     video: MultiViewVideo
     world: Normalization
     canonical: Gaussians  # the first Gaussians, normalized, on the training's device
