@@ -29,10 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.cost import Cost, Counting, costing
 from benchmarks.edit_data import Pair, as_video, demo_pair, load_pair, true_views
 from benchmarks.environment import environment
+from engine import demo
 from engine import messages as m
 from engine.capture.readers import LoadOptions
 from engine.cli import add_config, config_from
 from engine.errors import InputError
+from engine.figures import contact_sheets
 from engine.files.atomic import write_atomically
 from engine.io.scene_file import load_scene, save_scene
 from engine.render import choose_device
@@ -272,16 +274,15 @@ def kept(benchmark: Benchmark, name: str, folder: Path | None) -> dict[str, Any]
 
 def sheet(benchmark: Benchmark, name: str, scene: Scene4D, folder: Path) -> None:
     """Rows of truth, scene, depth and error, and the edited views, as pictures to look at."""
-    from PIL import Image
-
     config = evaluate_scene.Config(views="all", every=max(1, len(scene.times) // 4), pictures=6)
     pictures = m.result(evaluate_scene.run(scene, benchmark.pair.edited, config, benchmark.device)).pictures
-    shown = {f"{name}.png": torch.cat(list(pictures))}
+    tile = pictures.shape[2]  # in their own size
+    rows = contact_sheets.sheet([[row] for row in pictures], columns=1, headers=demo.TRAINED, tile=tile)
+    shown = {f"{name}.png": rows}
     for kind, (views, _) in benchmark._edited.items():
-        rows = torch.cat([views.originals, views.images], dim=1)
-        shown[f"views_{kind}.png"] = torch.cat(list(rows), dim=1)
+        shown[f"views_{kind}.png"] = contact_sheets.before_and_after(views.originals, views.images, ())
     for file, picture in shown.items():
-        Image.fromarray((picture.clamp(0, 1) * 255).byte().numpy()).save(folder / file)
+        picture.save(folder / file)
 
 
 def trained(pair: Pair, config: fit_scene.Config, device: str, file: Path | None) -> tuple[Scene4D, Cost]:

@@ -16,6 +16,7 @@ from .capture.readers import load_video
 from .diffusion.known_edits import check_prompt
 from .diffusion.loading import EMBEDDED, known_edits_of, load
 from .errors import InputError
+from .figures.contact_sheets import below, sheet
 from .files.atomic import write_atomically
 from .files.mp4 import write_mp4
 from .io.ply import write_ply
@@ -149,7 +150,7 @@ EDITED = ("scene", "edited by the model", "edited scene", "a quarter later")
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """Rows of four pictures side by side, with a heading for each column and a line below."""
+    """Rows of four pictures side by side, with a heading for each column and a line above."""
 
     pictures: Tensor  # [K, H, 4W, 3] in 0..1
     headings: Sequence[str]  # 4
@@ -158,19 +159,12 @@ class Sheet:
 
 def page(sheets: Sequence[Sheet], target: Path) -> None:
     """The sheets one below the other, as a .png."""
-    from PIL import Image, ImageDraw
-
-    heights = [len(s.pictures) * s.pictures.shape[1] + 60 for s in sheets]
-    canvas = Image.new("RGB", (max(s.pictures.shape[2] for s in sheets), sum(heights)), "white")
-    draw, top = ImageDraw.Draw(canvas), 0
-    for sheet, whole in zip(sheets, heights, strict=True):
-        rows, height, width = sheet.pictures.shape[:3]
-        for column, name in enumerate(sheet.headings):
-            draw.text((column * width // 4 + 6, top + 6), name, fill="black")
-        pixels = (sheet.pictures.clamp(0, 1) * 255).round().to(torch.uint8)
-        for row in range(rows):
-            canvas.paste(Image.fromarray(pixels[row].numpy()), (0, top + 20 + row * height))
-        draw.text((6, top + rows * height + 26), sheet.text, fill="black")
-        top += whole
+    made: list[Any] = []
+    for each in sheets:
+        rows = [[row] for row in each.pictures]
+        # in their own size
+        tile = each.pictures.shape[2]
+        made.append(sheet(rows, columns=1, title=each.text, headers=each.headings, look="light", tile=tile))
+    canvas = below(*made, look="light")
     with write_atomically(target) as partial:
         canvas.save(partial, format="PNG")

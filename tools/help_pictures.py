@@ -26,7 +26,7 @@ from engine import messages as m  # noqa: E402
 from engine.capture.readers import LoadOptions, load_video  # noqa: E402
 from engine.diffusion.loading import embedded, load  # noqa: E402
 from engine.figures.color_maps import depth_picture, flow_picture, marked  # noqa: E402
-from engine.figures.contact_sheets import before_and_after, sheet  # noqa: E402
+from engine.figures.contact_sheets import before_and_after, below, sheet  # noqa: E402
 from engine.figures.drawing import theme, width_of, write  # noqa: E402
 from engine.io.scene_file import load_scene  # noqa: E402
 from engine.masks.lift import render_selection  # noqa: E402
@@ -90,16 +90,6 @@ def lines_of_text(lines: list[str], size: int = 12) -> Image.Image:
     for i, line in enumerate(lines):
         write(pen, (12, 10 + i * (size + 6)), line, size, INK.text)
     return picture
-
-
-def below(*pictures: Image.Image) -> Image.Image:
-    """Pictures one below the other."""
-    whole = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), INK.paper)
-    top = 0
-    for picture in pictures:
-        whole.paste(picture, (0, top))
-        top += picture.height
-    return whole
 
 
 class Studio:

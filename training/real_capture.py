@@ -34,6 +34,8 @@ from engine.capture.convert.rig_adjust import (
 )
 from engine.capture.video_file import VideoFile, probe, to_grey, to_pixels
 from engine.errors import InputError
+from engine.figures.contact_sheets import sheet
+from engine.figures.drawing import as_tensor
 from engine.geometry.carving import carve
 from engine.scene.cameras import Cameras
 
@@ -238,11 +240,8 @@ def hull_figures(folder: Path, moment: int, pictures_at: Path | None) -> dict[st
         drawn[edge], drawn[outline] = (255, 220, 0), (255, 0, 90)
         overlays.append(drawn)
     if pictures_at is not None:
-        height = max(o.shape[0] for o in overlays)
-        padded = [np.pad(o, ((0, height - o.shape[0]), (0, 0), (0, 0))) for o in overlays]
-        Image.fromarray(np.concatenate(padded, axis=1)).save(
-            pictures_at / "real_capture_hull.jpg", quality=88
-        )
+        stacks = [[torch.from_numpy(o) / 255] for o in overlays]
+        sheet(stacks, columns=len(stacks), width=2048).save(pictures_at / "real_capture_hull.jpg", quality=88)
     return {
         "hull_cells": len(cells),
         "hull_height_m": round(float(np.ptp(cells[:, 2])), 2),
@@ -279,10 +278,8 @@ def draw_marks(
                 draw.line([x - 4, y, x + 4, y], fill=colour)
                 draw.line([x, y - 4, x, y + 4], fill=colour)
         drawn.append(image)
-    sheet = Image.new("RGB", (sum(i.width for i in drawn), max(i.height for i in drawn)))
-    for i, image in enumerate(drawn):
-        sheet.paste(image, (sum(d.width for d in drawn[:i]), 0))
-    sheet.save(pictures_at / "real_capture_marks.jpg", quality=85)
+    made = sheet([[as_tensor(image)] for image in drawn], columns=len(drawn), width=2 * 2048)
+    made.save(pictures_at / "real_capture_marks.jpg", quality=85)
 
 
 def main() -> None:

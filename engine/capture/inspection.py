@@ -1,4 +1,4 @@
-"""Measures of a capture that say whether it will train well: exposure, spread of the cameras, masks, contact sheet."""
+"""Measures of a capture that say whether it will train well: exposure, spread of the cameras, masks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from ..geometry.carving import in_picture
@@ -158,30 +158,12 @@ def camera_spread(video: MultiViewVideo) -> Spread:
     )
 
 
-def contact_tile(frame: Frame, name: str, side: int, background: Tensor | None) -> Tensor:
-    """One view as a tile [side, side, 3] float in 0..1 with its name below; masked parts over the background."""
+def thumbnail(frame: Frame, width: int, background: Tensor | None) -> Tensor:
+    """One view at most `width` pixels wide: [h, w, 3] float in 0..1; masked parts over the background."""
     image = frame.image.numpy()
     if frame.mask is not None and background is not None:
         alpha = frame.mask.numpy()[..., None] / 255.0
         image = (image * alpha + 255 * background.numpy() * (1 - alpha)).round().astype(np.uint8)
     picture = Image.fromarray(np.ascontiguousarray(image))
-    picture.thumbnail((side - 4, side - 16), Image.Resampling.BOX)
-    tile = Image.new("RGB", (side, side), (24, 24, 24))
-    tile.paste(picture, ((side - picture.width) // 2, (side - 14 - picture.height) // 2))
-    shown = name if len(name) * 6 < side else "…" + name[-(side // 6 - 1) :]
-    ImageDraw.Draw(tile).text(
-        (3, side - 13), shown.encode("ascii", "replace").decode("ascii"), fill=(230, 230, 230)
-    )
-    return torch.tensor(np.asarray(tile)).float() / 255
-
-
-def contact_sheet(tiles: list[Tensor]) -> Tensor:
-    """Tiles [side, side, 3] in rows, about as wide as high: [H, W, 3] float in 0..1."""
-    side = tiles[0].shape[0]
-    columns = math.ceil(math.sqrt(len(tiles) * 1.3))
-    rows = math.ceil(len(tiles) / columns)
-    sheet = torch.full((rows * side, columns * side, 3), 0.1)
-    for i, tile in enumerate(tiles):
-        y, x = divmod(i, columns)
-        sheet[y * side : (y + 1) * side, x * side : (x + 1) * side] = tile
-    return sheet
+    picture.thumbnail((width, image.shape[0]), Image.Resampling.BOX)
+    return torch.tensor(np.asarray(picture)).float() / 255

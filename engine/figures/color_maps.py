@@ -73,14 +73,3 @@ def padded(pictures: list[Tensor]) -> Tensor:
     for i, p in enumerate(pictures):
         result[i, : p.shape[0], : p.shape[1]] = p
     return result
-
-
-def contact_sheet(before: Tensor, after: Tensor, widest: int = 1024) -> Tensor:
-    """[H', W', 3]: pictures [K, H, W, 3] in a row above those that they became; made smaller where it would be wide."""
-    sheet = torch.cat([torch.cat(list(row), dim=1) for row in (before, after)], dim=0)
-    height, width = sheet.shape[:2]
-    if width <= widest:
-        return sheet
-    size = max(1, round(height * widest / width)), widest
-    planes = sheet.permute(2, 0, 1)[None]
-    return torch.nn.functional.interpolate(planes, size, mode="area")[0].permute(1, 2, 0).contiguous()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image, ImageDraw
@@ -27,6 +27,28 @@ class Scale:
     text: str
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Where everything on a sheet stands, in pixels."""
+
+    columns: int
+    wide: int  # one column
+    heights: tuple[int, ...]  # of each row's pictures
+    head: int = 0  # height of title and headers
+    caption: int = GAP  # height below each row
+
+    @property
+    def size(self) -> tuple[int, int]:
+        across = self.columns * (self.wide + GAP) - GAP + 2 * MARGIN
+        return across, MARGIN + self.head + sum(self.heights) + self.caption * len(self.heights) + GAP
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Left and top of a stack."""
+        row, column = divmod(index, self.columns)
+        above = sum(self.heights[:row]) + self.caption * row
+        return MARGIN + column * (self.wide + GAP), MARGIN + self.head + above
+
+
 def sheet(
     stacks: Sequence[Sequence[Tensor]],
     captions: Sequence[str] = (),
@@ -36,53 +58,83 @@ def sheet(
     scale: Scale | None = None,
     width: int = 1024,
     look: str = "dark",
+    tile: int = 0,
 ) -> Image.Image:
     """Each stack is a column of pictures [H, W, 3] in 0..1, one above the other, with its caption beneath.
 
     `columns` stacks stand side by side (0: as many as make a sheet that is wider than high). `headers` are words above
     equal shares of each column's width, for pictures that are several side by side already. `width` is the most that the
-    sheet takes; pictures are made smaller for it, never larger beyond twice their size. Raises InputError without
-    pictures.
+    sheet takes; pictures are made smaller for it, never larger beyond twice their size. With a `tile` above 0 that is
+    the width of a column instead, and the sheet as wide as it comes out. Raises InputError without pictures.
     """
     if not stacks or not stacks[0]:
         raise InputError("A contact sheet needs at least one picture.")
     ink = theme(look)
-    shape = [(one.shape[1], one.shape[0]) for one in stacks[0]]
-    columns = columns or _columns(len(stacks), max(w for w, _ in shape), sum(h for _, h in shape))
-    columns = min(columns, len(stacks))
-    room = (width - 2 * MARGIN - (columns - 1) * GAP) // columns
-    wide = max(LEAST, min(room, 2 * max(w for w, _ in shape)))
-    total = columns * wide + (columns - 1) * GAP + 2 * MARGIN
-    head = (TITLE + 12 if title or scale else 0) + (WORDS + 8 if headers else 0)
-    caption = WORDS + 8 if captions else GAP
-    rows = [stacks[i : i + columns] for i in range(0, len(stacks), columns)]
-    heights = [max(sum(_height(one, wide) for one in stack) for stack in row) for row in rows]
-    picture = Image.new("RGB", (total, MARGIN + head + sum(heights) + caption * len(rows) + GAP), ink.paper)
+    layout = _layout(stacks, columns, tile, width)
+    layout = replace(
+        layout,
+        head=(TITLE + 12 if title or scale else 0) + (WORDS + 8 if headers else 0),
+        caption=WORDS + 8 if captions else GAP,
+    )
+    picture = Image.new("RGB", layout.size, ink.paper)
+    _head(picture, layout, title, headers, scale, ink)
+    pen = ImageDraw.Draw(picture)
+    for i, stack in enumerate(stacks):
+        left, top = layout.place(i)
+        _paste(picture, stack, left, top, layout.wide)
+        if i < len(captions):
+            middle, under = left + layout.wide / 2, top + layout.heights[i // layout.columns] + 3
+            text = shortened(captions[i], WORDS, layout.wide)
+            write(pen, (middle, under), text, WORDS, ink.text, "ma")
+    return picture
+
+
+def below(*pictures: Image.Image, look: str = "dark") -> Image.Image:
+    """Sheets and charts one below the other."""
+    size = max(p.width for p in pictures), sum(p.height for p in pictures)
+    whole = Image.new("RGB", size, theme(look).paper)
+    top = 0
+    for picture in pictures:
+        whole.paste(picture, (0, top))
+        top += picture.height
+    return whole
+
+
+def _layout(stacks: Sequence[Sequence[Tensor]], columns: int, tile: int, width: int) -> _Layout:
+    """Columns, their width and the rows' heights, without words."""
+    widest, high = max(one.shape[1] for one in stacks[0]), sum(one.shape[0] for one in stacks[0])
+    columns = min(columns or _columns(len(stacks), widest, high), len(stacks))
+    room = tile or (width - 2 * MARGIN - (columns - 1) * GAP) // columns
+    wide = max(LEAST, min(room, 2 * widest))
+    heights = [sum(_height(one, wide) for one in stack) for stack in stacks]
+    rows = (heights[i : i + columns] for i in range(0, len(stacks), columns))
+    return _Layout(columns, wide, tuple(max(row) for row in rows))
+
+
+def _head(
+    picture: Image.Image, layout: _Layout, title: str, headers: Sequence[str], scale: Scale | None, ink: Theme
+) -> None:
+    """The title, the scale right of it, and the headers above each column."""
     pen = ImageDraw.Draw(picture)
     if scale is not None:
         _scale(picture, scale, ink)
     if title:
         taken = 0 if scale is None else _scale_width(scale) + 12
-        write(pen, (MARGIN, MARGIN), shortened(title, TITLE, total - 2 * MARGIN - taken), TITLE, ink.text)
-    for column in range(columns):
+        room = picture.width - 2 * MARGIN - taken
+        write(pen, (MARGIN, MARGIN), shortened(title, TITLE, room), TITLE, ink.text)
+    share = layout.wide / max(len(headers), 1)
+    for column in range(layout.columns):
         for i, word in enumerate(headers):
-            share = wide / len(headers)
-            left = MARGIN + column * (wide + GAP) + i * share
+            middle = layout.place(column)[0] + (i + 0.5) * share
             text = shortened(word, WORDS, round(share) - 4)
-            write(pen, (left + share / 2, MARGIN + head - 6), text, WORDS, ink.quiet, "ms")
-    top = MARGIN + head
-    for r, (row, height) in enumerate(zip(rows, heights, strict=True)):
-        for c, stack in enumerate(row):
-            left, below = MARGIN + c * (wide + GAP), top
-            for one in stack:
-                size = wide, _height(one, wide)
-                picture.paste(as_picture(one).resize(size, Image.Resampling.LANCZOS), (left, below))
-                below += size[1]
-            if r * columns + c < len(captions):
-                text = shortened(captions[r * columns + c], WORDS, wide)
-                write(pen, (left + wide / 2, top + height + 3), text, WORDS, ink.text, "ma")
-        top += height + caption
-    return picture
+            write(pen, (middle, MARGIN + layout.head - 6), text, WORDS, ink.quiet, "ms")
+
+
+def _paste(picture: Image.Image, stack: Sequence[Tensor], left: int, top: int, wide: int) -> None:
+    for one in stack:
+        size = wide, _height(one, wide)
+        picture.paste(as_picture(one).resize(size, Image.Resampling.LANCZOS), (left, top))
+        top += size[1]
 
 
 def before_and_after(

@@ -22,7 +22,8 @@ from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT, check_prompt
 from ..diffusion.sizes import size_for
 from ..errors import InputError
 from ..fields import choice, flag, number, text, validate
-from ..figures.color_maps import contact_sheet
+from ..figures.contact_sheets import sheet
+from ..figures.drawing import as_tensor
 from ..guidance.classifier_free import Guidance
 from ..guidance.detail import carry_detail
 from ..guidance.edit import STARTS, Edit, EditRequest
@@ -252,7 +253,8 @@ class ViewsEdit:
 
     def preview(self) -> Tensor:
         with threads_for_model(self.backbone):
-            return contact_sheet(*self.edit.preview(4))
+            before, after = self.edit.preview(4)
+            return as_tensor(sheet([*zip(before, after, strict=True)]))
 
     def trained(self) -> dict[str, Tensor]:
         """The latents of the chunk under way; what the model gives is checked where it gives it."""

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from ..capture.bounds import gaze_center, seen_share
-from ..capture.inspection import SHEET_VIEWS, Exposure, Light, camera_spread, contact_sheet, contact_tile
+from ..capture.inspection import SHEET_VIEWS, Exposure, Light, camera_spread, thumbnail
 from ..capture.readers import scene_bounds
 from ..errors import InputError
 from ..fields import flag, number, validate
+from ..figures.contact_sheets import sheet
+from ..figures.drawing import as_tensor
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..scene import MultiViewVideo
 from .step import Figure, Input, Kind, Output, Step
@@ -114,6 +116,7 @@ def run(video: MultiViewVideo, config: Config | None = None) -> Stream:
     yield Started(video.views, f"pre-flight check of {video.views} views × {video.moments} moments")
     light, rows = Light(video), _described(video)
     tiles: list[Tensor] = []
+    names: list[str] = []
     coverage: list[tuple[int, int, float]] = []
     for view in range(video.views):
         for place, moment in enumerate(_sampled(video, view, config)):
@@ -126,19 +129,21 @@ def run(video: MultiViewVideo, config: Config | None = None) -> Stream:
             if frame.mask is not None:
                 coverage.append((view, moment, float((frame.mask > 127).float().mean())))
             if place == 0 and len(tiles) < SHEET_VIEWS:
-                tiles.append(contact_tile(frame, video.cameras.names[view], config.tile, video.background))
+                tiles.append(thumbnail(frame, config.tile, video.background))
+                names.append(video.cameras.names[view])
         yield Progress(view + 1)
     rows += _exposure(video, light.result()) + _masks(video, coverage) + _spread(video)
     bounds = scene_bounds(video)
     rows += _bounds(video, bounds)
-    sheet = contact_sheet(tiles) if tiles else torch.zeros(8, 8, 3)
+    shown = torch.zeros(8, 8, 3)
     if tiles:
-        yield Preview(sheet, video.views)
+        shown = as_tensor(sheet([[tile] for tile in tiles], names, tile=config.tile))
+        yield Preview(shown, video.views)
     low, high = ((c[0], c[1], c[2]) for c in bounds.tolist())
     rows.sort(key=lambda row: -SEVERITIES.index(row.severity))
     seconds = float(video.times[-1] - video.times[0])
     yield Finished(
-        Report(video.name, video.layout, video.views, video.moments, seconds, (low, high), tuple(rows), sheet)
+        Report(video.name, video.layout, video.views, video.moments, seconds, (low, high), tuple(rows), shown)
     )
 
 

@@ -182,7 +182,11 @@ def test_the_demo_shows_before_and_after(pair, tmp_path):
     assert float((before - model).abs().mean()) < float((before - edited).abs().mean())
     assert not torch.equal(edited, later), "later the subject has moved"
     demo.page([demo.Sheet(shown, demo.EDITED, "line")] * 2, tmp_path / "page.png")
-    assert Image.open(tmp_path / "page.png").size == (192, 2 * (80 + 60))
+    page = Image.open(tmp_path / "page.png")
+    assert page.width >= 192 and page.height >= 2 * (80 + 2 * 12), "both sheets, with headings and a line"
+    half = page.height // 2
+    upper, lower = (page.crop((0, top, page.width, top + half)) for top in (0, half))
+    assert upper.tobytes() == lower.tobytes() and upper.getcolors(50) is None
 
 
 def test_the_demo_says_what_is_missing(tmp_path):

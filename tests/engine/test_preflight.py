@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from engine.errors import InputError
+from engine.figures.contact_sheets import GAP, MARGIN
 from engine.messages import Finished, Preview, Progress, Started, result
 from engine.scene.cameras import Cameras, look_at
 from engine.scene.video import Frame, MultiViewVideo
@@ -101,8 +102,10 @@ def test_the_stream_starts_counts_shows_and_ends() -> None:
     (preview,) = [m for m in messages if isinstance(m, Preview)]
     assert preview.image.ndim == 3 and preview.image.dtype == torch.float32
     assert 0 <= float(preview.image.min()) and float(preview.image.max()) <= 1
-    tiles = preview.image.unfold(0, 160, 160).unfold(1, 160, 160).flatten(0, 1)
-    assert sum(float(t.std()) > 0.05 for t in tiles) == 8, "every view has a tile"
+    columns = preview.image.shape[1] // (160 + GAP)
+    rows = preview.image[MARGIN:-GAP].split((preview.image.shape[0] - MARGIN - GAP) // -(-8 // columns))
+    tiles = [row[:, MARGIN + i * (160 + GAP) :][:, :160] for row in rows for i in range(columns)]
+    assert sum(float(tile.std()) > 0.05 for tile in tiles) == 8, "every view has a tile"
 
 
 def test_one_still_camera_cannot_be_trained() -> None:

@@ -17,6 +17,8 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.figures import contact_sheets
+
 from . import autoencoder, edits, latents, testset, text
 from .autoencoder import Average, _head, exact_heads, groups_of, save
 
@@ -256,7 +258,7 @@ def figures(
     ids = text.tokens(tokenizer, [edits.PHRASINGS[n][0] for n in names])
     hidden = encoder(ids).last_hidden_state
     out: dict[str, dict[str, float]] = {}
-    rows = []
+    stacks: list[list[torch.Tensor]] = [[] for _ in names]
     for subject, compositions in testset.compositions().items():
         sums: dict[str, list[float]] = {}
         for c in compositions[:views]:
@@ -272,15 +274,11 @@ def figures(
                 sums.setdefault(names[i], []).append(-10 * float((p - t).square().mean().log10()))
             if sheet and len(allowed) == len(names):
                 small = lambda v: F.interpolate(v[None], scale_factor=0.5, mode="area")[0]  # noqa: E731
-                rows.append(torch.cat([small(t) for t in truth], -1))
-                rows.append(torch.cat([small(p) for p in y], -1))
+                for stack, *pair in zip(stacks, truth, y, strict=True):
+                    stack += [small(picture).permute(1, 2, 0) for picture in pair]
         out[subject] = {k: round(float(np.mean(v)), 1) for k, v in sums.items()}
-    if sheet and rows:
-        from PIL import Image
-
-        width = max(r.shape[-1] for r in rows)
-        page = torch.cat([F.pad(r, (0, width - r.shape[-1])) for r in rows], -2)
-        Image.fromarray((page.permute(1, 2, 0).numpy() * 255).astype(np.uint8)).save(sheet, quality=88)
+    if sheet and stacks[0]:
+        contact_sheets.sheet(stacks, names, len(names), width=1600).save(sheet, quality=88)
     return out
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPTextModel
+
+from engine.figures import contact_sheets
 
 from . import edits, testset, text
 
@@ -190,7 +191,7 @@ def captions(editor: Editor, timestep: int = 500) -> dict[str, dict[str, float]]
 def sheet(editor: Editor, path: Path, steps: int, height: int = 128) -> None:
     """Pairs of rows: truth, then result; first column the picture itself and "leave it as it is"."""
     names = ["none", *edits.TEN]
-    rows = []
+    stacks: list[list[torch.Tensor]] = [[] for _ in names]
     for subject, k in (
         ("walker", 0),
         ("walker", 1),
@@ -212,9 +213,9 @@ def sheet(editor: Editor, path: Path, steps: int, height: int = 128) -> None:
                 if line.shape[-1] == 192
                 else (F.interpolate(line[..., 32:-32], size=(height, height * 3 // 4), mode="area"))
             )
-            rows.append(torch.cat(list(small), -1))
-    page = (torch.cat(rows, -2).permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8)
-    Image.fromarray(page).save(path, quality=85)
+            for stack, picture in zip(stacks, small, strict=True):
+                stack.append(picture.permute(1, 2, 0))
+    contact_sheets.sheet(stacks, names, len(names), tile=height * 3 // 4).save(path, quality=85)
 
 
 def main() -> None:
