@@ -63,17 +63,16 @@ BLUEPRINTS = {
         Blueprint(
             "Train 4D Scene from Videos",
             1,
-            "A folder of videos from several cameras becomes a moving scene of Gaussians: opens the capture, checks it and "
-            "trains.",
+            "Trains a moving scene of Gaussians from a folder of multi-view videos: loads the capture, checks it and trains.",
             training,
             {"1": (0, 0, 330, 320), "2": (0, 440, 330, 200), "3": (400, 0, 360, 560)},
             [
                 ("clip", "1", "clip"),
                 ("folder", "1", "folder"),
                 ("scale", "1", "scale"),
-                ("stop after seconds", "3", "max_seconds"),
+                ("max seconds (0 = no limit)", "3", "max_seconds"),
                 ("iterations", "3", "iterations"),
-                ("gaussians", "3", "budget"),
+                ("max Gaussians", "3", "budget"),
                 ("motion", "3", "motion"),
                 ("seed", "3", "seed"),
                 ("settings", "3", "settings"),
@@ -84,8 +83,8 @@ BLUEPRINTS = {
         Blueprint(
             "Edit 4D Scene with Prompt",
             2,
-            "One sentence changes the look of a moving scene: edits its views together, fits the scene to them and refines "
-            "it. The motion stays as it is. A scene is enough; the video that it was trained on is optional. The bundled "
+            "Edits a moving scene with a prompt: edits its views together, fits the scene to them and refines it. The motion "
+            "is unchanged. Only a scene is required; the video that it was trained on is optional. The bundled "
             "model knows ten edits: night, golden hour, black and white, fog, gold, bronze, marble, red, green and blue.",
             editing,
             {"1": (0, 0, 330, 80), "2": (0, 190, 360, 640), "3": (420, 0, 360, 460), "4": (840, 0, 360, 560)},
@@ -101,8 +100,8 @@ BLUEPRINTS = {
                 ("prompt", "2", "prompt"),
                 ("prompt", "4", "prompt"),
                 ("model", "1", "model"),
-                ("prompt strength", "2", "guidance_scale"),
-                ("original strength", "2", "image_guidance_scale"),
+                ("guidance scale (0 = auto)", "2", "guidance_scale"),
+                ("image guidance scale (0 = auto)", "2", "image_guidance_scale"),
                 ("views", "2", "views"),
                 ("seed", "2", "seed"),
                 ("fit iterations", "3", "iterations"),

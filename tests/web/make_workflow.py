@@ -31,7 +31,7 @@ ARRANGE = """([places, groups, note, notePlace]) => {
   }
   const text = LiteGraph.createNode('MarkdownNote');
   app.graph.add(text);
-  text.title = 'How to use this'; text.widgets[0].value = note;
+  text.title = 'How to use this workflow'; text.widgets[0].value = note;
   text.pos = [notePlace[0], notePlace[1]]; text.setSize([notePlace[2], notePlace[3]]);
   text.color = '#432'; text.bgcolor = '#653';
   for (const [title, bounding, color] of groups) {

@@ -75,7 +75,9 @@ def test_they_are_inserted_wired_and_run(page: Page, running: Server) -> None:
     assert edit["outputs"] == ["scene", "edited views", "originals"]
     sockets = [name for name, _, has_widget in edit["inputs"] if not has_widget]
     assert sockets == ["scene", "video", "selection"]
-    assert {"clip", "stop after seconds", "iterations", "gaussians"} <= dict(train["widgets"]).keys()
+    assert {"clip", "max seconds (0 = no limit)", "iterations", "max Gaussians"} <= dict(
+        train["widgets"]
+    ).keys()
     assert dict(train["widgets"])["clip"] == "demo: walker"
     assert dict(edit["widgets"])["prompt"] == "turn it into a gold statue"
     assert len(dict(edit["widgets"])) == len(edit["widgets"]), "a name stands twice"
@@ -92,7 +94,7 @@ def test_they_are_inserted_wired_and_run(page: Page, running: Server) -> None:
           const set = (node, values) => Object.entries(values).forEach(([name, value]) => {
             node.widgets.find(w => w.name === name).value = value;
           });
-          set(a, {scale: 0.5, iterations: 12, gaussians: 600});
+          set(a, {scale: 0.5, iterations: 12, "max Gaussians": 600});
           set(b, {views: '0 4', prompt: 'make it bronze', 'fit iterations': 7, 'refine iterations': 2});
           const quick = {GS4D_EditViews: {resolution: 64, steps: 2}, GS4D_RefineScore: {images_per_step: 2, resolution: 64},
                          GS4D_PreflightCheck: {moments: 1}};

@@ -87,7 +87,9 @@ def test_opens_from_the_template_browser_as_it_was_saved(page: Page, name: str) 
         """() => app.graph.nodes.filter(n => n.type.startsWith('GS4D_'))
              .flatMap(n => (n.widgets ?? []).map(w => w.label ?? w.name))"""
     )
-    assert "stop after seconds" in labels and not [text for text in labels if "_" in text]  # for artists
+    assert "max seconds (0 = no limit)" in labels and not [
+        text for text in labels if "_" in text
+    ]  # for artists
     assert not page.complaints_about_the_pack()
 
 

@@ -1,4 +1,4 @@
-"""The graphs that ship: their nodes, where they stand on the canvas, their notes, and what their thumbnails show."""
+"""The bundled workflows: nodes, positions on the canvas, notes, and thumbnails."""
 
 from __future__ import annotations
 
@@ -68,17 +68,17 @@ def train_and_render(info: dict[str, Any]) -> dict[str, Any]:
 
 TRAIN_NOTE = """## Multi-view video in, moving 3D scene out
 
-Press **Run**. The demo clip (a walking figure, 12 cameras) is trained for up to three minutes and plays at the right: drag to
-turn it, scrub through its time. A camera circles it while it walks; that video is in `output/video`.
+Press **Run**. The demo scene (a walking figure, 12 cameras) is trained for up to three minutes and plays on the right: drag to
+orbit, scrub through time. A camera orbits it while it walks; that video is saved to `output/video`.
 
 **Your own capture:** put its folder into ComfyUI's `input` folder, press **R** to refresh, choose it under *clip*.
 
-**Sharper:** set *stop after seconds* to 0 and raise *iterations* and *gaussians*.
+**Sharper:** set *max seconds* to 0 and raise *iterations* and *max Gaussians*.
 **Slow motion:** set *speed* to 0.25; **frozen time:** 0.
 
-Cancel whenever you like: what was trained is kept, and the next run goes on from there."""
+Cancel at any time: the progress is kept, and the next run resumes from there."""
 
-# -- edit with one sentence -------------------------------------------------------------------------------------------
+# -- edit with a prompt -------------------------------------------------------------------------------------------
 
 PROMPT = "turn it into a gold statue"
 QUICK_TRAINING = {"iterations": 1200, "budget": 4000}  # a minute on two cores; enough to be edited
@@ -102,7 +102,7 @@ def _edited(info: dict[str, Any]) -> dict[str, Any]:
     return {
         "1": node(info, "GS4D_LoadMultiViewVideo"),
         "2": node(info, "GS4D_Train4DScene", video=["1", 0], **QUICK_TRAINING),
-        "12": {**node(info, "PrimitiveStringMultiline", value=PROMPT), "_meta": {"title": "What to change"}},
+        "12": {**node(info, "PrimitiveStringMultiline", value=PROMPT), "_meta": {"title": "Prompt"}},
         "3": node(
             info, "GS4D_EditViews", scene=["2", 0], guidance=["4", 0], video=["1", 0], prompt=["12", 0]
         ),
@@ -143,28 +143,28 @@ def _before_and_after(base: Path) -> Any:
     return sheet([*before, *movie_frames(base, "edited*.mp4", 2)])
 
 
-EDIT_NOTE = """## A moving scene, edited with one sentence
+EDIT_NOTE = """## Edit a moving scene with a prompt
 
-Press **Run**. The demo clip is trained for a minute, ten views of its first moment are edited together, the scene is fitted to
-them (every moment changes, the motion stays), refined, and rendered. At the right it plays, before and after: drag the line
-between them. The video is in `output/video`.
+Press **Run**. The demo scene is trained for a minute, ten views of its first frame are edited together, the scene is fitted to
+them (all frames change, the motion stays), refined, and rendered. On the right it plays before and after: drag the divider.
+The video is saved to `output/video`.
 
-The small model that ships knows *night, golden hour, fog, black and white, gold, bronze and marble statues, red, green*
+The bundled model knows *night, golden hour, fog, black and white, gold, bronze and marble statues, red, green*
 and *blue*. {more}
 
-**Look at the edited views** before you go on: another *seed* or *prompt strength* gives others, and any image node may
-stand between (its pictures go into *images* of Fit Scene to Edited Views).
+**Check the edited views** before you continue: another *seed* or *guidance scale* gives different ones, and any image node can
+go in between (connect its images to *images* of Fit Scene to Edited Views).
 
-**Only a part:** Scene Views → a mask → Lift Mask to Gaussians → *selection*.
+**Local edits:** Scene Views → a mask → Lift Mask to Gaussians → *selection*.
 
-Cancel whenever you like: what was done is kept, and the next run goes on from there."""
+Cancel at any time: the progress is kept, and the next run resumes from there."""
 FREE_WORDING = (
-    "For free wording take InstructPix2Pix: see the help of Load Diffusion Guidance, or the workflow "
+    "For free-form prompts use InstructPix2Pix: see the help of Load Diffusion Guidance, or the workflow "
     "`instruct_4dgs_checkpoint`."
 )
 WITH_CHECKPOINT = (
-    "This graph takes InstructPix2Pix from ComfyUI's own loader instead: put `instruct-pix2pix-00-22000.safetensors` "
-    "into `models/checkpoints` and press **R**. LoRAs may stand between; a graphics card with 6 GB is needed to be quick."
+    "This graph uses InstructPix2Pix from ComfyUI's own loader instead: put `instruct-pix2pix-00-22000.safetensors` "
+    "into `models/checkpoints` and press **R**. LoRAs can go in between; a GPU with 6 GB is recommended for speed."
 )
 # nodes are as high as they become with the pictures that they show when they are done, those with a long text (it would
 # take the room) have it below
@@ -178,17 +178,17 @@ EDIT_PLACES: dict[str, Place] = {
 }  # fmt: skip
 EDIT_GROUPS = [
     ("1 · Capture, quick training", (-20, -80, 370, 1600), "#3f789e"),
-    ("2 · Edit its views with one sentence, fit the scene", (360, -80, 860, 1600), "#8a6f3c"),
-    ("3 · Refine and keep", (1230, -80, 400, 1600), "#7a3c6f"),
-    ("4 · Move a camera through it", (1640, -80, 810, 1600), "#3c7a4f"),
-    ("5 · Play it, before and after", (2470, -80, 640, 1600), "#3f789e"),
+    ("2 · Edit its views with a prompt, fit the scene", (360, -80, 860, 1600), "#8a6f3c"),
+    ("3 · Refine and save", (1230, -80, 400, 1600), "#7a3c6f"),
+    ("4 · Render along a camera path", (1640, -80, 810, 1600), "#3c7a4f"),
+    ("5 · Compare before and after", (2470, -80, 640, 1600), "#3f789e"),
 ]
 _EDIT = {"groups": EDIT_GROUPS, "note_place": (-370, 0, 330, 620), "thumbnail": _before_and_after}
 
 # -- edit in latent space ---------------------------------------------------------------------------------------------
 
 KEEP = "leave it as it is"
-# what the model that ships knows, it knows at the noisy end of its schedule
+# the bundled model knows its edits at the noisy end of its schedule
 SMALL_MODEL = {
     "iterations": 50,
     "guidance_scale": 1.4,
@@ -227,8 +227,8 @@ def _in_latents(
         "3": node(
             info, "GS4D_TrainLatentField", scene=["2", 0], guidance=["4", 0], video=["1", 0], **field
         ),
-        "14": {**node(info, "PrimitiveStringMultiline", value=before), "_meta": {"title": "What it shows now"}},
-        "12": {**node(info, "PrimitiveStringMultiline", value=after), "_meta": {"title": "What it should show"}},
+        "14": {**node(info, "PrimitiveStringMultiline", value=before), "_meta": {"title": "Source prompt"}},
+        "12": {**node(info, "PrimitiveStringMultiline", value=after), "_meta": {"title": "Prompt"}},
         "6": node(
             info, "GS4D_DeltaEdit", field=["3", 0], guidance=["4", 0], source_prompt=["14", 0], prompt=["12", 0], **edit
         ),
@@ -243,27 +243,27 @@ def _in_latents(
     }  # fmt: skip
 
 
-LATENT_NOTE = """## A moving scene, edited in a diffusion model's latent space
+LATENT_NOTE = """## Edit a moving scene in a diffusion model's latent space
 
-Press **Run**. The demo clip is trained for a minute; its Gaussians learn the model's latents; the latents are edited by what two
-prompts disagree about (ED-NeRF's delta denoising); and the scene takes the edit on, at every moment. At the right it plays,
-before and after: drag the line between them. The video is in `output/video`.
+Press **Run**. The demo scene is trained for a minute; its Gaussians learn the model's latents; the latents are edited along the
+difference between two prompts (ED-NeRF's delta denoising); and the scene is fitted to the edit, at all frames. On the right it
+plays before and after: drag the divider. The video is saved to `output/video`.
 
-**Two prompts:** one for the scene as it is, one for what it should be. Only their difference acts. {more}
+**Two prompts:** one for the scene as it is, one for the result. Only their difference has an effect. {more}
 
-**Look at the decoded views** before you trust the scene: more *iterations* or *prompt strength* in the delta edit change more.
+**Check the decoded views** before you continue: more *iterations* or a higher *guidance scale* in the delta edit change more.
 
-**Only a part:** Scene Views → a mask → Lift Mask to Gaussians → *selection* of the delta edit: nothing else changes.
+**Local edits:** Scene Views → a mask → Lift Mask to Gaussians → *selection* of the delta edit: nothing else changes.
 
-Cancel whenever you like: what was done is kept, and the next run goes on from there."""
+Cancel at any time: the progress is kept, and the next run resumes from there."""
 WITH_SMALL_MODEL = (
-    "The small model that ships takes instructions: *leave it as it is* against what to do. It knows *night, golden hour, fog, "
+    "The bundled model takes instructions: *leave it as it is* versus the edit. It knows *night, golden hour, fog, "
     "black and white, gold, bronze* and *marble statues, red, green* and *blue*."
 )
 WITH_STABLE_DIFFUSION = (
-    "This graph takes Stable Diffusion 1.5 from ComfyUI's own loader: put `v1-5-pruned-emaonly-fp16.safetensors` into "
-    "`models/checkpoints` and press **R**. It reads descriptions: say all that stays in both. LoRAs may stand between; a "
-    "graphics card with 6 GB is needed to be quick."
+    "This graph uses Stable Diffusion 1.5 from ComfyUI's own loader: put `v1-5-pruned-emaonly-fp16.safetensors` into "
+    "`models/checkpoints` and press **R**. It takes captions: describe what stays in both. LoRAs can go in between; a GPU "
+    "with 6 GB is recommended for speed."
 )
 LATENT_PLACES: dict[str, Place] = {
     "1": (0, 0, 330, 350), "2": (0, 440, 330, 570),
@@ -277,11 +277,11 @@ LATENT_PLACES: dict[str, Place] = {
 _LATENT = {
     "groups": [
         ("1 · Capture, quick training", (-20, -80, 370, 1810), "#3f789e"),
-        ("2 · Learn the model's latents", (360, -80, 400, 1810), "#3c6f7a"),
-        ("3 · Edit them with two prompts, look", (770, -80, 850, 1810), "#8a6f3c"),
-        ("4 · Back to a scene, and keep it", (1630, -80, 400, 1810), "#7a3c6f"),
-        ("5 · Move a camera through it", (2040, -80, 810, 1810), "#3c7a4f"),
-        ("6 · Play it, before and after", (2870, -80, 640, 1810), "#3f789e"),
+        ("2 · Train the latent field", (360, -80, 400, 1810), "#3c6f7a"),
+        ("3 · Edit it with two prompts, check the views", (770, -80, 850, 1810), "#8a6f3c"),
+        ("4 · Convert to a scene and save", (1630, -80, 400, 1810), "#7a3c6f"),
+        ("5 · Render along a camera path", (2040, -80, 810, 1810), "#3c7a4f"),
+        ("6 · Compare before and after", (2870, -80, 640, 1810), "#3f789e"),
     ],
     "note_place": (-370, 0, 330, 620),
     "thumbnail": _before_and_after,
@@ -301,11 +301,11 @@ PAGES = {
                 "11": (2320, 0, 600, 900),
             },
             [
-                ("1 · Open the capture and check it", (-20, -80, 710, 960), "#3f789e"),
+                ("1 · Load and check the capture", (-20, -80, 710, 960), "#3f789e"),
                 ("2 · Train", (700, -80, 400, 960), "#8a6f3c"),
-                ("3 · Move a camera through it", (1110, -80, 1170, 660), "#3c7a4f"),
-                ("4 · Measure on views that were never trained on", (1110, 600, 1170, 620), "#7a3c6f"),
-                ("5 · Play it", (2300, -80, 640, 1300), "#3f789e"),
+                ("3 · Render along a camera path", (1110, -80, 1170, 660), "#3c7a4f"),
+                ("4 · Evaluate on held-out views", (1110, 600, 1170, 620), "#7a3c6f"),
+                ("5 · Preview", (2300, -80, 640, 1300), "#3f789e"),
             ],
             TRAIN_NOTE,
             (-350, 0, 310, 440),
