@@ -24,7 +24,7 @@ export async function readClip(data, name = "the clip") {
     if (error instanceof ClipError) throw new ClipError(`${name}: ${error.message}; ${AGAIN}`);
     // a header of the right name but with entries missing or of another kind
     if (error instanceof TypeError || error instanceof RangeError)
-      throw new ClipError(`${name}: its header does not fit what it holds (${error.message}); ${AGAIN}`);
+      throw new ClipError(`${name}: its header does not match its content (${error.message}); ${AGAIN}`);
     throw error;
   }
 }
@@ -32,12 +32,12 @@ export async function readClip(data, name = "the clip") {
 function header(bytes, name) {
   const magic = [71, 83, 52, 67]; // "GS4C"
   if (!bytes.length || magic.some((byte, i) => i < bytes.length && bytes[i] !== byte))
-    throw new ClipError(`${name} is no clip of this pack; give a .gs4dclip file.`);
+    throw new ClipError(`${name} is not a player file of this pack; select a .gs4dclip file.`);
   if (bytes.length < 12) throw new ClipError(`${name} is cut short; ${AGAIN}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const version = view.getUint32(4, true), length = view.getUint32(8, true);
   if (version !== 1)
-    throw new ClipError(`${name} is a clip of version ${version}, this player reads version 1; update the pack.`);
+    throw new ClipError(`${name} is a player file of version ${version}, but this player supports version 1; update the pack.`);
   if (12 + length > bytes.length) throw new ClipError(`${name} is cut short inside its header; ${AGAIN}`);
   let about;
   try {
@@ -45,7 +45,7 @@ function header(bytes, name) {
   } catch {
     throw new ClipError(`${name}: its header is damaged; ${AGAIN}`);
   }
-  if (about?.format !== "gs4d-clip") throw new ClipError(`${name} is no clip of this pack; give a .gs4dclip file.`);
+  if (about?.format !== "gs4d-clip") throw new ClipError(`${name} is not a player file of this pack; select a .gs4dclip file.`);
   return { about, body: bytes.subarray(12 + length) };
 }
 
@@ -76,7 +76,7 @@ async function assemble(about, body) {
 async function readMotion(about, body, moving) {
   const knots = ascending(about.knots, "knots");
   if (!INTERPOLATIONS.includes(about.interpolation))
-    throw new ClipError(`it is interpolated by '${String(about.interpolation).slice(0, 20)}', which is not known`);
+    throw new ClipError(`it is interpolated by '${String(about.interpolation).slice(0, 20)}', which is not supported`);
   if (about.interpolation !== "hold" && knots.length > 2) {
     const gap = (knots.at(-1) - knots[0]) / (knots.length - 1);
     if (knots.some((knot, i) => Math.abs(knot - knots[0] - i * gap) > 0.01 * gap))
@@ -86,7 +86,7 @@ async function readMotion(about, body, moving) {
   for (const entry of about.tracks) {
     const { name, channels, bits } = entry;
     if (CHANNELS[name] !== channels || !Number.isInteger(bits) || bits < 1 || bits > 16 || tracks[name])
-      throw new ClipError(`its track '${String(name).slice(0, 20)}' of ${channels} channels with ${bits} bits is not possible`);
+      throw new ClipError(`its track '${String(name).slice(0, 20)}' of ${channels} channels with ${bits} bits is not supported`);
     tracks[name] = {
       channels, bits,
       low: numbers(entry.low, channels, `low of ${name}`), high: numbers(entry.high, channels, `high of ${name}`),
@@ -121,7 +121,7 @@ async function inflate(packed, format, wanted, what, exactly = true) {
       filled += Math.min(room, part.value.length);
       if (room < part.value.length || (!exactly && filled === wanted)) {
         await reader.cancel();
-        if (exactly) throw new ClipError(`its ${what} holds more than the ${wanted} bytes it should`);
+        if (exactly) throw new ClipError(`its ${what} is longer than the expected ${wanted} bytes`);
         break;
       }
     }
@@ -136,7 +136,7 @@ async function inflate(packed, format, wanted, what, exactly = true) {
 /** The .spz is decoded by the splat renderer; that it is one, and of how many Gaussians, is seen here. */
 async function checkSpz(spz, gaussians) {
   const head = new DataView((await inflate(spz, "gzip", 16, "splat", false)).buffer);
-  if (head.getUint32(0, true) !== 0x5053474e) throw new ClipError("its splat is no .spz");
+  if (head.getUint32(0, true) !== 0x5053474e) throw new ClipError("its splat is not an .spz file");
   const count = head.getUint32(8, true);
   if (count !== gaussians) throw new ClipError(`it claims ${gaussians} Gaussians and holds ${count}`);
 }
@@ -233,6 +233,6 @@ function numbers(values, count, what) {
 
 function ascending(values, what) {
   if (!Array.isArray(values) || !values.length || !values.every(Number.isFinite) || values.some((v, i) => i && v <= values[i - 1]))
-    throw new ClipError(`its ${what} do not ascend`);
+    throw new ClipError(`its ${what} are not in ascending order`);
   return values;
 }

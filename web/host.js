@@ -3,8 +3,8 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
-const GONE = "The preview's file is gone (ComfyUI clears it at start): run the graph again.";
-const NOT_READ = "The preview's file cannot be fetched";
+const GONE = "The preview file is missing (ComfyUI clears its temp folder at start); run the graph again.";
+const NOT_READ = "The preview file could not be loaded";
 
 /**
  * Have `life(node)` called for each node of a type as it is made. What it returns is told about the node's life:
@@ -105,14 +105,14 @@ export async function read(file) {
   try {
     answer = await fetch(address(file));
   } catch {
-    throw new Error(`${NOT_READ}: the server does not answer; is ComfyUI running?`);
+    throw new Error(`${NOT_READ}: the server does not respond; is ComfyUI running?`);
   }
   if (answer.status === 404) throw new Error(GONE);
   if (!answer.ok) throw new Error(`${NOT_READ} (${answer.status} ${answer.statusText}): run the graph again.`);
   try {
     return await answer.arrayBuffer();
   } catch {
-    throw new Error(`${NOT_READ}: the connection ended half-way; run the graph again.`);
+    throw new Error(`${NOT_READ}: the connection was interrupted; run the graph again.`);
   }
 }
 

@@ -39,30 +39,30 @@ export function buildPanel(document, act, t) {
   const left = el("div", { class: "gs4d-tag", style: "left: 8px" }), right = el("div", { class: "gs4d-tag", style: "right: 8px" });
   const divider = el("div", {
     class: "gs4d-divider", role: "slider", tabindex: "0", "aria-label": t("Divider between before and after"),
-    "aria-valuemin": "0", "aria-valuemax": "100", title: t("Drag: before on the left, after on the right"), hidden: "",
+    "aria-valuemin": "0", "aria-valuemax": "100", title: t("Drag to compare: before on the left, after on the right"), hidden: "",
   });
   divider.append(el("span", {}, icon(document, "divider")));
   const say = el("div", { class: "gs4d-say", role: "status", hidden: "" });
   const port = el(
     "div",
     { class: "gs4d-port", tabindex: "0", "data-capture-wheel": "true", role: "application",
-      "aria-label": t("Moving scene: drag turns, right drag moves, wheel comes nearer; space plays, arrows step") },
+      "aria-label": t("4D scene: drag to orbit, right-drag to pan, scroll to zoom; space plays or pauses, arrow keys step frames") },
     canvas, frame, left, right, divider, say,
   );
 
   const play = button("play", "Play (space)", act.toggle);
   const time = slider("Time", "gs4d-time", { min: 0, max: 1, step: "any" }, act.seek);
   const clock = el("span", { class: "gs4d-clock" });
-  const back = button("back", "A moment back (left arrow)", () => act.step(-1));
-  const forward = button("forward", "A moment on (right arrow)", () => act.step(1));
-  const loop = button("loop", "Play again and again", act.loop);
+  const back = button("back", "Previous frame (left arrow)", () => act.step(-1));
+  const forward = button("forward", "Next frame (right arrow)", () => act.step(1));
+  const loop = button("loop", "Loop playback", act.loop);
   const speed = choice("Speed", SPEEDS.map((s) => [String(s), `${s}×`]), (value) => act.speed(Number(value)));
-  const cameras = choice("View from a captured camera", [["", t("free view")]], act.camera);
-  const backgrounds = choice("Background", BACKGROUND_NAMES.map((n) => [n, t(n)]), act.background);
-  const size = slider("Point size", "gs4d-size", { min: -2, max: 1, step: 0.05 }, (value) => act.size(2 ** value));
-  const reset = button("reset", "Back to the first view", act.reset);
+  const cameras = choice("View through a captured camera", [["", t("free view")]], act.camera);
+  const backgrounds = choice("Background", BACKGROUND_NAMES.map((n) => [n, t(n === "grey" ? "gray" : n)]), act.background);
+  const size = slider("Splat size", "gs4d-size", { min: -2, max: 1, step: 0.05 }, (value) => act.size(2 ** value));
+  const reset = button("reset", "Reset view", act.reset);
   const full = button("full", "Full screen", act.full);
-  const use = act.useCamera && button("camera", "Use this camera: hand the view on to this node's camera output", act.useCamera, "gs4d-act");
+  const use = act.useCamera && button("camera", "Use this camera: send this view to the node's camera output", act.useCamera, "gs4d-act");
   if (use) use.append(t("Use this camera"));
   const notes = el("div", { class: "gs4d-notes" });
   const timeline = el("div", { class: "gs4d-row" }, play, back, forward, time, clock);
@@ -90,7 +90,7 @@ export function showPanel(panel, player, state) {
   panel.time.max = player.moves ? end : start + 1;
   panel.time.value = time;
   panel.time.style.setProperty("--fill", `${(100 * (time - start)) / (end - start || 1)}%`);
-  panel.time.setAttribute("aria-valuetext", t("moment {} of {}, {} seconds", frame + 1, frames, time.toFixed(2)));
+  panel.time.setAttribute("aria-valuetext", t("frame {} of {}, {} seconds", frame + 1, frames, time.toFixed(2)));
   panel.clock.textContent = `${frame + 1} / ${frames} · ${time.toFixed(2)} s`;
   panel.loop.setAttribute("aria-pressed", String(player.loop));
   panel.speed.value = String(player.speed);

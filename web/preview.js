@@ -9,7 +9,7 @@ const NODE = "GS4D_Preview4DScene";
 const KEPT = "gs4d_preview"; // the property: {files, movies, notes, view}
 const HEIGHT = 360; // least height of the widget, in units of the canvas
 const SIZE = [540, 760]; // of a new node
-const EMPTY = "Run the graph: the scene plays here.";
+const EMPTY = "Run the graph to play the scene here.";
 
 onNodes("gs4d.preview", (type) => type === NODE, (node) => {
   const kept = () => remembered(node.properties?.[KEPT]);
@@ -18,8 +18,8 @@ onNodes("gs4d.preview", (type) => type === NODE, (node) => {
     language: language(),
     onState: (view) => keep({ view }),
     useCamera: (camera) => {
-      if (wired(node, "camera")) return view.confirm("This node's camera comes over a wire: take the wire off to frame here.", "Wired");
-      if (writeWidget(node, "camera", JSON.stringify(camera))) view.confirm("The node's camera is this view now.");
+      if (wired(node, "camera")) return view.confirm("The camera input is connected; disconnect it to set the camera here.", "Connected");
+      if (writeWidget(node, "camera", JSON.stringify(camera))) view.confirm("The node's camera now uses this view.");
     },
   });
   addElement(node, "player", view.element, HEIGHT);

@@ -14,13 +14,13 @@ export class NoWebGL2 extends Error {}
 /** What a canvas needs to become a stage. Raises NoWebGL2. */
 export async function openStage(canvas, onDirty) {
   const gl = canvas.getContext("webgl2", { alpha: true, antialias: false, premultipliedAlpha: true, depth: true });
-  if (!gl) throw new NoWebGL2("This browser gives no WebGL2.");
+  if (!gl) throw new NoWebGL2("WebGL 2 is unavailable.");
   library ??= import("./vendor/spark.mjs").catch((error) => {
     library = null; // the server may be back when it is wanted next
-    throw new Error(`The player's 3D library cannot be fetched (${error?.message ?? error}): is ComfyUI running? Reload the page.`);
+    throw new Error(`The player's 3D library could not be loaded (${error?.message ?? error}). Check that ComfyUI is running and reload the page.`);
   });
   const lib = await library;
-  if (gl.isContextLost()) throw new Error("The browser has taken this player's 3D context away.");
+  if (gl.isContextLost()) throw new Error("The browser dropped this player's 3D context.");
   return new Stage(lib, canvas, gl, onDirty);
 }
 
@@ -79,7 +79,7 @@ export class Stage {
       await mesh.initialized;
     } catch (error) {
       await discard(side);
-      throw new Error(`the splat of ${clip.title || "the clip"} cannot be read (${error?.message ?? error}); run the graph again.`);
+      throw new Error(`the splat of ${clip.title || "the scene"} could not be read (${error?.message ?? error}); run the graph again.`);
     }
     return side;
   }

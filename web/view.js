@@ -13,9 +13,9 @@ import { translator } from "./words.js";
 
 const MOST_PIXELS = 2560; // a side of what is drawn
 const LOSSES = 3; // of the context within a minute: another would take one from another player, which would take it back
-const TAKEN = "The browser keeps taking this player's 3D context away: too many 3D nodes are open. Remove some and run the graph again.";
-const NO_FILM = "The preview's film is gone (ComfyUI clears it at start): run the graph again.";
-const NO_WEBGL = "This browser gives no WebGL2, so the scene is shown as a film: turn on hardware acceleration to turn it by hand.";
+const TAKEN = "The browser keeps dropping this player's 3D context: too many 3D nodes are open. Remove some and run the graph again.";
+const NO_FILM = "The preview video is missing (ComfyUI clears its temp folder at start); run the graph again.";
+const NO_WEBGL = "WebGL 2 is unavailable; showing a video instead. Enable hardware acceleration for the interactive viewer.";
 
 export class View {
   /**
@@ -291,16 +291,16 @@ export class View {
   invite(text) { this.#say(this.t(text)); }
 
   /** Say for a moment, on the button of the camera, what became of it. */
-  confirm(text, said = "Framed") {
+  confirm(text, said = "Camera set") {
     const { use } = this.panel, was = [[...use.childNodes], use.title];
-    use.replaceChildren(...(said === "Framed" ? [icon(this.document, "check")] : []), this.t(said));
+    use.replaceChildren(...(said === "Camera set" ? [icon(this.document, "check")] : []), this.t(said));
     use.title = this.t(text);
     use.disabled = true;
     setTimeout(() => { use.replaceChildren(...was[0]); use.title = was[1]; use.disabled = false; }, 1200);
   }
 
   #film(movies) {
-    this.#say(movies.length ? NO_WEBGL : NO_WEBGL.replace("so the scene is shown as a film", "and there is no film of the scene"));
+    this.#say(movies.length ? NO_WEBGL : NO_WEBGL.replace("; showing a video instead", ", and there is no video of the scene"));
     if (!movies.length) return;
     const film = this.document.createElement("video");
     Object.assign(film, { src: movies[movies.length - 1], loop: true, muted: true, autoplay: true, controls: true, playsInline: true });

@@ -246,7 +246,7 @@ def test_keys_buttons_and_looks(tab: browser.Page, tmp_path: Path, made: dict[st
     assert page.js("view.player.playing") is True
     page.page.get_by_label("Pause (space)").click()
     page.page.get_by_label("Speed").select_option("0.25")
-    page.page.get_by_label("Play again and again").click()
+    page.page.get_by_label("Loop playback").click()
     assert page.js("[view.player.playing, view.player.speed, view.player.loop]") == [False, 0.25, False]
     usual = coverage(page.picture(seconds=0.2))
     page.js("(panel.size.value = 0.8, panel.size.dispatchEvent(new Event('input')))")

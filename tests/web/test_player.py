@@ -252,13 +252,13 @@ def test_what_is_wrong_is_said_in_the_node(page: Page, folder: Path) -> None:
                 f" graph.nodes.find(n => n.type === '{NODE}').properties.gs4d_preview = {odd};"
                 " return app.loadGraphData(graph); }"
             )
-            page.page.get_by_text("Run the graph: the scene plays here.").wait_for()
+            page.page.get_by_text("Run the graph to play the scene here.").wait_for()
         page.js("() => app.loadGraphData(good)")
         page.page.get_by_text("cut short").wait_for()
         path.unlink()
         page.js(reload)
         page.page.get_by_text(
-            "The preview's file is gone (ComfyUI clears it at start): run the graph again."
+            "The preview file is missing (ComfyUI clears its temp folder at start); run the graph again."
         ).wait_for()
     finally:
         path.write_bytes(whole)
@@ -272,7 +272,7 @@ def test_without_webgl2_a_film_is_shown(page: Page, running: Server, folder: Pat
     page.open(running.url)
     page.js(BUILD, ["input/player_swing.safetensors", None])
     run(page)
-    page.page.get_by_text("This browser gives no WebGL2").wait_for()
+    page.page.get_by_text("WebGL 2 is unavailable; showing a video instead.").wait_for()
     page.page.wait_for_function("() => document.querySelector('.gs4d video')?.readyState >= 1")
     assert page.js("() => document.querySelector('.gs4d video').duration") > 0.5
     assert not page.complaints_about_the_pack()

@@ -10,4 +10,4 @@ const sources = [...document.querySelectorAll("script[data-clip]")].map((script)
   bytes: async () => Uint8Array.from(atob(script.textContent.trim()), (letter) => letter.charCodeAt(0)),
 }));
 if (sources.length) view.load(sources).then(() => view.player.play());
-else view.fail("This page holds no scene; export it again.");
+else view.fail("This page contains no scene; export it again.");

@@ -69,8 +69,8 @@ test("a time that was rounded on its way still belongs to its own knot", () => {
 });
 
 const refused = {
-  "is no clip": new TextEncoder().encode("ply\nformat ascii"),
-  "is no clip of": new Uint8Array(0),
+  "is not a player file": new TextEncoder().encode("ply\nformat ascii"),
+  "is not a player file of": new Uint8Array(0),
   "version 7": (() => { const b = clip(); b[4] = 7; return b; })(),
   "cut short inside its header": clip().slice(0, 200),
   "cut short;": clip().slice(0, 9),
@@ -78,16 +78,16 @@ const refused = {
   "do not hold its track 'position'": (() => { const b = clip({ tracks: [EIGHT] }); return b.slice(0, b.length - 5); })(),
   "damaged or cut short": clip({ tracks: [{ ...EIGHT, data: Buffer.from("no zlib stream at all") }] }),
   "holds 12 of 18 bytes": clip({ tracks: [{ ...EIGHT, data: packed(U.slice(0, 2), 8) }] }),
-  "more than the 18 bytes": clip({ tracks: [{ ...EIGHT, data: packed([...U, ...U], 8) }] }),
+  "longer than the expected 18 bytes": clip({ tracks: [{ ...EIGHT, data: packed([...U, ...U], 8) }] }),
   "claims 3 Gaussians and holds 9": clip({ splat: spz(3, 9) }),
   "claims 9 moving": clip({ tracks: [EIGHT], changes: { moving: 9 } }),
   "not evenly spaced": clip({ tracks: [EIGHT], knots: [0, 0.9, 1] }),
-  "knots do not ascend": clip({ tracks: [EIGHT], knots: [0, 1, 0.5] }),
-  "'spline', which is not known": clip({ tracks: [EIGHT], interpolation: "spline" }),
+  "knots are not in ascending order": clip({ tracks: [EIGHT], knots: [0, 1, 0.5] }),
+  "'spline', which is not supported": clip({ tracks: [EIGHT], interpolation: "spline" }),
   "'position' of 3 channels with 40 bits": clip({ tracks: [{ ...EIGHT, bits: 40, data: packed(U, 8) }] }),
   "radius is null": clip({ changes: { radius: NaN } }),
   "splat is damaged": clip({ splat: Buffer.from("not gzip") }),
-  "does not fit what it holds": clip({ changes: { spz: null } }),
+  "does not match its content": clip({ changes: { spz: null } }),
 };
 for (const [words, bytes] of Object.entries(refused))
   test(`one sentence: ${words}`, async () => {

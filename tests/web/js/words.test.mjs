@@ -17,9 +17,9 @@ test("every text has all languages, and as many places to fill", () => {
 test("it says what it knows in the language asked for, and English otherwise", () => {
   assert.equal(translator("ja")("Speed"), "速度");
   assert.equal(translator("zh-CN")("Speed"), "速度");
-  assert.equal(translator("KO_kr")("moment {} of {}, {} seconds", 2, 8, "0.25"), "시점 2 / 8, 0.25초");
+  assert.equal(translator("KO_kr")("frame {} of {}, {} seconds", 2, 8, "0.25"), "프레임 2 / 8, 0.25초");
   for (const language of ["en", "de-AT", "", null, undefined]) {
-    assert.equal(translator(language)("moment {} of {}, {} seconds", 2, 8, "0.25"), "moment 2 of 8, 0.25 seconds");
+    assert.equal(translator(language)("frame {} of {}, {} seconds", 2, 8, "0.25"), "frame 2 of 8, 0.25 seconds");
   }
   assert.equal(translator("ja")("what nobody has translated"), "what nobody has translated");
 });
