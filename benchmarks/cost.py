@@ -54,7 +54,7 @@ class Cost:
 
 @contextmanager
 def costing(backbone: Counting | None, device: str) -> Generator[Cost]:
-    """Everything inside is measured; the numbers are in the yielded object afterwards."""
+    """Everything inside is measured; the numbers are in the yielded object afterward."""
     cost = Cost()
     calls, pictures = (backbone.calls, backbone.pictures) if backbone is not None else (0, 0)
     reset_peak(device)

@@ -78,7 +78,7 @@ def demo_pair(edit: str, clip: Path = DEMO) -> Pair:
 
 @dataclass(frozen=True, eq=False)
 class EditedFrames:
-    """Frames with an exact edit of the subject's own colours; background and coverage stay."""
+    """Frames with an exact edit of the subject's own colors; background and coverage stay."""
 
     frames: FrameSource
     background: Tensor  # [3] in 0..1
@@ -91,7 +91,7 @@ class EditedFrames:
         alpha = frame.mask.double().numpy()[..., None] / 255
         ground = self.background.double().numpy() * (1 - alpha)
         seen = frame.image.double().numpy() / 255
-        # the subject's own colour: what the background adds at its rim is taken off
+        # the subject's own color: what the background adds at its rim is taken off
         own = np.clip((seen - ground) / np.maximum(alpha, 0.05), 0, 1)
         image = alpha * np.clip(EDITS[self.edit][1](own), 0, 1) + ground
         return Frame(torch.from_numpy((image * 255).round().clip(0, 255).astype(np.uint8)), frame.mask)

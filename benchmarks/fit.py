@@ -3,7 +3,7 @@
     python benchmarks/fit.py --json [--data DIR] [--max-seconds 180] [--hold-out-every 8]
 
 Held-out views are those that the capture (or `--hold-out`) keeps out; held-out moments are every n-th one, seen by the
-trained views. The clock covers the whole training: reading, initialisation and all steps, not the measuring.
+trained views. The clock covers the whole training: reading, initialization and all steps, not the measuring.
 """
 
 from __future__ import annotations

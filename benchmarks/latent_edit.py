@@ -10,7 +10,7 @@ of the true latents, `latent_peak`) and how near their pictures are to the captu
 `_refined` through its refinement layer, `_alone` another field that was trained without one.
 
 Then the field is edited by delta denoising (dds) and by score distillation (sds), each with and without a mask, and
-brought back to colours. Two ways of asking: `variants` as a text-to-image model is asked, with captions (the paper's
+brought back to colors. Two ways of asking: `variants` as a text-to-image model is asked, with captions (the paper's
 way); `variants_seeing_originals` as an InstructPix2Pix is, with instructions and the original pictures. An instruction
 that is none of those that the embedded model's captions know is asked in the second way alone, unless --prompt and
 --source-prompt say captions.
@@ -19,7 +19,7 @@ that is none of those that the embedded model's captions know is asked in the se
 the true edit where the selected Gaussians show and the original elsewhere. The mask selects the lower half of the scene's
 Gaussians. `outside_change` is the mean absolute change (of 255) of the edited scene's pictures beside that half, where
 the scene shows at all, against the unedited scene; `spill` that of the decoded views where nothing shows. `seconds` is
-editing, decoding and refitting colours.
+editing, decoding and refitting colors.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def main() -> None:
         kind = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(arguments.out.suffix.lower())
         if kind is None:
             raise InputError(f"{arguments.out.name}: a table is written as .png or .jpg.")
-        if kind == "PNG":  # letters on plain paper: few colours do
+        if kind == "PNG":  # letters on plain paper: few colors do
             picture = picture.quantize(64)
         with write_atomically(arguments.out) as partial:
             picture.save(partial, kind, **({"optimize": True} if kind == "PNG" else {"quality": 92}))

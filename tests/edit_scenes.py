@@ -22,7 +22,7 @@ SIZES = {"position": 2.0, "opacity": 1.0}  # how much the heads of a random fiel
 
 
 def edited(colors: Tensor) -> Tensor:
-    """An exact edit, linear in the colour [..., 3]: so a blend of edited colours is the edit of the blend."""
+    """An exact edit, linear in the color [..., 3]: so a blend of edited colors is the edit of the blend."""
     return colors @ MATRIX.T.to(colors)
 
 
@@ -54,10 +54,10 @@ def field_scene(
 
 
 def truth_of(scene: Scene4D) -> Scene4D:
-    """The scene as a perfect edit would leave it: every colour edited (SH of degree 0 and above are linear in colour)."""
+    """The scene as a perfect edit would leave it: every color edited (SH of degree 0 and above are linear in color)."""
     sh = edited(scene.canonical.sh)
     ones = torch.full((3,), 0.5)
-    # the DC term stands for colour − ½: the edit of the half is not the half
+    # the DC term stands for color − ½: the edit of the half is not the half
     sh = sh.clone()
     sh[:, 0] += (edited(ones) - ones) / harmonics.C0
     return scene.with_(canonical=scene.canonical.with_(sh=sh), background=edited(scene.background))

@@ -20,7 +20,7 @@ QUICK = train_latents.Config(iterations=6, preview_every=3, images_per_step=2, r
 
 
 class Known(PerfectEditor):
-    """Latents are pictures of a quarter size; prompts that start with "leave" keep them, others swap their colours."""
+    """Latents are pictures of a quarter size; prompts that start with "leave" keep them, others swap their colors."""
 
     name, fingerprint = "known", "known"
 

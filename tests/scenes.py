@@ -61,10 +61,12 @@ def ring(views: int, distance: float = 4.0, size: tuple[int, int] = (48, 40), he
 def moving_scene(
     count: int = 200, seed: int = 0, moments: int = 6, views: int = 8, sh_degree: int = 1
 ) -> Scene4D:
-    """Coloured Gaussians on a sphere; the upper half swings."""
+    """Colored Gaussians on a sphere; the upper half swings."""
     g = torch.Generator().manual_seed(seed)
     points = torch.randn(count, 3, generator=g)
-    points = 0.8 * points / points.norm(dim=-1, keepdim=True)  # a shell: what no camera sees cannot be learnt
+    points = (
+        0.8 * points / points.norm(dim=-1, keepdim=True)
+    )  # a shell: what no camera sees cannot be learned
     sh = torch.zeros(count, harmonics.bases(sh_degree), 3)
     sh[:, 0] = harmonics.rgb_to_dc(torch.rand(count, 3, generator=g))
     gaussians = Gaussians(

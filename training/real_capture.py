@@ -6,7 +6,7 @@ Nothing is downloaded here. Get the capture (BSD-3-Clause, perfanalytics) and ru
     python -m training.real_capture --source captures/pose2sim/Pose2Sim/Demo_SinglePerson --out captures/beam --json
 
 The marked points below were read off the videos by eye (bolts, posts) or as centroids of small white squares
-(patches); the swimming cap is tracked by its colour. They say what no file of the capture says: how far its calibration
+(patches); the swimming cap is tracked by its color. They say what no file of the capture says: how far its calibration
 is from its pictures.
 """
 
@@ -108,7 +108,7 @@ MARKS: dict[str, tuple[float, dict[str, dict[str, tuple[float, float]]]]] = {
     ),
 }
 CAP_ACCURACY = 4.0  # the cap is a dome: each camera sees another part of it
-# People drawn over in calibration/extrinsics/*.png (x0, y0, x1, y1 in pixels): nothing is learnt from there.
+# People drawn over in calibration/extrinsics/*.png (x0, y0, x1, y1 in pixels): nothing is learned from there.
 PEOPLE = {
     "cam01": [(0, 236, 139, 791), (139, 416, 394, 994)],
     "cam02": [(727, 458, 883, 910)],
@@ -118,7 +118,7 @@ PEOPLE = {
 
 
 def track_cap(shot: Shot, moments: range) -> dict[int, tuple[float, float]]:
-    """Centre of the largest cyan blob in each of `moments` (video pixels): the swimming cap."""
+    """Center of the largest cyan blob in each of `moments` (video pixels): the swimming cap."""
     reader = VideoFile(shot.path, shot.name, shot.facts)
     found: dict[int, tuple[float, float]] = {}
     for moment in moments:
@@ -215,7 +215,7 @@ def hull_figures(folder: Path, moment: int, pictures_at: Path | None) -> dict[st
     """Height, width and uprightness of the visual hull of the masks, and how much of each mask it covers."""
     cameras, pictures, masks = read_native(folder, moment)
     silhouettes = [m > 127 for m in masks]
-    # cells of 2 cm, in metres
+    # cells of 2 cm, in meters
     box = ((-2.2, 0.6), (-1.2, 1.2), (-0.1, 2.2))
     axes = [torch.arange(low + 0.01, high, 0.02, dtype=torch.float64) for low, high in box]
     masks = ((view, torch.from_numpy(mask)) for view, mask in enumerate(silhouettes))

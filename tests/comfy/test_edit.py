@@ -1,4 +1,4 @@
-"""Prompt editing in a real ComfyUI: both ways to bring a model, cancelled and resumed, replaced, masked, refused.
+"""Prompt editing in a real ComfyUI: both ways to bring a model, canceled and resumed, replaced, masked, refused.
 
 The models have RANDOM weights and the pictures are tiny: what is tested is that everything is wired and kept, not beauty.
 """
@@ -140,7 +140,7 @@ def test_cancel_acts_within_a_second_and_the_next_run_goes_on(
 def test_pictures_of_another_node_take_the_place_of_the_edited_ones(
     running: Server, info: dict[str, Any]
 ) -> None:
-    """An inverted copy of the views: the scene must take on the inverted colours."""
+    """An inverted copy of the views: the scene must take on the inverted colors."""
     graph = trained(info)
     graph |= {
         "views": graphs.node(info, "GS4D_SceneViews", scene=["train", 0], views="0 4 8", resolution=64),

@@ -1,4 +1,4 @@
-"""Editing in latent space in a real ComfyUI: both ways to bring a model, cancelled and resumed, masked, refused.
+"""Editing in latent space in a real ComfyUI: both ways to bring a model, canceled and resumed, masked, refused.
 
 The models have RANDOM weights and the pictures are tiny: what is tested is that everything is wired and kept, not beauty.
 """

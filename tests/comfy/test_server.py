@@ -281,7 +281,7 @@ def test_comfyuis_own_splat_nodes_take_our_scenes_and_give_theirs(
 
 
 def picture(path: Path) -> np.ndarray:
-    """Grey values [H, W]."""
+    """Gray values [H, W]."""
     from PIL import Image
 
     return np.asarray(Image.open(path).convert("L"), dtype=float)

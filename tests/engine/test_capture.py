@@ -45,7 +45,7 @@ def pose(view: int) -> np.ndarray:
 
 
 def ball(moment: int) -> np.ndarray:
-    """Centre of the moving subject."""
+    """Center of the moving subject."""
     return np.array([-1.0 + 0.25 * moment, 0.8 - 0.2 * moment, 0.9])
 
 

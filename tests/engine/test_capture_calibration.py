@@ -25,7 +25,7 @@ def pose(name: str) -> np.ndarray:
 
 
 def qualisys(unit: float = 1000.0) -> str:
-    """As Qualisys writes it: millimetres, axes y up and z back, 1/64 pixels from the first centre."""
+    """As Qualisys writes it: millimeters, axes y up and z back, 1/64 pixels from the first center."""
     cameras = []
     for name in ("cam10", "cam2"):
         w2c = pose(name)

@@ -19,7 +19,7 @@ BLUE = {look: np.array(THEMES[look].curves[0]) for look in THEMES}
 
 
 def where(picture: object, color: np.ndarray, within: int = 40) -> np.ndarray:
-    """(row, column) of pixels near a colour."""
+    """(row, column) of pixels near a color."""
     pixels = np.asarray(picture).astype(int)
     return np.argwhere(np.abs(pixels - color).max(-1) < within)
 

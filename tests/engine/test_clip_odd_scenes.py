@@ -1,4 +1,4 @@
-"""Clips of scenes that are not quite as they should be: floaters, odd times, noise, colours that a clip does not hold."""
+"""Clips of scenes that are not quite as they should be: floaters, odd times, noise, colors that a clip does not hold."""
 
 import pytest
 import torch

@@ -219,7 +219,7 @@ def test_guided_sampling_is_diffusers_own_pipeline() -> None:
 
 
 def _taef2(folder: Path) -> torch.nn.Module:
-    """TAEF2 (MIT): diffusers' AutoencoderTiny with 32 channels, whose innermost blocks also look at normalised sums."""
+    """TAEF2 (MIT): diffusers' AutoencoderTiny with 32 channels, whose innermost blocks also look at normalized sums."""
     diffusers = pytest.importorskip("diffusers", reason="diffusion needs diffusers")
     vae = diffusers.AutoencoderTiny(latent_channels=32, scaling_factor=1.0)
 

@@ -36,7 +36,7 @@ def _true_edits() -> ModuleType:
 
 
 def _vase() -> tuple[np.ndarray, np.ndarray]:
-    """Colour (256, 192, 3) and coverage of a turned vase, teal with an orange band: drawn, in no training data."""
+    """Color (256, 192, 3) and coverage of a turned vase, teal with an orange band: drawn, in no training data."""
     y, x = np.mgrid[0:512, 0:384] / 512.0
     up = np.clip((0.9 - y) / 0.78, 0, 1)
     radius = 0.10 + 0.13 * np.sin(np.pi * up) ** 2 + 0.05 * np.cos(7 * up) * up
@@ -52,7 +52,7 @@ def _vase() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _walker() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Colour, coverage and ground of a frame of the demo clip (never trained on), 256x192."""
+    """Color, coverage and ground of a frame of the demo clip (never trained on), 256x192."""
     av = pytest.importorskip("av", reason="the demo clip is a video")
     clip = ROOT / "assets" / "clips" / "walker"
     if not (clip / "videos").is_dir():

@@ -63,7 +63,7 @@ def test_a_scene_that_flickers_is_less_steady(scenes):
     before, after = scenes
 
     class Flickering:
-        """The scene's own motion, with colours that jump from moment to moment."""
+        """The scene's own motion, with colors that jump from moment to moment."""
 
         kind = "flickering"
 

@@ -124,7 +124,7 @@ def test_stream_tells_progress_previews_and_the_end(video):
 
 
 def test_units_do_not_matter(truth):
-    """The same capture in millimetres trains to the same scene, a thousand times as large."""
+    """The same capture in millimeters trains to the same scene, a thousand times as large."""
     big = truth.with_(
         canonical=truth.canonical.with_(
             means=truth.canonical.means * 1000, log_scales=truth.canonical.log_scales + math.log(1000)

@@ -23,7 +23,7 @@ SIZE = (64, 48)
 
 
 def shade(frame: int) -> tuple[int, int]:
-    """Two grey levels that say which frame this is (a number in base 12), robust to compression."""
+    """Two gray levels that say which frame this is (a number in base 12), robust to compression."""
     return 20 + 18 * (frame % 12), 20 + 18 * (frame // 12)
 
 
@@ -296,7 +296,7 @@ def test_options_choose_views_and_background(tmp_path: Path) -> None:
 
 
 def test_kept_pictures_are_whole(tmp_path: Path) -> None:
-    """keep: nothing is cut out and put over another colour, by whatever trains or measures with these frames."""
+    """keep: nothing is cut out and put over another color, by whatever trains or measures with these frames."""
     folder = capture(tmp_path / "capture")
     cut, kept = load_video(folder), load_video(folder, LoadOptions(background="keep"))
     assert cut.has_masks and not kept.has_masks and kept.source.read(1, 4).mask is None

@@ -1,4 +1,4 @@
-"""Detail of the originals under the colours of an edit: the guided filter's own properties."""
+"""Detail of the originals under the colors of an edit: the guided filter's own properties."""
 
 import pytest
 import torch

@@ -151,7 +151,7 @@ def test_intrinsics_scaling_averaged_pixels_are_the_latents(scene, numba):
         apart = (drawn - small).abs()
         assert drawn.shape == (2, 3, 40 // factor, 48 // factor) and alpha.shape == drawn[:, 0].shape
         assert float(apart.max()) < most and float(apart.mean()) < mean, (factor, samples)
-        # half a latent of carelessness (pixel centres taken for corners) would be seen
+        # half a latent of carelessness (pixel centers taken for corners) would be seen
         careless, _, _ = draw(now, colors_of(now), scene.background, shifted(cameras, 0.5), numba, how)
         assert float((careless - small).abs().mean()) > 5 * mean
 

@@ -76,7 +76,7 @@ def test_a_registered_motion_is_trained_and_resumed_with_the_same_bits(drift, vi
 
 
 def test_it_is_told_of_every_change_of_density(drift, video):
-    """The coarse stage included; afterwards each Gaussian still has one velocity."""
+    """The coarse stage included; afterward each Gaussian still has one velocity."""
     config = replace(drift, iterations=210, budget=180)
     work = fit_scene.FitScene(video, config, "cpu")
     assert isinstance(work.motion, DriftMotion)

@@ -19,7 +19,7 @@ SIZE = (96, 64)
 
 
 class Painted:
-    """Frames made in code: a disc on grey, with each view's gain."""
+    """Frames made in code: a disc on gray, with each view's gain."""
 
     def __init__(
         self, gains: list[float], drift: float = 0.0, broken: int | None = None, mask: int = -1

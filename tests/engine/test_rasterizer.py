@@ -344,7 +344,7 @@ def test_a_changed_picture_is_noticed_by_backward():
 
 @each_rasterizer
 def test_one_large_gaussian_has_the_alpha_of_its_formula(rasterizer):
-    """σ² = (scale · f / z)² + eps2d around the principal point, at the centres of pixels."""
+    """σ² = (scale · f / z)² + eps2d around the principal point, at the centers of pixels."""
     identity = torch.eye(4)[None]
     K = torch.tensor([[[40.0, 0, 16.5], [0, 40.0, 8.5], [0, 0, 1]]])
     one = torch.ones(1, 1)

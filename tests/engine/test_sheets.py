@@ -1,4 +1,4 @@
-"""Contact sheets, overlays and error maps: every picture is there, in its place, and colours mean what they say."""
+"""Contact sheets, overlays and error maps: every picture is there, in its place, and colors mean what they say."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def plain(color: tuple[float, float, float], height: int = 40, width: int = 60) 
 
 
 def box(made: object, color: tuple[float, float, float]) -> tuple[int, int, int, int, int]:
-    """left, top, right, bottom and count of the pixels that have a colour."""
+    """left, top, right, bottom and count of the pixels that have a color."""
     pixels = np.asarray(made).astype(int)
     rows, columns = np.nonzero(np.abs(pixels - (np.array(color) * 255).astype(int)).max(-1) < 6)
     return columns.min(), rows.min(), columns.max(), rows.max(), len(rows)

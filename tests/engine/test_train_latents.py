@@ -54,7 +54,7 @@ def test_the_field_comes_to_show_what_the_autoencoder_sees_at_all_moments():
 
 
 def test_a_refined_field_is_nearer_than_an_unrefined_one(random_model):
-    """The paper's ablation. A random autoencoder mixes neighbours as a trained one does; measured: 0.8 dB."""
+    """The paper's ablation. A random autoencoder mixes neighbors as a trained one does; measured: 0.8 dB."""
     scene = moving_scene(count=120, views=5, moments=3, sh_degree=0)
     video = capture_of(scene)
     config = {
@@ -69,7 +69,7 @@ def test_a_refined_field_is_nearer_than_an_unrefined_one(random_model):
 
 
 def test_the_start_is_the_affine_map_of_colours_that_fits_best(scene):
-    """The least model's latents are colours: features start as the Gaussians' colours, to the ridge."""
+    """The least model's latents are colors: features start as the Gaussians' colors, to the ridge."""
     still = scene.with_(canonical=scene.canonical.with_(sh=scene.canonical.sh[:, :1]))
     work = TrainLatents(still, Known(), QUICK, None, "cpu")
     colors = (still.canonical.sh[:, 0] * 0.28209479177387814 + 0.5).clamp(0, 1)

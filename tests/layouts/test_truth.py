@@ -158,7 +158,7 @@ def test_pictures_are_those_of_their_view_and_moment(
 
 
 def test_videos_show_what_the_picture_files_show(scene: tuple[Path, dict[str, Any], MultiViewVideo]) -> None:
-    """The same camera filmed for another layout: frames of a video agree with it in time, place and colour."""
+    """The same camera filmed for another layout: frames of a video agree with it in time, place and color."""
     folder, _, video = scene
     if video.layout != "folder":
         pytest.skip("compares the pack's own layout with a layout of picture files")

@@ -1,4 +1,4 @@
-"""The HexPlane field, its regularisers and the photometric losses against numbers of the reference implementation."""
+"""The HexPlane field, its regularizers and the photometric losses against numbers of the reference implementation."""
 
 import json
 import os

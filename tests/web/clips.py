@@ -16,7 +16,7 @@ from tests.scenes import moving_scene
 
 
 class Everything:
-    """Places, turns, extents, opacities and colours all change, smoothly."""
+    """Places, turns, extents, opacities and colors all change, smoothly."""
 
     kind = "everything"
 

@@ -14,7 +14,7 @@ from PIL import Image
 from engine.render import choose, render_gaussians
 from engine.scene import Cameras, Gaussians
 
-Picture = NDArray[np.float64]  # [H, W, 4] in 0..1: colour premultiplied by alpha, alpha
+Picture = NDArray[np.float64]  # [H, W, 4] in 0..1: color premultiplied by alpha, alpha
 
 VIEW = "document.querySelector('.gs4d').gs4d"
 DRAWN = """async (at) => {
@@ -34,7 +34,7 @@ def drawn(page: Any, **at: Any) -> Picture:
 
 
 def over(picture: Picture, background: Any) -> Picture:
-    """[H, W, 3] on a background colour."""
+    """[H, W, 3] on a background color."""
     return picture[..., :3] + (1 - picture[..., 3:]) * np.asarray(background, dtype=np.float64)
 
 

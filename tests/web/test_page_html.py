@@ -296,7 +296,7 @@ def test_scrubbing_uploads_no_motion(tab: browser.Page, tmp_path: Path, made: di
     page.page.wait_for_function("() => document.querySelector('.gs4d')?.gs4d.clips.length")
     page.picture(seconds=0)
     loaded = page.page.evaluate("window.uploads")
-    assert loaded >= page.js("view.stage.uploads") == 5  # position, rotation, scale, opacity, colour
+    assert loaded >= page.js("view.stage.uploads") == 5  # position, rotation, scale, opacity, color
     first = page.picture(seconds=0.2)
     for seconds in (0.3, 0.9, 1.4):
         page.picture(seconds=seconds)

@@ -194,7 +194,7 @@ def test_an_edit_cancelled_on_the_canvas_goes_on_where_it_was(page: Page, runnin
 
 
 def colourful(screenshot: bytes, page: Page, kind: str) -> float:
-    """The share of pixels of the last node of a kind, as the canvas shows it, that are not grey."""
+    """The share of pixels of the last node of a kind, as the canvas shows it, that are not gray."""
     from PIL import Image
 
     box = page.js(

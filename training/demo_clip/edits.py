@@ -1,4 +1,4 @@
-"""Edits with an exact answer: a fixed function of a pixel's own colour, on the subject alone."""
+"""Edits with an exact answer: a fixed function of a pixel's own color, on the subject alone."""
 
 from __future__ import annotations
 
@@ -54,6 +54,6 @@ EDITS: dict[str, tuple[str, Callable[[FloatArray], FloatArray]]] = {
 def composite(
     colour: FloatArray, alpha: FloatArray, background: FloatArray, edit: str = "none"
 ) -> FloatArray:
-    """alpha * clip(edit(colour)) + (1 - alpha) * background; colour sRGB (H, W, 3), alpha (H, W)."""
+    """alpha * clip(edit(color)) + (1 - alpha) * background; color sRGB (H, W, 3), alpha (H, W)."""
     edited = np.clip(EDITS[edit][1](colour), 0.0, 1.0)
     return alpha[..., None] * edited + (1.0 - alpha[..., None]) * background

@@ -14,14 +14,14 @@ FloatArray = NDArray[np.float64]
 
 
 class Figure:
-    """Body in metres, z up, facing -y, its left side at +x, pelvis at the origin before it is posed."""
+    """Body in meters, z up, facing -y, its left side at +x, pelvis at the origin before it is posed."""
 
     def __init__(self, phenotype: dict[str, float]):
         torch.set_grad_enabled(False)
         self.model = anny.Anny(topology="makehuman", facial_actions="all", skinning_method="lbs")
         self.phenotype = phenotype
         out = self.model(phenotype_kwargs=phenotype)
-        # Colours and cuts are drawn on the reference pose: the one that all-identity rotations give.
+        # Colors and cuts are drawn on the reference pose: the one that all-identity rotations give.
         self.rest: FloatArray = out["vertices"][0].numpy()
         names = self.model.bone_labels
         heads = out["bone_poses"][0, :, :3, 3].numpy()

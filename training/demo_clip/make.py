@@ -119,7 +119,7 @@ def describe(
 def render(
     args: argparse.Namespace, studio: Studio, base: FloatArray, cameras: list[Camera]
 ) -> Iterator[tuple[int, int, FloatArray, FloatArray]]:
-    """(moment, camera index, colour, alpha), moment by moment."""
+    """(moment, camera index, color, alpha), moment by moment."""
     start = time.time()
     for m in range(args.moments):
         points = studio.posed(base[m])

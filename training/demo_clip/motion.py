@@ -61,7 +61,7 @@ def _pose_arm(
 
 
 def _curl(figure: Figure, side: str, finger: int, phalanx: int, degrees: float) -> FloatArray:
-    """Bend a phalanx about the knuckle line, towards the palm."""
+    """Bend a phalanx about the knuckle line, toward the palm."""
     j = figure.joint
     along = j[f"finger{finger}-3.{side}"] - j[f"finger{finger}-1.{side}"]
     across = j[f"finger2-1.{side}"] - j[f"finger5-1.{side}"]
@@ -101,7 +101,7 @@ def walk(figure: Figure, phase: float, strides: float) -> tuple[FloatArray, dict
     return figure.pose(out, face)
 
 
-# One loop of speech: (centre, width, actions). Broad shapes of vowels and lip consonants.
+# One loop of speech: (center, width, actions). Broad shapes of vowels and lip consonants.
 _SPEECH: tuple[tuple[float, float, dict[str, float]], ...] = (
     (0.07, 0.045, {"jawOpen": 0.4, "mouthLowerDownLeft": 0.3, "mouthLowerDownRight": 0.3}),
     (0.17, 0.030, {"mouthPucker": 0.7, "mouthFunnel": 0.5, "jawOpen": 0.22}),

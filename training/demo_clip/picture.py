@@ -22,7 +22,7 @@ class Camera:
 
 
 def look_at(name: str, size: tuple[int, int], eye: FloatArray, target: FloatArray, span: float) -> Camera:
-    """Camera at eye towards target; the picture's height spans `span` metres at the target."""
+    """Camera at eye toward target; the picture's height spans `span` meters at the target."""
     width, height = size
     forward = target - eye
     distance = float(np.linalg.norm(forward))
@@ -43,7 +43,7 @@ def rig(
     """Views on an arc at two alternating heights and two from above; names of the two held out.
 
     arc: degrees about the front (-y); 360 closes the ring. The held-out views are one raised and one
-    low, apart from each other, each between two neighbours.
+    low, apart from each other, each between two neighbors.
     """
     if views < 8 or views % 2:
         raise SystemExit(
@@ -106,7 +106,7 @@ class Studio:
     def picture(
         self, camera: Camera, points: FloatArray, light: FloatArray, supersampling: int
     ) -> tuple[FloatArray, FloatArray]:
-        """sRGB colour of the subject (H, W, 3) and its coverage (H, W), both 0..1."""
+        """sRGB color of the subject (H, W, 3) and its coverage (H, W), both 0..1."""
         n = supersampling
         local = points @ camera.w2c[:3, :3].T + camera.w2c[:3, 3]
         xy = (local[:, :2] / local[:, 2:] * np.diag(camera.k)[:2] + camera.k[:2, 2]) * n

@@ -1,4 +1,4 @@
-"""A small z-buffer rasteriser and a sky light baked at the vertices.
+"""A small z-buffer rasterizer and a sky light baked at the vertices.
 
 Both are meant for a few hundred small pictures: samples on a regular grid (no random numbers, so a
 picture is the same each time), and visibility of the sky found by looking at the mesh from each
@@ -96,7 +96,7 @@ def sky_irradiance(
 ) -> FloatArray:
     """Light that reaches each vertex from an environment, with the mesh as the only blocker.
 
-    directions (D, 3) point towards the light, radiance (D, 3); a direction's share of the sphere is
+    directions (D, 3) point toward the light, radiance (D, 3); a direction's share of the sphere is
     1/D. Returns (V, 3), 1 where a vertex faces an unblocked environment of radiance 1.
     """
     low, high = points.min(axis=0), points.max(axis=0)

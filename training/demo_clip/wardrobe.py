@@ -1,7 +1,7 @@
-"""Clothes, hair and face: surfaces cut from the body, and a colour for each point of them.
+"""Clothes, hair and face: surfaces cut from the body, and a color for each point of them.
 
-Colours are functions of the point on the reference pose, so they stay on the cloth as it moves. Lengths
-are metres; landmarks come from the joints, so the outfit fits another phenotype as well.
+Colors are functions of the point on the reference pose, so they stay on the cloth as it moves. Lengths
+are meters; landmarks come from the joints, so the outfit fits another phenotype as well.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _noise(p: FloatArray) -> FloatArray:
 
 
 class Wardrobe:
-    """surfaces: what is drawn; colour(): what colour a sample of it has."""
+    """surfaces: what is drawn; color(): what color a sample of it has."""
 
     def __init__(self, figure: Figure, close_up: bool):
         self.figure, j = figure, figure.joint
@@ -107,12 +107,12 @@ class Wardrobe:
     # ---- shapes
 
     def _collar(self, p: FloatArray) -> FloatArray:
-        """Height below a tilted crew neck, metres; grows away from the neck."""
+        """Height below a tilted crew neck, meters; grows away from the neck."""
         plane = self.neck[2] + 0.002 + 0.50 * (p[:, 1] - self.neck[1])
         return plane - p[:, 2] + 3.0 * np.maximum(np.abs(p[:, 0]) - 0.085, 0)
 
     def _along_arm(self, p: FloatArray, arm: FloatArray) -> FloatArray:
-        """Distance from the shoulder along the arm, metres; negative on the trunk."""
+        """Distance from the shoulder along the arm, meters; negative on the trunk."""
         j, s = self.figure.joint, np.where(p[:, :1] > 0, 1.0, -1.0)
         flip = np.concatenate([s, np.ones_like(s), np.ones_like(s)], axis=1)
         q = p * flip
@@ -154,7 +154,7 @@ class Wardrobe:
         shoe.keep(self.ankle + 0.012 - shoe.rest[:, 2])
 
     def _hairline(self, p: FloatArray) -> FloatArray:
-        """Distance above the hairline, metres: a plane from the forehead to the nape."""
+        """Distance above the hairline, meters: a plane from the forehead to the nape."""
         y, z = p[:, 1] - self.eye[1], p[:, 2] - self.eye[2]
         waves = 0.003 * np.sin(160 * p[:, 0] + 1.0) + 0.002 * np.sin(330 * p[:, 0])
         return (z - 0.054 + 1.02 * (y + 0.006)) / 1.43 + waves - 0.10 * np.maximum(0, np.abs(p[:, 0]) - 0.07)
@@ -206,7 +206,7 @@ class Wardrobe:
         cut = sp.identity(len(points)).tocsr()
         self.surfaces.append(Surface("bun", source, faces, np.zeros(len(points)), cut, faces, None, points))
 
-    # ---- colours (linear RGB)
+    # ---- colors (linear RGB)
 
     def scalars(self, surface: Surface) -> FloatArray:
         """Values to be interpolated over a surface: rest point and arm weight, (V, 4)."""

@@ -135,7 +135,7 @@ def recolour(rgb: FloatArray, rng: np.random.Generator, strength: float) -> Floa
 def place(
     cutout: NDArray[np.uint8], rng: np.random.Generator, height: int, width: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Colour and coverage of a cut-out on an empty picture: 40-95 % of its height, some closer."""
+    """Color and coverage of a cut-out on an empty picture: 40-95 % of its height, some closer."""
     rows, columns = np.flatnonzero(cutout[..., 3].max(1)), np.flatnonzero(cutout[..., 3].max(0))
     c = cutout[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
     if rng.random() < 0.5:

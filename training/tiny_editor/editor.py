@@ -48,7 +48,7 @@ def linear_start(unet: UNet2DConditionModel, a: Tensor, b: Tensor) -> float:
     conv_in hands both latents to the last residual block as its skip. There the residual branch carries each of
     the eight channels in a GroupNorm group of its own, fixed by constants (see `autoencoder._head`), and the time
     embedding's scale turns it by a(t) or b(t); the rows that do so are solved for by least squares. Without this
-    gate z_t, which is pure noise at the last timestep, leaks into the prediction as coloured speckle.
+    gate z_t, which is pure noise at the last timestep, leaks into the prediction as colored speckle.
     Returns the worst error of a and b.
     """
     eps, lift = 0.25, torch.tensor(4.0)
@@ -110,7 +110,7 @@ def linear_start(unet: UNet2DConditionModel, a: Tensor, b: Tensor) -> float:
 
 @torch.no_grad()
 def cross_terms(unet: UNet2DConditionModel, groups: tuple[int, int, int] = (8, 9, 10)) -> None:
-    """Let time and text mix the three colour latents of the image: six gates, shut at first.
+    """Let time and text mix the three color latents of the image: six gates, shut at first.
 
     `groups` of the last residual block's second norm become one group for each latent z_k: (eps z_k, -eps z_k, +1, -1).
     The constants fix the statistics, the mean is 0, and each of the first two channels has a scale of its own: two
@@ -303,7 +303,7 @@ def train(args: argparse.Namespace) -> None:
     worst = linear_start(unet, *best_linear(z0[:60], z1[:60]))
     vae = latents.load_autoencoder(args.out)
     gram = args.pixel * weighting(vae, z1[:12]) + (1 - args.pixel) * torch.eye(4)
-    # Hues count more than their share of the squared error: washed-out colour is what the eye sees first.
+    # Hues count more than their share of the squared error: washed-out color is what the eye sees first.
     gram[:3, :3] += args.hue * torch.eye(3)
     root = torch.linalg.cholesky(gram).T.contiguous()
     print("linear start, worst gate", worst, "weights", gram.tolist(), flush=True)
@@ -341,7 +341,7 @@ def train(args: argparse.Namespace) -> None:
     finish = False
     while not finish:
         pairs.look()
-        # Small pictures teach the sentences and colours three times faster; the last quarter is all large.
+        # Small pictures teach the sentences and colors three times faster; the last quarter is all large.
         chance = 0.1 if spent < args.small * total else 1 - args.mix if spent < 0.75 * total else 1.0
         big = any(k in pairs.shards for k in large) and rng.random() < chance
         z0, z1, sentences, captions = pairs.batch(

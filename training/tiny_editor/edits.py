@@ -1,4 +1,4 @@
-"""The edits that the small model learns: exact functions of a pixel's colour, and sentences for each.
+"""The edits that the small model learns: exact functions of a pixel's color, and sentences for each.
 
 The first ten and their truth are those of the demo clip (`training/demo_clip/edits.py`); the rest cost nothing
 but a line each. Sentences use a closed list of words, which is also the list that the tokenizer knows.
@@ -71,7 +71,7 @@ WEIGHTS: dict[str, float] = {
 
 
 def apply(name: str, colour: FloatArray, alpha: FloatArray, background: FloatArray) -> FloatArray:
-    """The true edited picture: alpha * clip(f(colour)) + (1 - alpha) * background, sRGB 0..1 (H, W, 3)."""
+    """The true edited picture: alpha * clip(f(color)) + (1 - alpha) * background, sRGB 0..1 (H, W, 3)."""
     edited = np.clip(FUNCTIONS[name](colour), 0.0, 1.0)
     return alpha[..., None] * edited + (1 - alpha[..., None]) * background
 

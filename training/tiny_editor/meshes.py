@@ -1,6 +1,6 @@
 """Cut-outs of bodies (anny), heads (ICT-FaceKit) and three captured splats.
 
-The bodies wear the demo clip's wardrobe in other colours and patterns, on other shapes and in other poses; no frame
+The bodies wear the demo clip's wardrobe in other colors and patterns, on other shapes and in other poses; no frame
 of the demo clip itself is used.
 """
 
@@ -69,7 +69,7 @@ def _pose(figure: object, motion: object, rng: np.random.Generator, close: bool)
 
 
 def _dress(wardrobe_module: object, wardrobe: object, rng: np.random.Generator) -> None:
-    """Other colours for every part; sometimes a pattern instead of the shirt and trousers."""
+    """Other colors for every part; sometimes a pattern instead of the shirt and trousers."""
     w, colour = wardrobe_module, lambda: _linear(random_colour(rng))
     skin = _skin(rng)
     w._SKIN = _linear(skin)

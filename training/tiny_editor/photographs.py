@@ -65,7 +65,7 @@ def crop(
 
 
 def jitter(x: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Another exposure, contrast and tint of a photograph; some tinted from grey."""
+    """Another exposure, contrast and tint of a photograph; some tinted from gray."""
     if np.ptp(x, axis=-1).max() < 0.02 and rng.random() < 0.7:
         x = x[..., :1] * (0.4 + 0.6 * random_colour(rng))[None, None] + rng.uniform(0, 0.1)
     gain = rng.uniform(0.7, 1.2) * (1 + 0.08 * rng.normal(size=3))
@@ -99,13 +99,13 @@ def ground(
     flat = np.ones((height, width, 3), np.float32)
     if kind < 0.22:
         return flat, False
-    if kind < 0.46:  # a pale or grey wall
+    if kind < 0.46:  # a pale or gray wall
         return flat * hsv(rng.random(), rng.uniform(0, 0.08), rng.uniform(0.5, 1.0)).astype(np.float32), False
     if kind < 0.52:
         return flat * np.float32(rng.choice([0.0, 0.04, 0.1])), False
     if kind < 0.63:
         return flat * random_colour(rng).astype(np.float32), False
-    if kind < 0.80:  # a soft slope between two colours that are not far apart
+    if kind < 0.80:  # a soft slope between two colors that are not far apart
         a = (
             random_colour(rng)
             if rng.random() < 0.4

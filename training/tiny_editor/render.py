@@ -1,4 +1,4 @@
-"""One shaded cut-out of a coloured mesh: sRGB and coverage, antialiased, random light and camera."""
+"""One shaded cut-out of a colored mesh: sRGB and coverage, antialiased, random light and camera."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def hsv(h: float, s: float, v: float) -> FloatArray:
 
 
 def random_colour(rng: np.random.Generator) -> FloatArray:
-    """sRGB (3,): saturated, pastel, natural, grey, black or white."""
+    """sRGB (3,): saturated, pastel, natural, gray, black or white."""
     kind = rng.random()
     if kind < 0.30:
         return hsv(rng.random(), rng.uniform(0.55, 1.0), rng.uniform(0.45, 1.0))
@@ -97,7 +97,7 @@ def shade(
     """RGBA (size, size, 4) of a mesh, z up.
 
     points (V, 3); part (T,) a number per triangle, each with a pattern of its own; rest (V, 3) where patterns
-    are evaluated; colour overrides the pattern of a part with an albedo per vertex (V, 3).
+    are evaluated; color overrides the pattern of a part with an albedo per vertex (V, 3).
     """
     a, e = np.radians(azimuth), np.radians(elevation)
     forward = -np.array([np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e)])

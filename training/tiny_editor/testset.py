@@ -35,7 +35,7 @@ def clip(folder: Path, views: int = 4, frame: int = 7) -> list[dataset.Compositi
         m = np.clip((m - 0.04) / 0.92, 0, 1)
         ground = np.median(x[m < 0.01], axis=0).astype(np.float32)
         background = np.broadcast_to(ground, x.shape)
-        # Where little of the subject shows its colour cannot be told from the mixture: take it as it is.
+        # Where little of the subject shows its color cannot be told from the mixture: take it as it is.
         colour = np.where(
             m[..., None] > 0.5, (x - (1 - m[..., None]) * background) / np.maximum(m[..., None], 0.5), x
         )
@@ -58,7 +58,7 @@ def _vases(rng: np.random.Generator) -> list[dataset.Composition]:
 
 
 def _saturated(rgb: FloatArray) -> FloatArray:
-    """The same hues and values at a saturation (HSV) of at least 0.8; greys turn red. rgb (H, W, 3), 0..1."""
+    """The same hues and values at a saturation (HSV) of at least 0.8; grays turn red. rgb (H, W, 3), 0..1."""
     high = rgb.max(-1, keepdims=True)
     low = rgb.min(-1, keepdims=True)
     toned = np.where(high - low > 0.02, (rgb - low) / np.maximum(high - low, 1e-6), np.array([1.0, 0.0, 0.0]))
