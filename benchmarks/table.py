@@ -17,8 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.table_picture import Table, tables_picture
 from engine.errors import InputError
-from engine.figures.tables import Table, tables_picture
 from engine.files.atomic import write_atomically
 
 MOST_COLUMNS = 9  # more figures stand below each other

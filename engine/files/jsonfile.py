@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from .paths import open_regular, printable, write_atomic
+from .atomic import write_atomically
+from .paths import open_regular, printable
 
 LARGEST = 256 * 2**20  # bytes; a data set's JSON has a few megabytes at most
 DEEPEST = 100  # objects and lists within each other
@@ -107,7 +108,8 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write `data` as JSON (UTF-8, numbers at full precision) under a temporary name, then rename."""
     text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
-    write_atomic(path, text.encode("utf-8"))
+    with write_atomically(path) as partial:
+        partial.write_bytes(text.encode("utf-8"))
 
 
 def _owner(pairs: list[tuple[str, Any]]) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import InputError
-from .atomic import write_atomically
 
 
 def printable(text: str | os.PathLike[str]) -> str:
@@ -97,9 +96,3 @@ def existing_folder(folder: str | os.PathLike[str]) -> Path:
         found = "is a file" if path.exists() else "does not exist"
         raise InputError(f"The folder '{printable(path)}' {found}; give the folder that holds the data set.")
     return path
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` whole or not at all; see `write_atomically`."""
-    with write_atomically(path) as partial:
-        partial.write_bytes(data)

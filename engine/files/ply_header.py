@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .paths import printable
+from .paths import open_regular, printable
 
 TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
@@ -108,7 +108,7 @@ def _opened(path: Path, name: str) -> BinaryIO:
     if not path.is_file():
         raise InputError(f"There is no file {name}; check the path.")
     try:
-        return open(path, "rb")
+        return open_regular(path)
     except OSError as error:
         raise InputError(f"{name} cannot be opened ({error.strerror}); check its permissions.") from error
 

@@ -10,7 +10,6 @@ Pictures are stored with 8 bits a channel. Where a replaced picture is transpare
 
 from __future__ import annotations
 
-import io
 import re
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
+from ..files.atomic import write_atomically
 from ..files.images import SUFFIXES, check_size, picture_size, read_mask, read_picture
 from ..files.jsonfile import read_json, write_json
-from ..files.paths import existing_folder, inside, printable, require_file, write_atomic
+from ..files.paths import existing_folder, inside, printable, require_file
 from ..scene import Cameras, ViewSet
 
 FORMAT = "gs4d-views"
@@ -44,10 +44,10 @@ def save_views(views: ViewSet, folder: Path | str) -> Path:
     for i in range(len(views)):
         safe = re.sub(r"[^A-Za-z0-9_-]+", "_", views.cameras.names[i])[:40]
         name = f"{i:03}_{safe}_{views.moments[i]}.png"
-        write_atomic(folder / "originals" / name, _png(views.originals[i]))
-        write_atomic(folder / "edited" / name, _png(views.images[i]))
+        _write_png(folder / "originals" / name, views.originals[i])
+        _write_png(folder / "edited" / name, views.images[i])
         if views.alphas is not None:
-            write_atomic(folder / "coverage" / name, _png(views.alphas[i]))
+            _write_png(folder / "coverage" / name, views.alphas[i])
         entries.append(
             {"file": name, "view": views.views[i], "moment": views.moments[i], "seconds": views.seconds[i]}
         )
@@ -155,9 +155,8 @@ def _tensor(values: Any) -> Tensor:
     return torch.from_numpy(np.array(values, dtype=np.float32)) / 255
 
 
-def _png(values: Tensor) -> bytes:
-    """A picture [H, W, 3] or [H, W] in 0..1 as a PNG file."""
+def _write_png(path: Path, values: Tensor) -> None:
+    """Write a picture [H, W, 3] or [H, W] in 0..1."""
     pixels = (values.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=4)
-    return buffer.getvalue()
+    with write_atomically(path) as partial:
+        Image.fromarray(pixels).save(partial, format="PNG", compress_level=4)

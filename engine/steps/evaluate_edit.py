@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..fields import flag, number, text, validate
 from ..figures.color_maps import error_picture, padded, spread
 from ..losses import lpips, psnr, ssim
+from ..losses.means import Means, Number
 from ..losses.perceptual import (
     Clip,
     Lpips,
@@ -29,7 +30,6 @@ from ..losses.perceptual import (
     load_clip,
     load_lpips,
 )
-from ..losses.table import Means, Number
 from ..losses.temporal import StaticRegion, flow_warp_error
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import Rasterizer, choose, rasterizer_field, render_gaussians

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from benchmarks import table
+from benchmarks.table_picture import Table, tables_picture
 from engine.errors import InputError
-from engine.figures.tables import Table, tables_picture
 
 ENV = {"machine": "a machine", "device": "cpu", "seed": 3, "versions": {"torch": "2", "gsplat": None}}
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from ..errors import InputError
-from .drawing import Color, Theme, shortened, theme, width_of, write
+from engine.errors import InputError
+from engine.figures.drawing import Color, Theme, shortened, theme, width_of, write
 
 MARGIN, ROW, LETTERS, HEADING, TITLE, NOTE = 18, 24, 14, 13, 18, 12
 GAP = 22  # between columns
