@@ -202,9 +202,9 @@ def camera_path_plan(studio: Studio) -> Image.Image:
     plans = Image.new("RGB", (2 * side, side + 24), INK.paper)
     pen = ImageDraw.Draw(plans)
 
-    def at(centre: Tensor, left: int, vertical: int) -> tuple[float, float]:
+    def at(center: Tensor, left: int, vertical: int) -> tuple[float, float]:
         middle = float(scene.rig.centers[:, 2].mean()) if vertical == 2 else 0.0
-        x, y = float(centre[0]), float(centre[vertical]) - middle
+        x, y = float(center[0]), float(center[vertical]) - middle
         return left + side / 2 + x / reach * side / 2, side / 2 - y / reach * side / 2
 
     for left, vertical, title in ((0, 1, "from above"), (side, 2, "from the side")):
@@ -213,8 +213,8 @@ def camera_path_plan(studio: Studio) -> Image.Image:
             line = [at(c, left, vertical) for c in path.cameras.centers]
             pen.line(line, fill=INK.curves[i], width=2)
             write(pen, (left + 8 + i * 70, side + 5), kind, 13, INK.curves[i])
-        for centre in scene.rig.centers:
-            x, y = at(centre, left, vertical)
+        for center in scene.rig.centers:
+            x, y = at(center, left, vertical)
             pen.ellipse((x - 4, y - 4, x + 4, y + 4), fill=INK.quiet)
         write(pen, (left + side - 8, 8), title, 13, INK.quiet, "ra")
         x, y = left + side / 2, side / 2
