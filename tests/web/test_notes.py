@@ -154,7 +154,7 @@ def test_notes_come_back_where_the_frontend_gives_outputs_back(page: Page) -> No
     assert page.js(GRAPH) == graph
     # the saved graph holds no notes; a run out of the queue's history brings them
     page.js(
-        "() => { window.outputs = structuredClone(app.nodeOutputs); window.saved = JSON.stringify(app.graph.serialize()); }"
+        "() => { window.outputs = JSON.parse(JSON.stringify(app.nodeOutputs)); window.saved = JSON.stringify(app.graph.serialize()); }"
     )
     assert "12 views" not in page.js("() => saved")
     page.js("() => app.loadGraphData(JSON.parse(saved))")

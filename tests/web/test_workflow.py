@@ -43,7 +43,7 @@ RUN = """async () => {
   on('progress', d => (seen.progress[d.node] ??= []).push(d.value));
   on('b_preview_with_metadata', () => { seen.previews += 1; });
   on('b_preview', () => { seen.previews += 1; });
-  on('executed', d => seen.executed.push(d.node));
+  on('executed', d => { seen.executed.push(d.node); seen.texts.push(...(d.output?.gs4d_notes ?? [])); });
   on('progress_text', d => seen.texts.push(d.text));
   on('execution_interrupted', () => { seen.outcome = 'interrupted'; });
   on('execution_success', () => { seen.outcome = 'success'; });
