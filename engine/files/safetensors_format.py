@@ -79,14 +79,14 @@ class SafetensorsFormat:
 
     @contextmanager
     def assembling(self, path: Path) -> Generator[None, None, None]:
-        """Inside, what was read is put together; whatever does not fit becomes an InputError that names the file."""
+        """Inside, what was read is put together; whatever does not fit becomes an InputError that names the file.
+
+        Sentences inside leave the file's name out: it is put before each.
+        """
         try:
             yield
         except InputError as error:
-            message = str(error)
-            raise InputError(
-                message if message.startswith(path.name) else f"{path.name}: {message}"
-            ) from error
+            raise InputError(f"{path.name}: {error}") from error
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
             raise InputError(
                 f"{path.name}: its description does not fit its tensors ({type(error).__name__}: {_short(error)}); the "
@@ -94,30 +94,19 @@ class SafetensorsFormat:
             ) from error
 
     def tensor(
-        self,
-        tensors: dict[str, Tensor],
-        name: str,
-        shape: tuple[int | None, ...],
-        dtype: torch.dtype,
-        file: str,
+        self, tensors: dict[str, Tensor], name: str, shape: tuple[int | None, ...], dtype: torch.dtype
     ) -> Tensor:
-        """One of `tensors`, if it has this shape (None = any length) and type; else InputError naming `file`."""
+        """One of `tensors`, if it has this shape (None = any length) and type; call it inside `assembling`."""
         tensor = tensors.get(name)
         found = None if tensor is None else tuple(tensor.shape)
-        fits = found is not None and len(found) == len(shape)
-        if (
-            tensor is None
-            or found is None
-            or not fits
-            or any(w not in (None, f) for w, f in zip(shape, found, strict=True))
-        ):
+        if tensor is None or found is None or not _fits(found, shape):
             wanted = " × ".join("any" if size is None else str(size) for size in shape)
             raise InputError(
-                f"{file}: '{name}' has shape {found}, expected {wanted}; the file is damaged, {self.again}."
+                f"'{name}' has shape {found}, expected {wanted}; the file is damaged, {self.again}."
             )
         if tensor.dtype != dtype:
             raise InputError(
-                f"{file}: '{name}' is {tensor.dtype}, expected {dtype}; the file is damaged, {self.again}."
+                f"'{name}' is {tensor.dtype}, expected {dtype}; the file is damaged, {self.again}."
             )
         return tensor
 
@@ -160,6 +149,10 @@ class SafetensorsFormat:
         if not isinstance(about, dict):
             raise InputError(f"{path.name}: its description is damaged; {self.again}.")
         return about
+
+
+def _fits(found: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(found) == len(wanted) and all(w in (None, f) for w, f in zip(wanted, found, strict=True))
 
 
 def _short(error: Exception) -> str:

@@ -29,7 +29,7 @@ def load_scene(path: Path | str) -> Scene4D:
     path = Path(path)
     tensors, about = SCENE.read(path)
     with SCENE.assembling(path):
-        return scene_of(tensors, about, SCENE, path.name)
+        return scene_of(tensors, about, SCENE)
 
 
 def scene_tensors(scene: Scene4D) -> dict[str, Tensor]:
@@ -49,54 +49,59 @@ def describe_scene(scene: Scene4D) -> dict[str, Any]:
     }
 
 
-def scene_of(
-    tensors: dict[str, Tensor], about: dict[str, Any], kind: SafetensorsFormat, name: str
-) -> Scene4D:
-    """A scene from what `scene_tensors` and `describe_scene` gave, read from a file called `name`.
+def scene_of(tensors: dict[str, Tensor], about: dict[str, Any], kind: SafetensorsFormat) -> Scene4D:
+    """A scene from what `scene_tensors` and `describe_scene` gave, read from a file of `kind`.
 
     Raises InputError where a tensor is missing or of another shape or type; call it inside `kind.assembling`.
     """
-
-    def take(key: str, shape: tuple[int | None, ...], dtype: torch.dtype) -> Tensor:
-        return kind.tensor(tensors, key, shape, dtype, name)
-
-    motion = about["deformation"]["kind"]
-    if motion not in KINDS:
-        raise InputError(
-            f"{name}: its motion is of the kind '{str(motion)[:40]}', which this version does not know "
-            f"({', '.join(KINDS)}); update the pack."
-        )
-    raw = {key: tensors[f"gaussians.{key}"] for key in GAUSSIANS if f"gaussians.{key}" in tensors}
-    missing = [key for key in GAUSSIANS if key not in raw or not raw[key].is_floating_point()]
-    if missing:
-        raise InputError(
-            f"{name}: the tensors {', '.join(missing)} of the Gaussians are missing; {kind.again}."
-        )
-    canonical = Gaussians(**raw)
-    prefix = "deformation."
-    parts = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
-    deformation: Deformation = KINDS[motion].from_parts(dict(about["deformation"]["config"]), parts)
-    sizes = tuple((int(w), int(h)) for w, h in about["rig"]["sizes"])
-    views = len(sizes)
-    if any(not 0 < side <= 1 << 20 for size in sizes for side in size):
-        raise InputError(
-            f"{name}: a camera's picture size is not between 1 and {1 << 20} pixels; {kind.again}."
-        )
-    rig = Cameras(
-        take("rig.world_to_camera", (views, 4, 4), tensors["rig.world_to_camera"].dtype),
-        take("rig.K", (views, 3, 3), tensors["rig.K"].dtype),
-        sizes,
-        tuple(str(n) for n in about["rig"]["names"]),
-    )
-    times = take("times", (None,), torch.float64)
+    canonical = _canonical(tensors, kind)
+    deformation = _deformation(tensors, about["deformation"])
+    rig = _rig(tensors, about["rig"], kind)
+    times = kind.tensor(tensors, "times", (None,), torch.float64)
     if len(times) == 0 or bool((times.diff() <= 0).any()):
-        raise InputError(f"{name}: its {len(times)} times do not ascend; the file is damaged, {kind.again}.")
+        raise InputError(f"its {len(times)} times do not ascend; the file is damaged, {kind.again}.")
     return Scene4D(
         canonical=canonical,
         deformation=deformation,
         times=times,
         rig=rig,
-        bounds=take("bounds", (2, 3), torch.float64),
-        background=take("background", (3,), torch.float32),
+        bounds=kind.tensor(tensors, "bounds", (2, 3), torch.float64),
+        background=kind.tensor(tensors, "background", (3,), torch.float32),
         history=tuple(dict(entry) for entry in about.get("history", ())),
+    )
+
+
+def _canonical(tensors: dict[str, Tensor], kind: SafetensorsFormat) -> Gaussians:
+    raw = {key: tensors[f"gaussians.{key}"] for key in GAUSSIANS if f"gaussians.{key}" in tensors}
+    missing = [key for key in GAUSSIANS if key not in raw or not raw[key].is_floating_point()]
+    if missing:
+        raise InputError(f"the tensors {', '.join(missing)} of the Gaussians are missing; {kind.again}.")
+    return Gaussians(**raw)
+
+
+def _deformation(tensors: dict[str, Tensor], about: dict[str, Any]) -> Deformation:
+    motion = about["kind"]
+    if motion not in KINDS:
+        raise InputError(
+            f"its motion is of the kind '{str(motion)[:40]}', which this version does not know "
+            f"({', '.join(KINDS)}); update the pack."
+        )
+    prefix = "deformation."
+    parts = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+    return KINDS[motion].from_parts(dict(about["config"]), parts)
+
+
+def _rig(tensors: dict[str, Tensor], about: dict[str, Any], kind: SafetensorsFormat) -> Cameras:
+    sizes = tuple((int(w), int(h)) for w, h in about["sizes"])
+    if any(not 0 < side <= 1 << 20 for size in sizes for side in size):
+        raise InputError(f"a camera's picture size is not between 1 and {1 << 20} pixels; {kind.again}.")
+
+    def take(name: str, *shape: int) -> Tensor:
+        return kind.tensor(tensors, name, (len(sizes), *shape), tensors[name].dtype)
+
+    return Cameras(
+        take("rig.world_to_camera", 4, 4),
+        take("rig.K", 3, 3),
+        sizes,
+        tuple(str(n) for n in about["names"]),
     )

@@ -49,7 +49,7 @@ def load_field(path: Path | str) -> LatentField:
     path = Path(path)
     tensors, about = FIELD.read(path)
     with FIELD.assembling(path):
-        return _field(tensors, about, path.name)
+        return _field(tensors, about)
 
 
 def _parts(field: LatentField) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -80,53 +80,52 @@ def _parts(field: LatentField) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, about
 
 
-def _field(tensors: dict[str, Tensor], about: dict[str, Any], name: str) -> LatentField:
+def _field(tensors: dict[str, Tensor], about: dict[str, Any]) -> LatentField:
     def take(key: str, *shape: int | None) -> Tensor:
-        return FIELD.tensor(tensors, key, shape, torch.float32, name)
-
-    def broken(what: str) -> InputError:
-        return InputError(f"{name}: {what}; the file is damaged, {FIELD.again}.")
+        return FIELD.tensor(tensors, key, shape, torch.float32)
 
     own = {key: tensor for key, tensor in tensors.items() if not key.startswith(BEFORE)}
-    scene = scene_of(own, about["scene"], FIELD, name)
+    scene = scene_of(own, about["scene"], FIELD)
     vae, drawing = about["codec"], dict(about["drawing"])
     channels, factor = vae["channels"], vae["factor"]
     width, height = about["size"]
     if not all(_counts(number) for number in (channels, factor, width, height, drawing["samples"])):
-        raise broken("its channels, factor, size or samples are no counts")
+        raise _broken("its channels, factor, size or samples are no counts")
     if width % factor or height % factor:
-        raise broken(f"its pictures of {width}×{height} are no multiple of {factor}")
-    floor = drawing["scale_floor"]
-    if (
-        type(floor) not in (int, float)
-        or not 0 <= floor < math.inf
-        or type(drawing["antialiased"]) is not bool
-    ):
-        raise broken("how its latents are drawn is not told")
+        raise _broken(f"its pictures of {width}×{height} are no multiple of {factor}")
+    if not _says_how(drawing):
+        raise _broken("how its latents are drawn is not told")
     features = take("features", len(scene.canonical), None, channels)
     if features.shape[1] not in BASES:
-        raise broken(f"'features' has {features.shape[1]} numbers for each channel")
+        raise _broken(f"'features' has {features.shape[1]} numbers for each channel")
     before = None
     if about.get("before") is not None:
         told = about["before"]
         first = {key.removeprefix(BEFORE): t for key, t in tensors.items() if key.startswith(BEFORE)}
         first |= {key: own[key] for key in told["same"]}
-        before = _field(first, told, name)
+        before = _field(first, told)
     return LatentField(
         scene=scene,
         features=features,
         background=take("latent_background", channels),
         size=(width, height),
         vae=VaeSignature(str(vae["name"]), channels, factor, take("codec.card", channels, SIDE, SIDE)),
-        refiner=_refiner(own, about["refiner"], channels, name),
+        refiner=_refiner(own, about["refiner"], channels),
         how=Drawing(**drawing),
         before=before,
     )
 
 
-def _refiner(
-    tensors: dict[str, Tensor], about: dict[str, Any] | None, channels: int, name: str
-) -> LatentRefiner | None:
+def _broken(what: str) -> InputError:
+    return InputError(f"{what}; the file is damaged, {FIELD.again}.")
+
+
+def _says_how(drawing: dict[str, Any]) -> bool:
+    floor = drawing["scale_floor"]
+    return type(floor) in (int, float) and 0 <= floor < math.inf and type(drawing["antialiased"]) is bool
+
+
+def _refiner(tensors: dict[str, Tensor], about: dict[str, Any] | None, channels: int) -> LatentRefiner | None:
     weights = {key.removeprefix(REFINER): t for key, t in tensors.items() if key.startswith(REFINER)}
     if about is None:
         return None
@@ -138,9 +137,7 @@ def _refiner(
         or shape.blocks > len(weights)
         or any(tensor.dtype != torch.float32 for tensor in weights.values())
     ):
-        raise InputError(
-            f"{name}: its refinement layer does not fit the field; the file is damaged, {FIELD.again}."
-        )
+        raise InputError(f"its refinement layer does not fit the field; the file is damaged, {FIELD.again}.")
     with torch.device("meta"):  # nothing is allocated for a width that is only claimed
         refiner = LatentRefiner(shape)
     refiner.load_state_dict(weights, assign=True)

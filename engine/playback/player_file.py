@@ -182,10 +182,9 @@ def decode_clip(data: bytes, name: str) -> Clip:
     """The clip that `data` is; `name` is what messages call it. Raises InputError as `read_clip`."""
     about, body = _header(data, name)
     try:
-        return _assemble(about, body, name)
+        return _assemble(about, body)
     except InputError as error:
-        text = str(error)
-        raise InputError(text if text.startswith(name) else f"{name}: {text}; {AGAIN}.") from error
+        raise InputError(f"{name}: {error}") from error
     except (
         KeyError,
         TypeError,
@@ -222,15 +221,17 @@ def _header(data: bytes, name: str) -> tuple[dict[str, Any], memoryview]:
     return about, memoryview(data)[12 + length :]
 
 
-def _assemble(about: dict[str, Any], body: memoryview, name: str) -> Clip:
+def _assemble(about: dict[str, Any], body: memoryview) -> Clip:
     base = decode_spz(_block(about["spz"], body, "splat"), "its splat")
     count, moving = int(about["gaussians"]), int(about["moving"])
     if count != len(base):
-        raise InputError(f"it claims {count:,} Gaussians and holds {len(base):,}")
+        raise InputError(f"it claims {count:,} Gaussians and holds {len(base):,}; {AGAIN}.")
     times = _ascending(about["times"], "times")
     motion = None if about["motion"] is None else _motion(about["motion"], body, moving)
     if not 0 <= moving <= count or (motion is None and moving):
-        raise InputError(f"it claims {moving:,} moving Gaussians of {count:,}, which its tracks do not show")
+        raise InputError(
+            f"it claims {moving:,} moving Gaussians of {count:,}, which its tracks do not show; {AGAIN}."
+        )
     return Clip(
         title=str(about["title"]),
         times=times,
@@ -252,16 +253,16 @@ def _assemble(about: dict[str, Any], body: memoryview, name: str) -> Clip:
 def _motion(about: dict[str, Any], body: memoryview, moving: int) -> Motion:
     knots, interpolation = _ascending(about["knots"], "knots"), str(about["interpolation"])
     if interpolation not in INTERPOLATIONS:
-        raise InputError(f"it is interpolated by '{interpolation[:20]}', which is not known")
+        raise InputError(f"it is interpolated by '{interpolation[:20]}', which is not known; {AGAIN}.")
     gaps = knots.diff()
     if interpolation != "hold" and len(gaps) and float(gaps.max() - gaps.min()) > 1e-3 * float(gaps.mean()):
-        raise InputError("its knots are not evenly spaced")
+        raise InputError(f"its knots are not evenly spaced; {AGAIN}.")
     tracks: dict[str, Tensor] = {}
     for entry in about["tracks"]:
         key, channels, bits = str(entry["name"]), int(entry["channels"]), int(entry["bits"])
         if CHANNELS.get(key) != channels or not 1 <= bits <= 16 or key in tracks or moving < 1:
             raise InputError(
-                f"its track '{key[:20]}' of {channels} channels with {bits} bits is not possible"
+                f"its track '{key[:20]}' of {channels} channels with {bits} bits is not possible; {AGAIN}."
             )
         low, high = (_numbers(entry[side], channels, f"{side} of {key}") for side in ("low", "high"))
         packed = _block(entry, body, f"track '{key}'")
@@ -274,7 +275,7 @@ def _block(entry: dict[str, Any], body: memoryview, what: str) -> bytes:
     offset, length = int(entry["offset"]), int(entry["length"])
     if offset < 0 or length < 0 or offset + length > len(body):
         raise InputError(
-            f"it is cut short: {len(body):,} bytes do not hold its {what} at {offset:,} + {length:,}"
+            f"it is cut short: {len(body):,} bytes do not hold its {what} at {offset:,} + {length:,}; {AGAIN}."
         )
     return bytes(body[offset : offset + length])
 
@@ -282,21 +283,21 @@ def _block(entry: dict[str, Any], body: memoryview, what: str) -> bytes:
 def _numbers(values: Any, count: int, what: str) -> Tensor:
     result = torch.tensor([float(v) for v in values], dtype=torch.float64)
     if len(result) != count or not bool(torch.isfinite(result).all()):
-        raise InputError(f"its {what} is not {count} numbers")
+        raise InputError(f"its {what} is not {count} numbers; {AGAIN}.")
     return result
 
 
 def _ascending(values: Any, what: str) -> Tensor:
     result = torch.tensor([float(v) for v in values], dtype=torch.float64)
     if len(result) == 0 or not bool(torch.isfinite(result).all()) or bool((result.diff() <= 0).any()):
-        raise InputError(f"its {len(result)} {what} do not ascend")
+        raise InputError(f"its {len(result)} {what} do not ascend; {AGAIN}.")
     return result
 
 
 def _positive(value: Any, what: str) -> float:
     number = float(value)
     if not 0 < number < math.inf:
-        raise InputError(f"its {what} is {number}")
+        raise InputError(f"its {what} is {number}; {AGAIN}.")
     return number
 
 

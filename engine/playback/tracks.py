@@ -75,14 +75,16 @@ def unpack(
     wide = 1 if bits <= 8 else 2
     wanted = knots * moving * channels * wide
     if wanted > LARGEST:
-        raise InputError(f"its track '{name}' claims {wanted:,} bytes, more than can be read")
+        raise InputError(
+            f"its track '{name}' claims {wanted:,} bytes, more than can be read; export it again."
+        )
     unpacker = zlib.decompressobj()
     try:
         body = unpacker.decompress(packed, wanted + 1)
     except zlib.error as error:
-        raise InputError(f"its track '{name}' is damaged") from error
+        raise InputError(f"its track '{name}' is damaged; export it again.") from error
     if len(body) != wanted:
-        raise InputError(f"its track '{name}' holds {len(body):,} of {wanted:,} bytes")
+        raise InputError(f"its track '{name}' holds {len(body):,} of {wanted:,} bytes; export it again.")
     data = np.frombuffer(body, dtype=np.uint8)
     if wide == 2:
         change = data[: wanted // 2].astype(np.uint16) | data[wanted // 2 :].astype(np.uint16) << 8
@@ -91,7 +93,7 @@ def unpack(
     change = change.reshape(channels, knots, moving).transpose(1, 2, 0)
     whole = np.cumsum(change, axis=0, dtype=_dtype(bits))
     if bits not in (8, 16) and wanted and int(whole.max()) >= 1 << bits:
-        raise InputError(f"its track '{name}' holds numbers of more than {bits} bits")
+        raise InputError(f"its track '{name}' holds numbers of more than {bits} bits; export it again.")
     return Track(name, bits, low, high, whole)
 
 
