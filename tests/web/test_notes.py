@@ -153,9 +153,8 @@ def test_notes_come_back_where_the_frontend_gives_outputs_back(page: Page) -> No
     assert notes(page) == first
     assert page.js(GRAPH) == graph
     # the saved graph holds no notes; a run out of the queue's history brings them
-    page.js(
-        "() => { window.outputs = JSON.parse(JSON.stringify(app.nodeOutputs)); window.saved = JSON.stringify(app.graph.serialize()); }"
-    )
+    page.js("() => { window.outputs = JSON.parse(JSON.stringify(app.nodeOutputs)); }")
+    page.js("() => { window.saved = JSON.stringify(app.graph.serialize()); }")
     assert "12 views" not in page.js("() => saved")
     page.js("() => app.loadGraphData(JSON.parse(saved))")
     assert notes(page) == {"GS4D_LoadMultiViewVideo": [], "GS4D_PreflightCheck": []}

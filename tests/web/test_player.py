@@ -78,7 +78,9 @@ def play(page: Page, compare: bool = False) -> None:
     page.js(BUILD, ["input/player_swing.safetensors", "input/player_other.safetensors" if compare else None])
     run(page)
     page.page.wait_for_function(PLAYS, timeout=60_000)
-    js(page, "node.setSize([540, 670])")  # wider than the cameras: a higher one shows more than the camera sees
+    js(
+        page, "node.setSize([540, 670])"
+    )  # wider than the cameras: a higher one shows more than the camera sees
     page.fit()
 
 
