@@ -134,7 +134,7 @@ def test_a_scene_is_all_that_the_edit_needs(page: Page, running: Server) -> None
           const set = (node, values) => Object.entries(values).forEach(([name, value]) => {
             node.widgets.find(w => w.name === name).value = value;
           });
-          set(a, {scale: 0.5, iterations: 6, gaussians: 300});
+          set(a, {scale: 0.5, iterations: 6, "max Gaussians": 300});
           set(b, {views: '0 4', prompt: 'make it bronze', 'fit iterations': 2, 'refine iterations': 1});
           const quick = {GS4D_EditViews: {resolution: 64, steps: 1}, GS4D_RefineScore: {images_per_step: 1, resolution: 64}};
           for (const outer of [a, b]) for (const n of outer.subgraph.nodes) set(n, quick[n.type] ?? {});
