@@ -138,7 +138,7 @@ def test_names_that_are_markup_are_text(
         f"After · {markup.IMAGE}",
     ]
     assert page.js("[...panel.cameras.options].map(o => o.textContent)")[1:] == list(names)
-    page.page.get_by_label("View from a captured camera").select_option(markup.SCRIPT)
+    page.page.get_by_label("View through a captured camera").select_option(markup.SCRIPT)
     # a scene that cannot be read is named as text too
     page.js(
         "(view.load([{ name: '<img src=x onerror=window.ran=3>', bytes: async () => new Uint8Array(3) }]), 0)"
@@ -216,10 +216,10 @@ def test_hands_turn_move_and_come_nearer(tab: browser.Page, tmp_path: Path, made
     assert np.abs(turned - still).mean() > 0.02
     assert np.allclose(centroid(turned), centroid(still), atol=0.05)
     assert page.js("panel.cameras.value") == ""
-    page.page.get_by_label("Back to the first view").click()
+    page.page.get_by_label("Reset view").click()
     assert np.abs(page.picture() - still).max() < 0.02
     assert page.js("panel.cameras.value") == "cam00"
-    page.page.get_by_label("View from a captured camera").select_option("cam02")
+    page.page.get_by_label("View through a captured camera").select_option("cam02")
     clip = decode_clip(made["still"], "still")
     assert np.abs(page.picture() - from_engine(clip, 0.0, 2)).mean() < 0.003
     assert not tab.complaints
