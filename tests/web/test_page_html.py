@@ -306,7 +306,7 @@ def test_scrubbing_uploads_no_motion(tab: browser.Page, tmp_path: Path, made: di
 
 def test_without_webgl2_it_says_so(tab: browser.Page, tmp_path: Path, made: dict[str, bytes]) -> None:
     page = opened(tab, tmp_path, made["still"], before=NO_WEBGL2)
-    page.page.get_by_text("This browser gives no WebGL2").wait_for()
+    page.page.get_by_text("WebGL 2 is unavailable, and there is no video of the scene.").wait_for()
     assert not tab.complaints
 
 
