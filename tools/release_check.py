@@ -26,6 +26,7 @@ import engine  # noqa: E402
 SHIPS = ("__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "README.md", "CHANGELOG.md")
 SHIPPED_FOLDERS = ("assets", "docs", "engine", "locales", "nodes", "subgraphs", "web", "workflows")
 MOST_BYTES = 50_000_000
+MOST_SHOWN = 8
 HEADING = re.compile(r"^## \[(?P<version>[^\]]+)\](?: - (?P<date>\S+))?$", re.MULTILINE)
 
 
@@ -154,6 +155,7 @@ def main() -> int:
     parser.add_argument(
         "--changelog", action="store_true", help="print the entry of this version and nothing else"
     )
+    parser.add_argument("--all", action="store_true", help="list every problem")
     arguments = parser.parse_args()
     files = archive_files()
     if arguments.files or arguments.changelog:
@@ -171,11 +173,12 @@ def main() -> int:
     for name, check in checks.items():
         problems = check()
         failed += len(problems)
+        shown = problems if arguments.all else problems[:MOST_SHOWN]
         print(
-            f"{'FAIL' if problems else 'ok':4} {name}",
-            *(f"       {problem}" for problem in problems),
-            sep="\n",
+            f"{'FAIL' if problems else 'ok':4} {name}", *(f"       {problem}" for problem in shown), sep="\n"
         )
+        if len(shown) < len(problems):
+            print(f"       and {len(problems) - len(shown)} more (--all lists them)")
     size = sum((REPOSITORY / name).stat().st_size for name in files)
     print(f"Version {version()}; the archive holds {len(files)} files, {size / 1e6:.1f} MB.")
     if not arguments.tag and entry(changelog(), "Unreleased"):
