@@ -1,13 +1,23 @@
 """The pages for developers and the README say what is so."""
 
+import json
 import re
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 
+from engine.capture import readers
+from engine.capture.assembly import Capture, Clip, View
+from engine.capture.options import LoadOptions
+from engine.capture.video_file import probe
 from engine.fields import number
+from engine.files.jsonfile import read_json
+from engine.files.paths import inside, require_file
 from engine.messages import Finished, Started, result
 from engine.scene import Scene4D
 from engine.steps.step import Input, Kind, Output, Step
@@ -34,10 +44,34 @@ def test_every_room_of_the_engine_is_on_the_page():
     assert not missing
 
 
+def example(mark: str) -> str:
+    """The block of Python on the page that holds `mark`."""
+    return next(block for block in re.findall(r"```python\n(.*?)```", ARCHITECTURE, re.S) if mark in block)
+
+
+def test_the_reader_of_the_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    names = {
+        "np": np, "Path": Path, "LoadOptions": LoadOptions, "Capture": Capture, "View": View, "Clip": Clip,
+        "read_json": read_json, "require_file": require_file, "inside": inside, "probe": probe,
+    }  # fmt: skip
+    exec(compile(example("def recognises"), "docs/ARCHITECTURE.md", "exec"), names)  # noqa: S102
+    monkeypatch.setitem(readers.READERS, "rig", (names["recognises"], names["read"], "rig.json"))
+    walker = REPOSITORY / "assets" / "clips" / "walker"
+    truth = readers.load_video(walker, LoadOptions(background="keep"))
+    cameras = []
+    for i, name in enumerate(truth.cameras.names[:3]):
+        shutil.copyfile(walker / "videos" / f"{name}.mp4", tmp_path / f"{name}.mp4")
+        K, pose = truth.cameras.K[i].tolist(), truth.cameras.world_to_camera[i].tolist()
+        cameras.append({"name": name, "K": K, "world_to_camera": pose})
+    (tmp_path / "rig.json").write_text(json.dumps({"cameras": cameras}), encoding="utf-8")
+    video = readers.load_video(tmp_path)
+    assert video.layout == "rig" and video.views == 3 and video.moments == truth.moments
+    assert torch.allclose(video.cameras.world_to_camera, truth.cameras.world_to_camera[:3], atol=1e-5)
+    assert torch.equal(video.source.read(0, 4).image, truth.source.read(0, 4).image)
+
+
 def test_the_step_of_the_page_works():
-    code = next(
-        block for block in re.findall(r"```python\n(.*?)```", ARCHITECTURE, re.S) if "STEP = " in block
-    )
+    code = example("STEP = ")
     names = {
         "dataclass": dataclass, "number": number, "Scene4D": Scene4D, "Started": Started, "Finished": Finished,
         "Stream": object, "Step": Step, "Input": Input, "Output": Output, "Kind": Kind, "__name__": __name__,
