@@ -10,7 +10,7 @@ those of the first moment.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -120,85 +120,138 @@ def bake(scene: Scene4D, config: ClipConfig, title: str) -> Generator[int, None,
         )
     if bool((scene.times.diff() <= 0).any()):
         raise InputError(f"The scene's {len(scene.times)} times do not ascend; load or train it again.")
-    center, radius = subject(scene)
-    near = within_reach(scene, _reach(scene, config.max_error * radius))
-    notes: list[str] = []
-    count = int(near.sum())
-    if count < len(near):
-        notes.append(
-            f"{len(near) - count:,} of {len(near):,} Gaussians left out, too far from the subject for a clip."
-        )
-    kept = most_visible(scene, config.most, near)
-    if kept is not None and len(kept) < count:
-        notes.append(f"Thinned from {count:,} to {len(kept):,} Gaussians, the least visible ones left out.")
+    total = units(scene, config)
+    baking = _Baking(scene, config)
     yield 1
-    taken = MotionSamples(kept)
     for i, second in enumerate(MotionSamples.moments(scene), 2):
-        taken.take(scene, second)
+        baking.taken.take(scene, second)
         yield i
-    if config.sh_degree and taken.shaded > SHADED:
-        notes.append("How colours change with the view is that of the first moment throughout.")
-    beyond = changed(taken, STILL * config.max_error * radius)
-    seen = taken.visible()
-    moving = torch.stack(list(beyond.values())).any(0) & seen
-    order = torch.cat(
-        [morton_order(taken.first.means, moving), morton_order(taken.first.means, ~moving & seen)]
-    )
-    base, spz = _base(taken.first.map(lambda t: t[order]), config, radius)
-    count = int(moving.sum())
-    tracks: list[Track] = []
-    knots = None
-    if count:
-        work = _tracks(scene, taken, order[:count], base, beyond, config.max_error * radius)
-        knots, tracks = yield from _still_at(units(scene, config) - 2, work)
-    yield units(scene, config) - 1
-    motion = None
-    if knots is not None:
-        motion = Motion(knots.seconds, knots.interpolation, {t.name: played(t) for t in tracks})
-    clip = Clip(
-        title=title,
-        times=scene.times.double(),
-        fps=(len(scene.times) - 1) / scene.duration if scene.duration > 0 else 24.0,
-        up=rig_up(scene.rig),
-        center=center,
-        radius=radius,
-        background=scene.background.detach().float().cpu(),
-        cameras=scene.rig,
-        base=base,
-        moving=count,
-        motion=motion,
-        max_error=0.0,
-        mean_error=0.0,
-        notes=(),
-    )
-    largest, mean = _errors(clip, taken, order)
-    if largest > config.max_error:
-        notes.append(
-            f"The motion is off by up to {largest:.2%} of the subject's radius, more than the {config.max_error:.2%} wanted."
+    baking.sort()
+    search = None
+    for search in baking.searches():
+        while search.has_more():
+            # nothing new is done, but here it can be cancelled
+            yield total - 2
+            search.try_next()
+        if search.has_settled():
+            break
+    knots, tracks = baking.tracks(search)
+    yield total - 1
+    baked = baking.finished(title, knots, tracks)
+    yield total
+    return baked
+
+
+class _Baking:
+    """A scene on its way into a clip: sampled, sorted, fitted, finished."""
+
+    def __init__(self, scene: Scene4D, config: ClipConfig) -> None:
+        self.scene, self.config = scene, config
+        self.center, self.radius = subject(scene)
+        self.limit = config.max_error * self.radius
+        self.notes: list[str] = []
+        near = within_reach(scene, _reach(scene, self.limit))
+        count = int(near.sum())
+        if count < len(near):
+            self.notes.append(
+                f"{len(near) - count:,} of {len(near):,} Gaussians left out, too far from the subject for a clip."
+            )
+        self.kept = most_visible(scene, config.most, near)
+        if self.kept is not None and len(self.kept) < count:
+            self.notes.append(
+                f"Thinned from {count:,} to {len(self.kept):,} Gaussians, the least visible ones left out."
+            )
+        self.taken = MotionSamples(self.kept)
+
+    def sort(self) -> None:
+        """Once all moments are sampled: who moves comes first, neighbours next to each other."""
+        if self.config.sh_degree and self.taken.shaded > SHADED:
+            self.notes.append("How colours change with the view is that of the first moment throughout.")
+        beyond = changed(self.taken, STILL * self.limit)
+        seen, means = self.taken.visible(), self.taken.first.means
+        moving = torch.stack(list(beyond.values())).any(0) & seen
+        self.order = torch.cat([morton_order(means, moving), morton_order(means, ~moving & seen)])
+        self.base, self.spz = _base(self.taken.first.map(lambda t: t[self.order]), self.config, self.radius)
+        self.moving = int(moving.sum())
+        self.samples: knot_fit.Samples | None = None
+        if self.moving:
+            chosen = self.order[: self.moving]
+            self.samples = _samples(self.scene, self.taken, chosen, self.base, beyond, self.limit)
+            self.interpolation = interpolation_between(self.scene, self.taken, chosen)
+
+    def searches(self) -> Iterator[knot_fit.KnotSearch]:
+        """How many knots to try in turn until one has settled: none where nothing moves, or moves by jumps.
+
+        Knots follow the scene between its moments too, for slow motion, where these cost little.
+        """
+        samples = self.samples
+        if samples is None or self.interpolation == "hold":
+            return
+        moments, between = int(samples.judged.sum()), len(samples.seconds)
+        if not MotionSamples.is_even(self.scene.times):
+            yield knot_fit.KnotSearch(samples, 2 * moments)
+            return
+        if between > moments:
+            is_cheap = between * samples.count <= BETWEEN and self.interpolation == "cubic"
+            if is_cheap:
+                yield knot_fit.KnotSearch(samples, between)
+            else:
+                yield knot_fit.KnotSearch(samples, moments, settles_below=moments)
+        yield knot_fit.KnotSearch(samples.at_moments(), moments, is_linear=self.interpolation == "linear")
+
+    def tracks(self, search: knot_fit.KnotSearch | None) -> tuple[knot_fit.Knots | None, list[Track]]:
+        """Knots, and tracks with vectors in the file's axes; none where nothing moves."""
+        samples = self.samples
+        if samples is None:
+            return None, []
+        knots = knot_fit.held(samples) if search is None else search.knots()
+        if "opacity" in knots.values:
+            opacities = knots.values["opacity"].clamp(0, 1)
+            knots = replace(knots, values={**knots.values, "opacity": opacities})
+        tracks: list[Track] = []
+        for name in knots.values:
+            if name == "position":
+                tracks.append(knot_fit.quantise_positions(samples, knots, 0.998 * self.limit))
+            else:
+                tracks.append(knot_fit.quantise_others(samples, knots, name, *BITS[name]))
+        return knots, [_turned(t) for t in tracks]
+
+    def finished(self, title: str, knots: knot_fit.Knots | None, tracks: list[Track]) -> Baked:
+        """The clip, with its errors as a player will show them, and its bytes."""
+        motion = None
+        if knots is not None:
+            motion = Motion(knots.seconds, knots.interpolation, {t.name: played(t) for t in tracks})
+        scene = self.scene
+        clip = Clip(
+            title=title,
+            times=scene.times.double(),
+            fps=(len(scene.times) - 1) / scene.duration if scene.duration > 0 else 24.0,
+            up=rig_up(scene.rig),
+            center=self.center,
+            radius=self.radius,
+            background=scene.background.detach().float().cpu(),
+            cameras=scene.rig,
+            base=self.base,
+            moving=self.moving,
+            motion=motion,
+            max_error=0.0,
+            mean_error=0.0,
+            notes=(),
         )
-    clip = replace(clip, max_error=largest, mean_error=mean, notes=tuple(notes))
-    header = _header(clip)
-    try:
-        data = encode_clip(header, spz, tracks)
-    except ValueError as error:
-        raise InputError(
-            "The scene's cameras, times or bounds are no numbers (NaN or infinite); load or train it again."
-        ) from error
-    yield units(scene, config)
-    own = order if kept is None else kept[order]
-    return Baked(data, clip, own)
-
-
-def _still_at(
-    done: int, work: Generator[int, None, tuple[knot_fit.Knots, list[Track]]]
-) -> Generator[int, None, tuple[knot_fit.Knots, list[Track]]]:
-    """`work`, saying of each of its steps that `done` units are done: so that it can be cancelled between them."""
-    while True:
+        largest, mean = _errors(clip, self.taken, self.order)
+        wanted = self.config.max_error
+        if largest > wanted:
+            self.notes.append(
+                f"The motion is off by up to {largest:.2%} of the subject's radius, more than the {wanted:.2%} wanted."
+            )
+        clip = replace(clip, max_error=largest, mean_error=mean, notes=tuple(self.notes))
         try:
-            next(work)
-        except StopIteration as end:
-            return end.value
-        yield done
+            data = encode_clip(_header(clip), self.spz, tracks)
+        except ValueError as error:
+            raise InputError(
+                "The scene's cameras, times or bounds are no numbers (NaN or infinite); load or train it again."
+            ) from error
+        return Baked(data, clip, self.order if self.kept is None else self.kept[self.order])
 
 
 def subject(scene: Scene4D) -> tuple[Tensor, float]:
@@ -229,60 +282,29 @@ def _base(first: Gaussians, config: ClipConfig, radius: float) -> tuple[Gaussian
     return decode_spz(data, "The clip"), data
 
 
-def _tracks(
+def _samples(
     scene: Scene4D,
     taken: MotionSamples,
     moving: Tensor,
     base: Gaussians,
     beyond: dict[str, Tensor],
     limit: float,
-) -> Generator[int, None, tuple[knot_fit.Knots, list[Track]]]:
-    """Knots and tracks of the Gaussians `moving` [M] (indices into `taken`); vectors in the file's axes."""
+) -> knot_fit.Samples:
+    """What the Gaussians `moving` [M] (indices into `taken`) do, relative to `base`."""
     base = base.map(lambda t: t[: len(moving)])
     needed = {name: mask[moving] for name, mask in beyond.items() if bool(mask[moving].any())}
     extent = taken.extent()[moving]
     one = torch.ones_like(extent)
-    samples = knot_fit.Samples(
-        seconds=torch.tensor(taken.seconds, dtype=torch.float64),
-        judged=torch.isin(torch.tensor(taken.seconds, dtype=torch.float64), scene.times.double()),
+    seconds = torch.tensor(taken.seconds, dtype=torch.float64)
+    return knot_fit.Samples(
+        seconds=seconds,
+        judged=torch.isin(seconds, scene.times.double()),
         values=offsets(taken, moving, base, needed),
         # a quaternion changes by half the angle; turning by an angle, or growing by a factor, moves a Gaussian's rim
         # by its extent times that
         weights={"position": one, "rotation": 2 * extent, "scale": extent, "opacity": one, "color": one},
         limits={"position": limit, "rotation": 2 * limit, "scale": 2 * limit, "opacity": 0.04, "color": 0.04},
     )
-    interpolation = interpolation_between(scene, taken, moving)
-    if interpolation == "hold":
-        knots = knot_fit.held(samples)
-    else:
-        knots = yield from _fitted(samples, interpolation, MotionSamples.is_even(scene.times))
-    tracks: list[Track] = []
-    if "opacity" in knots.values:
-        knots = replace(knots, values={**knots.values, "opacity": knots.values["opacity"].clamp(0, 1)})
-    for name in knots.values:
-        if name == "position":
-            tracks.append(knot_fit.quantise_positions(samples, knots, 0.998 * limit))
-        else:
-            tracks.append(knot_fit.quantise_others(samples, knots, name, *BITS[name]))
-    return knots, [_turned(t) for t in tracks]
-
-
-def _fitted(
-    samples: knot_fit.Samples, interpolation: str, even: bool
-) -> Generator[int, None, knot_fit.Knots]:
-    """Knots that also follow the scene between its moments, for slow motion, where these cost little."""
-    moments, between = int(samples.judged.sum()), len(samples.seconds)
-    if not even:
-        return (yield from knot_fit.fit(samples, 2 * moments))
-    if between > moments:
-        cheap = between * samples.count <= BETWEEN and interpolation == "cubic"
-        knots = yield from knot_fit.fit(samples, between if cheap else moments)
-        if cheap or len(knots.seconds) < moments:
-            return knots
-    knots = yield from knot_fit.fit(samples.at_moments(), moments)
-    if interpolation == "linear" and len(knots.seconds) == moments:
-        knots = replace(knots, interpolation="linear")  # one knot a moment: both go through it
-    return knots
 
 
 def _turned(track: Track) -> Track:

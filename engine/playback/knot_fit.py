@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +13,7 @@ from .tracks import Track, quantise, quats_of, vectors_of, weights
 
 AT_ONCE = 1 << 22  # numbers in one block of a product
 SUBSET = 4096  # Gaussians that most numbers of knots are refused by
+SHARE = 0.8  # of the limits that splines may use; the rest is for rounding
 QUANTILE = 0.99  # of a subset's errors, for what is not a position
 
 
@@ -49,27 +49,53 @@ class Knots:
     values: dict[str, Tensor]  # track name → [K, M, c] float32
 
 
-def fit(samples: Samples, most: int, share: float = 0.8) -> Generator[int, None, Knots]:
-    """Cubic splines with the fewest evenly spaced knots, 2 to `most`, that keep within `share` of the limits.
+class KnotSearch:
+    """Cubic splines with the fewest evenly spaced knots, 2 to `most`, that keep within SHARE of the limits.
 
     A number of knots that fails on a few Gaussians fails on all of them, so most are refused by a subset, to which the
-    worst ones are added whenever all are looked at. Where no number suffices, `most` is taken. Yields each number tried.
+    worst ones are added whenever all are looked at. Where no number suffices, `most` is taken.
+
+    Args:
+        samples: What is fitted.
+        most: Number of knots that is taken unlooked at.
+        settles_below: The search succeeds with fewer knots than this.
+        is_linear: `most` knots are joined by straight lines instead.
     """
-    count = samples.count
-    g = torch.Generator().manual_seed(0)
-    subset = torch.randperm(count, generator=g)[:SUBSET]
-    knots = 2
-    while knots < most:
-        yield knots
-        solver = _Solver(samples, knots)
-        if solver.subset_within(subset, share):
-            worst = solver.worst_positions(share)
+
+    def __init__(
+        self, samples: Samples, most: int, settles_below: float = math.inf, is_linear: bool = False
+    ) -> None:
+        self.samples, self.most = samples, most
+        self._settles_below, self._is_linear = settles_below, is_linear
+        g = torch.Generator().manual_seed(0)
+        self._subset = torch.randperm(samples.count, generator=g)[:SUBSET]
+        self._count = 2
+        self._is_found = False
+
+    def has_more(self) -> bool:
+        """Whether there is another number of knots to try."""
+        return not self._is_found and self._count < self.most
+
+    def try_next(self) -> None:
+        """Try one number of knots."""
+        solver = _Solver(self.samples, self._count)
+        if solver.subset_within(self._subset, SHARE):
+            worst = solver.worst_positions(SHARE)
             if worst is None:
-                break
-            subset = torch.cat([subset, worst]).unique()
-        knots += max(1, knots // 24)
-    knots = min(knots, most)
-    return _Solver(samples, knots).solve()
+                self._is_found = True
+                return
+            self._subset = torch.cat([self._subset, worst]).unique()
+        self._count += max(1, self._count // 24)
+
+    def has_settled(self) -> bool:
+        return min(self._count, self.most) < self._settles_below
+
+    def knots(self) -> Knots:
+        """The knots of the number that was found."""
+        knots = _Solver(self.samples, min(self._count, self.most)).solve()
+        # with a knot at every moment both go through it
+        is_linear = self._is_linear and len(knots.seconds) == self.most
+        return replace(knots, interpolation="linear") if is_linear else knots
 
 
 def held(samples: Samples) -> Knots:
