@@ -88,7 +88,8 @@ def id_of(f: Field[Any]) -> str:
 
 def label_of(f: Field[Any]) -> str:
     """The name of a Config field on the canvas."""
-    return f.metadata.get("label") or f.name.replace("_", " ")
+    words = re.sub(r"_lr$", " learning rate", f.name)
+    return f.metadata.get("label") or words.replace("_", " ")
 
 
 def as_record(config: Any) -> dict[str, Any]:
