@@ -27,6 +27,8 @@ from ..threads import threads_now
 log = logging.getLogger("gs4d")
 
 _HERE = Path(__file__).parent
+# they only call kernels
+CALLERS = ("__init__.py", "plan.py", "rasterizer.py")
 
 
 def _is_private_and_writable(folder: Path) -> bool:
@@ -49,7 +51,7 @@ def cache_folder() -> Path | None:
     """
     sources = hashlib.sha256(numba.__version__.encode())
     for path in sorted(_HERE.glob("*.py")):
-        if path.name != "rasterizer.py":  # it only calls them
+        if path.name not in CALLERS:
             sources.update(path.read_bytes())
     user = str(os.getuid()) if hasattr(os, "getuid") else "user"
     candidates = [_HERE / "__pycache__" / "numba", Path(tempfile.gettempdir()) / f"gs4d-numba-{user}"]

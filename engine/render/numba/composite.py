@@ -54,15 +54,16 @@ def _place(y, x):
 
 
 @kernel
-def composite(
-    first, last, width, height, count, ends, entries, entry_slots, masks, geometry, features, feature_rows,
-    background, max_alpha, channels, image, transmittance,
-):  # fmt: skip
-    """Items are (camera, tile): fills image [B, H, W, C'] and transmittance [B, H, W].
+def composite(first, last, views, lists, geometry, features, background, settings, channels, canvas):
+    """Items are (camera, tile): fills `canvas` (Canvas) from `lists` (TileLists) and `features` (Features).
 
-    features [N or B·N, C'] and background [B, C'], C' a multiple of K = len(channels).
+    geometry [B·N, 6]; background [B, C'], C' a multiple of K = len(channels).
     """
-    K, C = len(channels), features.shape[1]
+    width, height, max_alpha = views.width, views.height, settings.max_alpha
+    ends, entries, entry_slots, masks = lists.ends, lists.entries, lists.slots, lists.masks
+    table, image, transmittance = features.rows, canvas.image, canvas.transmittance
+    shared = 0 if features.per_camera else table.shape[0]
+    K, C = len(channels), table.shape[1]
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     xs, ys = _aligned(PIXELS, geometry), _aligned(PIXELS, geometry)
     state = _aligned(PIXELS, geometry)
@@ -87,7 +88,7 @@ def composite(
         alive = 65535
         start = ends[item - 1] if item > 0 else 0
         stop = ends[item]
-        shift = b * count if feature_rows == 1 else 0
+        shift = b * shared
         while start < stop and alive != 0:
             size = min(CHUNK, stop - start)
             for j in range(size):
@@ -96,7 +97,7 @@ def composite(
                 for k in range(GEOMETRY):
                     numbers[j * GEOMETRY + k] = geometry[g, k]
                 for k in range(C):
-                    colors[j * C + k] = features[g - shift, k]
+                    colors[j * C + k] = table[g - shift, k]
             start += size
             for block in range(BLOCKS):
                 if (alive >> block) & 1 == 0:
@@ -154,22 +155,26 @@ def composite(
 
 @kernel
 def composite_backward(
-    first, last, width, height, count, ends, entries, entry_slots, masks, geometry, features, feature_rows,
-    max_alpha, channels, image, transmittance, g_image, g_alpha, moments_wanted, features_wanted, slots,
-):  # fmt: skip
-    """Items are (camera, tile): fills slots [S, 6 + C'] of the tile's Gaussians from dL/d image and dL/d alpha.
+    first, last, views, lists, geometry, features, settings, channels, canvas, upstream, wanted, slots
+):
+    """Items are (camera, tile): fills slots [S, 6 + C'] of the tile's Gaussians from `upstream` (Upstream).
 
     dL/d alpha_i = T_i·d_i − S_i/(1 − alpha_i), with d = v·c and S the sum of all that comes behind, which only shrinks
     from front to back: no colours need to be kept.
     """
-    K, C = len(channels), features.shape[1]
+    width, height, max_alpha = views.width, views.height, settings.max_alpha
+    ends, entries, entry_slots, masks = lists.ends, lists.entries, lists.slots, lists.masks
+    table, image, transmittance = features.rows, canvas.image, canvas.transmittance
+    g_image, g_alpha = upstream.image, upstream.alpha
+    shared = 0 if features.per_camera else table.shape[0]
+    K, C = len(channels), table.shape[1]
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     xs, ys = _aligned(PIXELS, geometry), _aligned(PIXELS, geometry)
     state, behind = _aligned(PIXELS, geometry), _aligned(PIXELS, geometry)
-    upstream = _aligned(PIXELS * C, geometry)  # [block, channel, lane]
+    g_pixels = _aligned(PIXELS * C, geometry)  # [block, channel, lane]
     weights = _aligned(PIXELS, geometry)
     row = np.empty(slots.shape[1] + WIDTH, slots.dtype)
-    flat_features = features.reshape(features.size)
+    flat_features = table.reshape(table.size)
     for item in range(first, last):
         b = item // (tiles_x * tiles_y)
         tile = item - b * tiles_x * tiles_y
@@ -181,7 +186,7 @@ def composite_backward(
             continue
         rows, columns = min(TILE, height - ty * TILE), min(TILE, width - tx * TILE)
         _pixel_centres(xs, ys, tx, ty)
-        upstream[:] = 0.0
+        g_pixels[:] = 0.0
         behind[:] = 0.0
         state[:] = -1.0
         for y in range(rows):
@@ -193,10 +198,10 @@ def composite_backward(
                 o = k + (k >> 4) * (C - 1) * WIDTH
                 for c in range(C):
                     total += g_image[b, v, u, c] * image[b, v, u, c]
-                    upstream[o + c * WIDTH] = g_image[b, v, u, c]
+                    g_pixels[o + c * WIDTH] = g_image[b, v, u, c]
                 behind[k] = total
         alive = 65535
-        shift = b * count if feature_rows == 1 else 0
+        shift = b * shared
         for place in range(start, stop):
             g = entries[place]
             slot = entry_slots[place]
@@ -229,14 +234,14 @@ def composite_backward(
                 weight = select(going, weight, 0.0)
                 after = select(going, rest, splat(geometry, 0.0) - magnitude(T))
                 store(state, o, after)
-                colors = add_products(colors, weight, upstream, o * C)
+                colors = add_products(colors, weight, g_pixels, o * C)
                 if C > K:
                     store(weights, o, weight)
-                if moments_wanted:
-                    d = dot(splat(geometry, 0.0), upstream, o * C, flat_features, color, channels)
+                if wanted.shape:
+                    d = dot(splat(geometry, 0.0), g_pixels, o * C, flat_features, color, channels)
                     for group in range(K, C, K):
                         d = dot(
-                            d, upstream, (block * C + group) * WIDTH, flat_features, color + group, channels
+                            d, g_pixels, (block * C + group) * WIDTH, flat_features, color + group, channels
                         )
                     S = fma(splat(geometry, 0.0) - weight, d, load(behind, o))
                     store(behind, o, S)
@@ -246,7 +251,7 @@ def composite_backward(
                 if bits(after > 0.0) == 0:
                     alive &= ~(1 << block)
             store_sums(row, 0, moments)
-            if features_wanted:
+            if wanted.features:
                 store_sums(row, GEOMETRY, colors)
                 for group in range(K, C, K):
                     colors = zeros(geometry, channels)
@@ -255,7 +260,7 @@ def composite_backward(
                         block = lowest_bit(left)
                         left &= left - 1
                         colors = add_products(
-                            colors, load(weights, block * WIDTH), upstream, (block * C + group) * WIDTH
+                            colors, load(weights, block * WIDTH), g_pixels, (block * C + group) * WIDTH
                         )
                     store_sums(row, GEOMETRY + group, colors)
                 for k in range(C):

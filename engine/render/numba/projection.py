@@ -41,14 +41,12 @@ def _jacobian(x, y, z, camera, width, height):
 
 
 @kernel
-def project(
-    first, last, means, quats, scales, opacities, cameras, width, height,
-    near, far, eps2d, antialiased, geometry, depths, radii, tiles,
-):  # fmt: skip
-    """Items are (camera, Gaussian): fills geometry [B·N, 6], depths and radii [B·N], tiles [B·N, 4] (x0, y0, x1, y1).
-
-    `cameras` [B, 16] float64: rotation (row by row), translation, fx, fy, cx, cy.
-    """
+def project(first, last, splats, views, settings, ellipses):
+    """Items are (camera, Gaussian): fills `ellipses` (Ellipses) from `splats` (Splats)."""
+    means, quats, scales, opacities = splats.means, splats.quats, splats.scales, splats.opacities
+    cameras, width, height = views.cameras, views.width, views.height
+    near, far, eps2d, antialiased = settings.near, settings.far, settings.eps2d, settings.antialiased
+    geometry, depths, radii, tiles = ellipses.geometry, ellipses.depths, ellipses.radii, ellipses.tiles
     count = means.shape[0]
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     for item in range(first, last):
@@ -163,20 +161,21 @@ def order(first, last, keys, tiles, ids, starts, counts):
 
 
 @kernel
-def unproject(
-    first, last, means, quats, scales, opacities, cameras, width, height, eps2d, antialiased, geometry,
-    positions, slot_starts, slots, channels, feature_rows, shape_wanted,
-    g_means2d, g_means, g_quats, g_scales, g_opacities, g_features,
-):  # fmt: skip
+def unproject(first, last, splats, views, settings, geometry, slots, per_camera, shape_wanted, gradients):
     """Items are Gaussians: the gradients of all their slots, added in a fixed order and carried back through `project`.
 
-    positions [B, N]: index into slot_starts, negative where not drawn. slots [S, 6 + channels]: moments 1, x, y,
-    x², xy, y² of dL/d(log alpha), then dL/d features. feature_rows: B where each camera has its own features,
-    else 1.
+    `slots` (Slots) comes in and `gradients` (Gradients) goes out. per_camera: whether each camera has its own features.
     Without shape_wanted only the features' gradient is added up.
     """
+    means, quats, scales, opacities = splats.means, splats.quats, splats.scales, splats.opacities
+    cameras, width, height = views.cameras, views.width, views.height
+    eps2d, antialiased = settings.eps2d, settings.antialiased
+    positions, starts, values = slots.positions, slots.starts, slots.values
+    g_means2d, g_means, g_quats = gradients.means2d, gradients.means, gradients.quats
+    g_scales, g_opacities, g_features = gradients.scales, gradients.opacities, gradients.features
+    channels = values.shape[1] - GEOMETRY
     count = means.shape[0]
-    sums = np.empty(slots.shape[1], np.float64)
+    sums = np.empty(values.shape[1], np.float64)
     g_scale, g_R = np.empty(3), np.empty(9)
     P = np.empty((2, 3))
     W = np.empty((3, 3))  # camera rotation · R · diag(scale)
@@ -196,10 +195,10 @@ def unproject(
                 continue
             item = b * count + n
             sums[:] = 0.0
-            for slot in range(slot_starts[position], slot_starts[position + 1]):
+            for slot in range(starts[position], starts[position + 1]):
                 for k in range(sums.shape[0]):
-                    sums[k] += slots[slot, k]
-            row = n if feature_rows == 1 else item
+                    sums[k] += values[slot, k]
+            row = item if per_camera else n
             for k in range(channels):
                 g_features[row, k] += sums[GEOMETRY + k]
             if not shape_wanted:

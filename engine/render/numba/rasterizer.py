@@ -1,6 +1,7 @@
 """The CPU rasterizer: numba kernels behind the `Rasterizer` protocol, differentiable, any channel count, many cameras.
 
-Stages of a call: project, sort by depth (projection.py) → cover, bin (tiles.py) → composite (composite.py).
+Stages of a call: project, sort by depth (projection.py) → cover, bin (tiles.py) → composite (composite.py). plan.py
+launches all but the last; structs.py names what they pass on.
 Every stage writes only what its own item owns and adds in a fixed order: the bits do not depend on the thread count.
 """
 # pyright: basic, reportCallIssue=false
@@ -8,7 +9,6 @@ Every stage writes only what its own item owns and adds in a fixed order: the bi
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,22 +19,17 @@ from torch import Tensor
 
 from ...errors import InputError
 from ..rasterizer import RasterInfo, RasterSettings
-from ..threads import threads_now
 from .build import cache_folder, launch
 from .composite import composite, composite_backward
-from .projection import GEOMETRY, TILE, order, project, unproject
-from .tiles import bin_tiles, cover
+from .plan import SOME_GAUSSIANS, Plan, make_plan
+from .projection import GEOMETRY, unproject
+from .structs import Canvas, Features, Gradients, Settings, Slots, Splats, Upstream, Views, Wanted
 
 log = logging.getLogger("gs4d")
 
-DIRECT = (
-    1,
-    3,
-    4,
-)  # channel counts with a kernel of their own; 2 is padded to 3, larger counts to groups of 8
+# channel counts with a kernel of their own; 2 is padded to 3, larger counts to groups of 8
+DIRECT = (1, 3, 4)
 GROUP = 8
-# the least work worth handing to a thread, about 0.3 ms: Gaussians, and entries of tile lists
-SOME_GAUSSIANS, SOME_ENTRIES = 4096, 8192
 COMPILE_TIME = "about ten seconds"
 
 
@@ -46,89 +41,28 @@ def padded(channels: int) -> tuple[int, int]:
     return -(-channels // GROUP) * GROUP, GROUP
 
 
-def _array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
-    return tensor.detach().to(dtype).contiguous().numpy()
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().numpy()
 
 
-@dataclass(eq=False)
-class _Plan:
-    """What the forward pass found and the backward pass needs again; plain arrays."""
-
-    arrays: tuple[Any, ...]  # means, quats, scales, opacities, cameras
-    size: tuple[int, int]
-    settings: RasterSettings
-    geometry: np.ndarray  # [B·N, 6]
-    positions: np.ndarray  # [B, N] int64: place in `slot_starts`, -1 where not drawn
-    slot_starts: np.ndarray  # [places + 1] int64
-    ends: np.ndarray  # [B·tiles] int64
-    entries: np.ndarray  # [E] int32: camera · N + Gaussian, tile by tile, front to back
-    entry_slots: np.ndarray  # [E] int64
-    masks: np.ndarray  # [S] uint16: the 4×4 blocks of a tile that a Gaussian reaches
-    features: np.ndarray  # [N or B·N, C']
-    feature_rows: int  # cameras with features of their own: 1 or B
-    image: np.ndarray  # [B, H, W, C']
-    transmittance: np.ndarray  # [B, H, W]
+def _cameras(world_to_camera: Tensor, K: Tensor) -> np.ndarray:
+    """[B, 16], see `Views`."""
+    cameras = np.empty((len(world_to_camera), 16))
+    pose, intrinsics = world_to_camera.detach().double().numpy(), K.detach().double().numpy()
+    cameras[:, :9] = pose[:, :3, :3].reshape(len(cameras), 9)
+    cameras[:, 9:12] = pose[:, :3, 3]
+    cameras[:, 12:] = intrinsics[:, (0, 1, 0, 1), (0, 1, 2, 2)]
+    return cameras
 
 
-def _plan(arrays: tuple[np.ndarray, ...], size: tuple[int, int], settings: RasterSettings) -> tuple[Any, ...]:
-    """Projection, depth order, tile lists: (geometry, radii, positions, slot starts, ends, entries, slots, masks)."""
-    means, _, _, _, cameras = arrays
-    width, height = size
-    count, views, dtype = len(means), len(cameras), means.dtype
-    tiles_x, tiles_y = -(-width // TILE), -(-height // TILE)
-    geometry = np.empty((views * count, GEOMETRY), dtype)
-    depths = np.empty((views, count), dtype)
-    radii = np.empty(views * count, np.int32)
-    tiles = np.empty((views * count, 4), np.int32)
-    s = settings
-    launch(
-        project, views * count, SOME_GAUSSIANS, *arrays, width, height,
-        s.near, s.far, s.eps2d, s.antialiased, geometry, depths.reshape(-1), radii, tiles,
-    )  # fmt: skip
-    ids = np.empty((views, count), np.int32)
-    local = np.empty((views, count + 1), np.int64)
-    counts = np.empty(views, np.int64)
-    keys = depths.view(np.uint32 if dtype == np.float32 else np.uint64)
-    launch(order, views, 1, keys, tiles.reshape(views, count, 4), ids, local, counts)
-    bases = np.concatenate([[0], np.cumsum(counts)])
-    starts = np.zeros(int(bases[-1]) + 1, np.int64)
-    total = 0
-    for b in range(views):
-        n = int(counts[b])
-        starts[bases[b] : bases[b] + n + 1] = local[b, : n + 1] + total
-        total += int(local[b, n])
-    masks = np.empty(total, np.uint16)
-    positions = np.full(views * count, -1, np.int64)
-    launch(
-        cover,
-        views * count,
-        SOME_GAUSSIANS,
-        count,
-        ids,
-        bases,
-        counts,
-        starts,
-        tiles,
-        geometry,
-        masks,
-        positions,
-    )
-    bands = min(tiles_y, 2 * threads_now()) if count > 4 * SOME_GAUSSIANS else 1
-    ends = np.zeros(views * tiles_x * tiles_y, np.int64)
-    common = (count, bands, width, height, ids, bases, counts, starts, tiles, masks)
-    launch(bin_tiles, views * bands, 1, *common, ends, np.empty(0, np.int32), np.empty(0, np.int64))
-    sizes = ends.copy()
-    np.cumsum(sizes, out=ends)
-    entries, entry_slots = np.empty(int(ends[-1]), np.int32), np.empty(int(ends[-1]), np.int64)
-    ends -= sizes
-    if len(entries):
-        launch(bin_tiles, views * bands, 1, *common, ends, entries, entry_slots)
-    return geometry, radii, positions.reshape(views, count), starts, ends, entries, entry_slots, masks
+def _padded(tensor: Tensor, width: int) -> Tensor:
+    """The last axis filled up with zeros to `width`. F.pad copies even where nothing is missing."""
+    missing = width - tensor.shape[-1]
+    return torch.nn.functional.pad(tensor.detach(), (0, missing)) if missing else tensor.detach()
 
 
-def _tiles_at_once(entries: np.ndarray, ends: np.ndarray) -> int:
-    """How many tiles hold SOME_ENTRIES on average."""
-    return max(1, len(ends) * SOME_ENTRIES // max(1, len(entries)))
+def _settings(s: RasterSettings) -> Settings:
+    return Settings(float(s.near), float(s.far), float(s.eps2d), float(s.max_alpha), bool(s.antialiased))
 
 
 class _Rasterize(torch.autograd.Function):
@@ -141,93 +75,73 @@ class _Rasterize(torch.autograd.Function):
         opacities: Tensor,
         features: Tensor,
         background: Tensor,
-        cameras: Tensor,
-        size: tuple[int, int],
+        views: Views,
         settings: RasterSettings,
         info: RasterInfo,
     ) -> tuple[Tensor, Tensor]:
-        dtype = means.dtype
-        arrays = (
-            *(_array(t, dtype) for t in (means, quats, scales, opacities)),
-            _array(cameras, torch.float64),
-        )
-        views, count, (width, height) = len(cameras), len(means), size
-        channels = features.shape[-1]
+        count, channels = len(views.cameras), features.shape[-1]
         wide, kept = padded(channels)
-        geometry, radii, *lists = _plan(arrays, size, settings)
-        positions, starts, ends, entries, entry_slots, masks = lists
-        info.means2d = torch.from_numpy(geometry[:, :2].copy()).reshape(views, count, 2)
-        info.radii = torch.from_numpy(radii).reshape(views, count)
-        rows = torch.nn.functional.pad(features.detach(), (0, wide - channels)).reshape(-1, wide)
-        behind = torch.nn.functional.pad(background.detach(), (0, wide - channels)).expand(views, wide)
-        picture = torch.empty(views, height, width, wide, dtype=dtype)
-        image = picture.numpy()
-        transmittance = np.empty((views, height, width), geometry.dtype)
-        plan = _Plan(
-            arrays, size, settings, geometry, positions, starts, ends, entries, entry_slots, masks,
-            _array(rows, dtype), 1 if features.dim() == 2 else views, image, transmittance,
-        )  # fmt: skip
+        splats = Splats(_array(means), _array(quats), _array(scales), _array(opacities))
+        plan = make_plan(splats, views, _settings(settings))
+        info.means2d = torch.from_numpy(plan.geometry[:, :2].copy()).reshape(count, len(means), 2)
+        info.radii = torch.from_numpy(plan.radii).reshape(count, len(means))
+        table = Features(_array(_padded(features, wide).reshape(-1, wide)), features.dim() == 3)
+        shape = (count, views.height, views.width)
+        picture = torch.empty(*shape, wide, dtype=means.dtype)
+        canvas = Canvas(picture.numpy(), np.empty(shape, plan.geometry.dtype))
         launch(
-            composite, len(ends), _tiles_at_once(entries, ends),
-            width, height, count, ends, entries, entry_slots, masks, geometry,
-            plan.features, plan.feature_rows, _array(behind, dtype), settings.max_alpha, (0,) * kept,
-            image, transmittance,
+            composite, len(plan.lists.ends), plan.tiles_at_once, views, plan.lists, plan.geometry, table,
+            _array(_padded(background, wide).expand(count, wide)), plan.settings, (0,) * kept, canvas,
         )  # fmt: skip
-        ctx.plan, ctx.info, ctx.channels, ctx.shapes = (
-            plan,
-            info,
-            channels,
-            (features.shape, background.shape),
-        )
+        ctx.plan, ctx.table, ctx.canvas = plan, table, canvas
+        ctx.info, ctx.channels, ctx.shapes = info, channels, (features.shape, background.shape)
         if wide > channels:
             picture = picture[..., :channels].clone()
         # saved so that autograd notices when one is changed in place: the plan's arrays share their memory
         ctx.save_for_backward(means, quats, scales, opacities, features, picture)
-        return picture, 1 - torch.from_numpy(transmittance)
+        return picture, 1 - torch.from_numpy(canvas.transmittance)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g_image: Tensor, g_alpha: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        plan: _Plan = ctx.plan
+        plan: Plan = ctx.plan
+        table: Features = ctx.table
+        canvas: Canvas = ctx.canvas
         _ = ctx.saved_tensors
-        means, quats, scales, opacities, cameras = plan.arrays
         needs = ctx.needs_input_grad
-        shape_wanted, features_wanted = any(needs[:4]), bool(needs[4])
-        (width, height), dtype = plan.size, plan.geometry.dtype
+        wanted = Wanted(shape=any(needs[:4]), features=bool(needs[4]))
+        dtype = plan.geometry.dtype
         wide, kept = padded(ctx.channels)
         g_background = None
         if needs[5]:
-            g_background = (torch.from_numpy(plan.transmittance)[..., None] * g_image).sum((1, 2))
+            g_background = (torch.from_numpy(canvas.transmittance)[..., None] * g_image).sum((1, 2))
             g_background = g_background.sum_to_size(ctx.shapes[1])
-        if not (shape_wanted or features_wanted):
-            return (None,) * 5 + (g_background,) + (None,) * 4
-        torch_dtype = torch.from_numpy(means).dtype
-        upstream = _array(torch.nn.functional.pad(g_image, (0, wide - ctx.channels)), torch_dtype)
-        slots = np.empty((len(plan.masks), GEOMETRY + (wide if features_wanted else 0)), dtype)
-        slots[plan.masks == 0] = 0
+        if not (wanted.shape or wanted.features):
+            return (None,) * 5 + (g_background,) + (None,) * 3
+        upstream = Upstream(_array(_padded(g_image, wide)), _array(g_alpha))
+        slots = np.empty((len(plan.lists.masks), GEOMETRY + (wide if wanted.features else 0)), dtype)
+        slots[plan.lists.masks == 0] = 0
         launch(
-            composite_backward, len(plan.ends), _tiles_at_once(plan.entries, plan.ends),
-            width, height, len(means), plan.ends, plan.entries,
-            plan.entry_slots, plan.masks, plan.geometry, plan.features, plan.feature_rows, plan.settings.max_alpha,
-            (0,) * kept, plan.image, plan.transmittance, upstream, _array(g_alpha, torch_dtype),
-            shape_wanted, features_wanted, slots,
+            composite_backward, len(plan.lists.ends), plan.tiles_at_once, plan.views, plan.lists, plan.geometry, table,
+            plan.settings, (0,) * kept, canvas, upstream, wanted, slots,
         )  # fmt: skip
-        g_means2d = np.zeros((plan.geometry.shape[0], 2), dtype)
-        gradients = tuple(np.empty_like(a) for a in (means, quats, scales, opacities))
-        g_features = np.zeros_like(plan.features)
+        gradients = Gradients(
+            np.zeros((len(plan.geometry), 2), dtype),
+            *(np.empty_like(a) for a in plan.splats),
+            np.zeros_like(table.rows),
+        )
         launch(
-            unproject, len(means), SOME_GAUSSIANS,
-            means, quats, scales, opacities, cameras, width, height,
-            plan.settings.eps2d, plan.settings.antialiased, plan.geometry, plan.positions, plan.slot_starts, slots,
-            wide if features_wanted else 0, plan.feature_rows, shape_wanted, g_means2d, *gradients, g_features,
+            unproject, len(plan.splats.means), SOME_GAUSSIANS, plan.splats, plan.views, plan.settings, plan.geometry,
+            Slots(plan.positions, plan.slot_starts, slots), table.per_camera, wanted.shape, gradients,
         )  # fmt: skip
-        if shape_wanted:
-            ctx.info.gradient.append(torch.from_numpy(g_means2d).reshape(len(cameras), len(means), 2))
-        g_shape = [torch.from_numpy(g) if need else None for g, need in zip(gradients, needs, strict=False)]
+        if wanted.shape:
+            ctx.info.gradient.append(torch.from_numpy(gradients.means2d).reshape(*plan.positions.shape, 2))
+        of_splats = (gradients.means, gradients.quats, gradients.scales, gradients.opacities)
+        g_shape = [torch.from_numpy(g) if need else None for g, need in zip(of_splats, needs, strict=False)]
         g_rows = None
-        if features_wanted:
-            g_rows = torch.from_numpy(g_features)[:, : ctx.channels].reshape(ctx.shapes[0])
-        return (*g_shape, g_rows, g_background, None, None, None, None)
+        if wanted.features:
+            g_rows = torch.from_numpy(gradients.features)[:, : ctx.channels].reshape(ctx.shapes[0])
+        return (*g_shape, g_rows, g_background, None, None, None)
 
 
 def _marker(channels: int, dtype: torch.dtype) -> Path | None:
@@ -279,19 +193,12 @@ class NumbaRasterizer:
         means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, features: Tensor, world_to_camera: Tensor,
         K: Tensor, width: int, height: int, background: Tensor | None, settings: RasterSettings,
     ) -> tuple[Tensor, Tensor, RasterInfo]:  # fmt: skip
-        cameras = torch.cat(
-            [
-                world_to_camera[:, :3, :3].double().flatten(1),
-                world_to_camera[:, :3, 3].double(),
-                torch.stack([K[:, 0, 0], K[:, 1, 1], K[:, 0, 2], K[:, 1, 2]], dim=1).double(),
-            ],
-            dim=1,
-        ).detach()
+        views = Views(_cameras(world_to_camera, K), width, height)
         if background is None:
             background = features.new_zeros(features.shape[-1])
         info = RasterInfo(means2d=means, radii=means)  # both are replaced while rendering
         image, alpha = _Rasterize.apply(  # pyright: ignore
-            means, quats, scales, opacities, features, background, cameras, (width, height), settings, info
+            means, quats, scales, opacities, features, background, views, settings, info
         )
         return image, alpha, info
 

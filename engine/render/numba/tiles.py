@@ -13,12 +13,16 @@ BLOCKS = 16  # 4×4 blocks of 4×4 pixels in a tile
 
 
 @kernel
-def cover(first, last, count, ids, bases, counts, starts, tiles, geometry, masks, positions):
+def cover(first, last, order, ellipses, masks, positions):
     """Items are (camera, depth rank): fills masks [S] uint16, bit k set where alpha may reach 1/255 in block k.
 
     The quadratic's minimum over a rectangle lies on the edges that face the centre; a block counts where that minimum
-    leaves log2 alpha above −log2 255, with slack for rounding. positions [B, N] gets each drawn Gaussian's place.
+    leaves log2 alpha above −log2 255, with slack for rounding. positions [B·N] gets each drawn Gaussian's place.
+    `order` is a DepthOrder, `ellipses` are Ellipses.
     """
+    ids, counts, bases, starts = order.ids, order.counts, order.bases, order.starts
+    geometry, tiles = ellipses.geometry, ellipses.tiles
+    count = ids.shape[1]
     left = np.empty(BLOCKS, geometry.dtype)
     top = np.empty(BLOCKS, geometry.dtype)
     for k in range(BLOCKS):
@@ -58,28 +62,16 @@ def cover(first, last, count, ids, bases, counts, starts, tiles, geometry, masks
 
 
 @kernel
-def bin_tiles(
-    first,
-    last,
-    count,
-    bands,
-    width,
-    height,
-    ids,
-    bases,
-    counts,
-    starts,
-    tiles,
-    masks,
-    ends,
-    entries,
-    entry_slots,
-):
-    """Items are (camera, band of tile rows). The first pass (entries empty) counts each tile's Gaussians in `ends`
-    [B·tiles]; the second, with ends turned into first places, writes entries and entry_slots [total] and moves ends on.
+def bin_tiles(first, last, bands, views, order, tiles, lists):
+    """Items are (camera, band of tile rows). The first pass (entries empty) counts each tile's Gaussians in lists.ends
+    [B·tiles]; the second, with ends turned into first places, writes entries and slots [total] and moves ends on.
 
     A Gaussian is written where its mask is not empty, so no tile lists a Gaussian that leaves it blank.
+    `order` is a DepthOrder, `lists` are TileLists.
     """
+    ids, counts, bases, starts = order.ids, order.counts, order.bases, order.starts
+    ends, entries, entry_slots, masks = lists.ends, lists.entries, lists.slots, lists.masks
+    width, height, count = views.width, views.height, ids.shape[1]
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     counting = entries.shape[0] == 0
     for item in range(first, last):
