@@ -4,7 +4,7 @@ numba's own parallel loops are not used: they multiply the compile time, and the
 everywhere (workqueue) ends the process when two threads enter it. Kernels release the GIL and work on a range of items;
 a pool of Python threads takes ranges until none is left.
 """
-# pyright: basic, reportAttributeAccessIssue=false
+# pyright: basic, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import config
 
 from ..threads import threads_now
 
@@ -55,8 +54,8 @@ def cache_folder() -> Path | None:
             sources.update(path.read_bytes())
     user = str(os.getuid()) if hasattr(os, "getuid") else "user"
     candidates = [_HERE / "__pycache__" / "numba", Path(tempfile.gettempdir()) / f"gs4d-numba-{user}"]
-    if config.CACHE_DIR:
-        candidates.insert(0, Path(config.CACHE_DIR))
+    if numba.config.CACHE_DIR:
+        candidates.insert(0, Path(numba.config.CACHE_DIR))
     for parent in candidates:
         if _is_private_and_writable(parent) and _is_private_and_writable(parent / sources.hexdigest()[:16]):
             return parent / sources.hexdigest()[:16]
@@ -66,15 +65,18 @@ def cache_folder() -> Path | None:
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile without the GIL, for each element type that is used, and keep the machine code in `cache_folder()`."""
+    # Undocumented: numba reads `config.CACHE_DIR` while `njit(cache=True)` is applied. It offers no argument for the folder,
+    # and its own choice fails where the package's folder is read-only. To be replaced by setting NUMBA_CACHE_DIR before
+    # numba is imported, which would move the other packs' kernels too. See tests/engine/test_numba_api.py.
     folder = cache_folder()
-    before = config.CACHE_DIR
+    before = numba.config.CACHE_DIR
     try:
-        config.CACHE_DIR = str(folder or "")
+        numba.config.CACHE_DIR = str(folder or "")
         return numba.njit(nogil=True, boundscheck=False, error_model="numpy", cache=folder is not None)(
             function
         )
     finally:
-        config.CACHE_DIR = before
+        numba.config.CACHE_DIR = before
 
 
 def part(function: Callable[..., Any]) -> Any:

@@ -241,7 +241,7 @@ def unproject(first, last, splats, views, settings, geometry, slots, per_camera,
                 g_opacity += (
                     sums[0]
                     * math.sqrt(max(0.0, xx * yy - xy * xy) / blurred)
-                    * math.exp2(-np.float64(geometry[item, 5]))
+                    * np.exp2(-np.float64(geometry[item, 5]))
                 )
                 s_xx += 0.5 * sums[0] * (yy / det - qa)
                 s_xy += 0.5 * sums[0] * (-xy / det - qb)

@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba import types
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 WIDTH = 16  # lanes: one 4×4 block of pixels
 
@@ -87,6 +86,12 @@ def fma_value(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
     return _call(builder, "fmuladd", [a, b, c])
 
 
+# Undocumented: methods of the target context that numba hands to every intrinsic (BaseContext in numba.core.base).
+# `make_array` reads an array's data pointer, `make_tuple` builds the K lanes of sums.py, `get_dummy_value` is what a
+# function without a result returns. The documented API has no other way to reach an array's memory; to be replaced by
+# `context.make_helper(builder, array, value)` and by `numba.core.cgutils`. See tests/engine/test_numba_api.py.
+
+
 def address(context: Any, builder: ir.IRBuilder, array: types.Array, value: Any, index: Any) -> Any:
     data = context.make_array(array)(context, builder, value).data
     return builder.gep(data, [index])
@@ -111,13 +116,15 @@ def plus(builder: ir.IRBuilder, index: Any, offset: int) -> Any:
 
 
 def _register(operation: Any, emit: Callable[[ir.IRBuilder, Any, Any], Any], is_test: bool) -> None:
-    @infer_global(operation)
-    class _Typing(AbstractTemplate):  # pyright: ignore[reportUnusedClass]
-        def generic(self, args: tuple[types.Type, ...], kws: dict[str, Any]) -> Any:
-            lanes = [a for a in args if isinstance(a, Lanes)]
-            if len(args) == 2 and lanes and all(isinstance(a, Lanes | types.Float) for a in args):
-                return signature(MASK if is_test else lanes[0], *args)
+    @type_callable(operation)
+    def typing(context: Any) -> Any:  # pyright: ignore[reportUnusedFunction]
+        def result(a: types.Type, b: types.Type) -> types.Type | None:
+            lanes = [t for t in (a, b) if isinstance(t, Lanes)]
+            if lanes and all(isinstance(t, Lanes | types.Float) for t in (a, b)):
+                return MASK if is_test else lanes[0]
             return None
+
+        return result
 
     def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
         dtype = next(a.dtype for a in sig.args if isinstance(a, Lanes))

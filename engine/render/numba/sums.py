@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba import types
 from numba.extending import intrinsic
 
 from .simd import WIDTH, Lanes, address, constant, fma_value, load_value, plus, shuffle, splat_value
