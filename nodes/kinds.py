@@ -9,6 +9,7 @@ import torch
 from ..engine.steps.step import Input, Kind, Output
 from . import folders, host, types
 from .compat import blocked, io, make, video
+from .load3d import from_load3d
 
 SOCKETS: dict[Kind, Any] = {
     Kind.SCENE: types.SceneSocket,
@@ -56,6 +57,8 @@ def entering(kind: Kind, value: Any) -> Any:
         return folders.readable(value) if value.strip() else None
     if kind is Kind.MASKS:
         return host.detach(value).float()
+    if kind is Kind.FRAMED_VIEW:
+        return from_load3d(value)
     return host.detach(value) if kind is Kind.IMAGES else value
 
 

@@ -11,10 +11,11 @@ from weakref import WeakKeyDictionary
 
 from ..engine.errors import InputError
 from ..engine.messages import Stream
-from ..engine.render.camera_paths import read_load3d, rig_focus, to_load3d
+from ..engine.render.camera_paths import rig_focus
 from ..engine.steps import bake_clip as step
 from . import fields, folders, host
 from .compat import io, make, schema
+from .load3d import read_load3d, to_load3d
 from .types import Load3DCameraSocket, SceneSocket
 
 

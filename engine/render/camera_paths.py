@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..files.jsonfile import parse_json
 from ..geometry.axes import axes_converge, nearest_to_axes
 from ..scene import Cameras, Scene4D, rotations
 from ..scene.cameras import look_at
@@ -27,6 +24,20 @@ class CameraPath:
 
     def __len__(self) -> int:
         return len(self.cameras)
+
+
+@dataclass(frozen=True, eq=False)
+class FramedView:
+    """One shot: where the camera stands and how wide it looks, for any image size."""
+
+    world_to_camera: Tensor  # [4, 4] float64
+    fov: float  # degrees, vertical
+    zoom: float = 1.0  # multiplies the focal length
+
+    def intrinsics(self, width: int, height: int) -> Tensor:
+        """K [3, 3] float64 with the principal point in the middle of the image."""
+        focal = 0.5 * height / math.tan(math.radians(self.fov) / 2) * self.zoom
+        return torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
 
 
 def rig_focus(rig: Cameras, fallback: Tensor) -> Tensor:
@@ -115,78 +126,3 @@ def _round_the_rig(rig: Cameras) -> Tensor:
         order.append(nearest)
         left.remove(nearest)
     return torch.tensor(order)
-
-
-def from_load3d(camera: dict[str, Any], width: int, height: int) -> tuple[Tensor, Tensor]:
-    """(world_to_camera [4, 4], K [3, 3]) of ComfyUI's LOAD3D_CAMERA dictionary.
-
-    The dictionary: position and target {x, y, z}, quaternion {x, y, z, w} where there is one, fov in degrees
-    (vertical), zoom; its world is y up and the camera looks along −z. ComfyUI shows splats turned by half a turn
-    about x, (x, y, z) → (x, −y, −z), so that what a scene exports and what is framed there is undone here, and a
-    view framed by hand is the same in ComfyUI's renderer and in ours. Raises InputError.
-    """
-    turned = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
-    try:
-        position = torch.tensor([float(camera["position"][axis]) for axis in "xyz"], dtype=torch.float64)
-        target = torch.tensor([float(camera["target"][axis]) for axis in "xyz"], dtype=torch.float64)
-        fov = float(camera.get("fov") or 35.0)
-        zoom = float(camera.get("zoom") or 1.0)
-        wxyz = [float(camera["quaternion"][axis]) for axis in "wxyz"] if camera.get("quaternion") else None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"The wired camera lacks position or target ({error}); wire a Load 3D camera output."
-        ) from error
-    numbers = torch.cat([position, target, torch.tensor([zoom, *(wxyz or [])], dtype=torch.float64)])
-    if not 0 < fov < 180 or zoom <= 0 or not bool(torch.isfinite(numbers).all()):
-        raise InputError(
-            f"The wired camera has a field of view of {fov}° or a position that is no number; frame the shot again."
-        )
-    focal = 0.5 * height / math.tan(math.radians(fov) / 2) * zoom
-    K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
-    if wxyz is None or not any(wxyz):
-        return look_at(position * turned, target * turned, torch.tensor([0.0, -1.0, 0.0])), K
-    # columns: right, up and back of the camera, in ComfyUI's world; rows below: right, down and forward, in ours
-    axes = rotations.quats_to_matrices(torch.tensor(wxyz, dtype=torch.float64))
-    w2c = torch.eye(4, dtype=torch.float64)
-    w2c[:3, :3] = (axes * turned[:, None] * turned[None, :]).T
-    w2c[:3, 3] = -w2c[:3, :3] @ (position * turned)
-    return w2c, K
-
-
-def to_load3d(rig: Cameras, view: int, focus: Tensor) -> dict[str, Any]:
-    """One camera of a rig as ComfyUI's LOAD3D_CAMERA dictionary; what `from_load3d` undoes, but for the principal point.
-
-    `focus` [3]: the camera is told to look at the point of its axis nearest to it.
-    """
-    turned = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
-    center, forward = rig.centers[view].double(), rig.forward[view].double()
-    reach = max(float((focus.double() - center) @ forward), 1e-3)
-    w2c = rig.world_to_camera[view].double()
-    quat = rotations.matrices_to_quats(w2c[:3, :3].T * turned[:, None] * turned[None, :])
-    fov = 2 * math.degrees(math.atan(rig.sizes[view][1] / 2 / float(rig.K[view, 1, 1])))
-    return {
-        "position": dict(zip("xyz", (center * turned).tolist(), strict=True)),
-        "target": dict(zip("xyz", ((center + reach * forward) * turned).tolist(), strict=True)),
-        "quaternion": dict(zip("wxyz", quat.tolist(), strict=True)),
-        "fov": fov,
-        "zoom": 1.0,
-        "cameraType": "perspective",
-    }
-
-
-def read_load3d(text: str) -> dict[str, Any] | None:
-    """The LOAD3D_CAMERA dictionary that a player wrote as JSON; None for an empty text. Raises InputError."""
-    if not text.strip():
-        return None
-    try:
-        camera = parse_json(text)
-    except ValueError as error:
-        raise InputError(
-            "The camera is no JSON; empty the field, or frame the shot in the player and press its camera button."
-        ) from error
-    if not isinstance(camera, dict):
-        raise InputError(
-            "The camera is JSON but no camera; empty the field, or frame the shot in the player and press its camera button."
-        )
-    from_load3d(camera, 100, 100)
-    return camera

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..fields import choice, number, validate
 from ..render import camera_paths as paths
-from ..render.camera_paths import CameraPath
+from ..render.camera_paths import CameraPath, FramedView
 from ..scene import Cameras, Scene4D
 from .step import Input, Kind, Output, Step
 
@@ -78,8 +77,8 @@ def scene_seconds(scene: Scene4D, frames: int, fps: float, speed: float, start: 
     return first + torch.where(over, seconds.remainder(length), seconds)
 
 
-def make(scene: Scene4D, config: Config = Config(), load3d: dict[str, Any] | None = None) -> CameraPath:
-    """The path as cameras and times. `load3d` (ComfyUI's LOAD3D_CAMERA) replaces the kind by one framed view.
+def make(scene: Scene4D, config: Config = Config(), framed: FramedView | None = None) -> CameraPath:
+    """The path as cameras and times; `framed` replaces the kind by one view.
 
     Raises InputError where the view does not exist.
     """
@@ -95,8 +94,8 @@ def make(scene: Scene4D, config: Config = Config(), load3d: dict[str, Any] | Non
     frames = config.frames
     seconds = scene_seconds(scene, frames, config.fps, config.speed, config.start_seconds)
     K = _fitted(rig, config.view, width, height)
-    if load3d is not None:
-        w2c, K = paths.from_load3d(load3d, width, height)
+    if framed is not None:
+        w2c, K = framed.world_to_camera, framed.intrinsics(width, height)
         return _path(w2c.repeat(frames, 1, 1), K.repeat(frames, 1, 1), width, height, seconds, config.fps)
     if config.kind == "still":
         w2c = rig.world_to_camera[config.view].double().repeat(frames, 1, 1)
@@ -159,7 +158,7 @@ STEP = Step(
     inputs=(
         Input("scene", Kind.SCENE, "The scene that the camera looks at."),
         Input(
-            "load3d",
+            "framed",
             Kind.FRAMED_VIEW,
             "A view framed by hand in Load 3D or Preview 4D Scene; it replaces the path above.",
             id="camera",

@@ -13,11 +13,12 @@ from server import Run, Server
 
 from engine.io.scene_file import save_scene
 from engine.playback.player_file import decode_clip, read_clip
-from engine.render.camera_paths import to_load3d
 from engine.scene import Scene4D
+from tests.pack_modules import pack_module
 from tests.scenes import moving_scene, ring
 
 pytestmark = pytest.mark.comfy
+to_load3d = pack_module("load3d").to_load3d
 
 
 @pytest.fixture(scope="module")

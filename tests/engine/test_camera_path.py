@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from engine.errors import InputError
+from engine.render.camera_paths import FramedView
 from engine.steps import camera_path
 from tests.scenes import moving_scene
 
@@ -56,34 +57,14 @@ def test_time_runs_loops_slows_and_freezes(scene):
     assert torch.allclose(frozen, torch.full((10,), 0.7).double())
 
 
-def test_load3d_camera_frames_the_shot(scene):
-    view = {"position": {"x": 0, "y": 0.5, "z": 4}, "target": {"x": 0, "y": 0, "z": 0}, "fov": 40}
-    path = camera_path.make(scene, camera_path.Config(frames=3, width=64, height=48), view)
-    # ComfyUI shows splats turned by half a turn about x; its view is undone, so that what was framed is what is seen
-    assert torch.allclose(path.cameras.centers[0], torch.tensor([0, -0.5, -4.0]).double())
-    assert float(path.cameras.K[0, 1, 1]) == pytest.approx(24 / math.tan(math.radians(20)))
-    pixel, _ = path.cameras.project(torch.zeros(1, 3).double(), 0)
-    assert torch.allclose(pixel[0], torch.tensor([32.0, 24.0]).double())
-
-
-def test_a_load3d_quaternion_says_the_same_as_its_target_and_can_roll(scene):
-    def pose(**more):
-        view = {"position": {"x": 0, "y": 0, "z": 4}, "target": {"x": 0, "y": 0, "z": 0}, **more}
-        return camera_path.make(scene, camera_path.Config(frames=1), view).cameras.world_to_camera[0]
-
-    plain = pose()
-    assert torch.allclose(pose(quaternion={"x": 0, "y": 0, "z": 0, "w": 1}), plain)
-    half = math.sqrt(0.5)
-    rolled = pose(quaternion={"x": 0, "y": 0, "z": half, "w": half})
-    assert torch.allclose(rolled[2], plain[2])  # looks the same way
-    # a camera rolled to the left sees its picture turned to the right
-    assert torch.allclose(rolled[0, :3], -plain[1, :3]) and torch.allclose(rolled[1, :3], plain[0, :3])
-
-
-@pytest.mark.parametrize("camera", [{}, {"position": {"x": 0}}, {"position": None, "target": None}])
-def test_a_load3d_camera_without_a_position_is_refused(scene, camera):
-    with pytest.raises(InputError, match="position or target"):
-        camera_path.make(scene, camera_path.Config(), camera)
+def test_a_framed_view_replaces_the_path_and_is_centered(scene):
+    pose = scene.rig.world_to_camera[2].double()
+    config = camera_path.Config(frames=3, width=64, height=48)
+    path = camera_path.make(scene, config, FramedView(pose, fov=40.0, zoom=2.0))
+    assert torch.equal(path.cameras.world_to_camera, pose.expand(3, 4, 4))
+    focal = 2 * 24 / math.tan(math.radians(20))
+    expected = torch.tensor([[focal, 0, 32], [0, focal, 24], [0, 0, 1]], dtype=torch.float64)
+    assert torch.allclose(path.cameras.K, expected.expand(3, 3, 3))
 
 
 def test_a_view_that_does_not_exist_is_refused(scene):

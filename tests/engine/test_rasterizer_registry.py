@@ -100,6 +100,8 @@ def test_a_rasterizer_that_was_taken_away_is_refused_by_name(toy: None) -> None:
     try:
         with pytest.raises(InputError, match="auto, gsplat, numba or torch"):
             choose("toy")
+        with pytest.raises(InputError, match="rasterizer is 'toy'"):
+            fit_scene.Config(rasterizer="toy")
     finally:
         register(Registration("toy", {"cpu": 1000}, ToyRasterizer))
 
@@ -110,9 +112,10 @@ def test_a_device_that_nothing_draws_on_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("toy")
-def test_a_scene_trains_with_a_registered_rasterizer() -> None:
+@pytest.mark.parametrize("name", ["toy", "auto"])
+def test_a_scene_trains_with_a_registered_rasterizer(name: str) -> None:
     video = capture_of(moving_scene(count=30, views=4, moments=3))
-    config = fit_scene.Config(iterations=3, budget=40, initial_count=30, preview_every=0)
+    config = fit_scene.Config(iterations=3, budget=40, initial_count=30, preview_every=0, rasterizer=name)
     before = torch.get_num_threads()
     scene = m.result(fit_scene.run(video, config))
     assert len(scene.canonical) > 0 and made[0].threads

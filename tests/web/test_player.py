@@ -14,13 +14,14 @@ from server import Server
 from engine.deform import PerFrame
 from engine.io.scene_file import save_scene
 from engine.playback.player_file import Clip, read_clip
-from engine.render.camera_paths import from_load3d
 from engine.scene import Cameras
+from tests.pack_modules import pack_module
 from tests.scenes import moving_scene
 from tests.web import clips
 from tests.web.pictures import centroid, coverage, drawn, engine_picture, over
 
 pytestmark = [pytest.mark.browser, pytest.mark.comfy]
+from_load3d = pack_module("load3d").from_load3d
 NODE = "GS4D_Preview4DScene"
 BUILD = """([scene, compare]) => {
   app.graph.clear();
@@ -97,7 +98,8 @@ def clips_of(page: Page, folder: Path) -> list[Clip]:
 def seen_by_engine(page: Page, clip: Clip, seconds: float) -> Any:
     """The engine's picture through the camera that the player's button writes, as large as the player's own."""
     width, height = js(page, "[view.panel.canvas.width, view.panel.canvas.height]")
-    pose, K = from_load3d(js(page, "view.saved()")["camera"], width, height)
+    framed = from_load3d(js(page, "view.saved()")["camera"])
+    pose, K = framed.world_to_camera, framed.intrinsics(width, height)
     return engine_picture(clip.at(seconds), Cameras(pose[None], K[None], ((width, height),), ("seen",)), 0)
 
 

@@ -1,0 +1,88 @@
+"""ComfyUI's LOAD3D_CAMERA: the dictionary that Load 3D, the player and Preview 4D Scene pass on. Needs no ComfyUI.
+
+Its keys: position and target {x, y, z}; quaternion {x, y, z, w} where there is one; fov in degrees (vertical); zoom. Its
+world is y up and the camera looks along -z. ComfyUI shows splats turned by half a turn about x, (x, y, z) -> (x, -y, -z):
+that is undone here, so a view framed by hand is the same in ComfyUI's renderer and in the engine's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..engine.errors import InputError
+from ..engine.files.jsonfile import parse_json
+from ..engine.render.camera_paths import FramedView
+from ..engine.scene import Cameras, rotations
+from ..engine.scene.cameras import look_at
+
+TURNED = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
+
+
+def from_load3d(camera: dict[str, Any]) -> FramedView:
+    """The framed view of a LOAD3D_CAMERA dictionary. Raises InputError."""
+    try:
+        position = torch.tensor([float(camera["position"][axis]) for axis in "xyz"], dtype=torch.float64)
+        target = torch.tensor([float(camera["target"][axis]) for axis in "xyz"], dtype=torch.float64)
+        fov = float(camera.get("fov") or 35.0)
+        zoom = float(camera.get("zoom") or 1.0)
+        wxyz = [float(camera["quaternion"][axis]) for axis in "wxyz"] if camera.get("quaternion") else None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"The wired camera lacks position or target ({error}); wire a Load 3D camera output."
+        ) from error
+    numbers = torch.cat([position, target, torch.tensor([zoom, *(wxyz or [])], dtype=torch.float64)])
+    if not 0 < fov < 180 or zoom <= 0 or not bool(torch.isfinite(numbers).all()):
+        raise InputError(
+            f"The wired camera has a field of view of {fov}° or a position that is no number; frame the shot again."
+        )
+    if wxyz is None or not any(wxyz):
+        pose = look_at(position * TURNED, target * TURNED, torch.tensor([0.0, -1.0, 0.0]))
+        return FramedView(pose, fov, zoom)
+    # columns: right, up and back of the camera, in ComfyUI's world; rows below: right, down and forward, in ours
+    axes = rotations.quats_to_matrices(torch.tensor(wxyz, dtype=torch.float64))
+    pose = torch.eye(4, dtype=torch.float64)
+    pose[:3, :3] = (axes * TURNED[:, None] * TURNED[None, :]).T
+    pose[:3, 3] = -pose[:3, :3] @ (position * TURNED)
+    return FramedView(pose, fov, zoom)
+
+
+def to_load3d(rig: Cameras, view: int, focus: Tensor) -> dict[str, Any]:
+    """One camera of a rig as a LOAD3D_CAMERA dictionary; what `from_load3d` undoes, but for the principal point.
+
+    `focus` [3]: the camera is told to look at the point of its axis nearest to it.
+    """
+    center, forward = rig.centers[view].double(), rig.forward[view].double()
+    reach = max(float((focus.double() - center) @ forward), 1e-3)
+    pose = rig.world_to_camera[view].double()
+    quat = rotations.matrices_to_quats(pose[:3, :3].T * TURNED[:, None] * TURNED[None, :])
+    fov = 2 * math.degrees(math.atan(rig.sizes[view][1] / 2 / float(rig.K[view, 1, 1])))
+    return {
+        "position": dict(zip("xyz", (center * TURNED).tolist(), strict=True)),
+        "target": dict(zip("xyz", ((center + reach * forward) * TURNED).tolist(), strict=True)),
+        "quaternion": dict(zip("wxyz", quat.tolist(), strict=True)),
+        "fov": fov,
+        "zoom": 1.0,
+        "cameraType": "perspective",
+    }
+
+
+def read_load3d(text: str) -> dict[str, Any] | None:
+    """The LOAD3D_CAMERA dictionary that a player wrote as JSON; None for an empty text. Raises InputError."""
+    if not text.strip():
+        return None
+    try:
+        camera = parse_json(text)
+    except ValueError as error:
+        raise InputError(
+            "The camera is no JSON; empty the field, or frame the shot in the player and press its camera button."
+        ) from error
+    if not isinstance(camera, dict):
+        raise InputError(
+            "The camera is JSON but no camera; empty the field, or frame the shot in the player and press its camera button."
+        )
+    from_load3d(camera)
+    return camera
