@@ -17,6 +17,7 @@ from .paths import open_regular, printable
 LARGEST = 256 * 2**20  # bytes; a data set's JSON has a few megabytes at most
 DEEPEST = 100  # objects and lists within each other
 DIGITS = 300  # of a whole number: what has more is not even a float
+NAMED_DIGITS = 4000  # of a whole number in a data set: its reader says which key holds it
 
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_BRACKET = re.compile(r"[^\[\]{}]+")
@@ -27,18 +28,22 @@ class DeeplyNested(ValueError):
 
 
 def parse_json(
-    text: str | bytes, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None
+    text: str | bytes,
+    object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+    digits: int = DIGITS,
 ) -> Any:
     """The value of a JSON `text` from a stranger (bytes are UTF-8), at most `DEEPEST` levels deep.
 
     Raises ValueError, and nothing else: json.JSONDecodeError for what is not JSON, DeeplyNested, UnicodeDecodeError, or
-    ValueError itself for a whole number of more than `DIGITS` digits.
+    ValueError itself for a whole number of more than `digits` digits.
     """
     text = text.decode("utf-8") if isinstance(text, bytes) else text
     # counted beforehand: json.loads recurses, and the interpreter's own limit may be set beyond what the stack holds
     if _depth(text) > DEEPEST:
         raise DeeplyNested(f"nested more than {DEEPEST} levels deep")
-    return json.loads(text, object_pairs_hook=object_pairs_hook, parse_int=_whole)
+    return json.loads(
+        text, object_pairs_hook=object_pairs_hook, parse_int=lambda number: _whole(number, digits)
+    )
 
 
 def _depth(text: str) -> int:
@@ -52,10 +57,10 @@ def _depth(text: str) -> int:
     return int(np.cumsum(steps, dtype=np.int32).max(initial=0))
 
 
-def _whole(digits: str) -> int:
-    if len(digits) > DIGITS:
-        raise ValueError(f"a whole number of {len(digits)} digits")
-    return int(digits)
+def _whole(number: str, most: int) -> int:
+    if len(number) > most:
+        raise ValueError(f"a whole number of {len(number)} digits")
+    return int(number)
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
         return result
 
     try:
-        data = parse_json(text, checked)
+        data = parse_json(text, checked, NAMED_DIGITS)
     except json.JSONDecodeError as error:
         raise InputError(
             f"{name} is not complete JSON ({error.msg} at line {error.lineno}, column {error.colno}); "
@@ -98,7 +103,7 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
         raise InputError(f"{name} is nested too deeply to be a data set's description.") from error
     except InputError:
         raise
-    except ValueError as error:  # a number of hundreds of digits
+    except ValueError as error:  # a number of thousands of digits
         raise InputError(f"{name} holds a number that cannot be read; export it again.") from error
     if not isinstance(data, dict):
         raise InputError(f"{name}: one JSON object was expected, found {type(data).__name__}.")
