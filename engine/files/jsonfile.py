@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,8 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     """The object in the file `path`, called `name` in messages. InputError where it is not one JSON object."""
     try:
         with open_regular(path) as file:
-            raw = file.read(LARGEST + 1)
+            # no more than there is: a read sets its whole buffer aside first
+            raw = file.read(min(os.fstat(file.fileno()).st_size, LARGEST) + 1)
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}.") from error
     if len(raw) > LARGEST:
