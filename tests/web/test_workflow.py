@@ -226,4 +226,4 @@ def test_the_help_page_of_a_node_is_shown(page: Page, running: Server) -> None:
     if button.count() == 0:
         pytest.skip("this frontend has no info button on selected nodes")
     button.click()
-    page.page.get_by_text("captured picture and current render side by side").first.wait_for(timeout=15_000)
+    page.page.get_by_text("captured image and the current render side by side").first.wait_for(timeout=15_000)
