@@ -47,8 +47,11 @@ def test_the_canvas_finds_workflow_help_and_labels(running: Server) -> None:
 
 
 def test_a_graph_runs_from_capture_to_video(running: Server, info: dict[str, Any]) -> None:
-    # a seed of its own: another test may have trained the same graph before, and the server would not train it again
-    run = running.run(graphs.train_and_render(info, seed=20))
+    # a seed and a cache size of its own: another test may have run the same nodes before, and the server would run none
+    # of them again
+    graph = graphs.train_and_render(info, seed=20)
+    graph["load"]["inputs"]["cache_megabytes"] = 528
+    run = running.run(graph)
     assert run.outcome == "execution_success", run.error
     trained = run.progress("train")
     assert trained[-1] == 30 and trained == sorted(trained)
