@@ -62,7 +62,7 @@ def test_a_graph_runs_from_capture_to_video(running: Server, info: dict[str, Any
     shown = {data["node"]: data["output"] for data in run.of("executed")}
     assert len(shown["depth"]["images"]) == 6
     # what nodes told stays with the run, beside the pictures that they show
-    kept = running.get(f"/history/{run.prompt}")[run.prompt]["outputs"]
+    kept = history(running, run.prompt)["outputs"]
     told = {node: output["gs4d_notes"] for node, output in kept.items() if "gs4d_notes" in output}
     assert told == run.notes and {"load", "check", "train", "save", "path", "render", "measure"} <= set(told)
     assert all(lines and all(isinstance(line, str) for line in lines) for lines in told.values())
@@ -71,6 +71,16 @@ def test_a_graph_runs_from_capture_to_video(running: Server, info: dict[str, Any
     data = running.get_bytes(f"/view?filename={video['filename']}&subfolder={video['subfolder']}&type=output")
     assert data[4:8] == b"ftyp"
     assert size_of_video(running.base / "output" / video["subfolder"] / video["filename"]) == (6, 64, 64)
+
+
+def history(running: Server, prompt: str) -> dict[str, Any]:
+    """What the server keeps of a run; it writes it down a moment after the run's last message."""
+    for _ in range(50):
+        kept = running.get(f"/history/{prompt}")
+        if prompt in kept:
+            return kept[prompt]
+        time.sleep(0.1)
+    raise AssertionError("the server kept nothing of the run")
 
 
 def size_of_video(path: Path) -> tuple[int, int, int]:

@@ -109,7 +109,7 @@ def test_what_cannot_be_a_scene_is_one_sentence() -> None:
     with pytest.raises(InputError, match="no numbers"):
         splat_to_scene.make([gaussians, broken])
     scene = splat_to_scene.make(moments_of(moving_scene(), 2))
-    with pytest.raises(InputError, match="flip-book"):
+    with pytest.raises(InputError, match="stored for 200 Gaussians"):
         scene.deformation.deform(gaussians, 0.0)
 
 
