@@ -347,7 +347,7 @@ def plan_of(a: argparse.Namespace) -> Plan:
     unknown = set(a.variants.split(",")) - set(VARIANTS)
     if unknown:
         raise InputError(
-            f"There is no variant {', '.join(sorted(unknown))}; choose from {', '.join(VARIANTS)}."
+            "BEN-001", f"There is no variant {', '.join(sorted(unknown))}; choose from {', '.join(VARIANTS)}."
         )
     quick = a.quick
     common = {"preset": a.preset, "preview_every": 0, "seed": a.seed, "rasterizer": a.rasterizer}

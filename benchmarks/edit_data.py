@@ -39,13 +39,15 @@ def load_pair(folder: Path, options: LoadOptions) -> Pair:
     for path in (folder / "original", folder / "edited", instruction):
         if not path.exists():
             raise InputError(
+                "BEN-002",
                 f"{folder.name}/{path.name} is missing; a pair is the folders original and edited (the same cameras "
-                "and times, in any layout) and the file instruction.txt."
+                "and times, in any layout) and the file instruction.txt.",
             )
     report_text = instruction.read_text(encoding="utf-8").strip()
     if not report_text:
         raise InputError(
-            f"{folder.name}/instruction.txt is empty; write what was asked, such as 'make it night'."
+            "BEN-003",
+            f"{folder.name}/instruction.txt is empty; write what was asked, such as 'make it night'.",
         )
     pair = Pair(
         folder.name,
@@ -60,8 +62,9 @@ def load_pair(folder: Path, options: LoadOptions) -> Pair:
     )
     if not same or pair.original.times.tolist() != pair.edited.times.tolist():
         raise InputError(
+            "BEN-004",
             f"{folder.name}: original and edited were not filmed by the same cameras at the same times, so one is no "
-            "truth for the other."
+            "truth for the other.",
         )
     return pair
 
@@ -70,7 +73,7 @@ def demo_pair(edit: str, clip: Path = DEMO) -> Pair:
     """The clip that ships, and the same with one exact edit applied to its frames."""
     if edit not in EDITS or edit == "none":
         known = ", ".join(name for name in EDITS if name != "none")
-        raise InputError(f"There is no edit called '{edit}'; choose one of {known}.")
+        raise InputError("BEN-005", f"There is no edit called '{edit}'; choose one of {known}.")
     video = load_video(clip)
     source = EditedFrames(video.source, background_of(video), edit)
     return Pair(f"{video.name}, {edit}", video, replace(video, source=source), EDITS[edit][0])
@@ -87,7 +90,9 @@ class EditedFrames:
     def read(self, view: int, moment: int) -> Frame:
         frame = self.frames.read(view, moment)
         if frame.mask is None:
-            raise InputError("This clip has no masks, so nothing says what the exact edit applies to.")
+            raise InputError(
+                "BEN-006", "This clip has no masks, so nothing says what the exact edit applies to."
+            )
         alpha = frame.mask.double().numpy()[..., None] / 255
         ground = self.background.double().numpy() * (1 - alpha)
         seen = frame.image.double().numpy() / 255

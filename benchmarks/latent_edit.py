@@ -492,7 +492,7 @@ def report_of(a: argparse.Namespace) -> dict[str, Any]:
     unknown = set(names) - set(METHODS)
     if unknown:
         raise InputError(
-            f"There is no variant {', '.join(sorted(unknown))}; choose from {', '.join(METHODS)}."
+            "BEN-007", f"There is no variant {', '.join(sorted(unknown))}; choose from {', '.join(METHODS)}."
         )
     pair = (
         load_pair(Path(a.data), config_from(a, LoadOptions, background="auto"))

@@ -61,7 +61,7 @@ def measure(page_file: Path, size: int, seconds: float, gpu: bool) -> dict[str, 
 
     executable = browser.chromium()
     if executable is None:
-        raise InputError("There is no Chromium here; install one or set CHROMIUM_PATH.")
+        raise InputError("BEN-008", "There is no Chromium here; install one or set CHROMIUM_PATH.")
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(
             executable_path=executable, headless=True, args=ON_A_GPU if gpu else browser.FLAGS

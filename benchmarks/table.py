@@ -31,7 +31,9 @@ def read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name} cannot be read as text; give what a benchmark printed.") from error
+        raise InputError(
+            "BEN-009", f"{path.name} cannot be read as text; give what a benchmark printed."
+        ) from error
     for part in [text, *reversed(text.splitlines())]:
         try:
             found = json.loads(part)
@@ -39,9 +41,11 @@ def read(path: Path) -> dict[str, Any]:
             continue
         if isinstance(found, dict):
             if "error" in found:
-                raise InputError(f"{path.name} holds no figures but a failure: {found['error']}")
+                raise InputError("BEN-010", f"{path.name} holds no figures but a failure: {found['error']}")
             return found
-    raise InputError(f"{path.name} holds no JSON object; run the benchmark with --json and keep its output.")
+    raise InputError(
+        "BEN-011", f"{path.name} holds no JSON object; run the benchmark with --json and keep its output."
+    )
 
 
 def cell(value: Any) -> str:
@@ -167,7 +171,7 @@ def main() -> None:
         picture = tables_picture(found, arguments.title, notes(reports), arguments.look)
         kind = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(arguments.out.suffix.lower())
         if kind is None:
-            raise InputError(f"{arguments.out.name}: a table is written as .png or .jpg.")
+            raise InputError("BEN-012", f"{arguments.out.name}: a table is written as .png or .jpg.")
         if kind == "PNG":  # letters on plain paper: few colors do
             picture = picture.quantize(64)
         with write_atomically(arguments.out) as partial:

@@ -31,12 +31,13 @@ def tables_picture(
     """
     shown = [table for table in tables if table.rows]
     if not shown:
-        raise InputError("There is no figure to put into a table.")
+        raise InputError("BEN-013", "There is no figure to put into a table.")
     for table in shown:
         for row in table.rows:
             if len(row) != len(table.columns):
                 raise InputError(
-                    f"Table '{table.title}': a row has {len(row)} cells for {len(table.columns)} columns."
+                    "BEN-014",
+                    f"Table '{table.title}': a row has {len(row)} cells for {len(table.columns)} columns.",
                 )
     ink, layout = theme(look), [_widths(table, scale) for table in shown]
     width = max(

@@ -50,7 +50,9 @@ def installed(package: str) -> bool:
 def require(package: str) -> None:
     """InputError with the remedy where an optional package is missing."""
     if not installed(package):
-        raise InputError(f"{package} is not installed: {HINTS.get(package, f'pip install {package}')}.")
+        raise InputError(
+            "ENG-001", f"{package} is not installed: {HINTS.get(package, f'pip install {package}')}."
+        )
 
 
 @lru_cache
@@ -165,7 +167,8 @@ def explains_memory(doing: str, device: torch.device | None = None) -> Generator
         else:
             needed = f"{(wanted or 0) / _GIB:.1f} GB more were needed than there are"
         raise InputError(
-            f"Memory ran out while {doing}: {needed}. Lower the resolution, or how many frames are done at once."
+            "ENG-002",
+            f"Memory ran out while {doing}: {needed}. Lower the resolution, or how many frames are done at once.",
         ) from error
 
 

@@ -51,12 +51,14 @@ def run(
     """
     if not clip.is_dir():
         raise InputError(
-            f"The demo clip is missing at {clip.name}/; check out the pack again, with its assets folder."
+            "ENG-003",
+            f"The demo clip is missing at {clip.name}/; check out the pack again, with its assets folder.",
         )
     if prompt and not model.is_dir():
         raise InputError(
+            "ENG-004",
             f"The model that edits the demo is missing at {model.name}/; check out the pack again, with its assets "
-            'folder, or leave the edit out with --prompt "".'
+            'folder, or leave the edit out with --prompt "".',
         )
     # before the minutes of training
     check_prompt(known_edits_of(model), prompt, force)

@@ -1,9 +1,32 @@
-"""The one error an artist sees: a sentence that says what, where and what to do."""
+"""The one error an artist sees: a sentence that says what, where and what to do, with a stable code."""
+
+from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used.
+    """Input from the user that cannot be used. The canvas and the command line print it without a traceback.
 
-    The message is one sentence for a person: what was found, in which file or view, and the next action.
-    Raised at the engine's edges (files, configs, sockets); the canvas and the command line print it without a trace.
+    Raised at the engine's edges (files, configs, sockets).
+
+    Args:
+        code: Stable identifier, such as `CAP-012`: a room of the code base and a number. Codes are listed in
+            docs/error_codes.json; a code is never reused and never changes its meaning. docs/troubleshooting.md
+            explains each.
+        message: What was found, in which file or view, and what to do next; at most two sentences.
+
+    Example:
+        >>> str(InputError("CAP-012", "cam01.mp4 is empty (0 bytes); copy it again."))
+        'cam01.mp4 is empty (0 bytes); copy it again. [GS4D-CAP-012]'
     """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.message} [GS4D-{self.code}]"
+
+    def at(self, place: str) -> InputError:
+        """The same error with the file or view it occurred in put before its message."""
+        return InputError(self.code, f"{place}: {self.message}")

@@ -103,9 +103,11 @@ def validate(config: Any) -> None:
     for f in fields(config):
         value, meta = getattr(config, f.name), f.metadata
         if "low" in meta and not (isinstance(value, int | float) and meta["low"] <= value <= meta["high"]):
-            raise InputError(f"{f.name} is {value}; it must lie between {meta['low']} and {meta['high']}.")
+            raise InputError(
+                "ENG-005", f"{f.name} is {value}; it must lie between {meta['low']} and {meta['high']}."
+            )
         if "options" in meta and value not in meta["options"]:
-            raise InputError(f"{f.name} is '{value}'; choose one of {', '.join(meta['options'])}.")
+            raise InputError("ENG-006", f"{f.name} is '{value}'; choose one of {', '.join(meta['options'])}.")
 
 
 def indices(text: str, count: int, what: str) -> tuple[int, ...]:
@@ -120,9 +122,13 @@ def indices(text: str, count: int, what: str) -> tuple[int, ...]:
     for word in words_given:
         match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", word)
         if match is None:
-            raise InputError(f"'{word[:40]}' is no {what} number; write numbers and ranges, such as 0 2 5-8.")
+            raise InputError(
+                "ENG-007", f"'{word[:40]}' is no {what} number; write numbers and ranges, such as 0 2 5-8."
+            )
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last >= count:
-            raise InputError(f"There is no {what} {word}; there are {count}, numbered 0 to {count - 1}.")
+            raise InputError(
+                "ENG-008", f"There is no {what} {word}; there are {count}, numbered 0 to {count - 1}."
+            )
         found.update(range(first, last + 1))
     return tuple(sorted(found))

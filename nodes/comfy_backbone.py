@@ -42,7 +42,8 @@ class ComfyBackbone:
         for part, label in ((model, "MODEL"), (clip, "CLIP"), (vae, "VAE")):
             if part is None:
                 raise InputError(
-                    f"The wired {label} is empty: the checkpoint holds none; load it with a loader of its own."
+                    "NOD-001",
+                    f"The wired {label} is empty: the checkpoint holds none; load it with a loader of its own.",
                 )
         self.model, self.clip, self.vae = model, clip, vae
         kind, unet = self._check_model()
@@ -75,10 +76,13 @@ class ComfyBackbone:
         inner = self.model.model
         kind, unet = type(inner.model_config).__name__, inner.diffusion_model
         if not isinstance(unet, UNetModel) or "context_dim" not in inner.model_config.unet_config:
-            raise InputError(f"The wired MODEL is {kind}, which has no Stable Diffusion UNet; {WANTED}.")
+            raise InputError(
+                "NOD-002", f"The wired MODEL is {kind}, which has no Stable Diffusion UNet; {WANTED}."
+            )
         if inner.adm_channels:
             raise InputError(
-                f"The wired MODEL is {kind}, which wants more than text (size or picture embeddings); {WANTED}."
+                "NOD-003",
+                f"The wired MODEL is {kind}, which wants more than text (size or picture embeddings); {WANTED}.",
             )
         return kind, unet
 
@@ -87,18 +91,20 @@ class ComfyBackbone:
         has_image_conditioning = hasattr(self.model.model, "process_ip2p_image_in") and channels == 2 * own
         if not has_image_conditioning and channels != own:
             raise InputError(
+                "NOD-004",
                 f"The wired MODEL ({kind}) has a UNet with {channels} input channels; {own} (text to image) or "
-                f"{2 * own} (InstructPix2Pix) are needed: an inpainting or depth model cannot be used here."
+                f"{2 * own} (InstructPix2Pix) are needed: an inpainting or depth model cannot be used here.",
             )
         return has_image_conditioning
 
     def _check_vae(self, kind: str) -> None:
         if getattr(self.vae, "first_stage_model", None) is None:
-            raise InputError("The wired VAE holds no weights; load one with Load VAE.")
+            raise InputError("NOD-005", "The wired VAE holds no weights; load one with Load VAE.")
         if self.vae.latent_dim != 2 or self.vae.latent_channels != self.latent_channels:
             raise InputError(
+                "NOD-006",
                 f"The wired VAE has {self.vae.latent_channels} latent channels in {self.vae.latent_dim} dimensions, "
-                f"the MODEL ({kind}) {self.latent_channels} in 2; wire the VAE that belongs to the model."
+                f"the MODEL ({kind}) {self.latent_channels} in 2; wire the VAE that belongs to the model.",
             )
 
     # -- text -------------------------------------------------------------------------------------------------------
@@ -109,8 +115,9 @@ class ComfyBackbone:
                 states = _to_the_end(lambda said=prompt: self._states(said))
                 if states.shape[-1] != self._width:
                     raise InputError(
+                        "NOD-007",
                         f"The wired CLIP makes text of width {states.shape[-1]}, the MODEL reads {self._width}; wire "
-                        "the CLIP that belongs to the model."
+                        "the CLIP that belongs to the model.",
                     )
                 self._texts[prompt] = states
         states = [self._texts[prompt] for prompt in prompts]
@@ -152,8 +159,9 @@ class ComfyBackbone:
         height, width = int(images.shape[1]), int(images.shape[2])
         if height % self.vae_scale_factor or width % self.vae_scale_factor:
             raise InputError(
+                "NOD-008",
                 f"Pictures are {width}×{height}; {self.name} needs sides that are multiples of {self.vae_scale_factor}: "
-                "resize them."
+                "resize them.",
             )
         pixels = self.vae.process_input(images.permute(0, 3, 1, 2))
         out = self._through_vae(_moments, pixels, self.vae.memory_used_encode, images.requires_grad)
@@ -309,14 +317,16 @@ def _moments(first: Any, pixels: Tensor) -> Tensor:
 def _finite(out: Tensor, part: str, dtype: Any, remedy: str) -> Tensor:
     if not bool(torch.isfinite(out).all()):
         raise InputError(
+            "NOD-009",
             f"The wired {part} gave values that are no numbers in {str(dtype).removeprefix('torch.')}; start ComfyUI "
-            f"with {remedy}, or use another checkpoint."
+            f"with {remedy}, or use another checkpoint.",
         )
     return out
 
 
 def _too_large(needed: float, part: str) -> InputError:
     return InputError(
+        "NOD-010",
         f"Not enough memory for {part}: about {needed / 2**30:.1f} GB were needed at once; lower the resolution or "
-        "the number of pictures at once."
+        "the number of pictures at once.",
     )

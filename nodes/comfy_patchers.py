@@ -34,8 +34,9 @@ def noise_schedule(sampling: Any, kind: str) -> NoiseSchedule:
             prediction = _PREDICTIONS[base]
     if prediction is None:
         raise InputError(
+            "NOD-011",
             f"The wired MODEL ({kind}) is sampled in a way that editing cannot use (a flow, LCM or distilled model); "
-            f"{WANTED}."
+            f"{WANTED}.",
         )
     alphas = 1 / (1 + sampling.sigmas.double().cpu() ** 2)
     # without any picture left at the last timestep, steps must begin there

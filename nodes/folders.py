@@ -50,7 +50,7 @@ def readable(text: str) -> Path:
     Raises InputError for anything else, and where nothing is there.
     """
     if "\0" in text or len(text) > 4000:
-        raise InputError("The path cannot be used: it is too long or has a null character.")
+        raise InputError("NOD-012", "The path cannot be used: it is too long or has a null character.")
     asked, known = text.strip().strip('"'), roots()
     candidates = [Path(os.path.expanduser(asked))] if os.path.isabs(os.path.expanduser(asked)) else []
     if not candidates:
@@ -60,22 +60,26 @@ def readable(text: str) -> Path:
     allowed = [c for c in candidates if any(is_within(c, root) for group in known.values() for root in group)]
     if not allowed:
         raise InputError(
+            "NOD-013",
             f"'{asked}' is outside the folders that may be read (input, output, models/{MODELS}); move it "
             "there, or add "
-            f"its folder as '{MODELS}' in extra_model_paths.yaml."
+            f"its folder as '{MODELS}' in extra_model_paths.yaml.",
         )
     for path in allowed:
         if path.exists():
             return path
     raise InputError(
-        f"'{asked}' does not exist in input, output or models/{MODELS}; check the spelling or refresh."
+        "NOD-014",
+        f"'{asked}' does not exist in input, output or models/{MODELS}; check the spelling or refresh.",
     )
 
 
 def source(text: str) -> Path:
     """As `readable`; an empty text is none."""
     if not text.strip():
-        raise InputError("source is empty; give the path of a scene inside input, output or models/gs4d.")
+        raise InputError(
+            "NOD-015", "source is empty; give the path of a scene inside input, output or models/gs4d."
+        )
     return readable(text)
 
 
@@ -113,12 +117,12 @@ def capture(choice: str, folder: str) -> Path:
         path = DEMOS / choice.removeprefix("demo: ")
         if not is_within(path, DEMOS) or not path.is_dir():
             raise InputError(
-                f"The clip '{choice}' does not ship with this version of the pack; choose another."
+                "NOD-016", f"The clip '{choice}' does not ship with this version of the pack; choose another."
             )
     else:
         path = readable(choice)
     if not path.is_dir():
-        raise InputError(f"'{path.name}' is a file; give the folder that holds the capture.")
+        raise InputError("NOD-017", f"'{path.name}' is a file; give the folder that holds the capture.")
     return path
 
 
@@ -196,10 +200,12 @@ def _changed(path: Path) -> int:
 def scene_file(choice: str) -> Path:
     """The path of a chosen scene file; raises InputError where it is missing or outside."""
     if not choice.strip():
-        raise InputError("No scene file is chosen; save one with Save 4D Scene, then refresh the list.")
+        raise InputError(
+            "NOD-018", "No scene file is chosen; save one with Save 4D Scene, then refresh the list."
+        )
     path = readable(choice)
     if not path.is_file():
-        raise InputError(f"'{choice}' is not a file; choose a .safetensors scene.")
+        raise InputError("NOD-019", f"'{choice}' is not a file; choose a .safetensors scene.")
     return path
 
 
@@ -252,7 +258,8 @@ def diffusion_model(choice: str) -> Path:
             ):
                 return path
     raise InputError(
-        f"The model '{choice}' is not in models/diffusers or models/checkpoints; refresh the list and choose another."
+        "NOD-020",
+        f"The model '{choice}' is not in models/diffusers or models/checkpoints; refresh the list and choose another.",
     )
 
 
@@ -290,11 +297,12 @@ def check_prefix(prefix: str) -> None:
     """InputError where a file name prefix is empty or leads out of the output folder."""
     output = Path(folder_paths.get_output_directory())
     if not prefix.strip() or "\0" in prefix or prefix.replace("\\", "/").endswith("/"):
-        raise InputError("filename_prefix is empty; write a name such as gs4d/scene.")
+        raise InputError("NOD-021", "filename_prefix is empty; write a name such as gs4d/scene.")
     asked = prefix.replace("\\", "/")
     if os.path.isabs(asked) or not is_within(output / asked, output):
         raise InputError(
-            f"filename_prefix '{prefix}' leads out of ComfyUI's output folder; write a name such as gs4d/scene."
+            "NOD-022",
+            f"filename_prefix '{prefix}' leads out of ComfyUI's output folder; write a name such as gs4d/scene.",
         )
 
 

@@ -41,7 +41,7 @@ def node_context() -> Generator[None, None, None]:
         try:
             yield
         except InputError as error:
-            raise InputError(str(error)) from None
+            raise InputError(error.code, error.message) from None
 
 
 def validation_message(check: Callable[..., object], *values: str | None) -> bool | str:
@@ -95,7 +95,8 @@ def device(choice: str, megabytes: int = 0, rasterizer: str = "auto") -> torch.d
             return found
         if choice == "cuda":
             raise InputError(
-                "device is 'cuda', but ComfyUI runs without a CUDA graphics card here; choose auto or cpu."
+                "NOD-023",
+                "device is 'cuda', but ComfyUI runs without a CUDA graphics card here; choose auto or cpu.",
             )
     return torch.device("cpu")
 

@@ -32,12 +32,13 @@ def from_load3d(camera: dict[str, Any]) -> FramedView:
         wxyz = [float(camera["quaternion"][axis]) for axis in "wxyz"] if camera.get("quaternion") else None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"The wired camera lacks position or target ({error}); wire a Load 3D camera output."
+            "NOD-024", f"The wired camera lacks position or target ({error}); wire a Load 3D camera output."
         ) from error
     numbers = torch.cat([position, target, torch.tensor([zoom, *(wxyz or [])], dtype=torch.float64)])
     if not 0 < fov < 180 or zoom <= 0 or not bool(torch.isfinite(numbers).all()):
         raise InputError(
-            f"The wired camera has a field of view of {fov}° or a position that is no number; frame the shot again."
+            "NOD-025",
+            f"The wired camera has a field of view of {fov}° or a position that is no number; frame the shot again.",
         )
     if wxyz is None or not any(wxyz):
         pose = look_at(position * TURNED, target * TURNED, torch.tensor([0.0, -1.0, 0.0]))
@@ -78,11 +79,13 @@ def read_load3d(text: str) -> dict[str, Any] | None:
         camera = parse_json(text)
     except ValueError as error:
         raise InputError(
-            "The camera is no JSON; empty the field, or frame the shot in the player and press its camera button."
+            "NOD-026",
+            "The camera is no JSON; empty the field, or frame the shot in the player and press its camera button.",
         ) from error
     if not isinstance(camera, dict):
         raise InputError(
-            "The camera is JSON but no camera; empty the field, or frame the shot in the player and press its camera button."
+            "NOD-027",
+            "The camera is JSON but no camera; empty the field, or frame the shot in the player and press its camera button.",
         )
     from_load3d(camera)
     return camera

@@ -78,9 +78,9 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
     views, warnings = capture.views, list(capture.warnings)
     title = printable(capture.folder.name)
     if not views:
-        raise InputError(f"{title} holds no views; at least one camera with pictures is needed.")
+        raise InputError("CAP-001", f"{title} holds no views; at least one camera with pictures is needed.")
     if len(views) > MOST_VIEWS:
-        raise InputError(f"{title} lists {len(views):,} views; at most {MOST_VIEWS:,} are read.")
+        raise InputError("CAP-002", f"{title} lists {len(views):,} views; at most {MOST_VIEWS:,} are read.")
     _check_names(views)
     check_near_far(capture.near, capture.far, capture.near_far_from or title)
     poses = np.stack([rigid(v.world_to_camera, v.where) for v in views])
@@ -107,7 +107,9 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
         available[v, source.moments()] = True
     used = available.any(dim=0)
     if not used.any():
-        raise InputError(f"{title}: no view has a picture in the frames asked for; choose other frames.")
+        raise InputError(
+            "CAP-003", f"{title}: no view has a picture in the frames asked for; choose other frames."
+        )
     _say_who_lacks_frames(available, names, warnings)
     train, test = _hold_out(capture, options, names)
     uses_masks = options.background != "keep"  # a mask cuts the subject out of its picture
@@ -142,7 +144,8 @@ def _check_names(views: list[View]) -> None:
     for view in views:
         if view.name in seen:
             raise InputError(
-                f"{view.where}: two views are named '{printable(view.name)}'; give every camera its own name."
+                "CAP-004",
+                f"{view.where}: two views are named '{printable(view.name)}'; give every camera its own name.",
             )
         seen[view.name] = view.where
 
@@ -155,23 +158,26 @@ def _check_pictures(view: View) -> None:
         if clip.facts.size != view.size:
             found = f"{clip.facts.size[0]} × {clip.facts.size[1]}"
             raise InputError(
+                "CAP-005",
                 f"{view.where} claims {claimed} pixels, {clip.name} has {found}; "
-                "correct the size and K, or use the video that was calibrated."
+                "correct the size and K, or use the video that was calibrated.",
             )
         return
     for still in view.pictures.values():
         size = images.picture_size(still.path, still.name)
         if size != view.size:
             raise InputError(
+                "CAP-006",
                 f"{still.name} has {size[0]} × {size[1]} pixels, {view.where} claims {claimed}; "
-                "correct the size and focal length, or use the pictures that were calibrated."
+                "correct the size and focal length, or use the pictures that were calibrated.",
             )
         if still.mask is not None:
             width, height = images.picture_size(still.mask, still.mask_name)
             if abs(width * size[1] - height * size[0]) > 0.02 * width * size[1]:
                 raise InputError(
+                    "CAP-007",
                     f"{still.mask_name} has {width} × {height} pixels, its picture {size[0]} × {size[1]}; a mask must "
-                    "have the shape of its picture."
+                    "have the shape of its picture.",
                 )
 
 
@@ -189,8 +195,9 @@ def _times(capture: Capture, options: LoadOptions, warnings: list[str]) -> Array
         for _, clip in clips:
             if clip.mask_facts is not None and clip.mask_facts.frames < clip.facts.frames:
                 raise InputError(
+                    "CAP-008",
                     f"{clip.mask_name} has {clip.mask_facts.frames} frames, {clip.name} has {clip.facts.frames}; "
-                    "a mask is needed for every frame."
+                    "a mask is needed for every frame.",
                 )
         common, longest = min(counts.values()), max(counts.values())
         if common < longest:
@@ -227,7 +234,8 @@ def _times(capture: Capture, options: LoadOptions, warnings: list[str]) -> Array
 def _chosen(count: int, options: LoadOptions, title: str) -> range:
     if options.first_frame >= count:
         raise InputError(
-            f"{title} has {count} frames: first_frame {options.first_frame} lies beyond the last ({count - 1})."
+            "CAP-009",
+            f"{title} has {count} frames: first_frame {options.first_frame} lies beyond the last ({count - 1}).",
         )
     chosen = range(options.first_frame, count, options.frame_step)
     return chosen[: options.frame_count] if options.frame_count else chosen
@@ -243,7 +251,7 @@ def _lens(view: View, size: tuple[int, int]) -> tuple[Array, Lens | None]:
     try:
         new_K = pinhole_inside(K, size, view.distortion)
     except InputError as error:
-        raise InputError(f"{view.where}: {error}") from error
+        raise error.at(view.where) from error
     return new_K, Lens(view.distortion, tuple(K.flatten().tolist()), tuple(new_K.flatten().tolist()))
 
 
@@ -293,13 +301,15 @@ def _hold_out(
         unknown = [w for w in wanted if w not in names]
         if unknown:
             listed = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
-            raise InputError(f"hold_out names '{printable(unknown[0])}'; the views are {printable(listed)}.")
+            raise InputError(
+                "CAP-010", f"hold_out names '{printable(unknown[0])}'; the views are {printable(listed)}."
+            )
     index = {name: i for i, name in enumerate(names)}
     test = tuple(sorted({index[w] for w in wanted if w in index}))
     trained = tuple(sorted({index[w] for w in train if w in index}))
     if len(test) == len(names):
         if options.hold_out.strip() != "auto":
-            raise InputError("hold_out names every view; leave some to train on.")
+            raise InputError("CAP-011", "hold_out names every view; leave some to train on.")
         test = ()
     return trained, test
 

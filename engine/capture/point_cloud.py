@@ -24,9 +24,11 @@ def read_points(path: Path, name: str) -> tuple[Array, Array | None]:
     header = read_header(path, name)
     names = [p.name for p in header.vertices.properties]
     if not {"x", "y", "z"} <= set(names):
-        raise InputError(f"{name} is damaged or not a PLY file of points; export it again.")
+        raise InputError("CAP-074", f"{name} is damaged or not a PLY file of points; export it again.")
     if header.vertices.count > MOST:
-        raise InputError(f"{name} claims {header.vertices.count:,} points; at most {MOST:,} are read.")
+        raise InputError(
+            "CAP-075", f"{name} claims {header.vertices.count:,} points; at most {MOST:,} are read."
+        )
     table = read_vertices(path, name, header)
     # a damaged file's NaNs are named below
     with np.errstate(invalid="ignore"):
@@ -37,7 +39,9 @@ def read_points(path: Path, name: str) -> tuple[Array, Array | None]:
             colors = np.stack([table[c].astype(np.float64) for c in triple], axis=1)
             colors = colors / 255.0 if table[triple[0]].dtype.kind in "iu" else colors
     if not np.isfinite(xyz).all():
-        raise InputError(f"{name} holds points with NaN or non-finite coordinates; export it again.")
+        raise InputError(
+            "CAP-076", f"{name} holds points with NaN or non-finite coordinates; export it again."
+        )
     return xyz, None if colors is None else colors.clip(0, 1)
 
 
@@ -66,7 +70,7 @@ def optional_points(
             try:
                 return read_points(path, relative_name(path, folder))
             except InputError as error:
-                warnings.append(f"{error} Training goes on without starting points.")
+                warnings.append(f"{error.message} Training continues without starting points.")
                 return None, None
     return None, None
 
@@ -79,7 +83,7 @@ def points_array(folder: Path, candidate: str, warnings: list[str]) -> Array | N
     try:
         values = read_numbers(path, candidate)
     except InputError as error:
-        warnings.append(f"{error} Training goes on without starting points.")
+        warnings.append(f"{error.message} Training continues without starting points.")
         return None
     if values.ndim != 2 or values.shape[1] != 3:
         warnings.append(f"{candidate} does not hold points [P, 3]. Training goes on without starting points.")

@@ -47,9 +47,9 @@ def probe(path: Path, name: str) -> VideoFacts:
     """
     require("av")
     if not path.is_file():
-        raise InputError(f"{name} is missing; put the video back or remove its camera.")
+        raise InputError("CAP-148", f"{name} is missing; put the video back or remove its camera.")
     if path.stat().st_size == 0:
-        raise InputError(f"{name} is empty (0 bytes); copy or export it again.")
+        raise InputError("CAP-149", f"{name} is empty (0 bytes); copy or export it again.")
     with _opened(path, name) as container:
         stream = _stream(container, name)
         codec = stream.codec_context
@@ -65,7 +65,7 @@ def probe(path: Path, name: str) -> VideoFacts:
         stamps, keys = _times(container, stream, path, name)
         unit = float(stream.time_base)
     if not stamps:
-        raise InputError(f"{name} holds no frames; copy or export it again.")
+        raise InputError("CAP-150", f"{name} holds no frames; copy or export it again.")
     facts = replace(facts, frames=len(stamps), stamps=stamps, keys=keys, fps=_rate(facts.fps, stamps, unit))
     reader = VideoFile(path, name, facts)
     try:
@@ -103,12 +103,14 @@ def _times(container: Any, stream: Any, path: Path, name: str) -> tuple[tuple[in
         lost = [i for i, e in enumerate(entries) if e.pos + e.size > length]
         if lost:
             raise InputError(
+                "CAP-151",
                 f"{name} is cut short: its index lists {len(entries)} frames, the file ends in frame {lost[0]} "
-                f"({length:,} bytes); copy or export it again."
+                f"({length:,} bytes); copy or export it again.",
             )
     if len(entries) > MOST_FRAMES or stream.frames > MOST_FRAMES:
         raise InputError(
-            f"{name} claims {max(len(entries), stream.frames):,} frames; cut it into shorter clips."
+            "CAP-152",
+            f"{name} claims {max(len(entries), stream.frames):,} frames; cut it into shorter clips.",
         )
     if whole and length > READ_WHOLE:
         first = stream.start_time or 0
@@ -121,11 +123,15 @@ def _times(container: Any, stream: Any, path: Path, name: str) -> tuple[tuple[in
         if packet.size == 0 or packet.is_discard:
             continue
         if packet.is_corrupt:
-            raise InputError(f"{name} is damaged near frame {len(found)}; copy or export it again.")
+            raise InputError(
+                "CAP-153", f"{name} is damaged near frame {len(found)}; copy or export it again."
+            )
         stamp = packet.pts if packet.pts is not None else packet.dts
         found.append((stamp if stamp is not None else len(found) * step, packet.is_keyframe))
         if len(found) > MOST_FRAMES:
-            raise InputError(f"{name} holds more than {MOST_FRAMES:,} frames; cut it into shorter clips.")
+            raise InputError(
+                "CAP-154", f"{name} holds more than {MOST_FRAMES:,} frames; cut it into shorter clips."
+            )
     found.sort()
     return tuple(s for s, _ in found), tuple(i for i, (_, key) in enumerate(found) if key)
 
@@ -175,7 +181,7 @@ class VideoFile:
                 self._handles.used(self)
         if frame is None:
             raise InputError(
-                f"{self.name}: frame {index} could not be decoded; copy or export the video again."
+                "CAP-155", f"{self.name}: frame {index} could not be decoded; copy or export the video again."
             )
         return frame
 
@@ -224,7 +230,9 @@ class VideoFile:
             try:
                 self._container.seek(self.facts.stamps[index], stream=stream, backward=True)
             except (OSError, ValueError) as error:
-                raise InputError(f"{self.name}: frame {index} cannot be reached; export it again.") from error
+                raise InputError(
+                    "CAP-156", f"{self.name}: frame {index} cannot be reached; export it again."
+                ) from error
         self.seeks += 1
         self._frames = _guarded(self._container.decode(stream), self.name)
         self._next = 0 if index == 0 else -1
@@ -290,17 +298,20 @@ def _opened(path: Path, name: str) -> Any:
         return av.open(str(path), options=OPTIONS, metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as error:
         raise InputError(
+            "CAP-157",
             f"{name} cannot be opened as a video (its index is missing, it is cut short, or it is something else); "
-            "copy or export it again."
+            "copy or export it again.",
         ) from error
 
 
 def _stream(container: Any, name: str) -> Any:
     if not container.streams.video:
-        raise InputError(f"{name} holds no picture stream; is it a sound file?")
+        raise InputError("CAP-158", f"{name} holds no picture stream; is it a sound file?")
     stream = container.streams.video[0]
     if stream.codec_context is None:
-        raise InputError(f"{name} is encoded in a way that cannot be decoded here; export it as H.264.")
+        raise InputError(
+            "CAP-159", f"{name} is encoded in a way that cannot be decoded here; export it as H.264."
+        )
     return stream
 
 
@@ -312,5 +323,5 @@ def _guarded(frames: Iterator[Any], name: str) -> Iterator[Any]:
         yield from frames
     except (FFmpegError, OSError, ValueError) as error:
         raise InputError(
-            f"{name} is damaged and cannot be decoded to its end; copy or export it again."
+            "CAP-160", f"{name} is damaged and cannot be decoded to its end; copy or export it again."
         ) from error

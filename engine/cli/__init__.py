@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = _report(arguments)
     except InputError as error:
         if arguments.json:
-            print(json.dumps({"error": str(error)}))
+            print(json.dumps({"error": error.message, "code": f"GS4D-{error.code}"}))
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -115,13 +115,16 @@ def device_of(arguments: Arguments) -> str:
     if name == "auto":
         return choose_device(getattr(arguments, "rasterizer", "auto"))
     if re.fullmatch(r"cpu|cuda(:\d{1,3})?", name) is None:
-        raise InputError(f"There is no device called '{name}'; use auto, cpu or cuda.")
+        raise InputError("CLI-001", f"There is no device called '{name}'; use auto, cpu or cuda.")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(
-            "CUDA was asked for, but this machine or this build of torch has none; use --device cpu."
+            "CLI-002",
+            "CUDA was asked for, but this machine or this build of torch has none; use --device cpu.",
         )
     if ":" in name and int(name.split(":")[1]) >= torch.cuda.device_count():
-        raise InputError(f"There is no {name} here: {torch.cuda.device_count()} CUDA devices, from cuda:0.")
+        raise InputError(
+            "CLI-003", f"There is no {name} here: {torch.cuda.device_count()} CUDA devices, from cuda:0."
+        )
     return name
 
 

@@ -87,21 +87,25 @@ def _masks(arguments: Arguments, path: str, before: Mapping[str, Any]) -> Any:
 
     folder, views = Path(path), before["views"]
     if not folder.is_dir():
-        raise InputError(f"{folder.name} is no folder; give one that holds a mask picture for each view.")
+        raise InputError(
+            "CLI-004", f"{folder.name} is no folder; give one that holds a mask picture for each view."
+        )
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     count = 1 if views is None else len(views)
     if len(files) != count:
         raise InputError(
+            "CLI-005",
             f"{folder.name} holds {len(files)} mask pictures, there are {count} views; give one for each, named like the "
-            "views' pictures."
+            "views' pictures.",
         )
     size = picture_size(files[0], files[0].name) if views is None else views.size
     for file in files:
         width, height = picture_size(file, file.name)
         if abs(width / height / (size[0] / size[1]) - 1) > 0.05:
             raise InputError(
+                "CLI-006",
                 f"{file.name} is {width}×{height}, its view {size[0]}×{size[1]}: their shapes differ, so it cannot be "
-                "its mask; resize without cropping."
+                "its mask; resize without cropping.",
             )
     return torch.from_numpy(np.stack([read_mask(file, file.name, size) for file in files])).float() / 255
 

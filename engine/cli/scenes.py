@@ -57,7 +57,7 @@ def clip(arguments: Arguments) -> dict[str, Any]:
 
     out = Path(arguments.out)
     if out.suffix != ".gs4dclip":
-        raise InputError(f"{out.name}: a clip ends in .gs4dclip; name it {out.stem}.gs4dclip.")
+        raise InputError("CLI-007", f"{out.name}: a clip ends in .gs4dclip; name it {out.stem}.gs4dclip.")
     check_writable(out)
     scene, config = load_scene(Path(arguments.scene)), config_from(arguments, step.Config)
     baked = follow(step.run(scene, config, out.stem), arguments.json)

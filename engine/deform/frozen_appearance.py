@@ -54,7 +54,9 @@ class FrozenAppearance:
         kind = inner.get("kind") if isinstance(inner, dict) else None
         if not isinstance(inner, dict) or kind not in KINDS or kind == cls.kind:
             known = ", ".join(name for name in KINDS if name != cls.kind)
-            raise InputError(f"Muted: its inner motion is of the kind '{str(kind)[:40]}'; known are {known}.")
+            raise InputError(
+                "DEF-001", f"Muted: its inner motion is of the kind '{str(kind)[:40]}'; known are {known}."
+            )
         parts = {name.removeprefix("inner."): t for name, t in tensors.items() if name.startswith("inner.")}
         return cls(KINDS[kind].from_parts(dict(inner.get("config", {})), parts))
 

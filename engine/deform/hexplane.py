@@ -56,14 +56,17 @@ class HexPlaneConfig:
         unknown = set(self.heads) - set(HEADS)
         if unknown or len(set(self.heads)) != len(self.heads):
             raise InputError(
-                f"HexPlane: heads are {self.heads}; choose among {', '.join(HEADS)}, each at most once."
+                "DEF-002",
+                f"HexPlane: heads are {self.heads}; choose among {', '.join(HEADS)}, each at most once.",
             )
         if self.time_mapping not in ("raw01", "symmetric"):
-            raise InputError(f"HexPlane: time_mapping is '{self.time_mapping}'; choose raw01 or symmetric.")
+            raise InputError(
+                "DEF-003", f"HexPlane: time_mapping is '{self.time_mapping}'; choose raw01 or symmetric."
+            )
         # the difference of two finite numbers may still be infinite
         if len(self.time_range) != 2 or not 0 <= self.time_range[1] - self.time_range[0] < math.inf:
             raise InputError(
-                f"HexPlane: time_range {self.time_range} must be two ascending numbers of seconds."
+                "DEF-004", f"HexPlane: time_range {self.time_range} must be two ascending numbers of seconds."
             )
         sizes = (self.features, self.width, *self.resolution, *self.multires)
         if (
@@ -72,14 +75,16 @@ class HexPlaneConfig:
             or not all(isinstance(s, int) and s >= 1 for s in sizes)
         ):
             raise InputError(
+                "DEF-005",
                 f"HexPlane: features {self.features}, width {self.width}, resolution {self.resolution} and multires "
-                f"{self.multires} must be whole numbers of at least 1 (four resolutions)."
+                f"{self.multires} must be whole numbers of at least 1 (four resolutions).",
             )
         values = sum(math.prod(shape) for level in self.plane_shapes() for shape in level)
         if not 0 <= self.depth <= 64 or self.width > 8192 or values > LARGEST_GRID:
             raise InputError(
+                "DEF-006",
                 f"HexPlane: depth {self.depth}, width {self.width} and {values} grid values are more than any field needs; "
-                "lower the resolution."
+                "lower the resolution.",
             )
 
     def plane_shapes(self) -> list[list[tuple[int, int, int, int]]]:
@@ -117,12 +122,13 @@ class HexPlaneConfig:
         known = {f.name for f in fields(HexPlaneConfig)}
         if unknown := set(data) - known:
             raise InputError(
-                f"HexPlane: unknown settings {', '.join(sorted(unknown))}; was the file made by a newer version?"
+                "DEF-007",
+                f"HexPlane: unknown settings {', '.join(sorted(unknown))}; was the file made by a newer version?",
             )
         try:
             return HexPlaneConfig(**data)
         except TypeError as error:
-            raise InputError(f"HexPlane: its settings cannot be read ({error}).") from error
+            raise InputError("DEF-008", f"HexPlane: its settings cannot be read ({error}).") from error
 
 
 # Table in the paper's repository, per data set; time resolution is about half the number of frames of a clip.
@@ -177,14 +183,16 @@ class HexPlane(nn.Module):
             or bool((aabb[0] == aabb[1]).any())
         ):
             raise InputError(
-                f"HexPlane: the box {aabb.tolist()} must be a maximum and a minimum corner with some extent."
+                "DEF-009",
+                f"HexPlane: the box {aabb.tolist()} must be a maximum and a minimum corner with some extent.",
             )
         box = aabb.detach().to(torch.float32).clone()
         if not bool((torch.isfinite(_per_unit(box)) & (_per_unit(box) != 0)).all()):
             corners = " ".join(f"{number:g}" for number in aabb.flatten().tolist())
             raise InputError(
+                "DEF-010",
                 f"HexPlane: the box '{corners}' is too small or too large to compute with; the file is damaged, or the "
-                "units of its capture are wrong."
+                "units of its capture are wrong.",
             )
         self.settings = settings
         self.register_buffer("aabb", box)
@@ -247,8 +255,9 @@ class HexPlane(nn.Module):
             have = tuple(tensors[name].shape) if name in tensors else None
             if have != wanted.get(name):
                 raise InputError(
+                    "DEF-011",
                     f"HexPlane: '{name}' has shape {have} in the file, expected {wanted.get(name)}; the file is damaged or "
-                    "of another kind."
+                    "of another kind.",
                 )
         with torch.random.fork_rng(
             devices=[]
@@ -388,8 +397,9 @@ def _check_coordinates(p: Tensor) -> None:
         return
     bad = int((~torch.isfinite(p.detach())).any(dim=1).sum())
     raise InputError(
+        "DEF-012",
         f"{bad} of {len(p)} Gaussians lie at positions that are NaN or beyond what the deformation can compute with; the "
-        "scene is damaged, export or train it again."
+        "scene is damaged, export or train it again.",
     )
 
 

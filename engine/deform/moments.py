@@ -21,10 +21,11 @@ def scene_of_moments(moments: list[Gaussians], fps: float, up: Tensor, blends: b
     not the i-th of another. Raises InputError where there is nothing to show.
     """
     if not any(len(m) for m in moments):
-        raise InputError("The splat has no Gaussians; wire one that has.")
+        raise InputError("DEF-015", "The splat has no Gaussians; wire one that has.")
     if not all(bool(torch.isfinite(t).all()) for m in moments for t in m.tensors().values()):
         raise InputError(
-            "The splat has values that are no numbers (NaN or infinite); clean it where it was made."
+            "DEF-016",
+            "The splat has values that are no numbers (NaN or infinite); clean it where it was made.",
         )
     blends = blends and len({len(m) for m in moments}) == 1
     most, bases = max(len(m) for m in moments), max(m.sh.shape[1] for m in moments)

@@ -31,8 +31,9 @@ class PerFrame:
         counts = sorted({len(m) for m in moments})
         if len(counts) != 1 or len(moments) != len(seconds):
             raise InputError(
+                "DEF-017",
                 f"A flip-book needs equally many Gaussians in each moment and a time for each, not {counts} and "
-                f"{len(seconds)} times for {len(moments)} moments."
+                f"{len(seconds)} times for {len(moments)} moments.",
             )
         changes: dict[str, Tensor] = {}
         for name in FIELDS:
@@ -56,8 +57,9 @@ class PerFrame:
         count = next((c.shape[1] for c in self.changes.values()), len(gaussians))
         if len(gaussians) != count:
             raise InputError(
+                "DEF-018",
                 f"This scene's motion is stored for {count} Gaussians, and there are {len(gaussians)}. Another program "
-                "added or removed some, or the file is damaged: load the scene as it was saved here."
+                "added or removed some, or the file is damaged: load the scene as it was saved here.",
             )
         last = len(self.seconds) - 1
         second = min(int(torch.searchsorted(self.seconds, float(seconds), right=True)), last)
@@ -102,10 +104,10 @@ class PerFrame:
         changes = {name: tensors[name] for name in FIELDS if name in tensors}
         t = 0 if seconds is None else len(seconds)
         if seconds is None or seconds.ndim != 1 or t < 1 or bool((seconds.diff() <= 0).any()):
-            raise InputError("Flipbook: the times are missing from the file or do not ascend.")
+            raise InputError("DEF-019", "Flipbook: the times are missing from the file or do not ascend.")
         shapes = {name: tuple(c.shape[:2]) for name, c in changes.items()}
         if set(tensors) - set(FIELDS) - {"seconds"} or len(set(shapes.values())) > 1:
-            raise InputError(f"Flipbook: the file's tensors do not belong together ({shapes}).")
+            raise InputError("DEF-020", f"Flipbook: the file's tensors do not belong together ({shapes}).")
         if any(shape[0] != t for shape in shapes.values()):
-            raise InputError(f"Flipbook: {t} times but changes of shapes {shapes}.")
+            raise InputError("DEF-021", f"Flipbook: {t} times but changes of shapes {shapes}.")
         return cls(seconds.double(), changes, bool(config.get("blends", True)))

@@ -30,10 +30,11 @@ class CrossFrameAttention:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise InputError(f"attention is '{self.mode}'; choose one of {', '.join(MODES)}.")
+            raise InputError("DIF-001", f"attention is '{self.mode}'; choose one of {', '.join(MODES)}.")
         if self.frames < 1 or not 0 <= self.key < self.frames:
             raise InputError(
-                f"The key view is number {self.key} of {self.frames}; choose 0 to {self.frames - 1}."
+                "DIF-002",
+                f"The key view is number {self.key} of {self.frames}; choose 0 to {self.frames - 1}.",
             )
 
 

@@ -14,9 +14,10 @@ def check_finite(values: Tensor, what: str, name: str, dtype: torch.dtype) -> Te
         return values
     if dtype == torch.float32:
         raise InputError(
+            "DIF-003",
             f"{name} gave {what} with NaN or infinite numbers in full precision: its weights are broken, or the "
-            "pictures that it was given hold NaN; load the model again or look at the pictures."
+            "pictures that it was given hold NaN; load the model again or look at the pictures.",
         )
     other = "bf16 or fp32" if dtype == torch.float16 else "fp32"
     kind = {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(dtype, str(dtype))
-    raise InputError(f"{name} gave {what} with NaN in {kind}: load it with precision {other}.")
+    raise InputError("DIF-004", f"{name} gave {what} with NaN in {kind}: load it with precision {other}.")

@@ -68,7 +68,8 @@ class KnownEdits:
             main = [str(name) for name in facts.get("main_edits", known)]
         except (TypeError, AttributeError, ValueError) as error:
             raise InputError(
-                f"{model}/gs4d.json: 'known_edits' is not a table of sentences by edit; restore the file or delete it."
+                "DIF-005",
+                f"{model}/gs4d.json: 'known_edits' is not a table of sentences by edit; restore the file or delete it.",
             ) from error
         said = {_plain(sentence) for sentences in known.values() for sentence in sentences}
         said |= {_plain(pattern.replace("{}", subject)) for pattern in patterns for subject in subjects}
@@ -127,8 +128,9 @@ def check_prompt(
         if force:
             return f"'{_short(prompt)}' names no edit that {known.model} knows{_unknown(reading)}; it was forced."
         raise InputError(
+            "DIF-006",
             f"'{_short(prompt)}' names no edit that {known.model} knows{_unknown(reading)}. Choose one of "
-            f"{_list(known.edits)}; or load another model, or turn on 'force' for this prompt."
+            f"{_list(known.edits)}; or load another model, or turn on 'force' for this prompt.",
         )
     return " ".join(
         filter(None, (_several(known, reading), "" if is_local else _whole(known, prompt, reading)))
@@ -151,9 +153,10 @@ def check_source_prompt(
             return f"'{_short(prompt)}' describes nothing that {known.model} knows{_unknown(reading)}; it was forced."
         options = [f"'{text}'" for text in (known.unchanged, *known.subjects[:1]) if text]
         raise InputError(
+            "DIF-007",
             f"'{_short(prompt)}' describes nothing that {known.model} knows{_unknown(reading)}. Write "
             f"{' or '.join(options) or 'one of its captions'} as the source prompt; or load another model, or turn on "
-            "'force' for this prompt."
+            "'force' for this prompt.",
         )
     if sees_originals and not reading.edits and known.unchanged:
         return (

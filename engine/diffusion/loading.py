@@ -42,7 +42,8 @@ def embedded() -> Path:
     """The InstructPix2Pix of our own that ships with the pack. Raises InputError where it was left out."""
     if not (EMBEDDED / "unet" / "config.json").is_file():
         raise InputError(
-            f"The model that ships with the pack is not in {EMBEDDED}: download the pack again, or {WANTED}."
+            "DIF-008",
+            f"The model that ships with the pack is not in {EMBEDDED}: download the pack again, or {WANTED}.",
         )
     return EMBEDDED
 
@@ -58,17 +59,17 @@ def load(source: Path | str, device: torch.device | str = "cpu", dtype: str = "a
     require("transformers")
     where = _device(device)
     if dtype != "auto" and dtype not in PRECISIONS:
-        raise InputError(f"Precision is '{dtype}': choose auto, {', '.join(PRECISIONS)}.")
+        raise InputError("DIF-009", f"Precision is '{dtype}': choose auto, {', '.join(PRECISIONS)}.")
     path = Path(source).expanduser().resolve()
     if path.name == "model_index.json":
         path = path.parent
     if path.is_dir():
         return _from_folder(path, where, dtype)
     if not path.is_file():
-        raise InputError(f"There is no model at {source}: {WANTED}.")
+        raise InputError("DIF-010", f"There is no model at {source}: {WANTED}.")
     refuse_pickle(path)
     if path.suffix.lower() != ".safetensors":
-        raise InputError(f"{path.name} is no .safetensors file: {WANTED}.")
+        raise InputError("DIF-011", f"{path.name} is no .safetensors file: {WANTED}.")
     return _from_file(path, where, dtype)
 
 
@@ -77,7 +78,7 @@ def _device(device: torch.device | str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     where = torch.device(device)
     if where.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("Device is cuda, and this torch finds no CUDA card: choose cpu or auto.")
+        raise InputError("DIF-012", "Device is cuda, and this torch finds no CUDA card: choose cpu or auto.")
     return where
 
 
@@ -115,8 +116,9 @@ def _from_folder(folder: Path, device: torch.device, dtype: str) -> StableDiffus
     missing = [part for part in _PARTS if not (folder / part / "config.json").is_file()]
     if missing:
         raise InputError(
+            "DIF-013",
             f"{folder.name} has no {', no '.join(f'{part}/config.json' for part in missing)}: a diffusers folder "
-            "needs unet, vae and text_encoder, each with its config.json and weights."
+            "needs unet, vae and text_encoder, each with its config.json and weights.",
         )
     unet, vae, text = (_json(folder / part / "config.json") for part in _PARTS)
     _check_configs(unet, vae, text, folder.name)
@@ -145,9 +147,10 @@ def _from_folder(folder: Path, device: torch.device, dtype: str) -> StableDiffus
         )
         if absent or other:
             raise InputError(
+                "DIF-014",
                 f"The weights in {folder.name}/{name} lack {len(absent)} of the tensors that its config.json asks for "
                 f"and have {len(other)} of another size ({(absent + other)[0]}): take config and weights from the "
-                "same model."
+                "same model.",
             )
         return model
 
@@ -193,12 +196,12 @@ def _refuse_other_pipelines(folder: Path) -> None:
     if found is None and (folder / "transformer").is_dir():
         found = f"a diffusion transformer ({pipeline or 'it has transformer/ and no unet/'})"
     if found is not None:
-        raise InputError(f"{folder.name} is {found}: {WANTED}.")
+        raise InputError("DIF-015", f"{folder.name} is {found}: {WANTED}.")
     if not any((folder / part).is_dir() for part in _PARTS):
         loose = sorted(file.name for file in folder.glob("*.safetensors"))
         hint = f"; choose the file {loose[0]} in it, if that is the model" if loose else ""
         raise InputError(
-            f"{folder.name} is no diffusers folder (no unet, vae or text_encoder){hint}: {WANTED}."
+            "DIF-016", f"{folder.name} is no diffusers folder (no unet, vae or text_encoder){hint}: {WANTED}."
         )
 
 
@@ -206,27 +209,33 @@ def _check_configs(unet: dict[str, Any], vae: dict[str, Any], text: dict[str, An
     """Whether the three parts belong together, from their configs alone."""
     # "text" adds the prompt's own states to the timestep: nothing more is asked of the caller
     if unet.get("addition_embed_type") not in (None, "text") or unet.get("class_embed_type"):
-        raise InputError(f"{name} has the UNet of SDXL or of an upscaler: {WANTED}.")
+        raise InputError("DIF-017", f"{name} has the UNet of SDXL or of an upscaler: {WANTED}.")
     if unet.get("_class_name", "UNet2DConditionModel") != "UNet2DConditionModel":
-        raise InputError(f"{name}/unet is a {unet['_class_name']}: {WANTED}.")
+        raise InputError("DIF-018", f"{name}/unet is a {unet['_class_name']}: {WANTED}.")
     if vae.get("_class_name", "AutoencoderKL") not in ("AutoencoderKL", "AutoencoderTiny"):
-        raise InputError(f"{name}/vae is a {vae['_class_name']}: AutoencoderKL is needed; {WANTED}.")
+        raise InputError(
+            "DIF-019", f"{name}/vae is a {vae['_class_name']}: AutoencoderKL is needed; {WANTED}."
+        )
     try:
         latent, first, last = int(vae["latent_channels"]), int(unet["in_channels"]), int(unet["out_channels"])
         wide, states = int(unet["cross_attention_dim"]), int(text["hidden_size"])
         len(vae["block_out_channels"])
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"A config.json in {name} lacks or misstates {error}: {WANTED}.") from error
+        raise InputError(
+            "DIF-020", f"A config.json in {name} lacks or misstates {error}: {WANTED}."
+        ) from error
     if latent != last:
         raise InputError(
+            "DIF-021",
             f"{name} has a VAE of {latent} latent channels and a UNet of {last}: they are of different models; put in "
-            "the VAE that came with the UNet."
+            "the VAE that came with the UNet.",
         )
     check_input_channels(first, latent, name)
     if wide != states:
         raise InputError(
+            "DIF-022",
             f"{name} has a text encoder of width {states} and a UNet that reads width {wide}: put in the text "
-            "encoder that came with the UNet."
+            "encoder that came with the UNet.",
         )
 
 
@@ -241,11 +250,13 @@ def _weights(folder: Path) -> list[Path]:
         )
         if pickles:
             raise InputError(
+                "DIF-023",
                 f"{folder.parent.name}/{folder.name} holds its weights only as {pickles[0].name}, which can run code "
-                "when it is opened: take the .safetensors of the same model."
+                "when it is opened: take the .safetensors of the same model.",
             )
         raise InputError(
-            f"{folder.parent.name}/{folder.name} holds no weights: put in the .safetensors that its model came with."
+            "DIF-024",
+            f"{folder.parent.name}/{folder.name} holds no weights: put in the .safetensors that its model came with.",
         )
     plain = [file for file in files if ".fp16." not in file.name]
     return plain or files
@@ -257,7 +268,9 @@ def _variant(files: list[Path]) -> str | None:
 
 def _shipped_tokenizer(text: dict[str, Any], name: str) -> Any:
     if int(text.get("vocab_size", 0)) != 49408:
-        raise InputError(f"{name} has no tokenizer/: put in the one that its text encoder was trained with.")
+        raise InputError(
+            "DIF-025", f"{name} has no tokenizer/: put in the one that its text encoder was trained with."
+        )
     return clip_tokenizer("!" if int(text["hidden_size"]) == 1024 else "<|endoftext|>")
 
 
@@ -293,12 +306,14 @@ def _written(facts: dict[str, Any], default: ModelDefaults) -> ModelDefaults:
     """`default` with what gs4d.json recommends in its place."""
     found = facts.get("recommended", {})
     if not isinstance(found, dict):
-        raise InputError("gs4d.json: 'recommended' is no table of numbers.")
+        raise InputError("DIF-026", "gs4d.json: 'recommended' is no table of numbers.")
     known = {field.name: type(getattr(default, field.name)) for field in fields(ModelDefaults)}
     try:
         numbers = {key: known[key](value) for key, value in found.items() if key in known}
     except (TypeError, ValueError) as error:
-        raise InputError(f"gs4d.json: 'recommended' holds something that is no number ({error}).") from error
+        raise InputError(
+            "DIF-027", f"gs4d.json: 'recommended' holds something that is no number ({error})."
+        ) from error
     return replace(default, **numbers)
 
 
@@ -307,7 +322,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         return read_json(path, name)
     except InputError as error:
-        raise InputError(f"{name} cannot be read as JSON: download it again.") from error
+        raise InputError("DIF-028", f"{name} cannot be read as JSON: download it again.") from error
 
 
 def _explained(build: Callable[[], _Loaded], name: str) -> _Loaded:
@@ -318,4 +333,4 @@ def _explained(build: Callable[[], _Loaded], name: str) -> _Loaded:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{name} cannot be loaded ({lines[0][:200]}): {WANTED}.") from error
+        raise InputError("DIF-029", f"{name} cannot be loaded ({lines[0][:200]}): {WANTED}.") from error

@@ -35,11 +35,12 @@ class NoiseSchedule:
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
             raise InputError(
-                f"The model predicts '{self.prediction}'; known are {', '.join(PREDICTIONS)}: use another checkpoint."
+                "DIF-030",
+                f"The model predicts '{self.prediction}'; known are {', '.join(PREDICTIONS)}: use another checkpoint.",
             )
         if self.spacing not in SPACINGS:
             raise InputError(
-                f"Timestep spacing '{self.spacing}' is not known; known are {', '.join(SPACINGS)}."
+                "DIF-031", f"Timestep spacing '{self.spacing}' is not known; known are {', '.join(SPACINGS)}."
             )
 
     @classmethod
@@ -63,8 +64,9 @@ class NoiseSchedule:
             betas = torch.tensor([min(1 - b / a, 0.999) for a, b in itertools.pairwise(kept)])
         else:
             raise InputError(
+                "DIF-032",
                 f"The scheduler's beta_schedule is '{schedule}'; known are linear, scaled_linear and "
-                "squaredcos_cap_v2: use a Stable Diffusion 1.x, 2.x or InstructPix2Pix model."
+                "squaredcos_cap_v2: use a Stable Diffusion 1.x, 2.x or InstructPix2Pix model.",
             )
         alphas = torch.cumprod(1 - betas, dim=0)
         if config.get("rescale_betas_zero_snr"):  # Lin et al. 2024, algorithm 1
@@ -85,7 +87,7 @@ class NoiseSchedule:
         """`steps` timesteps from noise to picture, spread as the model's own scheduler would."""
         total = len(self)
         if not 1 <= steps <= total:
-            raise InputError(f"{steps} diffusion steps asked; choose 1 to {total}.")
+            raise InputError("DIF-033", f"{steps} diffusion steps asked; choose 1 to {total}.")
         if self.spacing == "linspace":
             return torch.linspace(0, total - 1, steps, dtype=torch.float64).round().long().flip(0).tolist()
         if self.spacing == "trailing":

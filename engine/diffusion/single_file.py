@@ -63,7 +63,7 @@ def identify(header: Header, name: str) -> Kind:
     shapes = header.shapes
     found = foreign(shapes)
     if found is not None:
-        raise InputError(f"{name} is {found}: {WANTED}.")
+        raise InputError("DIF-034", f"{name} is {found}: {WANTED}.")
     parts = {
         what: any(key.startswith(prefix) for key in shapes)
         for what, prefix in (("UNet", _UNET), ("VAE", _VAE), ("text encoder", _TEXT))
@@ -76,15 +76,18 @@ def identify(header: Header, name: str) -> Kind:
             held = ["VAE"]
         missing = [what for what, there in parts.items() if not there]
         raise InputError(
+            "DIF-035",
             f"{name} has no {' and no '.join(missing)}: "
             + (f"only a {' and a '.join(held)} was found in it; " if held else "")
-            + "choose the whole checkpoint, or a diffusers folder with all parts."
+            + "choose the whole checkpoint, or a diffusers folder with all parts.",
         )
     if any(len(shapes.get(key, ())) < 2 for key in (_FIRST, _WIDTH)):
-        raise InputError(f"{name} is of a kind that is not known here: {WANTED}.")
+        raise InputError("DIF-036", f"{name} is of a kind that is not known here: {WANTED}.")
     width, channels = shapes[_WIDTH][1], shapes[_FIRST][1]
     if width not in (768, 1024):
-        raise InputError(f"{name} has text states of width {width} (SD 1.x has 768, SD 2.x 1024): {WANTED}.")
+        raise InputError(
+            "DIF-037", f"{name} has text states of width {width} (SD 1.x has 768, SD 2.x 1024): {WANTED}."
+        )
     check_input_channels(channels, 4, name)
     said = header.metadata.get("modelspec.prediction_type", "").lower()
     prediction = {"epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction"}
@@ -99,8 +102,9 @@ def check_input_channels(found: int, latent_channels: int, name: str) -> None:
     kinds = {9: "an inpainting model", 5: "a depth-conditioned model", 7: "an upscaler"}
     what = f"{kinds[found]} (its" if found in kinds and latent_channels == 4 else "of no known kind (its"
     raise InputError(
+        "DIF-038",
         f"{name} is {what} UNet takes {found} channels): one that takes {latent_channels} (text to image) or "
-        f"{2 * latent_channels} (InstructPix2Pix) is needed."
+        f"{2 * latent_channels} (InstructPix2Pix) is needed.",
     )
 
 
@@ -131,7 +135,9 @@ def load_parts(path: Path, kind: Kind, dtype: torch.dtype) -> dict[str, Any]:
                     **changes,
                 )
             except NotImplementedError as error:  # torch's word for a weight that no tensor was found for
-                raise InputError(f"The {part} in {path.name} lacks tensors: it is not whole.") from error
+                raise InputError(
+                    "DIF-039", f"The {part} in {path.name} lacks tensors: it is not whole."
+                ) from error
 
         weights = read(_UNET, averaged if kind.has_average else str)
         bias = weights.get(_PROBE)
@@ -171,7 +177,7 @@ def _text_encoder(weights: dict[str, Tensor], config: Path, dtype: torch.dtype) 
     absent = [key for key in wanted if key not in own]
     if absent:
         raise InputError(
-            f"The text encoder lacks {len(absent)} tensors ({absent[0]}): the file is not whole."
+            "DIF-040", f"The text encoder lacks {len(absent)} tensors ({absent[0]}): the file is not whole."
         )
     model.load_state_dict({key: own[key].to(dtype) for key in wanted}, assign=True)
     return model

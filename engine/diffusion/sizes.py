@@ -16,8 +16,9 @@ def edit_size(width: int, height: int, long_side: int, multiple: int = 64) -> tu
     """
     if min(width, height) < 1 or long_side < multiple:
         raise InputError(
+            "DIF-041",
             f"Pictures of {width}×{height} cannot be edited with a long side of {long_side} pixels; the model needs at "
-            f"least {multiple}: raise resolution."
+            f"least {multiple}: raise resolution.",
         )
     short, long = sorted((width, height))
     blocks = -(-short * long_side // (long * multiple))
@@ -43,7 +44,8 @@ def size_for(backbone: Backbone, width: int, height: int, long_side: int = 0) ->
         return edit_size(width, height, long_side, max(64, backbone.vae_scale_factor))
     if long_side < backbone.vae_scale_factor:
         raise InputError(
-            f"resolution is {long_side}; {backbone.name} needs at least {backbone.vae_scale_factor} pixels a side: raise it."
+            "DIF-042",
+            f"resolution is {long_side}; {backbone.name} needs at least {backbone.vae_scale_factor} pixels a side: raise it.",
         )
     return nearest_size(
         width,

@@ -148,8 +148,9 @@ class StableDiffusion:
         height, width = int(images.shape[1]), int(images.shape[2])
         if height % self.vae_scale_factor or width % self.vae_scale_factor:
             raise InputError(
+                "DIF-043",
                 f"Pictures are {width}×{height}; {self.name} needs sides that are multiples of {self.vae_scale_factor}: "
-                "resize them."
+                "resize them.",
             )
         pixels = (images * 2 - 1).permute(0, 3, 1, 2).to(self.device, self.dtype)
         with explains_memory(f"encoding {len(images)} pictures of {width}×{height} pixels", self.device):

@@ -18,7 +18,8 @@ def refuse_pickle(path: Path) -> None:
     """InputError where the file is one that runs code when it is opened."""
     if path.suffix.lower() in PICKLES:
         raise InputError(
-            f"{path.name} is a pickle, which can run any code when it is opened: use the same model as .safetensors."
+            "DIF-044",
+            f"{path.name} is a pickle, which can run any code when it is opened: use the same model as .safetensors.",
         )
 
 
@@ -30,10 +31,12 @@ def read_header(path: Path) -> Header:
     except HeaderError as error:
         if error.flaw in ("no header", "header cut short"):
             raise InputError(
-                f"{name} is no .safetensors file, or was cut off at its start: download it again."
+                "DIF-045", f"{name} is no .safetensors file, or was cut off at its start: download it again."
             ) from error
         if error.flaw in ("not JSON", "bad entry"):
-            raise InputError(f"{name} is no .safetensors file: its header cannot be read.") from error
+            raise InputError(
+                "DIF-046", f"{name} is no .safetensors file: its header cannot be read."
+            ) from error
         raise
 
 

@@ -30,11 +30,12 @@ def write_atomically(path: Path | str) -> Generator[Path, None, None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
-                f"{path.name} was not written: the disk is full; free some room and run again."
+                "FIL-001", f"{path.name} was not written: the disk is full; free some room and run again."
             ) from error
         if error.errno == errno.EFBIG:
             raise InputError(
-                f"{path.name} was not written: it is larger than this disk or account allows; write it elsewhere."
+                "FIL-002",
+                f"{path.name} was not written: it is larger than this disk or account allows; write it elsewhere.",
             ) from error
         if error.errno in (
             errno.EACCES,
@@ -46,7 +47,8 @@ def write_atomically(path: Path | str) -> Generator[Path, None, None]:
             errno.ENAMETOOLONG,
         ):
             raise InputError(
-                f"{path.name} was not written: {error.strerror}; choose a folder that can be written."
+                "FIL-003",
+                f"{path.name} was not written: {error.strerror}; choose a folder that can be written.",
             ) from error
         raise
     finally:
@@ -60,7 +62,8 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"The folder {folder} cannot be made ({error.strerror}); choose another place to write to."
+            "FIL-004",
+            f"The folder {folder} cannot be made ({error.strerror}); choose another place to write to.",
         ) from error
 
 
@@ -68,7 +71,7 @@ def check_writable(path: Path | str) -> None:
     """InputError, before long work starts, where `path` could not be written at its end."""
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"{path.name} is a folder; give the name of a file to write.")
+        raise InputError("FIL-005", f"{path.name} is a folder; give the name of a file to write.")
     with suppress(_Checked), write_atomically(path) as partial:
         partial.write_bytes(b" ")
         raise _Checked

@@ -26,11 +26,12 @@ TAIL = 4096  # bytes at a file's end where its end mark is looked for
 def check_size(width: int, height: int, name: str) -> tuple[int, int]:
     """(width, height) again; InputError where no picture of that size should be decoded."""
     if width < 1 or height < 1:
-        raise InputError(f"{name} is {width} × {height} pixels: there is no picture in it.")
+        raise InputError("FIL-006", f"{name} is {width} × {height} pixels: there is no picture in it.")
     if max(width, height) > LARGEST_SIDE or width * height > LARGEST_AREA:
         raise InputError(
+            "FIL-007",
             f"{name} is {width} × {height} pixels, more than can be read "
-            f"({LARGEST_SIDE} a side, {LARGEST_AREA // 10**6} million in all); make it smaller first."
+            f"({LARGEST_SIDE} a side, {LARGEST_AREA // 10**6} million in all); make it smaller first.",
         )
     return width, height
 
@@ -97,15 +98,17 @@ def _guarded(path: Path, name: str, use: Any) -> Any:
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"{name} is missing; put it back or remove it from the list of pictures.") from error
+        raise InputError(
+            "FIL-008", f"{name} is missing; put it back or remove it from the list of pictures."
+        ) from error
     except Image.DecompressionBombError as error:
         check_size(*(_png_size(path) or (LARGEST_SIDE + 1, LARGEST_SIDE + 1)), name)
-        raise InputError(f"{name} is too large to be read; make it smaller first.") from error
+        raise InputError("FIL-009", f"{name} is too large to be read; make it smaller first.") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError) as error:
         if path.is_file() and path.stat().st_size == 0:
-            raise InputError(f"{name} is empty (0 bytes); copy or export it again.") from error
+            raise InputError("FIL-010", f"{name} is empty (0 bytes); copy or export it again.") from error
         reason = "it is cut short" if "truncated" in str(error) else "it is damaged or not a picture"
-        raise InputError(f"{name} cannot be read: {reason}; copy or export it again.") from error
+        raise InputError("FIL-011", f"{name} cannot be read: {reason}; copy or export it again.") from error
 
 
 def _png_size(path: Path) -> tuple[int, int] | None:

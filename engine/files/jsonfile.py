@@ -71,15 +71,18 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
             # no more than there is: a read sets its whole buffer aside first
             raw = file.read(min(os.fstat(file.fileno()).st_size, LARGEST) + 1)
     except OSError as error:
-        raise InputError(f"{name} cannot be read: {error.strerror}.") from error
+        raise InputError("FIL-012", f"{name} cannot be read: {error.strerror}.") from error
     if len(raw) > LARGEST:
-        raise InputError(f"{name} has more than {LARGEST:,} bytes; a data set's JSON is far smaller.")
+        raise InputError(
+            "FIL-013", f"{name} has more than {LARGEST:,} bytes; a data set's JSON is far smaller."
+        )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
+            "FIL-014",
             f"{name} is not valid UTF-8 (byte 0x{raw[error.start]:02X} at position {error.start}); "
-            "save it again in the UTF-8 encoding."
+            "save it again in the UTF-8 encoding.",
         ) from error
 
     def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -89,7 +92,8 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
                 owner = _owner(pairs)
                 where = f" in '{printable(owner)}'" if owner else ""
                 raise InputError(
-                    f'{name}: the key "{printable(key)}" occurs twice{where}; keep the one that is right.'
+                    "FIL-015",
+                    f'{name}: the key "{printable(key)}" occurs twice{where}; keep the one that is right.',
                 )
             result[key] = value
         return result
@@ -98,17 +102,18 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
         data = parse_json(text, checked, NAMED_DIGITS)
     except json.JSONDecodeError as error:
         raise InputError(
+            "FIL-016",
             f"{name} is not complete JSON ({error.msg} at line {error.lineno}, column {error.colno}); "
-            "copy or export it again."
+            "copy or export it again.",
         ) from error
     except DeeplyNested as error:
-        raise InputError(f"{name} is nested too deeply to be a data set's description.") from error
+        raise InputError("FIL-017", f"{name} is nested too deeply to be a data set's description.") from error
     except InputError:
         raise
     except ValueError as error:  # a number of thousands of digits
-        raise InputError(f"{name} holds a number that cannot be read; export it again.") from error
+        raise InputError("FIL-018", f"{name} holds a number that cannot be read; export it again.") from error
     if not isinstance(data, dict):
-        raise InputError(f"{name}: one JSON object was expected, found {type(data).__name__}.")
+        raise InputError("FIL-019", f"{name}: one JSON object was expected, found {type(data).__name__}.")
     return data
 
 

@@ -21,7 +21,9 @@ def read_numbers(path: Path, name: str) -> NDArray[Any]:
     InputError: larger than 512 MB, damaged, Python objects, something other than numbers, a length that does not match.
     """
     if path.stat().st_size > LARGEST:
-        raise InputError(f"{name} has {path.stat().st_size:,} bytes, far more than cameras or points need.")
+        raise InputError(
+            "FIL-022", f"{name} has {path.stat().st_size:,} bytes, far more than cameras or points need."
+        )
     file = io.BytesIO(path.read_bytes())
     try:
         version = np.lib.format.read_magic(file)
@@ -38,20 +40,24 @@ def read_numbers(path: Path, name: str) -> NDArray[Any]:
         tokenize.TokenError,
         RecursionError,
     ) as error:
-        raise InputError(f"{name} cannot be read: it is damaged or no .npy file; export it again.") from error
+        raise InputError(
+            "FIL-023", f"{name} cannot be read: it is damaged or no .npy file; export it again."
+        ) from error
     if dtype.hasobject:
         raise InputError(
-            f"{name} cannot be read: it holds Python objects, which are not unpickled; export plain numbers."
+            "FIL-024",
+            f"{name} cannot be read: it holds Python objects, which are not unpickled; export plain numbers.",
         )
     if dtype.kind not in "fiu":
-        raise InputError(f"{name} does not hold numbers; export it again.")
+        raise InputError("FIL-025", f"{name} does not hold numbers; export it again.")
     count = 1
     for length in shape:
         count *= max(int(length), 0)
     rest = file.getbuffer().nbytes - file.tell()
     if count * dtype.itemsize != rest:
         raise InputError(
-            f"{name} is cut short or damaged: it claims {count:,} numbers and holds {rest // dtype.itemsize:,}."
+            "FIL-026",
+            f"{name} is cut short or damaged: it claims {count:,} numbers and holds {rest // dtype.itemsize:,}.",
         )
     flat = np.frombuffer(file.getvalue(), dtype=dtype, count=count, offset=file.tell())
     return flat.reshape(shape, order="F" if by_columns else "C").astype(np.float64)

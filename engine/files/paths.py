@@ -35,26 +35,30 @@ def inside(folder: Path, relative: object, source: str) -> Path:
     link), an internet address, an empty or absurdly long name. Nothing is opened here.
     """
     if not isinstance(relative, str) or not relative.strip():
-        raise InputError(f"{source}: a file name was expected, found {printable(repr(relative))[:80]}.")
+        raise InputError(
+            "FIL-027", f"{source}: a file name was expected, found {printable(repr(relative))[:80]}."
+        )
     name = printable(relative)
     if len(relative) > 1000 or "\0" in relative:
-        raise InputError(f"{source}: '{name[:80]}…' cannot be a file name.")
+        raise InputError("FIL-028", f"{source}: '{name[:80]}…' cannot be a file name.")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", relative):
         raise InputError(
-            f"{source}: '{name}' is an address; only files inside the data set's folder are read."
+            "FIL-029", f"{source}: '{name}' is an address; only files inside the data set's folder are read."
         )
     if re.match(r"[/\\]|[A-Za-z]:", relative):
         raise InputError(
-            f"{source}: '{name}' is an absolute path; write it relative to the data set's folder instead."
+            "FIL-030",
+            f"{source}: '{name}' is an absolute path; write it relative to the data set's folder instead.",
         )
     parts = re.split(r"[/\\]", relative)
     if ".." in parts:
-        raise InputError(f"{source}: '{name}' leads out of the data set's folder and is not read.")
+        raise InputError("FIL-031", f"{source}: '{name}' leads out of the data set's folder and is not read.")
     path = folder.joinpath(*parts)
     root = os.path.realpath(folder)
     if os.path.commonpath([root, os.path.realpath(path)]) != root:
         raise InputError(
-            f"{source}: '{name}' is a link that leads out of the data set's folder and is not read."
+            "FIL-032",
+            f"{source}: '{name}' is a link that leads out of the data set's folder and is not read.",
         )
     return path
 
@@ -64,11 +68,13 @@ def require_file(path: Path, folder: Path, remedy: str) -> Path:
     name = relative_name(path, folder)
     root = os.path.realpath(folder)
     if os.path.commonpath([root, os.path.realpath(path)]) != root:
-        raise InputError(f"{name} is a link that leads out of {printable(folder.name)} and is not read.")
+        raise InputError(
+            "FIL-033", f"{name} is a link that leads out of {printable(folder.name)} and is not read."
+        )
     if not path.is_file():
-        raise InputError(f"{name} is missing in {printable(folder.name)}; {remedy}.")
+        raise InputError("FIL-034", f"{name} is missing in {printable(folder.name)}; {remedy}.")
     if path.stat().st_size == 0:
-        raise InputError(f"{name} in {printable(folder.name)} is empty (0 bytes); {remedy}.")
+        raise InputError("FIL-035", f"{name} in {printable(folder.name)} is empty (0 bytes); {remedy}.")
     return path
 
 
@@ -94,5 +100,7 @@ def existing_folder(folder: str | os.PathLike[str]) -> Path:
     path = Path(os.path.abspath(os.path.expanduser(os.fspath(folder))))
     if not path.is_dir():
         found = "is a file" if path.exists() else "does not exist"
-        raise InputError(f"The folder '{printable(path)}' {found}; give the folder that holds the data set.")
+        raise InputError(
+            "FIL-036", f"The folder '{printable(path)}' {found}; give the folder that holds the data set."
+        )
     return path

@@ -92,7 +92,8 @@ def read_vertices(path: Path, name: str, header: PlyHeader | None = None) -> NDA
         data = file.read(count * row.itemsize) if count * row.itemsize <= rest else b""
     if len(data) < count * row.itemsize:
         raise InputError(
-            f"{name} claims {count} vertices and holds {rest // row.itemsize}; it is cut short: copy or export it again."
+            "FIL-037",
+            f"{name} claims {count} vertices and holds {rest // row.itemsize}; it is cut short: copy or export it again.",
         )
     return np.frombuffer(data, dtype=row, count=count) if count else np.zeros(0, dtype=row)
 
@@ -106,11 +107,13 @@ def header_bytes(count: int, properties: list[tuple[str, str]]) -> bytes:
 
 def _opened(path: Path, name: str) -> BinaryIO:
     if not path.is_file():
-        raise InputError(f"There is no file {name}; check the path.")
+        raise InputError("FIL-038", f"There is no file {name}; check the path.")
     try:
         return open_regular(path)
     except OSError as error:
-        raise InputError(f"{name} cannot be opened ({error.strerror}); check its permissions.") from error
+        raise InputError(
+            "FIL-039", f"{name} cannot be opened ({error.strerror}); check its permissions."
+        ) from error
 
 
 def _header_lines(file: BinaryIO, name: str) -> list[list[str]]:
@@ -123,7 +126,7 @@ def _header_lines(file: BinaryIO, name: str) -> list[list[str]]:
         if words == ["end_header"]:
             return lines
         lines.append(words)
-    raise InputError(f"{name} is no .ply file, or its header is cut short.")
+    raise InputError("FIL-040", f"{name} is no .ply file, or its header is cut short.")
 
 
 def _parsed(lines: list[list[str]], size: int, name: str) -> PlyHeader:
@@ -138,19 +141,22 @@ def _parsed(lines: list[list[str]], size: int, name: str) -> PlyHeader:
             last = elements[-1]
             elements[-1] = replace(last, properties=(*last.properties, _property(words, name)))
     if not elements:
-        raise InputError(f"{name}: the header names no vertices.")
+        raise InputError("FIL-041", f"{name}: the header names no vertices.")
     if elements[0].name != "vertex":
         raise InputError(
-            f"{name}: the element '{printable(elements[0].name)[:80]}' stands before the vertices; save it again."
+            "FIL-042",
+            f"{name}: the element '{printable(elements[0].name)[:80]}' stands before the vertices; save it again.",
         )
     if form not in BYTE_ORDERS:
-        raise InputError(f"{name}: the format '{printable(form)[:80]}' is unknown.")
+        raise InputError("FIL-043", f"{name}: the format '{printable(form)[:80]}' is unknown.")
     return PlyHeader(form, tuple(elements), size)
 
 
 def _element(words: list[str], name: str) -> PlyElement:
     if len(words) != 3 or not re.fullmatch(r"[0-9]{1,12}", words[2]):
-        raise InputError(f"{name}: the element line '{printable(' '.join(words))[:80]}' cannot be read.")
+        raise InputError(
+            "FIL-044", f"{name}: the element line '{printable(' '.join(words))[:80]}' cannot be read."
+        )
     return PlyElement(words[1], int(words[2]))
 
 
@@ -159,7 +165,9 @@ def _property(words: list[str], name: str) -> PlyProperty:
         return PlyProperty(words[2], words[1])
     if len(words) == 5 and words[1] == "list":
         return PlyProperty(words[4], words[3], words[2])
-    raise InputError(f"{name}: the property line '{printable(' '.join(words))[:80]}' cannot be read.")
+    raise InputError(
+        "FIL-045", f"{name}: the property line '{printable(' '.join(words))[:80]}' cannot be read."
+    )
 
 
 def _row(header: PlyHeader, name: str) -> np.dtype[Any]:
@@ -167,10 +175,12 @@ def _row(header: PlyHeader, name: str) -> np.dtype[Any]:
     fields: dict[str, str] = {}
     for each in header.vertices.properties:
         if each.length_type or each.type not in TYPES or each.name in fields:
-            raise InputError(f"{name}: the property line '{printable(str(each))[:80]}' cannot be read.")
+            raise InputError(
+                "FIL-046", f"{name}: the property line '{printable(str(each))[:80]}' cannot be read."
+            )
         fields[each.name] = BYTE_ORDERS[header.format] + TYPES[each.type]
     if not fields:
-        raise InputError(f"{name}: the header names no vertices.")
+        raise InputError("FIL-047", f"{name}: the header names no vertices.")
     return np.dtype(list(fields.items()))
 
 
@@ -181,13 +191,14 @@ def _ascii_rows(file: BinaryIO, count: int, row: np.dtype[Any], rest: int, name:
     lines = file.read().split(b"\n", count)[:count] if enough else []
     if len(lines) < count or (count and len(lines[-1].split()) < len(names)):
         raise InputError(
-            f"{name} claims {count} vertices and holds fewer; it is cut short: copy or export it again."
+            "FIL-048",
+            f"{name} claims {count} vertices and holds fewer; it is cut short: copy or export it again.",
         )
     try:
         table = np.array([line.split()[: len(names)] for line in lines], dtype=np.float64)
         table = table.reshape(count, len(names))
     except ValueError as error:
-        raise InputError(f"{name}: a vertex line is no list of numbers.") from error
+        raise InputError("FIL-049", f"{name}: a vertex line is no list of numbers.") from error
     result = np.zeros(count, dtype=row)
     # NaN in a column of whole numbers is for the caller to name, not for NumPy to warn of
     with np.errstate(invalid="ignore"):

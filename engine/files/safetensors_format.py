@@ -50,8 +50,9 @@ class SafetensorsFormat:
         for name, tensor in tensors.items():
             if not is_finite(tensor):
                 raise InputError(
+                    "FIL-050",
                     f"{path.name} was not written: '{name}' of the {self.noun} holds NaN or infinite values, so the step "
-                    "that made it has failed; run it again with a lower learning rate."
+                    "that made it has failed; run it again with a lower learning rate.",
                 )
         metadata = {
             "format": self.format,
@@ -69,11 +70,14 @@ class SafetensorsFormat:
                 # cloned: a view of the file's memory may lie anywhere, and goes when the file is replaced
                 tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}
         except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"{path.name} is damaged ({_short(error)}); copy or {self.again}.") from error
+            raise InputError(
+                "FIL-051", f"{path.name} is damaged ({_short(error)}); copy or {self.again}."
+            ) from error
         for name, tensor in tensors.items():
             if not is_finite(tensor):
                 raise InputError(
-                    f"{path.name}: '{name}' holds NaN or infinite values; the file is damaged, {self.again}."
+                    "FIL-052",
+                    f"{path.name}: '{name}' holds NaN or infinite values; the file is damaged, {self.again}.",
                 )
         return tensors, about
 
@@ -86,11 +90,12 @@ class SafetensorsFormat:
         try:
             yield
         except InputError as error:
-            raise InputError(f"{path.name}: {error}") from error
+            raise error.at(path.name) from error
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
             raise InputError(
+                "FIL-053",
                 f"{path.name}: its description does not fit its tensors ({type(error).__name__}: {_short(error)}); the "
-                f"file is damaged, {self.again}."
+                f"file is damaged, {self.again}.",
             ) from error
 
     def tensor(
@@ -102,11 +107,12 @@ class SafetensorsFormat:
         if tensor is None or found is None or not _fits(found, shape):
             wanted = " × ".join("any" if size is None else str(size) for size in shape)
             raise InputError(
-                f"'{name}' has shape {found}, expected {wanted}; the file is damaged, {self.again}."
+                "FIL-054",
+                f"'{name}' has shape {found}, expected {wanted}; the file is damaged, {self.again}.",
             )
         if tensor.dtype != dtype:
             raise InputError(
-                f"'{name}' is {tensor.dtype}, expected {dtype}; the file is damaged, {self.again}."
+                "FIL-055", f"'{name}' is {tensor.dtype}, expected {dtype}; the file is damaged, {self.again}."
             )
         return tensor
 
@@ -115,10 +121,11 @@ class SafetensorsFormat:
         if not path.is_file():
             found = "is a folder" if path.is_dir() else "does not exist"
             raise InputError(
-                f"The {self.noun} file {path.name} {found}; give a .safetensors file that this pack saved."
+                "FIL-056",
+                f"The {self.noun} file {path.name} {found}; give a .safetensors file that this pack saved.",
             )
         not_one = InputError(
-            f"{path.name} is not a {self.noun} of this pack; give a file that {self.source}."
+            "FIL-057", f"{path.name} is not a {self.noun} of this pack; give a file that {self.source}."
         )
         try:
             header = read_header(path)
@@ -130,24 +137,32 @@ class SafetensorsFormat:
         claimed = metadata.get("format", "")
         if claimed != self.format:
             other = ELSEWHERE.get(claimed)
-            raise not_one if other is None else InputError(f"{path.name} is not a {self.noun} but {other}.")
+            raise (
+                not_one
+                if other is None
+                else InputError("FIL-058", f"{path.name} is not a {self.noun} but {other}.")
+            )
         version = metadata.get("version", "")
         # isdigit alone lets other scripts' digits through, which int refuses in part
         if not (version.isascii() and version.isdigit() and len(version) < 10 and int(version) >= 1):
             raise InputError(
-                f"{path.name}: its version '{version[:20]}' cannot be read; the file is damaged, {self.again}."
+                "FIL-059",
+                f"{path.name}: its version '{version[:20]}' cannot be read; the file is damaged, {self.again}.",
             )
         if int(version) > self.version:
             raise InputError(
+                "FIL-060",
                 f"{path.name} was written by a newer version of this pack (file format {version}, known up to "
-                f"{self.version}); update the pack to open it."
+                f"{self.version}); update the pack to open it.",
             )
         try:
             about = parse_json(metadata[self.key])
         except (KeyError, ValueError) as error:
-            raise InputError(f"{path.name}: its description is missing or damaged; {self.again}.") from error
+            raise InputError(
+                "FIL-061", f"{path.name}: its description is missing or damaged; {self.again}."
+            ) from error
         if not isinstance(about, dict):
-            raise InputError(f"{path.name}: its description is damaged; {self.again}.")
+            raise InputError("FIL-062", f"{path.name}: its description is damaged; {self.again}.")
         return about
 
 

@@ -23,8 +23,8 @@ Flaw = Literal["unreadable", "no header", "header cut short", "not JSON", "bad e
 class HeaderError(InputError):
     """A header that cannot be read. The message is whole; `flaw` is for callers that know better what was expected."""
 
-    def __init__(self, message: str, flaw: Flaw) -> None:
-        super().__init__(message)
+    def __init__(self, code: str, message: str, flaw: Flaw) -> None:
+        super().__init__(code, message)
         self.flaw: Flaw = flaw
 
 
@@ -68,11 +68,13 @@ def read_header(
                 raise _not_one(name, "no header")
             if 8 + length > size:
                 raise HeaderError(
-                    f"{name} is cut short inside its header; copy or download it again.", "header cut short"
+                    "FIL-063",
+                    f"{name} is cut short inside its header; copy or download it again.",
+                    "header cut short",
                 )
             text = file.read(length)
     except OSError as error:
-        raise HeaderError(f"{name} cannot be read: {error.strerror}.", "unreadable") from error
+        raise HeaderError("FIL-064", f"{name} cannot be read: {error.strerror}.", "unreadable") from error
     try:
         table = parse_json(text)
     except ValueError as error:
@@ -86,13 +88,15 @@ def read_header(
     whole = 8 + length + max((entry.end for entry in tensors.values()), default=0)
     if must_be_whole and whole > size:
         raise HeaderError(
-            f"{name} is cut short: {size} of {whole} bytes are there; copy or download it again.", "cut short"
+            "FIL-065",
+            f"{name} is cut short: {size} of {whole} bytes are there; copy or download it again.",
+            "cut short",
         )
     return Header(metadata, tensors)
 
 
 def _not_one(name: str, flaw: Flaw = "not JSON") -> HeaderError:
-    return HeaderError(f"{name} is not a .safetensors file: its header cannot be read.", flaw)
+    return HeaderError("FIL-066", f"{name} is not a .safetensors file: its header cannot be read.", flaw)
 
 
 def _entry(value: Any, key: str, name: str) -> Entry:
@@ -103,7 +107,9 @@ def _entry(value: Any, key: str, name: str) -> Entry:
             if start <= end:
                 return Entry(dtype, tuple(shape), start, end)
     raise HeaderError(
-        f"{name}: the entry of '{printable(key[:60])}' is damaged; copy or download it again.", "bad entry"
+        "FIL-067",
+        f"{name}: the entry of '{printable(key[:60])}' is damaged; copy or download it again.",
+        "bad entry",
     )
 
 

@@ -77,10 +77,11 @@ def check_prompts(original: str) -> None:
     """InputError where the source prompt is empty."""
     if not original.strip():
         raise InputError(
+            "GUI-001",
             "The source prompt is empty. Delta denoising compares two prompts, and without words for what the pictures "
             "show now everything that they show would count as a part of the edit: describe them, such as "
             "'a person walking' (for an instruction model 'leave it as it is'), or choose sds, which needs no source "
-            "prompt."
+            "prompt.",
         )
 
 

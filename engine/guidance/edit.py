@@ -42,11 +42,11 @@ class EditRequest:
 
     def __post_init__(self) -> None:
         if not self.guidance.prompt.strip():
-            raise InputError("The prompt is empty; say what to change, such as 'make it night'.")
+            raise InputError("GUI-002", "The prompt is empty; say what to change, such as 'make it night'.")
         if self.start not in STARTS:
-            raise InputError(f"start is '{self.start}'; choose one of {', '.join(STARTS)}.")
+            raise InputError("GUI-003", f"start is '{self.start}'; choose one of {', '.join(STARTS)}.")
         if not 0 <= self.strength <= 1:
-            raise InputError(f"strength is {self.strength}; it must lie between 0 and 1.")
+            raise InputError("GUI-004", f"strength is {self.strength}; it must lie between 0 and 1.")
 
 
 class Edit:
@@ -61,18 +61,22 @@ class Edit:
     ) -> None:
         """Raises InputError: no pictures, a model without picture condition, masks of another size, a wrong key."""
         if len(originals) == 0:
-            raise InputError("There is no picture to edit; choose at least one view and one moment.")
+            raise InputError(
+                "GUI-005", "There is no picture to edit; choose at least one view and one moment."
+            )
         if not backbone.has_image_conditioning:
             raise InputError(
+                "GUI-006",
                 f"{backbone.name} makes pictures from text alone (its UNet has {backbone.latent_channels} input channels "
                 f"where {2 * backbone.latent_channels} are needed); editing views needs an InstructPix2Pix model. "
-                "Refine with Score Distillation works with this one."
+                "Refine with Score Distillation works with this one.",
             )
         if masks is not None and masks.shape != originals.shape[:3]:
             got = "×".join(str(n) for n in reversed(masks.shape[1:]))
             raise InputError(
+                "GUI-007",
                 f"The mask has {len(masks)} pictures of {got}, the views {len(originals)} of "
-                f"{originals.shape[2]}×{originals.shape[1]}; give one mask a view, of the same size."
+                f"{originals.shape[2]}×{originals.shape[1]}; give one mask a view, of the same size.",
             )
         self.backbone, self.originals, self.request, self.masks = backbone, originals, request, masks
         self.sharing = CrossFrameAttention(

@@ -47,7 +47,7 @@ def sds_gradient(
     taken directly from models that guess x̂ or v: they know it even where no picture is left (ᾱ = 0).
     """
     if weighting not in WEIGHTINGS:
-        raise InputError(f"weighting is '{weighting}'; choose one of {', '.join(WEIGHTINGS)}.")
+        raise InputError("GUI-008", f"weighting is '{weighting}'; choose one of {', '.join(WEIGHTINGS)}.")
     if weighting == "picture" and noise_schedule.prediction != "epsilon":
         return latents - noise_schedule.predict_x0(output, noisy, t)
     alpha = noise_schedule.alpha(t)
@@ -103,7 +103,8 @@ def check_timestep(backbone: Backbone, t: int) -> None:
     """InputError where `t` lies outside the model's schedule."""
     if not 0 <= t < len(backbone.noise_schedule):
         raise InputError(
-            f"Timestep {t} lies outside {backbone.name}'s schedule of 0 to {len(backbone.noise_schedule) - 1}."
+            "GUI-009",
+            f"Timestep {t} lies outside {backbone.name}'s schedule of 0 to {len(backbone.noise_schedule) - 1}.",
         )
 
 
@@ -111,6 +112,7 @@ def check_finite(values: Tensor, name: str) -> None:
     """InputError where a model's answer holds NaN or infinity."""
     if not bool(torch.isfinite(values).all()):
         raise InputError(
+            "GUI-010",
             f"{name} answered with numbers that are not finite; its weights may overflow in half precision: load it "
-            "in float32 or bfloat16, or lower the guidance scale."
+            "in float32 or bfloat16, or lower the guidance scale.",
         )

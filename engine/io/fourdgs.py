@@ -36,13 +36,14 @@ def write_fourdgs(scene: Scene4D, seconds: list[float], path: Path | str) -> Pat
     path = Path(path)
     times = np.asarray(seconds, dtype=np.float64)
     if len(times) == 0 or not np.isfinite(times).all() or bool((np.diff(times) <= 0).any()):
-        raise InputError(f"{path.name} was not written: its {len(times)} times must ascend.")
+        raise InputError("IO-001", f"{path.name} was not written: its {len(times)} times must ascend.")
     if len(scene.canonical) == 0:
-        raise InputError(f"{path.name} was not written: the scene has no Gaussians.")
+        raise InputError("IO-002", f"{path.name} was not written: the scene has no Gaussians.")
     if len(scene.canonical) * len(times) > MOST:
         raise InputError(
+            "IO-003",
             f"{path.name} was not written: {len(scene.canonical):,} Gaussians at {len(times)} moments are more than the "
-            f"{MOST:,} that fit; take fewer moments."
+            f"{MOST:,} that fit; take fewer moments.",
         )
     with torch.no_grad():
         moments = [scene.at(float(t)).map(lambda x: x.detach().cpu().float()) for t in times]
@@ -59,7 +60,9 @@ def write_fourdgs(scene: Scene4D, seconds: list[float], path: Path | str) -> Pat
         try:
             fourdgs.write(str(partial), gaussians, end, options=options)
         except fourdgs.FourdgsError as error:
-            raise InputError(f"{path.name} was not written: {' '.join(str(error).split())[:200]}.") from error
+            raise InputError(
+                "IO-004", f"{path.name} was not written: {' '.join(str(error).split())[:200]}."
+            ) from error
     return path
 
 

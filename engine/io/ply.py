@@ -61,17 +61,18 @@ def read_ply(path: Path | str) -> Gaussians:
     named = set(vertices.dtype.names or ())
     if missing := [n for n in ("x", "y", "z", "opacity", "scale_0", "rot_0", "f_dc_0") if n not in named]:
         raise InputError(
-            f"{path.name} holds no Gaussians: {', '.join(missing)} is missing; is it a plain point cloud or a mesh?"
+            "IO-020",
+            f"{path.name} holds no Gaussians: {', '.join(missing)} is missing; is it a plain point cloud or a mesh?",
         )
     rest = sum(name.startswith("f_rest_") for name in named)
     if rest not in (0, 9, 24, 45):
         raise InputError(
-            f"{path.name}: {rest} f_rest properties; 0, 9, 24 or 45 belong to a harmonic degree."
+            "IO-021", f"{path.name}: {rest} f_rest properties; 0, 9, 24 or 45 belong to a harmonic degree."
         )
 
     def columns(*names: str) -> Tensor:
         if lost := [n for n in names if n not in named]:
-            raise InputError(f"{path.name}: the property {lost[0]} is missing.")
+            raise InputError("IO-022", f"{path.name}: the property {lost[0]} is missing.")
         return torch.from_numpy(np.stack([vertices[n].astype(np.float32) for n in names], axis=1))
 
     dc = columns("f_dc_0", "f_dc_1", "f_dc_2")[:, None]
@@ -85,5 +86,5 @@ def read_ply(path: Path | str) -> Gaussians:
     )
     for name, tensor in result.tensors().items():
         if not bool(torch.isfinite(tensor).all()):
-            raise InputError(f"{path.name}: {name} holds NaN or infinite numbers.")
+            raise InputError("IO-023", f"{path.name}: {name} holds NaN or infinite numbers.")
     return result

@@ -59,7 +59,9 @@ def scene_of(tensors: dict[str, Tensor], about: dict[str, Any], kind: Safetensor
     rig = _rig(tensors, about["rig"], kind)
     times = kind.tensor(tensors, "times", (None,), torch.float64)
     if len(times) == 0 or bool((times.diff() <= 0).any()):
-        raise InputError(f"its {len(times)} times do not ascend; the file is damaged, {kind.again}.")
+        raise InputError(
+            "IO-024", f"its {len(times)} times do not ascend; the file is damaged, {kind.again}."
+        )
     return Scene4D(
         canonical=canonical,
         deformation=deformation,
@@ -75,7 +77,9 @@ def _canonical(tensors: dict[str, Tensor], kind: SafetensorsFormat) -> Gaussians
     raw = {key: tensors[f"gaussians.{key}"] for key in GAUSSIANS if f"gaussians.{key}" in tensors}
     missing = [key for key in GAUSSIANS if key not in raw or not raw[key].is_floating_point()]
     if missing:
-        raise InputError(f"the tensors {', '.join(missing)} of the Gaussians are missing; {kind.again}.")
+        raise InputError(
+            "IO-025", f"the tensors {', '.join(missing)} of the Gaussians are missing; {kind.again}."
+        )
     return Gaussians(**raw)
 
 
@@ -83,8 +87,9 @@ def _deformation(tensors: dict[str, Tensor], about: dict[str, Any]) -> Deformati
     motion = about["kind"]
     if motion not in KINDS:
         raise InputError(
+            "IO-026",
             f"its motion is of the kind '{str(motion)[:40]}', which this version does not know "
-            f"({', '.join(KINDS)}); update the pack."
+            f"({', '.join(KINDS)}); update the pack.",
         )
     prefix = "deformation."
     parts = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
@@ -94,7 +99,9 @@ def _deformation(tensors: dict[str, Tensor], about: dict[str, Any]) -> Deformati
 def _rig(tensors: dict[str, Tensor], about: dict[str, Any], kind: SafetensorsFormat) -> Cameras:
     sizes = tuple((int(w), int(h)) for w, h in about["sizes"])
     if any(not 0 < side <= 1 << 20 for size in sizes for side in size):
-        raise InputError(f"a camera's picture size is not between 1 and {1 << 20} pixels; {kind.again}.")
+        raise InputError(
+            "IO-027", f"a camera's picture size is not between 1 and {1 << 20} pixels; {kind.again}."
+        )
 
     def take(name: str, *shape: int) -> Tensor:
         return kind.tensor(tensors, name, (len(sizes), *shape), tensors[name].dtype)

@@ -30,16 +30,20 @@ def load_selection(path: Path | str) -> Selection:
     """What `save_selection` wrote. Raises InputError: missing, damaged, something else, values outside 0..1."""
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path.name} is not there; make it with lift-mask, or leave --selection out.")
+        raise InputError(
+            "IO-028", f"{path.name} is not there; make it with lift-mask, or leave --selection out."
+        )
     try:
         header = read_header(path)
         known = header.metadata.get("format") == FORMAT and "weights" in header.tensors
         with safe_open(path, framework="pt") as file:
             weights = file.get_tensor("weights").clone() if known else None
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path.name} is damaged; make it again with lift-mask.") from error
+        raise InputError("IO-029", f"{path.name} is damaged; make it again with lift-mask.") from error
     if weights is None or weights.ndim != 1 or weights.dtype != torch.float32:
-        raise InputError(f"{path.name} is no selection of Gaussians; give a file that lift-mask made.")
+        raise InputError(
+            "IO-030", f"{path.name} is no selection of Gaussians; give a file that lift-mask made."
+        )
     if not bool(((weights >= 0) & (weights <= 1)).all()):
-        raise InputError(f"{path.name} holds weights outside 0 to 1; make it again with lift-mask.")
+        raise InputError("IO-031", f"{path.name} holds weights outside 0 to 1; make it again with lift-mask.")
     return Selection(weights)

@@ -50,18 +50,19 @@ def encode_spz(gaussians: Gaussians, name: str, version: int = 3, sh_bits: int =
     """
     if version not in (2, 3) or not 1 <= sh_bits <= 8:
         raise InputError(
-            f"{name}: version {version} with {sh_bits} bits is not written; take 2 or 3, and 1 to 8."
+            "IO-032",
+            f"{name}: version {version} with {sh_bits} bits is not written; take 2 or 3, and 1 to 8.",
         )
     g = gaussians.map(lambda t: t.detach().cpu().double())
     for field, tensor in g.tensors().items():
         if not bool(torch.isfinite(tensor).all()):
-            raise InputError(f"{name} was not written: {field} holds NaN or infinite values.")
+            raise InputError("IO-033", f"{name} was not written: {field} holds NaN or infinite values.")
     g = _turned(g)
     largest = float(g.means.abs().max()) if len(g) else 0.0
     bits = next((b for b in range(20, -1, -1) if round(largest * 2**b) < 2**23), None)
     if bits is None:
         raise InputError(
-            f"{name} was not written: a Gaussian lies {largest:.3g} units away, .spz reaches 8.3e6."
+            "IO-034", f"{name} was not written: a Gaussian lies {largest:.3g} units away, .spz reaches 8.3e6."
         )
     blocks = [
         _fixed_point(g.means * 2.0**bits),
@@ -85,28 +86,31 @@ def read_spz(path: Path | str) -> Gaussians:
     try:
         packed = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path.name} cannot be read: {error.strerror}; check the path.") from error
+        raise InputError(
+            "IO-035", f"{path.name} cannot be read: {error.strerror}; check the path."
+        ) from error
     return decode_spz(packed, path.name)
 
 
 def decode_spz(packed: bytes, name: str) -> Gaussians:
     """The Gaussians of an .spz file's bytes; `name` is what messages call it. Raises InputError as `read_spz`."""
     if packed[:4] == struct.pack("<I", MAGIC):
-        raise InputError(f"{name} is an .spz of version 4 or later; save it as version 3.")
+        raise InputError("IO-036", f"{name} is an .spz of version 4 or later; save it as version 3.")
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
         header = unpacker.decompress(packed, HEADER.size)
         if len(header) < HEADER.size:
-            raise InputError(f"{name} is cut short; copy or export it again.")
+            raise InputError("IO-037", f"{name} is cut short; copy or export it again.")
         magic, version, count, degree, bits, _flags, _reserved = HEADER.unpack(header)
         if magic != MAGIC:
-            raise InputError(f"{name} is not an .spz file; export it again.")
+            raise InputError("IO-038", f"{name} is not an .spz file; export it again.")
         if version not in (1, 2, 3):
-            raise InputError(f"{name} is an .spz of version {version}; versions 1 to 3 are read.")
+            raise InputError("IO-039", f"{name} is an .spz of version {version}; versions 1 to 3 are read.")
         if degree > harmonics.MAX_DEGREE or bits > 23 or count > MOST:
             raise InputError(
+                "IO-040",
                 f"{name} claims {count:,} Gaussians of SH degree {degree} with {bits} fraction bits, which is not "
-                "possible or more than can be read; export it again."
+                "possible or more than can be read; export it again.",
             )
         rest = harmonics.bases(degree) - 1
         widths = (6 if version == 1 else 9, 1, 3, 3, 4 if version == 3 else 3, 3 * rest)
@@ -114,10 +118,13 @@ def decode_spz(packed: bytes, name: str) -> Gaussians:
         # one byte more than wanted: enough to see a file that goes on, not enough for a bomb
         body = unpacker.decompress(unpacker.unconsumed_tail, wanted + 1)
     except zlib.error as error:
-        raise InputError(f"{name} is not an .spz file, or it is damaged; copy or export it again.") from error
+        raise InputError(
+            "IO-041", f"{name} is not an .spz file, or it is damaged; copy or export it again."
+        ) from error
     if len(body) < wanted:
         raise InputError(
-            f"{name} claims {count:,} Gaussians and holds {len(body):,} of {wanted:,} bytes; copy or export it again."
+            "IO-042",
+            f"{name} claims {count:,} Gaussians and holds {len(body):,} of {wanted:,} bytes; copy or export it again.",
         )
     data, blocks, start = np.frombuffer(body, dtype=np.uint8), [], 0
     for width in widths:
@@ -143,7 +150,7 @@ def decode_spz(packed: bytes, name: str) -> Gaussians:
         sh=torch.cat([dc[:, None], high_sh.reshape(count, rest, 3)], dim=1),
     )
     if not bool(torch.isfinite(result.means).all()):
-        raise InputError(f"{name}: positions are NaN or infinite; export it again.")
+        raise InputError("IO-043", f"{name}: positions are NaN or infinite; export it again.")
     return _turned(result)
 
 

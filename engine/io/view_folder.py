@@ -39,7 +39,7 @@ def save_views(views: ViewSet, folder: Path | str) -> Path:
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{printable(folder.name)} is a file; give a folder to save the views in.")
+        raise InputError("IO-044", f"{printable(folder.name)} is a file; give a folder to save the views in.")
     entries: list[dict[str, Any]] = []
     for i in range(len(views)):
         safe = re.sub(r"[^A-Za-z0-9_-]+", "_", views.cameras.names[i])[:40]
@@ -73,12 +73,14 @@ def load_views(folder: Path | str) -> ViewSet:
     about = read_json(index, INDEX)
     if about.get("format") != FORMAT:
         raise InputError(
-            f"{INDEX} does not describe views of a scene; give a folder that edited views were saved in."
+            "IO-045",
+            f"{INDEX} does not describe views of a scene; give a folder that edited views were saved in.",
         )
     version = about.get("version")
     if not isinstance(version, int) or not 1 <= version <= VERSION:
         raise InputError(
-            f"{INDEX} has version {printable(str(version))[:20]}, known up to {VERSION}; update the pack."
+            "IO-046",
+            f"{INDEX} has version {printable(str(version))[:20]}, known up to {VERSION}; update the pack.",
         )
     try:
         cameras = Cameras.from_json(about["cameras"])
@@ -87,17 +89,19 @@ def load_views(folder: Path | str) -> ViewSet:
             for entry in about["pictures"]
         ]
     except InputError as error:
-        raise InputError(f"{INDEX}: {error}") from error
+        raise error.at(INDEX) from error
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
         raise InputError(
-            f"{INDEX} is incomplete ({type(error).__name__}: {str(error)[:80]}); {REMEDY}."
+            "IO-047", f"{INDEX} is incomplete ({type(error).__name__}: {str(error)[:80]}); {REMEDY}."
         ) from error
     if len(entries) != len(cameras) or not entries:
-        raise InputError(f"{INDEX} names {len(entries)} pictures and {len(cameras)} cameras; {REMEDY}.")
+        raise InputError(
+            "IO-048", f"{INDEX} names {len(entries)} pictures and {len(cameras)} cameras; {REMEDY}."
+        )
     if len(set(cameras.sizes)) != 1:
-        raise InputError(f"{INDEX}: the views have pictures of different sizes; {REMEDY}.")
+        raise InputError("IO-049", f"{INDEX}: the views have pictures of different sizes; {REMEDY}.")
     if not bool(torch.isfinite(cameras.world_to_camera).all() and torch.isfinite(cameras.K).all()):
-        raise InputError(f"{INDEX}: a camera holds numbers that are not finite; {REMEDY}.")
+        raise InputError("IO-050", f"{INDEX}: a camera holds numbers that are not finite; {REMEDY}.")
     size = check_size(*cameras.sizes[0], f"{INDEX}: a view")
     originals = [_picture(folder, "originals", file, size)[0] for file, *_ in entries]
     edited: list[Tensor] = []
@@ -144,8 +148,9 @@ def _picture(folder: Path, part: str, file: Any, size: tuple[int, int]) -> tuple
     width, height = picture_size(path, name)
     if abs(width / height / (size[0] / size[1]) - 1) > 0.05:
         raise InputError(
+            "IO-051",
             f"{name} is {width}×{height}, its view {size[0]}×{size[1]}: their shapes differ, so it cannot show the same "
-            "view; resize without cropping."
+            "view; resize without cropping.",
         )
     colors, alpha = read_picture(path, name, size)
     return _tensor(colors), None if alpha is None else _tensor(alpha)[..., None]

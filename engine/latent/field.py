@@ -40,8 +40,9 @@ class LatentField:
         n, c = len(self.scene.canonical), self.vae.channels
         if self.features.shape[0] != n or self.features.shape[2:] != (c,):
             raise InputError(
+                "LAT-001",
                 f"The latent field has features of shape {tuple(self.features.shape)}, its scene {n} Gaussians and its "
-                f"autoencoder {c} channels; train the field anew with this scene."
+                f"autoencoder {c} channels; train the field anew with this scene.",
             )
 
     def with_(self, **changed: Any) -> LatentField:

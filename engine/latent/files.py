@@ -117,7 +117,7 @@ def _field(tensors: dict[str, Tensor], about: dict[str, Any]) -> LatentField:
 
 
 def _broken(what: str) -> InputError:
-    return InputError(f"{what}; the file is damaged, {FIELD.again}.")
+    return InputError("LAT-002", f"{what}; the file is damaged, {FIELD.again}.")
 
 
 def _says_how(drawing: dict[str, Any]) -> bool:
@@ -137,7 +137,9 @@ def _refiner(tensors: dict[str, Tensor], about: dict[str, Any] | None, channels:
         or shape.blocks > len(weights)
         or any(tensor.dtype != torch.float32 for tensor in weights.values())
     ):
-        raise InputError(f"its refinement layer does not fit the field; the file is damaged, {FIELD.again}.")
+        raise InputError(
+            "LAT-003", f"its refinement layer does not fit the field; the file is damaged, {FIELD.again}."
+        )
     with torch.device("meta"):  # nothing is allocated for a width that is only claimed
         refiner = LatentRefiner(shape)
     refiner.load_state_dict(weights, assign=True)

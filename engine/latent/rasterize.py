@@ -41,8 +41,9 @@ def latent_cameras(rig: Cameras, size: tuple[int, int], factor: int) -> Cameras:
     width, height = size
     if width % factor or height % factor or min(size) < factor:
         raise InputError(
+            "LAT-004",
             f"Latents stand for {factor}×{factor} pixels, and pictures of {width}×{height} cannot be cut into such: choose "
-            f"a size whose sides are multiples of {factor}, such as {_near(width, factor)}×{_near(height, factor)}."
+            f"a size whose sides are multiples of {factor}, such as {_near(width, factor)}×{_near(height, factor)}.",
         )
     return rig.resized(((width // factor, height // factor),) * len(rig))
 

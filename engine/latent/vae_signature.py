@@ -36,16 +36,18 @@ class VaeSignature:
         theirs = VaeSignature.of(backbone)
         if (theirs.channels, theirs.factor) != (self.channels, self.factor):
             raise InputError(
+                "LAT-005",
                 f"The latent field has {self.channels} channels at 1/{self.factor} of the picture's size (trained with "
                 f"{self.name}), {theirs.name} works with {theirs.channels} at 1/{theirs.factor}: train the latent field "
-                f"with {theirs.name}, or connect {self.name}."
+                f"with {theirs.name}, or connect {self.name}.",
             )
         apart = float((theirs.card - self.card).norm() / self.card.norm().clamp(min=1e-6))
         if not apart <= ALIKE:
             raise InputError(
+                "LAT-006",
                 f"The latent field was trained with the autoencoder of {self.name}; that of {theirs.name} means other "
                 f"things by the same numbers (they differ by {apart:.0%}): train the latent field with {theirs.name}, or "
-                f"connect {self.name}."
+                f"connect {self.name}.",
             )
 
 

@@ -37,7 +37,7 @@ def lpips(a: Tensor, b: Tensor, network: Any, input_range: str = "standard") -> 
     The two give different numbers: say which with every figure.
     """
     if input_range not in ("standard", "3dgs"):
-        raise InputError(f"LPIPS: input_range is '{input_range}'; choose standard or 3dgs.")
+        raise InputError("LOS-001", f"LPIPS: input_range is '{input_range}'; choose standard or 3dgs.")
     with torch.no_grad():
         if input_range == "standard":
             a, b = 2 * a - 1, 2 * b - 1

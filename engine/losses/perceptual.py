@@ -88,8 +88,9 @@ def load_lpips(weights: Path, device: torch.device | str = "cpu", linear: Path |
     )
     if kind is None:
         raise InputError(
+            "LOS-002",
             f"{weights.name} is neither torchvision's VGG16 nor its AlexNet, which LPIPS is built on; "
-            "give vgg16-397923af.pth or alexnet-owt-7be5be79.pth."
+            "give vgg16-397923af.pth or alexnet-owt-7be5be79.pth.",
         )
     linear = linear or _linear_of_package(kind)
     lins = _read(linear, "LPIPS's linear weights")
@@ -102,7 +103,8 @@ def load_lpips(weights: Path, device: torch.device | str = "cpu", linear: Path |
         heads = tuple(lins[f"lin{i}.model.1.weight"].float().to(device) for i in range(5))
     except KeyError as error:
         raise InputError(
-            f"{weights.name} and {linear.name} do not make LPIPS: {error} is missing; copy both files again."
+            "LOS-003",
+            f"{weights.name} and {linear.name} do not make LPIPS: {error} is missing; copy both files again.",
         ) from error
     return Lpips(kind, weights.name, features, heads)
 
@@ -114,23 +116,24 @@ def _linear_of_package(kind: str) -> Path:
         if path.is_file():
             return path
     raise InputError(
-        "LPIPS needs the package lpips, which carries its linear weights: pip install --no-deps lpips."
+        "LOS-004",
+        "LPIPS needs the package lpips, which carries its linear weights: pip install --no-deps lpips.",
     )
 
 
 def _read(path: Path, what: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(
-            f"{path.name} is not there, and holds {what}; put the file there, or leave LPIPS out."
+            "LOS-005", f"{path.name} is not there, and holds {what}; put the file there, or leave LPIPS out."
         )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise InputError(f"{path.name} cannot be read as {what}; copy the file again.") from error
+        raise InputError("LOS-006", f"{path.name} cannot be read as {what}; copy the file again.") from error
     if not isinstance(state, dict):
-        raise InputError(f"{path.name} holds no table of tensors, so it cannot be {what}.")
+        raise InputError("LOS-007", f"{path.name} holds no table of tensors, so it cannot be {what}.")
     return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
 
 
@@ -191,17 +194,21 @@ def load_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:
     config = folder / "config.json"
     if not config.is_file():
         raise InputError(
+            "LOS-008",
             f"{folder.name} is no CLIP folder: it has no config.json; give the folder of a whole CLIP model, "
-            "such as clip-vit-base-patch32."
+            "such as clip-vit-base-patch32.",
         )
     try:
         kind = read_json(config, config.name).get("model_type")
     except InputError as error:
-        raise InputError(f"{folder.name}/config.json cannot be read; copy the folder again.") from error
+        raise InputError(
+            "LOS-009", f"{folder.name}/config.json cannot be read; copy the folder again."
+        ) from error
     if kind != "clip":
         raise InputError(
+            "LOS-010",
             f"{folder.name} holds a model of type '{kind}', not a whole CLIP (pictures and text); "
-            "give a folder such as clip-vit-base-patch32."
+            "give a folder such as clip-vit-base-patch32.",
         )
     from transformers import CLIPModel, CLIPTokenizer
 
@@ -210,8 +217,9 @@ def load_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
         raise InputError(
+            "LOS-011",
             f"{folder.name} cannot be loaded as CLIP: weights or tokenizer are missing or damaged; "
-            "copy the folder again, with model.safetensors, vocab.json and merges.txt."
+            "copy the folder again, with model.safetensors, vocab.json and merges.txt.",
         ) from error
     mean, deviation = CLIP_MEAN, CLIP_DEVIATION
     preprocessor = folder / "preprocessor_config.json"

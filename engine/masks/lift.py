@@ -99,17 +99,21 @@ def _fitting(cameras: Cameras, masks: Tensor, seconds: Sequence[float]) -> Camer
     """The cameras with pictures of the masks' size."""
     if masks.ndim != 3 or not len(cameras) == len(masks) == len(seconds) > 0:
         raise InputError(
-            f"{len(cameras)} views and masks of shape {tuple(masks.shape)}: give one mask for each view, in their order."
+            "MSK-001",
+            f"{len(cameras)} views and masks of shape {tuple(masks.shape)}: give one mask for each view, in their order.",
         )
     height, width = int(masks.shape[1]), int(masks.shape[2])
     for (w, h), name in zip(cameras.sizes, cameras.names, strict=True):
         if abs(width / height / (w / h) - 1) > 0.05:
             raise InputError(
+                "MSK-002",
                 f"The masks are {width}×{height}, view {name} is {w}×{h}: their shapes differ, so they cannot show the "
-                "same picture; make masks from the pictures of these views."
+                "same picture; make masks from the pictures of these views.",
             )
     if not bool(torch.isfinite(masks).all()):
-        raise InputError("The masks hold values that are no numbers (NaN or infinite); make them again.")
+        raise InputError(
+            "MSK-003", "The masks hold values that are no numbers (NaN or infinite); make them again."
+        )
     return cameras.resized(((width, height),) * len(cameras))
 
 

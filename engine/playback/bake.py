@@ -116,10 +116,12 @@ def bake(scene: Scene4D, config: ClipConfig, title: str) -> Generator[int, None,
     """Yields the units done so far; returns the clip. Raises InputError where the scene has nothing to show or NaN."""
     if len(scene.canonical) == 0:
         raise InputError(
-            "The scene has no Gaussians, so there is nothing to play; check the step that made it."
+            "PLB-001", "The scene has no Gaussians, so there is nothing to play; check the step that made it."
         )
     if bool((scene.times.diff() <= 0).any()):
-        raise InputError(f"The scene's {len(scene.times)} times do not ascend; load or train it again.")
+        raise InputError(
+            "PLB-002", f"The scene's {len(scene.times)} times do not ascend; load or train it again."
+        )
     total = units(scene, config)
     baking = _Baking(scene, config)
     yield 1
@@ -249,7 +251,8 @@ class _Baking:
             data = encode_clip(_header(clip), self.spz, tracks)
         except ValueError as error:
             raise InputError(
-                "The scene's cameras, times or bounds are no numbers (NaN or infinite); load or train it again."
+                "PLB-003",
+                "The scene's cameras, times or bounds are no numbers (NaN or infinite); load or train it again.",
             ) from error
         return Baked(data, clip, self.order if self.kept is None else self.kept[self.order])
 

@@ -37,7 +37,7 @@ def assemble(clips: Sequence[bytes], title: str, web: Path = WEB) -> str:
     `web`: the folder of the player. Raises InputError where a clip is damaged or the player's files are not there.
     """
     if not 1 <= len(clips) <= MOST:
-        raise InputError(f"A page shows one clip or two, not {len(clips)}; leave some out.")
+        raise InputError("PLB-004", f"A page shows one clip or two, not {len(clips)}; leave some out.")
     titles = [decode_clip(clip, f"clip {i + 1}").title for i, clip in enumerate(clips)]
     names = json.loads(_text(web / "page" / "modules.json"))["modules"]
     parts = {
@@ -73,5 +73,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(
-            f"The player's file {path.name} is not in {path.parent}; a page needs the whole pack, install it again."
+            "PLB-005",
+            f"The player's file {path.name} is not in {path.parent}; a page needs the whole pack, install it again.",
         ) from error

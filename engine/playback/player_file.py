@@ -174,7 +174,9 @@ def read_clip(path: Path | str) -> Clip:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path.name} cannot be read: {error.strerror}; check the path.") from error
+        raise InputError(
+            "PLB-006", f"{path.name} cannot be read: {error.strerror}; check the path."
+        ) from error
     return decode_clip(data, path.name)
 
 
@@ -184,7 +186,7 @@ def decode_clip(data: bytes, name: str) -> Clip:
     try:
         return _assemble(about, body)
     except InputError as error:
-        raise InputError(f"{name}: {error}") from error
+        raise error.at(name) from error
     except (
         KeyError,
         TypeError,
@@ -196,28 +198,30 @@ def decode_clip(data: bytes, name: str) -> Clip:
     ) as error:
         short = " ".join(str(error).split())[:100]
         raise InputError(
-            f"{name}: its header does not fit what it holds ({type(error).__name__}: {short}); {AGAIN}."
+            "PLB-007",
+            f"{name}: its header does not fit what it holds ({type(error).__name__}: {short}); {AGAIN}.",
         ) from error
 
 
 def _header(data: bytes, name: str) -> tuple[dict[str, Any], memoryview]:
     if data[:4] != MAGIC[: len(data)] or not data:
-        raise InputError(f"{name} is no clip of this pack; give a .gs4dclip file.")
+        raise InputError("PLB-008", f"{name} is no clip of this pack; give a .gs4dclip file.")
     if len(data) < 12:
-        raise InputError(f"{name} is cut short; {AGAIN}.")
+        raise InputError("PLB-009", f"{name} is cut short; {AGAIN}.")
     version, length = (int.from_bytes(data[i : i + 4], "little") for i in (4, 8))
     if version != VERSION:
         raise InputError(
-            f"{name} is a clip of version {version}, this pack reads version {VERSION}; update the pack or {AGAIN}."
+            "PLB-010",
+            f"{name} is a clip of version {version}, this pack reads version {VERSION}; update the pack or {AGAIN}.",
         )
     if 12 + length > len(data):
-        raise InputError(f"{name} is cut short inside its header; {AGAIN}.")
+        raise InputError("PLB-011", f"{name} is cut short inside its header; {AGAIN}.")
     try:
         about = parse_json(data[12 : 12 + length])
     except ValueError as error:
-        raise InputError(f"{name}: its header is damaged; {AGAIN}.") from error
+        raise InputError("PLB-012", f"{name}: its header is damaged; {AGAIN}.") from error
     if not isinstance(about, dict) or about.get("format") != "gs4d-clip":
-        raise InputError(f"{name} is no clip of this pack; give a .gs4dclip file.")
+        raise InputError("PLB-013", f"{name} is no clip of this pack; give a .gs4dclip file.")
     return about, memoryview(data)[12 + length :]
 
 
@@ -225,12 +229,13 @@ def _assemble(about: dict[str, Any], body: memoryview) -> Clip:
     base = decode_spz(_block(about["spz"], body, "splat"), "its splat")
     count, moving = int(about["gaussians"]), int(about["moving"])
     if count != len(base):
-        raise InputError(f"it claims {count:,} Gaussians and holds {len(base):,}; {AGAIN}.")
+        raise InputError("PLB-014", f"it claims {count:,} Gaussians and holds {len(base):,}; {AGAIN}.")
     times = _ascending(about["times"], "times")
     motion = None if about["motion"] is None else _motion(about["motion"], body, moving)
     if not 0 <= moving <= count or (motion is None and moving):
         raise InputError(
-            f"it claims {moving:,} moving Gaussians of {count:,}, which its tracks do not show; {AGAIN}."
+            "PLB-015",
+            f"it claims {moving:,} moving Gaussians of {count:,}, which its tracks do not show; {AGAIN}.",
         )
     return Clip(
         title=str(about["title"]),
@@ -253,16 +258,19 @@ def _assemble(about: dict[str, Any], body: memoryview) -> Clip:
 def _motion(about: dict[str, Any], body: memoryview, moving: int) -> Motion:
     knots, interpolation = _ascending(about["knots"], "knots"), str(about["interpolation"])
     if interpolation not in INTERPOLATIONS:
-        raise InputError(f"it is interpolated by '{interpolation[:20]}', which is not known; {AGAIN}.")
+        raise InputError(
+            "PLB-016", f"it is interpolated by '{interpolation[:20]}', which is not known; {AGAIN}."
+        )
     gaps = knots.diff()
     if interpolation != "hold" and len(gaps) and float(gaps.max() - gaps.min()) > 1e-3 * float(gaps.mean()):
-        raise InputError(f"its knots are not evenly spaced; {AGAIN}.")
+        raise InputError("PLB-017", f"its knots are not evenly spaced; {AGAIN}.")
     tracks: dict[str, Tensor] = {}
     for entry in about["tracks"]:
         key, channels, bits = str(entry["name"]), int(entry["channels"]), int(entry["bits"])
         if CHANNELS.get(key) != channels or not 1 <= bits <= 16 or key in tracks or moving < 1:
             raise InputError(
-                f"its track '{key[:20]}' of {channels} channels with {bits} bits is not possible; {AGAIN}."
+                "PLB-018",
+                f"its track '{key[:20]}' of {channels} channels with {bits} bits is not possible; {AGAIN}.",
             )
         low, high = (_numbers(entry[side], channels, f"{side} of {key}") for side in ("low", "high"))
         packed = _block(entry, body, f"track '{key}'")
@@ -275,7 +283,8 @@ def _block(entry: dict[str, Any], body: memoryview, what: str) -> bytes:
     offset, length = int(entry["offset"]), int(entry["length"])
     if offset < 0 or length < 0 or offset + length > len(body):
         raise InputError(
-            f"it is cut short: {len(body):,} bytes do not hold its {what} at {offset:,} + {length:,}; {AGAIN}."
+            "PLB-019",
+            f"it is cut short: {len(body):,} bytes do not hold its {what} at {offset:,} + {length:,}; {AGAIN}.",
         )
     return bytes(body[offset : offset + length])
 
@@ -283,21 +292,21 @@ def _block(entry: dict[str, Any], body: memoryview, what: str) -> bytes:
 def _numbers(values: Any, count: int, what: str) -> Tensor:
     result = torch.tensor([float(v) for v in values], dtype=torch.float64)
     if len(result) != count or not bool(torch.isfinite(result).all()):
-        raise InputError(f"its {what} is not {count} numbers; {AGAIN}.")
+        raise InputError("PLB-020", f"its {what} is not {count} numbers; {AGAIN}.")
     return result
 
 
 def _ascending(values: Any, what: str) -> Tensor:
     result = torch.tensor([float(v) for v in values], dtype=torch.float64)
     if len(result) == 0 or not bool(torch.isfinite(result).all()) or bool((result.diff() <= 0).any()):
-        raise InputError(f"its {len(result)} {what} do not ascend; {AGAIN}.")
+        raise InputError("PLB-021", f"its {len(result)} {what} do not ascend; {AGAIN}.")
     return result
 
 
 def _positive(value: Any, what: str) -> float:
     number = float(value)
     if not 0 < number < math.inf:
-        raise InputError(f"its {what} is {number}; {AGAIN}.")
+        raise InputError("PLB-022", f"its {what} is {number}; {AGAIN}.")
     return number
 
 

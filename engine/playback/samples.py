@@ -61,8 +61,9 @@ class MotionSamples:
         for name, tensor in now.tensors().items():
             if not bool(torch.isfinite(tensor).all()):
                 raise InputError(
+                    "PLB-023",
                     f"At {seconds:.3f} s the scene's {name} hold NaN or infinite values, so the step that made it has "
-                    "failed; run it again with a lower learning rate."
+                    "failed; run it again with a lower learning rate.",
                 )
         if not self.seconds:
             self.first = now

@@ -76,15 +76,17 @@ def unpack(
     wanted = knots * moving * channels * wide
     if wanted > LARGEST:
         raise InputError(
-            f"its track '{name}' claims {wanted:,} bytes, more than can be read; export it again."
+            "PLB-024", f"its track '{name}' claims {wanted:,} bytes, more than can be read; export it again."
         )
     unpacker = zlib.decompressobj()
     try:
         body = unpacker.decompress(packed, wanted + 1)
     except zlib.error as error:
-        raise InputError(f"its track '{name}' is damaged; export it again.") from error
+        raise InputError("PLB-025", f"its track '{name}' is damaged; export it again.") from error
     if len(body) != wanted:
-        raise InputError(f"its track '{name}' holds {len(body):,} of {wanted:,} bytes; export it again.")
+        raise InputError(
+            "PLB-026", f"its track '{name}' holds {len(body):,} of {wanted:,} bytes; export it again."
+        )
     data = np.frombuffer(body, dtype=np.uint8)
     if wide == 2:
         change = data[: wanted // 2].astype(np.uint16) | data[wanted // 2 :].astype(np.uint16) << 8
@@ -93,7 +95,9 @@ def unpack(
     change = change.reshape(channels, knots, moving).transpose(1, 2, 0)
     whole = np.cumsum(change, axis=0, dtype=_dtype(bits))
     if bits not in (8, 16) and wanted and int(whole.max()) >= 1 << bits:
-        raise InputError(f"its track '{name}' holds numbers of more than {bits} bits; export it again.")
+        raise InputError(
+            "PLB-027", f"its track '{name}' holds numbers of more than {bits} bits; export it again."
+        )
     return Track(name, bits, low, high, whole)
 
 

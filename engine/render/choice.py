@@ -56,7 +56,7 @@ def choose(name: str = "auto", device: torch.device | str = "cpu") -> Rasterizer
         obstacle = (chosen.prepare or chosen.obstacle)()
         if obstacle is not None:
             raise InputError(
-                f"The {name} rasterizer cannot run here: {obstacle}; or choose rasterizer 'auto'."
+                "REN-001", f"The {name} rasterizer cannot run here: {obstacle}; or choose rasterizer 'auto'."
             )
     return chosen.create()
 
@@ -69,4 +69,4 @@ def _fastest(*device_types: str) -> tuple[Registration, str, dict[str, dict[str,
         if obstacle is None:
             return registration, kind, obstacles
         obstacles.setdefault(kind, {})[registration.name] = obstacle
-    raise InputError(f"No rasterizer works on {' or '.join(device_types)}; choose device cpu.")
+    raise InputError("REN-002", f"No rasterizer works on {' or '.join(device_types)}; choose device cpu.")

@@ -36,7 +36,8 @@ class GsplatRasterizer:
         """See `Rasterizer.render`. Raises InputError for tensors that are not on a CUDA device."""
         if means.device.type != "cuda":
             raise InputError(
-                f"The gsplat rasterizer works on CUDA tensors, not on {means.device}; choose rasterizer 'auto'."
+                "REN-003",
+                f"The gsplat rasterizer works on CUDA tensors, not on {means.device}; choose rasterizer 'auto'.",
             )
         from gsplat import rasterization  # pyright: ignore  # importing it is slow and may start a compiler
 

@@ -63,7 +63,7 @@ def find(name: str) -> Registration:
     """The registration of that name. Raises InputError where there is none."""
     if name not in _registered:
         *most, last = NAMES
-        raise InputError(f"No rasterizer is called '{name}'; choose {', '.join(most)} or {last}.")
+        raise InputError("REN-005", f"No rasterizer is called '{name}'; choose {', '.join(most)} or {last}.")
     return _registered[name]
 
 

@@ -28,8 +28,9 @@ class Cameras:
             or len(self.names) != v
         ):
             raise InputError(
+                "SCN-001",
                 f"Cameras: world_to_camera {tuple(self.world_to_camera.shape)}, K {tuple(self.K.shape)}, {v} sizes and "
-                f"{len(self.names)} names do not describe the same number of views."
+                f"{len(self.names)} names do not describe the same number of views.",
             )
 
     def __len__(self) -> int:

@@ -40,7 +40,8 @@ class Gaussians:
             got = tuple(getattr(self, name).shape)
             if got != shape:
                 raise InputError(
-                    f"Gaussians: {name} has shape {got}, expected {shape}; the tensors of a scene must agree."
+                    "SCN-002",
+                    f"Gaussians: {name} has shape {got}, expected {shape}; the tensors of a scene must agree.",
                 )
         if (
             self.sh.ndim != 3
@@ -48,7 +49,9 @@ class Gaussians:
             or self.sh.shape[2] != 3
             or self.sh.shape[1] not in (1, 4, 9, 16)
         ):
-            raise InputError(f"Gaussians: sh has shape {tuple(self.sh.shape)}, expected ({n}, 1|4|9|16, 3).")
+            raise InputError(
+                "SCN-003", f"Gaussians: sh has shape {tuple(self.sh.shape)}, expected ({n}, 1|4|9|16, 3)."
+            )
 
     def __len__(self) -> int:
         return self.means.shape[0]

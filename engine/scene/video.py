@@ -60,10 +60,11 @@ class MultiViewVideo:
     def __post_init__(self) -> None:
         if len(self.cameras) == 0 or len(self.times) == 0:
             raise InputError(
-                f"{self.name}: {len(self.cameras)} views and {len(self.times)} moments; at least one of each is needed."
+                "SCN-004",
+                f"{self.name}: {len(self.cameras)} views and {len(self.times)} moments; at least one of each is needed.",
             )
         if tuple(self.available.shape) != (len(self.cameras), len(self.times)):
-            raise InputError(f"{self.name}: available has shape {tuple(self.available.shape)}.")
+            raise InputError("SCN-005", f"{self.name}: available has shape {tuple(self.available.shape)}.")
 
     @property
     def views(self) -> int:

@@ -38,14 +38,18 @@ class ViewSet:
             == len(self.seconds)
         ):
             raise InputError(
+                "SCN-006",
                 f"{f} edited pictures, {len(self.originals)} originals and {len(self.cameras)} cameras: one of each is "
-                "needed for every view."
+                "needed for every view.",
             )
         if f == 0:
-            raise InputError("There is no view to edit or to fit; choose at least one view and one moment.")
+            raise InputError(
+                "SCN-007", "There is no view to edit or to fit; choose at least one view and one moment."
+            )
         if self.images.shape != self.originals.shape:
             raise InputError(
-                f"Edited pictures are {_size(self.images)}, originals {_size(self.originals)}; they must agree."
+                "SCN-008",
+                f"Edited pictures are {_size(self.images)}, originals {_size(self.originals)}; they must agree.",
             )
 
     def __len__(self) -> int:
@@ -67,14 +71,16 @@ class ViewSet:
         """
         if len(images) != len(self):
             raise InputError(
-                f"{len(images)} pictures were given for {len(self)} views; keep their number and order, one a view."
+                "SCN-009",
+                f"{len(images)} pictures were given for {len(self)} views; keep their number and order, one a view.",
             )
         w, h = self.size
         got_h, got_w = int(images.shape[1]), int(images.shape[2])
         if abs(got_w / got_h / (w / h) - 1) > 0.05:
             raise InputError(
+                "SCN-010",
                 f"The pictures given are {got_w}×{got_h}, the views {w}×{h}: their shapes differ, so they cannot "
-                "show the same view; resize without cropping."
+                "show the same view; resize without cropping.",
             )
         images = images[..., :3].float()
         if (got_w, got_h) != (w, h):
@@ -95,8 +101,9 @@ class Selection:
         """Raises InputError where it was made for a scene with another number of Gaussians."""
         if len(self.weights) != count:
             raise InputError(
+                "SCN-011",
                 f"The mask was lifted to {len(self.weights)} Gaussians, this scene has {count}; lift it again with "
-                "this scene."
+                "this scene.",
             )
 
 

@@ -85,7 +85,8 @@ def make(scene: Scene4D, config: Config = Config(), framed: FramedView | None = 
     rig = scene.rig
     if config.view >= len(rig):
         raise InputError(
-            f"view is {config.view}, but the scene was captured by {len(rig)} cameras (0 to {len(rig) - 1})."
+            "STP-001",
+            f"view is {config.view}, but the scene was captured by {len(rig)} cameras (0 to {len(rig) - 1}).",
         )
     captured_w, captured_h = rig.sizes[config.view]
     width = config.width or (round(captured_w * config.height / captured_h) if config.height else captured_w)
@@ -120,7 +121,7 @@ def make(scene: Scene4D, config: Config = Config(), framed: FramedView | None = 
 def with_cameras(cameras: Cameras, seconds: Tensor, fps: float) -> CameraPath:
     """A path of given cameras [F] of one size at given times [F] in seconds. Raises InputError where they differ."""
     if len(set(cameras.sizes)) > 1 or len(cameras) != len(seconds):
-        raise InputError("A path needs as many times as cameras, and cameras of one size.")
+        raise InputError("STP-002", "A path needs as many times as cameras, and cameras of one size.")
     return CameraPath(cameras, seconds.double(), fps)
 
 

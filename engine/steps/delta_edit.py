@@ -239,7 +239,8 @@ class Config(LatentConfig):
         validate(self)
         if self.min_timestep > self.max_timestep:
             raise InputError(
-                f"min_timestep is {self.min_timestep} and max_timestep {self.max_timestep}; the first must be smaller."
+                "STP-003",
+                f"min_timestep is {self.min_timestep} and max_timestep {self.max_timestep}; the first must be smaller.",
             )
 
 
@@ -258,7 +259,7 @@ class DeltaEdit(LatentOptimization):
     ) -> None:
         if not config.prompt.strip():
             raise InputError(
-                "The prompt is empty; say what the edit is, such as 'a gold statue of a person'."
+                "STP-004", "The prompt is empty; say what the edit is, such as 'a gold statue of a person'."
             )
         if config.method == "dds":
             check_prompts(config.source_prompt)
@@ -288,7 +289,8 @@ class DeltaEdit(LatentOptimization):
             self.originals = Originals(self.field.scene, self.rasterizer, field.size, captured)
         elif config.looks_at == "originals":
             raise InputError(
-                f"{backbone.name} takes no picture beside the prompt; set looks_at to auto, or connect an InstructPix2Pix."
+                "STP-005",
+                f"{backbone.name} takes no picture beside the prompt; set looks_at to auto, or connect an InstructPix2Pix.",
             )
         self.conditions = tensor_cache(self._condition)
         self.looks_at = source if looks else "nothing"

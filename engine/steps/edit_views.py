@@ -344,7 +344,8 @@ def _key_index(key_view: int, pairs: list[tuple[int, int]]) -> int:
             return i
     edited = " ".join(str(view) for view in sorted({view for view, _ in pairs}))
     raise InputError(
-        f"The key view {key_view} is not among the edited views ({edited}); choose one of them, or -1."
+        "STP-006",
+        f"The key view {key_view} is not among the edited views ({edited}); choose one of them, or -1.",
     )
 
 

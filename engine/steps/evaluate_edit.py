@@ -136,8 +136,9 @@ def run(
         len(original.rig) != len(scene.rig) or len(original.times) != len(scene.times)
     ):
         raise InputError(
+            "STP-007",
             f"The original scene has {len(original.rig)} views and {len(original.times)} moments, the edited one "
-            f"{len(scene.rig)} and {len(scene.times)}: give the scene that this one was edited from."
+            f"{len(scene.rig)} and {len(scene.times)}: give the scene that this one was edited from.",
         )
     networks = _Networks(
         load_clip(clip, device) if clip is not None else None,
@@ -329,14 +330,16 @@ class _Measuring:
 def _check_truth(scene: Scene4D, truth: MultiViewVideo) -> None:
     if truth.views != len(scene.rig) or truth.moments != len(scene.times):
         raise InputError(
+            "STP-008",
             f"{truth.name} has {truth.views} views and {truth.moments} moments, the scene {len(scene.rig)} and "
-            f"{len(scene.times)}: the truth must be filmed by the same cameras at the same times."
+            f"{len(scene.times)}: the truth must be filmed by the same cameras at the same times.",
         )
     apart = (truth.times.double() - scene.times.double()).abs().max()
     if float(apart) > 1e-3 * max(scene.duration, 1e-6):
         raise InputError(
+            "STP-009",
             f"{truth.name} was filmed at other times than the scene (up to {float(apart):.3f} s apart); "
-            "load it with the same frame rate and first frame."
+            "load it with the same frame rate and first frame.",
         )
 
 

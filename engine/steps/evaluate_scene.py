@@ -104,7 +104,9 @@ def run(
         if m >= config.offset and (m - config.offset) % config.every == 0
     ]
     if not samples:
-        raise InputError(f"{video.name}: no picture is left to compare; lower 'every' or 'offset'.")
+        raise InputError(
+            "STP-010", f"{video.name}: no picture is left to compare; lower 'every' or 'offset'."
+        )
     rasterizer = choose(config.rasterizer, device)
     yield Started(len(samples), f"comparing {len(samples)} pictures with the {rasterizer.name} rasterizer")
     moving, targets = scene.to(device), Targets(video, scene.background.to(device))

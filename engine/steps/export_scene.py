@@ -89,15 +89,19 @@ def run(
     target = Path(target)
     if compare is not None and config.kind != "html":
         raise InputError(
-            f"A {config.kind} holds one scene; leave the second one out, or choose html, which shows two."
+            "STP-011",
+            f"A {config.kind} holds one scene; leave the second one out, or choose html, which shows two.",
         )
     ending = suffix(config)
     if ending and target.suffix != ending:
         raise InputError(
-            f"{target.name}: a {config.kind} export ends in {ending}; name it {target.stem}{ending}."
+            "STP-012",
+            f"{target.name}: a {config.kind} export ends in {ending}; name it {target.stem}{ending}.",
         )
     if not ending and target.is_file():
-        raise InputError(f"{target.name} is a file, but a sequence needs a folder; choose another name.")
+        raise InputError(
+            "STP-013", f"{target.name} is a file, but a sequence needs a folder; choose another name."
+        )
     start = float(scene.times[0])
     if config.kind.endswith("sequence"):
         seconds = times_of(scene, config)
@@ -122,7 +126,7 @@ def run(
     else:
         if config.seconds > scene.duration + 1e-9:
             raise InputError(
-                f"seconds is {config.seconds}, but the scene lasts {scene.duration:.3f} seconds."
+                "STP-014", f"seconds is {config.seconds}, but the scene lasts {scene.duration:.3f} seconds."
             )
         _write(scene, start + config.seconds, target)
     yield Progress(1)

@@ -36,8 +36,9 @@ def run(
     views = len(video.views_to_train()) if config.keeps_test_views_out else video.views
     if views < 2 and config.initialization != "points":
         raise InputError(
+            "STP-015",
             f"{video.name} has {views} view to train on; a scene needs at least two views, "
-            "or a camera that moves: add cameras, or allow test views to be trained on."
+            "or a camera that moves: add cameras, or allow test views to be trained on.",
         )
     return _train(video, config, device, checkpoint, clock)
 

@@ -93,11 +93,12 @@ def run(source: Path, config: Config = Config()) -> Stream:
     elif files:
         yield Finished((yield from _moving(source, files, config)))
     elif not source.exists():
-        raise InputError(f"There is nothing at {source.name}; check the path.")
+        raise InputError("STP-016", f"There is nothing at {source.name}; check the path.")
     else:
         raise InputError(
+            "STP-017",
             f"{source.name} is neither a 4DGaussians folder (cfg_args and point_cloud/iteration_…), nor a .ply or .spz file, "
-            "nor a folder of them."
+            "nor a folder of them.",
         )
 
 
@@ -112,7 +113,7 @@ def _read(source: Path) -> Gaussians:
 def _still(source: Path, config: Config) -> Scene4D:
     gaussians = _read(source)
     if len(gaussians) == 0:
-        raise InputError(f"{source.name} holds no Gaussians; export it again.")
+        raise InputError("STP-018", f"{source.name} holds no Gaussians; export it again.")
     bounds = gaussian_bounds(gaussians.means)
     rig = ring_of_cameras(bounds, torch.tensor(UPS[config.up], dtype=torch.float64))
     times = torch.linspace(0, config.duration, 2, dtype=torch.float64)
@@ -127,7 +128,7 @@ def _sequence(source: Path) -> list[Path]:
     files = [p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != "."]
     if len({p.suffix.lower() for p in files}) > 1:
         raise InputError(
-            f"{source.name} holds both .ply and .spz files; leave the moments of one kind in it."
+            "STP-019", f"{source.name} holds both .ply and .spz files; leave the moments of one kind in it."
         )
     return sorted(files, key=lambda p: natural_key(p.name))
 
@@ -140,13 +141,16 @@ def _moving(source: Path, files: list[Path], config: Config) -> Generator[Messag
         need = len(files) * max(sum(t.numel() for t in moment.tensors().values()) for moment in moments)
         if need > MOST_NUMBERS:
             raise InputError(
+                "STP-020",
                 f"{source.name}: {len(files)} files such as {file.name} ({len(moments[-1]):,} Gaussians) need "
                 f"{8e-9 * need:.0f} GB of memory, more than is taken for one scene ({8e-9 * MOST_NUMBERS:.0f} GB); "
-                "leave every second file out, or export them with fewer Gaussians."
+                "leave every second file out, or export them with fewer Gaussians.",
             )
         yield Progress(i + 1, count=len(moments[-1]))
     if not any(len(moment) for moment in moments):
-        raise InputError(f"{source.name}: none of its {len(files)} files holds Gaussians; export them again.")
+        raise InputError(
+            "STP-021", f"{source.name}: none of its {len(files)} files holds Gaussians; export them again."
+        )
     up = torch.tensor(UPS[config.up], dtype=torch.float64)
     scene = scene_of_moments(moments, config.fps, up, config.blends_moments)
     return scene.with_history(

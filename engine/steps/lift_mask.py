@@ -82,8 +82,9 @@ def run(
     yield Progress(1, count=int((selection.weights > 0).sum()))
     if bool((masks > 0).any()) and not bool((selection.weights > 0).any()):
         raise InputError(
+            "STP-022",
             f"No Gaussian lies to {config.threshold:.0%} inside the masks (the most is {float(soft.weights.max()):.0%}): "
-            "lower the threshold, or mask more of the subject."
+            "lower the threshold, or mask more of the subject.",
         )
     yield Preview(as_tensor(_overlays(moving, selection, views, masks, rasterizer)), 2)
     yield Progress(2, count=int((selection.weights > 0).sum()))

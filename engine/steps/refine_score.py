@@ -143,7 +143,8 @@ class Config(EditConfig):
         validate(self)
         if self.min_timestep and self.max_timestep and self.min_timestep > self.max_timestep:
             raise InputError(
-                f"min_timestep is {self.min_timestep} and max_timestep {self.max_timestep}; the first must be smaller."
+                "STP-023",
+                f"min_timestep is {self.min_timestep} and max_timestep {self.max_timestep}; the first must be smaller.",
             )
 
 
@@ -162,7 +163,7 @@ class RefineScore(CanonicalEdit):
         original: Scene4D | None,
     ) -> None:
         if not config.prompt.strip():
-            raise InputError("The prompt is empty; say what the edit is, such as 'make it night'.")
+            raise InputError("STP-024", "The prompt is empty; say what the edit is, such as 'make it night'.")
         self.prompt_note = check_prompt(
             backbone.known_edits, config.prompt, config.force, is_local=selection is not None
         )
@@ -340,13 +341,15 @@ def _condition(config: Config, scene: Scene4D, video: MultiViewVideo | None, ori
         return "rendered" if video is None or edited else "captured"
     if earlier_edits(scene, config.prompt):
         raise InputError(
+            "STP-025",
             "This scene was edited before the present edit, so the capture no longer shows what it looked like: connect "
-            "the scene before this edit as 'original'."
+            "the scene before this edit as 'original'.",
         )
     if video is None and scene.last_entry(*EDITS) is not None:
         raise InputError(
+            "STP-026",
             "The model needs to see what this scene looked like before the edit: connect the video that it was trained "
-            "on, or the scene before the edit as 'original'."
+            "on, or the scene before the edit as 'original'.",
         )
     return "rendered" if video is None else "captured"
 

@@ -71,8 +71,9 @@ def run(
     need = frames * width * height * 4 * (4 + int(config.wants_depth) + 2 * int(config.wants_flow))
     if need > backends.memory():
         raise InputError(
+            "STP-027",
             f"{frames} frames of {width}×{height} pixels need {need / 1e9:.3g} GB, this machine has "
-            f"{backends.memory() / 1e9:.3g}; lower frames, width or height."
+            f"{backends.memory() / 1e9:.3g}; lower frames, width or height.",
         )
     rasterizer = choose(config.rasterizer, device)
     yield Started(frames, f"{frames} frames of {width}×{height}; {rasterizer.name} rasterizer on {device}")

@@ -30,9 +30,9 @@ def parse_seconds(text: str) -> list[float] | None:
     try:
         seconds = [float(word) for word in text.split(",")]
     except ValueError as error:
-        raise InputError(f"times is '{text}'; give seconds such as 0,0.5,1, or 'all'.") from error
+        raise InputError("STP-028", f"times is '{text}'; give seconds such as 0,0.5,1, or 'all'.") from error
     if not all(abs(s) < LONGEST for s in seconds):
-        raise InputError(f"times is '{text}'; seconds must be finite numbers.")
+        raise InputError("STP-029", f"times is '{text}'; seconds must be finite numbers.")
     return seconds
 
 

@@ -138,9 +138,10 @@ class TrainLatents(LatentOptimization):
         factor = backbone.vae_scale_factor
         if config.resolution % factor:
             raise InputError(
+                "STP-030",
                 f"resolution is {config.resolution}, and each latent of {backbone.name} stands for "
                 f"{factor}×{factor} pixels: choose a multiple of {factor}, such as "
-                f"{-(-config.resolution // factor) * factor}."
+                f"{-(-config.resolution // factor) * factor}.",
             )
         width, height = scene.rig.sizes[pairs[0][0]]
         size = size_for(backbone, width, height, config.resolution)
@@ -308,8 +309,9 @@ def _refiner(config: Config, backbone: Backbone) -> LatentRefiner | None:
         middle = backbone.mid_block()
         if middle is None:
             raise InputError(
+                "STP-031",
                 f"The autoencoder of {backbone.name} has no middle block with attention to start the refinement layer "
-                "from; choose small or full."
+                "from; choose small or full.",
             )
         width = int(middle.tensors["res1.conv1.weight"].shape[0])
         shape = RefinerShape(backbone.latent_channels, width, groups=middle.groups)

@@ -209,11 +209,13 @@ def _check(scene: Scene4D, config: EditConfig, selection: Selection | None) -> N
         selection.check(len(scene.canonical))
         if config.trains_deformation:
             raise InputError(
+                "TRN-001",
                 "A mask limits an edit to chosen Gaussians, but training the deformation changes how all of them "
-                "move: switch one of them off."
+                "move: switch one of them off.",
             )
     if config.trains_deformation and not can_train(scene.deformation):
         raise InputError(
+            "TRN-002",
             f"The motion of this scene is of the kind '{scene.deformation.kind}', which has nothing to train: switch "
-            "trains_deformation off."
+            "trains_deformation off.",
         )

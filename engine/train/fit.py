@@ -80,7 +80,8 @@ class Fit(TrainStage):
             samples.setdefault(moment, []).append(view)
         if not samples:
             raise InputError(
-                f"{self.video.name}: no picture is left to train on; lower hold_out_every or use fewer test views."
+                "TRN-003",
+                f"{self.video.name}: no picture is left to train on; lower hold_out_every or use fewer test views.",
             )
         return dict(sorted(samples.items()))
 

@@ -96,7 +96,8 @@ def first_gaussians(
     if method == "points":
         if video.points is None or len(video.points) == 0:
             raise InputError(
-                f"{video.name} holds no starting points; choose initialisation 'auto', 'silhouettes' or 'random'."
+                "TRN-004",
+                f"{video.name} holds no starting points; choose initialisation 'auto', 'silhouettes' or 'random'.",
             )
         chosen = torch.randperm(len(video.points), generator=generator)[:count]
         points = video.points[chosen].float()
@@ -107,13 +108,15 @@ def first_gaussians(
     if method == "silhouettes":
         if not video.has_masks or together < 2:
             raise InputError(
-                f"{video.name}: silhouettes need masks in at least two views of one moment; choose 'auto' or 'random'."
+                "TRN-005",
+                f"{video.name}: silhouettes need masks in at least two views of one moment; choose 'auto' or 'random'.",
             )
         inside = carved_cells(video, views, moment, bounds, resolution=32)
         if len(inside) < 8:
             raise InputError(
+                "TRN-006",
                 f"{video.name}: the masks of moment {moment} have no common inside; check the cameras and the masks, "
-                "or choose initialisation 'random'."
+                "or choose initialisation 'random'.",
             )
         margin = (bounds[1] - bounds[0]).float() / 31
         tight = torch.stack([inside.amin(0) - margin, inside.amax(0) + margin])

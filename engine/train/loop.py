@@ -135,10 +135,11 @@ def resume(run: Optimization, checkpoint: Path | None) -> bool:
         raise
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise InputError(
-            f"{checkpoint.name} is damaged and cannot be resumed ({type(error).__name__}: {error}); {anew}"
+            "TRN-007",
+            f"{checkpoint.name} is damaged and cannot be resumed ({type(error).__name__}: {error}); {anew}",
         ) from error
     if resumed and (bad := _not_finite(run)):
-        raise InputError(f"{checkpoint.name} holds NaN or infinite values in '{bad}'; {anew}")
+        raise InputError("TRN-008", f"{checkpoint.name} holds NaN or infinite values in '{bad}'; {anew}")
     return resumed
 
 
@@ -159,8 +160,9 @@ def _check(run: Optimization, step: int, cause: Exception | None = None) -> None
     bad = _not_finite(run)
     if bad:
         raise InputError(
+            "TRN-009",
             f"Step {step} left NaN or infinite values in '{bad}', so the work stopped and was not saved. Run it again with "
-            "lower learning rates."
+            "lower learning rates.",
         ) from cause
 
 

@@ -36,8 +36,9 @@ class Normalization:
         ):
             corners = " ".join(f"{number:g}" for number in bounds.flatten().tolist())
             raise InputError(
+                "TRN-010",
                 f"The subject's box is '{corners}': that is too small, too large or too far from the origin to train in. "
-                "Set bounds to the box that holds the subject, or scale and center the capture."
+                "Set bounds to the box that holds the subject, or scale and center the capture.",
             )
         x, y, z = center.tolist()
         return Normalization(scale, (x, y, z))
@@ -100,6 +101,7 @@ def _parse(words: str) -> Tensor:
     box = torch.tensor(numbers, dtype=torch.float64)
     if len(numbers) != 6 or not bool(torch.isfinite(box).all()) or not bool((box[:3] < box[3:]).all()):
         raise InputError(
-            f"bounds is '{words}'; give six numbers 'x0 y0 z0 x1 y1 z1', each first one smaller than its second."
+            "TRN-011",
+            f"bounds is '{words}'; give six numbers 'x0 y0 z0 x1 y1 z1', each first one smaller than its second.",
         )
     return box.reshape(2, 3)

@@ -32,14 +32,15 @@ def choose_pairs(scene: Scene4D, views: str, moments: str, video: MultiViewVideo
         chosen = tuple(view for view in trained if view < len(rig))
     when = indices(moments or "0", len(scene.times), "moment")
     if not chosen:
-        raise InputError("There is no view to edit; choose at least one.")
+        raise InputError("TRN-012", "There is no view to edit; choose at least one.")
     w, h = rig.sizes[chosen[0]]
     for view in chosen:
         other_w, other_h = rig.sizes[view]
         if abs(other_w / other_h / (w / h) - 1) > 0.05:
             raise InputError(
+                "TRN-013",
                 f"View {rig.names[chosen[0]]} has pictures of {w}×{h}, view {rig.names[view]} of {other_w}×{other_h}; "
-                "views of unlike shapes cannot be edited together: choose those of one shape."
+                "views of unlike shapes cannot be edited together: choose those of one shape.",
             )
     return [(view, moment) for moment in when for view in chosen]
 
@@ -56,12 +57,13 @@ def choose_source(
     if video is not None:
         _check_same(scene, video)
     if choice not in SOURCES:
-        raise InputError(f"originals is '{choice}'; choose one of {', '.join(SOURCES)}.")
+        raise InputError("TRN-014", f"originals is '{choice}'; choose one of {', '.join(SOURCES)}.")
     if choice == "rendered" or (choice == "auto" and video is None):
         return "rendered", list(pairs)
     if video is None:
         raise InputError(
-            "Captured originals were asked for, but no video is connected; connect it, or take rendered ones."
+            "TRN-015",
+            "Captured originals were asked for, but no video is connected; connect it, or take rendered ones.",
         )
     there = [(view, moment) for view, moment in pairs if bool(video.available[view, moment])]
     if choice == "auto":
@@ -69,7 +71,8 @@ def choose_source(
         return ("rendered", list(pairs)) if edited or len(there) < len(pairs) else ("captured", there)
     if not there:
         raise InputError(
-            f"{video.name} has no picture of the chosen views at the chosen moments; choose others, or rendered originals."
+            "TRN-016",
+            f"{video.name} has no picture of the chosen views at the chosen moments; choose others, or rendered originals.",
         )
     return "captured", there
 
@@ -156,14 +159,16 @@ def _check_same(scene: Scene4D, video: MultiViewVideo) -> None:
     """InputError where the video was not filmed by the scene's cameras at the scene's moments."""
     if len(video.cameras) != len(scene.rig) or video.moments != len(scene.times):
         raise InputError(
+            "TRN-017",
             f"{video.name} has {video.views} views and {video.moments} moments, the scene {len(scene.rig)} and "
-            f"{len(scene.times)}; connect the video that the scene was trained on, or none."
+            f"{len(scene.times)}; connect the video that the scene was trained on, or none.",
         )
     ours, theirs = scene.rig.world_to_camera.double(), video.cameras.world_to_camera.double()
     apart = (ours - theirs).abs().amax(dim=(1, 2)) > 1e-3 * (1 + ours.abs().amax())
     if bool(apart.any()):
         name = scene.rig.names[int(apart.nonzero()[0])]
         raise InputError(
+            "TRN-018",
             f"Camera {name} stands elsewhere in {video.name} than in the scene; connect the video that the scene was "
-            "trained on, or none."
+            "trained on, or none.",
         )

@@ -130,6 +130,7 @@ def load_state(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
-            f"{path.name} is damaged and cannot be resumed ({error}); delete it to start this training anew."
+            "TRN-019",
+            f"{path.name} is damaged and cannot be resumed ({error}); delete it to start this training anew.",
         ) from error
     return tensors, numbers

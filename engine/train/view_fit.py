@@ -78,7 +78,9 @@ class ViewFit(CanonicalEdit):
         self.views = views
         images = torch.lerp(views.originals, views.images, config.strength)
         if not bool(torch.isfinite(images).all()):
-            raise InputError("The edited views hold values that are no numbers (NaN); edit the views again.")
+            raise InputError(
+                "TRN-020", "The edited views hold values that are no numbers (NaN); edit the views again."
+            )
         self.targets = images[..., :3].detach().to(self.device, torch.float32)
         self.moments: dict[float, list[int]] = {}
         for i, seconds in enumerate(views.seconds):

@@ -28,7 +28,7 @@ class Painted:
 
     def read(self, view: int, moment: int) -> Frame:
         if view == self.broken:
-            raise InputError("cam.mp4 is damaged.")
+            raise InputError("CAP-001", "cam.mp4 is damaged.")
         y, x = torch.meshgrid(torch.arange(SIZE[1]), torch.arange(SIZE[0]), indexing="ij")
         disc = (x - 48) ** 2 + (y - 32) ** 2 < 18**2
         light = torch.where(disc, 0.35, 0.12) * self.gains[view] * (1 + self.drift * moment)

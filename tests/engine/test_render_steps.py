@@ -165,7 +165,7 @@ def test_what_was_made_is_put_away_before_its_stream_ends():
     steps.clear()
 
     def full_disk(_):
-        raise InputError("the disk is full")
+        raise InputError("FIL-001", "the disk is full")
 
     with pytest.raises(InputError, match="full"):
         follow(stream(), True, full_disk)

@@ -53,17 +53,19 @@ def read_text(path: Path) -> str:
     """The text of a small file. InputError where it is missing, too large or not text."""
     if not path.is_file():
         raise InputError(
-            f"{path}: this calibration file does not exist; export it from the capture software again."
+            "CAP-033",
+            f"{path}: this calibration file does not exist; export it from the capture software again.",
         )
     if path.stat().st_size > LARGEST:
         raise InputError(
-            f"{path}: {path.stat().st_size} bytes are too many for a calibration file; is it another kind of file?"
+            "CAP-034",
+            f"{path}: {path.stat().st_size} bytes are too many for a calibration file; is it another kind of file?",
         )
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path}: not a text file (byte {error.start}); export the calibration again."
+            "CAP-035", f"{path}: not a text file (byte {error.start}); export the calibration again."
         ) from error
 
 
@@ -71,11 +73,14 @@ def check_rig(path: Path, cameras: list[CalibratedCamera]) -> list[CalibratedCam
     """The same cameras in natural order, or an InputError that names the camera and what is wrong with it."""
     if not cameras:
         raise InputError(
-            f"{path}: it describes no camera that films; export the calibration with its video cameras."
+            "CAP-036",
+            f"{path}: it describes no camera that films; export the calibration with its video cameras.",
         )
     names = [c.name for c in cameras]
     if twice := next((n for n in names if names.count(n) > 1), None):
-        raise InputError(f"{path}: camera '{twice}' appears twice; give every camera its own name.")
+        raise InputError(
+            "CAP-037", f"{path}: camera '{twice}' appears twice; give every camera its own name."
+        )
     cameras = [_checked(camera, f"{path}: camera '{camera.name}'") for camera in cameras]
     _check_spread(path, cameras)
     return sorted(cameras, key=lambda c: natural_key(c.name))
@@ -94,11 +99,13 @@ def _check_spread(path: Path, cameras: list[CalibratedCamera]) -> None:
     spread = float(np.linalg.norm(centers[:, None] - centers[None], axis=-1).max())
     if len(cameras) > 1 and spread > WIDEST:
         raise InputError(
+            "CAP-038",
             f"{path}: its cameras stand up to {spread:.0f} m apart; the positions look like millimetres where "
-            "metres are expected, so choose units = mm."
+            "metres are expected, so choose units = mm.",
         )
     if len(cameras) > 1 and spread < NARROWEST:
         raise InputError(
+            "CAP-039",
             f"{path}: its cameras stand at most {spread * 1000:.1f} mm apart; the positions look like metres where "
-            "millimetres are expected, so choose units = m."
+            "millimetres are expected, so choose units = m.",
         )

@@ -65,8 +65,9 @@ def read_capture_folder(
     slow, fast = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
     if rates[fast] - rates[slow] > 0.01 * rates[fast]:
         raise InputError(
+            "CAP-040",
             f"{slow} has {rates[slow]:g} frames a second and {fast} has {rates[fast]:g}; synchronise the videos and "
-            "export them at one rate."
+            "export them at one rate.",
         )
     counts = {shot.name: shot.facts.frames for shot in shots}
     short = min(counts, key=counts.__getitem__)
@@ -84,40 +85,48 @@ def read_sightings(path: Path, shots: list[Shot]) -> list[Sighting]:
     Pixels come back undistorted, for cameras with each shot's `pinhole`. InputError names the point that is wrong.
     """
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file of marked points.")
+        raise InputError("CAP-041", f"{path}: there is no such file of marked points.")
     data = read_json(path, path.name)
     views = {shot.camera.name: i for i, shot in enumerate(shots)}
     points = data.get("points")
     if not isinstance(points, list) or not points:
-        raise InputError(f'{path.name}: a list "points" with at least one marked point was expected.')
+        raise InputError(
+            "CAP-042", f'{path.name}: a list "points" with at least one marked point was expected.'
+        )
     result: list[Sighting] = []
     for i, point in enumerate(points):
         name = str(point.get("name", i)) if isinstance(point, dict) else str(i)
         seen: Any = point.get("seen") if isinstance(point, dict) else None
         if not isinstance(seen, dict) or len(seen) < 2:
             raise InputError(
-                f"{path.name}: point '{name}' is seen by fewer than two cameras; mark it in two or more."
+                "CAP-043",
+                f"{path.name}: point '{name}' is seen by fewer than two cameras; mark it in two or more.",
             )
         pixels: dict[int, tuple[float, float]] = {}
         for camera, pixel in seen.items():
             if camera not in views:
                 raise InputError(
-                    f"{path.name}: point '{name}' names a camera '{camera}' that the calibration lacks."
+                    "CAP-044",
+                    f"{path.name}: point '{name}' names a camera '{camera}' that the calibration lacks.",
                 )
             try:
                 u, v = (float(x) for x in pixel)
             except (TypeError, ValueError) as error:
-                raise InputError(f"{path.name}: point '{name}' has no pixel [u, v] for {camera}.") from error
+                raise InputError(
+                    "CAP-045", f"{path.name}: point '{name}' has no pixel [u, v] for {camera}."
+                ) from error
             ideal = shots[views[camera]].to_ideal((u, v))
             if not np.isfinite(ideal).all():
                 raise InputError(
-                    f"{path.name}: point '{name}' lies at ({u:g}, {v:g}) outside what {camera} can see."
+                    "CAP-046",
+                    f"{path.name}: point '{name}' lies at ({u:g}, {v:g}) outside what {camera} can see.",
                 )
             pixels[views[camera]] = ideal
         accuracy = point.get("accuracy", 1.0)
         if not isinstance(accuracy, int | float) or not 0.01 <= accuracy <= 1000:
             raise InputError(
-                f"{path.name}: point '{name}' has the accuracy {accuracy}; it is a number of pixels."
+                "CAP-047",
+                f"{path.name}: point '{name}' has the accuracy {accuracy}; it is a number of pixels.",
             )
         result.append(Sighting(name, pixels, float(accuracy)))
     return result
@@ -139,22 +148,27 @@ def _calibration_file(source: Path, chosen: str) -> Path:
         file = inside(source, chosen, "calibration")
         if not file.is_file():
             raise InputError(
-                f"{relative_name(file, source)}: there is no such calibration file in {source.name}."
+                "CAP-048",
+                f"{relative_name(file, source)}: there is no such calibration file in {source.name}.",
             )
         if not file.name.endswith((".txt", ".toml")):
             raise InputError(
-                f"{file.name}: calibrations are read from Qualisys .qca.txt and Pose2Sim .toml files."
+                "CAP-049",
+                f"{file.name}: calibrations are read from Qualisys .qca.txt and Pose2Sim .toml files.",
             )
         return file
     found = _found(source)
     if not found:
         raise InputError(
+            "CAP-050",
             f"{source.name} holds no calibration: put the Qualisys .qca.txt or Pose2Sim Calib*.toml file there or in "
-            "its subfolder 'calibration'."
+            "its subfolder 'calibration'.",
         )
     if len(found) > 1:
         names = ", ".join(relative_name(f, source) for f in found)
-        raise InputError(f"{source.name} holds {len(found)} calibrations ({names}); say which one to use.")
+        raise InputError(
+            "CAP-051", f"{source.name} holds {len(found)} calibrations ({names}); say which one to use."
+        )
     return found[0]
 
 
@@ -177,7 +191,8 @@ def _pair(
     )
     if not videos:
         raise InputError(
-            f"{source.name} holds no videos; put one per camera there or in its subfolder 'videos'."
+            "CAP-052",
+            f"{source.name} holds no videos; put one per camera there or in its subfolder 'videos'.",
         )
     videos.sort(key=lambda f: natural_key(f.name))
     by_name = {camera.name.lower(): camera for camera in cameras}
@@ -188,8 +203,9 @@ def _pair(
         return [(by_name[stem], video) for stem, video in zip(stems, videos, strict=True)], warnings
     if len(videos) != len(cameras):
         raise InputError(
+            "CAP-053",
             f"{file.name} describes {len(cameras)} cameras ({', '.join(c.name for c in cameras)}) but there are "
-            f"{len(videos)} videos ({', '.join(v.name for v in videos)}); name each video after its camera."
+            f"{len(videos)} videos ({', '.join(v.name for v in videos)}); name each video after its camera.",
         )
     matched = ", ".join(f"{c.name} = {v.name}" for c, v in zip(cameras, videos, strict=True))
     return (
@@ -215,15 +231,18 @@ def _shot(source: Path, camera: CalibratedCamera, path: Path, fit: str) -> Shot:
         else:
             turned = " It lies on its side: turn the video first." if (w > h) != (vw > vh) else ""
             raise InputError(
+                "CAP-054",
                 f"{name} has {vw}x{vh} pixels but camera '{camera.name}' was calibrated at {w}x{h}.{turned} Export it "
-                "at that size, or choose how it was made smaller: fit = letterbox, stretch or crop."
+                "at that size, or choose how it was made smaller: fit = letterbox, stretch or crop.",
             )
     if fit == "letterbox":
         return Shot(camera, path, name, facts, (zoom, zoom), letterbox)
     if fit == "stretch":
         return Shot(camera, path, name, facts, (vw / w, vh / h), (0.0, 0.0))
     if (min(centered) < 0 and max(centered) > 0) or min(centered) >= 0:
-        raise InputError(f"{name} has {vw}x{vh} pixels, not fewer than the {w}x{h} it would be a crop of.")
+        raise InputError(
+            "CAP-055", f"{name} has {vw}x{vh} pixels, not fewer than the {w}x{h} it would be a crop of."
+        )
     K = camera.K.copy()
     K[:2, 2] += centered
     cropped = CalibratedCamera(

@@ -51,8 +51,9 @@ def convert_dataset(video: MultiViewVideo, target: Path, quality: int = 14) -> C
     short = [video.cameras.names[v] for v in range(video.views) if not bool(video.available[v].all())]
     if short:
         raise InputError(
+            "CAP-056",
             f"{video.name}: view '{printable(short[0])}' lacks some moments; the native layout needs a "
-            "whole video per view."
+            "whole video per view.",
         )
     fps = video.fps or (
         (video.moments - 1) / float(video.times[-1] - video.times[0]) if video.moments > 1 else 1.0
@@ -67,7 +68,8 @@ def convert_dataset(video: MultiViewVideo, target: Path, quality: int = 14) -> C
         for v, (name, size) in enumerate(zip(cameras.names, even, strict=True)):
             if name != Path(name).name or name.startswith("."):
                 raise InputError(
-                    f"{video.name}: the view name '{printable(name)}' cannot be a file name; rename it."
+                    "CAP-057",
+                    f"{video.name}: the view name '{printable(name)}' cannot be a file name; rename it.",
                 )
             masks = partial / "masks" / f"{name}.mp4" if video.has_masks else None
             with (
@@ -148,14 +150,18 @@ def new_folder(target: Path) -> Generator[Path, None, None]:
     """A temporary folder beside `target` that becomes `target` if all goes well, and nothing otherwise."""
     target = Path(os.path.abspath(target))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{printable(target)} exists already; choose a new folder, nothing is overwritten.")
+        raise InputError(
+            "CAP-058", f"{printable(target)} exists already; choose a new folder, nothing is overwritten."
+        )
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
         yield partial
         os.replace(partial, target)
     except OSError as error:
-        raise InputError(f"{printable(target)} could not be written: {error.strerror or error}.") from error
+        raise InputError(
+            "CAP-059", f"{printable(target)} could not be written: {error.strerror or error}."
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -31,18 +31,20 @@ def read_qualisys(path: Path, units: str = "auto") -> list[CalibratedCamera]:
     text = read_text(path)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise InputError(
-            f"{path}: it declares XML entities, which no Qualisys calibration does; it is not read."
+            "CAP-065",
+            f"{path}: it declares XML entities, which no Qualisys calibration does; it is not read.",
         )
     try:
         root = ET.fromstring(text)
     except ET.ParseError as error:
         raise InputError(
-            f"{path}: not a whole Qualisys calibration ({error}); export the .qca.txt file again."
+            "CAP-066", f"{path}: not a whole Qualisys calibration ({error}); export the .qca.txt file again."
         ) from error
     if root.tag != "calibration":
         raise InputError(
+            "CAP-067",
             f"{path}: its root element is <{root.tag}>, a Qualisys calibration has <calibration>; "
-            "choose the .qca.txt file."
+            "choose the .qca.txt file.",
         )
     elements = root.findall("cameras/camera")
     filming = [
@@ -55,7 +57,9 @@ def read_qualisys(path: Path, units: str = "auto") -> list[CalibratedCamera]:
 def _camera(path: Path, element: ET.Element, scale: float) -> CalibratedCamera:
     name = element.get("serial", "")
     if not name:
-        raise InputError(f"{path}: a <camera> has no serial; every camera needs one to find its video.")
+        raise InputError(
+            "CAP-068", f"{path}: a <camera> has no serial; every camera needs one to find its video."
+        )
 
     def number(tag: str, key: str, default: float | None = None) -> float:
         found = element.find(tag)
@@ -68,15 +72,18 @@ def _camera(path: Path, element: ET.Element, scale: float) -> CalibratedCamera:
             return float(value)
         except ValueError as error:
             raise InputError(
+                "CAP-069",
                 f"{path}: camera '{name}' has no usable number {key} in <{tag}> ({value}); "
-                "export the calibration again."
+                "export the calibration again.",
             ) from error
 
     fov = "fov_video"
     left, top = number(fov, "left"), number(fov, "top")
     width, height = number(fov, "right") - left + 1, number(fov, "bottom") - top + 1
     if not (np.isfinite([width, height]).all() and width == int(width) and height == int(height)):
-        raise InputError(f"{path}: camera '{name}' has a picture of {width} x {height} px in <{fov}>.")
+        raise InputError(
+            "CAP-070", f"{path}: camera '{name}' has a picture of {width} x {height} px in <{fov}>."
+        )
     K = np.array(
         [
             [

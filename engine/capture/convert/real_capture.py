@@ -231,9 +231,10 @@ def _plate(folder: str, shot: Shot, cameras: Cameras, view: int) -> Pixels | Non
         shot = replace(shot, zoom=(1.0, 1.0), offset=(0.0, 0.0))
     elif size != shot.facts.size:
         raise InputError(
+            "CAP-071",
             f"{found[0].name} has {size[0]}x{size[1]} pixels; a plate must have the video's "
             f"{shot.facts.size[0]}x{shot.facts.size[1]} or the calibration's "
-            f"{shot.camera.size[0]}x{shot.camera.size[1]}."
+            f"{shot.camera.size[0]}x{shot.camera.size[1]}.",
         )
     picture, alpha = read_picture(found[0], found[0].name, size)
     alpha = np.full(picture.shape[:2], 255, dtype=np.uint8) if alpha is None else alpha

@@ -33,7 +33,8 @@ def triangulate(cameras: Cameras, sighting: Sighting) -> Array:
     """The world point [3] algebraically nearest to a sighting's rays. InputError with fewer than two views."""
     if len(sighting.pixels) < 2:
         raise InputError(
-            f"The point '{sighting.name}' is marked in {len(sighting.pixels)} view; mark it in two or more."
+            "CAP-072",
+            f"The point '{sighting.name}' is marked in {len(sighting.pixels)} view; mark it in two or more.",
         )
     rows: list[Array] = []
     for view, (u, v) in sighting.pixels.items():

@@ -44,8 +44,9 @@ def detect_layout(path: str | os.PathLike[str]) -> str:
     names = sorted(printable(p.name) for p in root.iterdir())
     held = f"it holds {', '.join(names[:6])}{' …' if len(names) > 6 else ''}" if names else "it is empty"
     raise InputError(
+        "CAP-077",
         f"'{printable(root.name)}' is not recognised as a multi-view video: {held}, and none of these was found: "
-        f"{wanted}."
+        f"{wanted}.",
     )
 
 

@@ -37,8 +37,9 @@ def read(folder: Path, options: LoadOptions) -> Capture:
     model_folder = next((folder / n for n in MODEL_FOLDERS if is_model(folder / n)), None)
     if model_folder is None:
         raise InputError(
+            "CAP-078",
             f"{printable(folder.name)} holds no COLMAP model; looked for cameras.bin or cameras.txt in "
-            f"{', '.join(MODEL_FOLDERS)}."
+            f"{', '.join(MODEL_FOLDERS)}.",
         )
     model = read_model(model_folder, folder)
     for image in model.images:
@@ -124,8 +125,9 @@ def _rig_views(
     lost = [i for i in model.images if contents.find(_label(i)) is None]
     if lost:
         raise InputError(
+            "CAP-079",
             f"{lost[0].where}: no folder or video belongs to this image; expected '{printable(_label(lost[0]))}' as a "
-            "folder of frames or a video."
+            "folder of frames or a video.",
         )
     numbered = {
         name: numbered_pictures(contents.folders[name], folder) for name in rig if name in contents.folders
@@ -154,7 +156,9 @@ def _rig_views(
         )
     kinds = {isinstance(v.pictures, Clip) for v in views}
     if len(kinds) > 1:
-        raise InputError("Some cameras have a folder of frames and some a video; use one kind for all.")
+        raise InputError(
+            "CAP-080", "Some cameras have a folder of frames and some a video; use one kind for all."
+        )
     return views
 
 
@@ -176,7 +180,8 @@ def _sequence_views(folder: Path, model: ColmapModel) -> list[View]:
         path = next((p for p in candidates if p.is_file()), None)
         if path is None:
             raise InputError(
-                f"{image.where}: the picture is missing; looked in {', '.join(r.name or '.' for r in roots)}."
+                "CAP-081",
+                f"{image.where}: the picture is missing; looked in {', '.join(r.name or '.' for r in roots)}.",
             )
         camera = model.cameras[image.camera_id]
         where = f"{camera.where} ({printable(image.name)})"

@@ -85,7 +85,8 @@ def read_model(folder: Path, root: Path) -> ColmapModel:
     for path in paths.values():
         if path.exists() and path.stat().st_size > LARGEST:
             raise InputError(
-                f"{relative_name(path, root)} has {path.stat().st_size:,} bytes, more than can be read."
+                "CAP-082",
+                f"{relative_name(path, root)} has {path.stat().st_size:,} bytes, more than can be read.",
             )
     label = {n: relative_name(p, root) for n, p in paths.items()}
     if binary:
@@ -95,11 +96,12 @@ def read_model(folder: Path, root: Path) -> ColmapModel:
         cameras = _cameras_txt(paths["cameras"], label["cameras"])
         images = _images_txt(paths["images"], label["images"])
     if not images:
-        raise InputError(f"{label['images']} lists no images; COLMAP registered none.")
+        raise InputError("CAP-083", f"{label['images']} lists no images; COLMAP registered none.")
     for image in images:
         if image.camera_id not in cameras:
             raise InputError(
-                f"{image.where} uses camera {image.camera_id}, which {label['cameras']} does not list."
+                "CAP-084",
+                f"{image.where} uses camera {image.camera_id}, which {label['cameras']} does not list.",
             )
     points, colors = None, None
     if paths["points3D"].is_file():
@@ -111,7 +113,9 @@ def read_model(folder: Path, root: Path) -> ColmapModel:
 def camera_of(model: str, size: tuple[int, int], params: tuple[float, ...], where: str) -> ColmapCamera:
     """K and lens from COLMAP's parameter list."""
     if not np.isfinite(params).all():
-        raise InputError(f"{where}: a parameter is a NaN or non-finite number; export the model again.")
+        raise InputError(
+            "CAP-085", f"{where}: a parameter is a NaN or non-finite number; export the model again."
+        )
     if model in ONE_FOCAL:
         fx, fy, cx, cy, rest = params[0], params[0], params[1], params[2], params[3:]
     else:
@@ -126,11 +130,14 @@ def pose_of(quaternion: tuple[float, ...], translation: tuple[float, ...], where
     """world_to_camera [4, 4] from a quaternion wxyz (normalised here) and a translation."""
     q = np.array(quaternion, dtype=np.float64)
     if not (np.isfinite(q).all() and np.isfinite(translation).all()):
-        raise InputError(f"{where}: the pose holds a NaN or non-finite number; export the model again.")
+        raise InputError(
+            "CAP-086", f"{where}: the pose holds a NaN or non-finite number; export the model again."
+        )
     length = np.linalg.norm(q)
     if not 0.5 < length < 2:
         raise InputError(
-            f"{where}: the rotation's quaternion has the length {length:.3g}, expected 1; export the model again."
+            "CAP-087",
+            f"{where}: the rotation's quaternion has the length {length:.3g}, expected 1; export the model again.",
         )
     w, x, y, z = q / length
     pose = np.eye(4)
@@ -158,7 +165,8 @@ class _Bytes:
     def need(self, length: int) -> None:
         if length > len(self.data) - self.at:
             raise InputError(
-                f"{self.name} is cut short or damaged ({len(self.data):,} bytes); copy or export the model again."
+                "CAP-088",
+                f"{self.name} is cut short or damaged ({len(self.data):,} bytes); copy or export the model again.",
             )
 
     def count(self, least: int, what: str) -> int:
@@ -166,8 +174,9 @@ class _Bytes:
         (count,) = self.take("<Q")
         if count * least > len(self.data) - self.at:
             raise InputError(
+                "CAP-089",
                 f"{self.name} claims {count:,} {what}, but holds only {len(self.data):,} bytes: it is cut short or "
-                "damaged; copy or export the model again."
+                "damaged; copy or export the model again.",
             )
         return count
 
@@ -175,7 +184,8 @@ class _Bytes:
         end = self.data.find(b"\0", self.at)
         if end < 0 or end - self.at > 4096:
             raise InputError(
-                f"{self.name} is cut short or damaged: a name does not end; export the model again."
+                "CAP-090",
+                f"{self.name} is cut short or damaged: a name does not end; export the model again.",
             )
         raw, self.at = self.data[self.at : end], end + 1
         try:
@@ -183,8 +193,9 @@ class _Bytes:
         except UnicodeDecodeError as error:
             escaped = printable(raw.decode("utf-8", "backslashreplace"))[:80]
             raise InputError(
+                "CAP-091",
                 f"{self.name}: the image name '{escaped}' is not valid UTF-8; rename the picture and export the "
-                "model again."
+                "model again.",
             ) from error
 
 
@@ -195,7 +206,9 @@ def _cameras_bin(path: Path, name: str) -> dict[int, ColmapCamera]:
         where = f"{name}: camera {key}"
         if model not in MODELS:
             known = ", ".join(n for n, _ in MODELS.values())
-            raise InputError(f"{where} has the camera model {model}, which is not known; known are {known}.")
+            raise InputError(
+                "CAP-092", f"{where} has the camera model {model}, which is not known; known are {known}."
+            )
         params = file.take(f"<{MODELS[model][1]}d")
         found[key] = camera_of(MODELS[model][0], (width, height), params, where)
     return found
@@ -233,7 +246,9 @@ def _lines(path: Path, name: str) -> Iterator[str]:
                 if not line.startswith("#"):
                     yield line.strip()
     except UnicodeDecodeError as error:
-        raise InputError(f"{name} is not valid UTF-8; save it again in the UTF-8 encoding.") from error
+        raise InputError(
+            "CAP-093", f"{name} is not valid UTF-8; save it again in the UTF-8 encoding."
+        ) from error
 
 
 def _cameras_txt(path: Path, name: str) -> dict[int, ColmapCamera]:
@@ -245,16 +260,19 @@ def _cameras_txt(path: Path, name: str) -> dict[int, ColmapCamera]:
         if len(words) > 1 and words[1] not in counts:
             known = ", ".join(counts)
             raise InputError(
-                f"{where} has the camera model {printable(words[1])[:40]}, which is not known; known are {known}."
+                "CAP-094",
+                f"{where} has the camera model {printable(words[1])[:40]}, which is not known; known are {known}.",
             )
         try:
             key, width, height = int(words[0]), int(words[2]), int(words[3])
             params = tuple(float(w) for w in words[4:])
         except (ValueError, IndexError) as error:
-            raise InputError(f"{where}: the line is not complete; export the model again.") from error
+            raise InputError(
+                "CAP-095", f"{where}: the line is not complete; export the model again."
+            ) from error
         if len(params) != counts[words[1]]:
             raise InputError(
-                f"{where}: {words[1]} has {counts[words[1]]} parameters, {len(params)} are given."
+                "CAP-096", f"{where}: {words[1]} has {counts[words[1]]} parameters, {len(params)} are given."
             )
         found[key] = camera_of(words[1], (width, height), params, where)
     return found
@@ -269,14 +287,17 @@ def _images_txt(path: Path, name: str) -> list[ColmapImage]:
         words = line.split(maxsplit=9)
         if len(words) != 10:
             raise InputError(
-                f"{name}: the line '{printable(line)[:60]}' is not complete; export the model again."
+                "CAP-097",
+                f"{name}: the line '{printable(line)[:60]}' is not complete; export the model again.",
             )
         image = words[9]
         where = f"{name}: {printable(image)}"
         try:
             pose, camera = [float(w) for w in words[1:8]], int(words[8])
         except ValueError as error:
-            raise InputError(f"{where}: the line is not complete; export the model again.") from error
+            raise InputError(
+                "CAP-098", f"{where}: the line is not complete; export the model again."
+            ) from error
         found.append(ColmapImage(image, where, camera, pose_of(tuple(pose[:4]), tuple(pose[4:]), where)))
         next(lines, None)  # its observations
     return found
@@ -289,10 +310,12 @@ def _points_txt(path: Path, name: str) -> tuple[Array, Array]:
             row = [float(w) for w in line.split(maxsplit=7)[1:7]]
         except ValueError as error:
             raise InputError(
-                f"{name}: the line '{printable(line)[:60]}' is damaged; export it again."
+                "CAP-099", f"{name}: the line '{printable(line)[:60]}' is damaged; export it again."
             ) from error
         if len(row) != 6:
-            raise InputError(f"{name}: the line '{printable(line)[:60]}' is not complete; export it again.")
+            raise InputError(
+                "CAP-100", f"{name}: the line '{printable(line)[:60]}' is not complete; export it again."
+            )
         rows.append(row)
     table = np.array(rows, dtype=np.float64).reshape(-1, 6)
     return _finite(table[:, :3], table[:, 3:])

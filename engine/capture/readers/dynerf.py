@@ -34,11 +34,12 @@ def read(folder: Path, options: LoadOptions) -> Capture:
     rows = read_poses(folder)
     contents = _contents(folder)
     if not contents:
-        raise InputError(f"{printable(folder.name)} holds no videos (cam00.mp4 …) beside {POSES}.")
+        raise InputError("CAP-101", f"{printable(folder.name)} holds no videos (cam00.mp4 …) beside {POSES}.")
     if len(rows) != len(contents):
         raise InputError(
+            "CAP-102",
             f"{POSES} has {len(rows)} rows of poses, the folder holds {len(contents)} videos; there must be one row a "
-            "video, in the order of their names."
+            "video, in the order of their names.",
         )
     warnings: list[str] = []
     moments = moments_of(c for _, c in contents if isinstance(c, dict))
@@ -83,10 +84,13 @@ def _view(
     where = f"{POSES}: {name}"
     height, width, focal = row[:15].reshape(3, 5)[:, 4]
     if not np.isfinite(row).all():
-        raise InputError(f"{where}: the row holds a NaN or non-finite number; export the poses again.")
+        raise InputError(
+            "CAP-103", f"{where}: the row holds a NaN or non-finite number; export the poses again."
+        )
     if focal <= 0 or width < 1 or height < 1:
         raise InputError(
-            f"{where}: the size is {width:.6g} × {height:.6g} and the focal length {focal:.6g}; all must exceed 0."
+            "CAP-104",
+            f"{where}: the size is {width:.6g} × {height:.6g} and the focal length {focal:.6g}; all must exceed 0.",
         )
     pictures: Clip | dict[int, Still]
     if files is None:
@@ -100,8 +104,9 @@ def _view(
     scale = size[0] / width
     if abs(height * scale - size[1]) > max(1.0, 0.01 * size[1]):
         raise InputError(
+            "CAP-105",
             f"{where} claims pictures of {width:.0f} × {height:.0f} pixels, {label} has {size[0]} × {size[1]}: "
-            "their shapes differ; use the videos that the poses were made for."
+            "their shapes differ; use the videos that the poses were made for.",
         )
     if abs(scale - 1) > 1e-6:
         warnings.append(
@@ -119,7 +124,8 @@ def read_poses(folder: Path) -> Array:
     if rows.ndim != 2 or rows.shape[1] != 17:
         found = f"{rows.shape[1]} columns" if rows.ndim == 2 else f"the shape {rows.shape}"
         raise InputError(
-            f"{POSES} has {found}, expected 17 columns (3 × 5 pose and size, then near and far); export it again."
+            "CAP-106",
+            f"{POSES} has {found}, expected 17 columns (3 × 5 pose and size, then near and far); export it again.",
         )
     return rows
 

@@ -50,12 +50,12 @@ def read(folder: Path, options: LoadOptions) -> Capture:
     cameras = data.get("cameras")
     if not isinstance(cameras, list) or not cameras:
         raise InputError(
-            f"{CAMERAS}: the list of cameras is empty or missing; at least one camera is needed."
+            "CAP-107", f"{CAMERAS}: the list of cameras is empty or missing; at least one camera is needed."
         )
     axes = data.get("camera_axes", "opencv")
     if axes not in ("opencv", "opengl"):
         raise InputError(
-            f"{CAMERAS}: camera_axes is {printable(repr(axes))[:40]}; it must be opencv or opengl."
+            "CAP-108", f"{CAMERAS}: camera_axes is {printable(repr(axes))[:40]}; it must be opencv or opengl."
         )
     views = [_view(folder, camera, i, axes == "opengl") for i, camera in enumerate(cameras)]
     _same_moments(views)
@@ -116,10 +116,12 @@ def write_cameras_json(
     count = len(cameras)
     contents = videos if videos is not None else frames
     if contents is None or (videos is not None and frames is not None):
-        raise InputError("write_cameras_json: give either videos or frames.")
+        raise InputError("CAP-109", "write_cameras_json: give either videos or frames.")
     for what, given in (("pictures", contents), ("masks", masks), ("distortions", distortions)):
         if given is not None and len(given) != count:
-            raise InputError(f"write_cameras_json: {len(given)} {what} were given for {count} cameras.")
+            raise InputError(
+                "CAP-110", f"write_cameras_json: {len(given)} {what} were given for {count} cameras."
+            )
     listed: list[dict[str, Any]] = []
     for i, name in enumerate(cameras.names):
         inside(root, contents[i], CAMERAS)
@@ -152,23 +154,26 @@ def write_cameras_json(
 def _check_head(data: dict[str, Any]) -> None:
     if data.get("format", FORMAT) != FORMAT:
         raise InputError(
-            f"{CAMERAS}: the format is {printable(repr(data['format']))[:60]}, expected '{FORMAT}'."
+            "CAP-111",
+            f"{CAMERAS}: the format is {printable(repr(data['format']))[:60]}, expected '{FORMAT}'.",
         )
     version = data.get("version")
     if version != VERSION or isinstance(version, bool):
         raise InputError(
+            "CAP-112",
             f"{CAMERAS} has version {printable(repr(version))[:40]}; this pack reads version {VERSION}. "
-            "Update the pack, or export the data set again."
+            "Update the pack, or export the data set again.",
         )
 
 
 def _view(folder: Path, camera: object, index: int, is_opengl: bool) -> View:
     if not isinstance(camera, dict):
-        raise InputError(f"{CAMERAS}: camera {index} is not a description in braces.")
+        raise InputError("CAP-113", f"{CAMERAS}: camera {index} is not a description in braces.")
     name = camera.get("name", f"cam{index:02d}")
     if not isinstance(name, str) or not name or len(name) > 200:
         raise InputError(
-            f"{CAMERAS}: camera {index} has the name {printable(repr(name))[:60]}; a short text is needed."
+            "CAP-114",
+            f"{CAMERAS}: camera {index} has the name {printable(repr(name))[:60]}; a short text is needed.",
         )
     where = f"{CAMERAS}: {printable(name)}"
     size = (integer(camera, "width", where), integer(camera, "height", where))
@@ -178,7 +183,7 @@ def _view(folder: Path, camera: object, index: int, is_opengl: bool) -> View:
     if camera.get("distortion"):
         lens = _distortion(camera["distortion"], where)
     if ("video" in camera) == ("frames" in camera):
-        raise InputError(f'{where}: either "video" or "frames" must say where the pictures are.')
+        raise InputError("CAP-115", f'{where}: either "video" or "frames" must say where the pictures are.')
     pictures: Clip | dict[int, Still]
     if "video" in camera:
         pictures = _clip(folder, camera, where)
@@ -189,12 +194,12 @@ def _view(folder: Path, camera: object, index: int, is_opengl: bool) -> View:
 
 def _distortion(value: object, where: str) -> Distortion:
     if not isinstance(value, dict) or not isinstance(value.get("params"), list):
-        raise InputError(f"{where}: distortion must hold a model and a list of params.")
+        raise InputError("CAP-116", f"{where}: distortion must hold a model and a list of params.")
     numbers = matrix(value["params"], (len(value["params"]),), "distortion", where)
     try:
         return Distortion(str(value.get("model", "opencv")), tuple(numbers.tolist()))
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
+        raise error.at(where) from error
 
 
 def _clip(folder: Path, camera: dict[str, Any], where: str) -> Clip:
@@ -208,8 +213,9 @@ def _clip(folder: Path, camera: dict[str, Any], where: str) -> Clip:
     mask_facts = probe(mask, mask_name)
     if mask_facts.size[0] * facts.size[1] != mask_facts.size[1] * facts.size[0]:
         raise InputError(
+            "CAP-117",
             f"{mask_name} has {mask_facts.size[0]} × {mask_facts.size[1]} pixels, its video {facts.size[0]} × "
-            f"{facts.size[1]}; a mask must have the shape of its picture."
+            f"{facts.size[1]}; a mask must have the shape of its picture.",
         )
     return Clip(path, name, facts, mask, mask_name, mask_facts)
 
@@ -222,7 +228,8 @@ def _stills(folder: Path, camera: dict[str, Any], where: str) -> dict[int, Still
     for at, path in files.items():
         if masks is not None and at not in masks:
             raise InputError(
-                f"{where}: the picture {relative_name(path, folder)} has no mask; a mask is needed for each."
+                "CAP-118",
+                f"{where}: the picture {relative_name(path, folder)} has no mask; a mask is needed for each.",
             )
         mask = masks[at] if masks is not None else None
         stills[at] = Still(
@@ -236,13 +243,14 @@ def _numbered(folder: Path, pattern: object, where: str) -> dict[int, Path]:
     path = inside(folder, pattern, where)
     if not path.is_dir() and len(re.findall(r"%0?\d*d", path.name)) != 1:
         raise InputError(
-            f"{where}: '{printable(str(pattern))}' is neither a folder nor a pattern with one %05d."
+            "CAP-119",
+            f"{where}: '{printable(str(pattern))}' is neither a folder nor a pattern with one %05d.",
         )
     directory, names = (path, None) if path.is_dir() else (path.parent, path.name)
     try:
         return numbered_pictures(directory, folder, names)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
+        raise error.at(where) from error
 
 
 def _same_moments(views: list[View]) -> None:
@@ -261,7 +269,7 @@ def _background(data: dict[str, Any]) -> tuple[float, float, float] | None:
     r, g, b = matrix(data["background"], (3,), "background", CAMERAS).tolist()
     if not all(0 <= c <= 1 for c in (r, g, b)):
         raise InputError(
-            f"{CAMERAS}: background is ({r:.4g}, {g:.4g}, {b:.4g}); its numbers must lie in 0..1."
+            "CAP-120", f"{CAMERAS}: background is ({r:.4g}, {g:.4g}, {b:.4g}); its numbers must lie in 0..1."
         )
     return (r, g, b)
 
@@ -269,11 +277,11 @@ def _background(data: dict[str, Any]) -> tuple[float, float, float] | None:
 def _hold_out(data: dict[str, Any], views: list[View]) -> list[str]:
     names = data.get("hold_out") or []
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-        raise InputError(f"{CAMERAS}: hold_out must be a list of camera names.")
+        raise InputError("CAP-121", f"{CAMERAS}: hold_out must be a list of camera names.")
     known = {v.name for v in views}
     for name in names:
         if name not in known:
             raise InputError(
-                f"{CAMERAS}: hold_out names '{printable(name)}', which is no camera of the list."
+                "CAP-122", f"{CAMERAS}: hold_out names '{printable(name)}', which is no camera of the list."
             )
     return names

@@ -81,13 +81,13 @@ def _ids(data: dict[str, Any]) -> tuple[list[str], list[str], list[str]]:
     for key in ("ids", "train_ids", "val_ids"):
         names = data.get(key) or []
         if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
-            raise InputError(f"{DATASET}: {key} must be a list of names.")
+            raise InputError("CAP-123", f"{DATASET}: {key} must be a list of names.")
         lists[key] = names
     ids = lists["ids"] or [*lists["train_ids"], *lists["val_ids"]]
     if not ids:
-        raise InputError(f"{DATASET}: ids is empty; at least one picture is needed.")
+        raise InputError("CAP-124", f"{DATASET}: ids is empty; at least one picture is needed.")
     if len(ids) > MOST_IDS:
-        raise InputError(f"{DATASET} lists {len(ids):,} pictures; at most {MOST_IDS:,} are read.")
+        raise InputError("CAP-125", f"{DATASET} lists {len(ids):,} pictures; at most {MOST_IDS:,} are read.")
     if not lists["val_ids"] and len(ids) >= 8:
         return ids, ids[::4], ids[2::4]
     return ids, lists["train_ids"], lists["val_ids"]
@@ -97,7 +97,7 @@ def _warp(metadata: dict[str, Any], name: str) -> int:
     entry = metadata.get(name)
     where = f"metadata.json: {printable(name)}"
     if not isinstance(entry, dict):
-        raise InputError(f"{where} is missing; every picture needs its warp_id.")
+        raise InputError("CAP-126", f"{where} is missing; every picture needs its warp_id.")
     key = "time_id" if "warp_id" not in entry and "time_id" in entry else "warp_id"
     return int(number(entry, key, where))
 
@@ -112,7 +112,8 @@ def _reduction(folder: Path, ids: list[str], scale: float) -> int:
     ] or found
     if not found:
         raise InputError(
-            "The folder rgb/1x (or rgb/2x …) is missing; a HyperNeRF data set keeps its pictures there."
+            "CAP-127",
+            "The folder rgb/1x (or rgb/2x …) is missing; a HyperNeRF data set keeps its pictures there.",
         )
     enough = [n for n in found if n * scale <= 1.0 + 1e-9]
     return max(enough) if enough else min(found)
@@ -131,14 +132,15 @@ def _view(folder: Path, name: str, moment: int, reduction: int) -> View:
     radial = matrix(camera.get("radial_distortion") or [0, 0, 0], (3,), "radial_distortion", where)
     tangential = matrix(camera.get("tangential_distortion") or [0, 0], (2,), "tangential_distortion", where)
     if not np.isfinite(claimed).all() or (claimed < 1).any():
-        raise InputError(f"{where}: image_size is {claimed.tolist()}; there is nothing to see.")
+        raise InputError("CAP-128", f"{where}: image_size is {claimed.tolist()}; there is nothing to see.")
     picture = inside(folder, f"rgb/{reduction}x/{name}.png", DATASET)
     picture_name = relative_name(picture, folder)
     size = picture_size(require_file(picture, folder, f"{DATASET} lists it"), picture_name)
     if np.abs(np.array(size) * reduction - claimed).max() > reduction:
         raise InputError(
+            "CAP-129",
             f"{picture_name} has {size[0]} × {size[1]} pixels, {where} claims {claimed[0]:.0f} × {claimed[1]:.0f} "
-            f"(before reduction by {reduction}); use the pictures that belong to the cameras."
+            f"(before reduction by {reduction}); use the pictures that belong to the cameras.",
         )
     pose = np.eye(4)
     pose[:3, :3] = rotation
@@ -155,7 +157,7 @@ def _view(folder: Path, name: str, moment: int, reduction: int) -> View:
     try:
         lens = Distortion("opencv", tuple(float(p) for p in params))
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
+        raise error.at(where) from error
     return View(name, where, K, pose, size, {moment: Still(picture, picture_name)}, lens)
 
 

@@ -37,12 +37,15 @@ def numbered_pictures(directory: Path, folder: Path, pattern: str | None = None)
             continue
         if number in found:
             raise InputError(
-                f"{relative_name(found[number], folder)} and {relative_name(file, folder)} have the same frame number."
+                "CAP-130",
+                f"{relative_name(found[number], folder)} and {relative_name(file, folder)} have the same frame number.",
             )
         found[number] = require_file(file, folder, "copy it again")
     if not found:
         wanted = printable(pattern) if pattern else "frame_00001.jpg …"
-        raise InputError(f"{relative_name(directory, folder)} holds no numbered pictures ({wanted}).")
+        raise InputError(
+            "CAP-131", f"{relative_name(directory, folder)} holds no numbered pictures ({wanted})."
+        )
     return found
 
 

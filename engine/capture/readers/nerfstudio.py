@@ -53,7 +53,7 @@ def _split(found: list[Shot], data: dict[str, Any], folder: Path) -> list[Shot]:
     for split in ("train", "val", "test"):
         names = data.get(f"{split}_filenames") or []
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-            raise InputError(f"{FILE}: {split}_filenames must be a list of file names.")
+            raise InputError("CAP-132", f"{FILE}: {split}_filenames must be a list of file names.")
         lists[split] = {Path(n).as_posix() for n in names}
     held = (lists["val"] | lists["test"]) - lists["train"]
     return [replace(s, split="test") if s.still.name in held else s for s in found]

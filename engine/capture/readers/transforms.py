@@ -56,16 +56,18 @@ def shots(folder: Path, data: dict[str, Any], file: str, split: str = "train") -
     """All entries of one transforms file, in its order. InputError names the entry at fault."""
     frames = data.get("frames")
     if not isinstance(frames, list) or not frames:
-        raise InputError(f"{file}: the list of frames is empty or missing; at least one picture is needed.")
+        raise InputError(
+            "CAP-133", f"{file}: the list of frames is empty or missing; at least one picture is needed."
+        )
     if len(frames) > MOST_FRAMES:
-        raise InputError(f"{file} lists {len(frames):,} frames; at most {MOST_FRAMES:,} are read.")
+        raise InputError("CAP-134", f"{file} lists {len(frames):,} frames; at most {MOST_FRAMES:,} are read.")
     common = {key: value for key, value in data.items() if key != "frames"}
     return [_shot(folder, common, frame, file, i, split) for i, frame in enumerate(frames)]
 
 
 def _shot(folder: Path, common: dict[str, Any], frame: object, file: str, index: int, split: str) -> Shot:
     if not isinstance(frame, dict):
-        raise InputError(f"{file}: frame {index} is not a description in braces.")
+        raise InputError("CAP-135", f"{file}: frame {index} is not a description in braces.")
     path = inside(folder, frame.get("file_path"), f"{file}: frame {index}")
     if not path.suffix or not path.is_file():
         path = next(
@@ -97,7 +99,9 @@ def _rows(value: object) -> object:
 def _integer_size(data: dict[str, Any], where: str) -> tuple[int, int]:
     width, height = (number(data, key, where) for key in ("w", "h"))
     if width < 1 or height < 1:
-        raise InputError(f"{where}: the size is {width:g} × {height:g} pixels; there is nothing to see.")
+        raise InputError(
+            "CAP-136", f"{where}: the size is {width:g} × {height:g} pixels; there is nothing to see."
+        )
     return int(width), int(height)
 
 
@@ -114,7 +118,7 @@ def _intrinsics(data: dict[str, Any], size: tuple[int, int], where: str) -> Arra
             else fx
         )
     else:
-        raise InputError(f"{where}: neither fl_x nor camera_angle_x says the focal length.")
+        raise InputError("CAP-137", f"{where}: neither fl_x nor camera_angle_x says the focal length.")
     cx = number(data, "cx", where, size[0] / 2)
     cy = number(data, "cy", where, size[1] / 2)
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
@@ -124,7 +128,8 @@ def _from_angle(data: dict[str, Any], key: str, pixels: int, where: str) -> floa
     angle = number(data, key, where)
     if not 0 < angle < math.pi:
         raise InputError(
-            f"{where}: {key} is {angle:.6g}; a focal length needs an angle between 0 and π radians."
+            "CAP-138",
+            f"{where}: {key} is {angle:.6g}; a focal length needs an angle between 0 and π radians.",
         )
     return pixels / (2 * math.tan(angle / 2))
 
@@ -145,7 +150,8 @@ def _lens(data: dict[str, Any], where: str) -> Distortion:
             else Distortion()
         )
     raise InputError(
-        f"{where}: camera_model {printable(model)[:40]} is not known; use PINHOLE, OPENCV or OPENCV_FISHEYE."
+        "CAP-139",
+        f"{where}: camera_model {printable(model)[:40]} is not known; use PINHOLE, OPENCV or OPENCV_FISHEYE.",
     )
 
 
@@ -165,7 +171,8 @@ def capture_of(found: list[Shot], folder: Path, layout: str, file: str, one_view
             if moment[shot.time] in stills:
                 other = stills[moment[shot.time]]
                 raise InputError(
-                    f"{shot.where} and {other.name} come from one camera at one time ({shot.time:g}); remove one."
+                    "CAP-140",
+                    f"{shot.where} and {other.name} come from one camera at one time ({shot.time:g}); remove one.",
                 )
             stills[moment[shot.time]] = shot.still
         pose = inverted(first.pose * FLIP)
@@ -230,7 +237,9 @@ def _timed(found: list[Shot], file: str) -> tuple[list[Shot], list[float], bool,
     """Shots with times, the distinct times ascending, whether they are fractions of a clip, and warnings."""
     without = [s for s in found if s.time is None]
     if without and len(without) < len(found):
-        raise InputError(f"{without[0].where} has no time, other frames have one; give every frame its time.")
+        raise InputError(
+            "CAP-141", f"{without[0].where} has no time, other frames have one; give every frame its time."
+        )
     warnings: list[str] = []
     if without:
         warnings.append(f"{file} stores no times: all pictures are taken to show the same moment.")
@@ -242,8 +251,9 @@ def _timed(found: list[Shot], file: str) -> tuple[list[Shot], list[float], bool,
         others = [t for t in times if t != shot.time]
         if others and min(abs(t - shot.time) for t in others) > max(others) - min(others) > 0:
             raise InputError(
+                "CAP-142",
                 f"{shot.where}: the time {shot.time:g} lies far outside that of the other frames "
-                f"({min(others):g} to {max(others):g}); correct it."
+                f"({min(others):g} to {max(others):g}); correct it.",
             )
     if outside and min(times) < 0:
         warnings.append(f"{file}: times begin before 0 (at {min(times):g}); they are used as they are.")
@@ -261,6 +271,7 @@ def _no_doubles(found: list[Shot]) -> None:
             if key in seen:
                 same = "the file is listed twice" if key[0] == "file" else f"so does {seen[key].still.name}"
                 raise InputError(
-                    f"{shot.where} shows camera '{printable(shot.label)}' at time {shot.time:g}, {same}; remove one."
+                    "CAP-143",
+                    f"{shot.where} shows camera '{printable(shot.label)}' at time {shot.time:g}, {same}; remove one.",
                 )
             seen[key] = shot

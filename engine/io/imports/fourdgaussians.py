@@ -36,7 +36,8 @@ def field_from_state(
         if not isinstance(tensor, Tensor) or tensor.ndim != ndim or tensor.numel() == 0:
             found = "is missing" if tensor is None else f"has shape {tuple(getattr(tensor, 'shape', ()))}"
             raise InputError(
-                f"{source}: the tensor '{net}{name}' {found}; is this the deformation of a 4DGaussians scene?"
+                "IO-010",
+                f"{source}: the tensor '{net}{name}' {found}; is this the deformation of a 4DGaussians scene?",
             )
         return tensor
 
@@ -54,8 +55,9 @@ def field_from_state(
     t = tensors["grids.0.2"].shape[2]
     if y != int(y) or z != int(z):
         raise InputError(
+            "IO-011",
             f"{source}: the planes of level 0 ({tuple(first.shape)}) are no multiple of a common resolution; the file is "
-            "damaged, copy it again."
+            "damaged, copy it again.",
         )
     depth = 0
     while f"{net}feature_out.{2 * depth}.weight" in state:
@@ -80,4 +82,4 @@ def field_from_state(
     try:
         return HexPlane.from_parts(settings.to_json(), tensors)
     except InputError as error:
-        raise InputError(f"{source}: {error}") from error
+        raise error.at(source) from error

@@ -50,16 +50,18 @@ def import_fourdgaussians(
     found = _iteration(folder)
     if found is None:
         raise InputError(
+            "IO-012",
             f"{folder.name} is no 4DGaussians scene: point_cloud/iteration_…/point_cloud.ply is missing; choose the folder "
-            "that holds cfg_args and point_cloud."
+            "that holds cfg_args and point_cloud.",
         )
     settings: dict[str, Any] = {}
     if (folder / "cfg_args").is_file():
         settings = read_cfg_args(folder / "cfg_args")
     elif heads == "auto":
         raise InputError(
+            "IO-013",
             f"{folder.name}: cfg_args is missing, so which parts the motion moves is unknown; choose heads 'all' (DyNeRF, "
-            "MultipleView) or 'position, scale, rotation' (the others)."
+            "MultipleView) or 'position, scale, rotation' (the others).",
         )
     gaussians = read_ply(found / "point_cloud.ply")
     weights = found / "deformation.pth"
@@ -78,7 +80,8 @@ def import_fourdgaussians(
         or settings.get("grid_pe")
     ):
         raise InputError(
-            f"{folder.name} was trained with no_grid, static_mlp, empty_voxel or grid_pe, which are not known here."
+            "IO-014",
+            f"{folder.name} was trained with no_grid, static_mlp, empty_voxel or grid_pe, which are not known here.",
         )
     opaque = gaussians.means[gaussians.logit_opacities > -2.2]  # opacity of a tenth or more
     bounds = gaussian_bounds(opaque if len(opaque) >= 10 else gaussians.means)
@@ -119,9 +122,11 @@ def _heads(choice: str, settings: dict[str, Any]) -> tuple[str, ...]:
 
 def _load_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise InputError(f"{path.parent.name}/{path.name} is missing; without it the scene has no motion.")
+        raise InputError(
+            "IO-015", f"{path.parent.name}/{path.name} is missing; without it the scene has no motion."
+        )
     if path.stat().st_size > LARGEST_WEIGHTS:
-        raise InputError(f"{path.name} is larger than any deformation; it is not read.")
+        raise InputError("IO-016", f"{path.name} is larger than any deformation; it is not read.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (
@@ -134,12 +139,16 @@ def _load_state(path: Path) -> dict[str, Tensor]:
         AttributeError,
     ) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path.name} cannot be read safely ({first[:120]}); copy it again.") from error
+        raise InputError(
+            "IO-017", f"{path.name} cannot be read safely ({first[:120]}); copy it again."
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{path.name} holds no state dict of tensors.")
+        raise InputError("IO-018", f"{path.name} holds no state dict of tensors.")
     for name, value in state.items():
         # a tensor with strides of zero claims any size at the cost of one number
         plain = value.layout == torch.strided and not value.is_quantized and value.device.type == "cpu"
         if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise InputError(f"{path.name}: '{name[:60]}' claims more numbers than it holds; copy it again.")
+            raise InputError(
+                "IO-019", f"{path.name}: '{name[:60]}' claims more numbers than it holds; copy it again."
+            )
     return state

@@ -222,7 +222,8 @@ class NumbaRasterizer:
         """
         if means.device.type != "cpu":
             raise InputError(
-                f"The numba rasterizer works on CPU tensors, not on {means.device}; choose rasterizer 'auto'."
+                "REN-004",
+                f"The numba rasterizer works on CPU tensors, not on {means.device}; choose rasterizer 'auto'.",
             )
         dtype = torch.float64 if means.dtype == torch.float64 else torch.float32
         self.warm_up(features.shape[-1], dtype)
