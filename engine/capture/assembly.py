@@ -16,7 +16,7 @@ from ..files.paths import printable
 from ..scene.cameras import Cameras
 from ..scene.video import MultiViewVideo
 from .camera_checks import check_intrinsics, check_near_far, rigid
-from .frames import FrameStore, Lens, Still, StillView, VideoView, ViewPictures
+from .frames import FrameStore, ImageFile, ImageView, Lens, VideoView, ViewImages
 from .options import BACKGROUNDS, LoadOptions
 from .undistort import Distortion, pinhole_inside
 from .video_file import Handles, VideoFacts, VideoFile
@@ -26,7 +26,7 @@ MOST_VIEWS = 100_000
 
 
 @dataclass(frozen=True)
-class Clip:
+class ViewVideo:
     """The video of a view, with the video of its mask where there is one."""
 
     path: Path
@@ -46,7 +46,7 @@ class View:
     K: Array  # [3, 3] of pictures of `size`
     world_to_camera: Array  # [4, 4] OpenCV axes
     size: tuple[int, int]  # (width, height) that the description claims
-    pictures: Clip | dict[int, Still]  # dict: moment → file
+    images: ViewVideo | dict[int, ImageFile]  # dict: moment → file
     distortion: Distortion = field(default_factory=Distortion)
 
 
@@ -85,7 +85,7 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
     check_near_far(capture.near, capture.far, capture.near_far_from or title)
     poses = np.stack([rigid(v.world_to_camera, v.where) for v in views])
     for view in views:
-        _check_pictures(view)
+        _check_images(view)
         check_intrinsics(view.K, view.size, view.where)
     times = _times(capture, options, warnings)
     chosen = _chosen(len(times), options, title)
@@ -150,53 +150,53 @@ def _check_names(views: list[View]) -> None:
         seen[view.name] = view.where
 
 
-def _check_pictures(view: View) -> None:
+def _check_images(view: View) -> None:
     """Every picture file exists, has the claimed size and an end; a video has the claimed size."""
     claimed = f"{view.size[0]} × {view.size[1]}"
-    if isinstance(view.pictures, Clip):
-        clip = view.pictures
-        if clip.facts.size != view.size:
-            found = f"{clip.facts.size[0]} × {clip.facts.size[1]}"
+    if isinstance(view.images, ViewVideo):
+        video = view.images
+        if video.facts.size != view.size:
+            found = f"{video.facts.size[0]} × {video.facts.size[1]}"
             raise InputError(
                 "CAP-005",
-                f"{view.where} claims {claimed} pixels, {clip.name} has {found}; "
+                f"{view.where} claims {claimed} pixels, {video.name} has {found}; "
                 "correct the size and K, or use the video that was calibrated.",
             )
         return
-    for still in view.pictures.values():
-        size = images.picture_size(still.path, still.name)
+    for image in view.images.values():
+        size = images.image_size(image.path, image.name)
         if size != view.size:
             raise InputError(
                 "CAP-006",
-                f"{still.name} has {size[0]} × {size[1]} pixels, {view.where} claims {claimed}; "
+                f"{image.name} has {size[0]} × {size[1]} pixels, {view.where} claims {claimed}; "
                 "correct the size and focal length, or use the pictures that were calibrated.",
             )
-        if still.mask is not None:
-            width, height = images.picture_size(still.mask, still.mask_name)
+        if image.mask is not None:
+            width, height = images.image_size(image.mask, image.mask_name)
             if abs(width * size[1] - height * size[0]) > 0.02 * width * size[1]:
                 raise InputError(
                     "CAP-007",
-                    f"{still.mask_name} has {width} × {height} pixels, its picture {size[0]} × {size[1]}; a mask must "
+                    f"{image.mask_name} has {width} × {height} pixels, its picture {size[0]} × {size[1]}; a mask must "
                     "have the shape of its picture.",
                 )
 
 
 def _times(capture: Capture, options: LoadOptions, warnings: list[str]) -> Array:
     """Seconds of all moments of the capture [T], and the warnings about clips that do not match."""
-    clips = [(v.name, v.pictures) for v in capture.views if isinstance(v.pictures, Clip)]
+    videos = [(v.name, v.images) for v in capture.views if isinstance(v.images, ViewVideo)]
     fps = options.frames_per_second or capture.fps
     if capture.times is not None:
         times = np.asarray(capture.times, dtype=np.float64)
         if capture.times_are_fractions and options.frames_per_second and len(times) > 1:
             times = times * ((len(times) - 1) / options.frames_per_second)
         return times
-    if clips:
-        counts = {name: clip.facts.frames for name, clip in clips}
-        for _, clip in clips:
-            if clip.mask_facts is not None and clip.mask_facts.frames < clip.facts.frames:
+    if videos:
+        counts = {name: video.facts.frames for name, video in videos}
+        for _, video in videos:
+            if video.mask_facts is not None and video.mask_facts.frames < video.facts.frames:
                 raise InputError(
                     "CAP-008",
-                    f"{clip.mask_name} has {clip.mask_facts.frames} frames, {clip.name} has {clip.facts.frames}; "
+                    f"{video.mask_name} has {video.mask_facts.frames} frames, {video.name} has {video.facts.frames}; "
                     "a mask is needed for every frame.",
                 )
         common, longest = min(counts.values()), max(counts.values())
@@ -208,7 +208,7 @@ def _times(capture: Capture, options: LoadOptions, warnings: list[str]) -> Array
                 f"The clips differ in length: {listed}, {others}; the first {common} frames of each are used. "
                 "Check that all cameras started together."
             )
-        rates = {name: clip.facts.fps for name, clip in clips if clip.facts.fps > 0}
+        rates = {name: video.facts.fps for name, video in videos if video.facts.fps > 0}
         if rates and max(rates.values()) > 1.01 * min(rates.values()):
             slow, fast = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
             warnings.append(
@@ -218,8 +218,8 @@ def _times(capture: Capture, options: LoadOptions, warnings: list[str]) -> Array
         if fps is None:
             fps = float(np.median(list(rates.values()))) if rates else None
     else:
-        stills = [v.pictures for v in capture.views if isinstance(v.pictures, dict)]
-        common = max((max(s) + 1 for s in stills if s), default=0)
+        files = [v.images for v in capture.views if isinstance(v.images, dict)]
+        common = max((max(s) + 1 for s in files if s), default=0)
     if not fps:
         fps = 30.0
         warnings.append(
@@ -257,24 +257,24 @@ def _lens(view: View, size: tuple[int, int]) -> tuple[Array, Lens | None]:
 
 def _source(
     view: View, chosen: range, size: tuple[int, int], lens: Lens | None, handles: Handles
-) -> ViewPictures | None:
-    if isinstance(view.pictures, Clip):
-        clip = view.pictures
+) -> ViewImages | None:
+    if isinstance(view.images, ViewVideo):
+        video = view.images
         mask = None
-        if clip.mask is not None and clip.mask_facts is not None:
-            mask = VideoFile(clip.mask, clip.mask_name, clip.mask_facts, handles)
+        if video.mask is not None and video.mask_facts is not None:
+            mask = VideoFile(video.mask, video.mask_name, video.mask_facts, handles)
         return VideoView(
-            VideoFile(clip.path, clip.name, clip.facts, handles), tuple(chosen), size, mask, lens
+            VideoFile(video.path, video.name, video.facts, handles), tuple(chosen), size, mask, lens
         )
     at = {index: moment for moment, index in enumerate(chosen)}
-    stills = {at[index]: still for index, still in view.pictures.items() if index in at}
-    return StillView(stills, size, lens) if stills else None
+    files = {at[index]: image for index, image in view.images.items() if index in at}
+    return ImageView(files, size, lens) if files else None
 
 
 def _has_mask(view: View) -> bool:
-    if isinstance(view.pictures, Clip):
-        return view.pictures.mask is not None or view.pictures.facts.has_alpha
-    first = next(iter(view.pictures.values()))
+    if isinstance(view.images, ViewVideo):
+        return view.images.mask is not None or view.images.facts.has_alpha
+    first = next(iter(view.images.values()))
     return first.mask is not None or images.has_alpha(first.path, first.name)
 
 

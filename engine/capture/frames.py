@@ -52,7 +52,7 @@ class Passing(Protocol):
     def keep(self, moment: int, image: Array, mask: Array | None) -> None: ...
 
 
-class ViewPictures(Protocol):
+class ViewImages(Protocol):
     """The pictures of one view."""
 
     size: tuple[int, int]  # (width, height) that `read` gives
@@ -72,7 +72,7 @@ class ViewPictures(Protocol):
 
 
 @dataclass(frozen=True)
-class Still:
+class ImageFile:
     """One picture file with its mask file, if it has one; names are for messages."""
 
     path: Path
@@ -82,24 +82,24 @@ class Still:
 
 
 @dataclass
-class StillView:
+class ImageView:
     """A view whose moments are picture files."""
 
-    stills: dict[int, Still]
+    images: dict[int, ImageFile]
     size: tuple[int, int]
     lens: Lens | None = None
 
     def files(self) -> list[Path]:
-        return [p for s in self.stills.values() for p in (s.path, s.mask) if p is not None]
+        return [p for s in self.images.values() for p in (s.path, s.mask) if p is not None]
 
     def moments(self) -> list[int]:
-        return sorted(self.stills)
+        return sorted(self.images)
 
     def read(self, moment: int, others: Passing) -> tuple[Array, Array | None]:
-        still = self.stills[moment]
-        image, mask = images.read_picture(still.path, still.name, self.size)
-        if still.mask is not None:
-            mask = images.read_mask(still.mask, still.mask_name, self.size)
+        file = self.images[moment]
+        image, mask = images.read_image(file.path, file.name, self.size)
+        if file.mask is not None:
+            mask = images.read_mask(file.mask, file.mask_name, self.size)
         return image, mask
 
     def close(self) -> None:
@@ -161,7 +161,7 @@ class FrameStore:
 
     def __init__(
         self,
-        views: Sequence[ViewPictures],
+        views: Sequence[ViewImages],
         cache_megabytes: int,
         also: Sequence[Path] = (),
         uses_masks: bool = True,

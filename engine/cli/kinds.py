@@ -83,7 +83,7 @@ def _masks(arguments: Arguments, path: str, before: Mapping[str, Any]) -> Any:
     import numpy as np
     import torch
 
-    from ..files.images import SUFFIXES, picture_size, read_mask
+    from ..files.images import SUFFIXES, image_size, read_mask
 
     folder, views = Path(path), before["views"]
     if not folder.is_dir():
@@ -98,9 +98,9 @@ def _masks(arguments: Arguments, path: str, before: Mapping[str, Any]) -> Any:
             f"{folder.name} holds {len(files)} mask pictures, there are {count} views; give one for each, named like the "
             "views' pictures.",
         )
-    size = picture_size(files[0], files[0].name) if views is None else views.size
+    size = image_size(files[0], files[0].name) if views is None else views.size
     for file in files:
-        width, height = picture_size(file, file.name)
+        width, height = image_size(file, file.name)
         if abs(width / height / (size[0] / size[1]) - 1) > 0.05:
             raise InputError(
                 "CLI-006",

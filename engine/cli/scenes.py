@@ -11,11 +11,11 @@ from .arguments import AddVerb, Arguments, add_config, add_device, config_from, 
 
 
 def render(arguments: Arguments) -> dict[str, Any]:
-    from ..files.mp4 import check_movie, write_mp4
+    from ..files.mp4 import check_video, write_mp4
     from ..io.scene_file import load_scene
     from ..steps import camera_path, render_scene
 
-    check_movie(Path(arguments.out))
+    check_video(Path(arguments.out))
     scene = load_scene(Path(arguments.scene))
     path = camera_path.make(scene, config_from(arguments, camera_path.Config))
     config = config_from(arguments, render_scene.Config)

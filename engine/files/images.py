@@ -36,7 +36,7 @@ def check_size(width: int, height: int, name: str) -> tuple[int, int]:
     return width, height
 
 
-def picture_size(path: Path, name: str) -> tuple[int, int]:
+def image_size(path: Path, name: str) -> tuple[int, int]:
     """(width, height) from the header of a picture; nothing is decoded.
 
     InputError, naming `name`, where the file is missing, empty, no picture, absurdly large, or ends too soon.
@@ -47,7 +47,7 @@ def picture_size(path: Path, name: str) -> tuple[int, int]:
     return size
 
 
-def read_picture(path: Path, name: str, size: tuple[int, int]) -> tuple[Array, Array | None]:
+def read_image(path: Path, name: str, size: tuple[int, int]) -> tuple[Array, Array | None]:
     """RGB [H, W, 3] uint8 and alpha [H, W] uint8 or None, resampled to `size` (width, height) by area.
 
     Alpha is straight: colours stay as they are stored.

@@ -14,7 +14,7 @@ from ..errors import InputError
 from .atomic import check_writable, write_atomically
 
 
-def check_movie(target: Path) -> None:
+def check_video(target: Path) -> None:
     """InputError, before anything is rendered, where no mp4 could be written to `target`."""
     backends.require("av")
     if target.suffix.lower() != ".mp4":
@@ -27,7 +27,7 @@ def write_mp4(images: Iterable[Tensor], fps: float, target: Path, crf: int = 18)
 
     Written to a temporary name first. `crf`: 0 is lossless, 23 is usual, more is smaller. Raises InputError.
     """
-    check_movie(target)
+    check_video(target)
     import av
 
     with write_atomically(target) as partial, av.open(str(partial), "w", format="mp4") as container:

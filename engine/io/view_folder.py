@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
-from ..files.images import SUFFIXES, check_size, picture_size, read_mask, read_picture
+from ..files.images import SUFFIXES, check_size, image_size, read_image, read_mask
 from ..files.jsonfile import read_json, write_json
 from ..files.paths import existing_folder, inside, printable, require_file
 from ..scene import Cameras, ViewSet
@@ -145,14 +145,14 @@ def _picture(folder: Path, part: str, file: Any, size: tuple[int, int]) -> tuple
     """Colours [H, W, 3] and alpha [H, W, 1] or None, resampled to `size`."""
     path = _found(folder, part, file)
     name = f"{part}/{printable(path.name)}"
-    width, height = picture_size(path, name)
+    width, height = image_size(path, name)
     if abs(width / height / (size[0] / size[1]) - 1) > 0.05:
         raise InputError(
             "IO-051",
             f"{name} is {width}×{height}, its view {size[0]}×{size[1]}: their shapes differ, so it cannot show the same "
             "view; resize without cropping.",
         )
-    colors, alpha = read_picture(path, name, size)
+    colors, alpha = read_image(path, name, size)
     return _tensor(colors), None if alpha is None else _tensor(alpha)[..., None]
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from engine.capture import readers
-from engine.capture.assembly import Capture, Clip, View
+from engine.capture.assembly import Capture, View, ViewVideo
 from engine.capture.options import LoadOptions
 from engine.capture.video_file import probe
 from engine.fields import number
@@ -51,7 +51,7 @@ def example(mark: str) -> str:
 
 def test_the_reader_of_the_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     names = {
-        "np": np, "Path": Path, "LoadOptions": LoadOptions, "Capture": Capture, "View": View, "Clip": Clip,
+        "np": np, "Path": Path, "LoadOptions": LoadOptions, "Capture": Capture, "View": View, "ViewVideo": ViewVideo,
         "read_json": read_json, "require_file": require_file, "inside": inside, "probe": probe,
     }  # fmt: skip
     exec(compile(example("def recognises"), "docs/ARCHITECTURE.md", "exec"), names)  # noqa: S102

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from engine.errors import InputError
-from engine.files.images import picture_size  # noqa: F401  # used in a process of its own
+from engine.files.images import image_size  # noqa: F401  # used in a process of its own
 from engine.files.jsonfile import DEEPEST, DeeplyNested, parse_json, read_json
 from engine.files.safetensors_header import HeaderError, read_header
 from engine.io.scene_file import load_scene
@@ -117,9 +117,9 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
 import sys
 from pathlib import Path
 from engine.errors import InputError
-from tests.engine.test_headers import load_scene, load_selection, load_state, read_header, read_json, picture_size
+from tests.engine.test_headers import load_scene, load_selection, load_state, read_header, read_json, image_size
 
-by_name = [lambda path, read=read: read(path, path.name) for read in (read_json, picture_size)]
+by_name = [lambda path, read=read: read(path, path.name) for read in (read_json, image_size)]
 for name in ("pipe", "folder", "dangling", "loop", "missing"):
     path = Path(sys.argv[1]) / name
     for read in (read_header, load_scene, load_selection, *by_name):

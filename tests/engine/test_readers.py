@@ -15,7 +15,7 @@ from engine.capture.readers import LoadOptions, detect_layout, load_video, scene
 from engine.capture.readers.colmap_model import MODELS
 from engine.capture.undistort import Distortion
 from engine.errors import InputError
-from engine.files.images import check_size, picture_size, read_mask, read_picture
+from engine.files.images import check_size, image_size, read_image, read_mask
 from engine.files.jsonfile import read_json
 from engine.files.paths import inside
 from engine.scene.cameras import look_at
@@ -296,7 +296,7 @@ def test_a_header_that_lies_is_refused_before_decoding(tmp_path: Path, width: in
     tracemalloc.start()
     try:
         with pytest.raises(InputError, match=r"a\.png"):
-            picture_size(tmp_path / "a.png", "a.png")
+            image_size(tmp_path / "a.png", "a.png")
         assert tracemalloc.get_traced_memory()[1] < 2**22
     finally:
         tracemalloc.stop()
@@ -309,7 +309,7 @@ def test_files_that_are_something_else(tmp_path: Path, name: str) -> None:
     for content in (b"hello", os.urandom(4096), b"#EXTM3U\nhttp://127.0.0.1:9/x.ts\n", b"\x89PNG\r\n\x1a\n"):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=name):
-            (probe if name.endswith("mp4") else picture_size)(tmp_path / name, name)
+            (probe if name.endswith("mp4") else image_size)(tmp_path / name, name)
 
 
 def test_an_unknown_folder_lists_what_was_looked_for(tmp_path: Path) -> None:
@@ -370,9 +370,9 @@ def test_alpha_is_straight_and_shrinks_without_fringes(tmp_path: Path) -> None:
     rgba = np.zeros((16, 16, 4), dtype=np.uint8)
     rgba[:, :7] = (200, 100, 50, 255)  # what lies under alpha 0 is black and must not bleed in
     Image.fromarray(rgba).save(tmp_path / "a.png")
-    image, alpha = read_picture(tmp_path / "a.png", "a.png", (16, 16))
+    image, alpha = read_image(tmp_path / "a.png", "a.png", (16, 16))
     assert alpha is not None and (image == rgba[..., :3]).all() and (alpha == rgba[..., 3]).all()
-    image, alpha = read_picture(tmp_path / "a.png", "a.png", (8, 8))
+    image, alpha = read_image(tmp_path / "a.png", "a.png", (8, 8))
     assert alpha is not None and (np.abs(image[:, :4].astype(int) - [200, 100, 50]) <= 2).all()
     assert (np.abs(alpha[:, 3].astype(int) - 128) <= 1).all()
 
@@ -380,8 +380,8 @@ def test_alpha_is_straight_and_shrinks_without_fringes(tmp_path: Path) -> None:
 def test_sixteen_bit_and_palette_pictures(tmp_path: Path) -> None:
     Image.fromarray(np.full((24, 32), 200 * 256, dtype=np.uint16)).save(tmp_path / "deep.png")
     Image.new("RGB", (32, 24), (10, 200, 30)).quantize(4).save(tmp_path / "palette.png")
-    assert int(read_picture(tmp_path / "deep.png", "deep", (32, 24))[0][0, 0, 0]) == 200
-    assert read_picture(tmp_path / "palette.png", "palette", (32, 24))[0][0, 0].tolist() == [10, 200, 30]
+    assert int(read_image(tmp_path / "deep.png", "deep", (32, 24))[0][0, 0, 0]) == 200
+    assert read_image(tmp_path / "palette.png", "palette", (32, 24))[0][0, 0].tolist() == [10, 200, 30]
 
 
 def test_bounds_without_points_hold_what_the_cameras_look_at(tmp_path: Path) -> None:

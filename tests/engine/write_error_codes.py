@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tests.engine.test_error_codes import TABLE, explained, raised  # noqa: E402
+from tests.engine.test_error_codes import TABLE, explained, raised
 
 
 def main() -> int:

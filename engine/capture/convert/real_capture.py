@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...fields import choice, flag, number, text, validate
-from ...files.images import SUFFIXES as PICTURE_SUFFIXES
-from ...files.images import picture_size, read_picture
+from ...files.images import SUFFIXES as IMAGE_SUFFIXES
+from ...files.images import image_size, read_image
 from ...files.paths import existing_folder
 from ...scene.cameras import Cameras
 from ..undistort import remap, undistortion_map
@@ -222,11 +222,11 @@ def _plate(folder: str, shot: Shot, cameras: Cameras, view: int) -> Pixels | Non
     place = existing_folder(folder)
     name = shot.camera.name.lower()
     found = sorted(
-        f for f in place.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES and f.stem.lower().startswith(name)
+        f for f in place.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and f.stem.lower().startswith(name)
     )
     if not found:
         return None
-    size = picture_size(found[0], found[0].name)
+    size = image_size(found[0], found[0].name)
     if size == shot.camera.size:
         shot = replace(shot, zoom=(1.0, 1.0), offset=(0.0, 0.0))
     elif size != shot.facts.size:
@@ -236,7 +236,7 @@ def _plate(folder: str, shot: Shot, cameras: Cameras, view: int) -> Pixels | Non
             f"{shot.facts.size[0]}x{shot.facts.size[1]} or the calibration's "
             f"{shot.camera.size[0]}x{shot.camera.size[1]}.",
         )
-    picture, alpha = read_picture(found[0], found[0].name, size)
+    picture, alpha = read_image(found[0], found[0].name, size)
     alpha = np.full(picture.shape[:2], 255, dtype=np.uint8) if alpha is None else alpha
     picture = np.concatenate([picture, alpha[..., None]], axis=2)
     return _averaged(remap(picture, _source_map(shot, cameras, view)), cameras.sizes[view])

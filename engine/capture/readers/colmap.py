@@ -12,19 +12,19 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ...errors import InputError
-from ...files.images import SUFFIXES as PICTURES
+from ...files.images import SUFFIXES as IMAGES
 from ...files.paths import inside, printable, relative_name, require_file
-from ..assembly import Capture, Clip, View
-from ..frames import Still
+from ..assembly import Capture, View, ViewVideo
+from ..frames import ImageFile
 from ..options import LoadOptions
 from ..point_cloud import optional_points
 from ..video_file import SUFFIXES as VIDEOS
 from ..video_file import probe
 from .colmap_model import ColmapImage, ColmapModel, is_model, read_model
-from .listing import last_number, moments_of, numbered_pictures, stills_of
+from .listing import image_files, last_number, moments_of, numbered_images
 
 MODEL_FOLDERS = ("sparse/0", "sparse", "sparse_", "colmap/sparse/0", "dense/sparse", "sparse_txt")
-PICTURE_FOLDERS = ("", "images", "videos", "frames", "input")
+IMAGE_FOLDERS = ("", "images", "videos", "frames", "input")
 POINTS = ("points3D_multipleview.ply", "points3D_downsample2.ply")
 
 
@@ -82,13 +82,13 @@ class Contents:
 
 def _contents(folder: Path) -> Contents:
     made = Contents()
-    for root in (folder / name for name in PICTURE_FOLDERS):
+    for root in (folder / name for name in IMAGE_FOLDERS):
         if not root.is_dir():
             continue
         for path in sorted(root.iterdir()):
-            if path.is_dir() and path.name not in PICTURE_FOLDERS:
+            if path.is_dir() and path.name not in IMAGE_FOLDERS:
                 holder = path / "images" if (path / "images").is_dir() else path
-                if any(p.suffix.lower() in PICTURES for p in holder.iterdir()):
+                if any(p.suffix.lower() in IMAGES for p in holder.iterdir()):
                     made.folders.setdefault(path.name, holder)
             elif path.suffix.lower() in VIDEOS:
                 made.videos.setdefault(path.stem, path)
@@ -130,18 +130,18 @@ def _rig_views(
             "folder of frames or a video.",
         )
     numbered = {
-        name: numbered_pictures(contents.folders[name], folder) for name in rig if name in contents.folders
+        name: numbered_images(contents.folders[name], folder) for name in rig if name in contents.folders
     }
     moments = moments_of(numbered.values())
     views: list[View] = []
     for name, image in sorted(rig.items(), key=lambda item: (last_number(item[0]) or 0, item[0])):
         camera = model.cameras[image.camera_id]
-        pictures: Clip | dict[int, Still]
+        images: ViewVideo | dict[int, ImageFile]
         if name in numbered:
-            pictures = stills_of(numbered[name], folder, moments)
+            images = image_files(numbered[name], folder, moments)
         else:
             path = require_file(contents.videos[name], folder, "copy it again")
-            pictures = Clip(path, relative_name(path, folder), probe(path, relative_name(path, folder)))
+            images = ViewVideo(path, relative_name(path, folder), probe(path, relative_name(path, folder)))
         where = f"{camera.where} ({printable(image.name)})"
         views.append(
             View(
@@ -150,11 +150,11 @@ def _rig_views(
                 camera.K,
                 image.world_to_camera,
                 camera.size,
-                pictures,
+                images,
                 camera.distortion,
             )
         )
-    kinds = {isinstance(v.pictures, Clip) for v in views}
+    kinds = {isinstance(v.images, ViewVideo) for v in views}
     if len(kinds) > 1:
         raise InputError(
             "CAP-080", "Some cameras have a folder of frames and some a video; use one kind for all."
@@ -185,7 +185,7 @@ def _sequence_views(folder: Path, model: ColmapModel) -> list[View]:
             )
         camera = model.cameras[image.camera_id]
         where = f"{camera.where} ({printable(image.name)})"
-        still = Still(path, relative_name(path, folder))
+        file = ImageFile(path, relative_name(path, folder))
         name = printable(PurePosixPath(image.name).with_suffix("").as_posix())
         assert number is not None
         views.append(
@@ -195,7 +195,7 @@ def _sequence_views(folder: Path, model: ColmapModel) -> list[View]:
                 camera.K,
                 image.world_to_camera,
                 camera.size,
-                {moment[number]: still},
+                {moment[number]: file},
                 camera.distortion,
             )
         )

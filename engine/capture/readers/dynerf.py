@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
-from ...files.images import picture_size
+from ...files.images import image_size
 from ...files.npyfile import read_numbers
 from ...files.paths import printable, relative_name, require_file
-from ..assembly import Array, Capture, Clip, View
+from ..assembly import Array, Capture, View, ViewVideo
 from ..camera_checks import inverted
-from ..frames import Still
+from ..frames import ImageFile
 from ..options import LoadOptions
 from ..point_cloud import optional_points
 from ..video_file import SUFFIXES, probe
-from .listing import moments_of, numbered_pictures, stills_of
+from .listing import image_files, moments_of, numbered_images
 
 POSES = "poses_bounds.npy"
 
@@ -69,7 +69,7 @@ def _contents(folder: Path) -> list[tuple[Path, dict[int, Path] | None]]:
         return [(p, None) for p in videos]
     cameras = sorted(p for p in folder.iterdir() if p.is_dir() and p.name.startswith("cam"))
     holders = [p / "images" if (p / "images").is_dir() else p for p in cameras]
-    return [(p, numbered_pictures(h, folder)) for p, h in zip(cameras, holders, strict=True)]
+    return [(p, numbered_images(h, folder)) for p, h in zip(cameras, holders, strict=True)]
 
 
 def _view(
@@ -92,15 +92,15 @@ def _view(
             "CAP-104",
             f"{where}: the size is {width:.6g} × {height:.6g} and the focal length {focal:.6g}; all must exceed 0.",
         )
-    pictures: Clip | dict[int, Still]
+    images: ViewVideo | dict[int, ImageFile]
     if files is None:
         require_file(path, folder, "copy it again")
-        pictures = Clip(path, relative_name(path, folder), probe(path, relative_name(path, folder)))
-        size, label = pictures.facts.size, pictures.name
+        images = ViewVideo(path, relative_name(path, folder), probe(path, relative_name(path, folder)))
+        size, label = images.facts.size, images.name
     else:
-        pictures = stills_of(files, folder, moments)
-        label = next(iter(pictures.values())).name
-        size = picture_size(next(iter(pictures.values())).path, label)
+        images = image_files(files, folder, moments)
+        label = next(iter(images.values())).name
+        size = image_size(next(iter(images.values())).path, label)
     scale = size[0] / width
     if abs(height * scale - size[1]) > max(1.0, 0.01 * size[1]):
         raise InputError(
@@ -114,7 +114,7 @@ def _view(
             f"{size[1]}: focal lengths are scaled by {scale:.4g}."
         )
     K = np.array([[focal * scale, 0, size[0] / 2], [0, focal * scale, size[1] / 2], [0, 0, 1.0]])
-    return View(name, where, K, llff_to_world_to_camera(row), size, pictures)
+    return View(name, where, K, llff_to_world_to_camera(row), size, images)
 
 
 def read_poses(folder: Path) -> Array:

@@ -23,14 +23,14 @@ from ...errors import InputError
 from ...files.jsonfile import read_json, write_json
 from ...files.paths import inside, printable, relative_name, require_file
 from ...scene.cameras import Cameras
-from ..assembly import Capture, Clip, View
+from ..assembly import Capture, View, ViewVideo
 from ..camera_checks import integer, matrix, number
-from ..frames import Still
+from ..frames import ImageFile
 from ..options import LoadOptions
 from ..point_cloud import optional_points
 from ..undistort import Distortion
 from ..video_file import probe
-from .listing import moments_of, numbered_pictures
+from .listing import moments_of, numbered_images
 
 CAMERAS = "cameras.json"
 FORMAT = "multiview-video"
@@ -65,7 +65,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
         points_path = inside(folder, data["points"], CAMERAS)
         points, colors = optional_points(folder, (points_path.relative_to(folder).as_posix(),), warnings)
     count = data.get("frame_count")
-    lengths = {v.pictures.facts.frames for v in views if isinstance(v.pictures, Clip)}
+    lengths = {v.images.facts.frames for v in views if isinstance(v.images, ViewVideo)}
     if (
         count is not None
         and lengths
@@ -184,12 +184,12 @@ def _view(folder: Path, camera: object, index: int, is_opengl: bool) -> View:
         lens = _distortion(camera["distortion"], where)
     if ("video" in camera) == ("frames" in camera):
         raise InputError("CAP-115", f'{where}: either "video" or "frames" must say where the pictures are.')
-    pictures: Clip | dict[int, Still]
+    images: ViewVideo | dict[int, ImageFile]
     if "video" in camera:
-        pictures = _clip(folder, camera, where)
+        images = _video(folder, camera, where)
     else:
-        pictures = _stills(folder, camera, where)
-    return View(name, where, K, OPENGL @ pose if is_opengl else pose, size, pictures, lens)
+        images = _images(folder, camera, where)
+    return View(name, where, K, OPENGL @ pose if is_opengl else pose, size, images, lens)
 
 
 def _distortion(value: object, where: str) -> Distortion:
@@ -202,12 +202,12 @@ def _distortion(value: object, where: str) -> Distortion:
         raise error.at(where) from error
 
 
-def _clip(folder: Path, camera: dict[str, Any], where: str) -> Clip:
+def _video(folder: Path, camera: dict[str, Any], where: str) -> ViewVideo:
     path = inside(folder, camera["video"], where)
     name = relative_name(path, folder)
     facts = probe(path, name)
     if camera.get("mask") is None:
-        return Clip(path, name, facts)
+        return ViewVideo(path, name, facts)
     mask = inside(folder, camera["mask"], where)
     mask_name = relative_name(mask, folder)
     mask_facts = probe(mask, mask_name)
@@ -217,14 +217,14 @@ def _clip(folder: Path, camera: dict[str, Any], where: str) -> Clip:
             f"{mask_name} has {mask_facts.size[0]} × {mask_facts.size[1]} pixels, its video {facts.size[0]} × "
             f"{facts.size[1]}; a mask must have the shape of its picture.",
         )
-    return Clip(path, name, facts, mask, mask_name, mask_facts)
+    return ViewVideo(path, name, facts, mask, mask_name, mask_facts)
 
 
-def _stills(folder: Path, camera: dict[str, Any], where: str) -> dict[int, Still]:
+def _images(folder: Path, camera: dict[str, Any], where: str) -> dict[int, ImageFile]:
     """Number in the file name → picture; `_same_moments` turns numbers into moments."""
     files = _numbered(folder, camera["frames"], where)
     masks = _numbered(folder, camera["masks"], where) if camera.get("masks") else None
-    stills: dict[int, Still] = {}
+    images: dict[int, ImageFile] = {}
     for at, path in files.items():
         if masks is not None and at not in masks:
             raise InputError(
@@ -232,10 +232,10 @@ def _stills(folder: Path, camera: dict[str, Any], where: str) -> dict[int, Still
                 f"{where}: the picture {relative_name(path, folder)} has no mask; a mask is needed for each.",
             )
         mask = masks[at] if masks is not None else None
-        stills[at] = Still(
+        images[at] = ImageFile(
             path, relative_name(path, folder), mask, relative_name(mask, folder) if mask else ""
         )
-    return stills
+    return images
 
 
 def _numbered(folder: Path, pattern: object, where: str) -> dict[int, Path]:
@@ -248,19 +248,19 @@ def _numbered(folder: Path, pattern: object, where: str) -> dict[int, Path]:
         )
     directory, names = (path, None) if path.is_dir() else (path.parent, path.name)
     try:
-        return numbered_pictures(directory, folder, names)
+        return numbered_images(directory, folder, names)
     except InputError as error:
         raise error.at(where) from error
 
 
 def _same_moments(views: list[View]) -> None:
     """Numbers in file names become moments: the numbers of all views, in order."""
-    moment = moments_of(v.pictures for v in views if isinstance(v.pictures, dict))
+    moment = moments_of(v.images for v in views if isinstance(v.images, dict))
     for view in views:
-        if isinstance(view.pictures, dict):
-            renumbered = {moment[n]: still for n, still in view.pictures.items()}
-            view.pictures.clear()
-            view.pictures.update(renumbered)
+        if isinstance(view.images, dict):
+            renumbered = {moment[n]: image for n, image in view.images.items()}
+            view.images.clear()
+            view.images.update(renumbered)
 
 
 def _background(data: dict[str, Any]) -> tuple[float, float, float] | None:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
-from ...files.images import picture_size
+from ...files.images import image_size
 from ...files.jsonfile import read_json
 from ...files.paths import inside, printable, relative_name, require_file
 from ..assembly import Capture, View
 from ..camera_checks import matrix, number
-from ..frames import Still
+from ..frames import ImageFile
 from ..options import LoadOptions
 from ..point_cloud import optional_points, points_array
 from ..undistort import Distortion
@@ -133,13 +133,13 @@ def _view(folder: Path, name: str, moment: int, reduction: int) -> View:
     tangential = matrix(camera.get("tangential_distortion") or [0, 0], (2,), "tangential_distortion", where)
     if not np.isfinite(claimed).all() or (claimed < 1).any():
         raise InputError("CAP-128", f"{where}: image_size is {claimed.tolist()}; there is nothing to see.")
-    picture = inside(folder, f"rgb/{reduction}x/{name}.png", DATASET)
-    picture_name = relative_name(picture, folder)
-    size = picture_size(require_file(picture, folder, f"{DATASET} lists it"), picture_name)
+    image = inside(folder, f"rgb/{reduction}x/{name}.png", DATASET)
+    image_name = relative_name(image, folder)
+    size = image_size(require_file(image, folder, f"{DATASET} lists it"), image_name)
     if np.abs(np.array(size) * reduction - claimed).max() > reduction:
         raise InputError(
             "CAP-129",
-            f"{picture_name} has {size[0]} × {size[1]} pixels, {where} claims {claimed[0]:.0f} × {claimed[1]:.0f} "
+            f"{image_name} has {size[0]} × {size[1]} pixels, {where} claims {claimed[0]:.0f} × {claimed[1]:.0f} "
             f"(before reduction by {reduction}); use the pictures that belong to the cameras.",
         )
     pose = np.eye(4)
@@ -158,7 +158,7 @@ def _view(folder: Path, name: str, moment: int, reduction: int) -> View:
         lens = Distortion("opencv", tuple(float(p) for p in params))
     except InputError as error:
         raise error.at(where) from error
-    return View(name, where, K, pose, size, {moment: Still(picture, picture_name)}, lens)
+    return View(name, where, K, pose, size, {moment: ImageFile(image, image_name)}, lens)
 
 
 def _near_far(path: Path) -> tuple[float | None, float | None]:

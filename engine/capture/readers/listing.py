@@ -9,7 +9,7 @@ from pathlib import Path
 from ...errors import InputError
 from ...files.images import SUFFIXES
 from ...files.paths import printable, relative_name, require_file
-from ..frames import Still
+from ..frames import ImageFile
 
 
 def last_number(name: str) -> int | None:
@@ -18,7 +18,7 @@ def last_number(name: str) -> int | None:
     return int(found[-1]) if found else None
 
 
-def numbered_pictures(directory: Path, folder: Path, pattern: str | None = None) -> dict[int, Path]:
+def numbered_images(directory: Path, folder: Path, pattern: str | None = None) -> dict[int, Path]:
     """Frame number → picture file of `directory`, for all pictures or those that match `pattern` (one %05d).
 
     InputError, with names relative to `folder`: none at all, two with the same number, empty files.
@@ -54,6 +54,6 @@ def moments_of(numbers: Iterable[Iterable[int]]) -> dict[int, int]:
     return {n: moment for moment, n in enumerate(sorted({n for view in numbers for n in view}))}
 
 
-def stills_of(files: dict[int, Path], folder: Path, moments: dict[int, int]) -> dict[int, Still]:
+def image_files(files: dict[int, Path], folder: Path, moments: dict[int, int]) -> dict[int, ImageFile]:
     """Moment → picture."""
-    return {moments[n]: Still(path, relative_name(path, folder)) for n, path in files.items()}
+    return {moments[n]: ImageFile(path, relative_name(path, folder)) for n, path in files.items()}

@@ -40,7 +40,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
             )
         candidates = (points.relative_to(folder).as_posix(), *candidates)
     capture.points, capture.point_colors = optional_points(folder, candidates, capture.warnings)
-    first = found[0].still
+    first = found[0].image
     if first.mask is None and has_alpha(first.path, first.name):
         capture.background = (1.0, 1.0, 1.0)
     capture.files = [path]
@@ -56,4 +56,4 @@ def _split(found: list[Shot], data: dict[str, Any], folder: Path) -> list[Shot]:
             raise InputError("CAP-132", f"{FILE}: {split}_filenames must be a list of file names.")
         lists[split] = {Path(n).as_posix() for n in names}
     held = (lists["val"] | lists["test"]) - lists["train"]
-    return [replace(s, split="test") if s.still.name in held else s for s in found]
+    return [replace(s, split="test") if s.image.name in held else s for s in found]

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
-from ...files.images import picture_size
+from ...files.images import image_size
 from ...files.paths import inside, printable, relative_name
 from ..assembly import Array, Capture, View
 from ..camera_checks import inverted, matrix, number
-from ..frames import Still
+from ..frames import ImageFile
 from ..undistort import Distortion
 
 MOST_FRAMES = 200_000
@@ -31,7 +31,7 @@ LABELS = ("camera_label", "camera_id", "camera_index", "cam_id", "camera")
 class Shot:
     """One entry of `frames`."""
 
-    still: Still
+    image: ImageFile
     where: str  # for messages
     pose: Array  # [4, 4] camera-to-world, OpenGL axes
     K: Array
@@ -80,14 +80,14 @@ def _shot(folder: Path, common: dict[str, Any], frame: object, file: str, index:
     mask = frame.get("mask_path", frame.get("fg_mask_path"))
     mask_path = None if mask is None else inside(folder, mask, where)
     has_size = "w" in both and "h" in both
-    size = _integer_size(both, where) if has_size else picture_size(path, name)
+    size = _integer_size(both, where) if has_size else image_size(path, name)
     time = number(both, "time", where) if both.get("time") is not None else None
     if time is None and frame.get("timestep_index") is not None:
         time = number(frame, "timestep_index", where)
     label = next((str(frame[key]) for key in LABELS if frame.get(key) is not None), "")
-    still = Still(path, name, mask_path, relative_name(mask_path, folder) if mask_path else "")
+    image = ImageFile(path, name, mask_path, relative_name(mask_path, folder) if mask_path else "")
     return Shot(
-        still, where, pose, _intrinsics(both, size, where), size, _lens(both, where), time, label, split
+        image, where, pose, _intrinsics(both, size, where), size, _lens(both, where), time, label, split
     )
 
 
@@ -163,21 +163,21 @@ def capture_of(found: list[Shot], folder: Path, layout: str, file: str, one_view
     members = [[shot] for shot in found] if one_view_each else _cameras(found)
     names = _names(members)
     views: list[View] = []
-    for group in sorted(members, key=lambda g: (g[0].label, g[0].split != "train", g[0].still.name)):
+    for group in sorted(members, key=lambda g: (g[0].label, g[0].split != "train", g[0].image.name)):
         first = group[0]
-        stills: dict[int, Still] = {}
+        images: dict[int, ImageFile] = {}
         for shot in group:
             assert shot.time is not None
-            if moment[shot.time] in stills:
-                other = stills[moment[shot.time]]
+            if moment[shot.time] in images:
+                other = images[moment[shot.time]]
                 raise InputError(
                     "CAP-140",
                     f"{shot.where} and {other.name} come from one camera at one time ({shot.time:g}); remove one.",
                 )
-            stills[moment[shot.time]] = shot.still
+            images[moment[shot.time]] = shot.image
         pose = inverted(first.pose * FLIP)
         views.append(
-            View(names[first.where], first.where, first.K, pose, first.size, stills, first.distortion)
+            View(names[first.where], first.where, first.K, pose, first.size, images, first.distortion)
         )
     splits = {v.name: g[0].split for v, g in zip(views, _in_order(views, members), strict=True)}
     test = [n for n, split in splits.items() if split == "test"] or [
@@ -203,9 +203,9 @@ def _in_order(views: list[View], members: list[list[Shot]]) -> list[list[Shot]]:
 def _cameras(found: list[Shot]) -> list[list[Shot]]:
     """Shots grouped by camera: those of one label, or of one folder, that stand at one place."""
     groups: dict[Any, list[list[Shot]]] = {}
-    for shot in sorted(found, key=lambda s: s.still.name):
+    for shot in sorted(found, key=lambda s: s.image.name):
         coarse = np.round(shot.pose, 3).tobytes() if not shot.label else b""
-        same = groups.setdefault((shot.label, shot.split, Path(shot.still.name).parent, coarse), [])
+        same = groups.setdefault((shot.label, shot.split, Path(shot.image.name).parent, coarse), [])
         # A moving camera has a place for each picture: only the last few places can be where it still stands.
         group = next((g for g in same[-4:] if shot.stands_with(g[0])), None)
         if group is None:
@@ -218,10 +218,10 @@ def _cameras(found: list[Shot]) -> list[list[Shot]]:
 def _names(members: list[list[Shot]]) -> dict[str, str]:
     """Name of each group by its first shot's `where`: its label or its folder where unique, else its file."""
     labels = Counter(g[0].label for g in members)
-    folders = Counter(Path(g[0].still.name).parent for g in members)
+    folders = Counter(Path(g[0].image.name).parent for g in members)
     names: dict[str, str] = {}
     for group in members:
-        path = Path(group[0].still.name)
+        path = Path(group[0].image.name)
         name = path.with_suffix("").as_posix()
         if group[0].label and labels[group[0].label] == 1:
             name = printable(group[0].label)
@@ -229,7 +229,7 @@ def _names(members: list[list[Shot]]) -> dict[str, str]:
             name = path.parent.name
         names[group[0].where] = name
     if len(set(names.values())) < len(names):
-        return {g[0].where: Path(g[0].still.name).with_suffix("").as_posix() for g in members}
+        return {g[0].where: Path(g[0].image.name).with_suffix("").as_posix() for g in members}
     return names
 
 
@@ -264,12 +264,12 @@ def _no_doubles(found: list[Shot]) -> None:
     """One camera cannot be at two places at one time, nor one file be two pictures."""
     seen: dict[Any, Shot] = {}
     for shot in found:
-        keys: list[Any] = [("file", shot.still.name)]
+        keys: list[Any] = [("file", shot.image.name)]
         if shot.label:
             keys.append((shot.label, shot.time))
         for key in keys:
             if key in seen:
-                same = "the file is listed twice" if key[0] == "file" else f"so does {seen[key].still.name}"
+                same = "the file is listed twice" if key[0] == "file" else f"so does {seen[key].image.name}"
                 raise InputError(
                     "CAP-143",
                     f"{shot.where} shows camera '{printable(shot.label)}' at time {shot.time:g}, {same}; remove one.",
