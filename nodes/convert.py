@@ -8,10 +8,12 @@ from ..engine.scene import ActivatedGaussians, Gaussians
 from ..engine.steps import sample_scene
 from ..engine.steps import splat_to_scene as step
 from . import fields, host
+from .checks import checked
 from .compat import io, make, schema, splat, splat_parts
 from .types import SceneSocket, SplatSocket
 
 
+@checked(sample_scene.parse_seconds, "times")
 class SceneToSplat(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
@@ -33,10 +35,6 @@ class SceneToSplat(io.ComfyNode):
             ],
             outputs=[SplatSocket.Output("splat", display_name="splat")],
         )
-
-    @classmethod
-    def validate_inputs(cls, times: str | None) -> bool | str:
-        return host.validation_message(sample_scene.parse_seconds, times)
 
     @classmethod
     def execute(cls, scene: Any, times: str) -> Any:

@@ -7,10 +7,12 @@ from typing import Any
 from ..engine.steps import bake_clip
 from ..engine.steps import export_scene as step
 from . import fields, folders, host
+from .checks import checked
 from .compat import io, make, schema
 from .types import SceneSocket
 
 
+@checked(folders.check_prefix, "filename_prefix")
 class Export4DScene(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
@@ -44,10 +46,6 @@ class Export4DScene(io.ComfyNode):
             ],
             is_output_node=True,
         )
-
-    @classmethod
-    def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
-        return host.validation_message(folders.check_prefix, filename_prefix)
 
     @classmethod
     def execute(cls, scene: Any, filename_prefix: str, compare: Any = None, **numbers: Any) -> Any:

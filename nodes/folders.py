@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import folder_paths  # pyright: ignore[reportMissingImports]
 
 from ..engine.errors import InputError
+from ..engine.files.folders import changed, is_within, subfolders, walk
 
 PACK = Path(__file__).resolve().parents[1]
 DEMOS = PACK / "assets" / "clips"
 MODELS = "gs4d"  # models/gs4d, and whatever extra_model_paths.yaml adds under that name
-MOST_FOLDERS = 2000  # looked into while a list is made
-MOST_SCENE_FOLDERS, DEEPEST_FOLDER = 20_000, 16  # looked into for scenes
 LISTED_HEADER = 16 << 20  # bytes of a scene's header; what has more opens, and is not listed
 CHECKPOINTS_KEPT = 5
 
@@ -36,12 +35,6 @@ def roots() -> dict[str, list[Path]]:
         "output": [Path(folder_paths.get_output_directory())],
         MODELS: [Path(p) for p in folder_paths.get_folder_paths(MODELS)],
     }
-
-
-def is_within(path: Path, root: Path) -> bool:
-    """Whether `path`, with links followed, lies in `root`."""
-    # realpath, since resolve raises where links go round in circles
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def readable(text: str) -> Path:
@@ -100,7 +93,7 @@ def captures() -> list[str]:
     )
     for word in ("input", MODELS):
         for root in roots()[word]:
-            for folder in _folders(root, depth=2):
+            for folder in subfolders(root, depth=2):
                 try:
                     detect_layout(folder)
                 except (InputError, OSError, ValueError):
@@ -126,42 +119,6 @@ def capture(choice: str, folder: str) -> Path:
     return path
 
 
-def _folders(root: Path, depth: int) -> list[Path]:
-    found: list[Path] = []
-    level = [root]
-    for _ in range(depth):
-        below: list[Path] = []
-        for folder in level:
-            try:
-                entries = sorted(e.path for e in os.scandir(folder) if not e.name.startswith("."))
-            except OSError:
-                continue
-            # isdir, since an entry raises for links that go round in circles
-            entries = filter(os.path.isdir, entries)
-            below += [Path(entry) for entry in entries if is_within(Path(entry), root)]
-            if len(found) + len(below) > MOST_FOLDERS:
-                return found
-        found += below
-        level = below
-    return sorted(found)
-
-
-def fingerprint(path: Path) -> str:
-    """Changes when a file below `path` is added, removed, resized or rewritten."""
-    digest = hashlib.sha256()
-    files: Iterable[Path] = [path]
-    if path.is_dir():
-        files = (Path(top) / name for top, _, names in sorted(os.walk(path)) for name in sorted(names))
-    for file in files:
-        try:
-            stat = file.stat()
-        except OSError:
-            continue
-        # a name need not be UTF-8
-        digest.update(os.fsencode(file) + f"|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
 # -- scenes ---------------------------------------------------------------------------------------------------------
 
 
@@ -170,31 +127,10 @@ def scenes() -> list[str]:
     found: list[tuple[int, str]] = []
     for word, group in roots().items():
         for root in group:
-            for top, names in _walk(root):
-                for name in names:
-                    path = top / name
-                    if name.endswith(".safetensors") and is_scene_file(path):
-                        found.append((_changed(path), f"{word}/{path.relative_to(root).as_posix()}"))
+            for path in walk(root):
+                if path.name.endswith(".safetensors") and is_scene_file(path):
+                    found.append((changed(path), f"{word}/{path.relative_to(root).as_posix()}"))
     return listable(name for _, name in sorted(found, reverse=True))
-
-
-def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder below `root` with its files' names, neither hidden ones nor more or deeper ones than people make."""
-    for number, (top, folders, names) in enumerate(os.walk(root)):
-        if number >= MOST_SCENE_FOLDERS:
-            return
-        folder = Path(top)
-        is_deepest = len(folder.relative_to(root).parts) >= DEEPEST_FOLDER
-        folders[:] = [] if is_deepest else [f for f in folders if not f.startswith(".")]
-        yield folder, names
-
-
-def _changed(path: Path) -> int:
-    """When a file was written last; 0 where it went away while the folder was read."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 def scene_file(choice: str) -> Path:
@@ -312,7 +248,7 @@ def checkpoint(*parts: object) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:24]
     path = folder / f"{name}.safetensors"
-    others = sorted((p for p in folder.glob("*.safetensors") if p != path), key=_changed)
+    others = sorted((p for p in folder.glob("*.safetensors") if p != path), key=changed)
     for old in others[: max(0, len(others) - CHECKPOINTS_KEPT + 1)]:
         with suppress(OSError):
             old.unlink()

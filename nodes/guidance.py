@@ -8,6 +8,7 @@ from typing import Any
 
 from ..engine.diffusion import Backbone
 from . import folders, host
+from .checks import checked
 from .compat import combo, io, schema
 from .types import GuidanceSocket
 
@@ -39,6 +40,7 @@ class Guidance:
 WORKING_MEGABYTES = 4000  # of activations, at the sizes that the paper edits at
 
 
+@checked(folders.diffusion_model, "model", watches=True)
 class LoadGuidance(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
@@ -74,14 +76,6 @@ class LoadGuidance(io.ComfyNode):
             ],
             outputs=[GuidanceSocket.Output("guidance", display_name="guidance")],
         )
-
-    @classmethod
-    def validate_inputs(cls, model: str | None) -> bool | str:
-        return host.validation_message(folders.diffusion_model, model)
-
-    @classmethod
-    def fingerprint_inputs(cls, model: str | None, **options: Any) -> str:
-        return host.WIRED if model is None else folders.fingerprint(folders.diffusion_model(model))
 
     @classmethod
     def execute(cls, model: str, precision: str, device: str) -> Any:

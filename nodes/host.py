@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,6 @@ from .compat import io
 DEVICES = ["auto", "cpu", "cuda"]
 DEVICE_TEXT = "Device. auto uses ComfyUI's GPU if gsplat works on it, otherwise the CPU."
 PREVIEW_PIXELS = 512
-WIRED = "wired"  # fingerprint of a file whose path another node gives: not known when ComfyUI asks
 SECONDS_BETWEEN_UPDATES = 0.1
 NOTES = "gs4d_notes"  # in a node's `ui`: the lines that web/notes.js shows
 WORD_JOINER = "\u2060"
@@ -42,20 +41,6 @@ def node_context() -> Generator[None, None, None]:
             yield
         except InputError as error:
             raise InputError(error.code, error.message) from None
-
-
-def validation_message(check: Callable[..., object], *values: str | None) -> bool | str:
-    """What validate_inputs answers: True, or the sentence with which `check` refuses the widgets' values.
-
-    ComfyUI asks before anything has run and gives None for an input that is wired: that is checked when it arrives.
-    """
-    if None in values:
-        return True
-    try:
-        check(*values)
-    except InputError as error:
-        return str(error)
-    return True
 
 
 @contextmanager

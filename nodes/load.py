@@ -7,6 +7,7 @@ from typing import Any
 from ..engine.capture.readers import LoadOptions
 from ..engine.steps import import_scene as step
 from . import fields, folders, host
+from .checks import checked
 from .compat import combo, io, make, schema
 from .types import MultiViewVideoSocket, SceneSocket
 
@@ -16,6 +17,7 @@ LOAD_FIELDS = (
 FIRST_CLIP = "demo: walker"
 
 
+@checked(folders.capture, "clip", "folder", watches=True)
 class LoadMultiViewVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
@@ -57,16 +59,6 @@ class LoadMultiViewVideo(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, clip: str | None, folder: str | None) -> bool | str:
-        return host.validation_message(folders.capture, clip, folder)
-
-    @classmethod
-    def fingerprint_inputs(cls, clip: str | None, folder: str | None, **options: Any) -> str:
-        if clip is None or folder is None:
-            return host.WIRED
-        return folders.fingerprint(folders.capture(clip, folder))
-
-    @classmethod
     def execute(cls, clip: str, folder: str, **options: Any) -> Any:
         from ..engine.capture.readers import load_video
 
@@ -81,6 +73,7 @@ class LoadMultiViewVideo(io.ComfyNode):
         return host.output(video, notes="\n".join(lines))
 
 
+@checked(folders.scene_file, "scene_file", watches=True)
 class Load4DScene(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
@@ -103,14 +96,6 @@ class Load4DScene(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, scene_file: str | None) -> bool | str:
-        return host.validation_message(folders.scene_file, scene_file)
-
-    @classmethod
-    def fingerprint_inputs(cls, scene_file: str | None) -> str:
-        return host.WIRED if scene_file is None else folders.fingerprint(folders.scene_file(scene_file))
-
-    @classmethod
     def execute(cls, scene_file: str) -> Any:
         from ..engine.io.scene_file import load_scene
 
@@ -119,6 +104,7 @@ class Load4DScene(io.ComfyNode):
         return host.output(scene, notes=scene.summary())
 
 
+@checked(folders.check_prefix, "filename_prefix")
 class Save4DScene(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
@@ -142,10 +128,6 @@ class Save4DScene(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, filename_prefix: str | None) -> bool | str:
-        return host.validation_message(folders.check_prefix, filename_prefix)
-
-    @classmethod
     def execute(cls, scene: Any, filename_prefix: str) -> Any:
         from ..engine.io.scene_file import save_scene
 
@@ -155,6 +137,7 @@ class Save4DScene(io.ComfyNode):
         return host.output(str(target), notes=f"output/{folders.relative(target)}")
 
 
+@checked(folders.source, "source", watches=True)
 class Import4DScene(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
@@ -176,14 +159,6 @@ class Import4DScene(io.ComfyNode):
             ],
             outputs=[SceneSocket.Output("scene", display_name="scene")],
         )
-
-    @classmethod
-    def validate_inputs(cls, source: str | None) -> bool | str:
-        return host.validation_message(folders.source, source)
-
-    @classmethod
-    def fingerprint_inputs(cls, source: str | None, **options: Any) -> str:
-        return host.WIRED if source is None else folders.fingerprint(folders.source(source))
 
     @classmethod
     def execute(cls, source: str, **options: Any) -> Any:

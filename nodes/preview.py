@@ -14,6 +14,7 @@ from ..engine.messages import Stream
 from ..engine.render.camera_paths import rig_focus
 from ..engine.steps import bake_clip as step
 from . import fields, folders, host
+from .checks import checked
 from .compat import io, make, schema
 from .load3d import read_load3d, to_load3d
 from .types import Load3DCameraSocket, SceneSocket
@@ -33,6 +34,7 @@ class Shown:
 _baked: WeakKeyDictionary[Any, dict[tuple[Any, ...], Shown]] = WeakKeyDictionary()
 
 
+@checked(read_load3d, "camera")
 class Preview4DScene(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
@@ -74,10 +76,6 @@ class Preview4DScene(io.ComfyNode):
             ],
             is_output_node=True,
         )
-
-    @classmethod
-    def validate_inputs(cls, camera: str | None) -> bool | str:
-        return host.validation_message(read_load3d, camera)
 
     @classmethod
     def execute(cls, scene: Any, makes_movie: bool, camera: str, compare: Any = None, **numbers: Any) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
@@ -12,6 +11,7 @@ from ..engine.steps.step import Figure, Kind, Step, version
 from ..engine.train.loop import shaping
 from ..engine.train.state import input_identity
 from . import fields, folders, host, kinds, pictures
+from .checks import checked
 from .compat import combo, io, schema
 
 PREFIX = "GS4D_"
@@ -100,27 +100,14 @@ def figure(step: Step, made: Any, seen: list[Any], curves: TrainingCurves | None
 def node_of(step: Step) -> type[StepNode]:
     """The node class of a step."""
     members: dict[str, Any] = {"step": step, "__module__": __name__, "__doc__": step.description}
+    node = type(step.node, (StepNode,), members)
     paths = [i.socket for i in step.inputs if i.kind is Kind.PATH]
-    if paths:
-        members["validate_inputs"] = classmethod(_path_check(paths))
-    return type(step.node, (StepNode,), members)
 
+    def check(*values: str) -> None:
+        for value in values:
+            kinds.entering(Kind.PATH, value)
 
-def _path_check(names: list[str]) -> Callable[..., bool | str]:
-    """A `validate_inputs` for path widgets."""
-
-    def validate_inputs(cls: Any, **values: str | None) -> bool | str:
-        def check(*paths: str) -> None:
-            for path in paths:
-                kinds.entering(Kind.PATH, path)
-
-        return host.validation_message(check, *(values.get(name) for name in names))
-
-    # ComfyUI reads the signature and turns its own range checks off for every input in it: these alone must be there
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    parameters = [inspect.Parameter(name, kind) for name in ("cls", *names)]
-    validate_inputs.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
-    return validate_inputs
+    return checked(check, *paths)(node) if paths else node
 
 
 def settings_node_of(step: Step) -> type[Any]:

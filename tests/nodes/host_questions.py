@@ -32,12 +32,13 @@ def answer(pack: ModuleType) -> dict[str, Any]:
     }
     errors = importlib.import_module(pack.__name__ + ".engine.errors")
     messages = importlib.import_module(pack.__name__ + ".engine.messages")
+    files = importlib.import_module(pack.__name__ + ".engine.files.folders")
     return {
         "gradients": gradients(part["host"]),
         "cancel": cancel(part["host"], messages),
         "paths": paths(part["folders"], errors.InputError, base),
         "checkpoints": checkpoints(part["folders"]),
-        "lists": lists(part["folders"], base),
+        "lists": lists(part["folders"], files, base),
         "splats": splats(part["compat"]),
         "labels": labels(part["host"], messages),
         "progress": [part["host"].inert(text) for text in PROGRESS],
@@ -106,7 +107,7 @@ def paths(folders: ModuleType, InputError: type[Exception], base: Path) -> dict[
     return result
 
 
-def lists(folders: ModuleType, base: Path) -> dict[str, Any]:
+def lists(folders: ModuleType, files: ModuleType, base: Path) -> dict[str, Any]:
     """What the lists offer, and how long they take, where the folders hold what no list may open."""
 
     def file(name: str, header: bytes) -> None:
@@ -143,8 +144,8 @@ def lists(folders: ModuleType, base: Path) -> dict[str, Any]:
         "captures": folders.captures(),
         "models": folders.diffusion_models(),
     }
-    known = folders.fingerprint(base / "input/capture") == folders.fingerprint(base / "input/capture")
-    looped = folders.is_within(base / "input/loop.safetensors", base / "input")
+    known = files.fingerprint(base / "input/capture") == files.fingerprint(base / "input/capture")
+    looped = files.is_within(base / "input/loop.safetensors", base / "input")
     return {**offered, "seconds": time.monotonic() - start, "fingerprint": known, "looped": looped}
 
 

@@ -1,0 +1,74 @@
+"""Folders that people fill: which are below, what files they hold, whether anything changed. Links that go round in
+circles, unreadable folders and names that are not UTF-8 are passed over, never raised."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+MOST_FOLDERS = 2000  # listed by `subfolders`
+MOST_WALKED, DEEPEST_WALKED = 20_000, 16  # folders that `walk` looks into
+
+
+def is_within(path: Path, root: Path) -> bool:
+    """Whether `path`, with links followed, lies in `root`."""
+    # realpath, since resolve raises where links go round in circles
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+def subfolders(root: Path, depth: int) -> list[Path]:
+    """Folders up to `depth` levels below `root`, without hidden ones and links that lead out of it."""
+    found: list[Path] = []
+    level = [root]
+    for _ in range(depth):
+        below: list[Path] = []
+        for folder in level:
+            try:
+                entries = sorted(e.path for e in os.scandir(folder) if not e.name.startswith("."))
+            except OSError:
+                continue
+            # isdir, since an entry raises for links that go round in circles
+            entries = filter(os.path.isdir, entries)
+            below += [Path(entry) for entry in entries if is_within(Path(entry), root)]
+            if len(found) + len(below) > MOST_FOLDERS:
+                return found
+        found += below
+        level = below
+    return sorted(found)
+
+
+def walk(root: Path) -> Iterator[Path]:
+    """Every file below `root`, outside of hidden folders; at most MOST_WALKED folders, DEEPEST_WALKED levels deep."""
+    for number, (top, folders, names) in enumerate(os.walk(root)):
+        if number >= MOST_WALKED:
+            return
+        folder = Path(top)
+        is_deepest = len(folder.relative_to(root).parts) >= DEEPEST_WALKED
+        folders[:] = [] if is_deepest else [f for f in folders if not f.startswith(".")]
+        yield from (folder / name for name in names)
+
+
+def changed(path: Path) -> int:
+    """When a file was written last, in nanoseconds; 0 where it has disappeared."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def fingerprint(path: Path) -> str:
+    """Changes when a file at or below `path` is added, removed, resized or rewritten."""
+    digest = hashlib.sha256()
+    files: Iterable[Path] = [path]
+    if path.is_dir():
+        files = (Path(top) / name for top, _, names in sorted(os.walk(path)) for name in sorted(names))
+    for file in files:
+        try:
+            stat = file.stat()
+        except OSError:
+            continue
+        # a name need not be UTF-8
+        digest.update(os.fsencode(file) + f"|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,46 @@
+"""Widgets that ComfyUI checks before a graph runs, and files whose changes make a node run again."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from ..engine.errors import InputError
+from ..engine.files.folders import fingerprint
+
+WIRED = "wired"  # fingerprint of a file whose path another node gives: not known when ComfyUI asks
+
+
+def checked(find: Callable[..., Any], *names: str, watches: bool = False) -> Callable[[type[Any]], type[Any]]:
+    """A decorator for nodes: `find` is called with the values of the widgets `names`, and its InputError refuses them.
+
+    With `watches`, the node runs again when the file or folder that `find` returns has changed. ComfyUI asks before
+    anything has run and gives None for an input that is wired: that is checked when it arrives.
+    """
+
+    def validate_inputs(cls: Any, **values: str | None) -> bool | str:
+        given = [values.get(name) for name in names]
+        try:
+            if None not in given:
+                find(*given)
+        except InputError as error:
+            return str(error)
+        return True
+
+    def fingerprint_inputs(cls: Any, **values: str | None) -> str:
+        given = [values.get(name) for name in names]
+        return WIRED if None in given else fingerprint(find(*given))
+
+    # ComfyUI reads the signature and turns its own range checks off for every input in it: these alone must be there
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind) for name in ("cls", *names)]
+    validate_inputs.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+
+    def add_checks(node: type[Any]) -> type[Any]:
+        node.validate_inputs = classmethod(validate_inputs)
+        if watches:
+            node.fingerprint_inputs = classmethod(fingerprint_inputs)
+        return node
+
+    return add_checks
