@@ -27,7 +27,7 @@ from benchmarks.environment import environment
 from engine.errors import InputError
 from engine.io.scene_file import load_scene
 from engine.messages import result
-from engine.playback.player_file import read_clip
+from engine.playback.player_file import read_player_file
 from engine.scene import Gaussians, Scene4D, harmonics, rotations
 from engine.scene.rigs import ring_of_cameras
 from engine.steps import bake_clip
@@ -113,7 +113,7 @@ def measure(scene: Scene4D, config: bake_clip.Config, folder: Path) -> dict[str,
     baked = result(bake_clip.run(scene, config))
     path = baked.save(folder / "scene.gs4dclip")
     seconds = time.perf_counter() - begun
-    clip = read_clip(path)
+    clip = read_player_file(path)
     distances = []
     with torch.no_grad():
         for t in scene.times.tolist():

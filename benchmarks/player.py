@@ -95,8 +95,8 @@ def main() -> int:
         print(json.dumps({"error": str(error)}) if arguments.json else f"error: {error}", file=sys.stderr)
         return 1
     report = {
-        "gaussians": len(baked.clip.base),
-        "moving": baked.clip.moving,
+        "gaussians": len(baked.player_file.base),
+        "moving": baked.player_file.moving,
         "size": arguments.size,
         **report,
     }

@@ -112,10 +112,10 @@ def show(scene: Any, config: Any, makes_movie: bool, title: str, follow: Callabl
     name = hashlib.sha256(baked.data).hexdigest()[:24]
     clip = folders.temporary(f"{name}.gs4dclip")
     baked.save(clip)
-    movie, notes = folders.temporary(f"{name}.mp4") if makes_movie else None, baked.clip.notes
+    movie, notes = folders.temporary(f"{name}.mp4") if makes_movie else None, baked.player_file.notes
     if movie is not None and not movie.is_file():
         try:
-            follow(step.movie(baked.clip, movie))
+            follow(step.movie(baked.player_file, movie))
         except InputError as error:  # the clip plays without it
             movie, notes = None, (*notes, f"No small video: {error}")
     known[key] = Shown(clip, movie, notes, step.describe(baked))

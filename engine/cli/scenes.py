@@ -43,8 +43,10 @@ def export(arguments: Arguments) -> dict[str, Any]:
     from ..steps import bake_clip
     from ..steps import export_scene as step
 
-    scene, clips = load_scene(Path(arguments.scene)), config_from(arguments, bake_clip.Config)
-    stream = step.run(scene, config_from(arguments, step.Config), Path(arguments.out), clip=clips)
+    scene, bake_config = load_scene(Path(arguments.scene)), config_from(arguments, bake_clip.Config)
+    stream = step.run(
+        scene, config_from(arguments, step.Config), Path(arguments.out), bake_config=bake_config
+    )
     paths = follow(stream, arguments.json)
     _print_notes(paths.notes, arguments)
     return {"files": [str(path) for path in paths], "notes": list(paths.notes)}
@@ -62,7 +64,7 @@ def clip(arguments: Arguments) -> dict[str, Any]:
     scene, config = load_scene(Path(arguments.scene)), config_from(arguments, step.Config)
     baked = follow(step.run(scene, config, out.stem), arguments.json)
     baked.save(out)
-    made = baked.clip
+    made = baked.player_file
     _print_notes([step.describe(baked), *made.notes], arguments)
     return {
         "out": str(out),

@@ -1,4 +1,4 @@
-"""A moving scene becomes a clip. Only the Deformation protocol is asked (`scene.at`), so whatever moves a scene bakes.
+"""A moving scene becomes a player file. Only the Deformation protocol is asked (`scene.at`), so whatever moves a scene bakes.
 
 The scene at its first moment is written as an .spz; what changes after it beyond what an eye could see becomes tracks
 of evenly spaced knots, as few as keep every centre within `max_error` of the subject's radius at the captured moments;
@@ -27,13 +27,13 @@ from . import knot_fit
 from .player_file import (
     FLIP,
     VERSION,
-    Clip,
     Motion,
+    PlayerFile,
     camera_entries,
-    encode_clip,
+    encode_player_file,
     in_file_axes,
     played,
-    write_clip,
+    write_player_file,
 )
 from .samples import (
     MotionSamples,
@@ -58,8 +58,8 @@ ROUNDING = 2e-7  # of a coordinate: what another order of summation in single pr
 
 
 @dataclass(frozen=True)
-class ClipConfig:
-    """What a clip may cost."""
+class BakeConfig:
+    """What a player file may cost."""
 
     max_error: float = number(
         0.002,
@@ -95,25 +95,25 @@ class ClipConfig:
 
 @dataclass(frozen=True, eq=False)
 class Baked:
-    """A clip ready to be written."""
+    """A player file ready to be written."""
 
     data: bytes  # the file
-    clip: Clip  # what a player sees
-    indices: Tensor  # [N] which Gaussian of the scene each one of the clip is
+    player_file: PlayerFile  # what a player sees
+    indices: Tensor  # [N] which Gaussian of the scene each one of the file is
 
     def save(self, path: Path | str) -> Path:
         """Written whole or not at all. Raises InputError."""
-        return write_clip(self.data, path)
+        return write_player_file(self.data, path)
 
 
-def units(scene: Scene4D, config: ClipConfig) -> int:
+def units(scene: Scene4D, config: BakeConfig) -> int:
     """How many times `bake` yields."""
     return len(MotionSamples.moments(scene)) + 3
 
 
 @torch.no_grad()
-def bake(scene: Scene4D, config: ClipConfig, title: str) -> Generator[int, None, Baked]:
-    """Yields the units done so far; returns the clip. Raises InputError where the scene has nothing to show or NaN."""
+def bake(scene: Scene4D, config: BakeConfig, title: str) -> Generator[int, None, Baked]:
+    """Yields the units done so far; returns the player file. Raises InputError where the scene has nothing to show or NaN."""
     if len(scene.canonical) == 0:
         raise InputError(
             "PLB-001", "The scene has no Gaussians, so there is nothing to play; check the step that made it."
@@ -145,9 +145,9 @@ def bake(scene: Scene4D, config: ClipConfig, title: str) -> Generator[int, None,
 
 
 class _Baking:
-    """A scene on its way into a clip: sampled, sorted, fitted, finished."""
+    """A scene on its way into a player file: sampled, sorted, fitted, finished."""
 
-    def __init__(self, scene: Scene4D, config: ClipConfig) -> None:
+    def __init__(self, scene: Scene4D, config: BakeConfig) -> None:
         self.scene, self.config = scene, config
         self.center, self.radius = subject(scene)
         self.limit = config.max_error * self.radius
@@ -219,12 +219,12 @@ class _Baking:
         return knots, [_turned(t) for t in tracks]
 
     def finished(self, title: str, knots: knot_fit.Knots | None, tracks: list[Track]) -> Baked:
-        """The clip, with its errors as a player will show them, and its bytes."""
+        """The player file, with its errors as a player will show them, and its bytes."""
         motion = None
         if knots is not None:
             motion = Motion(knots.seconds, knots.interpolation, {t.name: played(t) for t in tracks})
         scene = self.scene
-        clip = Clip(
+        player_file = PlayerFile(
             title=title,
             times=scene.times.double(),
             fps=(len(scene.times) - 1) / scene.duration if scene.duration > 0 else 24.0,
@@ -240,21 +240,21 @@ class _Baking:
             mean_error=0.0,
             notes=(),
         )
-        largest, mean = _errors(clip, self.taken, self.order)
+        largest, mean = _errors(player_file, self.taken, self.order)
         wanted = self.config.max_error
         if largest > wanted:
             self.notes.append(
                 f"The motion is off by up to {largest:.2%} of the subject's radius, more than the {wanted:.2%} wanted."
             )
-        clip = replace(clip, max_error=largest, mean_error=mean, notes=tuple(self.notes))
+        player_file = replace(player_file, max_error=largest, mean_error=mean, notes=tuple(self.notes))
         try:
-            data = encode_clip(_header(clip), self.spz, tracks)
+            data = encode_player_file(_header(player_file), self.spz, tracks)
         except ValueError as error:
             raise InputError(
                 "PLB-003",
                 "The scene's cameras, times or bounds are no numbers (NaN or infinite); load or train it again.",
             ) from error
-        return Baked(data, clip, self.order if self.kept is None else self.kept[self.order])
+        return Baked(data, player_file, self.order if self.kept is None else self.kept[self.order])
 
 
 def subject(scene: Scene4D) -> tuple[Tensor, float]:
@@ -276,7 +276,7 @@ def _reach(scene: Scene4D, limit: float) -> float:
     return min(max(step * REACH, 2 * float(scene.bounds.abs().max())), float(REACH))
 
 
-def _base(first: Gaussians, config: ClipConfig, radius: float) -> tuple[Gaussians, bytes]:
+def _base(first: Gaussians, config: BakeConfig, radius: float) -> tuple[Gaussians, bytes]:
     """(what the .spz decodes to, its bytes). Centres are rounded well below the wanted error: zeros compress."""
     bases = min(first.sh.shape[1], harmonics.bases(config.sh_degree))
     step = 2.0 ** torch.tensor(config.max_error * radius / 8).log2().floor().item()
@@ -322,37 +322,37 @@ def _turned(track: Track) -> Track:
     return Track(track.name, track.bits, low, high, whole)
 
 
-def _errors(clip: Clip, taken: MotionSamples, order: Tensor) -> tuple[float, float]:
+def _errors(player_file: PlayerFile, taken: MotionSamples, order: Tensor) -> tuple[float, float]:
     """(largest, mean) distance of a centre from the true one over the captured moments ÷ radius, as decoded."""
     largest = total = 0.0
-    for second in clip.times.tolist():
+    for second in player_file.times.tolist():
         truth = taken.means_at(second)[order]
-        distance = (clip.means_at(second).double() - truth.double()).norm(dim=-1)
+        distance = (player_file.means_at(second).double() - truth.double()).norm(dim=-1)
         total += float(distance.mean())
         # a little more than measured: a player may add up in another order; who stands still is not added up
-        distance[: clip.moving] += ROUNDING * truth[: clip.moving].double().norm(dim=-1)
+        distance[: player_file.moving] += ROUNDING * truth[: player_file.moving].double().norm(dim=-1)
         largest = max(largest, float(distance.max()))
-    return largest / clip.radius * (1 + 1e-4), total / len(clip.times) / clip.radius
+    return largest / player_file.radius * (1 + 1e-4), total / len(player_file.times) / player_file.radius
 
 
-def _header(clip: Clip) -> dict[str, Any]:
-    motion = clip.motion
+def _header(player_file: PlayerFile) -> dict[str, Any]:
+    motion = player_file.motion
     return {
         "format": "gs4d-clip",
         "version": VERSION,
-        "title": clip.title,
-        "gaussians": len(clip.base),
-        "moving": clip.moving,
-        "times": clip.times.tolist(),
-        "fps": clip.fps,
-        "up": (clip.up * FLIP).tolist(),
-        "center": (clip.center * FLIP).tolist(),
-        "radius": clip.radius,
-        "background": [round(v, 6) for v in clip.background.tolist()],
-        "cameras": camera_entries(clip.cameras),
+        "title": player_file.title,
+        "gaussians": len(player_file.base),
+        "moving": player_file.moving,
+        "times": player_file.times.tolist(),
+        "fps": player_file.fps,
+        "up": (player_file.up * FLIP).tolist(),
+        "center": (player_file.center * FLIP).tolist(),
+        "radius": player_file.radius,
+        "background": [round(v, 6) for v in player_file.background.tolist()],
+        "cameras": camera_entries(player_file.cameras),
         "motion": None
         if motion is None
         else {"knots": motion.knots.tolist(), "interpolation": motion.interpolation},
-        "error": {"max": clip.max_error, "mean": clip.mean_error},
-        "notes": list(clip.notes),
+        "error": {"max": player_file.max_error, "mean": player_file.mean_error},
+        "notes": list(player_file.notes),
     }

@@ -1,7 +1,7 @@
-"""A scene as one self-contained web page: the player and one or two clips in a single .html that opens from disk.
+"""A scene as one self-contained web page: the player and one or two player files in a single .html that opens from disk.
 
 Nothing is fetched: the player's modules stand in the page as text, which a small loader of the page turns into modules,
-and the clips as base64. The player is the one of the canvas (`web/`).
+and the player files as base64. The player is the one in `web/`.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
-from .player_file import decode_clip
+from .player_file import decode_player_file
 
 WEB = Path(__file__).resolve().parents[2] / "web"
-MOST = 2  # clips in a page: before and after
+MOST = 2  # player files in a page: before and after
 
 
-def write_page(clips: Sequence[bytes], path: Path | str, title: str, web: Path = WEB) -> Path:
+def write_page(player_files: Sequence[bytes], path: Path | str, title: str, web: Path = WEB) -> Path:
     """Write the page of `assemble`, whole or not at all. Raises InputError."""
     path = Path(path)
     # a file's name may hold what UTF-8 has no bytes for
-    text = assemble(clips, title.encode(errors="replace").decode(), web)
+    text = assemble(player_files, title.encode(errors="replace").decode(), web)
     with write_atomically(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
     return path
 
 
-def assemble(clips: Sequence[bytes], title: str, web: Path = WEB) -> str:
-    """The page that plays `clips`, the bytes of one clip or of two to compare.
+def assemble(player_files: Sequence[bytes], title: str, web: Path = WEB) -> str:
+    """The page that plays `player_files`, the bytes of one file or of two to compare.
 
-    `web`: the folder of the player. Raises InputError where a clip is damaged or the player's files are not there.
+    `web`: the folder of the player. Raises InputError where a player file is damaged or the player's files are not there.
     """
-    if not 1 <= len(clips) <= MOST:
-        raise InputError("PLB-004", f"A page shows one clip or two, not {len(clips)}; leave some out.")
-    titles = [decode_clip(clip, f"clip {i + 1}").title for i, clip in enumerate(clips)]
+    if not 1 <= len(player_files) <= MOST:
+        raise InputError("PLB-004", f"A page shows one clip or two, not {len(player_files)}; leave some out.")
+    titles = [decode_player_file(data, f"clip {i + 1}").title for i, data in enumerate(player_files)]
     names = json.loads(_text(web / "page" / "modules.json"))["modules"]
     parts = {
         "title": html.escape(title),
@@ -48,8 +48,8 @@ def assemble(clips: Sequence[bytes], title: str, web: Path = WEB) -> str:
         ),
         "clips": "\n".join(
             f'<script type="application/octet-stream;base64" data-clip="{i}" data-name="{html.escape(name)}">'
-            f"{base64.b64encode(clip).decode()}</script>"
-            for i, (name, clip) in enumerate(zip(titles, clips, strict=True))
+            f"{base64.b64encode(data).decode()}</script>"
+            for i, (name, data) in enumerate(zip(titles, player_files, strict=True))
         ),
     }
     template = _text(web / "page" / "template.html")

@@ -1,9 +1,9 @@
-"""Clips (`.gs4dclip`): a moving scene as small as a short video, for players that evaluate the motion on the GPU.
+"""Player files (`.gs4dclip`): a moving scene as small as a short video, for players that evaluate the motion on the GPU.
 
 One binary file, little endian: "GS4C", u32 version, u32 header length, the JSON header padded so that the data begins
 at a multiple of 16, then blocks: an .spz of the first moment and, for the first `moving` Gaussians, tracks of knots.
 The file's axes are x right, y up, z back (OpenGL, three.js): this pack's world turned half a turn about x. Everything
-in `Clip` is in this pack's axes; the turn happens here.
+in `PlayerFile` is in this pack's axes; the turn happens here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ from ..io.spz import decode_spz
 from ..scene import Cameras, Gaussians, harmonics, rotations
 from .tracks import CHANNELS, INTERPOLATIONS, Track, aligned, pack, quats_of, unpack, weights
 
-__all__ = ["Clip", "Motion", "decode_clip", "encode_clip", "read_clip", "write_clip"]
+__all__ = [
+    "Motion",
+    "PlayerFile",
+    "decode_player_file",
+    "encode_player_file",
+    "read_player_file",
+    "write_player_file",
+]
 
 MAGIC, VERSION = b"GS4C", 1
 FLIP = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)  # half a turn about x; its own inverse
@@ -43,8 +50,8 @@ class Motion:
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
-    """A clip as a player sees it."""
+class PlayerFile:
+    """What a player file holds, as a player sees it."""
 
     title: str
     times: Tensor  # [T] float64 seconds: the captured moments
@@ -117,7 +124,7 @@ def camera_entries(cameras: Cameras) -> list[dict[str, Any]]:
     ]
 
 
-def encode_clip(header: dict[str, Any], spz: bytes, tracks: Iterable[Track]) -> bytes:
+def encode_player_file(header: dict[str, Any], spz: bytes, tracks: Iterable[Track]) -> bytes:
     """The file's bytes. `header` is complete but for the blocks' places; its "motion" has no tracks yet, or is None.
 
     Tracks are given in the file's axes (`in_file_axes`). Raises ValueError where the header holds NaN.
@@ -160,16 +167,16 @@ def played(track: Track) -> Tensor:
     return aligned(quats_of(values)) if track.name == "rotation" else values
 
 
-def write_clip(data: bytes, path: Path | str) -> Path:
-    """Write a clip's bytes, whole or not at all. Raises InputError."""
+def write_player_file(data: bytes, path: Path | str) -> Path:
+    """Write a player file's bytes, whole or not at all. Raises InputError."""
     path = Path(path)
     with write_atomically(path) as partial:
         partial.write_bytes(data)
     return path
 
 
-def read_clip(path: Path | str) -> Clip:
-    """The clip in a file. Raises InputError: missing, foreign, newer, cut short, lying about what it holds."""
+def read_player_file(path: Path | str) -> PlayerFile:
+    """What a player file holds. Raises InputError: missing, foreign, newer, cut short, lying about what it holds."""
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -177,11 +184,11 @@ def read_clip(path: Path | str) -> Clip:
         raise InputError(
             "PLB-006", f"{path.name} cannot be read: {error.strerror}; check the path."
         ) from error
-    return decode_clip(data, path.name)
+    return decode_player_file(data, path.name)
 
 
-def decode_clip(data: bytes, name: str) -> Clip:
-    """The clip that `data` is; `name` is what messages call it. Raises InputError as `read_clip`."""
+def decode_player_file(data: bytes, name: str) -> PlayerFile:
+    """The player file whose bytes are `data`; `name` is what messages call it. Raises InputError as `read_player_file`."""
     about, body = _header(data, name)
     try:
         return _assemble(about, body)
@@ -225,7 +232,7 @@ def _header(data: bytes, name: str) -> tuple[dict[str, Any], memoryview]:
     return about, memoryview(data)[12 + length :]
 
 
-def _assemble(about: dict[str, Any], body: memoryview) -> Clip:
+def _assemble(about: dict[str, Any], body: memoryview) -> PlayerFile:
     base = decode_spz(_block(about["spz"], body, "splat"), "its splat")
     count, moving = int(about["gaussians"]), int(about["moving"])
     if count != len(base):
@@ -237,7 +244,7 @@ def _assemble(about: dict[str, Any], body: memoryview) -> Clip:
             "PLB-015",
             f"it claims {moving:,} moving Gaussians of {count:,}, which its tracks do not show; {AGAIN}.",
         )
-    return Clip(
+    return PlayerFile(
         title=str(about["title"]),
         times=times,
         fps=_positive(about["fps"], "fps"),

@@ -1,4 +1,4 @@
-"""The moving part of a clip: values at knots, how they are interpolated, and how they become few bytes.
+"""The moving part of a player file: values at knots, how they are interpolated, and how they become few bytes.
 
 A track holds, for M Gaussians, c numbers at each of K knots, rounded to whole numbers of `bits` bits between a lowest
 and a highest value per channel. Packed: differences to the knot before, channel by channel, low bytes before high

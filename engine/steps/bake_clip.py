@@ -1,4 +1,4 @@
-"""Bake a moving scene into a clip: a small file that plays in the canvas, in a page and wherever an .spz opens.
+"""Bake a moving scene into a player file, which plays in the canvas, in a page and wherever an .spz opens.
 
 Nothing of this is from a paper: knots and rounding are chosen so that what moves stays within a stated distance.
 """
@@ -12,63 +12,67 @@ from torch import Tensor
 
 from ..files.mp4 import write_mp4
 from ..messages import Finished, Progress, Started, Stream, progress_of
-from ..playback.bake import Baked, ClipConfig, bake, units
-from ..playback.player_file import Clip
+from ..playback.bake import BakeConfig, Baked, bake, units
+from ..playback.player_file import PlayerFile
 from ..render import camera_paths, choose, render_gaussians
 from ..scene import Cameras, Scene4D
 
 __all__ = ["Baked", "Config", "describe", "movie", "run"]
 
-Config = ClipConfig
+Config = BakeConfig
 MOVIE_PIXELS, MOVIE_FRAMES = 320, 60  # the longer side; at most
 
 
 def run(scene: Scene4D, config: Config = Config(), title: str = "4D scene") -> Stream:
     """Started, Progress after each moment, Finished(Baked). Raises InputError for a scene that has nothing to show."""
     total = units(scene, config)
-    yield Started(total, f"{len(scene.canonical):,} Gaussians, {len(scene.times)} moments into a clip")
+    yield Started(total, f"{len(scene.canonical):,} Gaussians, {len(scene.times)} moments into a player file")
     made = yield from progress_of(bake(scene, config, title), count=len(scene.canonical))
     yield Finished(made)
 
 
 def describe(baked: Baked) -> str:
     """One line: how many Gaussians, how many of them move, how many knots, how large, how far off."""
-    clip = baked.clip
-    knots = "still" if clip.motion is None else f"{clip.moving:,} moving, {len(clip.motion.knots)} knots"
+    player_file = baked.player_file
+    knots = (
+        "still"
+        if player_file.motion is None
+        else f"{player_file.moving:,} moving, {len(player_file.motion.knots)} knots"
+    )
     return (
-        f"{len(clip.base):,} Gaussians, {knots}, {len(baked.data) / 1e6:.2f} MB, "
-        f"at most {clip.max_error:.2%} off"
+        f"{len(player_file.base):,} Gaussians, {knots}, {len(baked.data) / 1e6:.2f} MB, "
+        f"at most {player_file.max_error:.2%} off"
     )
 
 
-def movie(clip: Clip, target: Path) -> Stream:
-    """The clip as a small mp4 for where nothing can play it: through the first captured camera, a still one in an orbit.
+def movie(player_file: PlayerFile, target: Path) -> Stream:
+    """The player file as a small mp4 for where nothing can play it: through the first captured camera, a still one in an orbit.
 
     Started, Progress after each frame, Finished(target). Raises InputError where no mp4 can be written.
     """
-    frames = MOVIE_FRAMES if clip.motion is None else min(MOVIE_FRAMES, max(len(clip.times), 2))
-    first, last = float(clip.times[0]), float(clip.times[-1])
+    frames = MOVIE_FRAMES if player_file.motion is None else min(MOVIE_FRAMES, max(len(player_file.times), 2))
+    first, last = float(player_file.times[0]), float(player_file.times[-1])
     seconds = torch.linspace(first, last, frames, dtype=torch.float64).tolist()
-    cameras = _cameras(clip, frames)
-    fps = 24.0 if clip.motion is None else min(max((frames - 1) / max(last - first, 1e-6), 1.0), 60.0)
-    yield Started(frames, f"{frames} small frames of {clip.title}")
+    cameras = _cameras(player_file, frames)
+    fps = 24.0 if player_file.motion is None else min(max((frames - 1) / max(last - first, 1e-6), 1.0), 60.0)
+    yield Started(frames, f"{frames} small frames of {player_file.title}")
     drawn: list[Tensor] = []
     rasterizer = choose("auto")
     for i, second in enumerate(seconds):
         with torch.no_grad():
-            picture = render_gaussians(clip.at(second), cameras[i], rasterizer, clip.background)
+            picture = render_gaussians(player_file.at(second), cameras[i], rasterizer, player_file.background)
         drawn.append(picture.rgb[0].clamp(0, 1))
         yield Progress(i + 1)
     yield Finished(write_mp4(drawn, fps, target, crf=26))
 
 
-def _cameras(clip: Clip, frames: int) -> Cameras:
+def _cameras(player_file: PlayerFile, frames: int) -> Cameras:
     """One camera a frame, at most MOVIE_PIXELS wide and high."""
-    rig = clip.cameras
+    rig = player_file.cameras
     rig = rig.scaled(min(1.0, MOVIE_PIXELS / max(rig.sizes[0])))
-    if clip.motion is not None:
+    if player_file.motion is not None:
         return rig[[0] * frames]
-    box = torch.stack([clip.center - clip.radius, clip.center + clip.radius])
-    scene = Scene4D.still(clip.base, clip.times, rig, box, clip.background)
+    box = torch.stack([player_file.center - player_file.radius, player_file.center + player_file.radius])
+    scene = Scene4D.still(player_file.base, player_file.times, rig, box, player_file.background)
     poses = camera_paths.orbit(scene, frames, 1.0, None, 1.0)
     return Cameras(poses, rig.K[:1].expand(frames, 3, 3), rig.sizes[:1] * frames, rig.names[:1] * frames)

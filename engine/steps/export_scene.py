@@ -13,7 +13,7 @@ from ..files.atomic import check_writable
 from ..io.ply import write_ply
 from ..io.scene_file import save_scene
 from ..messages import Finished, Progress, Saved, Started, Stream, progress_of
-from ..playback.bake import Baked, ClipConfig, bake, units
+from ..playback.bake import BakeConfig, Baked, bake, units
 from ..playback.page import check_player, write_page
 from ..scene import Scene4D
 
@@ -80,11 +80,12 @@ def run(
     config: Config,
     target: Path,
     compare: Scene4D | None = None,
-    clip: ClipConfig = ClipConfig(),
+    bake_config: BakeConfig = BakeConfig(),
 ) -> Stream:
     """Write to `target` (a file, or a folder for a sequence); Finished(Written, a list of paths). Raises InputError.
 
-    `compare`: a second scene that an html page shows beside the first. `clip`: what the clips of "clip" and "html" cost.
+    `compare`: a second scene that an html page shows next to the first. `bake_config`: what the player files of "clip"
+    and "html" cost.
     """
     target = Path(target)
     if compare is not None and config.kind != "html":
@@ -114,7 +115,7 @@ def run(
         yield Finished(written)
         return
     if config.kind in ("clip", "html"):
-        yield from _clips([scene] if compare is None else [scene, compare], clip, target)
+        yield from _player_files([scene] if compare is None else [scene, compare], bake_config, target)
         return
     yield Started(1, f"writing {target.name}")
     if config.kind == "scene":
@@ -133,8 +134,8 @@ def run(
     yield Finished(Written([target]))
 
 
-def _clips(scenes: list[Scene4D], config: ClipConfig, target: Path) -> Stream:
-    """One clip as a file of its own, or one or two in a page."""
+def _player_files(scenes: list[Scene4D], config: BakeConfig, target: Path) -> Stream:
+    """One player file, or a page with one or two."""
     check_writable(target)
     if target.suffix == ".html":
         check_player()
@@ -155,7 +156,7 @@ def _clips(scenes: list[Scene4D], config: ClipConfig, target: Path) -> Stream:
     written.notes = tuple(
         note if len(baked) == 1 else f"{title}: {note}"
         for title, one in zip(titles, baked, strict=True)
-        for note in one.clip.notes
+        for note in one.player_file.notes
     )
     yield Finished(written)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from server import Run, Server
 
 from engine.io.scene_file import save_scene
-from engine.playback.player_file import decode_clip, read_clip
+from engine.playback.player_file import decode_player_file, read_player_file
 from engine.scene import Scene4D
 from tests.pack_modules import pack_module
 from tests.scenes import moving_scene, ring
@@ -68,7 +68,7 @@ def test_the_canvas_gets_a_clip_and_a_small_video(
 ) -> None:
     output = shown(running.run(preview(info)))
     (place,), (movie,) = output["clip"], output["movie"]
-    clip = decode_clip(fetch(running, place), "clip")
+    clip = decode_player_file(fetch(running, place), "clip")
     assert len(clip.base) == 120 and clip.moving > 0 and clip.max_error <= 0.002
     assert len(clip.times) == 8
     data = fetch(running, movie)
@@ -88,7 +88,7 @@ def test_running_again_and_framing_anew_add_no_files(
     again = shown(running.run(preview(info, compare=True, camera=camera)))
     assert again["clip"] == first["clip"]
     assert sorted(p.name for p in folder.iterdir()) == before
-    counts = [len(read_clip(folder / place["filename"]).base) for place in first["clip"]]
+    counts = [len(read_player_file(folder / place["filename"]).base) for place in first["clip"]]
     assert counts == [120, 90]
 
 
@@ -148,7 +148,7 @@ def test_clips_and_pages_are_exported_for_others(
     assert run.outcome == "execution_success", run.error
     folder = running.base / "output" / "gs4d"
     (clip,), (page,) = folder.glob("shared_clip*.gs4dclip"), folder.glob("shared_html*.html")
-    assert len(read_clip(clip).base) == 50
+    assert len(read_player_file(clip).base) == 50
     assert any("Thinned from 120 to 50 Gaussians" in text for text in run.said)
     assert page.read_text(encoding="utf-8").count("data-clip=") == 2
 

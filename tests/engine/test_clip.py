@@ -14,7 +14,7 @@ from engine import messages as m
 from engine.deform import PerFrame
 from engine.errors import InputError
 from engine.io.spz import decode_spz, read_spz
-from engine.playback.player_file import Clip, decode_clip, read_clip
+from engine.playback.player_file import PlayerFile, decode_player_file, read_player_file
 from engine.playback.tracks import pack, quantise, unpack, weights
 from engine.scene import Gaussians, Scene4D, harmonics, rotations
 from engine.scene.cameras import look_at
@@ -34,13 +34,13 @@ def flipbook(scene: Scene4D, moments: list[Gaussians], blends: bool = True) -> S
     return scene.with_(canonical=moments[0], deformation=PerFrame.of(moments, scene.times, blends))
 
 
-def largest_error(scene: Scene4D, made: bake_clip.Baked, clip: Clip) -> float:
+def largest_error(scene: Scene4D, made: bake_clip.Baked, player_file: PlayerFile) -> float:
     """Of the radius, over all captured moments, asked of the decoder in double precision."""
     distances = [
-        (clip.at(t).means.double() - scene.at(t).means[made.indices].double()).norm(dim=-1).max()
+        (player_file.at(t).means.double() - scene.at(t).means[made.indices].double()).norm(dim=-1).max()
         for t in scene.times.tolist()
     ]
-    return float(torch.stack(distances).max()) / clip.radius
+    return float(torch.stack(distances).max()) / player_file.radius
 
 
 # -- the stated error -----------------------------------------------------------------------------------------------
@@ -108,14 +108,14 @@ def test_no_centre_is_further_off_than_stated(
         bounds=scene.bounds * size,
     )
     made = baked(scene, max_error=max_error)
-    clip = decode_clip(made.data, "a.gs4dclip")
-    assert largest_error(scene, made, clip) <= clip.max_error
-    assert clip.mean_error <= clip.max_error
+    player_file = decode_player_file(made.data, "a.gs4dclip")
+    assert largest_error(scene, made, player_file) <= player_file.max_error
+    assert player_file.mean_error <= player_file.max_error
     if jitter == 0.0 and not uneven:
-        assert clip.max_error <= max_error * 1.001 and not clip.notes
-    elif clip.max_error > max_error:
-        assert any("more than" in note for note in clip.notes)
-    assert clip.moving <= len(clip.base) == count
+        assert player_file.max_error <= max_error * 1.001 and not player_file.notes
+    elif player_file.max_error > max_error:
+        assert any("more than" in note for note in player_file.notes)
+    assert player_file.moving <= len(player_file.base) == count
     assert sorted(made.indices.tolist()) == list(range(count))
 
 
@@ -141,11 +141,11 @@ class Scaled:
 
 def test_smooth_motion_takes_few_knots_and_jitter_one_a_moment():
     smooth = moving_scene(60, moments=40, views=2).with_(times=torch.linspace(0, 2, 40, dtype=torch.float64))
-    clip = baked(smooth).clip
-    assert clip.motion.interpolation == "cubic" and len(clip.motion.knots) <= 14
-    assert len(baked(smooth, max_error=0.02).clip.motion.knots) < len(clip.motion.knots)
+    player_file = baked(smooth).player_file
+    assert player_file.motion.interpolation == "cubic" and len(player_file.motion.knots) <= 14
+    assert len(baked(smooth, max_error=0.02).player_file.motion.knots) < len(player_file.motion.knots)
     rough = smooth.with_(deformation=Wandering(60, 0, 2, 0.5, 1.0))
-    assert len(baked(rough).clip.motion.knots) == 40
+    assert len(baked(rough).player_file.motion.knots) == 40
 
 
 def test_fifty_thousand_gaussians_stay_within_four_megabytes():
@@ -153,9 +153,9 @@ def test_fifty_thousand_gaussians_stay_within_four_megabytes():
 
     scene = figure(12_500, 48)  # a quarter of them, at most a quarter of the bytes
     made = baked(scene)
-    assert made.clip.moving >= 5000
+    assert made.player_file.moving >= 5000
     assert len(made.data) <= 1e6
-    assert largest_error(scene, made, made.clip) < 0.002
+    assert largest_error(scene, made, made.player_file) < 0.002
 
 
 # -- what comes back ------------------------------------------------------------------------------------------------
@@ -164,13 +164,13 @@ def test_fifty_thousand_gaussians_stay_within_four_megabytes():
 def test_a_still_scene_is_a_splat_without_motion(tmp_path):
     made = moving_scene(50, views=3)
     scene = Scene4D.still(made.canonical, made.times, made.rig, made.bounds, made.background)
-    clip = read_clip(baked(scene).save(tmp_path / "a.gs4dclip"))
-    assert clip.motion is None and clip.moving == 0 and clip.max_error < 1e-3
-    assert torch.equal(clip.at(0.7).means, clip.at(0.0).means)
+    player_file = read_player_file(baked(scene).save(tmp_path / "a.gs4dclip"))
+    assert player_file.motion is None and player_file.moving == 0 and player_file.max_error < 1e-3
+    assert torch.equal(player_file.at(0.7).means, player_file.at(0.0).means)
     one = scene.with_(times=scene.times[:1])
-    assert baked(one).clip.motion is None and baked(one).clip.fps > 0
+    assert baked(one).player_file.motion is None and baked(one).player_file.fps > 0
     one = made.with_(times=made.times[:1])
-    assert decode_clip(baked(one).data, "a").motion is None
+    assert decode_player_file(baked(one).data, "a").motion is None
 
 
 def test_every_track_comes_back_near_what_it_was():
@@ -191,10 +191,10 @@ def test_every_track_comes_back_near_what_it_was():
         )
     scene = flipbook(scene, moments)
     made = baked(scene)
-    clip = decode_clip(made.data, "a")
-    assert set(clip.motion.tracks) == {"position", "rotation", "scale", "opacity", "color"}
+    player_file = decode_player_file(made.data, "a")
+    assert set(player_file.motion.tracks) == {"position", "rotation", "scale", "opacity", "color"}
     for t in scene.times.tolist():
-        got, wanted = clip.at(t), scene.at(t).map(lambda x: x[made.indices])
+        got, wanted = player_file.at(t), scene.at(t).map(lambda x: x[made.indices])
         assert float((got.log_scales - wanted.log_scales).abs().max()) < 0.05
         assert float((got.logit_opacities.sigmoid() - wanted.logit_opacities.sigmoid()).abs().max()) < 0.03
         assert float((got.sh[:, 0] - wanted.sh[:, 0]).abs().max()) * harmonics.C0 < 0.03
@@ -202,7 +202,7 @@ def test_every_track_comes_back_near_what_it_was():
         assert float(2 * cosine.clamp(max=1).acos().max()) < 0.06
     # without motion of one kind there is no track of it
     only = flipbook(scene, [moments[0].with_(logit_opacities=x.logit_opacities) for x in moments])
-    assert set(baked(only).clip.motion.tracks) == {"opacity"}
+    assert set(baked(only).player_file.motion.tracks) == {"opacity"}
 
 
 def test_births_and_deaths_are_held_and_never_smeared():
@@ -219,21 +219,24 @@ def test_births_and_deaths_are_held_and_never_smeared():
         )
     scene = flipbook(scene, moments, blends=False)
     made = baked(scene)
-    clip = decode_clip(made.data, "a")
-    assert clip.motion.interpolation == "hold" and clip.max_error <= 0.002
+    player_file = decode_player_file(made.data, "a")
+    assert player_file.motion.interpolation == "hold" and player_file.max_error <= 0.002
     times = scene.times.tolist()
     for i, t in enumerate(times):
         truth = moments[i].map(lambda x: x[made.indices])
         for at in (t, t + 0.9 * (times[1] - times[0]) if i + 1 < len(times) else t + 1):
-            now = clip.at(at)
-            assert float((now.means - truth.means).norm(dim=-1).max()) / clip.radius <= clip.max_error
+            now = player_file.at(at)
+            assert (
+                float((now.means - truth.means).norm(dim=-1).max()) / player_file.radius
+                <= player_file.max_error
+            )
             assert float((now.logit_opacities.sigmoid() - truth.logit_opacities.sigmoid()).abs().max()) < 0.01
 
 
 def test_a_flip_book_that_blends_is_not_held():
     scene = moving_scene(60, moments=9, views=2)
     made = baked(flipbook(scene, moments_of(scene)))
-    assert made.clip.motion.interpolation != "hold"
+    assert made.player_file.motion.interpolation != "hold"
 
 
 def test_gaussians_that_nobody_ever_sees_are_left_out():
@@ -241,7 +244,7 @@ def test_gaussians_that_nobody_ever_sees_are_left_out():
     opacity = scene.canonical.logit_opacities.clone()
     opacity[10:25] = -12
     made = baked(scene.with_(canonical=scene.canonical.with_(logit_opacities=opacity)))
-    assert len(made.clip.base) == 25 and not set(range(10, 25)) & set(made.indices.tolist())
+    assert len(made.player_file.base) == 25 and not set(range(10, 25)) & set(made.indices.tolist())
 
 
 def test_too_many_gaussians_are_thinned_by_what_is_seen_of_them():
@@ -249,23 +252,28 @@ def test_too_many_gaussians_are_thinned_by_what_is_seen_of_them():
     scales = scene.canonical.log_scales.clone()
     scales[::3] += 1.5  # large ones
     made = baked(scene.with_(canonical=scene.canonical.with_(log_scales=scales)), most=100)
-    clip = decode_clip(made.data, "a")
-    assert len(clip.base) == 100
-    assert clip.notes == ("Thinned from 300 to 100 Gaussians, the least visible ones left out.",)
+    player_file = decode_player_file(made.data, "a")
+    assert len(player_file.base) == 100
+    assert player_file.notes == ("Thinned from 300 to 100 Gaussians, the least visible ones left out.",)
     assert sum(i % 3 == 0 for i in made.indices.tolist()) > 90
-    assert not baked(scene, most=300).clip.notes
+    assert not baked(scene, most=300).player_file.notes
 
 
 def test_the_frame_is_kept_cameras_times_and_all(tmp_path):
     scene = moving_scene(30, views=4)
     made = baked(scene)
-    clip = read_clip(made.save(tmp_path / "a.gs4dclip"))
-    torch.testing.assert_close(clip.cameras.world_to_camera, scene.rig.world_to_camera, rtol=0, atol=1e-12)
-    assert torch.equal(clip.cameras.K, scene.rig.K.double()) and clip.cameras.names == scene.rig.names
-    assert torch.equal(clip.times, scene.times) and clip.fps == pytest.approx(5 / 1.5)
-    torch.testing.assert_close(clip.center, scene.bounds.mean(0))
-    assert torch.equal(clip.background, scene.background)
-    assert float(clip.up[2]) == pytest.approx(1, abs=0.05)
+    player_file = read_player_file(made.save(tmp_path / "a.gs4dclip"))
+    torch.testing.assert_close(
+        player_file.cameras.world_to_camera, scene.rig.world_to_camera, rtol=0, atol=1e-12
+    )
+    assert (
+        torch.equal(player_file.cameras.K, scene.rig.K.double())
+        and player_file.cameras.names == scene.rig.names
+    )
+    assert torch.equal(player_file.times, scene.times) and player_file.fps == pytest.approx(5 / 1.5)
+    torch.testing.assert_close(player_file.center, scene.bounds.mean(0))
+    assert torch.equal(player_file.background, scene.background)
+    assert float(player_file.up[2]) == pytest.approx(1, abs=0.05)
     header = json.loads(made.data[12 : 12 + int.from_bytes(made.data[8:12], "little")])
     # in the file: y up, cameras look along −z
     c2w = torch.tensor(header["cameras"][0]["camera_to_world"]).reshape(4, 4)
@@ -278,12 +286,13 @@ def test_the_splat_inside_is_a_file_of_its_own(tmp_path):
     made = baked(scene)
     (tmp_path / "a.spz").write_bytes(spz_of(made.data))
     splat = read_spz(tmp_path / "a.spz")
-    assert torch.equal(splat.means, made.clip.base.means) and splat.sh_degree == 1
+    assert torch.equal(splat.means, made.player_file.base.means) and splat.sh_degree == 1
     assert (
-        float((splat.means - scene.at(0.0).means[made.indices]).norm(dim=-1).max()) / made.clip.radius < 0.001
+        float((splat.means - scene.at(0.0).means[made.indices]).norm(dim=-1).max()) / made.player_file.radius
+        < 0.001
     )
-    assert baked(scene, sh_degree=0).clip.base.sh_degree == 0
-    assert baked(scene, sh_degree=3).clip.base.sh_degree == 2
+    assert baked(scene, sh_degree=0).player_file.base.sh_degree == 0
+    assert baked(scene, sh_degree=3).player_file.base.sh_degree == 2
 
 
 def spz_of(data: bytes) -> bytes:
@@ -297,11 +306,13 @@ def test_reading_again_gives_the_very_same_numbers(tmp_path):
     scene = moving_scene(50, moments=9, views=2)
     made = baked(scene)
     path = made.save(tmp_path / "sub" / "a.gs4dclip")
-    first, second = read_clip(path), read_clip(path)
+    first, second = read_player_file(path), read_player_file(path)
     assert [p.name for p in path.parent.iterdir()] == ["a.gs4dclip"]
     assert made.data == baked(scene).data
     for t in (0.0, 0.31, 1.5, 9.0):
-        for a, b, c in zip(*(x.at(t).tensors().values() for x in (first, second, made.clip)), strict=True):
+        for a, b, c in zip(
+            *(x.at(t).tensors().values() for x in (first, second, made.player_file)), strict=True
+        ):
             assert torch.equal(a, b) and torch.equal(a, c)
     assert torch.equal(first.means_at(0.31), first.at(0.31).means)
 
@@ -328,7 +339,7 @@ def test_the_small_video_is_one(tmp_path):
 
     scene = moving_scene(50, moments=8, views=2)
     for made, frames in ((baked(scene), 8), (baked(scene.with_(times=scene.times[:1])), 60)):
-        path = m.result(bake_clip.movie(made.clip, tmp_path / f"{frames}.mp4"))
+        path = m.result(bake_clip.movie(made.player_file, tmp_path / f"{frames}.mp4"))
         with av.open(str(path)) as container:
             pictures = [f.to_ndarray(format="rgb24").astype(int) for f in container.decode(video=0)]
         assert len(pictures) == frames and pictures[0].shape[:2] == (40, 48)
@@ -385,9 +396,9 @@ def test_a_file_cut_short_anywhere_is_named(good, tmp_path):
     for length in [*range(0, 40, 3), *range(40, len(good) - 1, max(1, len(good) // 60)), len(good) - 1]:
         path.write_bytes(good[:length])
         with pytest.raises(InputError, match=r"cut\.gs4dclip"):
-            read_clip(path)
+            read_player_file(path)
     with pytest.raises(InputError, match="cannot be read"):
-        read_clip(tmp_path / "missing.gs4dclip")
+        read_player_file(tmp_path / "missing.gs4dclip")
 
 
 def changed_header(data: bytes, change) -> bytes:
@@ -432,20 +443,20 @@ LIES = {
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lying_header_is_named(good, lie):
     with pytest.raises(InputError, match=r"^lie\.gs4dclip.+\.$"):
-        decode_clip(changed_header(good, LIES[lie]), "lie.gs4dclip")
+        decode_player_file(changed_header(good, LIES[lie]), "lie.gs4dclip")
 
 
 def test_foreign_newer_and_damaged_files_are_named(good, tmp_path):
     with pytest.raises(InputError, match="no clip"):
-        decode_clip(b"PK\3\4" + bytes(100), "a.gs4dclip")
+        decode_player_file(b"PK\3\4" + bytes(100), "a.gs4dclip")
     with pytest.raises(InputError, match="version 2"):
-        decode_clip(good[:4] + (2).to_bytes(4, "little") + good[8:], "a.gs4dclip")
+        decode_player_file(good[:4] + (2).to_bytes(4, "little") + good[8:], "a.gs4dclip")
     with pytest.raises(InputError, match="header"):
-        decode_clip(good[:12] + b"x" + good[13:], "a.gs4dclip")
+        decode_player_file(good[:12] + b"x" + good[13:], "a.gs4dclip")
     spoilt = bytearray(good)
     spoilt[-40:-20] = bytes(20)
     with pytest.raises(InputError, match=r"damaged|holds"):
-        decode_clip(bytes(spoilt), "a.gs4dclip")
+        decode_player_file(bytes(spoilt), "a.gs4dclip")
 
 
 def test_a_track_is_not_unpacked_beyond_its_claim(good):
@@ -475,8 +486,8 @@ def test_degenerate_bounds_and_one_camera_still_bake():
         ring(1),
         world_to_camera=look_at(torch.tensor([0, 0, 5.0]), torch.zeros(3), torch.tensor([0, 1.0, 0]))[None],
     )
-    clip = decode_clip(baked(scene.with_(rig=rig, bounds=torch.zeros(2, 3).double())).data, "a")
-    assert clip.radius > 0 and len(clip.cameras) == 1
+    player_file = decode_player_file(baked(scene.with_(rig=rig, bounds=torch.zeros(2, 3).double())).data, "a")
+    assert player_file.radius > 0 and len(player_file.cameras) == 1
     assert decode_spz(spz_of(baked(scene).data), "a").means.shape[0] == 20
 
 
@@ -495,9 +506,9 @@ def test_a_turn_goes_on_through_half_a_turn_and_round():
         )
     scene = flipbook(scene, moments)
     made = baked(scene)
-    clip = decode_clip(made.data, "a")
-    assert set(clip.motion.tracks) == {"rotation"} and len(clip.motion.knots) < 24
+    player_file = decode_player_file(made.data, "a")
+    assert set(player_file.motion.tracks) == {"rotation"} and len(player_file.motion.knots) < 24
     for t in torch.linspace(0, 1.5, 200).tolist():
-        got, wanted = clip.at(t).quats, scene.at(t).quats[made.indices]
+        got, wanted = player_file.at(t).quats, scene.at(t).quats[made.indices]
         cosine = (rotations.normalise(got) * rotations.normalise(wanted)).sum(-1).abs()
         assert float(2 * cosine.clamp(max=1).acos().max()) < 0.15, t

@@ -8,7 +8,7 @@ from engine import messages as m
 from engine.deform import PerFrame
 from engine.errors import InputError
 from engine.playback import bake, samples
-from engine.playback.player_file import Clip, decode_clip
+from engine.playback.player_file import PlayerFile, decode_player_file
 from engine.scene import Gaussians, Scene4D
 from engine.steps import bake_clip
 from tests.scenes import Swing, moving_scene
@@ -25,10 +25,12 @@ def played(moments: list[Gaussians], blends: bool = True) -> Scene4D:
     )
 
 
-def error(scene: Scene4D, made: bake_clip.Baked, clip: Clip) -> float:
+def error(scene: Scene4D, made: bake_clip.Baked, player_file: PlayerFile) -> float:
     return max(
-        float((clip.at(t).means.double() - scene.at(t).means[made.indices].double()).norm(dim=-1).max())
-        / clip.radius
+        float(
+            (player_file.at(t).means.double() - scene.at(t).means[made.indices].double()).norm(dim=-1).max()
+        )
+        / player_file.radius
         for t in scene.times.tolist()
     )
 
@@ -41,13 +43,13 @@ def test_a_floater_far_away_costs_the_others_no_precision(distance, most):
     means[7] = torch.tensor([distance, 0.0, -distance])
     scene = scene.with_(canonical=scene.canonical.with_(means=means))
     made = baked(scene, most=most)
-    clip = decode_clip(made.data, "a")
-    assert error(scene, made, clip) <= clip.max_error <= 0.002
+    player_file = decode_player_file(made.data, "a")
+    assert error(scene, made, player_file) <= player_file.max_error <= 0.002
     if distance > 1e3:
-        assert 7 not in made.indices.tolist() and "1 of 60" in clip.notes[0]
+        assert 7 not in made.indices.tolist() and "1 of 60" in player_file.notes[0]
     elif most > 60:
-        assert 7 in made.indices.tolist() and not clip.notes
-    assert len(clip.base) == min(most, 59 if distance > 1e3 else 60)
+        assert 7 in made.indices.tolist() and not player_file.notes
+    assert len(player_file.base) == min(most, 59 if distance > 1e3 else 60)
 
 
 def test_the_subject_is_kept_however_far_from_the_origin_it_lies():
@@ -55,8 +57,8 @@ def test_the_subject_is_kept_however_far_from_the_origin_it_lies():
     away = scene.canonical.with_(means=scene.canonical.means + 1e4)
     scene = scene.with_(canonical=away, bounds=scene.bounds + 1e4)
     made = baked(scene)
-    assert len(made.clip.base) == 60
-    assert error(scene, made, made.clip) <= made.clip.max_error
+    assert len(made.player_file.base) == 60
+    assert error(scene, made, made.player_file) <= made.player_file.max_error
 
 
 @pytest.mark.parametrize("times", [[0.0, 0.0, 0.0], [0.0, 0.5, 0.5], [1.0, 0.5, 0.0]])
@@ -69,9 +71,9 @@ def test_times_that_do_not_ascend_are_refused_before_anything_is_baked(times):
 def test_noise_between_jumps_is_not_taken_for_motion():
     still = moving_scene(40, views=2).canonical
     jumped = [still.with_(means=still.means + 0.3 + 1e-7 * i) for i in range(8)]
-    clip = baked(played([still, *jumped], blends=False)).clip
-    assert clip.motion.interpolation == "hold"
-    torch.testing.assert_close(clip.at(0.99).means, clip.at(0.0).means)
+    player_file = baked(played([still, *jumped], blends=False)).player_file
+    assert player_file.motion.interpolation == "hold"
+    torch.testing.assert_close(player_file.at(0.99).means, player_file.at(0.0).means)
 
 
 def test_changes_that_a_clip_does_not_hold_are_told():
@@ -82,14 +84,14 @@ def test_changes_that_a_clip_does_not_hold_are_told():
         sh[:, 1:] += 0.2 * i
         moments.append(still.with_(sh=sh))
     scene = played(moments)
-    assert any("change with the view" in note for note in baked(scene).clip.notes)
-    assert not baked(scene, sh_degree=0).clip.notes  # nothing of it is kept anyway
-    assert not baked(played([still] * 5)).clip.notes
+    assert any("change with the view" in note for note in baked(scene).player_file.notes)
+    assert not baked(scene, sh_degree=0).player_file.notes  # nothing of it is kept anyway
+    assert not baked(played([still] * 5)).player_file.notes
 
 
 def test_a_title_that_is_no_text_is_written_all_the_same():
     made = m.result(bake_clip.run(moving_scene(20, views=2), title='a\udcff"</script>'))
-    assert decode_clip(made.data, "a").title == 'a?"</script>'
+    assert decode_player_file(made.data, "a").title == 'a?"</script>'
 
 
 def test_slow_motion_follows_the_scene_between_its_moments(monkeypatch):
@@ -97,27 +99,27 @@ def test_slow_motion_follows_the_scene_between_its_moments(monkeypatch):
     halfway = ((scene.times[1:] + scene.times[:-1]) / 2).tolist()
 
     def between(made):
-        return error(scene.with_(times=torch.tensor(halfway)), made, made.clip)
+        return error(scene.with_(times=torch.tensor(halfway)), made, made.player_file)
 
     made = baked(scene)
-    assert error(scene, made, made.clip) <= made.clip.max_error <= 0.002
-    assert between(made) < 0.004 and len(made.clip.motion.knots) > 10
+    assert error(scene, made, made.player_file) <= made.player_file.max_error <= 0.002
+    assert between(made) < 0.004 and len(made.player_file.motion.knots) > 10
     # where Gaussians are too many for that, a knot a moment is the most
     monkeypatch.setattr(bake, "BETWEEN", 0)
     least = baked(scene)
-    assert error(scene, least, least.clip) <= least.clip.max_error <= 0.002
-    assert len(least.clip.motion.knots) == 10 and between(least) > 0.05
+    assert error(scene, least, least.player_file) <= least.player_file.max_error <= 0.002
+    assert len(least.player_file.motion.knots) == 10 and between(least) > 0.05
     # what is straight between its moments needs no more
     bent = played([scene.at(t) for t in scene.times.tolist()])
-    clip = baked(bent).clip
-    assert clip.motion.interpolation == "linear" and len(clip.motion.knots) == 10
+    player_file = baked(bent).player_file
+    assert player_file.motion.interpolation == "linear" and len(player_file.motion.knots) == 10
 
 
 def test_a_scene_is_thinned_to_what_this_machine_can_bake(monkeypatch):
     scene = moving_scene(60, moments=9, views=2)
     monkeypatch.setattr(backends, "memory", lambda: 17 * 14 * 4 * 6 * 25.5)  # 25 Gaussians at 17 times
-    clip = baked(scene).clip
-    assert len(clip.base) == 25 and "Thinned from 60 to 25" in clip.notes[0]
+    player_file = baked(scene).player_file
+    assert len(player_file.base) == 25 and "Thinned from 60 to 25" in player_file.notes[0]
 
 
 def test_a_scene_of_very_many_is_asked_at_its_moments_alone(monkeypatch):
@@ -134,4 +136,4 @@ def test_a_scene_of_very_many_is_asked_at_its_moments_alone(monkeypatch):
     asked.clear()
     monkeypatch.setattr(samples, "MANY", 60 * 18 - 1)
     made = baked(scene)
-    assert len(asked) == many - 8 and error(scene, made, made.clip) <= 0.002
+    assert len(asked) == many - 8 and error(scene, made, made.player_file) <= 0.002

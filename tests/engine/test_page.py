@@ -11,7 +11,7 @@ import pytest
 from engine import messages as m
 from engine.errors import InputError
 from engine.playback.page import WEB, assemble, write_page
-from engine.playback.player_file import decode_clip
+from engine.playback.player_file import decode_player_file
 from engine.steps import bake_clip, export_scene
 from tests.scenes import moving_scene
 
@@ -85,7 +85,7 @@ def test_the_pack_s_own_page_fetches_nothing_and_fills_every_mark(clip, tmp_path
     names = json.loads((WEB / "page" / "modules.json").read_text())["modules"]
     assert [a["data-module"] for a, _ in page.found if "data-module" in a] == names
     (data,) = (d for a, d in page.found if "data-clip" in a)
-    assert len(decode_clip(base64.b64decode(data), "inside").base) == 30
+    assert len(decode_player_file(base64.b64decode(data), "inside").base) == 30
     assert [p.name for p in tmp_path.iterdir()] == ["a.html"]
 
 
@@ -96,7 +96,7 @@ def test_an_export_compares_two_scenes_in_one_page(tmp_path):
     done = [x.done for x in messages if isinstance(x, m.Progress)]
     assert done == sorted(done) and done[-1] == messages[0].total
     page = parse(messages[-1].value[0].read_text(encoding="utf-8"))
-    clips = [decode_clip(base64.b64decode(d), "inside") for a, d in page.found if "data-clip" in a]
+    clips = [decode_player_file(base64.b64decode(d), "inside") for a, d in page.found if "data-clip" in a]
     assert [len(c.base) for c in clips] == [20, 30]
     assert [c.title for c in clips] == ["Before", "After"]
     with pytest.raises(InputError, match="one scene"):
@@ -105,12 +105,12 @@ def test_an_export_compares_two_scenes_in_one_page(tmp_path):
 
 @pytest.mark.parametrize("kind", ["clip", "html"])
 def test_an_export_tells_what_was_left_out_and_is_named_like_its_file(kind, tmp_path):
-    from engine.playback.bake import ClipConfig
+    from engine.playback.bake import BakeConfig
 
     scene = moving_scene(40, views=2)
     config = export_scene.Config(kind=kind)
     target = tmp_path / f"walk_00001_{export_scene.suffix(config)}"
-    written = m.result(export_scene.run(scene, config, target, clip=ClipConfig(most=25)))
+    written = m.result(export_scene.run(scene, config, target, bake_config=BakeConfig(most=25)))
     assert written == [target] and "Thinned from 40 to 25" in written.notes[0]
     if kind == "html":
         assert "<title>walk_00001</title>" in target.read_text(encoding="utf-8")
@@ -148,7 +148,7 @@ def test_the_command_line_bakes_clips_and_writes_pages(tmp_path, capsys):
     )
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["gaussians"] == 30 and report["max_error"] <= 0.002 and len(report["notes"]) == 1
-    assert len(decode_clip((tmp_path / "a.gs4dclip").read_bytes(), "a").base) == 30
+    assert len(decode_player_file((tmp_path / "a.gs4dclip").read_bytes(), "a").base) == 30
     page = str(tmp_path / "a.html")
     assert main(["page", "--scene", source, "--compare", source, "--out", page, "--json"]) == 0
     report = json.loads(capsys.readouterr().out.splitlines()[-1])

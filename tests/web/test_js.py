@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.playback.player_file import decode_clip, in_file_axes
+from engine.playback.player_file import decode_player_file, in_file_axes
 from engine.playback.tracks import weights
 from engine.scene import rotations
 from tests.web import clips
@@ -33,7 +33,7 @@ def node() -> str:
 
 def expectation(data: bytes) -> dict[str, object]:
     """What the engine's decoder says of a clip, in the file's axes."""
-    clip = decode_clip(data, "clip")
+    clip = decode_player_file(data, "clip")
     counts = [len(clip.base), clip.moving, len(clip.times), len(clip.cameras.names)]
     if clip.motion is None:
         return {"counts": counts, "interpolation": None, "samples": []}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from engine.playback.page import write_page
-from engine.playback.player_file import Clip, decode_clip
+from engine.playback.player_file import PlayerFile, decode_player_file
 from engine.scene import Scene4D
 from tests import markup
 from tests.web import clips
@@ -93,22 +93,22 @@ def opened(tab: browser.Page, folder: Path, *data: bytes, before: str = "") -> O
     return OpenPage(tab, write_page(data, folder / "page.html", "A scene & <more>"), plays=not before)
 
 
-def from_engine(clip: Clip, seconds: float, view: int) -> Any:
-    rig = clip.cameras.resized((SIZE,) * len(clip.cameras.names))
-    return engine_picture(clip.at(seconds), rig, view)
+def from_engine(player_file: PlayerFile, seconds: float, view: int) -> Any:
+    rig = player_file.cameras.resized((SIZE,) * len(player_file.cameras.names))
+    return engine_picture(player_file.at(seconds), rig, view)
 
 
 @pytest.mark.parametrize("name", ["swing", "everything", "flicker", "still"])
 def test_it_draws_what_the_engine_draws(
     tab: browser.Page, tmp_path: Path, made: dict[str, bytes], scenes: dict[str, Scene4D], name: str
 ) -> None:
-    clip, page = decode_clip(made[name], name), opened(tab, tmp_path, made[name])
-    last = float(clip.times[-1])
+    player_file, page = decode_player_file(made[name], name), opened(tab, tmp_path, made[name])
+    last = float(player_file.times[-1])
     moments = sorted({0.0, 0.5 * last, 0.61 * last, last})
     for i, seconds in enumerate(moments):
-        view = i % len(clip.cameras.names)
-        page.js(f"view.lookThrough('{clip.cameras.names[view]}')")
-        here, there = page.picture(seconds=seconds), from_engine(clip, seconds, view)
+        view = i % len(player_file.cameras.names)
+        page.js(f"view.lookThrough('{player_file.cameras.names[view]}')")
+        here, there = page.picture(seconds=seconds), from_engine(player_file, seconds, view)
         assert here.shape == there.shape == (SIZE[1], SIZE[0], 4)
         assert abs(coverage(here) - coverage(there)) < 0.002 and coverage(there) > 0.1, f"at {seconds}"
         for background in (0.0, 1.0):
@@ -117,8 +117,8 @@ def test_it_draws_what_the_engine_draws(
         assert np.abs(over(here, 0).mean((0, 1)) - over(there, 0).mean((0, 1))).max() < 0.001
     # the bound above can tell one moment from the next
     if name in ("swing", "everything"):
-        before = from_engine(clip, 0.0, 0)
-        assert np.abs(over(before, 0) - over(from_engine(clip, 0.5 * last, 0), 0)).mean() > 0.02
+        before = from_engine(player_file, 0.0, 0)
+        assert np.abs(over(before, 0) - over(from_engine(player_file, 0.5 * last, 0), 0)).mean() > 0.02
     assert not tab.complaints
     assert all(url.startswith(("file:", "blob:", "data:")) for url in page.asked), page.asked
     assert page.page.title() == "A scene & <more>"
@@ -151,11 +151,14 @@ def test_names_that_are_markup_are_text(
 
 
 def test_it_moves_as_the_scene_does(tab: browser.Page, tmp_path: Path, made: dict[str, bytes]) -> None:
-    clip, page = decode_clip(made["everything"], "everything"), opened(tab, tmp_path, made["everything"])
-    last = float(clip.times[-1])
+    player_file, page = (
+        decode_player_file(made["everything"], "everything"),
+        opened(tab, tmp_path, made["everything"]),
+    )
+    last = float(player_file.times[-1])
     page.js("view.lookThrough('cam01')")
     places = [centroid(page.picture(seconds=share * last)) for share in (0, 0.5, 1)]
-    true = [centroid(from_engine(clip, share * last, 1)) for share in (0, 0.5, 1)]
+    true = [centroid(from_engine(player_file, share * last, 1)) for share in (0, 0.5, 1)]
     assert np.abs(np.array(places) - np.array(true)).max() < 0.004
     assert min(np.abs(places[1] - places[0]).max(), np.abs(places[2] - places[1]).max()) > 0.02
     # playing by itself, it gets from one to the next
@@ -170,7 +173,7 @@ def test_the_divider_shows_before_on_the_left_and_after_on_the_right(
     page = opened(tab, tmp_path, made["swing"], made["everything"])
     mouse, (width, _) = page.page.mouse, SIZE
     page.js("view.lookThrough('cam00')")
-    before, after = (from_engine(decode_clip(made[n], n), 0.3, 0) for n in ("swing", "everything"))
+    before, after = (from_engine(decode_player_file(made[n], n), 0.3, 0) for n in ("swing", "everything"))
     for share in (0.5, 0.3, 0.8):
         handle = page.js("(({x, y, width, height}) => [x + width / 2, y + height / 2])"
                          "(panel.divider.getBoundingClientRect())")  # fmt: skip
@@ -220,8 +223,8 @@ def test_hands_turn_move_and_come_nearer(tab: browser.Page, tmp_path: Path, made
     assert np.abs(page.picture() - still).max() < 0.02
     assert page.js("panel.cameras.value") == "cam00"
     page.page.get_by_label("View through a captured camera").select_option("cam02")
-    clip = decode_clip(made["still"], "still")
-    assert np.abs(page.picture() - from_engine(clip, 0.0, 2)).mean() < 0.003
+    player_file = decode_player_file(made["still"], "still")
+    assert np.abs(page.picture() - from_engine(player_file, 0.0, 2)).mean() < 0.003
     assert not tab.complaints
 
 
@@ -384,6 +387,6 @@ def test_the_players_parts_speak_the_readers_language(
               ...(e.matches('button, option, .gs4d-tag') ? [e.textContent] : []),
             ]).filter(text => text)"""
         )
-    cameras = decode_clip(made["swing"], "swing").cameras.names
+    cameras = decode_player_file(made["swing"], "swing").cameras.names
     own = [word for word in words if word not in cameras and not word.endswith("×")]
     assert len(own) > 30 and not [word for word in own if word.isascii()], own

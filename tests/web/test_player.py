@@ -13,7 +13,7 @@ from server import Server
 
 from engine.deform import PerFrame
 from engine.io.scene_file import save_scene
-from engine.playback.player_file import Clip, read_clip
+from engine.playback.player_file import PlayerFile, read_player_file
 from engine.scene import Cameras
 from tests.pack_modules import pack_module
 from tests.scenes import moving_scene
@@ -91,24 +91,26 @@ def run(page: Page) -> None:
     assert page.js("() => window.outcome") == "success"
 
 
-def clips_of(page: Page, folder: Path) -> list[Clip]:
-    return [read_clip(folder / f["filename"]) for f in js(page, "node.properties.gs4d_preview.files")]
+def clips_of(page: Page, folder: Path) -> list[PlayerFile]:
+    return [read_player_file(folder / f["filename"]) for f in js(page, "node.properties.gs4d_preview.files")]
 
 
-def seen_by_engine(page: Page, clip: Clip, seconds: float) -> Any:
+def seen_by_engine(page: Page, player_file: PlayerFile, seconds: float) -> Any:
     """The engine's picture through the camera that the player's button writes, as large as the player's own."""
     width, height = js(page, "[view.panel.canvas.width, view.panel.canvas.height]")
     framed = from_load3d(js(page, "view.saved()")["camera"])
     pose, K = framed.world_to_camera, framed.intrinsics(width, height)
-    return engine_picture(clip.at(seconds), Cameras(pose[None], K[None], ((width, height),), ("seen",)), 0)
+    return engine_picture(
+        player_file.at(seconds), Cameras(pose[None], K[None], ((width, height),), ("seen",)), 0
+    )
 
 
 def test_it_plays_in_the_node_and_hands_its_camera_back(renderer: str, page: Page, folder: Path) -> None:
     assert page.js("() => Boolean(LiteGraph.vueNodesMode)") == (renderer == "vue")
     play(page)
     page.page.wait_for_function("() => document.querySelector('.gs4d').gs4d.player.frame >= 2")  # by itself
-    (clip,) = clips_of(page, folder)
-    last = float(clip.times[-1])
+    (player_file,) = clips_of(page, folder)
+    last = float(player_file.times[-1])
     js(page, "view.lookThrough('cam01')")
     pictures = [drawn(page.page, seconds=share * last) for share in (0, 0.5, 1)]
     assert min(coverage(picture) for picture in pictures) > 0.03
@@ -136,7 +138,7 @@ def test_it_plays_in_the_node_and_hands_its_camera_back(renderer: str, page: Pag
         page, f"{saved}.nodes.find(n => n.type === '{NODE}').widgets_values"
     )
     assert set(written) == {"position", "target", "quaternion", "fov", "zoom", "cameraType"}
-    here, there = drawn(page.page, seconds=0.4), seen_by_engine(page, clip, 0.4)
+    here, there = drawn(page.page, seconds=0.4), seen_by_engine(page, player_file, 0.4)
     assert np.abs(over(here, 0) - over(there, 0)).mean() < 0.004
     assert abs(coverage(here) - coverage(there)) < 0.003 and coverage(there) > 0.03
     # paused, and run again with nothing new: it stays as it was left
@@ -161,7 +163,7 @@ def test_before_and_after_and_a_saved_graph(page: Page, folder: Path) -> None:
     assert abs(js(page, "view.state.divider") - 0.45) < 0.02
     both = drawn(page.page, seconds=0.6)
     cut = round(js(page, "view.state.divider") * both.shape[1])
-    left, right = (seen_by_engine(page, clip, 0.6) for clip in (before, after))
+    left, right = (seen_by_engine(page, player_file, 0.6) for player_file in (before, after))
     assert np.abs(both[:, :cut] - left[:, :cut]).mean() < 0.004
     assert np.abs(both[:, cut:] - right[:, cut:]).mean() < 0.004
     assert np.abs(left - right).mean() > 0.01
