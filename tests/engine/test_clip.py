@@ -442,7 +442,7 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lying_header_is_named(good, lie):
-    with pytest.raises(InputError, match=r"^lie\.gs4dclip.+\.$"):
+    with pytest.raises(InputError, match=r"^lie\.gs4dclip.+\. \[GS4D-PLB-\d{3}\]$"):
         decode_player_file(changed_header(good, LIES[lie]), "lie.gs4dclip")
 
 

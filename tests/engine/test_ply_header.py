@@ -96,7 +96,7 @@ def test_what_cannot_be_points_is_refused_in_a_sentence(tmp_path, case):
     # training can do without: the same sentence becomes a warning
     warnings: list[str] = []
     assert optional_points(tmp_path, ("b.ply", "a.ply"), warnings) == (None, None)
-    assert "goes on without" in warnings[0]
+    assert "continues without" in warnings[0]
 
 
 HEADERS = {
