@@ -1,22 +1,28 @@
 """Deformations: what moves canonical Gaussians to a moment. `KINDS` is how files find the class of a stored one."""
 
 from ..scene.scene4d import Deformation, Static
+from .bound_mesh import BoundMesh
 from .frozen_appearance import FrozenAppearance, freeze_appearance
 from .hexplane import PRESETS, HexPlane, HexPlaneConfig
 from .masked import Masked
 from .per_frame import PerFrame
 
-KINDS: dict[str, type[Static] | type[HexPlane] | type[Masked] | type[PerFrame] | type[FrozenAppearance]] = {
+AnyKind = (
+    type[Static] | type[HexPlane] | type[Masked] | type[PerFrame] | type[FrozenAppearance] | type[BoundMesh]
+)
+KINDS: dict[str, AnyKind] = {
     Static.kind: Static,
     HexPlane.kind: HexPlane,
     Masked.kind: Masked,
     PerFrame.kind: PerFrame,
     FrozenAppearance.kind: FrozenAppearance,
+    BoundMesh.kind: BoundMesh,
 }
 
 __all__ = [
     "KINDS",
     "PRESETS",
+    "BoundMesh",
     "Deformation",
     "FrozenAppearance",
     "HexPlane",

@@ -72,3 +72,25 @@ def slerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     from_a = torch.where(small, 1 - weight, ((1 - weight) * safe).sin() / safe.sin())
     from_b = torch.where(small, weight, (weight * safe).sin() / safe.sin())
     return normalise(from_a * a + from_b * b)
+
+
+def axis_angles_to_matrices(axis_angles: Tensor) -> Tensor:
+    """Rotation vectors [..., 3] (radians) → matrices [..., 3, 3]; differentiable, at zero too (Rodrigues)."""
+    squared = axis_angles.square().sum(-1, keepdim=True)[..., None]
+    small = squared < 1e-8
+    angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    sine = torch.where(small, 1 - squared / 6, angle.sin() / angle)
+    cosine = torch.where(small, 0.5 - squared / 24, (1 - angle.cos()) / angle.square())
+    x, y, z = axis_angles.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    return torch.eye(3).to(axis_angles) + sine * cross + cosine * (cross @ cross)
+
+
+def matrices_to_axis_angles(matrices: Tensor) -> Tensor:
+    """Rotation matrices [..., 3, 3] → rotation vectors [..., 3] of at most π radians."""
+    quats = matrices_to_quats(matrices)
+    vector = quats[..., 1:]
+    length = vector.norm(dim=-1, keepdim=True)
+    angle = 2 * torch.atan2(length, quats[..., :1])
+    return torch.where(length > 1e-12, vector / length.clamp(min=1e-12) * angle, 2 * vector)

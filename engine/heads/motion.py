@@ -1,0 +1,107 @@
+"""Whose head it is, and how it moves: FLAME's parameters over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .model import HeadModel
+
+# name → numbers for each frame besides the expression's, which depends on the model
+POSES = {"rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
+CANONICAL_JAW = 0.3  # radians about x: lips and teeth lie apart, as in GaussianAvatars' canonical pose
+
+
+@dataclass(frozen=True, eq=False)
+class HeadMotion:
+    """FLAME's parameters of one head over T frames. Never changed in place."""
+
+    times: Tensor  # [T] float64 seconds, ascending
+    shape: Tensor  # [S] identity coefficients
+    expr: Tensor  # [T, E] expression coefficients
+    rotation: Tensor  # [T, 3] root rotation, axis-angle in radians, as the next three
+    neck_pose: Tensor  # [T, 3]
+    jaw_pose: Tensor  # [T, 3]
+    eyes_pose: Tensor  # [T, 6] left eye, right eye
+    translation: Tensor  # [T, 3] world units
+    static_offset: Tensor | None = None  # [V, 3] added to the shaped vertices
+
+    def __post_init__(self) -> None:
+        count = len(self.times)
+        for name, width in {**POSES, "expr": self.expr.shape[-1]}.items():
+            shape = tuple(getattr(self, name).shape)
+            if shape != (count, width):
+                raise InputError(
+                    "HED-001",
+                    f"The head's '{name}' has shape {shape}, expected ({count}, {width}); the head parameters are "
+                    "damaged or of another model.",
+                )
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def with_(self, **changed: Any) -> HeadMotion:
+        return replace(self, **changed)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by field name, an absent static offset left out."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: t for name, t in found.items() if t is not None}
+
+    def frames(self, index: Tensor | slice) -> HeadMotion:
+        """Only the frames at `index`."""
+        names = ("times", "expr", *POSES)
+        return replace(self, **{name: getattr(self, name)[index] for name in names})
+
+    def canonical(self) -> HeadMotion:
+        """One frame: no expression, the jaw open by 0.3 rad, head and neck as they are on average."""
+        mean = self.frames(slice(0, 1))
+        zero = {name: torch.zeros_like(getattr(mean, name)) for name in ("expr", "neck_pose", "eyes_pose")}
+        jaw = torch.zeros_like(mean.jaw_pose)
+        jaw[:, 0] = CANONICAL_JAW
+        return mean.with_(
+            **zero,
+            jaw_pose=jaw,
+            rotation=self.rotation.mean(0, keepdim=True),
+            translation=self.translation.mean(0, keepdim=True),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A head model with the motion of one person: what travels on a GS4D_HEAD socket."""
+
+    model: HeadModel
+    motion: HeadMotion
+    name: str = ""  # where the motion came from, for messages
+
+    def __post_init__(self) -> None:
+        if len(self.motion.shape) > self.model.shapes or self.motion.expr.shape[1] > self.model.expressions:
+            raise InputError(
+                "HED-002",
+                f"The parameters have {len(self.motion.shape)} shape and {self.motion.expr.shape[1]} expression "
+                f"coefficients, {self.model.name} has {self.model.shapes} and {self.model.expressions}; select the head "
+                "model that the parameters were fitted with.",
+            )
+        offset = self.motion.static_offset
+        if offset is not None and len(offset) != len(self.model.template):
+            raise InputError(
+                "HED-003",
+                f"The parameters are for a mesh of {len(offset)} vertices, {self.model.name} has "
+                f"{len(self.model.template)}; select the head model that the parameters were fitted with.",
+            )
+
+    def vertices(self, motion: HeadMotion | None = None) -> Tensor:
+        """[T, V, 3] the posed mesh of each frame, of `motion` or of the head's own; differentiable."""
+        return self.model.pose(self.motion if motion is None else motion)
+
+    def summary(self) -> str:
+        """One line about the head."""
+        return (
+            f"{self.name or 'head'}: {len(self.motion)} frames, {len(self.model.template)} vertices, "
+            f"{len(self.model.faces)} triangles"
+        )

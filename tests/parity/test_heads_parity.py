@@ -1,0 +1,83 @@
+"""Head model, triangle frames and bound Gaussians against numbers from GaussianAvatars' own code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from engine.heads import Head, HeadModel, HeadMotion, to_local, to_world, triangle_frames
+from engine.scene import Gaussians
+
+FIXTURES = Path(os.environ.get("GS4D_FIXTURES", Path(__file__).parents[3] / "shared" / "fixtures"))
+VARIANTS = sorted(p.parent for p in FIXTURES.glob("gaussianavatars_binding*/*/config.json"))
+
+
+@pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"no fixtures in {FIXTURES}; set GS4D_FIXTURES")
+def test_there_are_fixtures() -> None:
+    assert VARIANTS
+
+
+def fixture_head(folder: Path) -> Head:
+    model, params = load_file(folder / "model.safetensors"), load_file(folder / "params.safetensors")
+    shapes = len(params["shape"])
+    dirs = model["shapedirs"].permute(2, 1, 0).contiguous()
+    return Head(
+        HeadModel(
+            name="fixture",
+            template=model["v_template"],
+            faces=model["faces"].long(),
+            shape_dirs=dirs[:shapes],
+            expression_dirs=dirs[shapes:],
+            pose_dirs=model["posedirs"].unflatten(1, (-1, 3)).transpose(1, 2).contiguous(),
+            joint_regressor=model["J_regressor"],
+            weights=model["lbs_weights"],
+        ),
+        HeadMotion(
+            times=torch.arange(len(params["expr"]), dtype=torch.float64),
+            static_offset=params["static_offset"][0],
+            **{name: t for name, t in params.items() if name not in ("static_offset", "dynamic_offset")},
+        ),
+    )
+
+
+def fixture_gaussians(folder: Path) -> tuple[Gaussians, Tensor]:
+    local = load_file(folder / "local.safetensors")
+    sh = torch.cat([local["features_dc"], local["features_rest"]], dim=1)
+    gaussians = Gaussians(local["xyz"], local["scaling"], local["rotation"], local["opacity"][:, 0], sh)
+    return gaussians, local["binding"].long()
+
+
+@pytest.mark.parametrize("folder", VARIANTS, ids=lambda p: p.name)
+def test_posed_vertices(folder: Path) -> None:
+    truth = load_file(folder / "frames.safetensors")
+    torch.testing.assert_close(fixture_head(folder).vertices(), truth["verts"], atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("folder", VARIANTS, ids=lambda p: p.name)
+def test_triangle_frames(folder: Path) -> None:
+    truth, head = load_file(folder / "frames.safetensors"), fixture_head(folder)
+    frames = triangle_frames(head.vertices(), head.model.faces)
+    torch.testing.assert_close(frames.centers, truth["face_center"], atol=2e-6, rtol=0)
+    torch.testing.assert_close(frames.axes, truth["face_orien_mat"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(frames.sizes, truth["face_scaling"][..., 0], atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("folder", VARIANTS, ids=lambda p: p.name)
+def test_bound_gaussians_in_world_space(folder: Path) -> None:
+    truth, head = load_file(folder / "frames.safetensors"), fixture_head(folder)
+    local, binding = fixture_gaussians(folder)
+    frames = triangle_frames(head.vertices(), head.model.faces)
+    for index in range(len(head.motion)):
+        world = to_world(local, frames[index], binding)
+        activated = world.activated()
+        torch.testing.assert_close(activated.means, truth["means"][index], atol=2e-6, rtol=0)
+        torch.testing.assert_close(activated.scales, truth["scales"][index], atol=1e-7, rtol=1e-5)
+        same = (activated.quats * truth["rotations"][index]).sum(-1).abs()
+        assert float(same.min()) > 1 - 1e-6
+        back = to_local(world, frames[index], binding)
+        torch.testing.assert_close(back.means, local.means, atol=1e-4, rtol=0)
