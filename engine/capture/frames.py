@@ -33,9 +33,9 @@ class Lens:
     K: tuple[float, ...]  # 9 numbers, row by row: of the picture as taken
     new_K: tuple[float, ...]  # 9 numbers: of the pinhole picture that comes out
 
-    def straighten(self, picture: Array) -> Array:
+    def straighten(self, image: Array) -> Array:
         """A picture [H, W(, C)] uint8 as the pinhole camera `new_K` takes it."""
-        return remap(picture, _map(self, picture.shape[1], picture.shape[0]))
+        return remap(image, _map(self, image.shape[1], image.shape[0]))
 
 
 @lru_cache(maxsize=16)

@@ -164,6 +164,6 @@ def thumbnail(frame: Frame, width: int, background: Tensor | None) -> Tensor:
     if frame.mask is not None and background is not None:
         alpha = frame.mask.numpy()[..., None] / 255.0
         image = (image * alpha + 255 * background.numpy() * (1 - alpha)).round().astype(np.uint8)
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    picture.thumbnail((width, image.shape[0]), Image.Resampling.BOX)
-    return torch.tensor(np.asarray(picture)).float() / 255
+    small = Image.fromarray(np.ascontiguousarray(image))
+    small.thumbnail((width, image.shape[0]), Image.Resampling.BOX)
+    return torch.tensor(np.asarray(small)).float() / 255

@@ -215,9 +215,9 @@ def undistortion_map(
     return _apply(np.asarray(K, dtype=np.float64), distortion.distort(rays)).astype(np.float32)
 
 
-def remap(picture: Array, source: Array) -> Array:
+def remap(image: Array, source: Array) -> Array:
     """A picture [H, W(, C)] uint8 read at `source` [h, w, 2] (see undistortion_map): bilinear, edges repeated."""
-    flat = picture[..., None] if picture.ndim == 2 else picture
+    flat = image[..., None] if image.ndim == 2 else image
     height, width = flat.shape[:2]
     grid = torch.as_tensor(source) * (2.0 / torch.tensor([width, height])) - 1.0
     values = torch.tensor(flat, dtype=torch.float32).permute(2, 0, 1)[None]
@@ -225,7 +225,7 @@ def remap(picture: Array, source: Array) -> Array:
         values, grid[None], mode="bilinear", padding_mode="border", align_corners=False
     )
     result = taken[0].permute(1, 2, 0).round_().clamp_(0, 255).to(torch.uint8).numpy()
-    return result[..., 0] if picture.ndim == 2 else np.ascontiguousarray(result)
+    return result[..., 0] if image.ndim == 2 else np.ascontiguousarray(result)
 
 
 def _apply(matrix: Array, points: Array) -> Array:

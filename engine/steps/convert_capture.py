@@ -41,8 +41,8 @@ def run(source: Path, target: Path, config: Config | None = None) -> Stream:
         for step in conversion:
             done = step.done
             yield Started(step.total, step.note) if step.done == 0 and step.note else Progress(step.done)
-            if step.picture is not None:
-                yield Preview(torch.from_numpy(step.picture).float() / 255, step.done)
+            if step.image is not None:
+                yield Preview(torch.from_numpy(step.image).float() / 255, step.done)
     finally:
         conversion.close()
     yield Saved(str(target), done)

@@ -9,14 +9,14 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 ndimage: Any = scipy.ndimage  # its types cannot tell a label array from a count
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 
 
 def empty_scene(
-    samples: Pictures,  # [S, H, W, 3] pictures spread over the clip
-    plate: Pictures | None = None,  # [H, W, 4] the scene at another time, transparent where somebody stands
+    samples: Images,  # [S, H, W, 3] pictures spread over the clip
+    plate: Images | None = None,  # [H, W, 4] the scene at another time, transparent where somebody stands
     closeness: float = 0.045,  # of full scale: samples of one surface differ by less
-) -> Pictures:
+) -> Images:
     """The scene without its moving subject [H, W, 3].
 
     Each pixel takes the value that most samples agree on: what stands still agrees with itself, what passes does not.
@@ -47,19 +47,19 @@ def empty_scene(
 
 
 def subject_mask(
-    picture: Pictures,  # [H, W, 3]
-    scene: Pictures,  # [H, W, 3] from `empty_scene`
+    image: Images,  # [H, W, 3]
+    scene: Images,  # [H, W, 3] from `empty_scene`
     threshold: float = 0.1,
-) -> Pictures:
+) -> Images:
     """Where the picture differs from the empty scene by `threshold` of full scale: [H, W] uint8, 255 = subject.
 
     Specks are opened away, holes closed and filled, and only pieces of at least a third of the largest are kept.
     """
     # A weak difference counts where it touches a strong one (hysteresis, Canny 1986): limbs stay whole, noise does not.
-    difference = _difference(picture, scene)
+    difference = _difference(image, scene)
     strong = ndimage.binary_opening(difference > threshold)
     mask = ndimage.binary_propagation(strong, mask=difference > 0.55 * threshold)
-    radius = _radius(picture, 0.006)
+    radius = _radius(image, 0.006)
     mask = ndimage.binary_closing(np.pad(mask, radius), iterations=radius)[radius:-radius, radius:-radius]
     mask = ndimage.binary_opening(_without_pinholes(mask, radius), iterations=max(1, radius // 2))
     labels, count = ndimage.label(mask)
@@ -78,9 +78,9 @@ def _without_pinholes(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]
     return mask | ((areas < (4 * radius) ** 2)[labels] & ~mask)
 
 
-def _difference(picture: Pictures, scene: Pictures) -> NDArray[Any]:
+def _difference(image: Images, scene: Images) -> NDArray[Any]:
     """Largest difference over the channels [H, W] in 0..1, after a blur of about a pixel that takes codec noise off."""
-    smooth = ndimage.gaussian_filter(picture.astype(np.float32) - scene.astype(np.float32), (0.8, 0.8, 0))
+    smooth = ndimage.gaussian_filter(image.astype(np.float32) - scene.astype(np.float32), (0.8, 0.8, 0))
     return np.abs(smooth).max(axis=-1) / 255.0
 
 
@@ -88,5 +88,5 @@ def _gap(values: NDArray[np.int16], other: NDArray[np.int16]) -> NDArray[np.int1
     return np.abs(values - other).max(axis=-1)
 
 
-def _radius(picture: Pictures, share: float) -> int:
-    return max(1, round(share * picture.shape[0]))
+def _radius(image: Images, share: float) -> int:
+    return max(1, round(share * image.shape[0]))

@@ -255,9 +255,9 @@ def _has_bars(path: Path, name: str, facts: VideoFacts, bars: tuple[float, float
     """Whether the first picture is black where letterboxing leaves bars (the outermost part of them)."""
     video = VideoFile(path, name, facts)
     try:
-        picture = to_pixels(video.read(0), facts.size)
+        image = to_pixels(video.read(0), facts.size)
     finally:
         video.close()
     x, y = (max(1, int(0.6 * bar)) for bar in bars)
-    edges = [picture[:, :x], picture[:, -x:]] if bars[0] > bars[1] else [picture[:y], picture[-y:]]
+    edges = [image[:, :x], image[:, -x:]] if bars[0] > bars[1] else [image[:y], image[-y:]]
     return all(float(edge.mean()) < DARK for edge in edges)

@@ -36,7 +36,7 @@ class Converted:
     done: int  # of total; the first one says 0
     total: int
     note: str = ""  # what was found, with the first one
-    picture: Pixels | None = None  # [H, W, 3] now and then, the subject bright where there is a mask
+    image: Pixels | None = None  # [H, W, 3] now and then, the subject bright where there is a mask
 
 
 Conversion = Generator[Converted, None, Path]  # returns the new folder
@@ -73,12 +73,12 @@ def convert_dataset(video: MultiViewVideo, target: Path, quality: int = 14) -> C
                 )
             masks = partial / "masks" / f"{name}.mp4" if video.has_masks else None
             with (
-                encoder(partial / "videos" / f"{name}.mp4", size, fps, quality) as pictures,
+                encoder(partial / "videos" / f"{name}.mp4", size, fps, quality) as video_file,
                 encoder(masks, size, fps, min(quality, 8)) as mask_video,
             ):
                 for m in range(video.moments):
                     frame = video.source.read(v, m)
-                    pictures.add(frame.image.numpy()[: size[1], : size[0]])
+                    video_file.add(frame.image.numpy()[: size[1], : size[0]])
                     if masks is not None:
                         mask = torch.full(frame.image.shape[:2], 255) if frame.mask is None else frame.mask
                         values = mask.numpy().astype(np.uint8)[: size[1], : size[0], None]
@@ -186,11 +186,11 @@ class VideoWriter:
         stream.codec_context.color_range = 1
         self._stream = stream
 
-    def add(self, picture: Pixels) -> None:
+    def add(self, image: Pixels) -> None:
         """A picture [H, W, 3] of the stated size."""
         if self._container is None:
             return
-        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709" if self._large else "ITU601")
         self._container.mux(self._stream.encode(frame))
 

@@ -104,8 +104,8 @@ def convert_capture(source: Path, target: Path, config: CaptureConfig | None = N
     done = 0
     with new_folder(target) as partial:
         for view in views:
-            for seen, picture in view.write(partial, frames, fps):
-                yield Converted(done + seen, total, picture=picture)
+            for seen, image in view.write(partial, frames, fps):
+                yield Converted(done + seen, total, image=image)
             done += (1 + config.makes_masks) * len(frames)
         for moment in _agree(partial, cameras, fps, config) if agrees else ():
             yield Converted(done + (moment + 1) * len(shots), total)
@@ -139,7 +139,7 @@ class _View:
                 picked = np.linspace(0, len(frames) - 1, min(SAMPLES, len(frames))).round().astype(int)
                 samples: list[Pixels] = []
                 for i in picked:
-                    samples.append(self._picture(reader, frames[i]))
+                    samples.append(self._image(reader, frames[i]))
                     yield round(len(frames) * len(samples) / len(picked)), None
                 scene = empty_scene(np.stack(samples), self.plate)
                 before = len(frames)
@@ -151,18 +151,18 @@ class _View:
                 encoder(masks, self.size, fps, min(config.quality, 8)) as mask_video,
             ):
                 for i, moment in enumerate(frames):
-                    picture = self._picture(reader, moment)
-                    video.add(picture)
-                    shown = picture
+                    image = self._image(reader, moment)
+                    video.add(image)
+                    shown = image
                     if scene is not None:
-                        mask = subject_mask(picture, scene, config.mask_threshold)[..., None]
+                        mask = subject_mask(image, scene, config.mask_threshold)[..., None]
                         mask_video.add(np.repeat(mask, 3, axis=2))
-                        shown = (picture * (0.35 + 0.65 / 255 * mask)).astype(np.uint8)
+                        shown = (image * (0.35 + 0.65 / 255 * mask)).astype(np.uint8)
                     yield before + i + 1, shown if i == len(frames) // 2 else None
         finally:
             reader.close()
 
-    def _picture(self, reader: VideoFile, moment: int) -> Pixels:
+    def _image(self, reader: VideoFile, moment: int) -> Pixels:
         large = remap(to_pixels(reader.read(moment), self.shot.facts.size), self.source_map)
         return _averaged(large, self.size)
 
@@ -236,7 +236,7 @@ def _plate(folder: str, shot: Shot, cameras: Cameras, view: int) -> Pixels | Non
             f"{shot.facts.size[0]}x{shot.facts.size[1]} or the calibration's "
             f"{shot.camera.size[0]}x{shot.camera.size[1]}.",
         )
-    picture, alpha = read_image(found[0], found[0].name, size)
-    alpha = np.full(picture.shape[:2], 255, dtype=np.uint8) if alpha is None else alpha
-    picture = np.concatenate([picture, alpha[..., None]], axis=2)
-    return _averaged(remap(picture, _source_map(shot, cameras, view)), cameras.sizes[view])
+    image, alpha = read_image(found[0], found[0].name, size)
+    alpha = np.full(image.shape[:2], 255, dtype=np.uint8) if alpha is None else alpha
+    image = np.concatenate([image, alpha[..., None]], axis=2)
+    return _averaged(remap(image, _source_map(shot, cameras, view)), cameras.sizes[view])
