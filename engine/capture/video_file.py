@@ -16,16 +16,13 @@ from numpy.typing import NDArray
 from ..backends import require
 from ..errors import InputError
 from ..files.images import check_size
+from .video_container import frame_times, guarded, open_container, video_stream
 
 Array = NDArray[Any]
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts")
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"  # no playlists: they name other files
-READ_WHOLE = 128 * 2**20  # bytes up to which a file's packets are read to learn every frame's time
-MOST_FRAMES = 2_000_000
 PIXELS_TO_PROBE = 150_000_000  # decoded at most to look at a video's end: about half a second
 OPEN_AT_ONCE = 12  # decoders kept open over all views
-OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,8 @@ def probe(path: Path, name: str) -> VideoFacts:
         raise InputError("CAP-148", f"{name} is missing; put the video back or remove its camera.")
     if path.stat().st_size == 0:
         raise InputError("CAP-149", f"{name} is empty (0 bytes); copy or export it again.")
-    with _opened(path, name) as container:
-        stream = _stream(container, name)
+    with open_container(path, name) as container:
+        stream = video_stream(container, name)
         codec = stream.codec_context
         check_size(codec.width, codec.height, name)
         facts = VideoFacts(
@@ -62,7 +59,7 @@ def probe(path: Path, name: str) -> VideoFacts:
             keys=(),
             has_alpha=bool(codec.format and any(c.is_alpha for c in codec.format.components)),
         )
-        stamps, keys = _times(container, stream, path, name)
+        stamps, keys = frame_times(container, stream, path, name)
         unit = float(stream.time_base)
     if not stamps:
         raise InputError("CAP-150", f"{name} holds no frames; copy or export it again.")
@@ -90,50 +87,6 @@ def _rate(claimed: float, stamps: tuple[int, ...], unit: float) -> float:
         return claimed
     measured = (len(stamps) - 1) / ((stamps[-1] - stamps[0]) * unit)
     return claimed if abs(claimed - measured) < 0.02 * measured else measured
-
-
-def _times(container: Any, stream: Any, path: Path, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Presentation times and key frame numbers, from the index where it is whole, else from the packets."""
-    length = path.stat().st_size
-    entries = (
-        [e for e in stream.index_entries if not e.is_discard] if hasattr(stream, "index_entries") else []
-    )
-    whole = bool(entries) and len(entries) == (stream.frames or -1)
-    if whole:
-        lost = [i for i, e in enumerate(entries) if e.pos + e.size > length]
-        if lost:
-            raise InputError(
-                "CAP-151",
-                f"{name} is cut short: its index lists {len(entries)} frames, the file ends in frame {lost[0]} "
-                f"({length:,} bytes); copy or export it again.",
-            )
-    if len(entries) > MOST_FRAMES or stream.frames > MOST_FRAMES:
-        raise InputError(
-            "CAP-152",
-            f"{name} claims {max(len(entries), stream.frames):,} frames; cut it into shorter clips.",
-        )
-    if whole and length > READ_WHOLE:
-        first = stream.start_time or 0
-        stamps = sorted(e.timestamp for e in entries)
-        shift = first - stamps[0]
-        return tuple(s + shift for s in stamps), tuple(i for i, e in enumerate(entries) if e.is_keyframe)
-    found: list[tuple[int, bool]] = []
-    step = max(1, round(1 / float(stream.average_rate * stream.time_base))) if stream.average_rate else 1
-    for packet in _guarded(container.demux(stream), name):
-        if packet.size == 0 or packet.is_discard:
-            continue
-        if packet.is_corrupt:
-            raise InputError(
-                "CAP-153", f"{name} is damaged near frame {len(found)}; copy or export it again."
-            )
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        found.append((stamp if stamp is not None else len(found) * step, packet.is_keyframe))
-        if len(found) > MOST_FRAMES:
-            raise InputError(
-                "CAP-154", f"{name} holds more than {MOST_FRAMES:,} frames; cut it into shorter clips."
-            )
-    found.sort()
-    return tuple(s for s, _ in found), tuple(i for i, (_, key) in enumerate(found) if key)
 
 
 class Handles:
@@ -223,8 +176,8 @@ class VideoFile:
         if self._frames is None or index == 0:  # a decoder that ran to its end takes no more: open afresh
             self.close()
         if self._container is None:
-            self._container = _opened(self.path, self.name)
-            _stream(self._container, self.name).thread_type = "NONE"
+            self._container = open_container(self.path, self.name)
+            video_stream(self._container, self.name).thread_type = "NONE"
         stream = self._container.streams.video[0]
         if index > 0:
             try:
@@ -234,7 +187,7 @@ class VideoFile:
                     "CAP-156", f"{self.name}: frame {index} cannot be reached; export it again."
                 ) from error
         self.seeks += 1
-        self._frames = _guarded(self._container.decode(stream), self.name)
+        self._frames = guarded(self._container.decode(stream), self.name)
         self._next = 0 if index == 0 else -1
 
     def _forward(self, index: int, passing: Callable[[int, Any], None] | None) -> Any:
@@ -288,40 +241,3 @@ def _reformat(frame: Any, size: tuple[int, int], pixel_format: str) -> Array:
         interpolation="BICUBIC" if same else "AREA",
     )
     return made.to_ndarray()
-
-
-def _opened(path: Path, name: str) -> Any:
-    import av
-    from av.error import FFmpegError
-
-    try:
-        return av.open(str(path), options=OPTIONS, metadata_errors="replace")
-    except (FFmpegError, OSError, ValueError) as error:
-        raise InputError(
-            "CAP-157",
-            f"{name} cannot be opened as a video (its index is missing, it is cut short, or it is something else); "
-            "copy or export it again.",
-        ) from error
-
-
-def _stream(container: Any, name: str) -> Any:
-    if not container.streams.video:
-        raise InputError("CAP-158", f"{name} holds no picture stream; is it a sound file?")
-    stream = container.streams.video[0]
-    if stream.codec_context is None:
-        raise InputError(
-            "CAP-159", f"{name} is encoded in a way that cannot be decoded here; export it as H.264."
-        )
-    return stream
-
-
-def _guarded(frames: Iterator[Any], name: str) -> Iterator[Any]:
-    """The same frames, with a decoder's complaint turned into one sentence."""
-    from av.error import FFmpegError
-
-    try:
-        yield from frames
-    except (FFmpegError, OSError, ValueError) as error:
-        raise InputError(
-            "CAP-160", f"{name} is damaged and cannot be decoded to its end; copy or export it again."
-        ) from error

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from engine.capture import readers
-from engine.capture.assembly import Capture, View, ViewVideo
+from engine.capture.description import Capture, View, ViewVideo
 from engine.capture.options import LoadOptions
 from engine.capture.video_file import probe
 from engine.fields import number

@@ -9,8 +9,9 @@ from pathlib import Path
 from ...errors import InputError
 from ...files.paths import existing_folder, printable
 from ...scene.video import MultiViewVideo
-from ..assembly import Capture, assemble
+from ..assembly import assemble
 from ..bounds import scene_bounds
+from ..description import Capture
 from ..options import LAYOUTS, LoadOptions
 from . import colmap, dnerf, dynerf, folder, hypernerf, nerfstudio
 from .folder import write_cameras_json

@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import InputError
 from ...files.images import SUFFIXES as IMAGES
 from ...files.paths import inside, printable, relative_name, require_file
-from ..assembly import Capture, View, ViewVideo
+from ..description import Capture, View, ViewVideo
 from ..frames import ImageFile
 from ..options import LoadOptions
 from ..point_cloud import optional_points

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...files.jsonfile import read_json
 from ...files.paths import require_file
-from ..assembly import Capture
+from ..description import Capture
 from ..options import LoadOptions
 from ..point_cloud import optional_points
 from .transforms import capture_of, shots

@@ -14,8 +14,8 @@ from ...errors import InputError
 from ...files.images import image_size
 from ...files.npyfile import read_numbers
 from ...files.paths import printable, relative_name, require_file
-from ..assembly import Array, Capture, View, ViewVideo
 from ..camera_checks import inverted
+from ..description import Array, Capture, View, ViewVideo
 from ..frames import ImageFile
 from ..options import LoadOptions
 from ..point_cloud import optional_points

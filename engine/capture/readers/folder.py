@@ -23,8 +23,8 @@ from ...errors import InputError
 from ...files.jsonfile import read_json, write_json
 from ...files.paths import inside, printable, relative_name, require_file
 from ...scene.cameras import Cameras
-from ..assembly import Capture, View, ViewVideo
 from ..camera_checks import integer, matrix, number
+from ..description import Capture, View, ViewVideo
 from ..frames import ImageFile
 from ..options import LoadOptions
 from ..point_cloud import optional_points

@@ -16,8 +16,8 @@ from ...errors import InputError
 from ...files.images import image_size
 from ...files.jsonfile import read_json
 from ...files.paths import inside, printable, relative_name, require_file
-from ..assembly import Capture, View
 from ..camera_checks import matrix, number
+from ..description import Capture, View
 from ..frames import ImageFile
 from ..options import LoadOptions
 from ..point_cloud import optional_points, points_array

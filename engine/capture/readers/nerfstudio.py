@@ -10,7 +10,7 @@ from ...errors import InputError
 from ...files.images import has_alpha
 from ...files.jsonfile import read_json
 from ...files.paths import inside, relative_name, require_file
-from ..assembly import Capture
+from ..description import Capture
 from ..options import LoadOptions
 from ..point_cloud import optional_points
 from .transforms import Shot, capture_of, shots

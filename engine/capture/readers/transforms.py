@@ -17,8 +17,8 @@ import numpy as np
 from ...errors import InputError
 from ...files.images import image_size
 from ...files.paths import inside, printable, relative_name
-from ..assembly import Array, Capture, View
 from ..camera_checks import inverted, matrix, number
+from ..description import Array, Capture, View
 from ..frames import ImageFile
 from ..undistort import Distortion
 

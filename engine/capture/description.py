@@ -1,0 +1,63 @@
+"""A capture as a reader describes it, before anything is checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .frames import ImageFile
+from .undistort import Distortion
+from .video_file import VideoFacts
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ViewVideo:
+    """The video of a view, with the video of its mask where there is one."""
+
+    path: Path
+    name: str
+    facts: VideoFacts
+    mask: Path | None = None
+    mask_name: str = ""
+    mask_facts: VideoFacts | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One camera as a reader found it."""
+
+    name: str
+    where: str  # for messages: the file and the entry that describe this camera
+    K: Array  # [3, 3] of pictures of `size`
+    world_to_camera: Array  # [4, 4] OpenCV axes
+    size: tuple[int, int]  # (width, height) that the description claims
+    images: ViewVideo | dict[int, ImageFile]  # dict: moment → file
+    distortion: Distortion = field(default_factory=Distortion)
+
+
+@dataclass(eq=False)
+class Capture:
+    """A whole data set as a reader found it."""
+
+    folder: Path
+    layout: str
+    views: list[View]
+    times: Array | None = None  # [T] ascending; None = frame number / fps
+    times_are_fractions: bool = False  # times run from 0 to 1 over a clip of unknown length
+    fps: float | None = None
+    background: tuple[float, float, float] | None = None
+    points: Array | None = None  # [P, 3]
+    point_colors: Array | None = None  # [P, 3] in 0..1
+    near: float | None = None
+    far: float | None = None
+    near_far_from: str = ""  # the file that says near and far
+    test_views: list[str] = field(default_factory=list[str])
+    train_views: list[str] = field(default_factory=list[str])
+    warnings: list[str] = field(default_factory=list[str])
+    files: list[Path] = field(default_factory=list[Path])  # descriptions, for the fingerprint
+    scale_done: float = 1.0  # the stored pictures are already this fraction of the capture's size
