@@ -9,291 +9,29 @@ same bits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.checkpoint import checkpoint as recomputed
 
 from ..diffusion import Backbone
-from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT, check_prompt
-from ..diffusion.sizes import size_for
 from ..errors import InputError
-from ..fields import choice, flag, number, text, validate
-from ..guidance.classifier_free import Guidance
-from ..guidance.score import WEIGHTINGS, Score, score_loss
-from ..lru import LruCache
 from ..messages import Stream
-from ..render import Picture, render_gaussians
-from ..scene import Gaussians, MultiViewVideo, Scene4D, Selection
-from ..train.edit_config import EditConfig
-from ..train.edits import CanonicalEdit
-from ..train.originals import SOURCES, Originals, Pair, choose_pairs, choose_source
-from ..train.threads import threads_for, threads_for_model
+from ..scene import MultiViewVideo, Scene4D, Selection
+from ..train.refine_config import RefineConfig as Config
+from ..train.refinement import ScoreRefinement
 from . import EDITS
 from .step import Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
 
-KEPT_BYTES = 64_000_000  # of encoded originals
 
-
-@dataclass(frozen=True)
-class Config(EditConfig):
-    prompt: str = text(
-        "", f"The instruction that the views were edited with. {BUNDLED_EDITS}", multiline=True
-    )
-    negative: str = text(
-        "",
-        "Negative prompt: what the images should not show; usually empty.",
-        label="negative prompt",
-        advanced=True,
-    )
-    iterations: int = number(
-        800, 1, 1_000_000, "Refinement steps, each with one call of the diffusion model."
-    )
-    images_per_step: int = number(
-        4,
-        1,
-        64,
-        "Random views and frames per step. More is smoother and slower.",
-        label="batch size",
-        advanced=True,
-    )
-    guidance_scale: float = number(
-        0.0,
-        0.0,
-        100.0,
-        "Guidance scale for the text (s_T). Higher follows the prompt more; the paper uses 10.5; 0 uses the model's "
-        "default.",
-        0.1,
-        label="guidance scale (0 = auto)",
-    )
-    image_guidance_scale: float = number(
-        0.0,
-        0.0,
-        100.0,
-        "Image guidance scale (s_I). Higher stays closer to the unedited images; the paper uses 1.2; 0 uses the model's "
-        "default.",
-        0.1,
-        label="image guidance scale (0 = auto)",
-    )
-    weighting: str = choice(
-        "reference code",
-        WEIGHTINGS,
-        "Weight of each timestep: reference code favors the middle, standard favors high noise, picture favors it most, "
-        "uniform weights all alike.",
-        advanced=True,
-    )
-    min_timestep: float = number(
-        0.0,
-        0.0,
-        1.0,
-        "Smallest timestep, as a fraction of the schedule. Smaller refines finer detail; 0 uses the model's default.",
-        0.01,
-        label="min timestep (0 = auto)",
-        advanced=True,
-    )
-    max_timestep: float = number(
-        0.0,
-        0.0,
-        1.0,
-        "Largest timestep, as a fraction of the schedule. Larger changes shapes more; 0 uses the model's default.",
-        0.01,
-        label="max timestep (0 = auto)",
-        advanced=True,
-    )
-    anneals: bool = flag(
-        False,
-        "Lowers the largest timestep over the run to a quarter of the range, so that detail comes last.",
-        label="anneal timesteps",
-        advanced=True,
-    )
-    condition: str = choice(
-        "auto",
-        SOURCES,
-        "Conditioning image: captured images, or renders of the scene before the edit. auto uses captured images if the "
-        "scene had not been edited before.",
-        label="conditioning image",
-        advanced=True,
-    )
-    resolution: int = number(
-        0,
-        0,
-        4096,
-        "Longer side of the rendered images in pixels. More is slower; 0 uses the model's default.",
-        label="resolution (0 = auto)",
-        advanced=True,
-    )
-    low_vram: bool = flag(
-        False,
-        "Processes one image at a time and recomputes intermediate results: slower, with less memory.",
-        label="low VRAM",
-        id="saves_memory",
-        advanced=True,
-    )
-    preview_every: int = number(
-        25, 0, 100_000, "Steps between two preview images. 0 shows none.", label="preview every (0 = never)"
-    )
-    force: bool = flag(False, FORCE_TEXT, label="force unknown prompt", since="0.2")
-
-    def __post_init__(self) -> None:
-        validate(self)
-        if self.min_timestep and self.max_timestep and self.min_timestep > self.max_timestep:
-            raise InputError(
-                "STP-023",
-                f"min_timestep is {self.min_timestep} and max_timestep {self.max_timestep}; the first must be smaller.",
-            )
-
-
-class RefineScore(CanonicalEdit):
+class RefineScore(ScoreRefinement):
     step_name = "refine_score"
-    config: Config
+    edits = EDITS
 
-    def __init__(
-        self,
-        scene: Scene4D,
-        backbone: Backbone,
-        config: Config,
-        video: MultiViewVideo | None,
-        selection: Selection | None,
-        device: torch.device | str,
-        original: Scene4D | None,
-    ) -> None:
-        if not config.prompt.strip():
-            raise InputError("STP-024", "The prompt is empty; say what the edit is, such as 'make it night'.")
-        self.prompt_note = check_prompt(
-            backbone.known_edits, config.prompt, config.force, is_local=selection is not None
-        )
-        super().__init__(scene, config, selection, device)
-        self.backbone, self.given = backbone, [backbone, video, original]
-        best = backbone.defaults
-        self.guidance = Guidance(
-            config.prompt,
-            config.guidance_scale or best.guidance_scale,
-            config.image_guidance_scale or best.image_guidance_scale,
-            config.negative,
-        )
-        pairs = choose_pairs(scene, "", "all", video)
-        width, height = scene.rig.sizes[pairs[0][0]]
-        self.size = size_for(backbone, width, height, config.resolution)
-        self.rig = scene.rig.resized((self.size,) * len(scene.rig))
-        source = _condition(config, scene, video, original)
-        self.source, self.pairs = choose_source(source, original or scene, video, pairs, EDITS)
-        unedited = (original or scene).to(self.device)
-        captured = video if self.source == "captured" else None
-        self.originals = Originals(unedited, self.rasterizer, self.size, captured)
-        self._encoded: LruCache[Pair, Tensor] = LruCache(KEPT_BYTES, lambda t: t.nbytes, at_least=1)
-        self._shown: tuple[Pair, Tensor] | None = None  # what the model last made of a picture: [C, h, w]
-
-    def _timestep(self) -> int:
-        """One level of noise for all pictures of a step: U{19, …, 979} for 0.02 to 0.98 of 1000."""
-        best, total = self.backbone.defaults, len(self.backbone.noise_schedule)
-        low = max(round((self.config.min_timestep or best.min_timestep) * total) - 1, 0)
-        high = max(round((self.config.max_timestep or best.max_timestep) * total) - 1, low)
-        if self.config.anneals:
-            high = round(high - 0.75 * (high - low) * self.progress)
-        return int(torch.randint(low, high + 1, (), generator=self.generator))
-
-    def _condition_latents(self, pair: Pair) -> Tensor:
-        """[C, h, w] of the unedited picture; the last ones are kept."""
-        latents = self._encoded.get(pair)
-        if latents is None:
-            image, _ = self.originals.get(*pair)
-            latents = self.backbone.encode_image_latents(image[None].to(self.device))[0]
-            self._encoded.put(pair, latents)
-        return latents
-
-    def _render(self, pairs: list[Pair]) -> list[Picture]:
-        then: dict[int, Gaussians] = {}
-        for _, moment in pairs:
-            if moment not in then:
-                then[moment] = self.gaussians_at(float(self.before.times[moment]))
-        return [
-            render_gaussians(then[moment], self.rig[view], self.rasterizer, self.background)
-            for view, moment in pairs
-        ]
-
-    def _encode(self, image: Tensor, seed: int) -> Tensor:
-        """Latents [1, C, h, w] of an image [1, H, W, 3], the posterior's noise drawn anew from `seed`."""
-
-        def encode(pixels: Tensor) -> Tensor:
-            return self.backbone.encode(pixels, torch.Generator().manual_seed(seed))
-
-        if not self.config.low_vram:
-            return encode(image)
-        made = recomputed(encode, image, use_reentrant=False, preserve_rng_state=False)
-        assert isinstance(made, Tensor)
-        return made
-
-    def step(self) -> dict[str, float]:
-        index = torch.randint(len(self.pairs), (self.config.images_per_step,), generator=self.generator)
-        pairs = [self.pairs[i] for i in index.tolist()]
-        t = self._timestep()
-        seeds = torch.randint(2**62, (len(pairs),), generator=self.generator).tolist()
-        # a small scene is rendered with one thread, a large model works with all of them: so the gradient takes two
-        # steps, from the loss to the pictures and from there to the Gaussians
-        with threads_for(self.rasterizer, self.device, len(self)):
-            pictures = self._render(pairs)
-        images = torch.cat([p.rgb for p in pictures])
-        leaf = images.detach().requires_grad_()
-        with threads_for_model(self.backbone):
-            score = self._score(leaf, pairs, t, seeds)
-            score.loss.backward()
-        with threads_for(self.rasterizer, self.device, len(self)):
-            assert leaf.grad is not None
-            loss = (images * leaf.grad).sum()  # whose gradient in the images is leaf.grad
-            motion_loss = self.motion_loss()
-            loss = loss if motion_loss is None else loss + motion_loss
-            loss.backward()
-            self.learn([])
-        self._shown = pairs[0], score.clean[:1]
-        return {"score": float(score.loss.detach()), "timestep": float(t)}
-
-    def _score(self, images: Tensor, pairs: list[Pair], t: int, seeds: list[int]) -> Score:
-        latents = torch.cat(
-            [self._encode(image[None], seed) for image, seed in zip(images, seeds, strict=True)]
-        )
-        noise = torch.randn(latents.shape, generator=self.generator).to(latents)
-        condition = None
-        if self.backbone.has_image_conditioning:
-            condition = torch.stack([self._condition_latents(pair) for pair in pairs])
-        return score_loss(
-            self.backbone,
-            latents,
-            t,
-            noise,
-            self.guidance,
-            condition,
-            self.config.weighting,
-            branches_at_once=not self.config.low_vram,
-        )
-
-    @torch.no_grad()
-    def preview(self) -> Tensor:
-        """[H, 3W, 3]: unedited, the scene now, and what the model would make of it."""
-        pair, clean = self._shown or (self.pairs[0], None)
-        before = self.originals.get(*pair)[0]
-        now = self._render([pair])[0].rgb[0].clamp(0, 1).cpu()
-        with threads_for_model(self.backbone):
-            wish = now if clean is None else self.backbone.decode(clean)[0].clamp(0, 1).float().cpu()
-        return torch.cat([before, now, wish], dim=1)
-
-    def metadata(self) -> dict[str, Any]:
-        return {
-            "prompt": self.config.prompt,
-            "model": self.backbone.name,
-            "guidance_scale": self.guidance.scale,
-            "image_guidance_scale": self.guidance.image_scale,
-            "condition": self.source,
-            "size": list(self.size),
-            "diffusion_calls": self.iteration,
-        }
-
-    def inputs(self) -> list[Any]:
-        return [*super().inputs(), *self.given]
+    def image_source(self, scene: Scene4D, video: MultiViewVideo | None, original: Scene4D | None) -> str:
+        return _condition(self.config, scene, video, original)
 
 
 def run(

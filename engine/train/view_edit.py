@@ -1,0 +1,192 @@
+"""Editing images of a scene so that they agree: the first step of Instruct-4DGS (Kwon, Cho and Kim, CVPR 2025)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import __version__
+from ..diffusion import Backbone
+from ..diffusion.known_edits import check_prompt
+from ..diffusion.sizes import size_for
+from ..errors import InputError
+from ..figures.contact_sheets import sheet
+from ..figures.drawing import as_tensor
+from ..guidance.classifier_free import Guidance
+from ..guidance.detail import carry_detail
+from ..guidance.edit import Edit, EditRequest
+from ..masks.lift import render_selection
+from ..masks.matte import over_background
+from ..render import Rasterizer, choose
+from ..scene import MultiViewVideo, Scene4D, Selection, ViewSet
+from . import state as states
+from .originals import Originals, choose_pairs, choose_source, collect
+from .threads import threads_for_model
+from .view_edit_config import ViewEditConfig
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The pace of `optimize`."""
+
+    iterations: int
+    preview_every: int
+    checkpoint_seconds: float
+    max_seconds: float = 0.0
+
+
+class ViewEditing:
+    """Originals, request and masks put together; an `Optimization` whose steps are denoising steps. A step names it."""
+
+    # the step as in STEPS, for checkpoints
+    step_name: str
+    # steps after which the captured images no longer show the scene
+    edits: tuple[str, ...]
+
+    def __init__(
+        self,
+        scene: Scene4D,
+        backbone: Backbone,
+        config: ViewEditConfig,
+        video: MultiViewVideo | None = None,
+        selection: Selection | None = None,
+    ) -> None:
+        self.scene, self.backbone, self.config = scene, backbone, config
+        self.prompt_note = check_prompt(
+            backbone.known_edits, config.prompt, config.force, is_local=selection is not None
+        )
+        if selection is not None:
+            selection.check(len(scene.canonical))
+        request, size, pairs, self.source = _plan(scene, backbone, config, video, self.edits)
+        rasterizer = choose(config.rasterizer, scene.device)
+        captured = video if self.source == "captured" else None
+        self.views = collect(Originals(scene, rasterizer, size, captured), pairs)
+        masks = None if selection is None else _share(scene, selection, self.views, rasterizer)
+        self.edit = Edit(backbone, self.views.originals, request, masks)
+        self.checkpointed = states.Checkpointed(self.edit, self.identity)
+
+    def __len__(self) -> int:
+        return len(self.scene.canonical)
+
+    @property
+    def iteration(self) -> int:
+        return self.edit.done
+
+    def step(self) -> dict[str, float]:
+        with threads_for_model(self.backbone):
+            self.edit.step()
+        return {}
+
+    def preview(self) -> Tensor:
+        with threads_for_model(self.backbone):
+            before, after = self.edit.preview(4)
+            return as_tensor(sheet([*zip(before, after, strict=True)]))
+
+    def trained(self) -> dict[str, Tensor]:
+        """The latents of the chunk under way; what the model gives is checked where it gives it."""
+        return {} if self.edit.latents is None else {"latents": self.edit.latents}
+
+    def result(self) -> ViewSet:
+        """The views with what was edited so far."""
+        edit, config, backbone = self.edit, self.config, self.backbone
+        request, images, alphas = edit.request, edit.painted, self.views.alphas
+        wanted = config.detail == "from originals" or (
+            config.detail == "auto" and backbone.defaults.keeps_detail
+        )
+        if wanted and edit.calls:
+            with threads_for_model(backbone):
+                images = carry_detail(images, edit.originals, alphas, edit.as_seen())
+        exchanged = alphas is not None and config.background != "as edited"
+        if exchanged and alphas is not None and edit.calls:
+            # before the mask limits it: at the mask's soft edge, too, the painted background must go
+            images = over_background(images, alphas, self.scene.background.cpu(), edit.region)
+        about: dict[str, Any] = {
+            "prompt": request.guidance.prompt,
+            "negative": request.guidance.negative,
+            "model": backbone.name,
+            "fingerprint": backbone.fingerprint,
+            "steps": request.steps,
+            "guidance_scale": request.guidance.scale,
+            "image_guidance_scale": request.guidance.image_scale,
+            "strength": request.strength,
+            "start": request.start,
+            "attention": request.attention,
+            "key_view": self.views.views[request.key],
+            "frames_at_once": request.frames_at_once,
+            "seed": request.seed,
+            "originals": self.source,
+            "background": "scene" if exchanged else "as edited",
+            "detail": "from originals" if wanted else "as painted",
+            "is_local": edit.masks is not None,
+            "diffusion_calls": edit.calls,
+            "engine": __version__,
+        }
+        if self.prompt_note:
+            about["note"] = self.prompt_note
+        return replace(self.views, images=edit.limited(images), edit=about)
+
+    def identity(self) -> list[Any]:
+        """What a checkpoint belongs to: these pictures, this request, this model, this engine."""
+        pictures = (self.views.originals, self.edit.masks)
+        return [self.step_name, *states.identity(self.edit.request, *pictures, self.backbone), __version__]
+
+    def save(self, path: Path) -> None:
+        self.checkpointed.save(path)
+
+    def resume(self, path: Path) -> bool:
+        return self.checkpointed.resume(path)
+
+
+def _plan(
+    scene: Scene4D,
+    backbone: Backbone,
+    config: ViewEditConfig,
+    video: MultiViewVideo | None,
+    edits: tuple[str, ...],
+) -> tuple[EditRequest, tuple[int, int], list[tuple[int, int]], str]:
+    """The request with nothing left open, the pictures' size, which pictures, and where they come from."""
+    advised = backbone.defaults
+    request = EditRequest(
+        Guidance(
+            config.prompt,
+            config.guidance_scale or advised.guidance_scale,
+            config.image_guidance_scale or advised.image_guidance_scale,
+            config.negative,
+        ),
+        steps=config.steps or advised.steps,
+        strength=config.strength,
+        start=config.start,
+        attention=config.attention,
+        frames_at_once=config.frames_at_once,
+        seed=config.seed,
+    )
+    pairs = choose_pairs(scene, config.views, config.moments, video)
+    source, pairs = choose_source(config.originals, scene, video, pairs, edits)
+    size = size_for(backbone, *scene.rig.sizes[pairs[0][0]], config.resolution)
+    return replace(request, key=_key_index(config.key_view, pairs)), size, pairs, source
+
+
+def _key_index(key_view: int, pairs: list[tuple[int, int]]) -> int:
+    if key_view < 0:
+        return 0
+    for i, (view, _) in enumerate(pairs):
+        if view == key_view:
+            return i
+    edited = " ".join(str(view) for view in sorted({view for view, _ in pairs}))
+    raise InputError(
+        "STP-006",
+        f"The key view {key_view} is not among the edited views ({edited}); choose one of them, or -1.",
+    )
+
+
+def _share(scene: Scene4D, selection: Selection, before: ViewSet, rasterizer: Rasterizer) -> Tensor:
+    """[F, h, w]: how much of what is seen of the scene at each pixel belongs to the selection."""
+    part = render_selection(scene, selection, before.cameras, before.seconds, rasterizer)
+    every = Selection(torch.ones(len(scene.canonical)))
+    whole = render_selection(scene, every, before.cameras, before.seconds, rasterizer)
+    # hardly covered pixels show the background: haze of a selected part must not select it
+    return (part / whole.clamp(min=1e-3) * (whole * 10).clamp(0, 1)).clamp(0, 1).cpu()

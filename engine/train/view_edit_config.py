@@ -1,0 +1,148 @@
+"""Parameters of editing images of a scene with a prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..diffusion import MODES
+from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT
+from ..fields import choice, flag, number, text, validate
+from ..guidance.edit import STARTS
+from ..render import rasterizer_field
+from .originals import SOURCES
+
+BACKGROUNDS = ("auto", "scene", "as edited")
+DETAILS = ("auto", "as painted", "from originals")
+
+
+@dataclass(frozen=True)
+class ViewEditConfig:
+    """The prompt, the views, and how the model is run; 0 and "auto" leave a choice to the model."""
+
+    prompt: str = text(
+        "",
+        f"The edit as an instruction, such as 'make it night' or 'turn it into a gold statue'. {BUNDLED_EDITS}",
+        multiline=True,
+    )
+    guidance_scale: float = number(
+        0.0,
+        0.0,
+        50.0,
+        "Guidance scale for the text (s_T). Higher follows the prompt more; typical 7–12; 0 uses the model's default.",
+        0.1,
+        label="guidance scale (0 = auto)",
+    )
+    image_guidance_scale: float = number(
+        0.0,
+        0.0,
+        10.0,
+        "Image guidance scale (s_I). Higher stays closer to the original image; typical 1.2–1.8; 0 uses the model's "
+        "default.",
+        0.1,
+        label="image guidance scale (0 = auto)",
+    )
+    steps: int = number(
+        0,
+        0,
+        200,
+        "Denoising steps. More is slower and often cleaner; typical 20; 0 uses the model's default.",
+        label="steps (0 = auto)",
+    )
+    strength: float = number(
+        1.0,
+        0.0,
+        1.0,
+        "Fraction of the noise schedule that is used. Lower keeps more of the original layout; typical 0.6–1.",
+        0.01,
+        label="denoise",
+    )
+    views: str = text("", "Indices of the views to edit, such as '0 2 5-8'. Empty edits all training views.")
+    moments: str = text(
+        "0",
+        "Indices of the frames to edit, such as '0' or '0 10 20'; 'all' edits every frame.",
+        label="frames",
+    )
+    seed: int = number(0, 0, 2**32 - 1, "Random seed.")
+    negative: str = text(
+        "", "Negative prompt: what the images should not show.", label="negative prompt", advanced=True
+    )
+    resolution: int = number(
+        0,
+        0,
+        4096,
+        "Longer side of the edited images in pixels. More is slower; 0 uses the model's default.",
+        label="resolution (0 = auto)",
+        advanced=True,
+    )
+    attention: str = choice(
+        "keyframe",
+        MODES,
+        "Cross-frame attention: which other views each view attends to during denoising. vanilla edits each view on its "
+        "own.",
+        label="cross-frame attention",
+        advanced=True,
+    )
+    key_view: int = number(
+        -1,
+        -1,
+        9999,
+        "View that the others attend to. -1 uses the first edited view.",
+        label="key view (-1 = first)",
+        advanced=True,
+    )
+    start: str = choice(
+        "noised originals",
+        STARTS,
+        "Starts from the noised originals (preserves large shapes and colors better) or from pure noise.",
+        advanced=True,
+    )
+    originals: str = choice(
+        "auto",
+        SOURCES,
+        "Source of the images to edit: captured or rendered. auto uses captured images if the scene has not been edited.",
+        label="original source",
+        advanced=True,
+    )
+    background: str = choice(
+        "auto",
+        BACKGROUNDS,
+        "Background of the edited images: the scene's own or the one that the model painted. auto uses the scene's own if "
+        "the scene does not fill the images.",
+        advanced=True,
+    )
+    frames_at_once: int = number(
+        0,
+        0,
+        1000,
+        "Images per batch. Fewer need less memory; all batches share one key view. 0 puts all images in one batch.",
+        label="batch size (0 = all)",
+        advanced=True,
+    )
+    rasterizer: str = rasterizer_field()
+    preview_every: int = number(
+        1,
+        0,
+        1000,
+        "Steps between two preview images. 0 shows none.",
+        label="preview every (0 = never)",
+        advanced=True,
+    )
+    checkpoint_seconds: float = number(
+        60.0,
+        1.0,
+        3600.0,
+        "Seconds between two checkpoints.",
+        label="checkpoint every (seconds)",
+        advanced=True,
+    )
+    detail: str = choice(
+        "auto",
+        DETAILS,
+        "Fine detail: as painted by the model, or transferred from the originals, which keeps faces and seams and limits "
+        "new shapes. auto uses the model's default.",
+        since="0.1",
+    )
+    force: bool = flag(False, FORCE_TEXT, label="force unknown prompt", since="0.2")
+
+    def __post_init__(self) -> None:
+        validate(self)
