@@ -13,8 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..capture.bounds import gaze_center, seen_share
-from ..capture.inspection import SHEET_VIEWS, Exposure, Light, camera_spread, thumbnail
+from ..capture.findings import (
+    SEVERITIES,
+    Finding,
+    check_bounds,
+    check_description,
+    check_exposure,
+    check_masks,
+    check_spread,
+)
+from ..capture.inspection import SHEET_VIEWS, Light, thumbnail
 from ..capture.readers import scene_bounds
 from ..errors import InputError
 from ..fields import flag, number, validate
@@ -23,8 +31,6 @@ from ..figures.drawing import as_tensor
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..scene import MultiViewVideo
 from .step import Figure, Input, Kind, Output, Step
-
-SEVERITIES = ("ok", "note", "warning", "error")
 
 
 @dataclass(frozen=True)
@@ -53,16 +59,6 @@ class Config:
 
     def __post_init__(self) -> None:
         validate(self)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report."""
-
-    severity: str  # ok, note, warning, error
-    subject: str  # what was looked at: views, frames, sizes, …
-    finding: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +110,7 @@ def run(video: MultiViewVideo, config: Config | None = None) -> Stream:
     """Check `video`; the preview is a contact sheet of each view's first moment, the value a `Report`."""
     config = config or Config()
     yield Started(video.views, f"pre-flight check of {video.views} views × {video.moments} moments")
-    light, rows = Light(video), _described(video)
+    light, rows = Light(video), check_description(video)
     tiles: list[Tensor] = []
     names: list[str] = []
     coverage: list[tuple[int, int, float]] = []
@@ -132,9 +128,9 @@ def run(video: MultiViewVideo, config: Config | None = None) -> Stream:
                 tiles.append(thumbnail(frame, config.tile, video.background))
                 names.append(video.cameras.names[view])
         yield Progress(view + 1)
-    rows += _exposure(video, light.result()) + _masks(video, coverage) + _spread(video)
+    rows += check_exposure(video, light.result()) + check_masks(video, coverage) + check_spread(video)
     bounds = scene_bounds(video)
-    rows += _bounds(video, bounds)
+    rows += check_bounds(video, bounds)
     shown = torch.zeros(8, 8, 3)
     if tiles:
         shown = as_tensor(sheet([[tile] for tile in tiles], names, tile=config.tile))
@@ -153,247 +149,6 @@ def _sampled(video: MultiViewVideo, view: int, config: Config) -> list[int]:
         return moments
     places = torch.linspace(0, len(moments) - 1, max(config.moments, 1)).round().long().tolist()
     return [moments[p] for p in dict.fromkeys(places)]
-
-
-def _named(video: MultiViewVideo, views: list[int] | tuple[int, ...]) -> str:
-    names = [video.cameras.names[v] for v in views[:5]]
-    return ", ".join(names) + (f" and {len(views) - 5} more" if len(views) > 5 else "")
-
-
-def _described(video: MultiViewVideo) -> list[Finding]:
-    """What can be said without decoding: views, frames, sizes, rates, what is held out, the reader's warnings."""
-    rows = [Finding("warning", "files", warning) for warning in video.warnings]
-    rows.append(_views(video))
-    rows.append(_frames(video))
-    sizes = Counter(video.cameras.sizes)
-    (width, height), _ = sizes.most_common(1)[0]
-    differ = f", {len(sizes)} different sizes" if len(sizes) > 1 else ""
-    largest, smallest = max(w * h for w, h in sizes), min(min(s) for s in sizes)
-    size = f"{width} × {height} pixels{differ}"
-    if smallest < 48:
-        rows.append(
-            Finding("warning", "sizes", size, "Raise scale or use larger pictures: there is little to see.")
-        )
-    elif largest > 2600 * 1500:
-        rows.append(
-            Finding("note", "sizes", size, "Set scale to about a half: training takes less time and memory.")
-        )
-    else:
-        rows.append(Finding("ok", "sizes", size))
-    if video.fps:
-        rows.append(Finding("ok", "frame rate", f"{video.fps:.4g} frames a second"))
-    elif not any("frame rate" in warning for warning in video.warnings):
-        rows.append(
-            Finding(
-                "note",
-                "frame rate",
-                "The layout stores no frame rate.",
-                "Set frames_per_second when loading if speeds matter.",
-            )
-        )
-    if video.test_views:
-        rows.append(Finding("ok", "held out", _named(video, video.test_views)))
-    else:
-        rows.append(
-            Finding(
-                "note", "held out", "No view is held out.", "Name one in hold_out to measure quality on it."
-            )
-        )
-    return rows
-
-
-def _views(video: MultiViewVideo) -> Finding:
-    spread, training = camera_spread(video), len(video.views_to_train())
-    if spread.places == 1:
-        return Finding(
-            "error",
-            "views",
-            "All pictures come from one place: a camera that stands still shows no depth.",
-            "Film with more cameras, or with one that moves around the subject.",
-        )
-    if video.views > 3 and int(video.available.sum()) == video.views:
-        text = f"A moving camera with {video.views} pictures, {training} of them to train on."
-        return Finding("note", "views", text, "Move the camera more than the subject moves between pictures.")
-    if training < 4:
-        text = f"{training} views to train on."
-        return Finding("warning", "views", text, "Four or more show the subject from all sides; expect gaps.")
-    return Finding("ok", "views", f"{video.views} views, {training} to train on.")
-
-
-def _frames(video: MultiViewVideo) -> Finding:
-    total, seconds = int(video.available.sum()), float(video.times[-1] - video.times[0])
-    text = f"{video.moments} moments over {seconds:.4g} s, {total} pictures."
-    if video.moments == 1:
-        return Finding("note", "frames", text, "One moment makes a scene without motion.")
-    gaps = video.times.diff()
-    if float(gaps.max()) > 3.5 * float(gaps.median()):
-        at = int(gaps.argmax())
-        text += f" There is a gap of {float(gaps.max()):.4g} s after {float(video.times[at]):.4g} s."
-        return Finding(
-            "warning", "frames", text, "Motion over the gap is guessed; add the missing frames if you can."
-        )
-    return Finding("ok", "frames", text)
-
-
-def _exposure(video: MultiViewVideo, light: Exposure) -> list[Finding]:
-    rows: list[Finding] = []
-    allowed = 1.0 if light.at_points else 2.0  # whole pictures differ by what they show, too
-    off = [v for v, s in enumerate(light.stops) if abs(s) > 0.3 * allowed]
-    if off:
-        worst = max(off, key=lambda v: abs(light.stops[v]))
-        word = "brighter" if light.stops[worst] > 0 else "darker"
-        text = (
-            f"Exposure differs: {_named(video, off)}; {video.cameras.names[worst]} is {abs(light.stops[worst]):.1f} "
-            f"stops {word} than the median view."
-        )
-        rows.append(
-            Finding(
-                "warning", "exposure", text, "Lock exposure on all cameras, or match them before loading."
-            )
-        )
-    cast = [v for v, c in enumerate(light.cast) if c > 0.2 * allowed]
-    if cast:
-        text = f"Colours differ between cameras: {_named(video, cast)}."
-        rows.append(Finding("warning", "exposure", text, "Set one white balance for all cameras."))
-    flicker = [v for v, f in enumerate(light.flicker) if f > 0.3]
-    if flicker:
-        text = (
-            f"Brightness changes over time by up to {max(light.flicker):.1f} stops: {_named(video, flicker)}."
-        )
-        rows.append(
-            Finding("note", "exposure", text, "If the light was constant, switch automatic exposure off.")
-        )
-    if light.blank:
-        view, moment = light.blank[0]
-        text = (
-            f"{len(light.blank)} pictures show nothing, first {video.cameras.names[view]} at moment {moment}."
-        )
-        rows.append(Finding("warning", "exposure", text, "Remove the view or cut these frames off."))
-    return rows or [Finding("ok", "exposure", "Brightness and colours agree between views.")]
-
-
-def _masks(video: MultiViewVideo, coverage: list[tuple[int, int, float]]) -> list[Finding]:
-    if not coverage:
-        return [Finding("ok", "masks", "No masks; the whole picture is trained.")]
-    shares = [share for _, _, share in coverage]
-    text = f"The subject covers {100 * sum(shares) / len(shares):.1f} % of the pictures."
-    empty = list(dict.fromkeys(v for v, _, share in coverage if share < 1e-4))
-    if empty:
-        return [
-            Finding(
-                "warning",
-                "masks",
-                f"{text} Masks are empty in {_named(video, empty)}.",
-                "Check that 255 means subject; an empty mask carves the subject away.",
-            )
-        ]
-    if min(shares) > 0.97:
-        return [Finding("warning", "masks", text, "Masks keep everything: are they inverted or blank?")]
-    return [Finding("ok", "masks", text)]
-
-
-def _spread(video: MultiViewVideo) -> list[Finding]:
-    spread = camera_spread(video)
-    if spread.places == 1:
-        return []
-    rows: list[Finding] = []
-    if spread.twins:
-        a, b = spread.twins[0]
-        if not _take_turns(video, spread.twins):
-            text = f"{video.cameras.names[a]} and {video.cameras.names[b]} have the same pose"
-            rows.append(
-                Finding(
-                    "warning",
-                    "camera spread",
-                    f"{text}.",
-                    "Check the calibration; two cameras cannot share a place.",
-                )
-            )
-    text = f"Views span {spread.widest:.0f}°, neighbours are {spread.neighbour:.0f}° apart (median)."
-    if spread.behind or spread.miss > 0.35:
-        more = f" {len(spread.behind)} look away from the others' common point." if spread.behind else ""
-        remedy = "If they were meant to see one subject, the axes of the calibration may be wrong."
-        rows.append(
-            Finding("warning", "camera spread", f"The cameras do not look at one common point.{more}", remedy)
-        )
-    elif spread.widest < 10:
-        rows.append(
-            Finding(
-                "warning",
-                "camera spread",
-                text,
-                "Depth is hard to tell; stay near the cameras when rendering.",
-            )
-        )
-    elif spread.loneliest > 50:
-        alone = video.cameras.names[spread.loneliest_view]
-        rows.append(
-            Finding(
-                "warning",
-                "camera spread",
-                f"{text} {alone} is {spread.loneliest:.0f}° from its nearest neighbour.",
-                "Wide gaps leave surfaces seen by one camera only; add views between, or masks.",
-            )
-        )
-    else:
-        rows.append(Finding("ok", "camera spread", text))
-    return rows
-
-
-def _take_turns(video: MultiViewVideo, twins: tuple[tuple[int, int], ...]) -> bool:
-    """Views of one pose at different moments are pictures of one camera, and no fault."""
-    return all(not bool((video.available[a] & video.available[b]).any()) for a, b in twins)
-
-
-def _bounds(video: MultiViewVideo, bounds: Tensor) -> list[Finding]:
-    low, high = bounds.tolist()
-    size = " × ".join(f"{b - a:.3g}" for a, b in zip(low, high, strict=True))
-    rows: list[Finding] = []
-    if video.near is not None and video.far is not None:
-        _, along = gaze_center(video)
-        outside = ~((along > 0.5 * video.near) & (along < 1.5 * video.far))
-        if float(outside.double().mean()) > 0.5:
-            text = (
-                f"near {video.near:.4g} and far {video.far:.4g} do not reach what the cameras look at, "
-                f"{float(along.median()):.4g} away."
-            )
-            rows.append(
-                Finding("warning", "bounds", text, "Are they in other units than the camera positions?")
-            )
-    text = f"The scene's box is {size} units" + (
-        " around the starting points." if video.points is not None else "."
-    )
-    if video.points is not None and len(video.points) >= 50:
-        middle = 0.5 * (bounds[0] + bounds[1])
-        share = float(
-            seen_share(
-                video, torch.stack([middle, *video.points[:: max(1, len(video.points) // 200)].double()])
-            ).mean()
-        )
-        if share < 0.3:
-            rows.append(
-                Finding(
-                    "warning",
-                    "bounds",
-                    f"{text} The views see only {100 * share:.0f} % of the starting points.",
-                    "The points may belong to other cameras; remove their file or export them again.",
-                )
-            )
-    inside = [
-        v
-        for v, c in enumerate(video.cameras.centers.double())
-        if bool(((c > bounds[0]) & (c < bounds[1])).all())
-    ]
-    if inside and not rows:
-        rows.append(
-            Finding(
-                "note",
-                "bounds",
-                f"{text} {len(inside)} cameras stand inside it.",
-                "Give near and far, or starting points, for a tighter box.",
-            )
-        )
-    return rows or [Finding("ok", "bounds", text)]
 
 
 def summary(report: Report) -> str:

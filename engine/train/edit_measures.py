@@ -1,0 +1,200 @@
+"""Measures of an edited scene, gathered view by view: against other images, a prompt, and itself over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..figures.color_maps import error_picture
+from ..losses import lpips, psnr, ssim
+from ..losses.means import Means
+from ..losses.perceptual import (
+    Clip,
+    Lpips,
+    clip_c_adjacent,
+    clip_c_direction,
+    clip_direction,
+    clip_similarity,
+)
+from ..losses.temporal import StaticRegion, flow_warp_error
+from ..render import Rasterizer, render_gaussians
+from ..render.renderer import Picture
+from ..scene import Cameras, MultiViewVideo, Scene4D
+from ..scene.view_set import ViewSet
+from .targets import Target, Targets
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    clip: Clip | None
+    lpips: Lpips | None
+
+    @property
+    def clip_name(self) -> str:
+        return "" if self.clip is None else f"{self.clip.name} at {self.clip.size} px"
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """What to measure besides the comparisons that are always made."""
+
+    every: int
+    wants_temporal: bool
+    source_caption: str
+    target_caption: str
+
+
+class EditMeasures:
+    """Everything gathered while views and moments are walked through."""
+
+    def __init__(
+        self,
+        scene: Scene4D,
+        original: Scene4D | None,
+        truth: MultiViewVideo | None,
+        settings: MeasureSettings,
+        device: torch.device | str,
+        rasterizer: Rasterizer,
+        networks: Networks,
+    ) -> None:
+        self.scene, self.original = scene.to(device), None if original is None else original.to(device)
+        self.truth, self.settings, self.networks = truth, settings, networks
+        self.background = scene.background.to(device)
+        self.targets = None if truth is None else Targets(truth, self.background)
+        self.rasterizer = rasterizer
+        self.cameras = scene.rig if truth is None else truth.cameras
+        self.means = Means()
+        self.start_view()
+
+    def start_view(self) -> None:
+        self.earlier: dict[str, tuple[Tensor, Tensor]] = {}  # which scene → (picture, forward flow)
+        self.static: dict[str, StaticRegion] = {}
+        self.features: list[Tensor] = []  # of the edited scene, cropped as CLIP's own
+        self.squeezed: list[tuple[Tensor, Tensor]] = []  # edited and original, squeezed as InstructPix2Pix's
+
+    def draw(self, scene: Scene4D, cameras: Cameras, seconds: float, towards: float | None = None) -> Picture:
+        """One picture of the edited or original scene, with the flow of its points towards another time."""
+        return render_gaussians(
+            scene.at(seconds),
+            cameras,
+            self.rasterizer,
+            self.background,
+            next_means=None if towards is None else scene.at(towards).means,
+        )
+
+    def moment(self, view: int, moment: int, following: int | None) -> Tensor:
+        """One picture of the walk; returns the row that is shown."""
+        camera, times = self.cameras[view], self.scene.times
+        seconds = float(times[moment])
+        later = float(times[following]) if following is not None else None
+        temporal = self.settings.wants_temporal
+        drawn = self.draw(self.scene, camera, seconds, later if temporal else None)
+        ours = drawn.rgb[0].clamp(0, 1)
+        before = None
+        if self.original is not None:
+            drawn_before = self.draw(self.original, camera, seconds, later if temporal else None)
+            before = drawn_before.rgb[0].clamp(0, 1)
+            self._compare("original", ours, before, None)
+            if temporal:
+                self._over_time("_original", self.original, drawn_before, camera, moment, later is None)
+        if temporal:
+            self._over_time("", self.scene, drawn, camera, moment, later is None)
+        target: Target | None = None
+        if self.targets is not None and self.truth is not None and bool(self.truth.available[view, moment]):
+            target = self.targets.get(view, moment)
+            self._compare("", ours, target.image, target.mask)
+            held = self.truth.test_views
+            if held:
+                which = "held_out" if view in held else "trained"
+                self.means.add(f"psnr_{which}", psnr(_planes(ours), _planes(target.image)).clamp(max=120))
+        if self.networks.clip is not None:
+            self.features.append(self.networks.clip.images(ours[None])[0])
+            if before is not None:
+                both = self.networks.clip.images(torch.stack([ours, before]), crops=False)
+                self.squeezed.append((both[0], both[1]))
+        return _row(before, ours, None if target is None else target.image)
+
+    def _compare(self, against: str, ours: Tensor, other: Tensor, mask: Tensor | None) -> None:
+        suffix = f"_to_{against}" if against else ""
+        a, b = _planes(ours), _planes(other)
+        # equal pictures have no finite PSNR; 120 dB stands for them so that a mean stays a number
+        self.means.add(f"psnr{suffix}", psnr(a, b).clamp(max=120))
+        self.means.add(f"ssim{suffix}", ssim(a, b))
+        if mask is not None and bool((mask > 0.5).any()):
+            self.means.add(f"psnr_subject{suffix}", psnr(a, b, (mask > 0.5)[None]).clamp(max=120))
+        network = self.networks.lpips
+        if network is not None and against != "original":
+            for range_name, told in (("standard", "standard"), ("3dgs input range", "3dgs")):
+                name = f"lpips_{network.kind} ({range_name}){suffix}"
+                self.means.add(name, lpips(a, b, network, told), network.name)
+
+    def _over_time(
+        self, suffix: str, scene: Scene4D, drawn: Picture, camera: Cameras, moment: int, last: bool
+    ) -> None:
+        """Compare with the picture before, and remember this one."""
+        picture, covered = drawn.rgb[0], drawn.alpha[0] > 0.5
+        flow = drawn.flow[0] if drawn.flow is not None else None
+        if suffix in self.earlier:
+            before, forward = self.earlier[suffix]
+            now = float(self.scene.times[moment])
+            then = float(self.scene.times[moment - self.settings.every])
+            back = self.draw(scene, camera, now, then).flow
+            assert back is not None
+            error = flow_warp_error(before, picture, forward, back[0], covered)
+            self.means.add(f"flow_warp_error{suffix}", error)
+            flow = -back[0] if flow is None else flow
+        if flow is None:
+            return
+        self.static.setdefault(suffix, StaticRegion()).add(picture, flow, covered)
+        if not last:
+            self.earlier[suffix] = (picture, flow)
+
+    def finish_view(self, prompt: str) -> None:
+        """What needs all moments of one camera: variance of still pixels, CLIP from moment to moment."""
+        for suffix, region in self.static.items():
+            self.means.add(f"static_variance{suffix}", region.variance())
+        clip, name = self.networks.clip, self.networks.clip_name
+        if clip is None or not self.features:
+            return
+        features = torch.stack(self.features)
+        if prompt:
+            # Instruct-4DGS: the first moment only
+            self.means.add("clip_similarity", clip_similarity(features[:1], clip.texts([prompt])[0]), name)
+        self.means.add("clip_c_adjacent", clip_c_adjacent(features), name)
+        if self.squeezed:
+            edited, before = (torch.stack(list(side)) for side in zip(*self.squeezed, strict=True))
+            self.means.add("clip_c_direction", clip_c_direction(edited, before), name)
+            source, target = self.settings.source_caption, self.settings.target_caption
+            if source and target:
+                told = clip.texts([target, source])
+                self.means.add("clip_direction", clip_direction(edited, before, told[0], told[1]), name)
+
+    def edited_view(self, views: ViewSet, f: int) -> Tensor:
+        """The render of one edited view against its edited picture, resized to the render as the paper does."""
+        camera = self.cameras[views.views[f]]
+        ours = self.draw(self.scene, camera, views.seconds[f]).rgb[0].clamp(0, 1)
+        width, height = camera.sizes[0]
+        moved = [
+            torch.nn.functional.interpolate(
+                _planes(image[f].to(ours)), (height, width), mode="bilinear", align_corners=False
+            )[0].permute(1, 2, 0)
+            for image in (views.originals, views.images)
+        ]
+        self._compare("edits", ours, moved[1], None)
+        return _row(moved[0], ours, moved[1])
+
+
+def _planes(image: Tensor) -> Tensor:
+    return image.permute(2, 0, 1)[None]
+
+
+def _row(before: Tensor | None, ours: Tensor, target: Tensor | None) -> Tensor:
+    """[H, 4W, 3]: original, edited, target and the error (see error_picture); white where there is none."""
+    blank = torch.ones_like(ours)
+    other = target if target is not None else before
+    error = blank if other is None else error_picture(ours, other)
+    return torch.cat(
+        [blank if before is None else before, ours, blank if target is None else target, error], 1
+    )
