@@ -13,7 +13,8 @@ from engine.models.latent_refiner import LatentRefiner, RefinerShape
 from engine.render import choose, render_gaussians
 from engine.render.torch_reference import TorchRasterizer
 from engine.scene import Cameras, harmonics
-from engine.steps.train_latents import Config, _refiner
+from engine.steps.train_latents import Config
+from engine.train.latent_training import first_refiner
 from tests.latent_scenes import Known
 from tests.scenes import moving_scene, ring
 from tests.tiny_diffusion import tiny_backbone, tiny_parts
@@ -81,7 +82,7 @@ def test_a_shape_that_cannot_be_is_refused():
 
 
 def refiner_of(model):
-    refiner = _refiner(Config(refiner="autoencoder"), model)
+    refiner = first_refiner(Config(refiner="autoencoder"), model)
     assert refiner is not None
     return refiner
 
@@ -125,7 +126,7 @@ def test_an_offset_of_the_decoders_mix_is_right_everywhere_but_on_the_rim():
 
 def test_a_model_without_middle_block_says_so():
     with pytest.raises(InputError, match="no middle block"):
-        _refiner(Config(refiner="autoencoder"), Known())
+        first_refiner(Config(refiner="autoencoder"), Known())
 
 
 # -- drawing ----------------------------------------------------------------------------------------------------------
