@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -98,23 +99,8 @@ def decode_spz(packed: bytes, name: str) -> Gaussians:
         raise InputError("IO-036", f"{name} is an .spz of version 4 or later; save it as version 3.")
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        header = unpacker.decompress(packed, HEADER.size)
-        if len(header) < HEADER.size:
-            raise InputError("IO-037", f"{name} is cut short; copy or export it again.")
-        magic, version, count, degree, bits, _flags, _reserved = HEADER.unpack(header)
-        if magic != MAGIC:
-            raise InputError("IO-038", f"{name} is not an .spz file; export it again.")
-        if version not in (1, 2, 3):
-            raise InputError("IO-039", f"{name} is an .spz of version {version}; versions 1 to 3 are read.")
-        if degree > harmonics.MAX_DEGREE or bits > 23 or count > MOST:
-            raise InputError(
-                "IO-040",
-                f"{name} claims {count:,} Gaussians of SH degree {degree} with {bits} fraction bits, which is not "
-                "possible or more than can be read; export it again.",
-            )
-        rest = harmonics.bases(degree) - 1
-        widths = (6 if version == 1 else 9, 1, 3, 3, 4 if version == 3 else 3, 3 * rest)
-        wanted = count * sum(widths)
+        header = _parse_header(unpacker.decompress(packed, HEADER.size), name)
+        wanted = header.count * sum(header.widths)
         # one byte more than wanted: enough to see a file that goes on, not enough for a bomb
         body = unpacker.decompress(unpacker.unconsumed_tail, wanted + 1)
     except zlib.error as error:
@@ -124,34 +110,76 @@ def decode_spz(packed: bytes, name: str) -> Gaussians:
     if len(body) < wanted:
         raise InputError(
             "IO-042",
-            f"{name} claims {count:,} Gaussians and holds {len(body):,} of {wanted:,} bytes; copy or export it again.",
+            f"{name} claims {header.count:,} Gaussians and holds {len(body):,} of {wanted:,} bytes; copy or export it "
+            "again.",
         )
-    data, blocks, start = np.frombuffer(body, dtype=np.uint8), [], 0
-    for width in widths:
-        blocks.append(data[start : start + count * width].reshape(count, width))
-        start += count * width
-    positions, alphas, colors, scales, turns, sh = blocks
-    if version == 1:
-        means = _tensor(np.ascontiguousarray(positions).view("<f2").astype(np.float32))
-    else:
-        low, middle, high = (positions.reshape(count, 3, 3)[..., i].astype(np.int32) for i in range(3))
-        fixed = low | middle << 8 | high << 16
-        means = _tensor((fixed - ((fixed & 0x800000) << 1)) / 2.0**bits)
-    opacity = _tensor(alphas[:, 0] / 255.0).clamp(
-        1 / 1020, 1 - 1 / 1020
-    )  # half a step: the logit stays finite
-    dc = (_tensor(colors / 255.0) - 0.5) / COLOR_SCALE
-    high_sh = (_tensor(sh.astype(np.float32)) - 128) / 128
-    result = Gaussians(
-        means=means,
-        log_scales=_tensor(scales / 16.0) - 10,
-        quats=_from_smallest_three(turns) if version == 3 else _from_three_bytes(turns),
-        logit_opacities=opacity.logit(),
-        sh=torch.cat([dc[:, None], high_sh.reshape(count, rest, 3)], dim=1),
-    )
+    result = _unpack(header, body)
     if not bool(torch.isfinite(result.means).all()):
         raise InputError("IO-043", f"{name}: positions are NaN or infinite; export it again.")
     return _turned(result)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the 16 bytes at the beginning say."""
+
+    version: int
+    count: int
+    degree: int
+    bits: int
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Bytes of one Gaussian in each block: position, opacity, color, scale, rotation, higher harmonics."""
+        high = 3 * (harmonics.bases(self.degree) - 1)
+        return 6 if self.version == 1 else 9, 1, 3, 3, 4 if self.version == 3 else 3, high
+
+
+def _parse_header(data: bytes, name: str) -> _Header:
+    if len(data) < HEADER.size:
+        raise InputError("IO-037", f"{name} is cut short; copy or export it again.")
+    magic, version, count, degree, bits, _flags, _reserved = HEADER.unpack(data)
+    if magic != MAGIC:
+        raise InputError("IO-038", f"{name} is not an .spz file; export it again.")
+    if version not in (1, 2, 3):
+        raise InputError("IO-039", f"{name} is an .spz of version {version}; versions 1 to 3 are read.")
+    if degree > harmonics.MAX_DEGREE or bits > 23 or count > MOST:
+        raise InputError(
+            "IO-040",
+            f"{name} claims {count:,} Gaussians of SH degree {degree} with {bits} fraction bits, which is not "
+            "possible or more than can be read; export it again.",
+        )
+    return _Header(version, count, degree, bits)
+
+
+def _unpack(header: _Header, body: bytes) -> Gaussians:
+    """The Gaussians in the file's axes, from blocks that are as long as the header says."""
+    count = header.count
+    data, blocks, start = np.frombuffer(body, dtype=np.uint8), [], 0
+    for width in header.widths:
+        blocks.append(data[start : start + count * width].reshape(count, width))
+        start += count * width
+    positions, alphas, colors, scales, quats, sh = blocks
+    # half a step from 0 and 1, so that the logit stays finite
+    opacity = _tensor(alphas[:, 0] / 255.0).clamp(1 / 1020, 1 - 1 / 1020)
+    dc = (_tensor(colors / 255.0) - 0.5) / COLOR_SCALE
+    high_sh = (_tensor(sh.astype(np.float32)) - 128) / 128
+    return Gaussians(
+        means=_positions(header, positions),
+        log_scales=_tensor(scales / 16.0) - 10,
+        quats=_from_smallest_three(quats) if header.version == 3 else _from_three_bytes(quats),
+        logit_opacities=opacity.logit(),
+        sh=torch.cat([dc[:, None], high_sh.reshape(count, header.widths[-1] // 3, 3)], dim=1),
+    )
+
+
+def _positions(header: _Header, packed: Bytes) -> Tensor:
+    """[N, 3] from half floats (version 1) or 24-bit fixed point (later versions)."""
+    if header.version == 1:
+        return _tensor(np.ascontiguousarray(packed).view("<f2").astype(np.float32))
+    low, middle, high = (packed.reshape(-1, 3, 3)[..., i].astype(np.int32) for i in range(3))
+    fixed = low | middle << 8 | high << 16
+    return _tensor((fixed - ((fixed & 0x800000) << 1)) / 2.0**header.bits)
 
 
 def _turned(g: Gaussians) -> Gaussians:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -69,6 +69,38 @@ def load_views(folder: Path | str) -> ViewSet:
     Raises InputError: no such folder, not one of views, a picture missing, damaged or of another shape.
     """
     folder = existing_folder(folder)
+    about = _read_index(folder)
+    cameras, entries = _read_entries(about)
+    size = _check_entries(cameras, entries)
+    originals = [_picture(folder, "originals", entry.file, size)[0] for entry in entries]
+    edited: list[Tensor] = []
+    for entry, original in zip(entries, originals, strict=True):
+        image, alpha = _picture(folder, "edited", entry.file, size)
+        edited.append(image if alpha is None else alpha * image + (1 - alpha) * original)
+    edit = about.get("edit")
+    return ViewSet(
+        images=torch.stack(edited),
+        originals=torch.stack(originals),
+        cameras=cameras,
+        views=tuple(entry.view for entry in entries),
+        moments=tuple(entry.moment for entry in entries),
+        seconds=tuple(entry.seconds for entry in entries),
+        alphas=_coverage(folder, entries, size) if about.get("has_coverage") else None,
+        edit=edit if isinstance(edit, dict) else None,
+    )
+
+
+class _Entry(NamedTuple):
+    """One view in views.json."""
+
+    file: Any
+    view: int
+    moment: int
+    seconds: float
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    """views.json, if it is of a known format and version."""
     index = require_file(folder / INDEX, folder, "give a folder that edited views were saved in")
     about = read_json(index, INDEX)
     if about.get("format") != FORMAT:
@@ -82,10 +114,15 @@ def load_views(folder: Path | str) -> ViewSet:
             "IO-046",
             f"{INDEX} has version {printable(str(version))[:20]}, known up to {VERSION}; update the pack.",
         )
+    return about
+
+
+def _read_entries(about: dict[str, Any]) -> tuple[Cameras, list[_Entry]]:
+    """The cameras and views that views.json lists."""
     try:
         cameras = Cameras.from_json(about["cameras"])
         entries = [
-            (entry["file"], int(entry["view"]), int(entry["moment"]), float(entry["seconds"]))
+            _Entry(entry["file"], int(entry["view"]), int(entry["moment"]), float(entry["seconds"]))
             for entry in about["pictures"]
         ]
     except InputError as error:
@@ -94,6 +131,11 @@ def load_views(folder: Path | str) -> ViewSet:
         raise InputError(
             "IO-047", f"{INDEX} is incomplete ({type(error).__name__}: {str(error)[:80]}); {REMEDY}."
         ) from error
+    return cameras, entries
+
+
+def _check_entries(cameras: Cameras, entries: list[_Entry]) -> tuple[int, int]:
+    """The size (width, height) that all views share, once cameras and views fit each other."""
     if len(entries) != len(cameras) or not entries:
         raise InputError(
             "IO-048", f"{INDEX} names {len(entries)} pictures and {len(cameras)} cameras; {REMEDY}."
@@ -102,30 +144,18 @@ def load_views(folder: Path | str) -> ViewSet:
         raise InputError("IO-049", f"{INDEX}: the views have pictures of different sizes; {REMEDY}.")
     if not bool(torch.isfinite(cameras.world_to_camera).all() and torch.isfinite(cameras.K).all()):
         raise InputError("IO-050", f"{INDEX}: a camera holds numbers that are not finite; {REMEDY}.")
-    size = check_size(*cameras.sizes[0], f"{INDEX}: a view")
-    originals = [_picture(folder, "originals", file, size)[0] for file, *_ in entries]
-    edited: list[Tensor] = []
-    for (file, *_), original in zip(entries, originals, strict=True):
-        image, alpha = _picture(folder, "edited", file, size)
-        edited.append(image if alpha is None else alpha * image + (1 - alpha) * original)
-    alphas = None
-    if about.get("has_coverage"):
-        alphas = torch.stack(
-            [
-                _tensor(read_mask(_found(folder, "coverage", file), f"coverage/{printable(file)}", size))
-                for file, *_ in entries
-            ]
-        )
-    edit = about.get("edit")
-    return ViewSet(
-        images=torch.stack(edited),
-        originals=torch.stack(originals),
-        cameras=cameras,
-        views=tuple(entry[1] for entry in entries),
-        moments=tuple(entry[2] for entry in entries),
-        seconds=tuple(entry[3] for entry in entries),
-        alphas=alphas,
-        edit=edit if isinstance(edit, dict) else None,
+    return check_size(*cameras.sizes[0], f"{INDEX}: a view")
+
+
+def _coverage(folder: Path, entries: list[_Entry], size: tuple[int, int]) -> Tensor:
+    """The scene's alpha [K, H, W] in each view."""
+    return torch.stack(
+        [
+            _tensor(
+                read_mask(_found(folder, "coverage", entry.file), f"coverage/{printable(entry.file)}", size)
+            )
+            for entry in entries
+        ]
     )
 
 
