@@ -51,7 +51,7 @@ function header(bytes, name) {
 
 async function assemble(about, body) {
   const gaussians = whole(about.gaussians, "number of Gaussians"), moving = whole(about.moving, "number of moving Gaussians");
-  if (moving > gaussians) throw new ClipError(`it claims ${moving} moving Gaussians of ${gaussians}`);
+  if (moving > gaussians) throw new ClipError(`it claims ${moving} moving Gaussians of ${gaussians}, which does not match its tracks`);
   const spz = block(about.spz, body, "splat");
   await checkSpz(spz, gaussians);
   const times = ascending(about.times, "times");
@@ -216,12 +216,12 @@ function block(entry, body, what) {
 }
 
 function whole(value, what) {
-  if (!Number.isInteger(value) || value < 0) throw new ClipError(`its ${what} is ${value}`);
+  if (!Number.isInteger(value) || value < 0) throw new ClipError(`its ${what} is ${value}, not a whole number`);
   return value;
 }
 
 function positive(value, what) {
-  if (typeof value !== "number" || !(value > 0) || !Number.isFinite(value)) throw new ClipError(`its ${what} is ${value}`);
+  if (typeof value !== "number" || !(value > 0) || !Number.isFinite(value)) throw new ClipError(`its ${what} is ${value}, not a positive number`);
   return value;
 }
 

@@ -116,11 +116,13 @@ def bake(scene: Scene4D, config: BakeConfig, title: str) -> Generator[int, None,
     """Yields the units done so far; returns the player file. Raises InputError where the scene has nothing to show or NaN."""
     if len(scene.canonical) == 0:
         raise InputError(
-            "PLB-001", "The scene has no Gaussians, so there is nothing to play; check the step that made it."
+            "PLB-001",
+            "The scene has no Gaussians, so there is nothing to play; check the step that created it.",
         )
     if bool((scene.times.diff() <= 0).any()):
         raise InputError(
-            "PLB-002", f"The scene's {len(scene.times)} times do not ascend; load or train it again."
+            "PLB-002",
+            f"The scene's {len(scene.times)} times are not in ascending order; load or train it again.",
         )
     total = units(scene, config)
     baking = _Baking(scene, config)
@@ -156,19 +158,22 @@ class _Baking:
         count = int(near.sum())
         if count < len(near):
             self.notes.append(
-                f"{len(near) - count:,} of {len(near):,} Gaussians left out, too far from the subject for a clip."
+                f"{len(near) - count:,} of {len(near):,} Gaussians are too far from the subject for a player file "
+                "and were dropped."
             )
         self.kept = most_visible(scene, config.most, near)
         if self.kept is not None and len(self.kept) < count:
             self.notes.append(
-                f"Thinned from {count:,} to {len(self.kept):,} Gaussians, the least visible ones left out."
+                f"Thinned from {count:,} to {len(self.kept):,} Gaussians; the least visible ones were dropped."
             )
         self.taken = MotionSamples(self.kept)
 
     def sort(self) -> None:
         """Once all moments are sampled: who moves comes first, neighbours next to each other."""
         if self.config.sh_degree and self.taken.shaded > SHADED:
-            self.notes.append("How colours change with the view is that of the first moment throughout.")
+            self.notes.append(
+                "View-dependent color changes over time; the player shows that of the first frame throughout."
+            )
         beyond = changed(self.taken, STILL * self.limit)
         seen, means = self.taken.visible(), self.taken.first.means
         moving = torch.stack(list(beyond.values())).any(0) & seen
@@ -244,7 +249,7 @@ class _Baking:
         wanted = self.config.max_error
         if largest > wanted:
             self.notes.append(
-                f"The motion is off by up to {largest:.2%} of the subject's radius, more than the {wanted:.2%} wanted."
+                f"The largest position error is {largest:.2%} of the subject's radius, more than the requested {wanted:.2%}."
             )
         player_file = replace(player_file, max_error=largest, mean_error=mean, notes=tuple(self.notes))
         try:
@@ -252,7 +257,7 @@ class _Baking:
         except ValueError as error:
             raise InputError(
                 "PLB-003",
-                "The scene's cameras, times or bounds are no numbers (NaN or infinite); load or train it again.",
+                "The scene's cameras, times or bounds contain NaN or infinite values; load or train it again.",
             ) from error
         return Baked(data, player_file, self.order if self.kept is None else self.kept[self.order])
 
@@ -281,8 +286,8 @@ def _base(first: Gaussians, config: BakeConfig, radius: float) -> tuple[Gaussian
     bases = min(first.sh.shape[1], harmonics.bases(config.sh_degree))
     step = 2.0 ** torch.tensor(config.max_error * radius / 8).log2().floor().item()
     first = first.with_(means=(first.means.double() / step).round() * step, sh=first.sh[:, :bases])
-    data = encode_spz(first, "The clip", sh_bits=SH_BITS)
-    return decode_spz(data, "The clip"), data
+    data = encode_spz(first, "The player file", sh_bits=SH_BITS)
+    return decode_spz(data, "The player file"), data
 
 
 def _samples(

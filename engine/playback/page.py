@@ -37,8 +37,10 @@ def assemble(player_files: Sequence[bytes], title: str, web: Path = WEB) -> str:
     `web`: the folder of the player. Raises InputError where a player file is damaged or the player's files are not there.
     """
     if not 1 <= len(player_files) <= MOST:
-        raise InputError("PLB-004", f"A page shows one clip or two, not {len(player_files)}; leave some out.")
-    titles = [decode_player_file(data, f"clip {i + 1}").title for i, data in enumerate(player_files)]
+        raise InputError(
+            "PLB-004", f"A web page shows one or two player files, not {len(player_files)}; remove some."
+        )
+    titles = [decode_player_file(data, f"player file {i + 1}").title for i, data in enumerate(player_files)]
     names = json.loads(_text(web / "page" / "modules.json"))["modules"]
     parts = {
         "title": html.escape(title),
@@ -74,5 +76,5 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise InputError(
             "PLB-005",
-            f"The player's file {path.name} is not in {path.parent}; a page needs the whole pack, install it again.",
+            f"The player's file {path.name} is missing from {path.parent}; a web page needs the complete pack. Install it again.",
         ) from error

@@ -206,20 +206,21 @@ def decode_player_file(data: bytes, name: str) -> PlayerFile:
         short = " ".join(str(error).split())[:100]
         raise InputError(
             "PLB-007",
-            f"{name}: its header does not fit what it holds ({type(error).__name__}: {short}); {AGAIN}.",
+            f"{name}: its header does not match its content ({type(error).__name__}: {short}); {AGAIN}.",
         ) from error
 
 
 def _header(data: bytes, name: str) -> tuple[dict[str, Any], memoryview]:
     if data[:4] != MAGIC[: len(data)] or not data:
-        raise InputError("PLB-008", f"{name} is no clip of this pack; give a .gs4dclip file.")
+        raise InputError("PLB-008", f"{name} is not a player file of this pack; select a .gs4dclip file.")
     if len(data) < 12:
         raise InputError("PLB-009", f"{name} is cut short; {AGAIN}.")
     version, length = (int.from_bytes(data[i : i + 4], "little") for i in (4, 8))
     if version != VERSION:
         raise InputError(
             "PLB-010",
-            f"{name} is a clip of version {version}, this pack reads version {VERSION}; update the pack or {AGAIN}.",
+            f"{name} is a player file of version {version}, but this pack supports version {VERSION}; update the pack or "
+            f"{AGAIN}.",
         )
     if 12 + length > len(data):
         raise InputError("PLB-011", f"{name} is cut short inside its header; {AGAIN}.")
@@ -228,7 +229,7 @@ def _header(data: bytes, name: str) -> tuple[dict[str, Any], memoryview]:
     except ValueError as error:
         raise InputError("PLB-012", f"{name}: its header is damaged; {AGAIN}.") from error
     if not isinstance(about, dict) or about.get("format") != "gs4d-clip":
-        raise InputError("PLB-013", f"{name} is no clip of this pack; give a .gs4dclip file.")
+        raise InputError("PLB-013", f"{name} is not a player file of this pack; select a .gs4dclip file.")
     return about, memoryview(data)[12 + length :]
 
 
@@ -242,7 +243,7 @@ def _assemble(about: dict[str, Any], body: memoryview) -> PlayerFile:
     if not 0 <= moving <= count or (motion is None and moving):
         raise InputError(
             "PLB-015",
-            f"it claims {moving:,} moving Gaussians of {count:,}, which its tracks do not show; {AGAIN}.",
+            f"it claims {moving:,} moving Gaussians of {count:,}, which does not match its tracks; {AGAIN}.",
         )
     return PlayerFile(
         title=str(about["title"]),
@@ -266,7 +267,7 @@ def _motion(about: dict[str, Any], body: memoryview, moving: int) -> Motion:
     knots, interpolation = _ascending(about["knots"], "knots"), str(about["interpolation"])
     if interpolation not in INTERPOLATIONS:
         raise InputError(
-            "PLB-016", f"it is interpolated by '{interpolation[:20]}', which is not known; {AGAIN}."
+            "PLB-016", f"it is interpolated by '{interpolation[:20]}', which is not supported; {AGAIN}."
         )
     gaps = knots.diff()
     if interpolation != "hold" and len(gaps) and float(gaps.max() - gaps.min()) > 1e-3 * float(gaps.mean()):
@@ -277,7 +278,7 @@ def _motion(about: dict[str, Any], body: memoryview, moving: int) -> Motion:
         if CHANNELS.get(key) != channels or not 1 <= bits <= 16 or key in tracks or moving < 1:
             raise InputError(
                 "PLB-018",
-                f"its track '{key[:20]}' of {channels} channels with {bits} bits is not possible; {AGAIN}.",
+                f"its track '{key[:20]}' of {channels} channels with {bits} bits is not supported; {AGAIN}.",
             )
         low, high = (_numbers(entry[side], channels, f"{side} of {key}") for side in ("low", "high"))
         packed = _block(entry, body, f"track '{key}'")
@@ -306,14 +307,14 @@ def _numbers(values: Any, count: int, what: str) -> Tensor:
 def _ascending(values: Any, what: str) -> Tensor:
     result = torch.tensor([float(v) for v in values], dtype=torch.float64)
     if len(result) == 0 or not bool(torch.isfinite(result).all()) or bool((result.diff() <= 0).any()):
-        raise InputError("PLB-021", f"its {len(result)} {what} do not ascend; {AGAIN}.")
+        raise InputError("PLB-021", f"its {len(result)} {what} are not in ascending order; {AGAIN}.")
     return result
 
 
 def _positive(value: Any, what: str) -> float:
     number = float(value)
     if not 0 < number < math.inf:
-        raise InputError("PLB-022", f"its {what} is {number}; {AGAIN}.")
+        raise InputError("PLB-022", f"its {what} is {number}, not a positive number; {AGAIN}.")
     return number
 
 

@@ -62,8 +62,8 @@ class MotionSamples:
             if not bool(torch.isfinite(tensor).all()):
                 raise InputError(
                     "PLB-023",
-                    f"At {seconds:.3f} s the scene's {name} hold NaN or infinite values, so the step that made it has "
-                    "failed; run it again with a lower learning rate.",
+                    f"At {seconds:.3f} s, the scene's {name} contain NaN or infinite values. Run the step that "
+                    "created it again with a lower learning rate.",
                 )
         if not self.seconds:
             self.first = now

@@ -82,7 +82,9 @@ def unpack(
     try:
         body = unpacker.decompress(packed, wanted + 1)
     except zlib.error as error:
-        raise InputError("PLB-025", f"its track '{name}' is damaged; export it again.") from error
+        raise InputError(
+            "PLB-025", f"its track '{name}' is damaged or cut short; export it again."
+        ) from error
     if len(body) != wanted:
         raise InputError(
             "PLB-026", f"its track '{name}' holds {len(body):,} of {wanted:,} bytes; export it again."
@@ -96,7 +98,7 @@ def unpack(
     whole = np.cumsum(change, axis=0, dtype=_dtype(bits))
     if bits not in (8, 16) and wanted and int(whole.max()) >= 1 << bits:
         raise InputError(
-            "PLB-027", f"its track '{name}' holds numbers of more than {bits} bits; export it again."
+            "PLB-027", f"its track '{name}' contains numbers of more than {bits} bits; export it again."
         )
     return Track(name, bits, low, high, whole)
 

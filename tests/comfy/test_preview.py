@@ -94,7 +94,9 @@ def test_running_again_and_framing_anew_add_no_files(
 
 def test_left_out_gaussians_are_told(running: Server, info: dict[str, Any], scene: Scene4D) -> None:
     output = shown(running.run(preview(info, compare=True, most=100, makes_movie=False)))
-    assert output["notes"] == ["Before: Thinned from 120 to 100 Gaussians, the least visible ones left out."]
+    assert output["notes"] == [
+        "Before: Thinned from 120 to 100 Gaussians; the least visible ones were dropped."
+    ]
     assert not output["movie"]
 
 

@@ -254,7 +254,7 @@ def test_too_many_gaussians_are_thinned_by_what_is_seen_of_them():
     made = baked(scene.with_(canonical=scene.canonical.with_(log_scales=scales)), most=100)
     player_file = decode_player_file(made.data, "a")
     assert len(player_file.base) == 100
-    assert player_file.notes == ("Thinned from 300 to 100 Gaussians, the least visible ones left out.",)
+    assert player_file.notes == ("Thinned from 300 to 100 Gaussians; the least visible ones were dropped.",)
     assert sum(i % 3 == 0 for i in made.indices.tolist()) > 90
     assert not baked(scene, most=300).player_file.notes
 
@@ -447,7 +447,7 @@ def test_a_lying_header_is_named(good, lie):
 
 
 def test_foreign_newer_and_damaged_files_are_named(good, tmp_path):
-    with pytest.raises(InputError, match="no clip"):
+    with pytest.raises(InputError, match="not a player file"):
         decode_player_file(b"PK\3\4" + bytes(100), "a.gs4dclip")
     with pytest.raises(InputError, match="version 2"):
         decode_player_file(good[:4] + (2).to_bytes(4, "little") + good[8:], "a.gs4dclip")

@@ -64,7 +64,7 @@ def test_the_subject_is_kept_however_far_from_the_origin_it_lies():
 @pytest.mark.parametrize("times", [[0.0, 0.0, 0.0], [0.0, 0.5, 0.5], [1.0, 0.5, 0.0]])
 def test_times_that_do_not_ascend_are_refused_before_anything_is_baked(times):
     scene = moving_scene(20, views=2).with_(times=torch.tensor(times, dtype=torch.float64))
-    with pytest.raises(InputError, match="do not ascend"):
+    with pytest.raises(InputError, match="not in ascending order"):
         baked(scene)
 
 
@@ -84,7 +84,7 @@ def test_changes_that_a_clip_does_not_hold_are_told():
         sh[:, 1:] += 0.2 * i
         moments.append(still.with_(sh=sh))
     scene = played(moments)
-    assert any("change with the view" in note for note in baked(scene).player_file.notes)
+    assert any("View-dependent color" in note for note in baked(scene).player_file.notes)
     assert not baked(scene, sh_degree=0).player_file.notes  # nothing of it is kept anyway
     assert not baked(played([still] * 5)).player_file.notes
 

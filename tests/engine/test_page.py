@@ -124,7 +124,7 @@ def test_a_page_s_title_that_is_no_text_is_written_all_the_same(web, clip, tmp_p
 
 def test_what_makes_no_page_is_named(web, clip, tmp_path):
     for clips in ([], [clip] * 3):
-        with pytest.raises(InputError, match="one clip or two"):
+        with pytest.raises(InputError, match="one or two player files"):
             assemble(clips, "a", web)
     with pytest.raises(InputError, match="cut short"):
         assemble([clip[:500]], "a", web)
