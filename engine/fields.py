@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import Field, field, fields, is_dataclass
 from typing import Any
 
@@ -67,13 +67,14 @@ def text(
     help: str,
     *,
     multiline: bool = False,
+    check: Callable[[str], object] | None = None,
     label: str = "",
     id: str = "",
     advanced: bool = False,
     since: str = "",
 ) -> Any:
-    """A free-text Config field; the keywords are those of `number`."""
-    return _field(default, help, label, id, advanced, since, multiline=multiline)
+    """A free-text Config field; the keywords are those of `number`. `check` raises InputError for a wrong text."""
+    return _field(default, help, label, id, advanced, since, multiline=multiline, check=check)
 
 
 def _field(default: Any, help: str, label: str, id: str, advanced: bool, since: str, **more: Any) -> Any:
@@ -108,6 +109,8 @@ def validate(config: Any) -> None:
             )
         if "options" in meta and value not in meta["options"]:
             raise InputError("ENG-006", f"{f.name} is '{value}'; choose one of {', '.join(meta['options'])}.")
+        if meta.get("check") is not None:
+            meta["check"](value)
 
 
 def indices(text: str, count: int, what: str) -> tuple[int, ...]:

@@ -56,6 +56,14 @@ def progress_of(
         yield Progress(before + done, count=count)
 
 
+def as_stream(made: Any) -> Stream:
+    """What a step's `run` gave, as a stream: its own, or one that says only what it returned."""
+    if isinstance(made, Generator):
+        yield from made
+    else:
+        yield Finished(made)
+
+
 def result(stream: Stream) -> Any:
     """Run a stream to its end and return the value of its `Finished` message."""
     value: Any = None

@@ -7,10 +7,8 @@ from typing import Any
 from ..engine.steps import all_steps
 from . import folders
 from .compat import ComfyExtension
-from .convert import SceneToSplat, SplatToScene
-from .export import Export4DScene
 from .guidance import GuidanceFromModel, LoadGuidance
-from .load import Import4DScene, Load4DScene, LoadMultiViewVideo, Save4DScene
+from .load import Load4DScene, LoadMultiViewVideo, Save4DScene
 from .preview import Preview4DScene
 from .step_node import node_of, settings_node_of
 
@@ -18,10 +16,6 @@ HAND_WRITTEN: list[type[Any]] = [
     LoadMultiViewVideo,
     Load4DScene,
     Save4DScene,
-    Import4DScene,
-    SceneToSplat,
-    SplatToScene,
-    Export4DScene,
     LoadGuidance,
     GuidanceFromModel,
     Preview4DScene,

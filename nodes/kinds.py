@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..engine.scene import ActivatedGaussians, Gaussians
 from ..engine.steps.step import Input, Kind, Output
 from . import folders, host, types
-from .compat import blocked, io, make, video
+from .compat import blocked, io, make, splat, splat_parts, video
 from .load3d import from_load3d
 
 SOCKETS: dict[Kind, Any] = {
@@ -25,6 +28,10 @@ SOCKETS: dict[Kind, Any] = {
     Kind.MASKS: io.Mask,
     Kind.VIDEO: io.Video,
     Kind.PATH: io.String,
+    Kind.SOURCE: io.String,
+    Kind.TARGET: io.String,
+    Kind.FILES: io.String,
+    Kind.SPLAT: types.SplatSocket,
     Kind.TEXT: io.String,
     Kind.REPORT: io.String,
     Kind.NUMBER: io.Float,
@@ -32,13 +39,26 @@ SOCKETS: dict[Kind, Any] = {
 }
 
 
+def path(text: str) -> Path | None:
+    """What a text widget names; None where it is empty."""
+    return folders.readable(text) if text.strip() else None
+
+
+# what refuses the text of a widget, before a graph runs and again when it does
+CHECKS: dict[Kind, Callable[[str], object]] = {
+    Kind.PATH: path,
+    Kind.SOURCE: folders.source,
+    Kind.TARGET: folders.check_prefix,
+}
+
+
 def socket(declared: Input) -> Any:
-    """The input socket, or the text widget of a path."""
+    """The input socket, or the text widget of a path or name."""
     keywords: dict[str, Any] = {"tooltip": declared.help, "optional": declared.optional or None}
     if declared.label:
         keywords["display_name"] = declared.label
-    if declared.kind is Kind.PATH:
-        keywords["default"] = ""
+    if declared.kind in CHECKS:
+        keywords["default"] = declared.default
     return make(SOCKETS[declared.kind].Input, declared.socket, **keywords)
 
 
@@ -49,12 +69,19 @@ def output(declared: Output) -> Any:
     return make(SOCKETS[declared.kind].Output, declared.id, display_name=label, **keywords)
 
 
-def entering(kind: Kind, value: Any) -> Any:
-    """What the engine takes for the value of a socket; tensors of other nodes are copied."""
+def entering(kind: Kind, value: Any, suffix: str = "") -> Any:
+    """What the engine takes for the value of a socket; tensors of other nodes are copied. `suffix`: of a target."""
     if value is None:
         return None
-    if kind is Kind.PATH:
-        return folders.readable(value) if value.strip() else None
+    if kind is Kind.TARGET:
+        return folders.output_target(value, suffix)
+    if kind in CHECKS:
+        return CHECKS[kind](value)
+    if kind is Kind.SPLAT:
+        return [
+            Gaussians.from_activated(ActivatedGaussians(means, quats, scales, opacities, sh))
+            for means, scales, quats, opacities, sh in splat_parts(value)
+        ]
     if kind is Kind.MASKS:
         return host.detach(value).float()
     if kind is Kind.FRAMED_VIEW:
@@ -71,4 +98,17 @@ def leaving(declared: Output, result: Any) -> Any:
         return torch.zeros(1, 8, 8, 3)  # the host takes no empty batch
     if declared.kind is Kind.VIDEO:
         return video(*value)
+    if declared.kind is Kind.FILES:
+        return str(value[0])
+    if declared.kind is Kind.SPLAT:
+        opacities = value["opacities"][..., None].contiguous()
+        return splat(value["means"], value["scales"], value["quats"], opacities, value["sh"])
     return value.text() if declared.kind is Kind.REPORT else value
+
+
+def note(declared: Output, result: Any) -> str:
+    """What the node says of an output: the first files that were written, where a person finds them."""
+    if declared.kind is not Kind.FILES:
+        return ""
+    names = [f"output/{folders.relative(path)}" for path in declared.of(result)]
+    return "\n".join(names if len(names) <= 3 else [names[0], "…", names[-1]])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.capture.readers import LoadOptions
-from ..engine.steps import import_scene as step
 from . import fields, folders, host
 from .checks import checked
 from .compat import combo, io, make, schema
@@ -135,34 +134,3 @@ class Save4DScene(io.ComfyNode):
             target = folders.output_target(filename_prefix, ".safetensors")
             save_scene(scene, target)
         return host.output(str(target), notes=f"output/{folders.relative(target)}")
-
-
-@checked(folders.source, "source", watches=True)
-class Import4DScene(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> Any:
-        return schema(
-            node_id="GS4D_Import4DScene",
-            display_name="Import 4D Scene",
-            category="4dgs/load",
-            description="Imports a scene from other software: a 4DGaussians folder, a splat file, or a folder with "
-            "one splat file per frame.",
-            inputs=[
-                make(
-                    io.String.Input,
-                    "source",
-                    default="",
-                    tooltip="Path of a 4DGaussians folder, a .ply or .spz file, or a folder of them (one per frame), in "
-                    "input, output or models/gs4d.",
-                ),
-                *fields.inputs(step.Config),
-            ],
-            outputs=[SceneSocket.Output("scene", display_name="scene")],
-        )
-
-    @classmethod
-    def execute(cls, source: str, **options: Any) -> Any:
-        with host.node_context():
-            config = fields.config_from(step.Config, options)
-            scene = host.follow(step.run(folders.source(source), config), cls.hidden.unique_id)
-        return host.output(scene, notes=scene.summary())

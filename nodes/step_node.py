@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
+from ..engine.fields import id_of
 from ..engine.figures.training_curves import TrainingCurves
 from ..engine.steps.step import Figure, Kind, Step, version
 from ..engine.train.loop import shaping
@@ -44,7 +45,9 @@ class StepNode(io.ComfyNode):
         seen: list[Any] = []
         with host.node_context(), ExitStack() as stack:
             config = fields.config_from(step.config, {**(values.get("settings") or {}), **values})
-            given = {i.name: kinds.entering(i.kind, values.get(i.socket)) for i in step.inputs}
+            given = {
+                i.name: kinds.entering(i.kind, values.get(i.socket), step.suffix(config)) for i in step.inputs
+            }
             given.pop("settings", None)
             where = (
                 host.device(device, step.megabytes(config), config.rasterizer) if step.has_device else None
@@ -52,7 +55,9 @@ class StepNode(io.ComfyNode):
             for declared in step.inputs:
                 if declared.kind is Kind.GUIDANCE:
                     given[declared.name] = stack.enter_context(given[declared.name].in_use())
-            more: dict[str, Any] = {"device": where} if step.has_device else {}
+            more: dict[str, Any] = {n: fields.config_from(c, values) for n, c in step.more.items()}
+            if step.has_device:
+                more["device"] = where
             if step.resumes:
                 more["checkpoint"] = folders.checkpoint(
                     step.name, shaping(config), str(where), *input_identity(*given.values())
@@ -62,7 +67,10 @@ class StepNode(io.ComfyNode):
                 made = host.follow(made, node, seen, curves)
         host.free()
         leaving = [kinds.leaving(declared, made) for declared in step.outputs]
-        return host.output(*leaving, notes=step.note(made), ui=figure(step, made, seen, curves))
+        notes = [*(kinds.note(declared, made) for declared in step.outputs), step.note(made)]
+        return host.output(
+            *leaving, notes="\n".join(filter(None, notes)), ui=figure(step, made, seen, curves)
+        )
 
 
 def inputs(step: Step) -> list[Any]:
@@ -82,6 +90,7 @@ def inputs(step: Step) -> list[Any]:
         *paths,
         *device,
         *optional,
+        *(widget for config in step.more.values() for widget in fields.inputs(config, optional=True)),
         *(each for _, each in sorted(later, key=lambda p: p[0])),
     ]
 
@@ -101,13 +110,16 @@ def node_of(step: Step) -> type[StepNode]:
     """The node class of a step."""
     members: dict[str, Any] = {"step": step, "__module__": __name__, "__doc__": step.description}
     node = type(step.node, (StepNode,), members)
-    paths = [i.socket for i in step.inputs if i.kind is Kind.PATH]
+    texts = {i.socket: kinds.CHECKS[i.kind] for i in step.inputs if i.kind in kinds.CHECKS}
+    texts |= {id_of(f): f.metadata["check"] for f in step.fields() if f.metadata.get("check")}
 
-    def check(*values: str) -> None:
-        for value in values:
-            kinds.entering(Kind.PATH, value)
+    def check(*values: str) -> Any:
+        """What the first text names, which is the source of a step that has one."""
+        found = [each(value) for each, value in zip(texts.values(), values, strict=True)]
+        return found[0]
 
-    return checked(check, *paths)(node) if paths else node
+    watches = any(i.kind is Kind.SOURCE for i in step.inputs)
+    return checked(check, *texts, watches=watches)(node) if texts else node
 
 
 def settings_node_of(step: Step) -> type[Any]:

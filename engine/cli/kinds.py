@@ -24,6 +24,7 @@ class Reader:
     read: Callable[
         [Arguments, str, Mapping[str, Any]], Any
     ]  # arguments, the flag's value, inputs read before
+    help: str = ""  # the input's own where empty
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,17 @@ READERS: dict[Kind, Reader] = {
     Kind.SCENE: Reader("", "FILE", _scene),
     Kind.CAPTURE: Reader("data", "DIR", _capture),
     Kind.VIEWS: Reader("", "DIR", _views),
-    Kind.GUIDANCE: Reader("model", "DIR|FILE", _guidance),
+    Kind.GUIDANCE: Reader(
+        "model",
+        "DIR|FILE",
+        _guidance,
+        "diffusers folder or .safetensors file (default: the bundled InstructPix2Pix model)",
+    ),
     Kind.LATENTS: Reader("", "FILE", _latents),
     Kind.SELECTION: Reader("", "FILE", _selection),
     Kind.MASKS: Reader("", "DIR", _masks),
     Kind.PATH: Reader("", "PATH", _path),
+    Kind.TARGET: Reader("out", "PATH", _path, "file to write, or folder for a sequence"),
 }
 
 
@@ -131,20 +138,16 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
     reader = READERS.get(declared.kind)
     if reader is None:
         return
-    help = declared.help
+    help = reader.help or declared.help
     if declared.kind is Kind.GUIDANCE:
-        parser.add_argument(
-            "--model",
-            metavar=reader.metavar,
-            default="",
-            help="diffusers folder or .safetensors file (default: the bundled InstructPix2Pix model)",
-        )
+        parser.add_argument("--model", metavar=reader.metavar, default="", help=help)
         parser.add_argument(
             "--dtype", default="auto", choices=("auto", "fp32", "fp16", "bf16"), help="precision of the model"
         )
         return
     required = not declared.optional and declared.kind is not Kind.PATH
-    parser.add_argument(flag_of(declared), required=required, metavar=reader.metavar, help=help)
+    flags = [flag_of(declared), *(["-o"] if declared.kind is Kind.TARGET else [])]
+    parser.add_argument(*flags, required=required, metavar=reader.metavar, help=help)
     if declared.kind is Kind.CAPTURE:
         from ..capture.options import LoadOptions
 
@@ -192,6 +195,12 @@ def _save_selection(selection: Any, out: Path) -> object:
     return save_selection(selection, out)
 
 
+def _save_samples(samples: Any, out: Path) -> object:
+    from ..steps.sample_scene import write
+
+    return write(samples, out)
+
+
 def _latents_report(field: Any) -> dict[str, Any]:
     (width, height), factor = field.size, field.vae.factor
     latents = [field.vae.channels, height // factor, width // factor]
@@ -208,5 +217,8 @@ WRITERS: dict[Kind, Writer] = {
     ),
     Kind.LATENTS: Writer("latent field to write (.safetensors)", _save_latents, _latents_report),
     Kind.VIEWS: Writer("folder of views to write", _save_views, lambda v: {"views": len(v)}),
+    Kind.SPLAT: Writer(
+        "tensors to write (.safetensors)", _save_samples, lambda s: {"times": s["times"].tolist()}
+    ),
     Kind.SELECTION: Writer("selection to write (.safetensors)", _save_selection, _selection_report),
 }

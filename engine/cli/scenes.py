@@ -38,20 +38,6 @@ def import_scene(arguments: Arguments) -> dict[str, Any]:
     return {"out": arguments.out, "gaussians": len(scene.canonical)}
 
 
-def export(arguments: Arguments) -> dict[str, Any]:
-    from ..io.scene_file import load_scene
-    from ..steps import bake_clip
-    from ..steps import export_scene as step
-
-    scene, bake_config = load_scene(Path(arguments.scene)), config_from(arguments, bake_clip.Config)
-    stream = step.run(
-        scene, config_from(arguments, step.Config), Path(arguments.out), bake_config=bake_config
-    )
-    paths = follow(stream, arguments.json)
-    _print_notes(paths.notes, arguments)
-    return {"files": [str(path) for path in paths], "notes": list(paths.notes)}
-
-
 def clip(arguments: Arguments) -> dict[str, Any]:
     from ..files.atomic import check_writable
     from ..io.scene_file import load_scene
@@ -93,16 +79,6 @@ def page(arguments: Arguments) -> dict[str, Any]:
     return {"out": str(out), "megabytes": megabytes, "notes": list(written.notes)}
 
 
-def sample(arguments: Arguments) -> dict[str, Any]:
-    from ..io.scene_file import load_scene
-    from ..steps import sample_scene as step
-
-    scene = load_scene(Path(arguments.scene))
-    seconds = step.parse_times(arguments.times, scene)
-    out = step.save(scene, seconds, Path(arguments.out))
-    return {"out": str(out), "times": seconds}
-
-
 def demo(arguments: Arguments) -> dict[str, Any]:
     from ..demo import run
 
@@ -132,7 +108,7 @@ def add_verbs(verb: AddVerb) -> None:
     """Each verb with its flags."""
     from ..demo import PROMPT
     from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT
-    from ..steps import bake_clip, camera_path, convert_capture, export_scene, render_scene
+    from ..steps import bake_clip, camera_path, convert_capture, render_scene
     from ..steps import import_scene as import_step
 
     sub = verb("render", render, "Render a scene along a camera path to a video.")
@@ -153,15 +129,6 @@ def add_verbs(verb: AddVerb) -> None:
     add_config(sub, import_step.Config)
     add_config(sub, convert_capture.Config)
 
-    sub = verb(
-        "export",
-        export,
-        "Export a scene as .ply, .spz, .4dgs, a sequence of files, a player file or a web page.",
-    )
-    _add_scene(sub, "file to write, or folder for a sequence")
-    add_config(sub, export_scene.Config)
-    add_config(sub, bake_clip.Config)
-
     sub = verb("clip", clip, "Bake a scene to a small file for the player.")
     _add_scene(sub, "player file to write (.gs4dclip)")
     add_config(sub, bake_clip.Config)
@@ -170,10 +137,6 @@ def add_verbs(verb: AddVerb) -> None:
     _add_scene(sub, "page to write (.html)")
     sub.add_argument("--compare", metavar="FILE", help="optional second scene, right of the divider")
     add_config(sub, bake_clip.Config)
-
-    sub = verb("sample", sample, "Write the activated Gaussians at chosen times as tensors.")
-    _add_scene(sub, "tensors to write (.safetensors)")
-    sub.add_argument("--times", default="all", help="seconds such as 0,0.5,1, or all")
 
     sub = verb(
         "demo",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files.atomic import check_writable, write_atomically
+from ..messages import as_stream
 from ..steps.step import Kind, Step
 from .arguments import AddVerb, Arguments, add_config, add_device, config_from, device_of, follow
 from .kinds import WRITERS, Writer, add_input, read_input
@@ -14,7 +15,9 @@ from .kinds import WRITERS, Writer, add_input, read_input
 
 def add_step(verb: AddVerb, step: Step) -> None:
     """The verb of a step, with a flag for each input and each Config field."""
-    sub = verb(step.verb, lambda arguments: run(step, arguments), step.description, step.aliases)
+    sub = verb(
+        step.verb, lambda arguments: run(step, arguments), step.about or step.description, step.aliases
+    )
     for declared in step.inputs:
         add_input(sub, declared)
     writer = writer_of(step)
@@ -30,7 +33,8 @@ def add_step(verb: AddVerb, step: Step) -> None:
             metavar="FILE",
             help="unfinished work, resumed if it exists (default: next to --out)",
         )
-    add_config(sub, step.config)
+    for config in (step.config, *step.more.values()):
+        add_config(sub, config)
 
 
 def writer_of(step: Step) -> Writer | None:
@@ -50,10 +54,12 @@ def run(step: Step, arguments: Arguments) -> dict[str, Any]:
     for declared in sorted(step.inputs, key=lambda i: i.kind is Kind.MASKS):
         if declared.kind is not Kind.SETTINGS:
             given[declared.name] = read_input(arguments, declared, given)
-    more: dict[str, Any] = {"device": device} if step.has_device else {}
+    more: dict[str, Any] = {name: config_from(arguments, each) for name, each in step.more.items()}
+    if step.has_device:
+        more["device"] = device
     if step.resumes:
         more["checkpoint"] = checkpoint_of(step, arguments)
-    stream = step.run(config=config, **given, **more)
+    stream = as_stream(step.run(config=config, **given, **more))
     if writer is None:
         return _reported(follow(stream, arguments.json), arguments)
     report: dict[str, Any] = {"out": str(arguments.out)}
@@ -76,7 +82,7 @@ def checkpoint_of(step: Step, arguments: Arguments) -> Path:
 def _reported(made: Any, arguments: Arguments) -> dict[str, Any]:
     if getattr(arguments, "sheet", None):
         _write_sheet(made.comparison.rows, Path(arguments.sheet))
-    if not arguments.json:
+    if made.text() and not arguments.json:
         print(made.text())
     return made.to_json()
 

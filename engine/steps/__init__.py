@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 # each has a `STEP`, from which its node and its verb are made
 DECLARED = (
+    "import_scene",
+    "splat_to_scene",
     "preflight",
     "fit_scene",
     "scene_views",
@@ -25,16 +27,11 @@ DECLARED = (
     "render_scene",
     "evaluate_scene",
     "evaluate_edit",
-)
-# files in, files out: nodes and verbs are written by hand
-HAND_WRITTEN = (
-    "convert_capture",
-    "import_scene",
-    "splat_to_scene",
     "sample_scene",
-    "bake_clip",
     "export_scene",
 )
+# no node is theirs alone: the first is part of the verb `import`, the second of the preview, `clip` and `page`
+HAND_WRITTEN = ("convert_capture", "bake_clip")
 STEPS = (*DECLARED, *HAND_WRITTEN)
 
 # those that leave a scene which the captured images no longer show

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,8 +17,9 @@ from ..messages import Finished, Progress, Saved, Started, Stream, progress_of
 from ..playback.bake import BakeConfig, Baked, bake, units
 from ..playback.page import check_player, write_page
 from ..scene import Scene4D
+from .step import Input, Kind, Output, Step
 
-__all__ = ["Config", "run", "suffix"]
+__all__ = ["STEP", "Config", "run", "suffix"]
 
 SUFFIXES = {
     "ply": ".ply",
@@ -59,6 +61,14 @@ class Written(list[Path]):
     """The written files or folder's files, and what there is to say of them."""
 
     notes: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """What there is to say, one line each."""
+        return "\n".join(self.notes)
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts."""
+        return {"files": [str(path) for path in self], "notes": list(self.notes)}
 
 
 def suffix(config: Config) -> str:
@@ -169,3 +179,41 @@ def _write(scene: Scene4D, seconds: float, path: Path) -> Path:
 
         return write_spz(gaussians, path)
     return write_ply(gaussians, path)
+
+
+STEP = Step(
+    name="export_scene",
+    node="Export4DScene",
+    label="Export 4D Scene",
+    category="4dgs/convert",
+    description="Exports a scene to ComfyUI's output folder: one frame or a sequence of .ply or .spz, .4dgs, a player "
+    "file, or a web page with the player.",
+    search=("ply", "spz", "4dgs", "splat", "html", "web page", "share"),
+    config=Config,
+    run=run,
+    inputs=(
+        Input("scene", Kind.SCENE, "The scene to export."),
+        Input(
+            "target",
+            Kind.TARGET,
+            "Name of the file or folder in ComfyUI's output folder. A number is added, so nothing is overwritten.",
+            "file name",
+            id="filename_prefix",
+            default="gs4d/export",
+        ),
+        Input(
+            "compare",
+            Kind.SCENE,
+            "For html: optional second scene for before/after comparison (right of the divider).",
+            optional=True,
+        ),
+    ),
+    outputs=(Output("paths", Kind.FILES, "Path of the first exported file.", "path"),),
+    more={"bake_config": BakeConfig},
+    verb="export",
+    about="Export a scene as .ply, .spz, .4dgs, a sequence of files, a player file or a web page.",
+    has_device=False,
+    suffix=suffix,
+    note=Written.text,
+    is_output=True,
+)

@@ -22,8 +22,9 @@ from ..io.ply import read_ply
 from ..messages import Finished, Message, Progress, Started, Stream
 from ..scene import Gaussians, Scene4D
 from ..scene.rigs import UPS, ring_of_cameras
+from .step import Input, Kind, Output, Step
 
-__all__ = ["Config", "run"]
+__all__ = ["STEP", "Config", "run"]
 
 SUFFIXES = (".ply", ".spz")
 MOST_NUMBERS = 500_000_000  # in a sequence: 2 GB, and as much again while it is put together
@@ -156,3 +157,26 @@ def _moving(source: Path, files: list[Path], config: Config) -> Generator[Messag
     return scene.with_history(
         "import_scene", source=source.name, gaussians=len(scene.canonical), moments=len(files), fps=config.fps
     )
+
+
+STEP = Step(
+    name="import_scene",
+    node="Import4DScene",
+    label="Import 4D Scene",
+    category="4dgs/load",
+    description="Imports a scene from other software: a 4DGaussians folder, a splat file, or a folder with one splat file "
+    "per frame.",
+    config=Config,
+    run=run,
+    inputs=(
+        Input(
+            "source",
+            Kind.SOURCE,
+            "Path of a 4DGaussians folder, a .ply or .spz file, or a folder of them (one per frame), in input, output or "
+            "models/gs4d.",
+        ),
+    ),
+    outputs=(Output("scene", Kind.SCENE),),
+    has_device=False,
+    note=Scene4D.summary,
+)

@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..fields import text, validate
 from ..files.atomic import write_atomically
 from ..files.safetensors_writer import write_tensors
 from ..scene import Scene4D
+from .step import Input, Kind, Output, Step
 
-__all__ = ["parse_seconds", "parse_times", "sample", "save"]
+__all__ = ["STEP", "Config", "parse_seconds", "parse_times", "run", "sample", "save"]
 
 LONGEST = 1e9  # seconds
 
 
-def parse_times(text: str, scene: Scene4D) -> list[float]:
-    """Seconds from "0,0.5,1", or every captured moment from "all". Raises InputError."""
-    seconds = parse_seconds(text)
-    return scene.times.tolist() if seconds is None else seconds
-
-
-def parse_seconds(text: str) -> list[float] | None:
+def parse_seconds(words: str) -> list[float] | None:
     """Seconds from "0,0.5,1"; None for "all". Raises InputError."""
-    if text.strip() == "all":
+    if words.strip() == "all":
         return None
     try:
-        seconds = [float(word) for word in text.split(",")]
+        seconds = [float(word) for word in words.split(",")]
     except ValueError as error:
-        raise InputError("STP-028", f"times is '{text}'; give seconds such as 0,0.5,1, or 'all'.") from error
+        raise InputError("STP-028", f"times is '{words}'; give seconds such as 0,0.5,1, or 'all'.") from error
     if not all(abs(s) < LONGEST for s in seconds):
-        raise InputError("STP-029", f"times is '{text}'; seconds must be finite numbers.")
+        raise InputError("STP-029", f"times is '{words}'; seconds must be finite numbers.")
     return seconds
+
+
+@dataclass(frozen=True)
+class Config:
+    times: str = text(
+        "all",
+        "Times in seconds, such as 0,0.5,1, or 'all' for every captured frame. More frames use more memory.",
+        check=parse_seconds,
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+def run(scene: Scene4D, config: Config = Config()) -> dict[str, Tensor]:
+    """What `sample` gives for the times of the config."""
+    return sample(scene, parse_times(config.times, scene))
+
+
+def parse_times(words: str, scene: Scene4D) -> list[float]:
+    """Seconds from "0,0.5,1", or every captured moment from "all". Raises InputError."""
+    seconds = parse_seconds(words)
+    return scene.times.tolist() if seconds is None else seconds
 
 
 @torch.no_grad()
@@ -47,6 +67,35 @@ def sample(scene: Scene4D, seconds: list[float]) -> dict[str, Tensor]:
 
 def save(scene: Scene4D, seconds: list[float], target: Path) -> Path:
     """Write `sample` as one safetensors file, whole or not at all."""
+    return write(sample(scene, seconds), target)
+
+
+def write(sampled: dict[str, Tensor], target: Path) -> Path:
+    """Write what `sample` gave as one safetensors file, whole or not at all."""
     with write_atomically(target) as partial:
-        write_tensors(partial, sample(scene, seconds), {})
+        write_tensors(partial, sampled, {})
     return target
+
+
+def summary(sampled: dict[str, Tensor]) -> str:
+    """How much was sampled."""
+    moments, count = sampled["means"].shape[:2]
+    return f"{moments} moments of {count} splats"
+
+
+STEP = Step(
+    name="sample_scene",
+    node="SceneToSplat",
+    label="4D Scene to Splat",
+    category="4dgs/convert",
+    description="Samples frames of a scene as a batch of splats for ComfyUI's own 3D nodes (render, transform, merge; "
+    "preview and save take the first one).",
+    config=Config,
+    run=run,
+    inputs=(Input("scene", Kind.SCENE, "The scene to sample."),),
+    outputs=(Output("splat", Kind.SPLAT),),
+    verb="sample",
+    about="Write the activated Gaussians at chosen times as tensors.",
+    has_device=False,
+    note=summary,
+)

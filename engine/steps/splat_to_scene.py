@@ -10,8 +10,9 @@ from ..deform.moments import scene_of_moments
 from ..fields import as_record, choice, flag, number, validate
 from ..scene import Gaussians, Scene4D
 from ..scene.rigs import UPS
+from .step import Input, Kind, Output, Step
 
-__all__ = ["Config", "make"]
+__all__ = ["STEP", "Config", "make"]
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,25 @@ def make(moments: list[Gaussians], config: Config = Config()) -> Scene4D:
         gaussians=len(scene.canonical),
         moments=len(moments),
     )
+
+
+STEP = Step(
+    name="splat_to_scene",
+    node="SplatToScene",
+    label="Splat to 4D Scene",
+    category="4dgs/convert",
+    description="Converts a splat to a static scene, or a batch of splats to a moving one.",
+    config=Config,
+    run=make,
+    inputs=(
+        Input(
+            "moments",
+            Kind.SPLAT,
+            "One splat, or one per frame. Frames with equally many Gaussians can be interpolated.",
+            id="splat",
+        ),
+    ),
+    outputs=(Output("scene", Kind.SCENE),),
+    has_device=False,
+    note=Scene4D.summary,
+)

@@ -7,8 +7,8 @@ that returns the result, or a generator of messages (`engine.messages`) whose la
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import Field, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -34,6 +34,10 @@ class Kind(Enum):
     MASKS = "masks"
     VIDEO = "video"
     PATH = "path"
+    SOURCE = "source"  # a path that must be given; on the canvas, what is there is watched for changes
+    TARGET = "target"  # where to write; on the canvas, a name to which a number and the suffix are added
+    FILES = "files"
+    SPLAT = "splat"
     TEXT = "text"
     NUMBER = "number"
     FLAG = "flag"
@@ -69,6 +73,7 @@ class Input:
     label: str = ""  # on the canvas; the id with spaces where empty
     id: str = ""  # in saved graphs; the name where empty. It never changes
     flag: str = ""  # on the command line; the kind's own where empty
+    default: str = ""  # of a text widget
     optional: bool = False
     since: str = ""  # version that added it
 
@@ -116,11 +121,15 @@ class Step:
     order: str = (
         ""  # ids of the first release's fields in canvas order, where that is not the order of declaration
     )
+    # other Configs that `run` takes, by the parameter's name; their fields are optional inputs
+    more: Mapping[str, type[Any]] = field(default_factory=dict[str, type[Any]])
     verb: str = ""  # empty: another verb covers the step
+    about: str = ""  # description of the verb, where the node's speaks of the canvas
     aliases: tuple[str, ...] = ()  # older spellings of the verb
     has_device: bool = True
     resumes: str = ""  # `run` takes a checkpoint: the word in its file name, such as "training"
     megabytes: Callable[[Any], int] = lambda config: 500  # GPU memory to free before the step starts
+    suffix: Callable[[Any], str] = lambda config: ""  # of the file at its Kind.TARGET; empty for a folder
     figure: Figure = Figure.NONE
     note: Callable[[Any], str] = lambda result: ""  # one or two lines about the result
     settings: Settings | None = None

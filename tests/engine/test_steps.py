@@ -20,7 +20,7 @@ from engine.steps.step import Kind, Step, version
 FOUND = sorted(m.name for m in pkgutil.iter_modules(engine.steps.__path__) if m.name != "step")
 STEPS = all_steps()
 # what only the canvas has: the command line edits files, and frames no view by hand
-CANVAS_ONLY = {Kind.FRAMED_VIEW, Kind.SETTINGS, Kind.IMAGES, Kind.CAMERA_PATH}
+CANVAS_ONLY = {Kind.FRAMED_VIEW, Kind.SETTINGS, Kind.IMAGES, Kind.CAMERA_PATH, Kind.SOURCE}
 
 
 def test_the_menu_lists_every_step_once():
@@ -31,9 +31,6 @@ def test_the_menu_lists_every_step_once():
 def test_a_steps_config_is_frozen_and_each_field_explains_itself(name):
     step = importlib.import_module(f"engine.steps.{name}")
     assert step.__doc__
-    # a list of times is all that it takes
-    if name == "sample_scene":
-        return
     # `make` where there is nothing to wait for
     assert callable(getattr(step, "run", None) or step.make)
     assert is_dataclass(step.Config)
@@ -47,6 +44,7 @@ def test_run_takes_what_is_declared(step: Step):
     wanted = {i.name for i in step.inputs if i.kind is not Kind.SETTINGS} | {"config"}
     wanted |= {"device"} if step.has_device else set()
     wanted |= {"checkpoint"} if step.resumes else set()
+    wanted |= set(step.more)
     assert wanted <= set(taken)
     left = {name for name, p in taken.items() if p.default is p.empty} - wanted
     assert not left, f"{step.name}: nobody gives {left}"
@@ -55,6 +53,7 @@ def test_run_takes_what_is_declared(step: Step):
 @pytest.mark.parametrize("step", STEPS, ids=lambda s: s.name)
 def test_ids_are_told_apart_and_every_field_has_its_place(step: Step):
     ids = [i.socket for i in step.inputs] + [id_of(f) for f in step.fields()]
+    ids += [id_of(f) for config in step.more.values() for f in fields(config)]
     assert len(set(ids)) == len(ids)
     assert {f.name for f in step.fields()} == {f.name for f in fields(step.config)}
     later = [f for f in step.fields() if id_of(f) not in step.order.split()] if step.order else []

@@ -55,14 +55,11 @@ def test_every_input_has_a_tooltip(info: dict[str, Any]) -> None:
 def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
     from engine.capture.readers import LoadOptions
     from engine.fields import id_of
-    from engine.steps import all_steps, bake_clip, export_scene, import_scene, splat_to_scene
+    from engine.steps import all_steps, bake_clip
 
     where: dict[type[Any], list[str]] = {
         LoadOptions: ["LoadMultiViewVideo"],
         bake_clip.Config: ["Preview4DScene"],
-        export_scene.Config: ["Export4DScene"],
-        import_scene.Config: ["Import4DScene"],
-        splat_to_scene.Config: ["SplatToScene"],
     }
     for step in all_steps():
         where[step.config] = [step.node, *([step.settings.node] if step.settings else [])]
