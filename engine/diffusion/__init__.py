@@ -1,4 +1,4 @@
-"""Diffusion models behind one protocol: what guidance needs of a model, and the ways to fill it."""
+"""Diffusion models behind one protocol, `Backbone`, and the loaders that implement it."""
 
 from .backbone import Backbone, MidBlock, ModelDefaults
 from .cross_frame_attention import MODES, CrossFrameAttention

@@ -1,4 +1,4 @@
-"""What guidance needs of a latent diffusion model, whoever loaded it."""
+"""The interface between guidance and a latent diffusion model, independent of how the model was loaded."""
 
 from __future__ import annotations
 
@@ -16,83 +16,152 @@ from .noise_schedule import NoiseSchedule
 
 @dataclass(frozen=True)
 class ModelDefaults:
-    """What suits this model; steps take these where a config says 0."""
+    """Recommended settings of a model; a step uses them where its config says 0.
+
+    Args:
+        steps: Denoising steps.
+        guidance_scale: Text guidance scale s_T.
+        image_guidance_scale: Image guidance scale s_I.
+        resolution: Long side of the edited images, in pixels.
+        min_timestep: Lower end of the timesteps for score distillation, as a fraction of the schedule.
+        max_timestep: Upper end of the same range.
+        keeps_detail: The model loses fine detail, so edited views take it from the originals.
+    """
 
     steps: int = 20
-    guidance_scale: float = 7.5  # s_T
-    image_guidance_scale: float = 1.5  # s_I
-    resolution: int = 512  # pixels of the long side
-    min_timestep: float = 0.02  # of the schedule, for score distillation
+    guidance_scale: float = 7.5
+    image_guidance_scale: float = 1.5
+    resolution: int = 512
+    min_timestep: float = 0.02
     max_timestep: float = 0.98
-    keeps_detail: bool = False  # it loses fine detail: edited views take it from the originals
+    keeps_detail: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class MidBlock:
-    """The middle of an autoencoder's decoder: a residual block, attention, a residual block, all of one width."""
+    """The middle of an autoencoder's decoder: residual block, attention, residual block, all of one width.
 
-    groups: int  # of its GroupNorms
-    tensors: Mapping[
-        str, Tensor
-    ]  # float32 CPU copies: conv_in (of scaled latents), res1.*, attn.{norm,q,k,v,proj}, res2.*
+    Args:
+        groups: Groups of its GroupNorms.
+        tensors: float32 CPU copies: conv_in (takes scaled latents), res1.*, attn.{norm,q,k,v,proj}, res2.*
+    """
+
+    groups: int
+    tensors: Mapping[str, Tensor]
 
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A frozen text-conditional (and, where `has_image_conditioning`, picture-conditional) latent diffusion model.
+    """A frozen latent diffusion model conditioned on text and, if `has_image_conditioning`, on an image.
 
-    Images are [B, H, W, 3] float32 in 0..1, latents [B, C, H/factor, W/factor] float32 on `device`, whatever precision
-    the weights have. Channel count, factor and scale are the model's own. No method keeps gradients of the weights.
+    Images are [B, H, W, 3] float32 in 0..1. Latents are [B, C, H/f, W/f] float32 on `device`, whatever the precision of
+    the weights; C is `latent_channels` and f is `vae_scale_factor`. No method keeps gradients of the weights.
     """
 
-    name: str  # what an artist would recognise: folder, file, "tiny-instruct-pix2pix"
-    fingerprint: str  # changes when the weights do: part of every checkpoint key
-    has_image_conditioning: bool  # the UNet has channels for a conditioning picture (InstructPix2Pix)
+    # shown to users: a folder, a file, or "tiny-instruct-pix2pix"
+    name: str
+    # changes with the weights; part of every checkpoint key
+    fingerprint: str
+    # the UNet has extra channels for a conditioning image (InstructPix2Pix)
+    has_image_conditioning: bool
     latent_channels: int
-    vae_scale_factor: int  # pixels a latent, along each side
+    # pixels per latent, along each side
+    vae_scale_factor: int
     noise_schedule: NoiseSchedule
     defaults: ModelDefaults
-    known_edits: KnownEdits | None  # of a model that knows a closed list; None: any prompt
+    # for a model trained on a closed list of edits; None: any prompt
+    known_edits: KnownEdits | None
     device: torch.device
 
     @property
     def megabytes(self) -> int:
-        """What the weights take."""
+        """Memory of the weights, in MiB."""
         ...
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """[B, S, D] text states, as `predict` wants them. Cached by prompt."""
+        """Encode prompts; results are cached by prompt.
+
+        Args:
+            prompts: B prompts; "" is the unconditional one.
+
+        Returns:
+            Text states [B, S, D] as `predict` takes them.
+        """
         ...
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Latents times the model's scale: the posterior's mode, or a sample drawn with `generator`. Differentiable in
-        the images. Raises InputError where a side is no multiple of the factor."""
+        """Encode images to scaled latents. Differentiable in the images.
+
+        Args:
+            images: [B, H, W, 3] in 0..1.
+            generator: Draws a sample of the posterior; None takes its mode.
+
+        Returns:
+            Latents [B, C, H/f, W/f], multiplied by the model's scaling factor.
+
+        Raises:
+            InputError: A side is not a multiple of `vae_scale_factor`.
+        """
         ...
 
     def encode_image_latents(self, images: Tensor) -> Tensor:
-        """The latents that `predict` takes as picture condition (InstructPix2Pix: the mode, not scaled)."""
+        """Encode images as the condition of `predict` (InstructPix2Pix: the posterior's mode, not scaled).
+
+        Args:
+            images: [B, H, W, 3] in 0..1.
+
+        Returns:
+            Condition [B, C, H/f, W/f].
+
+        Raises:
+            InputError: A side is not a multiple of `vae_scale_factor`.
+        """
         ...
 
     def scaled(self, condition: Tensor) -> Tensor:
-        """What `encode` gives without a generator, from what `encode_image_latents` gave: a picture is encoded once."""
+        """Convert a condition to scaled latents, so that each image is encoded only once.
+
+        Args:
+            condition: [B, C, h, w] from `encode_image_latents`.
+
+        Returns:
+            Latents [B, C, h, w] equal to those of `encode` without a generator.
+        """
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images [B, H, W, 3], not clamped. Differentiable in the latents."""
+        """Decode scaled latents. Differentiable in the latents.
+
+        Args:
+            latents: [B, C, h, w].
+
+        Returns:
+            Images [B, h·f, w·f, 3], not clamped.
+        """
         ...
 
     def predict(
         self,
-        noisy: Tensor,  # [G·F, C, h, w]
+        noisy: Tensor,
         t: int,
-        text: Tensor,  # [G·F, S, D]
-        condition: Tensor | None = None,  # [G·F, C, h, w], wanted where has_image_conditioning
-        sharing: CrossFrameAttention
-        | None = None,  # attention shared among the F frames of each of G branches
+        text: Tensor,
+        condition: Tensor | None = None,
+        sharing: CrossFrameAttention | None = None,
     ) -> Tensor:
-        """The network's own output (noising.prediction says what it means), without gradient."""
+        """Run the UNet once, without gradients.
+
+        Args:
+            noisy: Noisy latents [G·F, C, h, w] of F frames in each of G guidance branches.
+            t: Timestep, 0 (clean) to T − 1 (noise).
+            text: Text states [G·F, S, D].
+            condition: [G·F, C, h, w]; required if `has_image_conditioning`, ignored otherwise.
+            sharing: Attention among the F frames of each branch; None: frames are independent.
+
+        Returns:
+            The raw network output [G·F, C, h, w]; `noise_schedule.prediction` says what it means.
+        """
         ...
 
     def mid_block(self) -> MidBlock | None:
-        """For a refinement layer that starts from it; None where the autoencoder has none of this kind."""
+        """Weights to initialize a refinement layer from; None if the autoencoder lacks such a block."""
         ...

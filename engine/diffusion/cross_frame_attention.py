@@ -1,8 +1,8 @@
-"""Self-attention that looks at other frames: what makes edits of several views agree.
+"""Cross-frame self-attention: makes the edits of several views consistent.
 
-Instruct-4DGS (Kwon et al., CVPR 2025, section 3.2; its code: key-frame attention of Instruct 4D-to-4D), MVDream for
-the joint one, Tune-A-Video for the sparse causal one. Nothing is trained: queries stay each frame's own, only the keys
-and values are gathered from other frames of the *same* guidance branch.
+Source: Instruct-4DGS (Kwon et al., CVPR 2025, section 3.2; its code: key-frame attention of Instruct 4D-to-4D), MVDream
+for full3d, Tune-A-Video for sparse_causal. Nothing is trained: each frame keeps its own queries, and only the keys and
+values are gathered from other frames of the *same* guidance branch.
 """
 
 from __future__ import annotations
@@ -22,11 +22,20 @@ MODES = ("keyframe", "sparse_causal", "keyframe+self", "full3d", "vanilla")
 
 @dataclass(frozen=True)
 class CrossFrameAttention:
-    """How the F frames of one branch see each other; a batch is branch-major: [G, F] flattened."""
+    """How the F frames of one guidance branch attend to each other; a batch is branch-major: [G, F] flattened.
 
-    mode: str  # one of MODES; vanilla shares nothing
-    frames: int  # F
-    key: int = 0  # the frame whose keys and values the others see
+    Args:
+        mode: One of MODES; vanilla leaves frames independent.
+        frames: F.
+        key: Index of the key frame, whose keys and values the other frames use.
+
+    Raises:
+        InputError: Unknown mode, or a key outside 0 to F − 1.
+    """
+
+    mode: str
+    frames: int
+    key: int = 0
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -39,16 +48,21 @@ class CrossFrameAttention:
 
 
 def gather(tokens: Tensor, sharing: CrossFrameAttention) -> Tensor:
-    """Keys or values [G·F, L, D] → [G·F, L', D]: what each frame's queries look at.
+    """Gather the keys or values that each frame's queries attend to.
 
-    keyframe: the key frame's L tokens. sparse_causal: key frame's and the frame before's, 2 L. keyframe+self: key
-    frame's and its own, 2 L. full3d: all F·L tokens of the branch. Branches (text, image, unconditional) never mix.
+    Args:
+        tokens: [G·F, L, D].
+        sharing: keyframe: the key frame's L tokens. sparse_causal: the key frame's and the previous frame's, 2 L.
+            keyframe+self: the key frame's and its own, 2 L. full3d: all F·L tokens of the branch.
+
+    Returns:
+        [G·F, L', D]. Branches (text, image, unconditional) never mix.
     """
     if sharing.mode == "vanilla":
         return tokens
     count, length, width = tokens.shape
     if count % sharing.frames:
-        raise ValueError(f"{count} pictures are no whole number of branches of {sharing.frames} frames")
+        raise ValueError(f"{count} images are not a multiple of {sharing.frames} frames per branch")
     grouped = tokens.reshape(-1, sharing.frames, length, width)
     if sharing.mode == "full3d":
         joint = grouped.reshape(-1, 1, sharing.frames * length, width)
@@ -63,21 +77,32 @@ def gather(tokens: Tensor, sharing: CrossFrameAttention) -> Tensor:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, sharing: CrossFrameAttention) -> Tensor:
-    """Softmax attention [G·F, L, D] of each frame's queries over what `sharing` lets it see; D holds all heads.
+    """Softmax attention of each frame's queries over the gathered keys and values.
 
-    Where all frames of a branch see the same tokens, their queries are one long row: keys and values are never copied
-    for each frame, so full3d needs no F-fold memory (and no table of scores, with a fused kernel).
+    Where all frames of a branch use the same tokens, their queries are concatenated: keys and values are not copied
+    for each frame, so full3d does not need F times the memory (nor a score matrix, with a fused kernel).
+
+    Args:
+        query: [G·F, L, D]; D holds all heads.
+        key: [G·F, L, D].
+        value: [G·F, L, D].
+        heads: Number of heads.
+        sharing: See `gather`.
+
+    Returns:
+        [G·F, L, D].
     """
 
     def split(x: Tensor) -> Tensor:
         return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
-    def joint(x: Tensor) -> Tensor:  # [G·F, L, D] → [G, F·L, D]
+    def joint(x: Tensor) -> Tensor:
+        # [G·F, L, D] → [G, F·L, D]
         return x.reshape(-1, sharing.frames * x.shape[1], x.shape[2])
 
     shape = query.shape
     if shape[0] % sharing.frames:
-        raise ValueError(f"{shape[0]} pictures are no whole number of branches of {sharing.frames} frames")
+        raise ValueError(f"{shape[0]} images are not a multiple of {sharing.frames} frames per branch")
     if sharing.mode == "full3d":
         query, key, value = joint(query), joint(key), joint(value)
     elif sharing.mode == "keyframe":
@@ -90,14 +115,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, sharing: Cross
 
 
 class SharedAttention:
-    """A diffusers attention processor: the module's own projections, keys and values gathered across frames."""
+    """A diffusers attention processor that gathers keys and values across frames; projections are the module's own."""
 
     def __init__(self, sharing: CrossFrameAttention) -> None:
         self.sharing = sharing
 
     def __call__(
         self,
-        attn: Any,  # diffusers.models.attention_processor.Attention
+        # diffusers.models.attention_processor.Attention
+        attn: Any,
         hidden_states: Tensor,  # [G·F, L, C]
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -124,18 +150,21 @@ class SharedAttention:
 
 @contextmanager
 def shared(unet: Any, sharing: CrossFrameAttention | None) -> Generator[None, None, None]:
-    """Inside, every self-attention (`attn1`) of a diffusers UNet shares as told; afterwards its own processors are
-    back, whatever happened."""
+    """Share every self-attention (`attn1`) of a diffusers UNet inside the context.
+
+    The UNet's own processors are restored on exit, also after an exception.
+    """
     if sharing is None or sharing.mode == "vanilla":
         yield
         return
     before = dict(unet.attn_processors)
-    mine = {
+    replaced = {
         name: SharedAttention(sharing) if name.endswith("attn1.processor") else own
         for name, own in before.items()
     }
     try:
-        unet.set_attn_processor(mine)  # empties the dictionary it is given
+        unet.set_attn_processor(replaced)
         yield
     finally:
+        # a copy, because set_attn_processor empties the dictionary it is given
         unet.set_attn_processor(dict(before))

@@ -1,4 +1,4 @@
-"""What a diffusion model does wrong at run time, said in sentences: numbers that overflow."""
+"""Run-time check of a diffusion model: values that overflow."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ from ..errors import InputError
 
 
 def check_finite(values: Tensor, what: str, name: str, dtype: torch.dtype) -> Tensor:
-    """`values` themselves, or InputError where a half-precision model overflowed or its weights are broken."""
+    """Return `values` unchanged if all are finite.
+
+    Args:
+        values: Output of the model, any shape.
+        what: Name of the output in the error, with its article.
+        name: Name of the model.
+        dtype: Precision of its weights.
+
+    Raises:
+        InputError: A half-precision model overflowed, or its weights are damaged.
+    """
     if bool(values.isfinite().all()):
         return values
     if dtype == torch.float32:
         raise InputError(
             "DIF-003",
-            f"{name} gave {what} with NaN or infinite numbers in full precision: its weights are broken, or the "
-            "pictures that it was given hold NaN; load the model again or look at the pictures.",
+            f"{name} returned {what} with NaN or infinite values in full precision. Its weights or the input images "
+            "are damaged; load the model again or check the images.",
         )
     other = "bf16 or fp32" if dtype == torch.float16 else "fp32"
     kind = {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(dtype, str(dtype))
-    raise InputError("DIF-004", f"{name} gave {what} with NaN in {kind}: load it with precision {other}.")
+    raise InputError("DIF-004", f"{name} returned {what} with NaN in {kind}; load it with precision {other}.")

@@ -1,7 +1,7 @@
-"""Which edits a model of few edits knows, and what a prompt asks of it: read from the gs4d.json in its folder.
+"""The closed list of edits of a small model, read from the gs4d.json in its folder, and the check of a prompt against it.
 
-A model like the bundled one turns a prompt that it was not trained on into a gray wash, without an error. So a step asks
-here before it runs. Other models have no such list and are free to be asked anything.
+A model like the bundled one turns any other prompt into a gray wash without an error, so steps check the prompt before
+they run. Models without a list accept any prompt.
 """
 
 from __future__ import annotations
@@ -21,84 +21,106 @@ FORCE_TEXT = (
     "Runs prompts that are not among the model's known edits instead of refusing them. The bundled model usually turns "
     "them into a gray wash."
 )
-UNCHANGED = "none"  # the edit that leaves everything as it is
-PARTS = ("face", "head")  # known as a whole subject, but more often a part of one
-# English that says nothing of an edit: never reported as unknown
+# name of the edit that changes nothing
+UNCHANGED = "none"
+# in the vocabulary as a whole subject, but usually a part of one
+PARTS = ("face", "head")
+# words without information about the edit: never reported as unknown
 SMALL_WORDS = frozenset(
     "a an the it its is are was be been being of in on at to into as if and or for with by from this that these those i "
     "me my you your we our us he him his she her they them their please now can could would should will want like just "
     "so very really more all whole only up down some make turn change set put give show look".split()
 )
-LONGEST_SHOWN = 60  # letters of a prompt in a message
-MOST_SHOWN = 5  # unknown words in a message
+# characters of a prompt in a message
+LONGEST_SHOWN = 60
+# unknown words in a message
+MOST_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a prompt says to a model."""
+    """A prompt matched against a model's list.
 
-    edits: tuple[str, ...]  # those that it names
-    unknown: tuple[str, ...]  # words without a meaning for the model
-    is_trained: bool  # the very sentence was trained
+    Args:
+        edits: Names of the edits in it.
+        unknown: Words outside the model's vocabulary.
+        is_trained: The model was trained on this exact sentence.
+    """
+
+    edits: tuple[str, ...]
+    unknown: tuple[str, ...]
+    is_trained: bool
 
 
 @dataclass(frozen=True)
 class KnownEdits:
-    """The closed list of edits of one model."""
+    """The closed list of edits of one model.
+
+    Args:
+        model: Name of the model.
+        edits: Edits to offer in messages, without "none".
+        keys: Edit → sets of words; a prompt that contains all words of one set asks for the edit.
+        vocabulary: All known words.
+        sentences: Trained instructions and captions, as `_plain` writes them.
+        unchanged: An instruction that changes nothing.
+        subjects: Captions of unedited images.
+    """
 
     model: str
-    edits: tuple[str, ...]  # the ones to offer first; without "none"
-    keys: Mapping[str, tuple[frozenset[str], ...]]  # edit → sets of words, each of which brings it about
+    edits: tuple[str, ...]
+    keys: Mapping[str, tuple[frozenset[str], ...]]
     vocabulary: frozenset[str]
-    sentences: frozenset[str]  # trained instructions and captions, as `_plain` writes them
-    unchanged: str  # an instruction that changes nothing
-    subjects: tuple[str, ...]  # captions of unedited images
+    sentences: frozenset[str]
+    unchanged: str
+    subjects: tuple[str, ...]
 
     @staticmethod
     def from_facts(facts: Mapping[str, Any], model: str) -> KnownEdits | None:
-        """The list in the content of a gs4d.json; None where it holds none. Raises InputError where it is damaged."""
+        """Read the list from the content of a gs4d.json.
+
+        Args:
+            facts: The file's content; empty if there is no file.
+            model: Name of the model, for messages.
+
+        Returns:
+            The list, or None if the file has none.
+
+        Raises:
+            InputError: The list is damaged.
+        """
         if not facts.get("known_edits"):
             return None
         try:
-            known = _table(facts["known_edits"])
-            keys = _table(facts.get("key_words", {}))
-            captions = cast(dict[str, Any], facts.get("captions", {}))
-            subjects = tuple(str(subject) for subject in captions.get("subjects", ()))
-            patterns = [str(pattern) for pattern in captions.get("edits", {}).values()]
-            main = [str(name) for name in facts.get("main_edits", known)]
+            listed = _Listed.of(facts)
         except (TypeError, AttributeError, ValueError) as error:
             raise InputError(
                 "DIF-005",
                 f"{model}/gs4d.json: 'known_edits' is not a table of sentences by edit; restore the file or delete it.",
             ) from error
-        said = {_plain(sentence) for sentences in known.values() for sentence in sentences}
-        said |= {_plain(pattern.replace("{}", subject)) for pattern in patterns for subject in subjects}
+        sentences = listed.trained()
         return KnownEdits(
             model,
-            tuple(name for name in main if name != UNCHANGED),
-            {
-                name: tuple(frozenset(_words(key)) for key in keys.get(name, sentences) if _words(key))
-                for name, sentences in known.items()
-            },
-            frozenset(word for sentence in said for word in sentence.split()) | SMALL_WORDS,
-            frozenset(said),
-            next(iter(known.get(UNCHANGED, ())), ""),
-            subjects,
+            tuple(name for name in listed.main if name != UNCHANGED),
+            listed.keys(),
+            frozenset(word for sentence in sentences for word in sentence.split()) | SMALL_WORDS,
+            sentences,
+            next(iter(listed.known.get(UNCHANGED, ())), ""),
+            listed.subjects,
         )
 
     def text(self) -> str:
-        """One line for a person."""
-        return f"knows these edits alone: {_list(self.edits)}"
+        """The edits in one line."""
+        return f"known edits: {_list(self.edits)}"
 
     def read(self, prompt: str) -> Reading:
-        """What `prompt` asks for. A key inside a longer one does not count: golden hour is not gold."""
+        """Match `prompt` against the list. A key inside a longer key does not count: "golden hour" is not "gold"."""
         words = _words(prompt)
         there = set(words)
         found = [(key, name) for name, keys in self.keys.items() for key in keys if key <= there]
         whole = [name for key, name in found if not any(key < other for other, _ in found)]
         edits = tuple(dict.fromkeys(whole))
         unknown = tuple(word for word in dict.fromkeys(words) if word not in self.vocabulary)
-        # "no hat" is not a wish to leave everything as it is
+        # "no" alone means no change, but "no hat" asks for one
         if len(edits) > 1 or unknown:
             edits = tuple(name for name in edits if name != UNCHANGED)
         return Reading(edits, unknown, " ".join(words) in self.sentences)
@@ -111,25 +133,33 @@ def check_prompt(
     is_local: bool = False,
     is_caption: bool = False,
 ) -> str:
-    """A note on what the model will make of `prompt`; empty where there is nothing to say.
+    """Check a prompt against the model's list of edits.
 
     Args:
-        known: the model's list; None for a model that takes any prompt.
-        prompt: an instruction, or with `is_caption` also the description of an image.
-        force: return a note instead of raising.
-        is_local: a selection limits the edit already.
+        known: The model's list; None for a model that takes any prompt.
+        prompt: An instruction, or with `is_caption` also a description of an image.
+        force: Return a note instead of raising.
+        is_local: A selection already limits the edit.
+        is_caption: `prompt` may be one of the trained captions.
+
+    Returns:
+        A note for the user; "" if there is none.
+
     Raises:
-        InputError: `prompt` names no edit on the list.
+        InputError: `prompt` does not match any edit of the list.
     """
     if known is None or not prompt.strip():
         return ""
     reading = known.read(prompt)
     if not reading.edits and not (is_caption and reading.is_trained):
         if force:
-            return f"'{_short(prompt)}' names no edit that {known.model} knows{_unknown(reading)}; it was forced."
+            return (
+                f"'{_short(prompt)}' does not match any edit of {known.model}{_unknown(reading)}; "
+                "it runs because 'force' is on."
+            )
         raise InputError(
             "DIF-006",
-            f"'{_short(prompt)}' names no edit that {known.model} knows{_unknown(reading)}. Choose one of "
+            f"'{_short(prompt)}' does not match any edit of {known.model}{_unknown(reading)}. Choose one of "
             f"{_list(known.edits)}; or load another model, or turn on 'force' for this prompt.",
         )
     return " ".join(
@@ -140,9 +170,20 @@ def check_prompt(
 def check_source_prompt(
     known: KnownEdits | None, prompt: str, force: bool = False, sees_originals: bool = False
 ) -> str:
-    """The same for the prompt that says what a scene shows before the edit.
+    """Check the prompt that describes the scene before the edit.
 
-    A model that sees the originals takes instructions; else a caption is wanted, of which it should know some words.
+    Args:
+        known: The model's list; None for a model that takes any prompt.
+        prompt: An instruction such as "leave it as it is" with `sees_originals`, otherwise a caption that contains
+            some words of the model's vocabulary.
+        force: Return a note instead of raising.
+        sees_originals: The model is conditioned on the original images.
+
+    Returns:
+        A note for the user; "" if there is none.
+
+    Raises:
+        InputError: `prompt` does not contain a known word.
     """
     if known is None or not prompt.strip():
         return ""
@@ -150,18 +191,21 @@ def check_source_prompt(
     means_something = bool(set(_words(prompt)) - SMALL_WORDS - set(reading.unknown))
     if not reading.edits and not means_something:
         if force:
-            return f"'{_short(prompt)}' describes nothing that {known.model} knows{_unknown(reading)}; it was forced."
+            return (
+                f"'{_short(prompt)}' does not contain a subject of {known.model}{_unknown(reading)}; "
+                "it runs because 'force' is on."
+            )
         options = [f"'{text}'" for text in (known.unchanged, *known.subjects[:1]) if text]
         raise InputError(
             "DIF-007",
-            f"'{_short(prompt)}' describes nothing that {known.model} knows{_unknown(reading)}. Write "
+            f"'{_short(prompt)}' does not contain a subject of {known.model}{_unknown(reading)}. Use "
             f"{' or '.join(options) or 'one of its captions'} as the source prompt; or load another model, or turn on "
             "'force' for this prompt.",
         )
     if sees_originals and not reading.edits and known.unchanged:
         return (
-            f"'{_short(prompt)}' is a caption, but {known.model} sees the originals and takes instructions: write "
-            f"'{known.unchanged}' as the source prompt."
+            f"'{_short(prompt)}' is a caption, but {known.model} takes instructions when it is conditioned on the "
+            f"originals; use '{known.unchanged}' as the source prompt."
         )
     return ""
 
@@ -169,17 +213,19 @@ def check_source_prompt(
 def _several(known: KnownEdits, reading: Reading) -> str:
     if len(reading.edits) < 2 or reading.is_trained:
         return ""
-    return f"The prompt names several edits ({_list(reading.edits)}); {known.model} was trained on one at a time."
+    return (
+        f"The prompt names several edits ({_list(reading.edits)}); {known.model} was trained on single edits."
+    )
 
 
 def _whole(known: KnownEdits, prompt: str, reading: Reading) -> str:
-    """What is said where a part of the subject is named: the model knows no parts."""
+    """The note for a prompt that names a part of the subject: the model edits only whole subjects."""
     ignored = [word for word in dict.fromkeys(_words(prompt)) if word in reading.unknown or word in PARTS]
     if not ignored or reading.is_trained:
         return ""
     return (
         f"{known.model} ignores {_quoted(ignored)} and applies {_list(reading.edits)} to the whole subject. To change "
-        "only a part, use a selection from Lift Mask to Gaussians."
+        "only a part, limit the edit with a selection lifted from masks."
     )
 
 
@@ -198,7 +244,7 @@ def _list(edits: tuple[str, ...]) -> str:
 
 
 def _short(text: str) -> str:
-    """One line of it, not too long."""
+    """`text` on one line, cut to LONGEST_SHOWN characters."""
     text = " ".join(text.split())
     return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
 
@@ -212,8 +258,52 @@ def _plain(text: str) -> str:
     return " ".join(_words(text))
 
 
+@dataclass(frozen=True)
+class _Listed:
+    """The entries of a gs4d.json that describe edits, type-checked.
+
+    `known` are sentences by edit, `key_words` words by edit, `patterns` captions of edited images with "{}" for a
+    subject, `main` the edits to offer.
+    """
+
+    known: dict[str, tuple[str, ...]]
+    key_words: dict[str, tuple[str, ...]]
+    subjects: tuple[str, ...]
+    patterns: tuple[str, ...]
+    main: tuple[str, ...]
+
+    @staticmethod
+    def of(facts: Mapping[str, Any]) -> _Listed:
+        """Raises TypeError, AttributeError or ValueError if an entry has another type."""
+        known = _table(facts["known_edits"])
+        key_words = _table(facts.get("key_words", {}))
+        captions = cast(dict[str, Any], facts.get("captions", {}))
+        return _Listed(
+            known,
+            key_words,
+            tuple(str(subject) for subject in captions.get("subjects", ())),
+            tuple(str(pattern) for pattern in captions.get("edits", {}).values()),
+            tuple(str(name) for name in facts.get("main_edits", known)),
+        )
+
+    def trained(self) -> frozenset[str]:
+        """All instructions and captions that the model was trained on, as `_plain` writes them."""
+        found = {_plain(sentence) for sentences in self.known.values() for sentence in sentences}
+        found |= {
+            _plain(pattern.replace("{}", subject)) for pattern in self.patterns for subject in self.subjects
+        }
+        return frozenset(found)
+
+    def keys(self) -> dict[str, tuple[frozenset[str], ...]]:
+        """See `KnownEdits.keys`; an edit without key words uses the words of its sentences."""
+        return {
+            name: tuple(frozenset(_words(key)) for key in self.key_words.get(name, sentences) if _words(key))
+            for name, sentences in self.known.items()
+        }
+
+
 def _table(found: Any) -> dict[str, tuple[str, ...]]:
-    """Sentences by edit. Raises TypeError or AttributeError where it is anything else."""
+    """Sentences by edit. Raises TypeError or AttributeError if `found` has another form."""
     table: dict[str, tuple[str, ...]] = {}
     for name, sentences in found.items():
         if not isinstance(sentences, list):

@@ -1,7 +1,6 @@
-"""A backbone from what lies on the disk: a diffusers folder, a single .safetensors, or the model that ships.
+"""Load a backbone from disk: a diffusers folder, a single .safetensors, or the bundled model.
 
-Nothing is fetched: config files for single files ship in `configs/`, and a part that is missing is an error that says
-which one.
+Nothing is downloaded: the config files for single files are in `configs/`, and a missing part is an error that names it.
 """
 
 from __future__ import annotations
@@ -39,37 +38,53 @@ _PIPELINES = {"StableDiffusionXL": "SDXL", "StableDiffusion3": "Stable Diffusion
 
 
 def embedded() -> Path:
-    """The InstructPix2Pix of our own that ships with the pack. Raises InputError where it was left out."""
+    """Folder of the bundled InstructPix2Pix model.
+
+    Raises:
+        InputError: The pack was installed without it.
+    """
     if not (EMBEDDED / "unet" / "config.json").is_file():
         raise InputError(
             "DIF-008",
-            f"The model that ships with the pack is not in {EMBEDDED}: download the pack again, or {WANTED}.",
+            f"The bundled model is missing from {EMBEDDED}; download the pack again, or {WANTED}.",
         )
     return EMBEDDED
 
 
 def load(source: Path | str, device: torch.device | str = "cpu", dtype: str = "auto") -> StableDiffusion:
-    """The model in `source` (a diffusers folder, its model_index.json, or a .safetensors), ready on `device`.
+    """Load a diffusion model.
 
-    `device` may be "auto". `dtype` is "auto" (fp32 on a CPU; on CUDA fp16, or bf16 where the model asks for attention
-    in full precision), "fp32", "fp16" or "bf16". Raises InputError for anything that is no whole SD 1.x, 2.x or
-    InstructPix2Pix, always with what was found and what is needed.
+    Args:
+        source: A diffusers folder, its model_index.json, or a .safetensors checkpoint.
+        device: A torch device, or "auto" for CUDA where available.
+        dtype: "fp32", "fp16", "bf16", or "auto": fp32 on a CPU; on CUDA fp16, or bf16 where the model upcasts its
+            attention.
+
+    Returns:
+        The model on `device`, frozen and in eval mode.
+
+    Raises:
+        InputError: `source` is not a complete SD 1.x, SD 2.x or InstructPix2Pix model.
+
+    Example:
+        backbone = load("models/instruct-pix2pix", device="auto")
+        latents = backbone.encode(images)
     """
     require("diffusers")
     require("transformers")
     where = _device(device)
     if dtype != "auto" and dtype not in PRECISIONS:
-        raise InputError("DIF-009", f"Precision is '{dtype}': choose auto, {', '.join(PRECISIONS)}.")
+        raise InputError("DIF-009", f"Precision is '{dtype}'; choose auto, {', '.join(PRECISIONS)}.")
     path = Path(source).expanduser().resolve()
     if path.name == "model_index.json":
         path = path.parent
     if path.is_dir():
         return _from_folder(path, where, dtype)
     if not path.is_file():
-        raise InputError("DIF-010", f"There is no model at {source}: {WANTED}.")
+        raise InputError("DIF-010", f"No model found at {source}; {WANTED}.")
     refuse_pickle(path)
     if path.suffix.lower() != ".safetensors":
-        raise InputError("DIF-011", f"{path.name} is no .safetensors file: {WANTED}.")
+        raise InputError("DIF-011", f"{path.name} is not a .safetensors file; {WANTED}.")
     return _from_file(path, where, dtype)
 
 
@@ -78,7 +93,9 @@ def _device(device: torch.device | str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     where = torch.device(device)
     if where.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("DIF-012", "Device is cuda, and this torch finds no CUDA card: choose cpu or auto.")
+        raise InputError(
+            "DIF-012", "Device is cuda, but PyTorch does not find a CUDA GPU; choose cpu or auto."
+        )
     return where
 
 
@@ -117,7 +134,7 @@ def _from_folder(folder: Path, device: torch.device, dtype: str) -> StableDiffus
     if missing:
         raise InputError(
             "DIF-013",
-            f"{folder.name} has no {', no '.join(f'{part}/config.json' for part in missing)}: a diffusers folder "
+            f"{folder.name} lacks {', '.join(f'{part}/config.json' for part in missing)}; a diffusers folder "
             "needs unet, vae and text_encoder, each with its config.json and weights.",
         )
     unet, vae, text = (_json(folder / part / "config.json") for part in _PARTS)
@@ -136,7 +153,8 @@ def _from_folder(folder: Path, device: torch.device, dtype: str) -> StableDiffus
                 use_safetensors=True,
                 torch_dtype=precision,
                 variant=_variant(files[name]),
-                ignore_mismatched_sizes=True,  # they are reported, and refused below in our own words
+                # mismatches are reported in the loading info and refused below with an InputError
+                ignore_mismatched_sizes=True,
                 output_loading_info=True,
             ),
             f"{folder.name}/{name}",
@@ -148,8 +166,8 @@ def _from_folder(folder: Path, device: torch.device, dtype: str) -> StableDiffus
         if absent or other:
             raise InputError(
                 "DIF-014",
-                f"The weights in {folder.name}/{name} lack {len(absent)} of the tensors that its config.json asks for "
-                f"and have {len(other)} of another size ({(absent + other)[0]}): take config and weights from the "
+                f"The weights in {folder.name}/{name} do not match its config.json: {len(absent)} tensors are missing "
+                f"and {len(other)} have another shape (such as {(absent + other)[0]}). Use config and weights of the "
                 "same model.",
             )
         return model
@@ -180,7 +198,7 @@ def _from_folder(folder: Path, device: torch.device, dtype: str) -> StableDiffus
         noise_schedule=_noising(folder, models["unet"], int(unet["cross_attention_dim"])),
         name=folder.name,
         fingerprint=fingerprint([file for found in files.values() for file in found]),
-        defaults=_written(facts, recommended),
+        defaults=_written(facts, recommended, folder.name),
         known_edits=KnownEdits.from_facts(facts, folder.name),
         device=device,
         dtype=precision,
@@ -194,27 +212,28 @@ def _refuse_other_pipelines(folder: Path) -> None:
     if found is None and (folder / "text_encoder_2").is_dir() and (folder / "unet").is_dir():
         found = "SDXL"
     if found is None and (folder / "transformer").is_dir():
-        found = f"a diffusion transformer ({pipeline or 'it has transformer/ and no unet/'})"
+        found = f"a diffusion transformer ({pipeline or 'transformer/ instead of unet/'})"
     if found is not None:
-        raise InputError("DIF-015", f"{folder.name} is {found}: {WANTED}.")
+        raise InputError("DIF-015", f"{folder.name} is {found}, which is not supported; {WANTED}.")
     if not any((folder / part).is_dir() for part in _PARTS):
         loose = sorted(file.name for file in folder.glob("*.safetensors"))
-        hint = f"; choose the file {loose[0]} in it, if that is the model" if loose else ""
+        hint = f"choose the file {loose[0]} in it if that is the model, or " if loose else ""
         raise InputError(
-            "DIF-016", f"{folder.name} is no diffusers folder (no unet, vae or text_encoder){hint}: {WANTED}."
+            "DIF-016",
+            f"{folder.name} is not a diffusers folder (it lacks unet, vae and text_encoder); {hint}{WANTED}.",
         )
 
 
 def _check_configs(unet: dict[str, Any], vae: dict[str, Any], text: dict[str, Any], name: str) -> None:
-    """Whether the three parts belong together, from their configs alone."""
-    # "text" adds the prompt's own states to the timestep: nothing more is asked of the caller
+    """Raise InputError unless the configs of the three parts are supported and belong together."""
+    # "text" adds the prompt's states to the timestep, so the caller need not pass anything more
     if unet.get("addition_embed_type") not in (None, "text") or unet.get("class_embed_type"):
-        raise InputError("DIF-017", f"{name} has the UNet of SDXL or of an upscaler: {WANTED}.")
+        raise InputError("DIF-017", f"{name} has the UNet of SDXL or of an upscaler; {WANTED}.")
     if unet.get("_class_name", "UNet2DConditionModel") != "UNet2DConditionModel":
-        raise InputError("DIF-018", f"{name}/unet is a {unet['_class_name']}: {WANTED}.")
+        raise InputError("DIF-018", f"{name}/unet is a {unet['_class_name']}; {WANTED}.")
     if vae.get("_class_name", "AutoencoderKL") not in ("AutoencoderKL", "AutoencoderTiny"):
         raise InputError(
-            "DIF-019", f"{name}/vae is a {vae['_class_name']}: AutoencoderKL is needed; {WANTED}."
+            "DIF-019", f"{name}/vae is a {vae['_class_name']}, but an AutoencoderKL is needed; {WANTED}."
         )
     try:
         latent, first, last = int(vae["latent_channels"]), int(unet["in_channels"]), int(unet["out_channels"])
@@ -222,25 +241,25 @@ def _check_configs(unet: dict[str, Any], vae: dict[str, Any], text: dict[str, An
         len(vae["block_out_channels"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            "DIF-020", f"A config.json in {name} lacks or misstates {error}: {WANTED}."
+            "DIF-020", f"A config.json in {name} has a missing or invalid value ({error}); {WANTED}."
         ) from error
     if latent != last:
         raise InputError(
             "DIF-021",
-            f"{name} has a VAE of {latent} latent channels and a UNet of {last}: they are of different models; put in "
-            "the VAE that came with the UNet.",
+            f"{name} has a VAE with {latent} latent channels but a UNet with {last}; use the VAE that came with the "
+            "UNet.",
         )
     check_input_channels(first, latent, name)
     if wide != states:
         raise InputError(
             "DIF-022",
-            f"{name} has a text encoder of width {states} and a UNet that reads width {wide}: put in the text "
-            "encoder that came with the UNet.",
+            f"{name} has a text encoder of width {states} but a UNet that expects width {wide}; use the text encoder "
+            "that came with the UNet.",
         )
 
 
 def _weights(folder: Path) -> list[Path]:
-    """The .safetensors that from_pretrained will read. Raises InputError where there are none, or only pickles."""
+    """The .safetensors files that from_pretrained will read. Raises InputError if none exist, or only pickles."""
     files = sorted(
         file for file in folder.glob("*.safetensors") if "non_ema" not in file.name and file.is_file()
     )
@@ -251,12 +270,12 @@ def _weights(folder: Path) -> list[Path]:
         if pickles:
             raise InputError(
                 "DIF-023",
-                f"{folder.parent.name}/{folder.name} holds its weights only as {pickles[0].name}, which can run code "
-                "when it is opened: take the .safetensors of the same model.",
+                f"{folder.parent.name}/{folder.name} has weights only as {pickles[0].name}, which can run code when it "
+                "is opened; use the .safetensors of the same model.",
             )
         raise InputError(
             "DIF-024",
-            f"{folder.parent.name}/{folder.name} holds no weights: put in the .safetensors that its model came with.",
+            f"{folder.parent.name}/{folder.name} does not contain weights; add the .safetensors of the same model.",
         )
     plain = [file for file in files if ".fp16." not in file.name]
     return plain or files
@@ -269,7 +288,7 @@ def _variant(files: list[Path]) -> str | None:
 def _shipped_tokenizer(text: dict[str, Any], name: str) -> Any:
     if int(text.get("vocab_size", 0)) != 49408:
         raise InputError(
-            "DIF-025", f"{name} has no tokenizer/: put in the one that its text encoder was trained with."
+            "DIF-025", f"{name} lacks tokenizer/; add the tokenizer that its text encoder was trained with."
         )
     return clip_tokenizer("!" if int(text["hidden_size"]) == 1024 else "<|endoftext|>")
 
@@ -291,28 +310,42 @@ def _recommended(has_image_conditioning: bool, resolution: int) -> ModelDefaults
 
 
 def known_edits_of(source: Path | str) -> KnownEdits | None:
-    """The closed list of edits of the model in a folder, without loading it; None where it has none."""
+    """Read the closed list of edits of a model without loading the model.
+
+    Args:
+        source: The model's folder.
+
+    Returns:
+        The list; None if the model has none.
+
+    Raises:
+        InputError: Its gs4d.json is damaged.
+    """
     folder = Path(source).expanduser()
     return KnownEdits.from_facts(_facts(folder), folder.name)
 
 
 def _facts(folder: Path) -> dict[str, Any]:
-    """The content of the gs4d.json beside the model; empty where there is none."""
+    """The content of the gs4d.json in the model's folder; empty if the file does not exist."""
     path = folder / "gs4d.json"
     return _json(path) if path.is_file() else {}
 
 
-def _written(facts: dict[str, Any], default: ModelDefaults) -> ModelDefaults:
-    """`default` with what gs4d.json recommends in its place."""
+def _written(facts: dict[str, Any], default: ModelDefaults, name: str) -> ModelDefaults:
+    """`default` with the values that gs4d.json recommends."""
     found = facts.get("recommended", {})
     if not isinstance(found, dict):
-        raise InputError("DIF-026", "gs4d.json: 'recommended' is no table of numbers.")
+        raise InputError(
+            "DIF-026",
+            f"{name}/gs4d.json: 'recommended' is not a table of numbers; restore the file or delete it.",
+        )
     known = {field.name: type(getattr(default, field.name)) for field in fields(ModelDefaults)}
     try:
         numbers = {key: known[key](value) for key, value in found.items() if key in known}
     except (TypeError, ValueError) as error:
         raise InputError(
-            "DIF-027", f"gs4d.json: 'recommended' holds something that is no number ({error})."
+            "DIF-027",
+            f"{name}/gs4d.json: 'recommended' has a value that is not a number ({error}); restore the file or delete it.",
         ) from error
     return replace(default, **numbers)
 
@@ -322,15 +355,15 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         return read_json(path, name)
     except InputError as error:
-        raise InputError("DIF-028", f"{name} cannot be read as JSON: download it again.") from error
+        raise InputError("DIF-028", f"{name} cannot be read as JSON; download it again.") from error
 
 
 def _explained(build: Callable[[], _Loaded], name: str) -> _Loaded:
-    """What `build` gives; a library's own complaint becomes one sentence."""
+    """Call `build`; an exception of a library becomes an InputError with its first line."""
     try:
         return build()
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError("DIF-029", f"{name} cannot be loaded ({lines[0][:200]}): {WANTED}.") from error
+        raise InputError("DIF-029", f"{name} cannot be loaded ({lines[0][:200]}); {WANTED}.") from error

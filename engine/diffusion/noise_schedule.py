@@ -1,7 +1,7 @@
-"""The forward process of a diffusion model: how much of the picture is left at each timestep, and DDIM's way back.
+"""The noise schedule of a diffusion model: the forward process, and deterministic DDIM steps back.
 
-DDPM (Ho et al. 2020) for alphas, DDIM (Song et al. 2021, eq. 12 with eta 0) for the step, v-prediction after Salimans
-and Ho (2022). With zero terminal SNR (Lin et al. 2024) the last timestep holds no picture at all: nothing here divides
+Source: DDPM (Ho et al. 2020) for alphas, DDIM (Song et al. 2021, eq. 12 with eta 0) for the step, v-prediction after
+Salimans and Ho (2022). With zero terminal SNR (Lin et al. 2024) the last timestep is pure noise: nothing here divides
 by the square root of alpha there.
 """
 
@@ -24,30 +24,52 @@ SPACINGS = ("leading", "trailing", "linspace")
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """Timesteps count from 0 (clean) to T − 1 (noise)."""
+    """Noise schedule with timesteps 0 (clean) to T − 1 (noise).
 
-    alphas_cumprod: Tensor  # [T] float64 on the CPU, falling
-    prediction: str = "epsilon"  # what the network's output means
-    spacing: str = "leading"  # how a few steps are spread over the T timesteps
-    offset: int = 1  # added to each timestep where spacing is leading
-    final_alpha: float = 1.0  # alpha of the picture that the last step arrives at
+    Args:
+        alphas_cumprod: Cumulative alphas ᾱ [T], float64 on the CPU, decreasing.
+        prediction: What the network predicts: "epsilon", "v_prediction" or "sample".
+        spacing: How a few steps are spread over the T timesteps: "leading", "trailing" or "linspace".
+        offset: Added to each timestep with leading spacing.
+        final_alpha: ᾱ of the image after the last step.
+
+    Raises:
+        InputError: Unknown prediction or spacing.
+
+    Example:
+        schedule = NoiseSchedule.from_config(scheduler_config)
+        noisy = schedule.add_noise(latents, noise, t=500)
+    """
+
+    alphas_cumprod: Tensor
+    prediction: str = "epsilon"
+    spacing: str = "leading"
+    offset: int = 1
+    final_alpha: float = 1.0
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
             raise InputError(
                 "DIF-030",
-                f"The model predicts '{self.prediction}'; known are {', '.join(PREDICTIONS)}: use another checkpoint.",
+                f"The model predicts '{self.prediction}', which is not one of {', '.join(PREDICTIONS)}; use another "
+                "checkpoint.",
             )
         if self.spacing not in SPACINGS:
             raise InputError(
-                "DIF-031", f"Timestep spacing '{self.spacing}' is not known; known are {', '.join(SPACINGS)}."
+                "DIF-031",
+                f"Timestep spacing is '{self.spacing}', which is not one of {', '.join(SPACINGS)}; use another "
+                "checkpoint.",
             )
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> NoiseSchedule:
-        """What a diffusers scheduler config (any scheduler's) says, read as its DDIM scheduler would read it.
+        """Read the config of any diffusers scheduler as diffusers' DDIM scheduler does.
 
-        Raises InputError where the schedule is of a kind that DDIM does not know.
+        Args:
+            config: The content of scheduler_config.json; missing entries take diffusers' defaults.
+
+        Raises:
+            InputError: DDIM does not support the schedule.
         """
         # in float32, as the models were trained, so that sampling equals diffusers' own
         total = int(config.get("num_train_timesteps", 1000))
@@ -59,17 +81,19 @@ class NoiseSchedule:
             betas = torch.linspace(first, last, total, dtype=torch.float32)
         elif schedule == "scaled_linear":
             betas = torch.linspace(first**0.5, last**0.5, total, dtype=torch.float32) ** 2
-        elif schedule == "squaredcos_cap_v2":  # Nichol and Dhariwal 2021, eq. 17
+        elif schedule == "squaredcos_cap_v2":
+            # Nichol and Dhariwal 2021, eq. 17
             kept = [math.cos((i / total + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(total + 1)]
             betas = torch.tensor([min(1 - b / a, 0.999) for a, b in itertools.pairwise(kept)])
         else:
             raise InputError(
                 "DIF-032",
-                f"The scheduler's beta_schedule is '{schedule}'; known are linear, scaled_linear and "
-                "squaredcos_cap_v2: use a Stable Diffusion 1.x, 2.x or InstructPix2Pix model.",
+                f"The scheduler's beta_schedule is '{schedule}', which is not one of linear, scaled_linear and "
+                "squaredcos_cap_v2; use a Stable Diffusion 1.x, 2.x or InstructPix2Pix model.",
             )
         alphas = torch.cumprod(1 - betas, dim=0)
-        if config.get("rescale_betas_zero_snr"):  # Lin et al. 2024, algorithm 1
+        if config.get("rescale_betas_zero_snr"):
+            # Lin et al. 2024, algorithm 1
             root = alphas.sqrt()
             alphas = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
         return cls(
@@ -84,10 +108,20 @@ class NoiseSchedule:
         return len(self.alphas_cumprod)
 
     def timesteps(self, steps: int) -> list[int]:
-        """`steps` timesteps from noise to picture, spread as the model's own scheduler would."""
+        """Timesteps of a sampling run, spaced as by the model's own scheduler.
+
+        Args:
+            steps: Number of steps, 1 to T.
+
+        Returns:
+            `steps` timesteps, from noisy to clean.
+
+        Raises:
+            InputError: `steps` is out of range.
+        """
         total = len(self)
         if not 1 <= steps <= total:
-            raise InputError("DIF-033", f"{steps} diffusion steps asked; choose 1 to {total}.")
+            raise InputError("DIF-033", f"diffusion steps is {steps}; choose 1 to {total}.")
         if self.spacing == "linspace":
             return torch.linspace(0, total - 1, steps, dtype=torch.float64).round().long().flip(0).tolist()
         if self.spacing == "trailing":
@@ -96,16 +130,28 @@ class NoiseSchedule:
         return [min(i * (total // steps) + self.offset, total - 1) for i in reversed(range(steps))]
 
     def alpha(self, t: int) -> float:
-        """Cumulative alpha at timestep `t`; `t` = −1 is where the last step arrives."""
+        """ᾱ at timestep `t`; `t` = −1 is the image after the last step."""
         return self.final_alpha if t < 0 else float(self.alphas_cumprod[t])
 
     def add_noise(self, latents: Tensor, noise: Tensor, t: int) -> Tensor:
-        """z_t = √ᾱ z_0 + √(1 − ᾱ) ε; any shape."""
+        """Forward process: z_t = √ᾱ z_0 + √(1 − ᾱ) ε.
+
+        Args:
+            latents: Clean latents z_0, any shape.
+            noise: ε of the same shape.
+            t: Timestep.
+        """
         a = self.alpha(t)
         return a**0.5 * latents + (1 - a) ** 0.5 * noise
 
     def predict_x0(self, output: Tensor, noisy: Tensor, t: int) -> Tensor:
-        """The clean latents that a network output stands for."""
+        """Clean latents x̂_0 of a network output.
+
+        Args:
+            output: Raw network output, any shape.
+            noisy: z_t, the latents that the network was given.
+            t: Timestep.
+        """
         a = self.alpha(t)
         if self.prediction == "sample":
             return output
@@ -114,7 +160,7 @@ class NoiseSchedule:
         return (noisy - (1 - a) ** 0.5 * output) / max(a, 1e-12) ** 0.5
 
     def predict_eps(self, output: Tensor, noisy: Tensor, t: int) -> Tensor:
-        """The noise ε that a network output stands for."""
+        """Noise ε̂ of a network output; arguments as `predict_x0`."""
         a = self.alpha(t)
         if self.prediction == "epsilon":
             return output
@@ -123,7 +169,17 @@ class NoiseSchedule:
         return (noisy - a**0.5 * output) / max(1 - a, 1e-12) ** 0.5
 
     def step(self, output: Tensor, noisy: Tensor, t: int, earlier: int) -> Tensor:
-        """DDIM without added noise, from timestep `t` to `earlier` (−1: the picture)."""
+        """One DDIM step without added noise (Song et al. 2021, eq. 12 with eta 0).
+
+        Args:
+            output: Raw network output, any shape.
+            noisy: z_t, the latents that the network was given.
+            t: Timestep of `noisy`.
+            earlier: Timestep to step to; −1: the image.
+
+        Returns:
+            Latents at `earlier`.
+        """
         a = self.alpha(earlier)
         return a**0.5 * self.predict_x0(output, noisy, t) + (1 - a) ** 0.5 * self.predict_eps(
             output, noisy, t

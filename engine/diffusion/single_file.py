@@ -1,8 +1,8 @@
-"""One .safetensors that holds a whole SD 1.x, SD 2.x or InstructPix2Pix, with the key names of its authors' code.
+"""Load SD 1.x, SD 2.x or InstructPix2Pix from one .safetensors with the key names of the authors' code.
 
 Rombach et al. 2022 (latent-diffusion): `model.diffusion_model.*` is the UNet, `first_stage_model.*` the VAE,
-`cond_stage_model.*` the text encoder, `model_ema.*` the averaged UNet. UNet and VAE are renamed by diffusers; text
-encoders here, since they are two: CLIP as transformers names it (1.x) and as OpenCLIP does (2.x).
+`cond_stage_model.*` the text encoder, `model_ema.*` the averaged UNet. diffusers renames UNet and VAE. The text encoder
+is renamed here, because it has two namings: CLIP's in transformers (1.x) and OpenCLIP's (2.x).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _UNET, _VAE, _TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage
 _FIRST = _UNET + "input_blocks.0.0.weight"
 _WIDTH = _UNET + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 _PROBE = _UNET + "output_blocks.11.1.transformer_blocks.0.norm1.bias"
-# what a name inside the file gives away, most telling first
+# part of a tensor name → the kind of model it belongs to, most specific first
 _FOREIGN = (
     ("conditioner.embedders.", "an SDXL checkpoint"),
     ("diffusion_model.label_emb.", "an SDXL checkpoint"),
@@ -38,78 +38,99 @@ _FOREIGN = (
     ("single_transformer_blocks.", "a Flux checkpoint"),
     ("control_model.", "a ControlNet"),
     ("controlnet_", "a ControlNet"),
-    ("lora_", "a LoRA, which holds changes to a model and no model"),
-    (".lora", "a LoRA, which holds changes to a model and no model"),
+    ("lora_", "a LoRA, which holds changes to a model, not a whole model"),
+    (".lora", "a LoRA, which holds changes to a model, not a whole model"),
 )
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a single file's table of contents says it is."""
+    """The kind of a checkpoint, from its header.
 
-    family: str  # folder of CONFIGS: "sd1" or "sd2"
-    in_channels: int  # of the UNet: 4 text to image, 8 InstructPix2Pix
-    has_average: bool  # an averaged UNet is there beside the trained one
-    prediction: str | None  # where the file's metadata says it
+    Args:
+        family: Folder of CONFIGS: "sd1" or "sd2".
+        in_channels: Input channels of the UNet: 4 text to image, 8 InstructPix2Pix.
+        has_average: The file holds an averaged (EMA) UNet too.
+        prediction: What the UNet predicts, if the metadata says it.
+    """
+
+    family: str
+    in_channels: int
+    has_average: bool
+    prediction: str | None
 
 
 def foreign(names: Mapping[str, Any] | list[str]) -> str | None:
-    """The kind of model that these tensor names give away as one that is not supported; None where none."""
+    """The kind of unsupported model that these tensor names belong to; None if there is none."""
     return next((kind for part, kind in _FOREIGN if any(part in name for name in names)), None)
 
 
 def identify(header: Header, name: str) -> Kind:
-    """From names and shapes alone. Raises InputError, saying what was found and what is needed."""
+    """Identify a checkpoint from the names and shapes of its tensors.
+
+    Args:
+        header: The file's header.
+        name: The file's name, for messages.
+
+    Raises:
+        InputError: The checkpoint is incomplete or not supported.
+    """
     shapes = header.shapes
     found = foreign(shapes)
     if found is not None:
-        raise InputError("DIF-034", f"{name} is {found}: {WANTED}.")
+        raise InputError("DIF-034", f"{name} is {found}; {WANTED}.")
+    _check_parts(shapes, name)
+    if any(len(shapes.get(key, ())) < 2 for key in (_FIRST, _WIDTH)):
+        raise InputError("DIF-036", f"{name} has a UNet that is not supported; {WANTED}.")
+    width, channels = shapes[_WIDTH][1], shapes[_FIRST][1]
+    if width not in (768, 1024):
+        raise InputError(
+            "DIF-037", f"{name} has text states of width {width} (SD 1.x has 768, SD 2.x 1024); {WANTED}."
+        )
+    check_input_channels(channels, 4, name)
+    written = header.metadata.get("modelspec.prediction_type", "").lower()
+    prediction = {"epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction"}
+    averaged = any(key.startswith("model_ema.diffusion_model") for key in shapes)
+    return Kind("sd1" if width == 768 else "sd2", channels, averaged, prediction.get(written))
+
+
+def _check_parts(shapes: Mapping[str, Any], name: str) -> None:
+    """InputError unless UNet, VAE and text encoder are there, with the parts that are."""
     parts = {
         what: any(key.startswith(prefix) for key in shapes)
         for what, prefix in (("UNet", _UNET), ("VAE", _VAE), ("text encoder", _TEXT))
     }
-    if not all(parts.values()):
-        held = [what for what, there in parts.items() if there]
-        if any(key.startswith(("down_blocks.", "unet.down_blocks.")) for key in shapes):
-            held = ["UNet in diffusers' names"]
-        elif any(key.startswith(("encoder.down", "decoder.up")) for key in shapes):
-            held = ["VAE"]
-        missing = [what for what, there in parts.items() if not there]
-        raise InputError(
-            "DIF-035",
-            f"{name} has no {' and no '.join(missing)}: "
-            + (f"only a {' and a '.join(held)} was found in it; " if held else "")
-            + "choose the whole checkpoint, or a diffusers folder with all parts.",
-        )
-    if any(len(shapes.get(key, ())) < 2 for key in (_FIRST, _WIDTH)):
-        raise InputError("DIF-036", f"{name} is of a kind that is not known here: {WANTED}.")
-    width, channels = shapes[_WIDTH][1], shapes[_FIRST][1]
-    if width not in (768, 1024):
-        raise InputError(
-            "DIF-037", f"{name} has text states of width {width} (SD 1.x has 768, SD 2.x 1024): {WANTED}."
-        )
-    check_input_channels(channels, 4, name)
-    said = header.metadata.get("modelspec.prediction_type", "").lower()
-    prediction = {"epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction"}
-    averaged = any(key.startswith("model_ema.diffusion_model") for key in shapes)
-    return Kind("sd1" if width == 768 else "sd2", channels, averaged, prediction.get(said))
+    if all(parts.values()):
+        return
+    held = [what for what, there in parts.items() if there]
+    if any(key.startswith(("down_blocks.", "unet.down_blocks.")) for key in shapes):
+        held = ["UNet in diffusers' names"]
+    elif any(key.startswith(("encoder.down", "decoder.up")) for key in shapes):
+        held = ["VAE"]
+    missing = [what for what, there in parts.items() if not there]
+    raise InputError(
+        "DIF-035",
+        f"{name} lacks a {' and a '.join(missing)}"
+        + (f" (it holds only a {' and a '.join(held)})" if held else "")
+        + "; choose the whole checkpoint, or a diffusers folder with all parts.",
+    )
 
 
 def check_input_channels(found: int, latent_channels: int, name: str) -> None:
-    """InputError unless the UNet takes a latent, or a latent and a picture."""
+    """InputError unless the UNet takes a latent, or a latent and a conditioning image."""
     if found in (latent_channels, 2 * latent_channels):
         return
     kinds = {9: "an inpainting model", 5: "a depth-conditioned model", 7: "an upscaler"}
-    what = f"{kinds[found]} (its" if found in kinds and latent_channels == 4 else "of no known kind (its"
+    what = kinds[found] if found in kinds and latent_channels == 4 else "not a supported model"
     raise InputError(
         "DIF-038",
-        f"{name} is {what} UNet takes {found} channels): one that takes {latent_channels} (text to image) or "
-        f"{2 * latent_channels} (InstructPix2Pix) is needed.",
+        f"{name} is {what} (its UNet takes {found} channels); use one that takes {latent_channels} (text to image) or "
+        f"{2 * latent_channels} (InstructPix2Pix).",
     )
 
 
 def load_parts(path: Path, kind: Kind, dtype: torch.dtype) -> dict[str, Any]:
-    """{unet, vae, text_encoder, tokenizer, scheduler} from the file; reads only the tensors that are used."""
+    """Load {unet, vae, text_encoder, tokenizer, scheduler} from the file; reads only the tensors that are used."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from safetensors import safe_open
 
@@ -126,7 +147,8 @@ def load_parts(path: Path, kind: Kind, dtype: torch.dtype) -> dict[str, Any]:
 
         def convert(model: Any, part: str, weights: dict[str, Tensor], **changes: Any) -> Any:
             try:
-                return model.from_single_file(  # it takes a state dict too
+                # from_single_file takes a state dict too
+                return model.from_single_file(
                     weights,
                     config=config,
                     subfolder=part.lower(),
@@ -134,9 +156,11 @@ def load_parts(path: Path, kind: Kind, dtype: torch.dtype) -> dict[str, Any]:
                     torch_dtype=dtype,
                     **changes,
                 )
-            except NotImplementedError as error:  # torch's word for a weight that no tensor was found for
+            except NotImplementedError as error:
+                # torch raises this for a weight without a tensor
                 raise InputError(
-                    "DIF-039", f"The {part} in {path.name} lacks tensors: it is not whole."
+                    "DIF-039",
+                    f"The {part} in {path.name} lacks tensors; the file is incomplete, download it again.",
                 ) from error
 
         weights = read(_UNET, averaged if kind.has_average else str)
@@ -144,7 +168,9 @@ def load_parts(path: Path, kind: Kind, dtype: torch.dtype) -> dict[str, Any]:
         unet = convert(UNet2DConditionModel, "UNet", weights, in_channels=kind.in_channels)
         del weights
         vae = convert(AutoencoderKL, "VAE", read(_VAE))
-        text_encoder = _text_encoder(read(_TEXT), Path(config) / "text_encoder" / "config.json", dtype)
+        text_encoder = _text_encoder(
+            read(_TEXT), Path(config) / "text_encoder" / "config.json", dtype, path.name
+        )
     scheduler = json.loads((Path(config) / "scheduler" / "scheduler_config.json").read_text())
     prediction = kind.prediction or ("epsilon" if kind.family == "sd1" else guess_prediction(bias))
     return {
@@ -157,27 +183,34 @@ def load_parts(path: Path, kind: Kind, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def guess_prediction(bias: Tensor | None) -> str:
-    """What an SD 2.x UNet predicts, which no name tells: 2.0 and 2.1 of 768 pixels were trained on velocity, the base
-    models of 512 on noise. The last block's norm bias spreads wider in the former (as ComfyUI tells them apart)."""
+    """Guess what an SD 2.x UNet predicts, which the tensor names do not show.
+
+    2.0 and 2.1 at 768 pixels were trained on velocity, the base models at 512 pixels on noise. The last block's norm
+    bias has a larger spread in the former; ComfyUI uses the same test.
+    """
     wide = bias is not None and float(bias.float().std(correction=0)) > 0.09
     return "v_prediction" if wide else "epsilon"
 
 
-def _text_encoder(weights: dict[str, Tensor], config: Path, dtype: torch.dtype) -> Any:
-    """transformers' CLIPTextModel from either naming."""
+def _text_encoder(weights: dict[str, Tensor], config: Path, dtype: torch.dtype, name: str) -> Any:
+    """Build transformers' CLIPTextModel from either naming; `name` is the file's."""
     from accelerate import init_empty_weights
     from transformers import CLIPTextConfig, CLIPTextModel
 
     own = _from_open_clip(weights) if any(".resblocks." in key for key in weights) else _from_clip(weights)
-    with init_empty_weights():  # weights come from the file: no time is spent on random ones
+    # weights come from the file, so random initialization is skipped
+    with init_empty_weights():
         model = CLIPTextModel(CLIPTextConfig(**json.loads(config.read_text())))
     wanted = list(model.state_dict())
-    if not any(key.startswith("text_model.") for key in wanted):  # transformers 5 dropped the level
+    # transformers 5 dropped this prefix
+    if not any(key.startswith("text_model.") for key in wanted):
         own = {key.removeprefix("text_model."): tensor for key, tensor in own.items()}
     absent = [key for key in wanted if key not in own]
     if absent:
         raise InputError(
-            "DIF-040", f"The text encoder lacks {len(absent)} tensors ({absent[0]}): the file is not whole."
+            "DIF-040",
+            f"The text encoder in {name} lacks {len(absent)} tensors (such as {absent[0]}); the file is incomplete, "
+            "download it again.",
         )
     model.load_state_dict({key: own[key].to(dtype) for key in wanted}, assign=True)
     return model
@@ -208,8 +241,11 @@ _OPEN_CLIP_BLOCK = {
 
 
 def _from_open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`cond_stage_model.model.transformer.resblocks.*` → `text_model.encoder.layers.*`; one tensor of queries, keys and
-    values becomes three. SD 2.x ends at the last block but one: the model's own layer count leaves the last out."""
+    """`cond_stage_model.model.transformer.resblocks.*` → `text_model.encoder.layers.*`.
+
+    One tensor of queries, keys and values becomes three. SD 2.x uses the penultimate layer: the config's layer count
+    leaves the last one out.
+    """
     found: dict[str, Tensor] = {}
     for key, tensor in weights.items():
         name = key.removeprefix(_TEXT).removeprefix("model.")

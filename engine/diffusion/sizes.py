@@ -1,24 +1,37 @@
-"""How large pictures are for the model: the paper's rule for full-size models, the nearest fit for small ones."""
+"""Image sizes for the model: the paper's rule for full-size models, the nearest fit for small ones."""
 
 from __future__ import annotations
 
 from ..errors import InputError
 from .backbone import Backbone
 
-FULL_SIZE = 512  # pixels of the long side from which the paper's rule holds
+# long side in pixels from which the paper's rule is used
+FULL_SIZE = 512
 
 
 def edit_size(width: int, height: int, long_side: int, multiple: int = 64) -> tuple[int, int]:
-    """(width, height) of the edited pictures: Instruct-4DGS's rule, in whole numbers.
+    """Size of the edited images by Instruct-4DGS's rule, in whole numbers.
 
-    The short side is `long_side`'s share of it rounded *up* to the multiple, the other follows and is floored:
-    1352×1014 → 512×384, 2048×1088 → 576×320, 550×802 → 384×512 for 512. Raises InputError where nothing would be left.
+    The short side is scaled with the long one and rounded *up* to the multiple; the other side follows and is rounded
+    down: 1352×1014 → 512×384, 2048×1088 → 576×320, 550×802 → 384×512 for 512.
+
+    Args:
+        width: Width of the originals, in pixels.
+        height: Height of the originals, in pixels.
+        long_side: Target for the long side, in pixels.
+        multiple: Both sides become multiples of it, in pixels.
+
+    Returns:
+        (width, height) in pixels.
+
+    Raises:
+        InputError: `long_side` is smaller than `multiple`.
     """
     if min(width, height) < 1 or long_side < multiple:
         raise InputError(
             "DIF-041",
-            f"Pictures of {width}×{height} cannot be edited with a long side of {long_side} pixels; the model needs at "
-            f"least {multiple}: raise resolution.",
+            f"Images of {width}×{height} cannot be edited with a long side of {long_side} pixels; the model needs at "
+            f"least {multiple}, raise resolution.",
         )
     short, long = sorted((width, height))
     blocks = -(-short * long_side // (long * multiple))
@@ -34,10 +47,22 @@ def nearest_size(width: int, height: int, long_side: int, multiple: int) -> tupl
 
 
 def size_for(backbone: Backbone, width: int, height: int, long_side: int = 0) -> tuple[int, int]:
-    """(width, height) at which `backbone` edits pictures of width×height; `long_side` 0 = what suits the model.
+    """Size at which `backbone` edits images of width×height.
 
-    From 512 pixels on the paper's rule; below, where its steps of 64 would stretch a picture by up to a third, the
-    nearest multiple of four latents (of one latent below 16 latents a side). Raises InputError where it is too small.
+    From 512 pixels on, the paper's rule. Below, where its multiples of 64 would stretch an image by up to a third, the
+    nearest multiple of four latents (of one latent below 16 latents per side).
+
+    Args:
+        backbone: The diffusion model.
+        width: Width of the originals, in pixels.
+        height: Height of the originals, in pixels.
+        long_side: Target for the long side, in pixels; 0: the model's default.
+
+    Returns:
+        (width, height) in pixels.
+
+    Raises:
+        InputError: `long_side` is smaller than the model allows.
     """
     long_side = long_side or backbone.defaults.resolution
     if long_side >= FULL_SIZE:
@@ -45,7 +70,8 @@ def size_for(backbone: Backbone, width: int, height: int, long_side: int = 0) ->
     if long_side < backbone.vae_scale_factor:
         raise InputError(
             "DIF-042",
-            f"resolution is {long_side}; {backbone.name} needs at least {backbone.vae_scale_factor} pixels a side: raise it.",
+            f"resolution is {long_side}, but {backbone.name} needs at least {backbone.vae_scale_factor} pixels per side; "
+            "raise it.",
         )
     return nearest_size(
         width,

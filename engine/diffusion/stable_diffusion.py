@@ -1,4 +1,4 @@
-"""A backbone of diffusers' own parts: UNet2DConditionModel, AutoencoderKL, CLIP text encoder and tokenizer."""
+"""A backbone from diffusers' parts: UNet2DConditionModel, AutoencoderKL, CLIP text encoder and tokenizer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class StableDiffusion:
-    """SD 1.x, 2.x and InstructPix2Pix (a UNet of twice the latent's channels). See `Backbone` for the methods."""
+    """SD 1.x, 2.x and InstructPix2Pix (a UNet with twice the latent's channels). See `Backbone` for the methods."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class StableDiffusion:
                 whole = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
                 if len(whole) > length:
                     log.warning(
-                        "The prompt has %d tokens; %s reads the first %d.", len(whole), self.name, length
+                        "The prompt has %d tokens; %s uses only the first %d.", len(whole), self.name, length
                     )
                 states = self.text_encoder(tokens.input_ids.to(self.device))[0]
                 self._texts[prompt] = check_finite(states[0].float(), "text states", self.name, self.dtype)
@@ -75,7 +75,7 @@ class StableDiffusion:
         if generator is None or isinstance(posterior, Tensor):
             latents = _mode(posterior)
         else:
-            # noise is drawn on the CPU: the same seed means the same picture on every device
+            # drawn on the CPU, so that a seed gives the same image on every device
             noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean)
             latents = posterior.mean + posterior.std * noise
         return self.scaled(latents.float())
@@ -92,9 +92,9 @@ class StableDiffusion:
         shift = float(getattr(self.vae.config, "shift_factor", None) or 0.0)
         raw = latents / float(self.vae.config.scaling_factor) + shift
         with explains_memory(f"decoding {self._size(latents)}", self.device):
-            pictures = self.vae.decode(raw.to(self.device, self.dtype)).sample.float()
-        check_finite(pictures, "a picture", self.name, self.dtype)
-        return (pictures / 2 + 0.5).permute(0, 2, 3, 1)
+            images = self.vae.decode(raw.to(self.device, self.dtype)).sample.float()
+        check_finite(images, "an image", self.name, self.dtype)
+        return (images / 2 + 0.5).permute(0, 2, 3, 1)
 
     @torch.no_grad()
     def predict(
@@ -107,7 +107,7 @@ class StableDiffusion:
     ) -> Tensor:
         if self.has_image_conditioning:
             if condition is None:
-                raise ValueError(f"{self.name} is conditioned on a picture and was given none")
+                raise ValueError(f"{self.name} needs a conditioning image, but condition is None")
             noisy = torch.cat([noisy, condition], dim=1)
         with shared(self.unet, sharing), explains_memory(f"predicting {self._size(noisy)}", self.device):
             when = torch.full((len(noisy),), t, device=self.device, dtype=torch.long)
@@ -144,16 +144,16 @@ class StableDiffusion:
         )
 
     def _posterior(self, images: Tensor) -> Any:
-        """The VAE's distribution, or the latents themselves [B, C, h, w] where it is one without any."""
+        """The VAE's distribution, or the latents themselves [B, C, h, w] for a VAE without one."""
         height, width = int(images.shape[1]), int(images.shape[2])
         if height % self.vae_scale_factor or width % self.vae_scale_factor:
             raise InputError(
                 "DIF-043",
-                f"Pictures are {width}×{height}; {self.name} needs sides that are multiples of {self.vae_scale_factor}: "
-                "resize them.",
+                f"The images are {width}×{height}, but {self.name} needs sides that are multiples of "
+                f"{self.vae_scale_factor}; resize them.",
             )
         pixels = (images * 2 - 1).permute(0, 3, 1, 2).to(self.device, self.dtype)
-        with explains_memory(f"encoding {len(images)} pictures of {width}×{height} pixels", self.device):
+        with explains_memory(f"encoding {len(images)} images of {width}×{height} pixels", self.device):
             found = self.vae.encode(pixels)
         posterior = found.latent_dist if hasattr(found, "latent_dist") else found.latents
         check_finite(_mode(posterior), "latents", self.name, self.dtype)
@@ -161,25 +161,25 @@ class StableDiffusion:
 
     @property
     def megabytes(self) -> int:
-        """What the weights take."""
+        """Memory of the weights, in MiB."""
         parts = (self.unet, self.vae, self.text_encoder)
         return sum(p.numel() * p.element_size() for part in parts for p in part.parameters()) >> 20
 
     def move(self, device: torch.device | str) -> None:
-        """Bring the weights to another device: a host lets its graphics card go between two steps."""
+        """Move the weights to another device, so that a host can free the GPU between two steps."""
         self.device = torch.device(device)
         self.unet, self.vae, self.text_encoder = map(self._placed, (self.unet, self.vae, self.text_encoder))
         self._texts.clear()
 
     def _placed(self, model: Any) -> Any:
-        # Module's own `to`: diffusers' prints a warning about models that are of another kind
+        # Module's own `to`, because diffusers' prints a warning for half precision on a CPU
         model = torch.nn.Module.to(model, self.device, self.dtype).eval().requires_grad_(False)
-        # half-precision convolutions are faster in this layout; on a CPU it changes sums and gains little
+        # half-precision convolutions are faster in this layout; on a CPU it changes rounding and gains little
         return model.to(memory_format=torch.channels_last) if self.device.type == "cuda" else model
 
     def _size(self, latents: Tensor) -> str:
         height, width = (int(side) * self.vae_scale_factor for side in latents.shape[-2:])
-        return f"{len(latents)} pictures of {width}×{height} pixels"
+        return f"{len(latents)} images of {width}×{height} pixels"
 
 
 def _mode(posterior: Any) -> Tensor:
@@ -188,14 +188,23 @@ def _mode(posterior: Any) -> Tensor:
 
 @torch.no_grad()
 def mid_block(
-    parts: Mapping[str, Any],  # modules by a refiner's names
-    conv_in: Any,  # 3x3, the first of the decoder
-    mix: Any,  # 1x1 before it, or None
-    slope: Tensor,  # [C] and
-    offset: Tensor,  # [C]: of what the decoder takes, from scaled latents
+    parts: Mapping[str, Any],
+    conv_in: Any,
+    mix: Any,
+    slope: Tensor,
+    offset: Tensor,
     groups: int,
 ) -> MidBlock:
-    """One set of tensors of modules that libraries name differently; all maps before the block become one convolution."""
+    """Collect the tensors of a mid block under a refiner's names; all maps before it become one convolution.
+
+    Args:
+        parts: Modules by a refiner's names.
+        conv_in: The decoder's first convolution, 3×3.
+        mix: The 1×1 convolution before it, or None.
+        slope: [C], with `offset` the affine map from scaled latents to the decoder's input.
+        offset: [C].
+        groups: Groups of the GroupNorms.
+    """
     tensors: dict[str, Tensor] = {}
     for name, module in parts.items():
         for key, value in module.state_dict().items():

@@ -1,7 +1,7 @@
-"""CLIP's tokenizer from the merges that ship: a single-file checkpoint carries none of its own.
+"""CLIP's tokenizer from the bundled merges, for single-file checkpoints, which do not contain one.
 
-`configs/clip/merges.txt` is OpenAI's list (MIT, beside it); the vocabulary follows from it (Radford et al. 2021, code):
-256 bytes, the same 256 as ends of words, one token a merge, start and end of text.
+`configs/clip/merges.txt` is OpenAI's list (MIT license in the same folder). The vocabulary follows from it (code of
+Radford et al. 2021): 256 bytes, the same 256 as word endings, one token per merge, start and end of text.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def vocabulary(merges: Path = MERGES) -> dict[str, int]:
 
 @lru_cache
 def clip_tokenizer(pad: str = "<|endoftext|>") -> Any:
-    """transformers' CLIPTokenizer over that vocabulary, 77 tokens. SD 1.x pads with the end of text, SD 2.x with "!"."""
+    """transformers' CLIPTokenizer with this vocabulary, 77 tokens. SD 1.x pads with the end of text, SD 2.x with "!"."""
     from transformers import CLIPTokenizer
 
     with tempfile.TemporaryDirectory() as folder:

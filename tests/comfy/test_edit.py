@@ -230,8 +230,8 @@ def test_what_cannot_be_edited_is_one_sentence(
 @pytest.mark.parametrize(
     ("precision", "change", "said"),
     [
-        ("fp32", {"prompt": "make the shirt green"}, "Lift Mask to Gaussians"),
-        ("bf16", {"prompt": "make it a dragon", "force": True}, "it was forced"),
+        ("fp32", {"prompt": "make the shirt green"}, "a selection lifted from masks"),
+        ("bf16", {"prompt": "make it a dragon", "force": True}, "it runs because 'force' is on"),
     ],
 )
 def test_the_node_tells_what_becomes_of_the_prompt(

@@ -143,11 +143,12 @@ def test_sides_that_the_factor_does_not_divide_are_refused() -> None:
 def test_long_prompts_are_cut_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     backbone = tiny_backbone()
     assert backbone.encode_text(["gold " * 40]).shape[1] == 77
-    assert "reads the first 77" in caplog.text
+    assert "uses only the first 77" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("dtype", "remedy"), [(torch.float16, "bf16 or fp32"), (torch.float32, "weights are broken")]
+    ("dtype", "remedy"),
+    [(torch.float16, "bf16 or fp32"), (torch.float32, "weights or the input images are damaged")],
 )
 def test_overflow_says_which_precision_to_take(dtype: torch.dtype, remedy: str) -> None:
     parts = tiny_parts()
@@ -175,8 +176,8 @@ def test_overflow_says_which_precision_to_take(dtype: torch.dtype, remedy: str) 
 
 def test_full_memory_says_how_much_and_what_to_lower() -> None:
     with (
-        pytest.raises(InputError, match=r"predicting 4 pictures.*\d+\.\d GB.*resolution.*frames"),
-        explains_memory("predicting 4 pictures of 512×512 pixels"),
+        pytest.raises(InputError, match=r"predicting 4 images.*\d+\.\d GB.*resolution.*frames"),
+        explains_memory("predicting 4 images of 512×512 pixels"),
     ):
         torch.empty(1 << 55, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match="something else"), explains_memory("x"):

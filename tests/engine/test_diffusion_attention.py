@@ -116,7 +116,7 @@ def test_processors_come_back_after_an_exception(backbone: StableDiffusion) -> N
         raise RuntimeError("in the middle")
     assert backbone.unet.attn_processors == before
     noisy, text, condition = _inputs(backbone)
-    with pytest.raises(ValueError, match="no whole number of branches"):
+    with pytest.raises(ValueError, match="not a multiple of 4 frames per branch"):
         backbone.predict(noisy, 400, text, condition, CrossFrameAttention("full3d", F + 1))
     assert backbone.unet.attn_processors == before
 

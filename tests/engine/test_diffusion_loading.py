@@ -221,8 +221,8 @@ def _flow(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (_no_part, r"no vae/config\.json"),
-        (_no_weights, r"unet holds no weights"),
+        (_no_part, r"lacks vae/config\.json"),
+        (_no_weights, r"unet does not contain weights"),
         (_pickles, r"\.bin, which can run code.*\.safetensors"),
         (_cut, r"cut short: \d+ of \d+ bytes.*download"),
         (_cut_header, r"cut off at its start.*download"),
@@ -230,17 +230,17 @@ def _flow(path: Path) -> None:
         (_lacking, r"unet.*conv_in"),
         (_lacking_text, r"text_encoder.*final_layer_norm"),
         (_other_shapes, r"unet"),
-        (_wide_vae, r"VAE of 16 latent channels and a UNet of 4.*VAE that came with the UNet"),
+        (_wide_vae, r"VAE with 16 latent channels but a UNet with 4.*VAE that came with the UNet"),
         (_other_text, r"text encoder of width 48.*width 32"),
         (_inpainting, r"an inpainting model \(its UNet takes 9 channels\).*4 .*8"),
         (_seventeen, r"takes 17 channels.*4 .*8 \(InstructPix2Pix\)"),
-        (_sdxl, r"is SDXL: choose Stable Diffusion 1\.x"),
+        (_sdxl, r"is SDXL, which is not supported; choose Stable Diffusion 1\.x"),
         (_sdxl_unet, r"UNet of SDXL"),
         (_flux, r"diffusion transformer"),
         (_no_json, r"unet/config\.json cannot be read"),
         (_no_numbers, r"latent_channels"),
-        (_no_tokenizer, r"no tokenizer/"),
-        (_empty, r"no diffusers folder"),
+        (_no_tokenizer, r"lacks tokenizer/"),
+        (_empty, r"not a diffusers folder"),
         (_flow, r"flow_prediction"),
     ],
     ids=lambda it: it.__name__.strip("_") if callable(it) else "",
@@ -261,10 +261,10 @@ def test_pickles_are_refused_unopened(tmp_path: Path, name: str) -> None:
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(InputError, match="There is no model at"):
+    with pytest.raises(InputError, match="No model found at"):
         load(tmp_path / "nothing")
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    with pytest.raises(InputError, match=r"no \.safetensors file"):
+    with pytest.raises(InputError, match=r"not a \.safetensors file"):
         load(tmp_path / "model.gguf")
     with pytest.raises(InputError, match="Precision is 'fp8'"):
         load(folder, dtype="fp8")
@@ -273,13 +273,13 @@ def test_what_is_no_model_is_refused(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(InputError, match=r"choose the file sd15\.safetensors"):
         load(tmp_path / "loose")
     if not torch.cuda.is_available():
-        with pytest.raises(InputError, match="finds no CUDA card"):
+        with pytest.raises(InputError, match="does not find a CUDA GPU"):
             load(folder, device="cuda")
 
 
 def test_a_missing_shipped_model_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(loading, "EMBEDDED", tmp_path / "tiny-instruct-pix2pix")
-    with pytest.raises(InputError, match="ships with the pack"):
+    with pytest.raises(InputError, match="bundled model is missing"):
         loading.embedded()
 
 

@@ -205,17 +205,17 @@ def _sdxl() -> ldm_names.Shapes:
 @pytest.mark.parametrize(
     ("shapes", "said"),
     [
-        (_sdxl(), r"is an SDXL checkpoint: choose Stable Diffusion 1\.x"),
+        (_sdxl(), r"is an SDXL checkpoint; choose Stable Diffusion 1\.x"),
         ({"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": (3, 3)}, "is a Stable Diffusion 3"),
         ({"double_blocks.0.img_attn.qkv.weight": (3, 3)}, "is a Flux checkpoint"),
         ({"lora_unet_down_blocks_0.lora_up.weight": (3, 3)}, "is a LoRA"),
         ({"control_model.input_blocks.0.0.weight": (3, 3)}, "is a ControlNet"),
         (_sd1(in_channels=9), r"an inpainting model.*9 channels.*8 \(InstructPix2Pix\)"),
         (_sd1(in_channels=5), "depth-conditioned"),
-        (ldm_names.unet(32), "has no VAE and no text encoder: only a UNet was found"),
-        ({"down_blocks.0.resnets.0.conv1.weight": (3,)}, "only a UNet in diffusers' names was found"),
-        ({"encoder.down.0.block.0.conv1.weight": (3,)}, "only a VAE was found"),
-        ({"anything": (3,)}, "has no UNet and no VAE and no text encoder"),
+        (ldm_names.unet(32), r"lacks a VAE and a text encoder \(it holds only a UNet\)"),
+        ({"down_blocks.0.resnets.0.conv1.weight": (3,)}, "holds only a UNet in diffusers' names"),
+        ({"encoder.down.0.block.0.conv1.weight": (3,)}, "holds only a VAE"),
+        ({"anything": (3,)}, "lacks a UNet and a VAE and a text encoder"),
         (
             ldm_names.unet(32, 1280) | ldm_names.vae(32) | ldm_names.clip_text(768, 1, 9),
             "text states of width 1280",
@@ -231,10 +231,10 @@ def test_other_models_are_named(tmp_path: Path, shapes: ldm_names.Shapes, said: 
 @pytest.mark.parametrize(
     ("lost", "said"),
     [
-        ("middle_block.1.norm.weight", "UNet.*not whole"),
-        ("encoder.mid.attn_1.q.weight", "VAE.*not whole"),
+        ("middle_block.1.norm.weight", "UNet.*incomplete"),
+        ("encoder.mid.attn_1.q.weight", "VAE.*incomplete"),
         ("final_layer_norm.bias", "text encoder.*final_layer_norm.bias"),
-        ("attn2.to_k.weight", "is of a kind that is not known"),
+        ("attn2.to_k.weight", "has a UNet that is not supported"),
     ],
 )
 def test_a_file_that_lacks_a_tensor_says_where(narrow: Path, tmp_path: Path, lost: str, said: str) -> None:

@@ -91,7 +91,7 @@ def test_a_prompt_of_no_known_edit_is_refused_with_the_list(
     assert ("unknown:" in text) == bool(unknown)
     assert all(name.replace("_", " ") in text for name in edits.TEN)
     assert "'force'" in text and "another model" in text
-    assert "forced" in check_prompt(known, prompt, force=True)
+    assert "'force' is on" in check_prompt(known, prompt, force=True)
     assert check_prompt(None, prompt) == ""
 
 
@@ -115,7 +115,7 @@ def test_a_part_in_a_color_passes_with_a_note_on_masks(
 ) -> None:
     note = check_prompt(known, prompt)
     assert f"'{part}'" in note and f"applies {edit} to the whole subject" in note
-    assert "Lift Mask to Gaussians" in note
+    assert "a selection lifted from masks" in note
     assert check_prompt(known, prompt, is_local=True) == "", "a mask is there already"
 
 
@@ -138,7 +138,7 @@ def test_a_source_prompt_may_describe_any_known_subject(known: KnownEdits) -> No
     assert "'leave it as it is'" in check_source_prompt(known, "a person", sees_originals=True)
     with pytest.raises(InputError, match=r"unknown: 'fox'.*'leave it as it is' or 'a person'"):
         check_source_prompt(known, "a fox")
-    assert "forced" in check_source_prompt(known, "a fox", force=True)
+    assert "'force' is on" in check_source_prompt(known, "a fox", force=True)
 
 
 def test_the_tooltips_name_all_ten_edits() -> None:
@@ -184,7 +184,7 @@ class FewEdits(PerfectEditor):
         super().__init__()
         self.known_edits = known
 
-    def encode_condition(self, images: Any) -> Any:
+    def encode_image_latents(self, images: Any) -> Any:
         raise AssertionError("the run has begun")
 
 
@@ -196,8 +196,8 @@ def test_edit_views_and_refine_refuse_before_the_run(known: KnownEdits) -> None:
     refine = refine_score.Config(prompt="make it a dragon")
     with pytest.raises(InputError, match="dragon"):
         next(refine_score.run(scene, model, refine))
-    assert "forced" in next(edit_views.run(scene, model, replace(edit, force=True))).note
-    assert "forced" in next(refine_score.run(scene, model, replace(refine, force=True))).note
+    assert "'force' is on" in next(edit_views.run(scene, model, replace(edit, force=True))).note
+    assert "'force' is on" in next(refine_score.run(scene, model, replace(refine, force=True))).note
 
 
 def test_the_note_is_in_the_stream_and_stays_with_the_result(known: KnownEdits) -> None:
