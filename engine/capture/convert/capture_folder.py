@@ -93,43 +93,50 @@ def read_sightings(path: Path, shots: list[Shot]) -> list[Sighting]:
         raise InputError(
             "CAP-042", f'{path.name}: a list "points" with at least one marked point was expected.'
         )
-    result: list[Sighting] = []
-    for i, point in enumerate(points):
-        name = str(point.get("name", i)) if isinstance(point, dict) else str(i)
-        seen: Any = point.get("seen") if isinstance(point, dict) else None
-        if not isinstance(seen, dict) or len(seen) < 2:
+    return [_sighting(point, i, path.name, shots, views) for i, point in enumerate(points)]
+
+
+def _sighting(point: object, index: int, file: str, shots: list[Shot], views: dict[str, int]) -> Sighting:
+    """One marked point of `file`, in undistorted pixels."""
+    entry: dict[str, Any] = point if isinstance(point, dict) else {}
+    name = str(entry.get("name", index))
+    seen: Any = entry.get("seen")
+    if not isinstance(seen, dict) or len(seen) < 2:
+        raise InputError(
+            "CAP-043",
+            f"{file}: point '{name}' is seen by fewer than two cameras; mark it in two or more.",
+        )
+    pixels: dict[int, tuple[float, float]] = {}
+    for camera, pixel in seen.items():
+        if camera not in views:
             raise InputError(
-                "CAP-043",
-                f"{path.name}: point '{name}' is seen by fewer than two cameras; mark it in two or more.",
+                "CAP-044",
+                f"{file}: point '{name}' names a camera '{camera}' that the calibration lacks.",
             )
-        pixels: dict[int, tuple[float, float]] = {}
-        for camera, pixel in seen.items():
-            if camera not in views:
-                raise InputError(
-                    "CAP-044",
-                    f"{path.name}: point '{name}' names a camera '{camera}' that the calibration lacks.",
-                )
-            try:
-                u, v = (float(x) for x in pixel)
-            except (TypeError, ValueError) as error:
-                raise InputError(
-                    "CAP-045", f"{path.name}: point '{name}' has no pixel [u, v] for {camera}."
-                ) from error
-            ideal = shots[views[camera]].to_ideal((u, v))
-            if not np.isfinite(ideal).all():
-                raise InputError(
-                    "CAP-046",
-                    f"{path.name}: point '{name}' lies at ({u:g}, {v:g}) outside what {camera} can see.",
-                )
-            pixels[views[camera]] = ideal
-        accuracy = point.get("accuracy", 1.0)
-        if not isinstance(accuracy, int | float) or not 0.01 <= accuracy <= 1000:
-            raise InputError(
-                "CAP-047",
-                f"{path.name}: point '{name}' has the accuracy {accuracy}; it is a number of pixels.",
-            )
-        result.append(Sighting(name, pixels, float(accuracy)))
-    return result
+        pixels[views[camera]] = _ideal_pixel(pixel, shots[views[camera]], f"{file}: point '{name}'")
+    accuracy = entry.get("accuracy", 1.0)
+    if not isinstance(accuracy, int | float) or not 0.01 <= accuracy <= 1000:
+        raise InputError(
+            "CAP-047",
+            f"{file}: point '{name}' has the accuracy {accuracy}; it is a number of pixels.",
+        )
+    return Sighting(name, pixels, float(accuracy))
+
+
+def _ideal_pixel(pixel: Any, shot: Shot, where: str) -> tuple[float, float]:
+    """The undistorted pixel of a mark [u, v] in the video of `shot`."""
+    camera = shot.camera.name
+    try:
+        u, v = (float(x) for x in pixel)
+    except (TypeError, ValueError) as error:
+        raise InputError("CAP-045", f"{where} has no pixel [u, v] for {camera}.") from error
+    ideal = shot.to_ideal((u, v))
+    if not np.isfinite(ideal).all():
+        raise InputError(
+            "CAP-046",
+            f"{where} lies at ({u:g}, {v:g}) outside what {camera} can see.",
+        )
+    return ideal
 
 
 def has_calibration(source: Path, chosen: str = "") -> bool:
@@ -172,29 +179,23 @@ def _calibration_file(source: Path, chosen: str) -> Path:
     return found[0]
 
 
+def _videos(source: Path) -> list[Path]:
+    """The videos of the first folder that holds any, in natural order."""
+    for folder in (source / "videos", source):
+        files = folder.iterdir() if folder.is_dir() else ()
+        found = [f for f in files if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
+        if found:
+            return sorted(found, key=lambda f: natural_key(f.name))
+    raise InputError(
+        "CAP-052",
+        f"{source.name} holds no videos; put one per camera there or in its subfolder 'videos'.",
+    )
+
+
 def _pair(
     source: Path, file: Path, cameras: list[CalibratedCamera]
 ) -> tuple[list[tuple[CalibratedCamera, Path]], list[str]]:
-    places = (source / "videos", source)
-    videos = next(
-        (
-            found
-            for folder in places
-            if folder.is_dir()
-            and (
-                found := [
-                    f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")
-                ]
-            )
-        ),
-        [],
-    )
-    if not videos:
-        raise InputError(
-            "CAP-052",
-            f"{source.name} holds no videos; put one per camera there or in its subfolder 'videos'.",
-        )
-    videos.sort(key=lambda f: natural_key(f.name))
+    videos = _videos(source)
     by_name = {camera.name.lower(): camera for camera in cameras}
     stems = [video.stem.lower() for video in videos]
     if len(set(stems)) == len(stems) and set(stems) <= set(by_name):

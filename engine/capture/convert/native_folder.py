@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,8 +22,8 @@ from ...files.paths import printable
 from ...geometry.axes import axes_converge, nearest_to_axes
 from ...scene.cameras import Cameras
 from ...scene.video import MultiViewVideo
+from ..cameras_json import write_cameras_json
 from ..point_cloud import write_points
-from ..readers.folder import write_cameras_json
 
 Pixels = NDArray[np.uint8]
 POINTS = "points.ply"
@@ -48,43 +48,15 @@ def convert_dataset(video: MultiViewVideo, target: Path, quality: int = 14) -> C
     Held-out views, near and far, starting points and the background stay what they were. Every view must have every
     moment. InputError names the view that has gaps.
     """
-    short = [video.cameras.names[v] for v in range(video.views) if not bool(video.available[v].all())]
-    if short:
-        raise InputError(
-            "CAP-056",
-            f"{video.name}: view '{printable(short[0])}' lacks some moments; the native layout needs a "
-            "whole video per view.",
-        )
-    fps = video.fps or (
-        (video.moments - 1) / float(video.times[-1] - video.times[0]) if video.moments > 1 else 1.0
-    )
-    even = tuple((max(2, w // 2 * 2), max(2, h // 2 * 2)) for w, h in video.cameras.sizes)
+    _check_complete(video)
+    fps = _frame_rate(video)
+    cameras = _even_sizes(video.cameras)
     total = video.views * video.moments
     yield Converted(0, total, f"{video.views} views, {video.moments} frames")
-    K = video.cameras.K.clone()  # cropping the last row or column leaves K as it is
-    cameras = Cameras(video.cameras.world_to_camera, K, even, video.cameras.names)
-    done = 0
     with new_folder(target) as partial:
-        for v, (name, size) in enumerate(zip(cameras.names, even, strict=True)):
-            if name != Path(name).name or name.startswith("."):
-                raise InputError(
-                    "CAP-057",
-                    f"{video.name}: the view name '{printable(name)}' cannot be a file name; rename it.",
-                )
-            masks = partial / "masks" / f"{name}.mp4" if video.has_masks else None
-            with (
-                encoder(partial / "videos" / f"{name}.mp4", size, fps, quality) as video_file,
-                encoder(masks, size, fps, min(quality, 8)) as mask_video,
-            ):
-                for m in range(video.moments):
-                    frame = video.source.read(v, m)
-                    video_file.add(frame.image.numpy()[: size[1], : size[0]])
-                    if masks is not None:
-                        mask = torch.full(frame.image.shape[:2], 255) if frame.mask is None else frame.mask
-                        values = mask.numpy().astype(np.uint8)[: size[1], : size[0], None]
-                        mask_video.add(np.repeat(values, 3, axis=2))
-                    done += 1
-                    yield Converted(done, total)
+        for view in range(video.views):
+            for done in _write_view(partial, video, view, cameras.sizes[view], fps, quality):
+                yield Converted(view * video.moments + done, total)
         if video.points is not None:
             write_points(partial / POINTS, video.points, video.point_colors)
         trained = set(video.views_to_train())
@@ -100,6 +72,53 @@ def convert_dataset(video: MultiViewVideo, target: Path, quality: int = 14) -> C
             points=None if video.points is None else POINTS,
         )
     return Path(target)
+
+
+def _check_complete(video: MultiViewVideo) -> None:
+    short = [video.cameras.names[v] for v in range(video.views) if not bool(video.available[v].all())]
+    if short:
+        raise InputError(
+            "CAP-056",
+            f"{video.name}: view '{printable(short[0])}' lacks some moments; the native layout needs a "
+            "whole video per view.",
+        )
+
+
+def _frame_rate(video: MultiViewVideo) -> float:
+    if video.fps:
+        return video.fps
+    return (video.moments - 1) / float(video.times[-1] - video.times[0]) if video.moments > 1 else 1.0
+
+
+def _even_sizes(cameras: Cameras) -> Cameras:
+    """The same cameras without an odd last row or column, which H.264 does not allow; K stays as it is."""
+    even = tuple((max(2, w // 2 * 2), max(2, h // 2 * 2)) for w, h in cameras.sizes)
+    return Cameras(cameras.world_to_camera, cameras.K.clone(), even, cameras.names)
+
+
+def _write_view(
+    folder: Path, video: MultiViewVideo, view: int, size: tuple[int, int], fps: float, quality: int
+) -> Iterator[int]:
+    """The video and the mask video of one view; yields the number of frames done."""
+    name = video.cameras.names[view]
+    if name != Path(name).name or name.startswith("."):
+        raise InputError(
+            "CAP-057",
+            f"{video.name}: the view name '{printable(name)}' cannot be a file name; rename it.",
+        )
+    masks = folder / "masks" / f"{name}.mp4" if video.has_masks else None
+    with (
+        encoder(folder / "videos" / f"{name}.mp4", size, fps, quality) as image_video,
+        encoder(masks, size, fps, min(quality, 8)) as mask_video,
+    ):
+        for moment in range(video.moments):
+            frame = video.source.read(view, moment)
+            image_video.add(frame.image.numpy()[: size[1], : size[0]])
+            if masks is not None:
+                mask = torch.full(frame.image.shape[:2], 255) if frame.mask is None else frame.mask
+                values = mask.numpy().astype(np.uint8)[: size[1], : size[0], None]
+                mask_video.add(np.repeat(values, 3, axis=2))
+            yield moment + 1
 
 
 def write_description(

@@ -11,10 +11,10 @@ from ...files.paths import existing_folder, printable
 from ...scene.video import MultiViewVideo
 from ..assembly import assemble
 from ..bounds import scene_bounds
+from ..cameras_json import write_cameras_json
 from ..description import Capture
 from ..options import LAYOUTS, LoadOptions
 from . import colmap, dnerf, dynerf, folder, hypernerf, nerfstudio
-from .folder import write_cameras_json
 
 __all__ = ["LAYOUTS", "LoadOptions", "detect_layout", "load_video", "scene_bounds", "write_cameras_json"]
 

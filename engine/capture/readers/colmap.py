@@ -163,40 +163,46 @@ def _rig_views(
 
 
 def _sequence_views(folder: Path, model: ColmapModel) -> list[View]:
-    """Every image a view of its own; the frame number in its name, or else its place by name, is its moment."""
+    """Every image a view of its own, with a single moment."""
     images = sorted(model.images, key=lambda i: i.name)
-    roots = [folder / name for name in ("images", "", "input", "frames")]
-    numbers = [last_number(PurePosixPath(i.name).stem) for i in images]
-    several = len({_label(i) for i in images if "/" in i.name}) > 1
-    if None in numbers or (not several and len(set(numbers)) < len(numbers)):
-        numbers = list(range(len(images)))
-    moments = sorted({n for n in numbers if n is not None})
-    moment = {n: i for i, n in enumerate(moments)}
     views: list[View] = []
-    for image, number in zip(images, numbers, strict=True):
-        candidates = [
-            inside(folder, (root / image.name).relative_to(folder).as_posix(), image.where) for root in roots
-        ]
-        path = next((p for p in candidates if p.is_file()), None)
-        if path is None:
-            raise InputError(
-                "CAP-081",
-                f"{image.where}: the picture is missing; looked in {', '.join(r.name or '.' for r in roots)}.",
-            )
+    for image, moment in zip(images, _moments(images), strict=True):
+        path = _sequence_file(folder, image)
         camera = model.cameras[image.camera_id]
-        where = f"{camera.where} ({printable(image.name)})"
-        file = ImageFile(path, relative_name(path, folder))
-        name = printable(PurePosixPath(image.name).with_suffix("").as_posix())
-        assert number is not None
         views.append(
             View(
-                name,
-                where,
+                printable(PurePosixPath(image.name).with_suffix("").as_posix()),
+                f"{camera.where} ({printable(image.name)})",
                 camera.K,
                 image.world_to_camera,
                 camera.size,
-                {moment[number]: file},
+                {moment: ImageFile(path, relative_name(path, folder))},
                 camera.distortion,
             )
         )
     return views
+
+
+def _moments(images: list[ColmapImage]) -> list[int]:
+    """The moment of each image: from the frame number in its name, or else its place in the list."""
+    numbers = [last_number(PurePosixPath(i.name).stem) for i in images]
+    several = len({_label(i) for i in images if "/" in i.name}) > 1
+    if None in numbers or (not several and len(set(numbers)) < len(numbers)):
+        return list(range(len(images)))
+    moment = {n: i for i, n in enumerate(sorted({n for n in numbers if n is not None}))}
+    return [moment[n] for n in numbers if n is not None]
+
+
+def _sequence_file(folder: Path, image: ColmapImage) -> Path:
+    """The file of `image`, in the first of the usual folders that has it."""
+    roots = [folder / name for name in ("images", "", "input", "frames")]
+    candidates = [
+        inside(folder, (root / image.name).relative_to(folder).as_posix(), image.where) for root in roots
+    ]
+    path = next((p for p in candidates if p.is_file()), None)
+    if path is None:
+        raise InputError(
+            "CAP-081",
+            f"{image.where}: the picture is missing; looked in {', '.join(r.name or '.' for r in roots)}.",
+        )
+    return path

@@ -78,23 +78,10 @@ def is_model(folder: Path) -> bool:
 def read_model(folder: Path, root: Path) -> ColmapModel:
     """The reconstruction in `folder`, a folder inside the data set `root`. InputError naming the file at fault."""
     binary = (folder / "cameras.bin").exists() or (folder / "images.bin").exists()
-    ending = "bin" if binary else "txt"
-    paths = {n: folder / f"{n}.{ending}" for n in ("cameras", "images", "points3D")}
-    for name in ("cameras", "images"):
-        require_file(paths[name], root, "a COLMAP model needs it; export the model again")
-    for path in paths.values():
-        if path.exists() and path.stat().st_size > LARGEST:
-            raise InputError(
-                "CAP-082",
-                f"{relative_name(path, root)} has {path.stat().st_size:,} bytes, more than can be read.",
-            )
+    paths = _model_files(folder, root, "bin" if binary else "txt")
     label = {n: relative_name(p, root) for n, p in paths.items()}
-    if binary:
-        cameras = _cameras_bin(paths["cameras"], label["cameras"])
-        images = _images_bin(paths["images"], label["images"])
-    else:
-        cameras = _cameras_txt(paths["cameras"], label["cameras"])
-        images = _images_txt(paths["images"], label["images"])
+    cameras = (_cameras_bin if binary else _cameras_txt)(paths["cameras"], label["cameras"])
+    images = (_images_bin if binary else _images_txt)(paths["images"], label["images"])
     if not images:
         raise InputError("CAP-083", f"{label['images']} lists no images; COLMAP registered none.")
     for image in images:
@@ -105,9 +92,22 @@ def read_model(folder: Path, root: Path) -> ColmapModel:
             )
     points, colors = None, None
     if paths["points3D"].is_file():
-        read = _points_bin if binary else _points_txt
-        points, colors = read(paths["points3D"], label["points3D"])
+        points, colors = (_points_bin if binary else _points_txt)(paths["points3D"], label["points3D"])
     return ColmapModel(cameras, images, points, colors, [p for p in paths.values() if p.exists()])
+
+
+def _model_files(folder: Path, root: Path, ending: str) -> dict[str, Path]:
+    """The three files of a model by name; cameras and images must exist, and none may be too large to read."""
+    paths = {n: folder / f"{n}.{ending}" for n in ("cameras", "images", "points3D")}
+    for name in ("cameras", "images"):
+        require_file(paths[name], root, "a COLMAP model needs it; export the model again")
+    for path in paths.values():
+        if path.exists() and path.stat().st_size > LARGEST:
+            raise InputError(
+                "CAP-082",
+                f"{relative_name(path, root)} has {path.stat().st_size:,} bytes, more than can be read.",
+            )
+    return paths
 
 
 def camera_of(model: str, size: tuple[int, int], params: tuple[float, ...], where: str) -> ColmapCamera:

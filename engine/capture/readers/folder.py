@@ -13,17 +13,16 @@ pattern such as "images/cam00/frame_%05d.png", with "masks" in the same way). A 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...errors import InputError
-from ...files.jsonfile import read_json, write_json
+from ...files.jsonfile import read_json
 from ...files.paths import inside, printable, relative_name, require_file
-from ...scene.cameras import Cameras
 from ..camera_checks import integer, matrix, number
+from ..cameras_json import CAMERAS, FORMAT, VERSION
 from ..description import Capture, View, ViewVideo
 from ..frames import ImageFile
 from ..options import LoadOptions
@@ -32,9 +31,6 @@ from ..undistort import Distortion
 from ..video_file import probe
 from .listing import moments_of, numbered_images
 
-CAMERAS = "cameras.json"
-FORMAT = "multiview-video"
-VERSION = 1
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
@@ -88,67 +84,6 @@ def read(folder: Path, options: LoadOptions) -> Capture:
         warnings=warnings,
         files=[path],
     )
-
-
-def write_cameras_json(
-    folder: str | Path,
-    cameras: Cameras,
-    fps: float,
-    *,
-    videos: Sequence[str] | None = None,  # V paths relative to the folder, forward slashes
-    frames: Sequence[str]
-    | None = None,  # instead of videos: V folders or patterns such as images/cam00/%05d.png
-    masks: Sequence[str | None]
-    | None = None,  # V mask videos (with videos) or folders and patterns (with frames)
-    frame_count: int | None = None,
-    near: float | None = None,
-    far: float | None = None,
-    background: Sequence[float] | None = None,  # 3 numbers in 0..1
-    hold_out: Sequence[str] = (),
-    points: str | None = None,
-    distortions: Sequence[Distortion | None] | None = None,  # V, where pictures are not undistorted yet
-) -> Path:
-    """Write the cameras.json that `read` reads, under a temporary name and renamed; returns its path.
-
-    InputError where the lists do not have one entry a camera, or name files outside the folder.
-    """
-    root = Path(folder)
-    count = len(cameras)
-    contents = videos if videos is not None else frames
-    if contents is None or (videos is not None and frames is not None):
-        raise InputError("CAP-109", "write_cameras_json: give either videos or frames.")
-    for what, given in (("pictures", contents), ("masks", masks), ("distortions", distortions)):
-        if given is not None and len(given) != count:
-            raise InputError(
-                "CAP-110", f"write_cameras_json: {len(given)} {what} were given for {count} cameras."
-            )
-    listed: list[dict[str, Any]] = []
-    for i, name in enumerate(cameras.names):
-        inside(root, contents[i], CAMERAS)
-        entry: dict[str, Any] = {"name": name, ("video" if videos is not None else "frames"): contents[i]}
-        mask = masks[i] if masks is not None else None
-        if mask is not None:
-            inside(root, mask, CAMERAS)
-            entry["mask" if videos is not None else "masks"] = mask
-        entry["width"], entry["height"] = cameras.sizes[i]
-        entry["K"] = cameras.K[i].double().tolist()
-        entry["w2c"] = cameras.world_to_camera[i].double().tolist()
-        lens = distortions[i] if distortions is not None else None
-        if lens is not None and not lens.is_identity:
-            entry["distortion"] = {"model": lens.model, "params": list(lens.params)}
-        listed.append(entry)
-    optional = {
-        "frame_count": frame_count,
-        "near": near,
-        "far": far,
-        "background": None if background is None else [float(c) for c in background],
-        "hold_out": list(hold_out) or None,
-        "points": points,
-    }
-    data: dict[str, Any] = {"format": FORMAT, "version": VERSION, "fps": float(fps), "camera_axes": "opencv"}
-    data |= {key: value for key, value in optional.items() if value is not None}
-    write_json(root / CAMERAS, data | {"cameras": listed})
-    return root / CAMERAS
 
 
 def _check_head(data: dict[str, Any]) -> None:

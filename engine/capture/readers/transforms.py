@@ -160,29 +160,11 @@ def capture_of(found: list[Shot], folder: Path, layout: str, file: str, one_view
     found, times, fractions, warnings = _timed(found, file)
     moment = {time: i for i, time in enumerate(times)}
     _no_doubles(found)
-    members = [[shot] for shot in found] if one_view_each else _cameras(found)
-    names = _names(members)
-    views: list[View] = []
-    for group in sorted(members, key=lambda g: (g[0].label, g[0].split != "train", g[0].image.name)):
-        first = group[0]
-        images: dict[int, ImageFile] = {}
-        for shot in group:
-            assert shot.time is not None
-            if moment[shot.time] in images:
-                other = images[moment[shot.time]]
-                raise InputError(
-                    "CAP-140",
-                    f"{shot.where} and {other.name} come from one camera at one time ({shot.time:g}); remove one.",
-                )
-            images[moment[shot.time]] = shot.image
-        pose = inverted(first.pose * FLIP)
-        views.append(
-            View(names[first.where], first.where, first.K, pose, first.size, images, first.distortion)
-        )
-    splits = {v.name: g[0].split for v, g in zip(views, _in_order(views, members), strict=True)}
-    test = [n for n, split in splits.items() if split == "test"] or [
-        n for n, s in splits.items() if s == "val"
-    ]
+    groups = [[shot] for shot in found] if one_view_each else _cameras(found)
+    groups.sort(key=lambda g: (g[0].label, g[0].split != "train", g[0].image.name))
+    names = _names(groups)
+    views = [_view(group, names[group[0].where], moment) for group in groups]
+    train, test = _splits({view.name: group[0].split for view, group in zip(views, groups, strict=True)})
     return Capture(
         folder=folder,
         layout=layout,
@@ -190,14 +172,32 @@ def capture_of(found: list[Shot], folder: Path, layout: str, file: str, one_view
         times=np.array(times),
         times_are_fractions=fractions,
         test_views=test,
-        train_views=[n for n, split in splits.items() if split == "train"] if test else [],
+        train_views=train,
         warnings=warnings,
     )
 
 
-def _in_order(views: list[View], members: list[list[Shot]]) -> list[list[Shot]]:
-    by_where = {group[0].where: group for group in members}
-    return [by_where[view.where] for view in views]
+def _view(group: list[Shot], name: str, moment: dict[float, int]) -> View:
+    """The view of one camera from all its shots."""
+    images: dict[int, ImageFile] = {}
+    for shot in group:
+        assert shot.time is not None
+        if moment[shot.time] in images:
+            other = images[moment[shot.time]]
+            raise InputError(
+                "CAP-140",
+                f"{shot.where} and {other.name} come from one camera at one time ({shot.time:g}); remove one.",
+            )
+        images[moment[shot.time]] = shot.image
+    first = group[0]
+    pose = inverted(first.pose * FLIP)
+    return View(name, first.where, first.K, pose, first.size, images, first.distortion)
+
+
+def _splits(splits: dict[str, str]) -> tuple[list[str], list[str]]:
+    """Names of the views to train on and of those held out: the test views, or those of val where there are none."""
+    test = [n for n, s in splits.items() if s == "test"] or [n for n, s in splits.items() if s == "val"]
+    return [n for n, s in splits.items() if s == "train"] if test else [], test
 
 
 def _cameras(found: list[Shot]) -> list[list[Shot]]:
@@ -235,29 +235,39 @@ def _names(members: list[list[Shot]]) -> dict[str, str]:
 
 def _timed(found: list[Shot], file: str) -> tuple[list[Shot], list[float], bool, list[str]]:
     """Shots with times, the distinct times ascending, whether they are fractions of a clip, and warnings."""
-    without = [s for s in found if s.time is None]
-    if without and len(without) < len(found):
-        raise InputError(
-            "CAP-141", f"{without[0].where} has no time, other frames have one; give every frame its time."
-        )
     warnings: list[str] = []
-    if without:
+    if not _have_times(found):
         warnings.append(f"{file} stores no times: all pictures are taken to show the same moment.")
     found = [replace(s, time=round(s.time or 0.0, 9)) for s in found]
     times = sorted({s.time for s in found if s.time is not None})
     outside = [s for s in found if s.time is not None and not 0 <= s.time <= 1]
     for shot in outside:
-        assert shot.time is not None
-        others = [t for t in times if t != shot.time]
-        if others and min(abs(t - shot.time) for t in others) > max(others) - min(others) > 0:
-            raise InputError(
-                "CAP-142",
-                f"{shot.where}: the time {shot.time:g} lies far outside that of the other frames "
-                f"({min(others):g} to {max(others):g}); correct it.",
-            )
+        _check_outlier(shot, times)
     if outside and min(times) < 0:
         warnings.append(f"{file}: times begin before 0 (at {min(times):g}); they are used as they are.")
     return found, times, not outside, warnings
+
+
+def _have_times(found: list[Shot]) -> bool:
+    """Whether the file stores times. InputError where it does so for some frames only."""
+    without = [s for s in found if s.time is None]
+    if without and len(without) < len(found):
+        raise InputError(
+            "CAP-141", f"{without[0].where} has no time, other frames have one; give every frame its time."
+        )
+    return not without
+
+
+def _check_outlier(shot: Shot, times: list[float]) -> None:
+    """InputError where the time of `shot` is farther from every other one than those span."""
+    assert shot.time is not None
+    others = [t for t in times if t != shot.time]
+    if others and min(abs(t - shot.time) for t in others) > max(others) - min(others) > 0:
+        raise InputError(
+            "CAP-142",
+            f"{shot.where}: the time {shot.time:g} lies far outside that of the other frames "
+            f"({min(others):g} to {max(others):g}); correct it.",
+        )
 
 
 def _no_doubles(found: list[Shot]) -> None:
