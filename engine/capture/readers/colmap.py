@@ -20,7 +20,8 @@ from ..options import LoadOptions
 from ..point_cloud import optional_points
 from ..video_file import SUFFIXES as VIDEOS
 from ..video_file import probe
-from .colmap_model import ColmapImage, ColmapModel, is_model, read_model
+from .colmap_model import ColmapModel, is_model, read_model
+from .colmap_values import ColmapImage
 from .listing import image_files, last_number, moments_of, numbered_images
 
 MODEL_FOLDERS = ("sparse/0", "sparse", "sparse_", "colmap/sparse/0", "dense/sparse", "sparse_txt")

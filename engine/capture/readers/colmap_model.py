@@ -12,53 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...files.paths import printable, relative_name, require_file
-from ..undistort import Distortion
+from .colmap_values import MODELS, Array, ColmapCamera, ColmapImage, camera_of, pose_of
 
-Array = NDArray[Any]
-
-# id: (name, how many parameters). Lens parameters follow the focal lengths and the principal point.
-MODELS = {
-    0: ("SIMPLE_PINHOLE", 3),
-    1: ("PINHOLE", 4),
-    2: ("SIMPLE_RADIAL", 4),
-    3: ("RADIAL", 5),
-    4: ("OPENCV", 8),
-    5: ("OPENCV_FISHEYE", 8),
-    6: ("FULL_OPENCV", 12),
-    7: ("FOV", 5),
-    8: ("SIMPLE_RADIAL_FISHEYE", 4),
-    9: ("RADIAL_FISHEYE", 5),
-    10: ("THIN_PRISM_FISHEYE", 12),
-    11: ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
-}
-ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
-LENSES = {
-    "SIMPLE_RADIAL": "opencv", "RADIAL": "opencv", "OPENCV": "opencv", "FULL_OPENCV": "opencv",
-    "OPENCV_FISHEYE": "fisheye", "SIMPLE_RADIAL_FISHEYE": "fisheye", "RADIAL_FISHEYE": "fisheye",
-    "FOV": "fov", "THIN_PRISM_FISHEYE": "thin_prism_fisheye",
-    "RAD_TAN_THIN_PRISM_FISHEYE": "rad_tan_thin_prism_fisheye",
-}  # fmt: skip
 LARGEST = 4 * 2**30  # bytes of one model file
-
-
-@dataclass(frozen=True, eq=False)
-class ColmapCamera:
-    where: str
-    size: tuple[int, int]
-    K: Array  # [3, 3]
-    distortion: Distortion
-
-
-@dataclass(frozen=True, eq=False)
-class ColmapImage:
-    name: str  # as COLMAP stores it: a path below the image folder
-    where: str
-    camera_id: int
-    world_to_camera: Array  # [4, 4]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,46 +67,6 @@ def _model_files(folder: Path, root: Path, ending: str) -> dict[str, Path]:
                 f"{relative_name(path, root)} has {path.stat().st_size:,} bytes, more than can be read.",
             )
     return paths
-
-
-def camera_of(model: str, size: tuple[int, int], params: tuple[float, ...], where: str) -> ColmapCamera:
-    """K and lens from COLMAP's parameter list."""
-    if not np.isfinite(params).all():
-        raise InputError(
-            "CAP-085", f"{where}: a parameter is a NaN or non-finite number; export the model again."
-        )
-    if model in ONE_FOCAL:
-        fx, fy, cx, cy, rest = params[0], params[0], params[1], params[2], params[3:]
-    else:
-        fx, fy, cx, cy, rest = *params[:4], params[4:]
-    K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
-    return ColmapCamera(
-        where, size, K, Distortion(LENSES[model], tuple(rest)) if model in LENSES else Distortion()
-    )
-
-
-def pose_of(quaternion: tuple[float, ...], translation: tuple[float, ...], where: str) -> Array:
-    """world_to_camera [4, 4] from a quaternion wxyz (normalised here) and a translation."""
-    q = np.array(quaternion, dtype=np.float64)
-    if not (np.isfinite(q).all() and np.isfinite(translation).all()):
-        raise InputError(
-            "CAP-086", f"{where}: the pose holds a NaN or non-finite number; export the model again."
-        )
-    length = np.linalg.norm(q)
-    if not 0.5 < length < 2:
-        raise InputError(
-            "CAP-087",
-            f"{where}: the rotation's quaternion has the length {length:.3g}, expected 1; export the model again.",
-        )
-    w, x, y, z = q / length
-    pose = np.eye(4)
-    pose[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    pose[:3, 3] = translation
-    return pose
 
 
 class _Bytes:
