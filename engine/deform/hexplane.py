@@ -40,47 +40,27 @@ class HexPlane(nn.Module):
     ) -> None:
         """A new field, see `create`. Raises InputError where `aabb` has no extent."""
         super().__init__()
-        if (
-            tuple(aabb.shape) != (2, 3)
-            or not bool(torch.isfinite(aabb).all())
-            or bool((aabb[0] == aabb[1]).any())
-        ):
-            raise InputError(
-                "DEF-009",
-                f"HexPlane: the box {aabb.tolist()} must be a maximum and a minimum corner with some extent.",
-            )
-        box = aabb.detach().to(torch.float32).clone()
-        if not bool((torch.isfinite(_per_unit(box)) & (_per_unit(box) != 0)).all()):
-            corners = " ".join(f"{number:g}" for number in aabb.flatten().tolist())
-            raise InputError(
-                "DEF-010",
-                f"HexPlane: the box '{corners}' is too small or too large to compute with; the file is damaged, or the "
-                "units of its capture are wrong.",
-            )
         self.settings = settings
-        self.register_buffer("aabb", box)
-        self.grids = nn.ModuleList()
-        for shapes in settings.plane_shapes():
-            planes = nn.ParameterList()
-            for index, shape in enumerate(shapes):
-                if index in TIME_PLANES:  # neutral in the product
-                    planes.append(nn.Parameter(torch.ones(shape)))
-                else:
-                    planes.append(nn.Parameter(torch.rand(shape, generator=generator) * 0.4 + 0.1))
-            self.grids.append(planes)
+        self.register_buffer("aabb", _checked_box(aabb))
+        self.grids = nn.ModuleList(_new_planes(shapes, generator) for shapes in settings.plane_shapes())
         width = settings.width
         inputs = [settings.features * len(settings.multires), *[width] * (max(settings.depth, 1) - 1)]
         self.trunk = nn.ModuleList(_linear(i, width, generator) for i in inputs)
         self.hidden = nn.ModuleDict({head: _linear(width, width, generator) for head in settings.heads})
         self.output = nn.ModuleDict({head: _linear(width, HEADS[head], generator) for head in settings.heads})
         if zero_init:
-            for head, layer in self.output.items():
-                assert isinstance(layer, nn.Linear)
-                nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)
-                if head == "rotation" and settings.apply_rotation:
-                    with torch.no_grad():
-                        layer.bias[0] = 1.0  # the identity quaternion
+            self._zero_outputs()
+
+    def _zero_outputs(self) -> None:
+        """Make the field the identity."""
+        for head, layer in self.output.items():
+            assert isinstance(layer, nn.Linear)
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+            if head == "rotation" and self.settings.apply_rotation:
+                # the identity quaternion
+                with torch.no_grad():
+                    layer.bias[0] = 1.0
 
     @classmethod
     def create(
@@ -245,6 +225,40 @@ class HexPlane(nn.Module):
         if "sh" in deltas:  # a scene of a lower SH degree uses the first bases of the head
             changed["sh"] = g.sh + deltas["sh"].unflatten(-1, (16, 3))[:, : g.sh.shape[1]]
         return g.with_(**changed)
+
+
+def _checked_box(aabb: Tensor) -> Tensor:
+    """A float32 copy of a box [2, 3]. Raises InputError where it has no extent or float32 cannot compute with it."""
+    if (
+        tuple(aabb.shape) != (2, 3)
+        or not bool(torch.isfinite(aabb).all())
+        or bool((aabb[0] == aabb[1]).any())
+    ):
+        raise InputError(
+            "DEF-009",
+            f"HexPlane: the box {aabb.tolist()} must be a maximum and a minimum corner that differ on every axis.",
+        )
+    box = aabb.detach().to(torch.float32).clone()
+    if not bool((torch.isfinite(_per_unit(box)) & (_per_unit(box) != 0)).all()):
+        corners = " ".join(f"{number:g}" for number in aabb.flatten().tolist())
+        raise InputError(
+            "DEF-010",
+            f"HexPlane: the box '{corners}' is too small or too large to compute with; the file is damaged, or the "
+            "units of its capture are wrong.",
+        )
+    return box
+
+
+def _new_planes(
+    shapes: list[tuple[int, int, int, int]], generator: torch.Generator | None
+) -> nn.ParameterList:
+    """The six planes of one level: random in space, ones in time, which are neutral in the product."""
+    return nn.ParameterList(
+        nn.Parameter(
+            torch.ones(shape) if index in TIME_PLANES else torch.rand(shape, generator=generator) * 0.4 + 0.1
+        )
+        for index, shape in enumerate(shapes)
+    )
 
 
 def _per_unit(box: Tensor) -> Tensor:

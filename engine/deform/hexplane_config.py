@@ -36,8 +36,14 @@ class HexPlaneConfig:
     time_l1_weight: float = 1e-4
 
     def __post_init__(self) -> None:
-        for name in ("resolution", "multires", "heads", "time_range"):  # lists from JSON become tuples
+        # lists from JSON become tuples
+        for name in ("resolution", "multires", "heads", "time_range"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_conventions()
+        self._check_sizes()
+
+    def _check_conventions(self) -> None:
+        """InputError for heads, a time mapping or a time range that do not exist."""
         unknown = set(self.heads) - set(HEADS)
         if unknown or len(set(self.heads)) != len(self.heads):
             raise InputError(
@@ -53,6 +59,9 @@ class HexPlaneConfig:
             raise InputError(
                 "DEF-004", f"HexPlane: time_range {self.time_range} must be two ascending numbers of seconds."
             )
+
+    def _check_sizes(self) -> None:
+        """InputError for sizes that are not whole numbers, or too large for any published configuration."""
         sizes = (self.features, self.width, *self.resolution, *self.multires)
         if (
             len(self.resolution) != 4

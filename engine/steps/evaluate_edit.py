@@ -120,14 +120,8 @@ def run(
     """
     if truth is not None:
         _check_truth(scene, truth)
-    if original is not None and (
-        len(original.rig) != len(scene.rig) or len(original.times) != len(scene.times)
-    ):
-        raise InputError(
-            "STP-007",
-            f"The original scene has {len(original.rig)} views and {len(original.times)} moments, the edited one "
-            f"{len(scene.rig)} and {len(scene.times)}: give the scene that this one was edited from.",
-        )
+    if original is not None:
+        _check_original(scene, original)
     networks = Networks(
         load_clip(clip, device) if clip is not None else None,
         load_lpips(lpips_weights, device) if lpips_weights is not None else None,
@@ -166,6 +160,15 @@ def run(
     numbers = (*measuring.means.numbers(), *_invariants(scene, original))
     missing = _missing(networks, original, _prompt(scene, views, config), config)
     yield Finished(EditEvaluation(numbers, missing, padded(pictures), tuple(titles)))
+
+
+def _check_original(scene: Scene4D, original: Scene4D) -> None:
+    if len(original.rig) != len(scene.rig) or len(original.times) != len(scene.times):
+        raise InputError(
+            "STP-007",
+            f"The original scene has {len(original.rig)} views and {len(original.times)} frames, the edited scene "
+            f"{len(scene.rig)} and {len(scene.times)}. Connect the scene that this one was edited from.",
+        )
 
 
 def _check_truth(scene: Scene4D, truth: MultiViewVideo) -> None:

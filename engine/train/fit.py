@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..losses.metrics import decibels
 from ..losses.photometric import l1, ssim
-from ..render import RasterInfo, render_gaussians
+from ..render import Picture, RasterInfo, render_gaussians
 from ..scene import Cameras, Gaussians, MultiViewVideo, Scene4D
 from . import motions
 from .config import FitConfig
@@ -28,7 +28,7 @@ from .normalization import Normalization, subject_bounds
 from .parameters import GaussianParameters
 from .schedule import log_linear, picture_scale_at, sh_degree_at
 from .stage import Part, TrainStage
-from .targets import Targets, background_of
+from .targets import Target, Targets, background_of
 from .threads import threads_for
 
 
@@ -149,39 +149,30 @@ class Fit(TrainStage):
             return self._step()
 
     def _step(self) -> dict[str, float]:
-        c = self.config
         rates = self._rates(self.progress)
         self.parameters.set_rates(rates)
         moment, views = self._draw_sample()
-        scale = picture_scale_at(self.progress, c.start_scale, c.full_size_at)
+        scale = picture_scale_at(self.progress, self.config.start_scale, self.config.full_size_at)
         gaussians = self.gaussians_at(moment)
         loss = torch.zeros((), device=self.device)
-        seen: dict[str, float] = {}
+        seen = {"l1": 0.0}
         squared = 0.0
         infos: list[tuple[RasterInfo, int, int]] = []
         rig = self.rig(scale)
         for group in _by_size(rig, views):
-            picture = render_gaussians(
+            rendered = render_gaussians(
                 gaussians,
                 rig[group],
                 self.rasterizer,
                 self.background,
-                sh_degree=sh_degree_at(self.progress, c.sh_degree),
+                sh_degree=sh_degree_at(self.progress, self.config.sh_degree),
             )
             targets = [self.targets.get(view, moment, scale) for view in group]
-            truth = torch.stack([t.image for t in targets])
             share = len(group) / len(views)
-            color = l1(picture.rgb, truth)
-            loss = loss + share * (1 - c.ssim_weight) * color
-            seen["l1"] = seen.get("l1", 0.0) + share * float(color.detach())
-            squared += share * float((picture.rgb.detach() - truth).square().mean())
-            if c.ssim_weight:
-                likeness = ssim(picture.rgb.permute(0, 3, 1, 2), truth.permute(0, 3, 1, 2)).mean()
-                loss = loss + share * c.ssim_weight * (1 - likeness)
-            masks = [t.mask for t in targets if t.mask is not None]
-            if masks and c.mask_weight:
-                loss = loss + share * c.mask_weight * l1(picture.alpha, torch.stack(masks))
-            infos.append((picture.info, *rig.sizes[group[0]]))
+            loss, color, error = self._compare(loss, rendered, targets, share)
+            seen["l1"] += share * color
+            squared += share * error
+            infos.append((rendered.info, *rig.sizes[group[0]]))
         moving = None if self.is_coarse else self.motion
         penalty = None if self.density is None else self.density.strategy.penalty(self.parameters)
         smoothness = None if moving is None else moving.loss()
@@ -196,8 +187,26 @@ class Fit(TrainStage):
         if self.motion is not None and not self.is_coarse:
             self.motion.after_step(self.parameters, self.iteration, self.progress)
         seen["loss"] = float(loss.detach())
-        seen["psnr"] = decibels(squared)  # of the pictures of this step
+        # of the images of this step
+        seen["psnr"] = decibels(squared)
         return seen
+
+    def _compare(
+        self, loss: Tensor, rendered: Picture, targets: list[Target], share: float
+    ) -> tuple[Tensor, float, float]:
+        """(`loss` with the photometric terms added one by one, mean L1, mean squared error) of a group of views."""
+        c = self.config
+        truth = torch.stack([t.image for t in targets])
+        color = l1(rendered.rgb, truth)
+        loss = loss + share * (1 - c.ssim_weight) * color
+        error = float((rendered.rgb.detach() - truth).square().mean())
+        if c.ssim_weight:
+            likeness = ssim(rendered.rgb.permute(0, 3, 1, 2), truth.permute(0, 3, 1, 2)).mean()
+            loss = loss + share * c.ssim_weight * (1 - likeness)
+        masks = [t.mask for t in targets if t.mask is not None]
+        if masks and c.mask_weight:
+            loss = loss + share * c.mask_weight * l1(rendered.alpha, torch.stack(masks))
+        return loss, float(color.detach()), error
 
     def _control_density(self, infos: list[tuple[RasterInfo, int, int]], position_rate: float) -> None:
         if self.density is None:

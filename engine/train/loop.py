@@ -92,36 +92,71 @@ def optimize(
     """
     start = clock() if start is None else start
     yield Started(pace.iterations, note)
-    saved_at, saved_iteration = clock(), run.iteration
+    saves = None if checkpoint is None else _Checkpoints(run, checkpoint, pace.checkpoint_seconds, clock)
     whole = True
     try:
         while run.iteration < pace.iterations:
             whole = False
             losses = _step(run)
             whole = True
-            yield Progress(run.iteration, losses, len(run))
-            if pace.preview_every and run.iteration % pace.preview_every == 0:
-                yield Preview(run.preview(), run.iteration)
-            if checkpoint is not None and clock() - saved_at > pace.checkpoint_seconds:
-                saved_at = clock()
-                if _saved(run, checkpoint):
-                    saved_iteration = run.iteration
-                    yield Saved(str(checkpoint), run.iteration)
+            yield from _reports(run, pace, losses, saves)
             if pace.max_seconds and clock() - start > pace.max_seconds:
                 break
     except BaseException:
-        # closed, interrupted or failed between two steps: what was trained is kept. Half a step never is: the last
-        # checkpoint stays
-        if checkpoint is not None and whole and run.iteration > saved_iteration:
-            run.save(checkpoint)
+        # Closed, interrupted or failed between two steps: keep what was trained. Within a step, the state is not whole,
+        # and the last checkpoint stays.
+        if saves is not None and whole and saves.is_behind:
+            run.save(saves.path)
         raise
     made = run.result()
-    if checkpoint is not None and run.iteration > saved_iteration:
-        _saved(run, checkpoint)
+    if saves is not None and saves.is_behind:
+        saves.save()
     yield Finished(made)
     if checkpoint is not None and run.iteration >= pace.iterations:
-        with suppress(OSError):  # what is left over does no harm
+        # a checkpoint that cannot be removed does no harm
+        with suppress(OSError):
             checkpoint.unlink()
+
+
+def _reports(
+    run: Optimization, pace: LoopConfig, losses: dict[str, float], saves: _Checkpoints | None
+) -> Stream:
+    """What is told after a step: Progress, then Preview and Saved where they are due."""
+    yield Progress(run.iteration, losses, len(run))
+    if pace.preview_every and run.iteration % pace.preview_every == 0:
+        yield Preview(run.preview(), run.iteration)
+    if saves is not None and saves.save_if_due():
+        yield Saved(str(saves.path), run.iteration)
+
+
+class _Checkpoints:
+    """When a run was last saved, and whether that is still its newest state."""
+
+    def __init__(self, run: Optimization, path: Path, seconds: float, clock: Callable[[], float]) -> None:
+        self.run, self.path, self.seconds, self.clock = run, path, seconds, clock
+        self.saved_at, self.saved_iteration = clock(), run.iteration
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether steps were done since the last save."""
+        return self.run.iteration > self.saved_iteration
+
+    def save_if_due(self) -> bool:
+        """Save where the interval has passed; True where that worked."""
+        if self.clock() - self.saved_at <= self.seconds:
+            return False
+        self.saved_at = self.clock()
+        return self.save()
+
+    def save(self) -> bool:
+        """Save; False with a warning where that fails, since a full disk must not lose what is in memory."""
+        try:
+            self.run.save(self.path)
+        except InputError as error:
+            log.warning("%s Training continues without a checkpoint.", error)
+            return False
+        self.saved_iteration = self.run.iteration
+        return True
 
 
 def resume(run: Optimization, checkpoint: Path | None) -> bool:
@@ -169,13 +204,3 @@ def _check(run: Optimization, step: int, cause: Exception | None = None) -> None
 def _not_finite(run: Optimization) -> str:
     """The name of the first tensor that holds NaN or infinite values; empty where all are well."""
     return next((name for name, tensor in run.trained().items() if not is_finite(tensor)), "")
-
-
-def _saved(run: Optimization, checkpoint: Path) -> bool:
-    """Save; a disk that is full for the moment is no reason to lose what is in memory, so it is only said."""
-    try:
-        run.save(checkpoint)
-    except InputError as error:
-        log.warning("%s The work goes on without it.", error)
-        return False
-    return True

@@ -204,7 +204,7 @@ def test_a_training_survives_a_disk_that_is_full(video, tmp_path, caplog):
         fit_scene.run(video, config, checkpoint=blocked / "training.safetensors", clock=lambda: next(ticks))
     )
     assert isinstance(messages[-1], m.Finished) and not any(isinstance(x, m.Saved) for x in messages)
-    assert "goes on without it" in caplog.text
+    assert "continues without a checkpoint" in caplog.text
 
 
 def test_two_views_are_enough_where_test_views_may_be_trained_on(truth):
