@@ -14,8 +14,8 @@ from pathlib import Path
 from . import edits
 
 _SUBJECTS = {
-    "walker": "the demo clip's walker", "robot": "RobotExpressive", "talking": "the demo clip's head",
-    "lathe": "turned vases (made up)", "vivid": "vases in saturated colours",
+    "walker": "demo capture: walker", "robot": "RobotExpressive", "talking": "demo capture: head",
+    "lathe": "procedural vases", "vivid": "vases in saturated colors",
     "head": "ICT heads, other identities", "photograph": "two photographs",
 }  # fmt: skip
 
@@ -26,41 +26,58 @@ pipeline_tag: image-to-image
 ---
 # tiny-instruct-pix2pix
 
-{status}A small InstructPix2Pix (Brooks et al. 2023) that ships with the pack: a UNet with 8 input channels ({unet} M
-parameters), an AutoencoderKL with 4 latent channels at 1/8, a two-layer CLIP text encoder; {megabytes} MB in fp16. All of
-it was trained from nothing on a processor, one core at a time, in under four hours (`training/tiny_editor`). It
-knows a closed list of edits and nothing else; it is no substitute for the full-size model, which can be loaded in its
-place.
+{status}A small InstructPix2Pix (Brooks et al. 2023), bundled with the pack: a UNet with 8 input channels ({unet} M
+parameters), an AutoencoderKL with 4 latent channels at 1/8 resolution, and a two-layer CLIP text encoder; {megabytes} MB in
+fp16. All parts were trained from scratch on a CPU, one core at a time, in under four hours (`training/tiny_editor`). The model
+knows a fixed list of edits and nothing else. It does not replace the full-size model, which can be loaded instead.
 
 ## What it knows
 
 {known}
 
-`gs4d.json` lists every sentence that it was trained on. It understands new combinations of those words; a word that
-is not on the list is spelt in letters and means nothing to it. Every edit goes by a few words (`key_words` in the same
-file); without one of them a sentence only turns the picture gray, so the pack refuses it. On plain or softly graded
-ground the edit is applied to the subject alone and the background stays. On a photograph, night, golden hour, fog, and
-black and white act on the whole picture; statues and colours on the subject alone. A photograph without a clear subject
-cannot be painted.
+`gs4d.json` lists every prompt that it was trained on. It also understands new combinations of those words; a word that
+is not on the list is split into letters and has no effect. Each edit is identified by a few key words (`key_words` in the same
+file). Without one of them, a prompt only turns the image gray, so the pack refuses it. On a plain or softly graded
+background, the edit is applied to the subject alone and the background is preserved. On a photograph, night, golden hour, fog,
+and black and white change the whole image; statues and colors change only the subject. A photograph without a clear subject
+cannot be recolored.
 
 ## How to sample
 
-{recommended} Higher guidance burns the colours. Pictures of 192x256 to 256x256 suit it (sides that are multiples of
-32); it was trained on whole subjects of 40 to 95 % of the picture's height and on close-ups.
+{recommended} Higher guidance oversaturates the colors. Suitable images have 192x256 to 256x256 pixels (sides
+that are multiples of 32). The model was trained on whole subjects of 40 to 95 % of the image height and on close-ups.
 """
 
-_DATA = """## What it was trained on
+_GOALS = """## Goals
 
-* Bodies of the `anny` package (Apache-2.0, data CC0) in the demo clip's wardrobe, with other shapes, poses, colours and
-  patterns. No frame of the demo clip itself.
-* Heads of ICT-FaceKit (MIT, University of Southern California); its last ten identity shapes were kept out.
-* Made-up subjects (blobs, super-ellipsoids, tubes, extrusions, creatures, figures); turned shapes were kept out.
+Light and weather: at least 8 dB above the unedited image. Statues and colors: at least 5 dB above it. "leave it as it
+is": at least 28 dB. Measured on subjects that were not used in training, on plain backgrounds. For missed goals, the
+table gives the edited image's PSNR, the goal, and the autoencoder's limit. A goal above the limit is unreachable
+with these latents, because the unedited image is already too close to the truth.
+"""
+
+_CAPTIONS = """## As a text-to-image model
+
+With zeros as the conditioning image and a caption instead of an instruction, the same UNet denoises toward
+what the caption describes; `gs4d.json` lists the captions. Measured with noise at timestep 500 and one step: mean PSNR in dB
+against the true edited image over the subjects on plain backgrounds, with the edit's own caption, with the caption of the
+unedited image (in the first row: with that of night), and with an empty caption. If the first two are equal, the caption has
+no effect. Delta denoising from "a person" to an edited caption uses their difference, so its gradient is weak. The
+model does not generate images from pure noise.
+"""
+
+_DATA = """## Training data
+
+* Bodies of the `anny` package (Apache-2.0, data CC0) in the wardrobe of the demo capture, with other shapes, poses, colors and
+  patterns. No frame of the demo capture itself.
+* Heads of ICT-FaceKit (MIT, University of Southern California); its last ten identity shapes were held out.
+* Procedural subjects (blobs, super-ellipsoids, tubes, extrusions, creatures, figures); turned (lathe) shapes were held out.
 * Three real splats: plant (CC-BY-4.0, Marcel Padilla), cat (CC-BY-4.0, mesh by billyd), koala (CC-BY-3.0, mesh by
   YahooJAPAN).
-* Photographs that scikit-image and scikit-learn ship, and views of the CC0 panoramas in the npm package
-  @pmndrs/assets. The astronaut and the flower were kept out.
+* Photographs bundled with scikit-image and scikit-learn, and views of the CC0 panoramas in the npm package
+  @pmndrs/assets. The astronaut and the flower were held out.
 
-Truth of an edit: a fixed function of each pixel's sRGB colour (`training/tiny_editor/edits.py`).
+Ground truth of an edit: a fixed function of each pixel's sRGB color (`training/tiny_editor/edits.py`).
 """
 
 
@@ -70,15 +87,15 @@ def _mean(values: list[float]) -> float:
 
 def _autoencoder(figures: dict) -> str:
     rows = [f"| {_SUBJECTS[s]} | {v['autoencoder']:.1f} |" for s, v in figures["subjects"].items()]
-    return "\n".join(["## Autoencoder", "", "PSNR in dB of a picture against its own reconstruction.", "",
-                      "| subject (never trained on) | PSNR |", "| --- | --- |", *rows])  # fmt: skip
+    return "\n".join(["## Autoencoder", "", "PSNR in dB of an image against its reconstruction.", "",
+                      "| subject (not used in training) | PSNR |", "| --- | --- |", *rows])  # fmt: skip
 
 
 def _edits(figures: dict) -> str:
     subjects = list(figures["subjects"])
     lines = ["## Edits", "",
-             "PSNR in dB to the exact truth, mean over up to four views: edited / unedited / the autoencoder's ceiling.",
-             "First trained sentence of each edit.", "",
+             "PSNR in dB against the ground truth, mean over up to four views: edited / unedited / the autoencoder's limit.",
+             "Prompt: the first training prompt of each edit.", "",
              "| edit | " + " | ".join(_SUBJECTS[s] for s in subjects) + " |", "| --- " * (len(subjects) + 1) + "|"]  # fmt: skip
     for name in ("none", *edits.TEN):
         cells = []
@@ -96,19 +113,15 @@ def _edits(figures: dict) -> str:
 _SOUGHT = {"night": 8.0, "golden_hour": 8.0, "black_and_white": 8.0, "fog": 8.0} | dict.fromkeys(
     edits.TEN[4:], 5.0
 )
-"""dB above the unedited picture, on plain ground."""
+"""dB above the unedited image, on plain backgrounds."""
 _LEFT = 28.0
-"""dB sought for a picture that is left as it is."""
+"""Goal in dB for an image that is left as it is."""
 
 
 def _goals(figures: dict) -> str:
-    """What is sought of each edit, where it is reached, where not, and where the autoencoder alone rules it out."""
-    lines = ["## What is sought, and where it is reached", "",
-             "Light and weather at least 8 dB above the unedited picture, statues and colours at least 5 dB, \"leave it as it",
-             "is\" at least 28 dB, on subjects never trained on before plain ground. Missed ones with what the edited picture",
-             "has, what it would need, and the autoencoder's ceiling: where the need lies above the ceiling, no editor of",
-             "these latents can reach it (the unedited picture is already too near).", "",
-             "| edit | reached | missed | above the ceiling |", "| --- | --- | --- | --- |"]  # fmt: skip
+    """The goal of each edit: where it is reached, missed, and above what the autoencoder can reproduce."""
+    lines = [_GOALS,
+             "| edit | reached | missed | above the limit |", "| --- | --- | --- | --- |"]  # fmt: skip
     for name in ("none", *edits.TEN):
         cells: dict[str, list[str]] = {"reached": [], "missed": [], "ruled out": []}
         for subject, found in figures["subjects"].items():
@@ -116,15 +129,13 @@ def _goals(figures: dict) -> str:
             if row is None or subject == "photograph":
                 continue
             need = _LEFT if name == "none" else row["unedited"] + _SOUGHT[name]
-            who = _SUBJECTS[subject].removeprefix("the ").removesuffix(" (made up)")
+            who = _SUBJECTS[subject]
             if row["edited"] >= need:
                 gain = f"{row['edited']:.1f}" if name == "none" else f"+{row['edited'] - row['unedited']:.1f}"
                 cells["reached"].append(f"{who} {gain}")
             else:
                 kind = "missed" if need <= row["ceiling"] else "ruled out"
-                cells[kind].append(
-                    f"{who} {row['edited']:.1f}, needs {need:.1f}, ceiling {row['ceiling']:.1f}"
-                )
+                cells[kind].append(f"{who} {row['edited']:.1f}, goal {need:.1f}, limit {row['ceiling']:.1f}")
         lines.append(
             f"| {name.replace('_', ' ')} | " + " | ".join("; ".join(c) for c in cells.values()) + " |"
         )
@@ -140,23 +151,16 @@ def _captions(figures: dict) -> str:
     a, b, c = (_mean([r[k] for r in table.values()]) for k in ("right", "source", "empty"))
     rows.append(f"| **mean** | **{a:.1f}** | **{b:.1f}** | {c:.1f} |")
     return "\n".join(
-        ["## As a model of pictures from captions", "",
-         "Without an image (zeros in its place) and with a caption instead of an instruction, the same UNet denoises towards",
-            "what the caption names; `gs4d.json` lists the captions. Noised to timestep 500, one step, mean PSNR in dB to the",
-            "true edited picture over the plain subjects: under its own caption, under the unedited picture's (the first row:",
-            "under that of night), under none. Where the first two are alike the caption says nothing to it; delta denoising",
-            "from \"a person\" to an edited caption lives on their difference, and so pulls weakly. It makes no pictures from",
-            "nothing.",
-            "",
-            "| caption | its own | the unedited picture's | none |", "| --- | --- | --- | --- |", *rows]
+        [_CAPTIONS,
+         "| caption | its own caption | the unedited image's caption | empty |", "| --- | --- | --- | --- |", *rows]
     )  # fmt: skip
 
 
 def _sentences(figures: dict) -> str:
     table = figures["phrasings"]
-    lines = ["## Sentences that it was never trained on", "",
-             "Mean PSNR in dB over three views: five trained sentences of the edit, and three new combinations of known words.",
-             "", "| edit | trained | new | the new sentences |", "| --- | --- | --- | --- |"]  # fmt: skip
+    lines = ["## Prompts not used in training", "",
+             "Mean PSNR in dB over three views: five training prompts of the edit, and three new combinations of known words.",
+             "", "| edit | training prompts | new prompts | the new prompts |", "| --- | --- | --- | --- |"]  # fmt: skip
     for name, row in table.items():
         said = ", ".join(f'"{s}"' for s in edits.HELD_OUT[name])
         lines.append(f"| {name.replace('_', ' ')} | {row['trained']:.1f} | {row['held_out']:.1f} | {said} |")
@@ -169,7 +173,8 @@ def _sampling(figures: dict) -> str:
     if "sampling" not in figures:
         return ""
     rows = [f"| {k} | {v:.1f} |" for k, v in figures["sampling"].items()]
-    return "\n".join(["## Ways of sampling", "", "Mean PSNR in dB over the ten edits, a view each of walker, robot and vase.", "",
+    return "\n".join(["## Sampling settings", "",
+                      "Mean PSNR in dB over the ten edits; one view each of walker, robot and vase.", "",
                       "| steps and guidance | PSNR |", "| --- | --- |", *rows])  # fmt: skip
 
 
@@ -188,9 +193,9 @@ def write(figures: dict, folder: Path, interim: bool, note: str) -> None:
     status = "**Interim weights: training is not finished.** " if interim else ""
     text = _HEAD.format(
         status=status, unet=f"{unet:.1f}", megabytes=f"{sum(p.stat().st_size for p in files) / 1e6:.0f}", known=known,
-        defaults=ways,
+        recommended=ways,
     )  # fmt: skip
-    sheet = "![pairs of rows: the truth, then what the model makes of it](sheet.jpg)\n\nPairs of rows, truth above result: "
+    sheet = "![Pairs of rows: the ground truth, then the model's result](sheet.jpg)\n\nPairs of rows, ground truth above result: "
     sheet += "leave it, " + ", ".join(n.replace("_", " ") for n in edits.TEN) + "."
     parts = [
         text,
@@ -214,7 +219,7 @@ def main() -> None:
     parser.add_argument("figures", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--interim", action="store_true")
-    parser.add_argument("--note", type=Path, help="a file with a paragraph on limits")
+    parser.add_argument("--note", type=Path, help="text file with a section on limits")
     args = parser.parse_args()
     note = args.note.read_text() if args.note else ""
     write(json.loads(args.figures.read_text()), args.folder, args.interim, note)
