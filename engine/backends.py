@@ -136,7 +136,7 @@ def _load_kernels(name: str, file: Path) -> None:
     """Load a library as `gsplat.csrc`, where gsplat looks before it compiles."""
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{file.name} is no library for this Python")
+        raise ImportError(f"{file.name} is not a library for this Python")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     sys.modules["gsplat.csrc"] = module
@@ -148,27 +148,29 @@ def _short(error: Exception) -> str:
 
 @contextmanager
 def explains_memory(doing: str, device: torch.device | None = None) -> Generator[None, None, None]:
-    """Inside, running out of memory becomes an InputError that says how much was wanted and which number to lower.
+    """Inside, running out of memory becomes an InputError that says how much was requested and which setting to lower.
 
-    `device`: the card that is meant where it is a card's memory that ends (None: the current one).
+    `device`: the GPU whose memory is reported if it is a GPU's that runs out (None: the current one).
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         wanted = _asked(str(error))
-        on_card = isinstance(error, torch.OutOfMemoryError)
-        if not on_card and not isinstance(error, MemoryError) and wanted is None:
+        on_gpu = isinstance(error, torch.OutOfMemoryError)
+        if not on_gpu and not isinstance(error, MemoryError) and wanted is None:
             raise
-        if on_card:
+        if on_gpu:
             held = torch.cuda.memory_allocated(device)
             total = torch.cuda.get_device_properties(device).total_memory
-            needed = f"about {(held + (wanted or 0)) / _GIB:.1f} GB were needed and the card has {total / _GIB:.1f} GB"
+            needed = (
+                f"about {(held + (wanted or 0)) / _GIB:.1f} GB needed, but the GPU has {total / _GIB:.1f} GB"
+            )
             torch.cuda.empty_cache()
         else:
-            needed = f"{(wanted or 0) / _GIB:.1f} GB more were needed than there are"
+            needed = f"{(wanted or 0) / _GIB:.1f} GB more than available were requested"
         raise InputError(
             "ENG-002",
-            f"Memory ran out while {doing}: {needed}. Lower the resolution, or how many frames are done at once.",
+            f"Out of memory while {doing}: {needed}. Lower the resolution or the batch size.",
         ) from error
 
 

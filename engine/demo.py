@@ -52,13 +52,13 @@ def run(
     if not clip.is_dir():
         raise InputError(
             "ENG-003",
-            f"The demo clip is missing at {clip.name}/; check out the pack again, with its assets folder.",
+            f"The bundled demo capture {clip.name}/ is missing; install the pack again, including its assets folder.",
         )
     if prompt and not model.is_dir():
         raise InputError(
             "ENG-004",
-            f"The model that edits the demo is missing at {model.name}/; check out the pack again, with its assets "
-            'folder, or leave the edit out with --prompt "".',
+            f"The model for the demo's edit, {model.name}/, is missing. Install the pack again, including its assets folder, or "
+            'skip the edit with --prompt "".',
         )
     # before the minutes of training
     check_prompt(known_edits_of(model), prompt, force)
@@ -113,7 +113,7 @@ def _edit(
     edited: Scene4D = follow(fit_edits.run(there, views, fitting, None, device), False).to("cpu")
     save_scene(edited, folder / "edited.safetensors")
     _orbit(edited, folder / "edited.mp4", follow, device)
-    told = f"'{config.prompt}' ({backbone.name}): {len(views)} views of the first moment edited, all moments follow"
+    told = f"'{config.prompt}' ({backbone.name}): {len(views)} views of the first frame edited; all frames follow"
     return Sheet(before_and_after(scene, edited, views, device), EDITED, told)
 
 

@@ -105,7 +105,7 @@ def validate(config: Any) -> None:
         value, meta = getattr(config, f.name), f.metadata
         if "low" in meta and not (isinstance(value, int | float) and meta["low"] <= value <= meta["high"]):
             raise InputError(
-                "ENG-005", f"{f.name} is {value}; it must lie between {meta['low']} and {meta['high']}."
+                "ENG-005", f"{f.name} is {value}; it must be between {meta['low']} and {meta['high']}."
             )
         if "options" in meta and value not in meta["options"]:
             raise InputError("ENG-006", f"{f.name} is '{value}'; choose one of {', '.join(meta['options'])}.")
@@ -126,7 +126,7 @@ def indices(text: str, count: int, what: str) -> tuple[int, ...]:
         match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", word)
         if match is None:
             raise InputError(
-                "ENG-007", f"'{word[:40]}' is no {what} number; write numbers and ranges, such as 0 2 5-8."
+                "ENG-007", f"'{word[:40]}' is not a {what} number; enter numbers and ranges, such as 0 2 5-8."
             )
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last >= count:

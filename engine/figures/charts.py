@@ -47,7 +47,7 @@ def curves_picture(
         write(pen, (10, 8), shortened(title, 15, width - 20), 15, ink.text)
         top = 30
     if not curves:
-        write(pen, (width / 2, (top + height) / 2), "nothing was measured", 14, ink.quiet, "mm")
+        write(pen, (width / 2, (top + height) / 2), "no measurements", 14, ink.quiet, "mm")
         return picture
     columns = min(max(columns, 1), len(curves))
     rows = -(-len(curves) // columns)

@@ -68,7 +68,7 @@ def sheet(
     the width of a column instead, and the sheet as wide as it comes out. Raises InputError without pictures.
     """
     if not stacks or not stacks[0]:
-        raise InputError("FIG-001", "A contact sheet needs at least one picture.")
+        raise InputError("FIG-001", "A contact sheet needs at least one image.")
     ink = theme(look)
     layout = _layout(stacks, columns, tile, width)
     layout = replace(

@@ -42,7 +42,7 @@ THEMES: dict[str, Theme] = {
 def theme(name: str) -> Theme:
     """The colours called `name`. Raises InputError for one that there is not."""
     if name not in THEMES:
-        raise InputError("FIG-002", f"There is no look called '{name}'; take one of: {', '.join(THEMES)}.")
+        raise InputError("FIG-002", f"'{name}' is not a chart theme; choose one of {', '.join(THEMES)}.")
     return THEMES[name]
 
 

@@ -36,14 +36,19 @@ def write_fourdgs(scene: Scene4D, seconds: list[float], path: Path | str) -> Pat
     path = Path(path)
     times = np.asarray(seconds, dtype=np.float64)
     if len(times) == 0 or not np.isfinite(times).all() or bool((np.diff(times) <= 0).any()):
-        raise InputError("IO-001", f"{path.name} was not written: its {len(times)} times must ascend.")
+        raise InputError(
+            "IO-001", f"{path.name} was not written: its {len(times)} times must be in ascending order."
+        )
     if len(scene.canonical) == 0:
-        raise InputError("IO-002", f"{path.name} was not written: the scene has no Gaussians.")
+        raise InputError(
+            "IO-002",
+            f"{path.name} was not written: the scene has no Gaussians. Check the step that created it.",
+        )
     if len(scene.canonical) * len(times) > MOST:
         raise InputError(
             "IO-003",
-            f"{path.name} was not written: {len(scene.canonical):,} Gaussians at {len(times)} moments are more than the "
-            f"{MOST:,} that fit; take fewer moments.",
+            f"{path.name} was not written: {len(scene.canonical):,} Gaussians in {len(times)} frames exceed the limit of "
+            f"{MOST:,}. Export fewer frames.",
         )
     with torch.no_grad():
         moments = [scene.at(float(t)).map(lambda x: x.detach().cpu().float()) for t in times]

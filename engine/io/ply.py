@@ -62,17 +62,19 @@ def read_ply(path: Path | str) -> Gaussians:
     if missing := [n for n in ("x", "y", "z", "opacity", "scale_0", "rot_0", "f_dc_0") if n not in named]:
         raise InputError(
             "IO-020",
-            f"{path.name} holds no Gaussians: {', '.join(missing)} is missing; is it a plain point cloud or a mesh?",
+            f"{path.name} does not contain Gaussians: {', '.join(missing)} is missing. Choose a 3DGS .ply, not a point cloud or "
+            "a mesh.",
         )
     rest = sum(name.startswith("f_rest_") for name in named)
     if rest not in (0, 9, 24, 45):
         raise InputError(
-            "IO-021", f"{path.name}: {rest} f_rest properties; 0, 9, 24 or 45 belong to a harmonic degree."
+            "IO-021",
+            f"{path.name} has {rest} f_rest properties, but an SH degree needs 0, 9, 24 or 45; export it again.",
         )
 
     def columns(*names: str) -> Tensor:
         if lost := [n for n in names if n not in named]:
-            raise InputError("IO-022", f"{path.name}: the property {lost[0]} is missing.")
+            raise InputError("IO-022", f"{path.name}: the property {lost[0]} is missing; export it again.")
         return torch.from_numpy(np.stack([vertices[n].astype(np.float32) for n in names], axis=1))
 
     dc = columns("f_dc_0", "f_dc_1", "f_dc_2")[:, None]
@@ -86,5 +88,7 @@ def read_ply(path: Path | str) -> Gaussians:
     )
     for name, tensor in result.tensors().items():
         if not bool(torch.isfinite(tensor).all()):
-            raise InputError("IO-023", f"{path.name}: {name} holds NaN or infinite numbers.")
+            raise InputError(
+                "IO-023", f"{path.name}: {name} contains NaN or infinite values; export it again."
+            )
     return result

@@ -60,7 +60,7 @@ def scene_of(tensors: dict[str, Tensor], about: dict[str, Any], kind: Safetensor
     times = kind.tensor(tensors, "times", (None,), torch.float64)
     if len(times) == 0 or bool((times.diff() <= 0).any()):
         raise InputError(
-            "IO-024", f"its {len(times)} times do not ascend; the file is damaged, {kind.again}."
+            "IO-024", f"its {len(times)} times are not in ascending order; the file is damaged, {kind.again}."
         )
     return Scene4D(
         canonical=canonical,
@@ -88,8 +88,7 @@ def _deformation(tensors: dict[str, Tensor], about: dict[str, Any]) -> Deformati
     if motion not in KINDS:
         raise InputError(
             "IO-026",
-            f"its motion is of the kind '{str(motion)[:40]}', which this version does not know "
-            f"({', '.join(KINDS)}); update the pack.",
+            f"its deformation is of the kind '{str(motion)[:40]}', which is not one of {', '.join(KINDS)}; update the pack.",
         )
     prefix = "deformation."
     parts = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
@@ -100,7 +99,7 @@ def _rig(tensors: dict[str, Tensor], about: dict[str, Any], kind: SafetensorsFor
     sizes = tuple((int(w), int(h)) for w, h in about["sizes"])
     if any(not 0 < side <= 1 << 20 for size in sizes for side in size):
         raise InputError(
-            "IO-027", f"a camera's picture size is not between 1 and {1 << 20} pixels; {kind.again}."
+            "IO-027", f"a camera's image size is not between 1 and {1 << 20} pixels; {kind.again}."
         )
 
     def take(name: str, *shape: int) -> Tensor:

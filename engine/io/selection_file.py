@@ -31,7 +31,7 @@ def load_selection(path: Path | str) -> Selection:
     path = Path(path)
     if not path.is_file():
         raise InputError(
-            "IO-028", f"{path.name} is not there; make it with lift-mask, or leave --selection out."
+            "IO-028", f"{path.name} does not exist; create it with lift-mask, or omit --selection."
         )
     try:
         header = read_header(path)
@@ -39,11 +39,13 @@ def load_selection(path: Path | str) -> Selection:
         with safe_open(path, framework="pt") as file:
             weights = file.get_tensor("weights").clone() if known else None
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError("IO-029", f"{path.name} is damaged; make it again with lift-mask.") from error
+        raise InputError("IO-029", f"{path.name} is damaged; create it again with lift-mask.") from error
     if weights is None or weights.ndim != 1 or weights.dtype != torch.float32:
         raise InputError(
-            "IO-030", f"{path.name} is no selection of Gaussians; give a file that lift-mask made."
+            "IO-030", f"{path.name} is not a selection of Gaussians; choose a file that lift-mask created."
         )
     if not bool(((weights >= 0) & (weights <= 1)).all()):
-        raise InputError("IO-031", f"{path.name} holds weights outside 0 to 1; make it again with lift-mask.")
+        raise InputError(
+            "IO-031", f"{path.name} contains weights outside 0 to 1; create it again with lift-mask."
+        )
     return Selection(weights)

@@ -52,18 +52,23 @@ def encode_spz(gaussians: Gaussians, name: str, version: int = 3, sh_bits: int =
     if version not in (2, 3) or not 1 <= sh_bits <= 8:
         raise InputError(
             "IO-032",
-            f"{name}: version {version} with {sh_bits} bits is not written; take 2 or 3, and 1 to 8.",
+            f"{name}: .spz version {version} with {sh_bits} SH bits cannot be written; use version 2 or 3, and 1 to 8 bits.",
         )
     g = gaussians.map(lambda t: t.detach().cpu().double())
     for field, tensor in g.tensors().items():
         if not bool(torch.isfinite(tensor).all()):
-            raise InputError("IO-033", f"{name} was not written: {field} holds NaN or infinite values.")
+            raise InputError(
+                "IO-033",
+                f"{name} was not written: {field} contains NaN or infinite values. Check the step that created the scene.",
+            )
     g = _turned(g)
     largest = float(g.means.abs().max()) if len(g) else 0.0
     bits = next((b for b in range(20, -1, -1) if round(largest * 2**b) < 2**23), None)
     if bits is None:
         raise InputError(
-            "IO-034", f"{name} was not written: a Gaussian lies {largest:.3g} units away, .spz reaches 8.3e6."
+            "IO-034",
+            f"{name} was not written: a Gaussian is {largest:.3g} units from the origin, beyond the .spz limit of 8.3e6. Export "
+            "a .ply instead.",
         )
     blocks = [
         _fixed_point(g.means * 2.0**bits),
@@ -110,12 +115,11 @@ def decode_spz(packed: bytes, name: str) -> Gaussians:
     if len(body) < wanted:
         raise InputError(
             "IO-042",
-            f"{name} claims {header.count:,} Gaussians and holds {len(body):,} of {wanted:,} bytes; copy or export it "
-            "again.",
+            f"{name} claims {header.count:,} Gaussians but contains {len(body):,} of {wanted:,} bytes; copy or export it again.",
         )
     result = _unpack(header, body)
     if not bool(torch.isfinite(result.means).all()):
-        raise InputError("IO-043", f"{name}: positions are NaN or infinite; export it again.")
+        raise InputError("IO-043", f"{name}: positions contain NaN or infinite values; export it again.")
     return _turned(result)
 
 
@@ -142,12 +146,15 @@ def _parse_header(data: bytes, name: str) -> _Header:
     if magic != MAGIC:
         raise InputError("IO-038", f"{name} is not an .spz file; export it again.")
     if version not in (1, 2, 3):
-        raise InputError("IO-039", f"{name} is an .spz of version {version}; versions 1 to 3 are read.")
+        raise InputError(
+            "IO-039",
+            f"{name} is an .spz of version {version}, but only versions 1 to 3 are supported; save it as version 3.",
+        )
     if degree > harmonics.MAX_DEGREE or bits > 23 or count > MOST:
         raise InputError(
             "IO-040",
-            f"{name} claims {count:,} Gaussians of SH degree {degree} with {bits} fraction bits, which is not "
-            "possible or more than can be read; export it again.",
+            f"{name} claims {count:,} Gaussians of SH degree {degree} with {bits} fraction bits, which is impossible or more "
+            "than can be read; export it again.",
         )
     return _Header(version, count, degree, bits)
 

@@ -29,7 +29,7 @@ from ..scene import Cameras, ViewSet
 FORMAT = "gs4d-views"
 VERSION = 1
 INDEX = "views.json"
-REMEDY = "save the views again and keep the names of their pictures"
+REMEDY = "save the views again and keep the names of their images"
 
 
 def save_views(views: ViewSet, folder: Path | str) -> Path:
@@ -39,7 +39,7 @@ def save_views(views: ViewSet, folder: Path | str) -> Path:
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
-        raise InputError("IO-044", f"{printable(folder.name)} is a file; give a folder to save the views in.")
+        raise InputError("IO-044", f"{printable(folder.name)} is a file; choose a folder for the views.")
     entries: list[dict[str, Any]] = []
     for i in range(len(views)):
         safe = re.sub(r"[^A-Za-z0-9_-]+", "_", views.cameras.names[i])[:40]
@@ -101,18 +101,19 @@ class _Entry(NamedTuple):
 
 def _read_index(folder: Path) -> dict[str, Any]:
     """views.json, if it is of a known format and version."""
-    index = require_file(folder / INDEX, folder, "give a folder that edited views were saved in")
+    index = require_file(folder / INDEX, folder, "choose a folder that edited views were saved in")
     about = read_json(index, INDEX)
     if about.get("format") != FORMAT:
         raise InputError(
             "IO-045",
-            f"{INDEX} does not describe views of a scene; give a folder that edited views were saved in.",
+            f"{INDEX} does not describe views of a scene; choose a folder that edited views were saved in.",
         )
     version = about.get("version")
     if not isinstance(version, int) or not 1 <= version <= VERSION:
         raise InputError(
             "IO-046",
-            f"{INDEX} has version {printable(str(version))[:20]}, known up to {VERSION}; update the pack.",
+            f"{INDEX} has version {printable(str(version))[:20]}, but this pack supports versions up to {VERSION}; update the "
+            "pack.",
         )
     return about
 
@@ -138,12 +139,12 @@ def _check_entries(cameras: Cameras, entries: list[_Entry]) -> tuple[int, int]:
     """The size (width, height) that all views share, once cameras and views fit each other."""
     if len(entries) != len(cameras) or not entries:
         raise InputError(
-            "IO-048", f"{INDEX} names {len(entries)} pictures and {len(cameras)} cameras; {REMEDY}."
+            "IO-048", f"{INDEX} lists {len(entries)} images and {len(cameras)} cameras; {REMEDY}."
         )
     if len(set(cameras.sizes)) != 1:
-        raise InputError("IO-049", f"{INDEX}: the views have pictures of different sizes; {REMEDY}.")
+        raise InputError("IO-049", f"{INDEX}: the views have images of different sizes; {REMEDY}.")
     if not bool(torch.isfinite(cameras.world_to_camera).all() and torch.isfinite(cameras.K).all()):
-        raise InputError("IO-050", f"{INDEX}: a camera holds numbers that are not finite; {REMEDY}.")
+        raise InputError("IO-050", f"{INDEX}: a camera contains NaN or infinite values; {REMEDY}.")
     return check_size(*cameras.sizes[0], f"{INDEX}: a view")
 
 
@@ -179,8 +180,8 @@ def _picture(folder: Path, part: str, file: Any, size: tuple[int, int]) -> tuple
     if abs(width / height / (size[0] / size[1]) - 1) > 0.05:
         raise InputError(
             "IO-051",
-            f"{name} is {width}×{height}, its view {size[0]}×{size[1]}: their shapes differ, so it cannot show the same "
-            "view; resize without cropping.",
+            f"{name} is {width}×{height}, but its view is {size[0]}×{size[1]}: the aspect ratios differ. Resize it without "
+            "cropping.",
         )
     colors, alpha = read_image(path, name, size)
     return _tensor(colors), None if alpha is None else _tensor(alpha)[..., None]

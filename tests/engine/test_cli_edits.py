@@ -148,7 +148,7 @@ def test_refine_alone(tmp_path, scene, model, capsys):
     [
         (("edit", "--prompt", ""), "prompt is empty"),
         (("edit", "--prompt", "x", "--views", "9"), "9"),
-        (("edit", "--prompt", "x", "--selection", "absent.safetensors"), "absent.safetensors is not there"),
+        (("edit", "--prompt", "x", "--selection", "absent.safetensors"), "absent.safetensors does not exist"),
         (("edit", "--prompt", "x", "--model", "absent"), "There is no model"),
         (("fit-edits", "--views", "absent"), "absent"),
         (("evaluate-edit", "--clip", "absent"), "no CLIP folder"),
@@ -172,7 +172,7 @@ def test_a_selection_is_itself_after_saving_and_refused_when_it_is_none(tmp_path
     assert torch.equal(load_selection(path).weights, selection.weights)
     from engine.errors import InputError
 
-    with pytest.raises(InputError, match="no selection"):
+    with pytest.raises(InputError, match="not a selection"):
         load_selection(scene)
     save_selection(replace(selection, weights=torch.full((3,), 2.0)), path)
     with pytest.raises(InputError, match="outside 0 to 1"):

@@ -89,7 +89,7 @@ def test_numbers_and_ranges():
     for text, said in (
         ("8", "no view 8; there are 8"),
         ("2-1", "no view 2-1"),
-        ("first", "'first' is no view"),
+        ("first", "'first' is not a view"),
     ):
         with pytest.raises(InputError, match=said):
             indices(text, 8, "view")
@@ -426,10 +426,10 @@ def test_what_is_wrong_with_a_folder_is_said(edited, tmp_path):
         "gone": (lambda f, p, a: p.unlink(), r"edited/000_cam00_0.png is missing"),
         "cut": (lambda f, p, a: p.write_bytes(p.read_bytes()[:90]), "edited/000_cam00_0.png cannot be read"),
         "text": (lambda f, p, a: p.write_text("no picture"), "not a picture"),
-        "cropped": (lambda f, p, a: Image.new("RGB", (48, 30)).save(p), "48×30, its view 48×40"),
+        "cropped": (lambda f, p, a: Image.new("RGB", (48, 30)).save(p), "48×30, but its view is 48×40"),
         "other": (rewrite(format="holiday"), "does not describe views"),
-        "newer": (rewrite(version=9), "version 9, known up to 1"),
-        "few": (lambda f, p, a: rewrite(pictures=a["pictures"][:2])(f, p, a), "2 pictures and 3 cameras"),
+        "newer": (rewrite(version=9), "version 9, but this pack supports versions up to 1"),
+        "few": (lambda f, p, a: rewrite(pictures=a["pictures"][:2])(f, p, a), "2 images and 3 cameras"),
         "broken": (rewrite(pictures=[{"file": 3}]), "views.json is incomplete"),
         "climbing": (climb, "leads out of"),
         "sizeless": (empty, "0 × 0 pixels"),

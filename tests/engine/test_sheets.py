@@ -61,7 +61,7 @@ def test_pairs_stand_one_above_the_other() -> None:
 
 def test_small_pictures_are_not_blown_up_and_none_is_refused() -> None:
     assert sheet([[plain(COLORS[0], 64, 64)]], width=2000).width <= 2 * 64 + 16
-    with pytest.raises(InputError, match="at least one picture"):
+    with pytest.raises(InputError, match="at least one image"):
         sheet([])
 
 

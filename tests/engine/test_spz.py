@@ -152,7 +152,7 @@ def test_damaged_and_lying_files_are_named(tmp_path):
     refused(path, b"not gzip at all, but long enough")
     refused(path, good[:30])
     refused(path, good[: len(good) // 2], "again")
-    refused(path, gzip.compress(raw[:-1]), "holds")
+    refused(path, gzip.compress(raw[:-1]), "contains")
     refused(path, gzip.compress(b"x" * 100), r"not an \.spz")
     refused(path, raw[:4] + bytes(40), "version 4")
 
@@ -162,7 +162,7 @@ def test_damaged_and_lying_files_are_named(tmp_path):
         )
 
     refused(path, header(version=9), "version 9")
-    refused(path, header(count=201), "holds")
+    refused(path, header(count=201), "contains")
     refused(path, header(count=2**32 - 1), "claims")
     refused(path, header(degree=7), "degree 7")
     refused(path, header(bits=40), "40")

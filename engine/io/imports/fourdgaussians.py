@@ -37,7 +37,7 @@ def field_from_state(
             found = "is missing" if tensor is None else f"has shape {tuple(getattr(tensor, 'shape', ()))}"
             raise InputError(
                 "IO-010",
-                f"{source}: the tensor '{net}{name}' {found}; is this the deformation of a 4DGaussians scene?",
+                f"{source}: the tensor '{net}{name}' {found}; choose the deformation.pth of a 4DGaussians scene.",
             )
         return tensor
 
@@ -56,7 +56,7 @@ def field_from_state(
     if y != int(y) or z != int(z):
         raise InputError(
             "IO-011",
-            f"{source}: the planes of level 0 ({tuple(first.shape)}) are no multiple of a common resolution; the file is "
+            f"{source}: the planes of level 0 ({tuple(first.shape)}) are not a multiple of a common resolution; the file is "
             "damaged, copy it again.",
         )
     depth = 0

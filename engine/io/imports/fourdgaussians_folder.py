@@ -51,8 +51,8 @@ def import_fourdgaussians(
     if found is None:
         raise InputError(
             "IO-012",
-            f"{folder.name} is no 4DGaussians scene: point_cloud/iteration_…/point_cloud.ply is missing; choose the folder "
-            "that holds cfg_args and point_cloud.",
+            f"{folder.name} is not a 4DGaussians scene: point_cloud/iteration_…/point_cloud.ply is missing. Choose the folder "
+            "that contains cfg_args and point_cloud.",
         )
     settings: dict[str, Any] = {}
     if (folder / "cfg_args").is_file():
@@ -60,8 +60,8 @@ def import_fourdgaussians(
     elif heads == "auto":
         raise InputError(
             "IO-013",
-            f"{folder.name}: cfg_args is missing, so which parts the motion moves is unknown; choose heads 'all' (DyNeRF, "
-            "MultipleView) or 'position, scale, rotation' (the others).",
+            f"{folder.name}: cfg_args is missing, so the active heads of the deformation are unknown. Set heads to 'all' "
+            "(DyNeRF, MultipleView) or 'position, scale, rotation' (other data sets).",
         )
     gaussians = read_ply(found / "point_cloud.ply")
     weights = found / "deformation.pth"
@@ -81,7 +81,8 @@ def import_fourdgaussians(
     ):
         raise InputError(
             "IO-014",
-            f"{folder.name} was trained with no_grid, static_mlp, empty_voxel or grid_pe, which are not known here.",
+            f"{folder.name} was trained with no_grid, static_mlp, empty_voxel or grid_pe, which are not supported; train it "
+            "without them.",
         )
     opaque = gaussians.means[gaussians.logit_opacities > -2.2]  # opacity of a tenth or more
     bounds = gaussian_bounds(opaque if len(opaque) >= 10 else gaussians.means)
@@ -123,10 +124,15 @@ def _heads(choice: str, settings: dict[str, Any]) -> tuple[str, ...]:
 def _load_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(
-            "IO-015", f"{path.parent.name}/{path.name} is missing; without it the scene has no motion."
+            "IO-015",
+            f"{path.parent.name}/{path.name} is missing, so the scene's deformation cannot be read; copy it there.",
         )
     if path.stat().st_size > LARGEST_WEIGHTS:
-        raise InputError("IO-016", f"{path.name} is larger than any deformation; it is not read.")
+        raise InputError(
+            "IO-016",
+            f"{path.name} has {path.stat().st_size:,} bytes, more than any deformation ({LARGEST_WEIGHTS:,}); choose another "
+            "file.",
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (
@@ -143,7 +149,10 @@ def _load_state(path: Path) -> dict[str, Tensor]:
             "IO-017", f"{path.name} cannot be read safely ({first[:120]}); copy it again."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError("IO-018", f"{path.name} holds no state dict of tensors.")
+        raise InputError(
+            "IO-018",
+            f"{path.name} does not contain a state dict of tensors; choose the deformation.pth of a 4DGaussians scene.",
+        )
     for name, value in state.items():
         # a tensor with strides of zero claims any size at the cost of one number
         plain = value.layout == torch.strided and not value.is_quantized and value.device.type == "cpu"
