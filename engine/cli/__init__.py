@@ -13,8 +13,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..backends import explains_memory
 from ..errors import InputError
+from ..steps import all_steps
+from ..steps.step import Input
 from .arguments import Arguments, add_config, config_from, follow
+from .edit import add_edit
+from .kinds import add_input
+from .scenes import add_scene_verbs
+from .step_verb import add_step
 
 __all__ = ["add_config", "config_from", "follow", "main"]
 
@@ -43,36 +50,47 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the verb found; memory that ran out on the way is an InputError too."""
-    from ..backends import explains_memory
-
     with explains_memory("working"):
         return arguments.verb(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    from ..steps import all_steps
-    from . import scenes
-    from .edit import add_edit
-    from .step_verb import add_step
-
     parser = argparse.ArgumentParser(
         prog="python -m engine", description="Train, edit, render, evaluate and convert 4D Gaussian scenes."
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    def verb(
-        name: str, run: Callable[[Arguments], dict[str, Any]], text: str, aliases: Sequence[str] = ()
+    def add_verb(
+        name: str,
+        run: Callable[[Arguments], dict[str, Any]],
+        text: str,
+        *,
+        aliases: Sequence[str] = (),
+        inputs: Sequence[Input] = (),
+        out: str = "",
+        has_device: bool = False,
+        configs: Sequence[type[Any]] = (),
     ) -> argparse.ArgumentParser:
+        """A verb with a flag for each input and each field of the configs; `out` explains its `--out`."""
         sub = verbs.add_parser(name, help=text, description=text, aliases=list(aliases))
+        sub.set_defaults(verb=run)
         sub.add_argument(
             "--json", action="store_true", help="print one JSON object as the last line, and nothing else"
         )
-        sub.set_defaults(verb=run)
+        for declared in inputs:
+            add_input(sub, declared)
+        if out:
+            sub.add_argument("--out", "-o", required=True, metavar="PATH", help=out)
+        if has_device:
+            text = "auto, cpu or cuda; auto uses CUDA where gsplat works"
+            sub.add_argument("--device", default="auto", metavar="NAME", help=text)
+        for config in configs:
+            add_config(sub, config)
         return sub
 
-    scenes.add_verbs(verb)
-    add_edit(verb)
+    add_scene_verbs(add_verb)
+    add_edit(add_verb)
     for step in all_steps():
         if step.verb:
-            add_step(verb, step)
+            add_step(add_verb, step)
     return parser

@@ -7,15 +7,20 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import fields
 from typing import Any
 
+import torch
+
 from ..errors import InputError
 from ..fields import id_of
+from ..messages import Finished, Progress, Started, Stream
+from ..render import choose_device
 
 Arguments = argparse.Namespace
-AddVerb = Callable[..., argparse.ArgumentParser]  # name, run, description, aliases
+AddVerb = Callable[..., argparse.ArgumentParser]  # see `add_verb` in __init__.py
 
 
 def add_config(
@@ -49,8 +54,31 @@ def config_from(
     return config(**{**named, **fixed})
 
 
+@contextmanager
+def stop_requests() -> Generator[list[bool], None, None]:
+    """A list that the first Ctrl-C fills, to be looked at where stopping is safe; the second one stops at once."""
+    requests: list[bool] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(*_: Any) -> None:
+        if requests:
+            raise KeyboardInterrupt
+        requests.append(True)
+
+    # ValueError: not the main thread, whose caller owns the signals
+    with suppress(ValueError):
+        for number in before:
+            signal.signal(number, stop)
+    try:
+        yield requests
+    finally:
+        with suppress(ValueError):
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+
+
 def follow(
-    stream: Any,
+    stream: Stream,
     quiet: bool,
     put_away: Callable[[Any], object] | None = None,
     keeps_checkpoint: bool = False,
@@ -60,57 +88,37 @@ def follow(
     `put_away` is given what the step makes before the stream ends: where it fails, a training keeps its checkpoint.
     With `keeps_checkpoint` the stream is closed there, so that a later stage may fail and this one be had again.
     """
-    from .. import messages as m
-
-    stopping: list[bool] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(*_: Any) -> None:
-        if stopping:
-            raise KeyboardInterrupt
-        stopping.append(True)
-
-    try:
-        for number in before:
-            signal.signal(number, stop)
-    except ValueError:  # not the main thread: the caller owns the signals
-        pass
     total, shown, value = 0, 0.0, None
-    try:
+    with stop_requests() as requests, closing(stream):
         for message in stream:
-            if isinstance(message, m.Started):
+            if isinstance(message, Started):
                 total = message.total
                 if not quiet:
                     print(message.note, file=sys.stderr)
-            elif isinstance(message, m.Finished):
+            elif isinstance(message, Finished):
                 value = message.value
                 if put_away is not None:
                     put_away(value)
                 if keeps_checkpoint:
                     break
                 continue  # what is made is not thrown away for a Ctrl-C that came too late
-            elif isinstance(message, m.Progress) and not quiet and time.monotonic() - shown > 1:
+            elif isinstance(message, Progress) and not quiet and time.monotonic() - shown > 1:
                 shown = time.monotonic()
                 numbers = "  ".join(f"{k} {v:.4f}" for k, v in message.losses.items())
                 count = f"  {message.count} Gaussians" if message.count else ""
                 print(f"  {message.done}/{total}{count}  {numbers}", file=sys.stderr)
-            if stopping:
+            if requests:
                 raise KeyboardInterrupt
-    finally:
-        stream.close()
-        try:
-            for number, handler in before.items():
-                signal.signal(number, handler or signal.SIG_DFL)
-        except ValueError:
-            pass
     return value
 
 
+def say(text: str, arguments: Arguments) -> None:
+    """Print what a person wants to know; with `--json` only the report is printed."""
+    if text and not arguments.json:
+        print(text)
+
+
 def device_of(arguments: Arguments) -> str:
-    import torch
-
-    from ..render import choose_device
-
     name = arguments.device
     if name == "auto":
         return choose_device(getattr(arguments, "rasterizer", "auto"))
@@ -126,13 +134,3 @@ def device_of(arguments: Arguments) -> str:
             "CLI-003", f"There is no {name} here: {torch.cuda.device_count()} CUDA devices, from cuda:0."
         )
     return name
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """`--device`."""
-    parser.add_argument(
-        "--device",
-        default="auto",
-        metavar="NAME",
-        help="auto, cpu or cuda; auto uses CUDA where gsplat works",
-    )

@@ -7,9 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..diffusion.known_edits import check_prompt
 from ..files.atomic import check_writable
-from .arguments import AddVerb, Arguments, add_config, add_device, config_from, device_of, follow
-from .kinds import WRITERS, add_input, read_input
+from ..io.view_folder import load_views, save_views
+from ..steps import edit_views, fit_edits, refine_score
+from ..steps.step import Kind
+from .arguments import AddVerb, Arguments, add_config, config_from, device_of, follow
+from .kinds import WRITERS, read_input
 
 # one flag for all stages
 SHARED = ("rasterizer", "seed", "preview_every", "checkpoint_seconds")
@@ -18,11 +22,6 @@ PROMPTS = ("prompt", "negative", "force")
 
 def edit(arguments: Arguments) -> dict[str, Any]:
     """Edit views, fit the scene to them, and, where asked, refine it."""
-    from ..diffusion.known_edits import check_prompt
-    from ..io.view_folder import load_views, save_views
-    from ..steps import edit_views, fit_edits, refine_score
-    from ..steps.step import Kind
-
     start, out, device = time.monotonic(), Path(arguments.out), device_of(arguments)
     check_writable(out)
     needs_model = arguments.refine or not arguments.use_views
@@ -61,31 +60,26 @@ def edit(arguments: Arguments) -> dict[str, Any]:
     return {"out": str(out), **writer.report(edited), "seconds": round(time.monotonic() - start, 2)}
 
 
-def add_edit(verb: AddVerb) -> None:
+def add_edit(add_verb: AddVerb) -> None:
     """The verb with its flags."""
-    from ..steps import edit_views, fit_edits, refine_score
-
-    sub = verb(
-        "edit", edit, "Edit a scene with a prompt: edit views of it, fit the scene to them, refine it."
+    sub = add_verb(
+        "edit",
+        edit,
+        "Edit a scene with a prompt: edit views of it, fit the scene to them, refine it.",
+        inputs=edit_views.STEP.inputs,
+        out="edited scene to write (.safetensors)",
+        has_device=True,
+        configs=(edit_views.Config,),
     )
-    for declared in edit_views.STEP.inputs:
-        add_input(sub, declared)
-    sub.add_argument(
-        "--out", "-o", required=True, metavar="FILE", help="edited scene to write (.safetensors)"
-    )
-    add_device(sub)
-    sub.add_argument(
-        "--keep-views", metavar="DIR", help="folder to save the edited views in, to check or change them"
-    )
-    sub.add_argument(
-        "--use-views", metavar="DIR", help="folder of edited views to fit to (from --keep-views)"
-    )
+    keep = "folder to save the edited views in, to check or change them"
+    sub.add_argument("--keep-views", metavar="DIR", help=keep)
+    use = "folder of edited views to fit to (from --keep-views)"
+    sub.add_argument("--use-views", metavar="DIR", help=use)
     sub.add_argument(
         "--refine",
         action=argparse.BooleanOptionalAction,
         default=False,
         help="then refine the whole scene by score distillation (stage 2 of Instruct-4DGS)",
     )
-    add_config(sub, edit_views.Config)
     add_config(sub, fit_edits.Config, SHARED, "fit_")
     add_config(sub, refine_score.Config, (*SHARED, *PROMPTS), "refine_")

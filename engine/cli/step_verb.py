@@ -6,35 +6,35 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from ..figures.drawing import as_picture
 from ..files.atomic import check_writable, write_atomically
 from ..messages import as_stream
 from ..steps.step import Kind, Step
-from .arguments import AddVerb, Arguments, add_config, add_device, config_from, device_of, follow
-from .kinds import WRITERS, Writer, add_input, read_input
+from .arguments import AddVerb, Arguments, config_from, device_of, follow, say
+from .kinds import WRITERS, Writer, read_input
 
 
-def add_step(verb: AddVerb, step: Step) -> None:
+def add_step(add_verb: AddVerb, step: Step) -> None:
     """The verb of a step, with a flag for each input and each Config field."""
-    sub = verb(
-        step.verb, lambda arguments: run(step, arguments), step.about or step.description, step.aliases
-    )
-    for declared in step.inputs:
-        add_input(sub, declared)
     writer = writer_of(step)
-    if writer is not None:
-        sub.add_argument("--out", "-o", required=True, metavar="PATH", help=writer.help)
-    elif step.outputs[0].kind is Kind.IMAGES:
+    sub = add_verb(
+        step.verb,
+        lambda arguments: run(step, arguments),
+        step.about or step.description,
+        aliases=step.aliases,
+        inputs=step.inputs,
+        out=writer.help if writer else "",
+        has_device=step.has_device,
+        configs=(step.config, *step.more.values()),
+    )
+    if step.outputs[0].kind is Kind.IMAGES:
         sub.add_argument("--sheet", metavar="FILE", help="image to write: the comparison rows")
-    if step.has_device:
-        add_device(sub)
     if step.resumes:
-        sub.add_argument(
-            "--checkpoint",
-            metavar="FILE",
-            help="unfinished work, resumed if it exists (default: next to --out)",
-        )
-    for config in (step.config, *step.more.values()):
-        add_config(sub, config)
+        help = "unfinished work, resumed if it exists (default: next to --out)"
+        sub.add_argument("--checkpoint", metavar="FILE", help=help)
 
 
 def writer_of(step: Step) -> Writer | None:
@@ -80,21 +80,14 @@ def checkpoint_of(step: Step, arguments: Arguments) -> Path:
 
 
 def _reported(made: Any, arguments: Arguments) -> dict[str, Any]:
-    if getattr(arguments, "sheet", None):
-        _write_sheet(made.comparison.rows, Path(arguments.sheet))
-    if made.text() and not arguments.json:
-        print(made.text())
+    sheet = getattr(arguments, "sheet", None)
+    if sheet and len(made.comparison.rows):
+        _write_image(torch.cat(list(made.comparison.rows)), Path(sheet))
+    say(made.text(), arguments)
     return made.to_json()
 
 
-def _write_sheet(rows: Any, target: Path) -> None:
-    """The rows of four images, one below the other, as PNG."""
-    import torch
-    from PIL import Image
-
-    if not len(rows):
-        return
-    pixels = (torch.cat(list(rows)).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+def _write_image(image: Tensor, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(target) as partial:
-        Image.fromarray(pixels).save(partial, format="PNG")
+        as_picture(image).save(partial, format="PNG")

@@ -1,0 +1,43 @@
+"""A folder with one mask image for each view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..files.images import SUFFIXES, image_size, read_mask
+from ..scene import ViewSet
+
+
+def load_masks(folder: Path | str, views: ViewSet | None) -> Tensor:
+    """Mask images of a folder in the order of their names: [F, H, W] in 0..1, resampled to the views' size.
+
+    Without views there is one. Raises InputError for another number of masks, or one of another shape.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(
+            "CLI-004", f"{folder.name} is no folder; give one that holds a mask picture for each view."
+        )
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    count = 1 if views is None else len(views)
+    if len(files) != count:
+        raise InputError(
+            "CLI-005",
+            f"{folder.name} holds {len(files)} mask pictures, there are {count} views; give one for each, named like the "
+            "views' pictures.",
+        )
+    size = image_size(files[0], files[0].name) if views is None else views.size
+    for file in files:
+        width, height = image_size(file, file.name)
+        if abs(width / height / (size[0] / size[1]) - 1) > 0.05:
+            raise InputError(
+                "CLI-006",
+                f"{file.name} is {width}×{height}, its view {size[0]}×{size[1]}: their shapes differ, so it cannot be "
+                "its mask; resize without cropping.",
+            )
+    return torch.from_numpy(np.stack([read_mask(file, file.name, size) for file in files])).float() / 255
