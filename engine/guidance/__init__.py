@@ -1,1 +1,1 @@
-"""How a diffusion model guides a scene: edit (pictures in, pictures out) and score (pictures in, a loss out)."""
+"""How a diffusion model guides a scene: edit (images to images), score and delta (images or latents to a loss)."""

@@ -1,8 +1,8 @@
-"""Classifier-free guidance: how the predictions of several branches become one.
+"""Classifier-free guidance: combine the predictions of several branches.
 
-InstructPix2Pix (Brooks et al., CVPR 2023, eq. 3): ε = ε(∅,∅) + s_I (ε(I,∅) − ε(∅,∅)) + s_T (ε(I,c) − ε(I,∅)). For a
-model without picture condition: ε = ε(∅) + s_T (ε(c) − ε(∅)) (Ho and Salimans 2022). Both are combinations whose
-weights sum to one, so they hold for ε-, v- and sample predictions alike.
+Source: InstructPix2Pix (Brooks et al., CVPR 2023, eq. 3): ε = ε(∅,∅) + s_I (ε(I,∅) − ε(∅,∅)) + s_T (ε(I,c) − ε(I,∅)). For
+a model without image conditioning: ε = ε(∅) + s_T (ε(c) − ε(∅)) (Ho and Salimans 2022). In both, the weights sum to
+one, so they hold for ε-, v- and sample predictions alike.
 """
 
 from __future__ import annotations
@@ -19,38 +19,62 @@ from ..diffusion import Backbone, CrossFrameAttention
 
 @dataclass(frozen=True)
 class Guidance:
-    """What is asked and how strongly."""
+    """Prompts and guidance scales.
+
+    Args:
+        prompt: Instruction or caption.
+        scale: Text guidance scale s_T.
+        image_scale: Image guidance scale s_I; only used with a conditioning image.
+        negative: Negative prompt.
+    """
 
     prompt: str
-    scale: float  # s_T
-    image_scale: float = 1.0  # s_I; only where the model takes a picture
+    scale: float
+    image_scale: float = 1.0
     negative: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class GuidanceQuery:
-    """What is asked about which noisy latents."""
+    """Noisy latents with their guidance.
 
-    noisy: Tensor  # [F, C, h, w]
+    Args:
+        noisy: [F, C, h, w].
+        guidance: Prompts and scales.
+        condition: [F, C, h, w] of the unedited images. None: a model with image conditioning gets an empty image
+            (zeros) and works as a text-to-image model, so the image guidance scale has no effect.
+    """
+
+    noisy: Tensor
     guidance: Guidance
-    # [F, C, h, w] of the unedited pictures. None: a model that takes a picture gets an empty one (zeros) and is asked
-    # as a text-to-image model is, so the guidance's image scale counts for nothing.
     condition: Tensor | None = None
 
 
 def predict(
     backbone: Backbone,
-    noisy: Tensor,  # [F, C, h, w]
+    noisy: Tensor,
     t: int,
     guidance: Guidance,
-    condition: Tensor | None,  # [F, C, h, w]; None: see GuidanceQuery
+    condition: Tensor | None,
     sharing: CrossFrameAttention | None = None,
     branches_at_once: bool = True,
 ) -> Tensor:
-    """The guided network output [F, C, h, w]; one backbone call, or one a branch where memory is short.
+    """Predict with classifier-free guidance.
 
-    Written as differences, so branches that agree give exactly what they agree on. A branch whose weight is zero is left
-    out: s_T = s_I = 1 costs one branch, and is the text-and-picture branch.
+    The branches are combined as differences, so branches with equal outputs give exactly that output. A branch of
+    weight zero is skipped: s_T = s_I = 1 costs one branch, the one with text and image.
+
+    Args:
+        backbone: The diffusion model.
+        noisy: Noisy latents [F, C, h, w].
+        t: Timestep.
+        guidance: Prompts and scales.
+        condition: [F, C, h, w], or None; see `GuidanceQuery`.
+        sharing: Attention among the F frames; None: frames are independent.
+        branches_at_once: One backbone call for all branches; False: one call per branch, which needs less memory.
+
+    Returns:
+        The guided network output [F, C, h, w].
     """
     return predict_each(backbone, [GuidanceQuery(noisy, guidance, condition)], t, sharing, branches_at_once)[
         0
@@ -59,18 +83,29 @@ def predict(
 
 def predict_each(
     backbone: Backbone,
-    questions: Sequence[GuidanceQuery],  # all of F latents
+    questions: Sequence[GuidanceQuery],
     t: int,
     sharing: CrossFrameAttention | None = None,
     branches_at_once: bool = True,
 ) -> list[Tensor]:
-    """The guided network output [F, C, h, w] of each question, all branches of all questions in one backbone call.
+    """Predict several queries with classifier-free guidance, all branches in one backbone call.
 
-    A branch that two questions have in common is computed once, so equal questions have answers that are equal to the
-    last bit, whatever a batched kernel makes of equal rows.
+    A branch that two queries share is computed once, so equal queries have bit-identical outputs, even if a batched
+    kernel rounds equal rows differently.
+
+    Args:
+        backbone: The diffusion model.
+        questions: Queries with F latents each.
+        t: Timestep.
+        sharing: Attention among the F frames; None: frames are independent.
+        branches_at_once: One backbone call for all branches; False: one call per branch, which needs less memory.
+
+    Returns:
+        The guided network output [F, C, h, w] of each query.
     """
     branches: list[_Branch] = []
-    chains: list[list[tuple[float, int]]] = []  # of each question: scales, and where its branches stand
+    # for each query: scales, and indices of its branches
+    chains: list[list[tuple[float, int]]] = []
     for question in questions:
         chain: list[tuple[float, int]] = []
         for scale, branch in _branches(question, backbone.has_image_conditioning):
@@ -86,7 +121,7 @@ def predict_each(
             torch.cat([branch.noisy for branch in branches]),
             t,
             texts.repeat_interleave(frames, dim=0),
-            torch.cat([b.picture for b in branches if b.picture is not None])
+            torch.cat([b.condition for b in branches if b.condition is not None])
             if backbone.has_image_conditioning
             else None,
             sharing,
@@ -94,7 +129,7 @@ def predict_each(
     else:
         outputs = torch.stack(
             [
-                backbone.predict(branch.noisy, t, text.expand(frames, -1, -1), branch.picture, sharing)
+                backbone.predict(branch.noisy, t, text.expand(frames, -1, -1), branch.condition, sharing)
                 for text, branch in zip(texts, branches, strict=True)
             ]
         )
@@ -111,13 +146,13 @@ def predict_each(
 class _Branch:
     noisy: Tensor  # [F, C, h, w]
     text: str
-    picture: Tensor | None  # [F, C, h, w]
+    condition: Tensor | None  # [F, C, h, w]
 
     def same(self, other: _Branch) -> bool:
         return (
             self.text == other.text
             and _equal(self.noisy, other.noisy)
-            and _equal(self.picture, other.picture)
+            and _equal(self.condition, other.condition)
         )
 
 
@@ -128,7 +163,7 @@ def _equal(a: Tensor | None, b: Tensor | None) -> bool:
 
 
 def _branches(question: GuidanceQuery, has_image_conditioning: bool) -> list[tuple[float, _Branch]]:
-    """Each with the scale of the step from the next branch to it; the last is what the steps start from."""
+    """The branches, each with the scale of its difference to the next; the last one is the base."""
     asked = question.guidance
     if not has_image_conditioning:
         steps = [(asked.scale, asked.prompt, None), (1.0, asked.negative, None)]
@@ -143,7 +178,7 @@ def _branches(question: GuidanceQuery, has_image_conditioning: bool) -> list[tup
         ]
     before = [0.0, *(scale for scale, _, _ in steps[:-1])]
     return [
-        (scale, _Branch(question.noisy, text, picture))
-        for (scale, text, picture), last in zip(steps, before, strict=True)
+        (scale, _Branch(question.noisy, text, condition))
+        for (scale, text, condition), last in zip(steps, before, strict=True)
         if scale != last
     ]

@@ -1,16 +1,16 @@
-"""Delta denoising: the edit is what two prompts disagree about, each asked about its own picture, same noise.
+"""Delta denoising: edit latents along the difference between two prompts.
 
-DDS (Hertz et al., ICCV 2023, eq. 3) as in ED-NeRF (Park et al., ICLR 2024, section 3.3), straight in latent space. The
-noise cancels, so delta = SDS of the target − SDS of the source: whatever the model would change about any picture
-(blur, saturation) is taken off, and the prompts' difference stays. ED-NeRF prints the difference as source − target;
-for gradient descent it is target − source. Changed: a mask may be soft, and branches that both sides share are
-computed once, so equal prompts on equal latents give exactly zero.
+Source: DDS (Hertz et al., ICCV 2023, eq. 3) as in ED-NeRF (Park et al., ICLR 2024, section 3.3), directly in latent
+space. Both prompts are predicted with the same noise, which cancels: delta = SDS of the target − SDS of the source. What
+the model would change in any image (blur, saturation) cancels too, and the difference between the prompts remains.
+ED-NeRF prints the difference as source − target; for gradient descent it is target − source. Changed: a mask may be
+soft, and branches that both sides share are computed once, so equal prompts on equal latents give exactly zero.
 
-A model that takes a picture (InstructPix2Pix) is used in one of two ways, which its prompts must suit:
-- `condition` None: as a text-to-image model. It gets an empty picture, and the prompts say what the pictures show:
+A model with image conditioning (InstructPix2Pix) is used in one of two ways, and the prompts must match:
+- `condition` None: as a text-to-image model with an empty image. The prompts are captions:
   "a person walking" → "a gold statue of a person walking".
-- `condition` given, the unedited pictures: as an editor. Both sides see them, and the prompts are instructions:
-  "leave it as it is" → "turn it into a gold statue".
+- `condition` given (the unedited images): as an editor. Both sides are conditioned on them, and the prompts are
+  instructions: "leave it as it is" → "turn it into a gold statue".
 """
 
 from __future__ import annotations
@@ -23,33 +23,55 @@ from ..errors import InputError
 from .classifier_free import Guidance, GuidanceQuery, predict_each
 from .score import Score, check_finite, check_timestep, masked, sds_gradient, surrogate_loss
 
-MISMATCH = 0.65  # `vae_mismatch` beyond this: the latents hardly belong to the model
+# a larger `vae_mismatch` means that the latents are probably of another model
+MISMATCH = 0.65
 
 
 def delta_loss(
     backbone: Backbone,
-    latents: Tensor,  # [B, C, h, w] as edited so far, with a gradient
-    source: Tensor,  # [B, C, h, w] unedited
-    t: int,  # one timestep for all of them
-    noise: Tensor,  # [B, C, h, w], drawn by the caller: the same for both sides
-    target: Guidance,  # what `latents` should become
-    original: Guidance,  # what `source` is
-    condition: Tensor
-    | None = None,  # [B, C, h, w] for both sides; None: as a text-to-image model (see above)
-    mask: Tensor | None = None,  # [B, h, w] in 0..1: where the edit acts; None = everywhere
+    latents: Tensor,
+    source: Tensor,
+    t: int,
+    noise: Tensor,
+    target: Guidance,
+    original: Guidance,
+    condition: Tensor | None = None,
+    mask: Tensor | None = None,
     branches_at_once: bool = True,
     weighting: str = "uniform",
 ) -> Score:
-    """½ ‖z − sg(z − mask · w(t)(ε̂_target(z_t) − ε̂_original(s_t)))‖² / B. No gradient flows through the model.
+    """Delta denoising loss ½ ‖z − sg(z − mask · w(t)(ε̂_target(z_t) − ε̂_original(s_t)))‖² / B.
 
-    w(t) is 1 as in the paper. "picture" (√((1 − ᾱ)/ᾱ)) makes the gradient z − s − (x̂_target − x̂_original), so a step of
-    size 1 lands on the source plus what the two guesses differ by, at any timestep: for small models whose edits lie at the
-    noisy end, where a difference of noises is nearly nothing.
+    No gradient flows through the model. With weighting "picture" (w = √((1 − ᾱ)/ᾱ)) the gradient is
+    z − s − (x̂_target − x̂_original): a step of size 1 gives the source plus the difference of the two predicted images, at
+    any timestep. It is meant for small models whose edits happen at high noise, where the noise difference is tiny.
 
-    One backbone call for all branches (4·B latents, 6·B with a picture and an image scale that is not 1), or one a
-    branch where memory is short. The score's clean pictures are the target's.
-    Raises InputError where the source prompt is empty, the model's answer is not finite, or the timestep lies outside
-    its schedule.
+    Args:
+        backbone: The diffusion model.
+        latents: Latents z as edited so far [B, C, h, w], with a gradient.
+        source: Unedited latents s [B, C, h, w].
+        t: Timestep, the same for the whole batch.
+        noise: [B, C, h, w], drawn by the caller; the same for both sides.
+        target: Prompt and scales of the edited images.
+        original: Prompt and scales of the source.
+        condition: Conditioning images [B, C, h, w] for both sides; None: as a text-to-image model (see the module).
+        mask: [B, h, w] in 0..1, where the edit acts; None: everywhere.
+        branches_at_once: One backbone call for all branches (4·B latents; 6·B with a condition and an image scale
+            other than 1); False: one call per branch, which needs less memory.
+        weighting: One of WEIGHTINGS; "uniform" (w = 1) as in the paper.
+
+    Returns:
+        The loss with its gradient; `clean` is the prediction for the target.
+
+    Raises:
+        InputError: The source prompt is empty, the model's output is not finite, or `t` is outside its schedule.
+
+    Source:
+        DDS (Hertz et al., ICCV 2023), eq. 3; ED-NeRF (Park et al., ICLR 2024), section 3.3.
+
+    Example:
+        prompts = Guidance("a gold statue of a person", 7.5), Guidance("a person", 7.5)
+        delta_loss(backbone, latents, source, 500, noise, *prompts).loss.backward()
     """
     check_prompts(original.prompt)
     check_timestep(backbone, t)
@@ -74,28 +96,39 @@ def delta_loss(
 
 
 def check_prompts(original: str) -> None:
-    """InputError where the source prompt is empty."""
+    """InputError if the source prompt is empty."""
     if not original.strip():
         raise InputError(
             "GUI-001",
-            "The source prompt is empty. Delta denoising compares two prompts, and without words for what the pictures "
-            "show now everything that they show would count as a part of the edit: describe them, such as "
-            "'a person walking' (for an instruction model 'leave it as it is'), or choose sds, which needs no source "
-            "prompt.",
+            "The source prompt is empty, but delta denoising compares two prompts. Describe the images before the edit, "
+            "such as 'a person walking' (for an instruction model 'leave it as it is'), or choose sds, which works "
+            "without a source prompt.",
         )
 
 
 def masked_reconstruction(
-    latents: Tensor,  # [B, C, h, w] with a gradient
-    source: Tensor,  # [B, C, h, w] unedited
-    mask: Tensor,  # [B, h, w] in 0..1
+    latents: Tensor,
+    source: Tensor,
+    mask: Tensor,
     inside: float,
     outside: float,
 ) -> Tensor:
-    """½ (inside ‖M (z − s)‖² + outside ‖(1 − M)(z − s)‖²) / B, a float32 scalar.
+    """Masked reconstruction loss ½ (inside ‖M (z − s)‖² + outside ‖(1 − M)(z − s)‖²) / B.
 
-    ED-NeRF's L_Mrec with λ_im and λ_om. Halved and divided by B as the delta's loss is, so that the weights mean: how
-    many times the distance from the source a latent is pulled back, against a delta of the same gradient.
+    Halved and divided by B like `delta_loss`, so that its gradient is weight · (z − s), on the scale of the delta.
+
+    Args:
+        latents: Edited latents z [B, C, h, w], with a gradient.
+        source: Unedited latents s [B, C, h, w].
+        mask: M [B, h, w] in 0..1.
+        inside: Weight inside the mask, λ_im.
+        outside: Weight outside the mask, λ_om.
+
+    Returns:
+        A float32 scalar.
+
+    Source:
+        L_Mrec of ED-NeRF (Park et al., ICLR 2024), section 3.3.
     """
     away = latents.float() - source.detach().float()
     m = mask[:, None].to(away)
@@ -105,11 +138,20 @@ def masked_reconstruction(
 
 @torch.no_grad()
 def vae_mismatch(backbone: Backbone, latents: Tensor, share: float = 0.2, seed: int = 0) -> float:
-    """How badly the model finds the noise in slightly noised `latents` [B, C, h, w], asked nothing: ‖ε̂ − ε‖ / ‖ε‖.
+    """Relative error ‖ε̂ − ε‖ / ‖ε‖ of the model's unconditional noise prediction for slightly noised latents.
 
-    `share` of the schedule. About 1 or more is no better than saying that there is no noise. One-sided: with the small
-    model that ships, its own latents give 0.3 to 0.55 (0.63 for pictures of pure noise); with swapped or turned channels,
-    an offset, or several times too large 0.67 to 2; latents that are too small or too plain look easy and are not found.
+    1 is the error of predicting zero noise. A one-sided test: with the bundled model, its own latents give 0.3 to 0.55
+    (0.63 for images of pure noise); swapped or rotated channels, an offset or a scale several times too large give 0.67
+    to 2. Latents that are too small or too smooth are easy to denoise and are not detected.
+
+    Args:
+        backbone: The diffusion model.
+        latents: [B, C, h, w].
+        share: Timestep as a fraction of the schedule.
+        seed: Seed of the noise.
+
+    Returns:
+        The relative error; compare it with MISMATCH.
     """
     t = round(share * (len(backbone.noise_schedule) - 1))
     generator = torch.Generator().manual_seed(seed)

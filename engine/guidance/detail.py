@@ -1,13 +1,13 @@
-"""Fine detail of the original under the colours of the edit.
+"""Transfer the fine detail of the original images to the edited ones.
 
-A latent model repaints a picture through its autoencoder, and a small one loses what is finer than a few pixels: faces,
-seams, stripes. Many edits (light, weather, material, paint) change colours smoothly from place to place, so the edited
-picture is near a locally affine map of the original's colours. That map is fitted in every window and applied to the
-original: the guided filter (He, Sun and Tang, PAMI 2013, eq. 11 to 15) with the original as its colour guide. What
-the edit added that the original does not hold, such as a new shape, is blurred; the choice is the artist's.
+A latent model passes an image through its autoencoder, and a small one loses detail finer than a few pixels: faces,
+seams, stripes. Many edits (light, weather, material, paint) change colors smoothly across the image, so the edited image
+is close to a locally affine map of the original's colors. The map is fitted in every window and applied to the original.
+New content of the edit, such as a new shape, is blurred, so this is optional.
 
-Changed: the map is fitted between pictures that are equally blurred, the edit and the original as the autoencoder sees
-it, and only then applied to the sharp original; else the blur would count as lost contrast.
+Source: guided filter (He, Sun and Tang, PAMI 2013, eq. 11 to 15) with the original as color guide. Changed: the map is
+fitted between equally blurred images (the edit, and the original after the autoencoder) and only then applied to the
+sharp original; otherwise the blur would count as lost contrast.
 """
 
 from __future__ import annotations
@@ -17,16 +17,31 @@ from torch import Tensor
 
 
 def carry_detail(
-    edited: Tensor,  # [F, H, W, 3] in 0..1
-    originals: Tensor,  # [F, H, W, 3] in 0..1
-    weights: Tensor
-    | None = None,  # [F, H, W] in 0..1: what belongs together (a subject's coverage); None = all
-    seen: Tensor | None = None,  # [F, H, W, 3]: the originals as blurred as the edit is; None = the originals
-    radius: float = 0.1,  # of a window, as a share of the picture's long side
-    smoothing: float = 4e-3,  # variance below which the original's colours are not told apart
+    edited: Tensor,
+    originals: Tensor,
+    weights: Tensor | None = None,
+    seen: Tensor | None = None,
+    radius: float = 0.1,
+    smoothing: float = 4e-3,
 ) -> Tensor:
-    """Pictures [F, H, W, 3] in 0..1 with the originals' detail and the edited pictures' colours."""
+    """Combine the originals' detail with the edited images' colors.
+
+    Args:
+        edited: [F, H, W, 3] in 0..1.
+        originals: [F, H, W, 3] in 0..1.
+        weights: [F, H, W] in 0..1, pixels to fit the map to (such as a subject's coverage); None: all.
+        seen: [F, H, W, 3], the originals blurred like the edit; None: the originals.
+        radius: Radius of a window, as a fraction of the image's long side.
+        smoothing: Color variance of the original below which the map tends to a constant.
+
+    Returns:
+        Images [F, H, W, 3] in 0..1.
+
+    Source:
+        He, Sun and Tang, PAMI 2013, eq. 11 to 15.
+    """
     guides = originals if seen is None else seen
+    # one image at a time, because each needs 40 double planes
     carried = [
         _carry(
             edited[i : i + 1],
@@ -36,7 +51,7 @@ def carry_detail(
             radius,
             smoothing,
         )
-        for i in range(len(edited))  # one at a time: 40 double planes of each are held
+        for i in range(len(edited))
     ]
     return torch.cat(carried)
 
@@ -53,7 +68,7 @@ def _carry(
     guide = guides.permute(0, 3, 1, 2).double()
     painted = edited.permute(0, 3, 1, 2).double()
     w = torch.ones_like(guide[:, :1]) if weights is None else weights[:, None].to(guide)
-    # a trace of weight everywhere, so that windows without any coverage still have a map: that of all their pixels
+    # a small weight everywhere, so that windows without coverage still have a map, fitted to all their pixels
     w = w.clamp(0, 1) * (1 - 1e-4) + 1e-4
     mass = _window(w, pixels)
 
@@ -69,11 +84,10 @@ def _carry(
         covariance[..., i, j] = covariance[..., j, i] = value
     crossed = mean((guide[:, :, None] * painted[:, None]).flatten(1, 2)).unflatten(1, (3, 3))
     crossed = (crossed - guide_mean[:, :, None] * painted_mean[:, None]).permute(0, 3, 4, 1, 2)
-    slope = torch.linalg.solve(
-        covariance + smoothing * torch.eye(3).to(covariance), crossed
-    )  # [F, H, W, 3, 3]
+    # [F, H, W, 3, 3]
+    slope = torch.linalg.solve(covariance + smoothing * torch.eye(3).to(covariance), crossed)
     offset = painted_mean.permute(0, 2, 3, 1) - torch.einsum("fhwij,fihw->fhwj", slope, guide_mean)
-    # every pixel lies in many windows: it takes the mean of their maps
+    # every pixel lies in many windows, whose maps are averaged
     maps = torch.cat([slope.flatten(3), offset], dim=3).permute(0, 3, 1, 2)
     maps = _window(maps * mass, pixels) / _window(mass, pixels)
     slope, offset = maps[:, :9].unflatten(1, (3, 3)), maps[:, 9:]
@@ -82,14 +96,14 @@ def _carry(
 
 
 def _window(planes: Tensor, radius: int) -> Tensor:
-    """Sums over windows of 2·radius + 1 pixels that end at the picture's edge; time does not grow with the radius."""
+    """Sums over windows of 2·radius + 1 pixels, cut at the image's edge; the time is independent of the radius."""
     for axis in (-2, -1):
         size = planes.shape[axis]
         sums = torch.cumsum(planes, axis)
         first, last = sums.narrow(axis, 0, 1), sums.narrow(axis, size - 1, 1)
         repeats = [1] * planes.ndim
         repeats[axis] = radius
-        # zeros before the picture and the whole sum behind it: every window is then a difference of two
+        # zeros before the image and the total after it, so that every window is a difference of two sums
         before = torch.zeros_like(first).repeat(repeats)
         sums = torch.cat([before, torch.zeros_like(first), sums, last.repeat(repeats)], axis)
         planes = sums.narrow(axis, 2 * radius + 1, size) - sums.narrow(axis, 0, size)

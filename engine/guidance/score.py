@@ -1,11 +1,11 @@
-"""Score distillation: rendered pictures' latents in, a loss with the right gradient out. The trick stands here alone.
+"""Score distillation sampling (SDS): a loss on the latents of rendered images.
 
-DreamFusion (Poole et al. 2022, eq. 3) with InstructPix2Pix's dual guidance as in Instruct-4DGS (Kwon et al., CVPR 2025,
-section 3.4); a model without picture condition gives plain text guidance. Changed: the loss is float32 whatever the
-model's precision (sums of half precision overflow), and both weightings are offered, since the paper's code
-differentiates through the noised latents and so carries a √ᾱ that the formula does not have; "uniform" counts all
-timesteps alike, as delta denoising does, and "picture" counts how far off the guessed picture is rather than the guessed
-noise: √((1 − ᾱ)/ᾱ), which favours the noisy end. A mask keeps the pull to a region.
+Source: DreamFusion (Poole et al. 2022, eq. 3) with InstructPix2Pix's dual guidance as in Instruct-4DGS (Kwon et al.,
+CVPR 2025, section 3.4); a model without image conditioning gives plain text guidance. Changed: the loss is float32
+whatever the model's precision, because sums in half precision overflow. There are four weightings: "standard" is the
+formula; "reference code" has an extra √ᾱ, because the paper's code differentiates through the noised latents; "uniform"
+weights all timesteps equally, as delta denoising does; "picture" measures the error of the predicted image instead of
+the predicted noise, √((1 − ᾱ)/ᾱ), which favors high noise. A mask can limit the gradient to a region.
 """
 
 from __future__ import annotations
@@ -24,27 +24,48 @@ WEIGHTINGS = ("reference code", "standard", "uniform", "picture")
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What one look at the pictures says."""
+    """A score distillation loss.
 
-    loss: Tensor  # scalar float32; its gradient in the latents is `gradient` / B
-    gradient: Tensor  # [B, C, h, w] mask · w(t) (ε̂ − ε), detached
-    clean: Tensor  # [B, C, h, w] the model's guess of the finished picture, detached: for previews
-    alpha: float  # ᾱ at t
+    Args:
+        loss: float32 scalar; its gradient in the latents is `gradient` / B.
+        gradient: mask · w(t) (ε̂ − ε) [B, C, h, w], detached.
+        clean: Predicted clean latents x̂ [B, C, h, w], detached; for previews.
+        alpha: ᾱ at t.
+    """
+
+    loss: Tensor
+    gradient: Tensor
+    clean: Tensor
+    alpha: float
 
 
 def sds_gradient(
     noise_schedule: NoiseSchedule,
-    output: Tensor,  # [B, C, h, w] the network's own
-    noisy: Tensor,  # [B, C, h, w] what it was asked about: `latents` with `noise` at `t`
-    latents: Tensor,  # [B, C, h, w]
-    noise: Tensor,  # [B, C, h, w]
+    output: Tensor,
+    noisy: Tensor,
+    latents: Tensor,
+    noise: Tensor,
     t: int,
     weighting: str,
 ) -> Tensor:
-    """w(t)(ε̂ − ε) [B, C, h, w]. InputError for an unknown weighting.
+    """SDS gradient w(t)(ε̂ − ε).
 
-    w(t) is 1 − ᾱ, √ᾱ (1 − ᾱ) as the reference code's gradient works out, 1, or √((1 − ᾱ)/ᾱ), where the product is z − x̂,
-    taken directly from models that guess x̂ or v: they know it even where no picture is left (ᾱ = 0).
+    Args:
+        noise_schedule: The model's schedule.
+        output: Raw network output [B, C, h, w].
+        noisy: [B, C, h, w], `latents` with `noise` at `t`.
+        latents: z [B, C, h, w].
+        noise: ε [B, C, h, w].
+        t: Timestep.
+        weighting: w(t) is 1 − ᾱ ("standard"), √ᾱ (1 − ᾱ) ("reference code"), 1 ("uniform") or √((1 − ᾱ)/ᾱ) ("picture").
+            With the last, the product is z − x̂; it is computed directly for models that predict x̂ or v, which works
+            even at pure noise (ᾱ = 0).
+
+    Returns:
+        [B, C, h, w].
+
+    Raises:
+        InputError: Unknown weighting.
     """
     if weighting not in WEIGHTINGS:
         raise InputError("GUI-008", f"weighting is '{weighting}'; choose one of {', '.join(WEIGHTINGS)}.")
@@ -62,19 +83,44 @@ def sds_gradient(
 
 def score_loss(
     backbone: Backbone,
-    latents: Tensor,  # [B, C, h, w] of the rendered pictures, with a gradient
-    t: int,  # one timestep for all of them
-    noise: Tensor,  # [B, C, h, w], drawn by the caller
+    latents: Tensor,
+    t: int,
+    noise: Tensor,
     guidance: Guidance,
-    condition: Tensor | None,  # [B, C, h, w] of the unedited pictures; None: none, as a text-to-image model
+    condition: Tensor | None,
     weighting: str = "reference code",
     sharing: CrossFrameAttention | None = None,
     branches_at_once: bool = True,
-    mask: Tensor | None = None,  # [B, h, w] in 0..1: where the pull acts; None = everywhere
+    mask: Tensor | None = None,
 ) -> Score:
-    """½ ‖z − sg(z − mask · w(t)(ε̂ − ε))‖² / B. No gradient flows through the model.
+    """SDS loss ½ ‖z − sg(z − mask · w(t)(ε̂ − ε))‖² / B.
 
-    Raises InputError where the model's answer is not finite, or the timestep lies outside its schedule.
+    No gradient flows through the model.
+
+    Args:
+        backbone: The diffusion model.
+        latents: Latents z of the rendered images [B, C, h, w], with a gradient.
+        t: Timestep, the same for the whole batch.
+        noise: ε [B, C, h, w], drawn by the caller.
+        guidance: Prompts and scales.
+        condition: Conditioning images [B, C, h, w]; None: as a text-to-image model.
+        weighting: One of WEIGHTINGS; see `sds_gradient`.
+        sharing: Attention among the images of the batch; None: images are independent.
+        branches_at_once: One backbone call for all branches; False: one call per branch, which needs less memory.
+        mask: [B, h, w] in 0..1, where the edit acts; None: everywhere.
+
+    Returns:
+        The loss with its gradient.
+
+    Raises:
+        InputError: The model's output is not finite, or `t` is outside its schedule.
+
+    Source:
+        DreamFusion (Poole et al. 2022), eq. 3; Instruct-4DGS (Kwon et al., CVPR 2025), section 3.4.
+
+    Example:
+        score = score_loss(backbone, backbone.encode(rendered), 500, noise, Guidance("make it night", 7.5), condition)
+        score.loss.backward()
     """
     check_timestep(backbone, t)
     latents, noise, noise_schedule = latents.float(), noise.float(), backbone.noise_schedule
@@ -89,30 +135,31 @@ def score_loss(
 
 
 def surrogate_loss(latents: Tensor, gradient: Tensor) -> Tensor:
-    """The scalar whose gradient in `latents` [B, …] is `gradient` / B."""
+    """A scalar whose gradient in `latents` [B, …] is `gradient` / B."""
     target = (latents - gradient).detach()
     return 0.5 * (latents - target).square().sum() / len(latents)
 
 
 def masked(gradient: Tensor, mask: Tensor | None) -> Tensor:
-    """`gradient` [B, C, h, w] times `mask` [B, h, w] or [1, h, w], exactly zero where the mask is."""
+    """`gradient` [B, C, h, w] times `mask` [B, h, w] or [1, h, w]; exactly zero where the mask is zero."""
     return gradient if mask is None else gradient * mask[:, None].to(gradient)
 
 
 def check_timestep(backbone: Backbone, t: int) -> None:
-    """InputError where `t` lies outside the model's schedule."""
+    """InputError if `t` is outside the model's schedule."""
     if not 0 <= t < len(backbone.noise_schedule):
         raise InputError(
             "GUI-009",
-            f"Timestep {t} lies outside {backbone.name}'s schedule of 0 to {len(backbone.noise_schedule) - 1}.",
+            f"Timestep {t} is outside {backbone.name}'s schedule of 0 to {len(backbone.noise_schedule) - 1}; choose one "
+            "inside it.",
         )
 
 
 def check_finite(values: Tensor, name: str) -> None:
-    """InputError where a model's answer holds NaN or infinity."""
+    """InputError if a model's output contains NaN or infinity."""
     if not bool(torch.isfinite(values).all()):
         raise InputError(
             "GUI-010",
-            f"{name} answered with numbers that are not finite; its weights may overflow in half precision: load it "
-            "in float32 or bfloat16, or lower the guidance scale.",
+            f"{name} returned values that are not finite. Its weights may overflow in half precision; load it with "
+            "precision fp32 or bf16, or lower the guidance scale.",
         )

@@ -300,7 +300,7 @@ def test_what_cannot_be_edited_is_said():
     z, noise = latents(), latents(seed=1)
     cat, dog = Guidance("a cat", 7.5), Guidance("a dog", 7.5)
     with pytest.raises(
-        InputError, match=r"source prompt is empty.*a part of the edit.*'a person walking'.*sds"
+        InputError, match=r"source prompt is empty.*compares two prompts.*'a person walking'.*sds"
     ):
         delta_loss(model, z, z, 500, noise, dog, replace(cat, prompt=" "))
     with pytest.raises(InputError, match="schedule of 0 to 999"):

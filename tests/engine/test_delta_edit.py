@@ -353,7 +353,7 @@ def test_history_and_stream(field, random_model):
 def test_bad_input_says_what_and_what_to_do(field, random_model, scene):
     with pytest.raises(InputError, match="prompt is empty"):
         run(field, random_model, prompt=" ")
-    with pytest.raises(InputError, match=r"source prompt is empty.*describe them"):
+    with pytest.raises(InputError, match=r"source prompt is empty.*Describe the images"):
         run(field, random_model, source_prompt="")
     run(field, random_model, source_prompt="", method="sds", iterations=1)  # which needs none
     with pytest.raises(InputError, match="lift it again"):

@@ -326,11 +326,11 @@ def test_what_cannot_be_edited_is_said(backbone):
     for prompt in ("", "  \n"):
         with pytest.raises(InputError, match="prompt is empty"):
             EditRequest(Guidance(prompt, 7.5), steps=3)
-    with pytest.raises(InputError, match="no picture to edit"):
+    with pytest.raises(InputError, match="images to edit are missing"):
         Edit(backbone, originals[:0], ASKED)
     with pytest.raises(InputError, match="4 input channels where 8 are needed"):
         Edit(tiny_backbone(has_image_conditioning=False), originals, ASKED)
-    with pytest.raises(InputError, match="mask has 2 pictures of 24×64"):
+    with pytest.raises(InputError, match="mask has 2 images of 24×64"):
         Edit(backbone, originals, ASKED, torch.zeros(2, 64, 24))
     with pytest.raises(InputError, match="key view is number 2 of 2"):
         Edit(backbone, originals, replace(ASKED, key=2))
