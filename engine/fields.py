@@ -1,4 +1,4 @@
-"""Config fields that explain themselves: one declaration gives the node's input, the flag and the documentation."""
+"""Config fields: one declaration defines the input, the command-line flag and the documentation."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def number(
     """A numeric Config field.
 
     Args:
-        default: Value where nobody sets it; its type (int or float) is the field's.
+        default: Value if not set; its type (int or float) is the field's.
         low: Smallest allowed value.
         high: Largest allowed value.
         help: Tooltip, command-line help and documentation: what it does, what a larger value does, typical range.
-        step: Step of the widget's arrows; chosen from the default where None.
-        label: Name on the canvas; the field's name with spaces where empty.
-        id: Name in saved graphs and scene histories where the field was renamed since; it never changes.
-        advanced: Folded away on the canvas.
-        since: Version that added the field; such an input is optional, so older graphs still run.
+        step: Increment in user interfaces; chosen from the default if None.
+        label: Name in user interfaces; the field's name with spaces if empty.
+        id: Name in saved graphs and scene histories if the field was renamed since; it never changes.
+        advanced: Hidden until advanced settings are shown.
+        since: Version that added the field; such an input is optional, so that older graphs still run.
     """
     return _field(default, help, label, id, advanced, since, low=low, high=high, step=step)
 
@@ -50,7 +50,7 @@ def choice(
 ) -> Any:
     """A Config field with a few allowed values; the keywords are those of `number`.
 
-    `options` is kept as it is, so that a registry's list may grow.
+    `options` is stored by reference, so that a registry's list may grow.
     """
     return _field(default, help, label, id, advanced, since, options=options)
 
@@ -88,7 +88,7 @@ def id_of(f: Field[Any]) -> str:
 
 
 def label_of(f: Field[Any]) -> str:
-    """The name of a Config field on the canvas."""
+    """The name of a Config field in user interfaces."""
     words = re.sub(r"_lr$", " learning rate", f.name)
     return f.metadata.get("label") or words.replace("_", " ")
 
@@ -99,7 +99,7 @@ def as_record(config: Any) -> dict[str, Any]:
 
 
 def validate(config: Any) -> None:
-    """InputError naming the first field outside its range; called from each Config's `__post_init__`."""
+    """Raise InputError for the first field outside its range; called from each Config's `__post_init__`."""
     assert is_dataclass(config)
     for f in fields(config):
         value, meta = getattr(config, f.name), f.metadata
@@ -114,9 +114,9 @@ def validate(config: Any) -> None:
 
 
 def indices(text: str, count: int, what: str) -> tuple[int, ...]:
-    """The numbers that "0 2 5-8" names, ascending and each once; "" or "all" is 0 … count − 1.
+    """The numbers in a text such as "0 2 5-8", ascending and without duplicates; "" or "all" is 0 … count − 1.
 
-    `what` is what is counted ("view"). InputError where a word is no number or a number is not there.
+    `what` names what is counted ("view"). Raises InputError if a word is not a number or a number is out of range.
     """
     words_given = text.replace(",", " ").split()
     if not words_given or [w.lower() for w in words_given] == ["all"]:

@@ -22,7 +22,7 @@ SHOWN = {
     "psnr": ("PSNR", "dB"),
 }
 GAUSSIANS = "Gaussians"
-# width, height of the curves under a picture: about what a node is wide, so that letters stay legible
+# width, height of the curves below an image: small enough to be shown unscaled in a narrow panel, so that letters stay legible
 STRIP = (420, 80)  # while it is live
 FINISHED_STRIP = (420, 112)
 CHART_WIDTH, PANEL_HEIGHT = 512, 128  # of curves without a picture

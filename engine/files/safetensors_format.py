@@ -27,7 +27,7 @@ from .safetensors_writer import write_tensors
 
 # what other files of this pack are, and where they go
 ELSEWHERE = {
-    "gs4d-scene": "a 4D scene: train a latent field of it first (train-latents, Train Latent Field)",
+    "gs4d-scene": "a 4D scene: train a latent field of it first (train-latents)",
     "gs4d-latent-field": "a latent field: it goes into delta-edit, decode-latents or, to become a scene, latents-to-scene",
     "gs4d-selection": "a selection of Gaussians: it goes where an edit asks for one",
     "gs4d-training": "unfinished work: run again what wrote it, and it goes on",
@@ -42,7 +42,7 @@ class SafetensorsFormat:
     version: int
     key: str  # of the description in the header
     noun: str  # "4D scene"
-    source: str  # "Save 4D Scene wrote": which files are of this kind
+    source: str  # "this pack saved": which files are of this kind
     again: str  # "export it again": what to do about a damaged one
 
     def write(self, path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -122,10 +122,10 @@ class SafetensorsFormat:
             found = "is a folder" if path.is_dir() else "does not exist"
             raise InputError(
                 "FIL-056",
-                f"The {self.noun} file {path.name} {found}; give a .safetensors file that this pack saved.",
+                f"The {self.noun} file {path.name} {found}; choose a .safetensors file that this pack saved.",
             )
         not_one = InputError(
-            "FIL-057", f"{path.name} is not a {self.noun} of this pack; give a file that {self.source}."
+            "FIL-057", f"{path.name} is not a {self.noun} of this pack; choose a file that {self.source}."
         )
         try:
             header = read_header(path)

@@ -13,7 +13,9 @@ from ..errors import InputError
 from ..files.safetensors_format import SafetensorsFormat
 from ..scene import Cameras, Deformation, Gaussians, Scene4D
 
-SCENE = SafetensorsFormat("gs4d-scene", 1, "scene", "4D scene", "Save 4D Scene wrote", "export it again")
+SCENE = SafetensorsFormat(
+    "gs4d-scene", 1, "scene", "4D scene", "this pack saved as a 4D scene", "export it again"
+)
 GAUSSIANS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
 
