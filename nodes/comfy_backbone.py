@@ -43,7 +43,8 @@ class ComfyBackbone:
             if part is None:
                 raise InputError(
                     "NOD-001",
-                    f"The wired {label} is empty: the checkpoint holds none; load it with a loader of its own.",
+                    f"The connected {label} is empty: the checkpoint does not contain one. Load it with a "
+                    "separate loader.",
                 )
         self.model, self.clip, self.vae = model, clip, vae
         kind, unet = self._check_model()
@@ -77,12 +78,12 @@ class ComfyBackbone:
         kind, unet = type(inner.model_config).__name__, inner.diffusion_model
         if not isinstance(unet, UNetModel) or "context_dim" not in inner.model_config.unet_config:
             raise InputError(
-                "NOD-002", f"The wired MODEL is {kind}, which has no Stable Diffusion UNet; {WANTED}."
+                "NOD-002", f"The connected MODEL is {kind}, which has no Stable Diffusion UNet; {WANTED}."
             )
         if inner.adm_channels:
             raise InputError(
                 "NOD-003",
-                f"The wired MODEL is {kind}, which wants more than text (size or picture embeddings); {WANTED}.",
+                f"The connected MODEL is {kind}, which needs more than text (size or image embeddings); {WANTED}.",
             )
         return kind, unet
 
@@ -92,19 +93,19 @@ class ComfyBackbone:
         if not has_image_conditioning and channels != own:
             raise InputError(
                 "NOD-004",
-                f"The wired MODEL ({kind}) has a UNet with {channels} input channels; {own} (text to image) or "
-                f"{2 * own} (InstructPix2Pix) are needed: an inpainting or depth model cannot be used here.",
+                f"The connected MODEL ({kind}) has a UNet with {channels} input channels, but {own} (text to image) or {2 * own} "
+                "(InstructPix2Pix) are needed. Inpainting and depth models are not supported.",
             )
         return has_image_conditioning
 
     def _check_vae(self, kind: str) -> None:
         if getattr(self.vae, "first_stage_model", None) is None:
-            raise InputError("NOD-005", "The wired VAE holds no weights; load one with Load VAE.")
+            raise InputError("NOD-005", "The connected VAE contains no weights; load one with Load VAE.")
         if self.vae.latent_dim != 2 or self.vae.latent_channels != self.latent_channels:
             raise InputError(
                 "NOD-006",
-                f"The wired VAE has {self.vae.latent_channels} latent channels in {self.vae.latent_dim} dimensions, "
-                f"the MODEL ({kind}) {self.latent_channels} in 2; wire the VAE that belongs to the model.",
+                f"The connected VAE has {self.vae.latent_channels} latent channels in {self.vae.latent_dim} dimensions, but the "
+                f"MODEL ({kind}) needs {self.latent_channels} in 2; connect the VAE that belongs to the model.",
             )
 
     # -- text -------------------------------------------------------------------------------------------------------
@@ -116,8 +117,8 @@ class ComfyBackbone:
                 if states.shape[-1] != self._width:
                     raise InputError(
                         "NOD-007",
-                        f"The wired CLIP makes text of width {states.shape[-1]}, the MODEL reads {self._width}; wire "
-                        "the CLIP that belongs to the model.",
+                        f"The connected CLIP encodes text with width {states.shape[-1]}, but the MODEL expects {self._width}; "
+                        "connect the CLIP that belongs to the model.",
                     )
                 self._texts[prompt] = states
         states = [self._texts[prompt] for prompt in prompts]
@@ -160,7 +161,7 @@ class ComfyBackbone:
         if height % self.vae_scale_factor or width % self.vae_scale_factor:
             raise InputError(
                 "NOD-008",
-                f"Pictures are {width}×{height}; {self.name} needs sides that are multiples of {self.vae_scale_factor}: "
+                f"The images are {width}×{height}, but {self.name} needs sides that are multiples of {self.vae_scale_factor}; "
                 "resize them.",
             )
         pixels = self.vae.process_input(images.permute(0, 3, 1, 2))
@@ -318,7 +319,7 @@ def _finite(out: Tensor, part: str, dtype: Any, remedy: str) -> Tensor:
     if not bool(torch.isfinite(out).all()):
         raise InputError(
             "NOD-009",
-            f"The wired {part} gave values that are no numbers in {str(dtype).removeprefix('torch.')}; start ComfyUI "
+            f"The connected {part} returned NaN or infinite values in {str(dtype).removeprefix('torch.')}; start ComfyUI "
             f"with {remedy}, or use another checkpoint.",
         )
     return out
@@ -327,6 +328,6 @@ def _finite(out: Tensor, part: str, dtype: Any, remedy: str) -> Tensor:
 def _too_large(needed: float, part: str) -> InputError:
     return InputError(
         "NOD-010",
-        f"Not enough memory for {part}: about {needed / 2**30:.1f} GB were needed at once; lower the resolution or "
-        "the number of pictures at once.",
+        f"Not enough memory for {part}: about {needed / 2**30:.1f} GB needed at once. Lower the resolution or the "
+        "batch size.",
     )

@@ -14,7 +14,7 @@ from ..engine.diffusion import CrossFrameAttention, NoiseSchedule
 from ..engine.diffusion.cross_frame_attention import gather
 from ..engine.errors import InputError
 
-WANTED = "wire an InstructPix2Pix, SD 1.x or SD 2.x checkpoint"
+WANTED = "connect an InstructPix2Pix, SD 1.x or SD 2.x checkpoint"
 SAMPLED = 16  # values of each weight that the fingerprint looks at
 
 
@@ -35,7 +35,7 @@ def noise_schedule(sampling: Any, kind: str) -> NoiseSchedule:
     if prediction is None:
         raise InputError(
             "NOD-011",
-            f"The wired MODEL ({kind}) is sampled in a way that editing cannot use (a flow, LCM or distilled model); "
+            f"The connected MODEL ({kind}) uses a sampling method that editing cannot use (flow, LCM or distilled model); "
             f"{WANTED}.",
         )
     alphas = 1 / (1 + sampling.sigmas.double().cpu() ** 2)

@@ -43,7 +43,7 @@ def readable(text: str) -> Path:
     Raises InputError for anything else, and where nothing is there.
     """
     if "\0" in text or len(text) > 4000:
-        raise InputError("NOD-012", "The path cannot be used: it is too long or has a null character.")
+        raise InputError("NOD-012", "The path is too long or contains a null character; enter another path.")
     asked, known = text.strip().strip('"'), roots()
     candidates = [Path(os.path.expanduser(asked))] if os.path.isabs(os.path.expanduser(asked)) else []
     if not candidates:
@@ -54,9 +54,8 @@ def readable(text: str) -> Path:
     if not allowed:
         raise InputError(
             "NOD-013",
-            f"'{asked}' is outside the folders that may be read (input, output, models/{MODELS}); move it "
-            "there, or add "
-            f"its folder as '{MODELS}' in extra_model_paths.yaml.",
+            f"'{asked}' is outside the readable folders (input, output, models/{MODELS}). Move it there, or add its folder as "
+            f"'{MODELS}' in extra_model_paths.yaml.",
         )
     for path in allowed:
         if path.exists():
@@ -71,7 +70,7 @@ def source(text: str) -> Path:
     """As `readable`; an empty text is none."""
     if not text.strip():
         raise InputError(
-            "NOD-015", "source is empty; give the path of a scene inside input, output or models/gs4d."
+            "NOD-015", "source is empty; enter the path of a scene in input, output or models/gs4d."
         )
     return readable(text)
 
@@ -110,12 +109,13 @@ def capture(choice: str, folder: str) -> Path:
         path = DEMOS / choice.removeprefix("demo: ")
         if not is_within(path, DEMOS) or not path.is_dir():
             raise InputError(
-                "NOD-016", f"The clip '{choice}' does not ship with this version of the pack; choose another."
+                "NOD-016",
+                f"'{choice}' does not ship with this version of the pack; choose another capture.",
             )
     else:
         path = readable(choice)
     if not path.is_dir():
-        raise InputError("NOD-017", f"'{path.name}' is a file; give the folder that holds the capture.")
+        raise InputError("NOD-017", f"'{path.name}' is a file; choose the folder that contains the capture.")
     return path
 
 
@@ -137,7 +137,7 @@ def scene_file(choice: str) -> Path:
     """The path of a chosen scene file; raises InputError where it is missing or outside."""
     if not choice.strip():
         raise InputError(
-            "NOD-018", "No scene file is chosen; save one with Save 4D Scene, then refresh the list."
+            "NOD-018", "No scene file is selected; save one with Save 4D Scene, then refresh the list."
         )
     path = readable(choice)
     if not path.is_file():
@@ -233,12 +233,12 @@ def check_prefix(prefix: str) -> None:
     """InputError where a file name prefix is empty or leads out of the output folder."""
     output = Path(folder_paths.get_output_directory())
     if not prefix.strip() or "\0" in prefix or prefix.replace("\\", "/").endswith("/"):
-        raise InputError("NOD-021", "filename_prefix is empty; write a name such as gs4d/scene.")
+        raise InputError("NOD-021", "filename_prefix is empty; enter a name such as gs4d/scene.")
     asked = prefix.replace("\\", "/")
     if os.path.isabs(asked) or not is_within(output / asked, output):
         raise InputError(
             "NOD-022",
-            f"filename_prefix '{prefix}' leads out of ComfyUI's output folder; write a name such as gs4d/scene.",
+            f"filename_prefix '{prefix}' leads out of ComfyUI's output folder; enter a name such as gs4d/scene.",
         )
 
 

@@ -81,7 +81,7 @@ def device(choice: str, megabytes: int = 0, rasterizer: str = "auto") -> torch.d
         if choice == "cuda":
             raise InputError(
                 "NOD-023",
-                "device is 'cuda', but ComfyUI runs without a CUDA graphics card here; choose auto or cpu.",
+                "device is 'cuda', but ComfyUI runs without a CUDA GPU here; choose auto or cpu.",
             )
     return torch.device("cpu")
 

@@ -32,13 +32,14 @@ def from_load3d(camera: dict[str, Any]) -> FramedView:
         wxyz = [float(camera["quaternion"][axis]) for axis in "wxyz"] if camera.get("quaternion") else None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            "NOD-024", f"The wired camera lacks position or target ({error}); wire a Load 3D camera output."
+            "NOD-024",
+            f"The connected camera lacks position or target ({error}); connect the camera output of a Load 3D node.",
         ) from error
     numbers = torch.cat([position, target, torch.tensor([zoom, *(wxyz or [])], dtype=torch.float64)])
     if not 0 < fov < 180 or zoom <= 0 or not bool(torch.isfinite(numbers).all()):
         raise InputError(
             "NOD-025",
-            f"The wired camera has a field of view of {fov}° or a position that is no number; frame the shot again.",
+            f"The connected camera has a field of view of {fov}° or a position that is not finite; frame the shot again.",
         )
     if wxyz is None or not any(wxyz):
         pose = look_at(position * TURNED, target * TURNED, torch.tensor([0.0, -1.0, 0.0]))
@@ -80,12 +81,13 @@ def read_load3d(text: str) -> dict[str, Any] | None:
     except ValueError as error:
         raise InputError(
             "NOD-026",
-            "The camera is no JSON; empty the field, or frame the shot in the player and press its camera button.",
+            "The camera is not valid JSON; clear the field, or frame the shot in the player and press its camera button.",
         ) from error
     if not isinstance(camera, dict):
         raise InputError(
             "NOD-027",
-            "The camera is JSON but no camera; empty the field, or frame the shot in the player and press its camera button.",
+            "The camera JSON does not describe a camera; clear the field, or frame the shot in the player and press its "
+            "camera button.",
         )
     from_load3d(camera)
     return camera

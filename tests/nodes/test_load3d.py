@@ -70,6 +70,10 @@ def test_a_captured_camera_comes_back_from_load3d(scene, view):
 def test_the_players_text_is_read_and_what_is_no_camera_is_refused(scene):
     given = to_load3d(scene.rig, 1, torch.zeros(3))
     assert read_load3d(json.dumps(given)) == given and read_load3d("  ") is None
-    for text, words in (("{", "no JSON"), ("[1]", "no camera"), ("{}", "position or target")):
+    for text, words in (
+        ("{", "not valid JSON"),
+        ("[1]", "does not describe a camera"),
+        ("{}", "position or target"),
+    ):
         with pytest.raises(InputError, match=words):
             read_load3d(text)

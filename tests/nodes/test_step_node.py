@@ -33,7 +33,7 @@ def test_one_more_field_is_one_more_optional_input_at_the_end(answers: dict[str,
 
 
 def test_paths_are_checked_before_the_run(answers: dict[str, Any]) -> None:
-    assert "outside the folders" in answers["outside"]
+    assert "outside the readable folders" in answers["outside"]
     assert answers["wired"] is True
 
 
