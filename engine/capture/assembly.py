@@ -58,6 +58,7 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
         fps=(options.frames_per_second or capture.fps or 0) / options.frame_step or None,
         layout=capture.layout,
         warnings=tuple(dict.fromkeys(warnings)),
+        test_moments=_held_moments(capture, chosen, options),
     )
 
 
@@ -238,6 +239,12 @@ def _hold_out(
             raise InputError("CAP-011", "hold_out names every view; leave some to train on.")
         test = ()
     return trained, test
+
+
+def _held_moments(capture: Capture, chosen: range, options: LoadOptions) -> tuple[int, ...]:
+    """Which of the chosen frames are held out; none where the options hold out nothing."""
+    held = set(capture.test_moments) if options.hold_out.strip() else set[int]()
+    return tuple(moment for moment, index in enumerate(chosen) if index in held)
 
 
 def _background(capture: Capture, options: LoadOptions) -> torch.Tensor | None:

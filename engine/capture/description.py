@@ -58,6 +58,7 @@ class Capture:
     near_far_from: str = ""  # the file that says near and far
     test_views: list[str] = field(default_factory=list[str])
     train_views: list[str] = field(default_factory=list[str])
+    test_moments: list[int] = field(default_factory=list[int])  # frames held out in every view
     warnings: list[str] = field(default_factory=list[str])
     files: list[Path] = field(default_factory=list[Path])  # descriptions, for the fingerprint
     scale_done: float = 1.0  # the stored pictures are already this fraction of the capture's size

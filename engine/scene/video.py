@@ -56,6 +56,9 @@ class MultiViewVideo:
     fps: float | None = None  # frames a second, where the layout says so
     layout: str = ""  # which reader made it: "dynerf", "nerfstudio", …
     warnings: tuple[str, ...] = field(default=())  # sentences about what was found odd but usable
+    test_moments: tuple[
+        int, ...
+    ] = ()  # indices of frames held out in every view by the data set's own convention
 
     def __post_init__(self) -> None:
         if len(self.cameras) == 0 or len(self.times) == 0:

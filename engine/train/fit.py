@@ -73,9 +73,10 @@ class Fit(TrainStage):
     def _samples(self) -> dict[int, list[int]]:
         """Views that can be trained on, by moment; held-out moments are absent."""
         every = self.config.hold_out_every
+        held = self.video.test_moments if self.config.keeps_test_views_out else ()
         samples: dict[int, list[int]] = {}
         for view, moment in self.video.samples(self.views):
-            if every and moment % every == every - 1:
+            if moment in held or (every and moment % every == every - 1):
                 continue
             samples.setdefault(moment, []).append(view)
         if not samples:

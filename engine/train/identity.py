@@ -152,6 +152,8 @@ def _video(value: MultiViewVideo) -> dict[str, Any]:
         "tensors": input_identity(*tensors),
         "views": [list(value.train_views), list(value.test_views)],
         "numbers": [value.has_masks, value.near, value.far],
+        # absent where nothing is held out, so that older checkpoints go on
+        **({"test moments": list(value.test_moments)} if value.test_moments else {}),
     }
 
 

@@ -53,6 +53,7 @@ def variants(scene):
         [
             video,
             replace(video, test_views=(1,)),
+            replace(video, test_moments=(1,)),
             replace(video, points=torch.ones(4, 3)),
             replace(video, points=torch.zeros(4, 3)),
             replace(video, background=None),

@@ -14,7 +14,7 @@ from ..bounds import scene_bounds
 from ..cameras_json import write_cameras_json
 from ..description import Capture
 from ..options import LAYOUTS, LoadOptions
-from . import colmap, dnerf, dynerf, folder, hypernerf, nerfstudio
+from . import avatar, colmap, dnerf, dynerf, folder, hypernerf, nerfstudio
 
 __all__ = ["LAYOUTS", "LoadOptions", "detect_layout", "load_video", "scene_bounds", "write_cameras_json"]
 
@@ -22,6 +22,11 @@ Reader = tuple[Callable[[Path], bool], Callable[[Path, LoadOptions], Capture], s
 
 # In the order in which they are tried; the sentence part says what each is recognised by.
 READERS: dict[str, Reader] = {
+    "avatar": (
+        avatar.recognises,
+        avatar.read,
+        "canonical_flame_param.npz or flame_param_path in transforms_train.json (GaussianAvatars, VHAP)",
+    ),
     "folder": (folder.recognises, folder.read, "cameras.json (the pack's own folder of videos)"),
     "nerfstudio": (nerfstudio.recognises, nerfstudio.read, "transforms.json (nerfstudio, instant-ngp)"),
     "dnerf": (dnerf.recognises, dnerf.read, "transforms_train.json (D-NeRF)"),

@@ -22,7 +22,7 @@ def recognises(folder: Path) -> bool:
 def read(folder: Path, options: LoadOptions) -> Capture:
     """The capture in `folder`: training pictures first, then those of test and val, each a view of one moment.
 
-    Where samples carry camera labels (GaussianAvatars' transforms do) a camera that stays is one view.
+    Where samples carry camera labels, a camera that stays is one view.
     """
     require_file(folder / TRAIN, folder, "it holds the training cameras of a D-NeRF data set")
     files = {split: folder / name for split, name in SPLITS.items() if (folder / name).exists()}

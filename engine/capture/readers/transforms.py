@@ -136,7 +136,8 @@ def _from_angle(data: dict[str, Any], key: str, pixels: int, where: str) -> floa
 
 def _lens(data: dict[str, Any], where: str) -> Distortion:
     model = str(data.get("camera_model", "OPENCV")).upper()
-    values = {key: number(data, key, where, 0.0) for key in ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")}
+    names = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+    values = {key: number(data, key, where) if key in data else 0.0 for key in names}
     if model in ("PINHOLE", "SIMPLE_PINHOLE"):
         return Distortion()
     if model in ("OPENCV_FISHEYE", "FISHEYE") or data.get("is_fisheye") is True:
