@@ -3,13 +3,15 @@
 Source: InstructPix2Pix (Brooks et al., CVPR 2023) as in Instruct-4DGS (Kwon et al., CVPR 2025, section 3.2:
 Coherent-IP2P). Added: strength (only the last part of the noise schedule is run), local edits (outside the mask the
 latents follow the noised originals, and the pixels are the originals'), and chunks: many images are edited a few at a
-time, with the key image in each chunk. The key image attends only to itself, so it denoises the same way in every chunk,
-and with key-frame attention the chunks give the same result as one large batch.
+time, with the key image in each chunk.
+
+All images go through the noise schedule together: timesteps are the outer loop, chunks the inner one. Every chunk of a
+timestep reads the latents from its start, so the key image is the same in each of them, and with key-frame attention the
+chunks give the same result as one large batch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,50 +19,16 @@ from torch import Tensor
 
 from ..diffusion import Backbone, CrossFrameAttention
 from ..errors import InputError
-from .classifier_free import Guidance, predict
+from .classifier_free import predict
+from .edit_request import STARTS, EditRequest
 from .score import check_finite
 
-STARTS = ("noised originals", "noise")
+__all__ = ["STARTS", "Edit", "EditRequest", "edit_pictures"]
+
 # mask value from which a latent may change; pixels are blended by smaller values too
 BARELY = 0.05
 # images through the VAE at a time: its full-size layers need the most memory, and more images are not faster
 AT_ONCE = 2
-
-
-@dataclass(frozen=True)
-class EditRequest:
-    """Settings of an edit, without placeholders for a model's defaults.
-
-    Args:
-        guidance: Prompts and scales.
-        steps: Denoising steps of the whole schedule.
-        strength: Fraction of the noise schedule that is run, 0..1.
-        start: One of STARTS; "noise" only has an effect at full strength.
-        attention: One of `diffusion.MODES`.
-        key: Index of the key image, which the others attend to.
-        frames_at_once: Images per chunk; 0: all.
-        seed: Seed of the noise.
-
-    Raises:
-        InputError: Empty prompt, unknown start, or strength outside 0..1.
-    """
-
-    guidance: Guidance
-    steps: int
-    strength: float = 1.0
-    start: str = "noised originals"
-    attention: str = "keyframe"
-    key: int = 0
-    frames_at_once: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.guidance.prompt.strip():
-            raise InputError("GUI-002", "The prompt is empty; write what to change, such as 'make it night'.")
-        if self.start not in STARTS:
-            raise InputError("GUI-003", f"start is '{self.start}'; choose one of {', '.join(STARTS)}.")
-        if not 0 <= self.strength <= 1:
-            raise InputError("GUI-004", f"strength is {self.strength}; it must be between 0 and 1.")
 
 
 class Edit:
@@ -87,12 +55,12 @@ class Edit:
         edited = edit.images
     """
 
-    # [f, C, h, w] of the current chunk
-    _condition: Tensor | None
+    # [F, C, h, w]: the starting noise
     _noise: Tensor | None
+    # [F, C, h, w] at the start of the current timestep; None before the first and after the last one
     latents: Tensor | None
-    # [f, C, h, w] of the current chunk: the predicted clean latents, for previews
-    clean: Tensor | None
+    # [F, C, h, w] at its end, as far as chunks are done
+    advanced: Tensor | None
 
     def __init__(
         self,
@@ -135,7 +103,9 @@ class Edit:
         self.calls = 0
         # [C, h, w] on the CPU: conditioning latents of the originals
         self._encoded: dict[int, Tensor] = {}
-        self.latents = self._condition = self._noise = self.clean = None
+        # [C, h, w]: the predicted clean latents, for previews
+        self._clean: dict[int, Tensor] = {}
+        self._noise = self.latents = self.advanced = None
 
     def _split(self) -> list[list[int]]:
         """Image indices by chunk. With shared attention the key comes first in each chunk, unless one holds all."""
@@ -156,15 +126,18 @@ class Edit:
 
     @property
     def done(self) -> int:
-        return self.chunk * len(self.timesteps) + self.position
+        return self.position * len(self.chunks) + self.chunk
 
     @property
     def is_finished(self) -> bool:
-        return self.chunk >= len(self.chunks)
+        return self.done >= self.total
 
     @property
     def images(self) -> Tensor:
-        """Edited images so far [F, H, W, 3] in 0..1 on the CPU; outside the mask bit-identical to the originals."""
+        """Edited images [F, H, W, 3] in 0..1 on the CPU, the originals before the end.
+
+        Outside the mask they are bit-identical to the originals.
+        """
         return self.limited(self.painted)
 
     def limited(self, images: Tensor) -> Tensor:
@@ -189,68 +162,85 @@ class Edit:
 
     @property
     def frames(self) -> list[int]:
-        """Image indices of the current chunk (of the last one after the end)."""
-        return self.chunks[min(self.chunk, len(self.chunks) - 1)] if self.chunks else []
+        """Image indices of the next chunk (of the last one after the end)."""
+        if not self.chunks:
+            return []
+        return self.chunks[-1 if self.is_finished else self.chunk]
 
     @torch.no_grad()
     def step(self) -> None:
-        """Run one denoising step of one chunk; after its last step, its images are in `images`."""
-        frames, request, noise_schedule = self.frames, self.request, self.backbone.noise_schedule
-        if self._condition is None:
-            self._enter_chunk()
-        assert self.latents is not None and self._noise is not None and self._condition is not None
+        """Run one denoising step of one chunk; after the last one of all, the edited images are in `images`."""
+        frames, noise_schedule = self.frames, self.backbone.noise_schedule
+        condition, latents = self._conditions(frames), self._latents(frames)
         t = self.timesteps[self.position]
         earlier = self.timesteps[self.position + 1] if self.position + 1 < len(self.timesteps) else -1
-        sharing = CrossFrameAttention(
-            request.attention, len(frames), frames.index(request.key) if self._keyed else 0
-        )
-        output = predict(self.backbone, self.latents, t, request.guidance, self._condition, sharing)
+        sharing = self._sharing(frames)
+        output = predict(self.backbone, latents, t, self.request.guidance, condition, sharing)
         check_finite(output, self.backbone.name)
-        self.clean = noise_schedule.predict_x0(output, self.latents, t)
-        self.latents = noise_schedule.step(output, self.latents, t, earlier)
+        clean = noise_schedule.predict_x0(output, latents, t)
+        latents = noise_schedule.step(output, latents, t, earlier)
         if self.masks is not None:
-            kept = self.backbone.scaled(self._condition)
+            kept = self.backbone.scaled(condition)
             if earlier >= 0:
-                kept = noise_schedule.add_noise(kept, self._noise, earlier)
-            free = self._free(frames).to(self.latents)
-            self.latents = free * self.latents + (1 - free) * kept
-        # a checkpoint does not keep the memory layout, and the last bit of a convolution depends on it
-        self.latents = self.latents.contiguous()
+                kept = noise_schedule.add_noise(kept, self._noise_of(frames), earlier)
+            free = self._free(frames).to(latents)
+            latents = free * latents + (1 - free) * kept
+        self._put(frames, latents, clean)
         self.calls += len(frames)
-        self.position += 1
-        if self.position == len(self.timesteps):
-            self._leave_chunk()
+        self.chunk += 1
+        if self.chunk == len(self.chunks):
+            self._leave_timestep()
+
+    def _sharing(self, frames: list[int]) -> CrossFrameAttention:
+        key = frames.index(self.request.key) if self._keyed else 0
+        return CrossFrameAttention(self.request.attention, len(frames), key)
+
+    def _put(self, frames: list[int], latents: Tensor, clean: Tensor) -> None:
+        """Store the latents of a chunk; the key image is taken from the first chunk of several."""
+        if self.advanced is None:
+            self.advanced = latents.new_zeros(len(self.originals), *latents.shape[1:])
+        first = 1 if self.chunk > 0 and self._keyed else 0
+        self.advanced[frames[first:]] = latents[first:]
+        self._clean.update(zip(frames[first:], clean[first:], strict=True))
+
+    def _leave_timestep(self) -> None:
+        self.latents, self.advanced = self.advanced, None
+        self.chunk, self.position = 0, self.position + 1
+        if self.is_finished and self.latents is not None:
+            self.painted = self._decode(self.latents)
+            self.latents = None
 
     def preview(self, limit: int) -> tuple[Tensor, Tensor]:
-        """Originals and current images of the chunk in progress, both [≤ limit, H, W, 3] on the CPU."""
-        frames = self.frames[:limit]
-        # between two chunks: images of the finished one
-        if self.clean is None or self.position == 0:
-            frames = (self.chunks[self.chunk - 1] if self.chunk else self.frames)[:limit]
-            return self.originals[frames], self._limited(self.painted[frames], frames)
+        """Originals and current images, both [≤ limit, H, W, 3] on the CPU; the same images in each preview."""
+        shown = sorted(self._clean)[:limit]
+        if self.is_finished or not shown:
+            shown = list(range(len(self.originals)))[:limit]
+            return self.originals[shown], self._limited(self.painted[shown], shown)
         with torch.no_grad():
-            return self.originals[frames], self._limited(self._decode(self.clean[:limit]), frames)
+            clean = torch.stack([self._clean[i] for i in shown])
+            return self.originals[shown], self._limited(self._decode(clean), shown)
 
     @property
     def _keyed(self) -> bool:
         return self.request.attention != "vanilla"
 
-    def _enter_chunk(self) -> None:
-        """Encode the chunk's originals and draw its noise, which depends neither on the chunks nor on the device."""
-        self._condition = self._conditions(self.frames)
-        generator = torch.Generator().manual_seed(self.request.seed)
-        shape = (len(self.originals), *self._condition.shape[1:])
-        self._noise = torch.randn(shape, generator=generator)[self.frames].to(self.backbone.device)
-        if self.latents is None:
-            first = self.timesteps[0]
-            starts_clean = self.request.start == "noise" and self.request.strength == 1
-            self.latents = (
-                self._noise
-                if starts_clean
-                else self.backbone.noise_schedule.add_noise(
-                    self.backbone.scaled(self._condition), self._noise, first
-                )
-            )
+    def _latents(self, frames: list[int]) -> Tensor:
+        """[f, C, h, w] at the start of the current timestep."""
+        if self.latents is not None:
+            return self.latents[frames]
+        noise = self._noise_of(frames)
+        if self.request.start == "noise" and self.request.strength == 1:
+            return noise
+        clean = self.backbone.scaled(self._conditions(frames))
+        return self.backbone.noise_schedule.add_noise(clean, noise, self.timesteps[0])
+
+    def _noise_of(self, frames: list[int]) -> Tensor:
+        """Starting noise [f, C, h, w], which depends neither on the chunks nor on the device."""
+        if self._noise is None:
+            generator = torch.Generator().manual_seed(self.request.seed)
+            shape = (len(self.originals), *self._conditions(frames).shape[1:])
+            self._noise = torch.randn(shape, generator=generator)
+        return self._noise[frames].to(self.backbone.device)
 
     def _conditions(self, frames: list[int]) -> Tensor:
         """Conditioning latents [f, C, h, w] of the originals.
@@ -267,15 +257,6 @@ class Edit:
     def as_seen(self) -> Tensor:
         """The originals after the model's autoencoder [F, H, W, 3], on the CPU."""
         return self._decode(self.backbone.scaled(self._conditions(list(range(len(self.originals))))))
-
-    def _leave_chunk(self) -> None:
-        frames = self.frames
-        assert self.latents is not None
-        # after the first chunk, the key image is already finished
-        first = 1 if self.chunk > 0 and self._keyed else 0
-        self.painted[frames[first:]] = self._decode(self.latents[first:])
-        self.latents = self._condition = self._noise = self.clean = None
-        self.chunk, self.position = self.chunk + 1, 0
 
     def _decode(self, latents: Tensor) -> Tensor:
         parts = [self.backbone.decode(part).float().clamp(0, 1).cpu() for part in latents.split(AT_ONCE)]
@@ -294,12 +275,16 @@ class Edit:
         tensors = {"painted": self.painted}
         if self.latents is not None:
             tensors["latents"] = self.latents
+        if self.advanced is not None:
+            tensors["advanced"] = self.advanced
         return tensors, {"chunk": self.chunk, "position": self.position, "calls": self.calls}
 
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        device = self.backbone.device
         self.painted = tensors["painted"]
-        self.latents = tensors["latents"].to(self.backbone.device) if "latents" in tensors else None
-        self._condition = self._noise = self.clean = None
+        self.latents = tensors["latents"].to(device) if "latents" in tensors else None
+        self.advanced = tensors["advanced"].to(device) if "advanced" in tensors else None
+        self._clean = {}
         self.chunk, self.position = int(numbers["chunk"]), int(numbers["position"])
         self.calls = int(numbers["calls"])
 

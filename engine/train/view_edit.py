@@ -28,6 +28,9 @@ from .originals import Originals, choose_pairs, choose_source, collect
 from .threads import threads_for_model
 from .view_edit_config import ViewEditConfig
 
+# part of every checkpoint's identity: half-finished edits of another loop order start over
+LOOP_ORDER = "timesteps, then chunks"
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -87,7 +90,7 @@ class ViewEditing:
             return as_tensor(sheet([*zip(before, after, strict=True)]))
 
     def trained(self) -> dict[str, Tensor]:
-        """The latents of the chunk under way; what the model gives is checked where it gives it."""
+        """The latents of all images; the model's output is checked where it is made."""
         return {} if self.edit.latents is None else {"latents": self.edit.latents}
 
     def result(self) -> ViewSet:
@@ -132,7 +135,8 @@ class ViewEditing:
     def identity(self) -> list[Any]:
         """What a checkpoint belongs to: these pictures, this request, this model, this engine."""
         pictures = (self.views.originals, self.edit.masks)
-        return [self.step_name, *states.identity(self.edit.request, *pictures, self.backbone), __version__]
+        parts = states.identity(self.edit.request, *pictures, self.backbone)
+        return [self.step_name, LOOP_ORDER, *parts, __version__]
 
     def save(self, path: Path) -> None:
         self.checkpointed.save(path)

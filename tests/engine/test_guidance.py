@@ -1,5 +1,6 @@
 """Guidance does what its formulas say: invariants 3, 5 and 6 of Instruct-4DGS, and diffusers' own pipeline as oracle."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -221,6 +222,63 @@ def test_vanilla_editing_is_diffusers_own_pipeline(prediction):
     ours = edit_pictures(tiny_backbone(prediction=prediction), originals, request)
     assert float((ours - originals).abs().mean()) > 0.05, "something was edited"
     assert torch.allclose(ours, torch.from_numpy(theirs), atol=2e-4)
+
+
+def test_one_chunk_is_the_plain_denoising_loop_bit_for_bit(backbone):
+    originals, masks = pictures(3, 32, 24), torch.zeros(3, 32, 24)
+    masks[0, 8:20, 4:20] = 1
+    masks[2, 3:9, 2:7] = 0.5
+    asked = EditRequest(Guidance("make it night", 3.0, 1.5), steps=5, strength=0.6, key=1)
+    schedule, encoded = (
+        backbone.noise_schedule,
+        [backbone.encode_image_latents(x[None])[0] for x in originals],
+    )
+    condition = torch.stack(encoded)
+    clean = backbone.scaled(condition)
+    noise = torch.randn(condition.shape, generator=torch.Generator().manual_seed(0))
+    free = (torch.nn.functional.adaptive_max_pool2d(masks[:, None], (4, 3)) > 0.05).float()
+    steps = [*schedule.timesteps(5)[2:], -1]
+    z = schedule.add_noise(clean, noise, steps[0])
+    for t, earlier in itertools.pairwise(steps):
+        sharing = CrossFrameAttention("keyframe", 3, 1)
+        z = schedule.step(predict(backbone, z, t, asked.guidance, condition, sharing), z, t, earlier)
+        kept = clean if earlier < 0 else schedule.add_noise(clean, noise, earlier)
+        z = (free * z + (1 - free) * kept).contiguous()
+    with torch.no_grad():
+        painted = torch.cat([backbone.decode(part).clamp(0, 1) for part in z.split(2)])
+    share = masks[..., None]
+    assert torch.equal(
+        edit_pictures(backbone, originals, asked, masks), share * painted + (1 - share) * originals
+    )
+
+
+def test_all_chunks_of_a_timestep_come_before_the_next_timestep(backbone):
+    class Timed(Watching):
+        def predict(self, noisy, t, text, condition=None, sharing=None):
+            self.seen.append((t, len(noisy) // 3))
+            return self.inner.predict(noisy, t, text, condition, sharing)
+
+    timed = Timed(backbone)
+    edit = Edit(timed, pictures(4, 32, 24), replace(ASKED, frames_at_once=3, key=2))
+    assert (edit.total, edit.done, edit.frames) == (6, 0, [2, 0, 1])
+    edit.step()
+    assert (edit.done, edit.frames, edit.is_finished) == (1, [2, 3], False)
+    while not edit.is_finished:
+        edit.step()
+    assert timed.seen == [(t, n) for t in edit.timesteps for n in (3, 2)]
+    assert edit.calls == 15
+
+
+def test_previews_show_the_same_images_all_along(backbone):
+    originals = pictures(4, 32, 24)
+    edit = Edit(backbone, originals, replace(ASKED, frames_at_once=2))
+    assert torch.equal(edit.preview(3)[1], originals[:3]), "before the first step"
+    shown = []
+    while not edit.is_finished:
+        edit.step()
+        shown.append([len(x) for x in edit.preview(3)])
+    assert shown[:3] == [[2, 2], [3, 3], [3, 3]]
+    assert torch.equal(edit.preview(3)[1], edit.images[:3])
 
 
 class Watching:

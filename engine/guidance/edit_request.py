@@ -1,0 +1,46 @@
+"""Settings of an edit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import InputError
+from .classifier_free import Guidance
+
+STARTS = ("noised originals", "noise")
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """Settings of an edit, without placeholders for a model's defaults.
+
+    Args:
+        guidance: Prompts and scales.
+        steps: Denoising steps of the whole schedule.
+        strength: Fraction of the noise schedule that is run, 0..1.
+        start: One of STARTS; "noise" only has an effect at full strength.
+        attention: One of `diffusion.MODES`.
+        key: Index of the key image, which the others attend to.
+        frames_at_once: Images per chunk; 0: all.
+        seed: Seed of the noise.
+
+    Raises:
+        InputError: Empty prompt, unknown start, or strength outside 0..1.
+    """
+
+    guidance: Guidance
+    steps: int
+    strength: float = 1.0
+    start: str = "noised originals"
+    attention: str = "keyframe"
+    key: int = 0
+    frames_at_once: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.guidance.prompt.strip():
+            raise InputError("GUI-002", "The prompt is empty; write what to change, such as 'make it night'.")
+        if self.start not in STARTS:
+            raise InputError("GUI-003", f"start is '{self.start}'; choose one of {', '.join(STARTS)}.")
+        if not 0 <= self.strength <= 1:
+            raise InputError("GUI-004", f"strength is {self.strength}; it must be between 0 and 1.")
