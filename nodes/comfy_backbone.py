@@ -63,8 +63,8 @@ class ComfyBackbone:
             image_guidance_scale=1.5 if self.has_image_conditioning else 1.0, resolution=768 if large else 512
         )
         self._texts: dict[str, Tensor] = {}
-        black, grey = vae.process_output(torch.tensor([0.0, 0.5])).tolist()
-        self._offset, self._slope = black, 2 * (grey - black)  # of process_output, which also clamps
+        black, gray = vae.process_output(torch.tensor([0.0, 0.5])).tolist()
+        self._offset, self._slope = black, 2 * (gray - black)  # of process_output, which also clamps
 
     @property
     def megabytes(self) -> int:

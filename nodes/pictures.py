@@ -59,7 +59,7 @@ def preview(found: list[Any]) -> dict[str, Any] | None:
 def _saved(picture: Any, photographic: bool) -> dict[str, str]:
     buffer = BytesIO()
     if photographic:
-        picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0)  # small letters blur in halved colour
+        picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0)  # small letters blur in halved color
     else:
         picture.save(buffer, "PNG", optimize=True)
     data = buffer.getvalue()

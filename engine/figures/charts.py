@@ -161,7 +161,7 @@ def _lines(
 
 
 def moving_mean(values: np.ndarray) -> np.ndarray:
-    """Each value averaged with its neighbours; a straight line stays one, and both ends too."""
+    """Each value averaged with its neighbors; a straight line stays one, and both ends too."""
     reach = len(values) // SMOOTHED_OVER
     if reach < 1:
         return values

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def depth_picture(depth: Tensor, alpha: Tensor) -> Tensor:
-    """Depth [..., H, W] as grey [..., H, W, 3]: near is bright, far is dark, nothing is black.
+    """Depth [..., H, W] as gray [..., H, W, 3]: near is bright, far is dark, nothing is black.
 
     The range is the 1st to 99th percentile of what is covered, over all frames, so that a video does not flicker.
     """
@@ -22,7 +22,7 @@ def depth_picture(depth: Tensor, alpha: Tensor) -> Tensor:
 
 
 def flow_picture(flow: Tensor) -> Tensor:
-    """Flow [..., H, W, 2] as colour [..., H, W, 3]: hue = direction, strength = length (99th percentile = full)."""
+    """Flow [..., H, W, 2] as color [..., H, W, 3]: hue = direction, strength = length (99th percentile = full)."""
     length = flow.norm(dim=-1)
     values = length.flatten()[:: max(1, length.numel() // 100_000)]
     full = max(float(torch.quantile(values, 0.99)), 1e-6)
@@ -32,11 +32,11 @@ def flow_picture(flow: Tensor) -> Tensor:
     return (0.5 + 0.5 * angle.cos()) * strength
 
 
-ERROR_FULL = 0.2  # mean difference of the colours that is drawn white
+ERROR_FULL = 0.2  # mean difference of the colors that is drawn white
 
 
 def heat(share: Tensor) -> Tensor:
-    """0..1 [...] as colour [..., 3]: black, red, yellow, white."""
+    """0..1 [...] as color [..., 3]: black, red, yellow, white."""
     return torch.stack([(share * 3 - i).clamp(0, 1) for i in range(3)], dim=-1)
 
 

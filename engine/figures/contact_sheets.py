@@ -1,4 +1,4 @@
-"""Contact sheets: pictures in rows and columns with words beneath, and what their colours mean."""
+"""Contact sheets: pictures in rows and columns with words beneath, and what their colors mean."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEAST = 96  # pixels: narrower columns could not be read
 
 @dataclass(frozen=True)
 class Scale:
-    """What the colours of an error map mean: the bar from none to `full`, which is told as `text`."""
+    """What the colors of an error map mean: the bar from none to `full`, which is told as `text`."""
 
     name: str
     text: str
@@ -164,7 +164,7 @@ def _scale_width(scale: Scale) -> int:
 
 
 def _scale(picture: Image.Image, scale: Scale, ink: Theme) -> None:
-    """At the top right: name, 0, a bar of all colours, what the last one stands for."""
+    """At the top right: name, 0, a bar of all colors, what the last one stands for."""
     pen, middle = ImageDraw.Draw(picture), MARGIN + TITLE // 2
     right = picture.width - MARGIN
     write(pen, (right, middle), scale.text, WORDS, ink.text, "rm")

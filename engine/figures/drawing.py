@@ -1,4 +1,4 @@
-"""What charts, tables and sheets are drawn with: colours that suit a dark or a light page, and Pillow's own letters."""
+"""What charts, tables and sheets are drawn with: colors that suit a dark or a light page, and Pillow's own letters."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ THEMES: dict[str, Theme] = {
 
 
 def theme(name: str) -> Theme:
-    """The colours called `name`. Raises InputError for one that there is not."""
+    """The colors called `name`. Raises InputError for one that there is not."""
     if name not in THEMES:
         raise InputError("FIG-002", f"'{name}' is not a chart theme; choose one of {', '.join(THEMES)}.")
     return THEMES[name]

@@ -1,7 +1,7 @@
 """A whole moving scene as one `.4dgs` file, through the package `fourdgs` where it is installed.
 
-The format's Gaussians live in a window of time and move at constant speed in it. Between two neighbouring moments each
-moving Gaussian becomes one of those, with the moment's own size, rotation, opacity and colour: positions are exact at
+The format's Gaussians live in a window of time and move at constant speed in it. Between two neighboring moments each
+moving Gaussian becomes one of those, with the moment's own size, rotation, opacity and color: positions are exact at
 the moments and linear between, the rest holds from one moment to the next. What never changes is stored once.
 """
 
@@ -27,7 +27,7 @@ SH_RANGE = 4.0  # the format's bytes span −4..4
 def write_fourdgs(scene: Scene4D, seconds: list[float], path: Path | str) -> Path:
     """Write `scene` at the ascending times `seconds`; the file's own time starts at 0.
 
-    Colours outside 0..1 and harmonics outside −4..4 are clipped, as the format demands. Raises InputError: package
+    Colors outside 0..1 and harmonics outside −4..4 are clipped, as the format demands. Raises InputError: package
     missing, times that do not ascend, no Gaussians, or too large a scene.
     """
     backends.require("fourdgs")

@@ -1,6 +1,6 @@
 """Gaussians of one moment as `.spz`, the compressed format published by Niantic Labs: read versions 1 to 3, write 2 or 3.
 
-A gzip stream of a 16-byte header and one block an attribute: positions (24-bit fixed point), opacities, colours, log
+A gzip stream of a 16-byte header and one block an attribute: positions (24-bit fixed point), opacities, colors, log
 scales, rotations, spherical harmonics (a byte each; version 3 packs a rotation into 32 bits). What it costs, measured
 by the tests: positions 2^-fraction_bits / 2, log scales 1/32, opacities 1/510, SH 1/256 within [-1, 1].
 
@@ -28,7 +28,7 @@ from ..scene import Gaussians, harmonics, rotations
 
 MAGIC = 0x5053474E
 HEADER = struct.Struct("<IIIBBBB")  # magic, version, count, SH degree, fraction bits, flags, reserved
-COLOR_SCALE = 0.15  # of an SH DC coefficient; leaves room for colours beyond 0..1
+COLOR_SCALE = 0.15  # of an SH DC coefficient; leaves room for colors beyond 0..1
 LOG_SCALES = (-10.0, 5.9375)  # what a byte reaches
 MOST = 50_000_000  # Gaussians; 4 GB in memory
 Bytes = NDArray[np.uint8]

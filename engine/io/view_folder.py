@@ -173,7 +173,7 @@ def _found(folder: Path, part: str, file: object) -> Path:
 
 
 def _picture(folder: Path, part: str, file: Any, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-    """Colours [H, W, 3] and alpha [H, W, 1] or None, resampled to `size`."""
+    """Colors [H, W, 3] and alpha [H, W, 1] or None, resampled to `size`."""
     path = _found(folder, part, file)
     name = f"{part}/{printable(path.name)}"
     width, height = image_size(path, name)

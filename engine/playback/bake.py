@@ -1,10 +1,9 @@
-"""A moving scene becomes a player file. Only the Deformation protocol is asked (`scene.at`), so whatever moves a scene bakes.
+"""Bakes a moving scene to a player file. Only `scene.at` is used, so every deformation can be baked.
 
-The scene at its first moment is written as an .spz; what changes after it beyond what an eye could see becomes tracks
-of evenly spaced knots, as few as keep every centre within `max_error` of the subject's radius at the captured moments;
-halfway between these the motion is followed too, for slow motion, where that costs little. A scene that jumps
-instead of moving (births and deaths, a flip-book that is held) keeps one knot a moment. Harmonics above the first stay
-those of the first moment.
+The scene at its first frame is written as an .spz. Visible changes after it become tracks of evenly spaced knots, as few
+as keep every center within `max_error` of the subject's radius at the captured frames. For slow motion, the motion halfway
+between frames is also fitted if that adds little. A scene that jumps instead of moving (Gaussians that appear and
+disappear, frames that are held) keeps one knot per frame. Spherical harmonics above degree 0 stay those of the first frame.
 """
 
 from __future__ import annotations
@@ -46,20 +45,27 @@ from .samples import (
 )
 from .tracks import Track
 
-BITS = {"rotation": (7, 12), "scale": (6, 8), "opacity": (8, 8), "color": (8, 8)}  # fewest, most
-SH_BITS = 5  # what Niantic's own tools write
-STILL = 0.5  # of max_error: who moves less does not move
-# knots of all Gaussians (about 5 bytes each) up to which there may be more knots than moments
+# track name → (fewest bits, most bits)
+BITS = {"rotation": (7, 12), "scale": (6, 8), "opacity": (8, 8), "color": (8, 8)}
+# as Niantic's own tools write
+SH_BITS = 5
+# fraction of max_error below which a Gaussian counts as static
+STILL = 0.5
+# knots of all Gaussians (about 5 bytes each) up to which there may be more knots than frames
 BETWEEN = 1 << 20
-SHADED = 0.01  # of the Gaussians: more of them that change their harmonics are told
-REACH = 2**23 - 1  # steps that an .spz counts to either side of the origin
-FINEST = 2.0**-20  # units, its smallest step
-ROUNDING = 2e-7  # of a coordinate: what another order of summation in single precision may change
+# fraction of the Gaussians with changing harmonics above which a note is given
+SHADED = 0.01
+# steps that an .spz counts to either side of the origin
+REACH = 2**23 - 1
+# smallest step of an .spz, in world units
+FINEST = 2.0**-20
+# relative change of a coordinate by another order of summation in single precision
+ROUNDING = 2e-7
 
 
 @dataclass(frozen=True)
 class BakeConfig:
-    """What a player file may cost."""
+    """Accuracy and size of a player file."""
 
     max_error: float = number(
         0.002,
@@ -95,25 +101,51 @@ class BakeConfig:
 
 @dataclass(frozen=True, eq=False)
 class Baked:
-    """A player file ready to be written."""
+    """A player file that is ready to be written.
 
-    data: bytes  # the file
-    player_file: PlayerFile  # what a player sees
-    indices: Tensor  # [N] which Gaussian of the scene each one of the file is
+    Attributes:
+        data: The file's bytes.
+        player_file: The content as a player decodes it.
+        indices: [N] index in the scene of each Gaussian in the file.
+    """
+
+    data: bytes
+    player_file: PlayerFile
+    indices: Tensor
 
     def save(self, path: Path | str) -> Path:
-        """Written whole or not at all. Raises InputError."""
+        """Write the file atomically and return its path. Raises InputError."""
         return write_player_file(self.data, path)
 
 
 def units(scene: Scene4D, config: BakeConfig) -> int:
-    """How many times `bake` yields."""
+    """Number of times that `bake` yields."""
     return len(MotionSamples.moments(scene)) + 3
 
 
 @torch.no_grad()
 def bake(scene: Scene4D, config: BakeConfig, title: str) -> Generator[int, None, Baked]:
-    """Yields the units done so far; returns the player file. Raises InputError where the scene has nothing to show or NaN."""
+    """Bake a scene to a player file.
+
+    Args:
+        scene: The scene.
+        config: Accuracy and size of the file.
+        title: Title that the player shows.
+
+    Yields:
+        Units of work done so far, of `units(scene, config)`.
+
+    Returns:
+        The file's bytes and its decoded content.
+
+    Raises:
+        InputError: The scene has no Gaussians, times that do not ascend, or NaN.
+
+    Example:
+        >>> from engine.messages import result
+        >>> from engine.steps import bake_clip
+        >>> result(bake_clip.run(scene)).save("scene.gs4dclip")
+    """
     if len(scene.canonical) == 0:
         raise InputError(
             "PLB-001",
@@ -134,7 +166,7 @@ def bake(scene: Scene4D, config: BakeConfig, title: str) -> Generator[int, None,
     search = None
     for search in baking.searches():
         while search.has_more():
-            # nothing new is done, but here it can be cancelled
+            # no progress, but a point at which the caller can cancel
             yield total - 2
             search.try_next()
         if search.has_settled():
@@ -147,7 +179,7 @@ def bake(scene: Scene4D, config: BakeConfig, title: str) -> Generator[int, None,
 
 
 class _Baking:
-    """A scene on its way into a player file: sampled, sorted, fitted, finished."""
+    """The stages of baking: sample, sort, fit, finish."""
 
     def __init__(self, scene: Scene4D, config: BakeConfig) -> None:
         self.scene, self.config = scene, config
@@ -169,7 +201,7 @@ class _Baking:
         self.taken = MotionSamples(self.kept)
 
     def sort(self) -> None:
-        """Once all moments are sampled: who moves comes first, neighbours next to each other."""
+        """Sort the sampled Gaussians: moving ones first, neighbors in space next to each other."""
         if self.config.sh_degree and self.taken.shaded > SHADED:
             self.notes.append(
                 "View-dependent color changes over time; the player shows that of the first frame throughout."
@@ -187,9 +219,9 @@ class _Baking:
             self.interpolation = interpolation_between(self.scene, self.taken, chosen)
 
     def searches(self) -> Iterator[knot_fit.KnotSearch]:
-        """How many knots to try in turn until one has settled: none where nothing moves, or moves by jumps.
+        """Searches to run in turn until one has settled; none if nothing moves or the motion consists of jumps.
 
-        Knots follow the scene between its moments too, for slow motion, where these cost little.
+        For slow motion, knots also follow the scene between its frames if that adds little.
         """
         samples = self.samples
         if samples is None or self.interpolation == "hold":
@@ -207,7 +239,7 @@ class _Baking:
         yield knot_fit.KnotSearch(samples.at_moments(), moments, is_linear=self.interpolation == "linear")
 
     def tracks(self, search: knot_fit.KnotSearch | None) -> tuple[knot_fit.Knots | None, list[Track]]:
-        """Knots, and tracks with vectors in the file's axes; none where nothing moves."""
+        """Knots, and tracks with vectors in the file's axes; None and no tracks if nothing moves."""
         samples = self.samples
         if samples is None:
             return None, []
@@ -218,13 +250,13 @@ class _Baking:
         tracks: list[Track] = []
         for name in knots.values:
             if name == "position":
-                tracks.append(knot_fit.quantise_positions(samples, knots, 0.998 * self.limit))
+                tracks.append(knot_fit.quantize_positions(samples, knots, 0.998 * self.limit))
             else:
-                tracks.append(knot_fit.quantise_others(samples, knots, name, *BITS[name]))
+                tracks.append(knot_fit.quantize_others(samples, knots, name, *BITS[name]))
         return knots, [_turned(t) for t in tracks]
 
     def finished(self, title: str, knots: knot_fit.Knots | None, tracks: list[Track]) -> Baked:
-        """The player file, with its errors as a player will show them, and its bytes."""
+        """The player file with its measured errors, and its bytes."""
         motion = None
         if knots is not None:
             motion = Motion(knots.seconds, knots.interpolation, {t.name: played(t) for t in tracks})
@@ -273,16 +305,16 @@ def subject(scene: Scene4D) -> tuple[Tensor, float]:
 
 
 def _reach(scene: Scene4D, limit: float) -> float:
-    """How far from the origin a coordinate may be for an .spz to hold all of them with less than half of `limit` lost.
+    """Largest coordinate for which an .spz rounds all coordinates by less than half of `limit`.
 
-    What lies about the subject is within it in any case.
+    It always includes the subject's surroundings.
     """
     step = max(2.0 ** math.floor(math.log2(limit / 2)), FINEST)
     return min(max(step * REACH, 2 * float(scene.bounds.abs().max())), float(REACH))
 
 
 def _base(first: Gaussians, config: BakeConfig, radius: float) -> tuple[Gaussians, bytes]:
-    """(what the .spz decodes to, its bytes). Centres are rounded well below the wanted error: zeros compress."""
+    """(decoded .spz, its bytes). Centers are rounded to well below the allowed error, because zeros compress well."""
     bases = min(first.sh.shape[1], harmonics.bases(config.sh_degree))
     step = 2.0 ** torch.tensor(config.max_error * radius / 8).log2().floor().item()
     first = first.with_(means=(first.means.double() / step).round() * step, sh=first.sh[:, :bases])
@@ -298,7 +330,7 @@ def _samples(
     beyond: dict[str, Tensor],
     limit: float,
 ) -> knot_fit.Samples:
-    """What the Gaussians `moving` [M] (indices into `taken`) do, relative to `base`."""
+    """Motion of the Gaussians `moving` [M] (indices into `taken`) relative to `base`."""
     base = base.map(lambda t: t[: len(moving)])
     needed = {name: mask[moving] for name, mask in beyond.items() if bool(mask[moving].any())}
     extent = taken.extent()[moving]
@@ -308,15 +340,15 @@ def _samples(
         seconds=seconds,
         judged=torch.isin(seconds, scene.times.double()),
         values=offsets(taken, moving, base, needed),
-        # a quaternion changes by half the angle; turning by an angle, or growing by a factor, moves a Gaussian's rim
-        # by its extent times that
+        # a quaternion changes by half the angle; rotation by an angle, or scaling by a factor, moves a Gaussian's
+        # rim by its extent times that
         weights={"position": one, "rotation": 2 * extent, "scale": extent, "opacity": one, "color": one},
         limits={"position": limit, "rotation": 2 * limit, "scale": 2 * limit, "opacity": 0.04, "color": 0.04},
     )
 
 
 def _turned(track: Track) -> Track:
-    """The same track in the file's axes. A channel that changes its sign keeps its order: low and high stay low, high."""
+    """The track in the file's axes. A channel that changes sign keeps low below high."""
     if in_file_axes(track.name, torch.ones(3)).min() > 0:
         return track
     top = 2**track.bits - 1
@@ -328,13 +360,13 @@ def _turned(track: Track) -> Track:
 
 
 def _errors(player_file: PlayerFile, taken: MotionSamples, order: Tensor) -> tuple[float, float]:
-    """(largest, mean) distance of a centre from the true one over the captured moments ÷ radius, as decoded."""
+    """(largest, mean) distance of a center from the true one over the captured moments ÷ radius, as decoded."""
     largest = total = 0.0
     for second in player_file.times.tolist():
         truth = taken.means_at(second)[order]
         distance = (player_file.means_at(second).double() - truth.double()).norm(dim=-1)
         total += float(distance.mean())
-        # a little more than measured: a player may add up in another order; who stands still is not added up
+        # slightly more than measured: a player may sum in another order; static Gaussians are not summed
         distance[: player_file.moving] += ROUNDING * truth[: player_file.moving].double().norm(dim=-1)
         largest = max(largest, float(distance.max()))
     return largest / player_file.radius * (1 + 1e-4), total / len(player_file.times) / player_file.radius

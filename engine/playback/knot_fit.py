@@ -1,4 +1,4 @@
-"""Fewest knots: least-squares splines through sampled motion, their number chosen by the error that is left."""
+"""Least-squares splines through sampled motion, with the fewest knots that keep the error within limits."""
 
 from __future__ import annotations
 
@@ -9,23 +9,35 @@ import torch
 from torch import Tensor
 
 from ..scene import rotations
-from .tracks import Track, quantise, quats_of, vectors_of, weights
+from .tracks import Track, quantize, quats_of, vectors_of, weights
 
-AT_ONCE = 1 << 22  # numbers in one block of a product
-SUBSET = 4096  # Gaussians that most numbers of knots are refused by
-SHARE = 0.8  # of the limits that splines may use; the rest is for rounding
-QUANTILE = 0.99  # of a subset's errors, for what is not a position
+# numbers in one block of a product
+AT_ONCE = 1 << 22
+# Gaussians by which most knot counts are rejected
+SUBSET = 4096
+# fraction of the limits that splines may use; the rest is for rounding
+SHARE = 0.8
+# quantile of a subset's errors that is compared with the limit, for tracks other than positions
+QUANTILE = 0.99
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What M Gaussians do at S times, and how much of each kind of error may be left."""
+    """Values of M Gaussians at S times, and the allowed errors.
 
-    seconds: Tensor  # [S] float64, ascending
-    judged: Tensor  # [S] bool: the times whose errors count (the captured moments)
-    values: dict[str, Tensor]  # track name → [S, M, c] float32; rotation: quaternions, c = 4
-    weights: dict[str, Tensor]  # track name → [M]: error × weight is held against the limit
-    limits: dict[str, float]  # "position" holds for every Gaussian and moment, the others for most
+    Attributes:
+        seconds: [S] float64, ascending.
+        judged: [S] bool: times whose errors count (the captured frames).
+        values: Track name → [S, M, c] float32; rotation: quaternions, c = 4.
+        weights: Track name → [M]; error × weight is compared with the limit.
+        limits: Track name → limit. "position" applies to every Gaussian and frame, the others to most.
+    """
+
+    seconds: Tensor
+    judged: Tensor
+    values: dict[str, Tensor]
+    weights: dict[str, Tensor]
+    limits: dict[str, float]
 
     @property
     def count(self) -> int:
@@ -33,7 +45,7 @@ class Samples:
         return next(iter(self.values.values())).shape[1]
 
     def at_moments(self) -> Samples:
-        """Only the times that are judged."""
+        """Only the times whose errors count."""
         values = {name: v[self.judged] for name, v in self.values.items()}
         return replace(
             self, seconds=self.seconds[self.judged], judged=self.judged[self.judged], values=values
@@ -52,14 +64,14 @@ class Knots:
 class KnotSearch:
     """Cubic splines with the fewest evenly spaced knots, 2 to `most`, that keep within SHARE of the limits.
 
-    A number of knots that fails on a few Gaussians fails on all of them, so most are refused by a subset, to which the
-    worst ones are added whenever all are looked at. Where no number suffices, `most` is taken.
+    A knot count that fails on some Gaussians fails on all of them, so most counts are rejected by a subset; the worst
+    Gaussians are added to it whenever all are tested. If no count suffices, `most` is used.
 
     Args:
-        samples: What is fitted.
-        most: Number of knots that is taken unlooked at.
+        samples: The motion to fit.
+        most: Largest number of knots; used without a test.
         settles_below: The search succeeds with fewer knots than this.
-        is_linear: `most` knots are joined by straight lines instead.
+        is_linear: With `most` knots, interpolate linearly.
     """
 
     def __init__(
@@ -91,15 +103,15 @@ class KnotSearch:
         return min(self._count, self.most) < self._settles_below
 
     def knots(self) -> Knots:
-        """The knots of the number that was found."""
+        """The knots of the count that was found."""
         knots = _Solver(self.samples, min(self._count, self.most)).solve()
-        # with a knot at every moment both go through it
+        # with a knot at every frame, both interpolations pass through all frames
         is_linear = self._is_linear and len(knots.seconds) == self.most
         return replace(knots, interpolation="linear") if is_linear else knots
 
 
 def held(samples: Samples) -> Knots:
-    """A knot at every judged time at which something differs from the knot before; nothing is interpolated."""
+    """A knot at every judged time whose values differ from the previous knot; without interpolation."""
     judged = samples.judged.nonzero()[:, 0].tolist()
     kept = judged[:1]
     for i in judged[1:]:
@@ -108,34 +120,34 @@ def held(samples: Samples) -> Knots:
     return Knots(samples.seconds[kept], "hold", {name: v[kept] for name, v in samples.values.items()})
 
 
-def quantise_positions(samples: Samples, knots: Knots, limit: float) -> Track:
-    """The position track with the fewest bits, up to 16, that keeps every judged centre within `limit` world units."""
+def quantize_positions(samples: Samples, knots: Knots, limit: float) -> Track:
+    """The position track with the fewest bits, up to 16, that keeps every judged center within `limit` world units."""
     values = knots.values["position"]
     spare = limit - largest_error(samples, knots, values)
     first = _bits(values, max(0.35 * limit, 0.75 * spare), 4, 16)
     for bits in range(first, 17):
-        track = quantise("position", values, bits)
+        track = quantize("position", values, bits)
         if bits == 16 or largest_error(samples, knots, track.values()) <= limit:
             return track
-    raise AssertionError("unreachable: 16 bits are taken whatever they cost")
+    raise AssertionError("unreachable: 16 bits are accepted in any case")
 
 
-def quantise_others(samples: Samples, knots: Knots, name: str, least: int, most: int) -> Track:
-    """Another track with the fewest bits, `least` to `most`, whose rounding most Gaussians show less than half the limit."""
+def quantize_others(samples: Samples, knots: Knots, name: str, least: int, most: int) -> Track:
+    """A track with the fewest bits, `least` to `most`, whose rounding stays below half the limit for most Gaussians."""
     weight, limit, values = samples.weights[name], 0.5 * samples.limits[name], knots.values[name]
     if name != "rotation":
-        return quantise(name, values, _bits(values, limit / max(_quantile(weight), 1e-30), least, most))
-    # near half a turn w = √(1 − |v|²) magnifies what v is rounded by: so it is measured
+        return quantize(name, values, _bits(values, limit / max(_quantile(weight), 1e-30), least, most))
+    # near 180°, w = √(1 − |v|²) magnifies the rounding of v, so the error is measured
     quats = rotations.normalise(values)
     vectors = vectors_of(quats)
     some = slice(None, None, max(1, vectors.shape[1] // SUBSET))
     for bits in range(least, most + 1):
-        track = quantise(name, vectors, bits)
+        track = quantize(name, vectors, bits)
         cosine = (quats_of(track.values()[:, some]) * quats[:, some]).sum(-1).abs()
         left = (2 - 2 * cosine.clamp(max=1)).sqrt() * weight[some]
         if bits == most or _quantile(left) <= limit:
             return track
-    raise AssertionError("unreachable: the most bits are taken whatever they cost")
+    raise AssertionError("unreachable: the most bits are accepted in any case")
 
 
 def _quantile(values: Tensor) -> float:
@@ -194,7 +206,7 @@ class _Solver:
         return True
 
     def worst_positions(self, share: float) -> Tensor | None:
-        """The Gaussians furthest beyond the limit; None where all keep within it."""
+        """The Gaussians furthest beyond the limit; None if all stay within it."""
         if "position" not in self.samples.values:
             return None
         count = self.samples.values["position"].shape[1]

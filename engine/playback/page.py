@@ -1,7 +1,7 @@
 """A scene as one self-contained web page: the player and one or two player files in a single .html that opens from disk.
 
-Nothing is fetched: the player's modules stand in the page as text, which a small loader of the page turns into modules,
-and the player files as base64. The player is the one in `web/`.
+Nothing is downloaded: the page contains the player's modules as text, which a small loader imports, and the player files
+as base64. The player is the one in `web/`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,30 @@ from ..files.atomic import write_atomically
 from .player_file import decode_player_file
 
 WEB = Path(__file__).resolve().parents[2] / "web"
-MOST = 2  # player files in a page: before and after
+# player files in a page: before and after
+MOST = 2
 
 
 def write_page(player_files: Sequence[bytes], path: Path | str, title: str, web: Path = WEB) -> Path:
-    """Write the page of `assemble`, whole or not at all. Raises InputError."""
+    """Write a web page that plays one scene or compares two.
+
+    Args:
+        player_files: The bytes of one player file, or of two to compare.
+        path: The .html file; it is replaced if it exists.
+        title: Title of the page.
+        web: Folder of the player.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: A player file is damaged, or the player's files are missing.
+
+    Example:
+        >>> write_page([Path("scene.gs4dclip").read_bytes()], "scene.html", "My scene")
+    """
     path = Path(path)
-    # a file's name may hold what UTF-8 has no bytes for
+    # a file name may contain characters that UTF-8 cannot encode
     text = assemble(player_files, title.encode(errors="replace").decode(), web)
     with write_atomically(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
@@ -32,10 +49,7 @@ def write_page(player_files: Sequence[bytes], path: Path | str, title: str, web:
 
 
 def assemble(player_files: Sequence[bytes], title: str, web: Path = WEB) -> str:
-    """The page that plays `player_files`, the bytes of one file or of two to compare.
-
-    `web`: the folder of the player. Raises InputError where a player file is damaged or the player's files are not there.
-    """
+    """The text of the page that `write_page` writes."""
     if not 1 <= len(player_files) <= MOST:
         raise InputError(
             "PLB-004", f"A web page shows one or two player files, not {len(player_files)}; remove some."
@@ -55,18 +69,18 @@ def assemble(player_files: Sequence[bytes], title: str, web: Path = WEB) -> str:
         ),
     }
     template = _text(web / "page" / "template.html")
-    # all marks at once: what is filled in may hold braces of its own
+    # all placeholders at once: the inserted text may contain braces of its own
     return re.sub(r"\{\{(title|modules|clips)\}\}", lambda mark: parts[mark[1]], template)
 
 
 def check_player(web: Path = WEB) -> None:
-    """InputError, before anything is baked, where the player's files are not there."""
+    """Raise InputError if the player's files are missing: a check before the scene is baked."""
     _text(web / "page" / "modules.json")
     _text(web / "page" / "template.html")
 
 
 def _inert(source: str) -> str:
-    """JavaScript that cannot end the <script> element it stands in; in strings it means the same."""
+    """JavaScript that cannot end its <script> element; its strings keep their meaning."""
     return re.sub(r"<(?=/script)", r"<\\", source, flags=re.IGNORECASE).replace("<!--", r"<\!--")
 
 

@@ -1,9 +1,9 @@
-"""Player files (`.gs4dclip`): a moving scene as small as a short video, for players that evaluate the motion on the GPU.
+"""Player files (`.gs4dclip`): a moving scene in the size of a short video, for players that evaluate motion on the GPU.
 
 One binary file, little endian: "GS4C", u32 version, u32 header length, the JSON header padded so that the data begins
-at a multiple of 16, then blocks: an .spz of the first moment and, for the first `moving` Gaussians, tracks of knots.
-The file's axes are x right, y up, z back (OpenGL, three.js): this pack's world turned half a turn about x. Everything
-in `PlayerFile` is in this pack's axes; the turn happens here.
+at a multiple of 16, then blocks: an .spz of the first frame and, for the first `moving` Gaussians, tracks of knots.
+The file's axes are x right, y up, z back (OpenGL, three.js): this pack's world rotated by 180° about x. Everything
+in `PlayerFile` is in this pack's axes; this module converts.
 """
 
 from __future__ import annotations
@@ -35,42 +35,67 @@ __all__ = [
 ]
 
 MAGIC, VERSION = b"GS4C", 1
-FLIP = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)  # half a turn about x; its own inverse
-TURNED = ("position", "rotation")  # tracks whose vectors turn with the axes
+# rotation by 180° about x; its own inverse
+FLIP = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
+# tracks whose vectors rotate with the axes
+TURNED = ("position", "rotation")
 AGAIN = "export it again"
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """What the first M Gaussians do, as values at K knots."""
+    """Motion of the first M Gaussians, as values at K knots.
 
-    knots: Tensor  # [K] float64 seconds, ascending
-    interpolation: str  # "cubic", "linear" or "hold"
-    tracks: dict[str, Tensor]  # name → [K, M, c] float32 in this pack's axes; rotation as quaternions, c = 4
+    Attributes:
+        knots: [K] float64 seconds, ascending.
+        interpolation: "cubic", "linear" or "hold".
+        tracks: Name → [K, M, c] float32 in this pack's axes; rotation as quaternions, c = 4.
+    """
+
+    knots: Tensor
+    interpolation: str
+    tracks: dict[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class PlayerFile:
-    """What a player file holds, as a player sees it."""
+    """The content of a player file, as a player decodes it.
+
+    Attributes:
+        title: Title that the player shows.
+        times: [T] float64 seconds of the captured frames.
+        fps: Natural playback rate, frames per second.
+        up: [3] float64 unit vector.
+        center: [3] float64 center of the subject, world units.
+        radius: Radius of the subject, world units.
+        background: [3] float32 in 0..1.
+        cameras: The captured cameras.
+        base: The scene at its first frame, as the .spz stores it.
+        moving: M; the first M Gaussians of `base` move.
+        motion: Their motion; None if nothing moves.
+        max_error: Largest distance of a center from the true one at a captured frame, as a fraction of `radius`.
+        mean_error: Mean of these distances, as a fraction of `radius`.
+        notes: Sentences for the user.
+    """
 
     title: str
-    times: Tensor  # [T] float64 seconds: the captured moments
-    fps: float  # natural rate of playing
-    up: Tensor  # [3] float64, unit
-    center: Tensor  # [3] float64
-    radius: float  # of the subject, world units
-    background: Tensor  # [3] float32 in 0..1
-    cameras: Cameras  # the captured cameras
-    base: Gaussians  # the scene at its first moment, as the .spz holds it
-    moving: int  # the first M of `base` move
+    times: Tensor
+    fps: float
+    up: Tensor
+    center: Tensor
+    radius: float
+    background: Tensor
+    cameras: Cameras
+    base: Gaussians
+    moving: int
     motion: Motion | None
-    max_error: float  # largest distance of a centre from the true one at a captured moment, as a fraction of `radius`
+    max_error: float
     mean_error: float
-    notes: tuple[str, ...]  # sentences for the person
+    notes: tuple[str, ...]
 
     @torch.no_grad()
     def means_at(self, seconds: float) -> Tensor:
-        """Centres [N, 3] at a time in seconds; the same numbers as `at(seconds).means`."""
+        """Centers [N, 3] at a time in seconds; the same numbers as `at(seconds).means`."""
         means = self.base.means
         if self.motion is None or "position" not in self.motion.tracks:
             return means
@@ -85,7 +110,14 @@ class PlayerFile:
 
     @torch.no_grad()
     def at(self, seconds: float) -> Gaussians:
-        """The Gaussians at a time in seconds, as a player draws them."""
+        """The scene as a player draws it at a time.
+
+        Args:
+            seconds: Time in seconds; clamped to the first and last knot.
+
+        Returns:
+            N Gaussians.
+        """
         if self.motion is None or self.moving == 0:
             return self.base
         now = {name: self._track(name, seconds) for name in self.motion.tracks}
@@ -125,9 +157,18 @@ def camera_entries(cameras: Cameras) -> list[dict[str, Any]]:
 
 
 def encode_player_file(header: dict[str, Any], spz: bytes, tracks: Iterable[Track]) -> bytes:
-    """The file's bytes. `header` is complete but for the blocks' places; its "motion" has no tracks yet, or is None.
+    """Encode a player file.
 
-    Tracks are given in the file's axes (`in_file_axes`). Raises ValueError where the header holds NaN.
+    Args:
+        header: The complete header except for the positions of the blocks; its "motion" has no tracks yet, or is None.
+        spz: The first frame as an .spz.
+        tracks: Tracks in the file's axes (`in_file_axes`).
+
+    Returns:
+        The file's bytes.
+
+    Raises:
+        ValueError: The header contains NaN.
     """
     blocks, end = [spz], len(spz)
     header = {**header, "spz": {"offset": 0, "length": len(spz)}}
@@ -151,24 +192,36 @@ def encode_player_file(header: dict[str, Any], spz: bytes, tracks: Iterable[Trac
             end += padding + len(packed)
         header["motion"] = {**header["motion"], "tracks": entries}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    text = text.encode(errors="replace")  # a file's name may hold what UTF-8 has no bytes for
+    # a file name may contain characters that UTF-8 cannot encode
+    text = text.encode(errors="replace")
     text += b" " * (-(12 + len(text)) % 16)
     return b"".join([MAGIC, VERSION.to_bytes(4, "little"), len(text).to_bytes(4, "little"), text, *blocks])
 
 
 def in_file_axes(name: str, values: Tensor) -> Tensor:
-    """Values of a track turned into the file's axes, or back."""
+    """Values of a track converted to the file's axes, or back."""
     return values * FLIP.to(values) if name in TURNED else values
 
 
 def played(track: Track) -> Tensor:
-    """[K, M, c]: what a track of the file says, in this pack's axes and ready to be blended."""
+    """[K, M, c]: the values of a track in this pack's axes, ready to be interpolated."""
     values = in_file_axes(track.name, track.values())
     return aligned(quats_of(values)) if track.name == "rotation" else values
 
 
 def write_player_file(data: bytes, path: Path | str) -> Path:
-    """Write a player file's bytes, whole or not at all. Raises InputError."""
+    """Write the bytes of a player file atomically.
+
+    Args:
+        data: The bytes that `encode_player_file` returned.
+        path: The file; it is replaced if it exists.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
     path = Path(path)
     with write_atomically(path) as partial:
         partial.write_bytes(data)
@@ -176,7 +229,21 @@ def write_player_file(data: bytes, path: Path | str) -> Path:
 
 
 def read_player_file(path: Path | str) -> PlayerFile:
-    """What a player file holds. Raises InputError: missing, foreign, newer, cut short, lying about what it holds."""
+    """Read a player file.
+
+    Args:
+        path: A `.gs4dclip` file.
+
+    Returns:
+        Its content in this pack's axes.
+
+    Raises:
+        InputError: The file is missing, of another format or a newer version, cut short, or inconsistent.
+
+    Example:
+        >>> read_player_file("scene.gs4dclip").at(0.5).means.shape
+        torch.Size([8000, 3])
+    """
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -188,7 +255,7 @@ def read_player_file(path: Path | str) -> PlayerFile:
 
 
 def decode_player_file(data: bytes, name: str) -> PlayerFile:
-    """The player file whose bytes are `data`; `name` is what messages call it. Raises InputError as `read_player_file`."""
+    """Decode the bytes of a player file; `name` identifies it in errors. Raises InputError as `read_player_file`."""
     about, body = _header(data, name)
     try:
         return _assemble(about, body)

@@ -1,4 +1,4 @@
-"""What a scene does over time, asked through `scene.at` alone: samples, who changes, who is seen, in which order."""
+"""Samples of a scene over time, through `scene.at` only: what changes, what is visible, and in which order."""
 
 from __future__ import annotations
 
@@ -13,40 +13,49 @@ from ..io import spz
 from ..scene import Gaussians, Scene4D, harmonics, rotations
 from .tracks import aligned
 
-VISIBLE = 1 / 255  # opacity below which renderers draw nothing
-LOOKS_AT = 12  # moments at which visibility is judged when Gaussians have to be left out
-PROBES = 6  # times between moments at which a scene is asked whether it jumps
-ASKED = 4096  # Gaussians that are looked at there
-# rotations below one degree are not visible
-ONE_DEGREE = 0.0175  # radians
-GROWTH = 0.02  # of a log scale
-SHADE = 1 / 128  # of opacity or colour
-TINGE = 1 / 32  # of a harmonic's coefficient
-NUMBERS = 14  # a Gaussian and moment
-# Gaussians × times up to which a scene is asked between its moments: a gigabyte, and the time it takes
+# opacity below which renderers draw nothing
+VISIBLE = 1 / 255
+# frames at which visibility is measured if Gaussians have to be dropped
+LOOKS_AT = 12
+# times between frames at which a scene is tested for jumps
+PROBES = 6
+# Gaussians that this test looks at
+ASKED = 4096
+# smallest visible changes: rotation in radians (about one degree), log scale, opacity or color, SH coefficient
+MIN_ROTATION = 0.0175
+GROWTH = 0.02
+SHADE = 1 / 128
+TINGE = 1 / 32
+# sampled numbers per Gaussian and frame
+NUMBERS = 14
+# Gaussians × times up to which a scene is also sampled between its frames: this bounds memory (a gigabyte) and time
 MANY = 1 << 24
-SHARE = 6  # samples, their offsets and what is made on the way: three times the samples in half of the memory
+# samples, their offsets and temporaries are three times the samples; they may use half of the memory
+SHARE = 6
 
 
 class MotionSamples:
-    """The Gaussians `kept` (None = all) at each time that was asked for. What never changes is stored once."""
+    """The Gaussians `kept` (None: all) at each sampled time. Values that never change are stored once."""
 
     def __init__(self, kept: Tensor | None = None) -> None:
         self.kept = kept
         self.seconds: list[float] = []
-        self.values: dict[str, list[Tensor]] = {}  # name → S × [N, c] float32 on the CPU
-        self.first: Gaussians  # at the first time
-        self.shaded = 0.0  # largest part of the Gaussians whose harmonics above the first differ from then
+        # name → S × [N, c] float32 on the CPU
+        self.values: dict[str, list[Tensor]] = {}
+        # at the first time
+        self.first: Gaussians
+        # largest fraction of the Gaussians whose harmonics above degree 0 differ from those at the first time
+        self.shaded = 0.0
 
     @staticmethod
     def is_even(times: Tensor) -> bool:
-        """Whether the moments are evenly spaced, but for rounding."""
+        """Whether the times are evenly spaced, up to rounding."""
         gaps = times.double().diff()
         return len(gaps) == 0 or float((gaps - gaps.mean()).abs().max()) <= 0.02 * float(gaps.mean())
 
     @staticmethod
     def moments(scene: Scene4D) -> list[float]:
-        """The captured moments, and times between them: halfway, for no more than MANY, where these are evenly spaced."""
+        """The captured times, and times between them; evenly spaced ones get their midpoints, up to MANY samples."""
         times = scene.times.double()
         if MotionSamples.is_even(times):
             few = 2 * len(times) * len(scene.canonical) <= MANY
@@ -56,7 +65,7 @@ class MotionSamples:
         return torch.cat([times, between]).unique().tolist()
 
     def take(self, scene: Scene4D, seconds: float) -> None:
-        """Ask for one more time. Raises InputError where the scene holds NaN."""
+        """Sample one more time, in seconds. Raises InputError if the scene contains NaN."""
         now = part(scene.at(seconds), self.kept)
         for name, tensor in now.tensors().items():
             if not bool(torch.isfinite(tensor).all()):
@@ -87,16 +96,16 @@ class MotionSamples:
         return self.values[name][self.seconds.index(seconds)]
 
     def means_at(self, seconds: float) -> Tensor:
-        """Centres [N, 3] at a time that was asked for."""
+        """Centers [N, 3] at a sampled time."""
         return self.at("position", seconds)
 
     def visible(self) -> Tensor:
-        """[N] bool: who is ever more than a renderer's least opacity; everybody where nobody is."""
+        """[N] bool: Gaussians that ever reach the opacity that renderers draw; all if none does."""
         seen = torch.stack([o[:, 0] for o in _distinct(self.values["opacity"])]).amax(0) >= VISIBLE
         return seen if bool(seen.any()) else torch.ones_like(seen)
 
     def extent(self) -> Tensor:
-        """[N] world units: how far a Gaussian's rim is from its centre, at its largest."""
+        """[N] world units: largest distance of a Gaussian's rim from its center."""
         return 2 * torch.stack([s.amax(-1) for s in _distinct(self.values["scale"])]).amax(0).exp()
 
 
@@ -109,18 +118,18 @@ def part(gaussians: Gaussians, kept: Tensor | None) -> Gaussians:
 
 @torch.no_grad()
 def within_reach(scene: Scene4D, reach: float) -> Tensor:
-    """[N] bool: who has no coordinate beyond `reach` at the first moment; everybody where nobody has none."""
+    """[N] bool: Gaussians without a coordinate beyond `reach` at the first frame; all if none qualifies."""
     coordinates = scene.at(float(scene.times[0])).means.detach().float().cpu().abs().amax(-1)
-    # what is not finite is left for those who name it
+    # values that are not finite are reported later
     near = ~((coordinates > reach) & coordinates.isfinite())
     return near if bool(near.any()) else torch.ones_like(near)
 
 
 @torch.no_grad()
 def most_visible(scene: Scene4D, most: int, near: Tensor) -> Tensor | None:
-    """Indices of the Gaussians, of those `near` [N] (bool), that are seen most, opacity × area over time; None = all.
+    """Indices of the most visible Gaussians among `near` [N] (bool), by opacity × area over time; None: all N.
 
-    All of those are kept where there are no more than `most`, and no more than can be baked in half of this machine's memory.
+    At most `most` are kept, and no more than can be baked in half of this machine's memory.
     """
     times, count = MotionSamples.moments(scene), int(near.sum())
     most = max(1, min(most, int(backends.memory() / SHARE / (len(times) * NUMBERS * 4))))
@@ -136,7 +145,7 @@ def most_visible(scene: Scene4D, most: int, near: Tensor) -> Tensor | None:
 
 
 def changed(taken: MotionSamples, reach: float) -> dict[str, Tensor]:
-    """Track name → [N] bool: who changes beyond what can be seen. `reach`: world units that count as standing still."""
+    """Track name → [N] bool: Gaussians that change visibly. `reach`: movement in world units that is not visible."""
     extent = taken.extent()
     result: dict[str, Tensor] = {}
     for name, rows in taken.values.items():
@@ -145,7 +154,7 @@ def changed(taken: MotionSamples, reach: float) -> dict[str, Tensor]:
             if name == "rotation":
                 cosine = (now * rows[0]).sum(-1).abs().clamp(max=1)
                 turn = 2 * cosine.acos()
-                beyond |= (turn > ONE_DEGREE) & (turn * extent > reach)
+                beyond |= (turn > MIN_ROTATION) & (turn * extent > reach)
                 continue
             change = (now - rows[0]).norm(dim=-1)
             if name == "position":
@@ -161,9 +170,10 @@ def changed(taken: MotionSamples, reach: float) -> dict[str, Tensor]:
 def offsets(
     taken: MotionSamples, moving: Tensor, base: Gaussians, needed: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Track name → [S, M, c] of the Gaussians `moving` [M], relative to `base` (opacity: as it is; turns: quaternions).
+    """Track name → [S, M, c] of the Gaussians `moving` [M], relative to `base` (opacity: absolute; rotation: quaternions).
 
-    `needed`: track name → [M] bool: who needs it; the others get a constant, which costs almost nothing.
+    `needed`: track name → [M] bool: Gaussians that need the track; the others get a constant, which compresses to almost
+    nothing.
     """
     result: dict[str, Tensor] = {}
     for name, mask in needed.items():
@@ -185,15 +195,15 @@ def offsets(
 
 
 def _turns(quats: Tensor, base: Tensor) -> Tensor:
-    """[S, M, 4]: unit quaternions of the turns from `base` [M, 4] to `quats` [S, M, 4], without jumps of their signs."""
+    """[S, M, 4]: unit quaternions of the rotations from `base` [M, 4] to `quats` [S, M, 4], without sign jumps."""
     back = rotations.normalise(base) * torch.tensor([1.0, -1.0, -1.0, -1.0])
     return aligned(rotations.multiply(quats, back.expand_as(quats)))
 
 
 def interpolation_between(scene: Scene4D, taken: MotionSamples, moving: Tensor) -> str:
-    """ "hold" where the scene keeps each moment until the next, else "linear" or "cubic": what is nearer between two.
+    """The interpolation that fits best: "hold" if the scene keeps each frame until the next, else "linear" or "cubic".
 
-    Asked at a few times halfway between the captured moments that differ most.
+    Tested at a few times halfway between the captured frames that differ most.
     """
     moving = moving[:: max(1, len(moving) // ASKED)]
     times = scene.times.double().tolist()
@@ -222,7 +232,7 @@ def interpolation_between(scene: Scene4D, taken: MotionSamples, moving: Tensor) 
 
 
 def morton_order(points: Tensor, chosen: Tensor) -> Tensor:
-    """Indices of the `chosen` [N] (bool) of `points` [N, 3], neighbours in space next to each other (Morton 1966)."""
+    """Indices of the `chosen` [N] (bool) of `points` [N, 3], neighbors in space next to each other (Morton 1966)."""
     indices = chosen.nonzero()[:, 0]
     if len(indices) < 2:
         return indices
@@ -237,5 +247,5 @@ def morton_order(points: Tensor, chosen: Tensor) -> Tensor:
 
 
 def _distinct(rows: list[Tensor]) -> list[Tensor]:
-    """Each tensor once: what equals the first moment is the first moment's own."""
+    """Each tensor once: values equal to the first frame's are the first frame's tensor."""
     return [rows[0], *(row for row in rows[1:] if row is not rows[0])]

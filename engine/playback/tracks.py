@@ -1,8 +1,8 @@
-"""The moving part of a player file: values at knots, how they are interpolated, and how they become few bytes.
+"""Tracks of a player file: values at knots, their interpolation and their compression.
 
-A track holds, for M Gaussians, c numbers at each of K knots, rounded to whole numbers of `bits` bits between a lowest
-and a highest value per channel. Packed: differences to the knot before, channel by channel, low bytes before high
-bytes, then deflated; neighbouring knots are alike, so most bytes are small.
+A track stores c numbers for each of M Gaussians at each of K knots, rounded to whole numbers of `bits` bits between the
+lowest and the highest value per channel. Packing stores differences to the previous knot, channel by channel, low bytes
+before high bytes, and deflates them; adjacent knots are similar, so most bytes are small.
 """
 
 from __future__ import annotations
@@ -20,19 +20,29 @@ from ..errors import InputError
 
 CHANNELS = {"position": 3, "rotation": 3, "scale": 3, "opacity": 1, "color": 3}
 INTERPOLATIONS = ("cubic", "linear", "hold")
-LARGEST = 1 << 32  # bytes that one unpacked track may have
-LEVEL = 7  # of zlib: 9 is two percent smaller and many times slower
+# bytes of one unpacked track
+LARGEST = 1 << 32
+# zlib level: 9 is two percent smaller and many times slower
+LEVEL = 7
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """Whole numbers u and what they stand for: value = low + (high − low) · u / (2^bits − 1)."""
+    """Quantized values: value = low + (high − low) · whole / (2^bits − 1).
 
-    name: str  # one of CHANNELS
-    bits: int  # 1 to 16
-    low: Tensor  # [c] float64
-    high: Tensor  # [c] float64
-    whole: NDArray[Any]  # [K, M, c] uint8 where bits ≤ 8, else uint16
+    Attributes:
+        name: One of CHANNELS.
+        bits: 1 to 16.
+        low: [c] float64.
+        high: [c] float64.
+        whole: [K, M, c] uint8 if bits ≤ 8, else uint16.
+    """
+
+    name: str
+    bits: int
+    low: Tensor
+    high: Tensor
+    whole: NDArray[Any]
 
     def values(self) -> Tensor:
         """[K, M, c] float32."""
@@ -41,7 +51,7 @@ class Track:
         return whole * step.float() + self.low.float()
 
 
-def quantise(name: str, values: Tensor, bits: int) -> Track:
+def quantize(name: str, values: Tensor, bits: int) -> Track:
     """The track of `values` [K, M, c], each channel between its own extremes."""
     flat = values.reshape(-1, values.shape[-1]).double()
     low, high = flat.amin(0), flat.amax(0)
@@ -54,7 +64,8 @@ def pack(track: Track) -> bytes:
     """The track's whole numbers as a zlib stream."""
     whole = track.whole
     change = whole.copy()
-    change[1:] -= whole[:-1]  # unsigned: wraps round, and adding wraps back
+    # unsigned: wraps around, and adding wraps back
+    change[1:] -= whole[:-1]
     change = np.ascontiguousarray(change.transpose(2, 0, 1))
     if change.dtype == np.uint8:
         return zlib.compress(change.tobytes(), LEVEL)
@@ -66,10 +77,10 @@ def pack(track: Track) -> bytes:
 def unpack(
     packed: bytes, name: str, bits: int, low: Tensor, high: Tensor, shape: tuple[int, int, int]
 ) -> Track:
-    """What `pack` made of a track of `shape` (K, M, c).
+    """The track of `shape` (K, M, c) that `pack` packed.
 
-    Raises InputError (a part of a sentence, to be completed with the file's name) where the bytes are damaged or are
-    not as many as the shape needs; no more than that is unpacked.
+    Raises InputError (without the file's name, which the caller adds) if the bytes are damaged or their number does not
+    match the shape; no more than that is unpacked.
     """
     knots, moving, channels = shape
     wide = 1 if bits <= 8 else 2
@@ -109,16 +120,16 @@ def vectors_of(quats: Tensor) -> Tensor:
 
 
 def quats_of(vectors: Tensor) -> Tensor:
-    """Unit quaternions [..., 4] wxyz with w ≥ 0 from their vector parts [..., 3]; longer ones than 1 are cut to 1."""
+    """Unit quaternions [..., 4] wxyz with w ≥ 0 from their vector parts [..., 3]; vectors longer than 1 are shortened to 1."""
     squares = vectors.square().sum(-1, keepdim=True)
     vectors = vectors / squares.clamp(min=1).sqrt()
     return torch.cat([(1 - squares.clamp(max=1)).sqrt(), vectors], dim=-1)
 
 
 def aligned(quats: Tensor) -> Tensor:
-    """Quaternions [K, M, 4] of which each has the sign nearest to the one before: q and −q are the same rotation.
+    """Quaternions [K, M, 4], each with the sign nearest to the previous one: q and −q are the same rotation.
 
-    What is blended between them then takes the short way, also through half a turn, where w ≥ 0 would jump.
+    Interpolation between them then takes the short way, also through 180°, where w ≥ 0 would jump.
     """
     same = torch.where((quats[1:] * quats[:-1]).sum(-1, keepdim=True) < 0, -1.0, 1.0)
     first = torch.where(quats[:1, :, :1] < 0, -1.0, 1.0)
@@ -126,11 +137,11 @@ def aligned(quats: Tensor) -> Tensor:
 
 
 def weights(seconds: Tensor, knots: Tensor, interpolation: str) -> Tensor:
-    """[S, K] float64: how much each knot counts at each of `seconds` [S]; every row sums to 1.
+    """[S, K] float64: weight of each knot at each of `seconds` [S]; every row sums to 1.
 
-    "hold" takes the last knot that is not later; "linear" and "cubic" want evenly spaced knots. Cubic is the uniform
-    Catmull-Rom spline (Catmull & Rom 1974, tension ½), its ends continued by reflection: p₋₁ = 2p₀ − p₁. Before the
-    first and after the last knot, that knot.
+    "hold" uses the last knot that is not later; "linear" and "cubic" need evenly spaced knots. Cubic is the uniform
+    Catmull-Rom spline (Catmull & Rom 1974, tension ½), extended by reflection: p₋₁ = 2p₀ − p₁. Times before the first or
+    after the last knot use that knot.
     """
     s, count = seconds.double(), len(knots)
     rows = torch.arange(len(s))
@@ -138,7 +149,7 @@ def weights(seconds: Tensor, knots: Tensor, interpolation: str) -> Tensor:
     if count == 1:
         return result + 1
     if interpolation == "hold":
-        # a time that was rounded on its way still belongs to its own knot
+        # a rounded time still belongs to its own knot
         slack = 1e-6 * float((knots[-1] - knots[0]) / (count - 1))
         result[rows, (torch.searchsorted(knots, s + slack, right=True) - 1).clamp(min=0)] = 1
         return result
@@ -148,7 +159,8 @@ def weights(seconds: Tensor, knots: Tensor, interpolation: str) -> Tensor:
     if interpolation == "linear":
         result[rows, first], result[rows, first + 1] = 1 - f, f
         return result
-    around = torch.zeros(len(s), count + 2, dtype=torch.float64)  # one knot more at either end
+    # one additional knot at either end
+    around = torch.zeros(len(s), count + 2, dtype=torch.float64)
     for offset, weight in enumerate(
         (
             0.5 * (-f + 2 * f**2 - f**3),

@@ -15,7 +15,7 @@ from engine.deform import PerFrame
 from engine.errors import InputError
 from engine.io.spz import decode_spz, read_spz
 from engine.playback.player_file import PlayerFile, decode_player_file, read_player_file
-from engine.playback.tracks import pack, quantise, unpack, weights
+from engine.playback.tracks import pack, quantize, unpack, weights
 from engine.scene import Gaussians, Scene4D, harmonics, rotations
 from engine.scene.cameras import look_at
 from engine.steps import bake_clip
@@ -357,7 +357,7 @@ def test_the_small_video_is_one(tmp_path):
 def test_tracks_unpack_to_the_numbers_that_were_packed(bits, knots, moving, channels, seed, constant):
     values = torch.randn(knots, moving, channels, generator=torch.Generator().manual_seed(seed))
     values = values * 0 + 3 if constant else values
-    track = quantise("position", values, bits)
+    track = quantize("position", values, bits)
     again = unpack(pack(track), "position", bits, track.low, track.high, (knots, moving, channels))
     assert np.array_equal(again.whole, track.whole)
     step = (track.high - track.low) / (2**bits - 1)
@@ -366,7 +366,7 @@ def test_tracks_unpack_to_the_numbers_that_were_packed(bits, knots, moving, chan
 
 def test_the_packed_bytes_are_those_of_the_published_layout():
     values = torch.tensor([[[0.0], [1023.0]], [[300.0], [1.0]]])
-    packed = zlib.decompress(pack(quantise("opacity", values, 10)))
+    packed = zlib.decompress(pack(quantize("opacity", values, 10)))
     changes = [0, 1023, 300, (1 - 1023) & 0xFFFF]
     assert list(packed) == [c & 255 for c in changes] + [c >> 8 for c in changes]
 

@@ -114,7 +114,7 @@ def _heads(choice: str, settings: dict[str, Any]) -> tuple[str, ...]:
         return tuple(HEADS)
     if choice != "auto":
         return ("position", "scale", "rotation")
-    # the switches say what is off; the reference code's own defaults leave opacity and colour alone
+    # the switches say what is off; the reference code's own defaults leave opacity and color alone
     defaults = {"no_do": True, "no_dshs": True}
     return tuple(
         head for head, switch in SWITCHES.items() if not settings.get(switch, defaults.get(switch, False))
