@@ -1,4 +1,4 @@
-"""A moving scene seen through a diffusion model's autoencoder: Gaussians that carry latents instead of colours."""
+"""Latent fields: a 4D scene whose Gaussians carry latents of a diffusion model's autoencoder instead of colors."""
 
 from .field import FieldRenderer, LatentField
 from .rasterize import Drawing, draw, latent_cameras, min_scales

@@ -1,4 +1,4 @@
-"""A latent field: the Gaussians of a moving scene with latent features beside their colours."""
+"""A latent field: the Gaussians of a 4D scene with latent features in addition to their colors."""
 
 from __future__ import annotations
 
@@ -18,31 +18,44 @@ from ..scene import Gaussians, Scene4D
 from .rasterize import Drawing, draw, latent_cameras, min_scales
 from .vae_signature import VaeSignature
 
-KEPT_BYTES = 256_000_000  # of Gaussians moved to moments
+# size of the cache of deformed Gaussians
+KEPT_BYTES = 256_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class LatentField:
-    """Geometry and motion are the scene's own; what an edit of the latents moves of them, it moves there."""
+    """A scene with latent features; geometry and motion are the scene's.
+
+    Args:
+        scene: The 4D scene, N Gaussians.
+        features: [N, K, C]; K = 1, or 4 if latents depend on the viewing direction; without sigmoid or offset.
+        background: Latent [C] of pixels that the scene does not cover.
+        size: (width, height) in pixels of the decoded images.
+        vae: The autoencoder that the latents belong to.
+        refiner: Refinement layer, frozen; None: latents as rasterized.
+        how: Settings of the rasterization.
+        before: The field before its edit; None: not edited.
+
+    Raises:
+        InputError: `features` does not fit the scene or the autoencoder.
+    """
 
     scene: Scene4D
-    features: (
-        Tensor  # [N, K, C]; K = 1, or 4 where latents depend on the viewing direction; no sigmoid, no offset
-    )
-    background: Tensor  # [C] the latent of what the scene does not cover
-    size: tuple[int, int]  # (width, height) of the pictures that its latents decode to
+    features: Tensor
+    background: Tensor
+    size: tuple[int, int]
     vae: VaeSignature
-    refiner: LatentRefiner | None = None  # frozen; None = latents as they are drawn
+    refiner: LatentRefiner | None = None
     how: Drawing = field(default_factory=Drawing)
-    before: LatentField | None = None  # the field that this one is an edit of
+    before: LatentField | None = None
 
     def __post_init__(self) -> None:
         n, c = len(self.scene.canonical), self.vae.channels
         if self.features.shape[0] != n or self.features.shape[2:] != (c,):
             raise InputError(
                 "LAT-001",
-                f"The latent field has features of shape {tuple(self.features.shape)}, its scene {n} Gaussians and its "
-                f"autoencoder {c} channels; train the field anew with this scene.",
+                f"The latent field has features of shape {tuple(self.features.shape)}, but its scene has {n} Gaussians and "
+                f"its VAE {c} channels; train the field again with this scene.",
             )
 
     def with_(self, **changed: Any) -> LatentField:
@@ -57,7 +70,7 @@ class LatentField:
             scene=self.scene.to(device),
             features=self.features.to(device),
             background=self.background.to(device),
-            # a module moves in place, and this value is never changed
+            # a copy, because a module moves in place and this field must not change
             refiner=None if self.refiner is None else copy.deepcopy(self.refiner).to(device),
             before=None if self.before is None else self.before.to(device),
         )
@@ -77,7 +90,7 @@ class LatentField:
 
 
 class FieldRenderer:
-    """Latents of a field at any view and moment, with features of one's own where they learn."""
+    """Renders the latents of a field for any view and time; features can be passed in to be optimized."""
 
     def __init__(self, latents: LatentField, rasterizer: Rasterizer) -> None:
         self.field, self.rasterizer = latents, rasterizer
@@ -88,7 +101,7 @@ class FieldRenderer:
         )
 
     def gaussians(self, seconds: float) -> Gaussians:
-        """The frozen Gaussians at a time; those of the last moments are kept."""
+        """The frozen Gaussians at a time in seconds; the latest ones are cached."""
         found = self._moments.get(seconds)
         if found is None:
             with torch.no_grad():
@@ -103,7 +116,7 @@ class FieldRenderer:
         features: Tensor | None = None,
         background: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Unrefined latents [B, C, h, w] and coverage [B, h, w]; differentiable in what is given."""
+        """Unrefined latents [B, C, h, w] and coverage [B, h, w]; differentiable in all tensor arguments."""
         f = self.field
         drawn, alpha, _ = draw(
             gaussians,
@@ -118,7 +131,16 @@ class FieldRenderer:
 
     @torch.no_grad()
     def latents(self, views: Sequence[int], seconds: float, refined: bool = True) -> tuple[Tensor, Tensor]:
-        """The field's latents [B, C, h, w] and coverage [B, h, w] of views of the rig at one time."""
+        """Render the field's latents.
+
+        Args:
+            views: B indices of views of the rig.
+            seconds: Time.
+            refined: Apply the refinement layer, if there is one.
+
+        Returns:
+            Latents [B, C, h, w] and coverage [B, h, w] in 0..1.
+        """
         drawn, alpha = self.draw(views, self.gaussians(seconds))
         if refined and self.field.refiner is not None:
             drawn = self.field.refiner(drawn)

@@ -1,7 +1,7 @@
-"""A latent field as one .safetensors file: its scene as scene files have it, features, refiner, the field before the edit.
+"""Save and load a latent field as one .safetensors file: scene, features, refiner, and the field before the edit.
 
-See `engine.files.safetensors_format` for the layout. The field before an edit lies under "before."; tensors that the edit
-left as they were are written once.
+See `engine.files.safetensors_format` for the layout. The field before an edit has the prefix "before."; tensors that the
+edit did not change are written once.
 """
 
 from __future__ import annotations
@@ -31,12 +31,25 @@ FIELD = SafetensorsFormat(
     "train or edit it again",
 )
 BEFORE, REFINER = "before.", "refiner."
-BASES = (1, 4, 9, 16)  # numbers of spherical harmonics
-WIDEST = 1 << 20  # pixels, and anything else that is counted
+# numbers of spherical harmonics
+BASES = (1, 4, 9, 16)
+# upper limit of sizes and counts in a file
+WIDEST = 1 << 20
 
 
 def save_field(field: LatentField, path: Path | str) -> Path:
-    """Write `field` to `path` (under a temporary name, then renamed). Raises InputError where that is not possible."""
+    """Write a latent field.
+
+    Args:
+        field: The field.
+        path: Target file; written under a temporary name first, then renamed.
+
+    Returns:
+        `path`.
+
+    Raises:
+        InputError: The file cannot be written, or the field contains NaN.
+    """
     path = Path(path)
     tensors, about = _parts(field)
     FIELD.write(path, tensors, about)
@@ -44,8 +57,17 @@ def save_field(field: LatentField, path: Path | str) -> Path:
 
 
 def load_field(path: Path | str) -> LatentField:
-    """The field that `save_field` wrote, on the CPU. Raises InputError: missing, cut short, something else, newer,
-    damaged, NaN."""
+    """Read a latent field that `save_field` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The field, on the CPU.
+
+    Raises:
+        InputError: The file is missing, cut short, of another kind or a newer version, damaged, or contains NaN.
+    """
     path = Path(path)
     tensors, about = FIELD.read(path)
     with FIELD.assembling(path):
@@ -73,10 +95,10 @@ def _parts(field: LatentField) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if field.refiner is not None:
         tensors |= {f"{REFINER}{name}": tensor for name, tensor in field.refiner.state_dict().items()}
     if field.before is not None:
-        first, told = _parts(field.before)
+        first, description = _parts(field.before)
         same = [name for name, tensor in first.items() if name in tensors and _alike(tensor, tensors[name])]
         tensors |= {f"{BEFORE}{name}": tensor for name, tensor in first.items() if name not in same}
-        about["before"] = {**told, "same": same}
+        about["before"] = {**description, "same": same}
     return tensors, about
 
 
@@ -90,20 +112,20 @@ def _field(tensors: dict[str, Tensor], about: dict[str, Any]) -> LatentField:
     channels, factor = vae["channels"], vae["factor"]
     width, height = about["size"]
     if not all(_counts(number) for number in (channels, factor, width, height, drawing["samples"])):
-        raise _broken("its channels, factor, size or samples are no counts")
+        raise _broken("its channels, factor, size or samples are not positive integers")
     if width % factor or height % factor:
-        raise _broken(f"its pictures of {width}×{height} are no multiple of {factor}")
-    if not _says_how(drawing):
-        raise _broken("how its latents are drawn is not told")
+        raise _broken(f"its image size of {width}×{height} is not a multiple of {factor}")
+    if not _is_valid(drawing):
+        raise _broken("its rasterization settings are invalid")
     features = take("features", len(scene.canonical), None, channels)
     if features.shape[1] not in BASES:
-        raise _broken(f"'features' has {features.shape[1]} numbers for each channel")
+        raise _broken(f"'features' has {features.shape[1]} values per channel instead of 1, 4, 9 or 16")
     before = None
     if about.get("before") is not None:
-        told = about["before"]
+        description = about["before"]
         first = {key.removeprefix(BEFORE): t for key, t in tensors.items() if key.startswith(BEFORE)}
-        first |= {key: own[key] for key in told["same"]}
-        before = _field(first, told)
+        first |= {key: own[key] for key in description["same"]}
+        before = _field(first, description)
     return LatentField(
         scene=scene,
         features=features,
@@ -120,7 +142,7 @@ def _broken(what: str) -> InputError:
     return InputError("LAT-002", f"{what}; the file is damaged, {FIELD.again}.")
 
 
-def _says_how(drawing: dict[str, Any]) -> bool:
+def _is_valid(drawing: dict[str, Any]) -> bool:
     floor = drawing["scale_floor"]
     return type(floor) in (int, float) and 0 <= floor < math.inf and type(drawing["antialiased"]) is bool
 
@@ -140,7 +162,8 @@ def _refiner(tensors: dict[str, Tensor], about: dict[str, Any] | None, channels:
         raise InputError(
             "LAT-003", f"its refinement layer does not fit the field; the file is damaged, {FIELD.again}."
         )
-    with torch.device("meta"):  # nothing is allocated for a width that is only claimed
+    # on "meta", so that a wrong width in the file does not allocate memory
+    with torch.device("meta"):
         refiner = LatentRefiner(shape)
     refiner.load_state_dict(weights, assign=True)
     return refiner.requires_grad_(False)

@@ -1,10 +1,10 @@
-"""Gaussians drawn as latents: few, large pixels, any number of channels, nothing that is black.
+"""Rasterize Gaussians as latents: few, large pixels with any number of channels.
 
-ED-NeRF (Park et al., ICLR 2024, eq. 5) composites four channels along rays at an eighth of the picture's size; here
-Gaussians are splatted. Three things keep a picture of 24×32 latents right: cameras are scaled with corner-origin pixels,
-so that latent (0, 0) covers the same corner as the pixels that it stands for; several samples a latent are drawn and
-averaged; and no Gaussian is smaller than a share of a sample seen from the nearest camera. What the scene does not cover
-is a latent background, since zero means nothing to an autoencoder.
+Source: ED-NeRF (Park et al., ICLR 2024, eq. 5), which composites four channels along rays at an eighth of the image size;
+here Gaussians are splatted. Three measures keep an image of, say, 24×32 latents accurate: cameras are scaled with
+corner-origin pixels, so that latent (0, 0) covers the same corner as its pixels; several samples per latent are
+rasterized and averaged; and Gaussians have a minimum size, a fraction of a sample seen from the nearest camera. Pixels
+that the scene does not cover get a background latent, because zero is not black for an autoencoder.
 """
 
 from __future__ import annotations
@@ -22,35 +22,46 @@ from ..scene import Cameras, Gaussians, Scene4D, harmonics
 
 @dataclass(frozen=True)
 class Drawing:
-    """How finely latents are drawn; part of a field, since its features were fitted to it."""
+    """Settings of the rasterization; part of a field, because its features were fitted with them.
 
-    samples: int = 4  # along each side of a latent; averaged
-    scale_floor: float = (
-        0.25  # least standard deviation of a Gaussian, in samples seen from the nearest camera
-    )
-    antialiased: bool = (
-        True  # opacities make up for the least size that splatting itself gives (Mip-Splatting)
-    )
+    Args:
+        samples: Samples along each side of a latent, averaged.
+        scale_floor: Minimum standard deviation of a Gaussian, in samples seen from the nearest camera.
+        antialiased: Opacities compensate for the minimum size in splatting (Mip-Splatting).
+    """
+
+    samples: int = 4
+    scale_floor: float = 0.25
+    antialiased: bool = True
 
 
 def latent_cameras(rig: Cameras, size: tuple[int, int], factor: int) -> Cameras:
-    """The rig with pictures of `size` (width, height) pixels seen as latents.
+    """Scale the cameras of a rig to latents.
 
-    Raises InputError where a side is no multiple of the factor.
+    Args:
+        rig: B cameras.
+        size: (width, height) in pixels of the decoded images.
+        factor: Pixels per latent, along each side.
+
+    Returns:
+        B cameras of size / factor.
+
+    Raises:
+        InputError: A side is not a multiple of the factor.
     """
     width, height = size
     if width % factor or height % factor or min(size) < factor:
         raise InputError(
             "LAT-004",
-            f"Latents stand for {factor}×{factor} pixels, and pictures of {width}×{height} cannot be cut into such: choose "
-            f"a size whose sides are multiples of {factor}, such as {_near(width, factor)}×{_near(height, factor)}.",
+            f"Images of {width}×{height} cannot be divided into latents of {factor}×{factor} pixels; choose a size whose "
+            f"sides are multiples of {factor}, such as {_near(width, factor)}×{_near(height, factor)}.",
         )
     return rig.resized(((width // factor, height // factor),) * len(rig))
 
 
 @torch.no_grad()
 def min_scales(scene: Scene4D, cameras: Cameras, how: Drawing) -> Tensor:
-    """[N] world units: `scale_floor` samples at each canonical Gaussian, seen from the nearest of `cameras`."""
+    """Minimum scales [N] in world units: `scale_floor` samples at each canonical Gaussian, for the nearest camera."""
     means = scene.canonical.means.detach()
     sample = torch.full((len(means),), torch.inf, device=means.device)
     for view in range(len(cameras)):
@@ -64,15 +75,28 @@ def min_scales(scene: Scene4D, cameras: Cameras, how: Drawing) -> Tensor:
 
 
 def draw(
-    gaussians: Gaussians,  # of one moment
-    features: Tensor,  # [N, K, C] latents; K > 1 = spherical harmonics of the viewing direction
-    background: Tensor,  # [C]
-    cameras: Cameras,  # B cameras of latent size
+    gaussians: Gaussians,
+    features: Tensor,
+    background: Tensor,
+    cameras: Cameras,
     rasterizer: Rasterizer,
     how: Drawing,
-    least: Tensor | None = None,  # [N] from `min_scales`
+    least: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, RasterInfo]:
-    """Latents [B, C, h, w], coverage [B, h, w] and what densification is told. Differentiable in all tensors."""
+    """Rasterize latents. Differentiable in all tensors.
+
+    Args:
+        gaussians: N Gaussians of one frame.
+        features: Latents [N, K, C]; K > 1: spherical harmonics of the viewing direction.
+        background: Latent [C] of uncovered pixels.
+        cameras: B cameras of latent size, from `latent_cameras`.
+        rasterizer: Any rasterizer.
+        how: Settings.
+        least: Minimum scales [N] in world units, from `min_scales`; None: scales as they are.
+
+    Returns:
+        Latents [B, C, h, w], coverage [B, h, w] in 0..1, and the rasterizer's info for densification.
+    """
     a = gaussians.activated()
     scales = a.scales if least is None else torch.maximum(a.scales, least[:, None])
     width, height = cameras.sizes[0]
@@ -98,11 +122,11 @@ def draw(
 
 
 def towards(means: Tensor, features: Tensor, cameras: Cameras) -> Tensor:
-    """What each camera sees of the features: [N, C], or [B, N, C] where they depend on the direction."""
+    """Features towards each camera: [N, C], or [B, N, C] if they depend on the direction."""
     if features.shape[1] == 1:
         return features[:, 0]
     directions = F.normalize(means[None] - cameras.centers.to(means)[:, None], dim=-1)
-    # the first basis is a constant: dividing by it makes features[:, 0] the latent itself
+    # dividing by the first basis, a constant, makes features[:, 0] the latent itself
     return harmonics.evaluate(features, directions) / harmonics.C0
 
 

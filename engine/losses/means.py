@@ -1,4 +1,4 @@
-"""Means by name, each with the network behind it and how many pictures it stands for."""
+"""Means by name, each with its network and the number of images."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Number:
-    """One measured mean."""
+    """One measured mean.
+
+    Args:
+        name: Name of the metric.
+        value: The mean.
+        pictures: Number of images that it averages.
+        model: The network of the metric; empty for a formula.
+        skipped: Number of undefined values (a change too small to have a direction, or no pixel visible in both frames).
+    """
 
     name: str
     value: float
-    pictures: int  # how many it is the mean of
-    model: str = ""  # the network behind it; empty where it is a formula
-    skipped: int = 0  # how many were undefined (a change too small to have a direction, nothing seen twice)
+    pictures: int
+    model: str = ""
+    skipped: int = 0
 
 
 class Means:
-    """Values by name, in the order in which names first came."""
+    """Collects values by name; names keep the order of their first value."""
 
     def __init__(self) -> None:
         self.values: dict[str, list[float]] = {}

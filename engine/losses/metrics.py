@@ -15,9 +15,15 @@ __all__ = ["decibels", "lpips", "psnr", "ssim"]
 
 
 def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
-    """−10·log10 of the mean squared error over all channels [B], in dB; infinite for equal images.
+    """Peak signal-to-noise ratio: −10·log10 of the mean squared error over all channels.
 
-    With `mask` [B, H, W] only its pixels count (weighted where it is soft); NaN where a mask is empty.
+    Args:
+        a: Images [B, C, H, W] in 0..1.
+        b: Images [B, C, H, W] in 0..1.
+        mask: Weights of the pixels [B, H, W] in 0..1; None: all pixels.
+
+    Returns:
+        [B] in dB; infinite for equal images, NaN for an empty mask.
     """
     error = (a - b).square().mean(dim=1)
     if mask is None:
@@ -27,14 +33,27 @@ def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def decibels(squared: float) -> float:
-    """PSNR in dB of a mean squared error; 120 for none at all."""
+    """PSNR in dB of a mean squared error; 120 for zero error."""
     return -10 * math.log10(max(squared, 1e-12))
 
 
 def lpips(a: Tensor, b: Tensor, network: Any, input_range: str = "standard") -> Tensor:
-    """LPIPS [B] with a network of perceptual.load_lpips. `input_range` "standard" feeds [-1, 1]; "3dgs" feeds [0, 1].
+    """LPIPS distance. The two input ranges give different values, so report the range with every figure.
 
-    The two give different numbers: say which with every figure.
+    Args:
+        a: Images [B, 3, H, W] in 0..1.
+        b: Images [B, 3, H, W] in 0..1.
+        network: From `perceptual.load_lpips`.
+        input_range: "standard" scales the images to −1..1; "3dgs" passes them as 0..1, as 3DGS's evaluation does.
+
+    Returns:
+        [B]; lower is more similar.
+
+    Raises:
+        InputError: Unknown input range.
+
+    Source:
+        Zhang et al., CVPR 2018.
     """
     if input_range not in ("standard", "3dgs"):
         raise InputError("LOS-001", f"LPIPS: input_range is '{input_range}'; choose standard or 3dgs.")

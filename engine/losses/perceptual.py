@@ -1,7 +1,7 @@
-"""Metrics with trained networks behind them: LPIPS and CLIP. The weights are files that the user has; nothing is fetched.
+"""Metrics with trained networks, LPIPS and CLIP. The user provides the weights; nothing is downloaded.
 
-LPIPS: Zhang et al., CVPR 2018 (the linear weights are those that the package `lpips` carries, its v0.1). CLIP: Radford
-et al. 2021. A number of one network says nothing about another's: every loaded network has a name to print beside it.
+Source: LPIPS: Zhang et al., CVPR 2018 (linear weights v0.1 from the package `lpips`). CLIP: Radford et al. 2021. Values of
+different networks cannot be compared, so every loaded network has a name to report with them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from .. import backends
 from ..errors import InputError
 from ..files.jsonfile import read_json
 
-# torchvision's numbering of `features`: convolution index → (stride, padding); a tap follows the ReLU after it
+# indices as in torchvision's `features`: convolution → (stride, padding); taps read the ReLU after a convolution
 _NETWORKS: dict[str, dict[str, Any]] = {
     "vgg": {
         "convolutions": {i: (1, 1) for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)},
-        "pools": {4: (2, 2), 9: (2, 2), 16: (2, 2), 23: (2, 2)},  # index → (kernel, stride)
+        # index → (kernel, stride)
+        "pools": {4: (2, 2), 9: (2, 2), 16: (2, 2), 23: (2, 2)},
         "taps": (2, 7, 14, 21, 28),
         "first": (64, 3, 3, 3),
     },
@@ -38,19 +39,28 @@ _NETWORKS: dict[str, dict[str, Any]] = {
         "first": (64, 3, 11, 11),
     },
 }
-_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of LPIPS, for pictures in −1..1
+# of LPIPS, for images in −1..1
+_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-UNDEFINED = 1e-4  # a difference of unit features shorter than this has no direction
+# length of a difference of unit features below which its direction is undefined
+UNDEFINED = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class Lpips:
-    """The network behind LPIPS: call it with pictures [B, 3, H, W] in −1..1 → distances [B, 1, 1, 1]."""
+    """The network of LPIPS; calling it with two batches of images [B, 3, H, W] in −1..1 gives distances [B, 1, 1, 1].
 
-    kind: str  # vgg or alex
-    name: str  # the weights' file
+    Args:
+        kind: vgg or alex.
+        name: File name of the weights.
+        features: Weights and biases of the convolutions.
+        linear: Linear weights, 5 × [1, C, 1, 1].
+    """
+
+    kind: str
+    name: str
     features: dict[str, Tensor]
-    linear: tuple[Tensor, ...]  # 5 × [1, C, 1, 1]
+    linear: tuple[Tensor, ...]
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         total = torch.zeros(len(a), 1, 1, 1, device=a.device)
@@ -76,10 +86,23 @@ class Lpips:
 
 
 def load_lpips(weights: Path, device: torch.device | str = "cpu", linear: Path | None = None) -> Lpips:
-    """LPIPS on torchvision's VGG16 or AlexNet weights (`vgg16-397923af.pth`, `alexnet-owt-7be5be79.pth`, or the same as
-    .safetensors). `linear`: LPIPS's own small weights; without it those of the installed package `lpips`.
+    """Load LPIPS.
 
-    Raises InputError where a file is missing, damaged or of another network.
+    Args:
+        weights: torchvision's VGG16 or AlexNet weights (`vgg16-397923af.pth`, `alexnet-owt-7be5be79.pth`, or the same as
+            .safetensors).
+        device: Torch device.
+        linear: LPIPS's linear weights; None: those of the installed package `lpips`.
+
+    Returns:
+        The network for `metrics.lpips`.
+
+    Raises:
+        InputError: A file is missing, damaged or of another network.
+
+    Example:
+        network = load_lpips(Path("vgg16-397923af.pth"))
+        distance = lpips(rendered, captured, network)
     """
     state = _read(weights, "LPIPS weights")
     first = state.get("features.0.weight")
@@ -89,8 +112,8 @@ def load_lpips(weights: Path, device: torch.device | str = "cpu", linear: Path |
     if kind is None:
         raise InputError(
             "LOS-002",
-            f"{weights.name} is neither torchvision's VGG16 nor its AlexNet, which LPIPS is built on; "
-            "give vgg16-397923af.pth or alexnet-owt-7be5be79.pth.",
+            f"{weights.name} is neither torchvision's VGG16 nor its AlexNet, which LPIPS needs; "
+            "use vgg16-397923af.pth or alexnet-owt-7be5be79.pth.",
         )
     linear = linear or _linear_of_package(kind)
     lins = _read(linear, "LPIPS's linear weights")
@@ -104,7 +127,7 @@ def load_lpips(weights: Path, device: torch.device | str = "cpu", linear: Path |
     except KeyError as error:
         raise InputError(
             "LOS-003",
-            f"{weights.name} and {linear.name} do not make LPIPS: {error} is missing; copy both files again.",
+            f"{weights.name} and {linear.name} are incomplete for LPIPS: {error} is missing; copy both files again.",
         ) from error
     return Lpips(kind, weights.name, features, heads)
 
@@ -117,15 +140,13 @@ def _linear_of_package(kind: str) -> Path:
             return path
     raise InputError(
         "LOS-004",
-        "LPIPS needs the package lpips, which carries its linear weights: pip install --no-deps lpips.",
+        "LPIPS needs the package lpips, which contains its linear weights; run pip install --no-deps lpips.",
     )
 
 
 def _read(path: Path, what: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise InputError(
-            "LOS-005", f"{path.name} is not there, and holds {what}; put the file there, or leave LPIPS out."
-        )
+        raise InputError("LOS-005", f"{path.name} ({what}) was not found; add the file, or leave LPIPS out.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -133,7 +154,10 @@ def _read(path: Path, what: str) -> dict[str, Tensor]:
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise InputError("LOS-006", f"{path.name} cannot be read as {what}; copy the file again.") from error
     if not isinstance(state, dict):
-        raise InputError("LOS-007", f"{path.name} holds no table of tensors, so it cannot be {what}.")
+        raise InputError(
+            "LOS-007",
+            f"{path.name} is not a table of tensors, so it cannot be {what}; use the published file.",
+        )
     return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
 
 
@@ -146,23 +170,37 @@ def _unit(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A CLIP model: pictures and texts to unit vectors of one space."""
+    """A CLIP model, which maps images and texts to unit vectors of one space.
 
-    name: str  # its folder
-    model: Any  # transformers.CLIPModel
+    Args:
+        name: Name of its folder.
+        model: transformers.CLIPModel.
+        tokenizer: transformers.CLIPTokenizer.
+        size: Side of the input images, in pixels.
+        mean: Mean color of the normalization.
+        deviation: Standard deviation of the normalization.
+    """
+
+    name: str
+    model: Any
     tokenizer: Any
-    size: int  # pixels a side
+    size: int
     mean: tuple[float, ...] = CLIP_MEAN
     deviation: tuple[float, ...] = CLIP_DEVIATION
 
     @torch.no_grad()
-    def images(self, pictures: Tensor, crops: bool = True) -> Tensor:
-        """Unit features [F, D] of pictures [F, H, W, 3] in 0..1.
+    def images(self, images: Tensor, crops: bool = True) -> Tensor:
+        """Encode images.
 
-        `crops`: bicubic resize of the short side and centre crop, as CLIP's own; else squeezed into the square, as
-        InstructPix2Pix measures directions.
+        Args:
+            images: [F, H, W, 3] in 0..1.
+            crops: Bicubic resize of the short side and center crop, as in CLIP; False: stretched to a square, as
+                InstructPix2Pix does for directional similarity.
+
+        Returns:
+            Unit features [F, D].
         """
-        x = pictures[..., :3].permute(0, 3, 1, 2).float()
+        x = images[..., :3].permute(0, 3, 1, 2).float()
         h, w = x.shape[-2:]
         size = (self.size, self.size)
         if crops:
@@ -179,7 +217,14 @@ class Clip:
 
     @torch.no_grad()
     def texts(self, prompts: Sequence[str]) -> Tensor:
-        """Unit features [P, D]; a text longer than the model reads is cut."""
+        """Encode texts; a text beyond the model's length is truncated.
+
+        Args:
+            prompts: P texts.
+
+        Returns:
+            Unit features [P, D].
+        """
         length = int(self.model.config.text_config.max_position_embeddings)
         tokens = self.tokenizer(
             list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -189,13 +234,21 @@ class Clip:
 
 
 def load_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:
-    """A CLIP folder as transformers lays it out (config.json, weights, tokenizer). Raises InputError."""
+    """Load CLIP from a folder in transformers' layout.
+
+    Args:
+        folder: Contains config.json, weights and tokenizer.
+        device: Torch device.
+
+    Raises:
+        InputError: The folder is incomplete, damaged or of another model.
+    """
     backends.require("transformers")
     config = folder / "config.json"
     if not config.is_file():
         raise InputError(
             "LOS-008",
-            f"{folder.name} is no CLIP folder: it has no config.json; give the folder of a whole CLIP model, "
+            f"{folder.name} is not a CLIP folder: config.json is missing; use the folder of a complete CLIP model, "
             "such as clip-vit-base-patch32.",
         )
     try:
@@ -207,8 +260,8 @@ def load_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:
     if kind != "clip":
         raise InputError(
             "LOS-010",
-            f"{folder.name} holds a model of type '{kind}', not a whole CLIP (pictures and text); "
-            "give a folder such as clip-vit-base-patch32.",
+            f"{folder.name} contains a model of type '{kind}', not a complete CLIP model (images and text); "
+            "use a folder such as clip-vit-base-patch32.",
         )
     from transformers import CLIPModel, CLIPTokenizer
 
@@ -224,33 +277,62 @@ def load_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:
     mean, deviation = CLIP_MEAN, CLIP_DEVIATION
     preprocessor = folder / "preprocessor_config.json"
     if preprocessor.is_file():
-        told = read_json(preprocessor, f"{folder.name}/{preprocessor.name}")
-        mean, deviation = tuple(told.get("image_mean", mean)), tuple(told.get("image_std", deviation))
+        found = read_json(preprocessor, f"{folder.name}/{preprocessor.name}")
+        mean, deviation = tuple(found.get("image_mean", mean)), tuple(found.get("image_std", deviation))
     model = model.eval().requires_grad_(False).to(device)
     return Clip(folder.name, model, tokenizer, int(model.config.vision_config.image_size), mean, deviation)
 
 
 def clip_similarity(images: Tensor, text: Tensor) -> Tensor:
-    """[F] cosines of unit picture features [F, D] with one unit text feature [D]."""
+    """Cosine similarity of images with a text.
+
+    Args:
+        images: Unit image features [F, D].
+        text: Unit text feature [D].
+
+    Returns:
+        [F] in −1..1.
+    """
     return images @ text
 
 
 def clip_direction(edited: Tensor, originals: Tensor, target: Tensor, source: Tensor) -> Tensor:
-    """[F] cosine of what changed in each picture with what changed in the caption; NaN where nothing did.
+    """Directional similarity: cosine between the change of each image and the change of the caption.
 
-    StyleGAN-NADA's direction, as InstructPix2Pix and Instruct-NeRF2NeRF report it. Unit features [F, D] and [D].
+    Args:
+        edited: Unit features of the edited images [F, D].
+        originals: Unit features of the originals [F, D].
+        target: Unit feature of the target caption [D].
+        source: Unit feature of the source caption [D].
+
+    Returns:
+        [F] in −1..1; NaN where an image or the caption did not change.
+
+    Source:
+        StyleGAN-NADA (Gal et al. 2022), as reported by InstructPix2Pix and Instruct-NeRF2NeRF.
     """
     return _cosine(edited - originals, (target - source).expand_as(edited))
 
 
 def clip_c_direction(edited: Tensor, originals: Tensor) -> Tensor:
-    """[F − 1] cosine between neighbours of what the edit changed (Instruct-NeRF2NeRF); NaN where it changed nothing."""
+    """Directional consistency: cosine between the changes of neighboring images.
+
+    Args:
+        edited: Unit features of the edited images [F, D].
+        originals: Unit features of the originals [F, D].
+
+    Returns:
+        [F − 1] in −1..1; NaN where an image did not change.
+
+    Source:
+        Instruct-NeRF2NeRF (Haque et al., ICCV 2023).
+    """
     change = edited - originals
     return _cosine(change[:-1], change[1:])
 
 
 def clip_c_adjacent(edited: Tensor) -> Tensor:
-    """[F − 1] cosine of neighbouring pictures' unit features [F, D]."""
+    """Cosine [F − 1] between the unit features [F, D] of neighboring images."""
     return (edited[:-1] * edited[1:]).sum(dim=-1)
 
 

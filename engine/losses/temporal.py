@@ -1,4 +1,4 @@
-"""How steady a rendered video is, measured without any network: the scene's own motion says where each point went."""
+"""Temporal consistency of a rendered video without a network: the flow comes from the scene's own motion."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-AGREEMENT = 1.0  # pixels by which forward and backward motion may disagree before a pixel counts as hidden
+# pixels by which forward and backward flow may disagree before a pixel counts as hidden
+AGREEMENT = 1.0
 
 
-def warp(picture: Tensor, flow: Tensor) -> Tensor:
-    """Picture [H, W, C] looked up at x + flow [H, W, 2] (pixels): bilinear, the border repeated."""
+def warp(image: Tensor, flow: Tensor) -> Tensor:
+    """Sample an image at x + flow: bilinear, with the border repeated.
+
+    Args:
+        image: [H, W, C].
+        flow: [H, W, 2] in pixels.
+
+    Returns:
+        [H, W, C].
+    """
     h, w = flow.shape[:2]
     y, x = torch.meshgrid(
         torch.arange(h, device=flow.device, dtype=flow.dtype) + 0.5,
@@ -19,7 +28,7 @@ def warp(picture: Tensor, flow: Tensor) -> Tensor:
     )
     grid = torch.stack([(x + flow[..., 0]) * 2 / w - 1, (y + flow[..., 1]) * 2 / h - 1], dim=-1)
     found = F.grid_sample(
-        picture.permute(2, 0, 1)[None],
+        image.permute(2, 0, 1)[None],
         grid[None],
         mode="bilinear",
         padding_mode="border",
@@ -29,10 +38,18 @@ def warp(picture: Tensor, flow: Tensor) -> Tensor:
 
 
 def visible_in_both(forward: Tensor, backward: Tensor, covered: Tensor) -> Tensor:
-    """[H, W] bool: pixels of the later picture that the earlier one shows too.
+    """Pixels of the later frame that are visible in the earlier one too.
 
-    `forward` [H, W, 2] from the earlier picture, `backward` [H, W, 2] from the later one; there and back again must
-    end within a pixel (Sundaram et al. 2010, in its simplest form). `covered` [H, W] bool, of the later picture.
+    Args:
+        forward: Flow from the earlier frame [H, W, 2], in pixels.
+        backward: Flow from the later frame [H, W, 2], in pixels.
+        covered: Pixels of the later frame that the scene covers [H, W], bool.
+
+    Returns:
+        [H, W] bool.
+
+    Source:
+        Forward-backward check of Sundaram et al. 2010, with a fixed threshold of one pixel.
     """
     return covered & ((warp(forward, backward) + backward).norm(dim=-1) < AGREEMENT)
 
@@ -40,7 +57,18 @@ def visible_in_both(forward: Tensor, backward: Tensor, covered: Tensor) -> Tenso
 def flow_warp_error(
     earlier: Tensor, later: Tensor, forward: Tensor, backward: Tensor, covered: Tensor
 ) -> float:
-    """Mean |later − warped earlier| over what both show; NaN where that is nothing. Pictures [H, W, 3] in 0..1."""
+    """Mean absolute difference between the later frame and the warped earlier one, over pixels visible in both.
+
+    Args:
+        earlier: [H, W, 3] in 0..1.
+        later: [H, W, 3] in 0..1.
+        forward: Flow from the earlier frame [H, W, 2], in pixels.
+        backward: Flow from the later frame [H, W, 2], in pixels.
+        covered: Pixels of the later frame that the scene covers [H, W], bool.
+
+    Returns:
+        The error in 0..1; NaN if no pixel is visible in both.
+    """
     seen = visible_in_both(forward, backward, covered)
     if not bool(seen.any()):
         return float("nan")
@@ -48,26 +76,36 @@ def flow_warp_error(
 
 
 class StaticRegion:
-    """Variance over time of the pixels that nothing moves through, gathered picture by picture."""
+    """Accumulates the variance over time of static pixels, frame by frame.
+
+    Args:
+        still_below: Flow in pixels per frame below which a pixel is static.
+    """
 
     def __init__(self, still_below: float = 0.1) -> None:
-        self.still_below = still_below  # pixels between two pictures
+        self.still_below = still_below
         self.count = 0
         self.sum: Tensor | None = None
         self.squares: Tensor | None = None
         self.still: Tensor | None = None
 
-    def add(self, picture: Tensor, flow: Tensor, covered: Tensor) -> None:
-        """A picture [H, W, 3] of a fixed camera, its flow [H, W, 2] and what the scene covers [H, W] bool."""
+    def add(self, image: Tensor, flow: Tensor, covered: Tensor) -> None:
+        """Add a frame of a fixed camera.
+
+        Args:
+            image: [H, W, 3] in 0..1.
+            flow: [H, W, 2] in pixels.
+            covered: Pixels that the scene covers [H, W], bool.
+        """
         still = covered & (flow.norm(dim=-1) < self.still_below)
-        x = picture.double()
+        x = image.double()
         if self.sum is None or self.squares is None or self.still is None:
             self.sum, self.squares, self.still = torch.zeros_like(x), torch.zeros_like(x), still
         self.sum, self.squares, self.still = self.sum + x, self.squares + x.square(), self.still & still
         self.count += 1
 
     def variance(self) -> float:
-        """Mean over still pixels and channels; NaN with fewer than two pictures or no still pixel."""
+        """Mean variance over static pixels and channels; NaN with fewer than two frames or without static pixels."""
         if self.count < 2 or self.sum is None or self.squares is None or self.still is None:
             return float("nan")
         if not bool(self.still.any()):

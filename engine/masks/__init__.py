@@ -1,1 +1,1 @@
-"""Masks: from pictures to Gaussians."""
+"""Masks: from images to Gaussians."""

@@ -1,4 +1,4 @@
-"""What stands behind an edited picture: the scene's own background, not what the model painted there."""
+"""Replace the background that a model painted in an edited image with the scene's own background."""
 
 from __future__ import annotations
 
@@ -6,19 +6,28 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-EMPTY = 0.02  # coverage below which a pixel fades into plain background
+# coverage below which a pixel fades into the plain background
+EMPTY = 0.02
 
 
 def over_background(
     edited: Tensor, alphas: Tensor, background: Tensor, region: Tensor | None = None
 ) -> Tensor:
-    """Edited pictures [F, H, W, 3] with the scene's background [3] where its coverage [F, H, W] leaves room.
+    """Composite edited images over the scene's background.
 
-    An image editor repaints the background too (night makes white dark), which a scene on a plain background cannot
-    hold. Blending by alpha alone would leave a seam of the repainted background and eat half of every soft edge; so the
-    painted background b' near each pixel is estimated from uncovered pixels and exchanged for the true one:
-    e + (1 − α)(b − b'). Where b' = b nothing changes at all. `region` [F, H, W] says where the model painted, if not
-    everywhere.
+    An image editor repaints the background too ("night" makes white dark), which a scene on a plain background cannot
+    reproduce. Blending by alpha alone would leave a fringe of the repainted background and remove half of every soft
+    edge. Instead, the painted background b' near each pixel is estimated from uncovered pixels and replaced by the true
+    one: e + (1 − α)(b − b'). If b' = b, nothing changes.
+
+    Args:
+        edited: Edited images e [F, H, W, 3] in 0..1.
+        alphas: Coverage α of the scene [F, H, W] in 0..1.
+        background: The scene's background color b [3] in 0..1.
+        region: [F, H, W], 1 where the model painted; None: everywhere.
+
+    Returns:
+        Images [F, H, W, 3] in 0..1.
     """
     planes = edited.permute(0, 3, 1, 2)
     alpha = alphas[:, None].to(planes)
@@ -31,10 +40,10 @@ def over_background(
 
 
 def _local_mean(planes: Tensor, weights: Tensor, otherwise: Tensor) -> Tensor:
-    """Weighted mean [F, 3, H, W] over a neighbourhood that grows until it holds some weight [F, 1, H, W].
+    """Weighted mean [F, 3, H, W] over a neighborhood that grows until it has enough weight [F, 1, H, W].
 
     Push-pull (Gortler et al. 1996, section 3.4): sums over blocks of 4, 8, 16 … pixels; from coarse to fine, a block
-    that holds enough weight takes its own mean. Where there is none at all it is `otherwise`.
+    with enough weight uses its own mean. Without any weight the mean is `otherwise`.
     """
     sums, masses = [planes * weights], [weights]
     while max(sums[-1].shape[-2:]) > 1:

@@ -1,1 +1,1 @@
-"""Networks with weights of their own; they know torch and nothing else of the engine."""
+"""Networks with weights of this project; they depend on torch only."""

@@ -1,9 +1,10 @@
-"""The refinement layer of ED-NeRF: what a field of independent rays loses of a diffusion latent, put back in 2-D.
+"""The refinement layer of ED-NeRF: a 2D network that corrects rendered latents.
 
-Park et al., "ED-NeRF", ICLR 2024, section 3.2: residual blocks and self-attention after rendering, since an autoencoder
-mixes neighbouring pixels and rays do not. The paper gives no widths; ours: a residual block, attention over all latent
-pixels, a residual block, and a last convolution that starts at zero, so that the layer begins as the identity. Where its
-width is that of an autoencoder's middle block, the blocks can start from that ("paper-like", `load_middle`).
+Source: ED-NeRF (Park et al., ICLR 2024, section 3.2): residual blocks and self-attention after rendering, because an
+autoencoder mixes neighboring pixels and independent rays do not. The paper does not give widths. Here: a residual block,
+attention over all latent pixels, a residual block, and a last convolution initialized to zero, so that the layer starts
+as the identity. With the width of an autoencoder's mid block, the blocks can be initialized from it ("paper-like",
+`load_middle`).
 """
 
 from __future__ import annotations
@@ -19,13 +20,21 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class RefinerShape:
-    """What a refiner's weights look like."""
+    """Architecture of a refiner.
+
+    Args:
+        latent_channels: Channels of input and output.
+        width: Channels of the blocks.
+        heads: Attention heads.
+        groups: Groups of the GroupNorms.
+        blocks: Residual blocks; attention follows the first.
+    """
 
     latent_channels: int = 4
     width: int = 128
     heads: int = 1
     groups: int = 32
-    blocks: int = 2  # residual blocks; attention stands after the first
+    blocks: int = 2
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,7 +68,8 @@ class Attention(nn.Module):
         b, c, h, w = x.shape
         y = self.norm(x)
 
-        def split(part: Tensor) -> Tensor:  # [B, heads, h·w, c / heads]
+        def split(part: Tensor) -> Tensor:
+            # [B, heads, h·w, c / heads]
             return part.flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)
 
         mixed = F.scaled_dot_product_attention(split(self.q(y)), split(self.k(y)), split(self.v(y)))
@@ -67,9 +77,16 @@ class Attention(nn.Module):
 
 
 class LatentRefiner(nn.Module):
-    """Latents [B, C, h, w] → [B, C, h, w] of any size: z + g(z), where g is zero at first.
+    """Refine latents [B, C, h, w] of any size: z + g(z), where g starts as zero.
 
-    Raises ValueError where the width is no multiple of the groups or heads.
+    Args:
+        shape: The architecture.
+
+    Raises:
+        ValueError: The width is not a multiple of the groups and the heads.
+
+    Source:
+        ED-NeRF (Park et al., ICLR 2024), section 3.2.
     """
 
     def __init__(self, shape: RefinerShape = RefinerShape()) -> None:
@@ -96,9 +113,14 @@ class LatentRefiner(nn.Module):
 
     @torch.no_grad()
     def load_middle(self, middle: Mapping[str, Tensor]) -> None:
-        """Start the blocks from an autoencoder's: tensors under this class's own names (conv_in, res1, attn, res2).
+        """Initialize the blocks from an autoencoder's mid block; the last convolution stays zero.
 
-        The last convolution stays zero. Raises KeyError or RuntimeError where names or shapes differ.
+        Args:
+            middle: Tensors by this class's names (conv_in, res1, attn, res2); see `MidBlock`.
+
+        Raises:
+            KeyError: A name is unknown.
+            RuntimeError: A shape differs.
         """
         own = self.state_dict()
         for name, tensor in middle.items():

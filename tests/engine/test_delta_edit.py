@@ -358,7 +358,7 @@ def test_bad_input_says_what_and_what_to_do(field, random_model, scene):
     run(field, random_model, source_prompt="", method="sds", iterations=1)  # which needs none
     with pytest.raises(InputError, match="lift it again"):
         run(field, random_model, Selection(torch.ones(3)))
-    with pytest.raises(InputError, match="means other things"):
+    with pytest.raises(InputError, match="uses a different VAE"):
         run(field, tiny_backbone(seed=1))
     with pytest.raises(InputError, match="16 at 1/8"):
         run(field, tiny_backbone(latent_channels=16))

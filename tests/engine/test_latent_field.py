@@ -304,9 +304,9 @@ def test_moments_that_are_kept_are_those_that_would_be_made(scene):
 
 def test_features_of_another_scene_or_autoencoder_are_refused(scene):
     vae = VaeSignature.of(tiny_backbone())
-    with pytest.raises(InputError, match="train the field anew"):
+    with pytest.raises(InputError, match="train the field again"):
         blank(scene, vae, channels=3)
-    with pytest.raises(InputError, match="train the field anew"):
+    with pytest.raises(InputError, match="train the field again"):
         blank(scene, vae).with_(scene=moving_scene(count=5))
 
 
@@ -339,7 +339,7 @@ def test_the_same_autoencoder_in_half_precision_is_accepted(dtype):
 
 def test_another_autoencoder_is_refused_with_a_sentence():
     vae = VaeSignature.of(tiny_backbone())
-    with pytest.raises(InputError, match="means other things"):
+    with pytest.raises(InputError, match="uses a different VAE"):
         vae.check(tiny_backbone(seed=1))
     with pytest.raises(InputError, match="16 at 1/8"):
         vae.check(tiny_backbone(latent_channels=16))

@@ -217,7 +217,7 @@ def test_an_edited_scene_is_not_taken_for_the_captured_one(edited, scene):
 def test_bad_input_says_what_and_what_to_do(known, edited):
     other = tiny_backbone(latent_channels=3, factor=4)
     for step in (decode_latents, latents_to_scene):
-        with pytest.raises(InputError, match="means other things"):
+        with pytest.raises(InputError, match="uses a different VAE"):
             next(step.run(edited, other, step.Config()))
         with pytest.raises(InputError, match="3 channels at 1/4"):
             next(step.run(edited, tiny_backbone(), step.Config()))

@@ -104,7 +104,7 @@ def test_lpips_is_its_definition_zero_for_equals_and_symmetric(tmp_path, kind):
 def test_lpips_says_what_is_wrong_with_its_files(tmp_path):
     weights, linear = random_lpips_files(tmp_path, "alex")
     for path, told in (
-        (tmp_path / "absent.pth", "absent.pth is not there"),
+        (tmp_path / "absent.pth", "absent.pth .LPIPS weights. was not found"),
         (linear, "neither torchvision's VGG16 nor its AlexNet"),
     ):
         with pytest.raises(InputError, match=told):
@@ -173,7 +173,7 @@ def test_clip_numbers_keep_their_identities():
 
 
 def test_clip_says_what_is_wrong_with_its_folder(tmp_path, clip_folder):
-    with pytest.raises(InputError, match=r"no config\.json"):
+    with pytest.raises(InputError, match=r"config\.json is missing"):
         load_clip(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip_text_model"}))
     with pytest.raises(InputError, match="clip_text_model"):
