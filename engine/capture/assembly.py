@@ -66,9 +66,12 @@ def _checked_poses(capture: Capture, title: str) -> Array:
     """world_to_camera [V, 4, 4] of all views, after their names, bounds, images and intrinsics were checked."""
     views = capture.views
     if not views:
-        raise InputError("CAP-001", f"{title} holds no views; at least one camera with pictures is needed.")
+        raise InputError("CAP-001", f"{title} contains no views. Add at least one camera with images.")
     if len(views) > MOST_VIEWS:
-        raise InputError("CAP-002", f"{title} lists {len(views):,} views; at most {MOST_VIEWS:,} are read.")
+        raise InputError(
+            "CAP-002",
+            f"{title} lists {len(views):,} views; at most {MOST_VIEWS:,} are supported. Split the capture.",
+        )
     _check_names(views)
     check_near_far(capture.near, capture.far, capture.near_far_from or title)
     poses = np.stack([rigid(v.world_to_camera, v.where) for v in views])
@@ -84,7 +87,7 @@ def _check_names(views: list[View]) -> None:
         if view.name in seen:
             raise InputError(
                 "CAP-004",
-                f"{view.where}: two views are named '{printable(view.name)}'; give every camera its own name.",
+                f"{view.where}: two views are named '{printable(view.name)}'. Give every camera a unique name.",
             )
         seen[view.name] = view.where
 
@@ -98,8 +101,8 @@ def _check_images(view: View) -> None:
             found = f"{video.facts.size[0]} × {video.facts.size[1]}"
             raise InputError(
                 "CAP-005",
-                f"{view.where} claims {claimed} pixels, {video.name} has {found}; "
-                "correct the size and K, or use the video that was calibrated.",
+                f"{view.where} states {claimed} pixels, but {video.name} has {found}. Correct the size and K, "
+                "or use the video that was calibrated.",
             )
         return
     for image in view.images.values():
@@ -107,16 +110,16 @@ def _check_images(view: View) -> None:
         if size != view.size:
             raise InputError(
                 "CAP-006",
-                f"{image.name} has {size[0]} × {size[1]} pixels, {view.where} claims {claimed}; "
-                "correct the size and focal length, or use the pictures that were calibrated.",
+                f"{image.name} has {size[0]} × {size[1]} pixels, but {view.where} states {claimed}. Correct "
+                "the size and focal length, or use the images that were calibrated.",
             )
         if image.mask is not None:
             width, height = images.image_size(image.mask, image.mask_name)
             if abs(width * size[1] - height * size[0]) > 0.02 * width * size[1]:
                 raise InputError(
                     "CAP-007",
-                    f"{image.mask_name} has {width} × {height} pixels, its picture {size[0]} × {size[1]}; a mask must "
-                    "have the shape of its picture.",
+                    f"{image.mask_name} has {width} × {height} pixels, but its image has {size[0]} × {size[1]}. A "
+                    "mask must have the aspect ratio of its image.",
                 )
 
 
@@ -124,7 +127,8 @@ def _chosen(count: int, options: LoadOptions, title: str) -> range:
     if options.first_frame >= count:
         raise InputError(
             "CAP-009",
-            f"{title} has {count} frames: first_frame {options.first_frame} lies beyond the last ({count - 1}).",
+            f"{title} has {count} frames, but first_frame is {options.first_frame}. Set it to at most "
+            f"{count - 1}.",
         )
     chosen = range(options.first_frame, count, options.frame_step)
     return chosen[: options.frame_count] if options.frame_count else chosen
@@ -163,7 +167,7 @@ def _availability(sources: list[ViewImages], count: int, title: str) -> torch.Te
         available[v, source.moments()] = True
     if not available.any():
         raise InputError(
-            "CAP-003", f"{title}: no view has a picture in the frames asked for; choose other frames."
+            "CAP-003", f"{title}: no view has an image in the selected frames. Select other frames."
         )
     return available
 
@@ -213,7 +217,7 @@ def _warn_about_gaps(available: torch.Tensor, names: tuple[str, ...], warnings: 
     if short and len(short) * 2 < len(names) and total > 1:
         listed = ", ".join(f"{printable(names[i])} has {int(counts[i])}" for i in short[:6])
         warnings.append(
-            f"Some views have fewer frames than the {total} of the others: {listed}; they are used where they exist."
+            f"Some views have fewer than the {total} frames of the others: {listed}. Missing frames are skipped."
         )
 
 
@@ -229,14 +233,16 @@ def _hold_out(
         if unknown:
             listed = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
             raise InputError(
-                "CAP-010", f"hold_out names '{printable(unknown[0])}'; the views are {printable(listed)}."
+                "CAP-010",
+                f"hold_out names '{printable(unknown[0])}', which is not a view. The views are "
+                f"{printable(listed)}.",
             )
     index = {name: i for i, name in enumerate(names)}
     test = tuple(sorted({index[w] for w in wanted if w in index}))
     trained = tuple(sorted({index[w] for w in train if w in index}))
     if len(test) == len(names):
         if options.hold_out.strip() != "auto":
-            raise InputError("CAP-011", "hold_out names every view; leave some to train on.")
+            raise InputError("CAP-011", "hold_out names every view. Leave at least one view for training.")
         test = ()
     return trained, test
 

@@ -32,13 +32,13 @@ def matrix(value: object, shape: tuple[int, ...], what: str, where: str) -> Arra
         made = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
-            "CAP-012", f"{where}: {what} is not a table of numbers; export the cameras again."
+            "CAP-012", f"{where}: {what} is not an array of numbers. Export the cameras again."
         ) from error
     if made.shape != shape:
         wanted = " × ".join(str(n) for n in shape)
         found = " × ".join(str(n) for n in made.shape) or "a single number"
         raise InputError(
-            "CAP-013", f"{where}: {what} is {found}, expected {wanted}; export the cameras again."
+            "CAP-013", f"{where}: {what} is {found}, but {wanted} is expected. Export the cameras again."
         )
     return made
 
@@ -50,15 +50,15 @@ def number(
     value = data.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         found = "missing" if value is None else printable(repr(value))[:40]
-        raise InputError("CAP-014", f"{where}: {key} is {found}; a number is needed.")
+        raise InputError("CAP-014", f"{where}: {key} is {found}. It must be a number.")
     if isinstance(value, int) and abs(value) > 2**53:
-        raise InputError("CAP-015", f"{where}: {key} has {len(str(value))} digits, which cannot be right.")
-    if not np.isfinite(value):
         raise InputError(
-            "CAP-016", f"{where}: {key} is a NaN or non-finite number; export the cameras again."
+            "CAP-015", f"{where}: {key} has {len(str(value))} digits, which is too large. Correct the value."
         )
+    if not np.isfinite(value):
+        raise InputError("CAP-016", f"{where}: {key} is NaN or infinite. Export the cameras again.")
     if positive and value <= 0:
-        raise InputError("CAP-017", f"{where}: {key} is {value}; it must be above 0.")
+        raise InputError("CAP-017", f"{where}: {key} is {value}. It must be greater than 0.")
     return float(value)
 
 
@@ -66,7 +66,7 @@ def integer(data: dict[str, Any], key: str, where: str, default: int | None = No
     """data[key] as a whole number above 0."""
     value = number(data, key, where, default, positive=True)
     if value != int(value):
-        raise InputError("CAP-018", f"{where}: {key} is {value}; a whole number is needed.")
+        raise InputError("CAP-018", f"{where}: {key} is {value}. It must be an integer.")
     return int(value)
 
 
@@ -75,26 +75,29 @@ def rigid(world_to_camera: Array, where: str) -> Array:
     pose = np.asarray(world_to_camera, dtype=np.float64)
     if not np.isfinite(pose).all():
         raise InputError(
-            "CAP-019", f"{where}: the pose holds a NaN or non-finite number; export the cameras again."
+            "CAP-019", f"{where}: the pose contains NaN or infinite values. Export the cameras again."
         )
     rotation = pose[:3, :3]
     if np.abs(pose).max() > 1e12:
-        raise InputError("CAP-020", f"{where}: the pose holds numbers above 10¹²; export the cameras again.")
+        raise InputError(
+            "CAP-020", f"{where}: the pose contains values above 10¹². Export the cameras again."
+        )
     error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
     if np.linalg.det(rotation) < 0 and error < 0.1:
         raise InputError(
             "CAP-021",
-            f"{where}: the rotation is mirrored (its determinant is -1); check the axes the cameras were exported in.",
+            f"{where}: the rotation is mirrored (its determinant is -1). Check which camera axes the "
+            "export uses.",
         )
     if error > MAX_ROTATION_ERROR:
         raise InputError(
             "CAP-022",
-            f"{where}: the rotation is scaled or sheared (off by {error:.2g}), a camera's axes must be perpendicular "
-            "and of length 1; export the cameras again.",
+            f"{where}: the rotation is scaled or sheared (error {error:.2g}). Export the cameras again "
+            "with orthonormal axes.",
         )
     if np.abs(pose[:3, 3]).max() > MAX_DISTANCE:
         raise InputError(
-            "CAP-023", f"{where}: the camera stands at a distance of more than 10⁹ units; export it again."
+            "CAP-023", f"{where}: the camera is more than 10⁹ units from the origin. Export it again."
         )
     u, _, vt = np.linalg.svd(rotation)
     result = np.eye(4)
@@ -124,39 +127,44 @@ def check_intrinsics(K: Array, size: tuple[int, int], where: str, may_skew: bool
     _check_focal_lengths(K, size, where)
     width, height = size
     if abs(K[1, 0]) + abs(K[2, 0]) + abs(K[2, 1]) > 1e-9 or abs(K[2, 2] - 1) > 1e-9:
-        raise InputError("CAP-024", f"{where}: K must have the rows (fx, skew, cx), (0, fy, cy), (0, 0, 1).")
+        raise InputError(
+            "CAP-024",
+            f"{where}: K must have the rows (fx, skew, cx), (0, fy, cy), (0, 0, 1). Export the cameras "
+            "again.",
+        )
     if not may_skew and abs(K[0, 1]) > MAX_SKEW * K[0, 0]:
         raise InputError(
             "CAP-025",
-            f"{where}: K has a skew of {K[0, 1]:.4g}; cameras with skewed pixels are not supported.",
+            f"{where}: K has a skew of {K[0, 1]:.4g}. Skewed pixels are not supported; calibrate without "
+            "skew.",
         )
     if not (-width < K[0, 2] < 2 * width and -height < K[1, 2] < 2 * height):
         raise InputError(
             "CAP-026",
-            f"{where}: the principal point ({K[0, 2]:.5g}, {K[1, 2]:.5g}) lies far off a picture of {width} × {height}.",
+            f"{where}: the principal point ({K[0, 2]:.5g}, {K[1, 2]:.5g}) is far outside the image of "
+            f"{width} × {height} pixels. Correct cx and cy.",
         )
 
 
 def _check_focal_lengths(K: Array, size: tuple[int, int], where: str) -> None:
     if not np.isfinite(K).all():
-        raise InputError(
-            "CAP-027", f"{where}: K holds a NaN or non-finite number; calibrate or export again."
-        )
+        raise InputError("CAP-027", f"{where}: K contains NaN or infinite values. Calibrate or export again.")
     width, height = size
     if width < 1 or height < 1:
         raise InputError(
-            "CAP-028", f"{where}: the pictures are {width} × {height} pixels; there is nothing to see."
+            "CAP-028",
+            f"{where}: the image size is {width} × {height} pixels. Width and height must be at least 1.",
         )
     for axis, value in (("x", K[0, 0]), ("y", K[1, 1])):
         if value <= 0:
             raise InputError(
-                "CAP-029", f"{where}: the focal length in {axis} is {value:.6g}; it must be above 0."
+                "CAP-029", f"{where}: the focal length in {axis} is {value:.6g}. It must be greater than 0."
             )
         if not FOCAL_LENGTHS[0] < value / max(size) < FOCAL_LENGTHS[1]:
             raise InputError(
                 "CAP-030",
-                f"{where}: a focal length of {value:.6g} pixels cannot belong to pictures of {width} × {height}; "
-                "was it written in millimetres?",
+                f"{where}: a focal length of {value:.6g} pixels does not fit images of {width} × {height} "
+                "pixels. Check that it is not in millimeters.",
             )
 
 
@@ -165,11 +173,10 @@ def check_near_far(near: float | None, far: float | None, where: str) -> None:
     if near is None or far is None:
         return
     if not (np.isfinite(near) and np.isfinite(far)):
-        raise InputError(
-            "CAP-031", f"{where}: near or far is a NaN or non-finite number; export the bounds again."
-        )
+        raise InputError("CAP-031", f"{where}: near or far is NaN or infinite. Export the bounds again.")
     if near <= 0 or near >= far:
         raise InputError(
             "CAP-032",
-            f"{where}: near is {near:.6g} and far is {far:.6g}; near must be above 0 and below far: were they swapped?",
+            f"{where}: near is {near:.6g} and far is {far:.6g}, but near must be greater than 0 and less "
+            "than far. Check that they are not swapped.",
         )

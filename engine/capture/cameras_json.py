@@ -60,7 +60,7 @@ def write_cameras_json(
     root = Path(folder)
     contents = videos if videos is not None else frames
     if contents is None or (videos is not None and frames is not None):
-        raise InputError("CAP-109", "write_cameras_json: give either videos or frames.")
+        raise InputError("CAP-109", "write_cameras_json: exactly one of videos and frames must be given.")
     _check_counts(len(cameras), {"pictures": contents, "masks": masks, "distortions": distortions})
     kind = "video" if videos is not None else "frames"
     listed: list[dict[str, Any]] = []
@@ -90,7 +90,9 @@ def _check_counts(cameras: int, given: dict[str, Sequence[Any] | None]) -> None:
     for what, entries in given.items():
         if entries is not None and len(entries) != cameras:
             raise InputError(
-                "CAP-110", f"write_cameras_json: {len(entries)} {what} were given for {cameras} cameras."
+                "CAP-110",
+                f"write_cameras_json: {len(entries)} {what} were given for {cameras} cameras. Give one entry "
+                "per camera.",
             )
 
 

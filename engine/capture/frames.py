@@ -192,7 +192,9 @@ class FrameStore:
             try:
                 frame = self._finish(view, *self._views[view].read(moment, _Room(self, view)))
             except (KeyError, IndexError) as error:
-                raise InputError("CAP-073", f"View {view} has no frame at moment {moment}.") from error
+                raise InputError(
+                    "CAP-073", f"View {view} has no frame {moment}. Choose a frame that this view contains."
+                ) from error
             self.decoded += 1
             with self._lock:
                 self._kept.put((view, moment), frame)

@@ -24,10 +24,12 @@ def read_points(path: Path, name: str) -> tuple[Array, Array | None]:
     header = read_header(path, name)
     names = [p.name for p in header.vertices.properties]
     if not {"x", "y", "z"} <= set(names):
-        raise InputError("CAP-074", f"{name} is damaged or not a PLY file of points; export it again.")
+        raise InputError("CAP-074", f"{name} is damaged or is not a PLY file of points. Export it again.")
     if header.vertices.count > MOST:
         raise InputError(
-            "CAP-075", f"{name} claims {header.vertices.count:,} points; at most {MOST:,} are read."
+            "CAP-075",
+            f"{name} claims {header.vertices.count:,} points; at most {MOST:,} are supported. Reduce the "
+            "point cloud.",
         )
     table = read_vertices(path, name, header)
     # a damaged file's NaNs are named below
@@ -40,7 +42,7 @@ def read_points(path: Path, name: str) -> tuple[Array, Array | None]:
             colors = colors / 255.0 if table[triple[0]].dtype.kind in "iu" else colors
     if not np.isfinite(xyz).all():
         raise InputError(
-            "CAP-076", f"{name} holds points with NaN or non-finite coordinates; export it again."
+            "CAP-076", f"{name} contains points with NaN or infinite coordinates. Export it again."
         )
     return xyz, None if colors is None else colors.clip(0, 1)
 
@@ -70,7 +72,7 @@ def optional_points(
             try:
                 return read_points(path, relative_name(path, folder))
             except InputError as error:
-                warnings.append(f"{error.message} Training continues without starting points.")
+                warnings.append(f"{error.message} Training continues without initial points.")
                 return None, None
     return None, None
 
@@ -83,9 +85,11 @@ def points_array(folder: Path, candidate: str, warnings: list[str]) -> Array | N
     try:
         values = read_numbers(path, candidate)
     except InputError as error:
-        warnings.append(f"{error.message} Training continues without starting points.")
+        warnings.append(f"{error.message} Training continues without initial points.")
         return None
     if values.ndim != 2 or values.shape[1] != 3:
-        warnings.append(f"{candidate} does not hold points [P, 3]. Training goes on without starting points.")
+        warnings.append(
+            f"{candidate} does not contain points [P, 3]. Training continues without initial points."
+        )
         return None
     return values[np.isfinite(values).all(axis=1)]

@@ -30,8 +30,7 @@ def capture_times(capture: Capture, options: LoadOptions, warnings: list[str]) -
     if not fps:
         fps = USUAL_FPS
         warnings.append(
-            "No frame rate is stored with these pictures: 30 frames a second are assumed; set frames_per_second "
-            "if that is wrong."
+            "No frame rate is stored with these images, so 30 fps is assumed. Set frames_per_second to correct it."
         )
     elif capture.fps is None:
         capture.fps = fps
@@ -50,8 +49,8 @@ def _check_mask_lengths(videos: dict[str, ViewVideo]) -> None:
         if video.mask_facts is not None and video.mask_facts.frames < video.facts.frames:
             raise InputError(
                 "CAP-008",
-                f"{video.mask_name} has {video.mask_facts.frames} frames, {video.name} has {video.facts.frames}; "
-                "a mask is needed for every frame.",
+                f"{video.mask_name} has {video.mask_facts.frames} frames, but {video.name} has "
+                f"{video.facts.frames}. Provide a mask for every frame.",
             )
 
 
@@ -64,8 +63,8 @@ def _common_length(videos: dict[str, ViewVideo], warnings: list[str]) -> int:
         listed = ", ".join(f"{printable(name)} has {counts[name]} frames" for name in short[:6])
         others = f"the others {longest}" if len(short) <= 6 else f"other views up to {longest}"
         warnings.append(
-            f"The clips differ in length: {listed}, {others}; the first {common} frames of each are used. "
-            "Check that all cameras started together."
+            f"The videos differ in length: {listed}, {others}. Only the first {common} frames of each are used; "
+            "check that all cameras started together."
         )
     return common
 
@@ -76,7 +75,7 @@ def _frame_rates(videos: dict[str, ViewVideo], warnings: list[str]) -> list[floa
     if rates and max(rates.values()) > 1.01 * min(rates.values()):
         slow, fast = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
         warnings.append(
-            f"The frame rates differ: {printable(slow)} has {rates[slow]:.4g} frames a second, {printable(fast)} "
-            f"{rates[fast]:.4g}; frames with the same number are taken to show the same moment."
+            f"The frame rates differ: {printable(slow)} has {rates[slow]:.4g} fps, {printable(fast)} has "
+            f"{rates[fast]:.4g} fps. Frames with the same index are assumed to show the same time."
         )
     return list(rates.values())

@@ -43,15 +43,20 @@ class Distortion:
     def __post_init__(self) -> None:
         if self.model not in MODELS:
             raise InputError(
-                "CAP-144", f"The lens model '{self.model}' is not known; known are {', '.join(MODELS)}."
+                "CAP-144",
+                f"The lens model '{self.model}' is not supported. Supported models are {', '.join(MODELS)}.",
             )
         if len(self.params) > MODELS[self.model]:
             raise InputError(
                 "CAP-145",
-                f"The lens model '{self.model}' has {MODELS[self.model]} parameters, {len(self.params)} were given.",
+                f"The lens model '{self.model}' has {MODELS[self.model]} parameters, but {len(self.params)} "
+                "were given. Correct the list.",
             )
         if not np.isfinite(self.params).all():
-            raise InputError("CAP-146", f"The lens parameters {self.params} hold a NaN or non-finite number.")
+            raise InputError(
+                "CAP-146",
+                f"The lens parameters {self.params} contain NaN or infinite values. Calibrate again.",
+            )
 
     @property
     def is_identity(self) -> bool:
@@ -195,8 +200,8 @@ def pinhole_inside(K: Array, size: tuple[int, int], distortion: Distortion) -> A
     if not (x1 - x0 > 1e-6 and y1 - y0 > 1e-6):
         raise InputError(
             "CAP-147",
-            f"The lens parameters {distortion.params} of model '{distortion.model}' leave no usable picture; "
-            "check the calibration.",
+            f"The lens parameters {distortion.params} of model '{distortion.model}' leave no usable "
+            "image. Check the calibration.",
         )
     fx, fy = width / (x1 - x0), height / (y1 - y0)
     return np.array([[fx, 0.0, -x0 * fx], [0.0, fy, -y0 * fy], [0.0, 0.0, 1.0]])

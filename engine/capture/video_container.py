@@ -25,19 +25,19 @@ def open_container(path: Path, name: str) -> Any:
     except (FFmpegError, OSError, ValueError) as error:
         raise InputError(
             "CAP-157",
-            f"{name} cannot be opened as a video (its index is missing, it is cut short, or it is something else); "
-            "copy or export it again.",
+            f"{name} cannot be opened as a video: its index is missing, it is cut short, or it is not a "
+            "video. Copy or export it again.",
         ) from error
 
 
 def video_stream(container: Any, name: str) -> Any:
     if not container.streams.video:
-        raise InputError("CAP-158", f"{name} holds no picture stream; is it a sound file?")
+        raise InputError(
+            "CAP-158", f"{name} does not contain a video stream. Check that it is not an audio file."
+        )
     stream = container.streams.video[0]
     if stream.codec_context is None:
-        raise InputError(
-            "CAP-159", f"{name} is encoded in a way that cannot be decoded here; export it as H.264."
-        )
+        raise InputError("CAP-159", f"{name} uses a codec that cannot be decoded here. Export it as H.264.")
     return stream
 
 
@@ -49,7 +49,7 @@ def guarded(frames: Iterator[Any], name: str) -> Iterator[Any]:
         yield from frames
     except (FFmpegError, OSError, ValueError) as error:
         raise InputError(
-            "CAP-160", f"{name} is damaged and cannot be decoded to its end; copy or export it again."
+            "CAP-160", f"{name} is damaged and cannot be decoded to the end. Copy or export it again."
         ) from error
 
 
@@ -65,7 +65,8 @@ def frame_times(container: Any, stream: Any, path: Path, name: str) -> Times:
     if len(entries) > MOST_FRAMES or stream.frames > MOST_FRAMES:
         raise InputError(
             "CAP-152",
-            f"{name} claims {max(len(entries), stream.frames):,} frames; cut it into shorter clips.",
+            f"{name} claims {max(len(entries), stream.frames):,} frames; at most {MOST_FRAMES:,} are "
+            "supported. Cut it into shorter videos.",
         )
     return (
         _from_index(stream, entries)
@@ -80,8 +81,8 @@ def _check_index(entries: list[Any], length: int, name: str) -> None:
     if lost is not None:
         raise InputError(
             "CAP-151",
-            f"{name} is cut short: its index lists {len(entries)} frames, the file ends in frame {lost} "
-            f"({length:,} bytes); copy or export it again.",
+            f"{name} is cut short: its index lists {len(entries)} frames, but the file ends in frame "
+            f"{lost} ({length:,} bytes). Copy or export it again.",
         )
 
 
@@ -99,13 +100,13 @@ def _from_packets(container: Any, stream: Any, name: str) -> Times:
             continue
         if packet.is_corrupt:
             raise InputError(
-                "CAP-153", f"{name} is damaged near frame {len(found)}; copy or export it again."
+                "CAP-153", f"{name} is damaged near frame {len(found)}. Copy or export it again."
             )
         stamp = packet.pts if packet.pts is not None else packet.dts
         found.append((stamp if stamp is not None else len(found) * step, packet.is_keyframe))
         if len(found) > MOST_FRAMES:
             raise InputError(
-                "CAP-154", f"{name} holds more than {MOST_FRAMES:,} frames; cut it into shorter clips."
+                "CAP-154", f"{name} contains more than {MOST_FRAMES:,} frames. Cut it into shorter videos."
             )
     found.sort()
     return tuple(s for s, _ in found), tuple(i for i, (_, key) in enumerate(found) if key)

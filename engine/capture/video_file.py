@@ -44,9 +44,9 @@ def probe(path: Path, name: str) -> VideoFacts:
     """
     require("av")
     if not path.is_file():
-        raise InputError("CAP-148", f"{name} is missing; put the video back or remove its camera.")
+        raise InputError("CAP-148", f"{name} is missing. Restore the video or remove its camera.")
     if path.stat().st_size == 0:
-        raise InputError("CAP-149", f"{name} is empty (0 bytes); copy or export it again.")
+        raise InputError("CAP-149", f"{name} is empty (0 bytes). Copy or export it again.")
     with open_container(path, name) as container:
         stream = video_stream(container, name)
         codec = stream.codec_context
@@ -62,7 +62,7 @@ def probe(path: Path, name: str) -> VideoFacts:
         stamps, keys = frame_times(container, stream, path, name)
         unit = float(stream.time_base)
     if not stamps:
-        raise InputError("CAP-150", f"{name} holds no frames; copy or export it again.")
+        raise InputError("CAP-150", f"{name} contains no frames. Copy or export it again.")
     facts = replace(facts, frames=len(stamps), stamps=stamps, keys=keys, fps=_rate(facts.fps, stamps, unit))
     reader = VideoFile(path, name, facts)
     try:
@@ -134,7 +134,7 @@ class VideoFile:
                 self._handles.used(self)
         if frame is None:
             raise InputError(
-                "CAP-155", f"{self.name}: frame {index} could not be decoded; copy or export the video again."
+                "CAP-155", f"{self.name}: frame {index} cannot be decoded. Copy or export the video again."
             )
         return frame
 
@@ -184,7 +184,7 @@ class VideoFile:
                 self._container.seek(self.facts.stamps[index], stream=stream, backward=True)
             except (OSError, ValueError) as error:
                 raise InputError(
-                    "CAP-156", f"{self.name}: frame {index} cannot be reached; export it again."
+                    "CAP-156", f"{self.name}: seeking to frame {index} failed. Export the video again."
                 ) from error
         self.seeks += 1
         self._frames = guarded(self._container.decode(stream), self.name)

@@ -30,12 +30,13 @@ def write_atomically(path: Path | str) -> Generator[Path, None, None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
-                "FIL-001", f"{path.name} was not written: the disk is full; free some room and run again."
+                "FIL-001", f"{path.name} was not written: the disk is full. Free some space and run again."
             ) from error
         if error.errno == errno.EFBIG:
             raise InputError(
                 "FIL-002",
-                f"{path.name} was not written: it is larger than this disk or account allows; write it elsewhere.",
+                f"{path.name} was not written: it is larger than this disk or quota allows. Write it to "
+                "another disk.",
             ) from error
         if error.errno in (
             errno.EACCES,
@@ -48,7 +49,7 @@ def write_atomically(path: Path | str) -> Generator[Path, None, None]:
         ):
             raise InputError(
                 "FIL-003",
-                f"{path.name} was not written: {error.strerror}; choose a folder that can be written.",
+                f"{path.name} was not written: {error.strerror}. Choose a writable folder.",
             ) from error
         raise
     finally:
@@ -63,7 +64,7 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         raise InputError(
             "FIL-004",
-            f"The folder {folder} cannot be made ({error.strerror}); choose another place to write to.",
+            f"The folder {folder} cannot be created ({error.strerror}). Choose another location.",
         ) from error
 
 
@@ -71,7 +72,7 @@ def check_writable(path: Path | str) -> None:
     """InputError, before long work starts, where `path` could not be written at its end."""
     path = Path(path)
     if path.is_dir():
-        raise InputError("FIL-005", f"{path.name} is a folder; give the name of a file to write.")
+        raise InputError("FIL-005", f"{path.name} is a folder. Enter the name of a file to write.")
     with suppress(_Checked), write_atomically(path) as partial:
         partial.write_bytes(b" ")
         raise _Checked

@@ -26,12 +26,14 @@ TAIL = 4096  # bytes at a file's end where its end mark is looked for
 def check_size(width: int, height: int, name: str) -> tuple[int, int]:
     """(width, height) again; InputError where no picture of that size should be decoded."""
     if width < 1 or height < 1:
-        raise InputError("FIL-006", f"{name} is {width} × {height} pixels: there is no picture in it.")
+        raise InputError(
+            "FIL-006", f"{name} is {width} × {height} pixels and contains no image. Export it again."
+        )
     if max(width, height) > LARGEST_SIDE or width * height > LARGEST_AREA:
         raise InputError(
             "FIL-007",
-            f"{name} is {width} × {height} pixels, more than can be read "
-            f"({LARGEST_SIDE} a side, {LARGEST_AREA // 10**6} million in all); make it smaller first.",
+            f"{name} is {width} × {height} pixels, more than the limit ({LARGEST_SIDE} per side, "
+            f"{LARGEST_AREA // 10**6} million in total). Make it smaller first.",
         )
     return width, height
 
@@ -99,16 +101,16 @@ def _guarded(path: Path, name: str, use: Any) -> Any:
         raise
     except FileNotFoundError as error:
         raise InputError(
-            "FIL-008", f"{name} is missing; put it back or remove it from the list of pictures."
+            "FIL-008", f"{name} is missing. Restore it or remove it from the list of images."
         ) from error
     except Image.DecompressionBombError as error:
         check_size(*(_png_size(path) or (LARGEST_SIDE + 1, LARGEST_SIDE + 1)), name)
-        raise InputError("FIL-009", f"{name} is too large to be read; make it smaller first.") from error
+        raise InputError("FIL-009", f"{name} is too large to be read. Make it smaller first.") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError) as error:
         if path.is_file() and path.stat().st_size == 0:
-            raise InputError("FIL-010", f"{name} is empty (0 bytes); copy or export it again.") from error
-        reason = "it is cut short" if "truncated" in str(error) else "it is damaged or not a picture"
-        raise InputError("FIL-011", f"{name} cannot be read: {reason}; copy or export it again.") from error
+            raise InputError("FIL-010", f"{name} is empty (0 bytes). Copy or export it again.") from error
+        reason = "it is cut short" if "truncated" in str(error) else "it is damaged or is not an image"
+        raise InputError("FIL-011", f"{name} cannot be read: {reason}. Copy or export it again.") from error
 
 
 def _png_size(path: Path) -> tuple[int, int] | None:

@@ -71,18 +71,22 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
             # no more than there is: a read sets its whole buffer aside first
             raw = file.read(min(os.fstat(file.fileno()).st_size, LARGEST) + 1)
     except OSError as error:
-        raise InputError("FIL-012", f"{name} cannot be read: {error.strerror}.") from error
+        raise InputError(
+            "FIL-012", f"{name} cannot be read: {error.strerror}. Check the file and its permissions."
+        ) from error
     if len(raw) > LARGEST:
         raise InputError(
-            "FIL-013", f"{name} has more than {LARGEST:,} bytes; a data set's JSON is far smaller."
+            "FIL-013",
+            f"{name} has more than {LARGEST:,} bytes, too many for a dataset's JSON. Check that it is the "
+            "right file.",
         )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             "FIL-014",
-            f"{name} is not valid UTF-8 (byte 0x{raw[error.start]:02X} at position {error.start}); "
-            "save it again in the UTF-8 encoding.",
+            f"{name} is not valid UTF-8 (byte 0x{raw[error.start]:02X} at position {error.start}). Save "
+            "it again as UTF-8.",
         ) from error
 
     def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -93,7 +97,7 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
                 where = f" in '{printable(owner)}'" if owner else ""
                 raise InputError(
                     "FIL-015",
-                    f'{name}: the key "{printable(key)}" occurs twice{where}; keep the one that is right.',
+                    f'{name}: the key "{printable(key)}" occurs twice{where}. Keep the correct one.',
                 )
             result[key] = value
         return result
@@ -103,17 +107,23 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise InputError(
             "FIL-016",
-            f"{name} is not complete JSON ({error.msg} at line {error.lineno}, column {error.colno}); "
-            "copy or export it again.",
+            f"{name} is not complete JSON ({error.msg} at line {error.lineno}, column {error.colno}). "
+            "Copy or export it again.",
         ) from error
     except DeeplyNested as error:
-        raise InputError("FIL-017", f"{name} is nested too deeply to be a data set's description.") from error
+        raise InputError(
+            "FIL-017", f"{name} is nested more than {DEEPEST} levels deep. Check that it is the right file."
+        ) from error
     except InputError:
         raise
     except ValueError as error:  # a number of thousands of digits
-        raise InputError("FIL-018", f"{name} holds a number that cannot be read; export it again.") from error
+        raise InputError(
+            "FIL-018", f"{name} contains a number that cannot be read. Export it again."
+        ) from error
     if not isinstance(data, dict):
-        raise InputError("FIL-019", f"{name}: one JSON object was expected, found {type(data).__name__}.")
+        raise InputError(
+            "FIL-019", f"{name} contains {type(data).__name__} instead of a JSON object. Export it again."
+        )
     return data
 
 

@@ -18,7 +18,7 @@ def check_video(target: Path) -> None:
     """InputError, before anything is rendered, where no mp4 could be written to `target`."""
     backends.require("av")
     if target.suffix.lower() != ".mp4":
-        raise InputError("FIL-020", f"{target.name}: videos are written as .mp4; name it {target.stem}.mp4.")
+        raise InputError("FIL-020", f"{target.name}: videos are written as .mp4. Name it {target.stem}.mp4.")
     check_writable(target)
 
 
@@ -37,7 +37,8 @@ def write_mp4(images: Iterable[Tensor], fps: float, target: Path, crf: int = 18)
             if not height or not width:
                 raise InputError(
                     "FIL-021",
-                    f"Pictures of {image.shape[1]} × {image.shape[0]} pixels make no video; take at least 2 × 2.",
+                    f"Images of {image.shape[1]} × {image.shape[0]} pixels are too small for a video. Use at "
+                    "least 2 × 2.",
                 )
             if stream is None:
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))

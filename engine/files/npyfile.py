@@ -22,7 +22,9 @@ def read_numbers(path: Path, name: str) -> NDArray[Any]:
     """
     if path.stat().st_size > LARGEST:
         raise InputError(
-            "FIL-022", f"{name} has {path.stat().st_size:,} bytes, far more than cameras or points need."
+            "FIL-022",
+            f"{name} has {path.stat().st_size:,} bytes, far more than cameras or points need. Check that "
+            "it is the right file.",
         )
     file = io.BytesIO(path.read_bytes())
     try:
@@ -41,15 +43,16 @@ def read_numbers(path: Path, name: str) -> NDArray[Any]:
         RecursionError,
     ) as error:
         raise InputError(
-            "FIL-023", f"{name} cannot be read: it is damaged or no .npy file; export it again."
+            "FIL-023", f"{name} cannot be read: it is damaged or is not an .npy file. Export it again."
         ) from error
     if dtype.hasobject:
         raise InputError(
             "FIL-024",
-            f"{name} cannot be read: it holds Python objects, which are not unpickled; export plain numbers.",
+            f"{name} cannot be read: it contains Python objects, which are not unpickled. Export plain "
+            "numbers.",
         )
     if dtype.kind not in "fiu":
-        raise InputError("FIL-025", f"{name} does not hold numbers; export it again.")
+        raise InputError("FIL-025", f"{name} does not contain numbers. Export it again.")
     count = 1
     for length in shape:
         count *= max(int(length), 0)
@@ -57,7 +60,8 @@ def read_numbers(path: Path, name: str) -> NDArray[Any]:
     if count * dtype.itemsize != rest:
         raise InputError(
             "FIL-026",
-            f"{name} is cut short or damaged: it claims {count:,} numbers and holds {rest // dtype.itemsize:,}.",
+            f"{name} is cut short or damaged: it claims {count:,} numbers but contains "
+            f"{rest // dtype.itemsize:,}. Copy or export it again.",
         )
     flat = np.frombuffer(file.getvalue(), dtype=dtype, count=count, offset=file.tell())
     return flat.reshape(shape, order="F" if by_columns else "C").astype(np.float64)

@@ -38,28 +38,37 @@ def inside(folder: Path, relative: object, source: str) -> Path:
     """
     if not isinstance(relative, str) or not relative.strip():
         raise InputError(
-            "FIL-027", f"{source}: a file name was expected, found {printable(repr(relative))[:80]}."
+            "FIL-027",
+            f"{source}: a file name is expected, but {printable(repr(relative))[:80]} was found. Correct "
+            "the entry.",
         )
     name = printable(relative)
     if len(relative) > 1000 or "\0" in relative:
-        raise InputError("FIL-028", f"{source}: '{name[:80]}…' cannot be a file name.")
+        raise InputError("FIL-028", f"{source}: '{name[:80]}…' cannot be a file name. Correct the entry.")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", relative):
         raise InputError(
-            "FIL-029", f"{source}: '{name}' is an address; only files inside the data set's folder are read."
+            "FIL-029",
+            f"{source}: '{name}' is a URL, but only files inside the dataset's folder are read. Copy the "
+            "file there.",
         )
     if re.match(r"[/\\]|[A-Za-z]:", relative):
         raise InputError(
             "FIL-030",
-            f"{source}: '{name}' is an absolute path; write it relative to the data set's folder instead.",
+            f"{source}: '{name}' is an absolute path. Write it relative to the dataset's folder.",
         )
     parts = re.split(r"[/\\]", relative)
     if ".." in parts:
-        raise InputError("FIL-031", f"{source}: '{name}' leads out of the data set's folder and is not read.")
+        raise InputError(
+            "FIL-031",
+            f"{source}: '{name}' is outside the dataset's folder and is not read. Move the file into the "
+            "folder.",
+        )
     path = folder.joinpath(*parts)
     if _may_lead_out(folder, parts) and not _leads_inside(folder, path):
         raise InputError(
             "FIL-032",
-            f"{source}: '{name}' is a link that leads out of the data set's folder and is not read.",
+            f"{source}: '{name}' is a link to a place outside the dataset's folder and is not read. Copy "
+            "the file into the folder.",
         )
     return path
 
@@ -87,10 +96,12 @@ def require_file(path: Path, folder: Path, remedy: str) -> Path:
     name = relative_name(path, folder)
     if not _leads_inside(folder, path):
         raise InputError(
-            "FIL-033", f"{name} is a link that leads out of {printable(folder.name)} and is not read."
+            "FIL-033",
+            f"{name} is a link to a place outside {printable(folder.name)} and is not read. Copy the file "
+            "into the folder.",
         )
     if not path.is_file():
-        raise InputError("FIL-034", f"{name} is missing in {printable(folder.name)}; {remedy}.")
+        raise InputError("FIL-034", f"{name} is missing from {printable(folder.name)}; {remedy}.")
     if path.stat().st_size == 0:
         raise InputError("FIL-035", f"{name} in {printable(folder.name)} is empty (0 bytes); {remedy}.")
     return path
@@ -117,8 +128,8 @@ def existing_folder(folder: str | os.PathLike[str]) -> Path:
     """`folder` as an absolute path; InputError where there is none."""
     path = Path(os.path.abspath(os.path.expanduser(os.fspath(folder))))
     if not path.is_dir():
-        found = "is a file" if path.exists() else "does not exist"
+        found = "is a file, not a folder" if path.exists() else "does not exist"
         raise InputError(
-            "FIL-036", f"The folder '{printable(path)}' {found}; give the folder that holds the data set."
+            "FIL-036", f"The folder '{printable(path)}' {found}. Choose the folder that contains the dataset."
         )
     return path

@@ -93,7 +93,8 @@ def read_vertices(path: Path, name: str, header: PlyHeader | None = None) -> NDA
     if len(data) < count * row.itemsize:
         raise InputError(
             "FIL-037",
-            f"{name} claims {count} vertices and holds {rest // row.itemsize}; it is cut short: copy or export it again.",
+            f"{name} claims {count} vertices but contains {rest // row.itemsize}; it is cut short. Copy "
+            "or export it again.",
         )
     return np.frombuffer(data, dtype=row, count=count) if count else np.zeros(0, dtype=row)
 
@@ -107,12 +108,12 @@ def header_bytes(count: int, properties: list[tuple[str, str]]) -> bytes:
 
 def _opened(path: Path, name: str) -> BinaryIO:
     if not path.is_file():
-        raise InputError("FIL-038", f"There is no file {name}; check the path.")
+        raise InputError("FIL-038", f"The file {name} does not exist. Check the path.")
     try:
         return open_regular(path)
     except OSError as error:
         raise InputError(
-            "FIL-039", f"{name} cannot be opened ({error.strerror}); check its permissions."
+            "FIL-039", f"{name} cannot be opened ({error.strerror}). Check its permissions."
         ) from error
 
 
@@ -126,7 +127,7 @@ def _header_lines(file: BinaryIO, name: str) -> list[list[str]]:
         if words == ["end_header"]:
             return lines
         lines.append(words)
-    raise InputError("FIL-040", f"{name} is no .ply file, or its header is cut short.")
+    raise InputError("FIL-040", f"{name} is not a .ply file, or its header is cut short. Export it again.")
 
 
 def _parsed(lines: list[list[str]], size: int, name: str) -> PlyHeader:
@@ -141,21 +142,26 @@ def _parsed(lines: list[list[str]], size: int, name: str) -> PlyHeader:
             last = elements[-1]
             elements[-1] = replace(last, properties=(*last.properties, _property(words, name)))
     if not elements:
-        raise InputError("FIL-041", f"{name}: the header names no vertices.")
+        raise InputError("FIL-041", f"{name}: the header lists no vertices. Export it again.")
     if elements[0].name != "vertex":
         raise InputError(
             "FIL-042",
-            f"{name}: the element '{printable(elements[0].name)[:80]}' stands before the vertices; save it again.",
+            f"{name}: the element '{printable(elements[0].name)[:80]}' comes before the vertices. Export "
+            "it with the vertices first.",
         )
     if form not in BYTE_ORDERS:
-        raise InputError("FIL-043", f"{name}: the format '{printable(form)[:80]}' is unknown.")
+        raise InputError(
+            "FIL-043",
+            f"{name}: the format '{printable(form)[:80]}' is not supported. Use {', '.join(BYTE_ORDERS)}.",
+        )
     return PlyHeader(form, tuple(elements), size)
 
 
 def _element(words: list[str], name: str) -> PlyElement:
     if len(words) != 3 or not re.fullmatch(r"[0-9]{1,12}", words[2]):
         raise InputError(
-            "FIL-044", f"{name}: the element line '{printable(' '.join(words))[:80]}' cannot be read."
+            "FIL-044",
+            f"{name}: the element line '{printable(' '.join(words))[:80]}' cannot be read. Export it again.",
         )
     return PlyElement(words[1], int(words[2]))
 
@@ -166,7 +172,8 @@ def _property(words: list[str], name: str) -> PlyProperty:
     if len(words) == 5 and words[1] == "list":
         return PlyProperty(words[4], words[3], words[2])
     raise InputError(
-        "FIL-045", f"{name}: the property line '{printable(' '.join(words))[:80]}' cannot be read."
+        "FIL-045",
+        f"{name}: the property line '{printable(' '.join(words))[:80]}' cannot be read. Export it again.",
     )
 
 
@@ -176,11 +183,12 @@ def _row(header: PlyHeader, name: str) -> np.dtype[Any]:
     for each in header.vertices.properties:
         if each.length_type or each.type not in TYPES or each.name in fields:
             raise InputError(
-                "FIL-046", f"{name}: the property line '{printable(str(each))[:80]}' cannot be read."
+                "FIL-046",
+                f"{name}: the property line '{printable(str(each))[:80]}' cannot be read. Export it again.",
             )
         fields[each.name] = BYTE_ORDERS[header.format] + TYPES[each.type]
     if not fields:
-        raise InputError("FIL-047", f"{name}: the header names no vertices.")
+        raise InputError("FIL-047", f"{name}: the header lists no vertices. Export it again.")
     return np.dtype(list(fields.items()))
 
 
@@ -192,13 +200,15 @@ def _ascii_rows(file: BinaryIO, count: int, row: np.dtype[Any], rest: int, name:
     if len(lines) < count or (count and len(lines[-1].split()) < len(names)):
         raise InputError(
             "FIL-048",
-            f"{name} claims {count} vertices and holds fewer; it is cut short: copy or export it again.",
+            f"{name} claims {count} vertices but contains fewer; it is cut short. Copy or export it again.",
         )
     try:
         table = np.array([line.split()[: len(names)] for line in lines], dtype=np.float64)
         table = table.reshape(count, len(names))
     except ValueError as error:
-        raise InputError("FIL-049", f"{name}: a vertex line is no list of numbers.") from error
+        raise InputError(
+            "FIL-049", f"{name}: a vertex line is not a list of numbers. Export it again."
+        ) from error
     result = np.zeros(count, dtype=row)
     # NaN in a column of whole numbers is for the caller to name, not for NumPy to warn of
     with np.errstate(invalid="ignore"):

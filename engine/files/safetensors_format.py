@@ -27,10 +27,10 @@ from .safetensors_writer import write_tensors
 
 # what other files of this pack are, and where they go
 ELSEWHERE = {
-    "gs4d-scene": "a 4D scene: train a latent field of it first (train-latents)",
-    "gs4d-latent-field": "a latent field: it goes into delta-edit, decode-latents or, to become a scene, latents-to-scene",
-    "gs4d-selection": "a selection of Gaussians: it goes where an edit asks for one",
-    "gs4d-training": "unfinished work: run again what wrote it, and it goes on",
+    "gs4d-scene": "a 4D scene. Train a latent field from it first (train-latents)",
+    "gs4d-latent-field": "a latent field. Use it in delta-edit or decode-latents, or convert it to a scene with latents-to-scene",
+    "gs4d-selection": "a selection of Gaussians. Use it as the selection of an edit",
+    "gs4d-training": "a training checkpoint. Run the step that wrote it again to continue",
 }
 
 
@@ -42,7 +42,7 @@ class SafetensorsFormat:
     version: int
     key: str  # of the description in the header
     noun: str  # "4D scene"
-    source: str  # "this pack saved": which files are of this kind
+    source: str  # "Save 4D Scene wrote": which files are of this kind
     again: str  # "export it again": what to do about a damaged one
 
     def write(self, path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -51,8 +51,8 @@ class SafetensorsFormat:
             if not is_finite(tensor):
                 raise InputError(
                     "FIL-050",
-                    f"{path.name} was not written: '{name}' of the {self.noun} holds NaN or infinite values, so the step "
-                    "that made it has failed; run it again with a lower learning rate.",
+                    f"{path.name} was not written: '{name}' of the {self.noun} contains NaN or infinite values, "
+                    "so the step that produced it failed. Run it again with a lower learning rate.",
                 )
         metadata = {
             "format": self.format,
@@ -77,7 +77,7 @@ class SafetensorsFormat:
             if not is_finite(tensor):
                 raise InputError(
                     "FIL-052",
-                    f"{path.name}: '{name}' holds NaN or infinite values; the file is damaged, {self.again}.",
+                    f"{path.name}: '{name}' contains NaN or infinite values. The file is damaged; {self.again}.",
                 )
         return tensors, about
 
@@ -94,8 +94,8 @@ class SafetensorsFormat:
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
             raise InputError(
                 "FIL-053",
-                f"{path.name}: its description does not fit its tensors ({type(error).__name__}: {_short(error)}); the "
-                f"file is damaged, {self.again}.",
+                f"{path.name}: its description does not match its tensors ({type(error).__name__}: "
+                f"{_short(error)}). The file is damaged; {self.again}.",
             ) from error
 
     def tensor(
@@ -108,11 +108,12 @@ class SafetensorsFormat:
             wanted = " × ".join("any" if size is None else str(size) for size in shape)
             raise InputError(
                 "FIL-054",
-                f"'{name}' has shape {found}, expected {wanted}; the file is damaged, {self.again}.",
+                f"'{name}' has shape {found}, but {wanted} is expected. The file is damaged; {self.again}.",
             )
         if tensor.dtype != dtype:
             raise InputError(
-                "FIL-055", f"'{name}' is {tensor.dtype}, expected {dtype}; the file is damaged, {self.again}."
+                "FIL-055",
+                f"'{name}' is {tensor.dtype}, but {dtype} is expected. The file is damaged; {self.again}.",
             )
         return tensor
 
@@ -122,10 +123,10 @@ class SafetensorsFormat:
             found = "is a folder" if path.is_dir() else "does not exist"
             raise InputError(
                 "FIL-056",
-                f"The {self.noun} file {path.name} {found}; choose a .safetensors file that this pack saved.",
+                f"The {self.noun} file {path.name} {found}. Choose a .safetensors file that this pack saved.",
             )
         not_one = InputError(
-            "FIL-057", f"{path.name} is not a {self.noun} of this pack; choose a file that {self.source}."
+            "FIL-057", f"{path.name} is not a {self.noun} of this pack. Choose a file that {self.source}."
         )
         try:
             header = read_header(path)
@@ -147,13 +148,13 @@ class SafetensorsFormat:
         if not (version.isascii() and version.isdigit() and len(version) < 10 and int(version) >= 1):
             raise InputError(
                 "FIL-059",
-                f"{path.name}: its version '{version[:20]}' cannot be read; the file is damaged, {self.again}.",
+                f"{path.name}: its version '{version[:20]}' cannot be read. The file is damaged; {self.again}.",
             )
         if int(version) > self.version:
             raise InputError(
                 "FIL-060",
-                f"{path.name} was written by a newer version of this pack (file format {version}, known up to "
-                f"{self.version}); update the pack to open it.",
+                f"{path.name} was written by a newer version of this pack (file format {version}, supported "
+                f"up to {self.version}). Update the pack to open it.",
             )
         try:
             about = parse_json(metadata[self.key])

@@ -69,12 +69,16 @@ def read_header(
             if 8 + length > size:
                 raise HeaderError(
                     "FIL-063",
-                    f"{name} is cut short inside its header; copy or download it again.",
+                    f"{name} is cut short inside its header. Copy or download it again.",
                     "header cut short",
                 )
             text = file.read(length)
     except OSError as error:
-        raise HeaderError("FIL-064", f"{name} cannot be read: {error.strerror}.", "unreadable") from error
+        raise HeaderError(
+            "FIL-064",
+            f"{name} cannot be read: {error.strerror}. Check the file and its permissions.",
+            "unreadable",
+        ) from error
     try:
         table = parse_json(text)
     except ValueError as error:
@@ -89,14 +93,16 @@ def read_header(
     if must_be_whole and whole > size:
         raise HeaderError(
             "FIL-065",
-            f"{name} is cut short: {size} of {whole} bytes are there; copy or download it again.",
+            f"{name} is cut short: only {size} of {whole} bytes are present. Copy or download it again.",
             "cut short",
         )
     return Header(metadata, tensors)
 
 
 def _not_one(name: str, flaw: Flaw = "not JSON") -> HeaderError:
-    return HeaderError("FIL-066", f"{name} is not a .safetensors file: its header cannot be read.", flaw)
+    return HeaderError(
+        "FIL-066", f"{name} is not a .safetensors file: its header cannot be read. Choose another file.", flaw
+    )
 
 
 def _entry(value: Any, key: str, name: str) -> Entry:
@@ -108,7 +114,7 @@ def _entry(value: Any, key: str, name: str) -> Entry:
                 return Entry(dtype, tuple(shape), start, end)
     raise HeaderError(
         "FIL-067",
-        f"{name}: the entry of '{printable(key[:60])}' is damaged; copy or download it again.",
+        f"{name}: the entry of '{printable(key[:60])}' is damaged. Copy or download it again.",
         "bad entry",
     )
 

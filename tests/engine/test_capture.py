@@ -367,14 +367,14 @@ def broken(capture: Path, folder: Path, case: str) -> str:
     videos = folder / "videos"
     if case == "no calibration":
         (folder / "Calib.toml").unlink()
-        return "holds no calibration"
+        return "does not contain a calibration"
     if case == "two calibrations":
         (folder / "Calib_old.toml").write_text(calibration())
-        return "say which one"
+        return "Select the one to use"
     if case == "no videos":
         for file in videos.iterdir():
             file.unlink()
-        return "holds no videos"
+        return "does not contain any videos"
     if case == "more videos than cameras":
         os.link(videos / "c0.mp4", videos / "extra.mp4")
         return "describes 4 cameras"
@@ -384,7 +384,7 @@ def broken(capture: Path, folder: Path, case: str) -> str:
     if case == "another rate":
         (videos / "c1.mp4").unlink()
         encode(videos / "c1.mp4", [filmed(1, 0)] * 3, rate=25)
-        return "export them at one rate"
+        return "export them at one frame rate"
     if case == "not a video":
         (videos / "c1.mp4").unlink()
         (videos / "c1.mp4").write_bytes(b"nothing of the kind" * 50)

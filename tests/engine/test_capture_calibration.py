@@ -115,24 +115,24 @@ def without(text: str, start: str, end: str) -> str:
 
 
 BROKEN_QUALISYS = {
-    "cut short": (qualisys()[:-40], "export the .qca.txt file again"),
-    "another xml": ("<project></project>", "root element is <project>"),
-    "no cameras": ("<calibration><cameras/></calibration>", "no camera"),
+    "cut short": (qualisys()[:-40], "Export the .qca.txt file again"),
+    "another xml": ("<project></project>", "root element <project>"),
+    "no cameras": ("<calibration><cameras/></calibration>", "does not describe any video camera"),
     "entities": ("<!DOCTYPE x [<!ENTITY a 'b'>]>" + qualisys(), "entities"),
     "no serial": (replaced(qualisys(), 'serial="cam2"', ""), "serial"),
     "two of a name": (replaced(qualisys(), 'serial="cam2"', 'serial="cam10"'), "'cam10' appears twice"),
     "no focal length": (without(qualisys(), "focalLengthU", '" '), "focalLengthU"),
     "not a number": (replaced(qualisys(), 'x="', 'x="left of '), "number x"),
-    "nan": (re.sub(r' y="[^"]*"', ' y="nan"', qualisys(), count=1), "NaN or non-finite"),
+    "nan": (re.sub(r' y="[^"]*"', ' y="nan"', qualisys(), count=1), "NaN or infinite"),
     "mirrored": (replaced(qualisys(), 'r11="', 'r11="-').replace('"--', '"'), "scaled or sheared"),
     "metres": (qualisys(unit=1.0), "units = m"),
     "mirrored as a whole": (
         re.sub(r' (r1[123])="', r' \1="-', qualisys()).replace('"--', '"'),
         "the rotation is mirrored",
     ),
-    "micrometres": (replaced(qualisys(), 'focalLengthU="', 'focalLengthU="99999'), "written in millimetres?"),
+    "micrometres": (replaced(qualisys(), 'focalLengthU="', 'focalLengthU="99999'), "not in millimeters"),
     "whole pixels": (replaced(qualisys(), 'centerPointU="', 'centerPointU="99'), "principal point"),
-    "huge": (replaced(qualisys(), 'right="655"', 'right="655000"'), "16000 a side"),
+    "huge": (replaced(qualisys(), 'right="655"', 'right="655000"'), "16000 per side"),
 }
 
 
@@ -147,14 +147,14 @@ def test_a_broken_qualisys_file_is_named_in_one_sentence(case: str, tmp_path: Pa
 
 BROKEN_POSE2SIM = {
     "not toml": ("[cam1\n", "not a TOML calibration"),
-    "empty": ("", "no camera"),
+    "empty": ("", "does not describe any video camera"),
     "millimetres": (pose2sim(1000.0), "units = mm"),
     "no rotation": (without(pose2sim(), "rotation", "\n"), "rotation"),
     "short matrix": (replaced(pose2sim(), ", [ 0.0, 0.0, 1.0]]", "]"), "matrix"),
     "words": (without(pose2sim(), "size", "\n") + 'size = "big"\n', "size"),
     "negative focal length": (
         replaced(pose2sim(), "800.0", "-800.0"),
-        "the focal length in x is -800; it must be above 0",
+        "the focal length in x is -800. It must be greater than 0",
     ),
 }
 

@@ -152,7 +152,7 @@ def rewritten(tmp_path, kind="hexplane", tensors=None, drop=(), about=None, **he
 
 
 def test_a_newer_version_is_named(tmp_path):
-    refused(rewritten(tmp_path, version="2"), "newer version", "update")
+    refused(rewritten(tmp_path, version="2"), "newer version", "Update the pack")
     refused(rewritten(tmp_path, version="soon"), "version")
 
 
@@ -274,7 +274,7 @@ def test_what_can_be_written_is_known_before_long_work(tmp_path):
     assert path.read_text() == "old" and list((tmp_path / "below").iterdir()) == [path]
     with pytest.raises(InputError, match="is a folder"):
         check_writable(tmp_path)
-    with pytest.raises(InputError, match="cannot be made"):
+    with pytest.raises(InputError, match="cannot be created"):
         check_writable(path / "x" / "y")
 
 

@@ -114,7 +114,7 @@ def test_a_field_is_no_scene_and_a_scene_is_no_field(tmp_path):
     save_selection(Selection(torch.ones(3)), path)
     refused(path, "selection")
     save_state(path, {"a": torch.ones(2)}, {}, "key")
-    refused(path, "unfinished work")
+    refused(path, "training checkpoint")
     save_file({"a": torch.zeros(3)}, path)
     refused(path, "not a latent field", "train-latents")
     path.unlink()
@@ -199,7 +199,7 @@ def test_descriptions_that_lie_are_refused(change, tmp_path):
 
 
 def test_a_newer_version_is_named(tmp_path):
-    refused(rewritten(tmp_path, version="2"), "newer version", "update")
+    refused(rewritten(tmp_path, version="2"), "newer version", "Update the pack")
     refused(rewritten(tmp_path, field="{"), "description")
 
 

@@ -114,7 +114,7 @@ def test_what_is_no_ply_of_gaussians_is_named(tmp_path):
     refused(
         path, write_ply(nan.with_(means=nan.means * float("nan")), tmp_path / "n.ply").read_bytes(), "NaN"
     )
-    with pytest.raises(InputError, match="no file"):
+    with pytest.raises(InputError, match="does not exist"):
         read_ply(tmp_path / "nowhere.ply")
 
 

@@ -67,11 +67,11 @@ REFUSED = {
     "not points": ({"properties": "property float x\nproperty float y\n"}, "not a PLY file of points"),
     "too many": ({"count": "20000001"}, "claims 20,000,001 points; at most"),
     "NaN": ({"body": b"1 2 3\n4 nan 6\n"}, "points with NaN"),
-    "cut short": ({"body": b"1 2 3\n4 5"}, "claims 2 vertices and holds fewer; it is cut short"),
-    "claims the moon": ({"count": "19999999", "body": b"1 2 3\n"}, "holds fewer; it is cut short"),
-    "binary cut short": (BINARY | {"body": bytes(23)}, "claims 2 vertices and holds 1; it is cut short"),
-    "words": ({"body": b"1 2 3\n4 five 6\n"}, "is no list of numbers"),
-    "a short row": ({"body": b"1 2\n4 55 66\n"}, "is no list of numbers"),
+    "cut short": ({"body": b"1 2 3\n4 5"}, "claims 2 vertices but contains fewer; it is cut short"),
+    "claims the moon": ({"count": "19999999", "body": b"1 2 3\n"}, "contains fewer; it is cut short"),
+    "binary cut short": (BINARY | {"body": bytes(23)}, "claims 2 vertices but contains 1; it is cut short"),
+    "words": ({"body": b"1 2 3\n4 five 6\n"}, "is not a list of numbers"),
+    "a short row": ({"body": b"1 2\n4 55 66\n"}, "is not a list of numbers"),
     "a list": (
         {"properties": POINTS + "property list uchar int n\n"},
         "'property list uchar int n' cannot be",
@@ -82,7 +82,7 @@ REFUSED = {
     "a count that is none": ({"count": "-2"}, "the element line 'element vertex -2' cannot be read"),
     "a huge count": ({"count": "9" * 5000}, "the element line .* cannot be read"),
     "an odd element": ({"after": "element face\n"}, "the element line 'element face' cannot be read"),
-    "no format": ({"form": "text"}, "the format 'text' is unknown"),
+    "no format": ({"form": "text"}, "the format 'text' is not supported"),
 }
 
 
@@ -100,16 +100,16 @@ def test_what_cannot_be_points_is_refused_in_a_sentence(tmp_path, case):
 
 
 HEADERS = {
-    "nothing": (b"", "is no .ply file"),
-    "another file": (b"solid cube\n", "is no .ply file"),
+    "nothing": (b"", "is not a .ply file"),
+    "another file": (b"solid cube\n", "is not a .ply file"),
     "no end": (b"ply\nformat ascii 1.0\nelement vertex 1\n", "its header is cut short"),
     "endless": (b"ply\n" + b"comment x\n" * 20_000 + b"end_header\n", "its header is cut short"),
     "one endless line": (b"ply\n" + bytes(1 << 20), "its header is cut short"),
     "faces first": (
         b"ply\nformat ascii 1.0\nelement face 1\nend_header\n",
-        "'face' stands before the vertices",
+        "'face' comes before the vertices",
     ),
-    "no elements": (b"ply\nformat ascii 1.0\nproperty int x\nend_header\n", "names no vertices"),
+    "no elements": (b"ply\nformat ascii 1.0\nproperty int x\nend_header\n", "lists no vertices"),
 }
 
 
@@ -122,10 +122,10 @@ def test_what_is_not_a_header_is_refused_in_a_sentence(tmp_path, case):
 
 
 def test_vertices_without_properties_are_refused(tmp_path):
-    with pytest.raises(InputError, match="names no vertices"):
+    with pytest.raises(InputError, match="lists no vertices"):
         read_vertices(ply(tmp_path / "a.ply", properties=""), "a.ply")
 
 
 def test_a_folder_is_not_a_file_of_points(tmp_path):
-    with pytest.raises(InputError, match=r"no file a\.ply"):
+    with pytest.raises(InputError, match=r"a\.ply does not exist"):
         read_points(tmp_path, "a.ply")

@@ -174,7 +174,7 @@ def test_what_was_made_is_put_away_before_its_stream_ends():
 
 def test_a_video_that_cannot_be_written_is_refused_before_it_is_rendered(tmp_path, capsys):
     file = save_scene(still_scene(), tmp_path / "scene.safetensors")
-    for out, words in (("a.gif", "a.mp4"), ("b/", "b.mp4"), ("scene.safetensors/a.mp4", "cannot be made")):
+    for out, words in (("a.gif", "a.mp4"), ("b/", "b.mp4"), ("scene.safetensors/a.mp4", "cannot be created")):
         assert main(["render", "--scene", str(file), "--out", str(tmp_path / out)]) == 1
         said = capsys.readouterr().err
         assert "frames of" not in said and words in said

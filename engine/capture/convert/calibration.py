@@ -54,18 +54,19 @@ def read_text(path: Path) -> str:
     if not path.is_file():
         raise InputError(
             "CAP-033",
-            f"{path}: this calibration file does not exist; export it from the capture software again.",
+            f"{path}: this calibration file does not exist. Export it from the capture software again.",
         )
     if path.stat().st_size > LARGEST:
         raise InputError(
             "CAP-034",
-            f"{path}: {path.stat().st_size} bytes are too many for a calibration file; is it another kind of file?",
+            f"{path}: {path.stat().st_size} bytes is too large for a calibration file. Check that it is "
+            "the right file.",
         )
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
-            "CAP-035", f"{path}: not a text file (byte {error.start}); export the calibration again."
+            "CAP-035", f"{path} is not a text file (byte {error.start}). Export the calibration again."
         ) from error
 
 
@@ -74,12 +75,12 @@ def check_rig(path: Path, cameras: list[CalibratedCamera]) -> list[CalibratedCam
     if not cameras:
         raise InputError(
             "CAP-036",
-            f"{path}: it describes no camera that films; export the calibration with its video cameras.",
+            f"{path} does not describe any video camera. Export the calibration with its video cameras.",
         )
     names = [c.name for c in cameras]
     if twice := next((n for n in names if names.count(n) > 1), None):
         raise InputError(
-            "CAP-037", f"{path}: camera '{twice}' appears twice; give every camera its own name."
+            "CAP-037", f"{path}: camera '{twice}' appears twice. Give every camera a unique name."
         )
     cameras = [_checked(camera, f"{path}: camera '{camera.name}'") for camera in cameras]
     _check_spread(path, cameras)
@@ -87,7 +88,7 @@ def check_rig(path: Path, cameras: list[CalibratedCamera]) -> list[CalibratedCam
 
 
 def _checked(camera: CalibratedCamera, where: str) -> CalibratedCamera:
-    check_size(*camera.size, f"{where}: its picture")
+    check_size(*camera.size, f"{where}: its image")
     # a lens is taken out by resampling, and skewed pixels with it
     check_intrinsics(camera.K, camera.size, where, may_skew=not camera.distortion.is_identity)
     return replace(camera, world_to_camera=rigid(camera.world_to_camera, where))
@@ -100,12 +101,12 @@ def _check_spread(path: Path, cameras: list[CalibratedCamera]) -> None:
     if len(cameras) > 1 and spread > WIDEST:
         raise InputError(
             "CAP-038",
-            f"{path}: its cameras stand up to {spread:.0f} m apart; the positions look like millimetres where "
-            "metres are expected, so choose units = mm.",
+            f"{path}: the cameras are up to {spread:.0f} m apart. The positions appear to be in "
+            "millimeters, not meters; set units = mm.",
         )
     if len(cameras) > 1 and spread < NARROWEST:
         raise InputError(
             "CAP-039",
-            f"{path}: its cameras stand at most {spread * 1000:.1f} mm apart; the positions look like metres where "
-            "millimetres are expected, so choose units = m.",
+            f"{path}: the cameras are at most {spread * 1000:.1f} mm apart. The positions appear to be in "
+            "meters, not millimeters; set units = m.",
         )

@@ -66,15 +66,15 @@ def read_capture_folder(
     if rates[fast] - rates[slow] > 0.01 * rates[fast]:
         raise InputError(
             "CAP-040",
-            f"{slow} has {rates[slow]:g} frames a second and {fast} has {rates[fast]:g}; synchronise the videos and "
-            "export them at one rate.",
+            f"{slow} has {rates[slow]:g} fps, but {fast} has {rates[fast]:g} fps. Synchronize the videos "
+            "and export them at one frame rate.",
         )
     counts = {shot.name: shot.facts.frames for shot in shots}
     short = min(counts, key=counts.__getitem__)
     if counts[short] != max(counts.values()):
         warnings.append(
-            f"{short} has {counts[short]} frames and others up to {max(counts.values())}: all are cut to the shortest, "
-            "which is right if they start together."
+            f"{short} has {counts[short]} frames, but others have up to {max(counts.values())}. All videos are cut to "
+            "the shortest; check that they start together."
         )
     return shots, warnings
 
@@ -85,13 +85,13 @@ def read_sightings(path: Path, shots: list[Shot]) -> list[Sighting]:
     Pixels come back undistorted, for cameras with each shot's `pinhole`. InputError names the point that is wrong.
     """
     if not path.is_file():
-        raise InputError("CAP-041", f"{path}: there is no such file of marked points.")
+        raise InputError("CAP-041", f"{path}: this file of marked points does not exist. Check the path.")
     data = read_json(path, path.name)
     views = {shot.camera.name: i for i, shot in enumerate(shots)}
     points = data.get("points")
     if not isinstance(points, list) or not points:
         raise InputError(
-            "CAP-042", f'{path.name}: a list "points" with at least one marked point was expected.'
+            "CAP-042", f'{path.name}: the list "points" is empty or missing. Add at least one marked point.'
         )
     return [_sighting(point, i, path.name, shots, views) for i, point in enumerate(points)]
 
@@ -104,21 +104,23 @@ def _sighting(point: object, index: int, file: str, shots: list[Shot], views: di
     if not isinstance(seen, dict) or len(seen) < 2:
         raise InputError(
             "CAP-043",
-            f"{file}: point '{name}' is seen by fewer than two cameras; mark it in two or more.",
+            f"{file}: point '{name}' is marked in fewer than two cameras. Mark it in two or more.",
         )
     pixels: dict[int, tuple[float, float]] = {}
     for camera, pixel in seen.items():
         if camera not in views:
             raise InputError(
                 "CAP-044",
-                f"{file}: point '{name}' names a camera '{camera}' that the calibration lacks.",
+                f"{file}: point '{name}' names camera '{camera}', which is not in the calibration. Correct "
+                "the name.",
             )
         pixels[views[camera]] = _ideal_pixel(pixel, shots[views[camera]], f"{file}: point '{name}'")
     accuracy = entry.get("accuracy", 1.0)
     if not isinstance(accuracy, int | float) or not 0.01 <= accuracy <= 1000:
         raise InputError(
             "CAP-047",
-            f"{file}: point '{name}' has the accuracy {accuracy}; it is a number of pixels.",
+            f"{file}: point '{name}' has the accuracy {accuracy}. It must be a number of pixels from 0.01 "
+            "to 1000.",
         )
     return Sighting(name, pixels, float(accuracy))
 
@@ -129,12 +131,14 @@ def _ideal_pixel(pixel: Any, shot: Shot, where: str) -> tuple[float, float]:
     try:
         u, v = (float(x) for x in pixel)
     except (TypeError, ValueError) as error:
-        raise InputError("CAP-045", f"{where} has no pixel [u, v] for {camera}.") from error
+        raise InputError(
+            "CAP-045", f"{where} has no pixel [u, v] for {camera}. Correct the entry."
+        ) from error
     ideal = shot.to_ideal((u, v))
     if not np.isfinite(ideal).all():
         raise InputError(
             "CAP-046",
-            f"{where} lies at ({u:g}, {v:g}) outside what {camera} can see.",
+            f"{where} is at ({u:g}, {v:g}), outside the field of view of {camera}. Mark it again.",
         )
     return ideal
 
@@ -156,25 +160,26 @@ def _calibration_file(source: Path, chosen: str) -> Path:
         if not file.is_file():
             raise InputError(
                 "CAP-048",
-                f"{relative_name(file, source)}: there is no such calibration file in {source.name}.",
+                f"{relative_name(file, source)}: this calibration file does not exist in {source.name}. Check "
+                "the path.",
             )
         if not file.name.endswith((".txt", ".toml")):
             raise InputError(
                 "CAP-049",
-                f"{file.name}: calibrations are read from Qualisys .qca.txt and Pose2Sim .toml files.",
+                f"{file.name} is not a supported calibration. Use a Qualisys .qca.txt or Pose2Sim .toml file.",
             )
         return file
     found = _found(source)
     if not found:
         raise InputError(
             "CAP-050",
-            f"{source.name} holds no calibration: put the Qualisys .qca.txt or Pose2Sim Calib*.toml file there or in "
-            "its subfolder 'calibration'.",
+            f"{source.name} does not contain a calibration. Put a Qualisys .qca.txt or Pose2Sim "
+            "Calib*.toml file there or in its subfolder 'calibration'.",
         )
     if len(found) > 1:
         names = ", ".join(relative_name(f, source) for f in found)
         raise InputError(
-            "CAP-051", f"{source.name} holds {len(found)} calibrations ({names}); say which one to use."
+            "CAP-051", f"{source.name} contains {len(found)} calibrations ({names}). Select the one to use."
         )
     return found[0]
 
@@ -188,7 +193,7 @@ def _videos(source: Path) -> list[Path]:
             return sorted(found, key=lambda f: natural_key(f.name))
     raise InputError(
         "CAP-052",
-        f"{source.name} holds no videos; put one per camera there or in its subfolder 'videos'.",
+        f"{source.name} does not contain any videos. Put one per camera there or in its subfolder 'videos'.",
     )
 
 
@@ -200,18 +205,19 @@ def _pair(
     stems = [video.stem.lower() for video in videos]
     if len(set(stems)) == len(stems) and set(stems) <= set(by_name):
         left = [c.name for c in cameras if c.name.lower() not in stems]
-        warnings = [f"Calibrated cameras without a video are left out: {', '.join(left)}."] if left else []
+        warnings = [f"Calibrated cameras without a video are skipped: {', '.join(left)}."] if left else []
         return [(by_name[stem], video) for stem, video in zip(stems, videos, strict=True)], warnings
     if len(videos) != len(cameras):
         raise InputError(
             "CAP-053",
-            f"{file.name} describes {len(cameras)} cameras ({', '.join(c.name for c in cameras)}) but there are "
-            f"{len(videos)} videos ({', '.join(v.name for v in videos)}); name each video after its camera.",
+            f"{file.name} describes {len(cameras)} cameras ({', '.join(c.name for c in cameras)}), but "
+            f"there are {len(videos)} videos ({', '.join(v.name for v in videos)}). Name each video after "
+            "its camera.",
         )
     matched = ", ".join(f"{c.name} = {v.name}" for c, v in zip(cameras, videos, strict=True))
     return (
         list(zip(cameras, videos, strict=True)),
-        [f"Videos are not named after cameras and were taken in order: {matched}."],
+        [f"The videos are not named after cameras and were matched in order: {matched}."],
     )
 
 
@@ -230,11 +236,11 @@ def _shot(source: Path, camera: CalibratedCamera, path: Path, fit: str) -> Shot:
         elif _has_bars(path, name, facts, letterbox):
             fit = "letterbox"
         else:
-            turned = " It lies on its side: turn the video first." if (w > h) != (vw > vh) else ""
+            turned = " (it appears to be rotated; rotate the video first)" if (w > h) != (vw > vh) else ""
             raise InputError(
                 "CAP-054",
-                f"{name} has {vw}x{vh} pixels but camera '{camera.name}' was calibrated at {w}x{h}.{turned} Export it "
-                "at that size, or choose how it was made smaller: fit = letterbox, stretch or crop.",
+                f"{name} has {vw}x{vh} pixels, but camera '{camera.name}' was calibrated at {w}x{h}{turned}. "
+                "Export it at that size, or set fit to letterbox, stretch or crop.",
             )
     if fit == "letterbox":
         return Shot(camera, path, name, facts, (zoom, zoom), letterbox)
@@ -242,7 +248,7 @@ def _shot(source: Path, camera: CalibratedCamera, path: Path, fit: str) -> Shot:
         return Shot(camera, path, name, facts, (vw / w, vh / h), (0.0, 0.0))
     if (min(centered) < 0 and max(centered) > 0) or min(centered) >= 0:
         raise InputError(
-            "CAP-055", f"{name} has {vw}x{vh} pixels, not fewer than the {w}x{h} it would be a crop of."
+            "CAP-055", f"{name} has {vw}x{vh} pixels, so it cannot be a crop of {w}x{h}. Choose another fit."
         )
     K = camera.K.copy()
     K[:2, 2] += centered

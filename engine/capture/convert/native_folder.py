@@ -79,8 +79,8 @@ def _check_complete(video: MultiViewVideo) -> None:
     if short:
         raise InputError(
             "CAP-056",
-            f"{video.name}: view '{printable(short[0])}' lacks some moments; the native layout needs a "
-            "whole video per view.",
+            f"{video.name}: view '{printable(short[0])}' is missing some frames. The native layout needs "
+            "a complete video per view.",
         )
 
 
@@ -104,7 +104,7 @@ def _write_view(
     if name != Path(name).name or name.startswith("."):
         raise InputError(
             "CAP-057",
-            f"{video.name}: the view name '{printable(name)}' cannot be a file name; rename it.",
+            f"{video.name}: the view name '{printable(name)}' cannot be a file name. Rename the view.",
         )
     masks = folder / "masks" / f"{name}.mp4" if video.has_masks else None
     with (
@@ -170,7 +170,7 @@ def new_folder(target: Path) -> Generator[Path, None, None]:
     target = Path(os.path.abspath(target))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(
-            "CAP-058", f"{printable(target)} exists already; choose a new folder, nothing is overwritten."
+            "CAP-058", f"{printable(target)} already exists, and nothing is overwritten. Choose a new folder."
         )
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
@@ -179,7 +179,9 @@ def new_folder(target: Path) -> Generator[Path, None, None]:
         os.replace(partial, target)
     except OSError as error:
         raise InputError(
-            "CAP-059", f"{printable(target)} could not be written: {error.strerror or error}."
+            "CAP-059",
+            f"{printable(target)} could not be written ({error.strerror or error}). Check the free space "
+            "and the permissions.",
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

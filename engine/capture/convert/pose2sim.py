@@ -32,7 +32,7 @@ def read_pose2sim(path: Path, units: str = "auto") -> list[CalibratedCamera]:
         tables = tomllib.loads(read_text(path))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(
-            "CAP-060", f"{path}: not a TOML calibration ({error}); write it with Pose2Sim again."
+            "CAP-060", f"{path} is not a TOML calibration ({error}). Write it with Pose2Sim again."
         ) from error
     scale = 0.001 if units == "mm" else 1.0
     cameras = [
@@ -51,25 +51,28 @@ def _camera(path: Path, key: str, table: dict[str, Any], scale: float) -> Calibr
             value = np.array(table[entry], dtype=np.float64)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                "CAP-061", f"{path}: camera '{name}' has no usable '{entry}'; calibrate it again."
+                "CAP-061", f"{path}: camera '{name}' has no usable '{entry}'. Calibrate it again."
             ) from error
         if shape is not None and value.shape != shape:
             raise InputError(
                 "CAP-062",
-                f"{path}: camera '{name}': '{entry}' has the shape {value.shape}, expected {shape}.",
+                f"{path}: camera '{name}': '{entry}' has the shape {value.shape}, but {shape} is expected. "
+                "Calibrate it again.",
             )
         return value
 
     size = numbers("size", (2,))
     if not np.isfinite(size).all():
         raise InputError(
-            "CAP-063", f"{path}: camera '{name}' has the size {size.tolist()}; calibrate it again."
+            "CAP-063", f"{path}: camera '{name}' has the size {size.tolist()}. Calibrate it again."
         )
     K = numbers("matrix", (3, 3))
     K[:2, 2] += 0.5  # OpenCV counts from the first pixel's centre
     lens = numbers("distortions", None)
     if lens.ndim != 1:
-        raise InputError("CAP-064", f"{path}: camera '{name}': 'distortions' is not a list of numbers.")
+        raise InputError(
+            "CAP-064", f"{path}: camera '{name}': 'distortions' is not a list of numbers. Calibrate it again."
+        )
     world_to_camera = np.eye(4)
     world_to_camera[:3, :3] = Rotation.from_rotvec(numbers("rotation", (3,))).as_matrix()
     world_to_camera[:3, 3] = numbers("translation", (3,)) * scale

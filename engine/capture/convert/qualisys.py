@@ -32,19 +32,21 @@ def read_qualisys(path: Path, units: str = "auto") -> list[CalibratedCamera]:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise InputError(
             "CAP-065",
-            f"{path}: it declares XML entities, which no Qualisys calibration does; it is not read.",
+            f"{path} declares XML entities, which a Qualisys calibration does not contain. Export the "
+            "calibration again.",
         )
     try:
         root = ET.fromstring(text)
     except ET.ParseError as error:
         raise InputError(
-            "CAP-066", f"{path}: not a whole Qualisys calibration ({error}); export the .qca.txt file again."
+            "CAP-066",
+            f"{path} is not a complete Qualisys calibration ({error}). Export the .qca.txt file again.",
         ) from error
     if root.tag != "calibration":
         raise InputError(
             "CAP-067",
-            f"{path}: its root element is <{root.tag}>, a Qualisys calibration has <calibration>; "
-            "choose the .qca.txt file.",
+            f"{path} has the root element <{root.tag}>, but a Qualisys calibration has <calibration>. "
+            "Choose the .qca.txt file.",
         )
     elements = root.findall("cameras/camera")
     filming = [
@@ -58,7 +60,9 @@ def _camera(path: Path, element: ET.Element, scale: float) -> CalibratedCamera:
     name = element.get("serial", "")
     if not name:
         raise InputError(
-            "CAP-068", f"{path}: a <camera> has no serial; every camera needs one to find its video."
+            "CAP-068",
+            f"{path}: a <camera> has no serial, which is needed to find its video. Export the calibration "
+            "again.",
         )
 
     def number(tag: str, key: str, default: float | None = None) -> float:
@@ -73,8 +77,8 @@ def _camera(path: Path, element: ET.Element, scale: float) -> CalibratedCamera:
         except ValueError as error:
             raise InputError(
                 "CAP-069",
-                f"{path}: camera '{name}' has no usable number {key} in <{tag}> ({value}); "
-                "export the calibration again.",
+                f"{path}: camera '{name}' has no usable number {key} in <{tag}> ({value}). Export the "
+                "calibration again.",
             ) from error
 
     fov = "fov_video"
@@ -82,7 +86,9 @@ def _camera(path: Path, element: ET.Element, scale: float) -> CalibratedCamera:
     width, height = number(fov, "right") - left + 1, number(fov, "bottom") - top + 1
     if not (np.isfinite([width, height]).all() and width == int(width) and height == int(height)):
         raise InputError(
-            "CAP-070", f"{path}: camera '{name}' has a picture of {width} x {height} px in <{fov}>."
+            "CAP-070",
+            f"{path}: camera '{name}' has an image of {width} x {height} px in <{fov}>. Export the "
+            "calibration again.",
         )
     K = np.array(
         [

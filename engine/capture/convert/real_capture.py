@@ -92,7 +92,7 @@ def convert_capture(source: Path, target: Path, config: CaptureConfig | None = N
         after = rms(reprojection_errors(cameras, sightings))
         notes.append(
             f"Poses adjusted to {len(sightings)} marked points: {before:.2f} px before, {after:.2f} px after "
-            "(root mean square, at the calibrated size)."
+            "(RMS at the calibrated size)."
         )
     cameras = cameras.resized(tuple(_size(size, config.height) for size in cameras.sizes))
     frames = range(0, min(s.facts.frames for s in shots), config.every)
@@ -232,9 +232,9 @@ def _plate(folder: str, shot: Shot, cameras: Cameras, view: int) -> Pixels | Non
     elif size != shot.facts.size:
         raise InputError(
             "CAP-071",
-            f"{found[0].name} has {size[0]}x{size[1]} pixels; a plate must have the video's "
-            f"{shot.facts.size[0]}x{shot.facts.size[1]} or the calibration's "
-            f"{shot.camera.size[0]}x{shot.camera.size[1]}.",
+            f"{found[0].name} has {size[0]}x{size[1]} pixels. A plate must have the size of the video "
+            f"({shot.facts.size[0]}x{shot.facts.size[1]}) or of the calibration "
+            f"({shot.camera.size[0]}x{shot.camera.size[1]}).",
         )
     image, alpha = read_image(found[0], found[0].name, size)
     alpha = np.full(image.shape[:2], 255, dtype=np.uint8) if alpha is None else alpha

@@ -34,7 +34,7 @@ def triangulate(cameras: Cameras, sighting: Sighting) -> Array:
     if len(sighting.pixels) < 2:
         raise InputError(
             "CAP-072",
-            f"The point '{sighting.name}' is marked in {len(sighting.pixels)} view; mark it in two or more.",
+            f"Point '{sighting.name}' is marked in {len(sighting.pixels)} view(s). Mark it in two or more.",
         )
     rows: list[Array] = []
     for view, (u, v) in sighting.pixels.items():

@@ -48,10 +48,10 @@ def detect_layout(path: str | os.PathLike[str]) -> str:
             return name
     wanted = "; ".join(sentence for _, _, sentence in READERS.values())
     names = sorted(printable(p.name) for p in root.iterdir())
-    held = f"it holds {', '.join(names[:6])}{' …' if len(names) > 6 else ''}" if names else "it is empty"
+    held = f"it contains {', '.join(names[:6])}{' …' if len(names) > 6 else ''}" if names else "it is empty"
     raise InputError(
         "CAP-077",
-        f"'{printable(root.name)}' is not recognised as a multi-view video: {held}, and none of these was found: "
+        f"'{printable(root.name)}' is not recognized as a multi-view video: {held}. Expected one of: "
         f"{wanted}.",
     )
 

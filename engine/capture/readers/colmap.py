@@ -39,8 +39,8 @@ def read(folder: Path, options: LoadOptions) -> Capture:
     if model_folder is None:
         raise InputError(
             "CAP-078",
-            f"{printable(folder.name)} holds no COLMAP model; looked for cameras.bin or cameras.txt in "
-            f"{', '.join(MODEL_FOLDERS)}.",
+            f"{printable(folder.name)} does not contain a COLMAP model. Expected cameras.bin or "
+            f"cameras.txt in one of {', '.join(MODEL_FOLDERS)}.",
         )
     model = read_model(model_folder, folder)
     for image in model.images:
@@ -127,8 +127,8 @@ def _rig_views(
     if lost:
         raise InputError(
             "CAP-079",
-            f"{lost[0].where}: no folder or video belongs to this image; expected '{printable(_label(lost[0]))}' as a "
-            "folder of frames or a video.",
+            f"{lost[0].where}: no folder or video matches this image. Add '{printable(_label(lost[0]))}' "
+            "as a folder of frames or a video.",
         )
     numbered = {
         name: numbered_images(contents.folders[name], folder) for name in rig if name in contents.folders
@@ -158,7 +158,8 @@ def _rig_views(
     kinds = {isinstance(v.images, ViewVideo) for v in views}
     if len(kinds) > 1:
         raise InputError(
-            "CAP-080", "Some cameras have a folder of frames and some a video; use one kind for all."
+            "CAP-080",
+            "Some cameras have a folder of frames and others a video. Use the same kind for all cameras.",
         )
     return views
 
@@ -204,6 +205,7 @@ def _sequence_file(folder: Path, image: ColmapImage) -> Path:
     if path is None:
         raise InputError(
             "CAP-081",
-            f"{image.where}: the picture is missing; looked in {', '.join(r.name or '.' for r in roots)}.",
+            f"{image.where}: the image is missing (searched in "
+            f"{', '.join(r.name or '.' for r in roots)}). Restore it or export the model again.",
         )
     return path

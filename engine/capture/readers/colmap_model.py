@@ -42,12 +42,15 @@ def read_model(folder: Path, root: Path) -> ColmapModel:
     cameras = (_cameras_bin if binary else _cameras_txt)(paths["cameras"], label["cameras"])
     images = (_images_bin if binary else _images_txt)(paths["images"], label["images"])
     if not images:
-        raise InputError("CAP-083", f"{label['images']} lists no images; COLMAP registered none.")
+        raise InputError(
+            "CAP-083", f"{label['images']} lists no images. Run COLMAP again until it registers images."
+        )
     for image in images:
         if image.camera_id not in cameras:
             raise InputError(
                 "CAP-084",
-                f"{image.where} uses camera {image.camera_id}, which {label['cameras']} does not list.",
+                f"{image.where} uses camera {image.camera_id}, which {label['cameras']} does not list. Export "
+                "the model again.",
             )
     points, colors = None, None
     if paths["points3D"].is_file():
@@ -64,7 +67,8 @@ def _model_files(folder: Path, root: Path, ending: str) -> dict[str, Path]:
         if path.exists() and path.stat().st_size > LARGEST:
             raise InputError(
                 "CAP-082",
-                f"{relative_name(path, root)} has {path.stat().st_size:,} bytes, more than can be read.",
+                f"{relative_name(path, root)} has {path.stat().st_size:,} bytes; at most {LARGEST:,} are "
+                "supported. Export a smaller model.",
             )
     return paths
 
@@ -85,7 +89,8 @@ class _Bytes:
         if length > len(self.data) - self.at:
             raise InputError(
                 "CAP-088",
-                f"{self.name} is cut short or damaged ({len(self.data):,} bytes); copy or export the model again.",
+                f"{self.name} is cut short or damaged ({len(self.data):,} bytes). Copy or export the model "
+                "again.",
             )
 
     def count(self, least: int, what: str) -> int:
@@ -94,8 +99,8 @@ class _Bytes:
         if count * least > len(self.data) - self.at:
             raise InputError(
                 "CAP-089",
-                f"{self.name} claims {count:,} {what}, but holds only {len(self.data):,} bytes: it is cut short or "
-                "damaged; copy or export the model again.",
+                f"{self.name} claims {count:,} {what} but has only {len(self.data):,} bytes; it is cut short "
+                "or damaged. Copy or export the model again.",
             )
         return count
 
@@ -104,7 +109,8 @@ class _Bytes:
         if end < 0 or end - self.at > 4096:
             raise InputError(
                 "CAP-090",
-                f"{self.name} is cut short or damaged: a name does not end; export the model again.",
+                f"{self.name} is cut short or damaged (an image name does not end). Copy or export the model "
+                "again.",
             )
         raw, self.at = self.data[self.at : end], end + 1
         try:
@@ -113,7 +119,7 @@ class _Bytes:
             escaped = printable(raw.decode("utf-8", "backslashreplace"))[:80]
             raise InputError(
                 "CAP-091",
-                f"{self.name}: the image name '{escaped}' is not valid UTF-8; rename the picture and export the "
+                f"{self.name}: the image name '{escaped}' is not valid UTF-8. Rename the image and export the "
                 "model again.",
             ) from error
 
@@ -126,7 +132,7 @@ def _cameras_bin(path: Path, name: str) -> dict[int, ColmapCamera]:
         if model not in MODELS:
             known = ", ".join(n for n, _ in MODELS.values())
             raise InputError(
-                "CAP-092", f"{where} has the camera model {model}, which is not known; known are {known}."
+                "CAP-092", f"{where} has the unknown camera model {model}. Supported models are {known}."
             )
         params = file.take(f"<{MODELS[model][1]}d")
         found[key] = camera_of(MODELS[model][0], (width, height), params, where)
@@ -165,9 +171,7 @@ def _lines(path: Path, name: str) -> Iterator[str]:
                 if not line.startswith("#"):
                     yield line.strip()
     except UnicodeDecodeError as error:
-        raise InputError(
-            "CAP-093", f"{name} is not valid UTF-8; save it again in the UTF-8 encoding."
-        ) from error
+        raise InputError("CAP-093", f"{name} is not valid UTF-8. Save it again as UTF-8.") from error
 
 
 def _cameras_txt(path: Path, name: str) -> dict[int, ColmapCamera]:
@@ -180,18 +184,21 @@ def _cameras_txt(path: Path, name: str) -> dict[int, ColmapCamera]:
             known = ", ".join(counts)
             raise InputError(
                 "CAP-094",
-                f"{where} has the camera model {printable(words[1])[:40]}, which is not known; known are {known}.",
+                f"{where} has the unknown camera model {printable(words[1])[:40]}. Supported models are "
+                f"{known}.",
             )
         try:
             key, width, height = int(words[0]), int(words[2]), int(words[3])
             params = tuple(float(w) for w in words[4:])
         except (ValueError, IndexError) as error:
             raise InputError(
-                "CAP-095", f"{where}: the line is not complete; export the model again."
+                "CAP-095", f"{where}: the line is incomplete. Export the model again."
             ) from error
         if len(params) != counts[words[1]]:
             raise InputError(
-                "CAP-096", f"{where}: {words[1]} has {counts[words[1]]} parameters, {len(params)} are given."
+                "CAP-096",
+                f"{where}: {words[1]} needs {counts[words[1]]} parameters, but the line has {len(params)}. "
+                "Export the model again.",
             )
         found[key] = camera_of(words[1], (width, height), params, where)
     return found
@@ -207,7 +214,7 @@ def _images_txt(path: Path, name: str) -> list[ColmapImage]:
         if len(words) != 10:
             raise InputError(
                 "CAP-097",
-                f"{name}: the line '{printable(line)[:60]}' is not complete; export the model again.",
+                f"{name}: the line '{printable(line)[:60]}' is incomplete. Export the model again.",
             )
         image = words[9]
         where = f"{name}: {printable(image)}"
@@ -215,7 +222,7 @@ def _images_txt(path: Path, name: str) -> list[ColmapImage]:
             pose, camera = [float(w) for w in words[1:8]], int(words[8])
         except ValueError as error:
             raise InputError(
-                "CAP-098", f"{where}: the line is not complete; export the model again."
+                "CAP-098", f"{where}: the line is incomplete. Export the model again."
             ) from error
         found.append(ColmapImage(image, where, camera, pose_of(tuple(pose[:4]), tuple(pose[4:]), where)))
         next(lines, None)  # its observations
@@ -229,11 +236,11 @@ def _points_txt(path: Path, name: str) -> tuple[Array, Array]:
             row = [float(w) for w in line.split(maxsplit=7)[1:7]]
         except ValueError as error:
             raise InputError(
-                "CAP-099", f"{name}: the line '{printable(line)[:60]}' is damaged; export it again."
+                "CAP-099", f"{name}: the line '{printable(line)[:60]}' is damaged. Export the model again."
             ) from error
         if len(row) != 6:
             raise InputError(
-                "CAP-100", f"{name}: the line '{printable(line)[:60]}' is not complete; export it again."
+                "CAP-100", f"{name}: the line '{printable(line)[:60]}' is incomplete. Export the model again."
             )
         rows.append(row)
     table = np.array(rows, dtype=np.float64).reshape(-1, 6)

@@ -56,9 +56,7 @@ class ColmapImage:
 def camera_of(model: str, size: tuple[int, int], params: tuple[float, ...], where: str) -> ColmapCamera:
     """K and lens from COLMAP's parameter list."""
     if not np.isfinite(params).all():
-        raise InputError(
-            "CAP-085", f"{where}: a parameter is a NaN or non-finite number; export the model again."
-        )
+        raise InputError("CAP-085", f"{where}: a parameter is NaN or infinite. Export the model again.")
     if model in ONE_FOCAL:
         fx, fy, cx, cy, rest = params[0], params[0], params[1], params[2], params[3:]
     else:
@@ -74,13 +72,14 @@ def pose_of(quaternion: tuple[float, ...], translation: tuple[float, ...], where
     q = np.array(quaternion, dtype=np.float64)
     if not (np.isfinite(q).all() and np.isfinite(translation).all()):
         raise InputError(
-            "CAP-086", f"{where}: the pose holds a NaN or non-finite number; export the model again."
+            "CAP-086", f"{where}: the pose contains NaN or infinite values. Export the model again."
         )
     length = np.linalg.norm(q)
     if not 0.5 < length < 2:
         raise InputError(
             "CAP-087",
-            f"{where}: the rotation's quaternion has the length {length:.3g}, expected 1; export the model again.",
+            f"{where}: the rotation quaternion has length {length:.3g}, but 1 is expected. Export the "
+            "model again.",
         )
     w, x, y, z = q / length
     pose = np.eye(4)

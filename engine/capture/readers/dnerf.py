@@ -24,7 +24,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
 
     Where samples carry camera labels, a camera that stays is one view.
     """
-    require_file(folder / TRAIN, folder, "it holds the training cameras of a D-NeRF data set")
+    require_file(folder / TRAIN, folder, "it contains the training cameras of a D-NeRF dataset")
     files = {split: folder / name for split, name in SPLITS.items() if (folder / name).exists()}
     found = [
         shot

@@ -34,12 +34,16 @@ def read(folder: Path, options: LoadOptions) -> Capture:
     rows = read_poses(folder)
     contents = _contents(folder)
     if not contents:
-        raise InputError("CAP-101", f"{printable(folder.name)} holds no videos (cam00.mp4 …) beside {POSES}.")
+        raise InputError(
+            "CAP-101",
+            f"{printable(folder.name)} contains {POSES} but no videos. Add one video per camera "
+            "(cam00.mp4 …).",
+        )
     if len(rows) != len(contents):
         raise InputError(
             "CAP-102",
-            f"{POSES} has {len(rows)} rows of poses, the folder holds {len(contents)} videos; there must be one row a "
-            "video, in the order of their names.",
+            f"{POSES} has {len(rows)} rows of poses, but the folder contains {len(contents)} videos. "
+            "Provide one row per video, in the order of the file names.",
         )
     warnings: list[str] = []
     moments = moments_of(c for _, c in contents if isinstance(c, dict))
@@ -85,12 +89,13 @@ def _view(
     height, width, focal = row[:15].reshape(3, 5)[:, 4]
     if not np.isfinite(row).all():
         raise InputError(
-            "CAP-103", f"{where}: the row holds a NaN or non-finite number; export the poses again."
+            "CAP-103", f"{where}: the row contains NaN or infinite values. Export the poses again."
         )
     if focal <= 0 or width < 1 or height < 1:
         raise InputError(
             "CAP-104",
-            f"{where}: the size is {width:.6g} × {height:.6g} and the focal length {focal:.6g}; all must exceed 0.",
+            f"{where}: the size is {width:.6g} × {height:.6g} and the focal length is {focal:.6g}. All "
+            "must be greater than 0.",
         )
     images: ViewVideo | dict[int, ImageFile]
     if files is None:
@@ -105,13 +110,13 @@ def _view(
     if abs(height * scale - size[1]) > max(1.0, 0.01 * size[1]):
         raise InputError(
             "CAP-105",
-            f"{where} claims pictures of {width:.0f} × {height:.0f} pixels, {label} has {size[0]} × {size[1]}: "
-            "their shapes differ; use the videos that the poses were made for.",
+            f"{where} states images of {width:.0f} × {height:.0f} pixels, but {label} has {size[0]} × "
+            f"{size[1]}, another aspect ratio. Use the videos that the poses were made for.",
         )
     if abs(scale - 1) > 1e-6:
         warnings.append(
-            f"{POSES} was made for pictures of {width:.0f} × {height:.0f} pixels, the videos have {size[0]} × "
-            f"{size[1]}: focal lengths are scaled by {scale:.4g}."
+            f"{POSES} was made for images of {width:.0f} × {height:.0f} pixels, but the videos have {size[0]} × "
+            f"{size[1]}. Focal lengths are scaled by {scale:.4g}."
         )
     K = np.array([[focal * scale, 0, size[0] / 2], [0, focal * scale, size[1] / 2], [0, 0, 1.0]])
     return View(name, where, K, llff_to_world_to_camera(row), size, images)
@@ -119,13 +124,14 @@ def _view(
 
 def read_poses(folder: Path) -> Array:
     """The rows [cameras, 17] of poses_bounds.npy, float64; nothing is unpickled."""
-    path = require_file(folder / POSES, folder, "it holds the cameras of a DyNeRF data set")
+    path = require_file(folder / POSES, folder, "it contains the cameras of a DyNeRF dataset")
     rows = read_numbers(path, POSES)
     if rows.ndim != 2 or rows.shape[1] != 17:
         found = f"{rows.shape[1]} columns" if rows.ndim == 2 else f"the shape {rows.shape}"
         raise InputError(
             "CAP-106",
-            f"{POSES} has {found}, expected 17 columns (3 × 5 pose and size, then near and far); export it again.",
+            f"{POSES} has {found}, but 17 columns are expected (3 × 5 pose and size, then near and far). "
+            "Export it again.",
         )
     return rows
 

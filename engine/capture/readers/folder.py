@@ -46,12 +46,12 @@ def read(folder: Path, options: LoadOptions) -> Capture:
     cameras = data.get("cameras")
     if not isinstance(cameras, list) or not cameras:
         raise InputError(
-            "CAP-107", f"{CAMERAS}: the list of cameras is empty or missing; at least one camera is needed."
+            "CAP-107", f"{CAMERAS}: the list of cameras is empty or missing. Add at least one camera."
         )
     axes = data.get("camera_axes", "opencv")
     if axes not in ("opencv", "opengl"):
         raise InputError(
-            "CAP-108", f"{CAMERAS}: camera_axes is {printable(repr(axes))[:40]}; it must be opencv or opengl."
+            "CAP-108", f"{CAMERAS}: camera_axes is {printable(repr(axes))[:40]}. It must be opencv or opengl."
         )
     views = [_view(folder, camera, i, axes == "opengl") for i, camera in enumerate(cameras)]
     _same_moments(views)
@@ -68,7 +68,9 @@ def read(folder: Path, options: LoadOptions) -> Capture:
         and lengths != {integer(data, "frame_count", CAMERAS)}
         and len(lengths) == 1
     ):
-        warnings.append(f"{CAMERAS} says frame_count {count}, the videos have {lengths.pop()} frames.")
+        warnings.append(
+            f"{CAMERAS} states frame_count {count}, but the videos have {lengths.pop()} frames. All frames are used."
+        )
     return Capture(
         folder=folder,
         layout="folder",
@@ -90,25 +92,29 @@ def _check_head(data: dict[str, Any]) -> None:
     if data.get("format", FORMAT) != FORMAT:
         raise InputError(
             "CAP-111",
-            f"{CAMERAS}: the format is {printable(repr(data['format']))[:60]}, expected '{FORMAT}'.",
+            f"{CAMERAS}: the format is {printable(repr(data['format']))[:60]}, but '{FORMAT}' is "
+            "expected. Export the dataset again.",
         )
     version = data.get("version")
     if version != VERSION or isinstance(version, bool):
         raise InputError(
             "CAP-112",
-            f"{CAMERAS} has version {printable(repr(version))[:40]}; this pack reads version {VERSION}. "
-            "Update the pack, or export the data set again.",
+            f"{CAMERAS} has version {printable(repr(version))[:40]}, but this pack reads version "
+            f"{VERSION}. Update the pack, or export the dataset again.",
         )
 
 
 def _view(folder: Path, camera: object, index: int, is_opengl: bool) -> View:
     if not isinstance(camera, dict):
-        raise InputError("CAP-113", f"{CAMERAS}: camera {index} is not a description in braces.")
+        raise InputError(
+            "CAP-113", f"{CAMERAS}: camera {index} is not a JSON object. Export the dataset again."
+        )
     name = camera.get("name", f"cam{index:02d}")
     if not isinstance(name, str) or not name or len(name) > 200:
         raise InputError(
             "CAP-114",
-            f"{CAMERAS}: camera {index} has the name {printable(repr(name))[:60]}; a short text is needed.",
+            f"{CAMERAS}: camera {index} has the name {printable(repr(name))[:60]}. A name must be a text "
+            "of 1 to 200 characters.",
         )
     where = f"{CAMERAS}: {printable(name)}"
     size = (integer(camera, "width", where), integer(camera, "height", where))
@@ -118,7 +124,9 @@ def _view(folder: Path, camera: object, index: int, is_opengl: bool) -> View:
     if camera.get("distortion"):
         lens = _distortion(camera["distortion"], where)
     if ("video" in camera) == ("frames" in camera):
-        raise InputError("CAP-115", f'{where}: either "video" or "frames" must say where the pictures are.')
+        raise InputError(
+            "CAP-115", f'{where}: either "video" or "frames" must give the location of the images, not both.'
+        )
     images: ViewVideo | dict[int, ImageFile]
     if "video" in camera:
         images = _video(folder, camera, where)
@@ -129,7 +137,9 @@ def _view(folder: Path, camera: object, index: int, is_opengl: bool) -> View:
 
 def _distortion(value: object, where: str) -> Distortion:
     if not isinstance(value, dict) or not isinstance(value.get("params"), list):
-        raise InputError("CAP-116", f"{where}: distortion must hold a model and a list of params.")
+        raise InputError(
+            "CAP-116", f"{where}: distortion must contain a model and a list of params. Correct the entry."
+        )
     numbers = matrix(value["params"], (len(value["params"]),), "distortion", where)
     try:
         return Distortion(str(value.get("model", "opencv")), tuple(numbers.tolist()))
@@ -149,8 +159,8 @@ def _video(folder: Path, camera: dict[str, Any], where: str) -> ViewVideo:
     if mask_facts.size[0] * facts.size[1] != mask_facts.size[1] * facts.size[0]:
         raise InputError(
             "CAP-117",
-            f"{mask_name} has {mask_facts.size[0]} × {mask_facts.size[1]} pixels, its video {facts.size[0]} × "
-            f"{facts.size[1]}; a mask must have the shape of its picture.",
+            f"{mask_name} has {mask_facts.size[0]} × {mask_facts.size[1]} pixels, but its video has "
+            f"{facts.size[0]} × {facts.size[1]}. A mask must have the aspect ratio of its video.",
         )
     return ViewVideo(path, name, facts, mask, mask_name, mask_facts)
 
@@ -164,7 +174,8 @@ def _images(folder: Path, camera: dict[str, Any], where: str) -> dict[int, Image
         if masks is not None and at not in masks:
             raise InputError(
                 "CAP-118",
-                f"{where}: the picture {relative_name(path, folder)} has no mask; a mask is needed for each.",
+                f"{where}: the image {relative_name(path, folder)} has no mask. Provide a mask for every "
+                "image.",
             )
         mask = masks[at] if masks is not None else None
         images[at] = ImageFile(
@@ -179,7 +190,8 @@ def _numbered(folder: Path, pattern: object, where: str) -> dict[int, Path]:
     if not path.is_dir() and len(re.findall(r"%0?\d*d", path.name)) != 1:
         raise InputError(
             "CAP-119",
-            f"{where}: '{printable(str(pattern))}' is neither a folder nor a pattern with one %05d.",
+            f"{where}: '{printable(str(pattern))}' is neither a folder nor a pattern with one %05d. "
+            "Correct the entry.",
         )
     directory, names = (path, None) if path.is_dir() else (path.parent, path.name)
     try:
@@ -204,7 +216,7 @@ def _background(data: dict[str, Any]) -> tuple[float, float, float] | None:
     r, g, b = matrix(data["background"], (3,), "background", CAMERAS).tolist()
     if not all(0 <= c <= 1 for c in (r, g, b)):
         raise InputError(
-            "CAP-120", f"{CAMERAS}: background is ({r:.4g}, {g:.4g}, {b:.4g}); its numbers must lie in 0..1."
+            "CAP-120", f"{CAMERAS}: background is ({r:.4g}, {g:.4g}, {b:.4g}). Its values must be in 0..1."
         )
     return (r, g, b)
 
@@ -212,11 +224,13 @@ def _background(data: dict[str, Any]) -> tuple[float, float, float] | None:
 def _hold_out(data: dict[str, Any], views: list[View]) -> list[str]:
     names = data.get("hold_out") or []
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-        raise InputError("CAP-121", f"{CAMERAS}: hold_out must be a list of camera names.")
+        raise InputError("CAP-121", f"{CAMERAS}: hold_out must be a list of camera names. Correct the entry.")
     known = {v.name for v in views}
     for name in names:
         if name not in known:
             raise InputError(
-                "CAP-122", f"{CAMERAS}: hold_out names '{printable(name)}', which is no camera of the list."
+                "CAP-122",
+                f"{CAMERAS}: hold_out names '{printable(name)}', which is not a camera of the list. Correct "
+                "the name.",
             )
     return names

@@ -35,7 +35,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
     """The capture in `folder`: one view a picture. InputError names the picture or file at fault."""
     paths = {n: folder / f"{n}.json" for n in ("dataset", "metadata", "scene")}
     for path in (paths["dataset"], paths["metadata"]):
-        require_file(path, folder, "a HyperNeRF data set needs it")
+        require_file(path, folder, "a HyperNeRF dataset needs it")
     data, metadata = (read_json(paths[n], f"{n}.json") for n in ("dataset", "metadata"))
     ids, train, test = _ids(data)
     reduction = _reduction(folder, ids, options.scale)
@@ -48,8 +48,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
     if not fps:
         fps = 30.0
         warnings.append(
-            "HyperNeRF data sets store no frame rate: 30 frames a second are assumed; set frames_per_second if that "
-            "is wrong."
+            "HyperNeRF datasets store no frame rate, so 30 fps is assumed. Set frames_per_second to correct it."
         )
     near, far = _near_far(paths["scene"])
     points, colors = optional_points(
@@ -81,13 +80,16 @@ def _ids(data: dict[str, Any]) -> tuple[list[str], list[str], list[str]]:
     for key in ("ids", "train_ids", "val_ids"):
         names = data.get(key) or []
         if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
-            raise InputError("CAP-123", f"{DATASET}: {key} must be a list of names.")
+            raise InputError("CAP-123", f"{DATASET}: {key} must be a list of names. Correct the entry.")
         lists[key] = names
     ids = lists["ids"] or [*lists["train_ids"], *lists["val_ids"]]
     if not ids:
-        raise InputError("CAP-124", f"{DATASET}: ids is empty; at least one picture is needed.")
+        raise InputError("CAP-124", f"{DATASET}: ids is empty. List at least one image.")
     if len(ids) > MOST_IDS:
-        raise InputError("CAP-125", f"{DATASET} lists {len(ids):,} pictures; at most {MOST_IDS:,} are read.")
+        raise InputError(
+            "CAP-125",
+            f"{DATASET} lists {len(ids):,} images; at most {MOST_IDS:,} are supported. Split the dataset.",
+        )
     if not lists["val_ids"] and len(ids) >= 8:
         return ids, ids[::4], ids[2::4]
     return ids, lists["train_ids"], lists["val_ids"]
@@ -97,7 +99,7 @@ def _warp(metadata: dict[str, Any], name: str) -> int:
     entry = metadata.get(name)
     where = f"metadata.json: {printable(name)}"
     if not isinstance(entry, dict):
-        raise InputError("CAP-126", f"{where} is missing; every picture needs its warp_id.")
+        raise InputError("CAP-126", f"{where} is missing. Every image needs a warp_id.")
     key = "time_id" if "warp_id" not in entry and "time_id" in entry else "warp_id"
     return int(number(entry, key, where))
 
@@ -113,7 +115,7 @@ def _reduction(folder: Path, ids: list[str], scale: float) -> int:
     if not found:
         raise InputError(
             "CAP-127",
-            "The folder rgb/1x (or rgb/2x …) is missing; a HyperNeRF data set keeps its pictures there.",
+            "The folder rgb/1x (or rgb/2x …) is missing. Put the images of the HyperNeRF dataset there.",
         )
     enough = [n for n in found if n * scale <= 1.0 + 1e-9]
     return max(enough) if enough else min(found)
@@ -122,7 +124,7 @@ def _reduction(folder: Path, ids: list[str], scale: float) -> int:
 def _view(folder: Path, name: str, moment: int, reduction: int) -> View:
     path = inside(folder, f"camera/{name}.json", DATASET)
     where = relative_name(path, folder)
-    camera = read_json(require_file(path, folder, "every picture needs its camera"), where)
+    camera = read_json(require_file(path, folder, "every image needs its camera"), where)
     rotation = matrix(camera.get("orientation"), (3, 3), "orientation", where)
     position = matrix(camera.get("position"), (3,), "position", where)
     claimed = matrix(camera.get("image_size"), (2,), "image_size", where)
@@ -132,15 +134,18 @@ def _view(folder: Path, name: str, moment: int, reduction: int) -> View:
     radial = matrix(camera.get("radial_distortion") or [0, 0, 0], (3,), "radial_distortion", where)
     tangential = matrix(camera.get("tangential_distortion") or [0, 0], (2,), "tangential_distortion", where)
     if not np.isfinite(claimed).all() or (claimed < 1).any():
-        raise InputError("CAP-128", f"{where}: image_size is {claimed.tolist()}; there is nothing to see.")
+        raise InputError(
+            "CAP-128", f"{where}: image_size is {claimed.tolist()}. Width and height must be at least 1."
+        )
     image = inside(folder, f"rgb/{reduction}x/{name}.png", DATASET)
     image_name = relative_name(image, folder)
     size = image_size(require_file(image, folder, f"{DATASET} lists it"), image_name)
     if np.abs(np.array(size) * reduction - claimed).max() > reduction:
         raise InputError(
             "CAP-129",
-            f"{image_name} has {size[0]} × {size[1]} pixels, {where} claims {claimed[0]:.0f} × {claimed[1]:.0f} "
-            f"(before reduction by {reduction}); use the pictures that belong to the cameras.",
+            f"{image_name} has {size[0]} × {size[1]} pixels, but {where} states {claimed[0]:.0f} × "
+            f"{claimed[1]:.0f} (before reduction by {reduction}). Use the images that belong to these "
+            "cameras.",
         )
     pose = np.eye(4)
     pose[:3, :3] = rotation

@@ -38,13 +38,16 @@ def numbered_images(directory: Path, folder: Path, pattern: str | None = None) -
         if number in found:
             raise InputError(
                 "CAP-130",
-                f"{relative_name(found[number], folder)} and {relative_name(file, folder)} have the same frame number.",
+                f"{relative_name(found[number], folder)} and {relative_name(file, folder)} have the same "
+                "frame number. Rename or remove one.",
             )
         found[number] = require_file(file, folder, "copy it again")
     if not found:
         wanted = printable(pattern) if pattern else "frame_00001.jpg …"
         raise InputError(
-            "CAP-131", f"{relative_name(directory, folder)} holds no numbered pictures ({wanted})."
+            "CAP-131",
+            f"{relative_name(directory, folder)} does not contain any numbered images. Add images named "
+            f"like {wanted}.",
         )
     return found
 

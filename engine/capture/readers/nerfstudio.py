@@ -27,7 +27,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
 
     `val_filenames` and `test_filenames` are held out. InputError names the frame at fault.
     """
-    path = require_file(folder / FILE, folder, "it holds the cameras of a nerfstudio data set")
+    path = require_file(folder / FILE, folder, "it contains the cameras of a nerfstudio dataset")
     data = read_json(path, FILE)
     found = _split(shots(folder, data, FILE), data, folder)
     capture = capture_of(found, folder, "nerfstudio", FILE, one_view_each=False)
@@ -36,7 +36,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
         points = inside(folder, data["ply_file_path"], FILE)
         if not points.is_file():
             capture.warnings.append(
-                f"{FILE} names the points {relative_name(points, folder)}, which are missing."
+                f"{FILE} lists the points {relative_name(points, folder)}, but that file is missing."
             )
         candidates = (points.relative_to(folder).as_posix(), *candidates)
     capture.points, capture.point_colors = optional_points(folder, candidates, capture.warnings)
@@ -53,7 +53,9 @@ def _split(found: list[Shot], data: dict[str, Any], folder: Path) -> list[Shot]:
     for split in ("train", "val", "test"):
         names = data.get(f"{split}_filenames") or []
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-            raise InputError("CAP-132", f"{FILE}: {split}_filenames must be a list of file names.")
+            raise InputError(
+                "CAP-132", f"{FILE}: {split}_filenames must be a list of file names. Correct the entry."
+            )
         lists[split] = {Path(n).as_posix() for n in names}
     held = (lists["val"] | lists["test"]) - lists["train"]
     return [replace(s, split="test") if s.image.name in held else s for s in found]

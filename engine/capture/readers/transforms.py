@@ -57,17 +57,20 @@ def shots(folder: Path, data: dict[str, Any], file: str, split: str = "train") -
     frames = data.get("frames")
     if not isinstance(frames, list) or not frames:
         raise InputError(
-            "CAP-133", f"{file}: the list of frames is empty or missing; at least one picture is needed."
+            "CAP-133", f"{file}: the list of frames is empty or missing. Add at least one image."
         )
     if len(frames) > MOST_FRAMES:
-        raise InputError("CAP-134", f"{file} lists {len(frames):,} frames; at most {MOST_FRAMES:,} are read.")
+        raise InputError(
+            "CAP-134",
+            f"{file} lists {len(frames):,} frames; at most {MOST_FRAMES:,} are supported. Split the dataset.",
+        )
     common = {key: value for key, value in data.items() if key != "frames"}
     return [_shot(folder, common, frame, file, i, split) for i, frame in enumerate(frames)]
 
 
 def _shot(folder: Path, common: dict[str, Any], frame: object, file: str, index: int, split: str) -> Shot:
     if not isinstance(frame, dict):
-        raise InputError("CAP-135", f"{file}: frame {index} is not a description in braces.")
+        raise InputError("CAP-135", f"{file}: frame {index} is not a JSON object. Export the file again.")
     path = inside(folder, frame.get("file_path"), f"{file}: frame {index}")
     if not path.suffix or not path.is_file():
         path = next(
@@ -100,7 +103,8 @@ def _integer_size(data: dict[str, Any], where: str) -> tuple[int, int]:
     width, height = (number(data, key, where) for key in ("w", "h"))
     if width < 1 or height < 1:
         raise InputError(
-            "CAP-136", f"{where}: the size is {width:g} × {height:g} pixels; there is nothing to see."
+            "CAP-136",
+            f"{where}: the image size is {width:g} × {height:g} pixels. Width and height must be at least 1.",
         )
     return int(width), int(height)
 
@@ -118,7 +122,7 @@ def _intrinsics(data: dict[str, Any], size: tuple[int, int], where: str) -> Arra
             else fx
         )
     else:
-        raise InputError("CAP-137", f"{where}: neither fl_x nor camera_angle_x says the focal length.")
+        raise InputError("CAP-137", f"{where}: the focal length is missing. Add fl_x or camera_angle_x.")
     cx = number(data, "cx", where, size[0] / 2)
     cy = number(data, "cy", where, size[1] / 2)
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
@@ -129,7 +133,7 @@ def _from_angle(data: dict[str, Any], key: str, pixels: int, where: str) -> floa
     if not 0 < angle < math.pi:
         raise InputError(
             "CAP-138",
-            f"{where}: {key} is {angle:.6g}; a focal length needs an angle between 0 and π radians.",
+            f"{where}: {key} is {angle:.6g}. It must be between 0 and π radians.",
         )
     return pixels / (2 * math.tan(angle / 2))
 
@@ -152,7 +156,8 @@ def _lens(data: dict[str, Any], where: str) -> Distortion:
         )
     raise InputError(
         "CAP-139",
-        f"{where}: camera_model {printable(model)[:40]} is not known; use PINHOLE, OPENCV or OPENCV_FISHEYE.",
+        f"{where}: camera_model {printable(model)[:40]} is not supported. Use PINHOLE, OPENCV or "
+        "OPENCV_FISHEYE.",
     )
 
 
@@ -187,7 +192,8 @@ def _view(group: list[Shot], name: str, moment: dict[float, int]) -> View:
             other = images[moment[shot.time]]
             raise InputError(
                 "CAP-140",
-                f"{shot.where} and {other.name} come from one camera at one time ({shot.time:g}); remove one.",
+                f"{shot.where} and {other.name} show the same camera at the same time ({shot.time:g}). Remove "
+                "one.",
             )
         images[moment[shot.time]] = shot.image
     first = group[0]
@@ -238,14 +244,14 @@ def _timed(found: list[Shot], file: str) -> tuple[list[Shot], list[float], bool,
     """Shots with times, the distinct times ascending, whether they are fractions of a clip, and warnings."""
     warnings: list[str] = []
     if not _have_times(found):
-        warnings.append(f"{file} stores no times: all pictures are taken to show the same moment.")
+        warnings.append(f"{file} stores no times, so all images are assumed to show the same time.")
     found = [replace(s, time=round(s.time or 0.0, 9)) for s in found]
     times = sorted({s.time for s in found if s.time is not None})
     outside = [s for s in found if s.time is not None and not 0 <= s.time <= 1]
     for shot in outside:
         _check_outlier(shot, times)
     if outside and min(times) < 0:
-        warnings.append(f"{file}: times begin before 0 (at {min(times):g}); they are used as they are.")
+        warnings.append(f"{file}: the times start before 0 (at {min(times):g}). They are used unchanged.")
     return found, times, not outside, warnings
 
 
@@ -254,7 +260,7 @@ def _have_times(found: list[Shot]) -> bool:
     without = [s for s in found if s.time is None]
     if without and len(without) < len(found):
         raise InputError(
-            "CAP-141", f"{without[0].where} has no time, other frames have one; give every frame its time."
+            "CAP-141", f"{without[0].where} has no time, but other frames do. Give every frame a time."
         )
     return not without
 
@@ -266,8 +272,8 @@ def _check_outlier(shot: Shot, times: list[float]) -> None:
     if others and min(abs(t - shot.time) for t in others) > max(others) - min(others) > 0:
         raise InputError(
             "CAP-142",
-            f"{shot.where}: the time {shot.time:g} lies far outside that of the other frames "
-            f"({min(others):g} to {max(others):g}); correct it.",
+            f"{shot.where}: the time {shot.time:g} is far outside the range of the other frames "
+            f"({min(others):g} to {max(others):g}). Correct it.",
         )
 
 
@@ -280,9 +286,14 @@ def _no_doubles(found: list[Shot]) -> None:
             keys.append((shot.label, shot.time))
         for key in keys:
             if key in seen:
-                same = "the file is listed twice" if key[0] == "file" else f"so does {seen[key].image.name}"
+                same = (
+                    "but the file is listed twice"
+                    if key[0] == "file"
+                    else f"and so does {seen[key].image.name}"
+                )
                 raise InputError(
                     "CAP-143",
-                    f"{shot.where} shows camera '{printable(shot.label)}' at time {shot.time:g}, {same}; remove one.",
+                    f"{shot.where} shows camera '{printable(shot.label)}' at time {shot.time:g}, {same}. Remove "
+                    "one.",
                 )
             seen[key] = shot
