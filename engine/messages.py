@@ -44,6 +44,21 @@ Stream = Generator[Message, None, None]
 _Made = TypeVar("_Made")
 
 
+def status(message: Progress, total: int, first: int, elapsed: float) -> str:
+    """One line such as "step 120 of 4000 · 8000 Gaussians · loss 0.031 · 2:10 left"."""
+    parts = [f"{message.done} of {total}"]
+    if message.count:
+        parts.append(f"{message.count} Gaussians")
+    for name in ("loss", "psnr", "latent_error", "refined_error"):
+        if name in message.losses:
+            parts.append(f"{name.replace('_', ' ')} {message.losses[name]:.4g}")
+    done = message.done - first
+    if done > 0:
+        left = round(elapsed / done * (total - message.done))
+        parts.append(f"{left // 60}:{left % 60:02} left")
+    return " · ".join(parts)
+
+
 def progress_of(
     work: Generator[int, None, _Made], before: int = 0, count: int = 0
 ) -> Generator[Message, None, _Made]:

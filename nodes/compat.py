@@ -7,7 +7,7 @@ no class for are named by their string.
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -80,20 +80,16 @@ def video(images: Tensor, fps: float) -> Any:
     return InputImpl.VideoFromComponents(Types.VideoComponents(images=even, frame_rate=rate))
 
 
+@dataclass(eq=False)
 class _Splat:
     """Stands in for SPLAT where ComfyUI has no such class: the same attributes."""
 
-    def __init__(
-        self,
-        positions: Tensor,
-        scales: Tensor,
-        rotations: Tensor,
-        opacities: Tensor,
-        sh: Tensor,
-        counts: Tensor | None = None,
-    ) -> None:
-        self.positions, self.scales, self.rotations = positions, scales, rotations
-        self.opacities, self.sh, self.counts = opacities, sh, counts
+    positions: Tensor
+    scales: Tensor
+    rotations: Tensor
+    opacities: Tensor
+    sh: Tensor
+    counts: Tensor | None = None
 
 
 def splat(positions: Tensor, scales: Tensor, rotations: Tensor, opacities: Tensor, sh: Tensor) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import Field, fields
 from typing import Any
 
@@ -17,11 +16,6 @@ def inputs(config: type[Any], ids: str = "", optional: bool = False) -> list[Any
     """Widgets for the fields named by the space-separated `ids`, in that order; for all, as declared, where empty."""
     known = {id_of(f): f for f in fields(config)}
     return [widget(known[name], optional) for name in (ids.split() or known)]
-
-
-def widgets(found: Iterable[Field[Any]]) -> list[Any]:
-    """One widget for each Config field."""
-    return [widget(f) for f in found]
 
 
 def widget(field: Field[Any], optional: bool = False, shown: bool = False) -> Any:

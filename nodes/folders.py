@@ -12,12 +12,11 @@ from pathlib import Path
 import folder_paths  # pyright: ignore[reportMissingImports]
 
 from ..engine.errors import InputError
-from ..engine.files.folders import changed, is_within, subfolders, walk
+from ..engine.files.folders import changed, is_within, marked_folders, subfolders, walk
 
 PACK = Path(__file__).resolve().parents[1]
 DEMOS = PACK / "assets" / "clips"
 MODELS = "gs4d"  # models/gs4d, and whatever extra_model_paths.yaml adds under that name
-LISTED_HEADER = 16 << 20  # bytes of a scene's header; what has more opens, and is not listed
 CHECKPOINTS_KEPT = 5
 
 
@@ -124,6 +123,8 @@ def capture(choice: str, folder: str) -> Path:
 
 def scenes() -> list[str]:
     """Scene files in output, input and models/gs4d, newest first."""
+    from ..engine.io.scene_file import is_scene_file
+
     found: list[tuple[int, str]] = []
     for word, group in roots().items():
         for root in group:
@@ -145,26 +146,21 @@ def scene_file(choice: str) -> Path:
     return path
 
 
-def is_scene_file(path: Path) -> bool:
-    """Whether a .safetensors file says in its header that it holds a scene; the tensors are not read."""
-    from ..engine.files.safetensors_header import read_header
-
-    try:
-        header = read_header(path, largest=LISTED_HEADER, must_be_whole=False)
-    except InputError:
-        return False
-    return header.metadata.get("format", "").startswith("gs4d-scene")
-
-
 # -- diffusion models -----------------------------------------------------------------------------------------------
 
 EMBEDDED_MODEL = "embedded (small)"
+DIFFUSERS_MARKS = {"model_index.json", "unet/"}
 MODEL_DEPTH = 3  # folders below models/diffusers that are looked into
 
 
 def diffusion_models() -> list[str]:
     """The model that ships, then diffusers folders in models/diffusers and .safetensors in models/checkpoints."""
-    found = [f"diffusers/{name}" for name in _diffusers_folders()]
+    names = {
+        name
+        for root in folder_paths.get_folder_paths("diffusers")
+        for name in marked_folders(Path(root), DIFFUSERS_MARKS, MODEL_DEPTH)
+    }
+    found = [f"diffusers/{name}" for name in sorted(names)]
     found += [
         f"checkpoints/{name}"
         for name in folder_paths.get_filename_list("checkpoints")
@@ -197,21 +193,6 @@ def diffusion_model(choice: str) -> Path:
         "NOD-020",
         f"The model '{choice}' is not in models/diffusers or models/checkpoints; refresh the list and choose another.",
     )
-
-
-def _diffusers_folders() -> list[str]:
-    found: list[str] = []
-    for root in folder_paths.get_folder_paths("diffusers"):
-        for top, folders, names in os.walk(root, followlinks=True):
-            inside = Path(top).relative_to(root)
-            if "model_index.json" in names or "unet" in folders:
-                if inside.parts:
-                    found.append(inside.as_posix())
-                folders.clear()
-            elif len(inside.parts) >= MODEL_DEPTH:
-                folders.clear()
-            folders[:] = [f for f in folders if not f.startswith(".")]
-    return sorted(set(found))
 
 
 # -- writing --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..engine.diffusion import Backbone
+from ..engine.diffusion.backbone import describe
 from . import folders, host
 from .checks import checked
 from .compat import combo, io, schema
@@ -86,7 +87,7 @@ class LoadGuidance(io.ComfyNode):
             backbone = load(folders.diffusion_model(model), where, precision)
             if where.type != "cpu":
                 backbone.move("cpu")
-        return host.output(Guidance(backbone, where), notes=about(backbone))
+        return host.output(Guidance(backbone, where), notes=describe(backbone))
 
 
 class GuidanceFromModel(io.ComfyNode):
@@ -116,19 +117,4 @@ class GuidanceFromModel(io.ComfyNode):
 
         with host.node_context():
             backbone = ComfyBackbone(model, clip, vae)
-        return host.output(Guidance(backbone), notes=about(backbone))
-
-
-def about(backbone: Any) -> str:
-    """What was loaded and what it can do."""
-    kind = (
-        "edits images"
-        if backbone.has_image_conditioning
-        else "has no conditioning image: score distillation and delta edits only"
-    )
-    advised = backbone.defaults
-    known = "" if backbone.known_edits is None else f"\n{backbone.known_edits.text()}"
-    return (
-        f"{backbone.name}: {kind}\n{backbone.latent_channels} latent channels, 1/{backbone.vae_scale_factor} size, advised: "
-        f"{advised.steps} steps, {advised.resolution} pixels{known}"
-    )
+        return host.output(Guidance(backbone), notes=describe(backbone))

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..engine.errors import InputError
 from ..engine.figures.drawing import as_picture
 from ..engine.figures.training_curves import TrainingCurves
-from ..engine.messages import Finished, Preview, Progress, Saved, Started, Stream
+from ..engine.messages import Finished, Preview, Progress, Saved, Started, Stream, status
 from ..engine.render import choose_device
 from .compat import io
 
@@ -148,21 +148,6 @@ def follow(
     finally:
         stream.close()
     return value
-
-
-def status(message: Progress, total: int, first: int, elapsed: float) -> str:
-    """One line such as "step 120 of 4000 · 8000 Gaussians · loss 0.031 · 2:10 left"."""
-    parts = [f"{message.done} of {total}"]
-    if message.count:
-        parts.append(f"{message.count} Gaussians")
-    for name in ("loss", "psnr", "latent_error", "refined_error"):
-        if name in message.losses:
-            parts.append(f"{name.replace('_', ' ')} {message.losses[name]:.4g}")
-    done = message.done - first
-    if done > 0:
-        left = round(elapsed / done * (total - message.done))
-        parts.append(f"{left // 60}:{left % 60:02} left")
-    return " · ".join(parts)
 
 
 def output(*values: Any, notes: str = "", ui: Mapping[str, Any] | None = None) -> Any:

@@ -63,13 +63,7 @@ class LoadMultiViewVideo(io.ComfyNode):
 
         with host.node_context():
             video = load_video(folders.capture(clip, folder), fields.config_from(LoadOptions, options))
-        sizes = sorted({f"{w}×{h}" for w, h in video.cameras.sizes})
-        lines = [
-            f"{video.views} views, {video.moments} frames, {float(video.times[-1] - video.times[0]):.2f} s, "
-            f"{', '.join(sizes[:3])} pixels ({video.layout})",
-            *video.warnings[:5],
-        ]
-        return host.output(video, notes="\n".join(lines))
+        return host.output(video, notes="\n".join([video.summary(), *video.warnings[:5]]))
 
 
 @checked(folders.scene_file, "scene_file", watches=True)

@@ -83,7 +83,7 @@ def inputs(step: Step) -> list[Any]:
     optional = [kinds.socket(i) for i in first if i.optional]
     later = [(version(i.since), kinds.socket(i)) for i in step.inputs if i.since]
     later += [(version(f.metadata["since"]), fields.widget(f)) for f in own if f.metadata["since"]]
-    widgets = fields.widgets(f for f in own if not f.metadata["since"])
+    widgets = [fields.widget(f) for f in own if not f.metadata["since"]]
     return [
         *sockets,
         *widgets,

@@ -165,3 +165,18 @@ class Backbone(Protocol):
     def mid_block(self) -> MidBlock | None:
         """Weights to initialize a refinement layer from; None if the autoencoder lacks such a block."""
         ...
+
+
+def describe(backbone: Backbone) -> str:
+    """Say in a few lines what a model is and what it can do."""
+    kind = (
+        "edits images"
+        if backbone.has_image_conditioning
+        else "has no conditioning image: score distillation and delta edits only"
+    )
+    advised = backbone.defaults
+    known = "" if backbone.known_edits is None else f"\n{backbone.known_edits.text()}"
+    return (
+        f"{backbone.name}: {kind}\n{backbone.latent_channels} latent channels, 1/{backbone.vae_scale_factor} size, advised: "
+        f"{advised.steps} steps, {advised.resolution} pixels{known}"
+    )

@@ -50,6 +50,19 @@ def walk(root: Path) -> Iterator[Path]:
         yield from (folder / name for name in names)
 
 
+def marked_folders(root: Path, marks: set[str], depth: int) -> Iterator[str]:
+    """Names, relative to `root`, of the folders up to `depth` levels below it that hold one of `marks`: a file's name, or
+    a folder's with a slash at its end. Links are followed; hidden folders, and those inside of one found, are left out.
+    """
+    for top, folders, names in os.walk(root, followlinks=True):
+        inside = Path(top).relative_to(root)
+        is_marked = not marks.isdisjoint([*names, *(f"{folder}/" for folder in folders)])
+        if is_marked and inside.parts:
+            yield inside.as_posix()
+        is_last = is_marked or len(inside.parts) >= depth
+        folders[:] = [] if is_last else [f for f in folders if not f.startswith(".")]
+
+
 def changed(path: Path) -> int:
     """When a file was written last, in nanoseconds; 0 where it has disappeared."""
     try:

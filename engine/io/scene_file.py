@@ -11,11 +11,14 @@ from torch import Tensor
 from ..deform import KINDS
 from ..errors import InputError
 from ..files.safetensors_format import SafetensorsFormat
+from ..files.safetensors_header import read_header
 from ..scene import Cameras, Deformation, Gaussians, Scene4D
 
 SCENE = SafetensorsFormat(
     "gs4d-scene", 1, "scene", "4D scene", "this pack saved as a 4D scene", "export it again"
 )
+# bytes; a scene with a longer header opens, but `is_scene_file` says no
+LISTED_HEADER = 16 << 20
 GAUSSIANS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
 
@@ -32,6 +35,15 @@ def load_scene(path: Path | str) -> Scene4D:
     tensors, about = SCENE.read(path)
     with SCENE.assembling(path):
         return scene_of(tensors, about, SCENE)
+
+
+def is_scene_file(path: Path) -> bool:
+    """Whether a .safetensors file says in its header that it holds a scene; the tensors are not read."""
+    try:
+        header = read_header(path, largest=LISTED_HEADER, must_be_whole=False)
+    except InputError:
+        return False
+    return header.metadata.get("format", "").startswith("gs4d-scene")
 
 
 def scene_tensors(scene: Scene4D) -> dict[str, Tensor]:

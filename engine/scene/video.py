@@ -77,6 +77,12 @@ class MultiViewVideo:
     def moments(self) -> int:
         return len(self.times)
 
+    def summary(self) -> str:
+        """One line about the capture."""
+        sizes = sorted({f"{w}×{h}" for w, h in self.cameras.sizes})
+        seconds = float(self.times[-1] - self.times[0])
+        return f"{self.views} views, {self.moments} frames, {seconds:.2f} s, {', '.join(sizes[:3])} pixels ({self.layout})"
+
     def samples(self, views: tuple[int, ...] | None = None) -> list[tuple[int, int]]:
         """All (view, moment) pairs that can be read, views in order, for `views` or all."""
         chosen = range(self.views) if views is None else views

@@ -40,7 +40,7 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         "checkpoints": checkpoints(part["folders"]),
         "lists": lists(part["folders"], files, base),
         "splats": splats(part["compat"]),
-        "labels": labels(part["host"], messages),
+        "labels": labels(messages),
         "progress": [part["host"].inert(text) for text in PROGRESS],
         "output": outputs(part["host"]),
         "wired": wired(nodes),
@@ -212,5 +212,5 @@ def outputs(host: ModuleType) -> list[Any]:
     return [[list(each.result), each.ui] for each in made]
 
 
-def labels(host: ModuleType, messages: ModuleType) -> str:
-    return host.status(messages.Progress(30, {"loss": 0.0123456}, 800), 90, 10, 20.0)
+def labels(messages: ModuleType) -> str:
+    return messages.status(messages.Progress(30, {"loss": 0.0123456}, 800), 90, 10, 20.0)
