@@ -1,10 +1,10 @@
-"""What a clip costs: megabytes, error, seconds; and what the pack's import adds to ComfyUI's start.
+"""What a player file costs: megabytes, error, seconds; and what importing the pack adds to ComfyUI's startup.
 
     python benchmarks/clip.py [--json] [--scene FILE] [--max-error 0.002] [--gaussians 50000] [--moments 48]
 
-Without --scene a figure is made in code: a still floor and body, two arms and two legs of two links each that swing
-out of step, each Gaussian turning with its limb. Errors are measured by reading the written file again and asking it
-for every captured moment. `import_seconds` is null where no ComfyUI is found (`make comfy-env`, or COMFYUI_PATH).
+Without --scene, a figure is generated: a static floor and body, two arms and two legs of two links each that swing
+out of phase, each Gaussian rotating with its limb. Errors are measured by reading the written file again and evaluating
+it at every captured frame. `import_seconds` is null where no ComfyUI is found (`make comfy-env`, or COMFYUI_PATH).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from engine.steps import bake_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED, SECONDS = 0, 2.0
-# where a limb begins, its axis of swing, length of a link, how far and how it swings
+# start of a limb, its swing axis, length of a link, amplitude and phase
 LIMBS = (
     ((0.22, 0.0, 0.55), (1.0, 0.1, 0.0), 0.32, 0.9, 0.0),
     ((-0.22, 0.0, 0.55), (1.0, -0.1, 0.0), 0.32, 0.9, math.pi),
@@ -44,12 +44,12 @@ LIMBS = (
 
 
 class Limbs:
-    """Known motion: each Gaussian of a limb turns about the shoulder, and beyond the elbow about that too."""
+    """Known motion: each Gaussian of a limb rotates about the shoulder, and those beyond the elbow also about the elbow."""
 
     kind = "limbs"
 
     def __init__(self, limb: Tensor) -> None:
-        self.limb = limb  # [N]: −1 is still, else index of the limb
+        self.limb = limb  # [N]: −1 is static, else the index of the limb
 
     def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
         means, quats = gaussians.means.clone(), rotations.normalise(gaussians.quats)
@@ -79,7 +79,7 @@ class Limbs:
 
 
 def figure(count: int, moments: int, seed: int = SEED) -> Scene4D:
-    """`count` Gaussians of which 44 in a hundred are limbs, filmed at `moments` moments."""
+    """`count` Gaussians, 44 % of them in limbs, at `moments` frames."""
     g = torch.Generator().manual_seed(seed)
     limb = torch.full((count,), -1)
     limb[: int(0.44 * count)] = torch.arange(int(0.44 * count)) % len(LIMBS)
@@ -108,7 +108,7 @@ def figure(count: int, moments: int, seed: int = SEED) -> Scene4D:
 
 
 def measure(scene: Scene4D, config: bake_clip.Config, folder: Path) -> dict[str, Any]:
-    """Bake, write, read again, compare at every captured moment."""
+    """Bake, write, read again, and compare at every captured frame."""
     begun = time.perf_counter()
     baked = result(bake_clip.run(scene, config))
     path = baked.save(folder / "scene.gs4dclip")
@@ -139,7 +139,7 @@ def measure(scene: Scene4D, config: bake_clip.Config, folder: Path) -> dict[str,
 
 
 def import_seconds() -> float | None:
-    """Processor seconds that the pack's import takes in a process where ComfyUI's own modules are loaded; or None."""
+    """CPU seconds to import the pack in a process that has ComfyUI's own modules loaded; or None."""
     sys.path.insert(0, str(ROOT / "tests" / "nodes"))
     import write_contracts
 
@@ -150,10 +150,10 @@ def import_seconds() -> float | None:
 
 
 def scene_parser(description: str | None) -> argparse.ArgumentParser:
-    """With the flags that `scene_of` reads."""
+    """The options that `scene_of` reads."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    parser.add_argument("--scene", help="a scene file of this pack (default: a figure made in code)")
+    parser.add_argument("--scene", help="a scene file of this pack (default: a generated figure)")
     parser.add_argument("--gaussians", type=int, default=50_000)
     parser.add_argument("--moments", type=int, default=48)
     return parser
@@ -166,7 +166,7 @@ def scene_of(arguments: argparse.Namespace) -> Scene4D:
 
 
 def report_text(report: dict[str, Any], as_json: bool) -> None:
-    """Print the figures: for programs, or for a person."""
+    """Print the figures as JSON or as text."""
     if as_json:
         print(json.dumps(report))
         return

@@ -1,4 +1,4 @@
-"""What work costs: seconds, pictures through the diffusion model, peak memory."""
+"""Measure cost: seconds, images passed through the diffusion model, peak memory."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Counting:
-    """A backbone that counts what its network is asked: everything else is the backbone's own."""
+    """A backbone that counts the calls of its network; everything else is passed on to the wrapped backbone."""
 
     def __init__(self, backbone: Any) -> None:
         self._backbone = backbone
         self.calls = 0  # forward passes of the network, whatever the batch
-        self.pictures = 0  # pictures in them: a batch of 3 branches × 4 views counts 12
+        self.pictures = 0  # images in them: a batch of 3 branches × 4 views counts as 12
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backbone, name)
@@ -37,10 +37,10 @@ class Counting:
 @dataclass
 class Cost:
     seconds: float = 0.0  # wall clock
-    cpu_seconds: float = 0.0  # of all threads: what a busy machine does not change much
-    diffusion_calls: int = 0  # pictures through the network
+    cpu_seconds: float = 0.0  # of all threads; hardly affected by other load
+    diffusion_calls: int = 0  # images passed through the network
     network_calls: int = 0  # forward passes
-    peak_mb: float = 0.0  # the highest of what was run: whole process, or what torch held on the GPU
+    peak_mb: float = 0.0  # maximum over the runs: the whole process, or torch's allocation on the GPU
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -54,7 +54,7 @@ class Cost:
 
 @contextmanager
 def costing(backbone: Counting | None, device: str) -> Generator[Cost]:
-    """Everything inside is measured; the numbers are in the yielded object afterward."""
+    """Measures the block; the yielded object holds the numbers afterward."""
     cost = Cost()
     calls, pictures = (backbone.calls, backbone.pictures) if backbone is not None else (0, 0)
     reset_peak(device)
@@ -69,19 +69,19 @@ def costing(backbone: Counting | None, device: str) -> Generator[Cost]:
 
 
 def reset_peak(device: str) -> None:
-    """Start the peak anew, where the system can (Linux, CUDA)."""
+    """Reset the peak, where the system supports it (Linux, CUDA)."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         return
     try:
-        _CLEAR.write_text("5")  # Linux: the high-water mark falls to what is resident now
+        _CLEAR.write_text("5")  # Linux: resets the high-water mark to the memory that is resident now
     except OSError:
         pass
 
 
 def peak_mb(device: str) -> float:
-    """Megabytes: what torch held on the GPU at most, or what this process did on the CPU."""
+    """Peak megabytes: torch's allocation on the GPU, or this process on the CPU."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() / 1e6
     try:

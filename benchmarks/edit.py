@@ -1,14 +1,14 @@
-"""How well a prompt edits a whole moving scene, against the exact truth of the edit; and what it costs.
+"""How well a prompt edits a 4D scene, against the exact ground truth of the edit, and what it costs.
 
     python benchmarks/edit.py --json [--edit night | --data DIR] [--model FOLDER|FILE] [--exact] [--quick]
 
-Without `--data`: the demo clip with one exact edit applied to its frames. `DIR` holds `original` and `edited` (the same
+Without `--data`: the demo capture with an exact edit applied to its frames. `DIR` holds `original` and `edited` (the same
 cameras and times, in any layout) and `instruction.txt`. A scene is trained on the original (`--scene` keeps it), then
-edited in several ways; PSNR and SSIM compare each against the true edited video in all views and moments (every
-`--every`-th; inside the masks as `psnr_subject`). `--exact` puts the true pictures in place of the model's: what the fit
-alone can reach. `seconds` is editing and fitting, not the training of the scene; `every_image` retrains at the first
-training's budget. `diffusion_calls` counts pictures through the network, one for each branch of a guided one. Each variant
-is told on stderr as it lands; with `--keep` it also stays there, and a later run with the same numbers takes it from there.
+edited in several ways; PSNR and SSIM compare each against the true edited video in all views and in every `--every`-th
+frame (inside the masks as `psnr_subject`). `--exact` uses the true images instead of the model's, which shows the limit of
+the fit. `seconds` covers editing and fitting, not the training of the scene; `every_image` retrains with the budget of the
+first training. `diffusion_calls` counts images passed through the network, one per guidance branch. Each variant
+is reported on stderr when it is done; with `--keep` it is also saved, and a later run with the same settings reuses it.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ MOMENTS = (8, 16, 32)
 
 @dataclass(frozen=True)
 class Plan:
-    """The numbers of one benchmark."""
+    """The settings of one benchmark run."""
 
     training: fit_scene.Config
     edit: edit_views.Config
     fit: fit_edits.Config
     refine: refine_score.Config
     score_only_iterations: int = 0  # 0: as many as stage 2
-    score_only_color_rate: float = 0.0  # 0: as in stage 2, which has less to change
-    frames_at_once: int = 8  # for every image of every moment
-    image_moments: str = "all"  # the moments of "every image"
-    every: int = 1  # moments measured
-    repeats: int = 2  # of the timing by moments; the quickest counts
+    score_only_color_rate: float = 0.0  # 0: as in stage 2, which changes less
+    frames_at_once: int = 8  # for every image of every frame
+    image_moments: str = "all"  # the frames of "every image"
+    every: int = 1  # frames measured
+    repeats: int = 2  # of the timing by frame count; the fastest counts
     variants: tuple[str, ...] = VARIANTS
 
 
@@ -78,7 +78,7 @@ class Benchmark:
         self,
         pair: Pair,
         scene: Scene4D,
-        backbone: Any | None,  # None: the true pictures stand in for a model's
+        backbone: Any | None,  # None: the true images replace the model's
         plan: Plan,
         device: str,
     ) -> None:
@@ -90,7 +90,7 @@ class Benchmark:
         self._fitted: dict[str, tuple[Scene4D, Cost]] = {}
 
     def variants(self) -> dict[str, Callable[[], tuple[Scene4D, Cost]]]:
-        """By name, those that can be run."""
+        """The variants that can be run, by name."""
         every = {
             "unedited": lambda: (self.scene, Cost()),
             "stage1": lambda: self.stage1(),
@@ -100,7 +100,7 @@ class Benchmark:
             "uncoherent": lambda: self.both(attention="vanilla"),
             "deformation_trained": lambda: self.both(trains_deformation=True),
         }
-        if self.backbone is None:  # nothing to distil from, and nothing to share attention in
+        if self.backbone is None:  # no model to distill from, and no attention to share
             every = {name: every[name] for name in ("unedited", "stage1", "every_image")}
             every["deformation_trained"] = lambda: self.stage1(trains_deformation=True)
             every["stage1_reference_code"] = lambda: self.stage1(preset="reference code")
@@ -108,11 +108,11 @@ class Benchmark:
         return {name: run for name, run in every.items() if name in wanted}
 
     def views(self, attention: str | None = None) -> tuple[ViewSet, Cost]:
-        """The first moment's views, edited; made once for each kind of attention."""
+        """The edited views of the first frame; made once for each kind of attention."""
         attention = attention or self.plan.edit.attention
         if attention not in self._edited:
             with costing(self.backbone, self.device) as cost:
-                # what comes of an instruction is measured, whether the model knows it or not
+                # unknown prompts are measured too
                 config = replace(self.plan.edit, prompt=self.prompt, attention=attention, force=True)
                 edited = self._edit(self.scene, config, self.pair.original)
             self._edited[attention] = edited, cost
@@ -126,7 +126,7 @@ class Benchmark:
         return true_views(views, self.pair.edited, scene.background.cpu())
 
     def stage1(self, attention: str | None = None, **changes: Any) -> tuple[Scene4D, Cost]:
-        """Edit the first moment's views, fit the canonical Gaussians to them; made once for each way."""
+        """Edit the views of the first frame and fit the canonical Gaussians to them; made once for each variant."""
         key = key_of(attention or self.plan.edit.attention, changes)
         if key not in self._fitted:
             views, cost = self.views(attention)
@@ -137,7 +137,7 @@ class Benchmark:
         return self._fitted[key]
 
     def refined(self, scene: Scene4D, **changes: Any) -> tuple[Scene4D, Cost]:
-        """Stage 2: score distillation on the whole clip."""
+        """Stage 2: score distillation on the whole capture."""
         assert self.backbone is not None
         with costing(self.backbone, self.device) as cost:
             config = replace(self.plan.refine, prompt=self.prompt, force=True, **changes)
@@ -159,7 +159,7 @@ class Benchmark:
         return self.refined(self.scene, iterations=iterations, color_lr=rate)
 
     def every_image(self) -> tuple[Scene4D, Cost]:
-        """Edit every picture of the clip (the same key view for all), then train a scene on them from nothing."""
+        """Edit every image of the capture (with the same key view for all), then train a scene on them from scratch."""
         config = replace(
             self.plan.edit,
             prompt=self.prompt,
@@ -174,7 +174,7 @@ class Benchmark:
 
     @cached_property
     def key(self) -> str:
-        """What a variant's figures belong to: this pair, scene, model and plan."""
+        """Identifies what a variant's figures belong to: this pair, scene, model and plan."""
         scene, plan = self.scene, replace(self.plan, variants=(), repeats=0)
         tensors = [*scene.canonical.tensors().values(), *scene.deformation.tensors().values()]
         model = None if self.backbone is None else self.backbone.fingerprint
@@ -187,10 +187,10 @@ class Benchmark:
         return {key: found[key] for key in ("psnr", "ssim", "psnr_subject") if found[key] is not None}
 
     def seconds_by_moments(self) -> dict[str, dict[str, float]]:
-        """Stage 1 on the scene cut into 8, 16 and 32 moments: wall clock and all threads' time, the quickest of a few.
+        """Stage 1 on the scene sampled at 8, 16 and 32 frames: wall-clock time and CPU time, the fastest of a few runs.
 
-        Turns are taken, so that a machine that slows down slows all of them. What is edited is rendered from the
-        scene: a clip need not have 32 moments.
+        The frame counts alternate, so that a slowdown of the machine affects all of them. The edited images are rendered
+        from the scene, so the capture may have fewer than 32 frames.
         """
         best: dict[int, Cost] = {}
         first, last = float(self.scene.times[0]), float(self.scene.times[-1])
@@ -216,7 +216,7 @@ class Benchmark:
 
 
 def follow(stream: m.Stream, name: str) -> Any:
-    """The stream's value; progress on stderr."""
+    """The value of a stream; progress goes to stderr."""
     value: Any = None
     for message in stream:
         if isinstance(message, m.Started):
@@ -229,7 +229,7 @@ def follow(stream: m.Stream, name: str) -> Any:
 
 
 def run(benchmark: Benchmark, keep: Path | None = None) -> dict[str, Any]:
-    """All variants, timing by moments and peak memory, as plain JSON."""
+    """All variants, the timing by frame count and the peak memory, as plain JSON."""
     variants: dict[str, dict[str, Any]] = {}
     peak = 0.0
     for name, make in benchmark.variants().items():
@@ -264,7 +264,7 @@ def run(benchmark: Benchmark, keep: Path | None = None) -> dict[str, Any]:
 
 
 def kept(benchmark: Benchmark, name: str, folder: Path | None) -> dict[str, Any] | None:
-    """The figures of an earlier run with the same numbers; None where there is none."""
+    """The figures of an earlier run with the same settings; None if there are none."""
     file = None if folder is None else folder / f"{name}.json"
     if file is None or not file.is_file():
         return None
@@ -273,7 +273,7 @@ def kept(benchmark: Benchmark, name: str, folder: Path | None) -> dict[str, Any]
 
 
 def sheet(benchmark: Benchmark, name: str, scene: Scene4D, folder: Path) -> None:
-    """Rows of truth, scene, depth and error, and the edited views, as pictures to look at."""
+    """Contact sheets: rows of ground truth, scene, depth and error, and the edited views."""
     config = evaluate_scene.Config(views="all", every=max(1, len(scene.times) // 4), pictures=6)
     pictures = m.result(evaluate_scene.run(scene, benchmark.pair.edited, config, benchmark.device)).pictures
     tile = pictures.shape[2]  # in their own size
@@ -286,7 +286,7 @@ def sheet(benchmark: Benchmark, name: str, scene: Scene4D, folder: Path) -> None
 
 
 def trained(pair: Pair, config: fit_scene.Config, device: str, file: Path | None) -> tuple[Scene4D, Cost]:
-    """The scene of the original, from `file` where it is there."""
+    """The scene trained on the original, loaded from `file` if it exists."""
     if file is not None and file.is_file():
         return load_scene(file), Cost()
     with costing(None, device) as cost:
@@ -302,31 +302,31 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="(always) the last line is one JSON object")
     parser.add_argument("--data", help="folder with original, edited and instruction.txt")
-    parser.add_argument(
-        "--edit", default="night", help="exact edit of the demo clip, where there is no --data"
-    )
-    parser.add_argument("--model", help="diffusers folder or .safetensors (default: the one that ships)")
+    parser.add_argument("--edit", default="night", help="exact edit of the demo capture, without --data")
+    parser.add_argument("--model", help="diffusers folder or .safetensors file (default: the bundled model)")
     parser.add_argument("--dtype", default="auto", help="auto, fp32, fp16 or bf16")
-    parser.add_argument("--exact", action="store_true", help="the true pictures instead of a model's")
-    parser.add_argument("--quick", action="store_true", help="a few steps of everything: does it run?")
+    parser.add_argument("--exact", action="store_true", help="use the true images instead of a model's")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few steps of everything, to check that it runs"
+    )
     parser.add_argument("--device", default=choose_device())
-    parser.add_argument("--scene", help="trained scene, made where it is not there")
-    parser.add_argument("--keep", help="folder for the edited scenes and pictures of them")
-    parser.add_argument("--variants", default=",".join(VARIANTS), help="those to run, with commas")
-    parser.add_argument("--every", type=int, default=1, help="measure every n-th moment")
-    parser.add_argument("--repeats", type=int, default=2, help="timings by moments; 0 leaves them out")
+    parser.add_argument("--scene", help="trained scene; created if it does not exist")
+    parser.add_argument("--keep", help="folder for the edited scenes and their contact sheets")
+    parser.add_argument("--variants", default=",".join(VARIANTS), help="variants to run, separated by commas")
+    parser.add_argument("--every", type=int, default=1, help="measure every n-th frame")
+    parser.add_argument("--repeats", type=int, default=2, help="timings by frame count; 0 skips them")
     parser.add_argument("--training-iterations", type=int, default=fit_scene.Config.iterations)
     parser.add_argument("--stage1-iterations", type=int, default=200, help="the paper: 1000")
     parser.add_argument("--stage1-color-rate", type=float, default=2e-2, help="the paper: 2.5e-3")
     parser.add_argument("--stage2-iterations", type=int, default=100, help="the paper: 800")
-    parser.add_argument("--stage2-images", type=int, default=2, help="judged in each step; the paper: 4")
+    parser.add_argument("--stage2-images", type=int, default=2, help="images per step; the paper uses 4")
     parser.add_argument("--stage2-color-rate", type=float, default=1e-2, help="the paper: 2.5e-3")
     parser.add_argument("--score-only-iterations", type=int, default=0, help="0: as many as stage 2")
     parser.add_argument(
         "--score-only-color-rate",
         type=float,
         default=5e-2,
-        help="it carries the whole edit; 0: as in stage 2",
+        help="stage 2 alone carries the whole edit; 0: as in stage 2",
     )
     parser.add_argument("--preset", default="paper", choices=("paper", "reference code"))
     parser.add_argument("--refine-guidance-scale", type=float, default=0.0)
@@ -347,7 +347,8 @@ def plan_of(a: argparse.Namespace) -> Plan:
     unknown = set(a.variants.split(",")) - set(VARIANTS)
     if unknown:
         raise InputError(
-            "BEN-001", f"There is no variant {', '.join(sorted(unknown))}; choose from {', '.join(VARIANTS)}."
+            "BEN-001",
+            f"Variant {', '.join(sorted(unknown))} does not exist; choose from {', '.join(VARIANTS)}.",
         )
     quick = a.quick
     common = {"preset": a.preset, "preview_every": 0, "seed": a.seed, "rasterizer": a.rasterizer}

@@ -1,4 +1,4 @@
-"""Two videos of the same performance, before and truly after an edit; and what retraining on edited pictures needs."""
+"""Pairs of captures, before and after an exact edit, and edited images as a capture to train on."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def load_pair(folder: Path, options: LoadOptions) -> Pair:
         if not path.exists():
             raise InputError(
                 "BEN-002",
-                f"{folder.name}/{path.name} is missing; a pair is the folders original and edited (the same cameras "
+                f"{folder.name}/{path.name} is missing; a pair has the folders original and edited (the same cameras "
                 "and times, in any layout) and the file instruction.txt.",
             )
     report_text = instruction.read_text(encoding="utf-8").strip()
     if not report_text:
         raise InputError(
             "BEN-003",
-            f"{folder.name}/instruction.txt is empty; write what was asked, such as 'make it night'.",
+            f"{folder.name}/instruction.txt is empty; write the prompt of the edit, such as 'make it night'.",
         )
     pair = Pair(
         folder.name,
@@ -63,17 +63,17 @@ def load_pair(folder: Path, options: LoadOptions) -> Pair:
     if not same or pair.original.times.tolist() != pair.edited.times.tolist():
         raise InputError(
             "BEN-004",
-            f"{folder.name}: original and edited were not filmed by the same cameras at the same times, so one is no "
-            "truth for the other.",
+            f"{folder.name}: original and edited have different cameras or times, so they are not a "
+            "pair; export both with the same cameras and frames.",
         )
     return pair
 
 
 def demo_pair(edit: str, clip: Path = DEMO) -> Pair:
-    """The clip that ships, and the same with one exact edit applied to its frames."""
+    """The demo capture, and the same capture with an exact edit applied to its frames."""
     if edit not in EDITS or edit == "none":
         known = ", ".join(name for name in EDITS if name != "none")
-        raise InputError("BEN-005", f"There is no edit called '{edit}'; choose one of {known}.")
+        raise InputError("BEN-005", f"Edit '{edit}' does not exist; choose one of {known}.")
     video = load_video(clip)
     source = EditedFrames(video.source, background_of(video), edit)
     return Pair(f"{video.name}, {edit}", video, replace(video, source=source), EDITS[edit][0])
@@ -81,7 +81,7 @@ def demo_pair(edit: str, clip: Path = DEMO) -> Pair:
 
 @dataclass(frozen=True, eq=False)
 class EditedFrames:
-    """Frames with an exact edit of the subject's own colors; background and coverage stay."""
+    """Frames with an exact edit of the subject's own colors; background and coverage are unchanged."""
 
     frames: FrameSource
     background: Tensor  # [3] in 0..1
@@ -91,12 +91,13 @@ class EditedFrames:
         frame = self.frames.read(view, moment)
         if frame.mask is None:
             raise InputError(
-                "BEN-006", "This clip has no masks, so nothing says what the exact edit applies to."
+                "BEN-006",
+                "The demo capture has no masks, which the exact edit needs; restore its masks folder.",
             )
         alpha = frame.mask.double().numpy()[..., None] / 255
         ground = self.background.double().numpy() * (1 - alpha)
         seen = frame.image.double().numpy() / 255
-        # the subject's own color: what the background adds at its rim is taken off
+        # the subject's own color: the background's share at its edge is removed
         own = np.clip((seen - ground) / np.maximum(alpha, 0.05), 0, 1)
         image = alpha * np.clip(EDITS[self.edit][1](own), 0, 1) + ground
         return Frame(torch.from_numpy((image * 255).round().clip(0, 255).astype(np.uint8)), frame.mask)
@@ -107,7 +108,7 @@ class EditedFrames:
 
 @dataclass(frozen=True, eq=False)
 class StoredFrames:
-    """Frames in memory: pictures [F, H, W, 3] by (view, moment)."""
+    """Frames in memory: images [F, H, W, 3] by (view, frame)."""
 
     images: dict[tuple[int, int], Frame]
 
@@ -119,7 +120,7 @@ class StoredFrames:
 
 
 def as_video(views: ViewSet, video: MultiViewVideo) -> MultiViewVideo:
-    """Edited pictures of every view and moment as a capture to train on: at its own size, or the edit's where that is
+    """Edited images of every view and frame as a capture to train on, at its own size or at the edit's if that is
     smaller."""
     sizes = tuple(min(size, views.size) for size in video.cameras.sizes)
     frames: dict[tuple[int, int], Frame] = {}
@@ -141,7 +142,7 @@ def as_video(views: ViewSet, video: MultiViewVideo) -> MultiViewVideo:
 
 
 def true_views(views: ViewSet, truth: MultiViewVideo, background: Tensor) -> ViewSet:
-    """The same views with the true pictures in place of the model's."""
+    """The same views with the true images instead of the model's."""
     pictures: Iterable[Tensor] = (
         resize(composite(truth.source.read(v, t), background).image, views.size)
         for v, t in zip(views.views, views.moments, strict=True)

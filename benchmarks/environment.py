@@ -1,4 +1,4 @@
-"""What every benchmark says of the machine it ran on."""
+"""The machine and versions that every benchmark reports."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""How well and how fast a capture is trained, against a still scene trained on the same pictures.
+"""How well and how fast a capture is trained, against a static scene trained on the same images.
 
     python benchmarks/fit.py --json [--data DIR] [--max-seconds 180] [--hold-out-every 8]
 
-Held-out views are those that the capture (or `--hold-out`) keeps out; held-out moments are every n-th one, seen by the
-trained views. The clock covers the whole training: reading, initialization and all steps, not the measuring.
+Held-out views are those of the capture or of `--hold-out`; held-out frames are every n-th one of the trained views. The
+time covers the whole training (reading, initialization and all steps), not the evaluation.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def train(video: MultiViewVideo, config: fit_scene.Config, device: str) -> tuple
 
 
 def measure(scene: Scene4D, video: MultiViewVideo, device: str, every: int) -> dict[str, float]:
-    """PSNR and SSIM on held-out views at trained moments, and on trained views at held-out moments."""
+    """PSNR and SSIM on held-out views at trained frames, and on trained views at held-out frames."""
     views = m.result(evaluate_scene.run(scene, video, evaluate_scene.Config(pictures=0), device))
     held = [row for row in views.rows if not every or row.moment % every != every - 1]
     result = {
@@ -74,7 +74,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="(always) the last line is one JSON object")
     parser.add_argument(
-        "--data", default=str(DEMO), help="capture folder in any layout (default: the demo clip)"
+        "--data", default=str(DEMO), help="capture folder in any layout (default: the demo capture)"
     )
     parser.add_argument("--device", default=choose_device())
     parser.add_argument("--keep", help="write the trained scene here")

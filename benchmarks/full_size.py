@@ -1,11 +1,11 @@
-"""How long an edit takes at the paper's full size, and how much memory: InstructPix2Pix of 860 M RANDOM weights.
+"""Time and memory of an edit at the paper's full size: InstructPix2Pix with 860 M RANDOM weights.
 
     python benchmarks/full_size.py --json [--device cuda] [--dtype auto] [--scale 0.1]
 
-Speed does not depend on what weights hold, so none are needed; what comes out is noise, and only times and memory are
-reported. The paper's sizes (Instruct-4DGS, Kwon et al., CVPR 2025): 20 views of 1352×1014 edited at 512×384 in 20 steps,
-1000 fitting iterations, 800 iterations of score distillation on 4 pictures, about 100,000 Gaussians, a DyNeRF-sized
-motion field over 300 moments. `--scale` shrinks all of it at once, for machines without a large GPU.
+Speed does not depend on the values of the weights, so the results are noise; only times and memory are reported. The
+paper's sizes (Instruct-4DGS, Kwon et al., CVPR 2025): 20 views of 1352×1014 edited at 512×384 in 20 steps, 1000
+fitting iterations, 800 iterations of score distillation on 4 images, about 100,000 Gaussians, a DyNeRF-sized motion
+field over 300 frames. `--scale` shrinks all of these, for machines without a large GPU.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PROMPT = "make it look like a fauvism painting"
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the paper does; `shrunk` keeps the proportions."""
+    """The paper's settings; `shrunk` keeps the proportions."""
 
     views: int = 20
     moments: int = 300
@@ -51,7 +51,7 @@ class Sizes:
     stage1: int = 1000
     stage2: int = 800
     images_per_step: int = 4
-    frames_at_once: int = 7  # pictures edited together: bounds the memory of stage 1
+    frames_at_once: int = 7  # images edited together; bounds the memory of stage 1
 
     def shrunk(self, scale: float) -> Sizes:
         def least(value: int, low: int) -> int:
@@ -118,7 +118,7 @@ def random_backbone(
 
 @dataclass(frozen=True, eq=False)
 class RandomFrames:
-    """One random picture a view, the same at every moment: what matters is that it is read and resized."""
+    """One random image per view, the same in every frame; only reading and resizing matter."""
 
     pictures: tuple[torch.Tensor, ...]
 
@@ -130,7 +130,7 @@ class RandomFrames:
 
 
 def random_scene(sizes: Sizes, seed: int) -> tuple[Scene4D, MultiViewVideo]:
-    """Gaussians that fill the pictures, a motion field that moves them, and a capture of noise."""
+    """Gaussians that fill the images, a motion field that moves them, and a capture of noise."""
     g = torch.Generator().manual_seed(seed)
     n, (width, height) = sizes.gaussians, sizes.picture
     sh = torch.zeros(n, harmonics.bases(3), 3)
@@ -156,7 +156,7 @@ def random_scene(sizes: Sizes, seed: int) -> tuple[Scene4D, MultiViewVideo]:
     settings = HexPlaneConfig.from_json({**PRESETS["dynerf"].to_json(), "time_range": [0.0, 10.0]})
     box = torch.tensor([[1.7] * 3, [-1.7] * 3])
     field = HexPlane.create(settings, box, g, zero_init=False)
-    with torch.no_grad():  # moves, but does not explode
+    with torch.no_grad():  # moves, but stays finite
         for name, parameter in field.named_parameters():
             if name.startswith("output"):
                 parameter.mul_(0.05)
@@ -191,7 +191,7 @@ def run(
     scene = scene.to(device)
     reset_peak(device)
     idle = peak_mb(device)
-    # kernels are chosen and compiled at first use: not a part of the second edit's time, so not of this one's
+    # kernels are selected and compiled at first use, which is not part of the measured time
     warm = edit_views.Config(prompt=PROMPT, steps=1, views="0 1", preview_every=0, seed=seed)
     with costing(backbone, device) as warming:
         views = finished(edit_views.run(scene, backbone, warm, video), "warm-up")
@@ -258,14 +258,14 @@ def main() -> None:
     parser.add_argument(
         "--scale", type=float, default=1.0, help="shrinks model, scene and steps (0.02 on a CPU)"
     )
-    parser.add_argument("--frames-at-once", type=int, help="pictures edited together; 0 = all")
+    parser.add_argument("--frames-at-once", type=int, help="images edited together; 0 = all")
     parser.add_argument("--seed", type=int, default=0)
     a = parser.parse_args()
     if not 0 < a.scale <= 1:
-        parser.error("--scale lies between 0 and 1")
+        parser.error("--scale must be between 0 and 1")
     cuda = a.device.startswith("cuda")
     if not cuda and a.scale > 0.25:
-        said = "There is no CUDA device here, and full size would take days on a processor: try --scale 0.02."
+        said = "No CUDA device is available, and full size would take days on a CPU; use --scale 0.02."
         print(json.dumps({"error": said}))
         sys.exit(f"error: {said}")
     named = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

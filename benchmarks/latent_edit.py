@@ -1,24 +1,24 @@
-"""How well a latent field shows a scene, and how well delta denoising edits it, against the exact truth of the edit.
+"""How well a latent field represents a scene, and how well delta denoising edits it, against the exact ground truth.
 
     python benchmarks/latent_edit.py --json [--edit gold | --data DIR] [--model FOLDER|FILE] [--scene FILE] [--quick]
-    python benchmarks/latent_edit.py --json --full-size      times and memory of a model of full size, on a card
+    python benchmarks/latent_edit.py --json --full-size      times and memory of a full-size model, on a GPU
 
-`--data` as in benchmarks/edit.py. A scene is trained on the original (`--scene` keeps it), a latent field on the scene;
-views that are not trained on say how near its latents are to the autoencoder's own (`latent_psnr_*`: the peak is the span
-of the true latents, `latent_peak`) and how near their pictures are to the captured ones (`decoded_psnr_*`, of which
-`decoded_psnr_ceiling` is what the autoencoder makes of the captured pictures themselves). `_raw` is the field as drawn,
-`_refined` through its refinement layer, `_alone` another field that was trained without one.
+`--data` is that of benchmarks/edit.py. A scene is trained on the original (`--scene` keeps it), and a latent field on the
+scene. On views not used in training, `latent_psnr_*` compares its latents with the autoencoder's (the peak is the range
+of the true latents, `latent_peak`), and `decoded_psnr_*` the decoded images with the captured ones
+(`decoded_psnr_ceiling`: the captured images, encoded and decoded). `_raw` is the rendered field, `_refined` the field
+with its refinement layer, `_alone` another field that was trained without one.
 
 Then the field is edited by delta denoising (dds) and by score distillation (sds), each with and without a mask, and
-brought back to colors. Two ways of asking: `variants` as a text-to-image model is asked, with captions (the paper's
-way); `variants_seeing_originals` as an InstructPix2Pix is, with instructions and the original pictures. An instruction
-that is none of those that the embedded model's captions know is asked in the second way alone, unless --prompt and
---source-prompt say captions.
+transferred back to colors. There are two kinds of prompts: `variants` uses captions, as for a text-to-image model (as in the
+paper); `variants_seeing_originals` uses instructions and the original images, as for an InstructPix2Pix. If an edit has
+no caption that the bundled model knows, only the second kind is run, unless --prompt and --source-prompt give
+captions.
 
-`psnr` is over all views and every `--every`-th moment, against what was asked: without a mask the true edit; with a mask
-the true edit where the selected Gaussians show and the original elsewhere. The mask selects the lower half of the scene's
-Gaussians. `outside_change` is the mean absolute change (of 255) of the edited scene's pictures beside that half, where
-the scene shows at all, against the unedited scene; `spill` that of the decoded views where nothing shows. `seconds` is
+`psnr` is over all views and every `--every`-th frame, against the ground truth: without a mask the true edit; with a mask
+the true edit where the selected Gaussians are visible and the original elsewhere. The mask selects the lower half of the
+scene's Gaussians. `outside_change` is the mean absolute change (of 255) of the edited scene's images outside that half,
+where the scene is visible, against the unedited scene; `spill` that of the decoded views in empty space. `seconds` covers
 editing, decoding and refitting colors.
 """
 
@@ -61,6 +61,7 @@ from engine.steps import (
     latents_to_scene,
     train_latents,
 )
+from engine.train.latent_training_config import REFINERS
 from engine.train.originals import Originals
 
 METHODS = {
@@ -74,27 +75,27 @@ KEEP = "leave it as it is"
 
 @dataclass(frozen=True)
 class Way:
-    """One way of asking a model, and what suits it."""
+    """One kind of prompts, with matching settings."""
 
     prompt: str
     source_prompt: str
     looks_at: str
-    tuned: dict[str, Any] = field(default_factory=dict)  # numbers of the step that suit the model
+    tuned: dict[str, Any] = field(default_factory=dict)  # settings of the step that suit the model
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The numbers of one benchmark."""
+    """The settings of one benchmark run."""
 
     training: fit_scene.Config
     latents: train_latents.Config
-    edit: delta_edit.Config  # prompts and method are the variant's
+    edit: delta_edit.Config  # prompts and method come from the variant
     back: latents_to_scene.Config
-    every: int = 5  # moments measured
+    every: int = 5  # frames measured
 
 
 class Benchmark:
-    """One pair, one model; what is made of it is made once."""
+    """One pair and one model; intermediate results are computed once."""
 
     def __init__(
         self,
@@ -104,7 +105,7 @@ class Benchmark:
         plan: Plan,
         ways: dict[str, Way],
         device: str,
-        file: Path | None = None,  # of the trained field, made where it is not there
+        file: Path | None = None,  # of the trained field; created if it does not exist
     ) -> None:
         self.file = file
         self.plan, self.ways, self.device = plan, ways, device
@@ -135,7 +136,7 @@ class Benchmark:
         return range(0, len(self.scene.times), self.plan.every)
 
     def reconstruction(self) -> dict[str, float]:
-        """PSNR of latents and of their pictures, on views that nothing of the field was trained on."""
+        """PSNR of latents and of their decoded images, on views that the field was not trained on."""
         alone = self._field(replace(self.plan.latents, refiner="none"))
         with torch.no_grad():
             return self._reconstruction(alone)
@@ -169,7 +170,7 @@ class Benchmark:
         return {**result, "latent_peak": peak}
 
     def variant(self, way: Way, method: str, masked: bool) -> tuple[LatentField, Scene4D, Cost]:
-        """The edited field, the scene that it becomes, and what both cost."""
+        """The edited field, the resulting scene, and the cost of both."""
         config = replace(
             self.plan.edit,
             **way.tuned,
@@ -177,7 +178,7 @@ class Benchmark:
             source_prompt=way.source_prompt,
             looks_at=way.looks_at,
             method=method,
-            # what comes of a prompt is measured, whether the model knows it or not
+            # unknown prompts are measured too
             force=True,
         )
         chosen = self.selection if masked else None
@@ -203,7 +204,7 @@ class Benchmark:
 
     @torch.no_grad()
     def outside_change(self, scene: Scene4D) -> float:
-        """Mean absolute difference of 255 beside what is selected, where the unedited scene shows."""
+        """Mean absolute difference (of 255) outside the selection, where the unedited scene is visible."""
         changed, pixels = 0.0, 0
         for moment in self.moments:
             gaussians = scene.at(float(self.scene.times[moment]))
@@ -217,7 +218,7 @@ class Benchmark:
 
     @cached_property
     def _beside(self) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
-        """The unedited scene's pictures [H, W, 3] and where they show something that is not selected [H, W]."""
+        """The unedited scene's images [H, W, 3] and where they show unselected Gaussians [H, W]."""
         result: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         for moment in self.moments:
             seconds = float(self.scene.times[moment])
@@ -231,7 +232,7 @@ class Benchmark:
 
     @torch.no_grad()
     def spill(self, edited: LatentField) -> float:
-        """Mean absolute difference of 255 of decoded views, as decoded, where the scene does not show."""
+        """Mean absolute difference (of 255) of decoded views in empty space."""
         renderer, changed, pixels = FieldRenderer(edited, self.rasterizer), 0.0, 0
         for (view, moment), (was, empty) in self._empty.items():
             now = self._decoded(renderer, view, moment)
@@ -241,7 +242,7 @@ class Benchmark:
 
     @cached_property
     def _empty(self) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
-        """Decoded views of the unedited field [h, w, 3] and where the scene does not show [h, w]."""
+        """Decoded views of the unedited field [h, w, 3] and where they are empty [h, w]."""
         renderer = FieldRenderer(self.field, self.rasterizer)
         pictures = Originals(self.scene, self.rasterizer, self.field.size)
         return {
@@ -257,7 +258,7 @@ class Benchmark:
 
 @dataclass(frozen=True, eq=False)
 class PartlyEdited:
-    """The true edit where the selected Gaussians show, the original elsewhere: a frame source."""
+    """A frame source: the true edit where the selected Gaussians are visible, the original elsewhere."""
 
     pair: Pair
     scene: Scene4D
@@ -283,7 +284,7 @@ class PartlyEdited:
 
 
 def lower_half(scene: Scene4D) -> Selection:
-    """Weights 1 for the Gaussians below the middle one, as the cameras stand; 0 for the others."""
+    """Weight 1 for the Gaussians below the median, with up as seen by the cameras; 0 for the others."""
     down = scene.rig.world_to_camera[:, 1, :3].mean(dim=0)
     depth = scene.canonical.means.detach().cpu().double() @ down.double()
     return Selection((depth > depth.median()).float())
@@ -296,7 +297,7 @@ def mean(values: list[float]) -> float:
 def run(
     benchmark: Benchmark, keep: Path | None = None, chosen: tuple[str, ...] = tuple(METHODS)
 ) -> dict[str, Any]:
-    """Everything, as plain JSON."""
+    """All figures, as plain JSON."""
     field_made = benchmark.field
     cost, peak = benchmark.cost, benchmark.cost.peak_mb
     result: dict[str, Any] = {key: round(v, 3) for key, v in benchmark.reconstruction().items()}
@@ -331,7 +332,7 @@ def run(
 
 
 def goals(rows: dict[str, Any]) -> dict[str, Any]:
-    """What is to be reached, as numbers: dB that dds is ahead, and shares of changes outside."""
+    """The goals as numbers: how many dB dds is ahead, and the ratios of changes outside."""
     result: dict[str, Any] = {}
     for kind in ("", "masked_"):
         if f"{kind}dds" in rows and f"{kind}sds" in rows:
@@ -354,7 +355,7 @@ def ratio(a: float, b: float) -> float | None:
 
 @torch.no_grad()
 def sheet(benchmark: Benchmark, edited: LatentField, scene: Scene4D, masked: bool, file: Path) -> None:
-    """Columns: three views at two moments. Rows: original, truth, the field decoded, the scene."""
+    """Columns: three views at two frames. Rows: original, ground truth, decoded field, scene."""
     from PIL import Image
 
     source: FrameSource = benchmark.pair.edited.source
@@ -383,7 +384,7 @@ def sheet(benchmark: Benchmark, edited: LatentField, scene: Scene4D, masked: boo
 def ways_of(
     edit: str | None, instruction: str, subject: str, a: argparse.Namespace | None = None
 ) -> dict[str, Way]:
-    """How the model is asked; captions only where there are words for them."""
+    """The kinds of prompts to run; captions only if they are known."""
     from training.tiny_editor.edits import CAPTION_EDITS, PHRASINGS
 
     seeing = Way(instruction, KEEP, "auto", TUNED["instructions"])
@@ -405,14 +406,14 @@ NOISY = {
 }  # what the model knows
 CAPTIONS = {**NOISY, "guidance_scale": 1.5}
 INSTRUCTIONS = {**NOISY, "guidance_scale": 1.4, "image_guidance_scale": 1.0}
-TUNED: dict[str, dict[str, Any]] = {  # what suits the embedded model, the same for both methods
+TUNED: dict[str, dict[str, Any]] = {  # settings for the bundled model, the same for both methods
     "captions": CAPTIONS,
     "instructions": INSTRUCTIONS,
 }
 
 
 def _with_held_out(video: MultiViewVideo) -> MultiViewVideo:
-    """Where no view is kept for testing, the middle one is."""
+    """If no view is held out, the middle one is."""
     if len(video.views_to_train()) < video.views or video.views < 2:
         return video
     return replace(video, test_views=(video.views // 2,))
@@ -424,37 +425,37 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="(always) the last line is one JSON object")
     parser.add_argument("--data", help="folder with original, edited and instruction.txt")
-    parser.add_argument(
-        "--edit", default="gold", help="exact edit of the demo clip, where there is no --data"
-    )
-    parser.add_argument("--subject", default="a person walking", help="what captions call the subject")
+    parser.add_argument("--edit", default="gold", help="exact edit of the demo capture, without --data")
+    parser.add_argument("--subject", default="a person walking", help="name of the subject in captions")
     parser.add_argument("--prompt", default="", help="caption of the edited subject, instead of a known one")
     parser.add_argument("--source-prompt", default="", help="caption of the subject as it is")
-    parser.add_argument("--model", help="diffusers folder or .safetensors (default: the one that ships)")
+    parser.add_argument("--model", help="diffusers folder or .safetensors file (default: the bundled model)")
     parser.add_argument("--dtype", default="auto", help="auto, fp32, fp16 or bf16")
     parser.add_argument("--device", default=choose_device())
-    parser.add_argument("--scene", help="trained scene, made where it is not there")
-    parser.add_argument("--field", help="trained latent field, made where it is not there")
-    parser.add_argument("--keep", help="folder for the edited scenes and pictures of them")
-    parser.add_argument("--variants", default=",".join(METHODS), help="those to run, with commas")
+    parser.add_argument("--scene", help="trained scene; created if it does not exist")
+    parser.add_argument("--field", help="trained latent field; created if it does not exist")
+    parser.add_argument("--keep", help="folder for the edited scenes and their contact sheets")
+    parser.add_argument("--variants", default=",".join(METHODS), help="variants to run, separated by commas")
     parser.add_argument(
-        "--ways", default="", help="variants, variants_seeing_originals: those to run, with commas"
+        "--ways", default="", help="variants, variants_seeing_originals: kinds to run, separated by commas"
     )
-    parser.add_argument("--every", type=int, default=5, help="measure every n-th moment")
-    parser.add_argument("--quick", action="store_true", help="a few steps of everything: does it run?")
+    parser.add_argument("--every", type=int, default=5, help="measure every n-th frame")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few steps of everything, to check that it runs"
+    )
     parser.add_argument("--training-iterations", type=int, default=fit_scene.Config.iterations)
     parser.add_argument("--latent-iterations", type=int, default=train_latents.Config.iterations)
     parser.add_argument("--edit-iterations", type=int, default=delta_edit.Config.iterations)
     parser.add_argument("--fit-iterations", type=int, default=latents_to_scene.Config.iterations)
-    parser.add_argument("--refiner", default="auto", choices=train_latents.REFINERS)
-    parser.add_argument("--resolution", type=int, default=0, help="0 = what suits the model")
+    parser.add_argument("--refiner", default="auto", choices=REFINERS)
+    parser.add_argument("--resolution", type=int, default=0, help="0 = the model's default")
     parser.add_argument("--seed", type=int, default=0)
     add_config(parser, LoadOptions, skip=("background", "resolution"))
-    parser.add_argument("--full-size", action="store_true", help="times alone, with 860 M random weights")
+    parser.add_argument("--full-size", action="store_true", help="times only, with 860 M random weights")
     parser.add_argument("--shrink", type=float, default=1.0, help="shrinks --full-size (0.02 on a CPU)")
     arguments = parser.parse_args()
     if not 0 < arguments.shrink <= 1:
-        parser.error("--shrink lies between 0 and 1")
+        parser.error("--shrink must be between 0 and 1")
     try:
         report = report_of(arguments)
     except InputError as error:
@@ -492,7 +493,8 @@ def report_of(a: argparse.Namespace) -> dict[str, Any]:
     unknown = set(names) - set(METHODS)
     if unknown:
         raise InputError(
-            "BEN-007", f"There is no variant {', '.join(sorted(unknown))}; choose from {', '.join(METHODS)}."
+            "BEN-007",
+            f"Variant {', '.join(sorted(unknown))} does not exist; choose from {', '.join(METHODS)}.",
         )
     pair = (
         load_pair(Path(a.data), config_from(a, LoadOptions, background="auto"))

@@ -1,10 +1,10 @@
-"""What a latent field and its edit cost at the paper's full size: 860 M RANDOM weights, so times and memory alone.
+"""Time and memory of a latent field and its edit at the paper's full size, with 860 M RANDOM weights.
 
     python benchmarks/latent_edit.py --full-size [--device cuda] [--shrink 0.02]
 
-Sizes as in full_size.py (20 views as 512×384 pictures, 100,000 Gaussians, a motion field over 300 moments), with the
-steps' own numbers: 600 steps for the field with the refinement layer of full width, 200 of the edit, 600 of the refit.
-The goal is 2 minutes and 6 GB on one card.
+Sizes as in full_size.py (20 views as 512×384 images, 100,000 Gaussians, a motion field over 300 frames), with the
+defaults of the steps: 600 steps for the field with the full refinement layer, 200 for the edit, 600 for the refit.
+The goal is 2 minutes and 6 GB on one GPU.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def run(scale: float, device: str, dtype: torch.dtype, seed: int) -> dict[str, A
     scene = scene.to(device)
     resolution = max(
         sizes.resolution, 128
-    )  # below, a UNet of this depth has a single latent left in its middle
+    )  # at smaller sizes, a UNet of this depth has a single latent left in its middle block
     common: dict[str, Any] = {"preview_every": 0, "seed": seed}
 
     def steps(step: Any) -> int:
@@ -51,7 +51,7 @@ def run(scale: float, device: str, dtype: torch.dtype, seed: int) -> dict[str, A
         )
         return finished(delta_edit.run(field, backbone, config, None, None, device), "edit")
 
-    # kernels are chosen at first use: not a part of the second edit's time, so not of this one's
+    # kernels are selected at first use, which is not part of the measured time
     with costing(backbone, device) as warming:
         editing(training(2), 2)
     with costing(backbone, device) as trained:

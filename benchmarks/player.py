@@ -1,10 +1,10 @@
-"""How fast the player draws: frames a second while it plays and while it is turned, in the browser of this machine.
+"""How fast the player draws in this machine's browser: frames per second while playing and while orbiting.
 
     python benchmarks/player.py [--json] [--scene FILE] [--gaussians 50000] [--moments 48] [--size 512] [--seconds 6] [--gpu]
 
 Opens the standalone page from disk in a headless Chromium (CHROMIUM_PATH, or the one on the path; needs playwright).
-Without --gpu it draws with software GL; `renderer` says what drew. `draw_ms` is one frame finished by the GL: motion
-blended for every Gaussian and all of them drawn. Without --scene the figure of benchmarks/clip.py is played.
+Without --gpu it uses software GL; `renderer` names the renderer. `draw_ms` is one frame completed by GL: motion
+interpolated for every Gaussian, and all of them drawn. Without --scene, the figure of benchmarks/clip.py is played.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def measure(page_file: Path, size: int, seconds: float, gpu: bool) -> dict[str, 
 
     executable = browser.chromium()
     if executable is None:
-        raise InputError("BEN-008", "There is no Chromium here; install one or set CHROMIUM_PATH.")
+        raise InputError("BEN-008", "Chromium was not found; install it or set CHROMIUM_PATH.")
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(
             executable_path=executable, headless=True, args=ON_A_GPU if gpu else browser.FLAGS

@@ -1,11 +1,11 @@
-"""How long the rasterizers take: forward, and forward + backward, in milliseconds (medians).
+"""Times of the rasterizers: forward, and forward + backward, in milliseconds (medians).
 
     python benchmarks/rasterizer.py [--json] [--quick] [--backends numba,torch] [--repeats 7]
 
 The scene: N Gaussians uniform in a ball of radius 1.5, the camera 4 units away, fx = fy = 1.1 × image size,
 scales 0.45·N^(-1/3)·exp(0.5·n), random quaternions, opacity sigmoid(1.5·n), n standard normal; the loss is a
-random-weighted sum of the picture.
-Machines and their load differ: compare the columns of one run.
+randomly weighted sum of the image.
+Machines and their load differ; compare only columns of the same run.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def make_scene(
 
 
 def device_of(name: str) -> str:
-    """Where a rasterizer is measured: on the CPU if it can draw there."""
+    """The device a rasterizer is measured on: the CPU if it runs there."""
     return "cpu" if "cpu" in find(name).priorities else "cuda"
 
 
 def measure(
     rasterizer: Rasterizer, count: int, size: int, channels: int, seed: int, repeats: int
 ) -> dict[str, Any]:
-    """One row; `repeats` timed calls after one that is not."""
+    """One row: `repeats` timed calls after a warm-up call."""
     device = device_of(rasterizer.name)
     leaves, camera, K = make_scene(count, size, channels, seed, device)
     weights = torch.rand(1, size, size, channels, generator=torch.Generator().manual_seed(seed)).to(device)
@@ -101,7 +101,9 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--quick", action="store_true", help="three of the 27 scenes")
-    parser.add_argument("--backends", default="", help="comma-separated; default: all that run here")
+    parser.add_argument(
+        "--backends", default="", help="comma-separated; default: all that run on this machine"
+    )
     parser.add_argument(
         "--repeats", type=int, default=7, help="timed calls of the fast backends (torch: one or two)"
     )

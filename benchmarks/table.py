@@ -1,10 +1,10 @@
-"""The figures that other benchmarks printed, as one picture.
+"""The figures that other benchmarks printed, as one image.
 
     python benchmarks/table.py FILE.json ... --out table.png [--title TEXT] [--look light|dark] [--only KEY ...]
 
-Each FILE holds what `benchmarks/NAME.py --json` printed: its last line that is a JSON object counts. Files with the same
-figures become the rows of one table; a dictionary of dictionaries inside becomes a table of its own; machine, device and
-versions stand below.
+Each FILE holds what `benchmarks/NAME.py --json` printed: the last line that is a JSON object is used. Files with the same
+figures become the rows of one table; a nested dictionary of dictionaries becomes its own table; machine, device and
+versions are shown below.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from benchmarks.table_picture import Table, tables_picture
 from engine.errors import InputError
 from engine.files.atomic import write_atomically
 
-MOST_COLUMNS = 9  # more figures stand below each other
+MOST_COLUMNS = 9  # more figures are listed vertically
 UNITS = {"psnr": "dB", "mb": "MB", "ms": "ms"}
 CAPITALS = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "cpu": "CPU", "gpu": "GPU", "fps": "FPS"}
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The last JSON object of a file. Raises InputError where there is none, or it tells of a failure."""
+    """The last JSON object of a file. Raises InputError if there is none, or if it reports a failure."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            "BEN-009", f"{path.name} cannot be read as text; give what a benchmark printed."
+            "BEN-009", f"{path.name} cannot be read as text; give a file with the output of a benchmark."
         ) from error
     for part in [text, *reversed(text.splitlines())]:
         try:
@@ -41,15 +41,18 @@ def read(path: Path) -> dict[str, Any]:
             continue
         if isinstance(found, dict):
             if "error" in found:
-                raise InputError("BEN-010", f"{path.name} holds no figures but a failure: {found['error']}")
+                raise InputError(
+                    "BEN-010", f"{path.name} reports a failure instead of figures: {found['error']}"
+                )
             return found
     raise InputError(
-        "BEN-011", f"{path.name} holds no JSON object; run the benchmark with --json and keep its output."
+        "BEN-011",
+        f"{path.name} does not contain a JSON object; run the benchmark with --json and save its output.",
     )
 
 
 def cell(value: Any) -> str:
-    """A value in a few letters."""
+    """A value as short text."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -64,7 +67,7 @@ def cell(value: Any) -> str:
 
 
 def heading(key: str) -> str:
-    """A key for a person: its unit, where the name tells it, in brackets."""
+    """A readable key, with its unit in brackets if the name contains it."""
     words = key.split("_")
     unit = next((UNITS[word] for word in words if UNITS.get(word)), "")
     plain = " ".join(CAPITALS.get(word, word) for word in words if word not in ("mb", "ms")) or key
@@ -78,7 +81,7 @@ def is_plain(value: Any) -> bool:
 
 
 def tables(reports: dict[str, dict[str, Any]], only: list[str]) -> list[Table]:
-    """One table for the files that measured the same, one for each dictionary of dictionaries inside a file."""
+    """One table for files with the same figures, and one for each dictionary of dictionaries in a file."""
     made: list[Table] = []
     groups: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     for name, report in reports.items():
@@ -124,7 +127,7 @@ def by_columns(title: str, keys: list[str], rows: dict[str, dict[str, Any]]) -> 
 
 
 def column(values: list[Any]) -> list[str]:
-    """Cells of one column: fractions with as many digits as the most exact of them needs."""
+    """Cells of one column; all fractions have the digits that the most precise one needs."""
     cells = [cell(value) for value in values]
     fractions = [
         len(text.split(".")[1])
@@ -157,13 +160,13 @@ def notes(reports: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Figures of benchmarks as one picture.")
+    parser = argparse.ArgumentParser(description="Figures of benchmarks as one image.")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
-    parser.add_argument("--out", type=Path, required=True, help="the picture; .png or .jpg")
+    parser.add_argument("--out", type=Path, required=True, help="the image to write; .png or .jpg")
     parser.add_argument("--title", default="")
     parser.add_argument("--look", choices=("light", "dark"), default="light")
     parser.add_argument("--only", nargs="*", default=[], metavar="KEY", help="only these figures")
-    parser.add_argument("--json", action="store_true", help="print what was drawn as one JSON object")
+    parser.add_argument("--json", action="store_true", help="print the tables as one JSON object")
     arguments = parser.parse_args()
     try:
         reports = {path.stem: read(path) for path in arguments.files}
@@ -171,8 +174,10 @@ def main() -> None:
         picture = tables_picture(found, arguments.title, notes(reports), arguments.look)
         kind = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(arguments.out.suffix.lower())
         if kind is None:
-            raise InputError("BEN-012", f"{arguments.out.name}: a table is written as .png or .jpg.")
-        if kind == "PNG":  # letters on plain paper: few colors do
+            raise InputError(
+                "BEN-012", f"{arguments.out.name}: the format of a table is .png or .jpg; change the ending."
+            )
+        if kind == "PNG":  # text on a plain background needs few colors
             picture = picture.quantize(64)
         with write_atomically(arguments.out) as partial:
             picture.save(partial, kind, **({"optimize": True} if kind == "PNG" else {"quality": 92}))

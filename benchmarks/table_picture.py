@@ -1,4 +1,4 @@
-"""Tables of figures as a picture: words at the left, numbers under each other at the right."""
+"""Tables of figures as an image: words on the left, aligned numbers on the right."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ WIDEST_CELL = 360
 @dataclass(frozen=True)
 class Table:
     title: str
-    columns: tuple[str, ...]  # the first one names the rows
+    columns: tuple[str, ...]  # the first one holds the row names
     rows: tuple[tuple[str, ...], ...]  # as many cells as columns
 
 
 def tables_picture(
     tables: Sequence[Table], title: str = "", notes: Sequence[str] = (), look: str = "light", scale: int = 2
 ) -> Image.Image:
-    """Tables below each other, `notes` in small letters at the end; drawn `scale` times as large, for sharp screens.
+    """Tables stacked vertically, with `notes` in small text at the end, drawn at `scale` times the size for high-DPI screens.
 
-    Raises InputError where there is nothing to show or a row has too few or too many cells.
+    Raises InputError if there is nothing to show or a row has too few or too many cells.
     """
     shown = [table for table in tables if table.rows]
     if not shown:
-        raise InputError("BEN-013", "There is no figure to put into a table.")
+        raise InputError(
+            "BEN-013", "The benchmark output contains no figures for a table; run the benchmark again."
+        )
     for table in shown:
         for row in table.rows:
             if len(row) != len(table.columns):
@@ -64,7 +66,7 @@ def tables_picture(
 
 
 def _widths(table: Table, scale: int) -> list[int]:
-    """Of each column, as wide as its widest cell."""
+    """The width of each column: that of its widest cell."""
     widths: list[int] = []
     for i, name in enumerate(table.columns):
         cells = [width_of(row[i], LETTERS * scale) for row in table.rows]
@@ -75,14 +77,14 @@ def _widths(table: Table, scale: int) -> list[int]:
 def _table(
     pen: ImageDraw.ImageDraw, table: Table, widths: list[int], top: int, width: int, ink: Theme, scale: int
 ) -> int:
-    """One table from `top` on; returns where the next thing may stand."""
+    """Draws one table at `top`; returns the position below it."""
     left, right = MARGIN * scale, width - MARGIN * scale
     if table.title:
         write(pen, (left, top + 2 * scale), table.title, LETTERS * scale, ink.curves[0])
     top += (26 if table.title else 4) * scale
 
     def line(cells: Sequence[str], size: int, color: Color) -> None:
-        # the columns of numbers stand at the right, so that a narrow table fills a wide picture's width
+        # number columns are right-aligned, so that a narrow table fills the width of the image
         edge = right - 8 * scale
         for i in reversed(range(1, len(cells))):
             text = shortened(cells[i], size, widths[i])

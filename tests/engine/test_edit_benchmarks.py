@@ -154,11 +154,11 @@ def test_full_size_runs_when_shrunk():
     assert {"seconds", "seconds_stage1", "seconds_stage2", "peak_mb"} <= report.keys()
 
 
-def test_full_size_says_that_it_needs_a_card(monkeypatch, capsys):
+def test_full_size_needs_a_gpu(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["full_size.py", "--json", "--device", "cpu"])
-    with pytest.raises(SystemExit, match="no CUDA device here"):
+    with pytest.raises(SystemExit, match="No CUDA device is available"):
         full_size.main()
-    assert "no CUDA device" in json.loads(capsys.readouterr().out)["error"]
+    assert "No CUDA device" in json.loads(capsys.readouterr().out)["error"]
 
 
 def test_full_size_is_instruct_pix2pix_of_860_million():
@@ -191,7 +191,7 @@ def test_the_demo_shows_before_and_after(pair, tmp_path):
 
 def test_the_demo_says_what_is_missing(tmp_path):
     for words, told in (
-        ({"clip": tmp_path / "none"}, "clip is missing"),
+        ({"clip": tmp_path / "none"}, "capture none/ is missing"),
         ({"model": tmp_path / "none"}, "model"),
     ):
         with pytest.raises(InputError, match=told):

@@ -90,8 +90,8 @@ def test_machine_and_versions_are_told_once() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "no JSON object"),
-        ("[1, 2]", "no JSON object"),
+        ("", "not contain a JSON object"),
+        ("[1, 2]", "not contain a JSON object"),
         ('{"error": "no capture"}', "no capture"),
         ("{}", "no figure"),
     ],
