@@ -1,7 +1,4 @@
-"""What this machine has: optional packages and memory, with the sentences to print where one is missing or ends.
-
-The only place that probes.
-"""
+"""Optional packages and memory of this machine, with the errors for missing ones. The only place that probes."""
 
 from __future__ import annotations
 
@@ -36,19 +33,20 @@ HINTS = {
 
 
 _LIBRARIES = tuple(importlib.machinery.EXTENSION_SUFFIXES)
-_gsplat: dict[bool, str | None] = {}  # whether a compiler was allowed → what kept gsplat from working
+# whether a compiler was allowed → why gsplat does not work
+_gsplat: dict[bool, str | None] = {}
 _GIB = 1 << 30
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
 @lru_cache
 def installed(package: str) -> bool:
-    """Whether `package` can be imported; it is not imported to find out."""
+    """Whether `package` can be imported, without importing it."""
     return importlib.util.find_spec(package) is not None
 
 
 def require(package: str) -> None:
-    """InputError with the remedy where an optional package is missing."""
+    """Raise InputError with the install command if an optional package is missing."""
     if not installed(package):
         raise InputError(
             "ENG-001", f"{package} is not installed: {HINTS.get(package, f'pip install {package}')}."
@@ -57,18 +55,19 @@ def require(package: str) -> None:
 
 @lru_cache
 def memory() -> float:
-    """Bytes of main memory that this machine has; 64 GB where it does not say."""
+    """Bytes of main memory; 64 GB if unknown."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+    # Windows has no sysconf
+    except (AttributeError, ValueError, OSError):
         return 64e9
 
 
 def gsplat_obstacle(may_compile: bool = False) -> str | None:
-    """Why gsplat's CUDA kernels cannot be used here; None where they can. Found out once, then remembered.
+    """Why gsplat's CUDA kernels cannot be used; None if they can. Tested once, then cached.
 
-    PyPI's gsplat comes without compiled kernels and starts nvcc and a C++ compiler for minutes when it is imported. Only
-    with `may_compile` is it imported without kernels that are built already; without it no compiler is ever started.
+    PyPI's gsplat comes without compiled kernels and runs nvcc and a C++ compiler for minutes when it is imported. Without
+    `may_compile`, it is imported only if its kernels are already built, so no compiler is ever started.
     """
     if not torch.cuda.is_available() or not installed("gsplat"):
         return HINTS["gsplat"]
@@ -76,12 +75,12 @@ def gsplat_obstacle(may_compile: bool = False) -> str | None:
         return None
     if may_compile not in _gsplat:
         _gsplat[may_compile] = _load_gsplat(may_compile)
-    # what a compiler complained about says more than that there are no kernels
+    # a compiler error says more than that there are no kernels
     return _gsplat[may_compile] and (_gsplat.get(True) or _gsplat[may_compile])
 
 
 def _load_gsplat(may_compile: bool) -> str | None:
-    """Import gsplat's kernels; what kept them from it otherwise. Catches whatever an import or a compiler may raise."""
+    """Import gsplat's kernels, or return why that failed. Catches everything that an import or a compiler may raise."""
     try:
         built = _built_kernels()
         if built is not None:
@@ -103,13 +102,13 @@ def _load_gsplat(may_compile: bool) -> str | None:
 
 
 def _built_kernels() -> tuple[str, Path] | None:
-    """(module name, file) of kernels that came with gsplat, or that torch compiled for it before; None where neither is."""
+    """(module name, file) of kernels that came with gsplat or that torch compiled earlier; None if there are none."""
     spec = importlib.util.find_spec("gsplat")
     folders = [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
     for folder, suffix in itertools.product(folders, _LIBRARIES):
         if (folder / f"csrc{suffix}").is_file():
             return "gsplat.csrc", folder / f"csrc{suffix}"
-    # older than gsplat or torch: compiled for another version of them
+    # kernels older than gsplat or torch were compiled for another version
     versions = [
         file for file in (*(f / "version.py" for f in folders), Path(torch.__file__)) if file.is_file()
     ]
@@ -122,7 +121,7 @@ def _built_kernels() -> tuple[str, Path] | None:
 
 
 def _jit_folder() -> Path:
-    """Where torch keeps what it compiled for gsplat (torch.utils.cpp_extension); it need not exist."""
+    """Folder of the kernels that torch compiled for gsplat (torch.utils.cpp_extension); it may not exist."""
     root = os.environ.get("TORCH_EXTENSIONS_DIR")
     if root is None:
         from torch.utils.cpp_extension import get_default_build_root
@@ -133,7 +132,7 @@ def _jit_folder() -> Path:
 
 
 def _load_kernels(name: str, file: Path) -> None:
-    """Load a library as `gsplat.csrc`, where gsplat looks before it compiles."""
+    """Load a library as `gsplat.csrc`, which gsplat looks for before it compiles."""
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file.name} is not a library for this Python")
@@ -175,6 +174,6 @@ def explains_memory(doing: str, device: torch.device | None = None) -> Generator
 
 
 def _asked(message: str) -> int | None:
-    """Bytes that an allocator's message says it was asked for; None where it is no such message."""
+    """Requested bytes according to an allocator's error message; None for other messages."""
     found = re.search(r"(?:[Tt]ried|[Uu]nable) to allocate ([\d.]+) (bytes|[KMGT]iB)", message)
     return int(float(found[1]) * _UNITS[found[2]]) if found else None

@@ -1,4 +1,4 @@
-"""The demo: train the clip that ships, edit it with one sentence, and leave videos, scenes, a .ply and a page of pictures."""
+"""The demo: train on the bundled capture, edit the scene with a prompt, write videos, scenes, a .ply and a contact sheet."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ from .steps import camera_path, edit_views, evaluate_scene, fit_edits, fit_scene
 from .train.originals import resize
 
 CLIP = Path(__file__).resolve().parents[1] / "assets" / "clips" / "walker"
-SECONDS = 160.0  # for the training; the whole demo stays under five minutes on two cores
+# of training; the whole demo takes less than five minutes on two cores
+SECONDS = 160.0
 PROMPT = "make it night"
-FIT_SECONDS = 35.0  # for the fit to the edited views
+# for the fit to the edited views
+FIT_SECONDS = 35.0
 
 Follow = Callable[[Any, bool], Any]
 
@@ -44,10 +46,23 @@ def run(
     model: Path = EMBEDDED,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Make everything in `folder`; returns what was made and measured. `follow` runs a stream and shows its progress.
+    """Run the demo.
 
-    An empty `prompt` leaves the edit out. Raises InputError where the clip or the model is missing, or the model does not
-    know the prompt (unless `force`).
+    Args:
+        folder: Output folder.
+        follow: Runs a step's stream, shows its progress and returns its result.
+        device: Device of training and editing.
+        seconds: Duration of training, in seconds.
+        clip: Capture to train on.
+        prompt: Prompt of the edit; empty skips it.
+        model: Diffusion model of the edit.
+        force: Edit even if the model does not know the prompt.
+
+    Returns:
+        The files and measurements, as JSON values.
+
+    Raises:
+        InputError: The capture or the model is missing, or the model does not know the prompt.
     """
     if not clip.is_dir():
         raise InputError(
@@ -105,7 +120,7 @@ def _edit(
     config: edit_views.Config,
     model: Path,
 ) -> Sheet:
-    """Edit the first moment's views, fit the scene to them; writes the edited scene and its video."""
+    """Edit the first frame's views and fit the scene to them; writes the edited scene and its video."""
     backbone = load(model, device)
     there = scene.to(device)
     views = follow(edit_views.run(there, backbone, config, video), False)
@@ -125,12 +140,11 @@ def _orbit(scene: Scene4D, target: Path, follow: Follow, device: str) -> None:
 
 @torch.no_grad()
 def before_and_after(scene: Scene4D, edited: Scene4D, views: ViewSet, device: str, rows: int = 4) -> Tensor:
-    """[K, H, 4W, 3]: a view before, what the model made of it, the edited scene there, and a quarter of the clip later."""
+    """[K, H, 4W, 3]: a view before the edit, its edited image, the edited scene, and the same a quarter later."""
     rasterizer = choose("auto", device)
     before, after = scene.to(device), edited.to(device)
-    later = float(
-        scene.times[max(1, len(scene.times) // 4)]
-    )  # half of a clip that loops may look like its start
+    # half of a looping capture may look like its start
+    later = float(scene.times[max(1, len(scene.times) // 4)])
     made: list[Tensor] = []
     for i in range(0, len(views), max(1, -(-len(views) // rows))):
         camera, seconds = scene.rig[views.views[i]], views.seconds[i]
@@ -152,15 +166,15 @@ EDITED = ("scene", "edited by the model", "edited scene", "a quarter later")
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """Rows of four pictures side by side, with a heading for each column and a line above."""
+    """Rows of four images side by side, [K, H, 4W, 3] in 0..1, with four column headings and a line above."""
 
-    pictures: Tensor  # [K, H, 4W, 3] in 0..1
-    headings: Sequence[str]  # 4
+    pictures: Tensor
+    headings: Sequence[str]
     text: str
 
 
 def page(sheets: Sequence[Sheet], target: Path) -> None:
-    """The sheets one below the other, as a .png."""
+    """Write the sheets one below the other as a .png."""
     made: list[Any] = []
     for each in sheets:
         rows = [[row] for row in each.pictures]

@@ -1,4 +1,4 @@
-"""What a long step says while it works: one stream that progress bars, previews, tests and logs all listen to."""
+"""Messages of a running step: one stream for progress bars, previews, tests and logs."""
 
 from __future__ import annotations
 
@@ -11,32 +11,42 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Started:
-    total: int  # how many units of progress will come
-    note: str = ""  # one line: what is being done, on which device, with which rasterizer
+    """The step starts: `total` units of progress, and one line on what is done, on which device, with which rasterizer."""
+
+    total: int
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Progress:
-    done: int  # of Started.total
+    """`done` units of Started.total, the current losses, and the current number of Gaussians (0: not told)."""
+
+    done: int
     losses: dict[str, float] = field(default_factory=dict)
-    count: int = 0  # Gaussians now
+    count: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    image: Tensor  # [H, W, 3] float in 0..1, on the CPU
+    """A preview `image`, [H, W, 3] float in 0..1 on the CPU."""
+
+    image: Tensor
     done: int
 
 
 @dataclass(frozen=True)
 class Saved:
+    """A file was written."""
+
     path: str
     done: int
 
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    value: Any  # what the step makes
+    """The step is done; `value` is its result."""
+
+    value: Any
 
 
 Message = Started | Progress | Preview | Saved | Finished
@@ -62,7 +72,7 @@ def status(message: Progress, total: int, first: int, elapsed: float) -> str:
 def progress_of(
     work: Generator[int, None, _Made], before: int = 0, count: int = 0
 ) -> Generator[Message, None, _Made]:
-    """Work that yields how many of its units are done, as Progress after `before` others; returns what it returns."""
+    """Turn work that yields its finished units into Progress messages, counted from `before`; return its result."""
     while True:
         try:
             done = next(work)

@@ -1,1 +1,1 @@
-"""Figures for people: charts, training curves, contact sheets, tables and color maps."""
+"""Charts, training curves, contact sheets, tables and color maps."""

@@ -1,4 +1,4 @@
-"""Curves of a training as a picture: one small panel for each number, so that none hides another's scale."""
+"""Training curves as an image: one panel per quantity, so that each has its own scale."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from PIL import Image, ImageDraw
 
 from .drawing import Color, Theme, format_number, shortened, theme, width_of, write
 
-SMOOTHED_OVER = 24  # of a curve's points: a stretch of that share is averaged for the thick line
-OVERSAMPLING = 2  # lines are drawn larger and scaled down, which smooths them
+# the thick line averages windows of 1/24 of the points to either side
+SMOOTHED_OVER = 24
+# lines are drawn larger and scaled down, which smooths them
+OVERSAMPLING = 2
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One number over the steps. Values that are not finite leave a gap."""
+    """One quantity over the steps. Values that are not finite leave a gap; there are as many values as steps."""
 
     name: str
     steps: tuple[float, ...]
-    values: tuple[float, ...]  # as many as steps
+    values: tuple[float, ...]
     unit: str = ""
 
 
@@ -33,11 +35,20 @@ def curves_picture(
     total: float | None = None,
     look: str = "dark",
 ) -> Image.Image:
-    """All curves in panels of their own, `columns` side by side; `size` is (width, height) in pixels.
+    """Draw each curve in its own panel: a thin line of the values and a thick one of their moving mean.
 
-    The thin line is what was measured, the thick one its moving mean; where the first steps lie far off, the range
-    leaves them out.
-    `total` is where the axis of steps ends, so that a training under way shows what is still to come.
+    If the first values are far from the others, the range excludes them.
+
+    Args:
+        curves: The curves.
+        size: (width, height) in pixels.
+        columns: Number of panels side by side.
+        title: Title above the panels.
+        total: Last step of the axis, so that unfinished training shows how much remains; None: the last measured step.
+        look: "dark" or "light".
+
+    Returns:
+        The image.
     """
     ink, (width, height) = theme(look), size
     picture = Image.new("RGB", size, ink.paper)
@@ -53,7 +64,7 @@ def curves_picture(
     rows = -(-len(curves) // columns)
     across, down = width / columns, (height - top) / rows
     first = math.floor(min((c.steps[0] for c in curves if c.steps), default=0.0))
-    # panels below each other share one axis
+    # panels in one column share their axis
     begin = 10 + max(width_of(text, 11) for c in curves for text in map(format_number, _range(c)[1:]))
     last = total or max((c.steps[-1] for c in curves if c.steps), default=1.0)
     for i, curve in enumerate(curves):
@@ -72,12 +83,13 @@ def _panel(
     color: Color,
     ink: Theme,
 ) -> None:
-    """Name and newest value above, the curve below with its range at the left and the steps beneath."""
+    """Name and latest value at the top, the curve with its range at the left and the steps at the bottom."""
     pen, (left, upper, right, lower) = ImageDraw.Draw(picture), box
     if right - left < 40 or lower - upper < 24:
         return
     pen.rounded_rectangle(box, 4, fill=ink.panel)
-    tall = lower - upper > 90  # a strip under a live picture has no room for the steps' axis
+    # a strip below a preview has no room for the steps' axis
+    tall = lower - upper > 90
     shown, low, high = _range(curve)
     newest = next((v for v in reversed(curve.values) if math.isfinite(v)), None)
     value = "" if newest is None else f"{format_number(newest)} {curve.unit}".strip()
@@ -106,20 +118,21 @@ def _panel(
 
 
 def _range(curve: Curve) -> tuple[np.ndarray, float, float]:
-    """The finite values, and the range that is shown of them."""
+    """The finite values, and the displayed range."""
     finite = np.array([v for v in curve.values if math.isfinite(v)], dtype=float)
     if not len(finite):
         return finite, 0.0, 1.0
     settled = finite[len(finite) // 20 :]
     low, high = float(settled.min()), float(settled.max())
-    # what a training begins with may be a hundred times what matters afterwards: then the beginning is cut off
+    # the first values may be a hundred times the later ones: then the range excludes them
     if finite.max() - finite.min() < 2 * (high - low):
         low, high = float(finite.min()), float(finite.max())
     if high - low < 1e-9 * max(abs(high), 1e-30):
         pad = max(abs(high) * 0.05, 1e-9)
         return finite, low - pad, high + pad
     pad = 0.06 * (high - low)
-    floor = 0.0 if low >= 0 else -math.inf  # a loss is never below nothing
+    # a loss is never negative
+    floor = 0.0 if low >= 0 else -math.inf
     return finite, max(low - pad, floor), high + pad
 
 
@@ -133,7 +146,7 @@ def _lines(
     color: Color,
     ink: Theme,
 ) -> None:
-    """Both lines, drawn on a larger layer of the plot alone: nothing of them lies outside."""
+    """Both lines, drawn on an enlarged layer of the plot area, which clips them."""
     left, upper, right, lower = plot
     width, height = (right - left) * OVERSAMPLING, (lower - upper) * OVERSAMPLING
     layer = picture.crop(plot).resize((width, height), Image.Resampling.NEAREST)
@@ -161,20 +174,19 @@ def _lines(
 
 
 def moving_mean(values: np.ndarray) -> np.ndarray:
-    """Each value averaged with its neighbors; a straight line stays one, and both ends too."""
+    """Each value averaged with its neighbors; straight lines and both ends are preserved."""
     reach = len(values) // SMOOTHED_OVER
     if reach < 1:
         return values
     sums = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
-    near = np.minimum(
-        reach, np.minimum(index, len(values) - 1 - index)
-    )  # as far to the one side as to the other
+    # equally far to both sides
+    near = np.minimum(reach, np.minimum(index, len(values) - 1 - index))
     return (sums[index + near + 1] - sums[index - near]) / (2 * near + 1)
 
 
 def beneath(picture: Image.Image, strip: Image.Image) -> Image.Image:
-    """`picture` above `strip`; both as wide as the strip."""
+    """`picture` above `strip`, scaled to the strip's width."""
     width = strip.width
     height = max(1, round(picture.height * width / picture.width))
     made = Image.new("RGB", (width, height + strip.height))

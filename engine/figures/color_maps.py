@@ -1,4 +1,4 @@
-"""Depth, flow and pairs of pictures made visible."""
+"""Depth, flow and image differences as colors."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def depth_picture(depth: Tensor, alpha: Tensor) -> Tensor:
-    """Depth [..., H, W] as gray [..., H, W, 3]: near is bright, far is dark, nothing is black.
+    """Depth [..., H, W] as gray [..., H, W, 3]: near is bright, far is dark, empty is black.
 
-    The range is the 1st to 99th percentile of what is covered, over all frames, so that a video does not flicker.
+    The range is the 1st to 99th percentile of covered pixels over all frames, so that a video does not flicker.
     """
     covered = (alpha > 0.5) & (depth > 0)
     if not bool(covered.any()):
@@ -32,7 +32,8 @@ def flow_picture(flow: Tensor) -> Tensor:
     return (0.5 + 0.5 * angle.cos()) * strength
 
 
-ERROR_FULL = 0.2  # mean difference of the colors that is drawn white
+# mean color difference that is drawn white
+ERROR_FULL = 0.2
 
 
 def heat(share: Tensor) -> Tensor:
@@ -41,31 +42,31 @@ def heat(share: Tensor) -> Tensor:
 
 
 def error_picture(a: Tensor, b: Tensor) -> Tensor:
-    """Where two pictures [..., H, W, 3] differ: black = not at all, white = by ERROR_FULL or more."""
+    """Difference of two images [..., H, W, 3]: black = none, white = ERROR_FULL or more."""
     return heat(((a - b).abs().mean(-1) / ERROR_FULL).clamp(0, 1))
 
 
 def marked(image: Tensor, weight: Tensor, outline: Tensor | None = None) -> Tensor:
-    """A picture [H, W, 3] with red where `weight` [H, W] is, and a yellow line round `outline` [H, W], a mask."""
+    """An image [H, W, 3] with `weight` [H, W] in red, and a yellow outline of the mask `outline` [H, W]."""
     red, yellow = image.new_tensor([1.0, 0.1, 0.1]), image.new_tensor([1.0, 0.9, 0.1])
     weight = weight[..., None].clamp(0, 1)
     made = image * (1 - 0.6 * weight) + red * 0.6 * weight
     if outline is None:
         return made
     inside = (outline > 0.5).to(image)[None, None]
-    # the pixels inside that touch one outside: erosion is the largest of the negative
+    # inside pixels that touch an outside one: erosion is the maximum of the negative
     rim = (inside + torch.nn.functional.max_pool2d(-inside, 3, 1, 1))[0, 0] > 0.5
     return torch.where(rim[..., None], yellow, made)
 
 
 def spread(count: int, most: int) -> list[int]:
-    """Which of `count` pictures to show where there is room for `most`: evenly apart, with the first and the last."""
+    """Indices of at most `most` of `count` images to show: evenly spaced, including the first and the last."""
     shown = min(count, most)
     return [round(i * (count - 1) / max(shown - 1, 1)) for i in range(shown)]
 
 
 def padded(pictures: list[Tensor]) -> Tensor:
-    """Pictures [H, W, 3] of unlike sizes as one batch [K, H, W, 3], white to the right and below."""
+    """Images [H, W, 3] of different sizes as one batch [K, H, W, 3], padded with white at the right and bottom."""
     if not pictures:
         return torch.zeros(0, 1, 1, 3)
     height, width = max(p.shape[0] for p in pictures), max(p.shape[1] for p in pictures)

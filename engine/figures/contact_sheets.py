@@ -1,4 +1,4 @@
-"""Contact sheets: pictures in rows and columns with words beneath, and what their colors mean."""
+"""Contact sheets: images in rows and columns with captions and a color scale."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from .color_maps import heat
 from .drawing import Theme, as_picture, shortened, theme, width_of, write
 
 MARGIN, GAP = 8, 6
-TITLE, WORDS = 15, 12  # heights of letters
-LEAST = 96  # pixels: narrower columns could not be read
+# font sizes in pixels
+TITLE, WORDS = 15, 12
+# pixels: captions of narrower columns would be illegible
+LEAST = 96
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What the colors of an error map mean: the bar from none to `full`, which is told as `text`."""
+    """The color scale of an error map: its name, and `text` for the value at its upper end."""
 
     name: str
     text: str
@@ -29,13 +31,21 @@ class Scale:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where everything on a sheet stands, in pixels."""
+    """Positions on a sheet, in pixels.
+
+    Attributes:
+        columns: Number of columns.
+        wide: Width of one column.
+        heights: Height of the images in each row.
+        head: Height of title and headers.
+        caption: Height below each row.
+    """
 
     columns: int
-    wide: int  # one column
-    heights: tuple[int, ...]  # of each row's pictures
-    head: int = 0  # height of title and headers
-    caption: int = GAP  # height below each row
+    wide: int
+    heights: tuple[int, ...]
+    head: int = 0
+    caption: int = GAP
 
     @property
     def size(self) -> tuple[int, int]:
@@ -60,12 +70,24 @@ def sheet(
     look: str = "dark",
     tile: int = 0,
 ) -> Image.Image:
-    """Each stack is a column of pictures [H, W, 3] in 0..1, one above the other, with its caption beneath.
+    """Arrange images as a contact sheet.
 
-    `columns` stacks stand side by side (0: as many as make a sheet that is wider than high). `headers` are words above
-    equal shares of each column's width, for pictures that are several side by side already. `width` is the most that the
-    sheet takes; pictures are made smaller for it, never larger beyond twice their size. With a `tile` above 0 that is
-    the width of a column instead, and the sheet as wide as it comes out. Raises InputError without pictures.
+    Args:
+        stacks: Each is a column of images [H, W, 3] in 0..1, from top to bottom.
+        captions: Text below each stack.
+        columns: Number of stacks side by side; 0 chooses it so that the sheet is wider than high.
+        title: Title at the top left.
+        headers: Text above equal parts of each column's width, for images that are several side by side already.
+        scale: Color scale at the top right.
+        width: Largest width of the sheet in pixels; images are enlarged at most twofold.
+        look: "dark" or "light".
+        tile: If above 0, the width of a column, and the sheet is as wide as needed.
+
+    Returns:
+        The image.
+
+    Raises:
+        InputError: There are no images.
     """
     if not stacks or not stacks[0]:
         raise InputError("FIG-001", "A contact sheet needs at least one image.")
@@ -101,7 +123,7 @@ def below(*pictures: Image.Image, look: str = "dark") -> Image.Image:
 
 
 def _layout(stacks: Sequence[Sequence[Tensor]], columns: int, tile: int, width: int) -> _Layout:
-    """Columns, their width and the rows' heights, without words."""
+    """Columns, their width and the rows' heights, without text."""
     widest, high = max(one.shape[1] for one in stacks[0]), sum(one.shape[0] for one in stacks[0])
     columns = min(columns or _columns(len(stacks), widest, high), len(stacks))
     room = tile or (width - 2 * MARGIN - (columns - 1) * GAP) // columns
@@ -140,7 +162,7 @@ def _paste(picture: Image.Image, stack: Sequence[Tensor], left: int, top: int, w
 def before_and_after(
     before: Tensor, after: Tensor, captions: Sequence[str], words: tuple[str, str] = ("original", "edited")
 ) -> Image.Image:
-    """A sheet of pairs: pictures [K, H, W, 3] above those that they became."""
+    """A sheet of pairs: images [K, H, W, 3] above their edited versions."""
     pairs = list(zip(before, after, strict=True))
     return sheet(pairs, captions, title=f"{words[0]} above, {words[1]} below")
 
@@ -150,7 +172,7 @@ def _height(image: Tensor, wide: int) -> int:
 
 
 def _columns(count: int, width: int, height: int) -> int:
-    """How many make a sheet about three wide and two high with few empty places."""
+    """Number of columns for a sheet with an aspect ratio of about 3:2 and few empty places."""
 
     def badness(columns: int) -> float:
         rows = -(-count // columns)
@@ -164,7 +186,7 @@ def _scale_width(scale: Scale) -> int:
 
 
 def _scale(picture: Image.Image, scale: Scale, ink: Theme) -> None:
-    """At the top right: name, 0, a bar of all colors, what the last one stands for."""
+    """At the top right: name, 0, a bar of all colors, the value of the last one."""
     pen, middle = ImageDraw.Draw(picture), MARGIN + TITLE // 2
     right = picture.width - MARGIN
     write(pen, (right, middle), scale.text, WORDS, ink.text, "rm")

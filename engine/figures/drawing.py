@@ -1,4 +1,4 @@
-"""What charts, tables and sheets are drawn with: colors that suit a dark or a light page, and Pillow's own letters."""
+"""Themes for dark and light pages, and text in Pillow's own font, for charts, tables and sheets."""
 
 from __future__ import annotations
 
@@ -19,12 +19,23 @@ ThemeName = Literal["dark", "light"]
 
 @dataclass(frozen=True)
 class Theme:
+    """Colors of a figure.
+
+    Attributes:
+        paper: Background.
+        panel: Background of a curve, and of every other row of a table.
+        line: Grid and borders.
+        text: Text.
+        quiet: Numbers at an axis.
+        curves: Curves; distinguishable with red-green color blindness (Okabe and Ito's palette).
+    """
+
     paper: Color
-    panel: Color  # behind a curve, and every other row of a table
-    line: Color  # grid and borders
+    panel: Color
+    line: Color
     text: Color
-    quiet: Color  # numbers at an axis
-    curves: tuple[Color, ...]  # told apart by people who see red and green alike (Okabe and Ito's palette)
+    quiet: Color
+    curves: tuple[Color, ...]
 
 
 THEMES: dict[str, Theme] = {
@@ -40,7 +51,7 @@ THEMES: dict[str, Theme] = {
 
 
 def theme(name: str) -> Theme:
-    """The colors called `name`. Raises InputError for one that there is not."""
+    """The theme `name`. Raises InputError if it does not exist."""
     if name not in THEMES:
         raise InputError("FIG-002", f"'{name}' is not a chart theme; choose one of {', '.join(THEMES)}.")
     return THEMES[name]
@@ -48,18 +59,18 @@ def theme(name: str) -> Theme:
 
 @cache
 def letters(size: int) -> Any:
-    """Pillow's own font in that size, in pixels."""
+    """Pillow's own font in a size in pixels."""
     return ImageFont.load_default(size)
 
 
 def width_of(text: str, size: int) -> int:
-    """How many pixels `text` takes."""
+    """Width of `text` in pixels."""
     left, _, right, _ = letters(size).getbbox(text)
     return int(np.ceil(right - left))
 
 
 def shortened(text: str, size: int, room: int) -> str:
-    """`text`, or its beginning and an ellipsis where it is wider than `room` pixels."""
+    """`text`, truncated with an ellipsis if it is wider than `room` pixels."""
     if width_of(text, size) <= room:
         return text
     while text and width_of(text + "…", size) > room:
@@ -85,7 +96,7 @@ def as_tensor(picture: Image.Image) -> Tensor:
 
 
 def format_number(value: float) -> str:
-    """A number in the few letters that fit at an axis: 0.0312, 21.4, 4000, 12k, 1.5M."""
+    """A number in the few characters that fit at an axis: 0.0312, 21.4, 4000, 12k, 1.5M."""
     size = abs(value)
     if size >= 1e6:
         return f"{value / 1e6:.3g}M"

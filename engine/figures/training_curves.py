@@ -1,4 +1,4 @@
-"""What a step said while it worked, kept in as few numbers as a picture of it can show."""
+"""Training curves from a step's messages, in as few points as an image can show."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from ..messages import Message, Preview, Progress, Started
 from .charts import Curve, beneath, curves_picture
 from .drawing import as_picture
 
-MOST_POINTS = 400  # of a curve
-# what is drawn, in this order; others (the noise level of a step, a part of the loss) would only distract
+# points of a curve
+MOST_POINTS = 400
+# quantities that are drawn, in this order; others (a step's noise level, a part of the loss) would distract
 SHOWN = {
     "loss": ("loss", ""),
     "latent_error": ("latent error", ""),
@@ -23,23 +24,27 @@ SHOWN = {
 }
 GAUSSIANS = "Gaussians"
 # width, height of the curves below an image: small enough to be shown unscaled in a narrow panel, so that letters stay legible
-STRIP = (420, 80)  # while it is live
+STRIP = (420, 80)
 FINISHED_STRIP = (420, 112)
-CHART_WIDTH, PANEL_HEIGHT = 512, 128  # of curves without a picture
+# size of curves without an image
+CHART_WIDTH, PANEL_HEIGHT = 512, 128
 
 
 class TrainingCurves:
-    """Listens to a step's messages. Each point of a curve is the mean of a stretch of steps, which grows as needed.
+    """Collects curves from a step's messages. Each point is the mean of several steps, of more and more as needed.
 
-    The number of Gaussians is drawn where it changes, with `counts` also where it stays.
+    The number of Gaussians is drawn if it changes; with `counts`, always.
     """
 
     def __init__(self, counts: bool = False) -> None:
         self.counts = counts
         self.total = 1
-        self.image: Tensor | None = None  # the newest preview
-        self._points: dict[str, list[tuple[float, float]]] = {}  # (step, value), means of whole stretches
-        self._open: dict[str, list[tuple[float, float]]] = {}  # of the stretch that is not whole yet
+        # the latest preview
+        self.image: Tensor | None = None
+        # (step, value): means of complete groups of steps
+        self._points: dict[str, list[tuple[float, float]]] = {}
+        # values of the group that is not complete yet
+        self._open: dict[str, list[tuple[float, float]]] = {}
         self._stretch: dict[str, int] = {}
 
     def hear(self, message: Message) -> None:
@@ -67,7 +72,7 @@ class TrainingCurves:
             self._stretch[name] *= 2
 
     def curves(self) -> list[Curve]:
-        """What there is to draw, in the order of SHOWN; the Gaussians last."""
+        """The curves in the order of SHOWN, the number of Gaussians last."""
         made: list[Curve] = []
         for name, (title, unit) in SHOWN.items():
             points = self._all(name)
@@ -83,7 +88,7 @@ class TrainingCurves:
         return self._points.get(name, []) + ([_mean(pending)] if pending else [])
 
     def live(self, image: Tensor) -> Image.Image:
-        """A preview picture [H, W, 3] with the curves so far beneath."""
+        """A preview image [H, W, 3] with the curves so far below it."""
         curves = self.curves()
         picture = as_picture(image)
         if not curves:
@@ -91,8 +96,7 @@ class TrainingCurves:
         return beneath(picture, curves_picture(curves, STRIP, len(curves), total=self.total))
 
     def finished(self, title: str = "") -> Image.Image | None:
-        """All curves under the newest picture, or one under the other where there was none; None where nothing was
-        measured."""
+        """All curves below the latest preview, or only the curves if there was none; None without measurements."""
         curves = self.curves()
         if not curves:
             return None

@@ -1,1 +1,1 @@
-"""Files in and out: readers of multi-view video, scene files, exchange formats. Paths are contained before use."""
+"""Scene files, exchange formats, view folders and imports from other programs."""

@@ -1,8 +1,8 @@
-"""A whole moving scene as one `.4dgs` file, through the package `fourdgs` where it is installed.
+"""A moving scene as one `.4dgs` file, through the optional package `fourdgs`.
 
-The format's Gaussians live in a window of time and move at constant speed in it. Between two neighboring moments each
-moving Gaussian becomes one of those, with the moment's own size, rotation, opacity and color: positions are exact at
-the moments and linear between, the rest holds from one moment to the next. What never changes is stored once.
+The format's Gaussians exist in a time window and move at constant velocity in it. Between two frames, each moving
+Gaussian becomes one of those, with the scale, rotation, opacity and color of the first frame: positions are exact at the
+frames and linear between them, everything else holds until the next frame. Static Gaussians are stored once.
 """
 
 from __future__ import annotations
@@ -20,15 +20,27 @@ from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..scene import Gaussians, Scene4D, harmonics
 
-MOST = 20_000_000  # Gaussians × moments
-SH_RANGE = 4.0  # the format's bytes span −4..4
+# Gaussians × frames
+MOST = 20_000_000
+# the format's bytes span −4..4
+SH_RANGE = 4.0
 
 
 def write_fourdgs(scene: Scene4D, seconds: list[float], path: Path | str) -> Path:
-    """Write `scene` at the ascending times `seconds`; the file's own time starts at 0.
+    """Write a scene as one .4dgs file, atomically.
 
-    Colors outside 0..1 and harmonics outside −4..4 are clipped, as the format demands. Raises InputError: package
-    missing, times that do not ascend, no Gaussians, or too large a scene.
+    Colors outside 0..1 and harmonics outside −4..4 are clipped, because the format cannot store them.
+
+    Args:
+        scene: The scene.
+        seconds: Times to sample, ascending, in seconds; the file's own time starts at 0.
+        path: The .4dgs file; it is replaced if it exists.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: The package is missing, the times do not ascend, or the scene is empty or too large.
     """
     backends.require("fourdgs")
     import fourdgs  # pyright: ignore[reportMissingTypeStubs]
@@ -72,7 +84,7 @@ def write_fourdgs(scene: Scene4D, seconds: list[float], path: Path | str) -> Pat
 
 
 def _pieces(moments: list[Gaussians], times: Any, end: float) -> list[dict[str, Any]]:
-    """What stands still, once; then what moves, for each interval."""
+    """The static Gaussians once, then the moving ones for each interval."""
     still = torch.ones(len(moments[0]), dtype=torch.bool)
     for moment in moments[1:]:
         for a, b in zip(moments[0].tensors().values(), moment.tensors().values(), strict=True):
@@ -90,7 +102,8 @@ def _piece(g: Gaussians, chosen: Tensor, velocity: Tensor, start: float, stop: f
     a = g.map(lambda t: t[chosen]).activated()
     count = len(a.means)
     color = torch.cat([harmonics.dc_to_rgb(a.sh[:, 0]).clamp(0, 1), a.opacities[:, None]], dim=1)
-    rest = a.sh[:, 1:].transpose(1, 2).reshape(count, 3 * (a.sh.shape[1] - 1))  # channel by channel
+    # channel by channel
+    rest = a.sh[:, 1:].transpose(1, 2).reshape(count, 3 * (a.sh.shape[1] - 1))
     byte = ((rest + SH_RANGE) * (255 / (2 * SH_RANGE))).round().clamp(0, 255).to(torch.uint8)
     return {
         "positions": a.means.numpy(),

@@ -1,8 +1,8 @@
-"""Gaussians of one moment as `.ply`, in the layout of 3D Gaussian Splatting (Kerbl et al. 2023).
+"""Gaussians of one frame as `.ply`, in the layout of 3D Gaussian Splatting (Kerbl et al. 2023).
 
 float32 `x y z nx ny nz f_dc_0..2 f_rest_* opacity scale_0..2 rot_0..3`, pre-activation, normals zero, `f_rest`
-channel-major (all red, all green, all blue), rotations wxyz. Binary little endian is written; ASCII and big endian,
-other properties and other orders are read too.
+channel-major (all red, all green, all blue), rotations wxyz. Writes binary little endian; also reads ASCII, big endian,
+additional properties and other orders.
 """
 
 from __future__ import annotations
@@ -32,7 +32,21 @@ def property_names(bases: int) -> list[str]:
 
 
 def write_ply(gaussians: Gaussians, path: Path | str) -> Path:
-    """Write one moment with all its spherical harmonics, whole or not at all."""
+    """Write the Gaussians of one frame with all spherical harmonics, atomically.
+
+    Args:
+        gaussians: N Gaussians.
+        path: The .ply file; it is replaced if it exists.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: The file cannot be written.
+
+    Example:
+        >>> write_ply(scene.at(0.5), "frame.ply")
+    """
     path = Path(path)
     g = gaussians.map(lambda t: t.detach().cpu().float())
     count, bases = len(g), g.sh.shape[1]
@@ -55,7 +69,17 @@ def write_ply(gaussians: Gaussians, path: Path | str) -> Path:
 
 
 def read_ply(path: Path | str) -> Gaussians:
-    """Gaussians of a 3DGS .ply. Raises InputError where the file is missing, cut short or holds no Gaussians."""
+    """Read a .ply of 3D Gaussian Splatting.
+
+    Args:
+        path: The .ply file.
+
+    Returns:
+        N Gaussians with the file's spherical harmonics degree.
+
+    Raises:
+        InputError: The file is missing, cut short, contains NaN, or does not contain Gaussians.
+    """
     path = Path(path)
     vertices = read_vertices(path, path.name)
     named = set(vertices.dtype.names or ())

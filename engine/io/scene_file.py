@@ -1,4 +1,4 @@
-"""A scene as one .safetensors file: tensors bit for bit, everything else in its description (`files.safetensors_format`)."""
+"""A scene as one .safetensors file: exact tensors, and a JSON description of the rest (`files.safetensors_format`)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,39 @@ GAUSSIANS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
 
 def save_scene(scene: Scene4D, path: Path | str) -> Path:
-    """Write `scene` to `path` (under a temporary name, then renamed). Raises InputError where that is not possible."""
+    """Save a scene, atomically.
+
+    Args:
+        scene: The scene; its tensors are stored exactly.
+        path: The .safetensors file; it is replaced if it exists.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: A tensor contains NaN or infinite values, or the file cannot be written.
+
+    Example:
+        >>> save_scene(scene, "scene.safetensors")
+        >>> scene = load_scene("scene.safetensors")
+    """
     path = Path(path)
     SCENE.write(path, scene_tensors(scene), describe_scene(scene))
     return path
 
 
 def load_scene(path: Path | str) -> Scene4D:
-    """The scene that `save_scene` wrote. Raises InputError: missing, cut short, not a scene, newer, damaged, NaN."""
+    """Load a scene that `save_scene` wrote.
+
+    Args:
+        path: A .safetensors file.
+
+    Returns:
+        The scene, on the CPU.
+
+    Raises:
+        InputError: The file is missing, cut short, damaged, not a scene, of a newer version, or contains NaN.
+    """
     path = Path(path)
     tensors, about = SCENE.read(path)
     with SCENE.assembling(path):
@@ -55,7 +80,7 @@ def scene_tensors(scene: Scene4D) -> dict[str, Tensor]:
 
 
 def describe_scene(scene: Scene4D) -> dict[str, Any]:
-    """Everything of a scene that is no tensor, as JSON values."""
+    """Everything of a scene that is not a tensor, as JSON values."""
     return {
         "deformation": {"kind": scene.deformation.kind, "config": scene.deformation.config()},
         "rig": {"names": list(scene.rig.names), "sizes": [list(size) for size in scene.rig.sizes]},
@@ -64,9 +89,9 @@ def describe_scene(scene: Scene4D) -> dict[str, Any]:
 
 
 def scene_of(tensors: dict[str, Tensor], about: dict[str, Any], kind: SafetensorsFormat) -> Scene4D:
-    """A scene from what `scene_tensors` and `describe_scene` gave, read from a file of `kind`.
+    """The scene from the results of `scene_tensors` and `describe_scene`, read from a file of `kind`.
 
-    Raises InputError where a tensor is missing or of another shape or type; call it inside `kind.assembling`.
+    Raises InputError if a tensor is missing or of another shape or type; call it inside `kind.assembling`.
     """
     canonical = _canonical(tensors, kind)
     deformation = _deformation(tensors, about["deformation"])

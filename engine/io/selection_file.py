@@ -1,4 +1,4 @@
-"""Which Gaussians an edit may change, as a small .safetensors file: `weights` [N] in 0..1."""
+"""A selection of Gaussians that an edit may change, as a .safetensors file: `weights` [N] in 0..1."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMAT = "gs4d-selection"
 
 
 def save_selection(selection: Selection, path: Path | str) -> Path:
-    """Written whole or not at all. Raises InputError where that is not possible."""
+    """Save a selection, atomically. Raises InputError if the file cannot be written."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = selection.weights.detach().float().cpu().contiguous().clone()
@@ -27,7 +27,10 @@ def save_selection(selection: Selection, path: Path | str) -> Path:
 
 
 def load_selection(path: Path | str) -> Selection:
-    """What `save_selection` wrote. Raises InputError: missing, damaged, something else, values outside 0..1."""
+    """Load a selection that `save_selection` wrote.
+
+    Raises InputError: missing, damaged, not a selection, or values outside 0..1.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(

@@ -1,11 +1,11 @@
-"""Gaussians of one moment as `.spz`, the compressed format published by Niantic Labs: read versions 1 to 3, write 2 or 3.
+"""Gaussians of one frame as `.spz`, the compressed format of Niantic Labs: reads versions 1 to 3, writes 2 or 3.
 
-A gzip stream of a 16-byte header and one block an attribute: positions (24-bit fixed point), opacities, colors, log
-scales, rotations, spherical harmonics (a byte each; version 3 packs a rotation into 32 bits). What it costs, measured
+A gzip stream of a 16-byte header and one block per attribute: positions (24-bit fixed point), opacities, colors, log
+scales, rotations, spherical harmonics (a byte each; version 3 packs a rotation into 32 bits). Rounding errors, measured
 by the tests: positions 2^-fraction_bits / 2, log scales 1/32, opacities 1/510, SH 1/256 within [-1, 1].
 
-The file's axes are x right, y up, z back (OpenGL), while a 3DGS `.ply` and this pack have y down, z forward; both
-boundaries are crossed here by half a turn about x, in positions, rotations and harmonics alike.
+The file's axes are x right, y up, z back (OpenGL), while a 3DGS `.ply` and this pack have y down, z forward. Reading and
+writing rotate positions, rotations and harmonics by 180° about x.
 """
 
 from __future__ import annotations
@@ -27,15 +27,35 @@ from ..files.atomic import write_atomically
 from ..scene import Gaussians, harmonics, rotations
 
 MAGIC = 0x5053474E
-HEADER = struct.Struct("<IIIBBBB")  # magic, version, count, SH degree, fraction bits, flags, reserved
-COLOR_SCALE = 0.15  # of an SH DC coefficient; leaves room for colors beyond 0..1
-LOG_SCALES = (-10.0, 5.9375)  # what a byte reaches
-MOST = 50_000_000  # Gaussians; 4 GB in memory
+# magic, version, count, SH degree, fraction bits, flags, reserved
+HEADER = struct.Struct("<IIIBBBB")
+# of an SH DC coefficient; leaves room for colors outside 0..1
+COLOR_SCALE = 0.15
+# range of a byte
+LOG_SCALES = (-10.0, 5.9375)
+# Gaussians; 4 GB in memory
+MOST = 50_000_000
 Bytes = NDArray[np.uint8]
 
 
 def write_spz(gaussians: Gaussians, path: Path | str, version: int = 3, sh_bits: int = 8) -> Path:
-    """Write one moment, whole or not at all. What `encode_spz` takes and raises."""
+    """Write the Gaussians of one frame, atomically.
+
+    Args:
+        gaussians: N Gaussians.
+        path: The .spz file; it is replaced if it exists.
+        version: 2 or 3; 3 stores rotations more precisely.
+        sh_bits: As in `encode_spz`.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: As `encode_spz`, or the file cannot be written.
+
+    Example:
+        >>> write_spz(scene.at(0.5), "frame.spz")
+    """
     path = Path(path)
     data = encode_spz(gaussians, path.name, version, sh_bits)
     with write_atomically(path) as partial:
@@ -44,10 +64,20 @@ def write_spz(gaussians: Gaussians, path: Path | str, version: int = 3, sh_bits:
 
 
 def encode_spz(gaussians: Gaussians, name: str, version: int = 3, sh_bits: int = 8) -> bytes:
-    """The bytes of an .spz file; `name` is what messages call it.
+    """Encode Gaussians as the bytes of an .spz file.
 
-    `sh_bits` (1 to 8) rounds the harmonics for a smaller file; Niantic's own tools take 5 for degree 1 and 4 above.
-    Raises InputError where a value is not finite or a position is out of the format's range.
+    Args:
+        gaussians: N Gaussians.
+        name: Name of the file in errors.
+        version: 2 or 3; 3 stores rotations more precisely.
+        sh_bits: 1 to 8 bits per spherical harmonics coefficient above degree 0. Fewer make a smaller file; Niantic's own
+            tools use 5 for degree 1 and 4 above.
+
+    Returns:
+        The file's bytes.
+
+    Raises:
+        InputError: A value is not finite, or a position exceeds the format's range.
     """
     if version not in (2, 3) or not 1 <= sh_bits <= 8:
         raise InputError(
@@ -84,9 +114,16 @@ def encode_spz(gaussians: Gaussians, name: str, version: int = 3, sh_bits: int =
 
 
 def read_spz(path: Path | str) -> Gaussians:
-    """The Gaussians of an .spz file. Raises InputError: missing, not an .spz, unknown version, cut short, lying header.
+    """Read an .spz file of version 1 to 3. No more is unpacked than the header's count requires.
 
-    No more is unpacked than the header's own count needs.
+    Args:
+        path: The .spz file.
+
+    Returns:
+        N Gaussians.
+
+    Raises:
+        InputError: The file is missing, not an .spz, of an unknown version, cut short, or has a false header.
     """
     path = Path(path)
     try:
@@ -99,14 +136,14 @@ def read_spz(path: Path | str) -> Gaussians:
 
 
 def decode_spz(packed: bytes, name: str) -> Gaussians:
-    """The Gaussians of an .spz file's bytes; `name` is what messages call it. Raises InputError as `read_spz`."""
+    """Decode the bytes of an .spz file; `name` identifies it in errors. Raises InputError as `read_spz`."""
     if packed[:4] == struct.pack("<I", MAGIC):
         raise InputError("IO-036", f"{name} is an .spz of version 4 or later; save it as version 3.")
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
         header = _parse_header(unpacker.decompress(packed, HEADER.size), name)
         wanted = header.count * sum(header.widths)
-        # one byte more than wanted: enough to see a file that goes on, not enough for a bomb
+        # one byte more than needed: enough to notice excess data, and too little for a decompression bomb
         body = unpacker.decompress(unpacker.unconsumed_tail, wanted + 1)
     except zlib.error as error:
         raise InputError(
@@ -125,7 +162,7 @@ def decode_spz(packed: bytes, name: str) -> Gaussians:
 
 @dataclass(frozen=True)
 class _Header:
-    """What the 16 bytes at the beginning say."""
+    """The 16 bytes at the beginning."""
 
     version: int
     count: int
@@ -190,7 +227,7 @@ def _positions(header: _Header, packed: Bytes) -> Tensor:
 
 
 def _turned(g: Gaussians) -> Gaussians:
-    """Half a turn about x: OpenCV axes to OpenGL's and back. Each real harmonic keeps or changes its sign."""
+    """Rotation by 180° about x: OpenCV axes to OpenGL's and back. Each real harmonic keeps or changes its sign."""
     flip = torch.tensor([1.0, -1.0, -1.0]).to(g.means)
     return g.with_(
         means=g.means * flip,
@@ -201,7 +238,7 @@ def _turned(g: Gaussians) -> Gaussians:
 
 @lru_cache(maxsize=4)
 def _signs(bases: int) -> Tensor:
-    """±1 [K]: what half a turn about x does to each of the first K harmonics."""
+    """±1 [K]: factors of the first K harmonics under a rotation by 180° about x."""
     direction = torch.nn.functional.normalize(torch.tensor([0.3, 0.5, 0.81], dtype=torch.float64), dim=0)
     degree = harmonics.degree_of(bases)
     turned = harmonics.basis(direction * torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64), degree)
@@ -261,7 +298,8 @@ def _from_smallest_three(data: Bytes) -> Tensor:
     packed = np.ascontiguousarray(data).view("<u4")[:, 0].astype(np.uint32)
     largest = packed >> np.uint32(30)
     q = np.zeros((len(packed), 4))
-    for axis in (3, 2, 1, 0):  # the last one written lies lowest
+    # the last one written is in the lowest bits
+    for axis in (3, 2, 1, 0):
         value = (
             (packed & np.uint32(511))
             / (511 * 2**0.5)

@@ -1,11 +1,11 @@
-"""Views of a scene as a folder of pictures, so that any editor may change them between two steps.
+"""Views of a scene as a folder of images, so that any image editor can change them between two steps.
 
-    views.json            cameras, views, moments, seconds, what was asked
-    originals/000_cam00_0.png …   what was edited
-    edited/000_cam00_0.png …      what it became: replace these, keep the names (another picture format will do)
-    coverage/000_cam00_0.png …    the scene's own alpha, where it does not fill its pictures
+    views.json            cameras, views, frame indices, seconds, settings of the edit
+    originals/000_cam00_0.png …   images before the edit
+    edited/000_cam00_0.png …      edited images: replace these and keep the names (other image formats are accepted)
+    coverage/000_cam00_0.png …    the scene's alpha, if the scene does not fill its images
 
-Pictures are stored with 8 bits a channel. Where a replaced picture is transparent, the original stays.
+Images are stored with 8 bits per channel. Where a replaced image is transparent, the original is kept.
 """
 
 from __future__ import annotations
@@ -33,9 +33,17 @@ REMEDY = "save the views again and keep the names of their images"
 
 
 def save_views(views: ViewSet, folder: Path | str) -> Path:
-    """Write `views` into `folder`, which is made where it does not exist; views.json comes last.
+    """Save views as a folder of images.
 
-    Pictures of the same names are replaced. Raises InputError where the folder cannot be written.
+    Args:
+        views: K views.
+        folder: The folder; it is created if needed, and images of the same names are replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: The folder cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -64,9 +72,17 @@ def save_views(views: ViewSet, folder: Path | str) -> Path:
 
 
 def load_views(folder: Path | str) -> ViewSet:
-    """The views that `save_views` wrote, with whatever pictures now lie in `edited`, resized to the views' size.
+    """Load views that `save_views` wrote, with the current images of `edited`.
 
-    Raises InputError: no such folder, not one of views, a picture missing, damaged or of another shape.
+    Args:
+        folder: A folder that `save_views` wrote.
+
+    Returns:
+        K views; images are resized to the views' size.
+
+    Raises:
+        InputError: The folder is missing or does not contain views, or an image is missing, damaged or of another aspect
+            ratio.
     """
     folder = existing_folder(folder)
     about = _read_index(folder)
@@ -136,7 +152,7 @@ def _read_entries(about: dict[str, Any]) -> tuple[Cameras, list[_Entry]]:
 
 
 def _check_entries(cameras: Cameras, entries: list[_Entry]) -> tuple[int, int]:
-    """The size (width, height) that all views share, once cameras and views fit each other."""
+    """The size (width, height) of all views. Raises InputError if cameras and views do not match."""
     if len(entries) != len(cameras) or not entries:
         raise InputError(
             "IO-048", f"{INDEX} lists {len(entries)} images and {len(cameras)} cameras; {REMEDY}."
@@ -161,7 +177,7 @@ def _coverage(folder: Path, entries: list[_Entry], size: tuple[int, int]) -> Ten
 
 
 def _found(folder: Path, part: str, file: object) -> Path:
-    """The picture of that name in folder/part; another format than .png will do."""
+    """The image of that name in folder/part; other formats than .png are accepted."""
     path = inside(folder, f"{part}/{file}" if isinstance(file, str) else file, INDEX)
     if not path.exists():
         for suffix in SUFFIXES:
@@ -192,7 +208,7 @@ def _tensor(values: Any) -> Tensor:
 
 
 def _write_png(path: Path, values: Tensor) -> None:
-    """Write a picture [H, W, 3] or [H, W] in 0..1."""
+    """Write an image [H, W, 3] or [H, W] in 0..1."""
     pixels = (values.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     with write_atomically(path) as partial:
         Image.fromarray(pixels).save(partial, format="PNG", compress_level=4)

@@ -8,11 +8,12 @@ from typing import Any
 
 from ...errors import InputError
 
-LARGEST = 1 << 20  # bytes
+# bytes
+LARGEST = 1 << 20
 
 
 def read_cfg_args(path: Path) -> dict[str, Any]:
-    """The settings by name. Raises InputError where the file holds anything but one Namespace of plain values."""
+    """The settings by name. Raises InputError if the file contains anything but one Namespace of plain values."""
     if path.stat().st_size > LARGEST:
         raise InputError(
             "IO-005",

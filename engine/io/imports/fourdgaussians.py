@@ -25,9 +25,20 @@ def field_from_state(
     time_range: tuple[float, float] = (0.0, 1.0),
     source: str = "deformation.pth",
 ) -> HexPlane:
-    """The field whose state dict 4D-GS wrote. Sizes are read from the shapes; which `heads` act is not in the file.
+    """The HexPlane deformation from a state dict of 4D-GS; sizes are read from the tensors' shapes.
 
-    Raises InputError, naming `source` and the tensor, where something is missing or does not fit.
+    Args:
+        state: The state dict.
+        heads: Active heads, which the state dict does not tell.
+        apply_rotation: The setting of the same name in cfg_args.
+        time_range: Times in seconds that 0 and 1 correspond to.
+        source: Name of the file in errors.
+
+    Returns:
+        The deformation.
+
+    Raises:
+        InputError: A tensor is missing or does not match the others.
     """
     net = "deformation_net."
 
@@ -49,7 +60,8 @@ def field_from_state(
         levels += 1
     first = take("grid.grids.0.0", 4)
     widths = [tensors[f"grids.{level}.0"].shape[3] for level in range(levels)]
-    x = math.gcd(*widths)  # a common factor of all levels belongs to the resolution
+    # a common factor of all levels belongs to the resolution
+    x = math.gcd(*widths)
     multires = tuple(width // x for width in widths)
     y, z = first.shape[2] / multires[0], tensors["grids.0.1"].shape[2] / multires[0]
     t = tensors["grids.0.2"].shape[2]

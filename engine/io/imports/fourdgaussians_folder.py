@@ -1,8 +1,8 @@
 """A scene folder of hustvl/4DGaussians (4D-GS, Wu et al., CVPR 2024) as a Scene4D.
 
 `<model>/cfg_args` and `<model>/point_cloud/iteration_K/{point_cloud.ply, deformation.pth}`; the highest K counts,
-`coarse_iteration_K` is the static first stage and does not. Which heads act is in cfg_args alone: their weights are
-always in the file.
+`coarse_iteration_K` is the static first stage and is ignored. Only cfg_args tells which heads are active: the weights of
+all heads are always in the file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from .cfg_args import read_cfg_args
 from .fourdgaussians import field_from_state
 
 SWITCHES = {"position": "no_dx", "scale": "no_ds", "rotation": "no_dr", "opacity": "no_do", "sh": "no_dshs"}
-LARGEST_WEIGHTS = 8 << 30  # bytes
+# bytes
+LARGEST_WEIGHTS = 8 << 30
 
 
 def is_fourdgaussians(folder: Path) -> bool:
@@ -40,12 +41,21 @@ def import_fourdgaussians(
     moments: int = 60,
     up: str = "y down",
 ) -> Scene4D:
-    """The scene in `folder`; its time 0..1 becomes 0..`seconds`, of which `moments` are listed.
+    """Import a scene trained with hustvl/4DGaussians. The folder has no cameras, so a ring of them is placed around it.
 
-    The history says that the step `step_name` made it.
+    Args:
+        folder: The trained model's folder, which contains cfg_args and point_cloud.
+        step_name: Name of the step for the scene's history.
+        heads: Active heads: "auto" reads cfg_args; otherwise "all" or "position, scale, rotation".
+        seconds: Duration of the scene; its time 0..1 becomes 0..seconds.
+        moments: Number of frames, at least 2.
+        up: Up axis, one of `UPS`.
 
-    `heads`: "auto" asks cfg_args, "all" or "position, scale, rotation" say it. The folder holds no cameras: a ring of
-    them is put round the subject. Raises InputError, naming the file, where something is missing or damaged.
+    Returns:
+        The scene.
+
+    Raises:
+        InputError: A file is missing, damaged or of an unsupported configuration.
     """
     found = _iteration(folder)
     if found is None:
@@ -84,7 +94,8 @@ def import_fourdgaussians(
             f"{folder.name} was trained with no_grid, static_mlp, empty_voxel or grid_pe, which are not supported; train it "
             "without them.",
         )
-    opaque = gaussians.means[gaussians.logit_opacities > -2.2]  # opacity of a tenth or more
+    # opacity of 0.1 or more
+    opaque = gaussians.means[gaussians.logit_opacities > -2.2]
     bounds = gaussian_bounds(opaque if len(opaque) >= 10 else gaussians.means)
     background = torch.ones(3) if settings.get("white_background", True) else torch.zeros(3)
     times = torch.linspace(0, seconds, max(moments, 2), dtype=torch.float64)
@@ -100,7 +111,7 @@ def import_fourdgaussians(
 
 
 def _iteration(folder: Path) -> Path | None:
-    """The folder of the highest fine iteration that holds a point cloud."""
+    """The folder of the highest fine iteration that contains a point cloud."""
     found: list[tuple[int, Path]] = []
     for path in (folder / "point_cloud").glob("iteration_*"):
         match = re.fullmatch(r"iteration_(\d{1,9})", path.name)
@@ -114,7 +125,7 @@ def _heads(choice: str, settings: dict[str, Any]) -> tuple[str, ...]:
         return tuple(HEADS)
     if choice != "auto":
         return ("position", "scale", "rotation")
-    # the switches say what is off; the reference code's own defaults leave opacity and color alone
+    # the switches turn heads off; by default, the reference code leaves opacity and color unchanged
     defaults = {"no_do": True, "no_dshs": True}
     return tuple(
         head for head, switch in SWITCHES.items() if not settings.get(switch, defaults.get(switch, False))
@@ -154,7 +165,7 @@ def _load_state(path: Path) -> dict[str, Tensor]:
             f"{path.name} does not contain a state dict of tensors; choose the deformation.pth of a 4DGaussians scene.",
         )
     for name, value in state.items():
-        # a tensor with strides of zero claims any size at the cost of one number
+        # a tensor with strides of zero claims any size while storing one number
         plain = value.layout == torch.strided and not value.is_quantized and value.device.type == "cpu"
         if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise InputError(
