@@ -42,22 +42,22 @@ def check_description(video: MultiViewVideo) -> list[Finding]:
     size = f"{width} × {height} pixels{differ}"
     if smallest < 48:
         rows.append(
-            Finding("warning", "sizes", size, "Raise scale or use larger pictures: there is little to see.")
+            Finding("warning", "sizes", size, "Raise scale or use larger images; these show little detail.")
         )
     elif largest > 2600 * 1500:
         rows.append(
-            Finding("note", "sizes", size, "Set scale to about a half: training takes less time and memory.")
+            Finding("note", "sizes", size, "Set scale to about 0.5; training takes less time and memory.")
         )
     else:
         rows.append(Finding("ok", "sizes", size))
     if video.fps:
-        rows.append(Finding("ok", "frame rate", f"{video.fps:.4g} frames a second"))
+        rows.append(Finding("ok", "frame rate", f"{video.fps:.4g} frames per second"))
     elif not any("frame rate" in warning for warning in video.warnings):
         rows.append(
             Finding(
                 "note",
                 "frame rate",
-                "The layout stores no frame rate.",
+                "The layout does not store a frame rate.",
                 "Set frames_per_second when loading if speeds matter.",
             )
         )
@@ -78,36 +78,39 @@ def _views(video: MultiViewVideo) -> Finding:
         return Finding(
             "error",
             "views",
-            "All pictures come from one place: a camera that stands still shows no depth.",
-            "Film with more cameras, or with one that moves around the subject.",
+            "All images were taken from one position, which does not show depth.",
+            "Record with more cameras, or with one that moves around the subject.",
         )
     if video.views > 3 and int(video.available.sum()) == video.views:
-        text = f"A moving camera with {video.views} pictures, {training} of them to train on."
-        return Finding("note", "views", text, "Move the camera more than the subject moves between pictures.")
+        text = f"A moving camera with {video.views} images, {training} of them to train on."
+        return Finding("note", "views", text, "Move the camera more than the subject moves between images.")
     if training < 4:
         text = f"{training} views to train on."
-        return Finding("warning", "views", text, "Four or more show the subject from all sides; expect gaps.")
+        return Finding("warning", "views", text, "Use four or more; surfaces that no camera sees stay empty.")
     return Finding("ok", "views", f"{video.views} views, {training} to train on.")
 
 
 def _frames(video: MultiViewVideo) -> Finding:
     total, seconds = int(video.available.sum()), float(video.times[-1] - video.times[0])
-    text = f"{video.moments} moments over {seconds:.4g} s, {total} pictures."
+    text = f"{video.moments} frames over {seconds:.4g} s, {total} images."
     if video.moments == 1:
-        return Finding("note", "frames", text, "One moment makes a scene without motion.")
+        return Finding("note", "frames", text, "A single frame gives a scene without motion.")
     gaps = video.times.diff()
     if float(gaps.max()) > 3.5 * float(gaps.median()):
         at = int(gaps.argmax())
         text += f" There is a gap of {float(gaps.max()):.4g} s after {float(video.times[at]):.4g} s."
         return Finding(
-            "warning", "frames", text, "Motion over the gap is guessed; add the missing frames if you can."
+            "warning",
+            "frames",
+            text,
+            "Motion across the gap is interpolated; add the missing frames if possible.",
         )
     return Finding("ok", "frames", text)
 
 
 def check_exposure(video: MultiViewVideo, light: Exposure) -> list[Finding]:
     rows: list[Finding] = []
-    allowed = 1.0 if light.at_points else 2.0  # whole pictures differ by what they show, too
+    allowed = 1.0 if light.at_points else 2.0  # whole images differ by what they show, too
     off = [v for v, s in enumerate(light.stops) if abs(s) > 0.3 * allowed]
     if off:
         worst = max(off, key=lambda v: abs(light.stops[v]))
@@ -123,30 +126,28 @@ def check_exposure(video: MultiViewVideo, light: Exposure) -> list[Finding]:
         )
     cast = [v for v, c in enumerate(light.cast) if c > 0.2 * allowed]
     if cast:
-        text = f"Colours differ between cameras: {_named(video, cast)}."
-        rows.append(Finding("warning", "exposure", text, "Set one white balance for all cameras."))
+        text = f"Colors differ between cameras: {_named(video, cast)}."
+        rows.append(Finding("warning", "exposure", text, "Use the same white balance on all cameras."))
     flicker = [v for v, f in enumerate(light.flicker) if f > 0.3]
     if flicker:
         text = (
             f"Brightness changes over time by up to {max(light.flicker):.1f} stops: {_named(video, flicker)}."
         )
         rows.append(
-            Finding("note", "exposure", text, "If the light was constant, switch automatic exposure off.")
+            Finding("note", "exposure", text, "If the light was constant, turn automatic exposure off.")
         )
     if light.blank:
         view, moment = light.blank[0]
-        text = (
-            f"{len(light.blank)} pictures show nothing, first {video.cameras.names[view]} at moment {moment}."
-        )
-        rows.append(Finding("warning", "exposure", text, "Remove the view or cut these frames off."))
-    return rows or [Finding("ok", "exposure", "Brightness and colours agree between views.")]
+        text = f"{len(light.blank)} images are blank, first {video.cameras.names[view]} at frame {moment}."
+        rows.append(Finding("warning", "exposure", text, "Remove the view or trim these frames."))
+    return rows or [Finding("ok", "exposure", "Brightness and colors agree between views.")]
 
 
 def check_masks(video: MultiViewVideo, coverage: list[tuple[int, int, float]]) -> list[Finding]:
     if not coverage:
-        return [Finding("ok", "masks", "No masks; the whole picture is trained.")]
+        return [Finding("ok", "masks", "No masks; the whole image is used.")]
     shares = [share for _, _, share in coverage]
-    text = f"The subject covers {100 * sum(shares) / len(shares):.1f} % of the pictures."
+    text = f"The subject covers {100 * sum(shares) / len(shares):.1f} % of the images."
     empty = list(dict.fromkeys(v for v, _, share in coverage if share < 1e-4))
     if empty:
         return [
@@ -154,11 +155,18 @@ def check_masks(video: MultiViewVideo, coverage: list[tuple[int, int, float]]) -
                 "warning",
                 "masks",
                 f"{text} Masks are empty in {_named(video, empty)}.",
-                "Check that 255 means subject; an empty mask carves the subject away.",
+                "Check that 255 marks the subject; an empty mask removes it from the scene.",
             )
         ]
     if min(shares) > 0.97:
-        return [Finding("warning", "masks", text, "Masks keep everything: are they inverted or blank?")]
+        return [
+            Finding(
+                "warning",
+                "masks",
+                text,
+                "The masks cover everything; check whether they are inverted or blank.",
+            )
+        ]
     return [Finding("ok", "masks", text)]
 
 
@@ -176,13 +184,15 @@ def check_spread(video: MultiViewVideo) -> list[Finding]:
                     "warning",
                     "camera spread",
                     f"{text}.",
-                    "Check the calibration; two cameras cannot share a place.",
+                    "Check the calibration; two cameras cannot share a position.",
                 )
             )
-    text = f"Views span {spread.widest:.0f}°, neighbours are {spread.neighbour:.0f}° apart (median)."
+    text = f"Views span {spread.widest:.0f}°, neighboring views are {spread.neighbour:.0f}° apart (median)."
     if spread.behind or spread.miss > 0.35:
-        more = f" {len(spread.behind)} look away from the others' common point." if spread.behind else ""
-        remedy = "If they were meant to see one subject, the axes of the calibration may be wrong."
+        more = (
+            f" {len(spread.behind)} views face away from the others' common point." if spread.behind else ""
+        )
+        remedy = "If they all show one subject, check the axes of the calibration."
         rows.append(
             Finding("warning", "camera spread", f"The cameras do not look at one common point.{more}", remedy)
         )
@@ -192,7 +202,7 @@ def check_spread(video: MultiViewVideo) -> list[Finding]:
                 "warning",
                 "camera spread",
                 text,
-                "Depth is hard to tell; stay near the cameras when rendering.",
+                "Depth is hard to estimate; render close to the captured cameras.",
             )
         )
     elif spread.loneliest > 50:
@@ -201,8 +211,8 @@ def check_spread(video: MultiViewVideo) -> list[Finding]:
             Finding(
                 "warning",
                 "camera spread",
-                f"{text} {alone} is {spread.loneliest:.0f}° from its nearest neighbour.",
-                "Wide gaps leave surfaces seen by one camera only; add views between, or masks.",
+                f"{text} {alone} is {spread.loneliest:.0f}° from its nearest neighbor.",
+                "Wide gaps leave surfaces that only one camera sees; add views in between, or masks.",
             )
         )
     else:
@@ -211,7 +221,7 @@ def check_spread(video: MultiViewVideo) -> list[Finding]:
 
 
 def _take_turns(video: MultiViewVideo, twins: tuple[tuple[int, int], ...]) -> bool:
-    """Views of one pose at different moments are pictures of one camera, and no fault."""
+    """Views of one pose at different frames are images of one camera, and no fault."""
     return all(not bool((video.available[a] & video.available[b]).any()) for a, b in twins)
 
 
@@ -224,14 +234,14 @@ def check_bounds(video: MultiViewVideo, bounds: Tensor) -> list[Finding]:
         outside = ~((along > 0.5 * video.near) & (along < 1.5 * video.far))
         if float(outside.double().mean()) > 0.5:
             text = (
-                f"near {video.near:.4g} and far {video.far:.4g} do not reach what the cameras look at, "
+                f"near {video.near:.4g} and far {video.far:.4g} do not include what the cameras look at, which is "
                 f"{float(along.median()):.4g} away."
             )
             rows.append(
-                Finding("warning", "bounds", text, "Are they in other units than the camera positions?")
+                Finding("warning", "bounds", text, "Check that they use the units of the camera positions.")
             )
-    text = f"The scene's box is {size} units" + (
-        " around the starting points." if video.points is not None else "."
+    text = f"The scene's bounding box is {size} units" + (
+        " around the initial points." if video.points is not None else "."
     )
     if video.points is not None and len(video.points) >= 50:
         middle = 0.5 * (bounds[0] + bounds[1])
@@ -245,7 +255,7 @@ def check_bounds(video: MultiViewVideo, bounds: Tensor) -> list[Finding]:
                 Finding(
                     "warning",
                     "bounds",
-                    f"{text} The views see only {100 * share:.0f} % of the starting points.",
+                    f"{text} The views see only {100 * share:.0f} % of the initial points.",
                     "The points may belong to other cameras; remove their file or export them again.",
                 )
             )
@@ -259,8 +269,8 @@ def check_bounds(video: MultiViewVideo, bounds: Tensor) -> list[Finding]:
             Finding(
                 "note",
                 "bounds",
-                f"{text} {len(inside)} cameras stand inside it.",
-                "Give near and far, or starting points, for a tighter box.",
+                f"{text} {len(inside)} cameras are inside it.",
+                "Set near and far, or add initial points, for a tighter box.",
             )
         )
     return rows or [Finding("ok", "bounds", text)]

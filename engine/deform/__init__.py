@@ -1,4 +1,4 @@
-"""Deformations: what moves canonical Gaussians to a moment. `KINDS` is how files find the class of a stored one."""
+"""Deformations: what moves canonical Gaussians to a time. `KINDS` is how files find the class of a stored one."""
 
 from ..scene.scene4d import Deformation, Static
 from .bound_mesh import BoundMesh

@@ -1,8 +1,8 @@
-"""A deformation that moves things but leaves their look alone: opacity and colour stay as the canonical Gaussians'.
+"""A deformation that moves things but leaves their look alone: opacity and color stay as the canonical Gaussians'.
 
 4D Gaussian Splatting's presets for real captures also let the field change opacity and spherical harmonics. An edit of
-the canonical colours then has the old appearance change added on top of it at every moment (Instruct-4DGS edits that
-way); muted, an edit looks the same at every moment.
+the canonical colors then has the old appearance change added on top of it at every frame (Instruct-4DGS edits that
+way); muted, an edit looks the same at every frame.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class FrozenAppearance:
         if not isinstance(inner, dict) or kind not in KINDS or kind == cls.kind:
             known = ", ".join(name for name in KINDS if name != cls.kind)
             raise InputError(
-                "DEF-001", f"Muted: its inner motion is of the kind '{str(kind)[:40]}'; known are {known}."
+                "DEF-001",
+                f"Muted: its inner deformation is of the unknown kind '{str(kind)[:40]}' (known: {known}); the file is damaged "
+                "or from a newer version.",
             )
         parts = {name.removeprefix("inner."): t for name, t in tensors.items() if name.startswith("inner.")}
         return cls(KINDS[kind].from_parts(dict(inner.get("config", {})), parts))

@@ -1,8 +1,8 @@
 """HexPlane deformation of 4D Gaussian Splatting (Wu et al., CVPR 2024, arXiv 2310.08528, sections 4.1 and 4.2).
 
-Six planes a level for the pairs (xy, xz, xt, yz, yt, zt) of a Gaussian's centre and the time; their samples are
+Six planes a level for the pairs (xy, xz, xt, yz, yt, zt) of a Gaussian's center and the time; their samples are
 multiplied, levels are concatenated, and a small network turns the features into additions to the stored (pre-activation)
-values of the Gaussians. Written for two CPU cores: at one moment a time plane is a line, so it costs one row blend and a
+values of the Gaussians. Written for two CPU cores: at one time, a time plane is a line, so it costs one row blend and a
 one-dimensional look-up, and only the enabled heads are evaluated.
 """
 
@@ -125,7 +125,7 @@ class HexPlane(nn.Module):
     # -- parameters ---------------------------------------------------------------------------------------------------
 
     def planes(self) -> list[list[nn.Parameter]]:
-        """Levels × 6 planes [1, C, res_b, res_a] in the order of `PAIRS`, for the regularisers."""
+        """Levels × 6 planes [1, C, res_b, res_a] in the order of `PAIRS`, for the regularizers."""
         return [list(level) for level in self.grids]  # pyright: ignore[reportArgumentType]
 
     def grid_parameters(self) -> list[nn.Parameter]:
@@ -275,8 +275,8 @@ def _check_coordinates(p: Tensor) -> None:
     bad = int((~torch.isfinite(p.detach())).any(dim=1).sum())
     raise InputError(
         "DEF-012",
-        f"{bad} of {len(p)} Gaussians lie at positions that are NaN or beyond what the deformation can compute with; the "
-        "scene is damaged, export or train it again.",
+        f"{bad} of {len(p)} Gaussians have positions that are NaN or too large for the deformation. The scene is damaged; "
+        "export or train it again.",
     )
 
 

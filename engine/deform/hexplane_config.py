@@ -18,7 +18,7 @@ LARGEST_GRID = 1 << 28  # values; a gigabyte of float32, far above every publish
 
 @dataclass(frozen=True)
 class HexPlaneConfig:
-    """Sizes and conventions of a field; the three weights are those of the regularisers it was made to train with."""
+    """Sizes and conventions of a field; the three weights are those of the regularizers it was made to train with."""
 
     features: int = 16  # channels per level
     resolution: tuple[int, int, int, int] = (64, 64, 64, 75)  # x, y, z, t of the first level
@@ -57,7 +57,8 @@ class HexPlaneConfig:
         # the difference of two finite numbers may still be infinite
         if len(self.time_range) != 2 or not 0 <= self.time_range[1] - self.time_range[0] < math.inf:
             raise InputError(
-                "DEF-004", f"HexPlane: time_range {self.time_range} must be two ascending numbers of seconds."
+                "DEF-004",
+                f"HexPlane: time_range is {self.time_range}; it must be two ascending times in seconds.",
             )
 
     def _check_sizes(self) -> None:
@@ -77,8 +78,8 @@ class HexPlaneConfig:
         if not 0 <= self.depth <= 64 or self.width > 8192 or values > LARGEST_GRID:
             raise InputError(
                 "DEF-006",
-                f"HexPlane: depth {self.depth}, width {self.width} and {values} grid values are more than any field needs; "
-                "lower the resolution.",
+                f"HexPlane: depth {self.depth}, width {self.width} and {values} grid values exceed the limits (64, 8192 "
+                f"and {LARGEST_GRID}); lower the resolution.",
             )
 
     def plane_shapes(self) -> list[list[tuple[int, int, int, int]]]:
@@ -117,12 +118,14 @@ class HexPlaneConfig:
         if unknown := set(data) - known:
             raise InputError(
                 "DEF-007",
-                f"HexPlane: unknown settings {', '.join(sorted(unknown))}; was the file made by a newer version?",
+                f"HexPlane: unknown settings {', '.join(sorted(unknown))}; the file may come from a newer version.",
             )
         try:
             return HexPlaneConfig(**data)
         except TypeError as error:
-            raise InputError("DEF-008", f"HexPlane: its settings cannot be read ({error}).") from error
+            raise InputError(
+                "DEF-008", f"HexPlane: its settings cannot be read ({error}); the file is damaged."
+            ) from error
 
 
 # Table in the paper's repository, per data set; time resolution is about half the number of frames of a clip.

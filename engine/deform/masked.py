@@ -25,8 +25,8 @@ class Masked:
         if len(gaussians) != len(self.moving):
             raise InputError(
                 "DEF-013",
-                f"This scene's motion is stored for {len(self.moving)} Gaussians, and there are {len(gaussians)}. Another "
-                "program added or removed some, or the file is damaged: load the scene as it was saved here.",
+                f"This scene's deformation is stored for {len(self.moving)} Gaussians, but there are {len(gaussians)}. Another "
+                "program changed their number, or the file is damaged; load the scene as it was saved here.",
             )
         return self.inner.deform_active(gaussians, seconds, self.moving)
 
@@ -49,6 +49,8 @@ class Masked:
     @classmethod
     def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Masked:
         if "moving" not in tensors or tensors["moving"].dtype != torch.bool or "inner" not in config:
-            raise InputError("DEF-014", "Partly: 'moving' is missing from the file or is no truth table.")
+            raise InputError(
+                "DEF-014", "Partly: 'moving' is missing or is not a boolean tensor; the file is damaged."
+            )
         inner = {name.removeprefix("inner."): t for name, t in tensors.items() if name.startswith("inner.")}
         return cls(HexPlane.from_parts(config["inner"], inner), tensors["moving"])

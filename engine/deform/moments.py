@@ -1,4 +1,4 @@
-"""Moments that came one by one (a batch of splats, a folder of files) as one moving scene."""
+"""Frames that came one by one (a batch of splats, a folder of files) as one moving scene."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ HIDDEN = -20.0  # logit opacity of what is only there to make counts equal
 
 
 def scene_of_moments(moments: list[Gaussians], fps: float, up: Tensor, blends: bool) -> Scene4D:
-    """A scene of T ≥ 1 moments, 1/fps seconds apart, seen by a ring of cameras that have `up` [3] above.
+    """A scene of T ≥ 1 frames, 1/fps seconds apart, seen by a ring of cameras that have `up` [3] above.
 
-    Moments with unlike counts are padded with invisible Gaussians and held instead of blended, since the i-th of one is
+    Frames with unlike counts are padded with invisible Gaussians and held instead of blended, since the i-th of one is
     not the i-th of another. Raises InputError where there is nothing to show.
     """
     if not any(len(m) for m in moments):
-        raise InputError("DEF-015", "The splat has no Gaussians; wire one that has.")
+        raise InputError("DEF-015", "The splat does not contain Gaussians; connect one that does.")
     if not all(bool(torch.isfinite(t).all()) for m in moments for t in m.tensors().values()):
         raise InputError(
             "DEF-016",
-            "The splat has values that are no numbers (NaN or infinite); clean it where it was made.",
+            "The splat contains NaN or infinite values; clean it in the program that made it.",
         )
     blends = blends and len({len(m) for m in moments}) == 1
     most, bases = max(len(m) for m in moments), max(m.sh.shape[1] for m in moments)

@@ -1,4 +1,4 @@
-"""Motion as a flip-book: what changes since the first moment is stored for every moment, for every Gaussian."""
+"""Motion as a flip-book: what changes since the first frame is stored for every frame, for every Gaussian."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ FIELDS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
 
 class PerFrame:
-    """Adds, at time t, the stored change of each field since the first moment; blended between moments or held.
+    """Adds, at time t, the stored change of each field since the first frame; blended between frames or held.
 
-    At the first moment it is the identity, and an edit of the canonical Gaussians is seen at every moment. `changes`
+    At the first frame it is the identity, and an edit of the canonical Gaussians is seen at every frame. `changes`
     holds only the fields that change: name → [T, N, …] in the stored (pre-activation) form, zeros at T = 0.
     """
 
@@ -27,18 +27,18 @@ class PerFrame:
 
     @classmethod
     def of(cls, moments: list[Gaussians], seconds: Tensor, blends: bool = True) -> PerFrame:
-        """From T moments with equally many Gaussians, the i-th of each being the same one. Raises InputError."""
+        """From T frames with equally many Gaussians, the i-th of each being the same one. Raises InputError."""
         counts = sorted({len(m) for m in moments})
         if len(counts) != 1 or len(moments) != len(seconds):
             raise InputError(
                 "DEF-017",
-                f"A flip-book needs equally many Gaussians in each moment and a time for each, not {counts} and "
-                f"{len(seconds)} times for {len(moments)} moments.",
+                f"Flipbook: {len(moments)} frames have {counts} Gaussians and {len(seconds)} times; give every frame the same "
+                "number of Gaussians and one time.",
             )
         changes: dict[str, Tensor] = {}
         for name in FIELDS:
             values = torch.stack([m.tensors()[name] for m in moments])
-            if name == "quats":  # q and -q are the same rotation: take the sign nearest to the moment before
+            if name == "quats":  # q and -q are the same rotation: take the sign nearest to the frame before
                 values = values / values.norm(dim=-1, keepdim=True).clamp(min=1e-12)
                 first = moments[0].quats
                 values = values * first.norm(
@@ -53,13 +53,13 @@ class PerFrame:
         return cls(seconds.double(), changes, blends)
 
     def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
-        """Before the first and after the last moment, that moment. Raises InputError where the count has changed."""
+        """Before the first and after the last frame, that frame. Raises InputError where the count has changed."""
         count = next((c.shape[1] for c in self.changes.values()), len(gaussians))
         if len(gaussians) != count:
             raise InputError(
                 "DEF-018",
-                f"This scene's motion is stored for {count} Gaussians, and there are {len(gaussians)}. Another program "
-                "added or removed some, or the file is damaged: load the scene as it was saved here.",
+                f"This scene's deformation is stored for {count} Gaussians, but there are {len(gaussians)}. Another program "
+                "changed their number, or the file is damaged; load the scene as it was saved here.",
             )
         last = len(self.seconds) - 1
         second = min(int(torch.searchsorted(self.seconds, float(seconds), right=True)), last)
@@ -104,10 +104,16 @@ class PerFrame:
         changes = {name: tensors[name] for name in FIELDS if name in tensors}
         t = 0 if seconds is None else len(seconds)
         if seconds is None or seconds.ndim != 1 or t < 1 or bool((seconds.diff() <= 0).any()):
-            raise InputError("DEF-019", "Flipbook: the times are missing from the file or do not ascend.")
+            raise InputError(
+                "DEF-019", "Flipbook: the times are missing or do not ascend; the file is damaged."
+            )
         shapes = {name: tuple(c.shape[:2]) for name, c in changes.items()}
         if set(tensors) - set(FIELDS) - {"seconds"} or len(set(shapes.values())) > 1:
-            raise InputError("DEF-020", f"Flipbook: the file's tensors do not belong together ({shapes}).")
+            raise InputError(
+                "DEF-020", f"Flipbook: its tensors do not belong together ({shapes}); the file is damaged."
+            )
         if any(shape[0] != t for shape in shapes.values()):
-            raise InputError("DEF-021", f"Flipbook: {t} times but changes of shapes {shapes}.")
+            raise InputError(
+                "DEF-021", f"Flipbook: {t} times but changes of shapes {shapes}; the file is damaged."
+            )
         return cls(seconds.double(), changes, bool(config.get("blends", True)))

@@ -25,11 +25,11 @@ class Carved:
 def in_picture(cameras: Cameras, points: Tensor, view: int) -> tuple[Tensor, Tensor, Tensor]:
     """Columns [P] and rows [P] (long) of the pixels that `points` [P, 3] fall on, and whether the view sees them [P].
 
-    Columns and rows of points that are not seen are clamped to the picture.
+    Columns and rows of points that are not seen are clamped to the image.
     """
     pixels, depth = cameras.project(points, view)
     width, height = cameras.sizes[view]
-    # NaN and infinite pixels are behind the camera or beside the picture
+    # NaN and infinite pixels are behind the camera or beside the image
     column, row = pixels.nan_to_num(-1.0, -1.0, -1.0).clamp(-1, max(width, height)).floor().long().unbind(-1)
     seen = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     return column.clamp(0, width - 1), row.clamp(0, height - 1), seen
@@ -55,7 +55,7 @@ def carve(cameras: Cameras, masks: Iterable[tuple[int, Tensor]], cells: Tensor, 
 
 
 def hull_surface(cells: Tensor) -> Tensor:
-    """Those of a regular grid's cells [P, 3] that miss one of their six neighbours."""
+    """Those of a regular grid's cells [P, 3] that miss one of their six neighbors."""
     if len(cells) < 8:
         return cells
     gaps = [

@@ -58,7 +58,7 @@ class Cameras:
 
     @property
     def centers(self) -> Tensor:
-        """Camera centres [V, 3] in world units."""
+        """Camera centers [V, 3] in world units."""
         return self.camera_to_world[:, :3, 3]
 
     @property
@@ -67,7 +67,7 @@ class Cameras:
         return self.world_to_camera[:, 2, :3]
 
     def scaled(self, factor: float) -> Cameras:
-        """The same views with pictures `factor` times as large, sizes rounded; K follows the rounded sizes exactly."""
+        """The same views with images `factor` times as large, sizes rounded; K follows the rounded sizes exactly."""
         sizes = tuple((max(1, round(w * factor)), max(1, round(h * factor))) for w, h in self.sizes)
         return self.resized(sizes)
 

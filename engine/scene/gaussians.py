@@ -25,7 +25,7 @@ class ActivatedGaussians:
 
 @dataclass(frozen=True, eq=False)
 class Gaussians:
-    """N Gaussians, pre-activation, as they are optimised and stored. Never changed in place: derive with `with_`."""
+    """N Gaussians, pre-activation, as they are optimized and stored. Never changed in place: derive with `with_`."""
 
     means: Tensor  # [N, 3] world units
     log_scales: Tensor  # [N, 3]

@@ -32,7 +32,7 @@ def degree_of(k: int) -> int:
 
 
 def basis(directions: Tensor, degree: int) -> Tensor:
-    """Values [..., K] of the first (degree + 1)² bases in unit `directions` [..., 3] (camera centre → Gaussian)."""
+    """Values [..., K] of the first (degree + 1)² bases in unit `directions` [..., 3] (camera center → Gaussian)."""
     x, y, z = directions.unbind(-1)
     values = [torch.full_like(x, C0)]
     if degree >= 1:
@@ -66,10 +66,10 @@ def colors(sh: Tensor, directions: Tensor, degree: int | None = None) -> Tensor:
 
 
 def rgb_to_dc(rgb: Tensor) -> Tensor:
-    """The DC coefficient whose flat colour is `rgb` (any shape)."""
+    """The DC coefficient whose flat color is `rgb` (any shape)."""
     return (rgb - 0.5) / C0
 
 
 def dc_to_rgb(dc: Tensor) -> Tensor:
-    """The flat colour of a DC coefficient (any shape), not clamped."""
+    """The flat color of a DC coefficient (any shape), not clamped."""
     return dc * C0 + 0.5

@@ -10,7 +10,7 @@ def normalise(quats: Tensor) -> Tensor:
 
 
 def quats_to_matrices(quats: Tensor) -> Tensor:
-    """[..., 4] wxyz (normalised here) → rotation matrices [..., 3, 3]."""
+    """[..., 4] wxyz (normalized here) → rotation matrices [..., 3, 3]."""
     w, x, y, z = normalise(quats).unbind(-1)
     rows = [
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),

@@ -14,7 +14,7 @@ from .gaussians import Gaussians
 
 @runtime_checkable
 class Deformation(Protocol):
-    """Moves canonical Gaussians to a moment. Implementations: `Static` here, the rest in `engine/deform`.
+    """Moves canonical Gaussians to a time. Implementations: `Static` here, the rest in `engine/deform`.
 
     `kind` names the class in files; `config()` (plain JSON) and `tensors()` are all that a file stores, and
     `from_parts(config, tensors)` rebuilds the same deformation bit for bit.
@@ -86,7 +86,7 @@ class Scene4D:
     canonical: Gaussians
     deformation: Deformation
     times: (
-        Tensor  # [T] float64 seconds: the captured moments; anything between first and last may be asked for
+        Tensor  # [T] float64 seconds: the captured frames; anything between first and last may be asked for
     )
     rig: Cameras  # the captured cameras, [V]
     bounds: Tensor  # [2, 3] float64: minimum and maximum corner of the subject, world units
@@ -106,7 +106,7 @@ class Scene4D:
 
     @property
     def duration(self) -> float:
-        """Seconds between the first and the last moment."""
+        """Seconds between the first and the last frame."""
         return float(self.times[-1] - self.times[0])
 
     @property

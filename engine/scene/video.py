@@ -1,4 +1,4 @@
-"""Multi-view video: cameras × moments, frames read on demand."""
+"""Multi-view video: cameras × frames, frames read on demand."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .cameras import Cameras
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of one view at one moment."""
+    """One image of one view at one frame."""
 
     image: Tensor  # [H, W, 3] uint8, display-referred; where there is a mask, not yet composited
     mask: Tensor | None = None  # [H, W] uint8, 255 = subject: an alpha channel or a mask file
 
 
 class FrameSource(Protocol):
-    """Reads frames when asked. Thread-safe; keeps a bounded number of decoded frames, whatever the clip's length."""
+    """Reads frames when asked. Thread-safe; keeps a bounded number of decoded frames, whatever the video's length."""
 
     def read(self, view: int, moment: int) -> Frame:
         """The frame at its stored size. Raises InputError naming the file if it cannot be decoded."""
@@ -33,9 +33,9 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class MultiViewVideo:
-    """V views × T moments. A monocular capture has one view per picture and one moment per view.
+    """V views × T frames. A monocular capture has one view per image and one frame per view.
 
-    `source.read(v, m)` may be called wherever `available[v, m]`. Pictures have exactly `cameras.sizes[v]` pixels.
+    `source.read(v, m)` may be called wherever `available[v, m]`. Images have exactly `cameras.sizes[v]` pixels.
     """
 
     name: str
@@ -44,7 +44,7 @@ class MultiViewVideo:
     available: Tensor  # [V, T] bool
     source: FrameSource
     background: Tensor | None = (
-        None  # [3] in 0..1: behind masked subjects; None = the pictures' own background is kept
+        None  # [3] in 0..1: behind masked subjects; None = the images' own background is kept
     )
     points: Tensor | None = None  # [P, 3] initial points (COLMAP …), world units
     point_colors: Tensor | None = None  # [P, 3] in 0..1
@@ -64,10 +64,14 @@ class MultiViewVideo:
         if len(self.cameras) == 0 or len(self.times) == 0:
             raise InputError(
                 "SCN-004",
-                f"{self.name}: {len(self.cameras)} views and {len(self.times)} moments; at least one of each is needed.",
+                f"{self.name}: {len(self.cameras)} views and {len(self.times)} frames; at least one of each is needed.",
             )
         if tuple(self.available.shape) != (len(self.cameras), len(self.times)):
-            raise InputError("SCN-005", f"{self.name}: available has shape {tuple(self.available.shape)}.")
+            expected = (len(self.cameras), len(self.times))
+            raise InputError(
+                "SCN-005",
+                f"{self.name}: available has shape {tuple(self.available.shape)}, expected {expected} (views, frames).",
+            )
 
     @property
     def views(self) -> int:
@@ -84,7 +88,7 @@ class MultiViewVideo:
         return f"{self.views} views, {self.moments} frames, {seconds:.2f} s, {', '.join(sizes[:3])} pixels ({self.layout})"
 
     def samples(self, views: tuple[int, ...] | None = None) -> list[tuple[int, int]]:
-        """All (view, moment) pairs that can be read, views in order, for `views` or all."""
+        """All (view, frame) pairs that can be read, views in order, for `views` or all."""
         chosen = range(self.views) if views is None else views
         return [(v, m) for v in chosen for m in self.available[v].nonzero().flatten().tolist()]
 

@@ -1,4 +1,4 @@
-"""Pictures of a scene together with where and when each was taken: what an edit starts from, and what it made."""
+"""Images of a scene together with where and when each was taken: what an edit starts from, and what it made."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from .cameras import Cameras
 
 @dataclass(frozen=True, eq=False)
 class ViewSet:
-    """F pictures of one size. `images` may be replaced by anybody's pictures of the same views; the rest stays."""
+    """F images of one size. `images` may be replaced by anybody's images of the same views; the rest stays."""
 
-    images: Tensor  # [F, H, W, 3] in 0..1: the edited pictures
+    images: Tensor  # [F, H, W, 3] in 0..1: the edited images
     originals: Tensor  # [F, H, W, 3]: what was edited
     cameras: Cameras  # F cameras of size (W, H)
     views: tuple[int, ...]  # F indices into the scene's rig
     moments: tuple[int, ...]  # F indices into the scene's times
     seconds: tuple[float, ...]  # F times in seconds
-    alphas: Tensor | None = (
-        None  # [F, H, W]: the scene's own coverage; None where the scene fills the picture
-    )
+    alphas: Tensor | None = None  # [F, H, W]: the scene's own coverage; None where the scene fills the image
     edit: dict[str, Any] | None = None  # what was asked: prompt, model, numbers (plain JSON)
 
     def __post_init__(self) -> None:
@@ -39,17 +37,15 @@ class ViewSet:
         ):
             raise InputError(
                 "SCN-006",
-                f"{f} edited pictures, {len(self.originals)} originals and {len(self.cameras)} cameras: one of each is "
-                "needed for every view.",
+                f"{f} edited images, {len(self.originals)} originals and {len(self.cameras)} cameras were given; every view "
+                "needs one of each.",
             )
         if f == 0:
-            raise InputError(
-                "SCN-007", "There is no view to edit or to fit; choose at least one view and one moment."
-            )
+            raise InputError("SCN-007", "No view is selected; choose at least one view and one frame.")
         if self.images.shape != self.originals.shape:
             raise InputError(
                 "SCN-008",
-                f"Edited pictures are {_size(self.images)}, originals {_size(self.originals)}; they must agree.",
+                f"Edited images are {_size(self.images)}, originals {_size(self.originals)}; they must have the same size.",
             )
 
     def __len__(self) -> int:
@@ -61,26 +57,26 @@ class ViewSet:
         return int(self.images.shape[2]), int(self.images.shape[1])
 
     def caption(self, i: int) -> str:
-        """View and time of one picture, for a person."""
+        """View and time of one image, for a person."""
         return f"{self.cameras.names[i]} · {self.seconds[i]:.2f} s"
 
     def with_images(self, images: Tensor) -> ViewSet:
-        """The same views with other pictures [F, H', W', 3], resized where their size differs.
+        """The same views with other images [F, H', W', 3], resized where their size differs.
 
         Raises InputError where the number or the aspect ratio differs (5 % is forgiven).
         """
         if len(images) != len(self):
             raise InputError(
                 "SCN-009",
-                f"{len(images)} pictures were given for {len(self)} views; keep their number and order, one a view.",
+                f"{len(images)} images were given for {len(self)} views; give one image per view, in the same order.",
             )
         w, h = self.size
         got_h, got_w = int(images.shape[1]), int(images.shape[2])
         if abs(got_w / got_h / (w / h) - 1) > 0.05:
             raise InputError(
                 "SCN-010",
-                f"The pictures given are {got_w}×{got_h}, the views {w}×{h}: their shapes differ, so they cannot "
-                "show the same view; resize without cropping.",
+                f"The given images are {got_w}×{got_h} and the views {w}×{h}, which is another aspect ratio; resize without "
+                "cropping.",
             )
         images = images[..., :3].float()
         if (got_w, got_h) != (w, h):
@@ -102,7 +98,7 @@ class Selection:
         if len(self.weights) != count:
             raise InputError(
                 "SCN-011",
-                f"The mask was lifted to {len(self.weights)} Gaussians, this scene has {count}; lift it again with "
+                f"The mask was lifted to {len(self.weights)} Gaussians, but this scene has {count}; lift it again to "
                 "this scene.",
             )
 

@@ -1,4 +1,4 @@
-"""Choose where the camera goes and how time runs: round the subject, before it, through the rig, or standing still."""
+"""Choose where the camera goes and how time runs: around the subject, before it, through the rig, or standing still."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Config:
 
 
 def scene_seconds(scene: Scene4D, frames: int, fps: float, speed: float, start: float) -> Tensor:
-    """Times [F] inside the scene, in seconds; past the last moment the scene starts over."""
+    """Times [F] inside the scene, in seconds; past the last frame the scene starts over."""
     seconds = start + torch.arange(frames, dtype=torch.float64) * (speed / fps)
     first, length = float(scene.times[0]), scene.duration
     if length <= 0:
@@ -86,7 +86,7 @@ def make(scene: Scene4D, config: Config = Config(), framed: FramedView | None = 
     if config.view >= len(rig):
         raise InputError(
             "STP-001",
-            f"view is {config.view}, but the scene was captured by {len(rig)} cameras (0 to {len(rig) - 1}).",
+            f"view is {config.view}, but the scene has {len(rig)} cameras; choose 0 to {len(rig) - 1}.",
         )
     captured_w, captured_h = rig.sizes[config.view]
     width = config.width or (round(captured_w * config.height / captured_h) if config.height else captured_w)
@@ -121,12 +121,16 @@ def make(scene: Scene4D, config: Config = Config(), framed: FramedView | None = 
 def with_cameras(cameras: Cameras, seconds: Tensor, fps: float) -> CameraPath:
     """A path of given cameras [F] of one size at given times [F] in seconds. Raises InputError where they differ."""
     if len(set(cameras.sizes)) > 1 or len(cameras) != len(seconds):
-        raise InputError("STP-002", "A path needs as many times as cameras, and cameras of one size.")
+        raise InputError(
+            "STP-002",
+            f"The path has {len(cameras)} cameras of {len(set(cameras.sizes))} sizes and {len(seconds)} times; give cameras "
+            "of one size and one time for each.",
+        )
     return CameraPath(cameras, seconds.double(), fps)
 
 
 def _fitted(rig: Cameras, view: int, width: int, height: int) -> Tensor:
-    """Intrinsics [3, 3] of a captured view for another picture size: all of the captured height stays in it."""
+    """Intrinsics [3, 3] of a captured view for another image size: all of the captured height stays in it."""
     w, h = rig.sizes[view]
     K = rig.K[view].double().clone()
     scale = height / h

@@ -1,4 +1,4 @@
-"""Decode a latent field's views to pictures: to look at, to measure, or to fit a scene to (ED-NeRF, section 3.2)."""
+"""Decode a latent field's views to images: to look at, to measure, or to fit a scene to (ED-NeRF, section 3.2)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(
     video: MultiViewVideo | None = None,
     device: torch.device | str = "cpu",
 ) -> Stream:
-    """Started, Progress and Preview for each picture, Finished(ViewSet on the CPU: decoded images, originals beside).
+    """Started, Progress and Preview for each image, Finished(ViewSet on the CPU: decoded images, originals beside).
 
     Raises InputError where the field was trained with another autoencoder, or views are not there.
     """

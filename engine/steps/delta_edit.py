@@ -1,7 +1,7 @@
 """Edit a latent field by delta denoising: ED-NeRF's editing (Park et al., ICLR 2024, section 3.3), for moving scenes.
 
-Each step draws a few views of a random moment and asks the diffusion model what two prompts disagree about: one for the
-field as edited so far, one for the field as it was. No picture is decoded or encoded on the way, so a step costs one call
+Each step draws a few views of a random frame and asks the diffusion model what two prompts disagree about: one for the
+field as edited so far, one for the field as it was. No image is decoded or encoded on the way, so a step costs one call
 of the model. A lifted mask keeps the edit to chosen Gaussians and, drawn from each view, to their latents; what lies
 outside is pulled back to the original. Plain score distillation stands beside it as the baseline. Changed: an appearance
 edit moves the features alone and leaves the refinement layer as it is (it may learn as well); a shape edit also moves
@@ -47,15 +47,13 @@ def run(
     autoencoder, the mask is of another scene, or the model's answer is not finite.
     """
     work = DeltaEdit(field, backbone, config, selection, video, device)
-    note = (
-        f"{config.method} on {config.images_per_step} of {len(work.pairs)} views a step, {backbone.name} on "
-    )
-    note += f"{backbone.device} looking at {work.looks_at}"
+    note = f"{config.method} on {config.images_per_step} of {len(work.pairs)} views per step, {backbone.name} on "
+    note += f"{backbone.device}, conditioned on {work.looks_at}"
     if selection is not None:
         chosen = int((selection.weights > 0).sum())
-        note += f"; the mask chooses {chosen} of {len(selection.weights)} Gaussians"
+        note += f"; the mask selects {chosen} of {len(selection.weights)} Gaussians"
         if chosen == len(selection.weights):
-            note += ", which is all of them: nothing is kept"
+            note += ", which is all of them, so nothing is preserved"
     yield from work.stream(note, checkpoint)
 
 

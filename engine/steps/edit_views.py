@@ -1,7 +1,7 @@
-"""Edit pictures of a scene with one sentence: InstructPix2Pix on views of one or more moments, made to agree.
+"""Edit images of a scene with one sentence: InstructPix2Pix on views of one or more frames, made to agree.
 
 First step of Instruct-4DGS (Kwon et al., CVPR 2025). Changed: the edit may be limited to selected Gaussians, be partial,
-start from an already edited scene; and where the scene does not fill its pictures, what the model painted behind it is
+start from an already edited scene; and where the scene does not fill its images, what the model painted behind it is
 exchanged for the scene's own background, which is all that a scene can hold.
 """
 
@@ -50,7 +50,7 @@ def run(
     scene = scene if device is None else scene.to(device)
     edit = ViewsEdit(scene, backbone, config, video, selection)
     resumed = resume(edit, checkpoint)
-    note = f"{len(edit.views)} {edit.source} pictures of {edit.views.size[0]}×{edit.views.size[1]} with {backbone.name} "
+    note = f"{len(edit.views)} {edit.source} images of {edit.views.size[0]}×{edit.views.size[1]} with {backbone.name} "
     note += f"on {backbone.device}"
     pace = Steps(edit.edit.total, config.preview_every, config.checkpoint_seconds)
     note = f"resumed at step {edit.iteration}; {note}" if resumed else note

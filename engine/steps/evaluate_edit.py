@@ -1,7 +1,7 @@
-"""Measure an edited scene: against the truth where there is one, the edited pictures, the wording, and itself over time.
+"""Measure an edited scene: against the truth where there is one, the edited images, the wording, and itself over time.
 
 PSNR, SSIM and LPIPS follow 3DGS; "to edits" is the protocol of Instruct-4DGS (Kwon et al., CVPR 2025): the render of
-each edited view against the edited picture. CLIP similarity is theirs too, CLIP direction InstructPix2Pix's (Brooks et
+each edited view against the edited image. CLIP similarity is theirs too, CLIP direction InstructPix2Pix's (Brooks et
 al., CVPR 2023), consistency in both readings that papers print under one name. Every number says which network made it.
 """
 
@@ -66,7 +66,7 @@ class EditEvaluation:
     numbers: tuple[Number, ...]
     missing: tuple[str, ...]  # sentences: what was left out, and what it would need
     pictures: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1, 3))  # [K, H, W', 3]
-    titles: tuple[str, ...] = ()  # K: view and time of each picture
+    titles: tuple[str, ...] = ()  # K: view and time of each image
 
     def __getitem__(self, name: str) -> float:
         """The value of that name; KeyError where it was not measured."""
@@ -74,7 +74,7 @@ class EditEvaluation:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Plain JSON: each number with its model, how many pictures, how many undefined; and what is missing."""
+        """Plain JSON: each number with its model, how many images, how many undefined; and what is missing."""
         rows = {
             n.name: {"value": n.value, "pictures": n.pictures, "model": n.model or None, "skipped": n.skipped}
             for n in self.numbers
@@ -114,7 +114,7 @@ def run(
 ) -> Stream:
     """Started, Progress, Preview …, Finished(EditEvaluation).
 
-    `original`: the scene before the edit; `views`: the edited pictures that it was fitted to; `truth`: video of how
+    `original`: the scene before the edit; `views`: the edited images that it was fitted to; `truth`: video of how
     the edited scene should look, from this scene's cameras at its times. Each is optional and adds its numbers.
     Raises InputError where truth or original do not belong to this scene, or a network's files cannot be used.
     """
@@ -129,7 +129,7 @@ def run(
     rasterizer = choose(config.rasterizer, device)
     moments = list(range(0, len(scene.times), config.every))
     total = len(scene.rig) * len(moments) + (len(views) if views is not None else 0)
-    yield Started(total, f"measuring {total} pictures with the {rasterizer.name} rasterizer")
+    yield Started(total, f"measuring {total} images with the {rasterizer.name} rasterizer")
     settings = MeasureSettings(
         config.every, config.wants_temporal, config.source_caption, config.target_caption
     )
@@ -153,7 +153,7 @@ def run(
             row = measuring.edited_view(views, f)
             if done in shown:
                 pictures.append(row.cpu())
-                titles.append(f"{views.caption(f)} · against its edited picture")
+                titles.append(f"{views.caption(f)} · against its edited image")
                 yield Preview(pictures[-1], done + 1)
             done += 1
             yield Progress(done)
@@ -175,15 +175,15 @@ def _check_truth(scene: Scene4D, truth: MultiViewVideo) -> None:
     if truth.views != len(scene.rig) or truth.moments != len(scene.times):
         raise InputError(
             "STP-008",
-            f"{truth.name} has {truth.views} views and {truth.moments} moments, the scene {len(scene.rig)} and "
-            f"{len(scene.times)}: the truth must be filmed by the same cameras at the same times.",
+            f"{truth.name} has {truth.views} views and {truth.moments} frames, the scene {len(scene.rig)} and "
+            f"{len(scene.times)}. Connect a video from the same cameras at the same times.",
         )
     apart = (truth.times.double() - scene.times.double()).abs().max()
     if float(apart) > 1e-3 * max(scene.duration, 1e-6):
         raise InputError(
             "STP-009",
-            f"{truth.name} was filmed at other times than the scene (up to {float(apart):.3f} s apart); "
-            "load it with the same frame rate and first frame.",
+            f"{truth.name} was recorded at other times than the scene (up to {float(apart):.3f} s apart). "
+            "Load it with the same frame rate and first frame.",
         )
 
 
@@ -211,16 +211,18 @@ def _missing(networks: Networks, original: Scene4D | None, prompt: str, config: 
     """A sentence for each number that could have been measured and was not."""
     missing: list[str] = []
     if networks.lpips is None:
-        missing.append("LPIPS is left out: it needs a file with torchvision's VGG16 weights.")
+        missing.append("LPIPS was skipped; it needs torchvision's VGG16 or AlexNet weights.")
     if networks.clip is None:
-        missing.append("CLIP numbers are left out: they need the folder of a CLIP model.")
+        missing.append("CLIP metrics were skipped; they need the folder of a CLIP model.")
         return tuple(missing)
     if not prompt:
-        missing.append("CLIP similarity is left out: no prompt is known; write it down.")
+        missing.append("CLIP similarity was skipped; enter the prompt of the edit.")
     if original is None:
-        missing.append("CLIP direction is left out: it needs the scene before the edit.")
+        missing.append("CLIP direction was skipped; it needs the scene before the edit.")
     elif not (config.source_caption and config.target_caption):
-        missing.append("CLIP direction is left out: it needs two captions, of the scene before and after.")
+        missing.append(
+            "CLIP direction was skipped; it needs captions of the scene before and after the edit."
+        )
     return tuple(missing)
 
 

@@ -1,4 +1,4 @@
-"""Measure a 4D scene against the pictures of a capture: PSNR, SSIM and an error map, per view and per moment."""
+"""Measure a 4D scene against the images of a capture: PSNR, SSIM and an error map, per view and per frame."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Row:
     view: str
     moment: int
     seconds: float
-    psnr: float  # dB, over the whole picture
+    psnr: float  # dB, over the whole image
     ssim: float
     psnr_subject: float | None  # dB, inside the mask; None without masks
 
@@ -57,11 +57,11 @@ class Row:
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     rows: tuple[Row, ...]
-    summary: dict[str, Any]  # means over pictures: psnr, ssim, psnr_subject, pictures, views
+    summary: dict[str, Any]  # means over images: psnr, ssim, psnr_subject, images, views
     pictures: Tensor = field(
         default_factory=lambda: torch.zeros(0, 1, 1, 3)
     )  # [K, H, 4W, 3]: input, render, depth, error
-    shown: tuple[Row, ...] = ()  # K: which rows the pictures are of
+    shown: tuple[Row, ...] = ()  # K: which rows the images are of
 
     @property
     def comparison(self) -> Comparison:
@@ -78,7 +78,7 @@ class Evaluation:
         """A few lines for a person."""
         s = self.summary
         lines = [
-            f"{s['pictures']} pictures of {len(s['views'])} {s['which']} views: PSNR {s['psnr']:.2f} dB, SSIM {s['ssim']:.4f}"
+            f"{s['pictures']} images of {len(s['views'])} {s['which']} views: PSNR {s['psnr']:.2f} dB, SSIM {s['ssim']:.4f}"
         ]
         if s["psnr_subject"] is not None:
             lines.append(f"inside the masks: PSNR {s['psnr_subject']:.2f} dB")
@@ -105,10 +105,10 @@ def run(
     ]
     if not samples:
         raise InputError(
-            "STP-010", f"{video.name}: no picture is left to compare; lower 'every' or 'offset'."
+            "STP-010", f"No image of {video.name} is left to compare; lower 'every' or 'offset'."
         )
     rasterizer = choose(config.rasterizer, device)
-    yield Started(len(samples), f"comparing {len(samples)} pictures with the {rasterizer.name} rasterizer")
+    yield Started(len(samples), f"comparing {len(samples)} images with the {rasterizer.name} rasterizer")
     moving, targets = scene.to(device), Targets(video, scene.background.to(device))
     shown = set(spread(len(samples), config.pictures))
     rows: list[Row] = []

@@ -1,14 +1,14 @@
 """Fit a moving scene to its edited views: stage 1 of Instruct-4DGS (Kwon, Cho and Kim, CVPR 2025, section 3.3).
 
-Only the canonical Gaussians learn; the motion stays as it is, so what was edited at one moment is seen at every moment,
-at a cost that does not depend on their number. The paper's preset changes colours and positions, its code all six
+Only the canonical Gaussians learn; the motion stays as it is, so what was edited at one frame is seen at every frame,
+at a cost that does not depend on their number. The paper's preset changes colors and positions, its code all six
 tensors. Changed: renders are made at the edited views' own size instead of being resized to it; views may be of several
-moments; an edit may be partial (`strength`) and limited to chosen Gaussians.
+frames; an edit may be partial (`strength`) and limited to chosen Gaussians.
 
-Two rates are not the reference's, measured with exact targets at the first moment of the demo clip against the truth of
-all views and moments. Colours start eight times as fast and settle at the end: "make it night" (16.7 dB unedited)
+Two rates are not the reference's, measured with exact targets at the first frame of the demo scene against the truth of
+all views and frames. Colors start eight times as fast and settle at the end: "make it night" (16.7 dB unedited)
 reaches 29.9 dB in 400 steps; at the reference's rate 24.3 dB in 600. Positions learn at a tenth: "gold" (20.6 dB
-unedited) reaches 30.4 dB instead of 28.8, since what overfits the fitted moment is wrong at the others.
+unedited) reaches 30.4 dB instead of 28.8, since what overfits the fitted frame is wrong at the others.
 """
 
 from __future__ import annotations
@@ -55,9 +55,7 @@ def run(
         views = replace(views.with_images(images), edit={**(views.edit or {}), "images": "replaced by hand"})
     work = FitEdits(scene, views, config, selection, device)
     moments = len(work.moments)
-    note = (
-        f"{len(views)} edited views of {moments} moment{'s' if moments > 1 else ''}, {config.preset} preset"
-    )
+    note = f"{len(views)} edited views of {moments} frame{'s' if moments > 1 else ''}, {config.preset} preset"
     yield from work.stream(note, checkpoint)
 
 

@@ -37,8 +37,8 @@ def run(
     if views < 2 and config.initialization != "points":
         raise InputError(
             "STP-015",
-            f"{video.name} has {views} view to train on; a scene needs at least two views, "
-            "or a camera that moves: add cameras, or allow test views to be trained on.",
+            f"{video.name} has {views} view to train on, and a scene needs at least two, or a moving camera. Add cameras, or "
+            "turn off 'hold out test views'.",
         )
     return _train(video, config, device, checkpoint, clock)
 
@@ -52,10 +52,10 @@ def _train(
 ) -> Stream:
     begun = clock()
     work = FitScene(video, config, device)
-    yield from work.stream("", checkpoint, clock, begun, f"starting from {work.origin}")
+    yield from work.stream("", checkpoint, clock, begun, f"initialized from {work.origin}")
 
 
-BYTES_PER_GAUSSIAN = 4 * 60 * 8  # 60 floats with gradient, two moments and working copies
+BYTES_PER_GAUSSIAN = 4 * 60 * 8  # 60 floats with gradient, two Adam moments and working copies
 
 STEP = Step(
     name="fit_scene",

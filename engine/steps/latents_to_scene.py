@@ -1,7 +1,7 @@
-"""Bring an edited latent field back to colours: decode views of several moments, refit the scene's Gaussians to them.
+"""Bring an edited latent field back to colors: decode views of several frames, refit the scene's Gaussians to them.
 
-ED-NeRF decodes every view on its own, which flickers; here what was decoded is fitted by one set of colours, so views and
-moments agree, and the result is an ordinary moving scene that plays and exports. Where the edit moved Gaussians, the
+ED-NeRF decodes every view on its own, which flickers; here what was decoded is fitted by one set of colors, so views and
+frames agree, and the result is an ordinary moving scene that plays and exports. Where the edit moved Gaussians, the
 scene's are where the field's are.
 """
 
@@ -99,7 +99,7 @@ def run(
 
 
 def spread(moments: int, count: int = 4) -> str:
-    """`count` moments from the first to the last, as one writes them: "0 10 19 29"."""
+    """`count` frames from the first to the last, as one writes them: "0 10 19 29"."""
     chosen = torch.linspace(0, moments - 1, min(count, moments)).round().long().tolist()
     return " ".join(str(i) for i in sorted(set(chosen)))
 

@@ -83,7 +83,7 @@ def run(
     if bool((masks > 0).any()) and not bool((selection.weights > 0).any()):
         raise InputError(
             "STP-022",
-            f"No Gaussian lies to {config.threshold:.0%} inside the masks (the most is {float(soft.weights.max()):.0%}): "
+            f"No Gaussian lies {config.threshold:.0%} inside the masks (at most {float(soft.weights.max()):.0%}); "
             "lower the threshold, or mask more of the subject.",
         )
     yield Preview(as_tensor(_overlays(moving, selection, views, masks, rasterizer)), 2)
@@ -110,7 +110,7 @@ def _overlays(
         [marked(views.originals[i].detach().cpu()[..., :3], weight, mask)]
         for i, weight, mask in zip(chosen, drawn, painted, strict=True)
     ]
-    return sheet(pictures, [views.caption(i) for i in chosen], title="red: chosen   yellow: the painted mask")
+    return sheet(pictures, [views.caption(i) for i in chosen], title="red: selected   yellow: painted mask")
 
 
 def summary(selection: Selection) -> str:

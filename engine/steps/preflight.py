@@ -1,6 +1,6 @@
 """Pre-flight check: looks a multi-view video over before training, and says what to do about what it finds.
 
-Nothing is changed. A damaged picture, a lone camera or bounds in other units are found here in seconds rather than
+Nothing is changed. A damaged image, a lone camera or bounds in other units are found here in seconds rather than
 after an hour of training.
 """
 
@@ -88,14 +88,14 @@ class Report:
         """The report as lines for a person."""
         width = max(len(row.subject) for row in self.rows)
         lines = [
-            f"{self.name} ({self.layout}): {self.views} views × {self.moments} moments, {self.seconds:.2f} s"
+            f"{self.name} ({self.layout}): {self.views} views × {self.moments} frames, {self.seconds:.2f} s"
         ]
         for row in self.rows:
             lines.append(f"{row.severity.upper():8}{row.subject:{width}}  {row.finding}")
             if row.remedy:
                 lines.append(f"{'':8}{'':{width}}  → {row.remedy}")
         count = Counter(row.severity for row in self.rows)
-        end = "Ready to train." if self.can_train else "Cannot be trained as it is."
+        end = "Ready to train." if self.can_train else "Fix the errors before training."
         lines.append(f"{count['error']} errors, {count['warning']} warnings, {count['note']} notes. {end}")
         return "\n".join(lines)
 
@@ -107,9 +107,9 @@ class Report:
 
 
 def run(video: MultiViewVideo, config: Config | None = None) -> Stream:
-    """Check `video`; the preview is a contact sheet of each view's first moment, the value a `Report`."""
+    """Check `video`; the preview is a contact sheet of each view's first frame, the value a `Report`."""
     config = config or Config()
-    yield Started(video.views, f"pre-flight check of {video.views} views × {video.moments} moments")
+    yield Started(video.views, f"pre-flight check of {video.views} views × {video.moments} frames")
     light, rows = Light(video), check_description(video)
     tiles: list[Tensor] = []
     names: list[str] = []

@@ -1,8 +1,8 @@
 """Refine an edited scene by score distillation: stage 2 of Instruct-4DGS (Kwon, Cho and Kim, CVPR 2025, section 3.4).
 
-Each step renders a few random views at random moments, encodes them with a gradient, and asks the diffusion model, which
-sees the unedited pictures of the same views and moments, in which direction they should change. The motion is frozen as
-in stage 1; the number of diffusion calls is the number of steps, however long the clip. Changed: renders are made at the
+Each step renders a few random views at random frames, encodes them with a gradient, and asks the diffusion model, which
+sees the unedited images of the same views and frames, in which direction they should change. The motion is frozen as
+in stage 1; the number of diffusion calls is the number of steps, however long the video. Changed: renders are made at the
 model's own size; the loss is float32; random numbers come from one seeded generator, so that a resumed run ends with the
 same bits.
 """
@@ -53,8 +53,8 @@ def run(
     """
     work = RefineScore(scene, backbone, config, video, selection, device, original)
     width, height = work.size
-    note = f"{config.images_per_step} of {len(work.pairs)} pictures of {width}×{height} a step, {backbone.name} on "
-    note += f"{backbone.device} beside {work.source} originals"
+    note = f"{config.images_per_step} of {len(work.pairs)} images of {width}×{height} per step, {backbone.name} on "
+    note += f"{backbone.device}, conditioned on {work.source} originals"
     yield from work.stream(note, checkpoint)
 
 
@@ -71,7 +71,7 @@ def earlier_edits(scene: Scene4D, prompt: str) -> list[dict[str, Any]]:
 
 
 def _condition(config: Config, scene: Scene4D, video: MultiViewVideo | None, original: Scene4D | None) -> str:
-    """ "captured" or "rendered": where the unedited pictures come from. Raises InputError where there are none."""
+    """ "captured" or "rendered": where the unedited images come from. Raises InputError where there are none."""
     if config.condition != "auto":
         return config.condition
     if original is not None:
@@ -80,14 +80,14 @@ def _condition(config: Config, scene: Scene4D, video: MultiViewVideo | None, ori
     if earlier_edits(scene, config.prompt):
         raise InputError(
             "STP-025",
-            "This scene was edited before the present edit, so the capture no longer shows what it looked like: connect "
-            "the scene before this edit as 'original'.",
+            "This scene was already edited before this edit, so the capture does not show it as it was. Connect the scene "
+            "before this edit as 'original'.",
         )
     if video is None and scene.last_entry(*EDITS) is not None:
         raise InputError(
             "STP-026",
-            "The model needs to see what this scene looked like before the edit: connect the video that it was trained "
-            "on, or the scene before the edit as 'original'.",
+            "The model needs images of the scene before the edit. Connect the video that the scene was trained on, or the "
+            "scene before the edit as 'original'.",
         )
     return "rendered" if video is None else "captured"
 

@@ -1,4 +1,4 @@
-"""Render a 4D scene along a camera path: colour, alpha, depth, and the flow of Gaussian centres."""
+"""Render a 4D scene along a camera path: color, alpha, depth, and the flow of Gaussian centers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def run(
 ) -> Stream:
     """Started, Progress and Preview for each frame, Finished(Rendering).
 
-    Raises InputError where the pictures would not fit in memory.
+    Raises InputError where the images would not fit in memory.
     """
     frames = len(path)
     width, height = path.cameras.sizes[0]
@@ -73,7 +73,7 @@ def run(
         raise InputError(
             "STP-027",
             f"{frames} frames of {width}×{height} pixels need {need / 1e9:.3g} GB, this machine has "
-            f"{backends.memory() / 1e9:.3g}; lower frames, width or height.",
+            f"{backends.memory() / 1e9:.3g} GB; lower frames, width or height.",
         )
     rasterizer = choose(config.rasterizer, device)
     yield Started(frames, f"{frames} frames of {width}×{height}; {rasterizer.name} rasterizer on {device}")

@@ -1,4 +1,4 @@
-"""Take pictures of a scene from its own cameras, captured or rendered: to look at, to mask, to edit by hand."""
+"""Take images of a scene from its own cameras, captured or rendered: to look at, to mask, to edit by hand."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def run(
     video: MultiViewVideo | None = None,
     device: torch.device | str | None = None,
 ) -> Stream:
-    """Started, Progress, a Preview of the first picture, Finished(ViewSet on the CPU whose images are the originals).
+    """Started, Progress, a Preview of the first image, Finished(ViewSet on the CPU whose images are the originals).
 
-    Renders on `device` (default: the scene's). Raises InputError for views or moments that are not there, or of unlike shapes.
+    Renders on `device` (default: the scene's). Raises InputError for views or frames that are not there, or of unlike shapes.
     """
     scene = scene if device is None else scene.to(device)
     pairs = choose_pairs(scene, config.views, config.moments, video)
@@ -61,7 +61,7 @@ def run(
     width, height = scene.rig.sizes[pairs[0][0]]
     size = nearest_size(width, height, config.resolution or max(width, height), 1)
     rasterizer = choose(config.rasterizer, scene.device)
-    yield Started(1, f"{len(pairs)} {source} pictures of {size[0]}×{size[1]}")
+    yield Started(1, f"{len(pairs)} {source} images of {size[0]}×{size[1]}")
     views = collect(Originals(scene, rasterizer, size, video if source == "captured" else None), pairs)
     yield Progress(1)
     yield Preview(views.images[0], 1)

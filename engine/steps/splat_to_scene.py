@@ -1,4 +1,4 @@
-"""Make a scene of splats that came from elsewhere: one splat stands still, several are the moments of a flip-book."""
+"""Make a scene of splats that came from elsewhere: one splat stands still, several are the frames of a flip-book."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Config:
 
 
 def make(moments: list[Gaussians], config: Config = Config()) -> Scene4D:
-    """A scene of T ≥ 1 moments, 1/fps apart, seen by a ring of cameras.
+    """A scene of T ≥ 1 frames, 1/fps apart, seen by a ring of cameras.
 
-    Moments with unlike counts are held instead of blended. Raises InputError where there is nothing to show.
+    Frames with unlike counts are held instead of blended. Raises InputError where there is nothing to show.
     """
     up = torch.tensor(UPS[config.up], dtype=torch.float64)
     scene = scene_of_moments(moments, config.fps, up, config.blends_moments)

@@ -1,8 +1,8 @@
 """Train a latent field: the scene as a diffusion model's autoencoder sees it (ED-NeRF, Park et al., ICLR 2024, 3.1-3.2).
 
-Pictures of the scene are encoded once each; Gaussians that stay where they are learn latent features, and from
+Images of the scene are encoded once each; Gaussians that stay where they are learn latent features, and from
 `warm_up` on a refinement layer learns what independent rays lose. Changed: Gaussians instead of a voxel grid, for all
-moments at once; features start from colours through the linear map that fits them best, so that a few hundred steps are
+frames at once; features start from colors through the linear map that fits them best, so that a few hundred steps are
 enough; the latent background is learned from the first.
 """
 
@@ -42,12 +42,12 @@ def run(
     the same call resumes.
 
     Raises InputError where the size is no multiple of the model's factor, the model has no middle block to start from,
-    or a picture cannot be read.
+    or an image cannot be read.
     """
     work = TrainLatents(scene, backbone, config, video, device)
     width, height = work.field.size
     c, factor = backbone.latent_channels, backbone.vae_scale_factor
-    note = f"{len(work.pairs)} {work.source} pictures of {width}×{height} as {c} channels of "
+    note = f"{len(work.pairs)} {work.source} images of {width}×{height} as {c} channels of "
     note += f"{width // factor}×{height // factor}, {backbone.name}"
     doubt = mismatch_warning(work.noise_missed())
     if doubt:
@@ -60,8 +60,8 @@ def mismatch_warning(noise_missed: float) -> str:
     if noise_missed <= MISMATCH:
         return ""
     return (
-        f"warning: the model misses {noise_missed:.0%} of the noise in these latents, so they may come from an autoencoder "
-        "(VAE) that does not belong to it"
+        f"warning: the model misses {noise_missed:.0%} of the noise in these latents, so they may come from another "
+        "autoencoder (VAE) than the model's own"
     )
 
 

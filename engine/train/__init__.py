@@ -1,1 +1,1 @@
-"""Optimisation: the loop, density control, schedules, initialisation, resumable state."""
+"""Optimization: the loop, density control, schedules, initialization, resumable state."""

@@ -42,7 +42,7 @@ class DeltaOptimization(LatentOptimization):
     ) -> None:
         if not config.prompt.strip():
             raise InputError(
-                "STP-004", "The prompt is empty; say what the edit is, such as 'a gold statue of a person'."
+                "STP-004", "The prompt is empty; describe the edit, such as 'a gold statue of a person'."
             )
         if config.method == "dds":
             check_prompts(config.source_prompt)
@@ -73,7 +73,7 @@ class DeltaOptimization(LatentOptimization):
         elif config.looks_at == "originals":
             raise InputError(
                 "STP-005",
-                f"{backbone.name} takes no picture beside the prompt; set looks_at to auto, or connect an InstructPix2Pix.",
+                f"{backbone.name} does not use a conditioning image; set looks_at to auto, or connect an InstructPix2Pix model.",
             )
         self.conditions = tensor_cache(self._condition)
         self.looks_at = source if looks else "nothing"

@@ -213,5 +213,5 @@ class DeltaConfig(LatentConfig):
         if self.min_timestep > self.max_timestep:
             raise InputError(
                 "STP-003",
-                f"min_timestep is {self.min_timestep} and max_timestep {self.max_timestep}; the first must be smaller.",
+                f"min_timestep is {self.min_timestep}, which is larger than max_timestep ({self.max_timestep}); swap them.",
             )

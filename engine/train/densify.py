@@ -1,4 +1,4 @@
-"""Density control: strategy objects round a loop that somebody else owns (the shape of gsplat's strategies).
+"""Density control: strategy objects around a loop that somebody else owns (the shape of gsplat's strategies).
 
 A strategy is numbers; all that changes while training sits in the `state` dictionary that the caller holds and saves.
 
@@ -42,12 +42,12 @@ class DensityStrategy(Protocol):
         state: State,
         infos: list[
             tuple[RasterInfo, int, int]
-        ],  # each render's info and picture (width, height), after backward
+        ],  # each render's info and image (width, height), after backward
         iteration: int,
         iterations: int,
         generator: torch.Generator,
     ) -> None:
-        """Called once an iteration, after the optimisers stepped. May change the number of Gaussians."""
+        """Called once an iteration, after the optimizers stepped. May change the number of Gaussians."""
         ...
 
 
@@ -84,7 +84,7 @@ class DensityControl:
 @dataclass(frozen=True)
 class DefaultStrategy:
     extent: float  # world units: what "large" is measured against
-    gradient_threshold: float = 2e-4  # mean norm of dLoss/d(screen position), in half pictures
+    gradient_threshold: float = 2e-4  # mean norm of dLoss/d(screen position), in half images
     large: float = 0.01  # of extent: below it a Gaussian is cloned, above it split
     prune_opacity: float = 0.005
     prune_large: float = 0.1  # of extent
@@ -115,7 +115,7 @@ class DefaultStrategy:
             return
         views = sum(info.radii.shape[0] for info, _, _ in infos)
         for info, width, height in infos:
-            # the loss is a mean over views: undo that, and measure in half pictures as 3DGS does
+            # the loss is a mean over views: undo that, and measure in half images as 3DGS does
             half_picture = torch.tensor([width / 2, height / 2], device=info.radii.device) * views
             norms = (info.means2d_gradient * half_picture).norm(dim=-1)  # [B, N]
             state["gradient"] += torch.where(info.visible, norms, 0).sum(0)
@@ -171,7 +171,7 @@ class MCMCStrategy:
     every: int = 100
     start_at: float = 0.03
     stop_at: float = 0.8
-    # a tenth of the paper's 0.01: there the picture is full, here a subject may cover a tenth of it
+    # a tenth of the paper's 0.01: there the image is full, here a subject may cover a tenth of it
     opacity_penalty: float = 0.001
     scale_penalty: float = 0.001
     extent: float = (

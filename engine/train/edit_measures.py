@@ -47,7 +47,7 @@ class MeasureSettings:
 
 
 class EditMeasures:
-    """Everything gathered while views and moments are walked through."""
+    """Everything gathered while views and frames are walked through."""
 
     def __init__(
         self,
@@ -69,13 +69,13 @@ class EditMeasures:
         self.start_view()
 
     def start_view(self) -> None:
-        self.earlier: dict[str, tuple[Tensor, Tensor]] = {}  # which scene → (picture, forward flow)
+        self.earlier: dict[str, tuple[Tensor, Tensor]] = {}  # which scene → (image, forward flow)
         self.static: dict[str, StaticRegion] = {}
         self.features: list[Tensor] = []  # of the edited scene, cropped as CLIP's own
         self.squeezed: list[tuple[Tensor, Tensor]] = []  # edited and original, squeezed as InstructPix2Pix's
 
     def draw(self, scene: Scene4D, cameras: Cameras, seconds: float, towards: float | None = None) -> Picture:
-        """One picture of the edited or original scene, with the flow of its points towards another time."""
+        """One image of the edited or original scene, with the flow of its points toward another time."""
         return render_gaussians(
             scene.at(seconds),
             cameras,
@@ -85,7 +85,7 @@ class EditMeasures:
         )
 
     def moment(self, view: int, moment: int, following: int | None) -> Tensor:
-        """One picture of the walk; returns the row that is shown."""
+        """One image of the walk; returns the row that is shown."""
         camera, times = self.cameras[view], self.scene.times
         seconds = float(times[moment])
         later = float(times[following]) if following is not None else None
@@ -119,7 +119,7 @@ class EditMeasures:
     def _compare(self, against: str, ours: Tensor, other: Tensor, mask: Tensor | None) -> None:
         suffix = f"_to_{against}" if against else ""
         a, b = _planes(ours), _planes(other)
-        # equal pictures have no finite PSNR; 120 dB stands for them so that a mean stays a number
+        # equal images have no finite PSNR; 120 dB stands for them so that a mean stays a number
         self.means.add(f"psnr{suffix}", psnr(a, b).clamp(max=120))
         self.means.add(f"ssim{suffix}", ssim(a, b))
         if mask is not None and bool((mask > 0.5).any()):
@@ -133,7 +133,7 @@ class EditMeasures:
     def _over_time(
         self, suffix: str, scene: Scene4D, drawn: Picture, camera: Cameras, moment: int, last: bool
     ) -> None:
-        """Compare with the picture before, and remember this one."""
+        """Compare with the image before, and remember this one."""
         picture, covered = drawn.rgb[0], drawn.alpha[0] > 0.5
         flow = drawn.flow[0] if drawn.flow is not None else None
         if suffix in self.earlier:
@@ -152,7 +152,7 @@ class EditMeasures:
             self.earlier[suffix] = (picture, flow)
 
     def finish_view(self, prompt: str) -> None:
-        """What needs all moments of one camera: variance of still pixels, CLIP from moment to moment."""
+        """What needs all frames of one camera: variance of still pixels, CLIP from frame to frame."""
         for suffix, region in self.static.items():
             self.means.add(f"static_variance{suffix}", region.variance())
         clip, name = self.networks.clip, self.networks.clip_name
@@ -160,7 +160,7 @@ class EditMeasures:
             return
         features = torch.stack(self.features)
         if prompt:
-            # Instruct-4DGS: the first moment only
+            # Instruct-4DGS: the first frame only
             self.means.add("clip_similarity", clip_similarity(features[:1], clip.texts([prompt])[0]), name)
         self.means.add("clip_c_adjacent", clip_c_adjacent(features), name)
         if self.squeezed:
@@ -172,7 +172,7 @@ class EditMeasures:
                 self.means.add("clip_direction", clip_direction(edited, before, told[0], told[1]), name)
 
     def edited_view(self, views: ViewSet, f: int) -> Tensor:
-        """The render of one edited view against its edited picture, resized to the render as the paper does."""
+        """The render of one edited view against its edited image, resized to the render as the paper does."""
         camera = self.cameras[views.views[f]]
         ours = self.draw(self.scene, camera, views.seconds[f]).rgb[0].clamp(0, 1)
         width, height = camera.sizes[0]

@@ -1,7 +1,7 @@
 """Editing a moving scene through its canonical Gaussians: what moves them is frozen (Instruct-4DGS, section 3.3).
 
 Kwon, Cho and Kim, CVPR 2025. The canonical Gaussians are the only parameters; the deformation is read, never written, so
-an edit that was made at one moment is seen at all of them, and its cost does not depend on how many there are. Gradients
+an edit that was made at one frame is seen at all of them, and its cost does not depend on how many there are. Gradients
 still run *through* the frozen deformation into the positions it is asked at. Shared by both stages, which differ only in
 where the loss comes from.
 """
@@ -37,7 +37,7 @@ class CanonicalEdit(TrainStage):
     """A stage whose parameters are canonical Gaussians. Its kinds say what one step's loss is.
 
     A `selection` limits it: a Gaussian of weight 0 keeps its values bit for bit, one of weight w takes w of every step
-    (it follows the edit more slowly, and its neighbours fit around it). Where density control adds Gaussians, each takes
+    (it follows the edit more slowly, and its neighbors fit around it). Where density control adds Gaussians, each takes
     its parent's weight and motion, and those of weight 0 stay as they are. Raises InputError where the selection is of
     another scene, or where what is asked cannot be had of this scene's deformation.
     """
@@ -88,7 +88,7 @@ class CanonicalEdit(TrainStage):
         return None if self.motion is None else self.motion.loss()
 
     def learn(self, infos: list[tuple[RasterInfo, int, int]]) -> None:
-        """One optimiser step after `backward`; `infos` are the renders' infos and picture sizes."""
+        """One optimizer step after `backward`; `infos` are the renders' infos and image sizes."""
         self.parameters.set_rates(self._rates(self.progress))
         if self.motion is not None:
             self.motion.step(self.progress)
@@ -210,12 +210,12 @@ def _check(scene: Scene4D, config: EditConfig, selection: Selection | None) -> N
         if config.trains_deformation:
             raise InputError(
                 "TRN-001",
-                "A mask limits an edit to chosen Gaussians, but training the deformation changes how all of them "
-                "move: switch one of them off.",
+                "A mask restricts the edit to the selected Gaussians, but a trained deformation moves all of them. Disconnect "
+                "the mask, or turn off trains_deformation.",
             )
     if config.trains_deformation and not can_train(scene.deformation):
         raise InputError(
             "TRN-002",
-            f"The motion of this scene is of the kind '{scene.deformation.kind}', which has nothing to train: switch "
-            "trains_deformation off.",
+            f"This scene's deformation ('{scene.deformation.kind}') does not have trainable parameters; turn off "
+            "trains_deformation.",
         )

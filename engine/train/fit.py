@@ -1,8 +1,8 @@
-"""The training loop of a moving scene: coarse (one still scene for all moments), then fine (with its motion field).
+"""The training loop of a moving scene: coarse (one still scene for all frames), then fine (with its motion field).
 
-After 4D Gaussian Splatting (Wu et al., CVPR 2024). What is changed, and why: the world is normalised to the subject
-while training, so that no number depends on the capture's units; the field starts as the identity; pictures start
-small; one step compares several views of one moment, which share the cost of the field; what does not move is held
+After 4D Gaussian Splatting (Wu et al., CVPR 2024). What is changed, and why: the world is normalized to the subject
+while training, so that no number depends on the capture's units; the field starts as the identity; images start
+small; one step compares several views of one frame, which share the cost of the field; what does not move is held
 still and skips the field. Same inputs and config, same bits; stopped and resumed, still the same bits.
 """
 
@@ -71,7 +71,7 @@ class Fit(TrainStage):
         self.density = None if strategy is None else DensityControl(strategy, self.parameters)
 
     def _samples(self) -> dict[int, list[int]]:
-        """Views that can be trained on, by moment; held-out moments are absent."""
+        """Views that can be trained on, by frame; held-out frames are absent."""
         every = self.config.hold_out_every
         held = self.video.test_moments if self.config.keeps_test_views_out else ()
         samples: dict[int, list[int]] = {}
@@ -82,7 +82,7 @@ class Fit(TrainStage):
         if not samples:
             raise InputError(
                 "TRN-003",
-                f"{self.video.name}: no picture is left to train on; lower hold_out_every or use fewer test views.",
+                f"No image of {self.video.name} is left to train on; lower hold_out_every or use fewer test views.",
             )
         return dict(sorted(samples.items()))
 
@@ -112,13 +112,13 @@ class Fit(TrainStage):
         }
 
     def rig(self, scale: float) -> Cameras:
-        """The capture's cameras at one picture size, in the normalised world, on the training device's dtype."""
+        """The capture's cameras at one image size, in the normalized world, on the training device's dtype."""
         if scale not in self._rigs:
             self._rigs[scale] = self.world.shrink_cameras(self.targets.rig(scale))
         return self._rigs[scale]
 
     def _moments_now(self) -> list[int]:
-        """Moments that take part at this point: a window round the anchor that grows to the whole clip."""
+        """Frames that take part at this point: a window around the anchor that grows to the whole video."""
         moments, c = list(self.samples), self.config
         shared = len(self.samples.get(self.anchor, ()))
         if c.order == "all at once" or self.motion is None or (c.order == "auto" and shared < 4):
@@ -136,7 +136,7 @@ class Fit(TrainStage):
         return moment, [views[i] for i in order.tolist()]
 
     def gaussians_at(self, moment: int) -> Gaussians:
-        """The current Gaussians at one moment (differentiable)."""
+        """The current Gaussians at one frame (differentiable)."""
         gaussians = self.parameters.gaussians()
         if self.motion is None:
             return gaussians
@@ -145,7 +145,7 @@ class Fit(TrainStage):
         return self.motion.deform(gaussians, float(self.video.times[moment]))
 
     def step(self) -> dict[str, float]:
-        """One optimisation step; returns the losses."""
+        """One optimization step; returns the losses."""
         with threads_for(self.rasterizer, self.device, len(self.parameters)):
             return self._step()
 
@@ -219,7 +219,7 @@ class Fit(TrainStage):
             self.motion.after_density(change)
 
     def preview(self) -> Tensor:
-        """[H, W', 3]: a captured picture beside the same view now; walks through views and moments."""
+        """[H, W', 3]: a captured image beside the same view now; walks through views and frames."""
         turn = self.iteration // max(self.config.preview_every, 1)
         moment = list(self.samples)[turn % len(self.samples)]
         view = self.samples[moment][(turn * 3) % len(self.samples[moment])]
@@ -273,7 +273,7 @@ class Fit(TrainStage):
 
 
 def _by_size(rig: Cameras, views: list[int]) -> list[list[int]]:
-    """Views grouped by picture size, in order."""
+    """Views grouped by image size, in order."""
     groups: dict[tuple[int, int], list[int]] = {}
     for view in views:
         groups.setdefault(rig.sizes[view], []).append(view)

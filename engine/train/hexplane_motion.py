@@ -49,7 +49,7 @@ class HexPlaneMotion(TrainableMotion):
 
     @staticmethod
     def create(start: MotionStart) -> HexPlaneMotion:
-        """A field over the normalised subject (a cube of half-size 1.1), identity at the start."""
+        """A field over the normalized subject (a cube of half-size 1.1), identity at the start."""
         c, times = start.config, start.video.times
         settings = field_settings(PRESETS[c.motion], times, c.time_resolution)
         box = torch.tensor([[1.1] * 3, [-1.1] * 3])
@@ -67,7 +67,7 @@ class HexPlaneMotion(TrainableMotion):
         return self.field.deform_active(trained, seconds, moving)
 
     def loss(self) -> Tensor:
-        """The regularisers of 4D-GS with the preset's weights (paper, equation 7)."""
+        """The regularizers of 4D-GS with the preset's weights (paper, equation 7)."""
         s = self.field.settings
         return self.plane_weight * hexplane_regularizer(
             self.field.planes(), s.plane_smoothness_weight, s.time_smoothness_weight, s.time_l1_weight
@@ -98,7 +98,7 @@ class HexPlaneMotion(TrainableMotion):
         self.still = still if float(still.float().mean()) >= WORTH_IT else None
 
     def _measure(self, gaussians: Gaussians) -> Tensor:
-        """[N] bool: at no moment does a Gaussian change by more than the threshold (positions in subject radii)."""
+        """[N] bool: at no frame does a Gaussian change by more than the threshold (positions in subject radii)."""
         limit = self.still_threshold
         chosen = torch.linspace(0, len(self.times) - 1, min(MOMENTS_CHECKED, len(self.times))).round().long()
         still = torch.ones(len(gaussians), dtype=torch.bool, device=gaussians.device)
@@ -121,7 +121,7 @@ class HexPlaneMotion(TrainableMotion):
         return Masked(field, ~self.still.cpu())
 
     def _in_world(self, world: Normalization) -> HexPlane:
-        """The field that moves world Gaussians as this one moves normalised ones; a copy on the CPU."""
+        """The field that moves world Gaussians as this one moves normalized ones; a copy on the CPU."""
         result = self.field.to("cpu")
         with torch.no_grad():
             result.aabb.mul_(world.scale).add_(torch.tensor(world.center))
@@ -158,7 +158,7 @@ class HexPlaneMotion(TrainableMotion):
 
 
 def field_settings(preset: HexPlaneConfig, times: Tensor, time_resolution: int = 0) -> HexPlaneConfig:
-    """The preset with the capture's time range; half as many time steps as moments unless told otherwise."""
+    """The preset with the capture's time range; half as many time steps as frames unless told otherwise."""
     steps = time_resolution or max(4, round(len(times) / 2))
     return replace(
         preset,

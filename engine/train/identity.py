@@ -72,7 +72,7 @@ def identity_of(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {"config": type(value).__qualname__, **_shaping(value)}
     raise TypeError(
-        f"{type(value).__name__} has no identity for checkpoints; give it a fingerprint, or register it."
+        f"{type(value).__name__} cannot be told apart for checkpoints; give it a fingerprint, or register it with identity_of."
     )
 
 

@@ -39,7 +39,7 @@ def gaussians_at(points: Tensor, colors: Tensor, opacity: float, sh_degree: int)
 def carved_cells(
     video: MultiViewVideo, views: tuple[int, ...], moment: int, bounds: Tensor, resolution: int
 ) -> Tensor:
-    """Centres [P, 3] of the cells of a grid over `bounds` [2, 3] that lie inside every view's mask at one moment.
+    """Centers [P, 3] of the cells of a grid over `bounds` [2, 3] that lie inside every view's mask at one frame.
 
     At least half of the views must see them.
     """
@@ -51,7 +51,7 @@ def carved_cells(
 
 
 def sampled_colors(targets: Targets, views: tuple[int, ...], moment: int, points: Tensor) -> Tensor:
-    """The median colour [P, 3] that the views which frame a point see there; grey where none does."""
+    """The median color [P, 3] that the views which frame a point see there; grey where none does."""
     stack: list[Tensor] = []
     for view in views:
         if not targets.video.available[view, moment]:
@@ -65,7 +65,7 @@ def sampled_colors(targets: Targets, views: tuple[int, ...], moment: int, points
 
 
 def anchor_moment(video: MultiViewVideo, views: tuple[int, ...]) -> int:
-    """The moment that most views saw; of several, the one in the middle of the clip."""
+    """The frame that most views saw; of several, the one in the middle of the video."""
     together = video.available[list(views)].sum(dim=0)
     best = (together == together.max()).nonzero().flatten()
     return int(best[len(best) // 2])
@@ -84,7 +84,7 @@ def first_gaussians(
     """(Gaussians, one line that says where they came from).
 
     "auto" takes the capture's points where there are at least 100, else silhouettes where there are masks and more
-    than two views at one moment, else random places. Raises InputError where the named method has no start.
+    than two views at one frame, else random places. Raises InputError where the named method has no start.
     """
     moment = anchor_moment(video, views)
     together = int(video.available[list(views), moment].sum())
@@ -97,7 +97,7 @@ def first_gaussians(
         if video.points is None or len(video.points) == 0:
             raise InputError(
                 "TRN-004",
-                f"{video.name} holds no starting points; choose initialisation 'auto', 'silhouettes' or 'random'.",
+                f"{video.name} does not contain initial points; set initialization to 'auto', 'silhouettes' or 'random'.",
             )
         chosen = torch.randperm(len(video.points), generator=generator)[:count]
         points = video.points[chosen].float()
@@ -109,14 +109,15 @@ def first_gaussians(
         if not video.has_masks or together < 2:
             raise InputError(
                 "TRN-005",
-                f"{video.name}: silhouettes need masks in at least two views of one moment; choose 'auto' or 'random'.",
+                f"{video.name} does not have masks in two views of one frame, which silhouettes need; set initialization to "
+                "'auto' or 'random'.",
             )
         inside = carved_cells(video, views, moment, bounds, resolution=32)
         if len(inside) < 8:
             raise InputError(
                 "TRN-006",
-                f"{video.name}: the masks of moment {moment} have no common inside; check the cameras and the masks, "
-                "or choose initialisation 'random'.",
+                f"{video.name}: the masks of frame {moment} do not enclose a common volume; check the cameras and the "
+                "masks, or set initialization to 'random'.",
             )
         margin = (bounds[1] - bounds[0]).float() / 31
         tight = torch.stack([inside.amin(0) - margin, inside.amax(0) + margin])
@@ -127,8 +128,10 @@ def first_gaussians(
         points = surface[chosen]
         points = points + (torch.rand(points.shape, generator=generator) - 0.5) * cell
         colors = sampled_colors(targets, views, moment, points)
-        return gaussians_at(points, colors, 0.5, sh_degree), f"{len(points)} places on the silhouettes' hull"
+        return gaussians_at(
+            points, colors, 0.5, sh_degree
+        ), f"{len(points)} points on the visual hull of the masks"
     low, high = bounds.float()
     points = low + (high - low) * torch.rand((count, 3), generator=generator)
     colors = 0.5 + 0.1 * (torch.rand((count, 3), generator=generator) - 0.5)
-    return gaussians_at(points, colors, 0.1, sh_degree), f"{count} random places in the bounds"
+    return gaussians_at(points, colors, 0.1, sh_degree), f"{count} random points in the bounds"

@@ -21,7 +21,7 @@ from .originals import Originals, Pair, choose_pairs, choose_source
 from .schedule import log_linear
 from .threads import threads_for, threads_for_model
 
-SAMPLED = 16  # pictures from which the map from colours to latents is fitted
+SAMPLED = 16  # images from which the map from colors to latents is fitted
 
 
 class LatentTraining(LatentOptimization):
@@ -44,9 +44,8 @@ class LatentTraining(LatentOptimization):
         if config.resolution % factor:
             raise InputError(
                 "STP-030",
-                f"resolution is {config.resolution}, and each latent of {backbone.name} stands for "
-                f"{factor}×{factor} pixels: choose a multiple of {factor}, such as "
-                f"{-(-config.resolution // factor) * factor}.",
+                f"resolution is {config.resolution}, but each latent of {backbone.name} covers {factor}×{factor} pixels; choose "
+                f"a multiple of {factor}, such as {-(-config.resolution // factor) * factor}.",
             )
         width, height = scene.rig.sizes[pairs[0][0]]
         size = size_for(backbone, width, height, config.resolution)
@@ -91,7 +90,7 @@ class LatentTraining(LatentOptimization):
 
     @torch.no_grad()
     def _start(self) -> None:
-        """Features of each Gaussian from its colour, through the affine map that fits a few pictures best."""
+        """Features of each Gaussian from its color, through the affine map that fits a few images best."""
         step = max(1, len(self.pairs) // SAMPLED)
         factor = self.field.vae.factor
         colors, latents = [], []
@@ -104,7 +103,7 @@ class LatentTraining(LatentOptimization):
         self.learned["features"][:, 0] = _homogeneous(dc) @ affine
         width, height = self.field.size
         middle = self._encode(self.field.scene.background.expand(1, height, width, 3))
-        # its middle: towards the edge an autoencoder's padding shows
+        # its middle: toward the edge an autoencoder's padding shows
         self.learned["background"].copy_(middle[:, middle.shape[1] // 2, middle.shape[2] // 2])
 
     def rates(self) -> dict[str, float]:
@@ -137,7 +136,7 @@ class LatentTraining(LatentOptimization):
 
     @torch.no_grad()
     def preview(self) -> Tensor:
-        """[H, 2W, 3]: a picture, and the field's latents decoded; walks through the pictures."""
+        """[H, 2W, 3]: an image, and the field's latents decoded; walks through the images."""
         pair = self.pairs[self.iteration // max(self.config.preview_every, 1) * 7 % len(self.pairs)]
         latents = self.refined(self.drawn([pair[0]], float(self.before.scene.times[pair[1]]))[0])
         with threads_for_model(self.backbone):
@@ -155,7 +154,7 @@ class LatentTraining(LatentOptimization):
         }
 
     def noise_missed(self) -> float:
-        """What share of the noise the model does not find in the latents of one picture; see `vae_mismatch`."""
+        """What share of the noise the model does not find in the latents of one image; see `vae_mismatch`."""
         latents = self.targets[self.pairs[0]][None].to(self.backbone.device)
         with threads_for_model(self.backbone):
             return vae_mismatch(self.backbone, latents)
@@ -180,8 +179,8 @@ def first_refiner(config: LatentTrainingConfig, backbone: Backbone) -> LatentRef
         if middle is None:
             raise InputError(
                 "STP-031",
-                f"The autoencoder of {backbone.name} has no middle block with attention to start the refinement layer "
-                "from; choose small or full.",
+                f"The autoencoder of {backbone.name} does not have a middle block with attention to initialize the "
+                "refinement layer; choose small or full.",
             )
         width = int(middle.tensors["res1.conv1.weight"].shape[0])
         shape = RefinerShape(backbone.latent_channels, width, groups=middle.groups)
@@ -198,7 +197,7 @@ def _homogeneous(colors: Tensor) -> Tensor:
 
 
 def _affine(colors: Tensor, latents: Tensor) -> Tensor:
-    """[4, C] from colours [P, 3] and a one to latents [P, C]; a little ridge, for pictures of one colour."""
+    """[4, C] from colors [P, 3] and a one to latents [P, C]; a little ridge, for images of one color."""
     x = _homogeneous(colors).double()
     ridge = 1e-4 * len(x) * torch.eye(4, dtype=x.dtype, device=x.device)
     return torch.linalg.solve(x.T @ x + ridge, x.T @ latents.double()).float()

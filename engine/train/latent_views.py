@@ -1,4 +1,4 @@
-"""Views of a latent field as pictures, with the scene's own pictures of the same views beside them."""
+"""Views of a latent field as images, with the scene's own images of the same views beside them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BACKGROUNDS = ("auto", "scene", "as decoded")
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """How latents become pictures; a step's Config adds which."""
+    """How latents become images; a step's Config adds which."""
 
     detail: str = choice(
         "auto",
@@ -41,7 +41,7 @@ class DecodingConfig:
 
 
 class Decoding:
-    """Decodes picture by picture (`stream`), then gives them all (`made`)."""
+    """Decodes image by image (`stream`), then gives them all (`made`)."""
 
     def __init__(
         self,
@@ -54,8 +54,8 @@ class Decoding:
         video: MultiViewVideo | None = None,
         device: torch.device | str = "cpu",
         is_refined: bool = True,
-        edits: Sequence[str] = (),  # steps after which the captured pictures are the wrong ones
-        prompt: str = "",  # of the edit that the pictures show
+        edits: Sequence[str] = (),  # steps after which the captured images are the wrong ones
+        prompt: str = "",  # of the edit that the images show
     ) -> None:
         field.vae.check(backbone)
         self.backbone, self.config, self.is_refined, self.prompt = backbone, config, is_refined, prompt
@@ -83,7 +83,7 @@ class Decoding:
         width, height = self.field.size
         yield Started(
             len(self.pairs),
-            f"{len(self.pairs)} pictures of {width}×{height} from {self.backbone.name}'s latents",
+            f"{len(self.pairs)} images of {width}×{height} from {self.backbone.name}'s latents",
         )
         for i, (view, moment) in enumerate(self.pairs):
             picture = self._picture(self.renderer, view, moment)
@@ -109,7 +109,7 @@ class Decoding:
 
     @torch.no_grad()
     def made(self) -> ViewSet:
-        """The pictures as a set of views whose originals are the scene before the edit."""
+        """The images as a set of views whose originals are the scene before the edit."""
         views = collect(self.originals, self.pairs)
         images = torch.stack(self.decoded)
         if self.carries:

@@ -1,4 +1,4 @@
-"""Optimising a latent field: what training it and editing it have in common (ED-NeRF, Park et al., ICLR 2024).
+"""Optimizing a latent field: what training it and editing it have in common (ED-NeRF, Park et al., ICLR 2024).
 
 Features, the latent background and, where asked, the refinement layer and the geometry are the parameters; a step says
 what its loss is. The motion is read, never written. Random numbers come from one seeded generator, so that a resumed run
@@ -99,14 +99,14 @@ class LatentOptimization(TrainStage):
         return torch.cat([self.refiner(one) for one in latents.split(1)])
 
     def draw_pairs(self, pairs: Sequence[Pair], moments: dict[int, list[int]]) -> tuple[int, list[int]]:
-        """A moment of a random pair, and up to `images_per_step` of its views: they share the cost of the motion."""
+        """A frame of a random pair, and up to `images_per_step` of its views: they share the cost of the motion."""
         view, moment = pairs[int(torch.randint(len(pairs), (), generator=self.generator))]
         others = [v for v in moments[moment] if v != view]
         order = torch.randperm(len(others), generator=self.generator)[: self.config.images_per_step - 1]
         return moment, [view, *(others[i] for i in order.tolist())]
 
     def learn(self) -> None:
-        """One optimiser step after `backward`."""
+        """One optimizer step after `backward`."""
         self.learned.set_rates(self.rates())
         with self.constrained():
             self.learned.step()
@@ -156,7 +156,7 @@ class LatentOptimization(TrainStage):
 
 
 def views_by_moment(pairs: Sequence[Pair]) -> dict[int, list[int]]:
-    """The views of each moment, in the order of the pairs."""
+    """The views of each frame, in the order of the pairs."""
     result: dict[int, list[int]] = {}
     for view, moment in pairs:
         result.setdefault(moment, []).append(view)
@@ -164,5 +164,5 @@ def views_by_moment(pairs: Sequence[Pair]) -> dict[int, list[int]]:
 
 
 def tensor_cache(make: Callable[[Pair], Tensor], megabytes: int = 128) -> LruCache[Pair, Tensor]:
-    """Tensors of (view, moment) pairs made on demand; the last of them are kept."""
+    """Tensors of (view, frame) pairs made on demand; the last of them are kept."""
     return LruCache(megabytes * 1_000_000, lambda tensor: tensor.nbytes, make, at_least=1)

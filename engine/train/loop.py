@@ -1,4 +1,4 @@
-"""The loop of every long optimisation: messages, previews, checkpoints, and what happens when it is closed."""
+"""The loop of every long optimization: messages, previews, checkpoints, and what happens when it is closed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Optimization(Protocol):
         ...
 
     def result(self) -> Any:
-        """What was made so far, free of the optimiser."""
+        """What was made so far, free of the optimizer."""
         ...
 
     def trained(self) -> Mapping[str, Tensor]:
@@ -163,7 +163,7 @@ def resume(run: Optimization, checkpoint: Path | None) -> bool:
     """Go on from `checkpoint` where it is of this very run. Raises InputError where it is damaged."""
     if checkpoint is None:
         return False
-    anew = "delete it to start this training anew."
+    anew = "delete it to start over."
     try:
         resumed = run.resume(checkpoint)
     except InputError:
@@ -174,7 +174,7 @@ def resume(run: Optimization, checkpoint: Path | None) -> bool:
             f"{checkpoint.name} is damaged and cannot be resumed ({type(error).__name__}: {error}); {anew}",
         ) from error
     if resumed and (bad := _not_finite(run)):
-        raise InputError("TRN-008", f"{checkpoint.name} holds NaN or infinite values in '{bad}'; {anew}")
+        raise InputError("TRN-008", f"{checkpoint.name} contains NaN or infinite values in '{bad}'; {anew}")
     return resumed
 
 
@@ -196,7 +196,7 @@ def _check(run: Optimization, step: int, cause: Exception | None = None) -> None
     if bad:
         raise InputError(
             "TRN-009",
-            f"Step {step} left NaN or infinite values in '{bad}', so the work stopped and was not saved. Run it again with "
+            f"Step {step} produced NaN or infinite values in '{bad}', so the run stopped without saving. Run it again with "
             "lower learning rates.",
         ) from cause
 

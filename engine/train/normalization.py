@@ -18,14 +18,14 @@ SMALLEST, LARGEST = 1e-12, 1e12
 
 @dataclass(frozen=True)
 class Normalization:
-    """world = scale × normalised + center."""
+    """world = scale × normalized + center."""
 
     scale: float
     center: tuple[float, float, float]
 
     @staticmethod
     def of(bounds: Tensor) -> Normalization:
-        """The box `bounds` [2, 3] gets its centre at the origin and half its diagonal as length one.
+        """The box `bounds` [2, 3] gets its center at the origin and half its diagonal as length one.
 
         Raises InputError where float32 could not tell its places apart, or would overflow.
         """
@@ -37,14 +37,14 @@ class Normalization:
             corners = " ".join(f"{number:g}" for number in bounds.flatten().tolist())
             raise InputError(
                 "TRN-010",
-                f"The subject's box is '{corners}': that is too small, too large or too far from the origin to train in. "
-                "Set bounds to the box that holds the subject, or scale and center the capture.",
+                f"The subject's box '{corners}' is too small, too large or too far from the origin to train in. Set bounds to "
+                "the box around the subject, or scale and center the capture.",
             )
         x, y, z = center.tolist()
         return Normalization(scale, (x, y, z))
 
     def shrink(self, gaussians: Gaussians) -> Gaussians:
-        """World → normalised."""
+        """World → normalized."""
         center = torch.tensor(self.center).to(gaussians.means)
         log_scale = torch.tensor(self.scale, dtype=torch.float64).log().to(gaussians.means)
         return gaussians.with_(
@@ -52,7 +52,7 @@ class Normalization:
         )
 
     def grow(self, gaussians: Gaussians) -> Gaussians:
-        """Normalised → world."""
+        """Normalized → world."""
         center = torch.tensor(self.center).to(gaussians.means)
         log_scale = torch.tensor(self.scale, dtype=torch.float64).log().to(gaussians.means)
         return gaussians.with_(
@@ -60,7 +60,7 @@ class Normalization:
         )
 
     def shrink_cameras(self, cameras: Cameras) -> Cameras:
-        """The same pictures of the normalised world: rotations stay, translations move with it."""
+        """The same images of the normalized world: rotations stay, translations move with it."""
         w2c = cameras.world_to_camera.double().clone()
         center = torch.tensor(self.center, dtype=torch.float64)
         w2c[:, :3, 3] = (w2c[:, :3, :3] @ center + w2c[:, :3, 3]) / self.scale
@@ -68,9 +68,9 @@ class Normalization:
 
 
 def subject_bounds(video: MultiViewVideo, views: tuple[int, ...], words: str = "") -> Tensor:
-    """The box [2, 3] (float64, world units) that holds the subject at every moment.
+    """The box [2, 3] (float64, world units) that holds the subject at every frame.
 
-    Six numbers in `words` are taken as they are. With masks in several views, silhouettes of up to five moments are
+    Six numbers in `words` are taken as they are. With masks in several views, silhouettes of up to five frames are
     carved; otherwise the capture's points or the cameras' common field of view decide. Raises InputError.
     """
     if words.strip():
@@ -102,6 +102,6 @@ def _parse(words: str) -> Tensor:
     if len(numbers) != 6 or not bool(torch.isfinite(box).all()) or not bool((box[:3] < box[3:]).all()):
         raise InputError(
             "TRN-011",
-            f"bounds is '{words}'; give six numbers 'x0 y0 z0 x1 y1 z1', each first one smaller than its second.",
+            f"bounds is '{words}'; enter six numbers 'x0 y0 z0 x1 y1 z1', the minimum corner first.",
         )
     return box.reshape(2, 3)

@@ -1,4 +1,4 @@
-"""Pictures of a scene as they are before an edit: captured or rendered, at the size that the model works at."""
+"""Images of a scene as they are before an edit: captured or rendered, at the size that the model works at."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .targets import composite
 
 SOURCES = ("auto", "captured", "rendered")
 
-Pair = tuple[int, int]  # (view, moment)
+Pair = tuple[int, int]  # (view, frame)
 
 
 def choose_pairs(scene: Scene4D, views: str, moments: str, video: MultiViewVideo | None = None) -> list[Pair]:
-    """(view, moment) pairs, moment by moment. `views` "" is all that are trained on, `moments` "" the first.
+    """(view, frame) pairs, frame by frame. `views` "" is all that are trained on, `moments` "" the first.
 
-    Raises InputError for numbers that are not there, and where the pictures of the views differ in shape.
+    Raises InputError for numbers that are not there, and where the images of the views differ in shape.
     """
     rig = scene.rig
     if views.split():
@@ -32,15 +32,15 @@ def choose_pairs(scene: Scene4D, views: str, moments: str, video: MultiViewVideo
         chosen = tuple(view for view in trained if view < len(rig))
     when = indices(moments or "0", len(scene.times), "moment")
     if not chosen:
-        raise InputError("TRN-012", "There is no view to edit; choose at least one.")
+        raise InputError("TRN-012", "No view is selected; choose at least one.")
     w, h = rig.sizes[chosen[0]]
     for view in chosen:
         other_w, other_h = rig.sizes[view]
         if abs(other_w / other_h / (w / h) - 1) > 0.05:
             raise InputError(
                 "TRN-013",
-                f"View {rig.names[chosen[0]]} has pictures of {w}×{h}, view {rig.names[view]} of {other_w}×{other_h}; "
-                "views of unlike shapes cannot be edited together: choose those of one shape.",
+                f"View {rig.names[chosen[0]]} has images of {w}×{h}, view {rig.names[view]} of {other_w}×{other_h}; "
+                "choose views of one aspect ratio.",
             )
     return [(view, moment) for moment in when for view in chosen]
 
@@ -52,7 +52,7 @@ def choose_source(
     pairs: Sequence[Pair],
     edits: Sequence[str],
 ) -> tuple[str, list[Pair]]:
-    """("captured" | "rendered", the pairs that it has). Auto takes captured pictures where all are there and none of the
+    """("captured" | "rendered", the pairs that it has). Auto takes captured images where all are there and none of the
     steps `edits` is in the scene's history. Raises InputError where captured ones are asked for and missing."""
     if video is not None:
         _check_same(scene, video)
@@ -63,7 +63,7 @@ def choose_source(
     if video is None:
         raise InputError(
             "TRN-015",
-            "Captured originals were asked for, but no video is connected; connect it, or take rendered ones.",
+            "originals is 'captured', but no video is connected; connect the capture, or choose 'rendered'.",
         )
     there = [(view, moment) for view, moment in pairs if bool(video.available[view, moment])]
     if choice == "auto":
@@ -72,19 +72,20 @@ def choose_source(
     if not there:
         raise InputError(
             "TRN-016",
-            f"{video.name} has no picture of the chosen views at the chosen moments; choose others, or rendered originals.",
+            f"{video.name} does not have images of the chosen views at the chosen frames; choose others, or set originals to "
+            "'rendered'.",
         )
     return "captured", there
 
 
 @dataclass(eq=False)
 class Originals:
-    """Reads or renders one picture at a time; the Gaussians of the last moment are kept."""
+    """Reads or renders one image at a time; the Gaussians of the last frame are kept."""
 
     scene: Scene4D
     rasterizer: Rasterizer
     size: tuple[int, int]  # (width, height) in pixels
-    video: MultiViewVideo | None = None  # captured pictures are taken from here; None = rendered
+    video: MultiViewVideo | None = None  # captured images are taken from here; None = rendered
 
     def __post_init__(self) -> None:
         self.rig = self.scene.rig.resized((self.size,) * len(self.scene.rig))
@@ -98,9 +99,9 @@ class Originals:
 
     @torch.no_grad()
     def get(self, view: int, moment: int) -> tuple[Tensor, Tensor]:
-        """Picture [h, w, 3] over the scene's background and coverage [h, w], both on the CPU, in 0..1.
+        """Image [h, w, 3] over the scene's background and coverage [h, w], both on the CPU, in 0..1.
 
-        Coverage is the captured mask where the picture is a captured one and has one (it is exact: on the demo clip an
+        Coverage is the captured mask where the image is a captured one and has one (it is exact: on the demo scene an
         edit composited with it is 25 dB nearer to the truth than with the scene's own alpha), else the scene's alpha.
         """
         if self.video is not None:
@@ -122,7 +123,7 @@ class Originals:
 
 
 def collect(originals: Originals, pairs: Sequence[Pair]) -> ViewSet:
-    """The pictures of `pairs` as a set of views that nobody has edited yet."""
+    """The images of `pairs` as a set of views that nobody has edited yet."""
     pictures, alphas = zip(*(originals.get(view, moment) for view, moment in pairs), strict=True)
     images = torch.stack(pictures)
     seconds = tuple(float(originals.scene.times[moment]) for _, moment in pairs)
@@ -141,7 +142,7 @@ def collect(originals: Originals, pairs: Sequence[Pair]) -> ViewSet:
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """A picture [h, w, 3] at (width, height): averaged over areas when it shrinks, bilinear when it grows."""
+    """An image [h, w, 3] at (width, height): averaged over areas when it shrinks, bilinear when it grows."""
     width, height = size
     if image.shape[:2] == (height, width):
         return image
@@ -156,12 +157,12 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _check_same(scene: Scene4D, video: MultiViewVideo) -> None:
-    """InputError where the video was not filmed by the scene's cameras at the scene's moments."""
+    """InputError where the video was not filmed by the scene's cameras at the scene's frames."""
     if len(video.cameras) != len(scene.rig) or video.moments != len(scene.times):
         raise InputError(
             "TRN-017",
-            f"{video.name} has {video.views} views and {video.moments} moments, the scene {len(scene.rig)} and "
-            f"{len(scene.times)}; connect the video that the scene was trained on, or none.",
+            f"{video.name} has {video.views} views and {video.moments} frames, the scene {len(scene.rig)} and "
+            f"{len(scene.times)}. Connect the video that the scene was trained on, or none.",
         )
     ours, theirs = scene.rig.world_to_camera.double(), video.cameras.world_to_camera.double()
     apart = (ours - theirs).abs().amax(dim=(1, 2)) > 1e-3 * (1 + ours.abs().amax())
@@ -169,6 +170,6 @@ def _check_same(scene: Scene4D, video: MultiViewVideo) -> None:
         name = scene.rig.names[int(apart.nonzero()[0])]
         raise InputError(
             "TRN-018",
-            f"Camera {name} stands elsewhere in {video.name} than in the scene; connect the video that the scene was "
+            f"Camera {name} has another pose in {video.name} than in the scene; connect the video that the scene was "
             "trained on, or none.",
         )

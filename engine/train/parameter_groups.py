@@ -1,4 +1,4 @@
-"""Named parameters in groups, each group with its own optimiser, and their whole state as flat tensors."""
+"""Named parameters in groups, each group with its own optimizer, and their whole state as flat tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OPTIMIZERS = ("adam", "sgd")
 
 
 class ParameterGroups:
-    """What learns in an optimisation whose tensors keep their shapes (where Gaussians are born see `parameters`)."""
+    """What learns in an optimization whose tensors keep their shapes (where Gaussians are born see `parameters`)."""
 
     def __init__(self, groups: Mapping[str, Mapping[str, nn.Parameter]], optimizer: str = "adam") -> None:
         self.groups = {name: dict(group) for name, group in groups.items()}
@@ -50,7 +50,7 @@ class ParameterGroups:
             optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """Values and the optimisers' memories under names "group/parameter/what"."""
+        """Values and the optimizers' memories under names "group/parameter/what"."""
         result: dict[str, Tensor] = {}
         for group, parameters in self.groups.items():
             for name, parameter in parameters.items():

@@ -31,7 +31,7 @@ class Lineage:
 
 
 class GaussianParameters:
-    """The optimised Gaussians. SH is split in two because its DC learns twenty times faster (3DGS).
+    """The optimized Gaussians. SH is split in two because its DC learns twenty times faster (3DGS).
 
     `held` [N] bool marks Gaussians that density control must leave alone: neither copied, moved, reset nor removed. It
     follows every change of count.
@@ -64,7 +64,7 @@ class GaussianParameters:
         return Gaussians(t["means"], t["log_scales"], t["quats"], t["logit_opacities"], sh)
 
     def detached(self) -> Gaussians:
-        """A copy that outlives the optimiser."""
+        """A copy that outlives the optimizer."""
         return self.gaussians().map(lambda t: t.detach().clone())
 
     def set_rates(self, rates: dict[str, float]) -> None:
@@ -101,7 +101,7 @@ class GaussianParameters:
 
     @torch.no_grad()
     def keep(self, index: Tensor) -> None:
-        """Only the Gaussians at `index` [M] (long or bool [N]) stay, with their moments."""
+        """Only the Gaussians at `index` [M] (long or bool [N]) stay, with their Adam moments."""
         parents = torch.arange(len(self), device=index.device)[index]
         self._record(Lineage(parents, torch.zeros_like(parents, dtype=torch.bool)))
         for name in NAMES:
@@ -110,7 +110,7 @@ class GaussianParameters:
 
     @torch.no_grad()
     def append(self, new: dict[str, Tensor], parents: Tensor) -> None:
-        """Add Gaussians (tensors by parameter name) with zero moments; `parents` [M] long are who they come from."""
+        """Add Gaussians (tensors by parameter name) with zero Adam moments; `parents` [M] long are who they come from."""
         stay = torch.arange(len(self), device=parents.device)
         born = torch.arange(len(self) + len(parents), device=parents.device) >= len(self)
         self._record(Lineage(torch.cat([stay, parents]), born))
@@ -121,14 +121,14 @@ class GaussianParameters:
 
     @torch.no_grad()
     def overwrite(self, name: str, index: Tensor, value: Tensor) -> None:
-        """Put `value` at `index` in place and forget the moments there."""
+        """Put `value` at `index` in place and forget the Adam moments there."""
         self.tensors[name][index] = value
         for moment in self._moments(name).values():
             moment[index] = 0
 
     @torch.no_grad()
     def relocate(self, index: Tensor, parents: Tensor) -> None:
-        """Gaussians at `index` [M] become copies of those at `parents` [M], with zero moments."""
+        """Gaussians at `index` [M] become copies of those at `parents` [M], with zero Adam moments."""
         origin = torch.arange(len(self), device=index.device)
         born = torch.zeros_like(origin, dtype=torch.bool)
         origin[index], born[index] = parents, True

@@ -118,5 +118,5 @@ class RefineConfig(EditConfig):
         if self.min_timestep and self.max_timestep and self.min_timestep > self.max_timestep:
             raise InputError(
                 "STP-023",
-                f"min_timestep is {self.min_timestep} and max_timestep {self.max_timestep}; the first must be smaller.",
+                f"min_timestep is {self.min_timestep}, which is larger than max_timestep ({self.max_timestep}); swap them.",
             )

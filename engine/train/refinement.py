@@ -44,7 +44,7 @@ class ScoreRefinement(CanonicalEdit):
         original: Scene4D | None,
     ) -> None:
         if not config.prompt.strip():
-            raise InputError("STP-024", "The prompt is empty; say what the edit is, such as 'make it night'.")
+            raise InputError("STP-024", "The prompt is empty; describe the edit, such as 'make it night'.")
         self.prompt_note = check_prompt(
             backbone.known_edits, config.prompt, config.force, is_local=selection is not None
         )
@@ -67,14 +67,14 @@ class ScoreRefinement(CanonicalEdit):
         captured = video if self.source == "captured" else None
         self.originals = Originals(unedited, self.rasterizer, self.size, captured)
         self._encoded: LruCache[Pair, Tensor] = LruCache(KEPT_BYTES, lambda t: t.nbytes, at_least=1)
-        self._shown: tuple[Pair, Tensor] | None = None  # what the model last made of a picture: [C, h, w]
+        self._shown: tuple[Pair, Tensor] | None = None  # what the model last made of an image: [C, h, w]
 
     @abstractmethod
     def image_source(self, scene: Scene4D, video: MultiViewVideo | None, original: Scene4D | None) -> str:
         """Where the unedited images come from, one of `SOURCES`. Raises InputError where nothing shows them."""
 
     def _timestep(self) -> int:
-        """One level of noise for all pictures of a step: U{19, …, 979} for 0.02 to 0.98 of 1000."""
+        """One level of noise for all images of a step: U{19, …, 979} for 0.02 to 0.98 of 1000."""
         best, total = self.backbone.defaults, len(self.backbone.noise_schedule)
         low = max(round((self.config.min_timestep or best.min_timestep) * total) - 1, 0)
         high = max(round((self.config.max_timestep or best.max_timestep) * total) - 1, low)
@@ -83,7 +83,7 @@ class ScoreRefinement(CanonicalEdit):
         return int(torch.randint(low, high + 1, (), generator=self.generator))
 
     def _condition_latents(self, pair: Pair) -> Tensor:
-        """[C, h, w] of the unedited picture; the last ones are kept."""
+        """[C, h, w] of the unedited image; the last ones are kept."""
         latents = self._encoded.get(pair)
         if latents is None:
             image, _ = self.originals.get(*pair)
@@ -119,7 +119,7 @@ class ScoreRefinement(CanonicalEdit):
         t = self._timestep()
         seeds = torch.randint(2**62, (len(pairs),), generator=self.generator).tolist()
         # a small scene is rendered with one thread, a large model works with all of them: so the gradient takes two
-        # steps, from the loss to the pictures and from there to the Gaussians
+        # steps, from the loss to the images and from there to the Gaussians
         with threads_for(self.rasterizer, self.device, len(self)):
             pictures = self._render(pairs)
         images = torch.cat([p.rgb for p in pictures])

@@ -1,4 +1,4 @@
-"""Numbers that change while training: learning rates, SH degree, picture size. Pure functions of progress."""
+"""Numbers that change while training: learning rates, SH degree, image size. Pure functions of progress."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def sh_degree_at(progress: float, highest: int) -> int:
 
 
 def picture_scale_at(progress: float, start_scale: float, full_at: float) -> float:
-    """Fraction of the full picture size: grows in two equal steps and is full from `full_at` on (after DashGaussian).
+    """Fraction of the full image size: grows in two equal steps and is full from `full_at` on (after DashGaussian).
 
     Few distinct sizes, so that resized targets can be kept.
     """

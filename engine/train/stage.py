@@ -1,4 +1,4 @@
-"""What every optimisation of Gaussians has in common: its messages, its selection, what its checkpoint holds and belongs to.
+"""What every optimization of Gaussians has in common: its messages, its selection, what its checkpoint holds and belongs to.
 
 A stage says what one step's loss is and what learns; `loop` runs it. Random numbers come from one seeded generator, so
 that a resumed run ends with the same bits.
@@ -49,7 +49,7 @@ class TrainConfig(LoopConfig, Protocol):
 class SelectionConstraint:
     """What a selection allows: a Gaussian of weight 0 keeps its values bit for bit, one of weight w takes w of each step.
 
-    The latter follows more slowly, and its neighbours fit around it.
+    The latter follows more slowly, and its neighbors fit around it.
     """
 
     def __init__(self, weights: Tensor, tensors: Mapping[str, Tensor]) -> None:
@@ -97,7 +97,7 @@ class TrainStage(ABC):
             self.constraint = SelectionConstraint(weights if origin is None else weights[origin], tensors)
 
     def constrained(self) -> AbstractContextManager[None]:
-        """Around an optimiser's step: what the selection does not allow is undone."""
+        """Around an optimizer's step: what the selection does not allow is undone."""
         return nullcontext() if self.constraint is None else self.constraint.around_step(self.learning())
 
     @abstractmethod
@@ -119,7 +119,7 @@ class TrainStage(ABC):
     def idle(self) -> str:
         """Why there is nothing to do; empty where there is something."""
         nothing = self.constraint is not None and len(self.constraint.held) == len(self)
-        return "the mask selects no Gaussian" if nothing else ""
+        return "the mask does not select any Gaussian" if nothing else ""
 
     def stream(
         self,

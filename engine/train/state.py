@@ -131,6 +131,6 @@ def load_state(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
             "TRN-019",
-            f"{path.name} is damaged and cannot be resumed ({error}); delete it to start this training anew.",
+            f"{path.name} is damaged and cannot be resumed ({error}); delete it to start over.",
         ) from error
     return tensors, numbers

@@ -133,7 +133,7 @@ class ViewEditing:
         return replace(self.views, images=edit.limited(images), edit=about)
 
     def identity(self) -> list[Any]:
-        """What a checkpoint belongs to: these pictures, this request, this model, this engine."""
+        """What a checkpoint belongs to: these images, this request, this model, this engine."""
         pictures = (self.views.originals, self.edit.masks)
         parts = states.identity(self.edit.request, *pictures, self.backbone)
         return [self.step_name, LOOP_ORDER, *parts, __version__]
@@ -152,7 +152,7 @@ def _plan(
     video: MultiViewVideo | None,
     edits: tuple[str, ...],
 ) -> tuple[EditRequest, tuple[int, int], list[tuple[int, int]], str]:
-    """The request with nothing left open, the pictures' size, which pictures, and where they come from."""
+    """The request with nothing left open, the images' size, which images, and where they come from."""
     advised = backbone.defaults
     request = EditRequest(
         Guidance(

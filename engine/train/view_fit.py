@@ -1,4 +1,4 @@
-"""Fitting canonical Gaussians to pictures of known views: what edited views and decoded latents have in common."""
+"""Fitting canonical Gaussians to images of known views: what edited views and decoded latents have in common."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ViewFitConfig(EditConfig):
 
 
 class ViewFit(CanonicalEdit):
-    """An optimisation (see `loop`) of canonical Gaussians towards edited views; a step names it."""
+    """An optimization (see `loop`) of canonical Gaussians toward edited views; a step names it."""
 
     config: ViewFitConfig
 
@@ -79,7 +79,7 @@ class ViewFit(CanonicalEdit):
         images = torch.lerp(views.originals, views.images, config.strength)
         if not bool(torch.isfinite(images).all()):
             raise InputError(
-                "TRN-020", "The edited views hold values that are no numbers (NaN); edit the views again."
+                "TRN-020", "The edited views contain NaN or infinite values; edit the views again."
             )
         self.targets = images[..., :3].detach().to(self.device, torch.float32)
         self.moments: dict[float, list[int]] = {}
@@ -91,7 +91,7 @@ class ViewFit(CanonicalEdit):
         return super().idle or ("strength is 0" if self.config.strength == 0 else "")
 
     def _draw(self) -> tuple[float, list[int]]:
-        """A view, and others of its moment: they share the cost of the motion."""
+        """A view, and others of its frame: they share the cost of the motion."""
         first = int(torch.randint(len(self.views), (), generator=self.generator))
         seconds = float(self.views.seconds[first])
         others = [i for i in self.moments[seconds] if i != first]

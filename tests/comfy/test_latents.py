@@ -60,7 +60,7 @@ def test_a_graph_runs_from_clip_to_a_scene_edited_in_latent_space(
     said = "\n".join(run.said)
     assert "4 latent channels" in said and "refinement layer with 32 channels" in said
     assert "does not belong to it" in said, "random weights know no latents"
-    assert "3 pictures of" in said and "psnr_to_edits" in said
+    assert "3 images of" in said and "psnr_to_edits" in said
     shown = {data["node"]: data["output"] for data in run.of("executed")}
     assert len(shown["decoded"]["images"]) == len(shown["originals"]["images"]) == 3
     (path,) = (running.base / "output" / "gs4d").glob(f"delta {source}_*.safetensors")
@@ -145,7 +145,7 @@ def test_a_lifted_mask_limits_a_delta_edit(running: Server, info: dict[str, Any]
     (said,) = (text for text in run.said if "Gaussians selected" in text)
     chosen, count = (int(word) for word in (said.split()[0], said.split()[2]))
     assert (chosen == 0) if nothing else (0 < chosen < count), said
-    assert any("the mask selects no Gaussian" in text for text in run.said) == nothing
+    assert any("the mask does not select any Gaussian" in text for text in run.said) == nothing
     folder = running.base / "output" / "gs4d"
     ours, theirs = (
         load_file(folder / f"delta {kind} {nothing}_00001_.safetensors") for kind in ("local", "whole")
@@ -201,4 +201,4 @@ def test_a_model_without_picture_input_cannot_look_at_originals(
     graph = graphs.latent_edit(info, sources(info)["text only"])
     graph["edit"]["inputs"]["looks_at"] = "originals"
     run = running.run(graph)
-    assert run.outcome == "execution_error" and "takes no picture" in run.error
+    assert run.outcome == "execution_error" and "does not use a conditioning image" in run.error

@@ -282,7 +282,7 @@ def test_a_text_to_image_model_edits_too(scene):
     model = tiny_backbone(has_image_conditioning=False)
     start = trained(scene, model, iterations=2)
     assert "features" in changed(start, run(start, model, iterations=2))
-    with pytest.raises(InputError, match="takes no picture"):
+    with pytest.raises(InputError, match="does not use a conditioning image"):
         run(start, model, looks_at="originals")
 
 

@@ -338,12 +338,12 @@ def test_what_cannot_be_edited_is_said(scene, backbone):
         edit(scene, tiny_backbone(has_image_conditioning=False))
     with pytest.raises(InputError, match="strength is 2"):
         replace(CONFIG, strength=2.0)
-    with pytest.raises(InputError, match="8 views and 3 moments, the scene 8 and 6"):
+    with pytest.raises(InputError, match="8 views and 3 frames, the scene 8 and 6"):
         edit(scene, backbone, capture_of(moving_scene(moments=3)))
     moved = scene.rig.world_to_camera.clone()
     moved[3, 0, 3] += 1
     elsewhere = scene.with_(rig=replace(scene.rig, world_to_camera=moved))
-    with pytest.raises(InputError, match="Camera cam03 stands elsewhere"):
+    with pytest.raises(InputError, match="Camera cam03 has another pose"):
         edit(elsewhere, backbone, capture_of(scene))
 
 
@@ -354,7 +354,7 @@ def test_views_of_mixed_shapes_are_refused_and_of_mixed_sizes_are_not(scene, bac
     assert edit(twice, backbone).size == (48, 40)
     sizes[1] = (40, 48)
     turned = scene.with_(rig=Cameras(scene.rig.world_to_camera, scene.rig.K, tuple(sizes), scene.rig.names))
-    with pytest.raises(InputError, match="View cam00 has pictures of 48×40, view cam01 of 40×48"):
+    with pytest.raises(InputError, match="View cam00 has images of 48×40, view cam01 of 40×48"):
         edit(turned, backbone)
     assert edit(turned, backbone, views="0 2").views == (0, 2)
 
@@ -366,7 +366,7 @@ def test_missing_captures_are_rendered_or_named(scene, backbone):
     some = replace(video, available=there)
     assert edit(scene, backbone, some).edit["originals"] == "rendered"
     assert edit(scene, backbone, some, originals="captured").views == (0, 2)
-    with pytest.raises(InputError, match="no picture of the chosen views"):
+    with pytest.raises(InputError, match="does not have images of the chosen views"):
         edit(scene, backbone, some, originals="captured", views="1")
 
 

@@ -161,7 +161,7 @@ def test_the_video_and_the_scene_are_not_changed(truth, video):
 
 def test_one_still_view_is_refused(truth):
     lone = replace(truth, rig=truth.rig[0])
-    with pytest.raises(InputError, match="at least two views"):
+    with pytest.raises(InputError, match="at least two, or a moving camera"):
         fit_scene.run(capture_of(lone, test_views=()), QUICK)
 
 
@@ -209,6 +209,6 @@ def test_a_training_survives_a_disk_that_is_full(video, tmp_path, caplog):
 
 def test_two_views_are_enough_where_test_views_may_be_trained_on(truth):
     pair = capture_of(replace(truth, rig=truth.rig[[0, 1]]), test_views=(0,))
-    with pytest.raises(InputError, match="at least two views"):
+    with pytest.raises(InputError, match="at least two, or a moving camera"):
         fit_scene.run(pair, QUICK)
     fit_scene.run(pair, replace(QUICK, keeps_test_views_out=False)).close()

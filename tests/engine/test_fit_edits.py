@@ -294,7 +294,7 @@ def test_what_cannot_be_had_is_refused_with_a_sentence(scene, views):
     every = Selection(torch.ones(len(scene.canonical)))
     with pytest.raises(InputError, match="mask"):
         next(fit_edits.run(scene, views, replace(QUICK, trains_deformation=True), every))
-    with pytest.raises(InputError, match="nothing to train"):
+    with pytest.raises(InputError, match="does not have trainable parameters"):
         next(fit_edits.run(moving_scene(), views, replace(QUICK, trains_deformation=True)))
     broken = replace(views, images=views.images * torch.nan)
     with pytest.raises(InputError, match="NaN"):

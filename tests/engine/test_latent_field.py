@@ -125,7 +125,7 @@ def test_an_offset_of_the_decoders_mix_is_right_everywhere_but_on_the_rim():
 
 
 def test_a_model_without_middle_block_says_so():
-    with pytest.raises(InputError, match="no middle block"):
+    with pytest.raises(InputError, match="does not have a middle block"):
         first_refiner(Config(refiner="autoencoder"), Known())
 
 

@@ -142,5 +142,5 @@ def test_a_kind_without_a_trainer_has_nothing_to_train():
     views = edited_views(base, (1, 2))
     config = fit_edits.Config(iterations=1, trains_deformation=True)
     for deformation in (Drifting(torch.zeros(20, 3)), Swing()):
-        with pytest.raises(InputError, match="nothing to train"):
+        with pytest.raises(InputError, match="does not have trainable parameters"):
             next(fit_edits.run(base.with_(deformation=deformation), views, config))

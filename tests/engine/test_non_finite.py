@@ -128,7 +128,7 @@ def test_a_step_that_leaves_nan_is_named_and_not_saved(of, video, tmp_path):
     good = checkpoint.read_bytes()
     failing = Failing(video, QUICK, "cpu")
     failing.of = of
-    with pytest.raises(InputError, match=rf"Step 8 left NaN .* '{re.escape(of)}'"):
+    with pytest.raises(InputError, match=rf"Step 8 produced NaN .* '{re.escape(of)}'"):
         list(run_on(failing, checkpoint))
     assert checkpoint.read_bytes() == good
     again = run_on(fit_scene.FitScene(video, QUICK, "cpu"), checkpoint)
@@ -144,7 +144,7 @@ def test_what_chokes_on_nan_within_the_step_is_said_the_same_way(video):
                 torch.multinomial(self.parameters.tensors["means"][:, 1].detach().abs(), 1)
             return {}
 
-    with pytest.raises(InputError, match="Step 8 left NaN"):
+    with pytest.raises(InputError, match="Step 8 produced NaN"):
         list(run_on(Choking(video, QUICK, "cpu"), None))
 
 

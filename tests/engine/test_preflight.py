@@ -111,7 +111,7 @@ def test_the_stream_starts_counts_shows_and_ends() -> None:
 def test_one_still_camera_cannot_be_trained() -> None:
     made = report(video(1))
     assert not made.can_train and found(made, "views") == "error"
-    assert "Cannot be trained" in made.text()
+    assert "Fix the errors before training" in made.text()
 
 
 def test_a_moving_camera_is_fine() -> None:

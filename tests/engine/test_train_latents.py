@@ -199,7 +199,7 @@ def test_bad_input_says_what_and_what_to_do(scene, video, random_model):
         trained(scene, random_model, video, moments="9")
     with pytest.raises(InputError, match="no video"):
         trained(scene, random_model, None, originals="captured")
-    with pytest.raises(InputError, match="no middle block"):
+    with pytest.raises(InputError, match="does not have a middle block"):
         trained(scene, Known(), video, refiner="autoencoder")
     with pytest.raises(InputError, match="connect the video"):
         trained(scene, random_model, capture_of(moving_scene(views=5)))
