@@ -20,7 +20,7 @@ class Finding:
     """One line of the report."""
 
     severity: str  # ok, note, warning, error
-    subject: str  # what was looked at: views, frames, sizes, …
+    subject: str  # what was checked: views, frames, sizes, …
     finding: str
     remedy: str = ""
 
@@ -31,7 +31,7 @@ def _named(video: MultiViewVideo, views: list[int] | tuple[int, ...]) -> str:
 
 
 def check_description(video: MultiViewVideo) -> list[Finding]:
-    """What can be said without decoding: views, frames, sizes, rates, what is held out, the reader's warnings."""
+    """Findings that need no decoding: views, frames, sizes, frame rate, held-out views, the reader's warnings."""
     rows = [Finding("warning", "files", warning) for warning in video.warnings]
     rows.append(_views(video))
     rows.append(_frames(video))
@@ -110,7 +110,8 @@ def _frames(video: MultiViewVideo) -> Finding:
 
 def check_exposure(video: MultiViewVideo, light: Exposure) -> list[Finding]:
     rows: list[Finding] = []
-    allowed = 1.0 if light.at_points else 2.0  # whole images differ by what they show, too
+    # whole images also differ by what they show
+    allowed = 1.0 if light.at_points else 2.0
     off = [v for v, s in enumerate(light.stops) if abs(s) > 0.3 * allowed]
     if off:
         worst = max(off, key=lambda v: abs(light.stops[v]))
@@ -221,7 +222,7 @@ def check_spread(video: MultiViewVideo) -> list[Finding]:
 
 
 def _take_turns(video: MultiViewVideo, twins: tuple[tuple[int, int], ...]) -> bool:
-    """Views of one pose at different frames are images of one camera, and no fault."""
+    """Whether the views of each pair never share a frame: then they are images of one camera, not a fault."""
     return all(not bool((video.available[a] & video.available[b]).any()) for a, b in twins)
 
 

@@ -1,8 +1,8 @@
-"""A deformation that moves things but leaves their look alone: opacity and color stay as the canonical Gaussians'.
+"""A deformation without appearance changes: opacity and color stay those of the canonical Gaussians.
 
-4D Gaussian Splatting's presets for real captures also let the field change opacity and spherical harmonics. An edit of
-the canonical colors then has the old appearance change added on top of it at every frame (Instruct-4DGS edits that
-way); muted, an edit looks the same at every frame.
+4D Gaussian Splatting's presets for real captures also let the field change opacity and spherical harmonics. On an edit of
+the canonical colors, the old appearance changes are then added in every frame, as in Instruct-4DGS. With frozen
+appearance, an edit looks the same in every frame.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..scene.scene4d import Deformation, Static
 
 
 class FrozenAppearance:
-    """Positions, sizes and rotations as the inner deformation has them; opacity and SH pass through bit for bit."""
+    """Positions, scales and rotations of the inner deformation; opacity and SH are unchanged bit for bit."""
 
     kind: ClassVar[str] = "muted"
 
@@ -26,7 +26,7 @@ class FrozenAppearance:
         self.inner = inner
 
     def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
-        """As the inner deformation, geometry only. Raises what that raises."""
+        """The inner deformation's geometry."""
         moved = self.inner.deform(gaussians, seconds)
         return moved.with_(logit_opacities=gaussians.logit_opacities, sh=gaussians.sh)
 
@@ -47,8 +47,9 @@ class FrozenAppearance:
 
     @classmethod
     def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> FrozenAppearance:
-        """Raises InputError where the inner deformation is missing, of an unknown kind, or itself muted."""
-        from . import KINDS  # this class is one of them
+        """Raises InputError where the inner deformation is missing, of an unknown kind, or has frozen appearance itself."""
+        # imported here because KINDS lists this class
+        from . import KINDS
 
         inner = config.get("inner")
         kind = inner.get("kind") if isinstance(inner, dict) else None
@@ -64,7 +65,7 @@ class FrozenAppearance:
 
 
 def freeze_appearance(deformation: Deformation) -> Deformation:
-    """The deformation without its changes of look; itself where it is muted already or moves nothing."""
+    """The deformation without appearance changes; itself where it already has none or is static."""
     return (
         deformation if isinstance(deformation, FrozenAppearance | Static) else FrozenAppearance(deformation)
     )

@@ -1,8 +1,8 @@
 """HexPlane deformation of 4D Gaussian Splatting (Wu et al., CVPR 2024, arXiv 2310.08528, sections 4.1 and 4.2).
 
-Six planes a level for the pairs (xy, xz, xt, yz, yt, zt) of a Gaussian's center and the time; their samples are
+Each level has six planes for the pairs (xy, xz, xt, yz, yt, zt) of a Gaussian's center and the time. Their samples are
 multiplied, levels are concatenated, and a small network turns the features into additions to the stored (pre-activation)
-values of the Gaussians. Written for two CPU cores: at one time, a time plane is a line, so it costs one row blend and a
+values of the Gaussians. Optimized for two CPU cores: at one time, a time plane is a line, so it costs one row blend and a
 one-dimensional look-up, and only the enabled heads are evaluated.
 """
 
@@ -93,7 +93,8 @@ class HexPlane(nn.Module):
     def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> HexPlane:
         """The inverse of `config` and `tensors`. Raises InputError where names or shapes do not fit."""
         settings = HexPlaneConfig.from_json(config)
-        wanted = settings.tensor_shapes()  # held against the file before anything of its claimed size is made
+        # checked before anything of the size that the file claims is allocated
+        wanted = settings.tensor_shapes()
         for name in sorted(wanted.keys() | tensors.keys()):
             have = tuple(tensors[name].shape) if name in tensors else None
             if have != wanted.get(name):
@@ -102,9 +103,8 @@ class HexPlane(nn.Module):
                     f"HexPlane: '{name}' has shape {have} in the file, expected {wanted.get(name)}; the file is damaged or "
                     "of another kind.",
                 )
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # the initial values are overwritten; the global state stays untouched
+        # the initial values are overwritten; the global random state stays untouched
+        with torch.random.fork_rng(devices=[]):
             field = cls(settings, tensors["aabb"])
         field.load_state_dict({name: tensor.to(torch.float32) for name, tensor in tensors.items()})
         return field
@@ -116,7 +116,7 @@ class HexPlane(nn.Module):
         return result
 
     def take(self, index: Tensor) -> HexPlane:
-        """Itself: where a Gaussian is decides how it moves."""
+        """Itself: motion depends on a Gaussian's position alone."""
         return self
 
     def trainable(self) -> HexPlane:
@@ -146,10 +146,9 @@ class HexPlane(nn.Module):
         """HexPlane features [C·levels, B·N] of `means` [N, 3] at B times (paper, equation 5); N runs fastest."""
         p = (means - self.aabb[0]) * _per_unit(self.aabb) - 1.0
         _check_coordinates(p)
-        grid = torch.stack([p[:, list(PAIRS[i])] for i in SPACE_PLANES])[:, None]  # [3, 1, N, 2]
-        line = torch.stack([p.T, torch.zeros_like(p.T)], dim=-1)[
-            :, None
-        ]  # [3, 1, N, 2]; a line is one row high
+        # both [3, 1, N, 2]; a line is one row high
+        grid = torch.stack([p[:, list(PAIRS[i])] for i in SPACE_PLANES])[:, None]
+        line = torch.stack([p.T, torch.zeros_like(p.T)], dim=-1)[:, None]
         coordinates = [self.time_coordinate(s) for s in seconds]
         levels: list[Tensor] = []
         for planes in self.planes():
@@ -170,9 +169,8 @@ class HexPlane(nn.Module):
         h = h.relu_()
         shape = (len(seconds), means.shape[0])
         result: dict[str, Tensor] = {}
-        for (
-            head
-        ) in self.settings.heads:  # one at a time: buffers of all heads at once cost more in page faults
+        # one head at a time: buffers of all heads at once cost more in page faults
+        for head in self.settings.heads:
             out = _columns(self.output[head], _columns(self.hidden[head], h).relu_())
             result[head] = out.unflatten(1, shape).permute(1, 2, 0)
         return result
@@ -222,7 +220,8 @@ class HexPlane(nn.Module):
                 changed["quats"] = g.quats + deltas["rotation"]
         if "opacity" in deltas:
             changed["logit_opacities"] = g.logit_opacities + deltas["opacity"][:, 0]
-        if "sh" in deltas:  # a scene of a lower SH degree uses the first bases of the head
+        # a scene of a lower SH degree uses the first bases of the head
+        if "sh" in deltas:
             changed["sh"] = g.sh + deltas["sh"].unflatten(-1, (16, 3))[:, : g.sh.shape[1]]
         return g.with_(**changed)
 
@@ -268,8 +267,8 @@ def _per_unit(box: Tensor) -> Tensor:
 
 def _check_coordinates(p: Tensor) -> None:
     """InputError where a grid coordinate of `p` [N, 3] is NaN or infinite."""
-    # on the CPU, the backward pass of grid_sample ends the whole process there; on a GPU it does not, and a look would
-    # wait for the device
+    # On the CPU, the backward pass of grid_sample crashes the process on such values. On a GPU it does not, and this check
+    # would wait for the device.
     if p.device.type != "cpu" or is_finite(p):
         return
     bad = int((~torch.isfinite(p.detach())).any(dim=1).sum())
@@ -290,6 +289,6 @@ def _linear(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.
 
 
 def _columns(layer: nn.Module, x: Tensor) -> Tensor:
-    """A linear layer on columns: [inputs, M] → [outputs, M]; grid samples come out this way round."""
+    """A linear layer on columns: [inputs, M] → [outputs, M]; grid samples have this layout."""
     assert isinstance(layer, nn.Linear)
     return torch.addmm(layer.bias[:, None], layer.weight, x)

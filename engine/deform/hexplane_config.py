@@ -9,11 +9,14 @@ from typing import Any
 
 from ..errors import InputError
 
-HEADS = {"position": 3, "scale": 3, "rotation": 4, "opacity": 1, "sh": 48}  # head → outputs
-PAIRS = tuple(itertools.combinations(range(4), 2))  # axes (a, b) of plane 0..5 in x, y, z, t; t = 3
+# number of outputs of each head
+HEADS = {"position": 3, "scale": 3, "rotation": 4, "opacity": 1, "sh": 48}
+# axes (a, b) of planes 0..5, as indices into x, y, z, t
+PAIRS = tuple(itertools.combinations(range(4), 2))
 SPACE_PLANES, TIME_PLANES = (0, 1, 3), (2, 4, 5)
 THREE = ("position", "scale", "rotation")
-LARGEST_GRID = 1 << 28  # values; a gigabyte of float32, far above every published configuration
+# grid values: a gigabyte of float32, far above every published configuration
+LARGEST_GRID = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,8 @@ class HexPlaneConfig:
     width: int = 64
     heads: tuple[str, ...] = THREE
     apply_rotation: bool = False  # True: quaternion product q · Δ; False: component-wise sum
-    time_mapping: str = (
-        "raw01"  # "raw01": [0, 1] used as grid coordinate, as 4D-GS does; "symmetric": the whole axis
-    )
+    # "raw01" uses [0, 1] as grid coordinates, as 4D-GS does; "symmetric" uses the whole axis
+    time_mapping: str = "raw01"
     time_range: tuple[float, float] = (0.0, 1.0)  # seconds that become 0 and 1
     plane_smoothness_weight: float = 1e-4
     time_smoothness_weight: float = 1e-3
@@ -128,13 +130,13 @@ class HexPlaneConfig:
             ) from error
 
 
-# Table in the paper's repository, per data set; time resolution is about half the number of frames of a clip.
+# Table in the paper's repository, per data set; the time resolution is about half the number of frames of a video.
 PRESETS: dict[str, HexPlaneConfig] = {
     "dnerf": HexPlaneConfig(32, (64, 64, 64, 75), (1, 2), 0, 64, THREE, time_smoothness_weight=1e-2),
     "hypernerf": HexPlaneConfig(16, (64, 64, 64, 150), (1, 2, 4), 1, 128, THREE, plane_smoothness_weight=2e-4),
     "dynerf": HexPlaneConfig(16, (64, 64, 64, 150), (1, 2), 0, 128, tuple(HEADS), plane_smoothness_weight=2e-4),
     "multipleview": HexPlaneConfig(16, (64, 64, 64, 150), (1, 2), 0, 128, tuple(HEADS), plane_smoothness_weight=2e-4),
     "dycheck": HexPlaneConfig(16, (64, 64, 64, 150), (1, 2, 4), 1, 128, THREE, plane_smoothness_weight=2e-4),
-    # ours, for a short clip on two CPU cores
+    # ours, for a short video on two CPU cores
     "small": HexPlaneConfig(16, (32, 32, 32, 25), (1, 2), 0, 48, THREE, time_mapping="symmetric"),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""A deformation that some Gaussians do not take part in: what stands still costs nothing."""
+"""A deformation of some Gaussians only, so that static ones cost nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Masked:
         self.inner, self.moving = inner, moving
 
     def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
-        """As the inner field, for the moving ones. Raises InputError where the number of Gaussians has changed."""
+        """The inner field applied to the moving Gaussians. Raises InputError where the number of Gaussians has changed."""
         if len(gaussians) != len(self.moving):
             raise InputError(
                 "DEF-013",

@@ -1,4 +1,4 @@
-"""Frames that came one by one (a batch of splats, a folder of files) as one moving scene."""
+"""Separate frames (a batch of splats, a folder of files) as one moving scene."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from ..scene import Gaussians, Scene4D
 from ..scene.rigs import ring_of_cameras
 from .per_frame import PerFrame
 
-HIDDEN = -20.0  # logit opacity of what is only there to make counts equal
+# logit opacity of Gaussians that only pad a frame to the common count
+HIDDEN = -20.0
 
 
 def scene_of_moments(moments: list[Gaussians], fps: float, up: Tensor, blends: bool) -> Scene4D:
-    """A scene of T ≥ 1 frames, 1/fps seconds apart, seen by a ring of cameras that have `up` [3] above.
+    """A scene of T ≥ 1 frames, 1/fps seconds apart, seen by a ring of cameras with the up axis `up` [3].
 
-    Frames with unlike counts are padded with invisible Gaussians and held instead of blended, since the i-th of one is
-    not the i-th of another. Raises InputError where there is nothing to show.
+    Frames with different counts are padded with invisible Gaussians and held instead of interpolated, since equal indices
+    are then not the same Gaussian. Raises InputError where no frame has Gaussians, or one has NaN or infinite values.
     """
     if not any(len(m) for m in moments):
         raise InputError("DEF-015", "The splat does not contain Gaussians; connect one that does.")

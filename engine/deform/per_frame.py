@@ -1,4 +1,4 @@
-"""Motion as a flip-book: what changes since the first frame is stored for every frame, for every Gaussian."""
+"""Motion stored per frame: the change of every Gaussian since the first frame, for sequences without a motion model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIELDS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
 
 class PerFrame:
-    """Adds, at time t, the stored change of each field since the first frame; blended between frames or held.
+    """Adds, at time t, the stored change of each field since the first frame; interpolated between frames or held.
 
     At the first frame it is the identity, and an edit of the canonical Gaussians is seen at every frame. `changes`
     holds only the fields that change: name → [T, N, …] in the stored (pre-activation) form, zeros at T = 0.
@@ -23,11 +23,12 @@ class PerFrame:
     kind: ClassVar[str] = "flipbook"
 
     def __init__(self, seconds: Tensor, changes: dict[str, Tensor], blends: bool = True) -> None:
-        self.seconds, self.changes, self.blends = seconds, changes, blends  # seconds: [T] float64, ascending
+        """`seconds` [T] float64, ascending; `changes` as in the class."""
+        self.seconds, self.changes, self.blends = seconds, changes, blends
 
     @classmethod
     def of(cls, moments: list[Gaussians], seconds: Tensor, blends: bool = True) -> PerFrame:
-        """From T frames with equally many Gaussians, the i-th of each being the same one. Raises InputError."""
+        """From T frames of the same Gaussians in the same order. Raises InputError where their numbers differ."""
         counts = sorted({len(m) for m in moments})
         if len(counts) != 1 or len(moments) != len(seconds):
             raise InputError(
@@ -38,13 +39,13 @@ class PerFrame:
         changes: dict[str, Tensor] = {}
         for name in FIELDS:
             values = torch.stack([m.tensors()[name] for m in moments])
-            if name == "quats":  # q and -q are the same rotation: take the sign nearest to the frame before
+            if name == "quats":
                 values = values / values.norm(dim=-1, keepdim=True).clamp(min=1e-12)
                 first = moments[0].quats
-                values = values * first.norm(
-                    dim=-1, keepdim=True
-                )  # changes are added to the first as it is stored
+                # changes are added to the first frame's quaternions as stored
+                values = values * first.norm(dim=-1, keepdim=True)
                 values[0] = first
+                # q and -q are the same rotation: take the sign nearest to the previous frame's
                 for t in range(1, len(values)):
                     values[t] *= torch.where((values[t] * values[t - 1]).sum(-1, keepdim=True) < 0, -1.0, 1.0)
             change = values - values[:1]
@@ -53,7 +54,7 @@ class PerFrame:
         return cls(seconds.double(), changes, blends)
 
     def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
-        """Before the first and after the last frame, that frame. Raises InputError where the count has changed."""
+        """Before the first and after the last frame, that frame. Raises InputError where the number of Gaussians has changed."""
         count = next((c.shape[1] for c in self.changes.values()), len(gaussians))
         if len(gaussians) != count:
             raise InputError(

@@ -38,7 +38,8 @@ def row_of(plane: Tensor, t: float) -> Tensor:
 
 def sample_product(planes: list[Tensor], grid: Tensor) -> Tensor:
     """Product [C, N] of the bilinear samples of three planes at `grid` [3, 1, N, 2], clamped to the border."""
-    if planes[0].shape == planes[1].shape == planes[2].shape:  # one call runs the three on several threads
+    # planes of one shape need a single call, which runs on several threads
+    if planes[0].shape == planes[1].shape == planes[2].shape:
         a, b, c = F.grid_sample(torch.cat(planes), grid, padding_mode="border", align_corners=True)[:, :, 0]
     else:
         a, b, c = (

@@ -30,7 +30,7 @@ def nearest_to_axes(centers: Tensor, directions: Tensor, pull: float = 0.0) -> T
 def axes_converge(directions: Tensor, least: float = 1e-3) -> bool:
     """Whether axes with unit `directions` [V, 3] are far enough from parallel to meet somewhere.
 
-    `least` is about the mean of the squared sine between them and their common direction; 1e-3 are 2 degrees.
+    `least` is about the mean of the squared sine between them and their common direction; 1e-3 is about 2 degrees.
     """
     across = torch.eye(3, dtype=torch.float64) - directions[:, :, None] * directions[:, None, :]
     return (

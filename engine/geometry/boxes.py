@@ -9,7 +9,7 @@ from torch import Tensor
 def percentile_box(points: Tensor, interpolate: bool = False) -> Tensor:
     """The box [2, 3] (float64) from the 1st to the 99th percentile of `points` [P, 3] on each axis, without a margin.
 
-    The few points that reconstruction puts far away stay outside. Its sides go through points, or with `interpolate`
+    The few far outliers of a reconstruction stay outside. Its sides go through points, or with `interpolate`
     between them.
     """
     # sorted, since torch.quantile refuses more than 16 million numbers
@@ -24,7 +24,7 @@ def percentile_box(points: Tensor, interpolate: bool = False) -> Tensor:
 
 
 def gaussian_bounds(means: Tensor) -> Tensor:
-    """The box [2, 3] (float64) around `means` [N, 3] but for the outermost hundredth, and a little room."""
+    """The box [2, 3] (float64) around `means` [N, 3] without the outermost 1 %, and a small margin."""
     # percentiles of a sample are good enough
     low, high = percentile_box(means[:: max(1, len(means) // 100_000)], interpolate=True)
     margin = 0.05 * (high - low).norm() + 1e-6
@@ -32,7 +32,7 @@ def gaussian_bounds(means: Tensor) -> Tensor:
 
 
 def point_bounds(points: Tensor) -> Tensor:
-    """The box [2, 3] (float64) around a reconstruction's `points` [P, 3] but for the outermost hundredth, a tenth wider."""
+    """The box [2, 3] (float64) around a reconstruction's `points` [P, 3] without the outermost 1 %, and a 10 % margin."""
     low, high = percentile_box(points)
     margin = 0.1 * (high - low) + 1e-6 * (high - low).max().clamp(min=1e-6)
     return torch.stack([low - margin, high + margin])

@@ -14,12 +14,12 @@ from ..scene.cameras import Cameras
 
 @dataclass(frozen=True, eq=False)
 class Carved:
-    """What is left of the cells that were carved."""
+    """The cells that remain after carving."""
 
     cells: Tensor  # [Q, 3]
     seen: Tensor  # [Q] by how many views
     missed: Tensor  # [Q] by how many views it was seen outside their masks
-    views: int  # that were looked at
+    views: int  # number of views that were used
 
 
 def in_picture(cameras: Cameras, points: Tensor, view: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -29,7 +29,7 @@ def in_picture(cameras: Cameras, points: Tensor, view: int) -> tuple[Tensor, Ten
     """
     pixels, depth = cameras.project(points, view)
     width, height = cameras.sizes[view]
-    # NaN and infinite pixels are behind the camera or beside the image
+    # NaN and infinite pixels are behind the camera or outside the image
     column, row = pixels.nan_to_num(-1.0, -1.0, -1.0).clamp(-1, max(width, height)).floor().long().unbind(-1)
     seen = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     return column.clamp(0, width - 1), row.clamp(0, height - 1), seen
@@ -38,7 +38,7 @@ def in_picture(cameras: Cameras, points: Tensor, view: int) -> tuple[Tensor, Ten
 def carve(cameras: Cameras, masks: Iterable[tuple[int, Tensor]], cells: Tensor, forgiven: int = 0) -> Carved:
     """Those of `cells` [P, 3] that at most `forgiven` views rule out.
 
-    `masks`: (view, mask [H, W] bool) one after another. A view that does not see a cell says nothing about it.
+    `masks`: (view, mask [H, W] bool) one after another. A view that does not see a cell does not count for it.
     """
     seen = torch.zeros(len(cells), dtype=torch.int16)
     missed = torch.zeros(len(cells), dtype=torch.int16)
@@ -47,7 +47,7 @@ def carve(cameras: Cameras, masks: Iterable[tuple[int, Tensor]], cells: Tensor, 
         column, row, hit = in_picture(cameras, cells, view)
         seen = seen + hit
         missed = missed + (hit & ~mask[row, column])
-        # what is ruled out already no other view need look at
+        # other views need not check cells that are already ruled out
         left = missed <= forgiven
         cells, seen, missed = cells[left], seen[left], missed[left]
         views += 1

@@ -1,6 +1,6 @@
-"""Values that everything else speaks: Gaussians, cameras, multi-view video, the 4D scene.
+"""The values that all rooms share: Gaussians, cameras, multi-view video, the 4D scene.
 
-Conventions, written once: OpenCV axes (x right, y down, z forward); `world_to_camera`; quaternions wxyz; pixel (0, 0)
+Conventions: OpenCV axes (x right, y down, z forward); `world_to_camera`; quaternions wxyz; pixel (0, 0)
 is the outer corner of the top-left pixel, centers at +0.5; images [..., H, W, C] float in [0, 1], display-referred;
 masks [..., H, W]; time in seconds. Letters in shapes: V views, T frames, N Gaussians, K SH bases, B batch, C channels.
 """

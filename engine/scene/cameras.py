@@ -13,7 +13,15 @@ from ..errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Cameras:
-    """V cameras. Float64 is welcome in files; rendering casts. Never changed in place."""
+    """V pinhole cameras, usually float64; rendering casts them. Never changed in place.
+
+    Raises:
+        InputError: Fields that do not describe the same number of views.
+
+    Example:
+        half = cameras.scaled(0.5)
+        pixels, depths = cameras.project(points, view=0)
+    """
 
     world_to_camera: Tensor  # [V, 4, 4] rigid, OpenCV axes
     K: Tensor  # [V, 3, 3] pixels; (0, 0) is the outer corner of the top-left pixel
@@ -67,12 +75,20 @@ class Cameras:
         return self.world_to_camera[:, 2, :3]
 
     def scaled(self, factor: float) -> Cameras:
-        """The same views with images `factor` times as large, sizes rounded; K follows the rounded sizes exactly."""
+        """The same views at another image size.
+
+        Args:
+            factor: Ratio of new to old size; sizes are rounded, and K follows the rounded sizes exactly.
+        """
         sizes = tuple((max(1, round(w * factor)), max(1, round(h * factor))) for w, h in self.sizes)
         return self.resized(sizes)
 
     def resized(self, sizes: tuple[tuple[int, int], ...]) -> Cameras:
-        """The same views at `sizes`: V × (width, height). Corner-origin pixels make this a scaling of K's rows."""
+        """The same views at given sizes; with corner-origin pixels, this scales the rows of K.
+
+        Args:
+            sizes: V × (width, height) in pixels.
+        """
         K = self.K.clone()
         for i, ((w, h), (new_w, new_h)) in enumerate(zip(self.sizes, sizes, strict=True)):
             K[i, 0] *= new_w / w
@@ -80,7 +96,15 @@ class Cameras:
         return Cameras(self.world_to_camera, K, sizes, self.names)
 
     def project(self, points: Tensor, view: int) -> tuple[Tensor, Tensor]:
-        """Pixels [P, 2] and depths [P] of world `points` [P, 3] in one view (no clipping; depth may be negative)."""
+        """Project points into one view, without clipping.
+
+        Args:
+            points: Points [P, 3] in world units.
+            view: Index of the view.
+
+        Returns:
+            Pixels [P, 2] and depths [P] in world units; negative depths are behind the camera.
+        """
         w2c = self.world_to_camera[view].to(points)
         in_camera = points @ w2c[:3, :3].T + w2c[:3, 3]
         pixels = in_camera @ self.K[view].to(points).T

@@ -25,11 +25,19 @@ class ActivatedGaussians:
 
 @dataclass(frozen=True, eq=False)
 class Gaussians:
-    """N Gaussians, pre-activation, as they are optimized and stored. Never changed in place: derive with `with_`."""
+    """N Gaussians, pre-activation, as they are optimized and stored. Never changed in place.
+
+    Raises:
+        InputError: Tensors whose shapes do not agree.
+
+    Example:
+        brighter = gaussians.with_(sh=gaussians.sh * 1.1)
+        scales = gaussians.activated().scales
+    """
 
     means: Tensor  # [N, 3] world units
     log_scales: Tensor  # [N, 3]
-    quats: Tensor  # [N, 4] wxyz, of any length but zero
+    quats: Tensor  # [N, 4] wxyz, of any nonzero length
     logit_opacities: Tensor  # [N]
     sh: Tensor  # [N, K, 3], index 0 = DC, K = 1, 4, 9 or 16
 
@@ -69,14 +77,23 @@ class Gaussians:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Gaussians:
-        """The same Gaussians with `function` applied to each tensor (`.to(device)`, `.clone()`, an index, …)."""
+        """The same Gaussians with a function applied to each tensor.
+
+        Args:
+            function: For example `lambda t: t.to(device)`, or `lambda t: t[index]` for a subset.
+        """
         return Gaussians(**{name: function(tensor) for name, tensor in self.tensors().items()})
 
     def with_(self, **changed: Tensor) -> Gaussians:
+        """A copy with some of the five tensors replaced."""
         return replace(self, **changed)
 
     def activated(self) -> ActivatedGaussians:
-        """The one door from stored to activated values (differentiable)."""
+        """The values that a renderer uses; differentiable.
+
+        Returns:
+            Linear scales, unit quaternions, and opacities in 0..1.
+        """
         return ActivatedGaussians(
             means=self.means,
             quats=rotations.normalise(self.quats),
@@ -87,7 +104,7 @@ class Gaussians:
 
     @staticmethod
     def from_activated(a: ActivatedGaussians) -> Gaussians:
-        """The inverse of `activated`; opacities are kept off 0 and 1 so that their logits stay finite."""
+        """The inverse of `activated`; opacities are clamped away from 0 and 1, so that their logits stay finite."""
         return Gaussians(
             means=a.means,
             log_scales=a.scales.clamp(min=1e-12).log(),

@@ -1,4 +1,4 @@
-"""Rigs for scenes that come without one."""
+"""Rigs for scenes that do not have one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from .cameras import Cameras, look_at
 UPS = {"y up": (0.0, 1.0, 0.0), "y down": (0.0, -1.0, 0.0), "z up": (0.0, 0.0, 1.0)}
 CAMERAS = 8
 PIXELS = 512
-FIELD_OF_VIEW = 40.0  # degrees
+# degrees
+FIELD_OF_VIEW = 40.0
 
 
 def rig_up(rig: Cameras) -> Tensor:
@@ -24,7 +25,7 @@ def rig_up(rig: Cameras) -> Tensor:
 
 
 def ring_of_cameras(bounds: Tensor, up: Tensor) -> Cameras:
-    """Eight cameras in a circle round `bounds` [2, 3], a little above its middle, that see all of it."""
+    """Eight cameras in a circle around `bounds` [2, 3], slightly above its middle, that see all of it."""
     middle, radius = bounds.mean(0), float((bounds[1] - bounds[0]).norm()) / 2
     distance = 1.1 * radius / math.sin(math.radians(FIELD_OF_VIEW) / 2)
     side = torch.linalg.cross(up, up.roll(1))

@@ -27,9 +27,8 @@ def matrices_to_quats(matrices: Tensor) -> Tensor:
     """
     m = matrices
     trace = m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2]
-    squares = torch.stack(
-        [1 + trace, *(1 + 2 * m[..., i, i] - trace for i in range(3))], dim=-1
-    )  # four times the squared components
+    # four times the squared components
+    squares = torch.stack([1 + trace, *(1 + 2 * m[..., i, i] - trace for i in range(3))], dim=-1)
     a, b, c = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
     d, e, f = m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 2, 1] + m[..., 1, 2]
     candidates = torch.stack(

@@ -14,31 +14,47 @@ from .gaussians import Gaussians
 
 @runtime_checkable
 class Deformation(Protocol):
-    """Moves canonical Gaussians to a time. Implementations: `Static` here, the rest in `engine/deform`.
+    """Moves canonical Gaussians to a time.
 
-    `kind` names the class in files; `config()` (plain JSON) and `tensors()` are all that a file stores, and
-    `from_parts(config, tensors)` rebuilds the same deformation bit for bit.
+    Implementations are `Static` here and the classes in `engine/deform`. `kind` names the class in files. `config()`
+    (plain JSON) and `tensors()` are all that a file stores, and `from_parts(config, tensors)` rebuilds the same deformation
+    bit for bit.
     """
 
     kind: ClassVar[str]
 
     def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
-        """The Gaussians at a time in seconds; differentiable in both the Gaussians and the deformation."""
+        """The Gaussians at a time; differentiable in both the Gaussians and the deformation.
+
+        Args:
+            gaussians: The N canonical Gaussians.
+            seconds: The time in seconds.
+
+        Returns:
+            N Gaussians, pre-activation.
+        """
         ...
 
-    def config(self) -> dict[str, Any]: ...
+    def config(self) -> dict[str, Any]:
+        """Settings as plain JSON."""
+        ...
 
-    def tensors(self) -> dict[str, Tensor]: ...
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that is stored besides `config`, by name."""
+        ...
 
     def to(self, device: torch.device | str) -> Deformation:
         """The same deformation on another device (a copy; the original stays where it is)."""
         ...
 
     def take(self, index: Tensor) -> Deformation:
-        """The motion of Gaussians index[i]; `index` is long [M], repeats allowed.
+        """The deformation of selected Gaussians, so that motion follows where Gaussians are added, removed or relocated.
 
-        A deformation that depends on a Gaussian's values alone returns itself; one that stores something for each
-        Gaussian returns its rows. So motion survives Gaussians being added, removed or relocated.
+        Args:
+            index: The selected Gaussians, long [M]; repeats are allowed.
+
+        Returns:
+            Itself, where motion depends on a Gaussian's values alone; otherwise a deformation with the selected rows.
         """
         ...
 
@@ -81,27 +97,49 @@ class Static:
 
 @dataclass(frozen=True, eq=False)
 class Scene4D:
-    """Everything needed to show, edit, train on or share a moving scene. Steps return a new one; none is changed."""
+    """A moving scene: canonical Gaussians, their deformation, and the rig that captured them.
+
+    It is never changed; steps return a new one.
+
+    Example:
+        scene = load_scene(Path("walker.safetensors"))
+        gaussians = scene.at(0.5)
+    """
 
     canonical: Gaussians
     deformation: Deformation
-    times: (
-        Tensor  # [T] float64 seconds: the captured frames; anything between first and last may be asked for
-    )
+    # [T] float64 seconds: the captured frames; `at` also takes any time in between
+    times: Tensor
     rig: Cameras  # the captured cameras, [V]
     bounds: Tensor  # [2, 3] float64: minimum and maximum corner of the subject, world units
     background: Tensor  # [3] float32 in 0..1
-    history: tuple[dict[str, Any], ...] = ()  # one entry a step: {"step", "config", …}, plain JSON
+    # one entry per step: {"step", "config", …}, plain JSON
+    history: tuple[dict[str, Any], ...] = ()
 
     @staticmethod
     def still(
         canonical: Gaussians, times: Tensor, rig: Cameras, bounds: Tensor, background: Tensor
     ) -> Scene4D:
-        """A scene without motion."""
+        """A scene without motion.
+
+        Args:
+            canonical: The N Gaussians.
+            times: Frame times [T] in seconds, float64, ascending.
+            rig: The V captured cameras.
+            bounds: Minimum and maximum corner [2, 3] of the subject in world units, float64.
+            background: Color [3] in 0..1.
+        """
         return Scene4D(canonical, Static(), times, rig, bounds, background)
 
     def at(self, seconds: float) -> Gaussians:
-        """The Gaussians at a time in seconds (pre-activation, differentiable)."""
+        """The Gaussians at a time.
+
+        Args:
+            seconds: The time in seconds.
+
+        Returns:
+            N Gaussians, pre-activation, differentiable in the canonical ones and the deformation.
+        """
         return self.deformation.deform(self.canonical, seconds)
 
     @property
@@ -122,14 +160,15 @@ class Scene4D:
         )
 
     def with_(self, **changed: Any) -> Scene4D:
+        """A copy with some fields replaced."""
         return replace(self, **changed)
 
     def last_entry(self, *steps: str) -> dict[str, Any] | None:
-        """The newest line of history that one of these steps wrote; None where there is none."""
+        """The newest history entry that one of these steps wrote; None where none did."""
         return next((entry for entry in reversed(self.history) if entry.get("step") in steps), None)
 
     def with_history(self, step: str, **entry: Any) -> Scene4D:
-        """The same scene with one more line of history."""
+        """The same scene with one more history entry: the step's name and plain JSON values."""
         return replace(self, history=(*self.history, {"step": step, **entry}))
 
     def summary(self) -> str:

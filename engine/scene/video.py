@@ -13,14 +13,14 @@ from .cameras import Cameras
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image of one view at one frame."""
+    """One image of one view."""
 
     image: Tensor  # [H, W, 3] uint8, display-referred; where there is a mask, not yet composited
     mask: Tensor | None = None  # [H, W] uint8, 255 = subject: an alpha channel or a mask file
 
 
 class FrameSource(Protocol):
-    """Reads frames when asked. Thread-safe; keeps a bounded number of decoded frames, whatever the video's length."""
+    """Reads frames on demand. Thread-safe; keeps a bounded number of decoded frames, however long the video."""
 
     def read(self, view: int, moment: int) -> Frame:
         """The frame at its stored size. Raises InputError naming the file if it cannot be decoded."""
@@ -43,9 +43,8 @@ class MultiViewVideo:
     times: Tensor  # [T] float64 seconds, strictly ascending, first is usually 0
     available: Tensor  # [V, T] bool
     source: FrameSource
-    background: Tensor | None = (
-        None  # [3] in 0..1: behind masked subjects; None = the images' own background is kept
-    )
+    # [3] in 0..1, behind masked subjects; None keeps the images' own background
+    background: Tensor | None = None
     points: Tensor | None = None  # [P, 3] initial points (COLMAP …), world units
     point_colors: Tensor | None = None  # [P, 3] in 0..1
     near: float | None = None  # world units, along the viewing axis
@@ -53,12 +52,11 @@ class MultiViewVideo:
     train_views: tuple[int, ...] = ()  # empty = all that are not test views
     test_views: tuple[int, ...] = ()  # held out by the data set's own convention
     has_masks: bool = False
-    fps: float | None = None  # frames a second, where the layout says so
+    fps: float | None = None  # frames per second, if the layout stores it
     layout: str = ""  # which reader made it: "dynerf", "nerfstudio", …
-    warnings: tuple[str, ...] = field(default=())  # sentences about what was found odd but usable
-    test_moments: tuple[
-        int, ...
-    ] = ()  # indices of frames held out in every view by the data set's own convention
+    warnings: tuple[str, ...] = field(default=())  # sentences about unusual but usable findings
+    # indices of frames held out in every view by the data set's own convention
+    test_moments: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.cameras) == 0 or len(self.times) == 0:

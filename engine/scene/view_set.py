@@ -1,4 +1,4 @@
-"""Images of a scene together with where and when each was taken: what an edit starts from, and what it made."""
+"""Images of a scene with the camera and the time of each: the input and the result of an edit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .cameras import Cameras
 
 @dataclass(frozen=True, eq=False)
 class ViewSet:
-    """F images of one size. `images` may be replaced by anybody's images of the same views; the rest stays."""
+    """F images of one size. `images` may be replaced by other images of the same views."""
 
     images: Tensor  # [F, H, W, 3] in 0..1: the edited images
     originals: Tensor  # [F, H, W, 3]: what was edited
@@ -23,7 +23,7 @@ class ViewSet:
     moments: tuple[int, ...]  # F indices into the scene's times
     seconds: tuple[float, ...]  # F times in seconds
     alphas: Tensor | None = None  # [F, H, W]: the scene's own coverage; None where the scene fills the image
-    edit: dict[str, Any] | None = None  # what was asked: prompt, model, numbers (plain JSON)
+    edit: dict[str, Any] | None = None  # how they were edited: prompt, model, parameters (plain JSON)
 
     def __post_init__(self) -> None:
         f = len(self.images)
@@ -57,13 +57,13 @@ class ViewSet:
         return int(self.images.shape[2]), int(self.images.shape[1])
 
     def caption(self, i: int) -> str:
-        """View and time of one image, for a person."""
+        """View and time of one image, as text."""
         return f"{self.cameras.names[i]} · {self.seconds[i]:.2f} s"
 
     def with_images(self, images: Tensor) -> ViewSet:
         """The same views with other images [F, H', W', 3], resized where their size differs.
 
-        Raises InputError where the number or the aspect ratio differs (5 % is forgiven).
+        Raises InputError where the number or the aspect ratio differs by more than 5 %.
         """
         if len(images) != len(self):
             raise InputError(
@@ -89,7 +89,7 @@ class ViewSet:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """How much each Gaussian takes part in an edit: 1 wholly, 0 not at all (it keeps its values bit for bit)."""
+    """The weight of each Gaussian in an edit: 1 takes the full edit, 0 keeps its values bit for bit."""
 
     weights: Tensor  # [N] float32 in 0..1
 

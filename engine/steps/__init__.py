@@ -1,4 +1,4 @@
-"""Steps: what an artist would name, one file each, in menu order. A step never imports another."""
+"""Steps: operations that an artist would name, one file each, in menu order. A step never imports another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choose where the camera goes and how time runs: around the subject, before it, through the rig, or standing still."""
+"""Camera paths with times: an orbit around the subject, a spiral, a flight through the rig, or a static camera."""
 
 from __future__ import annotations
 
@@ -78,9 +78,21 @@ def scene_seconds(scene: Scene4D, frames: int, fps: float, speed: float, start: 
 
 
 def make(scene: Scene4D, config: Config = Config(), framed: FramedView | None = None) -> CameraPath:
-    """The path as cameras and times; `framed` replaces the kind by one view.
+    """A camera path with a time for each frame.
 
-    Raises InputError where the view does not exist.
+    Args:
+        scene: The scene that the camera looks at.
+        config: Kind of path, number of frames, speed, and image size.
+        framed: A view that was framed by hand; it replaces the path's cameras.
+
+    Returns:
+        F cameras of one size, with F scene times in seconds.
+
+    Raises:
+        InputError: The view of `config` does not exist.
+
+    Example:
+        path = camera_path.make(scene, camera_path.Config(kind="orbit", frames=48))
     """
     rig = scene.rig
     if config.view >= len(rig):
@@ -111,9 +123,8 @@ def make(scene: Scene4D, config: Config = Config(), framed: FramedView | None = 
     else:
         elevation = None if config.elevation <= -999 else config.elevation
         w2c = paths.orbit(scene, frames, config.turns, elevation, config.zoom)
-    if (
-        config.kind != "still"
-    ):  # these look straight at the subject: the captured principal point does not apply
+    # the other paths look straight at the subject, so the captured principal point does not apply
+    if config.kind != "still":
         K[0, 2], K[1, 2] = width / 2, height / 2
     return _path(w2c, K.repeat(frames, 1, 1), width, height, seconds, config.fps)
 

@@ -1,4 +1,4 @@
-"""Convert a capture into the pack's own layout: undistorted, made smaller, with masks, ready to train on.
+"""Convert a capture into the pack's own layout: undistorted, smaller, with masks, ready to train on.
 
 The source is a folder with a Qualisys or Pose2Sim calibration and a video per camera, or any data set that can be
 loaded here (COLMAP with a lens model, DyNeRF …).
@@ -21,9 +21,18 @@ __all__ = ["Config", "run"]
 
 
 def run(source: Path, target: Path, config: Config | None = None) -> Stream:
-    """Messages while `source` becomes the new folder `target`; Finished.value is its Path. Raises InputError.
+    """Convert a capture into the pack's own layout.
 
-    Closing the stream leaves nothing behind. A data set without a studio's calibration ignores what only that needs.
+    Args:
+        source: A folder with a studio calibration and one video per camera, or any data set that can be loaded.
+        target: The new folder. Closing the generator early leaves nothing behind.
+        config: Size, quality and calibration; a data set without a studio calibration uses only some of it.
+
+    Yields:
+        Started, Progress, Preview, Saved, and Finished with the new folder's path.
+
+    Raises:
+        InputError: The source cannot be read or converted.
     """
     config = config or Config()
     if has_calibration(source, config.calibration):

@@ -1,4 +1,4 @@
-"""Decode a latent field's views to images: to look at, to measure, or to fit a scene to (ED-NeRF, section 3.2)."""
+"""Decode a latent field's views to images, to inspect, to measure, or to fit a scene to (ED-NeRF, section 3.2)."""
 
 from __future__ import annotations
 
@@ -47,9 +47,21 @@ def run(
     video: MultiViewVideo | None = None,
     device: torch.device | str = "cpu",
 ) -> Stream:
-    """Started, Progress and Preview for each image, Finished(ViewSet on the CPU: decoded images, originals beside).
+    """Decode views of a latent field to images.
 
-    Raises InputError where the field was trained with another autoencoder, or views are not there.
+    Args:
+        field: A trained or edited latent field.
+        backbone: The diffusion model that the field was trained with.
+        config: Which views and frames, and how they are decoded.
+        video: The capture that the scene was trained on, for captured originals.
+        device: Device to render on; the model decodes on its own.
+
+    Yields:
+        Started, Progress and Preview for each image, and Finished with a `ViewSet` on the CPU: the decoded images, and the
+        scene before the edit as originals.
+
+    Raises:
+        InputError: A field trained with another autoencoder, or views or frames that do not exist.
     """
     decoding = Decoding(
         field,

@@ -1,11 +1,11 @@
 """Edit a latent field by delta denoising: ED-NeRF's editing (Park et al., ICLR 2024, section 3.3), for moving scenes.
 
-Each step draws a few views of a random frame and asks the diffusion model what two prompts disagree about: one for the
-field as edited so far, one for the field as it was. No image is decoded or encoded on the way, so a step costs one call
-of the model. A lifted mask keeps the edit to chosen Gaussians and, drawn from each view, to their latents; what lies
-outside is pulled back to the original. Plain score distillation stands beside it as the baseline. Changed: an appearance
-edit moves the features alone and leaves the refinement layer as it is (it may learn as well); a shape edit also moves
-the Gaussians, whose motion stays.
+Each step renders latents of a few views of a random frame and compares the diffusion model's predictions for two prompts:
+the target prompt on the edited field, and the source prompt on the unedited one. No image is decoded or encoded, so a step
+costs one call of the model. A lifted mask restricts the edit to the selected Gaussians and, rendered from each view, to
+their latents; outside it, a reconstruction loss keeps the original. Plain score distillation is available as a baseline.
+Changed: an appearance edit optimizes the features alone (optionally the refinement layer too); a shape edit also optimizes
+the Gaussians. The deformation is frozen.
 """
 
 from __future__ import annotations
@@ -40,11 +40,27 @@ def run(
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
 ) -> Stream:
-    """Started, Progress, Preview, Saved …, Finished(LatentField) where the input field is. Closing it writes
-    `checkpoint`; the same call resumes.
+    """Edit a latent field along the difference between two prompts.
 
-    Raises InputError where a prompt is missing or not known to the model, the field was trained with another
-    autoencoder, the mask is of another scene, or the model's answer is not finite.
+    Args:
+        field: The latent field; it is not changed.
+        backbone: The diffusion model that the field was trained with.
+        config: The prompts and the parameters of the edit.
+        selection: Gaussians that may change; None allows all.
+        video: The capture that the scene was trained on, for captured conditioning images.
+        device: Device to render and optimize on.
+        checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
+            from it with the same bits. None keeps none.
+
+    Yields:
+        Started, Progress, Preview, Saved, and Finished with a `LatentField` on the input field's device.
+
+    Raises:
+        InputError: A missing prompt or one that the model does not know, a field trained with another autoencoder, a
+            selection of another scene, or a step that produces NaN or infinite values.
+
+    Source:
+        ED-NeRF, Park et al., ICLR 2024, section 3.3; delta denoising score, Hertz et al., ICCV 2023.
     """
     work = DeltaEdit(field, backbone, config, selection, video, device)
     note = f"{config.method} on {config.images_per_step} of {len(work.pairs)} views per step, {backbone.name} on "

@@ -1,8 +1,8 @@
-"""Edit images of a scene with one sentence: InstructPix2Pix on views of one or more frames, made to agree.
+"""Edit images of a scene with a prompt: InstructPix2Pix with cross-frame attention on views of one or more frames.
 
-First step of Instruct-4DGS (Kwon et al., CVPR 2025). Changed: the edit may be limited to selected Gaussians, be partial,
-start from an already edited scene; and where the scene does not fill its images, what the model painted behind it is
-exchanged for the scene's own background, which is all that a scene can hold.
+First step of Instruct-4DGS (Kwon et al., CVPR 2025). Changed: the edit may be restricted to selected Gaussians, be partial,
+or start from an edited scene. Where the scene does not fill its images, the painted background is replaced by the scene's
+own, since a scene stores a single background color.
 """
 
 from __future__ import annotations
@@ -40,12 +40,28 @@ def run(
     clock: Callable[[], float] = time.monotonic,
     device: torch.device | str | None = None,
 ) -> Stream:
-    """Started, Progress, Preview (originals above, edits below), Saved …, Finished(ViewSet on the CPU).
+    """Edit images of a scene with a prompt.
 
-    Diffusion runs on the backbone's device, rendering on `device` (default: the scene's). Closing the generator writes
-    `checkpoint`, and the same call resumes with the same bits; the file is removed when the generator goes on after
-    Finished. Raises InputError for an empty prompt or one that the model does not know, views or frames that do not
-    exist, a model without a conditioning image, a selection of another scene.
+    Args:
+        scene: The scene; it is not changed.
+        backbone: A diffusion model with a conditioning image (InstructPix2Pix); the edit runs on its device.
+        config: The prompt, which views and frames, and how the model is run.
+        video: The capture that the scene was trained on; its images are edited instead of renders.
+        selection: Gaussians that the edit may change; None allows all.
+        checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
+            from it with the same bits. None keeps none.
+        clock: Seconds; the intervals of `config` count on it.
+        device: Device to render on; None uses the scene's.
+
+    Yields:
+        Started, Progress, Preview (originals above, edited images below), Saved, and Finished with a `ViewSet` on the CPU.
+
+    Raises:
+        InputError: An empty prompt or one that the model does not know, views or frames that do not exist, a model without
+            a conditioning image, or a selection of another scene.
+
+    Source:
+        Instruct-4DGS, Kwon, Cho and Kim, CVPR 2025, first step.
     """
     scene = scene if device is None else scene.to(device)
     edit = ViewsEdit(scene, backbone, config, video, selection)

@@ -1,8 +1,8 @@
-"""Measure an edited scene: against the truth where there is one, the edited images, the wording, and itself over time.
+"""Measure an edited scene against ground truth, its edited views and its prompt, and its consistency over time.
 
 PSNR, SSIM and LPIPS follow 3DGS; "to edits" is the protocol of Instruct-4DGS (Kwon et al., CVPR 2025): the render of
-each edited view against the edited image. CLIP similarity is theirs too, CLIP direction InstructPix2Pix's (Brooks et
-al., CVPR 2023), consistency in both readings that papers print under one name. Every number says which network made it.
+each edited view against the edited image. CLIP similarity also follows Instruct-4DGS, CLIP direction InstructPix2Pix
+(Brooks et al., CVPR 2023); CLIP consistency is given in both definitions that papers use. Every metric names its network.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Config:
 @dataclass(frozen=True, eq=False)
 class EditEvaluation:
     numbers: tuple[Number, ...]
-    missing: tuple[str, ...]  # sentences: what was left out, and what it would need
+    missing: tuple[str, ...]  # sentences: what was skipped, and what it needs
     pictures: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1, 3))  # [K, H, W', 3]
     titles: tuple[str, ...] = ()  # K: view and time of each image
 
@@ -92,7 +92,7 @@ class EditEvaluation:
         return self.summary
 
     def text(self) -> str:
-        """A table for a person."""
+        """A table as text."""
         width = max((len(n.name) for n in self.numbers), default=0)
         lines = []
         for n in self.numbers:
@@ -109,14 +109,26 @@ def run(
     truth: MultiViewVideo | None = None,
     config: Config = Config(),
     device: torch.device | str = "cpu",
-    clip: Path | None = None,  # a CLIP folder
-    lpips_weights: Path | None = None,  # torchvision's VGG16 or AlexNet
+    clip: Path | None = None,
+    lpips_weights: Path | None = None,
 ) -> Stream:
-    """Started, Progress, Preview …, Finished(EditEvaluation).
+    """Measure an edited scene; each optional input adds its metrics.
 
-    `original`: the scene before the edit; `views`: the edited images that it was fitted to; `truth`: video of how
-    the edited scene should look, from this scene's cameras at its times. Each is optional and adds its numbers.
-    Raises InputError where truth or original do not belong to this scene, or a network's files cannot be used.
+    Args:
+        scene: The edited scene.
+        original: The scene before the edit.
+        views: The edited views that the scene was fitted to.
+        truth: Video of how the edited scene should look, from this scene's cameras at its times.
+        config: Prompts, captions, and which frames are measured.
+        device: Device to render on.
+        clip: Folder of a CLIP model.
+        lpips_weights: File with torchvision's VGG16 or AlexNet weights.
+
+    Yields:
+        Started, Progress, Preview, and Finished with an `EditEvaluation`.
+
+    Raises:
+        InputError: `truth` or `original` does not belong to this scene, or the files of a network cannot be used.
     """
     if truth is not None:
         _check_truth(scene, truth)
@@ -196,7 +208,7 @@ def _prompt(scene: Scene4D, views: ViewSet | None, config: Config) -> str:
 
 
 def _invariants(scene: Scene4D, original: Scene4D | None) -> tuple[Number, ...]:
-    """What must hold exactly: 1 where the motion is the original's bit for bit, and how many Gaussians came or went."""
+    """Exact checks: 1 where the deformation equals the original's bit for bit, and the change of the Gaussian count."""
     if original is None:
         return ()
     a, b = scene.deformation.tensors(), original.deformation.tensors()
@@ -208,7 +220,7 @@ def _invariants(scene: Scene4D, original: Scene4D | None) -> tuple[Number, ...]:
 
 
 def _missing(networks: Networks, original: Scene4D | None, prompt: str, config: Config) -> tuple[str, ...]:
-    """A sentence for each number that could have been measured and was not."""
+    """A sentence for each metric that was skipped."""
     missing: list[str] = []
     if networks.lpips is None:
         missing.append("LPIPS was skipped; it needs torchvision's VGG16 or AlexNet weights.")

@@ -57,11 +57,12 @@ class Row:
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     rows: tuple[Row, ...]
-    summary: dict[str, Any]  # means over images: psnr, ssim, psnr_subject, images, views
-    pictures: Tensor = field(
-        default_factory=lambda: torch.zeros(0, 1, 1, 3)
-    )  # [K, H, 4W, 3]: input, render, depth, error
-    shown: tuple[Row, ...] = ()  # K: which rows the images are of
+    # means over images: psnr, ssim, psnr_subject, and the counts pictures and views
+    summary: dict[str, Any]
+    # [K, H, 4W, 3]: captured, render, depth, error
+    pictures: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1, 3))
+    # K: the rows that the images belong to
+    shown: tuple[Row, ...] = ()
 
     @property
     def comparison(self) -> Comparison:
@@ -75,7 +76,7 @@ class Evaluation:
         return self.summary
 
     def text(self) -> str:
-        """A few lines for a person."""
+        """A few lines of text."""
         s = self.summary
         lines = [
             f"{s['pictures']} images of {len(s['views'])} {s['which']} views: PSNR {s['psnr']:.2f} dB, SSIM {s['ssim']:.4f}"
@@ -92,7 +93,23 @@ class Evaluation:
 def run(
     scene: Scene4D, video: MultiViewVideo, config: Config = Config(), device: torch.device | str = "cpu"
 ) -> Stream:
-    """Started, Progress, Preview …, Finished(Evaluation). Raises InputError where nothing can be compared."""
+    """Compare a scene with the images of a capture.
+
+    Args:
+        scene: The trained scene.
+        video: The capture to compare with.
+        config: Which views and frames are compared.
+        device: Device to render on.
+
+    Yields:
+        Started, Progress, Preview, and Finished with an `Evaluation`.
+
+    Raises:
+        InputError: No image is left to compare.
+
+    Example:
+        psnr = messages.result(evaluate_scene.run(scene, video)).summary["psnr"]
+    """
     views = {
         "held out": video.test_views or tuple(range(video.views)),
         "trained": video.views_to_train(),

@@ -1,14 +1,14 @@
 """Fit a moving scene to its edited views: stage 1 of Instruct-4DGS (Kwon, Cho and Kim, CVPR 2025, section 3.3).
 
-Only the canonical Gaussians learn; the motion stays as it is, so what was edited at one frame is seen at every frame,
+Only the canonical Gaussians are optimized and the deformation is frozen, so an edit of one frame shows in every frame,
 at a cost that does not depend on their number. The paper's preset changes colors and positions, its code all six
-tensors. Changed: renders are made at the edited views' own size instead of being resized to it; views may be of several
-frames; an edit may be partial (`strength`) and limited to chosen Gaussians.
+tensors. Changed: renders are made at the edited views' own size instead of being resized to it; views may be of
+several frames; an edit may be partial (`strength`) and limited to chosen Gaussians.
 
-Two rates are not the reference's, measured with exact targets at the first frame of the demo scene against the truth of
-all views and frames. Colors start eight times as fast and settle at the end: "make it night" (16.7 dB unedited)
-reaches 29.9 dB in 400 steps; at the reference's rate 24.3 dB in 600. Positions learn at a tenth: "gold" (20.6 dB
-unedited) reaches 30.4 dB instead of 28.8, since what overfits the fitted frame is wrong at the others.
+Two learning rates differ from the reference, measured with exact targets at the first frame of the demo scene against
+the truth of all views and frames. Colors start eight times as fast and settle at the end: "make it night" (16.7 dB
+unedited) reaches 29.9 dB in 400 steps; at the reference's rate 24.3 dB in 600. Positions learn at a tenth: "gold"
+(20.6 dB unedited) reaches 30.4 dB instead of 28.8, since what overfits the fitted frame is wrong at the others.
 """
 
 from __future__ import annotations
@@ -46,10 +46,29 @@ def run(
     checkpoint: Path | None = None,
     images: torch.Tensor | None = None,
 ) -> Stream:
-    """Started, Progress, Preview, Saved …, Finished(Scene4D) where the input scene is. Closing it writes `checkpoint`;
-    the same call resumes. `images` [F, H, W, 3] replace those of the views.
+    """Fit the canonical Gaussians of a scene to its edited views.
 
-    Raises InputError where the mask is of another scene, or the views hold NaN.
+    Args:
+        scene: The scene that the views were taken of; it is not changed.
+        views: The edited views.
+        config: Parameters of the fit.
+        selection: Gaussians that may change; None allows all.
+        device: Device to fit on.
+        checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
+            from it with the same bits. None keeps none.
+        images: Images [F, H, W, 3] in 0..1 that replace those of the views, in the same order.
+
+    Yields:
+        Started, Progress, Preview, Saved, and Finished with a `Scene4D` on the input scene's device.
+
+    Raises:
+        InputError: A selection of another scene, views with NaN, or a step that produces NaN or infinite values.
+
+    Example:
+        edited = messages.result(fit_edits.run(scene, views, fit_edits.Config(iterations=400), device="cuda"))
+
+    Source:
+        Instruct-4DGS, Kwon, Cho and Kim, CVPR 2025, section 3.3 (stage 1).
     """
     if images is not None:
         views = replace(views.with_images(images), edit={**(views.edit or {}), "images": "replaced by hand"})

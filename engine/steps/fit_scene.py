@@ -29,9 +29,28 @@ def run(
     checkpoint: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Stream:
-    """Started, Progress, Preview, Saved …, Finished(Scene4D). Closing it writes `checkpoint`; the same call resumes.
+    """Train a 4D scene from a multi-view video.
 
-    Raises InputError before training where the video is one still view, or has nothing to train on.
+    Args:
+        video: The capture.
+        config: Training parameters.
+        device: Device to train on.
+        checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
+            from it with the same bits. None keeps none.
+        clock: Seconds; the limits and intervals of `config` count on it.
+
+    Yields:
+        Started, Progress, Preview, Saved, and Finished with a `Scene4D` on the CPU.
+
+    Raises:
+        InputError: Before training, where the video has a single static view or nothing to train on; during training,
+            where a step produces NaN or infinite values.
+
+    Example:
+        scene = messages.result(fit_scene.run(video, fit_scene.Config(iterations=1000), "cuda"))
+
+    Source:
+        4D Gaussian Splatting, Wu et al., CVPR 2024; changes are listed in engine/train/fit.py.
     """
     views = len(video.views_to_train()) if config.keeps_test_views_out else video.views
     if views < 2 and config.initialization != "points":
@@ -55,7 +74,8 @@ def _train(
     yield from work.stream("", checkpoint, clock, begun, f"initialized from {work.origin}")
 
 
-BYTES_PER_GAUSSIAN = 4 * 60 * 8  # 60 floats with gradient, two Adam moments and working copies
+# 60 floats with gradient, two Adam moments and working copies
+BYTES_PER_GAUSSIAN = 4 * 60 * 8
 
 STEP = Step(
     name="fit_scene",

@@ -1,8 +1,8 @@
-"""Bring an edited latent field back to colors: decode views of several frames, refit the scene's Gaussians to them.
+"""Transfer an edited latent field to colors: decode views of several frames and fit the scene's Gaussians to them.
 
-ED-NeRF decodes every view on its own, which flickers; here what was decoded is fitted by one set of colors, so views and
-frames agree, and the result is an ordinary moving scene that plays and exports. Where the edit moved Gaussians, the
-scene's are where the field's are.
+ED-NeRF decodes every view on its own, which flickers. Here one set of colors is fitted to all decoded views, so views and
+frames agree, and the result is an ordinary moving scene that plays and exports. Where the edit moved Gaussians, the scene
+takes over their positions.
 """
 
 from __future__ import annotations
@@ -64,11 +64,23 @@ def run(
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
 ) -> Stream:
-    """Started, Progress, Preview, Saved …, Finished(Scene4D) where the field is. Closing it writes `checkpoint`; the same
-    call resumes the fit.
+    """Transfer an edited latent field to the colors of its scene.
 
-    Raises InputError where the field was trained with another autoencoder, views are not there, or the mask is of
-    another scene.
+    Args:
+        field: The edited latent field.
+        backbone: The diffusion model that the field was trained with.
+        config: Which views are decoded, and the parameters of the fit.
+        selection: Gaussians that may change; None allows all.
+        device: Device to render and optimize on.
+        checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
+            from it with the same bits. None keeps none.
+
+    Yields:
+        Started, Progress, Preview, Saved, and Finished with a `Scene4D` on the field's device.
+
+    Raises:
+        InputError: A field trained with another autoencoder, views or frames that do not exist, or a selection of another
+            scene.
     """
     decoding = Decoding(
         field,
@@ -99,7 +111,7 @@ def run(
 
 
 def spread(moments: int, count: int = 4) -> str:
-    """`count` frames from the first to the last, as one writes them: "0 10 19 29"."""
+    """`count` frame indices from the first to the last, as text: "0 10 19 29"."""
     chosen = torch.linspace(0, moments - 1, min(count, moments)).round().long().tolist()
     return " ".join(str(i) for i in sorted(set(chosen)))
 

@@ -23,7 +23,8 @@ from .step import Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
 
-MOST_SHOWN = 4  # views with what is selected
+# views in the preview
+MOST_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,20 @@ def run(
     config: Config = Config(),
     device: torch.device | str = "cpu",
 ) -> Stream:
-    """Started, Progress, a Preview of the views with what is selected in red, Finished(Selection).
+    """Select the Gaussians behind painted masks.
 
-    `masks` are [F, h, w] in 0..1, one per view; without views, the first one (or [h, w]) belongs to the view and frame
-    that the config names. Raises InputError where masks and views do not match, or where the masks select nothing.
+    Args:
+        scene: The scene that the images show.
+        views: The masked images; None where a single mask belongs to the view and frame that `config` names.
+        masks: Masks [F, h, w] in 0..1, one per view; without views, [h, w] or the first of [F, h, w].
+        config: Threshold, softness, and the view of a single mask.
+        device: Device to render on.
+
+    Yields:
+        Started, Progress, a Preview of the views with the selection in red, and Finished with a `Selection`.
+
+    Raises:
+        InputError: Masks and views do not match, or the masks do not select any Gaussian.
     """
     rasterizer = choose(config.rasterizer, device)
     if views is None:

@@ -1,6 +1,6 @@
-"""Pre-flight check: looks a multi-view video over before training, and says what to do about what it finds.
+"""Pre-flight check: checks a multi-view video before training and gives a remedy for each finding.
 
-Nothing is changed. A damaged image, a lone camera or bounds in other units are found here in seconds rather than
+Nothing is changed. Damaged images, a single camera position or bounds in other units are found here in seconds instead of
 after an hour of training.
 """
 
@@ -35,7 +35,7 @@ from .step import Figure, Input, Kind, Output, Step
 
 @dataclass(frozen=True)
 class Config:
-    """What is looked at."""
+    """What is checked."""
 
     moments: int = number(
         3,
@@ -77,7 +77,7 @@ class Report:
 
     @property
     def severity(self) -> str:
-        """The worst there is."""
+        """The worst severity of all findings."""
         return max((row.severity for row in self.rows), key=SEVERITIES.index, default="ok")
 
     @property
@@ -107,7 +107,19 @@ class Report:
 
 
 def run(video: MultiViewVideo, config: Config | None = None) -> Stream:
-    """Check `video`; the preview is a contact sheet of each view's first frame, the value a `Report`."""
+    """Check a capture before training.
+
+    Args:
+        video: The capture to check.
+        config: How many frames to decode; None uses the defaults.
+
+    Yields:
+        Started, Progress, a Preview of the contact sheet [H, W, 3], and Finished with a `Report`.
+
+    Example:
+        report = messages.result(preflight.run(load_video(Path("my_capture"))))
+        print(report.text())
+    """
     config = config or Config()
     yield Started(video.views, f"pre-flight check of {video.views} views × {video.moments} frames")
     light, rows = Light(video), check_description(video)
@@ -152,7 +164,7 @@ def _sampled(video: MultiViewVideo, view: int, config: Config) -> list[int]:
 
 
 def summary(report: Report) -> str:
-    """The last line of the report, and the worst finding if there is one: what fits on a node."""
+    """The last line of the report, and the worst finding if there is one; short enough for a node."""
     worst = next((row for row in report.rows if row.severity in ("error", "warning")), None)
     lines = [report.text().splitlines()[-1]]
     return "\n".join(lines if worst is None else [*lines, f"{worst.severity}: {worst.finding}"])

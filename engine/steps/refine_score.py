@@ -1,8 +1,8 @@
 """Refine an edited scene by score distillation: stage 2 of Instruct-4DGS (Kwon, Cho and Kim, CVPR 2025, section 3.4).
 
-Each step renders a few random views at random frames, encodes them with a gradient, and asks the diffusion model, which
-sees the unedited images of the same views and frames, in which direction they should change. The motion is frozen as
-in stage 1; the number of diffusion calls is the number of steps, however long the video. Changed: renders are made at the
+Each step renders a few random views at random frames, encodes them with gradients, and takes the score distillation
+gradient of the diffusion model, conditioned on the unedited images of the same views and frames. The deformation is frozen
+as in stage 1; the number of diffusion calls is the number of steps, however long the video. Changed: renders have the
 model's own size; the loss is float32; random numbers come from one seeded generator, so that a resumed run ends with the
 same bits.
 """
@@ -44,12 +44,28 @@ def run(
     checkpoint: Path | None = None,
     original: Scene4D | None = None,
 ) -> Stream:
-    """Started, Progress, Preview, Saved …, Finished(Scene4D) where the input scene is. Closing it writes `checkpoint`;
-    the same call resumes.
+    """Refine an edited scene by score distillation.
 
-    `video` is the capture, `original` the scene before this edit: the model looks at one of them. Raises InputError where
-    the prompt is empty or one that the model does not know, the mask is of another scene, nothing shows what the scene
-    looked like before it was edited, or the model's answer is not finite.
+    Args:
+        scene: The edited scene; it is not changed.
+        backbone: The diffusion model that the views were edited with.
+        config: The prompt and the parameters of the refinement.
+        video: The capture that the scene was trained on; its images condition the model.
+        selection: Gaussians that may change; None allows all.
+        device: Device to render and optimize on.
+        checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
+            from it with the same bits. None keeps none.
+        original: The scene before this edit; its renders condition the model where the capture does not fit.
+
+    Yields:
+        Started, Progress, Preview, Saved, and Finished with a `Scene4D` on the input scene's device.
+
+    Raises:
+        InputError: An empty prompt or one that the model does not know, a selection of another scene, no source for images
+            before the edit, or a step that produces NaN or infinite values.
+
+    Source:
+        Instruct-4DGS, Kwon, Cho and Kim, CVPR 2025, section 3.4 (stage 2).
     """
     work = RefineScore(scene, backbone, config, video, selection, device, original)
     width, height = work.size

@@ -62,9 +62,22 @@ class Rendering:
 def run(
     scene: Scene4D, path: CameraPath, config: Config = Config(), device: torch.device | str = "cpu"
 ) -> Stream:
-    """Started, Progress and Preview for each frame, Finished(Rendering).
+    """Render a scene along a camera path.
 
-    Raises InputError where the images would not fit in memory.
+    Args:
+        scene: The scene.
+        path: The cameras and their times.
+        config: Background, and whether depth and flow are rendered.
+        device: Device to render on.
+
+    Yields:
+        Started, Progress and Preview for each frame, and Finished with a `Rendering` on the CPU.
+
+    Raises:
+        InputError: The images would not fit in memory.
+
+    Example:
+        images = messages.result(render_scene.run(scene, camera_path.make(scene))).images
     """
     frames = len(path)
     width, height = path.cameras.sizes[0]

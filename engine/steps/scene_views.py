@@ -1,4 +1,4 @@
-"""Take images of a scene from its own cameras, captured or rendered: to look at, to mask, to edit by hand."""
+"""Take images of a scene from its own cameras, captured or rendered, to inspect, mask or edit them."""
 
 from __future__ import annotations
 
@@ -51,9 +51,20 @@ def run(
     video: MultiViewVideo | None = None,
     device: torch.device | str | None = None,
 ) -> Stream:
-    """Started, Progress, a Preview of the first image, Finished(ViewSet on the CPU whose images are the originals).
+    """Take images of a scene from its own cameras, captured or rendered.
 
-    Renders on `device` (default: the scene's). Raises InputError for views or frames that are not there, or of unlike shapes.
+    Args:
+        scene: The scene.
+        config: Which views and frames, and at what size.
+        video: The capture that the scene was trained on, for captured images.
+        device: Device to render on; None uses the scene's.
+
+    Yields:
+        Started, Progress, a Preview of the first image, and Finished with a `ViewSet` on the CPU whose images are the
+        originals.
+
+    Raises:
+        InputError: Views or frames that do not exist, or views of different aspect ratios.
     """
     scene = scene if device is None else scene.to(device)
     pairs = choose_pairs(scene, config.views, config.moments, video)

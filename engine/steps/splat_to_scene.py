@@ -1,4 +1,4 @@
-"""Make a scene of splats that came from elsewhere: one splat stands still, several are the frames of a flip-book."""
+"""Make a scene of splats from elsewhere: one splat gives a static scene, several are stored per frame."""
 
 from __future__ import annotations
 
@@ -37,9 +37,17 @@ class Config:
 
 
 def make(moments: list[Gaussians], config: Config = Config()) -> Scene4D:
-    """A scene of T ≥ 1 frames, 1/fps apart, seen by a ring of cameras.
+    """Make a scene of splats that come from elsewhere.
 
-    Frames with unlike counts are held instead of blended. Raises InputError where there is nothing to show.
+    Args:
+        moments: T ≥ 1 splats, 1/fps seconds apart. Splats with different counts are held instead of interpolated.
+        config: Frame rate, up axis, and whether frames are interpolated.
+
+    Returns:
+        A scene that a ring of cameras looks at.
+
+    Raises:
+        InputError: The splats do not contain Gaussians, or contain NaN or infinite values.
     """
     up = torch.tensor(UPS[config.up], dtype=torch.float64)
     scene = scene_of_moments(moments, config.fps, up, config.blends_moments)

@@ -1,7 +1,7 @@
 """What a step declares about itself. The node, the command-line verb, the registries and the docs all come from it.
 
 A step is a module in this folder with a frozen `Config`, a function `run` and one `STEP = Step(...)`. `run` takes the
-declared inputs by name, `config`, and, where the step says so, `device` and `checkpoint`. It is either a plain function
+declared inputs by name, `config`, and, where the step declares them, `device` and `checkpoint`. It is either a plain function
 that returns the result, or a generator of messages (`engine.messages`) whose last one is `Finished(result)`.
 """
 
@@ -118,9 +118,8 @@ class Step:
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     search: tuple[str, ...] = ()
-    order: str = (
-        ""  # ids of the first release's fields in canvas order, where that is not the order of declaration
-    )
+    # ids of the first release's fields in canvas order, where that is not the order of declaration
+    order: str = ""
     # other Configs that `run` takes, by the parameter's name; their fields are optional inputs
     more: Mapping[str, type[Any]] = field(default_factory=dict[str, type[Any]])
     verb: str = ""  # empty: another verb covers the step

@@ -1,9 +1,9 @@
 """Train a latent field: the scene as a diffusion model's autoencoder sees it (ED-NeRF, Park et al., ICLR 2024, 3.1-3.2).
 
-Images of the scene are encoded once each; Gaussians that stay where they are learn latent features, and from
-`warm_up` on a refinement layer learns what independent rays lose. Changed: Gaussians instead of a voxel grid, for all
-frames at once; features start from colors through the linear map that fits them best, so that a few hundred steps are
-enough; the latent background is learned from the first.
+Each image of the scene is encoded once. Gaussians with fixed geometry learn latent features, and from `warm_up` on a
+refinement layer learns what independent rays lose. Changed: Gaussians instead of a voxel grid, for all frames at once;
+features are initialized from colors by the best affine map, so that a few hundred steps are enough; the latent background
+is trained from the first step.
 """
 
 from __future__ import annotations
@@ -38,11 +38,26 @@ def run(
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
 ) -> Stream:
-    """Started, Progress, Preview, Saved …, Finished(LatentField) where the scene is. Closing it writes `checkpoint`;
-    the same call resumes.
+    """Train a latent field on a scene.
 
-    Raises InputError where the size is no multiple of the model's factor, the model has no middle block to start from,
-    or an image cannot be read.
+    Args:
+        scene: The scene; it is not changed.
+        backbone: The diffusion model whose autoencoder makes the latents.
+        config: Parameters of the training.
+        video: The capture that the scene was trained on; its images are encoded instead of renders.
+        device: Device to train on.
+        checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
+            from it with the same bits. None keeps none.
+
+    Yields:
+        Started, Progress, Preview, Saved, and Finished with a `LatentField` on the input scene's device.
+
+    Raises:
+        InputError: A resolution that is not a multiple of the model's VAE scale factor, a model without a middle block to
+            initialize the refinement layer, or an image that cannot be read.
+
+    Source:
+        ED-NeRF, Park et al., ICLR 2024, sections 3.1 and 3.2.
     """
     work = TrainLatents(scene, backbone, config, video, device)
     width, height = work.field.size

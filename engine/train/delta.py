@@ -82,7 +82,7 @@ class DeltaOptimization(LatentOptimization):
         self._shown: tuple[Pair, Tensor] | None = None
 
     def _mask(self, pair: Pair) -> Tensor:
-        """[h, w] of zeros and ones: latents that the chosen Gaussians cover, grown by `dilation`."""
+        """[h, w] of zeros and ones: latents that the selected Gaussians cover, dilated by `dilation`."""
         assert self.selection is not None
         samples = self.field.how.samples
         camera = self.renderer.cameras[pair[0]]
@@ -116,7 +116,7 @@ class DeltaOptimization(LatentOptimization):
         return int(torch.randint(low, high + 1, (), generator=self.generator))
 
     def rates(self) -> dict[str, float]:
-        """All fall to a tenth in the second half, so that they settle."""
+        """All fall to a tenth in the second half."""
         c = self.config
         late = log_linear(1.0, 0.1, 2 * self.progress - 1)
         position = c.position_lr * self.extent
@@ -143,7 +143,8 @@ class DeltaOptimization(LatentOptimization):
             score.loss.backward()
         with threads_for(self.rasterizer, self.device, len(self)):
             assert leaf.grad is not None
-            loss = (latents * leaf.grad.to(latents)).sum()  # whose gradient in the latents is leaf.grad
+            # its gradient with respect to the latents is leaf.grad
+            loss = (latents * leaf.grad.to(latents)).sum()
             everywhere = torch.ones_like(latents[:, 0]) if mask is None else mask
             kept = masked_reconstruction(
                 latents, source, everywhere, self.config.inside_weight, self.config.outside_weight
@@ -199,7 +200,7 @@ class DeltaOptimization(LatentOptimization):
         return torch.cat(list(pictures), dim=1)
 
     def result(self) -> LatentField:
-        """The edited field, which remembers the one it is an edit of."""
+        """The edited field; its `before` is the unedited one."""
         first = self.before if self.before.before is None else self.before.before
         return super().result().with_(before=first)
 

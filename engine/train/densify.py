@@ -1,9 +1,9 @@
-"""Density control: strategy objects around a loop that somebody else owns (the shape of gsplat's strategies).
+"""Density control: strategy objects that a training loop calls (the interface follows gsplat's strategies).
 
-A strategy is numbers; all that changes while training sits in the `state` dictionary that the caller holds and saves.
+A strategy holds constants only; what changes during training is in the `state` dictionary that the caller keeps and saves.
 
-Strategies change Gaussians through `GaussianParameters`, which remembers who came from whom, and leave those that are
-held there as they are, bit for bit.
+Strategies change Gaussians through `GaussianParameters`, which records each one's parent, and never change those marked
+as held there.
 
 * `DefaultStrategy`: clone, split, prune and reset by view-space gradients (Kerbl et al. 2023, section 5.2; numbers of
   4D Gaussian Splatting, Wu et al. 2024).
@@ -40,19 +40,20 @@ class DensityStrategy(Protocol):
         self,
         parameters: GaussianParameters,
         state: State,
-        infos: list[
-            tuple[RasterInfo, int, int]
-        ],  # each render's info and image (width, height), after backward
+        infos: list[tuple[RasterInfo, int, int]],
         iteration: int,
         iterations: int,
         generator: torch.Generator,
     ) -> None:
-        """Called once an iteration, after the optimizers stepped. May change the number of Gaussians."""
+        """Called once per iteration, after the optimizers stepped. May change the number of Gaussians.
+
+        `infos` are each render's info and image (width, height), after `backward`.
+        """
         ...
 
 
 class DensityControl:
-    """A strategy together with its state: what a training calls after each step and stores in its checkpoint."""
+    """A strategy and its state: the training calls it after each step and stores it in the checkpoint."""
 
     def __init__(self, strategy: DensityStrategy, parameters: GaussianParameters) -> None:
         self.strategy, self.device = strategy, parameters.tensors["means"].device
@@ -67,7 +68,7 @@ class DensityControl:
         generator: torch.Generator,
         position_rate: float = 0.0,  # of this step
     ) -> Lineage | None:
-        """As the strategy's; returns who came from whom, None where nobody was added, removed or relocated."""
+        """As the strategy's; returns the lineage of the change, None where nothing was added, removed or relocated."""
         if "position_rate" in self.values:
             self.values["position_rate"] = torch.tensor(position_rate)
         self.strategy.after_step(parameters, self.values, infos, iteration, iterations, generator)
@@ -115,9 +116,10 @@ class DefaultStrategy:
             return
         views = sum(info.radii.shape[0] for info, _, _ in infos)
         for info, width, height in infos:
-            # the loss is a mean over views: undo that, and measure in half images as 3DGS does
+            # the loss is a mean over views: undo that, and measure in half image sizes as 3DGS does
             half_picture = torch.tensor([width / 2, height / 2], device=info.radii.device) * views
-            norms = (info.means2d_gradient * half_picture).norm(dim=-1)  # [B, N]
+            # [B, N]
+            norms = (info.means2d_gradient * half_picture).norm(dim=-1)
             state["gradient"] += torch.where(info.visible, norms, 0).sum(0)
             state["seen"] += info.visible.sum(0)
         if progress < self.start_at or iteration % self.every:
@@ -171,12 +173,11 @@ class MCMCStrategy:
     every: int = 100
     start_at: float = 0.03
     stop_at: float = 0.8
-    # a tenth of the paper's 0.01: there the image is full, here a subject may cover a tenth of it
+    # a tenth of the paper's 0.01, whose scenes fill the image; here a subject may cover a tenth of it
     opacity_penalty: float = 0.001
     scale_penalty: float = 0.001
-    extent: float = (
-        1.0  # world units: the scale penalty is per extent, so that it does not depend on the units
-    )
+    # world units: the scale penalty is relative to it and does not depend on the units
+    extent: float = 1.0
 
     def start(self, count: int, device: torch.device) -> State:
         return {"position_rate": torch.zeros(())}
@@ -213,9 +214,8 @@ class MCMCStrategy:
     def _share(self, parameters: GaussianParameters, parents: Tensor) -> tuple[Tensor, Tensor]:
         """(logit opacities, log scales) that let each parent and its copies together look as the parent alone did."""
         opacity = parameters.tensors["logit_opacities"].sigmoid()
-        copies = (
-            torch.bincount(parents, minlength=len(opacity))[parents] + 1
-        )  # children, and the parent itself
+        # children, and the parent itself
+        copies = torch.bincount(parents, minlength=len(opacity))[parents] + 1
         new_opacity, shrink = shared_opacity_and_scale(opacity[parents], copies)
         new_opacity = new_opacity.clamp(self.dead_opacity, 1 - 1e-6)
         return new_opacity.logit(), parameters.tensors["log_scales"][parents] + shrink.log()[:, None]
@@ -250,9 +250,8 @@ class MCMCStrategy:
         """Noise shaped like each Gaussian, strong only where opacity is low (equation 8)."""
         means = parameters.tensors["means"]
         opacity = parameters.tensors["logit_opacities"].sigmoid()
-        gate = torch.sigmoid(
-            -100 * (opacity - self.dead_opacity)
-        )  # 0.5 at the edge of death, 0 for the living
+        # 0.5 at the opacity below which a Gaussian is dead, 0 for living ones
+        gate = torch.sigmoid(-100 * (opacity - self.dead_opacity))
         noise = torch.randn(means.shape, generator=generator).to(means) * (gate * self.noise * rate)[:, None]
         rotation = rotations.quats_to_matrices(parameters.tensors["quats"])
         variance = parameters.tensors["log_scales"].mul(2).exp()

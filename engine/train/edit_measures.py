@@ -47,7 +47,7 @@ class MeasureSettings:
 
 
 class EditMeasures:
-    """Everything gathered while views and frames are walked through."""
+    """Collects measurements view by view: `start_view`, `moment` for each frame, `finish_view`, then `edited_view`."""
 
     def __init__(
         self,
@@ -69,10 +69,13 @@ class EditMeasures:
         self.start_view()
 
     def start_view(self) -> None:
-        self.earlier: dict[str, tuple[Tensor, Tensor]] = {}  # which scene → (image, forward flow)
+        # by scene: image and forward flow of the previous frame
+        self.earlier: dict[str, tuple[Tensor, Tensor]] = {}
         self.static: dict[str, StaticRegion] = {}
-        self.features: list[Tensor] = []  # of the edited scene, cropped as CLIP's own
-        self.squeezed: list[tuple[Tensor, Tensor]] = []  # edited and original, squeezed as InstructPix2Pix's
+        # CLIP features of the edited scene, cropped as CLIP does
+        self.features: list[Tensor] = []
+        # CLIP features of edited and original images, resized without cropping as InstructPix2Pix does
+        self.squeezed: list[tuple[Tensor, Tensor]] = []
 
     def draw(self, scene: Scene4D, cameras: Cameras, seconds: float, towards: float | None = None) -> Picture:
         """One image of the edited or original scene, with the flow of its points toward another time."""
@@ -85,7 +88,7 @@ class EditMeasures:
         )
 
     def moment(self, view: int, moment: int, following: int | None) -> Tensor:
-        """One image of the walk; returns the row that is shown."""
+        """Measure one frame of a view; returns its comparison row."""
         camera, times = self.cameras[view], self.scene.times
         seconds = float(times[moment])
         later = float(times[following]) if following is not None else None
@@ -119,7 +122,7 @@ class EditMeasures:
     def _compare(self, against: str, ours: Tensor, other: Tensor, mask: Tensor | None) -> None:
         suffix = f"_to_{against}" if against else ""
         a, b = _planes(ours), _planes(other)
-        # equal images have no finite PSNR; 120 dB stands for them so that a mean stays a number
+        # equal images do not have a finite PSNR; 120 dB stands for them so that the mean stays finite
         self.means.add(f"psnr{suffix}", psnr(a, b).clamp(max=120))
         self.means.add(f"ssim{suffix}", ssim(a, b))
         if mask is not None and bool((mask > 0.5).any()):
@@ -133,7 +136,7 @@ class EditMeasures:
     def _over_time(
         self, suffix: str, scene: Scene4D, drawn: Picture, camera: Cameras, moment: int, last: bool
     ) -> None:
-        """Compare with the image before, and remember this one."""
+        """Compare with the previous frame, and keep this one."""
         picture, covered = drawn.rgb[0], drawn.alpha[0] > 0.5
         flow = drawn.flow[0] if drawn.flow is not None else None
         if suffix in self.earlier:
@@ -152,7 +155,7 @@ class EditMeasures:
             self.earlier[suffix] = (picture, flow)
 
     def finish_view(self, prompt: str) -> None:
-        """What needs all frames of one camera: variance of still pixels, CLIP from frame to frame."""
+        """Measures that need all frames of one camera: variance of static pixels, CLIP between frames."""
         for suffix, region in self.static.items():
             self.means.add(f"static_variance{suffix}", region.variance())
         clip, name = self.networks.clip, self.networks.clip_name
@@ -191,7 +194,7 @@ def _planes(image: Tensor) -> Tensor:
 
 
 def _row(before: Tensor | None, ours: Tensor, target: Tensor | None) -> Tensor:
-    """[H, 4W, 3]: original, edited, target and the error (see error_picture); white where there is none."""
+    """[H, 4W, 3]: original, edited, target and the error (see error_picture); white where an image is missing."""
     blank = torch.ones_like(ours)
     other = target if target is not None else before
     error = blank if other is None else error_picture(ours, other)

@@ -1,9 +1,8 @@
-"""Editing a moving scene through its canonical Gaussians: what moves them is frozen (Instruct-4DGS, section 3.3).
+"""Editing a moving scene through its canonical Gaussians, with a frozen deformation (Instruct-4DGS, section 3.3).
 
-Kwon, Cho and Kim, CVPR 2025. The canonical Gaussians are the only parameters; the deformation is read, never written, so
-an edit that was made at one frame is seen at all of them, and its cost does not depend on how many there are. Gradients
-still run *through* the frozen deformation into the positions it is asked at. Shared by both stages, which differ only in
-where the loss comes from.
+Kwon, Cho and Kim, CVPR 2025. The canonical Gaussians are the only parameters, so an edit of one frame shows in all frames,
+at a cost that does not depend on their number. Gradients still flow through the frozen deformation into the positions. Both
+stages share this module and differ only in their loss.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ from .schedule import log_linear
 from .stage import Part, TrainStage
 
 # the reference code grows from step 600 of 1000 on, every 100 (and prunes only beyond 200,000 Gaussians: here never);
-# what would be born at the last step is not, since nothing would fit it
+# Gaussians added at the last step would not be fitted, so none are
 DENSITY = DefaultStrategy(
     extent=1.0, every=100, start_at=0.6, stop_at=0.999, prune_opacity=-1.0, prune_large=float("inf")
 )
 
 
 class CanonicalEdit(TrainStage):
-    """A stage whose parameters are canonical Gaussians. Its kinds say what one step's loss is.
+    """A stage whose parameters are canonical Gaussians; subclasses define the loss of a step.
 
-    A `selection` limits it: a Gaussian of weight 0 keeps its values bit for bit, one of weight w takes w of every step
-    (it follows the edit more slowly, and its neighbors fit around it). Where density control adds Gaussians, each takes
-    its parent's weight and motion, and those of weight 0 stay as they are. Raises InputError where the selection is of
-    another scene, or where what is asked cannot be had of this scene's deformation.
+    A `selection` restricts it: a Gaussian of weight 0 keeps its values bit for bit, one of weight w takes w of every step
+    (it follows the edit more slowly, and its neighbors fit around it). Where density control adds Gaussians, each inherits
+    its parent's weight and motion. Raises InputError where the selection is of another scene, or where the deformation
+    cannot be trained as the config demands.
     """
 
     def __init__(
@@ -69,9 +68,8 @@ class CanonicalEdit(TrainStage):
         if densifies:
             strategy = replace(DENSITY, extent=self.extent)
             self.density = DensityControl(strategy, self.parameters)
-        self.origin = torch.arange(
-            len(first), device=self.device
-        )  # [N] the input's Gaussian each one descends from
+        # [N] the input's Gaussian that each one descends from
+        self.origin = torch.arange(len(first), device=self.device)
         self.constrain(self.origin)
 
     def __len__(self) -> int:
@@ -80,11 +78,11 @@ class CanonicalEdit(TrainStage):
     # -- what a step uses ---------------------------------------------------------------------------------------------
 
     def gaussians_at(self, seconds: float) -> Gaussians:
-        """The edited Gaussians at a time: differentiable in the canonical ones."""
+        """The edited Gaussians at a time in seconds, differentiable in the canonical ones."""
         return self.deformation.deform(self.parameters.gaussians(), seconds)
 
     def motion_loss(self) -> Tensor | None:
-        """The motion's own loss where it is trained, else None."""
+        """The deformation's own loss; None where it is frozen."""
         return None if self.motion is None else self.motion.loss()
 
     def learn(self, infos: list[tuple[RasterInfo, int, int]]) -> None:
@@ -105,7 +103,7 @@ class CanonicalEdit(TrainStage):
             self.motion.after_step(self.parameters, self.iteration, self.progress)
 
     def _follow(self, change: Lineage) -> None:
-        """Motion and selection go with Gaussians that were added, removed or relocated."""
+        """Deformation and selection follow Gaussians that were added, removed or relocated."""
         self.origin = self.origin[change.parents]
         self.deformation = self.deformation.take(change.parents)
         if self.motion is not None:
@@ -127,7 +125,7 @@ class CanonicalEdit(TrainStage):
         return {**self.parameters.tensors, **({} if self.motion is None else self.motion.trained())}
 
     def _rates(self, progress: float) -> dict[str, float]:
-        """Positions' rate falls to a hundredth as in 3DGS; the others in the second half to a tenth, so that they settle."""
+        """Positions' rate falls to a hundredth as in 3DGS; the others' to a tenth in the second half."""
         c, position = self.config, self.config.position_lr * self.extent
 
         def falling(rate: float) -> float:
@@ -143,12 +141,12 @@ class CanonicalEdit(TrainStage):
         }
 
     def _freeze(self) -> None:
-        """No gradient for what the preset leaves alone."""
+        """Disable gradients of the tensors that the preset does not optimize."""
         for name, tensor in self.parameters.tensors.items():
             tensor.requires_grad_(name in self.names)
 
     def _motion(self) -> TrainableMotion | None:
-        """What trains the deformation, where it is trained; otherwise it is frozen."""
+        """The trainer of the deformation; None where it is frozen."""
         if self.config.trains_deformation:
             return trainer_of(self.deformation, self.before.times)
         freeze(self.deformation)
@@ -161,7 +159,8 @@ class CanonicalEdit(TrainStage):
         scene, home = self.before, self.before.device
         edited = self.parameters.detached()
         wanted = {"sh" if name.startswith("sh_") else name for name in self.names}
-        if self.density is not None:  # Gaussians were born: every tensor is longer now
+        # densification changed the count, so every tensor has a new length
+        if self.density is not None:
             wanted = set(edited.tensors())
         changed = {name: t.to(home) for name, t in edited.tensors().items() if name in wanted}
         deformation = (

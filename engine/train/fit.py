@@ -1,9 +1,9 @@
-"""The training loop of a moving scene: coarse (one still scene for all frames), then fine (with its motion field).
+"""The training loop of a moving scene: coarse (one static scene for all frames), then fine (with a deformation field).
 
-After 4D Gaussian Splatting (Wu et al., CVPR 2024). What is changed, and why: the world is normalized to the subject
-while training, so that no number depends on the capture's units; the field starts as the identity; images start
-small; one step compares several views of one frame, which share the cost of the field; what does not move is held
-still and skips the field. Same inputs and config, same bits; stopped and resumed, still the same bits.
+After 4D Gaussian Splatting (Wu et al., CVPR 2024). Changed: the world is normalized to the subject during training, so
+that no parameter depends on the capture's units; the field starts as the identity; images start small; one step
+compares several views of one frame, which share the cost of the field; static Gaussians are held and skip the field.
+Same inputs and config, same bits; stopped and resumed, still the same bits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .threads import threads_for
 
 
 class Fit(TrainStage):
-    """Everything that changes while a scene is trained, and one method for each thing the loop does; a step names it.
+    """The state of a training and the parts of its loop; a step names it.
 
     Raises InputError where the video cannot be trained on.
     """
@@ -45,7 +45,8 @@ class Fit(TrainStage):
         self.video, self.config = video, config
         self.views = video.views_to_train() if config.keeps_test_views_out else tuple(range(video.views))
         self.samples = self._samples()
-        anchor = anchor_moment(video, self.views)  # the nearest trained one: it may itself be held out
+        # the nearest trained frame: the anchor itself may be held out
+        anchor = anchor_moment(video, self.views)
         self.anchor = min(self.samples, key=lambda moment: abs(moment - anchor))
         self.background = background_of(video, config.background).to(self.device)
         self.targets = Targets(video, self.background)
@@ -219,7 +220,7 @@ class Fit(TrainStage):
             self.motion.after_density(change)
 
     def preview(self) -> Tensor:
-        """[H, W', 3]: a captured image beside the same view now; walks through views and frames."""
+        """[H, W', 3]: a captured image next to the current render; cycles through views and frames."""
         turn = self.iteration // max(self.config.preview_every, 1)
         moment = list(self.samples)[turn % len(self.samples)]
         view = self.samples[moment][(turn * 3) % len(self.samples[moment])]
@@ -241,7 +242,7 @@ class Fit(TrainStage):
         return {**self.parameters.tensors, **({} if self.motion is None else self.motion.trained())}
 
     def result(self) -> Scene4D:
-        """What was trained so far, in the capture's own units."""
+        """The scene as trained so far, in the capture's own units."""
         trained = self.parameters.detached()
         if self.motion is not None:
             trained = self.motion.to_canonical(trained)

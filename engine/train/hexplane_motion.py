@@ -1,4 +1,4 @@
-"""A HexPlane field while it is trained: rates, smoothness, and which Gaussians may be held still."""
+"""Training of a HexPlane field: learning rates, smoothness, and which Gaussians are held still."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from .parameters import GaussianParameters, Lineage
 from .schedule import log_linear
 from .state import adam_memory
 
-CHECK_EVERY = 200  # iterations between two looks at what moves
+# iterations between two checks for static Gaussians
+CHECK_EVERY = 200
 MOMENTS_CHECKED = 8
-LEARNT = 0.5  # share of the fit after which what does not move is taken to be still
-WORTH_IT = 0.3  # share of still Gaussians from which leaving them out pays for the gathering
+# fraction of the training after which Gaussians that do not move count as static
+LEARNED = 0.5
+# fraction of static Gaussians from which skipping them outweighs the cost of gathering the others
+WORTH_IT = 0.3
 
 
 class HexPlaneMotion(TrainableMotion):
-    """Trains a field that depends on where a Gaussian is, so births and deaths need nothing of it."""
+    """Trains a field that depends on position alone, so added and removed Gaussians do not concern it."""
 
     def __init__(
         self,
@@ -40,7 +43,8 @@ class HexPlaneMotion(TrainableMotion):
             plane_weight,
             still_threshold,
         )
-        self.still: Tensor | None = None  # [N] bool: held still; None = all may move
+        # [N] bool: held still; None where all may move
+        self.still: Tensor | None = None
         groups = [
             {"params": field.grid_parameters(), "lr": grid_lr},
             {"params": field.network_parameters(), "lr": network_lr},
@@ -58,7 +62,7 @@ class HexPlaneMotion(TrainableMotion):
 
     @staticmethod
     def adopt(part: Deformation, times: Tensor) -> HexPlaneMotion:
-        """Trains a finished field on, in place, at 4DGS's rates."""
+        """Trains a finished field in place, at the learning rates of 4DGS."""
         assert isinstance(part, HexPlane)
         return HexPlaneMotion(part, times, grid_lr=1.6e-3, network_lr=1.6e-4)
 
@@ -81,15 +85,15 @@ class HexPlaneMotion(TrainableMotion):
         self.optimizer.zero_grad(set_to_none=True)
 
     def after_density(self, change: Lineage, part: Deformation | None = None) -> None:
-        """Nothing is stored for each Gaussian but `still`, which is looked at again in `after_step`."""
+        """Only `still` is stored for each Gaussian, and `after_step` measures it again."""
 
     @torch.no_grad()
     def after_step(self, parameters: GaussianParameters, iteration: int, progress: float) -> None:
-        """Look again at what moves: after every change of count, and every `CHECK_EVERY` iterations.
+        """Find static Gaussians again: after every change of count, and every `CHECK_EVERY` iterations.
 
-        Not before `LEARNT`: a field starts as the identity, and what is held still cannot learn to move.
+        Not before `LEARNED`: the field starts as the identity, and held Gaussians cannot learn to move.
         """
-        if not self.still_threshold or progress < LEARNT:
+        if not self.still_threshold or progress < LEARNED:
             return
         changed = self.still is not None and len(self.still) != len(parameters)
         if not changed and iteration % CHECK_EVERY:
@@ -107,7 +111,8 @@ class HexPlaneMotion(TrainableMotion):
             now = moved.activated()
             still &= (now.means - before.means).norm(dim=-1) < limit
             still &= (now.scales - before.scales).abs().amax(dim=-1) < limit
-            turn = (now.quats * before.quats).sum(-1).abs().clamp(max=1).acos() * 2  # radians
+            # radians
+            turn = (now.quats * before.quats).sum(-1).abs().clamp(max=1).acos() * 2
             still &= turn * before.scales.amax(dim=-1) < limit
             still &= (now.opacities - before.opacities).abs() < 0.01
             still &= (now.sh - before.sh).abs().amax(dim=(1, 2)) < 0.02
@@ -158,7 +163,7 @@ class HexPlaneMotion(TrainableMotion):
 
 
 def field_settings(preset: HexPlaneConfig, times: Tensor, time_resolution: int = 0) -> HexPlaneConfig:
-    """The preset with the capture's time range; half as many time steps as frames unless told otherwise."""
+    """The preset with the capture's time range; half as many time steps as frames unless `time_resolution` is set."""
     steps = time_resolution or max(4, round(len(times) / 2))
     return replace(
         preset,

@@ -1,4 +1,4 @@
-"""What makes two trainings the same work: their inputs and settings as plain JSON, known before anything starts.
+"""The identity of a training: its inputs and settings as plain JSON, known before it starts.
 
 A checkpoint belongs to one identity. `input_identity` knows the engine's own values; a value from outside takes part
 through an attribute or a method named `fingerprint`, or by registering with `identity_of`.

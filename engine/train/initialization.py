@@ -16,14 +16,15 @@ def neighbour_distance(points: Tensor, neighbours: int = 3) -> Tensor:
     """Root-mean-square distance [P] to the nearest few other points (3DGS's initial scale), world units."""
     if len(points) <= neighbours:
         return torch.full((len(points),), 0.01)
-    from scipy.spatial import KDTree  # half of what importing the engine would cost
+    # imported here: it would double the import time of the engine
+    from scipy.spatial import KDTree
 
     found, _ = KDTree(points.numpy()).query(points.numpy(), k=neighbours + 1)
     return torch.from_numpy(np.sqrt((found[:, 1:] ** 2).mean(axis=1))).float().clamp(min=1e-7)
 
 
 def gaussians_at(points: Tensor, colors: Tensor, opacity: float, sh_degree: int) -> Gaussians:
-    """Round Gaussians at `points` [P, 3] with flat `colors` [P, 3], as large as the gaps between them."""
+    """Isotropic Gaussians at `points` [P, 3] with flat `colors` [P, 3], as large as the gaps between them."""
     count = len(points)
     sh = torch.zeros(count, harmonics.bases(sh_degree), 3)
     sh[:, 0] = harmonics.rgb_to_dc(colors.float())
@@ -51,7 +52,7 @@ def carved_cells(
 
 
 def sampled_colors(targets: Targets, views: tuple[int, ...], moment: int, points: Tensor) -> Tensor:
-    """The median color [P, 3] that the views which frame a point see there; grey where none does."""
+    """The median color [P, 3] of the views that see each point; gray where none does."""
     stack: list[Tensor] = []
     for view in views:
         if not targets.video.available[view, moment]:
@@ -65,7 +66,7 @@ def sampled_colors(targets: Targets, views: tuple[int, ...], moment: int, points
 
 
 def anchor_moment(video: MultiViewVideo, views: tuple[int, ...]) -> int:
-    """The frame that most views saw; of several, the one in the middle of the video."""
+    """The frame with the most views; of several, the one in the middle of the video."""
     together = video.available[list(views)].sum(dim=0)
     best = (together == together.max()).nonzero().flatten()
     return int(best[len(best) // 2])
@@ -81,10 +82,10 @@ def first_gaussians(
     sh_degree: int,
     generator: torch.Generator,
 ) -> tuple[Gaussians, str]:
-    """(Gaussians, one line that says where they came from).
+    """(Gaussians, one line about where they were placed).
 
-    "auto" takes the capture's points where there are at least 100, else silhouettes where there are masks and more
-    than two views at one frame, else random places. Raises InputError where the named method has no start.
+    "auto" uses the capture's points if there are at least 100, else silhouettes if there are masks and more than two
+    views of one frame, else random points. Raises InputError where the capture does not allow the named method.
     """
     moment = anchor_moment(video, views)
     together = int(video.available[list(views), moment].sum())

@@ -21,7 +21,8 @@ from .originals import Originals, Pair, choose_pairs, choose_source
 from .schedule import log_linear
 from .threads import threads_for, threads_for_model
 
-SAMPLED = 16  # images from which the map from colors to latents is fitted
+# images from which the map from colors to latents is fitted
+SAMPLED = 16
 
 
 class LatentTraining(LatentOptimization):
@@ -49,7 +50,8 @@ class LatentTraining(LatentOptimization):
             )
         width, height = scene.rig.sizes[pairs[0][0]]
         size = size_for(backbone, width, height, config.resolution)
-        latent_cameras(scene.rig, size, backbone.vae_scale_factor)  # says at once where that cannot be
+        # fails early where the size does not fit
+        latent_cameras(scene.rig, size, backbone.vae_scale_factor)
         self.backbone, self.video = backbone, video
         self.source, self.pairs = choose_source(config.originals, scene, video, pairs, self.edits)
         refiner = first_refiner(config, backbone)
@@ -103,7 +105,7 @@ class LatentTraining(LatentOptimization):
         self.learned["features"][:, 0] = _homogeneous(dc) @ affine
         width, height = self.field.size
         middle = self._encode(self.field.scene.background.expand(1, height, width, 3))
-        # its middle: toward the edge an autoencoder's padding shows
+        # its center: toward the edge, the autoencoder's padding shows
         self.learned["background"].copy_(middle[:, middle.shape[1] // 2, middle.shape[2] // 2])
 
     def rates(self) -> dict[str, float]:
@@ -136,7 +138,7 @@ class LatentTraining(LatentOptimization):
 
     @torch.no_grad()
     def preview(self) -> Tensor:
-        """[H, 2W, 3]: an image, and the field's latents decoded; walks through the images."""
+        """[H, 2W, 3]: an image and the field's decoded latents; cycles through the images."""
         pair = self.pairs[self.iteration // max(self.config.preview_every, 1) * 7 % len(self.pairs)]
         latents = self.refined(self.drawn([pair[0]], float(self.before.scene.times[pair[1]]))[0])
         with threads_for_model(self.backbone):
@@ -154,7 +156,7 @@ class LatentTraining(LatentOptimization):
         }
 
     def noise_missed(self) -> float:
-        """What share of the noise the model does not find in the latents of one image; see `vae_mismatch`."""
+        """The fraction of noise that the model misses in the latents of one image; see `vae_mismatch`."""
         latents = self.targets[self.pairs[0]][None].to(self.backbone.device)
         with threads_for_model(self.backbone):
             return vae_mismatch(self.backbone, latents)
@@ -197,7 +199,7 @@ def _homogeneous(colors: Tensor) -> Tensor:
 
 
 def _affine(colors: Tensor, latents: Tensor) -> Tensor:
-    """[4, C] from colors [P, 3] and a one to latents [P, C]; a little ridge, for images of one color."""
+    """[4, C] from colors [P, 3] and a one to latents [P, C]; with a small ridge for images of a single color."""
     x = _homogeneous(colors).double()
     ridge = 1e-4 * len(x) * torch.eye(4, dtype=x.dtype, device=x.device)
     return torch.linalg.solve(x.T @ x + ridge, x.T @ latents.double()).float()

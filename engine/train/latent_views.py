@@ -1,4 +1,4 @@
-"""Views of a latent field as images, with the scene's own images of the same views beside them."""
+"""Views of a latent field as images, together with the scene's own images of the same views."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DecodingConfig:
 
 
 class Decoding:
-    """Decodes image by image (`stream`), then gives them all (`made`)."""
+    """Decodes image by image (`stream`), then returns all of them (`made`)."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Decoding:
         video: MultiViewVideo | None = None,
         device: torch.device | str = "cpu",
         is_refined: bool = True,
-        edits: Sequence[str] = (),  # steps after which the captured images are the wrong ones
+        edits: Sequence[str] = (),  # steps after which the captured images no longer show the scene
         prompt: str = "",  # of the edit that the images show
     ) -> None:
         field.vae.check(backbone)
@@ -69,7 +69,7 @@ class Decoding:
         first = self.field.before
         self.unedited = None if first is None else FieldRenderer(first, self.rasterizer)
         captured = video if self.source == "captured" else None
-        # what the scene looked like: an edit of shapes moved the field's own Gaussians
+        # the unedited scene: a shape edit moved the field's own Gaussians
         shown = self.field.scene if first is None else first.scene
         self.originals = Originals(shown, self.rasterizer, field.size, captured)
         self.carries = config.detail == "from originals" or (
@@ -130,6 +130,6 @@ class Decoding:
 
 
 def _moved(before: Scene4D, after: Scene4D) -> bool:
-    """Whether an edit of shapes went from one to the other."""
+    """Whether a shape edit changed the Gaussians."""
     now = after.canonical.tensors()
     return any(not torch.equal(t.cpu(), now[name].cpu()) for name, t in before.canonical.tensors().items())

@@ -1,7 +1,7 @@
-"""Optimizing a latent field: what training it and editing it have in common (ED-NeRF, Park et al., ICLR 2024).
+"""Optimizing a latent field: what training and editing have in common (ED-NeRF, Park et al., ICLR 2024).
 
-Features, the latent background and, where asked, the refinement layer and the geometry are the parameters; a step says
-what its loss is. The motion is read, never written. Random numbers come from one seeded generator, so that a resumed run
+The parameters are the features, the latent background and, optionally, the refinement layer and the geometry; subclasses
+define the loss. The deformation is frozen. Random numbers come from one seeded generator, so that a resumed run
 ends with the same bits.
 """
 
@@ -59,7 +59,8 @@ class LatentOptimization(TrainStage):
         if trains_geometry:
             own |= {name: getattr(self.field.scene.canonical, name) for name in GEOMETRY}
         self.moves = trains_geometry
-        freeze(self.field.scene.deformation)  # a copy: the input's own stays as it is
+        # a copy: the input's own deformation stays as it is
+        freeze(self.field.scene.deformation)
         groups = {name: {name: nn.Parameter(t.detach().clone())} for name, t in own.items()}
         if self.refiner is not None:
             self.refiner.requires_grad_(trains_refiner)
@@ -92,8 +93,8 @@ class LatentOptimization(TrainStage):
         return self.renderer.draw(views, self.gaussians_at(seconds), self.learned["features"], background)
 
     def refined(self, latents: Tensor) -> Tensor:
-        """[B, C, h, w] through the refinement layer, one by one: the bits of one do not depend on those beside it, so
-        where nothing was edited they are those of the unedited field."""
+        """[B, C, h, w] through the refinement layer, one at a time, so that the bits of one image do not
+        depend on the others in the batch: where nothing was edited, they equal those of the unedited field."""
         if self.refiner is None:
             return latents
         return torch.cat([self.refiner(one) for one in latents.split(1)])

@@ -22,12 +22,12 @@ QUIET = {"max_seconds", "checkpoint_seconds", "preview_every", "force"}
 
 
 def shaping(config: Any) -> dict[str, Any]:
-    """The config's fields that decide the result, by id: all but those that only say when to save, show or stop."""
+    """The config's fields that decide the result, by id: all except those that only control saving, previews and stopping."""
     return {name: value for name, value in as_record(config).items() if name not in QUIET}
 
 
 class LoopConfig(Protocol):
-    """What a Config says about the loop itself."""
+    """The fields of a Config that control the loop."""
 
     @property
     def iterations(self) -> int: ...
@@ -40,7 +40,7 @@ class LoopConfig(Protocol):
 
 
 class Optimization(Protocol):
-    """Something that gets better step by step, and whose whole state can be put away between two steps."""
+    """An optimization whose whole state can be saved between two steps."""
 
     @property
     def iteration(self) -> int:
@@ -60,17 +60,17 @@ class Optimization(Protocol):
         ...
 
     def result(self) -> Any:
-        """What was made so far, free of the optimizer."""
+        """The result so far, independent of the optimizer."""
         ...
 
     def trained(self) -> Mapping[str, Tensor]:
-        """Everything that a step changes and the result is made of, by name."""
+        """Every tensor that a step changes, by name."""
         ...
 
     def save(self, path: Path) -> None: ...
 
     def resume(self, path: Path) -> bool:
-        """Go on from a checkpoint of this very run; False where there is none."""
+        """Continue from a checkpoint of this run; False where there is none."""
         ...
 
 
@@ -84,9 +84,9 @@ def optimize(
 ) -> Stream:
     """Started(note), then steps with Progress, Preview and Saved, then Finished(run.result()).
 
-    With `checkpoint`, state is written there every `checkpoint_seconds` and when the generator is closed; a `run` that
-    resumed from it ends with the same bits as an uninterrupted one. The file is removed when the generator goes on after
-    Finished: a caller that cannot put the result away closes it there, and the file stays. `max_seconds` counts from
+    With `checkpoint`, the state is saved there every `checkpoint_seconds` and when the generator is closed; a `run` that
+    resumes from it ends with the same bits as an uninterrupted one. The file is removed when the generator is resumed after
+    Finished: a caller that fails to save the result closes the generator there, and the file stays. `max_seconds` counts from
     `start` on the clock (default: now). Raises InputError after a step that left NaN or infinite values; the last
     checkpoint before it stays.
     """
@@ -121,7 +121,7 @@ def optimize(
 def _reports(
     run: Optimization, pace: LoopConfig, losses: dict[str, float], saves: _Checkpoints | None
 ) -> Stream:
-    """What is told after a step: Progress, then Preview and Saved where they are due."""
+    """The messages after a step: Progress, then Preview and Saved where they are due."""
     yield Progress(run.iteration, losses, len(run))
     if pace.preview_every and run.iteration % pace.preview_every == 0:
         yield Preview(run.preview(), run.iteration)
@@ -160,7 +160,7 @@ class _Checkpoints:
 
 
 def resume(run: Optimization, checkpoint: Path | None) -> bool:
-    """Go on from `checkpoint` where it is of this very run. Raises InputError where it is damaged."""
+    """Continue from `checkpoint` if it belongs to this run. Raises InputError where it is damaged."""
     if checkpoint is None:
         return False
     anew = "delete it to start over."
@@ -179,12 +179,12 @@ def resume(run: Optimization, checkpoint: Path | None) -> bool:
 
 
 def _step(run: Optimization) -> dict[str, float]:
-    """One step; InputError where it leaves values that nothing can go on from."""
+    """One step; InputError where it produces NaN or infinite values."""
     number = run.iteration + 1
     try:
         losses = run.step()
     except (ArithmeticError, RuntimeError, ValueError) as error:
-        # what chokes on NaN within the step names neither the step nor the remedy
+        # an operation that fails on NaN names neither the step nor the remedy
         _check(run, number, error)
         raise
     _check(run, number)
@@ -202,5 +202,5 @@ def _check(run: Optimization, step: int, cause: Exception | None = None) -> None
 
 
 def _not_finite(run: Optimization) -> str:
-    """The name of the first tensor that holds NaN or infinite values; empty where all are well."""
+    """The name of the first tensor that holds NaN or infinite values; empty where all are finite."""
     return next((name for name, tensor in run.trained().items() if not is_finite(tensor)), "")

@@ -1,8 +1,8 @@
-"""Motion while it is trained: what the training loop asks of it, and the registry of what can be chosen.
+"""The interface between the training loop and a trained motion, and the registry of motions.
 
 To add one: subclass `TrainableMotion`, and `register` it under a name for the training's `motion` option. Where an edit
-may train a finished deformation on, `register_trainer` for its kind as well. What ships is registered in motions.py; a
-package outside the engine calls the same two functions.
+may train a finished deformation on, `register_trainer` for its kind as well. The built-in motions are registered in
+motions.py; a package outside the engine calls the same two functions.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ class TrainableMotion(ABC):
 
     Gaussians are in the training's normalized world. What is optimized of them are the "trained values": the canonical
     Gaussians themselves, unless a motion keeps them in coordinates of its own (relative to a mesh, for example).
+
+    Example:
+        register("my_motion", MyMotion)
+        fit_scene.run(video, fit_scene.Config(motion="my_motion"))
     """
 
     # whether a coarse stage first fits one static scene to all frames; otherwise the motion takes part from the start
@@ -42,7 +46,15 @@ class TrainableMotion(ABC):
 
     @abstractmethod
     def deform(self, trained: Gaussians, seconds: float) -> Gaussians:
-        """The Gaussians at a time in seconds; differentiable in the trained values and the motion's parameters."""
+        """The Gaussians at a time; differentiable in the trained values and the motion's parameters.
+
+        Args:
+            trained: The trained values of N Gaussians.
+            seconds: The time in seconds.
+
+        Returns:
+            N Gaussians in the normalized world.
+        """
 
     def loss(self) -> Tensor | None:
         """The motion's own term of the loss, with its weight (smoothness, for example); None = no term."""
@@ -50,19 +62,30 @@ class TrainableMotion(ABC):
 
     @abstractmethod
     def step(self, progress: float) -> None:
-        """One step of the motion's optimizer after `backward`, gradients dropped; `progress` in 0..1 sets the rates."""
+        """One step of the motion's optimizer after `backward`; drops the gradients.
+
+        Args:
+            progress: Fraction of the training that is done, 0..1; sets the learning rates.
+        """
 
     def after_step(  # noqa: B027
         self, parameters: GaussianParameters, iteration: int, progress: float
     ) -> None:
-        """Called at the end of each step in which the motion took part, after changes of density."""
+        """Called at the end of each step in which the motion took part, after density control.
+
+        Args:
+            parameters: The Gaussians' parameters.
+            iteration: Steps done.
+            progress: Fraction of the training that is done, 0..1.
+        """
 
     @abstractmethod
     def after_density(self, change: Lineage, part: Deformation | None = None) -> None:
         """Called whenever Gaussians were added, removed or relocated, coarse stage included.
 
-        A motion that keeps something for each Gaussian takes its rows `change.parents` along. `part` is what the trained
-        deformation's `take` made of itself, where an edit trains a finished one (see `register_trainer`).
+        Args:
+            change: The lineage; a motion that stores something for each Gaussian keeps its rows `change.parents`.
+            part: The trained deformation after `take`, where an edit trains a finished one (see `register_trainer`).
         """
 
     @abstractmethod
@@ -71,7 +94,11 @@ class TrainableMotion(ABC):
 
     @abstractmethod
     def finished(self, world: Normalization) -> Deformation:
-        """The trained deformation in the capture's units, a copy on the CPU."""
+        """The trained deformation, a copy on the CPU.
+
+        Args:
+            world: The training's normalized world; the result is in the capture's units.
+        """
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The subject's box, and the world in which it has radius one, so that no learning rate depends on units."""
+"""The subject's box, and the normalized world in which its radius is one, so that learning rates do not depend on units."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Normalization:
 def subject_bounds(video: MultiViewVideo, views: tuple[int, ...], words: str = "") -> Tensor:
     """The box [2, 3] (float64, world units) that holds the subject at every frame.
 
-    Six numbers in `words` are taken as they are. With masks in several views, silhouettes of up to five frames are
+    Six numbers in `words` are used as given. With masks in several views, silhouettes of up to five frames are
     carved; otherwise the capture's points or the cameras' common field of view decide. Raises InputError.
     """
     if words.strip():

@@ -1,4 +1,4 @@
-"""Images of a scene as they are before an edit: captured or rendered, at the size that the model works at."""
+"""Images of a scene before an edit, captured or rendered, at the model's size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from .targets import composite
 
 SOURCES = ("auto", "captured", "rendered")
 
-Pair = tuple[int, int]  # (view, frame)
+# (view, frame)
+Pair = tuple[int, int]
 
 
 def choose_pairs(scene: Scene4D, views: str, moments: str, video: MultiViewVideo | None = None) -> list[Pair]:
@@ -30,7 +31,7 @@ def choose_pairs(scene: Scene4D, views: str, moments: str, video: MultiViewVideo
     else:
         trained = range(len(rig)) if video is None else video.views_to_train()
         chosen = tuple(view for view in trained if view < len(rig))
-    when = indices(moments or "0", len(scene.times), "moment")
+    when = indices(moments or "0", len(scene.times), "frame")
     if not chosen:
         raise InputError("TRN-012", "No view is selected; choose at least one.")
     w, h = rig.sizes[chosen[0]]
@@ -80,7 +81,7 @@ def choose_source(
 
 @dataclass(eq=False)
 class Originals:
-    """Reads or renders one image at a time; the Gaussians of the last frame are kept."""
+    """Reads or renders one image at a time; the Gaussians of the last frame are cached."""
 
     scene: Scene4D
     rasterizer: Rasterizer
@@ -123,7 +124,7 @@ class Originals:
 
 
 def collect(originals: Originals, pairs: Sequence[Pair]) -> ViewSet:
-    """The images of `pairs` as a set of views that nobody has edited yet."""
+    """The images of `pairs` as a set of unedited views."""
     pictures, alphas = zip(*(originals.get(view, moment) for view, moment in pairs), strict=True)
     images = torch.stack(pictures)
     seconds = tuple(float(originals.scene.times[moment]) for _, moment in pairs)
@@ -157,7 +158,7 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _check_same(scene: Scene4D, video: MultiViewVideo) -> None:
-    """InputError where the video was not filmed by the scene's cameras at the scene's frames."""
+    """InputError where the video does not have the scene's cameras and number of frames."""
     if len(video.cameras) != len(scene.rig) or video.moments != len(scene.times):
         raise InputError(
             "TRN-017",

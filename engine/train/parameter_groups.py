@@ -11,7 +11,7 @@ OPTIMIZERS = ("adam", "sgd")
 
 
 class ParameterGroups:
-    """What learns in an optimization whose tensors keep their shapes (where Gaussians are born see `parameters`)."""
+    """Trained tensors of fixed shapes; see `parameters` for Gaussians that are added and removed."""
 
     def __init__(self, groups: Mapping[str, Mapping[str, nn.Parameter]], optimizer: str = "adam") -> None:
         self.groups = {name: dict(group) for name, group in groups.items()}

@@ -1,4 +1,4 @@
-"""Gaussians as parameters: each tensor with its own Adam, all kept in step when Gaussians are born or die."""
+"""Gaussians as parameters: each tensor has its own Adam, and all follow when Gaussians are added or removed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ NAMES = ("means", "log_scales", "quats", "logit_opacities", "sh_dc", "sh_rest")
 
 @dataclass(frozen=True, eq=False)
 class Lineage:
-    """Where the Gaussians of now came from, after some were added, removed or relocated.
+    """Which Gaussians the current ones came from, after some were added, removed or relocated.
 
     Whatever is stored for each Gaussian follows with `values[parents]`.
     """
 
-    parents: (
-        Tensor  # [N] long: index of the parent before the change; a Gaussian that stayed is its own parent
-    )
+    # [N] long: index of the parent before the change; a Gaussian that stayed is its own parent
+    parents: Tensor
     born: Tensor  # [N] bool: a copy of its parent, without optimizer state of its own
 
     def then(self, later: Lineage) -> Lineage:
@@ -33,8 +32,8 @@ class Lineage:
 class GaussianParameters:
     """The optimized Gaussians. SH is split in two because its DC learns twenty times faster (3DGS).
 
-    `held` [N] bool marks Gaussians that density control must leave alone: neither copied, moved, reset nor removed. It
-    follows every change of count.
+    `held` [N] bool marks Gaussians that density control must leave alone: it does not copy, move, reset or
+    remove them. The marks follow every change of count.
     """
 
     def __init__(self, gaussians: Gaussians, rates: dict[str, float]) -> None:
@@ -91,7 +90,7 @@ class GaussianParameters:
         return {key: state[key] for key in ("exp_avg", "exp_avg_sq") if key in state}
 
     def drain_lineage(self) -> Lineage | None:
-        """Who came from whom since the last call; None where nobody was added, removed or relocated."""
+        """The lineage since the last call; None where no Gaussian was added, removed or relocated."""
         lineage, self._lineage = self._lineage, None
         return lineage
 
@@ -110,7 +109,7 @@ class GaussianParameters:
 
     @torch.no_grad()
     def append(self, new: dict[str, Tensor], parents: Tensor) -> None:
-        """Add Gaussians (tensors by parameter name) with zero Adam moments; `parents` [M] long are who they come from."""
+        """Add Gaussians (tensors by parameter name) with zero Adam moments; `parents` [M] long are those that they come from."""
         stay = torch.arange(len(self), device=parents.device)
         born = torch.arange(len(self) + len(parents), device=parents.device) >= len(self)
         self._record(Lineage(torch.cat([stay, parents]), born))

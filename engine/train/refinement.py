@@ -23,7 +23,8 @@ from .originals import Originals, Pair, choose_pairs, choose_source
 from .refine_config import RefineConfig
 from .threads import threads_for, threads_for_model
 
-KEPT_BYTES = 64_000_000  # of encoded originals
+# of encoded originals
+KEPT_BYTES = 64_000_000
 
 
 class ScoreRefinement(CanonicalEdit):
@@ -67,7 +68,8 @@ class ScoreRefinement(CanonicalEdit):
         captured = video if self.source == "captured" else None
         self.originals = Originals(unedited, self.rasterizer, self.size, captured)
         self._encoded: LruCache[Pair, Tensor] = LruCache(KEPT_BYTES, lambda t: t.nbytes, at_least=1)
-        self._shown: tuple[Pair, Tensor] | None = None  # what the model last made of an image: [C, h, w]
+        # the model's last prediction for an image: latents [1, C, h, w]
+        self._shown: tuple[Pair, Tensor] | None = None
 
     @abstractmethod
     def image_source(self, scene: Scene4D, video: MultiViewVideo | None, original: Scene4D | None) -> str:
@@ -83,7 +85,7 @@ class ScoreRefinement(CanonicalEdit):
         return int(torch.randint(low, high + 1, (), generator=self.generator))
 
     def _condition_latents(self, pair: Pair) -> Tensor:
-        """[C, h, w] of the unedited image; the last ones are kept."""
+        """[C, h, w] of the unedited image, cached."""
         latents = self._encoded.get(pair)
         if latents is None:
             image, _ = self.originals.get(*pair)
@@ -102,7 +104,7 @@ class ScoreRefinement(CanonicalEdit):
         ]
 
     def _encode(self, image: Tensor, seed: int) -> Tensor:
-        """Latents [1, C, h, w] of an image [1, H, W, 3], the posterior's noise drawn anew from `seed`."""
+        """Latents [1, C, h, w] of an image [1, H, W, 3], with the posterior's noise from `seed`."""
 
         def encode(pixels: Tensor) -> Tensor:
             return self.backbone.encode(pixels, torch.Generator().manual_seed(seed))
@@ -118,8 +120,8 @@ class ScoreRefinement(CanonicalEdit):
         pairs = [self.pairs[i] for i in index.tolist()]
         t = self._timestep()
         seeds = torch.randint(2**62, (len(pairs),), generator=self.generator).tolist()
-        # a small scene is rendered with one thread, a large model works with all of them: so the gradient takes two
-        # steps, from the loss to the images and from there to the Gaussians
+        # A small scene is rendered with one thread, but a large model needs all of them. So the gradient is computed in two
+        # steps: from the loss to the images, and from there to the Gaussians.
         with threads_for(self.rasterizer, self.device, len(self)):
             pictures = self._render(pairs)
         images = torch.cat([p.rgb for p in pictures])
@@ -129,7 +131,8 @@ class ScoreRefinement(CanonicalEdit):
             score.loss.backward()
         with threads_for(self.rasterizer, self.device, len(self)):
             assert leaf.grad is not None
-            loss = (images * leaf.grad).sum()  # whose gradient in the images is leaf.grad
+            # its gradient with respect to the images is leaf.grad
+            loss = (images * leaf.grad).sum()
             motion_loss = self.motion_loss()
             loss = loss if motion_loss is None else loss + motion_loss
             loss.backward()
@@ -158,7 +161,7 @@ class ScoreRefinement(CanonicalEdit):
 
     @torch.no_grad()
     def preview(self) -> Tensor:
-        """[H, 3W, 3]: unedited, the scene now, and what the model would make of it."""
+        """[H, 3W, 3]: unedited image, current render, and the model's prediction."""
         pair, clean = self._shown or (self.pairs[0], None)
         before = self.originals.get(*pair)[0]
         now = self._render([pair])[0].rgb[0].clamp(0, 1).cpu()

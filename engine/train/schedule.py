@@ -19,7 +19,7 @@ def sh_degree_at(progress: float, highest: int) -> int:
 def picture_scale_at(progress: float, start_scale: float, full_at: float) -> float:
     """Fraction of the full image size: grows in two equal steps and is full from `full_at` on (after DashGaussian).
 
-    Few distinct sizes, so that resized targets can be kept.
+    Few distinct sizes, so that resized targets can be cached.
     """
     if start_scale >= 1 or progress >= full_at:
         return 1.0

@@ -1,6 +1,6 @@
-"""What every optimization of Gaussians has in common: its messages, its selection, what its checkpoint holds and belongs to.
+"""The base of every optimization of Gaussians: messages, selection, and checkpoints.
 
-A stage says what one step's loss is and what learns; `loop` runs it. Random numbers come from one seeded generator, so
+A stage defines the loss of a step and what is trained; `loop` runs it. Random numbers come from one seeded generator, so
 that a resumed run ends with the same bits.
 """
 
@@ -29,7 +29,7 @@ class Part(Protocol):
     """Something of a stage that changes while it runs."""
 
     def state(self) -> dict[str, Tensor]:
-        """Everything needed to go on with the same bits."""
+        """Everything needed to continue with the same bits."""
         ...
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -47,7 +47,7 @@ class TrainConfig(LoopConfig, Protocol):
 
 
 class SelectionConstraint:
-    """What a selection allows: a Gaussian of weight 0 keeps its values bit for bit, one of weight w takes w of each step.
+    """Applies a selection: a Gaussian of weight 0 keeps its values bit for bit, one of weight w takes w of each step.
 
     The latter follows more slowly, and its neighbors fit around it.
     """
@@ -74,21 +74,24 @@ class SelectionConstraint:
 class TrainStage(ABC):
     """An `Optimization` (see `loop`) with a checkpoint; it may be limited by a selection."""
 
-    step_name: str  # said by the step, as in STEPS: for the history
-    prompt_note: str = ""  # what the artist should know of the prompt, where there is one
+    # the step's name in STEPS, for the history
+    step_name: str
+    # a remark on the prompt for the user
+    prompt_note: str = ""
 
     def __init__(self, config: TrainConfig, selection: Selection | None, device: torch.device | str) -> None:
         self.config, self.selection, self.device = config, selection, torch.device(device)
         self.rasterizer = choose(config.rasterizer, self.device)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.constraint: SelectionConstraint | None = None  # made once the tensors that learn are there
+        # created once the trained tensors exist
+        self.constraint: SelectionConstraint | None = None
         self.iteration = 0
         self.checkpointed = states.Checkpointed(self, self.identity)
 
     def constrain(self, origin: Tensor | None = None) -> None:
-        """Hold what learns to the selection, where there is one.
+        """Restrict the trained tensors to the selection, if there is one.
 
-        `origin` [N] long says which Gaussian of the selection each one descends from; None where none was born.
+        `origin` [N] long is the Gaussian of the selection that each one descends from; None where none were added.
         """
         if self.selection is not None:
             tensors = self.learning()
@@ -97,12 +100,12 @@ class TrainStage(ABC):
             self.constraint = SelectionConstraint(weights if origin is None else weights[origin], tensors)
 
     def constrained(self) -> AbstractContextManager[None]:
-        """Around an optimizer's step: what the selection does not allow is undone."""
+        """A context for an optimizer step; it undoes changes that the selection does not allow."""
         return nullcontext() if self.constraint is None else self.constraint.around_step(self.learning())
 
     @abstractmethod
     def learning(self) -> Mapping[str, Tensor]:
-        """The tensors that learn and have a row for each Gaussian, by name."""
+        """The trained tensors with one row per Gaussian, by name."""
 
     @abstractmethod
     def trained(self) -> Mapping[str, Tensor]:
@@ -117,7 +120,7 @@ class TrainStage(ABC):
 
     @property
     def idle(self) -> str:
-        """Why there is nothing to do; empty where there is something."""
+        """The reason why there is nothing to do, else empty."""
         nothing = self.constraint is not None and len(self.constraint.held) == len(self)
         return "the mask does not select any Gaussian" if nothing else ""
 
@@ -129,14 +132,14 @@ class TrainStage(ABC):
         begun: float | None = None,
         note_at_start: str = "",
     ) -> Stream:
-        """The whole stage as messages, resumed where `checkpoint` is of this very work.
+        """The whole stage as messages, resumed if `checkpoint` belongs to this run.
 
         Args:
             note: What is done, for the first message.
             checkpoint: Where unfinished work is kept; None keeps none.
             clock: Seconds, for the limits and intervals of the config.
             begun: The clock when the work began, from which `max_seconds` counts; None = now.
-            note_at_start: A word more for a run that is not resumed.
+            note_at_start: An addition for a run that is not resumed.
         """
         if self.idle:
             yield Started(1, f"{self.idle}: nothing to do")
@@ -160,11 +163,11 @@ class TrainStage(ABC):
 
     @abstractmethod
     def metadata(self) -> dict[str, Any]:
-        """What the history says beyond the config: prompt, model, counts."""
+        """History entries beyond the config: prompt, model, counts."""
 
     @abstractmethod
     def inputs(self) -> list[Any]:
-        """Everything that the stage was given beside config and selection; see `input_identity`."""
+        """All inputs of the stage except config and selection; see `input_identity`."""
 
     @abstractmethod
     def parts(self) -> Mapping[str, Part]:
@@ -197,7 +200,7 @@ class TrainStage(ABC):
     # -- the history --------------------------------------------------------------------------------------------------
 
     def entry(self) -> dict[str, Any]:
-        """The history's words that every stage says of itself."""
+        """The history entry of this stage."""
         config: Any = self.config
         said = {
             "config": as_record(config),

@@ -1,4 +1,4 @@
-"""Training state on disk: one safetensors file, whole or not at all, from which the same bits go on."""
+"""Training state on disk: one safetensors file, written atomically, that resumes with the same bits."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ VERSION = 1
 
 
 class Resumable(Protocol):
-    """A run whose whole state can be put away between two steps."""
+    """A run whose whole state can be saved between two steps."""
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and plain numbers: everything needed to go on with the same bits."""
+        """Tensors and plain numbers: everything needed to continue with the same bits."""
         ...
 
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ class Checkpointed:
     """Saves a run's state to a file that belongs to this run alone, and restores it."""
 
     def __init__(self, run: Resumable, identity: Callable[[], list[Any]]) -> None:
-        """`identity` is plain JSON: inputs, settings, engine. It is asked once, since inputs never change."""
+        """`identity` is plain JSON: inputs, settings, engine. It is read once, since inputs never change."""
         self.run, self.identity = run, identity
 
     @cached_property
@@ -65,7 +65,7 @@ class Checkpointed:
         save_state(path, *self.run.state(), self.key)
 
     def resume(self, path: Path) -> bool:
-        """Go on from a checkpoint of this very run; False where there is none. Raises InputError where it is damaged."""
+        """Continue from a checkpoint of this run; False where there is none. Raises InputError where it is damaged."""
         found = load_state(path, self.key)
         if found is not None:
             self.run.load_state(*found)
@@ -88,7 +88,7 @@ def part(tensors: dict[str, Tensor], name: str, device: torch.device | str = "cp
 
 
 def adam_memory(tensors: dict[str, Tensor], prefix: str, parameter: Tensor) -> dict[str, Tensor]:
-    """What Adam remembers of `parameter`, from the tensors under "prefix.step" and so on; empty where there is nothing.
+    """Adam's state of `parameter`, from the tensors under "prefix.step" and so on; empty where there is nothing.
 
     Raises ValueError where shapes or types do not fit.
     """
@@ -98,7 +98,7 @@ def adam_memory(tensors: dict[str, Tensor], prefix: str, parameter: Tensor) -> d
         if value is None:
             continue
         lone = key == "step"
-        # torch's fused Adam does not look, and reads beyond a tensor that is too short
+        # torch's fused Adam does not check shapes and reads beyond a tensor that is too short
         wanted = (torch.Size(), torch.float32) if lone else (parameter.shape, parameter.dtype)
         if (value.shape, value.dtype) != wanted:
             raise ValueError(f"{prefix}.{key} has shape {tuple(value.shape)} and type {value.dtype}")

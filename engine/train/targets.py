@@ -1,4 +1,4 @@
-"""The images a fit is compared with: composited over the background, at the size the schedule asks for."""
+"""The images a fit is compared with: composited over the background, at the size of the schedule."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _bytes(target: Target) -> int:
 
 
 def background_of(video: MultiViewVideo, choice: str = "auto") -> Tensor:
-    """The color [3] behind everything. "auto": the video's own; else the images' border where it is plain; else black.
+    """The background color [3]. "auto": the video's own; else the images' border if it is uniform; else black.
 
     `choice` may also be "white", "black" or "grey".
     """

@@ -11,16 +11,18 @@ from ..diffusion import Backbone
 from ..render import Rasterizer
 from ..render.threads import fixed_threads
 
-SMALL = 20_000  # Gaussians
-SMALL_MODEL = 200  # megabytes of weights
+# Gaussians
+SMALL = 20_000
+# megabytes of weights
+SMALL_MODEL = 200
 
 
 @contextmanager
 def one_thread() -> Generator[None, None, None]:
-    """One torch thread inside; the count of before afterwards, whatever happens.
+    """One torch thread inside; the previous count afterwards.
 
-    On small tensors torch's own threads bring little on two idle cores and cost several times the work on busy ones,
-    where they wait for each other. The count also decides bits: so a resumed run may have other cores.
+    On small tensors, torch's threads gain little on two idle cores and cost several times the work on busy ones, where they
+    wait for each other. The count also affects bits, so this lets a run resume on another number of cores.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -32,7 +34,7 @@ def one_thread() -> Generator[None, None, None]:
 
 @contextmanager
 def threads_for(rasterizer: Rasterizer, device: torch.device, count: int) -> Generator[None, None, None]:
-    """One torch thread for `count` Gaussians if they are few; the rasterizer keeps them all."""
+    """One torch thread for `count` Gaussians if they are few; the rasterizer keeps all threads."""
     if device.type != "cpu" or not rasterizer.uses_own_threads or count > SMALL:
         yield
         return
@@ -42,7 +44,7 @@ def threads_for(rasterizer: Rasterizer, device: torch.device, count: int) -> Gen
 
 @contextmanager
 def threads_for_model(backbone: Backbone) -> Generator[None, None, None]:
-    """One torch thread for a small model on the CPU; a large one keeps them all."""
+    """One torch thread for a small model on the CPU; a large one keeps all threads."""
     if backbone.device.type != "cpu" or backbone.megabytes > SMALL_MODEL:
         yield
         return

@@ -34,7 +34,7 @@ LOOP_ORDER = "timesteps, then chunks"
 
 @dataclass(frozen=True)
 class Steps:
-    """The pace of `optimize`."""
+    """The loop settings for `optimize`."""
 
     iterations: int
     preview_every: int
@@ -94,7 +94,7 @@ class ViewEditing:
         return {} if self.edit.latents is None else {"latents": self.edit.latents}
 
     def result(self) -> ViewSet:
-        """The views with what was edited so far."""
+        """The views with the edit so far."""
         edit, config, backbone = self.edit, self.config, self.backbone
         request, images, alphas = edit.request, edit.painted, self.views.alphas
         wanted = config.detail == "from originals" or (
@@ -105,7 +105,7 @@ class ViewEditing:
                 images = carry_detail(images, edit.originals, alphas, edit.as_seen())
         exchanged = alphas is not None and config.background != "as edited"
         if exchanged and alphas is not None and edit.calls:
-            # before the mask limits it: at the mask's soft edge, too, the painted background must go
+            # before the mask is applied: the painted background must also go at the mask's soft edge
             images = over_background(images, alphas, self.scene.background.cpu(), edit.region)
         about: dict[str, Any] = {
             "prompt": request.guidance.prompt,
@@ -152,7 +152,7 @@ def _plan(
     video: MultiViewVideo | None,
     edits: tuple[str, ...],
 ) -> tuple[EditRequest, tuple[int, int], list[tuple[int, int]], str]:
-    """The request with nothing left open, the images' size, which images, and where they come from."""
+    """The request with all defaults resolved, the image size, the (view, frame) pairs, and the source of the images."""
     advised = backbone.defaults
     request = EditRequest(
         Guidance(
@@ -188,9 +188,9 @@ def _key_index(key_view: int, pairs: list[tuple[int, int]]) -> int:
 
 
 def _share(scene: Scene4D, selection: Selection, before: ViewSet, rasterizer: Rasterizer) -> Tensor:
-    """[F, h, w]: how much of what is seen of the scene at each pixel belongs to the selection."""
+    """[F, h, w]: the selection's fraction of the visible scene at each pixel."""
     part = render_selection(scene, selection, before.cameras, before.seconds, rasterizer)
     every = Selection(torch.ones(len(scene.canonical)))
     whole = render_selection(scene, every, before.cameras, before.seconds, rasterizer)
-    # hardly covered pixels show the background: haze of a selected part must not select it
+    # sparsely covered pixels show the background: haze of a selected part must not select it
     return (part / whole.clamp(min=1e-3) * (whole * 10).clamp(0, 1)).clamp(0, 1).cpu()

@@ -1,4 +1,4 @@
-"""Fitting canonical Gaussians to images of known views: what edited views and decoded latents have in common."""
+"""Fitting canonical Gaussians to images of known views, for edited views and decoded latents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .threads import threads_for
 
 @dataclass(frozen=True)
 class ViewFitConfig(EditConfig):
-    """The numbers of a fit to views; a step's Config may say other defaults."""
+    """Parameters of a fit to views; a step's Config may set other defaults."""
 
     views_per_step: int = number(
         2, 1, 64, "Edited views per optimization step. More is smoother and slower.", label="batch size"
@@ -119,7 +119,7 @@ class ViewFit(CanonicalEdit):
         return {**seen, "loss": float(loss.detach()), "psnr": decibels(squared)}
 
     def preview(self) -> Tensor:
-        """[H, 2W, 3]: an edited view beside the scene now; walks through the views."""
+        """[H, 2W, 3]: an edited view next to the current render; cycles through the views."""
         i = self.iteration // max(self.config.preview_every, 1) % len(self.views)
         with torch.no_grad():
             now = self.gaussians_at(float(self.views.seconds[i]))

@@ -241,7 +241,7 @@ def test_a_selection_limits_the_edit_to_where_it_shows(scene, backbone, edited):
     assert float(changed[:, 24:].float().mean()) < 0.3 * float(changed[:, :20].float().mean()), "z is up"
     nothing = edit(scene, backbone, None, Selection(torch.zeros(200)))
     assert torch.equal(nothing.images, nothing.originals) and nothing.edit["diffusion_calls"] == 0
-    with pytest.raises(InputError, match="lifted to 7 Gaussians, this scene has 200"):
+    with pytest.raises(InputError, match="lifted to 7 Gaussians, but this scene has 200"):
         edit(scene, backbone, None, Selection(torch.ones(7)))
 
 
@@ -327,7 +327,7 @@ def test_what_cannot_be_edited_is_said(scene, backbone):
     for changed, said in (
         ({"prompt": " "}, "prompt is empty"),
         ({"views": "0 9"}, "no view 9; there are 8"),
-        ({"moments": "6"}, "no moment 6; there are 6"),
+        ({"moments": "6"}, "no frame 6; there are 6"),
         ({"key_view": 5}, r"key view 5 is not among the edited views \(0 1 2\)"),
         ({"originals": "captured"}, "no video is connected"),
         ({"steps": 200, "resolution": 7}, "at least 8 pixels"),

@@ -136,7 +136,7 @@ def test_light_that_changes_over_time_is_noted() -> None:
 
 def test_a_blank_picture_is_named() -> None:
     made = report(video(source=Painted([1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0])))
-    assert any("cam02" in r.finding and "nothing" in r.finding for r in made.rows)
+    assert any("cam02" in r.finding and "blank" in r.finding for r in made.rows)
 
 
 def test_a_damaged_file_is_an_error_and_the_rest_is_still_checked() -> None:
