@@ -26,7 +26,12 @@ def read_numbers(path: Path, name: str) -> NDArray[Any]:
             f"{name} has {path.stat().st_size:,} bytes, far more than cameras or points need. Check that "
             "it is the right file.",
         )
-    file = io.BytesIO(path.read_bytes())
+    return parse_numbers(path.read_bytes(), name).astype(np.float64)
+
+
+def parse_numbers(data: bytes, name: str) -> NDArray[Any]:
+    """The array in the bytes of a .npy file, in its own type and read-only. Raises InputError as `read_numbers` does."""
+    file = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(file)
         read = (
@@ -56,12 +61,12 @@ def read_numbers(path: Path, name: str) -> NDArray[Any]:
     count = 1
     for length in shape:
         count *= max(int(length), 0)
-    rest = file.getbuffer().nbytes - file.tell()
+    rest = len(data) - file.tell()
     if count * dtype.itemsize != rest:
         raise InputError(
             "FIL-026",
             f"{name} is cut short or damaged: it claims {count:,} numbers but contains "
             f"{rest // dtype.itemsize:,}. Copy or export it again.",
         )
-    flat = np.frombuffer(file.getvalue(), dtype=dtype, count=count, offset=file.tell())
-    return flat.reshape(shape, order="F" if by_columns else "C").astype(np.float64)
+    flat = np.frombuffer(data, dtype=dtype, count=count, offset=file.tell())
+    return flat.reshape(shape, order="F" if by_columns else "C")
