@@ -6,8 +6,8 @@ Nothing is downloaded here. Get the capture (BSD-3-Clause, perfanalytics) and ru
     python -m training.real_capture --source captures/pose2sim/Pose2Sim/Demo_SinglePerson --out captures/beam --json
 
 The marked points below were read off the videos by eye (bolts, posts) or as centroids of small white squares
-(patches); the swimming cap is tracked by its color. They say what no file of the capture says: how far its calibration
-is from its pictures.
+(patches); the swimming cap is tracked by its color. They measure what no file of the capture contains: the error of
+its calibration against its images.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ MARKS: dict[str, tuple[float, dict[str, dict[str, tuple[float, float]]]]] = {
         },
     ),
 }
-CAP_ACCURACY = 4.0  # the cap is a dome: each camera sees another part of it
-# People drawn over in calibration/extrinsics/*.png (x0, y0, x1, y1 in pixels): nothing is learned from there.
+CAP_ACCURACY = 4.0  # the cap is a dome: each camera sees a different part of it
+# People painted over in calibration/extrinsics/*.png (x0, y0, x1, y1 in pixels): these areas are ignored.
 PEOPLE = {
     "cam01": [(0, 236, 139, 791), (139, 416, 394, 994)],
     "cam02": [(727, 458, 883, 910)],
@@ -138,7 +138,7 @@ def track_cap(shot: Shot, moments: range) -> dict[int, tuple[float, float]]:
 
 
 def points_file(shots: list[Shot], every: int, path: Path) -> dict[str, list[Any]]:
-    """All marks and the tracked cap as the JSON that `CaptureConfig.points` takes; returned by kind as well."""
+    """All marks and the tracked cap as the JSON for `CaptureConfig.points`; also returned by kind."""
     kinds: dict[str, list[Any]] = {
         kind: [{"name": kind + name, "accuracy": accuracy, "seen": seen} for name, seen in marks.items()]
         for kind, (accuracy, marks) in MARKS.items()
@@ -155,7 +155,7 @@ def points_file(shots: list[Shot], every: int, path: Path) -> dict[str, list[Any
 
 
 def plates(source: Path, folder: Path) -> Path:
-    """The pictures of calibration/extrinsics with their people made transparent."""
+    """The images of calibration/extrinsics with the people made transparent."""
     folder.mkdir(parents=True)
     for file in sorted((source / "calibration" / "extrinsics").glob("*.png")):
         picture = np.asarray(Image.open(file).convert("RGBA")).copy()
@@ -191,7 +191,7 @@ def calibration_figures(
 
 
 def read_native(folder: Path, moment: int) -> tuple[Cameras, list[np.ndarray], list[np.ndarray]]:
-    """Cameras, pictures and masks of one moment of a converted folder."""
+    """Cameras, images and masks of one frame of a converted folder."""
     data = json.loads((folder / "cameras.json").read_text(encoding="utf-8"))
     views = data["cameras"]
     cameras = Cameras(
@@ -258,7 +258,7 @@ def hull_figures(folder: Path, moment: int, pictures_at: Path | None) -> dict[st
 def draw_marks(
     folder: Path, shots: list[Shot], adjusted: Cameras, sightings: list[Sighting], pictures_at: Path
 ) -> None:
-    """First pictures with each mark (yellow) and its triangulated point: red as calibrated, green adjusted."""
+    """First images with each mark (yellow) and its triangulated point: red as calibrated, green adjusted."""
     rig = ideal_cameras(shots)
     cameras, pictures, _ = read_native(folder, 0)
     drawn: list[Image.Image] = []
@@ -290,10 +290,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a new folder for the native layout")
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--every", type=int, default=1, help="use every n-th frame")
-    parser.add_argument(
-        "--as-calibrated", action="store_true", help="leave the poses as the calibration file has them"
-    )
-    parser.add_argument("--pictures", type=Path, help="folder for check pictures")
+    parser.add_argument("--as-calibrated", action="store_true", help="keep the poses of the calibration file")
+    parser.add_argument("--pictures", type=Path, help="folder for images to check the result")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object, last")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

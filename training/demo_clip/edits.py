@@ -1,4 +1,4 @@
-"""Edits with an exact answer: a fixed function of a pixel's own color, on the subject alone."""
+"""Edits with an exact ground truth: a fixed function of each pixel's color, on the subject only."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Figure:
         self.model = anny.Anny(topology="makehuman", facial_actions="all", skinning_method="lbs")
         self.phenotype = phenotype
         out = self.model(phenotype_kwargs=phenotype)
-        # Colors and cuts are drawn on the reference pose: the one that all-identity rotations give.
+        # Colors and cuts are defined on the reference pose, that of identity rotations.
         self.rest: FloatArray = out["vertices"][0].numpy()
         names = self.model.bone_labels
         heads = out["bone_poses"][0, :, :3, 3].numpy()
@@ -77,7 +77,7 @@ def turn(axis: str, degrees: float) -> FloatArray:
 
 
 def swing(source: FloatArray, target: FloatArray) -> FloatArray:
-    """The smallest rotation that takes one direction to another."""
+    """The smallest rotation from one direction to another."""
     a, b = source / np.linalg.norm(source), target / np.linalg.norm(target)
     axis = np.cross(a, b)
     length = np.linalg.norm(axis)

@@ -1,9 +1,9 @@
-"""Build a demo clip: a multi-view video of a walking figure or of a talking head, with true cameras.
+"""Build a demo capture: a multi-view video of a walking figure or of a talking head, with exact cameras.
 
     python make.py walker --out ../../assets/clips/walker
     python make.py head --out somewhere/head
 
-Nothing is random: the same versions of the packages write the same bytes.
+Nothing is random: the same package versions write the same bytes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BACKGROUND = 235 / 255
 _PHENOTYPE = {
     "gender": 0.85, "age": 0.66, "muscle": 0.5, "weight": 0.42, "height": 0.5, "proportions": 0.85,
 }  # fmt: skip
-# Picture shape (width / height), camera distance, fps, performance, arc of the cameras in degrees.
+# Aspect ratio (width / height), camera distance, fps, performance, arc of the cameras in degrees.
 _SUBJECTS = {
     "walker": (10 / 13, 3.6, 12, motion.walk, 360.0),
     "head": (1.0, 1.25, 10, motion.talk, 210.0),
@@ -46,7 +46,7 @@ def poses(subject: str, figure: Figure, moments: int, strides: int) -> tuple[Flo
     base = np.stack([f[0] for f in frames])
     head = np.stack([f[1]["eye.L"] * 0.5 + f[1]["eye.R"] * 0.5 for f in frames])
     lowest = base[:, :13380, 2].min(axis=1)
-    # The lowest foot carries the weight. Only slow terms are kept, so that the hips do not jerk.
+    # The lowest foot carries the weight. Only low frequencies are kept, so that the hips move smoothly.
     spectrum = np.fft.rfft(lowest)
     spectrum[3 * strides + 1 :] = 0
     lift = np.fft.irfft(spectrum, moments)
@@ -65,7 +65,7 @@ class _Video:
         self.stream = self.container.add_stream("libx264", rate=fps)
         self.stream.width, self.stream.height = size
         self.stream.pix_fmt = "yuv420p"
-        # One thread: the bits then do not depend on the machine's number of cores.
+        # One thread, so that the output does not depend on the number of cores.
         self.stream.options = {"crf": str(crf), "preset": "veryslow", "threads": "1"}
 
     def add(self, picture: FloatArray) -> None:
@@ -81,7 +81,7 @@ class _Video:
 
 
 def _coded_psnr(path: Path, frames: np.ndarray) -> float:
-    """PSNR of a written video against the pictures before compression: what no training can exceed."""
+    """PSNR of a written video against the images before compression: the limit for training."""
     with av.open(str(path)) as container:
         decoded = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
     return float(-10 * np.log10(((decoded / 255.0 - frames) ** 2).mean()))
@@ -133,14 +133,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("subject", choices=sorted(_SUBJECTS))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=0, help="picture height in pixels (walker 208, head 192)")
+    parser.add_argument("--size", type=int, default=0, help="image height in pixels (walker 208, head 192)")
     parser.add_argument("--views", type=int, default=12)
     parser.add_argument("--moments", type=int, default=30)
-    parser.add_argument("--strides", type=int, default=2, help="whole strides in the loop (walker)")
+    parser.add_argument("--strides", type=int, default=2, help="number of strides in the loop (walker)")
     parser.add_argument("--fps", type=int, default=0, help="walker 12, head 10")
-    parser.add_argument("--crf", type=int, default=12, help="0 loses nothing but half the chroma pixels")
+    parser.add_argument("--crf", type=int, default=12, help="0 is lossless except for chroma subsampling")
     parser.add_argument("--supersampling", type=int, default=4)
-    parser.add_argument("--directions", type=int, default=160, help="directions that the light comes from")
+    parser.add_argument("--directions", type=int, default=160, help="number of light directions")
     parser.add_argument("--edit", choices=sorted(EDITS), default="none")
     parser.add_argument("--pair", action="store_true", help="write OUT/original, OUT/edited, instruction.txt")
     parser.add_argument("--truth", type=Path, help="also write surface tracks to this .npz")
@@ -227,7 +227,7 @@ def main() -> None:
 def write_truth(
     path: Path, studio: Studio, base: FloatArray, cameras: list[Camera], count: int = 2000
 ) -> None:
-    """Tracks of points on the drawn surface and where each camera sees them.
+    """Tracks of points on the rendered surface and their pixels in each camera.
 
     Arrays: points (moments, N, 3), normals (moments, N, 3), pixels (moments, views, N, 2), names (views,).
     """

@@ -1,6 +1,6 @@
 """Surfaces cut from the body mesh: Loop subdivision, clipping, and shells that float above the skin.
 
-Every vertex of a surface is a fixed mixture of body vertices, so a surface follows any pose.
+Every vertex of a surface is a fixed linear combination of body vertices, so a surface follows any pose.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def clip(triangles: IntArray, inside: FloatArray) -> tuple[sp.csr_matrix, IntArr
 
 @dataclass
 class Surface:
-    """A part of the figure: sources (V, base vertices), shell thickness, and the final cut."""
+    """A part of the figure: source weights (V, base vertices), shell thickness, and the final cut."""
 
     name: str
     source: sp.csr_matrix

@@ -1,12 +1,12 @@
-"""The two performances: a walk on the spot, and a head that turns and talks. Both loop."""
+"""The two motions: walking in place, and a head that turns and talks. Both loop."""
 
 from __future__ import annotations
 
 import numpy as np
 from figure import Figure, FloatArray, swing, turn
 
-# Joint angles over one stride, p in [0, 1) from the heel's touch-down; degrees. Hand-shaped after the
-# usual gait curves: hip nearly a cosine, knee with a small dip under load and a large one in swing.
+# Joint angles over one stride, p in [0, 1) from the heel's touch-down; degrees. Shaped by hand after
+# typical gait curves: the hip is nearly a cosine, the knee flexes slightly under load and strongly in swing.
 
 
 def _bump(p: float, centre: float, width: float) -> float:
@@ -31,14 +31,14 @@ def _pose_leg(figure: Figure, out: dict[str, FloatArray], side: str, p: float) -
     j = figure.joint
     thigh = j[f"lowerleg01.{side}"] - j[f"upperleg01.{side}"]
     shank = j[f"foot.{side}"] - j[f"lowerleg01.{side}"]
-    # Feet come nearly under the hips: a relaxed stance is narrower than the reference pose.
+    # The feet are nearly under the hips: a relaxed stance is narrower than the reference pose.
     down = np.array([s * 0.03, 0.0, -1.0])
     thigh_rotation = turn("x", -hip) @ swing(thigh, down)
     shank_target = turn("x", knee - hip) @ np.array([s * -0.02, 0.0, -1.0])
     out[f"upperleg01.{side}"] = thigh_rotation
     out[f"lowerleg01.{side}"] = swing(shank, thigh_rotation.T @ shank_target)
     shank_world = thigh_rotation @ out[f"lowerleg01.{side}"]
-    # The foot keeps its own heading (toes a little outward) whatever the leg's small twists did.
+    # The foot keeps its own heading (toes slightly outward), whatever the small rotations of the leg.
     foot_world = turn("x", knee - hip - ankle) @ turn("z", s * 4.0)
     out[f"foot.{side}"] = shank_world.T @ foot_world
 
@@ -82,7 +82,7 @@ def walk(figure: Figure, phase: float, strides: float) -> tuple[FloatArray, dict
     _pose_leg(figure, out, "L", p % 1.0)
     _pose_leg(figure, out, "R", (p + 0.5) % 1.0)
     sway = float(np.cos(wave))
-    # The arm swings against the leg of its own side, and the shoulders against the hips.
+    # Each arm swings opposite to the leg on its side, and the shoulders opposite to the hips.
     for side, sign in (("L", 1.0), ("R", -1.0)):
         forward = -4.0 - sign * 30.0 * sway
         bend = 24.0 + 16.0 * (1 - sign * sway) / 2 + 6.0 * np.sin(wave + 0.6)
@@ -101,7 +101,7 @@ def walk(figure: Figure, phase: float, strides: float) -> tuple[FloatArray, dict
     return figure.pose(out, face)
 
 
-# One loop of speech: (center, width, actions). Broad shapes of vowels and lip consonants.
+# One loop of speech: (center, width, actions). Broad vowels and lip consonants.
 _SPEECH: tuple[tuple[float, float, dict[str, float]], ...] = (
     (0.07, 0.045, {"jawOpen": 0.4, "mouthLowerDownLeft": 0.3, "mouthLowerDownRight": 0.3}),
     (0.17, 0.030, {"mouthPucker": 0.7, "mouthFunnel": 0.5, "jawOpen": 0.22}),
@@ -116,7 +116,7 @@ _SPEECH: tuple[tuple[float, float, dict[str, float]], ...] = (
 
 
 def talk(figure: Figure, phase: float, strides: float) -> tuple[FloatArray, dict[str, FloatArray]]:
-    """A head that turns, nods, speaks, raises its brows and blinks twice in the loop."""
+    """A head that turns, nods, speaks, raises its eyebrows and blinks twice in the loop."""
     slow = 2 * np.pi * phase
     out: dict[str, FloatArray] = {}
     for side in "LR":

@@ -1,4 +1,4 @@
-"""Cameras round the subject, studio light, and one picture at a time."""
+"""Cameras around the subject, studio light, and rendering of one image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Camera:
 
 
 def look_at(name: str, size: tuple[int, int], eye: FloatArray, target: FloatArray, span: float) -> Camera:
-    """Camera at eye toward target; the picture's height spans `span` meters at the target."""
+    """Camera at eye toward target; the image height covers `span` meters at the target."""
     width, height = size
     forward = target - eye
     distance = float(np.linalg.norm(forward))
@@ -42,8 +42,8 @@ def rig(
 ) -> tuple[list[Camera], list[str]]:
     """Views on an arc at two alternating heights and two from above; names of the two held out.
 
-    arc: degrees about the front (-y); 360 closes the ring. The held-out views are one raised and one
-    low, apart from each other, each between two neighbors.
+    arc: degrees around the front (-y); 360 is a full ring. The held-out views are one raised and one
+    low, far from each other, each between two neighbors.
     """
     if views < 8 or views % 2:
         raise SystemExit(
@@ -66,7 +66,7 @@ def rig(
 
 
 class Studio:
-    """Soft boxes round the subject: warm key, cool fill, a rim from behind, a sky and a pale floor."""
+    """Area lights around the subject: warm key, cool fill, a rim light from behind, a sky and a pale floor."""
 
     def __init__(self, wardrobe: Wardrobe, directions: int = 160):
         self.wardrobe = wardrobe
@@ -95,11 +95,11 @@ class Studio:
         )
 
     def posed(self, base: FloatArray) -> FloatArray:
-        """All drawn vertices (V, 3) for posed body vertices."""
+        """All rendered vertices (V, 3) for posed body vertices."""
         return np.concatenate([s.posed(base) for s in self.wardrobe.surfaces])
 
     def light(self, points: FloatArray) -> FloatArray:
-        """Irradiance at each drawn vertex, (V, 3)."""
+        """Irradiance at each rendered vertex, (V, 3)."""
         normals = vertex_normals(points, self.triangles)
         return sky_irradiance(points, normals, self.triangles, self.directions, self.radiance)
 
@@ -118,7 +118,7 @@ class Studio:
         values = (self.scalars[corners] * weights).sum(axis=1)
         uv = (self.uv[f] * weights).sum(axis=1)
         lit = (light[corners] * weights).sum(axis=1)
-        # The inside of a cuff or a hem is seen from behind: it gets little light.
+        # The inside of a cuff or a hem is a back face: it gets little light.
         screen = xy[corners]
         turned = np.cross(screen[:, 1] - screen[:, 0], screen[:, 2] - screen[:, 0]) > 0
         lit = np.where(turned[:, None], 0.2 * lit, lit)

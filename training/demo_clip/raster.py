@@ -1,8 +1,7 @@
-"""A small z-buffer rasterizer and a sky light baked at the vertices.
+"""A small z-buffer rasterizer, and sky light baked per vertex.
 
-Both are meant for a few hundred small pictures: samples on a regular grid (no random numbers, so a
-picture is the same each time), and visibility of the sky found by looking at the mesh from each
-direction of a fixed set.
+Both are meant for a few hundred small images: samples on a regular grid (deterministic), and visibility
+of the sky determined by rendering the mesh from each direction of a fixed set.
 """
 
 from __future__ import annotations
@@ -94,10 +93,10 @@ def sky_irradiance(
     radiance: FloatArray,
     resolution: int = 224,
 ) -> FloatArray:
-    """Light that reaches each vertex from an environment, with the mesh as the only blocker.
+    """Light that reaches each vertex from an environment, with the mesh as the only occluder.
 
     directions (D, 3) point toward the light, radiance (D, 3); a direction's share of the sphere is
-    1/D. Returns (V, 3), 1 where a vertex faces an unblocked environment of radiance 1.
+    1/D. Returns (V, 3), 1 where a vertex faces an unoccluded environment of radiance 1.
     """
     low, high = points.min(axis=0), points.max(axis=0)
     centre, radius = (low + high) / 2, float(np.linalg.norm(high - low)) / 2 * 1.02
@@ -123,7 +122,7 @@ def sky_irradiance(
 
 
 def _soft_lookup(nearest: FloatArray, where: FloatArray, height: FloatArray) -> FloatArray:
-    """Share of the four texels around each probe that lie below it, bilinear."""
+    """Fraction of the four texels around each probe that lie below it, bilinear."""
     size = nearest.shape[0]
     corner = np.clip(np.floor(where).astype(np.int64), 0, size - 2)
     part = np.clip(where - corner, 0.0, 1.0)

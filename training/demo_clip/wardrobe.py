@@ -34,7 +34,7 @@ _SHOE_COLOUR, _SOLE, _LACE = _srgb(190, 84, 70), _srgb(238, 234, 226), _srgb(245
 
 
 def _step(x: FloatArray, soft: float) -> FloatArray:
-    """0 below -soft, 1 above soft, smooth between."""
+    """0 below -soft, 1 above soft, smooth in between."""
     t = np.clip(x / (2 * soft) + 0.5, 0, 1)
     return t * t * (3 - 2 * t)
 
@@ -59,7 +59,7 @@ def _noise(p: FloatArray) -> FloatArray:
 
 
 class Wardrobe:
-    """surfaces: what is drawn; color(): what color a sample of it has."""
+    """`surfaces` are rendered; `color()` gives the color of a sample."""
 
     def __init__(self, figure: Figure, close_up: bool):
         self.figure, j = figure, figure.joint
@@ -132,7 +132,7 @@ class Wardrobe:
         figure, rest = self.figure, self.figure.rest
         along = self._along_arm(rest, self.arm)
         show = (along > self.sleeve - 0.03) & (self.arm > 0.5)
-        # The neck goes on under the collar, far enough that no gap is seen from above.
+        # The neck continues under the collar, far enough that no gap is visible from above.
         show |= (self._collar(rest) < 0.10) & (self.arm < 0.3) & (rest[:, 2] > self.neck[2] - 0.15)
         show |= (rest[:, 2] < self.hem + 0.03) & (rest[:, 2] > self.ankle - 0.02)
         triangles, uv = figure.triangles["body"], figure.uv["body"]
@@ -209,7 +209,7 @@ class Wardrobe:
     # ---- colors (linear RGB)
 
     def scalars(self, surface: Surface) -> FloatArray:
-        """Values to be interpolated over a surface: rest point and arm weight, (V, 4)."""
+        """Values to interpolate over a surface: rest point and arm weight, (V, 4)."""
         arm = surface.cut @ (surface.source @ self.arm)
         return np.concatenate([surface.rest_points, arm[:, None]], axis=1)
 
@@ -277,7 +277,7 @@ class Wardrobe:
         x, y, z = np.abs(p[:, 0]), p[:, 1], p[:, 2]
         along = self._along_arm(p, arm)
         on_arm = along >= 0
-        # Shirt: broad stripes round the trunk and round the sleeves, plain cuffs and collar.
+        # Shirt: broad stripes around the trunk and the sleeves, plain cuffs and collar.
         where = np.where(on_arm, along + 0.012, z)
         stripe = _step(np.cos(where * 2 * np.pi / 0.092) - 0.1, 0.10)
         colour = _mix(_CREAM, _STRIPE, stripe)

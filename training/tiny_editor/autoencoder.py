@@ -1,4 +1,4 @@
-"""The autoencoder: four latent channels at 1/8, started as an exact linear codec, then trained.
+"""The autoencoder: four latent channels at 1/8, initialized as an exact linear codec, then trained.
 
 python -m training.tiny_editor.autoencoder train --bank BANK --out RUN --minutes 35
 python -m training.tiny_editor.autoencoder whiten --bank BANK --out RUN
@@ -34,7 +34,7 @@ def build() -> AutoencoderKL:
 
 @torch.no_grad()
 def _carry(conv: nn.Conv2d, kernel: Tensor, rest: float = 0.3) -> None:
-    """Channels 0-2 pass through a convolution by `kernel`; all other weights are shrunk."""
+    """Channels 0-2 pass through a convolution with `kernel`; all other weights are scaled down."""
     conv.weight.mul_(rest)
     conv.weight[:3] = 0
     y = (conv.weight.shape[-1] - kernel.shape[-1]) // 2
@@ -48,7 +48,7 @@ def _carry(conv: nn.Conv2d, kernel: Tensor, rest: float = 0.3) -> None:
 def _head(
     shortcut: nn.Conv2d, norm: nn.GroupNorm, last: nn.Conv2d, eps: float = 0.25, signals: int = 3
 ) -> None:
-    """Let signals pass a GroupNorm and a SiLU: each gets a group whose statistics constants fix.
+    """Let signals pass a GroupNorm and a SiLU: each gets a group whose statistics are fixed by constants.
 
     A group of g channels holds (eps x, 0, +1, -1, ...): first - second = eps x / std with std of the constants.
     """
@@ -74,7 +74,7 @@ def _head(
 
 @torch.no_grad()
 def linear_start(vae: AutoencoderKL) -> None:
-    """2x2 means down, smooth upsampling back; every residual branch begins as nothing."""
+    """Downsampling by 2x2 means, smooth upsampling; every residual branch starts at zero."""
     one = torch.ones(1, 1)
     mean = torch.full((2, 2), 0.25)
     tent = torch.tensor([1.0, 2.0, 1.0])
@@ -106,7 +106,7 @@ def linear_start(vae: AutoencoderKL) -> None:
 
 
 def exact_heads(module: nn.Module) -> None:
-    """Run the last norm and convolution in fp32 under autocast: the head trick rides on small differences."""
+    """Run the last norm and convolution in fp32 under autocast: the head relies on small differences."""
     for m in module.modules():
         if isinstance(getattr(m, "conv_norm_out", None), nn.GroupNorm):
             norm, last = m.conv_norm_out, m.conv_out
@@ -123,9 +123,9 @@ def exact_heads(module: nn.Module) -> None:
 
 
 def groups_of(module: nn.Module, careful: str = "") -> list[dict]:
-    """Parameter groups: heads learn ten times slower, since lifted channels turn each step into a shift.
+    """Parameter groups: heads use a ten times lower rate, since offset channels turn each step into a shift.
 
-    careful: part of the names of further parameters that learn three times slower.
+    careful: parts of the names of further parameters, with a three times lower rate.
     """
     shares: dict[float, list[nn.Parameter]] = {1.0: [], 0.3: [], 0.1: []}
     for name, parameter in module.named_parameters():
@@ -151,7 +151,7 @@ def loss_of(y: Tensor, x: Tensor) -> Tensor:
 
 
 class Average:
-    """Exponential moving average of parameters, quick at first."""
+    """Exponential moving average of parameters, with a short horizon at first."""
 
     def __init__(self, module: nn.Module, most: float):
         self.most, self.step = most, 0
@@ -180,7 +180,7 @@ def batch(
     crop: int,
     whole: tuple[int, int],
 ) -> Tensor:
-    """Pictures or crops of pictures, -1..1 (B, 3, crop, crop) or (B, 3, *whole) when crop is 0."""
+    """Images or crops, -1..1 (B, 3, crop, crop) or (B, 3, *whole) when crop is 0."""
     out = []
     for i in range(count):
         if i % 2 == 0:  # two edits and crops of each composition: composing costs more than editing
@@ -202,7 +202,7 @@ def batch(
 
 @torch.no_grad()
 def figures(vae: AutoencoderKL) -> dict[str, float]:
-    """PSNR of decode(encode(x)) on held-out pictures."""
+    """PSNR of decode(encode(x)) on held-out images."""
     out = {}
     for name, pictures in testset.pictures().items():
         values = []
@@ -216,7 +216,7 @@ def figures(vae: AutoencoderKL) -> dict[str, float]:
 
 
 def rate(step: float, total: float, peak: float, floor: float = 0.02) -> float:
-    """Cosine; step and total in the same unit (share of time)."""
+    """Cosine schedule; step and total in the same unit (fraction of time)."""
     return float(peak * (floor + (1 - floor) * 0.5 * (1 + np.cos(np.pi * min(1, step / total)))))
 
 

@@ -1,4 +1,4 @@
-"""Cut-outs on disk (the bank), and compositions of them with grounds: pictures whose edits are known exactly.
+"""Cut-outs on disk (the bank), and compositions of them with backgrounds: images with exact edits.
 
 python -m training.tiny_editor.dataset procedural --out BANK --count 3000
 python -m training.tiny_editor.dataset bodies|heads|splats --out BANK --count 1000
@@ -30,7 +30,7 @@ def _save(path: Path, array: NDArray[np.uint8]) -> None:
 
 
 def build(kind: str, out: Path, count: int, seed: int) -> None:
-    """Write shards of SHARD cut-outs (SHARD, 256, 256, 4) until there are count; goes on where it stopped."""
+    """Write shards of SHARD cut-outs (SHARD, 256, 256, 4) until there are count; resumes where it stopped."""
     out.mkdir(parents=True, exist_ok=True)
     if kind == "procedural":
 
@@ -57,7 +57,7 @@ def build(kind: str, out: Path, count: int, seed: int) -> None:
 
 
 class Bank:
-    """All cut-outs of a folder, read on demand; looks for new shards now and then."""
+    """All cut-outs of a folder, read on demand; new shards are picked up from time to time."""
 
     def __init__(self, folder: Path, share: dict[str, float]):
         self.folder, self.share = folder, share
@@ -87,7 +87,7 @@ class Bank:
 
 @dataclass
 class Composition:
-    """A picture in layers, perhaps at a lower resolution than it will have (`size`)."""
+    """An image in layers, possibly at a lower resolution than the final one (`size`)."""
 
     colour: FloatArray
     alpha: FloatArray
@@ -97,11 +97,11 @@ class Composition:
     kind: str
 
     def edits(self) -> list[str]:
-        """Names of the edits whose truth is known: a bare photograph has no subject to paint."""
+        """Names of the edits with a ground truth: a photograph alone has no subject to recolor."""
         return list(edits.GLOBAL) if self.kind == "photograph" else list(edits.FUNCTIONS)
 
     def picture(self, name: str = "none") -> FloatArray:
-        """The (edited) picture (H, W, 3) at its final size, 0..1 float32."""
+        """The (edited) image (H, W, 3) at its final size, 0..1 float32."""
         if name == "none" or not self.busy or name not in edits.GLOBAL:
             out = edits.apply(name, self.colour, self.alpha, self.background)
         else:
@@ -115,7 +115,7 @@ class Composition:
 
 
 def recolour(rgb: FloatArray, rng: np.random.Generator, strength: float) -> FloatArray:
-    """Turn the hues, scale saturation and contrast. rgb (H, W, 3), 0..1."""
+    """Rotate hues, scale saturation and contrast. rgb (H, W, 3), 0..1."""
     high, low = rgb.max(-1), rgb.min(-1)
     span = np.maximum(high - low, 1e-6)
     r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
@@ -135,7 +135,7 @@ def recolour(rgb: FloatArray, rng: np.random.Generator, strength: float) -> Floa
 def place(
     cutout: NDArray[np.uint8], rng: np.random.Generator, height: int, width: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Color and coverage of a cut-out on an empty picture: 40-95 % of its height, some closer."""
+    """Color and coverage of a cut-out in an empty image: 40-95 % of its height, some closer."""
     rows, columns = np.flatnonzero(cutout[..., 3].max(1)), np.flatnonzero(cutout[..., 3].max(0))
     c = cutout[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
     if rng.random() < 0.5:
@@ -174,7 +174,7 @@ def place(
 def compose(
     bank: Bank, rng: np.random.Generator, size: tuple[int, int], extra: Path | None = None, bare: float = 0.1
 ) -> Composition:
-    """A random training picture of size (H, W)."""
+    """A random training image of size (H, W)."""
     soft = float(rng.uniform(0.62, 0.9)) if rng.random() < 0.6 else 1.0
     height, width = (max(16, round(s * soft)) for s in size)
     if rng.random() < bare:
@@ -187,7 +187,7 @@ def compose(
     elif rng.random() < 0.5:
         colour = np.clip(colour * rng.uniform(0.7, 1.25) * (1 + 0.05 * rng.normal(size=3)), 0, 1)
     background, busy = photographs.ground(rng, height, width, extra=extra)
-    if busy and rng.random() < 0.15:  # a subject that is a flat cut-out of the photograph's palette
+    if busy and rng.random() < 0.15:  # a subject that is a flat cut-out in the photograph's colors
         background = background * np.float32(0.8) + np.float32(0.2) * hsv(rng.random(), 0.2, 0.8).astype(
             np.float32
         )

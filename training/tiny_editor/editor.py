@@ -1,4 +1,4 @@
-"""The editor: UNet and text encoder, started as an exact linear map of its latents, then trained.
+"""The editor: UNet and text encoder, initialized as an exact linear map of its latents, then trained.
 
 python -m training.tiny_editor.editor --out RUN --minutes 80
 """
@@ -43,12 +43,12 @@ def scheduler() -> DDIMScheduler:
 
 @torch.no_grad()
 def linear_start(unet: UNet2DConditionModel, a: Tensor, b: Tensor) -> float:
-    """Output a(t) z_t + b(t) z_image at first; a and b hold a value for each of 1000 timesteps.
+    """Initialize the output to a(t) z_t + b(t) z_image; a and b hold a value for each of 1000 timesteps.
 
     conv_in hands both latents to the last residual block as its skip. There the residual branch carries each of
     the eight channels in a GroupNorm group of its own, fixed by constants (see `autoencoder._head`), and the time
-    embedding's scale turns it by a(t) or b(t); the rows that do so are solved for by least squares. Without this
-    gate z_t, which is pure noise at the last timestep, leaks into the prediction as colored speckle.
+    embedding's scale multiplies it by a(t) or b(t); the rows for this are solved by least squares. Without this
+    gate, z_t, which is pure noise at the last timestep, leaks into the prediction as colored speckle.
     Returns the worst error of a and b.
     """
     eps, lift = 0.25, torch.tensor(4.0)
@@ -74,7 +74,7 @@ def linear_start(unet: UNet2DConditionModel, a: Tensor, b: Tensor) -> float:
     for attention in unet.up_blocks[-1].attentions:
         attention.proj_out.weight.zero_()
         attention.proj_out.bias.zero_()
-    # The time embedding must outweigh a text embedding that means nothing yet.
+    # The time embedding must outweigh the untrained text embedding.
     unet.time_embedding.linear_2.weight *= 4
     unet.add_embedding.norm2.weight *= 0.3
     t = torch.arange(1000).repeat(3)
@@ -110,12 +110,12 @@ def linear_start(unet: UNet2DConditionModel, a: Tensor, b: Tensor) -> float:
 
 @torch.no_grad()
 def cross_terms(unet: UNet2DConditionModel, groups: tuple[int, int, int] = (8, 9, 10)) -> None:
-    """Let time and text mix the three color latents of the image: six gates, shut at first.
+    """Let time and text mix the three color latents of the image: six gates, initially closed.
 
     `groups` of the last residual block's second norm become one group for each latent z_k: (eps z_k, -eps z_k, +1, -1).
     The constants fix the statistics, the mean is 0, and each of the first two channels has a scale of its own: two
     gates, for the two outputs j != k. The other two channels, with their scale fixed at 0, are the reference that
-    takes the lift of the SiLU away. What the groups held before is lost.
+    removes the offset of the SiLU. The groups' previous contents are lost.
     """
     eps, lift = 0.25, torch.tensor(4.0)
     slope = float(torch.sigmoid(lift) * (1 + lift * (1 - torch.sigmoid(lift))))
@@ -154,7 +154,7 @@ def best_linear(z0: Tensor, z1: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def few_tokens_plainly(unet: UNet2DConditionModel) -> None:
-    """Plain products in the attention of the lower levels: a third faster there on a processor than the fused kernel."""
+    """Plain matrix products in the attention of the lower levels: a third faster there on a CPU than the fused kernel."""
     plain = {k: AttnProcessor() for k in unet.attn_processors if not k.startswith("up_blocks.2.")}
     unet.set_attn_processor({k: plain.get(k, v) for k, v in unet.attn_processors.items()})
 
@@ -206,7 +206,7 @@ class Pairs:
 
 
 def timesteps(count: int) -> Tensor:
-    """52 % at the very last step (where the prediction is the picture), 25 % in 600-998, the rest anywhere."""
+    """52 % at the last step (where the prediction is the image), 25 % in 600-998, the rest anywhere."""
     t = torch.randint(0, 1000, (count,))
     u = torch.rand(count)
     t = torch.where(u < 0.77, torch.randint(600, 999, (count,)), t)
@@ -215,9 +215,9 @@ def timesteps(count: int) -> Tensor:
 
 @torch.no_grad()
 def weighting(vae: AutoencoderKL, z: Tensor) -> Tensor:
-    """(4, 4) so that e' G e is about the pixel error that a latent error e decodes to; mean diagonal 1.
+    """(4, 4) so that e' G e approximates the pixel error that a latent error e decodes to; mean diagonal 1.
 
-    Half of the errors tried are smooth over four latents, half are white.
+    Half of the sampled errors are smooth over four latents, half are white noise.
     """
     h, w = z.shape[-2:]
     base = autoencoder.decode(vae, z)
@@ -253,7 +253,7 @@ def figures(
     unet: UNet2DConditionModel, encoder: nn.Module, tokenizer: text.CLIPTokenizer, vae: AutoencoderKL, views: int = 2,
     steps: int = 1, sheet: Path | None = None,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
-    """PSNR of edits (trained sentence) on held-out subjects: {subject: {edit: dB}}; also the unedited picture's."""
+    """PSNR of edits (training prompt) on held-out subjects: {subject: {edit: dB}}; also that of the unedited image."""
     names = ["none", *edits.TEN]
     ids = text.tokens(tokenizer, [edits.PHRASINGS[n][0] for n in names])
     hidden = encoder(ids).last_hidden_state
@@ -303,14 +303,14 @@ def train(args: argparse.Namespace) -> None:
     worst = linear_start(unet, *best_linear(z0[:60], z1[:60]))
     vae = latents.load_autoencoder(args.out)
     gram = args.pixel * weighting(vae, z1[:12]) + (1 - args.pixel) * torch.eye(4)
-    # Hues count more than their share of the squared error: washed-out color is what the eye sees first.
+    # Hues have a higher weight than in the squared error, because washed-out color is the most visible error.
     gram[:3, :3] += args.hue * torch.eye(3)
     root = torch.linalg.cholesky(gram).T.contiguous()
     print("linear start, worst gate", worst, "weights", gram.tolist(), flush=True)
 
     if args.init:
         values = torch.load(args.init, weights_only=True)["ema"]
-        # A part that the other run lacked keeps its start, which adds nothing at first.
+        # Parts that the other run lacks keep their initialization, which adds nothing at first.
         unet.load_state_dict({k[5:]: v for k, v in values.items() if k.startswith("unet.")}, strict=False)
         encoder.load_state_dict({k[5:]: v for k, v in values.items() if k.startswith("text.")})
         if args.cross:
@@ -341,13 +341,13 @@ def train(args: argparse.Namespace) -> None:
     finish = False
     while not finish:
         pairs.look()
-        # Small pictures teach the sentences and colors three times faster; the last quarter is all large.
+        # Prompts and colors are learned three times faster on small images; the last quarter uses only large ones.
         chance = 0.1 if spent < args.small * total else 1 - args.mix if spent < 0.75 * total else 1.0
         big = any(k in pairs.shards for k in large) and rng.random() < chance
         z0, z1, sentences, captions = pairs.batch(
             large if big else small, args.batch if big else 3 * args.batch, rng
         )
-        # 4 % without a sentence, 4 % with nothing, 15 % without an image and with a caption of what is to be seen.
+        # 4 % without a prompt, 4 % without prompt and image, 15 % without an image and with a caption of the result.
         drop = torch.rand(len(z0))
         for i, d in enumerate(drop.tolist()):
             if d < 0.08:
@@ -357,7 +357,7 @@ def train(args: argparse.Namespace) -> None:
         blind = (drop >= 0.04) & (drop < 0.23)
         z0 = z0 * ~blind.view(-1, 1, 1, 1)
         t = torch.where(blind, torch.randint(20, 1000, (len(z0),)), timesteps(len(z0)))
-        # Without an image most of the error cannot be helped: it must not drown what can.
+        # Without an image, most of the error is unavoidable; it must not dominate the loss.
         share = (1 - 0.5 * blind.float()).view(-1, 1, 1, 1)
         a_, s_ = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
         noise = torch.randn_like(z1)
@@ -400,20 +400,20 @@ def train(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--init", type=Path, help="begin with the weights of another run's editor.pt")
+    parser.add_argument("--init", type=Path, help="start from the weights of another run's editor.pt")
     parser.add_argument(
-        "--cross", type=int, nargs=3, help="with --init: groups of the last block to give to the cross terms"
+        "--cross", type=int, nargs=3, help="with --init: groups of the last block to use for the cross terms"
     )
     parser.add_argument("--minutes", type=float, default=80)
-    parser.add_argument("--small", type=float, default=0.4, help="share of the time on small pictures")
+    parser.add_argument("--small", type=float, default=0.4, help="fraction of the time on small images")
     parser.add_argument(
-        "--mix", type=float, default=0.5, help="share of small pictures after that, until 75 %%"
+        "--mix", type=float, default=0.5, help="fraction of small images after that, until 75 %%"
     )
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--ema", type=float, default=0.998)
     parser.add_argument(
-        "--pixel", type=float, default=0.9, help="share of the loss weighted by what decoding makes of it"
+        "--pixel", type=float, default=0.9, help="fraction of the loss weighted by the decoded error"
     )
     parser.add_argument("--hue", type=float, default=0.5)
     parser.add_argument("--every", type=float, default=300)

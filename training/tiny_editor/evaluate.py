@@ -1,4 +1,4 @@
-"""Figures of an exported folder on subjects that it never saw, and a contact sheet.
+"""Figures of an exported folder on subjects not used in training, and a contact sheet.
 
 python -m training.tiny_editor.evaluate assets/models/tiny-instruct-pix2pix [--json] [--sheet sheet.jpg] [--sampling]
 """
@@ -104,7 +104,7 @@ def figures(editor: Editor, steps: int, text_scale: float, image_scale: float, v
 
 
 def sampling(editor: Editor) -> dict[str, float]:
-    """Mean PSNR over the ten edits and a view each of walker, robot and vase, for ways of sampling."""
+    """Mean PSNR over the ten edits and one view each of walker, robot and vase, by sampling settings."""
     out = {}
     ways = [
         (1, 1, 1),
@@ -135,7 +135,7 @@ def sampling(editor: Editor) -> dict[str, float]:
 
 
 def phrasings(editor: Editor) -> dict[str, dict[str, float]]:
-    """Per edit, mean over two plain subjects: the first five trained sentences and the three held-out ones."""
+    """Per edit, mean over two plain subjects: the first five training prompts and the three held-out ones."""
     out = {}
     for name in ("none", *edits.TEN):
         known, new = edits.PHRASINGS[name][:5], edits.HELD_OUT[name]
@@ -156,10 +156,10 @@ def phrasings(editor: Editor) -> dict[str, dict[str, float]]:
 
 @torch.no_grad()
 def captions(editor: Editor, timestep: int = 500) -> dict[str, dict[str, float]]:
-    """The editor as a model of pictures from captions: {edit: {right, source, empty}}, PSNR in dB.
+    """The editor as a text-to-image model: {edit: {right, source, empty}}, PSNR in dB.
 
-    The true edited picture's latents are noised to `timestep`, and the picture is predicted in one step without an
-    image: under its caption, the unedited picture's caption (for "none": that of night), and no caption.
+    Noise at `timestep` is added to the latents of the true edited image, and the image is predicted in one step without
+    a conditioning image: with its caption, the unedited image's caption (for "none": that of night), and an empty one.
     """
     alpha = float(editor.scheduler.alphas_cumprod[timestep])
     named = {
@@ -189,7 +189,7 @@ def captions(editor: Editor, timestep: int = 500) -> dict[str, dict[str, float]]
 
 
 def sheet(editor: Editor, path: Path, steps: int, height: int = 128) -> None:
-    """Pairs of rows: truth, then result; first column the picture itself and "leave it as it is"."""
+    """Pairs of rows: ground truth, then result; first column the image itself and "leave it as it is"."""
     names = ["none", *edits.TEN]
     stacks: list[list[torch.Tensor]] = [[] for _ in names]
     for subject, k in (

@@ -1,4 +1,4 @@
-"""Write the trained parts as a diffusers folder in fp16, and gs4d.json beside them.
+"""Write the trained parts as a diffusers folder in fp16, with gs4d.json.
 
 python -m training.tiny_editor.export --run RUN --out assets/models/tiny-instruct-pix2pix [--untrained | --facts]
 """
@@ -28,7 +28,7 @@ def _json(path: Path, content: object) -> None:
 
 
 def write_facts(out: Path) -> None:
-    """gs4d.json: what the model knows, with the recommended numbers that it holds already."""
+    """gs4d.json: what the model knows, and the recommended settings that it already holds."""
     kept = out / "gs4d.json"
     recommended = json.loads(kept.read_text())["recommended"] if kept.exists() else RECOMMENDED
     _json(kept, {**edits.facts(), "recommended": recommended})
@@ -68,7 +68,7 @@ def export(run: Path | None, out: Path) -> None:
 
 
 def into_run(folder: Path, run: Path) -> None:
-    """The shipped folder as checkpoints to start from: RUN/whitened.pt and RUN/editor.pt, in fp32."""
+    """The bundled model as checkpoints to start from: RUN/whitened.pt and RUN/editor.pt, in fp32."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel
 
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--untrained", action="store_true")
     parser.add_argument("--facts", action="store_true", help="write gs4d.json alone")
     parser.add_argument(
-        "--into-run", type=Path, help="the other way: read OUT, write checkpoints to start from"
+        "--into-run", type=Path, help="the reverse: read OUT, write checkpoints to start from"
     )
     args = parser.parse_args()
     if args.into_run:

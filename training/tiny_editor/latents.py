@@ -1,4 +1,4 @@
-"""Latents of pictures and of their edits, shard by shard, for training the editor.
+"""Latents of images and of their edits, in shards, for training the editor.
 
 python -m training.tiny_editor.latents --bank BANK --out RUN --sizes 128x96 128x128 --shards 40
 """
@@ -28,10 +28,10 @@ def load_autoencoder(run: Path) -> autoencoder.AutoencoderKL:
 
 
 def pale(c: dataset.Composition, rng: np.random.Generator) -> dataset.Composition | None:
-    """The subject lit up before a ground about as bright as its brightest parts; None where it has none.
+    """The brightened subject on a background about as bright as its brightest parts; None if there are none.
 
-    Pale clothes before a pale wall are where the editor least knows what belongs to the subject, and pictures drawn
-    freely hardly show them.
+    The editor separates pale clothes from a pale wall least reliably, and random compositions hardly contain this
+    case.
     """
     inside = c.alpha > 0.5
     if c.busy or inside.mean() < 0.03:
@@ -39,7 +39,7 @@ def pale(c: dataset.Composition, rng: np.random.Generator) -> dataset.Compositio
     light = (c.colour @ np.array([0.299, 0.587, 0.114], np.float32))[inside]
     gain = rng.uniform(0.85, 1.0) / max(float(np.quantile(light, 0.93)), 1e-3)
     colour = np.clip(c.colour * min(gain, 2.5), 0, 1).astype(np.float32)
-    # Most parts of a wardrobe are saturated: bleach the brightest parts of some.
+    # Most clothes are saturated: desaturate the brightest parts of some.
     if rng.random() < 0.5:
         grey = (colour @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
         white = np.clip((grey - np.quantile(grey[inside], 0.7)) / 0.15, 0, 1) * rng.uniform(0.5, 1)
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--pale", action="store_true", help="only pale subjects before pale walls; night often"
+        "--pale", action="store_true", help="only pale subjects in front of pale walls; night often"
     )
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,7 +1,7 @@
 """Cut-outs of bodies (anny), heads (ICT-FaceKit) and three captured splats.
 
-The bodies wear the demo clip's wardrobe in other colors and patterns, on other shapes and in other poses; no frame
-of the demo clip itself is used.
+The bodies wear the wardrobe of the demo capture in other colors and patterns, with other shapes and poses; no frame
+of the demo capture itself is used.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _skin(rng: np.random.Generator) -> FloatArray:
 
 
 def _pose(figure: object, motion: object, rng: np.random.Generator, close: bool) -> FloatArray:
-    """Body vertices in a random pose: a moment of the walk or of the speech with every joint disturbed."""
+    """Body vertices in a random pose: a frame of the walk or of the speech with every joint perturbed."""
     kept: dict[str, FloatArray] = {}
     real = figure.pose
 
@@ -69,7 +69,7 @@ def _pose(figure: object, motion: object, rng: np.random.Generator, close: bool)
 
 
 def _dress(wardrobe_module: object, wardrobe: object, rng: np.random.Generator) -> None:
-    """Other colors for every part; sometimes a pattern instead of the shirt and trousers."""
+    """New colors for every part; sometimes a pattern instead of the shirt and trousers."""
     w, colour = wardrobe_module, lambda: _linear(random_colour(rng))
     skin = _skin(rng)
     w._SKIN = _linear(skin)
@@ -196,7 +196,7 @@ def head(rng: np.random.Generator, held_out: bool = False) -> Picture:
         scalp = np.where(((posed[:, 2] > high) & (posed[:, 1] > back))[:, None], random_colour(rng), skin)
     colour = {0: ones * skin, 1: scalp, 2: ones * skin * 0.6, 3: ones * skin * 0.7, 4: ones * [0.7, 0.35, 0.33],
               5: ones * [0.92, 0.9, 0.84], 6: ones * [0.9, 0.88, 0.86], 7: ones * skin * 0.4, 8: ones * 0.12}  # fmt: skip
-    if not held_out and rng.random() < 0.25:  # painted all over instead
+    if not held_out and rng.random() < 0.25:  # or a pattern over everything
         colour.pop(0)
         colour.pop(1)
     rest = (posed - posed.mean(0)) / np.abs(posed - posed.mean(0)).max()
@@ -225,7 +225,7 @@ def splats() -> Iterator[Picture]:
 def _splat(
     centre: FloatArray, scale: FloatArray, rgba: FloatArray, rng: np.random.Generator, size: int = 256
 ) -> Picture:
-    """Isotropic footprints, front to back by sorting and painting back to front."""
+    """Isotropic footprints, sorted by depth and painted back to front."""
     p = centre - np.median(centre, 0)
     p = p * np.array([1, -1, 1])
     a, e = rng.uniform(0, 2 * np.pi), np.radians(rng.normal() * 12 + 8)

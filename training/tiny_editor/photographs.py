@@ -1,4 +1,4 @@
-"""Photographs that packages ship, as backgrounds and as pictures of their own, and made-up grounds."""
+"""Photographs bundled with packages, as backgrounds and as images of their own, and procedural backgrounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .render import FloatArray, hsv, noise, random_colour
 _TRAIN = ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "ihc.png", "retina.jpg")
 _GREY = ("brick.png", "grass.png", "gravel.png", "coins.png", "moon.png", "camera.png")
 EXTRA = Path(os.environ["TINY_EDITOR_PHOTOGRAPHS"]) if "TINY_EDITOR_PHOTOGRAPHS" in os.environ else None
-"""A folder of further photographs for training."""
+"""A folder of more photographs for training."""
 HELD_OUT_PHOTOGRAPHS = ("astronaut.png", "flower.jpg")
 
 
@@ -34,7 +34,7 @@ def _read(path: Path) -> NDArray[np.uint8]:
 
 @cache
 def photographs(held_out: bool = False, extra: Path | None = None) -> list[NDArray[np.uint8]]:
-    """Pictures (H, W, 3). extra: a folder of further ones for training."""
+    """Images (H, W, 3). extra: a folder of more images for training."""
     skimage, sklearn = _folders()
     if held_out:
         return [
@@ -54,7 +54,7 @@ def photographs(held_out: bool = False, extra: Path | None = None) -> list[NDArr
 def crop(
     picture: NDArray[np.uint8], rng: np.random.Generator, height: int, width: int, zoom: float
 ) -> FloatArray:
-    """A random part of a picture at (height, width); zoom 1 takes as much of it as fits."""
+    """A random crop of an image at (height, width); zoom 1 takes the largest possible crop."""
     h, w = picture.shape[:2]
     scale = min(h / height, w / width) / zoom
     ch, cw = min(h, max(8, round(height * scale))), min(w, max(8, round(width * scale)))
@@ -65,7 +65,7 @@ def crop(
 
 
 def jitter(x: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Another exposure, contrast and tint of a photograph; some tinted from gray."""
+    """A photograph with another exposure, contrast and tint; some tinted from gray."""
     if np.ptp(x, axis=-1).max() < 0.02 and rng.random() < 0.7:
         x = x[..., :1] * (0.4 + 0.6 * random_colour(rng))[None, None] + rng.uniform(0, 0.1)
     gain = rng.uniform(0.7, 1.2) * (1 + 0.08 * rng.normal(size=3))
@@ -82,7 +82,7 @@ def photograph(
 ) -> FloatArray:
     pictures = photographs(held_out, extra)
     shipped = len(_TRAIN) + 1 + len(_GREY)
-    # The further ones are many but soft: two in five pictures stay with those that packages ship.
+    # The additional photographs are many but soft: two in five images use the bundled ones.
     few = not held_out and len(pictures) > shipped and rng.random() < 0.4
     picture = pictures[rng.integers(shipped if few else len(pictures))]
     if held_out:
@@ -105,7 +105,7 @@ def ground(
         return flat * np.float32(rng.choice([0.0, 0.04, 0.1])), False
     if kind < 0.63:
         return flat * random_colour(rng).astype(np.float32), False
-    if kind < 0.80:  # a soft slope between two colors that are not far apart
+    if kind < 0.80:  # a soft gradient between two similar colors
         a = (
             random_colour(rng)
             if rng.random() < 0.4

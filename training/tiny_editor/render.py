@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-# The demo clip's modules import each other by bare name, and numba's cache remembers the name.
+# The demo capture's modules import each other by bare name, and numba's cache remembers the name.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo_clip"))
 from raster import rasterise, vertex_normals
 

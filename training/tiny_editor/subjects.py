@@ -1,6 +1,6 @@
-"""Made-up subjects: blobs, super-ellipsoids, extrusions, tubes, creatures and heaps of primitives.
+"""Procedural subjects: blobs, super-ellipsoids, extrusions, tubes, creatures and piles of primitives.
 
-The family "lathe" (vases, chess pieces) is kept out of training and used for the figures in the card.
+The family "lathe" (vases, chess pieces) is held out of training and used for the figures in the model card.
 """
 
 from __future__ import annotations

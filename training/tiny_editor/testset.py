@@ -1,4 +1,4 @@
-"""Pictures for the figures, of subjects that are never trained on."""
+"""Test images of subjects that are not used in training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _frames(path: Path, numbers: tuple[int, ...]) -> list[FloatArray]:
 
 
 def clip(folder: Path, views: int = 4, frame: int = 7) -> list[dataset.Composition]:
-    """Compositions from a clip folder with videos/ and masks/ on a constant ground, at their own size."""
+    """Compositions from a capture folder with videos/ and masks/ on a uniform background, at their own size."""
     out = []
     names = sorted(p.stem for p in (folder / "videos").glob("*.mp4"))
     for name in names[:: max(1, len(names) // views)][:views]:
@@ -35,7 +35,7 @@ def clip(folder: Path, views: int = 4, frame: int = 7) -> list[dataset.Compositi
         m = np.clip((m - 0.04) / 0.92, 0, 1)
         ground = np.median(x[m < 0.01], axis=0).astype(np.float32)
         background = np.broadcast_to(ground, x.shape)
-        # Where little of the subject shows its color cannot be told from the mixture: take it as it is.
+        # Where coverage is low, the subject's color cannot be separated from the mixture: use the mixed color.
         colour = np.where(
             m[..., None] > 0.5, (x - (1 - m[..., None]) * background) / np.maximum(m[..., None], 0.5), x
         )
@@ -58,7 +58,7 @@ def _vases(rng: np.random.Generator) -> list[dataset.Composition]:
 
 
 def _saturated(rgb: FloatArray) -> FloatArray:
-    """The same hues and values at a saturation (HSV) of at least 0.8; grays turn red. rgb (H, W, 3), 0..1."""
+    """The same hues and values at a saturation (HSV) of at least 0.8; grays become red. rgb (H, W, 3), 0..1."""
     high = rgb.max(-1, keepdims=True)
     low = rgb.min(-1, keepdims=True)
     toned = np.where(high - low > 0.02, (rgb - low) / np.maximum(high - low, 1e-6), np.array([1.0, 0.0, 0.0]))
@@ -68,7 +68,7 @@ def _saturated(rgb: FloatArray) -> FloatArray:
 
 @cache
 def compositions() -> dict[str, list[dataset.Composition]]:
-    """robot, walker, talking, lathe, vivid and head (four each, plain ground) and photograph (two)."""
+    """robot, walker, talking, lathe, vivid and head (four each, plain background) and photograph (two)."""
     out: dict[str, list[dataset.Composition]] = {}
     robot = SHARED / "edits" / "robot" / "night" / "original"
     if (robot / "videos").is_dir():

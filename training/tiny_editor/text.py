@@ -1,4 +1,4 @@
-"""Tokenizer of a closed list of words, made without training data, and a small CLIP text encoder."""
+"""Tokenizer for a fixed list of words, built without training data, and a small CLIP text encoder."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def _split(word: str, ranks: dict[tuple[str, str], int]) -> list[str]:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """vocab.json and merges.txt under which every listed word is one token; others fall to letters."""
+    """vocab.json and merges.txt in which every listed word is one token; others are split into letters."""
     ranks: dict[tuple[str, str], int] = {}
     for word in edits.words():
-        # A later merge ranks below all earlier ones, so words that were whole stay whole.
+        # Later merges rank below all earlier ones, so existing whole words stay whole.
         while len(parts := _split(word, ranks)) > 1:
             ranks[(parts[0], parts[1])] = len(ranks)
     letters = _byte_alphabet()
