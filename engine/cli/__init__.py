@@ -82,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         if out:
             sub.add_argument("--out", "-o", required=True, metavar="PATH", help=out)
         if has_device:
-            text = "auto, cpu or cuda; auto uses CUDA where gsplat works"
-            sub.add_argument("--device", default="auto", metavar="NAME", help=text)
+            devices = "auto, cpu or cuda; auto uses CUDA where gsplat works"
+            sub.add_argument("--device", default="auto", metavar="NAME", help=devices)
         for config in configs:
             add_config(sub, config)
         return sub

@@ -48,19 +48,8 @@ def clip(arguments: Arguments) -> dict[str, Any]:
     scene, config = load_scene(arguments.scene), config_from(arguments, bake_clip.Config)
     baked = follow(bake_clip.run(scene, config, out.stem), arguments.json)
     baked.save(out)
-    made = baked.player_file
-    say("\n".join([bake_clip.describe(baked), *made.notes]), arguments)
-    return {
-        "out": str(out),
-        "gaussians": len(made.base),
-        "moving": made.moving,
-        "moments": len(made.times),
-        "knots": 0 if made.motion is None else len(made.motion.knots),
-        "megabytes": round(len(baked.data) / 1e6, 3),
-        "max_error": made.max_error,
-        "mean_error": made.mean_error,
-        "notes": list(made.notes),
-    }
+    say("\n".join([bake_clip.describe(baked), *baked.player_file.notes]), arguments)
+    return {"out": str(out), **bake_clip.measures(baked)}
 
 
 def page(arguments: Arguments) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Nothing of this is from a paper: knots and rounding are chosen so that what move
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from ..playback.player_file import PlayerFile
 from ..render import camera_paths, choose, render_gaussians
 from ..scene import Cameras, Scene4D
 
-__all__ = ["Baked", "Config", "describe", "movie", "run"]
+__all__ = ["Baked", "Config", "describe", "measures", "movie", "run"]
 
 Config = BakeConfig
 MOVIE_PIXELS, MOVIE_FRAMES = 320, 60  # the longer side; at most
@@ -43,6 +44,21 @@ def describe(baked: Baked) -> str:
         f"{len(player_file.base):,} Gaussians, {knots}, {len(baked.data) / 1e6:.2f} MB, "
         f"at most {player_file.max_error:.2%} off"
     )
+
+
+def measures(baked: Baked) -> dict[str, Any]:
+    """What `describe` says, and the notes, for scripts."""
+    player_file = baked.player_file
+    return {
+        "gaussians": len(player_file.base),
+        "moving": player_file.moving,
+        "moments": len(player_file.times),
+        "knots": 0 if player_file.motion is None else len(player_file.motion.knots),
+        "megabytes": round(len(baked.data) / 1e6, 3),
+        "max_error": player_file.max_error,
+        "mean_error": player_file.mean_error,
+        "notes": list(player_file.notes),
+    }
 
 
 def movie(player_file: PlayerFile, target: Path) -> Stream:

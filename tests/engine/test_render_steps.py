@@ -108,6 +108,10 @@ def test_samples_are_what_the_scene_says(scene, tmp_path):
     for words in ("nan", "0,inf"):
         with pytest.raises(InputError, match="finite"):
             sample_scene.parse_times(words, scene)
+        with pytest.raises(InputError, match="finite"):
+            sample_scene.Config(words)
+    sampled = sample_scene.run(scene, sample_scene.Config("0,0.5"))
+    assert all(torch.equal(value, data[name]) for name, value in sampled.items())
 
 
 def still_scene() -> Scene4D:
