@@ -1,4 +1,4 @@
-"""Pictures of Gaussians: the rasterizer protocol and its backends, the renderer, camera paths."""
+"""Rendering of Gaussians: the rasterizer protocol and its backends, the renderer, camera paths."""
 
 from .camera_paths import CameraPath
 from .choice import choose, choose_device, rasterizer_field

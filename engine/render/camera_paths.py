@@ -1,4 +1,4 @@
-"""Camera paths: where a picture is taken from and at which time, frame by frame."""
+"""Camera paths: a camera and a time for each frame."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ from ..scene.rigs import rig_up
 
 @dataclass(frozen=True, eq=False)
 class CameraPath:
-    """F frames: one camera and one time each, all of one size."""
+    """F frames with one camera and one time each, all of one size.
 
-    cameras: Cameras  # [F]
-    seconds: Tensor  # [F] float64
+    Args:
+        cameras: F cameras.
+        seconds: Times [F], float64.
+        fps: Frames per second of the rendered video.
+    """
+
+    cameras: Cameras
+    seconds: Tensor
     fps: float
 
     def __len__(self) -> int:
@@ -28,20 +34,26 @@ class CameraPath:
 
 @dataclass(frozen=True, eq=False)
 class FramedView:
-    """One shot: where the camera stands and how wide it looks, for any image size."""
+    """Camera pose and field of view, independent of the image size.
 
-    world_to_camera: Tensor  # [4, 4] float64
-    fov: float  # degrees, vertical
-    zoom: float = 1.0  # multiplies the focal length
+    Args:
+        world_to_camera: [4, 4] float64.
+        fov: Vertical field of view, in degrees.
+        zoom: Multiplies the focal length.
+    """
+
+    world_to_camera: Tensor
+    fov: float
+    zoom: float = 1.0
 
     def intrinsics(self, width: int, height: int) -> Tensor:
-        """K [3, 3] float64 with the principal point in the middle of the image."""
+        """K [3, 3] float64 for an image of width×height pixels, with the principal point at its center."""
         focal = 0.5 * height / math.tan(math.radians(self.fov) / 2) * self.zoom
         return torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
 
 
 def rig_focus(rig: Cameras, fallback: Tensor) -> Tensor:
-    """The point [3] nearest to all viewing axes (least squares); `fallback` where the axes are parallel."""
+    """The point [3] nearest to all viewing axes (least squares); `fallback` if the axes are parallel."""
     directions = torch.nn.functional.normalize(rig.forward.double(), dim=-1)
     if not axes_converge(directions):
         return fallback.double()
@@ -49,7 +61,7 @@ def rig_focus(rig: Cameras, fallback: Tensor) -> Tensor:
 
 
 def _basis(up: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Two unit vectors perpendicular to `up`: the first towards `start`, the second a quarter turn on."""
+    """Two unit vectors perpendicular to `up`: the first toward `start`, the second rotated by 90°."""
     first = start - up * (start @ up)
     if first.norm() < 1e-6:
         first = torch.linalg.cross(up, up.roll(1))
@@ -58,9 +70,17 @@ def _basis(up: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def orbit(scene: Scene4D, frames: int, turns: float, elevation: float | None, zoom: float) -> Tensor:
-    """world_to_camera [F, 4, 4]: round the subject at the rig's median distance ÷ zoom, starting at view 0's side.
+    """Orbit around the subject, starting in the direction of view 0.
 
-    `elevation` in degrees above the horizon; None keeps the rig's median.
+    Args:
+        scene: The scene; its rig defines the focus, the up direction and the distance.
+        frames: F.
+        turns: Number of turns.
+        elevation: Degrees above the horizon; None: the rig's median.
+        zoom: Divides the rig's median distance.
+
+    Returns:
+        world_to_camera [F, 4, 4].
     """
     rig = scene.rig
     up, focus = rig_up(rig), rig_focus(rig, scene.bounds.double().mean(0))
@@ -79,7 +99,18 @@ def orbit(scene: Scene4D, frames: int, turns: float, elevation: float | None, zo
 
 
 def spiral(scene: Scene4D, frames: int, turns: float, zoom: float, view: int) -> Tensor:
-    """world_to_camera [F, 4, 4]: a small circle in front of one captured view, always facing the subject."""
+    """A small circle in front of one captured view, always facing the subject.
+
+    Args:
+        scene: The scene; its rig defines the focus and the up direction.
+        frames: F.
+        turns: Number of turns.
+        zoom: Divides the distance to the subject.
+        view: Index of the captured view.
+
+    Returns:
+        world_to_camera [F, 4, 4].
+    """
     rig = scene.rig
     up, focus = rig_up(rig), rig_focus(rig, scene.bounds.double().mean(0))
     home = rig.centers.double()[view]
@@ -98,11 +129,18 @@ def spiral(scene: Scene4D, frames: int, turns: float, zoom: float, view: int) ->
 
 
 def through_rig(rig: Cameras, frames: int) -> tuple[Tensor, Tensor]:
-    """(world_to_camera [F, 4, 4], index [F] into the ordered rig): through the captured cameras, in order round them.
+    """A path through all captured cameras, each followed by its nearest neighbor.
 
     Positions are interpolated linearly and rotations along the shortest arc.
+
+    Args:
+        rig: V cameras.
+        frames: F.
+
+    Returns:
+        world_to_camera [F, 4, 4], and the index [F] of the nearest captured camera of each frame.
     """
-    order = _round_the_rig(rig)
+    order = _neighbor_order(rig)
     c2w = rig.camera_to_world.double()[order]
     quats = rotations.matrices_to_quats(c2w[:, :3, :3])
     where = torch.linspace(0, len(rig) - 1, frames, dtype=torch.float64)
@@ -117,8 +155,8 @@ def through_rig(rig: Cameras, frames: int) -> tuple[Tensor, Tensor]:
     return result, order[where.round().long()]
 
 
-def _round_the_rig(rig: Cameras) -> Tensor:
-    """Indices [V] that walk from camera to nearest camera, starting at view 0."""
+def _neighbor_order(rig: Cameras) -> Tensor:
+    """Indices [V] from each camera to the nearest remaining one, starting at view 0."""
     centers = rig.centers.double()
     order, left = [0], set(range(1, len(rig)))
     while left:

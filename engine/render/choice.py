@@ -1,4 +1,4 @@
-"""Which device and which rasterizer draw here, and why."""
+"""Choose the device and the rasterizer, and log the reason."""
 
 from __future__ import annotations
 
@@ -19,15 +19,24 @@ log = logging.getLogger("gs4d")
 
 
 def rasterizer_field() -> Any:
-    """The Config field that chooses a rasterizer: "auto" or a registered name."""
+    """Config field for a rasterizer: "auto" or a registered name."""
     return fields.choice("auto", NAMES, "Rasterizer; auto picks the fastest that works.", advanced=True)
 
 
 def choose_device(rasterizer: str = "auto") -> str:
-    """The device type, "cuda" or "cpu", where the `rasterizer` of that name is fastest; "auto": where any is.
+    """Choose the device type on which a rasterizer is fastest.
 
-    A CUDA card without a working gsplat is left alone while numba is there: its CPU kernel is far quicker than the torch
-    rasterizer on the card. One log line says so. Raises InputError where no rasterizer has that name.
+    With numba but without a working gsplat, this is the CPU even if there is a CUDA GPU: numba's CPU kernel is much faster
+    than the torch rasterizer on the GPU. A log line says so.
+
+    Args:
+        rasterizer: Name of a rasterizer; "auto": the fastest of all.
+
+    Returns:
+        "cuda" or "cpu".
+
+    Raises:
+        InputError: Unknown rasterizer.
     """
     here = ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",)
     if rasterizer != "auto":
@@ -35,15 +44,23 @@ def choose_device(rasterizer: str = "auto") -> str:
         return max(here, key=lambda kind: priorities.get(kind, -1))
     _, device, obstacles = _fastest(*here)
     if device == "cpu" and obstacles.get("cuda"):
-        why = "; ".join(f"no working {name}: {reason}" for name, reason in obstacles["cuda"].items())
-        log.info("device: cpu (there is a CUDA card but %s)", why)
+        why = "; ".join(f"{name} cannot run: {reason}" for name, reason in obstacles["cuda"].items())
+        log.info("device: cpu (there is a CUDA GPU, but %s)", why)
     return device
 
 
 def choose(name: str = "auto", device: torch.device | str = "cpu") -> Rasterizer:
-    """The rasterizer called `name`, or for "auto" the fastest that works on `device`; one log line says which and why.
+    """Create a rasterizer. For "auto", a log line says which one and why.
 
-    Raises InputError where a named one cannot run, with what is missing.
+    Args:
+        name: Name of a rasterizer; "auto": the fastest that works on `device`.
+        device: Torch device of the Gaussians.
+
+    Raises:
+        InputError: The named rasterizer is unknown or cannot run on this machine.
+
+    Example:
+        image = render_gaussians(scene.at(0.0), scene.rig, choose("auto", scene.device)).rgb
     """
     if name == "auto":
         chosen, kind, obstacles = _fastest(torch.device(device).type)
@@ -62,7 +79,7 @@ def choose(name: str = "auto", device: torch.device | str = "cpu") -> Rasterizer
 
 
 def _fastest(*device_types: str) -> tuple[Registration, str, dict[str, dict[str, str]]]:
-    """The fastest that works, its device type, and what keeps the faster ones from working: {device type: {name: why}}."""
+    """The fastest that works, its device type, and why the faster ones do not work: {device type: {name: reason}}."""
     obstacles: dict[str, dict[str, str]] = {}
     for registration, kind in ranked(*device_types):
         obstacle = registration.obstacle()

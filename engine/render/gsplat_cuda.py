@@ -33,13 +33,14 @@ class GsplatRasterizer:
         background: Tensor | None = None,  # [C] or [B, C]; None = zeros
         settings: RasterSettings = RasterSettings(),
     ) -> tuple[Tensor, Tensor, RasterInfo]:
-        """See `Rasterizer.render`. Raises InputError for tensors that are not on a CUDA device."""
+        """See `Rasterizer.render`. Raises InputError if the tensors are not on a CUDA device."""
         if means.device.type != "cuda":
             raise InputError(
                 "REN-003",
-                f"The gsplat rasterizer works on CUDA tensors, not on {means.device}; choose rasterizer 'auto'.",
+                f"The gsplat rasterizer needs CUDA tensors, but these are on {means.device}; choose rasterizer 'auto'.",
             )
-        from gsplat import rasterization  # pyright: ignore  # importing it is slow and may start a compiler
+        # imported here because it is slow and may start a compiler
+        from gsplat import rasterization  # pyright: ignore
 
         call: Any = rasterization
         image, alpha, meta = call(
@@ -57,7 +58,8 @@ class GsplatRasterizer:
             radius_clip=0.0,
             eps2d=settings.eps2d,
             sh_degree=None,
-            packed=False,  # means2d then has one row for every Gaussian and camera
+            # not packed, so that means2d has one row for every Gaussian and camera
+            packed=False,
             tile_size=16,
             backgrounds=None,
             render_mode="RGB",
@@ -68,11 +70,12 @@ class GsplatRasterizer:
         )
         alpha = alpha.squeeze(-1)
         if background is not None:
-            # composited here: which channel counts `backgrounds` takes differs between gsplat's versions
+            # composited here, because gsplat's versions accept different channel counts in `backgrounds`
             background = background.to(means).expand(len(world_to_camera), features.shape[-1])
             image = image + (1 - alpha)[..., None] * background[:, None, None, :]
         means2d: Tensor = meta["means2d"]  # [B, N, 2] pixels
-        radii: Tensor = meta["radii"]  # [B, N, 2] from gsplat 1.5 on, one number before
+        # [B, N, 2] from gsplat 1.5 on, [B, N] before
+        radii: Tensor = meta["radii"]
         radii = radii.amax(dim=-1) if radii.dim() == 3 else radii
         info = RasterInfo(means2d.detach(), radii.to(torch.int32))
         if means2d.requires_grad:

@@ -1,4 +1,4 @@
-"""What every rasterizer offers: a protocol, its settings, and what densification is told."""
+"""The rasterizer protocol, its settings, and its info for densification."""
 
 from __future__ import annotations
 
@@ -10,41 +10,56 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RasterSettings:
-    """Numbers of the splatting model itself; the defaults are gsplat 1.5's."""
+    """Settings of the splatting model; the defaults are gsplat 1.5's.
 
-    near: float = 0.01  # world units; nearer Gaussians are dropped
+    Args:
+        near: Near plane in world units; nearer Gaussians are dropped.
+        far: Far plane in world units.
+        eps2d: Added to the diagonal of the projected covariance, in pixels².
+        max_alpha: Upper limit of a Gaussian's alpha: 0.999 as in gsplat 1.5, 0.99 as in gsplat 1.6 and INRIA's code.
+        antialiased: Compensate the opacity for eps2d (Mip-Splatting).
+    """
+
+    near: float = 0.01
     far: float = 1e10
-    eps2d: float = 0.3  # pixels² added to the projected covariance's diagonal
-    max_alpha: float = 0.999  # 0.999 as gsplat 1.5; 0.99 as gsplat 1.6 and INRIA's
-    antialiased: bool = False  # compensate opacity for eps2d (Mip-Splatting)
+    eps2d: float = 0.3
+    max_alpha: float = 0.999
+    antialiased: bool = False
 
 
 @dataclass(eq=False)
 class RasterInfo:
-    """What densification needs to know about one call."""
+    """What densification needs from a rendering.
 
-    means2d: Tensor  # [B, N, 2] pixels (detached), meaningless where not visible
-    radii: Tensor  # [B, N] int32 pixels, 0 = not visible
-    gradient: list[Tensor] = field(default_factory=list)  # filled by backward: [B, N, 2]
+    Args:
+        means2d: Projected means [B, N, 2] in pixels, detached; meaningless for invisible Gaussians.
+        radii: [B, N] int32 in pixels; 0: not visible.
+        gradient: Filled by backward, [B, N, 2] per call.
+    """
+
+    means2d: Tensor
+    radii: Tensor
+    gradient: list[Tensor] = field(default_factory=list)
 
     @property
     def visible(self) -> Tensor:
-        """[B, N] bool."""
+        """Whether a camera shows a Gaussian, [B, N] bool."""
         return self.radii > 0
 
     @property
     def means2d_gradient(self) -> Tensor:
         """dLoss/d means2d [B, N, 2] in loss per pixel, summed over backward calls; RuntimeError before the first."""
         if not self.gradient:
-            raise RuntimeError("means2d_gradient was asked for before backward().")
+            raise RuntimeError("means2d_gradient is not available before backward().")
         return sum(self.gradient[1:], start=self.gradient[0])
 
 
 class Rasterizer(Protocol):
-    """Draws Gaussians. To make one available, see registry.py."""
+    """Rasterizes Gaussians. To add a rasterizer, see registry.py."""
 
-    name: str  # as registered; part of the checkpoints' identity
-    # whether it draws on threads of its own (`threads.threads_now` of them) and leaves torch's thread count alone
+    # as registered; part of the checkpoint key
+    name: str
+    # whether it runs on its own threads (`threads.threads_now` of them) instead of torch's
     uses_own_threads: bool
 
     def render(
@@ -61,8 +76,27 @@ class Rasterizer(Protocol):
         background: Tensor | None = None,  # [C] or [B, C]; None = zeros
         settings: RasterSettings = RasterSettings(),
     ) -> tuple[Tensor, Tensor, RasterInfo]:
-        """Front-to-back compositing → features [B, H, W, C], alpha [B, H, W], info.
+        """Composite Gaussians front to back.
 
         Differentiable in means, quats, scales, opacities, features and background.
+
+        Args:
+            means: [N, 3] in world units.
+            quats: [N, 4] wxyz, of any length.
+            scales: [N, 3], standard deviations in world units.
+            opacities: [N] in 0..1.
+            features: [N, C] or [B, N, C], colors or any other channels.
+            world_to_camera: [B, 4, 4].
+            K: [B, 3, 3] in pixels.
+            width: Image width in pixels.
+            height: Image height in pixels.
+            background: [C] or [B, C]; None: zeros.
+            settings: Settings of the splatting model.
+
+        Returns:
+            Features [B, H, W, C], alpha [B, H, W] in 0..1, and the info for densification.
+
+        Source:
+            3DGS (Kerbl et al. 2023), eq. 3.
         """
         ...

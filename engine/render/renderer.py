@@ -1,4 +1,4 @@
-"""From stored Gaussians to pictures: activation, spherical harmonics, depth and flow as extra channels."""
+"""Render stored Gaussians: activation, spherical harmonics, depth and flow as extra channels."""
 
 from __future__ import annotations
 
@@ -15,26 +15,42 @@ DEFAULTS = RasterSettings()
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """B views of one moment."""
+    """B rendered views of one frame.
 
-    rgb: Tensor  # [B, H, W, 3] over the background, not clamped
-    alpha: Tensor  # [B, H, W] in 0..1
-    depth: (
-        Tensor | None
-    )  # [B, H, W] world units along the viewing axis, alpha-weighted mean; 0 where nothing is
-    flow: Tensor | None  # [B, H, W, 2] pixels, alpha-weighted mean motion of Gaussian centres
+    Args:
+        rgb: Colors over the background [B, H, W, 3], not clamped.
+        alpha: Coverage [B, H, W] in 0..1.
+        depth: [B, H, W] in world units along the viewing axis, alpha-weighted mean; 0 where the scene is empty.
+        flow: [B, H, W, 2] in pixels, alpha-weighted mean motion of the Gaussians' centers.
+        info: Info for densification.
+    """
+
+    rgb: Tensor
+    alpha: Tensor
+    depth: Tensor | None
+    flow: Tensor | None
     info: RasterInfo
 
 
 def view_dependent_colors(means: Tensor, sh: Tensor, cameras: Cameras, degree: int | None = None) -> Tensor:
-    """RGB [B, N, 3] of each Gaussian towards each of B cameras (3DGS: direction from camera centre to mean)."""
+    """Evaluate spherical harmonics toward cameras, with 3DGS's direction from camera center to mean.
+
+    Args:
+        means: [N, 3] in world units.
+        sh: Coefficients [N, K, 3].
+        cameras: B cameras.
+        degree: Maximum SH degree; None: that of `sh`.
+
+    Returns:
+        RGB [B, N, 3], not below 0.
+    """
     degree = (
         harmonics.degree_of(sh.shape[1]) if degree is None else min(degree, harmonics.degree_of(sh.shape[1]))
     )
     if degree == 0:
         return (sh[:, 0] * harmonics.C0 + 0.5).clamp(min=0).expand(len(cameras), -1, -1)
     centers = cameras.centers.to(means)
-    # direction gradients into the means are tiny and noisy; gsplat and 3DGS keep them, so do we
+    # gradients of the directions with respect to the means are tiny and noisy, but kept as in gsplat and 3DGS
     directions = torch.nn.functional.normalize(means[None] - centers[:, None], dim=-1)
     return harmonics.colors(sh, directions, degree)
 
@@ -43,20 +59,42 @@ def render_gaussians(
     gaussians: Gaussians,
     cameras: Cameras,
     rasterizer: Rasterizer,
-    background: Tensor | None = None,  # [3]
+    background: Tensor | None = None,
     *,
     want_depth: bool = False,
-    next_means: Tensor | None = None,  # [N, 3] where the means will be at the other end of the flow
-    next_cameras: Cameras | None = None,  # cameras of that later picture; None = these
+    next_means: Tensor | None = None,
+    next_cameras: Cameras | None = None,
     sh_degree: int | None = None,
     settings: RasterSettings = DEFAULTS,
 ) -> Picture:
-    """B views of Gaussians at one moment; all cameras of one call share one size. Differentiable.
+    """Render Gaussians of one frame from B cameras. Differentiable.
 
-    Flow is rendered where `next_means` is given. Raises ValueError where sizes differ.
+    Args:
+        gaussians: N Gaussians as stored (log scales, opacity logits).
+        cameras: B cameras of one size.
+        rasterizer: From `choose`.
+        background: Color [3] in 0..1; None: black.
+        want_depth: Render depth too.
+        next_means: Means [N, 3] at the end of the flow, in world units; None: no flow.
+        next_cameras: B cameras at the end of the flow; None: `cameras`.
+        sh_degree: Maximum SH degree; None: that of the Gaussians.
+        settings: Settings of the splatting model.
+
+    Returns:
+        Colors, alpha, depth and flow.
+
+    Raises:
+        ValueError: The cameras differ in size.
+
+    Source:
+        3DGS (Kerbl et al. 2023).
+
+    Example:
+        rendered = render_gaussians(scene.at(0.5), scene.rig, choose("auto"), scene.background, want_depth=True)
+        image, depth = rendered.rgb.clamp(0, 1), rendered.depth
     """
     if len(set(cameras.sizes)) != 1:
-        raise ValueError(f"one call renders one size, got {sorted(set(cameras.sizes))}")
+        raise ValueError(f"cameras of one call must have one size, got {sorted(set(cameras.sizes))}")
     width, height = cameras.sizes[0]
     a = gaussians.activated()
     w2c, K = cameras.world_to_camera.to(a.means), cameras.K.to(a.means)

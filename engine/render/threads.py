@@ -1,4 +1,4 @@
-"""How many threads a rasterizer with threads of its own uses."""
+"""Thread count of rasterizers with their own threads."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from contextlib import contextmanager
 
 import torch
 
-_fixed: list[int] = []  # the innermost `fixed_threads` counts
+# counts of nested `fixed_threads`; the last one is in effect
+_fixed: list[int] = []
 
 
 @contextmanager
 def fixed_threads(count: int) -> Generator[None, None, None]:
-    """Inside, `threads_now` is `count` whatever torch's own count is."""
+    """Set `threads_now` to `count` inside the context, regardless of torch's thread count."""
     _fixed.append(count)
     try:
         yield
@@ -21,5 +22,5 @@ def fixed_threads(count: int) -> Generator[None, None, None]:
 
 
 def threads_now() -> int:
-    """Threads that a rasterizer with `uses_own_threads` draws on."""
+    """Number of threads for a rasterizer with `uses_own_threads`."""
     return _fixed[-1] if _fixed else torch.get_num_threads()

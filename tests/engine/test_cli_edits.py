@@ -151,7 +151,7 @@ def test_refine_alone(tmp_path, scene, model, capsys):
         (("edit", "--prompt", "x", "--selection", "absent.safetensors"), "absent.safetensors does not exist"),
         (("edit", "--prompt", "x", "--model", "absent"), "There is no model"),
         (("fit-edits", "--views", "absent"), "absent"),
-        (("evaluate-edit", "--clip", "absent"), "no CLIP folder"),
+        (("evaluate-edit", "--clip", "absent"), "not a CLIP folder"),
         (("evaluate-edit", "--lpips", "absent.pth"), "absent.pth is not there"),
     ],
 )

@@ -391,7 +391,7 @@ def test_a_card_without_gsplat_is_left_alone_where_the_cpu_kernel_is_there(
     monkeypatch.setattr(backends, "installed", lambda package: has_numba)
     with caplog.at_level("INFO", logger="gs4d"):
         assert choose_device(rasterizer) == wanted
-    assert ("no working gsplat" in caplog.text) == (wanted == "cpu" and has_cuda and rasterizer == "auto")
+    assert ("gsplat cannot run" in caplog.text) == (wanted == "cpu" and has_cuda and rasterizer == "auto")
 
 
 def test_choose_names_what_is_missing():
