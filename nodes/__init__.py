@@ -1,4 +1,4 @@
-"""The nodes, in menu order. Ids are for ever; inputs are only appended."""
+"""The nodes, in menu order. Ids never change; inputs are only appended."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HAND_WRITTEN: list[type[Any]] = [
 
 
 def nodes() -> list[type[Any]]:
-    """Every node of the pack: those written by hand, and one (or two) for each step that declares itself."""
+    """Every node of the pack: the handwritten ones, and one or two for each declared step."""
     steps = all_steps()
     return [
         *HAND_WRITTEN,
@@ -38,6 +38,6 @@ class Extension(ComfyExtension):
 
 
 def extension() -> Any:
-    """What ComfyUI asks the pack for; also makes the folder models/gs4d known to it."""
+    """The extension that ComfyUI loads; also registers the folder models/gs4d."""
     folders.register()
     return Extension()

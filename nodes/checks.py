@@ -9,14 +9,15 @@ from typing import Any
 from ..engine.errors import InputError
 from ..engine.files.folders import fingerprint
 
-WIRED = "wired"  # fingerprint of a file whose path another node gives: not known when ComfyUI asks
+# fingerprint of a file whose path comes from another node: unknown when ComfyUI asks
+WIRED = "wired"
 
 
 def checked(find: Callable[..., Any], *names: str, watches: bool = False) -> Callable[[type[Any]], type[Any]]:
-    """A decorator for nodes: `find` is called with the values of the widgets `names`, and its InputError refuses them.
+    """A decorator for nodes: `find` is called with the values of the widgets `names`; its InputError rejects them.
 
     With `watches`, the node runs again when the file or folder that `find` returns has changed. ComfyUI asks before
-    anything has run and gives None for an input that is wired: that is checked when it arrives.
+    anything has run and passes None for a connected input, which is checked when its value arrives.
     """
 
     def validate_inputs(cls: Any, **values: str | None) -> bool | str:
@@ -32,7 +33,7 @@ def checked(find: Callable[..., Any], *names: str, watches: bool = False) -> Cal
         given = [values.get(name) for name in names]
         return WIRED if None in given else fingerprint(find(*given))
 
-    # ComfyUI reads the signature and turns its own range checks off for every input in it: these alone must be there
+    # ComfyUI turns its own range checks off for every input in this signature, so it lists only these inputs
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(name, kind) for name in ("cls", *names)]
     validate_inputs.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]

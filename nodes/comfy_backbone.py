@@ -1,8 +1,8 @@
-"""MODEL, CLIP and VAE that the artist wired, as the engine's diffusion backbone.
+"""Connected MODEL, CLIP and VAE as the engine's diffusion backbone.
 
-ComfyUI keeps what is its own: the patched ModelPatcher runs as it is (LoRAs, attention patches, offloading, memory
-estimates), the prompt goes through its tokenizer (weights in brackets, embeddings), the VAE through its patcher. What
-is added is attention shared among views, and gradients through the VAE's encoder, which its own `encode` never gives.
+The patched ModelPatcher runs unchanged (LoRAs, attention patches, offloading, memory estimates), prompts go through
+ComfyUI's tokenizer (weights in brackets, embeddings), the VAE through its patcher. This module adds cross-frame attention
+between views and gradients through the VAE's encoder, which ComfyUI's own `encode` does not provide.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ from ..engine.errors import InputError
 from . import host
 from .comfy_patchers import WANTED, fingerprint, noise_schedule, share
 
-SD2_TEXT_WIDTH = 1024  # Stable Diffusion 2.x; with v-prediction it was trained at 768 pixels
-GRADIENT_MEMORY = 3  # an encoder that is differentiated keeps about this many times the activations
+# Stable Diffusion 2.x; with v-prediction it was trained at 768 pixels
+SD2_TEXT_WIDTH = 1024
+# a differentiated encoder keeps about this many times the activations
+GRADIENT_MEMORY = 3
 
 
 class ComfyBackbone:
-    """See `Backbone`. Raises InputError, one sentence, for a MODEL, CLIP or VAE that cannot be used so."""
+    """See `Backbone`. Raises InputError for an unsupported MODEL, CLIP or VAE."""
 
     known_edits: KnownEdits | None = None
 
@@ -64,14 +66,15 @@ class ComfyBackbone:
         )
         self._texts: dict[str, Tensor] = {}
         black, gray = vae.process_output(torch.tensor([0.0, 0.5])).tolist()
-        self._offset, self._slope = black, 2 * (gray - black)  # of process_output, which also clamps
+        # of process_output, which also clamps
+        self._offset, self._slope = black, 2 * (gray - black)
 
     @property
     def megabytes(self) -> int:
         patchers = (self.model, self.clip.patcher, self.vae.patcher)
         return sum(patcher.model_size() for patcher in patchers) >> 20
 
-    # -- what is refused --------------------------------------------------------------------------------------------
+    # -- unsupported models -----------------------------------------------------------------------------------------
 
     def _check_model(self) -> tuple[str, Any]:
         inner = self.model.model
@@ -122,7 +125,7 @@ class ComfyBackbone:
                     )
                 self._texts[prompt] = states
         states = [self._texts[prompt] for prompt in prompts]
-        # ComfyUI gives long prompts several lengths of 77 tokens; said twice, a text means the same to attention
+        # ComfyUI encodes long prompts as multiples of 77 tokens; repeating a text does not change its attention
         length = math.lcm(*(s.shape[1] for s in states))
         return torch.cat([s.repeat(1, length // s.shape[1], 1) for s in states])
 
@@ -131,12 +134,12 @@ class ComfyBackbone:
             states = self.clip.encode_from_tokens(self.clip.tokenize(prompt))
         return host.detach(states[:1]).float().to(self.device)
 
-    # -- pictures ---------------------------------------------------------------------------------------------------
+    # -- images -----------------------------------------------------------------------------------------------------
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         latents, deviation = self._posterior(images)
         if generator is not None and deviation is not None:
-            # noise is drawn on the CPU: the same seed means the same picture on every device
+            # noise is drawn on the CPU, so that a seed gives the same image on every device
             noise = torch.randn(latents.shape, generator=generator).to(latents)
             latents = latents + deviation * noise
         return self.scaled(latents)
@@ -156,7 +159,7 @@ class ComfyBackbone:
         return (pictures * self._slope + self._offset).permute(0, 2, 3, 1)
 
     def _posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mean and standard deviation [B, C, h, w] of the latents; no deviation where the VAE has none (TAESD)."""
+        """Mean and standard deviation [B, C, h, w] of the latents; None for a VAE without a posterior (TAESD)."""
         height, width = int(images.shape[1]), int(images.shape[2])
         if height % self.vae_scale_factor or width % self.vae_scale_factor:
             raise InputError(
@@ -183,7 +186,7 @@ class ComfyBackbone:
         try:
             with host.as_host():
                 model_management.load_models_gpu([vae.patcher], memory_required=each * len(batch))
-            # with a gradient everything is kept at once, and parts would save nothing
+            # with gradients all activations are kept, so splitting the batch would not save memory
             free = model_management.get_free_memory(vae.device)
             count = len(batch) if wants_gradient else min(max(int(free / max(each, 1)), 1), len(batch))
             tensors = {f"module.{name}": t for name, t in host.trainable_through(first).items()}
@@ -231,7 +234,7 @@ class ComfyBackbone:
         sharing: CrossFrameAttention | None = None,
     ) -> Tensor:
         if self.has_image_conditioning and condition is None:
-            raise ValueError(f"{self.name} is conditioned on a picture and was given none")
+            raise ValueError(f"{self.name} needs a conditioning image, but got none")
         inner = self.model.model
         needed = inner.memory_required(list(noisy.shape))
         try:
@@ -266,7 +269,7 @@ class ComfyBackbone:
         )
         model.pre_run()
         try:
-            # ComfyUI counts noise in sigma: x = picture + sigma · noise, which is ours divided by √ᾱ
+            # ComfyUI measures noise as sigma: x = image + sigma · noise, which is ours divided by √ᾱ
             sigma = inner.model_sampling.sigmas[t].to(noisy)
             scale = (1 + sigma**2).sqrt()
             x = noisy * scale
@@ -277,7 +280,7 @@ class ComfyBackbone:
             clean = samplers.calc_cond_batch(inner, [conds], x, sigma.expand(len(x)), options)[0]
         finally:
             model.cleanup()
-        # its model returns the clean latents: back to what the network said
+        # ComfyUI's model returns the clean latents: convert back to the network's prediction
         if self.noise_schedule.prediction == "sample":
             return clean
         if self.noise_schedule.prediction == "v_prediction":
@@ -286,8 +289,8 @@ class ComfyBackbone:
 
 
 def _to_the_end(work: Callable[[], Tensor]) -> Tensor:
-    """What `work` gives. ComfyUI cancels in the midst of a network, where a step could not go on from: the work is done
-    once more to its end, and the cancel acts between two steps."""
+    """The result of `work`. ComfyUI cancels inside a network, where a step could not resume: the work is repeated to its
+    end, and the cancel takes effect between two steps."""
     try:
         return work()
     except model_management.InterruptProcessingException:
@@ -297,7 +300,7 @@ def _to_the_end(work: Callable[[], Tensor]) -> Tensor:
 
 
 class _Through(torch.nn.Module):
-    """A call of a module's own method, in the form that functional_call takes."""
+    """A call of a module's method in the form that functional_call needs."""
 
     def __init__(self, module: torch.nn.Module, call: Callable[[Any, Tensor], Tensor]) -> None:
         super().__init__()
@@ -308,7 +311,7 @@ class _Through(torch.nn.Module):
 
 
 def _moments(first: Any, pixels: Tensor) -> Tensor:
-    """Mean and log variance [B, 2C, h, w] where the VAE has a posterior, else its latents [B, C, h, w]."""
+    """Mean and log variance [B, 2C, h, w] if the VAE has a posterior, else its latents [B, C, h, w]."""
     if not hasattr(first, "regularization"):
         return first.encode(pixels)
     hidden = first.encoder(pixels)

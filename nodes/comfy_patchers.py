@@ -1,4 +1,4 @@
-"""What is read from ComfyUI's patchers and put into their options: noise schedule, shared attention, fingerprint."""
+"""Noise schedule and fingerprint of ComfyUI's patchers, and cross-frame attention in their options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ..engine.diffusion.cross_frame_attention import gather
 from ..engine.errors import InputError
 
 WANTED = "connect an InstructPix2Pix, SD 1.x or SD 2.x checkpoint"
-SAMPLED = 16  # values of each weight that the fingerprint looks at
+# values of each weight that the fingerprint includes
+SAMPLED = 16
 
 
 def noise_schedule(sampling: Any, kind: str) -> NoiseSchedule:
@@ -26,7 +27,7 @@ def noise_schedule(sampling: Any, kind: str) -> NoiseSchedule:
     prediction = None
     if isinstance(sampling, model_sampling.ModelSamplingDiscrete) and len(sampling.sigmas) == 1000:
         base = next((c for c in type(sampling).__mro__ if c in _PREDICTIONS), None)
-        # a class between (LCM, EDM, image to image) would scale what goes in or out in another way
+        # a class in between (LCM, EDM, image to image) would scale inputs or outputs differently
         if base is not None and all(
             getattr(type(sampling), name) is getattr(base, name)
             for name in ("calculate_input", "calculate_denoised")
@@ -39,7 +40,7 @@ def noise_schedule(sampling: Any, kind: str) -> NoiseSchedule:
             f"{WANTED}.",
         )
     alphas = 1 / (1 + sampling.sigmas.double().cpu() ** 2)
-    # without any picture left at the last timestep, steps must begin there
+    # if the last timestep is pure noise, steps must begin there
     spacing = "trailing" if float(alphas[-1]) < 1e-6 else "leading"
     return NoiseSchedule(
         alphas.clone(), prediction=prediction, spacing=spacing, offset=1, final_alpha=float(alphas[0])
@@ -54,11 +55,12 @@ _PREDICTIONS: dict[Any, str] = {
 
 
 def share(options: dict[str, Any], unet: Any, sharing: CrossFrameAttention) -> dict[str, Any]:
-    """The options with every self-attention of the UNet sharing keys and values as told."""
+    """The options with cross-frame attention in every self-attention of the UNet."""
 
     def mixed(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
         shape = q.shape
-        if sharing.mode == "full3d":  # one long sequence a branch: nothing is copied
+        # one long sequence per branch: nothing is copied
+        if sharing.mode == "full3d":
             q, k, v = (x.reshape(-1, sharing.frames * x.shape[1], x.shape[2]) for x in (q, k, v))
         else:
             k, v = gather(k, sharing), gather(v, sharing)
@@ -80,10 +82,10 @@ def share(options: dict[str, Any], unet: Any, sharing: CrossFrameAttention) -> d
 
 
 def fingerprint(*patchers: Any) -> str:
-    """Changes when the weights or the LoRAs on them do; a few values of each tensor are looked at."""
+    """Changes with the weights and their LoRAs; includes a few values of each tensor."""
     digest = hashlib.sha256()
     for patcher in patchers:
-        # a loaded model's weights have LoRAs in them; what they were is kept in `backup`
+        # a loaded model's weights include LoRAs; `backup` keeps the original ones
         for name, tensor in patcher.model.state_dict().items():
             kept = patcher.backup.get(name)
             _feed(digest, name, tensor if kept is None else kept.weight)
@@ -101,7 +103,8 @@ def _feed(digest: Any, name: str, value: Any) -> None:
     elif isinstance(value, (tuple, list)):
         for item in value:
             _feed(digest, name, item)
-    elif hasattr(value, "weights"):  # a LoRA in ComfyUI's own wrapping
+    # ComfyUI's own class for a LoRA
+    elif hasattr(value, "weights"):
         _feed(digest, f"{name} {type(value).__name__}", value.weights)
     elif value is None or isinstance(value, (str, int, float)):
         digest.update(f"{name}={value}".encode())

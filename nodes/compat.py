@@ -28,13 +28,13 @@ __all__ = [
     "video",
 ]
 
-# Any: the host's types are not there when the pack is checked without it
+# Any: ComfyUI's types are missing when the pack is checked without it
 ComfyExtension: Any = latest.ComfyExtension
 io: Any = latest.io
 
 
 def _known(target: Any) -> set[str] | None:
-    """Names that `target` takes as keywords; None where it takes any."""
+    """Keyword names that `target` accepts; None if it accepts any."""
     if is_dataclass(target):
         return {f.name for f in fields(target)}
     parameters = inspect.signature(target).parameters.values()
@@ -44,7 +44,7 @@ def _known(target: Any) -> set[str] | None:
 
 
 def make(target: Any, *args: Any, **keywords: Any) -> Any:
-    """`target(*args, **keywords)` without the keywords that this ComfyUI does not know."""
+    """`target(*args, **keywords)` without the keywords that this ComfyUI does not support."""
     known = _known(target)
     return target(*args, **{k: v for k, v in keywords.items() if known is None or k in known})
 
@@ -65,14 +65,14 @@ def combo(name: str, options: list[str], default: str | None = None, **keywords:
 
 
 def blocked(reason: str) -> Any:
-    """An output that nobody asked for: whatever is wired to it stops with `reason`."""
+    """An output without a value: nodes connected to it stop with `reason`."""
     from comfy_execution.graph_utils import ExecutionBlocker  # pyright: ignore[reportMissingImports]
 
     return ExecutionBlocker(reason)
 
 
 def video(images: Tensor, fps: float) -> Any:
-    """A VIDEO of images [F, H, W, 3]; an odd last row or column is cut off, which H.264 cannot store."""
+    """A VIDEO of images [F, H, W, 3]; an odd last row or column is cropped, because H.264 cannot store it."""
     from comfy_api.latest import InputImpl, Types  # pyright: ignore[reportMissingImports]
 
     even = images[:, : max(images.shape[1] // 2 * 2, 1), : max(images.shape[2] // 2 * 2, 1)]
@@ -82,7 +82,7 @@ def video(images: Tensor, fps: float) -> Any:
 
 @dataclass(eq=False)
 class _Splat:
-    """Stands in for SPLAT where ComfyUI has no such class: the same attributes."""
+    """Replacement for SPLAT if ComfyUI has no such class, with the same attributes."""
 
     positions: Tensor
     scales: Tensor
@@ -102,7 +102,7 @@ def splat(positions: Tensor, scales: Tensor, rotations: Tensor, opacities: Tenso
 
 
 def splat_parts(value: Any) -> list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
-    """The moments of a SPLAT batch without their padding: positions, scales, rotations, opacities [n], sh; cloned."""
+    """The frames of a SPLAT batch without their padding: positions, scales, rotations, opacities [n], sh; cloned."""
     parts: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
     for b in range(value.positions.shape[0]):
         n = value.positions.shape[1] if value.counts is None else int(value.counts[b])

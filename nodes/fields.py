@@ -1,4 +1,4 @@
-"""Widgets from a Config's fields: default, range, label and tooltip are the field's own."""
+"""Widgets from a Config's fields, with the field's default, range, label and tooltip."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 from ..engine.fields import id_of, label_of
 from .compat import io, make
 
-LARGEST = 2**53 - 1  # the canvas counts in doubles
+# the canvas stores integers as doubles
+LARGEST = 2**53 - 1
 
 
 def inputs(config: type[Any], ids: str = "", optional: bool = False) -> list[Any]:
-    """Widgets for the fields named by the space-separated `ids`, in that order; for all, as declared, where empty."""
+    """Widgets for the fields named by the space-separated `ids`, in that order; all, as declared, if empty."""
     known = {id_of(f): f for f in fields(config)}
     return [widget(known[name], optional) for name in (ids.split() or known)]
 
 
 def widget(field: Field[Any], optional: bool = False, shown: bool = False) -> Any:
-    """The input for one Config field; optional where a later version added it, so that older graphs still run.
+    """The input for one Config field; optional if a later version added it, so that older graphs still run.
 
-    `shown` keeps an advanced field in sight: for a node that has no others.
+    `shown` keeps an advanced field visible, for a node that has no others.
     """
     meta, default = field.metadata, field.default
     name = id_of(field)
@@ -38,7 +39,7 @@ def widget(field: Field[Any], optional: bool = False, shown: bool = False) -> An
         return make(io.Boolean.Input, name, **common)
     if isinstance(default, int):
         low, high = int(meta["low"]), min(int(meta["high"]), LARGEST)
-        # else the canvas draws a new seed after each run, and nothing could be resumed
+        # otherwise the canvas changes the seed after each run, and no run could be resumed
         if name == "seed":
             common["control_after_generate"] = False
         return make(io.Int.Input, name, min=low, max=high, step=int(meta["step"] or 1), **common)
@@ -50,21 +51,21 @@ def widget(field: Field[Any], optional: bool = False, shown: bool = False) -> An
 
 
 def _step(default: float, high: float) -> float:
-    """A step of the arrows that suits the default: a tenth of its leading digit, one for large ranges."""
+    """Increment of the arrows for a default: a tenth of its leading digit, 1 for large ranges."""
     if default == 0:
         return 1.0 if high >= 1000 else 0.01
     return min(10.0 ** (math.floor(math.log10(abs(default))) - 1), 1.0)
 
 
 def _round(step: float) -> float:
-    """What typed values are rounded to: finer than the arrows, so that 23.976 stays 23.976."""
+    """Rounding of typed values: finer than the arrows, so that 23.976 stays 23.976."""
     return min(float(f"{step / 10:.1g}"), 0.001)
 
 
 def config_from(config: type[Any], values: dict[str, Any]) -> Any:
-    """The Config with `values` (by id) for the fields it has; raises InputError for one out of range."""
+    """The Config with `values` (by id) for the fields it has; raises InputError for a value out of range."""
     known = {id_of(f): f for f in fields(config)}
-    # a whole number typed into a FLOAT widget arrives as int
+    # an integer typed into a FLOAT widget arrives as int
     return config(
         **{known[n].name: type(known[n].default)(value) for n, value in values.items() if n in known}
     )

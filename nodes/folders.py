@@ -1,4 +1,4 @@
-"""Where captures and scenes are looked for and written. Every path that a widget gave is resolved and contained."""
+"""Folders of captures, scenes and models. Every path from a widget is resolved and must stay inside them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CHECKPOINTS_KEPT = 5
 
 
 def register() -> None:
-    """Make models/gs4d known to ComfyUI, so that extra_model_paths.yaml may add folders on other disks."""
+    """Register models/gs4d with ComfyUI, so that extra_model_paths.yaml can add folders on other disks."""
     folder_paths.add_model_folder_path(MODELS, os.path.join(folder_paths.models_dir, MODELS))
     paths, extensions = folder_paths.folder_names_and_paths[MODELS]
     folder_paths.folder_names_and_paths[MODELS] = (paths, set(extensions) | {".safetensors"})
 
 
 def roots() -> dict[str, list[Path]]:
-    """The folders that may be read, by the word that stands before them in lists."""
+    """The readable folders, by their prefix in lists."""
     return {
         "input": [Path(folder_paths.get_input_directory())],
         "output": [Path(folder_paths.get_output_directory())],
@@ -37,9 +37,9 @@ def roots() -> dict[str, list[Path]]:
 
 
 def readable(text: str) -> Path:
-    """The absolute path that `text` names: "input/…", "output/…", "gs4d/…", or absolute inside one of these.
+    """The absolute path of `text`: "input/…", "output/…", "gs4d/…", or an absolute path inside one of these.
 
-    Raises InputError for anything else, and where nothing is there.
+    Raises InputError for any other path, and if it does not exist.
     """
     if "\0" in text or len(text) > 4000:
         raise InputError("NOD-012", "The path is too long or contains a null character; enter another path.")
@@ -66,7 +66,7 @@ def readable(text: str) -> Path:
 
 
 def source(text: str) -> Path:
-    """As `readable`; an empty text is none."""
+    """As `readable`, but an empty text is also an error."""
     if not text.strip():
         raise InputError(
             "NOD-015", "source is empty; enter the path of a scene in input, output or models/gs4d."
@@ -75,7 +75,7 @@ def source(text: str) -> Path:
 
 
 def listable(names: Iterable[str]) -> list[str]:
-    """Those that may be offered in a list: frontends before 1.49 show its entries as HTML. Paths may still be typed."""
+    """Names that can be listed: frontends before 1.49 show list entries as HTML. Other paths can still be typed."""
     return [name for name in names if "<" not in name]
 
 
@@ -83,7 +83,7 @@ def listable(names: Iterable[str]) -> list[str]:
 
 
 def captures() -> list[str]:
-    """What Load Multi-View Video offers: the clips that ship, then every folder that is recognised as a capture."""
+    """Entries of Load Multi-View Video: the bundled captures, then every folder that is recognized as a capture."""
     from ..engine.capture.readers import detect_layout
 
     names = (
@@ -101,7 +101,7 @@ def captures() -> list[str]:
 
 
 def capture(choice: str, folder: str) -> Path:
-    """The folder of a capture: `folder` where something is written in it, else the one chosen in the list."""
+    """The folder of a capture: `folder` if set, else the list's choice."""
     if folder.strip():
         path = readable(folder)
     elif choice.startswith("demo: "):
@@ -135,7 +135,7 @@ def scenes() -> list[str]:
 
 
 def scene_file(choice: str) -> Path:
-    """The path of a chosen scene file; raises InputError where it is missing or outside."""
+    """The path of a chosen scene file; raises InputError if it is missing or outside the readable folders."""
     if not choice.strip():
         raise InputError(
             "NOD-018", "No scene file is selected; save one with Save 4D Scene, then refresh the list."
@@ -150,11 +150,12 @@ def scene_file(choice: str) -> Path:
 
 EMBEDDED_MODEL = "embedded (small)"
 DIFFUSERS_MARKS = {"model_index.json", "unet/"}
-MODEL_DEPTH = 3  # folders below models/diffusers that are looked into
+# levels of folders in models/diffusers that are searched
+MODEL_DEPTH = 3
 
 
 def diffusion_models() -> list[str]:
-    """The model that ships, then diffusers folders in models/diffusers and .safetensors in models/checkpoints."""
+    """The bundled model, then diffusers folders in models/diffusers and .safetensors in models/checkpoints."""
     names = {
         name
         for root in folder_paths.get_folder_paths("diffusers")
@@ -170,9 +171,9 @@ def diffusion_models() -> list[str]:
 
 
 def diffusion_model(choice: str) -> Path:
-    """Where a chosen model lies; raises InputError where it is not there.
+    """The path of a chosen model; raises InputError if it is missing.
 
-    Links are followed, as everywhere in ComfyUI's model folders: many keep their models on another disk.
+    Links are followed, as everywhere in ComfyUI's model folders, because models are often kept on another disk.
     """
     from ..engine.diffusion.loading import embedded
 
@@ -211,7 +212,7 @@ def output_target(prefix: str, suffix: str) -> Path:
 
 
 def check_prefix(prefix: str) -> None:
-    """InputError where a file name prefix is empty or leads out of the output folder."""
+    """Raise InputError if a file name prefix is empty or leads out of the output folder."""
     output = Path(folder_paths.get_output_directory())
     if not prefix.strip() or "\0" in prefix or prefix.replace("\\", "/").endswith("/"):
         raise InputError("NOD-021", "filename_prefix is empty; enter a name such as gs4d/scene.")
@@ -224,7 +225,7 @@ def check_prefix(prefix: str) -> None:
 
 
 def checkpoint(*parts: object) -> Path:
-    """Where the training that `parts` describe is kept while unfinished; all but the newest few are removed."""
+    """Path of the checkpoint of the training that `parts` describe; removes all but the newest checkpoints."""
     folder = Path(folder_paths.get_output_directory()) / "gs4d" / "training"
     folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:24]
@@ -237,7 +238,7 @@ def checkpoint(*parts: object) -> Path:
 
 
 def relative(path: Path) -> str:
-    """A written file as a person finds it: relative to the output folder."""
+    """The path of a written file, relative to the output folder."""
     return path.relative_to(Path(folder_paths.get_output_directory())).as_posix()
 
 
@@ -245,12 +246,12 @@ def relative(path: Path) -> str:
 
 
 def temporary(name: str) -> Path:
-    """A file of the pack's in ComfyUI's temp folder, which ComfyUI empties when it starts."""
+    """A file in ComfyUI's temp folder, which ComfyUI empties when it starts."""
     folder = Path(folder_paths.get_temp_directory()) / "gs4d"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / name
 
 
 def as_view(path: Path) -> dict[str, str]:
-    """How the canvas asks for a file of `temporary`: the parameters of /view."""
+    """The parameters of /view with which the canvas requests a file of `temporary`."""
     return {"filename": path.name, "subfolder": "gs4d", "type": "temp"}

@@ -1,4 +1,4 @@
-"""Nodes that bring a diffusion model: from a file, or the one that is wired already."""
+"""Nodes for a diffusion model: from a file, or from a connected ComfyUI model."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ PRECISIONS = ["auto", "fp32", "fp16", "bf16"]
 
 
 class Guidance:
-    """What a GS4D_GUIDANCE socket carries: a backbone that is on its device while it is used, and out of the way of
-    ComfyUI's own models otherwise."""
+    """The value of a GS4D_GUIDANCE socket: a backbone that occupies its device only while it is in use.
+
+    Without a device, ComfyUI moves the weights itself.
+    """
 
     def __init__(self, backbone: Any, device: Any = None) -> None:
-        self.backbone, self.device = backbone, device  # device None: the host moves the weights itself
+        self.backbone, self.device = backbone, device
 
     @contextmanager
     def in_use(self) -> Generator[Backbone, None, None]:
-        """Inside, the weights are on the device that was chosen."""
+        """Inside, the weights are on the chosen device."""
         if self.device is None or self.device.type == "cpu":
             yield self.backbone
             return
@@ -38,7 +40,8 @@ class Guidance:
             host.free()
 
 
-WORKING_MEGABYTES = 4000  # of activations, at the sizes that the paper edits at
+# activations at the paper's image sizes
+WORKING_MEGABYTES = 4000
 
 
 @checked(folders.diffusion_model, "model", watches=True)

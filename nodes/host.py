@@ -1,4 +1,4 @@
-"""Between a step's messages and ComfyUI: progress bar, preview, status line, interrupt, device and gradients."""
+"""Connects a step to ComfyUI: progress bar, preview, status line, interrupt, device and gradients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ DEVICES = ["auto", "cpu", "cuda"]
 DEVICE_TEXT = "Device. auto uses ComfyUI's GPU if gsplat works on it, otherwise the CPU."
 PREVIEW_PIXELS = 512
 SECONDS_BETWEEN_UPDATES = 0.1
-NOTES = "gs4d_notes"  # in a node's `ui`: the lines that web/notes.js shows
+# key in a node's `ui` of the lines that web/notes.js shows
+NOTES = "gs4d_notes"
 WORD_JOINER = "\u2060"
 # after "<" and "&" (tags, entities), inside "[[text|address]]" and "__LNK0__" (links), "://" and "www." (bare links)
 MARKUP = re.compile(r"(?<=[<&])|(?<=\[)(?=\[)|(?<=__)(?=LNK)|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
@@ -32,9 +33,9 @@ MARKUP = re.compile(r"(?<=[<&])|(?<=\[)(?=\[)|(?<=__)(?=LNK)|(?<=:)(?=//)|(?<=ww
 
 @contextmanager
 def node_context() -> Generator[None, None, None]:
-    """Gradients are possible inside, and InputError reaches the canvas as its one sentence.
+    """Inside, gradients are enabled, and an InputError is shown as its message only.
 
-    ComfyUI runs nodes in inference mode, whose tensors cannot be trained on; nodes do everything inside this instead.
+    ComfyUI runs nodes in inference mode, whose tensors cannot be trained; nodes do all their work inside this instead.
     """
     with torch.inference_mode(False), torch.enable_grad():
         try:
@@ -45,33 +46,33 @@ def node_context() -> Generator[None, None, None]:
 
 @contextmanager
 def as_host() -> Generator[None, None, None]:
-    """Inside `node_context`: back in the mode in which ComfyUI's own functions expect to run. They patch weights in place,
-    and weights that a loader node made are tensors of that mode. What comes out must leave through `detach`."""
+    """Inside `node_context`: back to the inference mode that ComfyUI's own functions expect. They patch weights in place,
+    and weights from a loader node are inference tensors. Results must leave through `detach`."""
     with torch.inference_mode():
         yield
 
 
 def trainable_through(module: torch.nn.Module) -> dict[str, Tensor]:
-    """The module's tensors by name, without a copy, as tensors that autograd may keep while it differentiates the
-    module's output with respect to its *input*: for torch.func.functional_call. None of them asks for a gradient."""
+    """The module's tensors by name, without a copy, as tensors that autograd accepts when it differentiates the
+    module's output with respect to its *input*, for torch.func.functional_call. None of them requires gradients."""
     return {name: _outside_inference(t) for name, t in (*module.named_parameters(), *module.named_buffers())}
 
 
 def _outside_inference(tensor: Tensor) -> Tensor:
     if not tensor.is_inference():
         return tensor.detach()
-    # autograd refuses the tensor, not its memory
+    # autograd rejects the tensor, but not its memory
     same = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     return same.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
 
 
 def detach(tensor: Tensor) -> Tensor:
-    """A clone that may be trained on, of a tensor that another node made in inference mode."""
+    """A trainable clone of a tensor that another node created in inference mode."""
     return tensor.detach().clone()
 
 
 def device(choice: str, megabytes: int = 0, rasterizer: str = "auto") -> torch.device:
-    """The device for a widget's choice, with `megabytes` freed on it. Raises InputError where there is no CUDA."""
+    """The device for a widget's choice, with `megabytes` freed on it. Raises InputError if CUDA is unavailable."""
     if choice == "cuda" or (choice == "auto" and choose_device(rasterizer) == "cuda"):
         found = model_management.get_torch_device()
         if found.type == "cuda":
@@ -87,7 +88,7 @@ def device(choice: str, megabytes: int = 0, rasterizer: str = "auto") -> torch.d
 
 
 def diffusion_device(choice: str) -> torch.device:
-    """Where a diffusion model runs; unlike `device` it needs no rasterizer. Raises InputError where there is no CUDA."""
+    """The device of a diffusion model, regardless of rasterizers. Raises InputError if CUDA is unavailable."""
     found = model_management.get_torch_device()
     if choice == "cpu" or (choice == "auto" and found.type != "cuda"):
         return torch.device("cpu")
@@ -95,7 +96,7 @@ def diffusion_device(choice: str) -> torch.device:
 
 
 def make_room(megabytes: int, where: torch.device) -> None:
-    """Have ComfyUI unload its models until that much is free."""
+    """Make ComfyUI unload models until that much memory is free."""
     model_management.free_memory(megabytes << 20, where)
 
 
@@ -105,11 +106,10 @@ def follow(
     last_preview: list[Tensor] | None = None,
     record: TrainingCurves | None = None,
 ) -> Any:
-    """Run a step's stream to its end and return what it makes. Every message is a point where cancel takes effect.
+    """Run a step's stream to its end and return its result. Cancel takes effect at every message.
 
-    Cancel is an exception that passes through here: the stream is closed on the way, which saves what was trained.
-    `last_preview`, if given, holds the newest preview picture afterwards. `record`, if given, listens, and previews show
-    its curves beneath.
+    Cancel is an exception: the stream is closed before it propagates, which saves the checkpoint. `last_preview`, if
+    given, contains the latest preview image afterwards. `record`, if given, collects curves, which previews then show.
     """
     bar, total, value = None, 1, None
     begun, shown, first = time.monotonic(), 0.0, -1
@@ -151,10 +151,10 @@ def follow(
 
 
 def output(*values: Any, notes: str = "", ui: Mapping[str, Any] | None = None) -> Any:
-    """What a node returns: its values, the lines that it shows when it is done, and what else it shows (`ui`).
+    """A node's return value: its outputs, the lines that it shows when it is done, and other `ui` content.
 
-    The lines go to web/notes.js, which shows them as text. Progress text would not do: frontends from 1.54 on remove it
-    when a job ends.
+    web/notes.js shows the lines as text. Progress text is not used for them, because frontends from 1.54 on remove it when
+    a job ends.
     """
     shown: dict[str, Any] = dict(ui or {})
     if notes:
@@ -163,15 +163,15 @@ def output(*values: Any, notes: str = "", ui: Mapping[str, Any] | None = None) -
 
 
 def inert(text: str) -> str:
-    """The same text with invisible word joiners wherever a frontend could read it as markup.
+    """The text with invisible word joiners wherever a frontend could interpret it as markup.
 
-    Frontends before 1.49 show progress text as HTML, later ones escape it first: entities would be read literally there.
+    Frontends before 1.49 show progress text as HTML; later ones escape it first and would show entities literally.
     """
     return MARKUP.sub(WORD_JOINER, text)
 
 
 def say(node_id: str | None, text: str) -> None:
-    """Show a few lines of progress on the node while it works; what remains to be read goes through `output`."""
+    """Show a few lines of progress on the node while it works; permanent notes go through `output`."""
     if not text or node_id is None:
         return
     try:
@@ -184,5 +184,5 @@ def say(node_id: str | None, text: str) -> None:
 
 
 def free() -> None:
-    """Give the graphics card's memory back after a long step."""
+    """Free GPU memory after a long step."""
     model_management.soft_empty_cache()

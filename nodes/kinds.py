@@ -1,4 +1,4 @@
-"""How each kind of value looks on the canvas: its socket, and what it becomes on the way in and out."""
+"""The socket of each kind of value, and its conversion on the way in and out."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ SOCKETS: dict[Kind, Any] = {
 
 
 def path(text: str) -> Path | None:
-    """What a text widget names; None where it is empty."""
+    """The path in a text widget; None if it is empty."""
     return folders.readable(text) if text.strip() else None
 
 
-# what refuses the text of a widget, before a graph runs and again when it does
+# checks of a widget's text, before a graph runs and again when it runs
 CHECKS: dict[Kind, Callable[[str], object]] = {
     Kind.PATH: path,
     Kind.SOURCE: folders.source,
@@ -70,7 +70,7 @@ def output(declared: Output) -> Any:
 
 
 def entering(kind: Kind, value: Any, suffix: str = "") -> Any:
-    """What the engine takes for the value of a socket; tensors of other nodes are copied. `suffix`: of a target."""
+    """The engine's value for a socket's value; tensors of other nodes are copied. `suffix`: of a target."""
     if value is None:
         return None
     if kind is Kind.TARGET:
@@ -90,12 +90,13 @@ def entering(kind: Kind, value: Any, suffix: str = "") -> Any:
 
 
 def leaving(declared: Output, result: Any) -> Any:
-    """What the socket gives of a step's result."""
+    """The socket's value from a step's result."""
     value = declared.of(result)
     if value is None:
         return blocked(declared.absent)
     if declared.kind is Kind.IMAGES and not len(value):
-        return torch.zeros(1, 8, 8, 3)  # the host takes no empty batch
+        # ComfyUI does not accept an empty batch
+        return torch.zeros(1, 8, 8, 3)
     if declared.kind is Kind.VIDEO:
         return video(*value)
     if declared.kind is Kind.FILES:
@@ -107,7 +108,7 @@ def leaving(declared: Output, result: Any) -> Any:
 
 
 def note(declared: Output, result: Any) -> str:
-    """What the node says of an output: the first files that were written, where a person finds them."""
+    """The node's note for an output: the first written files, relative to ComfyUI's folder."""
     if declared.kind is not Kind.FILES:
         return ""
     names = [f"output/{folders.relative(path)}" for path in declared.of(result)]

@@ -1,4 +1,4 @@
-"""Nodes that bring captures and scenes in and put scenes away."""
+"""Nodes that load captures and scenes, and save scenes."""
 
 from __future__ import annotations
 

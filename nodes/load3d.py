@@ -1,4 +1,4 @@
-"""ComfyUI's LOAD3D_CAMERA: the dictionary that Load 3D, the player and Preview 4D Scene pass on. Needs no ComfyUI.
+"""ComfyUI's LOAD3D_CAMERA: the dictionary that Load 3D, the player and Preview 4D Scene exchange. Does not import ComfyUI.
 
 Its keys: position and target {x, y, z}; quaternion {x, y, z, w} where there is one; fov in degrees (vertical); zoom. Its
 world is y up and the camera looks along -z. ComfyUI shows splats turned by half a turn about x, (x, y, z) -> (x, -y, -z):
@@ -53,7 +53,7 @@ def from_load3d(camera: dict[str, Any]) -> FramedView:
 
 
 def to_load3d(rig: Cameras, view: int, focus: Tensor) -> dict[str, Any]:
-    """One camera of a rig as a LOAD3D_CAMERA dictionary; what `from_load3d` undoes, but for the principal point.
+    """One camera of a rig as a LOAD3D_CAMERA dictionary; the inverse of `from_load3d`, except for the principal point.
 
     `focus` [3]: the camera is told to look at the point of its axis nearest to it.
     """

@@ -1,4 +1,4 @@
-"""Pictures that a node shows when it is done, without an output of their own: files in ComfyUI's temp folder."""
+"""Images that a node shows when it is done, without an output: files in ComfyUI's temp folder."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ MOST_PAIRS = 24
 
 
 def shown(*pictures: Any, photographic: bool = True) -> dict[str, Any] | None:
-    """What goes into NodeOutput's `ui` so that the node shows these PIL pictures; None where there is none.
+    """The `ui` of a NodeOutput that shows these PIL images; None if there are none.
 
-    Files are named by their content: running again writes no second copy. `photographic` ones become JPEG, drawn ones
-    PNG, whichever is smaller for its kind.
+    Files are named by their content, so that another run does not write a second copy. `photographic` images are saved as
+    JPEG, drawn ones as PNG, because that is smaller.
     """
     found = [_saved(picture, photographic) for picture in pictures if picture is not None]
     return {"images": found} if found else None
 
 
 def curves(record: TrainingCurves, title: str = "") -> dict[str, Any] | None:
-    """The finished curves of a training, under its newest picture."""
+    """The finished training curves, below the latest preview."""
     return shown(record.finished(title), photographic=record.image is not None)
 
 
 def before_and_after(views: Any) -> dict[str, Any] | None:
-    """Originals above what became of them, of at most MOST_PAIRS views."""
+    """Originals above their edited versions, for at most MOST_PAIRS views."""
     chosen = spread(len(views), MOST_PAIRS)
     captions = [views.caption(i) for i in chosen]
     return shown(sheets.before_and_after(views.originals[chosen], views.images[chosen], captions))
@@ -52,14 +52,15 @@ def compared(comparison: Comparison) -> dict[str, Any] | None:
 
 
 def preview(found: list[Any]) -> dict[str, Any] | None:
-    """The newest of the pictures [H, W, 3] that a step showed while it worked."""
+    """The latest preview [H, W, 3] of a step."""
     return shown(as_picture(found[-1])) if found else None
 
 
 def _saved(picture: Any, photographic: bool) -> dict[str, str]:
     buffer = BytesIO()
     if photographic:
-        picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0)  # small letters blur in halved color
+        # color subsampling would blur small text
+        picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
     else:
         picture.save(buffer, "PNG", optimize=True)
     data = buffer.getvalue()

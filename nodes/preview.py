@@ -22,7 +22,7 @@ from .types import Load3DCameraSocket, SceneSocket
 
 @dataclass(frozen=True)
 class Shown:
-    """Where a scene's clip and small video are, and what there is to say of them."""
+    """A scene's player file and small video, with their notes."""
 
     clip: Path
     movie: Path | None
@@ -30,7 +30,7 @@ class Shown:
     text: str
 
 
-# a scene that was baked is not baked again because another camera was framed
+# framing another camera does not bake the scene again
 _baked: WeakKeyDictionary[Any, dict[tuple[Any, ...], Shown]] = WeakKeyDictionary()
 
 
@@ -102,7 +102,7 @@ class Preview4DScene(io.ComfyNode):
 
 
 def show(scene: Any, config: Any, makes_movie: bool, title: str, follow: Callable[[Stream], Any]) -> Shown:
-    """Bake `scene` into ComfyUI's temp folder, under a name made of its content: running again adds nothing."""
+    """Bake `scene` into ComfyUI's temp folder, under a name derived from its content, so that another run adds nothing."""
     key = (config, makes_movie, title)
     known = _baked.setdefault(scene, {})
     found = known.get(key)
@@ -116,7 +116,8 @@ def show(scene: Any, config: Any, makes_movie: bool, title: str, follow: Callabl
     if movie is not None and not movie.is_file():
         try:
             follow(step.movie(baked.player_file, movie))
-        except InputError as error:  # the clip plays without it
+        # the player file plays without the video
+        except InputError as error:
             movie, notes = None, (*notes, f"No small video: {error}")
     known[key] = Shown(clip, movie, notes, step.describe(baked))
     return known[key]

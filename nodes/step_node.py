@@ -1,4 +1,4 @@
-"""Nodes made from what steps declare about themselves (engine/steps/step.py)."""
+"""Nodes generated from the declarations of steps (engine/steps/step.py)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESUMES = " Cancel keeps the progress: queue again to resume."
 
 
 class StepNode(io.ComfyNode):
-    """A step as a node: sockets, widgets and work all come from `step`."""
+    """A step as a node: sockets, widgets and work come from `step`."""
 
     step: ClassVar[Step]
 
@@ -96,7 +96,7 @@ def inputs(step: Step) -> list[Any]:
 
 
 def figure(step: Step, made: Any, seen: list[Any], curves: TrainingCurves | None) -> dict[str, Any] | None:
-    """What the node shows beside its outputs."""
+    """What the node shows in addition to its outputs."""
     if curves is not None:
         return pictures.curves(curves)
     if step.figure is Figure.PREVIEW:
@@ -143,7 +143,8 @@ def settings_node_of(step: Step) -> type[Any]:
         @classmethod
         def execute(cls, **values: Any) -> Any:
             with host.node_context():
-                fields.config_from(step.config, values)  # says at once which number is out of range
+                # reports values out of range here rather than in the step
+                fields.config_from(step.config, values)
             return host.output(values)
 
     SettingsNode.__name__ = about.node
