@@ -187,7 +187,7 @@ def test_a_mask_of_ones_says_that_nothing_is_kept(field, random_model):
     started = next(iter(delta_edit.run(field, random_model, QUICK, Selection(torch.ones(80)))))
     assert "all of them" in started.note
     started = next(iter(delta_edit.run(field, random_model, QUICK, upper(field.scene))))
-    assert "chooses" in started.note and "all of them" not in started.note
+    assert "selects" in started.note and "all of them" not in started.note
 
 
 # -- cost, seeds, resuming ----------------------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ def test_bad_input_says_what_and_what_to_do(field, random_model, scene):
         replace(QUICK, min_timestep=0.9, max_timestep=0.1)
     with pytest.raises(InputError, match="view"):
         run(field, random_model, views="7")
-    with pytest.raises(InputError, match="moment"):
+    with pytest.raises(InputError, match="frame"):
         run(field, random_model, moments="0 4")
     with pytest.raises(InputError, match="no video"):
         run(field, random_model, originals="captured")

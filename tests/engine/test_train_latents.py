@@ -195,13 +195,13 @@ def test_a_scene_that_was_edited_is_seen_as_it_is_now(scene, video):
 def test_bad_input_says_what_and_what_to_do(scene, video, random_model):
     with pytest.raises(InputError, match=r"resolution is 100.*multiple of 8, such as 104"):
         trained(scene, random_model, video, resolution=100)
-    with pytest.raises(InputError, match="moment"):
+    with pytest.raises(InputError, match="frame"):
         trained(scene, random_model, video, moments="9")
     with pytest.raises(InputError, match="no video"):
         trained(scene, random_model, None, originals="captured")
     with pytest.raises(InputError, match="does not have a middle block"):
         trained(scene, Known(), video, refiner="autoencoder")
-    with pytest.raises(InputError, match="connect the video"):
+    with pytest.raises(InputError, match="Connect the video"):
         trained(scene, random_model, capture_of(moving_scene(views=5)))
     with pytest.raises(InputError, match="refiner"):
         replace(QUICK, refiner="huge")
