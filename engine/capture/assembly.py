@@ -24,7 +24,18 @@ MOST_VIEWS = 100_000
 
 
 def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
-    """The checked video. InputError names the file or view that cannot be used."""
+    """Check what a reader found and make the video from it.
+
+    Args:
+        capture: The cameras and files that a reader describes.
+        options: Scale, frames, background and held-out views.
+
+    Returns:
+        The video with its cameras at the chosen scale; frames are decoded when they are read.
+
+    Raises:
+        InputError: Names the file or view that cannot be used.
+    """
     warnings = list(capture.warnings)
     title = printable(capture.folder.name)
     poses = _checked_poses(capture, title)
@@ -35,7 +46,8 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
     available = _availability(kept.sources, len(chosen), title)
     _warn_about_gaps(available, names, warnings)
     train, test = _hold_out(capture, options, names)
-    uses_masks = options.background != "keep"  # a mask cuts the subject out of its picture
+    # a mask cuts the subject out of its image
+    uses_masks = options.background != "keep"
     return MultiViewVideo(
         name=title,
         cameras=Cameras(
@@ -93,7 +105,7 @@ def _check_names(views: list[View]) -> None:
 
 
 def _check_images(view: View) -> None:
-    """Every picture file exists, has the claimed size and an end; a video has the claimed size."""
+    """Every image file exists, has the claimed size and an end; a video has the claimed size."""
     claimed = f"{view.size[0]} × {view.size[1]}"
     if isinstance(view.images, ViewVideo):
         video = view.images
@@ -173,7 +185,7 @@ def _availability(sources: list[ViewImages], count: int, title: str) -> torch.Te
 
 
 def _lens(view: View, size: tuple[int, int]) -> tuple[Array, Lens | None]:
-    """K of the pictures that come out at `size`, and how they are straightened where the lens bends."""
+    """K of the images that come out at `size`, and how they are straightened where the lens bends."""
     K = view.K.astype(np.float64).copy()
     K[0] *= size[0] / view.size[0]
     K[1] *= size[1] / view.size[1]
@@ -210,7 +222,7 @@ def _has_mask(view: View) -> bool:
 
 
 def _warn_about_gaps(available: torch.Tensor, names: tuple[str, ...], warnings: list[str]) -> None:
-    """In a rig most views have every moment; those that do not are named. A moving camera's views are left alone."""
+    """In a rig most views have every frame; those that do not are named. A moving camera's views are left alone."""
     counts = available.sum(dim=1)
     total = available.shape[1]
     short = [i for i, n in enumerate(counts.tolist()) if n < total]

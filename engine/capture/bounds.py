@@ -1,4 +1,4 @@
-"""Where the subject is: a box from starting points, or from the region that the cameras look at together."""
+"""Where the subject is: a box from initial points, or from the region that the cameras look at together."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from ..geometry.axes import nearest_to_axes
 from ..geometry.boxes import point_bounds
 from ..scene.video import MultiViewVideo
 
-SHARE = 0.6  # of the views must see a place for it to belong to the scene
-GRID = 40  # cells along each axis of the sampled box
-MOST_VIEWS = 64  # views sampled; more say nothing new
+# Share of the views that must see a place for it to belong to the scene.
+SHARE = 0.6
+# Cells along each axis of the sampled box
+GRID = 40
+# Views sampled at most; more add nothing.
+MOST_VIEWS = 64
 
 
 def scene_bounds(video: MultiViewVideo) -> Tensor:
@@ -34,7 +37,7 @@ def gaze_center(video: MultiViewVideo) -> tuple[Tensor, Tensor]:
 
 
 def seen_share(video: MultiViewVideo, points: Tensor) -> Tensor:
-    """For world `points` [P, 3]: the share [P] in 0..1 of views that have them in the picture, between near and far."""
+    """For world `points` [P, 3]: the share [P] in 0..1 of views that have them in the image, between near and far."""
     views = list(range(0, video.views, max(1, -(-video.views // MOST_VIEWS))))
     near = video.near or 1e-6
     far = video.far or float("inf")
@@ -51,9 +54,8 @@ def _from_cameras(video: MultiViewVideo) -> Tensor:
     center, distances = gaze_center(video)
     spread = (video.cameras.centers.double() - video.cameras.centers.double().mean(0)).norm(dim=-1).max()
     reach = float(distances.median())
-    if (
-        not reach > 1e-6
-    ):  # axes that diverge, or a single camera: the middle of its depth range, or a unit ahead
+    # axes that diverge, or a single camera: the middle of its depth range, or a unit ahead
+    if not reach > 1e-6:
         reach = 0.5 * (video.near + video.far) if video.near and video.far else max(float(spread), 1.0)
         ahead = video.cameras.centers.double() + reach * video.cameras.forward.double()
         center = ahead.mean(0)
@@ -64,7 +66,8 @@ def _from_cameras(video: MultiViewVideo) -> Tensor:
             center = (video.cameras.centers.double() + reach * video.cameras.forward.double()).mean(0)
     half = torch.full((3,), reach, dtype=torch.float64)
     share = SHARE
-    for _ in range(3):  # each round looks closer at the box that the last one found
+    # each round looks closer at the box that the last one found
+    for _ in range(3):
         axes = [torch.linspace(-float(h), float(h), GRID, dtype=torch.float64) for h in half]
         grid = torch.cartesian_prod(*axes) + center
         visible = seen_share(video, grid)

@@ -17,7 +17,7 @@ Array = NDArray[Any]
 MAX_ROTATION_ERROR = 1e-2
 # Below this a rotation is orthonormal to float64 rounding of printed digits and stays as it is written.
 EXACT_ROTATION_ERROR = 1e-7
-# Of the longer side of the pictures: from beyond a fisheye to beyond the longest telephoto lens; millimetres written
+# Of the longer side of the images: from beyond a fisheye to beyond the longest telephoto lens; millimeters written
 # as pixels fall outside.
 FOCAL_LENGTHS = (0.02, 1000.0)
 # Of the focal length; calibration noise lies below, and rendering knows no skew.
@@ -114,15 +114,16 @@ def inverted(matrix: Array) -> Array:
     """
     result = np.eye(4)
     result[:3, :3] = matrix[:3, :3].T
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN and huge numbers go on to where they are named
+    # NaN and huge numbers go on to where they are named
+    with np.errstate(invalid="ignore", over="ignore"):
         result[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
     return result
 
 
 def check_intrinsics(K: Array, size: tuple[int, int], where: str, may_skew: bool = False) -> None:
-    """InputError: K with NaN, a focal length that is not above 0 or absurd, a principal point far off the picture.
+    """InputError: K with NaN, a focal length that is not above 0 or absurd, a principal point far off the image.
 
-    `may_skew`: the pictures are resampled to pixels without skew before anything is rendered.
+    `may_skew`: the images are resampled to pixels without skew before anything is rendered.
     """
     _check_focal_lengths(K, size, where)
     width, height = size

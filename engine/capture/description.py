@@ -33,22 +33,22 @@ class View:
 
     name: str
     where: str  # for messages: the file and the entry that describe this camera
-    K: Array  # [3, 3] of pictures of `size`
+    K: Array  # [3, 3] of images of `size`
     world_to_camera: Array  # [4, 4] OpenCV axes
     size: tuple[int, int]  # (width, height) that the description claims
-    images: ViewVideo | dict[int, ImageFile]  # dict: moment → file
+    images: ViewVideo | dict[int, ImageFile]  # dict: frame index → file
     distortion: Distortion = field(default_factory=Distortion)
 
 
 @dataclass(eq=False)
 class Capture:
-    """A whole data set as a reader found it."""
+    """A whole dataset as a reader found it."""
 
     folder: Path
     layout: str
     views: list[View]
     times: Array | None = None  # [T] ascending; None = frame number / fps
-    times_are_fractions: bool = False  # times run from 0 to 1 over a clip of unknown length
+    times_are_fractions: bool = False  # times run from 0 to 1 over a video of unknown length
     fps: float | None = None
     background: tuple[float, float, float] | None = None
     points: Array | None = None  # [P, 3]
@@ -61,4 +61,4 @@ class Capture:
     test_moments: list[int] = field(default_factory=list[int])  # frames held out in every view
     warnings: list[str] = field(default_factory=list[str])
     files: list[Path] = field(default_factory=list[Path])  # descriptions, for the fingerprint
-    scale_done: float = 1.0  # the stored pictures are already this fraction of the capture's size
+    scale_done: float = 1.0  # the stored images are already this fraction of the capture's size

@@ -1,4 +1,4 @@
-"""Frames read on demand: a bounded store of decoded pictures shared by all views of a capture."""
+"""Frames read on demand: a bounded store of decoded images shared by all views of a capture."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ MEGABYTE = 2**20
 
 @dataclass(frozen=True)
 class Lens:
-    """How pictures of one view are straightened as they are read. K are those of the size that is read."""
+    """How images of one view are straightened as they are read. K are those of the size that is read."""
 
     distortion: Distortion
-    K: tuple[float, ...]  # 9 numbers, row by row: of the picture as taken
-    new_K: tuple[float, ...]  # 9 numbers: of the pinhole picture that comes out
+    K: tuple[float, ...]  # 9 numbers, row by row: of the image as taken
+    new_K: tuple[float, ...]  # 9 numbers: of the pinhole image that comes out
 
     def straighten(self, image: Array) -> Array:
-        """A picture [H, W(, C)] uint8 as the pinhole camera `new_K` takes it."""
+        """An image [H, W(, C)] uint8 as the pinhole camera `new_K` takes it."""
         return remap(image, _map(self, image.shape[1], image.shape[0]))
 
 
@@ -53,7 +53,7 @@ class Passing(Protocol):
 
 
 class ViewImages(Protocol):
-    """The pictures of one view."""
+    """The images of one view."""
 
     size: tuple[int, int]  # (width, height) that `read` gives
     lens: Lens | None
@@ -61,7 +61,7 @@ class ViewImages(Protocol):
     def files(self) -> list[Path]: ...
 
     def moments(self) -> list[int]:
-        """The moments that can be read, ascending."""
+        """The frames that can be read, ascending."""
         ...
 
     def read(self, moment: int, others: Passing) -> tuple[Array, Array | None]:
@@ -73,7 +73,7 @@ class ViewImages(Protocol):
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One picture file with its mask file, if it has one; names are for messages."""
+    """One image file with its mask file, if it has one; names are for messages."""
 
     path: Path
     name: str
@@ -83,7 +83,7 @@ class ImageFile:
 
 @dataclass
 class ImageView:
-    """A view whose moments are picture files."""
+    """A view whose frames are image files."""
 
     images: dict[int, ImageFile]
     size: tuple[int, int]
@@ -103,15 +103,15 @@ class ImageView:
         return image, mask
 
     def close(self) -> None:
-        """Picture files are closed as soon as they are read."""
+        """Image files are closed as soon as they are read."""
 
 
 @dataclass
 class VideoView:
-    """A view whose moments are frames of a video, with an optional mask video beside it."""
+    """A view whose frames come from a video, with an optional mask video beside it."""
 
     video: video_file.VideoFile
-    numbers: tuple[int, ...]  # moment → frame number
+    numbers: tuple[int, ...]  # frame index → frame number in the file
     size: tuple[int, int]
     mask: video_file.VideoFile | None = None
     lens: Lens | None = None
@@ -167,12 +167,15 @@ class FrameStore:
         uses_masks: bool = True,
     ) -> None:
         self._views = tuple(views)
-        self._also = tuple(also)  # files that describe the capture; they count in the fingerprint
-        self._uses_masks = uses_masks  # else masks and alpha are left aside, and pictures are whole
+        # files that describe the capture; they count in the fingerprint
+        self._also = tuple(also)
+        # else masks and alpha are left aside, and images are whole
+        self._uses_masks = uses_masks
         self._kept: LruCache[tuple[int, int], Frame] = LruCache(cache_megabytes * MEGABYTE, _bytes)
         self._lock = threading.Lock()
         self._view_locks = [threading.Lock() for _ in self._views]
-        self.decoded = 0  # frames decoded and asked for so far; with `kept_bytes`, for measurements
+        # frames decoded and asked for so far; with `kept_bytes`, for measurements
+        self.decoded = 0
 
     @property
     def kept_bytes(self) -> int:

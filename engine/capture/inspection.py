@@ -22,10 +22,10 @@ class Exposure:
     """How one view's brightness compares, in photographic stops (+1 = twice the light)."""
 
     stops: tuple[float, ...]  # [V] against the median view; NaN where nothing could be compared
-    cast: tuple[float, ...]  # [V] the largest difference of a colour channel against the others, in stops
-    flicker: tuple[float, ...]  # [V] largest change of brightness between the sampled moments, in stops
+    cast: tuple[float, ...]  # [V] the largest difference of a color channel against the others, in stops
+    flicker: tuple[float, ...]  # [V] largest change of brightness between the sampled frames, in stops
     blank: tuple[tuple[int, int], ...]  # (view, moment) without any structure: black, white, lens cap
-    at_points: bool  # compared at the same points of the scene; else whole pictures were, which differ anyway
+    at_points: bool  # compared at the same points of the scene; else whole images were, which differ anyway
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,17 @@ def linear(values: Tensor) -> Tensor:
 
 
 class Light:
-    """Collects brightness picture by picture, so that no more than one frame is held.
+    """Collects brightness image by image, so that no more than one frame is held.
 
-    With initial points, colours are compared at the same points of the scene in every view; without, whole pictures
+    With initial points, colors are compared at the same points of the scene in every view; without, whole images
     (or what the masks keep) are, which also differ by what each view sees.
     """
 
     def __init__(self, video: MultiViewVideo) -> None:
         self.video = video
         self._means: dict[tuple[int, int], Tensor] = {}  # linear RGB [3]
-        self._at_points: dict[int, Tensor] = {}  # view → linear RGB at points [P, 3], NaN where unseen
+        # view → linear RGB at points [P, 3], NaN where unseen
+        self._at_points: dict[int, Tensor] = {}
         self._blank: list[tuple[int, int]] = []
         self._first: int | None = None
         points = video.points
@@ -73,7 +74,7 @@ class Light:
         self._means[view, moment] = kept.mean(0)
         if float(frame.image.float().std()) < 1.0:
             self._blank.append((view, moment))
-        # Starting points belong to the first moment: later the subject has moved away from them.
+        # Initial points belong to the first frame: later the subject has moved away from them.
         if self._points is not None and moment == 0:
             self._at_points[view] = self._sample(view, image)
 
@@ -104,7 +105,7 @@ class Light:
         )
 
     def _relative_at_points(self) -> Tensor:
-        """Stops [V, 3] against the median colour that all views see at each point: its median over the points."""
+        """Stops [V, 3] against the median color that all views see at each point: its median over the points."""
         result = torch.full((self.video.views, 3), math.nan)
         views = sorted(self._at_points)
         colours = _log(torch.stack([self._at_points[v] for v in views]))  # [V', P, 3]

@@ -12,7 +12,7 @@ BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "grey": (0.5, 0.5, 0.5), "black": (0.0,
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How a data set is read; every field has a default that suits most data sets."""
+    """How a dataset is read; every field has a default that suits most datasets."""
 
     layout: str = choice(
         "auto", ("auto", *LAYOUTS), "Dataset layout; auto detects it from the files.", label="layout"

@@ -1,4 +1,4 @@
-"""Starting points in a PLY file: positions and colours, nothing else; never more memory than the file has bytes."""
+"""Initial points in a PLY file: positions and colors, nothing else; never more memory than the file has bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST = 20_000_000  # points
 
 
 def read_points(path: Path, name: str) -> tuple[Array, Array | None]:
-    """Positions [P, 3] float64 and colours [P, 3] in 0..1 (or None) of a PLY's vertices. InputError naming `name`."""
+    """Positions [P, 3] float64 and colors [P, 3] in 0..1 (or None) of a PLY's vertices. InputError naming `name`."""
     header = read_header(path, name)
     names = [p.name for p in header.vertices.properties]
     if not {"x", "y", "z"} <= set(names):
@@ -48,7 +48,7 @@ def read_points(path: Path, name: str) -> tuple[Array, Array | None]:
 
 
 def write_points(path: Path, points: Tensor, colors: Tensor | None) -> Path:
-    """Positions [P, 3] as float64 and colours [P, 3] in 0..1 (where given) in bytes, as `read_points` reads them."""
+    """Positions [P, 3] as float64 and colors [P, 3] in 0..1 (where given) in bytes, as `read_points` reads them."""
     fields = [(c, "<f8") for c in "xyz"] + [(c, "u1") for c in ("red", "green", "blue") if colors is not None]
     table = np.zeros(len(points), dtype=fields)
     for i, axis in enumerate("xyz"):

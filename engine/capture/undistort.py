@@ -1,9 +1,9 @@
-"""Lens distortion: models, their inverses, and pictures turned into those of a pinhole camera.
+"""Lens distortion: models, their inverses, and images turned into those of a pinhole camera.
 
-A `Distortion` maps ideal normalised image points (x/z, y/z) to where the lens puts them. Sources: OpenCV's calib3d
+A `Distortion` maps ideal normalized image points (x/z, y/z) to where the lens puts them. Sources: OpenCV's calib3d
 (radial, rational, tangential and thin-prism terms; fisheye: Kannala & Brandt 2006), COLMAP's camera models, FOV:
 Devernay & Faugeras 2001. Pixels as everywhere here: (0, 0) is the outer corner of the top-left pixel. OpenCV and
-Qualisys count from the first pixel's centre instead: add 0.5 to their principal points before they come here.
+Qualisys count from the first pixel's center instead: add 0.5 to their principal points before they come here.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ MODELS = {
     "thin_prism_fisheye": 8,  # k1 k2 p1 p2 k3 k4 sx1 sy1
     "rad_tan_thin_prism_fisheye": 12,  # k0 … k5 p0 p1 s0 … s3
 }
-WIDEST = np.tan(
-    np.radians(70.0)
-)  # half the widest pinhole view: beyond it a flat picture has no sensible pixels
+# Half the widest pinhole view: beyond it a flat image has no usable pixels.
+WIDEST = np.tan(np.radians(70.0))
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Distortion:
 
     @property
     def is_identity(self) -> bool:
-        """No bending at all: pictures can be used as they are. A fisheye with zeros still bends."""
+        """No bending at all: images can be used as they are. A fisheye with zeros still bends."""
         return self.model == "pinhole" or (self.model == "opencv" and not any(self.params))
 
     @property
@@ -69,7 +68,7 @@ class Distortion:
         return (*self.params, *([0.0] * (MODELS[self.model] - len(self.params))))
 
     def distort(self, points: Array) -> Array:
-        """Ideal normalised points [..., 2] → distorted normalised points [..., 2] (float64)."""
+        """Ideal normalized points [..., 2] → distorted normalized points [..., 2] (float64)."""
         x, y = np.moveaxis(np.asarray(points, dtype=np.float64), -1, 0)
         if self.model == "opencv":
             return np.stack(_brown(x, y, self.all_params), axis=-1)
@@ -86,7 +85,8 @@ class Distortion:
             return np.stack([x, y], axis=-1)
         radius = np.hypot(x, y)
         factor = np.where(radius > 1e-9, np.arctan(radius) / np.maximum(radius, 1e-300), 1.0)
-        u, v = x * factor, y * factor  # length = angle from the axis
+        # length = angle from the axis
+        u, v = x * factor, y * factor
         square = u * u + v * v
         p = self.all_params
         if self.model == "fisheye":
@@ -105,7 +105,7 @@ class Distortion:
         return np.stack([u + du, v + dv], axis=-1)
 
     def undistort(self, points: Array, iterations: int = 30) -> Array:
-        """Distorted normalised points [..., 2] → ideal ones [..., 2]; NaN where no ideal point was found.
+        """Distorted normalized points [..., 2] → ideal ones [..., 2]; NaN where no ideal point was found.
 
         Newton's method with halved steps and a differenced Jacobian. Points outside what the lens can show (or beyond
         where its polynomial turns back) have no inverse.
@@ -169,10 +169,10 @@ def _brown(x: Array, y: Array, p: tuple[float, ...]) -> tuple[Array, Array]:
 
 
 def pinhole_inside(K: Array, size: tuple[int, int], distortion: Distortion) -> Array:
-    """The pinhole K [3, 3] whose picture of `size` (width, height) lies wholly inside the distorted one, no larger.
+    """The pinhole K [3, 3] whose image of `size` (width, height) lies wholly inside the distorted one, no larger.
 
-    The edges of the distorted picture are traced back to ideal points; the largest upright rectangle between them
-    becomes the new picture, so that no pixel is invented. Focal lengths of x and y may come out different.
+    The edges of the distorted image are traced back to ideal points; the largest upright rectangle between them
+    becomes the new image, so that no pixel is invented. Focal lengths of x and y may come out different.
     """
     width, height = size
     if distortion.is_identity:
@@ -208,12 +208,12 @@ def pinhole_inside(K: Array, size: tuple[int, int], distortion: Distortion) -> A
 
 
 def undistortion_map(
-    K: Array,  # [3, 3] of the distorted picture
+    K: Array,  # [3, 3] of the distorted image
     distortion: Distortion,
-    new_K: Array,  # [3, 3] of the wanted pinhole picture
-    new_size: tuple[int, int],  # (width, height) of the wanted picture
+    new_K: Array,  # [3, 3] of the wanted pinhole image
+    new_size: tuple[int, int],  # (width, height) of the wanted image
 ) -> Array:
-    """Where in the distorted picture each wanted pixel's centre lies: [H, W, 2] float32, x then y, corner origin."""
+    """Where in the distorted image each wanted pixel's center lies: [H, W, 2] float32, x then y, corner origin."""
     width, height = new_size
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     rays = _apply(np.linalg.inv(np.asarray(new_K, dtype=np.float64)), np.stack([x, y], axis=-1))
@@ -221,7 +221,7 @@ def undistortion_map(
 
 
 def remap(image: Array, source: Array) -> Array:
-    """A picture [H, W(, C)] uint8 read at `source` [h, w, 2] (see undistortion_map): bilinear, edges repeated."""
+    """An image [H, W(, C)] uint8 read at `source` [h, w, 2] (see undistortion_map): bilinear, edges repeated."""
     flat = image[..., None] if image.ndim == 2 else image
     height, width = flat.shape[:2]
     grid = torch.as_tensor(source) * (2.0 / torch.tensor([width, height])) - 1.0

@@ -8,12 +8,15 @@ from typing import Any
 
 from ..errors import InputError
 
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"  # no playlists: they name other files
+# No playlists: they name other files
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
-READ_WHOLE = 128 * 2**20  # bytes up to which a file's packets are read to learn every frame's time
+# Bytes up to which a file's packets are read to learn every frame's time
+READ_WHOLE = 128 * 2**20
 MOST_FRAMES = 2_000_000
 
-Times = tuple[tuple[int, ...], tuple[int, ...]]  # presentation times ascending, numbers of the key frames
+# Presentation times ascending, numbers of the key frames
+Times = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def open_container(path: Path, name: str) -> Any:

@@ -21,8 +21,10 @@ from .video_container import frame_times, guarded, open_container, video_stream
 Array = NDArray[Any]
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts")
-PIXELS_TO_PROBE = 150_000_000  # decoded at most to look at a video's end: about half a second
-OPEN_AT_ONCE = 12  # decoders kept open over all views
+# Pixels decoded at most to look at a video's end: about half a second
+PIXELS_TO_PROBE = 150_000_000
+# Decoders kept open over all views
+OPEN_AT_ONCE = 12
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,13 @@ class VideoFacts:
     size: tuple[int, int]  # (width, height) as shown
     frames: int
     fps: float
-    stamps: tuple[int, ...]  # presentation times in the stream's units, ascending, one a frame
+    stamps: tuple[int, ...]  # presentation times in the stream's units, ascending, one per frame
     keys: tuple[int, ...]  # numbers of the frames at which decoding can start
     has_alpha: bool = False
 
 
 def probe(path: Path, name: str) -> VideoFacts:
-    """Facts about the first picture stream of `path`, with its first and last frame decoded.
+    """Facts about the first video stream of `path`, with its first and last frame decoded.
 
     InputError, naming `name`: missing, empty, no video, cut short, without an index, without frames, or too large.
     """
@@ -82,7 +84,7 @@ def _last_affordable(facts: VideoFacts) -> int:
 
 
 def _rate(claimed: float, stamps: tuple[int, ...], unit: float) -> float:
-    """Frames a second as they lie in time; the container's own figure, a clean fraction, where it agrees."""
+    """Frames per second as they lie in time; the container's own figure, a clean fraction, where it agrees."""
     if len(stamps) < 2 or stamps[-1] <= stamps[0]:
         return claimed
     measured = (len(stamps) - 1) / ((stamps[-1] - stamps[0]) * unit)
@@ -118,8 +120,10 @@ class VideoFile:
         self._lock = threading.RLock()
         self._container: Any = None
         self._frames: Iterator[Any] | None = None
-        self._next = 0  # number of the frame that the open decoder gives next
-        self.seeks = 0  # how often decoding had to start anew, the first time included
+        # number of the frame that the open decoder gives next
+        self._next = 0
+        # how often decoding had to start anew, the first time included
+        self.seeks = 0
 
     def read(self, index: int, passing: Callable[[int, Any], None] | None = None) -> Any:
         """The decoded frame `index` (a PyAV VideoFrame). `passing` sees frames decoded on the way to it."""
@@ -173,7 +177,8 @@ class VideoFile:
 
     def _seek(self, index: int) -> None:
         """Begin decoding at the key frame before `index`."""
-        if self._frames is None or index == 0:  # a decoder that ran to its end takes no more: open afresh
+        # a decoder that ran to its end takes no more: open afresh
+        if self._frames is None or index == 0:
             self.close()
         if self._container is None:
             self._container = open_container(self.path, self.name)

@@ -8,8 +8,10 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-MOST_FOLDERS = 2000  # listed by `subfolders`
-MOST_WALKED, DEEPEST_WALKED = 20_000, 16  # folders that `walk` looks into
+# listed by `subfolders`
+MOST_FOLDERS = 2000
+# folders that `walk` looks into
+MOST_WALKED, DEEPEST_WALKED = 20_000, 16
 
 
 def is_within(path: Path, root: Path) -> bool:

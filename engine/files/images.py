@@ -1,4 +1,4 @@
-"""Picture files: size known from the header before anything is decoded; then RGB and, where there is one, alpha."""
+"""Image files: size known from the header before anything is decoded; then RGB and, where there is one, alpha."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ Array = NDArray[Any]
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "TGA")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".tga")
 LARGEST_SIDE = 16000
-LARGEST_AREA = 150_000_000  # pixels; an 8K frame has 33 million
-TAIL = 4096  # bytes at a file's end where its end mark is looked for
+# pixels; an 8K frame has 33 million
+LARGEST_AREA = 150_000_000
+# bytes at a file's end where its end mark is looked for
+TAIL = 4096
 
 
 def check_size(width: int, height: int, name: str) -> tuple[int, int]:
-    """(width, height) again; InputError where no picture of that size should be decoded."""
+    """(width, height) again; InputError where no image of that size should be decoded."""
     if width < 1 or height < 1:
         raise InputError(
             "FIL-006", f"{name} is {width} × {height} pixels and contains no image. Export it again."
@@ -39,20 +41,21 @@ def check_size(width: int, height: int, name: str) -> tuple[int, int]:
 
 
 def image_size(path: Path, name: str) -> tuple[int, int]:
-    """(width, height) from the header of a picture; nothing is decoded.
+    """(width, height) from the header of an image; nothing is decoded.
 
-    InputError, naming `name`, where the file is missing, empty, no picture, absurdly large, or ends too soon.
+    InputError, naming `name`, where the file is missing, empty, not an image, too large, or cut short.
     """
     size = _guarded(path, name, _size)
     if not _has_end_mark(path):
-        _decode(path, name)  # settles it: some writers append bytes of their own
+        # settles it: some writers append bytes of their own
+        _decode(path, name)
     return size
 
 
 def read_image(path: Path, name: str, size: tuple[int, int]) -> tuple[Array, Array | None]:
     """RGB [H, W, 3] uint8 and alpha [H, W] uint8 or None, resampled to `size` (width, height) by area.
 
-    Alpha is straight: colours stay as they are stored.
+    Alpha is straight: colors stay as they are stored.
     """
     image = _decode(path, name)
     alpha = _carries_alpha(image)
@@ -66,7 +69,7 @@ def read_image(path: Path, name: str, size: tuple[int, int]) -> tuple[Array, Arr
 
 
 def read_mask(path: Path, name: str, size: tuple[int, int]) -> Array:
-    """A mask picture as [H, W] uint8, 255 = subject. One-bit and 0/1 masks count as 0/255; alpha counts where it is."""
+    """A mask image as [H, W] uint8, 255 = subject. One-bit and 0/1 masks count as 0/255; alpha counts where it is."""
     image = _decode(path, name)
     if image.mode in ("LA", "RGBA", "PA"):
         image = image.getchannel("A")
@@ -89,11 +92,11 @@ def _decode(path: Path, name: str) -> Image.Image:
 
 
 def _guarded(path: Path, name: str, use: Any) -> Any:
-    """`use(image)` of the opened picture, with every way a bad file fails turned into one sentence."""
+    """`use(image)` of the opened image, with every way a bad file fails turned into one sentence."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            # a named pipe among the pictures would wait for its writer
+            # a named pipe among the images would wait for its writer
             with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
                 check_size(*image.size, name)
                 return use(image)
@@ -133,7 +136,7 @@ def _has_end_mark(path: Path) -> bool:
 
 
 def has_alpha(path: Path, name: str) -> bool:
-    """Whether a picture carries an alpha channel, from its header."""
+    """Whether an image carries an alpha channel, from its header."""
     return bool(_guarded(path, name, _carries_alpha))
 
 

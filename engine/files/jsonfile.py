@@ -1,4 +1,4 @@
-"""JSON from strangers: UTF-8, no key twice, bounded size and depth; NaN is let through so that its owner is named."""
+"""Untrusted JSON: UTF-8, no duplicate keys, bounded size and depth; NaN passes, so that its reader can name it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from ..errors import InputError
 from .atomic import write_atomically
 from .paths import open_regular, printable
 
-LARGEST = 256 * 2**20  # bytes; a data set's JSON has a few megabytes at most
-DEEPEST = 100  # objects and lists within each other
-DIGITS = 300  # of a whole number: what has more is not even a float
-NAMED_DIGITS = 4000  # of a whole number in a data set: its reader says which key holds it
+# bytes; a dataset's JSON has a few megabytes at most
+LARGEST = 256 * 2**20
+# objects and lists within each other
+DEEPEST = 100
+# Digits of an integer at most: one with more is not even a float.
+DIGITS = 300
+# Digits of an integer in a dataset at most: its reader names the key that holds it.
+NAMED_DIGITS = 4000
 
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_BRACKET = re.compile(r"[^\[\]{}]+")
@@ -33,7 +37,7 @@ def parse_json(
     object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
     digits: int = DIGITS,
 ) -> Any:
-    """The value of a JSON `text` from a stranger (bytes are UTF-8), at most `DEEPEST` levels deep.
+    """The value of a JSON `text` from an untrusted source (bytes are UTF-8), at most `DEEPEST` levels deep.
 
     Raises ValueError, and nothing else: json.JSONDecodeError for what is not JSON, DeeplyNested, UnicodeDecodeError, or
     ValueError itself for a whole number of more than `digits` digits.

@@ -1,4 +1,4 @@
-"""Writing pictures as an H.264 video with PyAV."""
+"""Writing images as an H.264 video with PyAV."""
 
 from __future__ import annotations
 

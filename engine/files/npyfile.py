@@ -1,4 +1,4 @@
-"""NumPy's .npy from strangers: plain numbers only, and the header must agree with the file's length."""
+"""NumPy's .npy from untrusted sources: plain numbers only, and the header must agree with the file's length."""
 
 from __future__ import annotations
 

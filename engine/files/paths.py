@@ -1,4 +1,4 @@
-"""Paths that other people's files name: read only what lies inside the data set's folder."""
+"""Paths that other people's files name: read only what lies inside the dataset's folder."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """PLY (Turk 1994): one parser of the header, and the vertices as a table.
 
-A file from a stranger never makes more memory be taken than it has bytes: what the header claims is compared with the
-file's size before anything is allocated.
+An untrusted file never makes more memory be allocated than it has bytes: the claims of its header are compared with
+its size first.
 """
 
 from __future__ import annotations

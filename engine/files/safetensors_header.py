@@ -15,7 +15,8 @@ from ..errors import InputError
 from .jsonfile import parse_json
 from .paths import open_regular, printable
 
-LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
+# bytes; the format's own limit
+LARGEST_HEADER = 100 * 2**20
 
 Flaw = Literal["unreadable", "no header", "header cut short", "not JSON", "bad entry", "cut short"]
 

@@ -30,7 +30,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
             "data_offsets": [start, end],
         }
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
+    # tensors start at a multiple of eight
+    text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():

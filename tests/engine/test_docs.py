@@ -54,8 +54,8 @@ def test_the_reader_of_the_page_works(tmp_path: Path, monkeypatch: pytest.Monkey
         "np": np, "Path": Path, "LoadOptions": LoadOptions, "Capture": Capture, "View": View, "ViewVideo": ViewVideo,
         "read_json": read_json, "require_file": require_file, "inside": inside, "probe": probe,
     }  # fmt: skip
-    exec(compile(example("def recognises"), "docs/ARCHITECTURE.md", "exec"), names)  # noqa: S102
-    monkeypatch.setitem(readers.READERS, "rig", (names["recognises"], names["read"], "rig.json"))
+    exec(compile(example("def recognizes"), "docs/ARCHITECTURE.md", "exec"), names)  # noqa: S102
+    monkeypatch.setitem(readers.READERS, "rig", (names["recognizes"], names["read"], "rig.json"))
     walker = REPOSITORY / "assets" / "clips" / "walker"
     truth = readers.load_video(walker, LoadOptions(background="keep"))
     cameras = []

@@ -1,4 +1,4 @@
-"""Masks of what moves: each picture against what the camera sees when nobody is there."""
+"""Masks of what moves: each image against what the camera sees when nobody is there."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
-ndimage: Any = scipy.ndimage  # its types cannot tell a label array from a count
+# its types cannot tell a label array from a count
+ndimage: Any = scipy.ndimage
 Images = NDArray[np.uint8]
 
 
 def empty_scene(
-    samples: Images,  # [S, H, W, 3] pictures spread over the clip
+    samples: Images,  # [S, H, W, 3] images spread over the video
     plate: Images | None = None,  # [H, W, 4] the scene at another time, transparent where somebody stands
     closeness: float = 0.045,  # of full scale: samples of one surface differ by less
 ) -> Images:
     """The scene without its moving subject [H, W, 3].
 
-    Each pixel takes the value that most samples agree on: what stands still agrees with itself, what passes does not.
+    Each pixel takes the value that most samples agree on: what is static agrees with itself, what passes does not.
     Where a subject stays over a pixel for long that is the subject; there a plate helps: wherever a tenth of the
     samples confirm the plate, their mean is taken, and where fewer than four of five samples agree on anything, the
     plate itself. Its light may have changed a little; where it is transparent it says nothing.
     """
     scene = np.empty_like(samples[0])
     height, width = scene.shape[:2]
-    rows = max(1, 4_000_000 // (len(samples) * width * 3))  # bounds memory for any picture size
+    # bounds memory for any image size
+    rows = max(1, 4_000_000 // (len(samples) * width * 3))
     for top in range(0, height, rows):
         part = slice(top, min(height, top + rows))
         values = samples[:, part].astype(np.int16)
@@ -51,7 +53,7 @@ def subject_mask(
     scene: Images,  # [H, W, 3] from `empty_scene`
     threshold: float = 0.1,
 ) -> Images:
-    """Where the picture differs from the empty scene by `threshold` of full scale: [H, W] uint8, 255 = subject.
+    """Where the image differs from the empty scene by `threshold` of full scale: [H, W] uint8, 255 = subject.
 
     Specks are opened away, holes closed and filled, and only pieces of at least a third of the largest are kept.
     """

@@ -1,4 +1,4 @@
-"""A calibrated rig as motion-capture software writes it down: cameras, lenses, sizes, before any picture is read."""
+"""A calibrated rig as motion-capture software writes it down: cameras, lenses, sizes, before any image is read."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from ..camera_checks import check_intrinsics, rigid
 from ..undistort import Distortion
 
 Array = NDArray[np.float64]
-LARGEST = 4 << 20  # bytes: a calibration is a few kilobytes
-NARROWEST, WIDEST = 0.02, 300.0  # metres between the two cameras farthest apart
+# bytes: a calibration is a few kilobytes
+LARGEST = 4 << 20
+# meters between the two cameras farthest apart
+NARROWEST, WIDEST = 0.02, 300.0
 
 
 @dataclass(frozen=True, eq=False)
 class CalibratedCamera:
-    """One camera with its lens. World units are metres, axes OpenCV's."""
+    """One camera with its lens. World units are meters, axes OpenCV's."""
 
     name: str
     size: tuple[int, int]  # (width, height) in pixels at which it was calibrated

@@ -36,11 +36,11 @@ class Shot:
 
     @property
     def pinhole(self) -> NDArray[np.float64]:
-        """K [3, 3] of the undistorted picture: the calibrated size, wholly inside the filmed picture."""
+        """K [3, 3] of the undistorted image: the calibrated size, wholly inside the filmed image."""
         return pinhole_inside(self.camera.K, self.camera.size, self.camera.distortion)
 
     def to_ideal(self, pixel: tuple[float, float]) -> tuple[float, float]:
-        """A pixel of the video → the same ray's pixel in the picture of `pinhole`."""
+        """A pixel of the video → the same ray's pixel in the image of `pinhole`."""
         calibrated = (np.array(pixel) - self.offset) / self.zoom
         K = self.camera.K
         distorted = np.linalg.solve(K, [*calibrated, 1.0])[:2]
@@ -144,7 +144,7 @@ def _ideal_pixel(pixel: Any, shot: Shot, where: str) -> tuple[float, float]:
 
 
 def has_calibration(source: Path, chosen: str = "") -> bool:
-    """Whether `source` holds a studio's calibration (or one was chosen), rather than a data set of another kind."""
+    """Whether `source` holds a studio's calibration (or one was chosen), rather than a dataset of another kind."""
     return bool(chosen or _found(source))
 
 
@@ -259,7 +259,7 @@ def _shot(source: Path, camera: CalibratedCamera, path: Path, fit: str) -> Shot:
 
 
 def _has_bars(path: Path, name: str, facts: VideoFacts, bars: tuple[float, float]) -> bool:
-    """Whether the first picture is black where letterboxing leaves bars (the outermost part of them)."""
+    """Whether the first image is black where letterboxing leaves bars (the outermost part of them)."""
     video = VideoFile(path, name, facts)
     try:
         image = to_pixels(video.read(0), facts.size)

@@ -39,13 +39,14 @@ class Converted:
     image: Pixels | None = None  # [H, W, 3] now and then, the subject bright where there is a mask
 
 
-Conversion = Generator[Converted, None, Path]  # returns the new folder
+# returns the new folder
+Conversion = Generator[Converted, None, Path]
 
 
 def convert_dataset(video: MultiViewVideo, target: Path, quality: int = 14) -> Conversion:
     """Any multi-view video (COLMAP with a lens, DyNeRF …; its reader undistorts) → a native folder `target`.
 
-    Held-out views, near and far, starting points and the background stay what they were. Every view must have every
+    Held-out views, near and far, initial points and the background stay what they were. Every view must have every
     moment. InputError names the view that has gaps.
     """
     _check_complete(video)
@@ -188,7 +189,7 @@ def new_folder(target: Path) -> Generator[Path, None, None]:
 
 
 class VideoWriter:
-    """An H.264 file that pictures are added to one by one; without a path, nothing is written."""
+    """An H.264 file that images are added to one by one; without a path, nothing is written."""
 
     def __init__(self, path: Path | None, size: tuple[int, int], fps: float, quality: int) -> None:
         backends.require("av")
@@ -202,13 +203,14 @@ class VideoWriter:
         stream: Any = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.options = {"crf": str(quality), "preset": "medium"}
-        self._large = size[1] >= 720  # players take untagged video as BT.709 from here up
+        # players take untagged video as BT.709 from here up
+        self._large = size[1] >= 720
         stream.codec_context.colorspace = 1 if self._large else 5
         stream.codec_context.color_range = 1
         self._stream = stream
 
     def add(self, image: Pixels) -> None:
-        """A picture [H, W, 3] of the stated size."""
+        """An image [H, W, 3] of the stated size."""
         if self._container is None:
             return
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")

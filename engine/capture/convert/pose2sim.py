@@ -1,7 +1,7 @@
 """Pose2Sim's Calib.toml (also written by Anipose, FreeMoCap and Caliscope) → calibrated cameras.
 
-One table per camera: `size` [w, h], `matrix` 3×3 in pixels counted from the first pixel's centre (OpenCV),
-`distortions` k1 k2 p1 p2 (k3 …), `rotation` a Rodrigues vector and `translation` in metres, both world to camera in
+One table per camera: `size` [w, h], `matrix` 3×3 in pixels counted from the first pixel's center (OpenCV),
+`distortions` k1 k2 p1 p2 (k3 …), `rotation` a Rodrigues vector and `translation` in meters, both world to camera in
 OpenCV axes;
 `fisheye = true` makes the distortions k1 … k4 of the fisheye model.
 """
@@ -25,7 +25,7 @@ NOT_CAMERAS = ("metadata", "capture_volume", "charuco", "checkerboard")
 def read_pose2sim(path: Path, units: str = "auto") -> list[CalibratedCamera]:
     """The cameras of a Calib.toml in natural order of their names.
 
-    `units`: "auto" and "m" read translations as metres, "mm" as millimetres. InputError names the file, the camera and
+    `units`: "auto" and "m" read translations as meters, "mm" as millimeters. InputError names the file, the camera and
     the entry that cannot be used.
     """
     try:
@@ -67,7 +67,8 @@ def _camera(path: Path, key: str, table: dict[str, Any], scale: float) -> Calibr
             "CAP-063", f"{path}: camera '{name}' has the size {size.tolist()}. Calibrate it again."
         )
     K = numbers("matrix", (3, 3))
-    K[:2, 2] += 0.5  # OpenCV counts from the first pixel's centre
+    # OpenCV counts from the first pixel's center
+    K[:2, 2] += 0.5
     lens = numbers("distortions", None)
     if lens.ndim != 1:
         raise InputError(

@@ -1,9 +1,9 @@
 """Qualisys Track Manager calibration (.qca.txt, an XML file) → calibrated cameras.
 
 What the numbers mean (found by projecting points of known position and by the straightness of checkerboards):
-`transform` x y z is the camera's centre in millimetres; the rows r11 r12 r13 / r21 … / r31 … are the camera's axes in
+`transform` x y z is the camera's center in millimeters; the rows r11 r12 r13 / r21 … / r31 … are the camera's axes in
 the world, with y up and z backwards (OpenGL's sense), so the last two rows change sign for OpenCV. Focal lengths and
-centre points are 1/64 pixel, counted from the centre of the first pixel, before the `fov_video` crop is taken off.
+center points are 1/64 pixel, counted from the center of the first pixel, before the `fov_video` crop is taken off.
 The distortion coefficients are OpenCV's k1 k2 p1 p2 k3 as they stand, NOT 1/64ths (`docs/real_capture.md` measures
 both readings). The world is right-handed with z up.
 """
@@ -25,7 +25,7 @@ SUBPIXELS = 64.0
 def read_qualisys(path: Path, units: str = "auto") -> list[CalibratedCamera]:
     """The cameras of a .qca.txt file that film (marker cameras are left out), in natural order of their serials.
 
-    `units`: "auto" and "mm" read positions as the millimetres Qualisys writes, "m" as metres. InputError names the
+    `units`: "auto" and "mm" read positions as the millimeters Qualisys writes, "m" as meters. InputError names the
     file, the camera and the element that cannot be used.
     """
     text = read_text(path)
@@ -102,9 +102,8 @@ def _camera(path: Path, element: ET.Element, scale: float) -> CalibratedCamera:
         ]
     )
     K /= SUBPIXELS  # pyright: ignore[reportConstantRedefinition]
-    K[:2, 2] += 0.5 - np.array(
-        [left, top]
-    )  # from the first pixel's centre to its corner, and off with the crop
+    # from the first pixel's center to its corner, minus the crop
+    K[:2, 2] += 0.5 - np.array([left, top])
     lens = tuple(
         number("intrinsic", key, 0.0)
         for key in (

@@ -1,6 +1,6 @@
 """A capture as a studio or a biomechanics laboratory leaves it → the native layout that everything here reads.
 
-Calibration and videos in; every picture undistorted and made smaller as it is decoded; H.264 videos, masks and
+Calibration and videos in; every image undistorted and made smaller as it is decoded; H.264 videos, masks and
 cameras.json out, written into a temporary folder that takes its name at the end.
 """
 
@@ -30,7 +30,8 @@ from .native_folder import Conversion, Converted, Pixels, encoder, new_folder, w
 from .rig_adjust import adjust_poses, reprojection_errors, rms
 from .silhouettes import agreeing_masks
 
-SAMPLES = 40  # pictures the empty scene is made from: memory stays the same for any length
+# images the empty scene is made from: memory stays the same for any length
+SAMPLES = 40
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def convert_capture(source: Path, target: Path, config: CaptureConfig | None = N
 
 
 def ideal_cameras(shots: list[Shot]) -> Cameras:
-    """The pinhole cameras of the undistorted pictures, at the calibrated sizes."""
+    """The pinhole cameras of the undistorted images, at the calibrated sizes."""
     return as_cameras([replace(shot.camera, K=shot.pinhole) for shot in shots])
 
 
@@ -129,7 +130,7 @@ class _View:
         )
 
     def write(self, folder: Path, frames: range, fps: float) -> Iterator[tuple[int, Pixels | None]]:
-        """The view's video and mask video in `folder`; yields frames done and, in the middle, a picture to look at."""
+        """The view's video and mask video in `folder`; yields frames done and, in the middle, an image to look at."""
         shot, config = self.shot, self.config
         reader = VideoFile(shot.path, shot.name, shot.facts)
         scene: Pixels | None = None
@@ -168,7 +169,7 @@ class _View:
 
 
 def _agree(folder: Path, cameras: Cameras, fps: float, config: CaptureConfig) -> Iterator[int]:
-    """Rewrites the masks in `folder` so that views agree, one moment after another; yields each moment done."""
+    """Rewrites the masks in `folder` so that views agree, one frame after another; yields each frame done."""
     quality = min(config.quality, 8)
     rough = folder / "masks.rough"
     (folder / "masks").rename(rough)
@@ -199,7 +200,7 @@ def _size(size: tuple[int, int], height: int) -> tuple[int, int]:
 
 
 def _source_map(shot: Shot, cameras: Cameras, view: int) -> NDArray[np.float32]:
-    """Where in the video each pixel lies [n·H, n·W, 2], n samples a side for each wanted pixel: no aliasing."""
+    """Where in the video each pixel lies [n·H, n·W, 2], n samples per side for each wanted pixel: no aliasing."""
     width, height = cameras.sizes[view]
     n = max(1, round(shot.camera.size[1] * shot.zoom[1] / height))
     K = cameras.K[view].numpy().copy()
@@ -218,7 +219,7 @@ def _averaged(large: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def _plate(folder: str, shot: Shot, cameras: Cameras, view: int) -> Pixels | None:
-    """The picture named after this camera in `folder` [H, W, 4], undistorted; of the calibrated or the video's size."""
+    """The image named after this camera in `folder` [H, W, 4], undistorted; of the calibrated or the video's size."""
     place = existing_folder(folder)
     name = shot.camera.name.lower()
     found = sorted(

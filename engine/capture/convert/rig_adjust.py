@@ -1,4 +1,4 @@
-"""Does a calibration agree with the pictures, and by how much does it have to move so that it does?
+"""Does a calibration agree with the images, and by how much does it have to move so that it does?
 
 Triangulation is the direct linear transform (Hartley & Zisserman 2004, section 12.2); the adjustment is a small bundle
 adjustment of the poses with a prior that keeps each camera near where its calibration put it.
@@ -69,7 +69,7 @@ def adjust_poses(
     cameras: Cameras,
     sightings: list[Sighting],
     degrees: float = 1.0,  # how far a camera may plausibly have turned (one sigma)
-    metres: float = 0.03,  # and moved
+    meters: float = 0.03,  # and moved
 ) -> Cameras:
     """The same cameras with poses turned and moved so that all sightings agree; K stays as it was.
 
@@ -103,11 +103,10 @@ def adjust_poses(
         projected = np.einsum("nij,nj->ni", K[view_of], in_camera)
         error = (projected[:, :2] / projected[:, 2:] - target) / sigma
         size = np.sqrt(1e-12 + np.square(error).sum(axis=1, keepdims=True))
-        soft = (
-            error * np.sqrt(2 * (np.sqrt(1 + np.square(size) / 9) - 1) * 9) / size
-        )  # soft L1 from 3 sigma on
+        # soft L1 from 3 sigma on
+        soft = error * np.sqrt(2 * (np.sqrt(1 + np.square(size) / 9) - 1) * 9) / size
         turned = x[: 3 * views] / np.radians(degrees)
-        return np.concatenate([soft.ravel(), turned, x[3 * views : 6 * views] / metres])
+        return np.concatenate([soft.ravel(), turned, x[3 * views : 6 * views] / meters])
 
     solution = least_squares(
         residuals, np.concatenate([np.zeros(6 * views), points.ravel()]), x_scale="jac", max_nfev=200

@@ -1,4 +1,4 @@
-"""Masks of one moment made to agree: what only one camera takes for the subject (a shadow, a reflection) goes."""
+"""Masks of one frame made to agree: what only one camera takes for the subject (a shadow, a reflection) goes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from ...geometry.carving import carve, in_picture
 from ...scene.cameras import Cameras
 from .rig_adjust import Sighting, triangulate
 
-ndimage: Any = scipy.ndimage  # its types cannot tell a label array from a count
+# its types cannot tell a label array from a count
+ndimage: Any = scipy.ndimage
 Masks = list[NDArray[np.bool_]]
-CELLS = 72  # a side of the cube that is carved
+# a side of the cube that is carved
+CELLS = 72
 
 
 def agreeing_masks(cameras: Cameras, masks: Masks) -> Masks:

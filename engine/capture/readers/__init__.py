@@ -20,20 +20,20 @@ __all__ = ["LAYOUTS", "LoadOptions", "detect_layout", "load_video", "scene_bound
 
 Reader = tuple[Callable[[Path], bool], Callable[[Path, LoadOptions], Capture], str]
 
-# In the order in which they are tried; the sentence part says what each is recognised by.
+# In the order in which they are tried; the sentence part says what each is recognized by.
 READERS: dict[str, Reader] = {
     "avatar": (
-        avatar.recognises,
+        avatar.recognizes,
         avatar.read,
         "canonical_flame_param.npz or flame_param_path in transforms_train.json (GaussianAvatars, VHAP)",
     ),
-    "folder": (folder.recognises, folder.read, "cameras.json (the pack's own folder of videos)"),
-    "nerfstudio": (nerfstudio.recognises, nerfstudio.read, "transforms.json (nerfstudio, instant-ngp)"),
-    "dnerf": (dnerf.recognises, dnerf.read, "transforms_train.json (D-NeRF)"),
-    "dynerf": (dynerf.recognises, dynerf.read, "poses_bounds.npy with a video per camera (DyNeRF)"),
-    "hypernerf": (hypernerf.recognises, hypernerf.read, "dataset.json with a folder camera (HyperNeRF)"),
+    "folder": (folder.recognizes, folder.read, "cameras.json (the pack's own folder of videos)"),
+    "nerfstudio": (nerfstudio.recognizes, nerfstudio.read, "transforms.json (nerfstudio, instant-ngp)"),
+    "dnerf": (dnerf.recognizes, dnerf.read, "transforms_train.json (D-NeRF)"),
+    "dynerf": (dynerf.recognizes, dynerf.read, "poses_bounds.npy with a video per camera (DyNeRF)"),
+    "hypernerf": (hypernerf.recognizes, hypernerf.read, "dataset.json with a folder camera (HyperNeRF)"),
     "colmap": (
-        colmap.recognises,
+        colmap.recognizes,
         colmap.read,
         "sparse/0 or sparse_ with cameras.bin or cameras.txt (COLMAP)",
     ),
@@ -41,10 +41,20 @@ READERS: dict[str, Reader] = {
 
 
 def detect_layout(path: str | os.PathLike[str]) -> str:
-    """The layout's name, from which files the folder holds. InputError that lists what was looked for."""
+    """Detect the layout of a capture from the files in its folder.
+
+    Args:
+        path: The folder of the capture.
+
+    Returns:
+        One of `LAYOUTS`.
+
+    Raises:
+        InputError: No layout fits; the message lists the files that were expected.
+    """
     root = existing_folder(path)
-    for name, (recognises, _, _) in READERS.items():
-        if recognises(root):
+    for name, (recognizes, _, _) in READERS.items():
+        if recognizes(root):
             return name
     wanted = "; ".join(sentence for _, _, sentence in READERS.values())
     names = sorted(printable(p.name) for p in root.iterdir())
@@ -57,9 +67,21 @@ def detect_layout(path: str | os.PathLike[str]) -> str:
 
 
 def load_video(path: str | os.PathLike[str], options: LoadOptions | None = None) -> MultiViewVideo:
-    """The multi-view video in a folder. Frames are decoded when they are asked for, not here.
+    """Open a folder of multi-view video; frames are decoded when they are read, not here.
 
-    InputError is one sentence that names the file or view at fault; what is odd but usable is in `warnings`.
+    Args:
+        path: The folder of the capture, in any of `LAYOUTS`.
+        options: Layout, scale, frames and background; the defaults suit most captures.
+
+    Returns:
+        V views of T frames with their cameras. What is unusual but usable is listed in its `warnings`.
+
+    Raises:
+        InputError: Names the file or view that is missing or damaged.
+
+    Example:
+        video = load_video("captures/dance", LoadOptions(scale=0.5))
+        image = video.source.read(view=0, moment=0).image  # [H, W, 3] uint8
     """
     chosen = options or LoadOptions()
     root = existing_folder(path)

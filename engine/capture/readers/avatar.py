@@ -25,7 +25,8 @@ from .transforms import FLIP, Shot, shots
 TRAIN, VAL, TEST = "transforms_train.json", "transforms_val.json", "transforms_test.json"
 CANONICAL = "canonical_flame_param.npz"
 PARAMETERS = "flame_param_path"
-LOOKED_AT = 1 << 20  # bytes of transforms_train.json; the lists before its first frame are shorter
+# bytes of transforms_train.json; the lists before its first frame are shorter
+LOOKED_AT = 1 << 20
 USUAL_FPS = 30.0
 
 
@@ -36,7 +37,7 @@ class _Sample:
     step: int  # time step
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     if (folder / CANONICAL).exists():
         return True
     try:
@@ -47,8 +48,8 @@ def recognises(folder: Path) -> bool:
 
 
 def read(folder: Path, options: LoadOptions) -> Capture:
-    """The capture in `folder`: one view a camera. InputError names the image or camera at fault."""
-    require_file(folder / TRAIN, folder, "it holds the training cameras of a head capture")
+    """The capture in `folder`: one view per camera. InputError names the image or camera at fault."""
+    require_file(folder / TRAIN, folder, "it contains the training cameras of a head capture")
     files = [folder / name for name in (TRAIN, VAL, TEST) if (folder / name).exists()]
     samples: dict[str, list[_Sample]] = {}
     fps: float | None = None

@@ -1,7 +1,7 @@
 """COLMAP models with a folder of frames or a video for each camera ("MultipleView" of 4DGaussians), or one sequence.
 
-The model may have one image a camera (`image3.jpg` or `cam03/frame_00001.jpg` belongs to the folder or video cam03) or
-all frames of a moving camera. Distorted camera models are straightened as pictures are read.
+The model may have one image per camera (`image3.jpg` or `cam03/frame_00001.jpg` belongs to the folder or video cam03) or
+all frames of a moving camera. Distorted camera models are straightened as images are read.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ IMAGE_FOLDERS = ("", "images", "videos", "frames", "input")
 POINTS = ("points3D_multipleview.ply", "points3D_downsample2.ply")
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     return any(is_model(folder / name) for name in MODEL_FOLDERS)
 
 
 def read(folder: Path, options: LoadOptions) -> Capture:
-    """The capture in `folder`. InputError names the model file, image or picture at fault."""
+    """The capture in `folder`. InputError names the model file or image at fault."""
     model_folder = next((folder / n for n in MODEL_FOLDERS if is_model(folder / n)), None)
     if model_folder is None:
         raise InputError(
@@ -66,7 +66,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
 
 @dataclass
 class Contents:
-    """Where pictures of cameras may be: folders with picture files and videos, by name and by the number in it."""
+    """Where images of cameras may be: folders with image files and videos, by name and by the number in it."""
 
     folders: dict[str, Path] = field(default_factory=dict[str, Path])
     videos: dict[str, Path] = field(default_factory=dict[str, Path])
@@ -104,7 +104,7 @@ def _label(image: ColmapImage) -> str:
 
 
 def _rig(model: ColmapModel, contents: Contents) -> dict[str, ColmapImage] | None:
-    """Name of the folder or video → its camera, where every camera stands still; None for a moving camera."""
+    """Name of the folder or video → its camera, where every camera is static; None for a moving camera."""
     found: dict[str, ColmapImage] = {}
     for image in sorted(model.images, key=lambda i: i.name):
         name = contents.find(_label(image))
@@ -165,7 +165,7 @@ def _rig_views(
 
 
 def _sequence_views(folder: Path, model: ColmapModel) -> list[View]:
-    """Every image a view of its own, with a single moment."""
+    """One view with a single frame per image."""
     images = sorted(model.images, key=lambda i: i.name)
     views: list[View] = []
     for image, moment in zip(images, _moments(images), strict=True):

@@ -17,7 +17,8 @@ from ...errors import InputError
 from ...files.paths import printable, relative_name, require_file
 from .colmap_values import MODELS, Array, ColmapCamera, ColmapImage, camera_of, pose_of
 
-LARGEST = 4 * 2**30  # bytes of one model file
+# bytes of one model file
+LARGEST = 4 * 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ def is_model(folder: Path) -> bool:
 
 
 def read_model(folder: Path, root: Path) -> ColmapModel:
-    """The reconstruction in `folder`, a folder inside the data set `root`. InputError naming the file at fault."""
+    """The reconstruction in `folder`, a folder inside the dataset `root`. InputError naming the file at fault."""
     binary = (folder / "cameras.bin").exists() or (folder / "images.bin").exists()
     paths = _model_files(folder, root, "bin" if binary else "txt")
     label = {n: relative_name(p, root) for n, p in paths.items()}

@@ -68,7 +68,7 @@ def camera_of(model: str, size: tuple[int, int], params: tuple[float, ...], wher
 
 
 def pose_of(quaternion: tuple[float, ...], translation: tuple[float, ...], where: str) -> Array:
-    """world_to_camera [4, 4] from a quaternion wxyz (normalised here) and a translation."""
+    """world_to_camera [4, 4] from a quaternion wxyz (normalized here) and a translation."""
     q = np.array(quaternion, dtype=np.float64)
     if not (np.isfinite(q).all() and np.isfinite(translation).all()):
         raise InputError(

@@ -1,4 +1,4 @@
-"""D-NeRF (Pumarola et al. 2021): Blender's transforms_{train,val,test}.json, one RGBA picture and camera a sample."""
+"""D-NeRF (Pumarola et al. 2021): Blender's transforms_{train,val,test}.json, one RGBA image and camera per sample."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ TRAIN = "transforms_train.json"
 SPLITS = {"train": TRAIN, "test": "transforms_test.json", "val": "transforms_val.json"}
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     return (folder / TRAIN).exists()
 
 
 def read(folder: Path, options: LoadOptions) -> Capture:
-    """The capture in `folder`: training pictures first, then those of test and val, each a view of one moment.
+    """The capture in `folder`: training images first, then those of test and val, each a view of one frame.
 
     Where samples carry camera labels, a camera that stays is one view.
     """

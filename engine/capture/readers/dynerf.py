@@ -25,7 +25,7 @@ from .listing import image_files, moments_of, numbered_images
 POSES = "poses_bounds.npy"
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     return (folder / POSES).exists()
 
 

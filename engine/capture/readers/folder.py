@@ -6,8 +6,8 @@
                   "K": 3 × 3, "w2c": 4 × 4, "distortion": {"model": "opencv", "params": [k1, k2, p1, p2, k3]}}]}
 
 Needed: format, version, fps, cameras with name, width, height, K, w2c and either "video" or "frames" (a folder, or a
-pattern such as "images/cam00/frame_%05d.png", with "masks" in the same way). A mask is grey, 255 = subject.
-"background" is what stands behind masked subjects; where nothing is masked it is what the pictures show.
+pattern such as "images/cam00/frame_%05d.png", with "masks" in the same way). A mask is gray, 255 = subject.
+"background" is what stands behind masked subjects; where nothing is masked it is what the images show.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .listing import moments_of, numbered_images
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     return (folder / CAMERAS).exists()
 
 
@@ -166,7 +166,7 @@ def _video(folder: Path, camera: dict[str, Any], where: str) -> ViewVideo:
 
 
 def _images(folder: Path, camera: dict[str, Any], where: str) -> dict[int, ImageFile]:
-    """Number in the file name → picture; `_same_moments` turns numbers into moments."""
+    """Number in the file name → image; `_same_moments` turns numbers into frame indices."""
     files = _numbered(folder, camera["frames"], where)
     masks = _numbered(folder, camera["masks"], where) if camera.get("masks") else None
     images: dict[int, ImageFile] = {}
@@ -201,7 +201,7 @@ def _numbered(folder: Path, pattern: object, where: str) -> dict[int, Path]:
 
 
 def _same_moments(views: list[View]) -> None:
-    """Numbers in file names become moments: the numbers of all views, in order."""
+    """Numbers in file names become frame indices: the numbers of all views, in order."""
     moment = moments_of(v.images for v in views if isinstance(v.images, dict))
     for view in views:
         if isinstance(view.images, dict):

@@ -1,7 +1,7 @@
 """HyperNeRF / Nerfies (Park et al. 2021): dataset.json, metadata.json, scene.json, camera/ID.json, rgb/Nx/ID.png.
 
-`orientation` holds the rows of the world-to-camera rotation in OpenCV axes, `position` the camera's centre. Near and
-far of scene.json are in normalised units, (position - center) · scale; here everything stays in the cameras' units.
+`orientation` holds the rows of the world-to-camera rotation in OpenCV axes, `position` the camera's center. Near and
+far of scene.json are in normalized units, (position - center) · scale; here everything stays in the cameras' units.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ DATASET = "dataset.json"
 MOST_IDS = 100_000
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     return (folder / DATASET).exists() and (folder / "camera").is_dir()
 
 
 def read(folder: Path, options: LoadOptions) -> Capture:
-    """The capture in `folder`: one view a picture. InputError names the picture or file at fault."""
+    """The capture in `folder`: one view per image. InputError names the image or file at fault."""
     paths = {n: folder / f"{n}.json" for n in ("dataset", "metadata", "scene")}
     for path in (paths["dataset"], paths["metadata"]):
         require_file(path, folder, "a HyperNeRF dataset needs it")
@@ -105,7 +105,7 @@ def _warp(metadata: dict[str, Any], name: str) -> int:
 
 
 def _reduction(folder: Path, ids: list[str], scale: float) -> int:
-    """Which rgb/Nx to read: the smallest pictures that are still as large as wanted, else the largest there are."""
+    """Which rgb/Nx to read: the smallest images that are still as large as wanted, else the largest there are."""
     found = sorted(
         int(m[1]) for p in folder.glob("rgb/*x") if (m := re.fullmatch(r"(\d{1,3})x", p.name)) and p.is_dir()
     )

@@ -1,4 +1,4 @@
-"""Picture files of a folder by the frame number in their names."""
+"""Image files of a folder by the frame number in their names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def last_number(name: str) -> int | None:
 
 
 def numbered_images(directory: Path, folder: Path, pattern: str | None = None) -> dict[int, Path]:
-    """Frame number → picture file of `directory`, for all pictures or those that match `pattern` (one %05d).
+    """Frame number → image file of `directory`, for all images or those that match `pattern` (one %05d).
 
     InputError, with names relative to `folder`: none at all, two with the same number, empty files.
     """
@@ -53,10 +53,10 @@ def numbered_images(directory: Path, folder: Path, pattern: str | None = None) -
 
 
 def moments_of(numbers: Iterable[Iterable[int]]) -> dict[int, int]:
-    """Frame number → moment, over the numbers that any view has."""
+    """Frame number → frame index, over the numbers that any view has."""
     return {n: moment for moment, n in enumerate(sorted({n for view in numbers for n in view}))}
 
 
 def image_files(files: dict[int, Path], folder: Path, moments: dict[int, int]) -> dict[int, ImageFile]:
-    """Moment → picture."""
+    """Frame index → image."""
     return {moments[n]: ImageFile(path, relative_name(path, folder)) for n, path in files.items()}

@@ -18,12 +18,12 @@ from .transforms import Shot, capture_of, shots
 FILE = "transforms.json"
 
 
-def recognises(folder: Path) -> bool:
+def recognizes(folder: Path) -> bool:
     return (folder / FILE).exists()
 
 
 def read(folder: Path, options: LoadOptions) -> Capture:
-    """The capture in `folder`; a camera that stays is one view, a moving one gives a view a picture.
+    """The capture in `folder`; a static camera is one view, a moving camera one view per image.
 
     `val_filenames` and `test_filenames` are held out. InputError names the frame at fault.
     """

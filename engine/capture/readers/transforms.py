@@ -1,4 +1,4 @@
-"""What D-NeRF and nerfstudio share: frames of a transforms.json, each with its pose, lens, picture, mask and time.
+"""What D-NeRF and nerfstudio share: frames of a transforms.json, each with its pose, lens, image, mask and time.
 
 Poses are camera-to-world with OpenGL axes (x right, y up, z backwards). World and units stay the file's own: a
 nerfstudio `applied_transform` or `applied_scale` is already in the poses and in the points beside them.
@@ -23,7 +23,8 @@ from ..frames import ImageFile
 from ..undistort import Distortion
 
 MOST_FRAMES = 200_000
-FLIP = np.array([1.0, -1.0, -1.0, 1.0])  # columns: OpenGL camera axes → OpenCV's
+# columns: OpenGL camera axes → OpenCV's
+FLIP = np.array([1.0, -1.0, -1.0, 1.0])
 LABELS = ("camera_label", "camera_id", "camera_index", "cam_id", "camera")
 
 
@@ -42,7 +43,7 @@ class Shot:
     split: str = "train"  # or "test", "val"
 
     def stands_with(self, other: Shot) -> bool:
-        """Whether both pictures come from one camera that did not move between them."""
+        """Whether both images come from one camera that did not move between them."""
         reach = 1e-5 * (1 + np.abs(other.pose[:3, 3]).max())
         return (
             (self.label, self.size, self.distortion, self.split)
@@ -162,7 +163,7 @@ def _lens(data: dict[str, Any], where: str) -> Distortion:
 
 
 def capture_of(found: list[Shot], folder: Path, layout: str, file: str, one_view_each: bool) -> Capture:
-    """Views and moments from shots: one view for each camera that stays, or for each picture."""
+    """Views and times from shots: one view for each camera that stays, or for each image."""
     found, times, fractions, warnings = _timed(found, file)
     moment = {time: i for i, time in enumerate(times)}
     _no_doubles(found)
@@ -213,7 +214,7 @@ def _cameras(found: list[Shot]) -> list[list[Shot]]:
     for shot in sorted(found, key=lambda s: s.image.name):
         coarse = np.round(shot.pose, 3).tobytes() if not shot.label else b""
         same = groups.setdefault((shot.label, shot.split, Path(shot.image.name).parent, coarse), [])
-        # A moving camera has a place for each picture: only the last few places can be where it still stands.
+        # A moving camera has a place for each image: only the last few places can be where it still stands.
         group = next((g for g in same[-4:] if shot.stands_with(g[0])), None)
         if group is None:
             same.append([shot])
@@ -241,7 +242,7 @@ def _names(members: list[list[Shot]]) -> dict[str, str]:
 
 
 def _timed(found: list[Shot], file: str) -> tuple[list[Shot], list[float], bool, list[str]]:
-    """Shots with times, the distinct times ascending, whether they are fractions of a clip, and warnings."""
+    """Shots with times, the distinct times ascending, whether they are fractions of a video, and warnings."""
     warnings: list[str] = []
     if not _have_times(found):
         warnings.append(f"{file} stores no times, so all images are assumed to show the same time.")
@@ -278,7 +279,7 @@ def _check_outlier(shot: Shot, times: list[float]) -> None:
 
 
 def _no_doubles(found: list[Shot]) -> None:
-    """One camera cannot be at two places at one time, nor one file be two pictures."""
+    """One camera cannot be at two places at one time, nor one file be two images."""
     seen: dict[Any, Shot] = {}
     for shot in found:
         keys: list[Any] = [("file", shot.image.name)]
