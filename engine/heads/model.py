@@ -91,11 +91,12 @@ class HeadModel:
         return bool(self.pose_dirs.any())
 
     def face_region(self, *names: str) -> Tensor:
-        """[F] bool: triangles all of whose vertices lie in one of the named regions. Raises LookupError."""
+        """[F] bool: triangles with at least two corners in the named regions together. Raises LookupError."""
         inside = torch.zeros(len(self.template), dtype=torch.bool)
         for name in names:
             inside[self.regions[name]] = True
-        return inside[self.faces.cpu()].all(dim=1)
+        # three corners would lose the rows of triangles along each region's border
+        return inside[self.faces.cpu()].sum(dim=1) >= 2
 
     def to(self, device: torch.device | str) -> HeadModel:
         """The same model on another device; regions stay on the CPU."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError
+from ..heads import Head
 from ..messages import Stream
 from ..scene import MultiViewVideo, Scene4D
 from ..train.config import FitConfig as Config
@@ -28,6 +29,7 @@ def run(
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
+    head: Head | None = None,
 ) -> Stream:
     """Train a 4D scene from a multi-view video.
 
@@ -37,6 +39,7 @@ def run(
         device: Device to train on.
         checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
             from it with the same bits. None keeps none.
+        head: A head model with its motion: the Gaussians are bound to its mesh. None trains a deformation field.
         clock: Seconds; the limits and intervals of `config` count on it.
 
     Yields:
@@ -53,13 +56,13 @@ def run(
         4D Gaussian Splatting, Wu et al., CVPR 2024; changes are listed in engine/train/fit.py.
     """
     views = len(video.views_to_train()) if config.keeps_test_views_out else video.views
-    if views < 2 and config.initialization != "points":
+    if views < 2 and config.initialization != "points" and head is None:
         raise InputError(
             "STP-015",
             f"{video.name} has {views} view to train on, and a scene needs at least two, or a moving camera. Add cameras, or "
             "turn off 'hold out test views'.",
         )
-    return _train(video, config, device, checkpoint, clock)
+    return _train(video, config, device, checkpoint, clock, head)
 
 
 def _train(
@@ -68,9 +71,10 @@ def _train(
     device: torch.device | str,
     checkpoint: Path | None,
     clock: Callable[[], float],
+    head: Head | None,
 ) -> Stream:
     begun = clock()
-    work = FitScene(video, config, device)
+    work = FitScene(video, config, device, head)
     yield from work.stream("", checkpoint, clock, begun, f"initialized from {work.origin}")
 
 

@@ -196,6 +196,16 @@ class FitConfig:
         label="all frames from",
         advanced=True,
     )
+    head_lr: float = number(
+        0.0,
+        0.0,
+        100.0,
+        "With a head connected: multiplies the learning rates of its expression, pose and translation, which corrects "
+        "inaccurate tracking. Typical 1; 0 keeps the head parameters.",
+        label="head fine-tuning (0 = off)",
+        advanced=True,
+        since="0.2",
+    )
 
     def __post_init__(self) -> None:
         validate(self)

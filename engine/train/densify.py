@@ -128,6 +128,7 @@ class DefaultStrategy:
         opacity = parameters.tensors["logit_opacities"].sigmoid()
         size = parameters.tensors["log_scales"].exp().amax(dim=-1)
         keep = (opacity > self.prune_opacity) & (size < self.prune_large * self.extent) | parameters.held
+        keep = parameters.without_empty_groups(keep)
         if bool(keep.any()) and not bool(keep.all()):
             parameters.keep(keep.nonzero().flatten())
         state.update(self.start(len(parameters), opacity.device))
@@ -203,7 +204,7 @@ class MCMCStrategy:
         if progress >= self.start_at and iteration % self.every == 0:
             opacity = parameters.tensors["logit_opacities"].sigmoid()
             living, free = opacity > self.dead_opacity, ~parameters.held
-            dead = (~living & free).nonzero().flatten()
+            dead = (~parameters.without_empty_groups(living) & free).nonzero().flatten()
             if len(dead) and bool((living & free).any()):
                 self._relocate(parameters, dead, generator)
             room = min(self.budget, int(len(parameters) * self.growth) + 1) - len(parameters)

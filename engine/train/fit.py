@@ -9,12 +9,14 @@ Same inputs and config, same bits; stopped and resumed, still the same bits.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..heads import Head
 from ..losses.metrics import decibels
 from ..losses.photometric import l1, ssim
 from ..render import Picture, RasterInfo, render_gaussians
@@ -22,6 +24,7 @@ from ..scene import Cameras, Gaussians, MultiViewVideo, Scene4D
 from . import motions
 from .config import FitConfig
 from .densify import DefaultStrategy, DensityControl, DensityStrategy, MCMCStrategy
+from .head_motion import head_for, head_gaussians, mesh_bounds
 from .initialization import anchor_moment, first_gaussians
 from .motion import MotionStart
 from .normalization import Normalization, subject_bounds
@@ -40,9 +43,16 @@ class Fit(TrainStage):
 
     config: FitConfig
 
-    def __init__(self, video: MultiViewVideo, config: FitConfig, device: torch.device | str) -> None:
+    def __init__(
+        self,
+        video: MultiViewVideo,
+        config: FitConfig,
+        device: torch.device | str,
+        head: Head | None = None,
+    ) -> None:
         super().__init__(config, None, device)
         self.video, self.config = video, config
+        self.head = None if head is None else head_for(video, head)
         self.views = video.views_to_train() if config.keeps_test_views_out else tuple(range(video.views))
         self.samples = self._samples()
         # the nearest trained frame: the anchor itself may be held out
@@ -50,26 +60,41 @@ class Fit(TrainStage):
         self.anchor = min(self.samples, key=lambda moment: abs(moment - anchor))
         self.background = background_of(video, config.background).to(self.device)
         self.targets = Targets(video, self.background)
-        self.bounds = subject_bounds(video, self.views, config.bounds)
+        self.bounds = self._bounds()
         self.world = Normalization.of(self.bounds)
         self._rigs: dict[float, Cameras] = {}
-        first, self.origin = first_gaussians(
-            video,
-            self.targets,
-            self.views,
-            self.bounds,
-            config.initialization,
-            min(config.initial_count, config.budget),
-            config.sh_degree,
-            self.generator,
-        )
+        first, self.origin = self._first_gaussians()
         first = self.world.shrink(first).map(lambda t: t.to(self.device))
-        self.motion = motions.create(MotionStart(config, video, self.world, first, self.generator))
+        self.motion = motions.create(MotionStart(config, video, self.world, first, self.generator, self.head))
         if self.motion is not None:
             first = self.motion.to_trained(first)
         self.parameters = GaussianParameters(first, self._rates(0.0))
+        if self.motion is not None:
+            self.parameters.groups = self.motion.groups()
         strategy = self._strategy()
         self.density = None if strategy is None else DensityControl(strategy, self.parameters)
+
+    def _bounds(self) -> Tensor:
+        if self.head is not None and not self.config.bounds.strip():
+            return mesh_bounds(self.head)
+        return subject_bounds(self.video, self.views, self.config.bounds)
+
+    def _first_gaussians(self) -> tuple[Gaussians, str]:
+        """The canonical Gaussians to start from, world units, and a line that says where they came from."""
+        c = self.config
+        if self.head is not None:
+            return head_gaussians(self.head, self.targets, self.views, self.anchor, c.sh_degree)
+        count = min(c.initial_count, c.budget)
+        return first_gaussians(
+            self.video,
+            self.targets,
+            self.views,
+            self.bounds,
+            c.initialization,
+            count,
+            c.sh_degree,
+            self.generator,
+        )
 
     def _samples(self) -> dict[int, list[int]]:
         """Views that can be trained on, by frame; held-out frames are absent."""
@@ -90,9 +115,12 @@ class Fit(TrainStage):
     def _strategy(self) -> DensityStrategy | None:
         if self.config.density == "none":
             return None
+        # sizes and positions are measured in the motion's own unit
+        unit = 1.0 if self.motion is None else self.motion.position_unit
         if self.config.density == "adaptive":
-            return DefaultStrategy(extent=1.0, most=self.config.budget)
-        return MCMCStrategy(budget=self.config.budget)
+            return DefaultStrategy(extent=1 / unit, most=self.config.budget)
+        strategy = MCMCStrategy(budget=self.config.budget, extent=1 / unit)
+        return replace(strategy, noise=strategy.noise * unit**2)
 
     @property
     def is_coarse(self) -> bool:
@@ -103,8 +131,9 @@ class Fit(TrainStage):
 
     def _rates(self, progress: float) -> dict[str, float]:
         c = self.config
+        position_lr = c.position_lr if self.motion is None else c.position_lr / self.motion.position_unit
         return {
-            "means": log_linear(c.position_lr, c.position_lr * 0.01, progress) if c.position_lr else 0.0,
+            "means": log_linear(position_lr, position_lr * 0.01, progress) if position_lr else 0.0,
             "log_scales": c.scale_lr,
             "quats": c.rotation_lr,
             "logit_opacities": c.opacity_lr,
@@ -262,7 +291,7 @@ class Fit(TrainStage):
         return {"capture": self.video.name, "layout": self.video.layout}
 
     def inputs(self) -> list[Any]:
-        return [self.video]
+        return [self.video] if self.head is None else [self.video, self.head]
 
     def parts(self) -> dict[str, Part]:
         parts: dict[str, Part | None] = {

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..heads import Head
 from ..scene import Deformation, Gaussians, MultiViewVideo
 from .parameters import GaussianParameters, Lineage
 
@@ -33,6 +34,8 @@ class TrainableMotion(ABC):
         fit_scene.run(video, fit_scene.Config(motion="my_motion"))
     """
 
+    # size of one unit of trained positions in the normalized world: position rates are divided by it
+    position_unit: float = 1.0
     # whether a coarse stage first fits one static scene to all frames; otherwise the motion takes part from the start
     has_coarse_stage: ClassVar[bool] = True
 
@@ -43,6 +46,10 @@ class TrainableMotion(ABC):
     def to_canonical(self, trained: Gaussians) -> Gaussians:
         """The inverse of `to_trained`; differentiable."""
         return trained
+
+    def groups(self) -> Tensor | None:
+        """[N] long: groups of Gaussians of which density control must leave at least one each; None = no groups."""
+        return None
 
     @abstractmethod
     def deform(self, trained: Gaussians, seconds: float) -> Gaussians:
@@ -119,6 +126,7 @@ class MotionStart:
     world: Normalization
     canonical: Gaussians  # the first Gaussians, normalized, on the training's device
     generator: torch.Generator  # the training's own, on the CPU
+    head: Head | None = None  # what the Gaussians are bound to
 
 
 Create = Callable[[MotionStart], TrainableMotion]

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..deform import HexPlane
 from ..scene import Deformation
+from .head_motion import BoundMeshMotion
 from .hexplane_motion import HexPlaneMotion
 from .motion import NAMES, MotionStart, TrainableMotion, find, find_trainer, register, register_trainer
 
@@ -18,6 +19,8 @@ register_trainer(HexPlane.kind, HexPlaneMotion.adopt)
 
 def create(start: MotionStart) -> TrainableMotion | None:
     """The motion that the config asks for; None for a static scene."""
+    if start.head is not None:
+        return BoundMeshMotion.create(start)
     if start.config.motion == "none" or start.video.moments < 2:
         return None
     return find(start.config.motion)(start)

@@ -32,9 +32,12 @@ class Lineage:
 class GaussianParameters:
     """The optimized Gaussians. SH is split in two because its DC learns twenty times faster (3DGS).
 
-    `held` [N] bool marks Gaussians that density control must leave alone: it does not copy, move, reset or
-    remove them. The marks follow every change of count.
+    `held` [N] bool marks Gaussians that density control must leave alone: neither copied, moved, reset nor removed.
+    `groups` [N] long, where it is set, says which group each one belongs to (its triangle of a mesh): density control
+    empties none. Both follow every change of count.
     """
+
+    groups: Tensor | None = None
 
     def __init__(self, gaussians: Gaussians, rates: dict[str, float]) -> None:
         tensors = {
@@ -97,6 +100,16 @@ class GaussianParameters:
     def _record(self, change: Lineage) -> None:
         self._lineage = change if self._lineage is None else self._lineage.then(change)
         self.held = self.held[change.parents]
+        self.groups = None if self.groups is None else self.groups[change.parents]
+
+    def without_empty_groups(self, keep: Tensor) -> Tensor:
+        """`keep` [N] bool, where a group that would lose all its Gaussians keeps them all."""
+        if self.groups is None or not len(keep):
+            return keep
+        left = torch.zeros(int(self.groups.max()) + 1, device=keep.device).index_add_(
+            0, self.groups, keep.float()
+        )
+        return keep | (left[self.groups] == 0)
 
     @torch.no_grad()
     def keep(self, index: Tensor) -> None:
@@ -146,6 +159,8 @@ class GaussianParameters:
             result[f"{name}.value"] = tensor.detach()
             for key, value in self.optimizers[name].state.get(tensor, {}).items():
                 result[f"{name}.{key}"] = value
+        if self.groups is not None:
+            result["groups"] = self.groups
         return result
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -164,4 +179,5 @@ class GaussianParameters:
             if moments:
                 optimizer.state[parameter] = moments
         self.held = torch.zeros(len(self), dtype=torch.bool, device=self.held.device)
+        self.groups = state["groups"].to(self.held.device) if "groups" in state else None
         self._lineage = None

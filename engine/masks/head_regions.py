@@ -1,0 +1,110 @@
+"""Masks of a head's parts, drawn from the mesh that its Gaussians are bound to: exact, without a segmentation model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..deform import BoundMesh
+from ..errors import InputError
+from ..heads import HeadModel
+from ..render.mesh import visible_faces
+from ..scene import Cameras, Scene4D, Selection
+
+# part → names of vertex regions, FLAME's and those of the head that ships; a model lacks some of them
+PARTS: dict[str, tuple[str, ...]] = {
+    "eyes": ("left_eyeball", "right_eyeball"),
+    "eye area": ("left_eye_region", "right_eye_region", "left_eyeball", "right_eyeball"),
+    "left eye": ("left_eyeball",),
+    "right eye": ("right_eyeball",),
+    "irises": ("left_iris", "right_iris"),
+    "mouth": ("lips", "mouth_interior", "teeth"),
+    "lips": ("lips",),
+    "mouth interior": ("mouth_interior",),
+    "teeth": ("teeth",),
+    "brows": ("left_brow", "right_brow"),
+    "skin": ("face", "neck", "left_ear", "right_ear"),
+    "hair": ("scalp",),
+    "expression": ("left_eyeball", "right_eyeball", "lips", "mouth_interior", "teeth"),
+}
+# what lies inside a part's outline but is another part
+WITHOUT: dict[str, tuple[str, ...]] = {
+    "skin": ("lips", "mouth_interior", "teeth", "left_eyeball", "right_eyeball", "left_brow", "right_brow"),
+    "eye area": (),
+    "lips": ("mouth_interior", "teeth"),
+}
+NAMES = tuple(PARTS)
+
+
+def part_faces(model: HeadModel, part: str) -> Tensor:
+    """[F] bool: the model's triangles that make up a part. Raises InputError where the model names no such region."""
+    if part not in PARTS:
+        raise InputError("MSK-004", f"'{part}' is not a part of a head; choose one of {', '.join(NAMES)}.")
+    known = [name for name in PARTS[part] if name in model.regions]
+    if not known:
+        listed = ", ".join(sorted(model.regions)) or "none"
+        raise InputError(
+            "MSK-005",
+            f"{model.name} does not say where '{part}' is (its regions: {listed}). Put the model's region masks "
+            "(FLAME_masks.pkl or head_masks.npz) beside it.",
+        )
+    faces = model.face_region(*known)
+    for name in WITHOUT.get(part, ()):
+        if name in model.regions:
+            faces &= ~model.face_region(name)
+    return faces
+
+
+def bound_mesh_of(scene: Scene4D, model: HeadModel) -> BoundMesh:
+    """The scene's mesh. Raises InputError where its Gaussians are not bound to a mesh of the model's topology."""
+    mesh = scene.deformation
+    inner = getattr(mesh, "inner", None)
+    mesh = inner if isinstance(inner, BoundMesh) else mesh
+    if not isinstance(mesh, BoundMesh):
+        raise InputError(
+            "MSK-006",
+            f"The scene's motion ('{scene.deformation.kind}') is not a head's. Train it with a head connected, or import "
+            "a GaussianAvatars folder.",
+        )
+    if (len(mesh.rest), len(mesh.faces)) != (len(model.template), len(model.faces)):
+        raise InputError(
+            "MSK-007",
+            f"The scene's mesh has {len(mesh.rest)} vertices and {len(mesh.faces)} triangles, {model.name} has "
+            f"{len(model.template)} and {len(model.faces)}; connect the head model that the scene was trained with.",
+        )
+    return mesh
+
+
+def draw_part(
+    scene: Scene4D, model: HeadModel, part: str, cameras: Cameras, seconds: Sequence[float], grow: int = 0
+) -> Tensor:
+    """Where a part is visible: masks [F, H, W] of 0 and 1 of F cameras of one size at F times.
+
+    Args:
+        grow: Pixels by which masks are dilated; negative erodes them.
+    """
+    mesh, inside = bound_mesh_of(scene, model), part_faces(model, part)
+    masks: list[Tensor] = []
+    for index, now in enumerate(seconds):
+        found = visible_faces(mesh.vertices_at(now), mesh.faces, cameras, index)
+        masks.append(inside[found.clamp(min=0)] & (found >= 0))
+    return dilated(torch.stack(masks).float(), grow)
+
+
+def select_part(scene: Scene4D, model: HeadModel, part: str) -> Selection:
+    """The Gaussians that are bound to a part's triangles: weights [N] of 0 and 1."""
+    return Selection(part_faces(model, part)[bound_mesh_of(scene, model).binding.cpu()].float())
+
+
+def dilated(masks: Tensor, pixels: int) -> Tensor:
+    """Masks [F, H, W] grown by a disk of that radius in pixels; negative shrinks them."""
+    if pixels == 0:
+        return masks
+    radius = abs(pixels)
+    steps = torch.arange(-radius, radius + 1)
+    disk = (steps[:, None] ** 2 + steps**2 <= radius**2).float()[None, None]
+    inside = masks[:, None] if pixels > 0 else 1 - masks[:, None]
+    touched = (torch.nn.functional.conv2d(inside, disk, padding=radius)[:, 0] > 0.5).float()
+    return touched if pixels > 0 else 1 - touched

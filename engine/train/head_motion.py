@@ -1,0 +1,198 @@
+"""Gaussians on a head while it is trained (GaussianAvatars, Qian et al., CVPR 2024, sections 3.2 and 3.3).
+
+What is optimized are values relative to each Gaussian's triangle, and, where asked for, the head's expression, pose and
+translation at each frame. Changed: the mesh of the rest pose turns them into the canonical Gaussians of a scene; hinges
+apply to all Gaussians, not only to the visible ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..deform import BoundMesh
+from ..errors import InputError
+from ..heads import Head, HeadMotion, TriangleFrames, to_local, to_world, triangle_frames
+from ..scene import Deformation, Gaussians, MultiViewVideo, harmonics
+from .initialization import sampled_colors
+from .motion import MotionStart, TrainableMotion
+from .normalization import Normalization
+from .parameters import Lineage
+from .schedule import log_linear
+from .state import adam_memory
+from .targets import Targets
+
+POSITION_WEIGHT, POSITION_LIMIT = 0.01, 1.0  # triangle sizes
+SCALE_WEIGHT, SCALE_LIMIT = 1.0, 0.6  # triangle sizes
+POSES = ("rotation", "neck_pose", "jaw_pose", "eyes_pose")
+SAME_TIME = 1e-3  # seconds
+
+
+class BoundMeshMotion(TrainableMotion):
+    """Trains Gaussians bound to a head's mesh; `head_lr` multiplies the head parameters' rates, 0 keeps them."""
+
+    has_coarse_stage = False
+
+    def __init__(
+        self, head: Head, world: Normalization, binding: Tensor, head_lr: float, device: torch.device
+    ) -> None:
+        self.head, self.world, self.binding, self.head_lr = head, world, binding, head_lr
+        self.model = head.model.to(device)
+        self.center = torch.tensor(world.center, dtype=torch.float32, device=device)
+        self.rest_vertices = head.vertices(head.motion.canonical())[0].to(device)
+        self.rest = self._frames(self.rest_vertices)
+        self.position_unit = float(self.rest.sizes.mean())
+        own = {name: t.to(device) for name, t in head.motion.tensors().items() if name != "times"}
+        self.fixed = {name: own[name] for name in ("shape", "static_offset") if name in own}
+        learned = ("expr", *POSES, "translation")
+        self.learned = {name: nn.Parameter(own[name].float().clone(), head_lr > 0) for name in learned}
+        # the paper's rates times 20: it has 600,000 iterations to arrive, this trains for a few thousand
+        rates = {"expr": 2e-2, "translation": 2e-5 * 10, **dict.fromkeys(POSES, 2e-4 * 5)}
+        groups = [{"params": [p], "lr": 0.0, "rate": rates[name]} for name, p in self.learned.items()]
+        self.optimizer = torch.optim.Adam(groups, eps=1e-15)
+        self._posed = None if head_lr > 0 else head.vertices().to(device)
+        self._local: Gaussians | None = None  # as it was rendered last, for `loss`
+
+    @staticmethod
+    def create(start: MotionStart) -> BoundMeshMotion:
+        """One Gaussian for each triangle, in order, as `head_gaussians` makes them."""
+        assert start.head is not None
+        device = start.canonical.device
+        binding = torch.arange(len(start.head.model.faces), device=device)
+        return BoundMeshMotion(start.head, start.world, binding, start.config.head_lr, device)
+
+    def _frames(self, vertices: Tensor) -> TriangleFrames:
+        return triangle_frames((vertices - self.center) / self.world.scale, self.model.faces)
+
+    def _motion(self, index: slice) -> HeadMotion:
+        """The parameters of some frames as they are now."""
+        values = {name: t[index] for name, t in self.learned.items()}
+        return HeadMotion(times=self.head.motion.times[index], **self.fixed, **values)
+
+    def _vertices(self, seconds: float) -> Tensor:
+        """[V, 3] the mesh at a time, in world units."""
+        times = self.head.motion.times
+        index = int((times - seconds).abs().argmin())
+        if self._posed is not None:
+            return self._posed[index]
+        return self.model.pose(self._motion(slice(index, index + 1)))[0]
+
+    def groups(self) -> Tensor:
+        """Each Gaussian's triangle: no triangle loses its last one."""
+        return self.binding
+
+    def to_trained(self, canonical: Gaussians) -> Gaussians:
+        return to_local(canonical, self.rest, self.binding)
+
+    def to_canonical(self, trained: Gaussians) -> Gaussians:
+        return to_world(trained, self.rest, self.binding)
+
+    def deform(self, trained: Gaussians, seconds: float) -> Gaussians:
+        self._local = trained
+        return to_world(trained, self._frames(self._vertices(seconds)), self.binding)
+
+    def loss(self) -> Tensor | None:
+        """Position and scale hinges in triangle sizes (equations 4 and 5)."""
+        if self._local is None:
+            return None
+        far = (self._local.means.norm(dim=-1) - POSITION_LIMIT).relu().mean()
+        large = (self._local.log_scales.exp() - SCALE_LIMIT).relu().norm(dim=-1).mean()
+        return POSITION_WEIGHT * far + SCALE_WEIGHT * large
+
+    def step(self, progress: float) -> None:
+        if not self.head_lr:
+            return
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.head_lr * log_linear(group["rate"], 0.1 * group["rate"], progress)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def after_density(self, change: Lineage, part: Deformation | None = None) -> None:
+        self.binding = self.binding[change.parents]
+
+    def trained(self) -> Mapping[str, Tensor]:
+        return dict(self.learned) if self.head_lr else {}
+
+    @torch.no_grad()
+    def finished(self, world: Normalization) -> BoundMesh:
+        motion = self._motion(slice(None))
+        parameters = {n: t.detach().cpu().clone() for n, t in motion.tensors().items() if n != "times"}
+        posed = self.model.pose(motion) if self._posed is None else self._posed
+        return BoundMesh(
+            faces=self.model.faces.cpu(),
+            rest=self.rest_vertices.cpu(),
+            frames=posed.cpu().contiguous(),
+            seconds=self.head.motion.times,
+            binding=self.binding.cpu(),
+            parameters=parameters,
+            model=self.head.model.name,
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        result = {"binding": self.binding}
+        for name, parameter in self.learned.items():
+            result[f"{name}.value"] = parameter.detach()
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                result[f"{name}.{key}"] = value
+        return result
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self.binding = state["binding"].to(self.binding.device)
+        self.optimizer.state.clear()
+        for name, parameter in self.learned.items():
+            with torch.no_grad():
+                parameter.copy_(state[f"{name}.value"])
+            memory = adam_memory(state, name, parameter)
+            if memory:
+                self.optimizer.state[parameter] = memory
+
+
+def head_for(video: MultiViewVideo, head: Head) -> Head:
+    """The head with its frames in step with the video's. Raises InputError where they do not cover the video."""
+    times, wanted = head.motion.times, video.times
+    nearest = (times[None] - wanted[:, None].double()).abs()
+    if bool((nearest.amin(1) <= SAME_TIME).all()):
+        motion = head.motion.frames(nearest.argmin(1))
+        return Head(head.model, motion.with_(times=wanted.double()), head.name)
+    missing = int((nearest.amin(1) > SAME_TIME).sum())
+    raise InputError(
+        "HED-040",
+        f"The head parameters cover {len(times)} frames from {float(times[0]):g} to {float(times[-1]):g} s, but "
+        f"{missing} of {video.name}'s {len(wanted)} frames have none. Load both with the same frame rate, or use fewer "
+        "frames of the video.",
+    )
+
+
+def mesh_bounds(head: Head) -> Tensor:
+    """The box [2, 3] (float64, world units) that holds the mesh at every frame and in the canonical pose, with a margin."""
+    canonical = head.vertices(head.motion.canonical())
+    points = torch.cat([head.vertices(), canonical]).flatten(0, 1).double()
+    low, high = points.amin(0), points.amax(0)
+    margin = 0.05 * float((high - low).max())
+    return torch.stack([low - margin, high + margin])
+
+
+def head_gaussians(
+    head: Head, targets: Targets, views: tuple[int, ...], moment: int, sh_degree: int
+) -> tuple[Gaussians, str]:
+    """One Gaussian for each triangle, in order, in the canonical pose; colors as the views see them at one frame.
+
+    Each lies at its triangle's center, half as large as that and flat along its normal.
+    """
+    vertices = head.vertices()[moment]
+    faces = head.model.faces
+    count = len(faces)
+    colors = sampled_colors(targets, views, moment, vertices[faces].mean(dim=1))
+    sh = torch.zeros(count, harmonics.bases(sh_degree), 3)
+    sh[:, 0] = harmonics.rgb_to_dc(colors)
+    local = Gaussians(
+        means=torch.zeros(count, 3),
+        log_scales=torch.tensor([0.5, 0.1, 0.5]).log().repeat(count, 1),
+        quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+        logit_opacities=torch.full((count,), 0.5).logit(),
+        sh=sh,
+    )
+    rest = triangle_frames(head.vertices(head.motion.canonical())[0], faces)
+    return to_world(local, rest, torch.arange(count)), f"one Gaussian for each of {count} triangles"
