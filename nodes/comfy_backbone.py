@@ -22,7 +22,8 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import (  # pyright: ignore[
 )
 from torch import Tensor
 
-from ..engine.diffusion import CrossFrameAttention, MidBlock, ModelDefaults
+from ..engine.diffusion import Attention, MidBlock, ModelDefaults
+from ..engine.diffusion.cross_frame_attention import is_plain
 from ..engine.diffusion.known_edits import KnownEdits
 from ..engine.diffusion.stable_diffusion import mid_block
 from ..engine.errors import InputError
@@ -231,7 +232,7 @@ class ComfyBackbone:
         t: int,
         text: Tensor,
         condition: Tensor | None = None,
-        sharing: CrossFrameAttention | None = None,
+        sharing: Attention | None = None,
     ) -> Tensor:
         if self.has_image_conditioning and condition is None:
             raise ValueError(f"{self.name} needs a conditioning image, but got none")
@@ -256,12 +257,12 @@ class ComfyBackbone:
         t: int,
         text: Tensor,
         condition: Tensor | None,
-        sharing: CrossFrameAttention | None,
+        sharing: Attention | None,
         needed: float,
     ) -> Tensor:
         model, inner = self.model, self.model.model
         options = model_patcher.create_model_options_clone(model.model_options)
-        if sharing is not None and sharing.mode != "vanilla":
+        if sharing is not None and not is_plain(sharing):
             options = share(options, inner.diffusion_model, sharing)
         sampler_helpers.prepare_model_patcher(model, {}, options)
         model_management.load_models_gpu(

@@ -10,8 +10,9 @@ import comfy.model_patcher as model_patcher  # pyright: ignore[reportMissingImpo
 import comfy.model_sampling as model_sampling  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
-from ..engine.diffusion import CrossFrameAttention, NoiseSchedule
+from ..engine.diffusion import Attention, NoiseSchedule
 from ..engine.diffusion.cross_frame_attention import gather
+from ..engine.diffusion.key_views import Injection, Recording
 from ..engine.errors import InputError
 
 WANTED = "connect an InstructPix2Pix, SD 1.x or SD 2.x checkpoint"
@@ -54,21 +55,85 @@ _PREDICTIONS: dict[Any, str] = {
 }
 
 
-def share(options: dict[str, Any], unet: Any, sharing: CrossFrameAttention) -> dict[str, Any]:
-    """The options with cross-frame attention in every self-attention of the UNet."""
+def share(options: dict[str, Any], unet: Any, sharing: Attention) -> dict[str, Any]:
+    """The options with every self-attention of the UNet sharing, recording or injecting as `sharing` says."""
+    if isinstance(sharing, Injection):
+        return _with_injection(options, unet, sharing)
+    if isinstance(sharing, Recording):
+        return _with_recording(options, unet, sharing)
 
     def mixed(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
         shape = q.shape
-        # one long sequence per branch: nothing is copied
+        # full3d: one long sequence per branch, without copies
         if sharing.mode == "full3d":
             q, k, v = (x.reshape(-1, sharing.frames * x.shape[1], x.shape[2]) for x in (q, k, v))
         else:
             k, v = gather(k, sharing), gather(v, sharing)
-        out = attention.optimized_attention(
-            q, k, v, extra["n_heads"], attn_precision=extra.get("attn_precision")
-        )
-        return out.reshape(shape)
+        return _attend(q, k, v, extra).reshape(shape)
 
+    return _with_self_attention(options, unet, mixed)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
+    return attention.optimized_attention(
+        q, k, v, extra["n_heads"], attn_precision=extra.get("attn_precision")
+    )
+
+
+def _with_recording(options: dict[str, Any], unet: Any, recording: Recording) -> dict[str, Any]:
+    """A key pass: extended attention, whose input and output are recorded."""
+    normed: dict[Any, Tensor] = {}
+
+    def mixed(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
+        return _attend(*recording.extended(_layer(extra), q, k, v), extra).reshape(q.shape)
+
+    def read(n: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any]) -> tuple[Tensor, ...]:
+        normed[_layer(extra)] = n
+        return n, context, value
+
+    def written(n: Tensor, extra: dict[str, Any]) -> Tensor:
+        layer = _layer(extra)
+        recording.record(layer, normed.pop(layer), n)
+        return n
+
+    options = _with_self_attention(options, unet, mixed)
+    return _with_patches(options, {"attn1_patch": read, "attn1_output_patch": written})
+
+
+def _with_injection(options: dict[str, Any], unet: Any, injection: Injection) -> dict[str, Any]:
+    """Attention is not computed; its output is taken from recorded key views."""
+    normed: dict[Any, Tensor] = {}
+
+    def nothing(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
+        return q
+
+    def read(n: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any]) -> tuple[Tensor, ...]:
+        normed[_layer(extra)] = n
+        return n, context, value
+
+    def written(n: Tensor, extra: dict[str, Any]) -> Tensor:
+        layer = _layer(extra)
+        return injection.output(layer, normed.pop(layer))
+
+    options = _with_self_attention(options, unet, nothing)
+    return _with_patches(options, {"attn1_patch": read, "attn1_output_patch": written})
+
+
+def _layer(extra: dict[str, Any]) -> tuple[Any, ...]:
+    return (*extra["block"], extra["block_index"])
+
+
+def _with_patches(options: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
+    """The options with further patches, after those that the model has."""
+    transformer = dict(options["transformer_options"])
+    patches = dict(transformer.get("patches", {}))
+    for name, patch in added.items():
+        patches[name] = [*patches.get(name, []), patch]
+    return {**options, "transformer_options": {**transformer, "patches": patches}}
+
+
+def _with_self_attention(options: dict[str, Any], unet: Any, mixed: Any) -> dict[str, Any]:
+    """The options with `mixed` in place of every self-attention of the UNet."""
     levels = (("input", unet.input_blocks), ("middle", [unet.middle_block]), ("output", unet.output_blocks))
     for name, blocks in levels:
         for number, block in enumerate(blocks):

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .cross_frame_attention import CrossFrameAttention
+from .cross_frame_attention import Attention
 from .known_edits import KnownEdits
 from .noise_schedule import NoiseSchedule
 
@@ -146,7 +146,7 @@ class Backbone(Protocol):
         t: int,
         text: Tensor,
         condition: Tensor | None = None,
-        sharing: CrossFrameAttention | None = None,
+        sharing: Attention | None = None,
     ) -> Tensor:
         """Run the UNet once, without gradients.
 

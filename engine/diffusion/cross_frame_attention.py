@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from .key_views import Injection, Recording
 
 MODES = ("keyframe", "sparse_causal", "keyframe+self", "full3d", "vanilla")
 
@@ -45,6 +46,10 @@ class CrossFrameAttention:
                 "DIF-002",
                 f"The key view is number {self.key} of {self.frames}; choose 0 to {self.frames - 1}.",
             )
+
+
+# what self-attention does in one call of the network
+Attention = CrossFrameAttention | Recording | Injection
 
 
 def gather(tokens: Tensor, sharing: CrossFrameAttention) -> Tensor:
@@ -93,9 +98,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, sharing: Cross
         [G·F, L, D].
     """
 
-    def split(x: Tensor) -> Tensor:
-        return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
     def joint(x: Tensor) -> Tensor:
         # [G·F, L, D] → [G, F·L, D]
         return x.reshape(-1, sharing.frames * x.shape[1], x.shape[2])
@@ -110,15 +112,22 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, sharing: Cross
         key, value = key[sharing.key :: sharing.frames], value[sharing.key :: sharing.frames]
     else:
         key, value = gather(key, sharing), gather(value, sharing)
+    return _attend(query, key, value, heads).reshape(shape)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    def split(x: Tensor) -> Tensor:
+        return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
     mixed = torch.nn.functional.scaled_dot_product_attention(split(query), split(key), split(value))
-    return mixed.transpose(1, 2).reshape(shape)
+    return mixed.transpose(1, 2).flatten(2)
 
 
-class SharedAttention:
-    """A diffusers attention processor that gathers keys and values across frames; projections are the module's own."""
+class Projected:
+    """A diffusers attention processor with projections of the module's own; `mix` says who attends to whom."""
 
-    def __init__(self, sharing: CrossFrameAttention) -> None:
-        self.sharing = sharing
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+        raise NotImplementedError
 
     def __call__(
         self,
@@ -139,7 +148,7 @@ class SharedAttention:
         if attn.group_norm is not None:
             hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
         query, key, value = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
-        mixed = attend(query, key, value, attn.heads, self.sharing)
+        mixed = self.mix(query, key, value, attn.heads)
         out: Tensor = attn.to_out[1](attn.to_out[0](mixed.to(query.dtype)))
         if len(shape) == 4:
             out = out.transpose(1, 2).reshape(shape)
@@ -148,18 +157,67 @@ class SharedAttention:
         return out / attn.rescale_output_factor
 
 
+class SharedAttention(Projected):
+    """Gathers keys and values across frames."""
+
+    def __init__(self, sharing: CrossFrameAttention) -> None:
+        self.sharing = sharing
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+        return attend(query, key, value, heads, self.sharing)
+
+
+class RecordingAttention(Projected):
+    """Extended attention of a key pass, whose input and output are recorded."""
+
+    def __init__(self, recording: Recording, layer: str) -> None:
+        self.recording, self.layer = recording, layer
+
+    def __call__(self, attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        out = super().__call__(attn, hidden_states, *args, **kwargs)
+        self.recording.record(self.layer, hidden_states, out)
+        return out
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+        joint = self.recording.extended(self.layer, query, key, value)
+        return _attend(*joint, heads).reshape(query.shape)
+
+
+class InjectedAttention:
+    """A diffusers attention processor that computes nothing: outputs are taken from recorded key views."""
+
+    def __init__(self, injection: Injection, layer: str) -> None:
+        self.injection, self.layer = injection, layer
+
+    def __call__(self, attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return self.injection.output(self.layer, hidden_states)
+
+
+def _processor(sharing: Attention, layer: str) -> Any:
+    if isinstance(sharing, Recording):
+        return RecordingAttention(sharing, layer)
+    if isinstance(sharing, Injection):
+        return InjectedAttention(sharing, layer)
+    return SharedAttention(sharing)
+
+
+def is_plain(sharing: Attention | None) -> bool:
+    """Each frame attends to itself alone."""
+    return sharing is None or (isinstance(sharing, CrossFrameAttention) and sharing.mode == "vanilla")
+
+
 @contextmanager
-def shared(unet: Any, sharing: CrossFrameAttention | None) -> Generator[None, None, None]:
+def shared(unet: Any, sharing: Attention | None) -> Generator[None, None, None]:
     """Share every self-attention (`attn1`) of a diffusers UNet inside the context.
 
     The UNet's own processors are restored on exit, also after an exception.
     """
-    if sharing is None or sharing.mode == "vanilla":
+    if sharing is None or is_plain(sharing):
         yield
         return
     before = dict(unet.attn_processors)
     replaced = {
-        name: SharedAttention(sharing) if name.endswith("attn1.processor") else own
+        name: _processor(sharing, name) if name.endswith("attn1.processor") else own
         for name, own in before.items()
     }
     try:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..backends import explains_memory
 from ..errors import InputError
 from .backbone import MidBlock, ModelDefaults
-from .cross_frame_attention import CrossFrameAttention, shared
+from .cross_frame_attention import Attention, shared
 from .faults import check_finite
 from .known_edits import KnownEdits
 from .noise_schedule import NoiseSchedule
@@ -103,7 +103,7 @@ class StableDiffusion:
         t: int,
         text: Tensor,
         condition: Tensor | None = None,
-        sharing: CrossFrameAttention | None = None,
+        sharing: Attention | None = None,
     ) -> Tensor:
         if self.has_image_conditioning:
             if condition is None:

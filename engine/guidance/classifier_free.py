@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..diffusion import Backbone, CrossFrameAttention
+from ..diffusion import Attention, Backbone
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def predict(
     t: int,
     guidance: Guidance,
     condition: Tensor | None,
-    sharing: CrossFrameAttention | None = None,
+    sharing: Attention | None = None,
     branches_at_once: bool = True,
 ) -> Tensor:
     """Predict with classifier-free guidance.
@@ -85,7 +85,7 @@ def predict_each(
     backbone: Backbone,
     questions: Sequence[GuidanceQuery],
     t: int,
-    sharing: CrossFrameAttention | None = None,
+    sharing: Attention | None = None,
     branches_at_once: bool = True,
 ) -> list[Tensor]:
     """Predict several queries with classifier-free guidance, all branches in one backbone call.

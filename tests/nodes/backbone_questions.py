@@ -115,6 +115,8 @@ def agreement(backbone: Any, parts: tuple[Any, Any, Any], diffusion: Any, stable
         ours = backbone.predict(noisy, 999, text, condition, sharing)
         apart[mode] = distance(ours, other.predict(noisy, 999, text, condition, sharing))
         moved[mode] = distance(ours, vanilla)
+    for name, apart_by in key_views(backbone, other, diffusion, (noisy, 999, text, condition)).items():
+        apart[name] = apart_by
     again = backbone.predict(noisy, 999, text, condition)
     leaf, leaf2 = images.clone().requires_grad_(), images.clone().requires_grad_()
     latents = backbone.encode(leaf, torch.Generator().manual_seed(3))
@@ -153,6 +155,38 @@ def agreement(backbone: Any, parts: tuple[Any, Any, Any], diffusion: Any, stable
         "alphas": [float(backbone.noise_schedule.alpha(t)) for t in (0, 500, 999)],
         "name": backbone.name,
     }
+
+
+def key_views(backbone: Any, other: Any, diffusion: Any, asked: tuple[Any, ...]) -> dict[str, float]:
+    """How far both backbones are apart in a key pass, in that of another frame, and in views injected from it."""
+    package = diffusion.__name__
+    parts = importlib.import_module(f"{package}.key_views")
+    epipolar = importlib.import_module(f"{package}.epipolar").Epipolar(cameras(diffusion))
+    answers: list[list[torch.Tensor]] = []
+    for one in (backbone, other):
+        views = parts.KeyViews(FRAMES, 1, is_reference=True)
+        recorded = one.predict(*asked, parts.Recording(views))
+        following = parts.KeyViews(FRAMES, 1, reference=views)
+        second = one.predict(asked[0] + 0.1, *asked[1:], parts.Recording(following))
+        injection = parts.Injection(following, epipolar, [3, 4, 5], [0, 1, 2], (8, 8))
+        answers.append([recorded, second, one.predict(*asked, injection)])
+    full = backbone.predict(*asked, diffusion.CrossFrameAttention("full3d", FRAMES))
+    result = {"key pass is full3d": distance(answers[0][0], full)}
+    for name, ours, twins in zip(
+        ("key pass", "key pass of another frame", "injected"), *answers, strict=True
+    ):
+        result[name] = distance(ours, twins)
+    assert distance(answers[0][2], answers[0][0]) > 0.01, "injection changes nothing"
+    return result
+
+
+def cameras(diffusion: Any) -> Any:
+    """Six cameras on an arc."""
+    scene = importlib.import_module(diffusion.__name__.removesuffix("diffusion") + "scene.cameras")
+    up, origin = torch.tensor([0.0, -1.0, 0.0]), torch.zeros(3)
+    poses = [scene.look_at(torch.tensor([i - 2.5, 0.2 * i, -4.0]), origin, up) for i in range(6)]
+    K = torch.tensor([[70.0, 0, 32], [0, 70, 32], [0, 0, 1]])
+    return scene.Cameras(torch.stack(poses), K.expand(6, 3, 3), ((SIDE, SIDE),) * 6, tuple("abcdef"))
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:

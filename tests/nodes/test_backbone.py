@@ -33,6 +33,7 @@ def test_equal_weights_give_equal_pictures_gradients_and_predictions(
     assert {"t0", "gradient", "sampled latents", "pictures", "keyframe", "full3d", "middle block"} <= set(
         apart
     )
+    assert {"key pass", "key pass of another frame", "key pass is full3d", "injected"} <= set(apart)
     for what, distance in apart.items():
         assert distance < (1e-4 if what == "t0" else 1e-5), f"{what}: {distance}"
     assert answers[kind]["gradient length"] > 1, "no gradient came through the encoder"
