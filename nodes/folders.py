@@ -16,7 +16,8 @@ from ..engine.files.folders import changed, is_within, marked_folders, subfolder
 
 PACK = Path(__file__).resolve().parents[1]
 DEMOS = PACK / "assets" / "clips"
-MODELS = "gs4d"  # models/gs4d, and whatever extra_model_paths.yaml adds under that name
+# models/gs4d, and the folders that extra_model_paths.yaml adds under that name
+MODELS = "gs4d"
 CHECKPOINTS_KEPT = 5
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..engine.errors import InputError
 from ..engine.figures.drawing import as_picture
 from ..engine.figures.training_curves import TrainingCurves
-from ..engine.messages import Finished, Preview, Progress, Saved, Started, Stream, status
+from ..engine.messages import Finished, Message, Preview, Progress, Saved, Started, Stream, status
 from ..engine.render import choose_device
 from .compat import io
 
@@ -111,43 +111,64 @@ def follow(
     Cancel is an exception: the stream is closed before it propagates, which saves the checkpoint. `last_preview`, if
     given, contains the latest preview image afterwards. `record`, if given, collects curves, which previews then show.
     """
-    bar, total, value = None, 1, None
-    begun, shown, first = time.monotonic(), 0.0, -1
+    display, value = _Display(node_id, record), None
     try:
         for message in stream:
             model_management.throw_exception_if_processing_interrupted()
             if record is not None:
                 record.hear(message)
-            if isinstance(message, Started):
-                total = max(message.total, 1)
-                bar = comfy.utils.ProgressBar(total, node_id=node_id)
-                bar.update_absolute(0, total)
-                say(node_id, message.note)
-            elif isinstance(message, Progress):
-                now = time.monotonic()
-                if first < 0:  # what came before was reading and compiling: it says nothing of the time left
-                    begun, first = now, message.done
-                if now - shown > SECONDS_BETWEEN_UPDATES or message.done == total:
-                    if bar is not None:
-                        bar.update_absolute(message.done, total)
-                    if now - begun > 1:
-                        say(node_id, status(message, total, first, now - begun))
-                    shown = now
-            elif isinstance(message, Preview):
-                if last_preview is not None:
-                    last_preview[:] = [message.image]
-                if bar is not None:
-                    image = as_picture(message.image) if record is None else record.live(message.image)
-                    # a picture with curves is as large as these need: smaller, they could not be read
-                    pixels = PREVIEW_PIXELS if record is None else max(PREVIEW_PIXELS, *image.size)
-                    bar.update_absolute(message.done, total, ("JPEG", image, pixels))
-            elif isinstance(message, Saved):
-                say(node_id, f"saved at step {message.done}")
-            elif isinstance(message, Finished):
+            if isinstance(message, Preview) and last_preview is not None:
+                last_preview[:] = [message.image]
+            display.show(message)
+            if isinstance(message, Finished):
                 value = message.value
     finally:
         stream.close()
     return value
+
+
+class _Display:
+    """Shows a step's messages on its node: progress bar, preview and status line."""
+
+    def __init__(self, node_id: str | None, record: TrainingCurves | None) -> None:
+        self.node_id, self.record = node_id, record
+        self.bar: Any = None
+        self.total = 1
+        self.updated = 0.0
+        # time and unit of the first progress
+        self.begun, self.first = time.monotonic(), -1
+
+    def show(self, message: Message) -> None:
+        if isinstance(message, Started):
+            self.total = max(message.total, 1)
+            self.bar = comfy.utils.ProgressBar(self.total, node_id=self.node_id)
+            self.bar.update_absolute(0, self.total)
+            say(self.node_id, message.note)
+        elif isinstance(message, Progress):
+            self._show_progress(message)
+        elif isinstance(message, Preview) and self.bar is not None:
+            self._show_preview(message)
+        elif isinstance(message, Saved):
+            say(self.node_id, f"saved at step {message.done}")
+
+    def _show_progress(self, message: Progress) -> None:
+        now = time.monotonic()
+        # the time before the first progress was spent on reading and compiling: it does not predict the rest
+        if self.first < 0:
+            self.begun, self.first = now, message.done
+        if now - self.updated <= SECONDS_BETWEEN_UPDATES and message.done != self.total:
+            return
+        if self.bar is not None:
+            self.bar.update_absolute(message.done, self.total)
+        if now - self.begun > 1:
+            say(self.node_id, status(message, self.total, self.first, now - self.begun))
+        self.updated = now
+
+    def _show_preview(self, message: Preview) -> None:
+        image = as_picture(message.image) if self.record is None else self.record.live(message.image)
+        # an image with curves keeps its size: scaled down, the curves would be illegible
+        pixels = PREVIEW_PIXELS if self.record is None else max(PREVIEW_PIXELS, *image.size)
+        self.bar.update_absolute(message.done, self.total, ("JPEG", image, pixels))
 
 
 def output(*values: Any, notes: str = "", ui: Mapping[str, Any] | None = None) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack
+from dataclasses import Field
 from typing import Any, ClassVar
 
 from ..engine.fields import id_of
 from ..engine.figures.training_curves import TrainingCurves
-from ..engine.steps.step import Figure, Kind, Step, version
+from ..engine.steps.step import Figure, Input, Kind, Step, version
 from ..engine.train.loop import shaping
 from ..engine.train.state import input_identity
 from . import fields, folders, host, kinds, pictures
@@ -76,23 +77,28 @@ class StepNode(io.ComfyNode):
 def inputs(step: Step) -> list[Any]:
     """The node's inputs in an order that later versions only append to."""
     own = [f for f in step.fields() if not (step.settings and f.metadata["advanced"])]
-    first = [i for i in step.inputs if not i.since]
-    sockets = [kinds.socket(i) for i in first if not i.optional and i.kind is not Kind.PATH]
-    paths = [kinds.socket(i) for i in first if i.kind is Kind.PATH]
     device = [combo("device", host.DEVICES, "auto", tooltip=host.DEVICE_TEXT)] if step.has_device else []
-    optional = [kinds.socket(i) for i in first if i.optional]
+    return [
+        *_first_sockets(step, lambda i: not i.optional and i.kind is not Kind.PATH),
+        *(fields.widget(f) for f in own if not f.metadata["since"]),
+        *_first_sockets(step, lambda i: i.kind is Kind.PATH),
+        *device,
+        *_first_sockets(step, lambda i: i.optional),
+        *(widget for config in step.more.values() for widget in fields.inputs(config, optional=True)),
+        *_later_inputs(step, own),
+    ]
+
+
+def _first_sockets(step: Step, is_chosen: Callable[[Input], bool]) -> list[Any]:
+    """Sockets of the step's first version."""
+    return [kinds.socket(i) for i in step.inputs if not i.since and is_chosen(i)]
+
+
+def _later_inputs(step: Step, own: list[Field[Any]]) -> list[Any]:
+    """Sockets and widgets that later versions added, in the order of these versions."""
     later = [(version(i.since), kinds.socket(i)) for i in step.inputs if i.since]
     later += [(version(f.metadata["since"]), fields.widget(f)) for f in own if f.metadata["since"]]
-    widgets = [fields.widget(f) for f in own if not f.metadata["since"]]
-    return [
-        *sockets,
-        *widgets,
-        *paths,
-        *device,
-        *optional,
-        *(widget for config in step.more.values() for widget in fields.inputs(config, optional=True)),
-        *(each for _, each in sorted(later, key=lambda p: p[0])),
-    ]
+    return [each for _, each in sorted(later, key=lambda pair: pair[0])]
 
 
 def figure(step: Step, made: Any, seen: list[Any], curves: TrainingCurves | None) -> dict[str, Any] | None:
