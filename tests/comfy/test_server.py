@@ -198,7 +198,7 @@ def test_a_capture_that_cannot_be_read_is_one_sentence(
     else:  # found only when it is opened
         run = running.run(graph)
         assert run.outcome == "execution_error"
-        assert "not recognised" in run.error and "Traceback" not in run.error
+        assert "not recognized" in run.error and "Traceback" not in run.error
 
 
 @pytest.mark.parametrize("prefix", ["../outside", "/tmp/outside", "", "gs4d/../../outside", "gs4d/"])
