@@ -1,4 +1,4 @@
-"""The CPU rasterizer: numba kernels and the rasterizer that launches them. numba is imported when one is made."""
+"""The CPU rasterizer: numba kernels and the rasterizer that launches them. numba is imported on creation."""
 
 from __future__ import annotations
 

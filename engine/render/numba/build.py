@@ -1,8 +1,8 @@
-"""How the CPU kernels are compiled, where the machine code is kept, and how a launch uses the machine's cores.
+"""Compile the CPU kernels, cache their machine code, and launch them on several cores.
 
 numba's own parallel loops are not used: they multiply the compile time, and the threading layer that pip installs
-everywhere (workqueue) ends the process when two threads enter it. Kernels release the GIL and work on a range of items;
-a pool of Python threads takes ranges until none is left.
+everywhere (workqueue) aborts the process when two threads enter it. Kernels release the GIL and process a range of items;
+a pool of Python threads takes ranges until all are done.
 """
 # pyright: basic, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 
@@ -26,12 +26,12 @@ from ..threads import threads_now
 log = logging.getLogger("gs4d")
 
 _HERE = Path(__file__).parent
-# they only call kernels
+# files without kernels; they only call them
 CALLERS = ("__init__.py", "plan.py", "rasterizer.py")
 
 
 def _is_private_and_writable(folder: Path) -> bool:
-    """Whether we can make files in `folder` (created if need be) and own it: a cache holds code that will be run."""
+    """Whether `folder` (created if needed) is writable and owned by this user, because cached code will be run."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
@@ -44,9 +44,9 @@ def _is_private_and_writable(folder: Path) -> bool:
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """Where compiled kernels are kept: $NUMBA_CACHE_DIR, else beside these files, else the temporary folder; or None.
+    """Folder of compiled kernels: $NUMBA_CACHE_DIR, else next to these files, else the temporary folder; or None.
 
-    The last part of the path changes with the sources of all kernels, as numba itself looks at one file's date only.
+    The last part of the path is a hash of the sources of all kernels, because numba checks only the date of one file.
     """
     sources = hashlib.sha256(numba.__version__.encode())
     for path in sorted(_HERE.glob("*.py")):
@@ -59,15 +59,17 @@ def cache_folder() -> Path | None:
     for parent in candidates:
         if _is_private_and_writable(parent) and _is_private_and_writable(parent / sources.hexdigest()[:16]):
             return parent / sources.hexdigest()[:16]
-    log.warning("no writable folder for compiled kernels: they are compiled again in every process")
+    log.warning(
+        "Compiled kernels cannot be cached (no writable folder); they are compiled again in every process."
+    )
     return None
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile without the GIL, for each element type that is used, and keep the machine code in `cache_folder()`."""
-    # Undocumented: numba reads `config.CACHE_DIR` while `njit(cache=True)` is applied. It offers no argument for the folder,
-    # and its own choice fails where the package's folder is read-only. To be replaced by setting NUMBA_CACHE_DIR before
-    # numba is imported, which would move the other packs' kernels too. See tests/engine/test_numba_api.py.
+    """Compile without the GIL, for each element type that is used, and cache the machine code in `cache_folder()`."""
+    # Undocumented: numba reads `config.CACHE_DIR` while `njit(cache=True)` is applied. It does not have an argument for the
+    # folder, and its default fails if the package's folder is read-only. The alternative, setting NUMBA_CACHE_DIR before
+    # numba is imported, would move the kernels of other packs too. See tests/engine/test_numba_api.py.
     folder = cache_folder()
     before = numba.config.CACHE_DIR
     try:
@@ -80,13 +82,13 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def part(function: Callable[..., Any]) -> Any:
-    """A function that only kernels call: it becomes a piece of each of them."""
+    """Compile a function that only kernels call; it is inlined into them."""
     return numba.njit(boundscheck=False, error_model="numpy")(function)
 
 
 # ---- launches ----------------------------------------------------------------------------------------------------
 
-# One launch owns all cores: two that interleave would only push each other's tiles out of the caches.
+# One launch uses all cores, because two interleaved launches would evict each other's tiles from the caches.
 _launching = threading.RLock()
 _pools: dict[int, ThreadPoolExecutor] = {}
 
@@ -98,7 +100,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def _forget_threads() -> None:
-    """A forked child has none of its parent's threads, and nobody to release a lock that one of them held."""
+    """Reset in a forked child, which does not have its parent's threads and cannot release a lock that they held."""
     global _launching
     _launching = threading.RLock()
     _pools.clear()
@@ -116,7 +118,7 @@ def _take(function: Callable[..., None], args: tuple[Any, ...], ranges: Iterable
 def launch(function: Callable[..., None], count: int, grain: int, *args: Any) -> None:
     """function(first, last, *args) over ranges of at least `grain` items that cover 0..count, on `threads_now()` threads.
 
-    Each item writes only what is its own, so the result does not depend on who takes which range.
+    Each item writes only its own output, so the result does not depend on which thread takes which range.
     """
     threads = threads_now()
     size = max(grain, -(-count // (8 * threads)))
@@ -129,5 +131,6 @@ def launch(function: Callable[..., None], count: int, grain: int, *args: Any) ->
         others = [_pool(threads - 1).submit(_take, function, args, ranges) for _ in range(threads - 1)]
         _take(function, args, ranges)
         for other in others:
-            if not other.cancel():  # a thread that a busy machine never woke has nothing left to do
+            # a thread that has not started by now has nothing left to do
+            if not other.cancel():
                 other.result()

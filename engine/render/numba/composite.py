@@ -1,14 +1,14 @@
 """Front-to-back compositing of one 16×16 tile at a time, and its gradient (Kerbl et al. 2023, appendix C).
 
-Forward walks block by block: sixteen pixels' transmittance and K channels stay in registers while the block's Gaussians
-pass. Backward walks Gaussian by Gaussian, so that a Gaussian's sums over the tile are reduced once.
-Transmittance carries its own state: it turns negative where a pixel has stopped (the next value would be ≤ 1e-4).
-More than K channels: K of them travel with the geometry, the others follow in groups of K over stored weights.
+The forward pass iterates block by block: the transmittance and K channels of sixteen pixels stay in registers for all
+Gaussians of the block. The backward pass iterates Gaussian by Gaussian, so that its sums over the tile are reduced once.
+The sign of the transmittance is its state: it is negative where a pixel has stopped (the next value would be ≤ 1e-4).
+With more than K channels, the first K are computed with the geometry, the others in groups of K from stored weights.
 
-Headroom left (100k Gaussians, 512 pixels, one core: composite 14 ms, composite_backward 27, other stages 34 together):
+Possible speedups (100k Gaussians, 512 pixels, one core: composite 14 ms, composite_backward 27, other stages 34 in total):
 half of a block's lanes lie outside its ellipse; backward divides; its sums over lanes are reduced once per Gaussian and
-tile; elsewhere `project` and `unproject` take one Gaussian at a time where lanes would do, and `unproject` reads its
-slots out of order.
+tile; `project` and `unproject` process one Gaussian at a time instead of lanes, and `unproject` reads its slots out of
+order.
 """
 # pyright: basic, reportCallIssue=false
 
@@ -22,11 +22,11 @@ from .simd import WIDTH, bits, exp2, fma, load, lowest_bit, magnitude, select, s
 from .sums import add_moments, add_products, add_scaled, dot, load_all, store_all, store_sums, zeros
 from .tiles import BLOCKS
 
-CHUNK = (
-    128  # Gaussians whose numbers are gathered at once: they and a block's weights fit the first-level cache
-)
+# Gaussians gathered at once: their values and a block's weights fit the L1 cache
+CHUNK = 128
 PIXELS = TILE * TILE
-LOG2_THRESHOLD = -7.9943534368588578  # log2(1/255)
+# log2(1/255)
+LOG2_THRESHOLD = -7.9943534368588578
 STOP = 1e-4
 
 
@@ -40,7 +40,7 @@ def _aligned(size, like):
 
 
 @part
-def _pixel_centres(xs, ys, tx, ty):
+def _pixel_centers(xs, ys, tx, ty):
     for k in range(PIXELS):
         block, lane = k >> 4, k & 15
         xs[k] = tx * TILE + (block & 3) * 4 + (lane & 3) + 0.5
@@ -49,7 +49,7 @@ def _pixel_centres(xs, ys, tx, ty):
 
 @part
 def _place(y, x):
-    """Where pixel (y, x) of a tile lies among the blocks' lanes."""
+    """Index of pixel (y, x) of a tile among the blocks' lanes."""
     return ((y >> 2) * 4 + (x >> 2)) * WIDTH + (y & 3) * 4 + (x & 3)
 
 
@@ -79,7 +79,7 @@ def composite(first, last, views, lists, geometry, features, background, setting
         ty = tile // tiles_x
         tx = tile - ty * tiles_x
         rows, columns = min(TILE, height - ty * TILE), min(TILE, width - tx * TILE)
-        _pixel_centres(xs, ys, tx, ty)
+        _pixel_centers(xs, ys, tx, ty)
         sums[:] = 0.0
         state[:] = -1.0
         for y in range(rows):
@@ -103,7 +103,8 @@ def composite(first, last, views, lists, geometry, features, background, setting
                 if (alive >> block) & 1 == 0:
                     continue
                 here = 0
-                for j in range(size):  # without a branch: the place is kept only where the bit is set
+                # without a branch: the entry is overwritten unless the bit is set
+                for j in range(size):
                     chosen[here] = j
                     here += (words[j] >> block) & 1
                 if here == 0:
@@ -159,8 +160,8 @@ def composite_backward(
 ):
     """Items are (camera, tile): fills slots [S, 6 + C'] of the tile's Gaussians from `upstream` (Upstream).
 
-    dL/d alpha_i = T_i·d_i − S_i/(1 − alpha_i), with d = v·c and S the sum of all that comes behind, which only shrinks
-    from front to back: no colours need to be kept.
+    dL/d alpha_i = T_i·d_i − S_i/(1 − alpha_i), with d = v·c and S the sum over all Gaussians behind, which is reduced step
+    by step from front to back: colors need not be stored.
     """
     width, height, max_alpha = views.width, views.height, settings.max_alpha
     ends, entries, entry_slots, masks = lists.ends, lists.entries, lists.slots, lists.masks
@@ -185,7 +186,7 @@ def composite_backward(
         if start == stop:
             continue
         rows, columns = min(TILE, height - ty * TILE), min(TILE, width - tx * TILE)
-        _pixel_centres(xs, ys, tx, ty)
+        _pixel_centers(xs, ys, tx, ty)
         g_pixels[:] = 0.0
         behind[:] = 0.0
         state[:] = -1.0

@@ -13,13 +13,13 @@ from .projection import GEOMETRY, TILE, order, project
 from .structs import DepthOrder, Ellipses, Settings, Splats, TileLists, Views
 from .tiles import bin_tiles, cover
 
-# the least work worth handing to a thread, about 0.3 ms: Gaussians, and entries of tile lists
+# minimum work for a thread, about 0.3 ms: Gaussians, and entries of tile lists
 SOME_GAUSSIANS, SOME_ENTRIES = 4096, 8192
 
 
 @dataclass(eq=False)
 class Plan:
-    """What is drawn where; the backward pass needs it again."""
+    """Projected Gaussians and tile lists of a call; kept for the backward pass."""
 
     splats: Splats
     views: Views
@@ -32,7 +32,7 @@ class Plan:
 
     @property
     def tiles_at_once(self) -> int:
-        """How many tiles hold SOME_ENTRIES on average."""
+        """Number of tiles with SOME_ENTRIES entries on average."""
         return max(1, len(self.lists.ends) * SOME_ENTRIES // max(1, len(self.lists.entries)))
 
 
@@ -70,7 +70,7 @@ def _project(splats: Splats, views: Views, settings: Settings) -> Ellipses:
 
 
 def _sort(ellipses: Ellipses, views: int, count: int) -> tuple[DepthOrder, int]:
-    """The drawn Gaussians by depth, and the number of slots S."""
+    """The visible Gaussians by depth, and the number of slots S."""
     ids = np.empty((views, count), np.int32)
     local = np.empty((views, count + 1), np.int64)
     counts = np.empty(views, np.int64)
@@ -88,7 +88,7 @@ def _sort(ellipses: Ellipses, views: int, count: int) -> tuple[DepthOrder, int]:
 
 
 def _bin(ordered: DepthOrder, tiles: np.ndarray, masks: np.ndarray, views: Views) -> TileLists:
-    """Each tile's list: counted in a first pass, written in a second."""
+    """The list of each tile, counted in a first pass and written in a second."""
     cameras, count = ordered.ids.shape
     tiles_x, tiles_y = -(-views.width // TILE), -(-views.height // TILE)
     bands = min(tiles_y, 2 * threads_now()) if count > 4 * SOME_GAUSSIANS else 1

@@ -1,8 +1,8 @@
-"""Gaussians to ellipses on a picture and back: EWA splatting's projection, its analytic gradient, and the depth order.
+"""EWA splatting: the projection of Gaussians to ellipses, its analytic gradient, and the depth order.
 
-Zwicker et al. 2001, eq. 31; Kerbl et al. 2023, eq. 5. Conventions are gsplat 1.5's: the ray direction is clamped at
-1.3 fields of view inside the Jacobian, eps2d is added to the covariance's diagonal, Gaussians with opacity below 1/255
-are dropped. Between loading and storing all is float64, whatever the arrays are: it costs little and gains a digit.
+Source: Zwicker et al. 2001, eq. 31; Kerbl et al. 2023, eq. 5. Conventions are gsplat 1.5's: the ray direction is clamped
+at 1.3 fields of view inside the Jacobian, eps2d is added to the covariance's diagonal, Gaussians with opacity below 1/255
+are dropped. All arithmetic is float64, whatever the arrays' type: it costs little and gains a digit.
 """
 # pyright: basic
 
@@ -17,7 +17,8 @@ from .build import kernel, part
 LOG2E = 1.4426950408889634
 LOG_255 = 5.541263545158426
 TILE = 16
-GEOMETRY = 6  # mean x, y; conic a, b, c (times log2 e, and a, c halved); log2 opacity
+# mean x, y; conic a, b, c (times log2 e, and a, c halved); log2 opacity
+GEOMETRY = 6
 
 
 @part
@@ -71,7 +72,8 @@ def project(first, last, splats, views, settings, ellipses):
         R = _rotation(qw / length, qx / length, qy / length, qz / length)
         j00, j02, j11, j12, _, _ = _jacobian(x, y, z, camera, width, height)
         xx, xy, yy = 0.0, 0.0, 0.0
-        for k in range(3):  # Σ = P Pᵀ with P = J · camera rotation · R · diag(scale)
+        # Σ = P Pᵀ with P = J · camera rotation · R · diag(scale)
+        for k in range(3):
             s = np.float64(scales[n, k])
             a, b_, c = R[k] * s, R[3 + k] * s, R[6 + k] * s
             cz = camera[6] * a + camera[7] * b_ + camera[8] * c
@@ -104,7 +106,7 @@ def project(first, last, splats, views, settings, ellipses):
         geometry[item, 3] = -LOG2E * xy / det
         geometry[item, 4] = 0.5 * LOG2E * blurred_x / det
         geometry[item, 5] = LOG2E * log_opacity
-        # pixel centres within reach; the slack covers rounding to float32
+        # pixel centers within reach; the margin covers rounding to float32
         x0 = max(0.0, math.ceil(u - reach_x - 0.51))
         y0 = max(0.0, math.ceil(v - reach_y - 0.51))
         x1 = min(width - 1.0, math.floor(u + reach_x - 0.49))
@@ -118,9 +120,9 @@ def project(first, last, splats, views, settings, ellipses):
 
 @kernel
 def order(first, last, keys, tiles, ids, starts, counts):
-    """Items are cameras: the Gaussians that touch a tile, by depth (ties by index), and where their slots begin.
+    """Items are cameras: sorts the Gaussians that touch a tile by depth (ties by index), with their first slots.
 
-    keys [B, N] are depths read as integers (depths are positive, so both orders agree). A radix sort of 11 bits a pass;
+    keys [B, N] are depths read as integers (depths are positive, so both orders agree). A radix sort of 11 bits per pass;
     a pass in which all keys agree is skipped. Fills ids [B, N], starts [B, N + 1] and counts [B].
     """
     n = keys.shape[1]
@@ -162,10 +164,10 @@ def order(first, last, keys, tiles, ids, starts, counts):
 
 @kernel
 def unproject(first, last, splats, views, settings, geometry, slots, per_camera, shape_wanted, gradients):
-    """Items are Gaussians: the gradients of all their slots, added in a fixed order and carried back through `project`.
+    """Items are Gaussians: adds the gradients of their slots in a fixed order and propagates them through `project`.
 
-    `slots` (Slots) comes in and `gradients` (Gradients) goes out. per_camera: whether each camera has its own features.
-    Without shape_wanted only the features' gradient is added up.
+    Reads `slots` (Slots) and writes `gradients` (Gradients). per_camera: whether each camera has its own features.
+    Without shape_wanted only the features' gradient is computed.
     """
     means, quats, scales, opacities = splats.means, splats.quats, splats.scales, splats.opacities
     cameras, width, height = views.cameras, views.width, views.height
@@ -178,7 +180,8 @@ def unproject(first, last, splats, views, settings, geometry, slots, per_camera,
     sums = np.empty(values.shape[1], np.float64)
     g_scale, g_R = np.empty(3), np.empty(9)
     P = np.empty((2, 3))
-    W = np.empty((3, 3))  # camera rotation · R · diag(scale)
+    # camera rotation · R · diag(scale)
+    W = np.empty((3, 3))
     for n in range(first, last):
         qw, qx = np.float64(quats[n, 0]), np.float64(quats[n, 1])
         qy, qz = np.float64(quats[n, 2]), np.float64(quats[n, 3])
@@ -209,7 +212,7 @@ def unproject(first, last, splats, views, settings, geometry, slots, per_camera,
             y = camera[3] * mx + camera[4] * my + camera[5] * mz + camera[10]
             z = camera[6] * mx + camera[7] * my + camera[8] * mz + camera[11]
             j00, j02, j11, j12, stuck_u, stuck_v = _jacobian(x, y, z, camera, width, height)
-            # the conic, undone from what `project` stored
+            # recover the conic from the values that `project` stored
             qa = np.float64(geometry[item, 2]) * (2.0 / LOG2E)
             qb = np.float64(geometry[item, 3]) * (1.0 / LOG2E)
             qc = np.float64(geometry[item, 4]) * (2.0 / LOG2E)
@@ -248,7 +251,8 @@ def unproject(first, last, splats, views, settings, geometry, slots, per_camera,
                 s_yy += 0.5 * sums[0] * (xx / det - qc)
             else:
                 g_opacity += sums[0] / np.float64(opacities[n])
-            h00, h02, h11, h12 = 0.0, 0.0, 0.0, 0.0  # dL/dJ
+            # dL/dJ
+            h00, h02, h11, h12 = 0.0, 0.0, 0.0, 0.0
             for k in range(3):
                 p0 = 2.0 * (s_xx * P[0, k] + s_xy * P[1, k])
                 p1 = 2.0 * (s_xy * P[0, k] + s_yy * P[1, k])
@@ -258,7 +262,8 @@ def unproject(first, last, splats, views, settings, geometry, slots, per_camera,
                 h12 += p1 * W[2, k]
                 c0, c1, c2 = j00 * p0, j11 * p1, j02 * p0 + j12 * p1
                 s = np.float64(scales[n, k])
-                for i in range(3):  # back through the camera's rotation
+                # through the camera's rotation
+                for i in range(3):
                     g = camera[i] * c0 + camera[3 + i] * c1 + camera[6 + i] * c2
                     g_scale[k] += g * R[3 * i + k]
                     g_R[3 * i + k] += g * s
@@ -288,7 +293,8 @@ def unproject(first, last, splats, views, settings, geometry, slots, per_camera,
         dx = 2 * (-2 * qx * (r[4] + r[8]) + qy * (r[1] + r[3]) + qz * (r[2] + r[6]) + qw * (r[7] - r[5]))
         dy = 2 * (qx * (r[1] + r[3]) - 2 * qy * (r[0] + r[8]) + qz * (r[5] + r[7]) + qw * (r[2] - r[6]))
         dz = 2 * (qx * (r[2] + r[6]) + qy * (r[5] + r[7]) - 2 * qz * (r[0] + r[4]) + qw * (r[3] - r[1]))
-        along = qw * dw + qx * dx + qy * dy + qz * dz  # the length of a quaternion changes nothing
+        # the length of a quaternion has no effect, so its gradient is orthogonal to it
+        along = qw * dw + qx * dx + qy * dy + qz * dz
         g_quats[n, 0] = (dw - along * qw) / length
         g_quats[n, 1] = (dx - along * qx) / length
         g_quats[n, 2] = (dy - along * qy) / length

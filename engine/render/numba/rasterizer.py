@@ -1,8 +1,8 @@
 """The CPU rasterizer: numba kernels behind the `Rasterizer` protocol, differentiable, any channel count, many cameras.
 
 Stages of a call: project, sort by depth (projection.py) → cover, bin (tiles.py) → composite (composite.py). plan.py
-launches all but the last; structs.py names what they pass on.
-Every stage writes only what its own item owns and adds in a fixed order: the bits do not depend on the thread count.
+launches all but the last; structs.py defines the data between them.
+Each item of a stage writes only its own output and adds in a fixed order, so the bits do not depend on the thread count.
 """
 # pyright: basic, reportCallIssue=false
 
@@ -56,7 +56,7 @@ def _cameras(world_to_camera: Tensor, K: Tensor) -> np.ndarray:
 
 
 def _padded(tensor: Tensor, width: int) -> Tensor:
-    """The last axis filled up with zeros to `width`. F.pad copies even where nothing is missing."""
+    """Pad the last axis with zeros to `width`, without the copy that F.pad makes even for no padding."""
     missing = width - tensor.shape[-1]
     return torch.nn.functional.pad(tensor.detach(), (0, missing)) if missing else tensor.detach()
 
@@ -145,7 +145,7 @@ class _Rasterize(torch.autograd.Function):
 
 
 def _marker(channels: int, dtype: torch.dtype) -> Path | None:
-    """A file that says: these kernels are compiled for this processor."""
+    """A file that exists once these kernels are compiled for this CPU."""
     folder = cache_folder()
     width = "many" if channels > DIRECT[-1] else padded(channels)[0]
     name = f"{width}-{str(dtype).split('.')[-1]}-{llvm.get_host_cpu_name()}.ready"
@@ -153,7 +153,7 @@ def _marker(channels: int, dtype: torch.dtype) -> Path | None:
 
 
 class NumbaRasterizer:
-    """Rasterizes on the CPU; compiled on first use (seconds, once a machine), exact gradients, float32 or float64."""
+    """Rasterizes on the CPU with exact gradients, in float32 or float64; compiled on first use (seconds, once per machine)."""
 
     name = "numba"
     uses_own_threads = True
@@ -161,21 +161,21 @@ class NumbaRasterizer:
 
     @classmethod
     def needs_compiling(cls, channels: int, dtype: torch.dtype = torch.float32) -> bool:
-        """Whether the first call with that many channels will spend seconds in the compiler."""
+        """Whether the first call with this channel count will compile for seconds."""
         marker = _marker(channels, dtype)
         return (padded(channels)[1], dtype) not in cls._ready and (marker is None or not marker.exists())
 
     @classmethod
     def warm_up(cls, channels: int, dtype: torch.dtype = torch.float32) -> bool:
-        """Compile or load the kernels for a channel count; True where they had to be compiled. Cheap when repeated."""
+        """Compile or load the kernels for a channel count; True if they had to be compiled. Fast when repeated."""
         if (padded(channels)[1], dtype) in cls._ready:
             return False
         compiling = cls.needs_compiling(channels, dtype)
         if compiling:
             log.info(
-                "compiling the CPU rasterizer (%s channels): %s, once on this machine", channels, COMPILE_TIME
+                "compiling the CPU rasterizer (%s channels): %s, once per machine", channels, COMPILE_TIME
             )
-        # the first picture may be drawn without gradients or in inference mode; backward is wanted all the same
+        # the first call may be without gradients or in inference mode, but backward must be compiled too
         with torch.inference_mode(False), torch.enable_grad():
             shapes = ((1, 3), (1, 4), (1, 3), (1,), (1, channels))
             leaves = [torch.ones(shape, dtype=dtype, requires_grad=True) for shape in shapes]
@@ -196,7 +196,8 @@ class NumbaRasterizer:
         views = Views(_cameras(world_to_camera, K), width, height)
         if background is None:
             background = features.new_zeros(features.shape[-1])
-        info = RasterInfo(means2d=means, radii=means)  # both are replaced while rendering
+        # both are replaced while rendering
+        info = RasterInfo(means2d=means, radii=means)
         image, alpha = _Rasterize.apply(  # pyright: ignore
             means, quats, scales, opacities, features, background, views, settings, info
         )
@@ -216,14 +217,14 @@ class NumbaRasterizer:
         background: Tensor | None = None,  # [C] or [B, C]; None = zeros
         settings: RasterSettings = RasterSettings(),
     ) -> tuple[Tensor, Tensor, RasterInfo]:
-        """See `Rasterizer.render`. Float64 means give a float64 picture, any other type float32.
+        """See `Rasterizer.render`. Float64 means give a float64 image, any other type float32.
 
-        No gradient reaches world_to_camera and K. Raises InputError for tensors that are not on the CPU.
+        world_to_camera and K do not receive gradients. Raises InputError if the tensors are not on the CPU.
         """
         if means.device.type != "cpu":
             raise InputError(
                 "REN-004",
-                f"The numba rasterizer works on CPU tensors, not on {means.device}; choose rasterizer 'auto'.",
+                f"The numba rasterizer needs CPU tensors, but these are on {means.device}; choose rasterizer 'auto'.",
             )
         dtype = torch.float64 if means.dtype == torch.float64 else torch.float32
         self.warm_up(features.shape[-1], dtype)

@@ -1,9 +1,9 @@
 """Sixteen floats as one value inside numba kernels: loads, arithmetic, masks, exp2 and sums over lanes.
 
-numba vectorises loops only where LLVM can prove that arrays do not overlap, and pip's numba has no vector math library.
-Here a `Lanes` value is an LLVM vector, so that a kernel says what it means and every machine gets its own widest
-instructions (AVX-512: one register, AVX2: two, NEON and SSE2: four). The element type follows the arrays:
-one source makes the float32 and the float64 build.
+numba vectorizes loops only where LLVM can prove that arrays do not overlap, and pip's numba lacks a vector math library.
+Here a `Lanes` value is an LLVM vector, so vectorization is explicit and each machine uses its widest instructions
+(AVX-512: one register, AVX2: two, NEON and SSE2: four). The element type follows the arrays: one source gives the float32
+and the float64 kernels.
 
 Functions whose names end in _value emit instructions while a kernel is compiled; the others are called by kernels.
 """
@@ -20,7 +20,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
-WIDTH = 16  # lanes: one 4×4 block of pixels
+# lanes: one 4×4 block of pixels
+WIDTH = 16
 
 
 class Lanes(types.Type):

@@ -1,4 +1,4 @@
-"""What the CPU kernels pass to each other, by name. numba compiles a NamedTuple to a plain struct.
+"""Data between the CPU kernels, by name. numba compiles a NamedTuple to a plain struct.
 
 B cameras, N Gaussians. K channels are kept in registers at once; C' is the channel count as the kernels see it, a multiple
 of K. A *slot* is one Gaussian on one tile that its rectangle touches; there are S of them.
@@ -29,7 +29,7 @@ class Views(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """`RasterSettings`; always of these types, because each other combination would be compiled anew."""
+    """`RasterSettings`, always with these types, because other types would be compiled separately."""
 
     near: float
     far: float
@@ -66,7 +66,7 @@ class TileLists(NamedTuple):
 
 
 class Features(NamedTuple):
-    """What is composited."""
+    """Features to composite."""
 
     rows: np.ndarray  # [N or B·N, C']
     per_camera: bool  # whether each camera has its own
@@ -87,7 +87,7 @@ class Upstream(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """Gradients of each slot, and where a Gaussian's slots are."""
+    """Gradients of each slot, and the position of a Gaussian's slots."""
 
     positions: np.ndarray  # [B, N] int64: index into `starts`, negative where not drawn
     starts: np.ndarray  # [places + 1] int64

@@ -1,4 +1,4 @@
-"""K sums of sixteen lanes each, kept in registers while a kernel loops: colours of pixels, gradients of a Gaussian.
+"""K sums of sixteen lanes each, kept in registers while a kernel loops: colors of pixels, gradients of a Gaussian.
 
 `channels` arguments are tuples of zeros: their length K is known to the compiler.
 """

@@ -9,15 +9,16 @@ from .build import kernel
 from .projection import TILE
 from .simd import bits, fma, load, select, splat
 
-BLOCKS = 16  # 4×4 blocks of 4×4 pixels in a tile
+# 4×4 blocks of 4×4 pixels in a tile
+BLOCKS = 16
 
 
 @kernel
 def cover(first, last, order, ellipses, masks, positions):
     """Items are (camera, depth rank): fills masks [S] uint16, bit k set where alpha may reach 1/255 in block k.
 
-    The quadratic's minimum over a rectangle lies on the edges that face the centre; a block counts where that minimum
-    leaves log2 alpha above −log2 255, with slack for rounding. positions [B·N] gets each drawn Gaussian's place.
+    The quadratic's minimum over a rectangle lies on the edges that face the center; a block counts if log2 alpha at the
+    minimum is above −log2 255, with a margin for rounding. positions [B·N] receives each visible Gaussian's place.
     `order` is a DepthOrder, `ellipses` are Ellipses.
     """
     ids, counts, bases, starts = order.ids, order.counts, order.bases, order.starts
@@ -49,7 +50,8 @@ def cover(first, last, order, ellipses, masks, positions):
                 x0 = load(left, 0) + (tx * TILE - np.float64(mx))
                 x1 = x0 + 3.0
                 near_x = select(x0 >= 0.0, x0, select(x1 <= 0.0, x1, zero))
-                y = near_x * slope_y  # the lowest point of the facing vertical edge
+                # the minimum on the vertical edge that faces the center
+                y = near_x * slope_y
                 y = select(y >= y0, y, y0)
                 y = select(y <= y1, y, y1)
                 x = near_y * slope_x
@@ -66,7 +68,7 @@ def bin_tiles(first, last, bands, views, order, tiles, lists):
     """Items are (camera, band of tile rows). The first pass (entries empty) counts each tile's Gaussians in lists.ends
     [B·tiles]; the second, with ends turned into first places, writes entries and slots [total] and moves ends on.
 
-    A Gaussian is written where its mask is not empty, so no tile lists a Gaussian that leaves it blank.
+    A Gaussian is written only if its mask is not empty, so tiles do not list Gaussians without effect.
     `order` is a DepthOrder, `lists` are TileLists.
     """
     ids, counts, bases, starts = order.ids, order.counts, order.bases, order.starts
