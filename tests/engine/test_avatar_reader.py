@@ -128,7 +128,7 @@ def test_a_gap_between_time_steps_is_a_gap_in_time(tmp_path: Path) -> None:
             lambda s: s["train"].append(record(0, 0, file_path="images/00001_00.png")),
             "both show camera 22200",
         ),
-        (lambda s: s["val"][0].update(timestep_index=1.5), r"timestep_index is 1.5.*whole number"),
+        (lambda s: s["val"][0].update(timestep_index=1.5), r"timestep_index is 1.5.*integer"),
         (lambda s: s["val"][0].pop("camera_index"), "camera_index is missing"),
         (lambda s: s.pop("train"), "transforms_train.json is missing"),
         (lambda s: s["test"][0].update(file_path="../x.png"), "is outside"),

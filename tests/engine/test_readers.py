@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from engine.capture.readers import LoadOptions, detect_layout, load_video, scene_bounds
-from engine.capture.readers.colmap_model import MODELS
+from engine.capture.readers.colmap_values import MODELS
 from engine.capture.undistort import Distortion
 from engine.errors import InputError
 from engine.files.images import check_size, image_size, read_image, read_mask

@@ -101,7 +101,7 @@ def _index(frame: dict[str, Any], key: str, shot: Shot) -> int:
     if value != int(value) or value < 0:
         raise InputError(
             "CAP-161",
-            f"{shot.where}: {key} is {value:g}, expected a whole number of at least 0; export the capture again.",
+            f"{shot.where}: {key} is {value:g}, but an integer of at least 0 is expected. Export the capture again.",
         )
     return int(value)
 
@@ -130,7 +130,7 @@ def _view(name: str, samples: list[_Sample], moment: dict[int, int]) -> View:
         if at in images and images[at].path != shot.image.path:
             raise InputError(
                 "CAP-162",
-                f"{shot.where} and {images[at].name} both show camera {name} at timestep_index {sample.step}; remove "
+                f"{shot.where} and {images[at].name} both show camera {name} at timestep_index {sample.step}. Remove "
                 "one of them.",
             )
         images[at] = shot.image
@@ -150,7 +150,7 @@ def _check_stands(name: str, sample: _Sample, first: _Sample) -> None:
     raise InputError(
         "CAP-163",
         f"{shot.where}: camera {name} {what} (first in {other.image.name}), but each camera of a head capture must stay "
-        'fixed. For a moving camera choose the layout "dnerf".',
+        'fixed. For a moving camera, choose the layout "dnerf".',
     )
 
 
