@@ -8,15 +8,19 @@ additional properties and other orders.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..files.ply_header import header_bytes, read_vertices
 from ..scene import Gaussians
+
+BINDING = "binding_0"  # GaussianAvatars: each Gaussian's triangle, as a float
 
 
 def property_names(bases: int) -> list[str]:
@@ -31,12 +35,13 @@ def property_names(bases: int) -> list[str]:
     ]
 
 
-def write_ply(gaussians: Gaussians, path: Path | str) -> Path:
+def write_ply(gaussians: Gaussians, path: Path | str, binding: Tensor | None = None) -> Path:
     """Write the Gaussians of one frame with all spherical harmonics, atomically.
 
     Args:
         gaussians: N Gaussians.
         path: The .ply file; it is replaced if it exists.
+        binding: [N] triangles of a mesh to which the values are relative, as GaussianAvatars stores them.
 
     Returns:
         The path.
@@ -62,7 +67,11 @@ def write_ply(gaussians: Gaussians, path: Path | str) -> Path:
         ],
         dim=1,
     )
-    header = header_bytes(count, [("float", name) for name in property_names(bases)])
+    names = property_names(bases)
+    if binding is not None:
+        names.append(BINDING)
+        columns = torch.cat([columns, binding.detach().cpu().float()[:, None]], dim=1)
+    header = header_bytes(count, [("float", name) for name in names])
     with write_atomically(path) as partial:
         partial.write_bytes(header + columns.numpy().astype("<f4").tobytes())
     return path
@@ -82,6 +91,46 @@ def read_ply(path: Path | str) -> Gaussians:
     """
     path = Path(path)
     vertices = read_vertices(path, path.name)
+    if BINDING in (vertices.dtype.names or ()):
+        raise InputError(
+            "IO-052",
+            f"{path.name} stores its Gaussians relative to the triangles of a head mesh ({BINDING}), so it is not a scene by "
+            "itself. Import the avatar's folder (the one that contains point_cloud) together with its head model.",
+        )
+    return _gaussians(vertices, path)
+
+
+def read_bound_ply(path: Path | str) -> tuple[Gaussians, Tensor]:
+    """Read the point_cloud.ply of an avatar.
+
+    Args:
+        path: The .ply file.
+
+    Returns:
+        N Gaussians relative to the triangles of a mesh, and each one's triangle ([N] long, not negative).
+
+    Raises:
+        InputError: As `read_ply`, or the Gaussians are not bound to triangles.
+    """
+    path = Path(path)
+    vertices = read_vertices(path, path.name)
+    if BINDING not in (vertices.dtype.names or ()):
+        raise InputError(
+            "IO-053",
+            f"{path.name} has no property {BINDING}, so its Gaussians are not bound to a head. Import it as a .ply scene "
+            "instead.",
+        )
+    stored = vertices[BINDING].astype(np.float64)
+    if not bool(
+        (np.isfinite(stored) & (stored >= 0) & (stored < 2**31) & (stored == np.round(stored))).all()
+    ):
+        raise InputError(
+            "IO-054", f"{path.name}: {BINDING} contains values that are not triangles; export it again."
+        )
+    return _gaussians(vertices, path), torch.from_numpy(stored.astype(np.int64))
+
+
+def _gaussians(vertices: NDArray[Any], path: Path) -> Gaussians:
     named = set(vertices.dtype.names or ())
     if missing := [n for n in ("x", "y", "z", "opacity", "scale_0", "rot_0", "f_dc_0") if n not in named]:
         raise InputError(

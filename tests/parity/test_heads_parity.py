@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from engine.deform import BoundMesh
 from engine.heads import Head, HeadModel, HeadMotion, to_local, to_world, triangle_frames
+from engine.io.imports.gaussian_avatars import export_gaussian_avatar, import_gaussian_avatar
 from engine.scene import Gaussians
 
 FIXTURES = Path(os.environ.get("GS4D_FIXTURES", Path(__file__).parents[3] / "shared" / "fixtures"))
@@ -81,3 +84,32 @@ def test_bound_gaussians_in_world_space(folder: Path) -> None:
         assert float(same.min()) > 1 - 1e-6
         back = to_local(world, frames[index], binding)
         torch.testing.assert_close(back.means, local.means, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("folder", VARIANTS, ids=lambda p: p.name)
+def test_an_imported_avatar_moves_as_the_reference(folder: Path, tmp_path: Path) -> None:
+    """Import of the stored folder, and of its export: both give the reference's frames."""
+    truth, head = load_file(folder / "frames.safetensors"), fixture_head(folder)
+    first = import_gaussian_avatar(folder / "avatar", head.model, "import_scene", frames_per_second=10)
+    again = import_gaussian_avatar(
+        export_gaussian_avatar(first, tmp_path), head.model, "import_scene", frames_per_second=10
+    )
+    for scene in (first, again):
+        assert len(scene.times) == len(truth["means"])
+        for index, seconds in enumerate(scene.times.tolist()):
+            activated = scene.at(seconds).activated()
+            torch.testing.assert_close(activated.means, truth["means"][index], atol=2e-6, rtol=0)
+            torch.testing.assert_close(activated.scales, truth["scales"][index], atol=1e-7, rtol=1e-5)
+            same = (activated.quats * truth["rotations"][index]).sum(-1).abs()
+            assert float(same.min()) > 1 - 1e-6
+            torch.testing.assert_close(activated.sh, truth["shs"], atol=0, rtol=0)
+    before, after = first.deformation, again.deformation
+    assert isinstance(before, BoundMesh) and isinstance(after, BoundMesh)
+    assert torch.equal(before.binding, after.binding)
+    locals_ = [to_local(s.canonical, before.rest_frames, before.binding).means for s in (first, again)]
+    torch.testing.assert_close(locals_[0], locals_[1], atol=1e-4, rtol=0)
+    stored, _ = fixture_gaussians(folder)
+    torch.testing.assert_close(locals_[0], stored.means, atol=1e-4, rtol=0)
+    for seconds in first.times.tolist():
+        torch.testing.assert_close(again.at(seconds).means, first.at(seconds).means, atol=1e-6, rtol=0)
+    assert len(first.rig) == len(json.loads((folder / "avatar" / "cameras.json").read_text()))

@@ -30,7 +30,7 @@ LARGEST_WEIGHTS = 8 << 30
 
 
 def is_fourdgaussians(folder: Path) -> bool:
-    return folder.is_dir() and _iteration(folder) is not None
+    return folder.is_dir() and latest_iteration(folder) is not None
 
 
 def import_fourdgaussians(
@@ -57,7 +57,7 @@ def import_fourdgaussians(
     Raises:
         InputError: A file is missing, damaged or of an unsupported configuration.
     """
-    found = _iteration(folder)
+    found = latest_iteration(folder)
     if found is None:
         raise InputError(
             "IO-012",
@@ -110,7 +110,7 @@ def import_fourdgaussians(
     )
 
 
-def _iteration(folder: Path) -> Path | None:
+def latest_iteration(folder: Path) -> Path | None:
     """The folder of the highest fine iteration that contains a point cloud."""
     found: list[tuple[int, Path]] = []
     for path in (folder / "point_cloud").glob("iteration_*"):
