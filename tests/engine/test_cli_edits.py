@@ -149,10 +149,10 @@ def test_refine_alone(tmp_path, scene, model, capsys):
         (("edit", "--prompt", ""), "prompt is empty"),
         (("edit", "--prompt", "x", "--views", "9"), "9"),
         (("edit", "--prompt", "x", "--selection", "absent.safetensors"), "absent.safetensors does not exist"),
-        (("edit", "--prompt", "x", "--model", "absent"), "There is no model"),
+        (("edit", "--prompt", "x", "--model", "absent"), "No model found at"),
         (("fit-edits", "--views", "absent"), "absent"),
         (("evaluate-edit", "--clip", "absent"), "not a CLIP folder"),
-        (("evaluate-edit", "--lpips", "absent.pth"), "absent.pth is not there"),
+        (("evaluate-edit", "--lpips", "absent.pth"), "absent.pth (LPIPS weights) was not found"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(tmp_path, scene, model, capsys, words, told, monkeypatch):
