@@ -129,16 +129,7 @@ class BoundMesh:
                 "DEF-023", f"Bound mesh: the file lacks {error}; the file is damaged."
             ) from error
         shapes = {name: tuple(t.shape) for name, t in tensors.items() if not name.startswith(PARAMETER)}
-        fits = (
-            faces.ndim == 2
-            and rest.ndim == 2
-            and faces.shape[1:] == rest.shape[1:] == (3,)
-            and seconds.ndim == 1
-            and frames.shape == (len(seconds), *rest.shape)
-            and len(seconds) > 0
-            and binding.ndim == 1
-        )
-        if not fits:
+        if not _fits(faces, rest, frames, seconds, binding):
             raise InputError(
                 "DEF-024", f"Bound mesh: its tensors do not belong together ({shapes}); the file is damaged."
             )
@@ -152,3 +143,16 @@ class BoundMesh:
             raise InputError("DEF-026", "Bound mesh: its times do not ascend; the file is damaged.")
         parameters = {n.removeprefix(PARAMETER): t for n, t in tensors.items() if n.startswith(PARAMETER)}
         return cls(faces, rest, frames, seconds, binding, parameters, str(config.get("model", "")))
+
+
+def _fits(faces: Tensor, rest: Tensor, frames: Tensor, seconds: Tensor, binding: Tensor) -> bool:
+    """Whether the tensors of a file have shapes that belong together."""
+    return (
+        faces.ndim == 2
+        and rest.ndim == 2
+        and faces.shape[1:] == rest.shape[1:] == (3,)
+        and seconds.ndim == 1
+        and frames.shape == (len(seconds), *rest.shape)
+        and len(seconds) > 0
+        and binding.ndim == 1
+    )

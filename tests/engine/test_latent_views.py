@@ -223,7 +223,7 @@ def test_bad_input_says_what_and_what_to_do(known, edited):
             next(step.run(edited, tiny_backbone(), step.Config()))
         with pytest.raises(InputError, match="view"):
             next(step.run(edited, Known(), step.Config(views="4")))
-        with pytest.raises(InputError, match="moment"):
+        with pytest.raises(InputError, match="frame"):
             next(step.run(edited, Known(), step.Config(moments="0 9")))
     with pytest.raises(InputError, match="lift it again"):
         m.result(latents_to_scene.run(edited, Known(), FIT, Selection(torch.ones(3))))
