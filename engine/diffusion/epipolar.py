@@ -103,6 +103,9 @@ class Epipolar:
     def __init__(self, cameras: Cameras, room: int = ROOM) -> None:
         self.cameras = cameras
         self.centers = cameras.centers.double().cpu()
+        reach = self.centers.norm(dim=-1)
+        baselines = (self.centers[:, None] - self.centers[None]).norm(dim=-1)
+        self._is_same_place = baselines <= SAME_PLACE * torch.maximum(reach[:, None], reach[None])
         self._bits = LruCache[tuple[int, int, int, int, torch.device], Tensor](
             room, lambda bits: bits.numel(), self._make, at_least=1
         )
@@ -117,8 +120,7 @@ class Epipolar:
 
     def is_same_place(self, view: int, key: int) -> bool:
         """Both cameras have the same center, so that no epipolar line exists between them."""
-        poses = self.cameras.world_to_camera
-        return not bool(fundamental(torch.eye(3), poses[view], torch.eye(3), poses[key]).any())
+        return bool(self._is_same_place[view, key])
 
     def _make(self, asked: tuple[int, int, int, int, torch.device]) -> Tensor:
         view, key, height, width, device = asked

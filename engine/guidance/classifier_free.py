@@ -33,6 +33,12 @@ class Guidance:
     image_scale: float = 1.0
     negative: str = ""
 
+    @property
+    def image_branch(self) -> int:
+        """Index of the branch with the image and without the prompt, among those that `predict` computes."""
+        is_first = self.scale in (0, self.image_scale) or self.prompt == self.negative
+        return 0 if is_first else 1
+
 
 @dataclass(frozen=True, eq=False)
 class GuidanceQuery:

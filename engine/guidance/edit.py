@@ -17,13 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..diffusion import Backbone, CrossFrameAttention
+from ..diffusion import Attention, Backbone, CrossFrameAttention
+from ..diffusion.key_views import Recording
 from ..errors import InputError
 from .classifier_free import predict
-from .edit_request import STARTS, EditRequest
+from .edit_request import ATTENTION, STARTS, EditRequest
+from .key_passes import PLAIN_BELOW, KeyPasses, Placement
 from .score import check_finite
 
-__all__ = ["STARTS", "Edit", "EditRequest", "edit_pictures"]
+__all__ = ["ATTENTION", "STARTS", "Edit", "EditRequest", "Placement", "edit_pictures"]
 
 # mask value from which a latent may change; pixels are blended by smaller values too
 BARELY = 0.05
@@ -41,6 +43,7 @@ class Edit:
         originals: [F, H, W, 3] in 0..1.
         request: Settings of the edit.
         masks: [F, H, W] in 0..1, where the edit may act; None: everywhere.
+        placement: Cameras and frames of the images; needed for attention "epipolar".
 
     Raises:
         InputError: No images, a model without image conditioning, masks of another size, or an invalid key.
@@ -68,6 +71,7 @@ class Edit:
         originals: Tensor,
         request: EditRequest,
         masks: Tensor | None = None,
+        placement: Placement | None = None,
     ) -> None:
         if len(originals) == 0:
             raise InputError(
@@ -88,11 +92,13 @@ class Edit:
                 f"{originals.shape[2]}×{originals.shape[1]}; give one mask per view, of the same size.",
             )
         self.backbone, self.originals, self.request, self.masks = backbone, originals, request, masks
-        # also checks mode and key
-        self.sharing = CrossFrameAttention(request.attention, len(originals), request.key)
+        is_epipolar = request.attention == "epipolar"
+        # checks mode and key
+        CrossFrameAttention("full3d" if is_epipolar else request.attention, len(originals), request.key)
         every = backbone.noise_schedule.timesteps(request.steps)
         kept = max(1, round(len(every) * request.strength)) if request.strength > 0 else 0
         self.timesteps = every[len(every) - kept :]
+        self.key_passes = self._key_passes(placement) if is_epipolar else None
         untouched = masks is not None and not bool((masks > 0).any())
         self.chunks = [] if kept == 0 or untouched else self._split()
         # [F, H, W, 3] on the CPU: the model's output, also outside the mask
@@ -107,8 +113,17 @@ class Edit:
         self._clean: dict[int, Tensor] = {}
         self._noise = self.latents = self.advanced = None
 
+    def _key_passes(self, placement: Placement | None) -> KeyPasses:
+        asked = self.request
+        steps, branch = len(self.timesteps), asked.guidance.image_branch
+        return KeyPasses(
+            placement, len(self.originals), asked.key, asked.frames_at_once, steps, asked.seed, branch
+        )
+
     def _split(self) -> list[list[int]]:
         """Image indices by chunk. With shared attention the key comes first in each chunk, unless one holds all."""
+        if self.key_passes is not None:
+            return self.key_passes.chunks
         count, size = len(self.originals), self.request.frames_at_once
         if size == 0 or size >= count:
             return [list(range(count))]
@@ -118,6 +133,11 @@ class Edit:
         others = [i for i in range(count) if i != key]
         room = max(1, size - 1)
         return [[key, *others[i : i + room]] for i in range(0, len(others), room)]
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about this edit for the artist."""
+        return self.key_passes.notes() if self.key_passes is not None and self.chunks else []
 
     @property
     def total(self) -> int:
@@ -174,7 +194,7 @@ class Edit:
         condition, latents = self._conditions(frames), self._latents(frames)
         t = self.timesteps[self.position]
         earlier = self.timesteps[self.position + 1] if self.position + 1 < len(self.timesteps) else -1
-        sharing = self._sharing(frames)
+        sharing = self._sharing(frames, t)
         output = predict(self.backbone, latents, t, self.request.guidance, condition, sharing)
         check_finite(output, self.backbone.name)
         clean = noise_schedule.predict_x0(output, latents, t)
@@ -187,13 +207,26 @@ class Edit:
             latents = free * latents + (1 - free) * kept
         self._put(frames, latents, clean)
         self.calls += len(frames)
+        if self.key_passes is not None and t >= PLAIN_BELOW:
+            self.calls += self.key_passes.keys_before(self.chunk)
         self.chunk += 1
         if self.chunk == len(self.chunks):
             self._leave_timestep()
 
-    def _sharing(self, frames: list[int]) -> CrossFrameAttention:
-        key = frames.index(self.request.key) if self._keyed else 0
-        return CrossFrameAttention(self.request.attention, len(frames), key)
+    def _sharing(self, frames: list[int], t: int) -> Attention:
+        if self.key_passes is None:
+            key = frames.index(self.request.key) if self._keyed else 0
+            return CrossFrameAttention(self.request.attention, len(frames), key)
+        if t < PLAIN_BELOW:
+            return CrossFrameAttention("vanilla", len(frames))
+        rows, columns = self._conditions(frames).shape[-2:]
+        return self.key_passes.attention(self.position, self.chunk, (rows, columns), self._record)
+
+    def _record(self, keys: list[int], recording: Recording) -> None:
+        """Run a key pass, of which only the record is used."""
+        latents, condition = self._latents(keys), self._conditions(keys)
+        t, guidance = self.timesteps[self.position], self.request.guidance
+        predict(self.backbone, latents, t, guidance, condition, recording)
 
     def _put(self, frames: list[int], latents: Tensor, clean: Tensor) -> None:
         """Store the latents of a chunk; the key image is taken from the first chunk of several."""
@@ -205,6 +238,8 @@ class Edit:
 
     def _leave_timestep(self) -> None:
         self.latents, self.advanced = self.advanced, None
+        if self.key_passes is not None:
+            self.key_passes.forget()
         self.chunk, self.position = 0, self.position + 1
         if self.is_finished and self.latents is not None:
             self.painted = self._decode(self.latents)
@@ -222,7 +257,8 @@ class Edit:
 
     @property
     def _keyed(self) -> bool:
-        return self.request.attention != "vanilla"
+        """The key image comes along in every chunk."""
+        return self.request.attention not in ("vanilla", "epipolar")
 
     def _latents(self, frames: list[int]) -> Tensor:
         """[f, C, h, w] at the start of the current timestep."""
@@ -285,19 +321,25 @@ class Edit:
         self.latents = tensors["latents"].to(device) if "latents" in tensors else None
         self.advanced = tensors["advanced"].to(device) if "advanced" in tensors else None
         self._clean = {}
+        if self.key_passes is not None:
+            self.key_passes.forget()
         self.chunk, self.position = int(numbers["chunk"]), int(numbers["position"])
         self.calls = int(numbers["calls"])
 
 
 def edit_pictures(
-    backbone: Backbone, originals: Tensor, request: EditRequest, masks: Tensor | None = None
+    backbone: Backbone,
+    originals: Tensor,
+    request: EditRequest,
+    masks: Tensor | None = None,
+    placement: Placement | None = None,
 ) -> Tensor:
     """Run a whole edit; see `Edit` for the arguments and errors.
 
     Returns:
         Edited images [F, H, W, 3] in 0..1, on the CPU.
     """
-    edit = Edit(backbone, originals, request, masks)
+    edit = Edit(backbone, originals, request, masks, placement)
     while not edit.is_finished:
         edit.step()
     return edit.images

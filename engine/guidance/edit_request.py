@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..diffusion import MODES
 from ..errors import InputError
 from .classifier_free import Guidance
 
 STARTS = ("noised originals", "noise")
+# those of one call of the network, and injection from key views, which takes several
+ATTENTION = (*MODES, "epipolar")
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,8 @@ class EditRequest:
         steps: Denoising steps of the whole schedule.
         strength: Fraction of the noise schedule that is run, 0..1.
         start: One of STARTS; "noise" only has an effect at full strength.
-        attention: One of `diffusion.MODES`.
-        key: Index of the key image, which the others attend to.
+        attention: One of ATTENTION; "epipolar" needs the images' cameras.
+        key: Index of the key image, which the others attend to; with "epipolar", its frame is the reference frame.
         frames_at_once: Images per chunk; 0: all.
         seed: Seed of the noise.
 

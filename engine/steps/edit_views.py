@@ -70,7 +70,7 @@ def run(
     note += f"on {backbone.device}"
     pace = Steps(edit.edit.total, config.preview_every, config.checkpoint_seconds)
     note = f"resumed at step {edit.iteration}; {note}" if resumed else note
-    note = "\n".join(filter(None, (note, edit.prompt_note)))
+    note = "\n".join(filter(None, (note, edit.note)))
     yield from optimize(edit, pace, note, checkpoint, clock)
 
 

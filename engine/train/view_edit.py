@@ -18,7 +18,7 @@ from ..figures.contact_sheets import sheet
 from ..figures.drawing import as_tensor
 from ..guidance.classifier_free import Guidance
 from ..guidance.detail import carry_detail
-from ..guidance.edit import Edit, EditRequest
+from ..guidance.edit import Edit, EditRequest, Placement
 from ..masks.lift import render_selection
 from ..masks.matte import over_background
 from ..render import Rasterizer, choose
@@ -69,11 +69,17 @@ class ViewEditing:
         captured = video if self.source == "captured" else None
         self.views = collect(Originals(scene, rasterizer, size, captured), pairs)
         masks = None if selection is None else _share(scene, selection, self.views, rasterizer)
-        self.edit = Edit(backbone, self.views.originals, request, masks)
+        placement = Placement(self.views.cameras, tuple(self.views.moments))
+        self.edit = Edit(backbone, self.views.originals, request, masks, placement)
         self.checkpointed = states.Checkpointed(self.edit, self.identity)
 
     def __len__(self) -> int:
         return len(self.scene.canonical)
+
+    @property
+    def note(self) -> str:
+        """What the artist should know about this edit, one sentence per line."""
+        return "\n".join(filter(None, (self.prompt_note, *self.edit.notes)))
 
     @property
     def iteration(self) -> int:
@@ -128,8 +134,8 @@ class ViewEditing:
             "diffusion_calls": edit.calls,
             "engine": __version__,
         }
-        if self.prompt_note:
-            about["note"] = self.prompt_note
+        if self.note:
+            about["note"] = self.note
         return replace(self.views, images=edit.limited(images), edit=about)
 
     def identity(self) -> list[Any]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..diffusion import MODES
 from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT
 from ..fields import choice, flag, number, text, validate
-from ..guidance.edit import STARTS
+from ..guidance.edit import ATTENTION, STARTS
 from ..render import rasterizer_field
 from .originals import SOURCES
 
@@ -76,9 +75,9 @@ class ViewEditConfig:
     )
     attention: str = choice(
         "keyframe",
-        MODES,
+        ATTENTION,
         "Cross-frame attention: which other views each view attends to during denoising. vanilla edits each view on its "
-        "own.",
+        "own; epipolar takes features from random key views along epipolar lines (DGE), for many views of one frame.",
         label="cross-frame attention",
         advanced=True,
     )
@@ -114,7 +113,8 @@ class ViewEditConfig:
         0,
         0,
         1000,
-        "Images per batch. Fewer need less memory; all batches share one key view. 0 puts all images in one batch.",
+        "Images per batch. Fewer need less memory; all batches share one key view. 0 puts all images in one batch (epipolar: "
+        "5 views of one frame).",
         label="batch size (0 = all)",
         advanced=True,
     )
