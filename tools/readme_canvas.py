@@ -28,7 +28,7 @@ GRAPH: help_canvas.Graph = (
     [
         ("GS4D_LoadMultiViewVideo", [0, 0], [330, 0], {}),
         ("GS4D_LoadGuidance", [0, 400], [330, 0], {}),
-        ("PreviewImage", [0, 640], [720, 300], {}),
+        ("PreviewImage", [0, 680], [720, 260], {}),
         ("GS4D_Train4DScene", [380, 0], [340, 0], {"iterations": 1200, "budget": 4000}),
         ("GS4D_EditViews", [770, 0], [360, 0], {"prompt": "turn it into a gold statue"}),
         ("GS4D_FitEdits", [1180, 0], [360, 0], {"iterations": 400}),
@@ -52,6 +52,14 @@ FRAME = """([left, top, margin]) => {
 }"""
 
 
+# software GL draws its first frames slowly: wait until the player shows a sorted frame
+SETTLED = """async () => {
+  const view = document.querySelector('.gs4d').gs4d;
+  while (!view.plays) await new Promise(done => setTimeout(done, 500));
+  await view.picture();
+}"""
+
+
 def photograph(runs: bool) -> Image.Image:
     """The graph on the canvas of a fresh ComfyUI."""
     comfy, executable = setup_comfy.build(), browser.chromium()
@@ -70,9 +78,11 @@ def photograph(runs: bool) -> Image.Image:
             kind, why = page.js(help_canvas.RUN)
             assert kind == "execution_success", why
             page.js("() => app.canvas.deselectAll?.()")
-            page.page.wait_for_timeout(20_000)  # software GL sorts and draws its first frames slowly
         clip = page.js(FRAME, [90, 130, 30])
         page.page.wait_for_timeout(3000)
+        if runs:
+            page.js(SETTLED)
+            page.page.wait_for_timeout(3000)
         return Image.open(io.BytesIO(page.page.screenshot(type="png", clip=clip)))
 
 
