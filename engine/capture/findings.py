@@ -69,6 +69,9 @@ def check_description(video: MultiViewVideo) -> list[Finding]:
                 "note", "held out", "No view is held out.", "Name one in hold_out to measure quality on it."
             )
         )
+    if video.test_moments:
+        held = f"{len(video.test_moments)} of {video.moments} frames, in every view"
+        rows.append(Finding("ok", "held out", held))
     return rows
 
 

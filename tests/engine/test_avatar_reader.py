@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from engine.capture.findings import check_description
 from engine.capture.readers import LoadOptions, detect_layout, load_video
 from engine.errors import InputError
 from engine.train.config import FitConfig
@@ -77,6 +78,11 @@ def test_one_camera_and_one_sequence_are_held_out(tmp_path: Path) -> None:
     later = load_video(tmp_path, LoadOptions(first_frame=1, frame_step=3))
     assert later.moments == 2 and later.test_moments == (1,)
     assert load_video(tmp_path, LoadOptions(frame_count=3)).test_moments == ()
+
+
+def test_the_check_before_training_says_what_is_held_out(tmp_path: Path) -> None:
+    rows = [f.finding for f in check_description(load_video(avatar(tmp_path))) if f.subject == "held out"]
+    assert len(rows) == 2 and "22201" in rows[0] and rows[1].startswith("1 of 5 frames")
 
 
 def test_validation_frames_of_a_training_camera_are_held_out_in_time(tmp_path: Path) -> None:

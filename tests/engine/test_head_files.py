@@ -205,6 +205,30 @@ def test_any_other_class_is_refused_and_named(
     assert not (tmp_path / "harm").exists()
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"cnumpy\nndarray\n(N(dS'__setstate__'\nI1\nstb.",
+        b"cnumpy\nndarray\n(dS'args'\nI1\nsb.",
+        b"c_codecs\nencode\n(N(dS'_function'\nI1\nstb.",
+        b"\x80\x02c_codecs\nencode\n)\x81.",
+        b"ccopy_reg\n_reconstructor\n(I1\nc__builtin__\nobject\nNtR.",
+        b"\x80\x02Nr\xff\xff\xff\x7f.",
+        b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\x00\x00.",
+        b"P1\n.",
+        b"\x80\x02\x82\x01.",
+        b"(" * 100_000 + b".",
+        b"",
+    ],
+)
+def test_a_pickle_can_neither_change_the_reader_nor_exhaust_memory(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "flame.pkl").write_bytes(data)
+    with pytest.raises(InputError, match=r"HED-00[56]"):
+        read_head_model(tmp_path / "flame.pkl")
+    (tmp_path / "flame.pkl").write_bytes(pickle.dumps(arrays_of(tiny_model()), 2))
+    assert_same(read_head_model(named(tmp_path) / "flame.pkl"), tiny_model())
+
+
 def test_a_chumpy_expression_without_numbers_is_refused(tmp_path: Path) -> None:
     class Add(Ch): ...
 

@@ -45,11 +45,13 @@ class Shot:
     def stands_with(self, other: Shot) -> bool:
         """Whether both images come from one camera that did not move between them."""
         reach = 1e-5 * (1 + np.abs(other.pose[:3, 3]).max())
+        with np.errstate(invalid="ignore"):
+            moved, zoomed = np.abs(self.pose - other.pose).max(), np.abs(self.K - other.K).max()
         return (
             (self.label, self.size, self.distortion, self.split)
             == (other.label, other.size, other.distortion, other.split)
-            and bool(np.abs(self.pose - other.pose).max() <= reach)  # False for NaN
-            and bool(np.abs(self.K - other.K).max() <= 1e-3)
+            and bool(moved <= reach)  # False for NaN
+            and bool(zoomed <= 1e-3)
         )
 
 
