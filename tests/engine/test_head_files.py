@@ -81,23 +81,26 @@ class Python2(pickle._Pickler):  # pyright: ignore[reportPrivateUsage, reportUnk
 @contextmanager
 def foreign(**classes: type) -> Generator[None]:
     """Modules that are not installed, for writing pickles that name their classes ("chumpy.ch.Ch" as chumpy__ch__Ch)."""
-    made: list[str] = []
+    before: dict[str, ModuleType | None] = {}
     for place, kind in classes.items():
         module, _, name = place.replace("__", ".").rpartition(".")
         kind.__module__, kind.__qualname__, kind.__name__ = module, name, name
         parts = module.split(".")
         for i in range(len(parts)):
             full = ".".join(parts[: i + 1])
-            if full not in sys.modules:
+            # stands in for the real one where that is installed
+            if full == module or full not in sys.modules:
+                before.setdefault(full, sys.modules.get(full))
                 sys.modules[full] = ModuleType(full)
-                made.append(full)
-        if not hasattr(sys.modules[module], name):
-            setattr(sys.modules[module], name, kind)
+        setattr(sys.modules[module], name, kind)
     try:
         yield
     finally:
-        for full in made:
-            del sys.modules[full]
+        for full, real in before.items():
+            if real is None:
+                del sys.modules[full]
+            else:
+                sys.modules[full] = real
 
 
 class Ch:
@@ -417,7 +420,7 @@ def test_a_folder_without_parameters_is_refused(tmp_path: Path) -> None:
 def test_parameters_may_not_lie_outside_the_folder(tmp_path: Path) -> None:
     data = {"frames": [{"timestep_index": 0, "flame_param_path": "../x.npz"}]}
     (tmp_path / "transforms_train.json").write_text(json.dumps(data))
-    with pytest.raises(InputError, match="leads out"):
+    with pytest.raises(InputError, match="FIL-031"):
         read_head_motion(tmp_path)
 
 
