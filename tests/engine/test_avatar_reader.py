@@ -16,6 +16,7 @@ from PIL import Image
 from engine.capture.findings import check_description
 from engine.capture.readers import LoadOptions, detect_layout, load_video
 from engine.errors import InputError
+from engine.files.images import image_size
 from engine.train.config import FitConfig
 from engine.train.fit import Fit
 from tests.engine.test_readers import FLIP, pose, save
@@ -78,6 +79,22 @@ def test_one_camera_and_one_sequence_are_held_out(tmp_path: Path) -> None:
     later = load_video(tmp_path, LoadOptions(first_frame=1, frame_step=3))
     assert later.moments == 2 and later.test_moments == (1,)
     assert load_video(tmp_path, LoadOptions(frame_count=3)).test_moments == ()
+
+
+def test_opening_decodes_nothing_and_looks_at_each_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    avatar(tmp_path)
+    looked: list[str] = []
+
+    def size(path: Path, name: str) -> tuple[int, int]:
+        looked.append(name)
+        return image_size(path, name)
+
+    monkeypatch.setattr("engine.files.images.image_size", size)
+    monkeypatch.setattr("engine.files.images._decode", lambda *_: pytest.fail("an image was decoded"))
+    video = load_video(tmp_path)
+    assert len(looked) == len(set(looked)) == 2 * video.views * video.moments
 
 
 def test_the_check_before_training_says_what_is_held_out(tmp_path: Path) -> None:

@@ -357,6 +357,7 @@ def test_parameters_of_an_avatar(tmp_path: Path) -> None:
     for name in ("shape", "expr", "rotation", "eyes_pose", "translation"):
         assert torch.equal(getattr(motion, name), getattr(head.motion, name))
     assert motion.static_offset is not None and motion.static_offset.shape == (50, 3)
+    assert torch.equal(read_head_motion(tmp_path).expr, head.motion.expr)
 
 
 def test_parameters_of_a_capture_come_in_the_order_of_time(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from .pickles import LARGEST, too_large
 
 TRANSFORMS = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 PARAMETERS = "flame_param_path"
+AVATAR = "flame_param.npz"
 USUAL_FPS = 30.0  # as for captures that store no frame rate
 MOST_FRAMES = 200_000
 KEYS = ("shape", "expr", *POSES, "static_offset")
@@ -37,7 +38,7 @@ def read_head_motion(
     """Head parameters, checked.
 
     Args:
-        source: A `flame_param.npz` with [T, …] arrays, or the folder of a head capture.
+        source: A `flame_param.npz` with [T, …] arrays, the folder that holds one, or the folder of a head capture.
         frames_per_second: Of the time steps; 0 takes what the folder stores, else 30.
         seconds: [T'] times of the video that they are for. Only these frames are returned; each must have parameters.
 
@@ -45,10 +46,12 @@ def read_head_motion(
         InputError: Missing, damaged, frames that contradict each other, or fewer frames than the video has.
     """
     source = Path(source)
-    if source.is_dir():
+    # the folder of an avatar's iteration holds them all in one file
+    file = source / AVATAR if (source / AVATAR).is_file() else source
+    if file.is_dir():
         motion = _from_folder(source, frames_per_second)
     else:
-        arrays = _read(source, printable(source.name))
+        arrays = _read(file, printable(file.name))
         motion = _motion(arrays, np.arange(len(arrays["expr"])) / (frames_per_second or USUAL_FPS))
     return motion if seconds is None else frames_at(motion, seconds, printable(source.name))
 
