@@ -25,7 +25,7 @@ from engine.io.scene_file import load_scene, save_scene
 from engine.messages import result
 from engine.scene import Cameras, Scene4D
 from engine.steps import import_scene
-from tests.engine.test_head_files import write_motion
+from tests.engine.test_head_motion_files import write_motion
 from tests.engine.test_heads import gaussians_on
 from tests.scenes import ring
 from tests.tiny_head import tiny_head, tiny_model
