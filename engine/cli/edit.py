@@ -52,6 +52,8 @@ def edit(arguments: Arguments) -> dict[str, Any]:
     if arguments.refine:
         config = config_from(arguments, refine_score.Config, "refine_", (*SHARED, *PROMPTS))
         inputs = {**given, "scene": edited, "original": scene}
+        # of the views alone
+        del inputs["keep"]
         edited = finish(refine_score.run(**inputs, config=config, device=device, checkpoint=checkpoints[2]))
     writer = WRITERS[Kind.SCENE]
     writer.write(edited, out)

@@ -49,6 +49,11 @@ def _capture(folder: str, arguments: Arguments, before: Mapping[str, Any]) -> An
     return load_video(folder, config_from(arguments, LoadOptions, background=background if known else "auto"))
 
 
+def _masks(folder: str, _: Arguments, before: Mapping[str, Any]) -> Any:
+    # a step without views as an input checks the number itself
+    return load_masks(folder, before.get("views"), any_number="views" not in before)
+
+
 READERS: dict[Kind, Reader] = {
     Kind.SCENE: Reader("FILE", lambda path, *_: load_scene(path)),
     Kind.CAPTURE: Reader("DIR", _capture, flag="data"),
@@ -61,7 +66,7 @@ READERS: dict[Kind, Reader] = {
     ),
     Kind.LATENTS: Reader("FILE", lambda path, *_: load_field(path)),
     Kind.SELECTION: Reader("FILE", lambda path, *_: load_selection(path)),
-    Kind.MASKS: Reader("DIR", lambda path, _, before: load_masks(path, before["views"])),
+    Kind.MASKS: Reader("DIR", _masks),
     Kind.PATH: Reader("PATH", lambda path, *_: Path(path)),
     Kind.TARGET: Reader(
         "PATH", lambda path, *_: Path(path), flag="out", help="file to write, or folder for a sequence"

@@ -22,6 +22,7 @@ from ..diffusion.key_views import Recording
 from ..errors import InputError
 from .classifier_free import predict
 from .edit_request import ATTENTION, STARTS, EditRequest
+from .inpaint import Keep, Move, moves
 from .key_passes import PLAIN_BELOW, KeyPasses, Placement
 from .score import check_finite
 
@@ -44,6 +45,7 @@ class Edit:
         request: Settings of the edit.
         masks: [F, H, W] in 0..1, where the edit may act; None: everywhere.
         placement: Cameras and frames of the images; needed for attention "epipolar".
+        keep: [F, H, W] in 0..1, where the originals are kept as `request.keep` says; None: nowhere.
 
     Raises:
         InputError: No images, a model without image conditioning, masks of another size, or an invalid key.
@@ -72,6 +74,7 @@ class Edit:
         request: EditRequest,
         masks: Tensor | None = None,
         placement: Placement | None = None,
+        keep: Tensor | None = None,
     ) -> None:
         if len(originals) == 0:
             raise InputError(
@@ -84,13 +87,15 @@ class Edit:
                 f"{2 * backbone.latent_channels} are needed), but editing images needs an InstructPix2Pix model. Load "
                 "one, or use score distillation, which works with this model.",
             )
-        if masks is not None and masks.shape != originals.shape[:3]:
-            got = "×".join(str(n) for n in reversed(masks.shape[1:]))
-            raise InputError(
-                "GUI-007",
-                f"The mask has {len(masks)} images of {got}, but there are {len(originals)} views of "
-                f"{originals.shape[2]}×{originals.shape[1]}; give one mask per view, of the same size.",
-            )
+        for given in (masks, keep):
+            if given is not None and given.shape != originals.shape[:3]:
+                got = "×".join(str(n) for n in reversed(given.shape[1:]))
+                raise InputError(
+                    "GUI-007",
+                    f"The mask has {len(given)} images of {got}, but there are {len(originals)} views of "
+                    f"{originals.shape[2]}×{originals.shape[1]}; give one mask per view, of the same size.",
+                )
+        self.keep = None if keep is None else Keep(keep, backbone.vae_scale_factor, request.keep, masks)
         self.backbone, self.originals, self.request, self.masks = backbone, originals, request, masks
         is_epipolar = request.attention == "epipolar"
         # checks mode and key
@@ -98,12 +103,14 @@ class Edit:
         every = backbone.noise_schedule.timesteps(request.steps)
         kept = max(1, round(len(every) * request.strength)) if request.strength > 0 else 0
         self.timesteps = every[len(every) - kept :]
+        # what all images do one after the other, in indices into self.timesteps
+        self.moves = moves(kept, None if keep is None else request.keep)
         self.key_passes = self._key_passes(placement) if is_epipolar else None
         untouched = masks is not None and not bool((masks > 0).any())
         self.chunks = [] if kept == 0 or untouched else self._split()
         # [F, H, W, 3] on the CPU: the model's output, also outside the mask
         self.painted = originals.clone()
-        # indices into self.chunks and self.timesteps
+        # indices into self.chunks and self.moves
         self.chunk = self.position = 0
         # images that went through the guided model, counted once per step
         self.calls = 0
@@ -115,7 +122,7 @@ class Edit:
 
     def _key_passes(self, placement: Placement | None) -> KeyPasses:
         asked = self.request
-        steps, branch = len(self.timesteps), asked.guidance.image_branch
+        steps, branch = len(self.moves), asked.guidance.image_branch
         return KeyPasses(
             placement, len(self.originals), asked.key, asked.frames_at_once, steps, asked.seed, branch
         )
@@ -137,12 +144,17 @@ class Edit:
     @property
     def notes(self) -> list[str]:
         """Sentences about this edit for the artist."""
-        return self.key_passes.notes() if self.key_passes is not None and self.chunks else []
+        if not self.chunks:
+            return []
+        return [
+            *(self.key_passes.notes() if self.key_passes is not None else []),
+            *(self.keep.notes() if self.keep is not None else []),
+        ]
 
     @property
     def total(self) -> int:
         """Number of steps over all chunks."""
-        return len(self.chunks) * len(self.timesteps)
+        return len(self.chunks) * len(self.moves)
 
     @property
     def done(self) -> int:
@@ -192,19 +204,14 @@ class Edit:
         """Run one denoising step of one chunk; after the last one of all, the edited images are in `images`."""
         frames, noise_schedule = self.frames, self.backbone.noise_schedule
         condition, latents = self._conditions(frames), self._latents(frames)
-        t = self.timesteps[self.position]
-        earlier = self.timesteps[self.position + 1] if self.position + 1 < len(self.timesteps) else -1
+        level = self.move.level
+        t = self.timesteps[level]
         sharing = self._sharing(frames, t)
         output = predict(self.backbone, latents, t, self.request.guidance, condition, sharing)
         check_finite(output, self.backbone.name)
         clean = noise_schedule.predict_x0(output, latents, t)
-        latents = noise_schedule.step(output, latents, t, earlier)
-        if self.masks is not None:
-            kept = self.backbone.scaled(condition)
-            if earlier >= 0:
-                kept = noise_schedule.add_noise(kept, self._noise_of(frames), earlier)
-            free = self._free(frames).to(latents)
-            latents = free * latents + (1 - free) * kept
+        latents = noise_schedule.step(output, latents, t, self._timestep(level + 1))
+        latents = self._with_originals(frames, latents, level + 1)
         self._put(frames, latents, clean)
         self.calls += len(frames)
         if self.key_passes is not None and t >= PLAIN_BELOW:
@@ -212,6 +219,29 @@ class Edit:
         self.chunk += 1
         if self.chunk == len(self.chunks):
             self._leave_timestep()
+
+    @property
+    def move(self) -> Move:
+        """The step under way."""
+        return self.moves[self.position]
+
+    def _timestep(self, level: int) -> int:
+        """Timestep of a level; -1 after the last one."""
+        return self.timesteps[level] if level < len(self.timesteps) else -1
+
+    def _with_originals(self, frames: list[int], latents: Tensor, level: int) -> Tensor:
+        """Latents with those of the originals put back outside the mask, and where the edit keeps them."""
+        free = None if self.masks is None else self._free(frames)
+        if self.keep is not None:
+            kept = self.keep.latents[frames] * self.request.keep.share(level, len(self.timesteps))
+            free = 1 - kept if free is None else free * (1 - kept)
+        if free is None:
+            return latents
+        originals, t = self.backbone.scaled(self._conditions(frames)), self._timestep(level)
+        if t >= 0:
+            originals = self.backbone.noise_schedule.add_noise(originals, self._noise_of(frames), t)
+        free = free.to(latents)
+        return free * latents + (1 - free) * originals
 
     def _sharing(self, frames: list[int], t: int) -> Attention:
         if self.key_passes is None:
@@ -225,7 +255,7 @@ class Edit:
     def _record(self, keys: list[int], recording: Recording) -> None:
         """Run a key pass, of which only the record is used."""
         latents, condition = self._latents(keys), self._conditions(keys)
-        t, guidance = self.timesteps[self.position], self.request.guidance
+        t, guidance = self.timesteps[self.move.level], self.request.guidance
         predict(self.backbone, latents, t, guidance, condition, recording)
 
     def _put(self, frames: list[int], latents: Tensor, clean: Tensor) -> None:
@@ -241,9 +271,22 @@ class Edit:
         if self.key_passes is not None:
             self.key_passes.forget()
         self.chunk, self.position = 0, self.position + 1
-        if self.is_finished and self.latents is not None:
-            self.painted = self._decode(self.latents)
-            self.latents = None
+        assert self.latents is not None
+        if self.is_finished:
+            self.painted, self.latents = self._decode(self.latents), None
+        elif self.move.noised_from is not None:
+            self.latents = self._noised_again(self.latents, self.move.noised_from)
+
+    def _noised_again(self, latents: Tensor, level: int) -> Tensor:
+        """All latents of `level` with the noise added that leads back to that of the move."""
+        there, here = (
+            self.backbone.noise_schedule.alpha(self._timestep(i)) for i in (level, self.move.level)
+        )
+        # noise of its own for each time
+        generator = torch.Generator().manual_seed(self.request.seed + self.position)
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        latents = (here / there) ** 0.5 * latents + max(1 - here / there, 0) ** 0.5 * noise
+        return self._with_originals(list(range(len(latents))), latents, self.move.level)
 
     def preview(self, limit: int) -> tuple[Tensor, Tensor]:
         """Originals and current images, both [≤ limit, H, W, 3] on the CPU; the same images in each preview."""
@@ -301,10 +344,12 @@ class Edit:
         return images
 
     def _limited(self, images: Tensor, frames: list[int]) -> Tensor:
-        if self.masks is None:
-            return images
-        share = self.masks[frames][..., None].cpu()
-        return share * images + (1 - share) * self.originals[frames]
+        if self.masks is not None:
+            share = self.masks[frames][..., None].cpu()
+            images = share * images + (1 - share) * self.originals[frames]
+        if self.keep is not None and self.chunks:
+            images = self.keep.composite(images, self.originals[frames], frames)
+        return images
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, numbers) from which `load_state` continues."""
@@ -333,13 +378,14 @@ def edit_pictures(
     request: EditRequest,
     masks: Tensor | None = None,
     placement: Placement | None = None,
+    keep: Tensor | None = None,
 ) -> Tensor:
     """Run a whole edit; see `Edit` for the arguments and errors.
 
     Returns:
         Edited images [F, H, W, 3] in 0..1, on the CPU.
     """
-    edit = Edit(backbone, originals, request, masks, placement)
+    edit = Edit(backbone, originals, request, masks, placement, keep)
     while not edit.is_finished:
         edit.step()
     return edit.images

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..diffusion import MODES
 from ..errors import InputError
 from .classifier_free import Guidance
+from .inpaint import KeepRequest
 
 STARTS = ("noised originals", "noise")
 # those of one call of the network, and injection from key views, which takes several
@@ -26,6 +27,7 @@ class EditRequest:
         key: Index of the key image, which the others attend to; with "epipolar", its frame is the reference frame.
         frames_at_once: Images per chunk; 0: all.
         seed: Seed of the noise.
+        keep: How the originals are kept where the edit has a keep mask.
 
     Raises:
         InputError: Empty prompt, unknown start, or strength outside 0..1.
@@ -39,6 +41,7 @@ class EditRequest:
     key: int = 0
     frames_at_once: int = 0
     seed: int = 0
+    keep: KeepRequest = field(default_factory=KeepRequest)
 
     def __post_init__(self) -> None:
         if not self.guidance.prompt.strip():

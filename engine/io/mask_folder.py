@@ -13,10 +13,11 @@ from ..files.images import SUFFIXES, image_size, read_mask
 from ..scene import ViewSet
 
 
-def load_masks(folder: Path | str, views: ViewSet | None) -> Tensor:
+def load_masks(folder: Path | str, views: ViewSet | None, any_number: bool = False) -> Tensor:
     """Mask images of a folder in the order of their names: [F, H, W] in 0..1, resampled to the views' size.
 
-    Without views there is one. Raises InputError for another number of masks, or one of another shape.
+    Without views there is one, or with `any_number` as many as the folder holds, at the size of the first. Raises
+    InputError for another number of masks, or one of another shape.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -25,7 +26,7 @@ def load_masks(folder: Path | str, views: ViewSet | None) -> Tensor:
         )
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     count = 1 if views is None else len(views)
-    if len(files) != count:
+    if len(files) != count and not (any_number and files):
         raise InputError(
             "CLI-005",
             f"{folder.name} holds {len(files)} mask pictures, there are {count} views; give one for each, named like the "

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..diffusion import Backbone
 from ..messages import Stream
@@ -39,6 +40,7 @@ def run(
     checkpoint: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
     device: torch.device | str | None = None,
+    keep: Tensor | None = None,
 ) -> Stream:
     """Edit images of a scene with a prompt.
 
@@ -52,19 +54,22 @@ def run(
             from it with the same bits. None keeps none.
         clock: Seconds; the intervals of `config` count on it.
         device: Device to render on; None uses the scene's.
+        keep: Masks [F, h, w] in 0..1 of what stays as it is, one per edited image in their order (frame by frame), at any
+            size of their shape; None keeps nothing.
 
     Yields:
         Started, Progress, Preview (originals above, edited images below), Saved, and Finished with a `ViewSet` on the CPU.
 
     Raises:
         InputError: An empty prompt or one that the model does not know, views or frames that do not exist, a model without
-            a conditioning image, or a selection of another scene.
+            a conditioning image, a selection of another scene, keep masks that do not fit the images, or nothing left to
+            edit between selection and keep.
 
     Source:
         Instruct-4DGS, Kwon, Cho and Kim, CVPR 2025, first step.
     """
     scene = scene if device is None else scene.to(device)
-    edit = ViewsEdit(scene, backbone, config, video, selection)
+    edit = ViewsEdit(scene, backbone, config, video, selection, keep)
     resumed = resume(edit, checkpoint)
     note = f"{len(edit.views)} {edit.source} images of {edit.views.size[0]}×{edit.views.size[1]} with {backbone.name} "
     note += f"on {backbone.device}"
@@ -118,6 +123,14 @@ STEP = Step(
             Kind.SELECTION,
             "Restricts the edit to these Gaussians. From Lift Mask to Gaussians; without it everything may change.",
             optional=True,
+        ),
+        Input(
+            "keep",
+            Kind.MASKS,
+            "What stays as it is, such as eyes and mouth: one mask per edited image, in their order. From Head Region Mask "
+            "or any mask node.",
+            optional=True,
+            since="0.2",
         ),
     ),
     outputs=(

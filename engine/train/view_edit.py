@@ -19,6 +19,7 @@ from ..figures.drawing import as_tensor
 from ..guidance.classifier_free import Guidance
 from ..guidance.detail import carry_detail
 from ..guidance.edit import Edit, EditRequest, Placement
+from ..guidance.inpaint import fitted
 from ..masks.lift import render_selection
 from ..masks.matte import over_background
 from ..render import Rasterizer, choose
@@ -57,6 +58,7 @@ class ViewEditing:
         config: ViewEditConfig,
         video: MultiViewVideo | None = None,
         selection: Selection | None = None,
+        keep: Tensor | None = None,
     ) -> None:
         self.scene, self.backbone, self.config = scene, backbone, config
         self.prompt_note = check_prompt(
@@ -70,7 +72,10 @@ class ViewEditing:
         self.views = collect(Originals(scene, rasterizer, size, captured), pairs)
         masks = None if selection is None else _share(scene, selection, self.views, rasterizer)
         placement = Placement(self.views.cameras, tuple(self.views.moments))
-        self.edit = Edit(backbone, self.views.originals, request, masks, placement)
+        if keep is not None:
+            width, height = self.views.size
+            keep = fitted(keep, len(self.views), height, width, scene.rig.sizes[self.views.views[0]])
+        self.edit = Edit(backbone, self.views.originals, request, masks, placement, keep)
         self.checkpointed = states.Checkpointed(self.edit, self.identity)
 
     def __len__(self) -> int:
@@ -131,6 +136,7 @@ class ViewEditing:
             "background": "scene" if exchanged else "as edited",
             "detail": "from originals" if wanted else "as painted",
             "is_local": edit.masks is not None,
+            "keeps": edit.keep is not None,
             "diffusion_calls": edit.calls,
             "engine": __version__,
         }
@@ -140,7 +146,8 @@ class ViewEditing:
 
     def identity(self) -> list[Any]:
         """What a checkpoint belongs to: these images, this request, this model, this engine."""
-        pictures = (self.views.originals, self.edit.masks)
+        keep = None if self.edit.keep is None else self.edit.keep.masks
+        pictures = (self.views.originals, self.edit.masks, keep)
         parts = states.identity(self.edit.request, *pictures, self.backbone)
         return [self.step_name, LOOP_ORDER, *parts, __version__]
 
@@ -173,6 +180,7 @@ def _plan(
         attention=config.attention,
         frames_at_once=config.frames_at_once,
         seed=config.seed,
+        keep=config.keep,
     )
     pairs = choose_pairs(scene, config.views, config.moments, video)
     source, pairs = choose_source(config.originals, scene, video, pairs, edits)

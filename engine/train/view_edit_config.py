@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT
 from ..fields import choice, flag, number, text, validate
 from ..guidance.edit import ATTENTION, STARTS
+from ..guidance.inpaint import WAYS, KeepRequest
 from ..render import rasterizer_field
 from .originals import SOURCES
 
@@ -143,6 +144,73 @@ class ViewEditConfig:
         since="0.1",
     )
     force: bool = flag(False, FORCE_TEXT, label="force unknown prompt", since="0.2")
+    keep_mode: str = choice(
+        "hard",
+        WAYS,
+        "How what the keep mask covers is kept: hard preserves it; soft lets colors and age pass but holds shapes, such as "
+        "the gaze.",
+        advanced=True,
+        since="0.2",
+    )
+    keep_start: float = number(
+        0.4,
+        0.0,
+        1.0,
+        "Start of the keep window, as a fraction of the denoising steps. Earlier also holds the surroundings and weakens "
+        "the edit; typical 0.3–0.6.",
+        0.01,
+        advanced=True,
+        since="0.2",
+    )
+    keep_end: float = number(
+        1.0,
+        0.0,
+        1.0,
+        "End of the keep window. Below 1, the last steps may change what the mask covers; typical 0.8–1.",
+        0.01,
+        advanced=True,
+        since="0.2",
+    )
+    keep_jump: int = number(
+        0,
+        0,
+        50,
+        "Steps that resampling goes back within the keep window, for softer seams. 0 turns it off; typical 2–5.",
+        label="keep resampling jump (0 = off)",
+        advanced=True,
+        since="0.2",
+    )
+    keep_repeats: int = number(
+        2,
+        1,
+        10,
+        "How often resampling runs each block of steps. More gives softer seams and takes longer; typical 2–3.",
+        label="keep resampling repeats",
+        advanced=True,
+        since="0.2",
+    )
+    keep_feather: int = number(
+        0,
+        0,
+        256,
+        "Pixels over which the original's own pixels are blended in where the keep mask is. Higher widens the transition; "
+        "typical 4–12; 0 does not blend, so that the model's autoencoder still changes fine detail.",
+        label="keep feather (0 = no blending)",
+        advanced=True,
+        since="0.2",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
+
+    @property
+    def keep(self) -> KeepRequest:
+        """The keep_* fields."""
+        return KeepRequest(
+            self.keep_start,
+            self.keep_end,
+            self.keep_mode,
+            self.keep_jump,
+            self.keep_repeats,
+            self.keep_feather,
+        )
