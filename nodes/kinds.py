@@ -36,6 +36,7 @@ SOCKETS: dict[Kind, Any] = {
     Kind.REPORT: io.String,
     Kind.NUMBER: io.Float,
     Kind.FLAG: io.Boolean,
+    Kind.HEAD: types.HeadSocket,
 }
 
 

@@ -67,6 +67,11 @@ READERS: dict[Kind, Reader] = {
     Kind.LATENTS: Reader("FILE", lambda path, *_: load_field(path)),
     Kind.SELECTION: Reader("FILE", lambda path, *_: load_selection(path)),
     Kind.MASKS: Reader("DIR", _masks),
+    Kind.HEAD: Reader(
+        "DIR|FILE",
+        lambda path, arguments, _: load_head(arguments.head_model, path, arguments.head_fps),
+        help="head parameters: a flame_param.npz, or a head capture's folder",
+    ),
     Kind.PATH: Reader("PATH", lambda path, *_: Path(path)),
     Kind.TARGET: Reader(
         "PATH", lambda path, *_: Path(path), flag="out", help="file to write, or folder for a sequence"
@@ -91,6 +96,13 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
     if declared.kind is Kind.GUIDANCE:
         precisions = ("auto", "fp32", "fp16", "bf16")
         parser.add_argument("--dtype", default="auto", choices=precisions, help="precision of the model")
+    if declared.kind is Kind.HEAD:
+        parser.add_argument(
+            "--head-model", metavar="FILE", help="head model (.npz or FLAME's .pkl); default: bundled"
+        )
+        parser.add_argument(
+            "--head-fps", type=float, default=0.0, help="frame rate of the head parameters; 0 = as stored"
+        )
     if declared.kind is Kind.CAPTURE:
         add_config(parser, LoadOptions, skip=("background",))
 

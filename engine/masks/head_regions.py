@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..deform import BoundMesh
+from ..deform.head_scenes import bound_mesh_of
 from ..errors import InputError
 from ..heads import HeadModel
 from ..render.mesh import visible_faces
@@ -55,26 +55,6 @@ def part_faces(model: HeadModel, part: str) -> Tensor:
         if name in model.regions:
             faces &= ~model.face_region(name)
     return faces
-
-
-def bound_mesh_of(scene: Scene4D, model: HeadModel) -> BoundMesh:
-    """The scene's mesh. Raises InputError where its Gaussians are not bound to a mesh of the model's topology."""
-    mesh = scene.deformation
-    inner = getattr(mesh, "inner", None)
-    mesh = inner if isinstance(inner, BoundMesh) else mesh
-    if not isinstance(mesh, BoundMesh):
-        raise InputError(
-            "MSK-006",
-            f"The scene's motion ('{scene.deformation.kind}') is not a head's. Train it with a head connected, or import "
-            "a GaussianAvatars folder.",
-        )
-    if (len(mesh.rest), len(mesh.faces)) != (len(model.template), len(model.faces)):
-        raise InputError(
-            "MSK-007",
-            f"The scene's mesh has {len(mesh.rest)} vertices and {len(mesh.faces)} triangles, {model.name} has "
-            f"{len(model.template)} and {len(model.faces)}; connect the head model that the scene was trained with.",
-        )
-    return mesh
 
 
 def draw_part(

@@ -42,6 +42,7 @@ class Kind(Enum):
     NUMBER = "number"
     FLAG = "flag"
     REPORT = "report"
+    HEAD = "head"
 
 
 class Figure(Enum):
