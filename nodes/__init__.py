@@ -8,6 +8,7 @@ from ..engine.steps import all_steps
 from . import folders
 from .compat import ComfyExtension
 from .guidance import GuidanceFromModel, LoadGuidance
+from .heads import LoadHead
 from .load import Load4DScene, LoadMultiViewVideo, Save4DScene
 from .preview import Preview4DScene
 from .step_node import node_of, settings_node_of
@@ -16,6 +17,7 @@ HAND_WRITTEN: list[type[Any]] = [
     LoadMultiViewVideo,
     Load4DScene,
     Save4DScene,
+    LoadHead,
     LoadGuidance,
     GuidanceFromModel,
     Preview4DScene,

@@ -147,6 +147,42 @@ def scene_file(choice: str) -> Path:
     return path
 
 
+# -- heads ----------------------------------------------------------------------------------------------------------
+
+BUNDLED_HEAD = "bundled head"
+HEADS = "heads"  # folder in models/gs4d
+
+
+def head_models() -> list[str]:
+    """The bundled head, then .npz and .pkl models in models/gs4d/heads. Region masks beside them are not models."""
+    names = {
+        path.relative_to(root / HEADS).as_posix()
+        for root in roots()[MODELS]
+        for path in walk(root / HEADS)
+        if path.suffix.lower() in (".npz", ".pkl") and "masks" not in path.stem.lower()
+    }
+    return [BUNDLED_HEAD, *listable(sorted(names))]
+
+
+def head_model(choice: str) -> Path:
+    """The path of a chosen head model; raises InputError if it is missing."""
+    from ..engine.io.heads import bundled_head
+
+    return bundled_head() if choice == BUNDLED_HEAD else readable(f"{MODELS}/{HEADS}/{choice}")
+
+
+def head_motion(text: str) -> Path | None:
+    """The file or folder of head parameters; None if the text is empty. "demo: …" names a bundled capture."""
+    if text.strip().startswith("demo: "):
+        return capture(text.strip(), "")
+    return readable(text) if text.strip() else None
+
+
+def head_cache() -> Path:
+    """Where pickled head models are kept as .npz."""
+    return Path(folder_paths.models_dir) / MODELS / HEADS / "cache"
+
+
 # -- diffusion models -----------------------------------------------------------------------------------------------
 
 EMBEDDED_MODEL = "embedded (small)"

@@ -11,6 +11,7 @@ from typing import Any
 from ..capture.options import BACKGROUNDS, LoadOptions
 from ..capture.readers import load_video
 from ..diffusion.loading import embedded, load
+from ..io.heads import load_head
 from ..io.mask_folder import load_masks
 from ..io.scene_file import load_scene, save_scene
 from ..io.selection_file import load_selection, save_selection
@@ -69,7 +70,7 @@ READERS: dict[Kind, Reader] = {
     Kind.MASKS: Reader("DIR", _masks),
     Kind.HEAD: Reader(
         "DIR|FILE",
-        lambda path, arguments, _: load_head(arguments.head_model, path, arguments.head_fps),
+        lambda path, arguments, _: load_head(arguments.head_model, path or None, arguments.head_fps),
         help="head parameters: a flame_param.npz, or a head capture's folder",
     ),
     Kind.PATH: Reader("PATH", lambda path, *_: Path(path)),
@@ -84,7 +85,7 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
     reader = READERS.get(declared.kind)
     if reader is None:
         return
-    has_default = declared.optional or declared.kind in (Kind.PATH, Kind.GUIDANCE)
+    has_default = declared.optional or declared.kind in (Kind.PATH, Kind.GUIDANCE, Kind.HEAD)
     parser.add_argument(
         flag_of(declared),
         *(["-o"] if declared.kind is Kind.TARGET else []),
@@ -96,7 +97,7 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
     if declared.kind is Kind.GUIDANCE:
         precisions = ("auto", "fp32", "fp16", "bf16")
         parser.add_argument("--dtype", default="auto", choices=precisions, help="precision of the model")
-    if declared.kind is Kind.HEAD:
+    if declared.kind is Kind.HEAD and flag_of(declared) == "--head":
         parser.add_argument(
             "--head-model", metavar="FILE", help="head model (.npz or FLAME's .pkl); default: bundled"
         )
@@ -118,7 +119,9 @@ def read_input(arguments: Arguments, declared: Input, before: Mapping[str, Any])
     if reader is None:
         return None
     value = getattr(arguments, flag_of(declared)[2:].replace("-", "_"))
-    return None if value is None else reader.read(value, arguments, before)
+    # a step that needs a head may need its model alone
+    is_model_alone = declared.kind is Kind.HEAD and not declared.optional
+    return None if value is None and not is_model_alone else reader.read(value or "", arguments, before)
 
 
 def _latents_report(field: Any) -> dict[str, Any]:

@@ -27,6 +27,9 @@ DECLARED = (
     "render_scene",
     "evaluate_scene",
     "evaluate_edit",
+    "head_masks",
+    "pose_head",
+    "drive_head",
     "sample_scene",
     "export_scene",
 )

@@ -98,6 +98,14 @@ STEP = Step(
             "Advanced parameters from Training Settings; without it the defaults are used.",
             optional=True,
         ),
+        Input(
+            "head",
+            Kind.HEAD,
+            "A head with its motion, from Load Head: Gaussians are bound to its mesh. Without it a deformation field is "
+            "trained.",
+            optional=True,
+            since="0.2",
+        ),
     ),
     outputs=(Output("scene", Kind.SCENE),),
     verb="fit-scene",

@@ -1,0 +1,70 @@
+"""The node that loads a head: its model and its motion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import folders, host
+from .checks import checked
+from .compat import combo, io, make, schema
+from .types import HeadSocket
+
+
+def _motion(model: str, motion: str) -> Any:
+    """What the node watches: the motion, or the model if there is no motion."""
+    found = folders.head_model(model)
+    return folders.head_motion(motion) or found
+
+
+@checked(_motion, "model", "motion", watches=True)
+class LoadHead(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="GS4D_LoadHead",
+            display_name="Load Head",
+            category="4dgs/heads",
+            description="Loads a head model in FLAME's format and the parameters that move it (expression, pose, shape).",
+            search_aliases=["flame", "avatar", "face", "talking head", "nersemble", "vhap"],
+            inputs=[
+                combo(
+                    "model",
+                    folders.head_models(),
+                    folders.BUNDLED_HEAD,
+                    display_name="head model",
+                    tooltip="The bundled head, or a FLAME .pkl or .npz in models/gs4d/heads. FLAME must be downloaded from its "
+                    "website by yourself; it is not part of this pack.",
+                ),
+                make(
+                    io.String.Input,
+                    "motion",
+                    default="",
+                    display_name="head parameters",
+                    tooltip="Path of a flame_param.npz or of a head capture's folder, in input, output or models/gs4d. Empty "
+                    "gives the neutral head.",
+                ),
+                make(
+                    io.Float.Input,
+                    "frames_per_second",
+                    default=0.0,
+                    min=0.0,
+                    max=1000.0,
+                    display_name="frames per second (0 = as stored)",
+                    tooltip="Frame rate of the parameters; must equal the video's. 0 uses the stored rate, else 30.",
+                ),
+            ],
+            outputs=[HeadSocket.Output("head", display_name="head")],
+        )
+
+    @classmethod
+    def execute(cls, model: str, motion: str, frames_per_second: float) -> Any:
+        from ..engine.io.heads import load_head
+
+        with host.node_context():
+            head = load_head(
+                folders.head_model(model),
+                folders.head_motion(motion),
+                frames_per_second,
+                folders.head_cache(),
+            )
+        return host.output(head, notes=head.summary())
