@@ -32,8 +32,8 @@ class LoadHead(io.ComfyNode):
                     folders.head_models(),
                     folders.BUNDLED_HEAD,
                     display_name="head model",
-                    tooltip="The bundled head, or a FLAME .pkl or .npz in models/gs4d/heads. FLAME must be downloaded from its "
-                    "website by yourself; it is not part of this pack.",
+                    tooltip="The bundled head, or a FLAME .pkl or .npz in models/gs4d/heads. FLAME is not part of this pack; "
+                    "download it from its website.",
                 ),
                 make(
                     io.String.Input,
