@@ -44,6 +44,22 @@ def _map(lens: Lens, width: int, height: int) -> Array:
     return undistortion_map(old, lens.distortion, new, (width, height))
 
 
+def without_background(image: Array, mask: Array) -> Array:
+    """The subject's own colors, where an image [H, W, 3] was composited over one color by its mask [H, W] already.
+
+    It was if all pixels outside the mask have the same color. Compositing it again would count that color twice at
+    soft edges; any other image is returned unchanged.
+    """
+    outside, edge = image[mask == 0], (mask > 0) & (mask < 255)
+    if not len(outside) or not edge.any() or bool((outside != outside[0]).any()):
+        return image
+    share = mask[edge, None].astype(np.float32) / 255
+    own = (image[edge] - (1 - share) * outside[0].astype(np.float32)) / share
+    result = image.copy()
+    result[edge] = own.clip(0, 255).round().astype(np.uint8)
+    return result
+
+
 class Passing(Protocol):
     """Takes frames that are decoded on the way to another, while there is room for them."""
 
@@ -100,6 +116,7 @@ class ImageView:
         image, mask = images.read_image(file.path, file.name, self.size)
         if file.mask is not None:
             mask = images.read_mask(file.mask, file.mask_name, self.size)
+            image = without_background(image, mask)
         return image, mask
 
     def close(self) -> None:

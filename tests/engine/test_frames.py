@@ -380,3 +380,21 @@ def test_a_turned_video_is_shown_upright(tmp_path: Path) -> None:
     assert abs(float(image[:28].mean()) - low) < 3 and abs(float(image[-28:].mean()) - high) < 3, (
         "left is now on top"
     )
+
+
+def test_an_image_that_was_composited_already_is_not_composited_twice():
+    from engine.capture.frames import without_background
+
+    rng = np.random.default_rng(0)
+    own = rng.integers(0, 256, (12, 10, 3)).astype(np.float64)
+    mask = np.zeros((12, 10), dtype=np.uint8)
+    mask[2:10, 2:8] = 255
+    mask[2:10, 2] = 96
+    mask[2:10, 7] = 200
+    share = mask[..., None] / 255
+    stored = (own * share + 255 * (1 - share)).round().astype(np.uint8)
+    again = without_background(stored, mask) * share + 255 * (1 - share)
+    assert np.abs(again - stored).max() <= 1
+    # the captured background is not one color: nothing is known about the edges
+    captured = own.astype(np.uint8)
+    assert without_background(captured, mask) is captured

@@ -104,7 +104,7 @@ def test_gradients_reach_the_canonical_gaussians() -> None:
 def test_what_cannot_be_a_scene_is_one_sentence() -> None:
     gaussians = moving_scene(count=5).canonical
     broken = gaussians.with_(means=gaussians.means * float("nan"))
-    with pytest.raises(InputError, match="no Gaussians"):
+    with pytest.raises(InputError, match="does not contain Gaussians"):
         splat_to_scene.make([gaussians.map(lambda t: t[:0])])
     with pytest.raises(InputError, match="NaN or infinite"):
         splat_to_scene.make([gaussians, broken])
