@@ -93,16 +93,29 @@ def unpacked(bits: Tensor, count: int) -> Tensor:
     return (bits[..., None] & _BITS.to(bits.device)).ne(0).flatten(1)[:, :count]
 
 
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().double().cpu().contiguous().numpy().tobytes()
+
+
 class Epipolar:
     """Epipolar constraints between V views, made once for each pair and resolution and kept as bits.
 
+    Views with the same camera, such as those of several frames, share their constraints.
+
     Args:
         cameras: V views with images of one size, which the tokens cover; other resolutions scale K.
+        room: Bytes of packed constraints that are kept.
     """
 
     def __init__(self, cameras: Cameras, room: int = ROOM) -> None:
         self.cameras = cameras
         self.centers = cameras.centers.double().cpu()
+        first: dict[bytes, int] = {}
+        # of each view, the first one with the same camera
+        self._camera = [
+            first.setdefault(_bytes(pose) + _bytes(K), i)
+            for i, (pose, K) in enumerate(zip(cameras.world_to_camera, cameras.K, strict=True))
+        ]
         reach = self.centers.norm(dim=-1)
         baselines = (self.centers[:, None] - self.centers[None]).norm(dim=-1)
         self._is_same_place = baselines <= SAME_PLACE * torch.maximum(reach[:, None], reach[None])
@@ -116,7 +129,7 @@ class Epipolar:
         """Packed forbidden tokens of `key` for each token of `view`, as `forbidden`; None: no constraint."""
         if view == key or self.is_same_place(view, key):
             return None
-        return self._bits[(view, key, height, width, torch.device(device))]
+        return self._bits[(self._camera[view], self._camera[key], height, width, torch.device(device))]
 
     def is_same_place(self, view: int, key: int) -> bool:
         """Both cameras have the same center, so that no epipolar line exists between them."""

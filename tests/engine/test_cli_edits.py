@@ -72,6 +72,27 @@ def test_a_scene_is_edited_refined_and_measured(tmp_path, scene, model, capsys):
     assert Image.open(sheet).width == 4 * 48
 
 
+def test_masks_say_what_the_edited_views_keep(tmp_path, scene, model, capsys):
+    masks, views = tmp_path / "masks", tmp_path / "views"
+    masks.mkdir()
+    for i in range(3):
+        mask = Image.new("L", (96, 80))
+        mask.paste(255, (0, 0, 96, 40))
+        mask.save(masks / f"{i}.png")
+    command = ("edit", "--scene", scene, "--model", model, "--prompt", "make it night", *QUICK)
+    more = ("--keep", masks, "--keep-feather", 1, "--background", "as edited", "--keep-views", views)
+    attention = ("--attention", "epipolar", "--frames-at-once", 2)
+    assert verb(*command, "--out", tmp_path / "edited.safetensors", *more, *attention, "--refine") == 0
+    kept = load_views(views)
+    upper = (kept.images - kept.originals)[:, : kept.size[1] // 2 - 4].abs()
+    assert float(upper.max()) <= 1 / 255 + 1e-6
+    assert float((kept.images - kept.originals).abs().max()) > 0.02
+    assert kept.edit["keeps"] and kept.edit["attention"] == "epipolar"
+    (masks / "2.png").unlink()
+    assert verb(*command, "--out", tmp_path / "other.safetensors", *more) == 1
+    assert "keep has 2 masks, but 3 images" in capsys.readouterr().out
+
+
 def test_replaced_pictures_are_what_is_fitted(tmp_path, scene, model, capsys):
     views, out = tmp_path / "views", tmp_path / "red.safetensors"
     assert verb("scene-views", "--scene", scene, "--out", views) == 0

@@ -88,6 +88,13 @@ def test_constraints_are_made_once_and_kept_as_bits():
     assert epipolar(0, 1, 8, 6).shape == (48, 6)
 
 
+def test_frames_of_one_rig_share_their_constraints():
+    rig = ring(3)
+    twice = Cameras.concatenate([rig, Cameras(rig.world_to_camera, rig.K, rig.sizes, ("a", "b", "c"))])
+    epipolar = Epipolar(twice)
+    assert epipolar(0, 1, *SIZE) is epipolar(3, 4, *SIZE) is not epipolar(3, 5, *SIZE)
+
+
 def test_cameras_at_one_place_are_unconstrained():
     cameras = ring(2)
     turned = cameras.world_to_camera.clone()

@@ -132,6 +132,7 @@ def agreement(backbone: Any, parts: tuple[Any, Any, Any], diffusion: Any, stable
         backbone.encode(images), backbone.scaled(backbone.encode_image_latents(images))
     )
     apart["pictures"] = distance(backbone.decode(latents.detach()), other.decode(latents.detach()))
+    edited = edits(backbone, other, diffusion) if backbone.has_image_conditioning else {}
     middle, middle2 = backbone.mid_block(), other.mid_block()
     assert middle.tensors.keys() == middle2.tensors.keys() and middle.groups == middle2.groups
     apart["middle block"] = max(
@@ -144,6 +145,7 @@ def agreement(backbone: Any, parts: tuple[Any, Any, Any], diffusion: Any, stable
     return {
         "apart": apart,
         "moved": moved,
+        "edits": edited,
         "same afterwards": bool(torch.equal(again, vanilla)),
         "gradient length": float(leaf.grad.norm()),
         "outside inference": not any(x.is_inference() for x in (ours, latents)),
@@ -177,6 +179,30 @@ def key_views(backbone: Any, other: Any, diffusion: Any, asked: tuple[Any, ...])
     ):
         result[name] = distance(ours, twins)
     assert distance(answers[0][2], answers[0][0]) > 0.01, "injection changes nothing"
+    return result
+
+
+def edits(backbone: Any, other: Any, diffusion: Any) -> dict[str, float]:
+    """How far the edits of both backbones are apart, by attention; the change that each makes, under "change"."""
+    package = diffusion.__name__.removesuffix("diffusion") + "guidance"
+    editing = importlib.import_module(f"{package}.edit")
+    guidance = importlib.import_module(f"{package}.classifier_free").Guidance("make it gold", 3.0, 1.5)
+    # its text encoder is a stand-in
+    other.encode_text = backbone.encode_text
+    small = torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    images = torch.nn.functional.interpolate(small, (SIDE, SIDE), mode="bilinear").permute(0, 2, 3, 1)
+    keep = torch.zeros(6, SIDE, SIDE)
+    keep[:, 16:40, 16:40] = 1
+    result: dict[str, float] = {}
+    for mode in ("keyframe", "epipolar"):
+        request = editing.EditRequest(guidance, steps=2, attention=mode, frames_at_once=2)
+        placement = editing.Placement(cameras(diffusion), (0, 0, 0, 0, 1, 1))
+        ours, twins = (
+            editing.edit_pictures(one, images, request, placement=placement, keep=keep)
+            for one in (backbone, other)
+        )
+        result[mode] = float((ours - twins).abs().max())
+        result[f"{mode} change"] = float((ours - images).abs().mean())
     return result
 
 

@@ -39,6 +39,15 @@ def test_equal_weights_give_equal_pictures_gradients_and_predictions(
     assert answers[kind]["gradient length"] > 1, "no gradient came through the encoder"
 
 
+@pytest.mark.parametrize("kind", ["instruct", "instruct v"])
+@pytest.mark.parametrize("attention", ["keyframe", "epipolar"])
+def test_equal_weights_give_equal_edits(answers: dict[str, Any], kind: str, attention: str) -> None:
+    edits = answers[kind]["edits"]
+    assert edits[f"{attention} change"] > 0.02
+    assert edits[attention] < 1e-3
+    assert edits["keyframe change"] != edits["epipolar change"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_mode_of_cross_frame_attention_acts_and_leaves_no_trace(
     answers: dict[str, Any], kind: str
