@@ -22,12 +22,16 @@ from .step import Comparison, Figure, Input, Kind, Output, Step
 __all__ = ["STEP", "Config", "Evaluation", "run"]
 
 
+HELD_FRAMES = "held-out frames"
+KEY = "held_out_frames"  # in the summary
+
+
 @dataclass(frozen=True)
 class Config:
     views: str = choice(
         "held out",
         ("held out", "trained", "all"),
-        "Views to compare: held-out test views (all views if there are none), training views, or all.",
+        "Images to compare: held-out test views and held-out frames (all images if there are none), training images, or all.",
     )
     every: int = number(1, 1, 1000, "Compares every n-th frame. More is faster and less accurate.")
     offset: int = number(0, 0, 1000, "First frame to compare.", label="first frame", advanced=True)
@@ -52,12 +56,20 @@ class Row:
     psnr: float  # dB, over the whole image
     ssim: float
     psnr_subject: float | None  # dB, inside the mask; None without masks
+    is_held_out_frame: bool = False  # held out in every view
+
+    @property
+    def caption(self) -> str:
+        """For people."""
+        held = " · held-out frame" if self.is_held_out_frame else ""
+        return f"{self.view} · {self.seconds:.2f} s{held} · {self.psnr:.1f} dB"
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     rows: tuple[Row, ...]
-    # means over images: psnr, ssim, psnr_subject, and the counts pictures and views
+    # means over images: psnr, ssim, psnr_subject, and the counts pictures and views; held-out frames are not among them
+    # but under "held_out_frames", unless nothing else was compared
     summary: dict[str, Any]
     # [K, H, 4W, 3]: captured, render, depth, error
     pictures: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1, 3))
@@ -67,7 +79,7 @@ class Evaluation:
     @property
     def comparison(self) -> Comparison:
         """The rows that are shown, with their captions."""
-        captions = [f"{row.view} · {row.seconds:.2f} s · {row.psnr:.1f} dB" for row in self.shown]
+        captions = [row.caption for row in self.shown]
         columns = ("captured", "render", "depth", "error")
         return Comparison(self.pictures, captions, columns, self.text().splitlines()[0])
 
@@ -78,16 +90,36 @@ class Evaluation:
     def text(self) -> str:
         """A few lines of text."""
         s = self.summary
-        lines = [
-            f"{s['pictures']} images of {len(s['views'])} {s['which']} views: PSNR {s['psnr']:.2f} dB, SSIM {s['ssim']:.4f}"
-        ]
-        if s["psnr_subject"] is not None:
-            lines.append(f"inside the masks: PSNR {s['psnr_subject']:.2f} dB")
+        held = _lines(s[KEY], f"views, {HELD_FRAMES}") if s[KEY] is not None else []
+        lines = held if s["which"] == HELD_FRAMES else [*_lines(s, f"{s['which']} views"), *held]
         by_view: dict[str, list[float]] = {}
         for row in self.rows:
-            by_view.setdefault(row.view, []).append(row.psnr)
+            name = f"{row.view}, {HELD_FRAMES}" if row.is_held_out_frame else row.view
+            by_view.setdefault(name, []).append(row.psnr)
         lines += [f"  {view}: {sum(values) / len(values):.2f} dB" for view, values in by_view.items()]
         return "\n".join(lines)
+
+
+def _lines(figures: dict[str, Any], what: str) -> list[str]:
+    """The figures of a group of images as text."""
+    f = figures
+    lines = [
+        f"{f['pictures']} images of {len(f['views'])} {what}: PSNR {f['psnr']:.2f} dB, SSIM {f['ssim']:.4f}"
+    ]
+    if f["psnr_subject"] is not None:
+        lines.append(f"inside the masks: PSNR {f['psnr_subject']:.2f} dB")
+    return lines
+
+
+def _samples(video: MultiViewVideo, views: str) -> list[tuple[int, int]]:
+    """The (view, frame) pairs of a choice of views."""
+    tests, held = set(video.test_views), set(video.test_moments)
+    every = video.samples(tuple(range(video.views)))
+    if views == "held out" and (tests or held):
+        return [(v, m) for v, m in every if v in tests or m in held]
+    if views == "trained":
+        return [(v, m) for v, m in video.samples(video.views_to_train()) if m not in held]
+    return every
 
 
 def run(
@@ -102,7 +134,8 @@ def run(
         device: Device to render on.
 
     Yields:
-        Started, Progress, Preview, and Finished with an `Evaluation`.
+        Started, Progress, Preview, and Finished with an `Evaluation`. Frames that the capture holds out in every view are
+        measured too, and have figures of their own.
 
     Raises:
         InputError: No image is left to compare.
@@ -110,14 +143,9 @@ def run(
     Example:
         psnr = messages.result(evaluate_scene.run(scene, video)).summary["psnr"]
     """
-    views = {
-        "held out": video.test_views or tuple(range(video.views)),
-        "trained": video.views_to_train(),
-        "all": tuple(range(video.views)),
-    }[config.views]
     samples = [
         (v, m)
-        for v, m in video.samples(views)
+        for v, m in _samples(video, config.views)
         if m >= config.offset and (m - config.offset) % config.every == 0
     ]
     if not samples:
@@ -157,6 +185,7 @@ def run(
                     float(psnr(a, b).mean()),
                     float(ssim(a, b).mean()),
                     inside,
+                    moment in video.test_moments,
                 )
             )
             if i in shown:
@@ -181,6 +210,16 @@ def comparison(truth: Tensor, ours: Tensor, depth: Tensor, alpha: Tensor) -> Ten
 
 
 def _summary(rows: list[Row], which: str) -> dict[str, Any]:
+    held = [row for row in rows if row.is_held_out_frame]
+    others = [row for row in rows if not row.is_held_out_frame]
+    return {
+        **_means(others or held),
+        "which": which if others else HELD_FRAMES,
+        KEY: _means(held) if held else None,
+    }
+
+
+def _means(rows: list[Row]) -> dict[str, Any]:
     inside = [row.psnr_subject for row in rows if row.psnr_subject is not None]
     return {
         "psnr": sum(row.psnr for row in rows) / len(rows),
@@ -188,7 +227,6 @@ def _summary(rows: list[Row], which: str) -> dict[str, Any]:
         "psnr_subject": sum(inside) / len(inside) if inside else None,
         "pictures": len(rows),
         "views": sorted({row.view for row in rows}),
-        "which": which,
     }
 
 
@@ -218,14 +256,14 @@ STEP = Step(
         Output(
             "psnr",
             Kind.NUMBER,
-            "Mean over all images in dB; higher is better.",
+            "Mean over the compared images in dB, without held-out frames; higher is better.",
             "PSNR",
             of=lambda e: e.summary["psnr"],
         ),
         Output(
             "ssim",
             Kind.NUMBER,
-            "Mean over all images; 1 is identical.",
+            "Mean over the compared images, without held-out frames; 1 is identical.",
             "SSIM",
             of=lambda e: e.summary["ssim"],
         ),

@@ -95,6 +95,40 @@ def test_a_scene_measured_on_its_own_pictures_is_nearly_perfect(scene):
     assert m.result(evaluate_scene.run(worse, video)).summary["psnr"] < evaluation.summary["psnr"] - 10
 
 
+def test_held_out_frames_have_their_own_figures(scene):
+    video = replace(capture_of(scene), test_moments=(1,))
+    evaluation = m.result(evaluate_scene.run(scene, video))
+    held = [row for row in evaluation.rows if row.is_held_out_frame]
+    assert {row.moment for row in held} == {1}
+    assert {row.view for row in held} == set(video.cameras.names), (
+        "held-out frames are measured in every view"
+    )
+    assert {row.view for row in evaluation.rows if not row.is_held_out_frame} == {"cam00"}
+    figures = evaluation.summary["held_out_frames"]
+    assert figures["pictures"] == len(held) and figures["psnr"] == pytest.approx(
+        sum(row.psnr for row in held) / len(held)
+    )
+    others = [row.psnr for row in evaluation.rows if not row.is_held_out_frame]
+    assert evaluation.summary["psnr"] == pytest.approx(sum(others) / len(others))
+    assert f"{len(held)} images of {video.views} views, held-out frames: PSNR" in evaluation.text()
+    assert "cam01, held-out frames: " in evaluation.text()
+    trained = m.result(evaluate_scene.run(scene, video, evaluate_scene.Config(views="trained")))
+    assert 1 not in {row.moment for row in trained.rows}
+    assert trained.summary["held_out_frames"] is None
+
+
+def test_a_capture_that_holds_out_frames_alone_is_measured_on_them(scene):
+    video = replace(capture_of(scene), test_views=(), test_moments=(1,))
+    evaluation = m.result(evaluate_scene.run(scene, video))
+    assert {row.moment for row in evaluation.rows} == {1}
+    assert evaluation.summary["psnr"] == evaluation.summary["held_out_frames"]["psnr"]
+    assert (
+        evaluation.text()
+        .splitlines()[0]
+        .startswith(f"{video.views} images of {video.views} views, held-out frames: PSNR")
+    )
+
+
 def test_samples_are_what_the_scene_says(scene, tmp_path):
     out = sample_scene.save(scene, [0.0, 0.5], tmp_path / "moments.safetensors")
     data = load_file(out)
