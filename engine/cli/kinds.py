@@ -119,8 +119,8 @@ def read_input(arguments: Arguments, declared: Input, before: Mapping[str, Any])
     if reader is None:
         return None
     value = getattr(arguments, flag_of(declared)[2:].replace("-", "_"))
-    # a step that needs a head may need its model alone
-    is_model_alone = declared.kind is Kind.HEAD and not declared.optional
+    # a step may need a head's model alone
+    is_model_alone = declared.kind is Kind.HEAD and (not declared.optional or bool(arguments.head_model))
     return None if value is None and not is_model_alone else reader.read(value or "", arguments, before)
 
 

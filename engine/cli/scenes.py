@@ -15,9 +15,11 @@ from ..steps import bake_clip, camera_path, convert_capture, export_scene, rende
 from ..steps import import_scene as importing
 from ..steps.step import Input, Kind
 from .arguments import AddVerb, Arguments, config_from, device_of, follow, say
+from .kinds import read_input
 
 SCENE = Input("scene", Kind.SCENE, "scene (.safetensors)")
 COMPARE = Input("compare", Kind.SCENE, "optional second scene, right of the divider", optional=True)
+HEAD = next(each for each in importing.STEP.inputs if each.kind is Kind.HEAD)
 
 
 def render(arguments: Arguments) -> dict[str, Any]:
@@ -35,7 +37,8 @@ def import_scene(arguments: Arguments) -> dict[str, Any]:
     if out.suffix != ".safetensors":
         config = config_from(arguments, convert_capture.Config)
         return {"out": str(follow(convert_capture.run(source, out, config), arguments.json))}
-    scene = follow(importing.run(source, config_from(arguments, importing.Config)), arguments.json)
+    head = read_input(arguments, HEAD, {})
+    scene = follow(importing.run(source, config_from(arguments, importing.Config), head), arguments.json)
     save_scene(scene, out)
     return {"out": arguments.out, "gaussians": len(scene.canonical)}
 
@@ -86,7 +89,9 @@ def add_scene_verbs(add_verb: AddVerb) -> None:
     add_verb(
         "import",
         import_scene,
-        "Import a scene (a 4DGaussians folder, a splat file or a folder of them), or convert a studio's capture.",
+        "Import a scene (a 4DGaussians or GaussianAvatars folder, a splat file or a folder of them), or convert a studio's "
+        "capture.",
+        inputs=(HEAD,),
         out="scene to write (.safetensors); with any other name, the folder a capture is converted into",
         configs=(importing.Config, convert_capture.Config),
     ).add_argument("--source", required=True, metavar="PATH", help="file or folder to import")

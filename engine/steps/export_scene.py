@@ -1,4 +1,5 @@
-"""Take a 4D scene elsewhere: a moment or sequence of `.ply` or `.spz`, `.4dgs`, the scene file, a clip, or a web page."""
+"""Take a 4D scene elsewhere: a moment or sequence of `.ply` or `.spz`, `.4dgs`, the scene file, a clip, a web page, or an
+avatar's folder."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import torch
 from ..errors import InputError
 from ..fields import choice, number, validate
 from ..files.atomic import check_writable
+from ..io.imports.gaussian_avatars import export_gaussian_avatar, files_of
 from ..io.ply import write_ply
 from ..io.scene_file import save_scene
 from ..messages import Finished, Progress, Saved, Started, Stream, progress_of
@@ -21,6 +23,7 @@ from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run", "suffix"]
 
+AVATAR = "GaussianAvatars folder"
 SUFFIXES = {
     "ply": ".ply",
     "ply sequence": "",
@@ -30,6 +33,7 @@ SUFFIXES = {
     "scene": ".safetensors",
     "clip": ".gs4dclip",
     "html": ".html",
+    AVATAR: "",
 }
 
 
@@ -39,7 +43,8 @@ class Config:
         "ply",
         tuple(SUFFIXES),
         "ply is lossless, spz about a tenth of the size; a sequence writes one file per frame; 4dgs holds the motion in "
-        "one file; scene is this pack's own format; clip is a player file; html is a web page with the player.",
+        "one file; scene is this pack's own format; clip is a player file; html is a web page with the player; "
+        "GaussianAvatars folder is for scenes bound to a head.",
         label="format",
     )
     seconds: float = number(
@@ -111,7 +116,7 @@ def run(
         )
     if not ending and target.is_file():
         raise InputError(
-            "STP-013", f"{target.name} is a file, but a sequence needs a folder; choose another name."
+            "STP-013", f"{target.name} is a file, but a {config.kind} needs a folder; choose another name."
         )
     start = float(scene.times[0])
     if config.kind.endswith("sequence"):
@@ -128,7 +133,10 @@ def run(
         yield from _player_files([scene] if compare is None else [scene, compare], bake_config, target)
         return
     yield Started(1, f"writing {target.name}")
-    if config.kind == "scene":
+    written = Written([target])
+    if config.kind == AVATAR:
+        written = Written(files_of(export_gaussian_avatar(scene, target)))
+    elif config.kind == "scene":
         save_scene(scene, target)
     elif config.kind == "4dgs":
         from ..io.fourdgs import write_fourdgs
@@ -141,7 +149,7 @@ def run(
             )
         _write(scene, start + config.seconds, target)
     yield Progress(1)
-    yield Finished(Written([target]))
+    yield Finished(written)
 
 
 def _player_files(scenes: list[Scene4D], config: BakeConfig, target: Path) -> Stream:
@@ -187,7 +195,7 @@ STEP = Step(
     label="Export 4D Scene",
     category="4dgs/convert",
     description="Exports a scene to ComfyUI's output folder: one frame or a sequence of .ply or .spz, .4dgs, a player "
-    "file, or a web page with the player.",
+    "file, a web page with the player, or an avatar's folder.",
     search=("ply", "spz", "4dgs", "splat", "html", "web page", "share"),
     config=Config,
     run=run,
@@ -211,7 +219,7 @@ STEP = Step(
     outputs=(Output("paths", Kind.FILES, "Path of the first exported file.", "path"),),
     more={"bake_config": BakeConfig},
     verb="export",
-    about="Export a scene as .ply, .spz, .4dgs, a sequence of files, a player file or a web page.",
+    about="Export a scene as .ply, .spz, .4dgs, a sequence of files, a player file, a web page or an avatar's folder.",
     has_device=False,
     suffix=suffix,
     note=Written.text,

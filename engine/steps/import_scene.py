@@ -1,7 +1,8 @@
 """Bring in a scene that was made elsewhere.
 
-A 4DGaussians folder; a .ply or .spz of one moment; or a folder with such a file for each moment, in the order of their
-names (as this pack's sequences, 4DGaussians' per-moment export and most animation tools write them).
+A 4DGaussians folder; an avatar of GaussianAvatars, with its head model; a .ply or .spz of one frame; or a folder with
+such a file for each frame, in the order of their names (as this pack's sequences, 4DGaussians' per-frame export and most
+animation tools write them).
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from ..capture.convert.calibration import natural_key
 from ..deform.moments import scene_of_moments
 from ..errors import InputError
 from ..fields import choice, flag, number, validate
+from ..files.paths import printable
 from ..geometry.boxes import gaussian_bounds
+from ..heads import Head
 from ..io.imports.fourdgaussians_folder import import_fourdgaussians, is_fourdgaussians
+from ..io.imports.gaussian_avatars import import_gaussian_avatar, is_gaussian_avatar
 from ..io.ply import read_ply
 from ..messages import Finished, Message, Progress, Started, Stream
 from ..scene import Gaussians, Scene4D
@@ -63,7 +67,7 @@ class Config:
         24.0,
         0.1,
         240.0,
-        "Frame rate of a folder with one file per frame. More plays faster.",
+        "Frame rate of an avatar or of a folder with one file per frame. More plays faster.",
         label="frames per second",
         since="0.1",
     )
@@ -78,12 +82,27 @@ class Config:
         validate(self)
 
 
-def run(source: Path, config: Config = Config()) -> Stream:
-    """Started, Finished(Scene4D). Raises InputError where `source` is nothing that can be imported."""
+def run(source: Path, config: Config = Config(), head: Head | None = None) -> Stream:
+    """Import what is at a path.
+
+    Args:
+        source: A folder of 4DGaussians or GaussianAvatars, a splat file, or a folder of splat files.
+        config: How it is read.
+        head: The head model that an avatar was trained with; its motion is not used, the avatar has its own.
+
+    Yields:
+        Started, Progress, and Finished with a `Scene4D`.
+
+    Raises:
+        InputError: `source` is nothing that can be imported, or an avatar without a head model or with another one.
+    """
     source = Path(source)
-    files = [] if is_fourdgaussians(source) else _sequence(source)
+    is_avatar = is_gaussian_avatar(source)
+    files = [] if is_avatar or is_fourdgaussians(source) else _sequence(source)
     yield Started(max(len(files), 1), f"importing {source.name}")
-    if is_fourdgaussians(source):
+    if is_avatar:
+        yield Finished(_avatar(source, head, config))
+    elif is_fourdgaussians(source):
         yield Finished(
             import_fourdgaussians(
                 source, "import_scene", config.heads, config.duration, config.time_steps, config.up
@@ -98,9 +117,19 @@ def run(source: Path, config: Config = Config()) -> Stream:
     else:
         raise InputError(
             "STP-017",
-            f"{source.name} is neither a 4DGaussians folder (cfg_args and point_cloud/iteration_…), nor a .ply or .spz file, "
-            "nor a folder of them.",
+            f"{source.name} is not a 4DGaussians or GaussianAvatars folder (cfg_args and point_cloud/iteration_…), a .ply or "
+            ".spz file, or a folder of them. Choose another path.",
         )
+
+
+def _avatar(source: Path, head: Head | None, config: Config) -> Scene4D:
+    if head is None:
+        raise InputError(
+            "STP-033",
+            f"{printable(source.name)} is an avatar of GaussianAvatars, which stores Gaussians relative to a head model. "
+            "Connect Load Head with the model that it was trained with (command line: --head-model).",
+        )
+    return import_gaussian_avatar(source, head.model, "import_scene", config.fps)
 
 
 def _read(source: Path) -> Gaussians:
@@ -164,16 +193,25 @@ STEP = Step(
     node="Import4DScene",
     label="Import 4D Scene",
     category="4dgs/load",
-    description="Imports a scene from other software: a 4DGaussians folder, a splat file, or a folder with one splat file "
-    "per frame.",
+    description="Imports a scene from other software: a 4DGaussians folder, an avatar of GaussianAvatars, a splat file, or a "
+    "folder with one splat file per frame.",
+    search=("ply", "spz", "splat", "gaussian avatars", "flame avatar"),
     config=Config,
     run=run,
     inputs=(
         Input(
             "source",
             Kind.SOURCE,
-            "Path of a 4DGaussians folder, a .ply or .spz file, or a folder of them (one per frame), in input, output or "
-            "models/gs4d.",
+            "Path of a 4DGaussians or GaussianAvatars folder, a .ply or .spz file, or a folder of them (one per frame), in "
+            "input, output or models/gs4d.",
+        ),
+        Input(
+            "head",
+            Kind.HEAD,
+            "For GaussianAvatars folders: the head model that the avatar was trained with, from Load Head. Its motion is "
+            "not used.",
+            optional=True,
+            since="0.2",
         ),
     ),
     outputs=(Output("scene", Kind.SCENE),),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.cli import main
 from engine.deform import BoundMesh, FrozenAppearance, Static
 from engine.errors import InputError
 from engine.heads import Head, to_local, triangle_frames
@@ -24,7 +25,7 @@ from engine.io.ply import read_bound_ply, read_ply, write_ply
 from engine.io.scene_file import load_scene, save_scene
 from engine.messages import result
 from engine.scene import Cameras, Scene4D
-from engine.steps import import_scene
+from engine.steps import export_scene, import_scene
 from tests.engine.test_head_motion_files import write_motion
 from tests.engine.test_heads import gaussians_on
 from tests.scenes import ring
@@ -120,10 +121,50 @@ def test_a_bound_ply_is_no_ordinary_scene(tmp_path: Path) -> None:
     sentence = r"binding_0.*Import the avatar's folder .* head model.*IO-052"
     with pytest.raises(InputError, match=sentence):
         read_ply(path)
-    for source in (path, folder):
-        with pytest.raises(InputError, match=sentence):
-            result(import_scene.run(source))
+    with pytest.raises(InputError, match=sentence):
+        result(import_scene.run(path))
+    with pytest.raises(
+        InputError, match=r"is an avatar of GaussianAvatars.*Connect Load Head .*--head-model.*STP-033"
+    ):
+        result(import_scene.run(folder))
     assert is_gaussian_avatar(folder) and not is_gaussian_avatar(tmp_path / "point_cloud")
+
+
+def test_an_avatar_is_imported_with_its_head_and_exported_again(tmp_path: Path) -> None:
+    head = tiny_head()
+    folder = write_avatar(tmp_path / "a", head)
+    other_motion = Head(head.model, tiny_head(frames=2, seed=5).motion, "another motion")
+    scene = result(import_scene.run(folder, import_scene.Config(fps=10), other_motion))
+    direct = imported(folder, head)
+    assert torch.equal(scene.times, direct.times)
+    assert torch.equal(scene.at(0.2).means, direct.at(0.2).means)
+    kind = "GaussianAvatars folder"
+    files = result(export_scene.run(scene, export_scene.Config(kind=kind), tmp_path / "b"))
+    assert [file.name for file in files] == ["point_cloud.ply", "flame_param.npz", "cameras.json", "cfg_args"]
+    again = result(import_scene.run(tmp_path / "b", import_scene.Config(fps=10), head))
+    torch.testing.assert_close(again.at(0.2).means, scene.at(0.2).means, atol=1e-6, rtol=0)
+
+
+def test_the_commands_import_and_export_an_avatar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = tiny_head()
+    folder, out = write_avatar(tmp_path / "a", head), tmp_path / "avatar.safetensors"
+    asked: list[tuple[Any, ...]] = []
+
+    def loaded(*files: Any) -> Head:
+        asked.append(files)
+        return head
+
+    monkeypatch.setattr("engine.cli.kinds.load_head", loaded)
+    words = ["import", "--source", str(folder), "-o", str(out), "--fps", "10"]
+    assert main(words) == 1 and "--head-model" in capsys.readouterr().err
+    assert not asked
+    assert main([*words, "--head-model", "flame2023.pkl"]) == 0
+    assert asked == [("flame2023.pkl", None, 0.0)]
+    assert len(load_scene(out).times) == 4
+    words = ["export", "--scene", str(out), "-o", str(tmp_path / "b"), "--kind", "GaussianAvatars folder"]
+    assert main(words) == 0 and is_gaussian_avatar(tmp_path / "b")
 
 
 def test_cameras_are_read_once_each(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from engine.io.scene_file import load_scene
 from engine.io.spz import read_spz, write_spz
 from engine.scene import Scene4D
 from engine.steps import export_scene, import_scene
+from tests.engine.test_head_steps import scene_of
 from tests.scenes import moving_scene
+from tests.tiny_head import tiny_head
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +25,8 @@ def scene() -> Scene4D:
 
 @pytest.mark.parametrize("kind", export_scene.SUFFIXES)
 def test_every_kind_is_written_and_named_by_its_messages(kind, scene, tmp_path):
+    if kind == export_scene.AVATAR:
+        scene = scene_of(tiny_head())
     if kind == "4dgs":
         pytest.importorskip(
             "fourdgs", reason="the package fourdgs, which writes .4dgs files, is not installed"
@@ -33,7 +37,8 @@ def test_every_kind_is_written_and_named_by_its_messages(kind, scene, tmp_path):
     assert isinstance(messages[0], m.Started)
     assert isinstance(messages[-1], m.Finished)
     written = messages[-1].value
-    assert len(written) == (len(scene.times) if kind.endswith("sequence") else 1)
+    sizes = {"ply sequence": len(scene.times), "spz sequence": len(scene.times), export_scene.AVATAR: 4}
+    assert len(written) == sizes.get(kind, 1)
     on_disk = {p for p in tmp_path.rglob("*") if p.is_file()}
     assert on_disk == set(written), "no temporary file is left"
     assert messages[0].total == [x.done for x in messages if isinstance(x, m.Progress)][-1]

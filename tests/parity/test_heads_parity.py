@@ -12,9 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from engine.deform import BoundMesh
+from engine.errors import InputError
 from engine.heads import Head, HeadModel, HeadMotion, to_local, to_world, triangle_frames
 from engine.io.imports.gaussian_avatars import export_gaussian_avatar, import_gaussian_avatar
+from engine.messages import result
 from engine.scene import Gaussians
+from engine.steps import export_scene, import_scene
 
 FIXTURES = Path(os.environ.get("GS4D_FIXTURES", Path(__file__).parents[3] / "shared" / "fixtures"))
 VARIANTS = sorted(p.parent for p in FIXTURES.glob("gaussianavatars_binding*/*/config.json"))
@@ -113,3 +116,17 @@ def test_an_imported_avatar_moves_as_the_reference(folder: Path, tmp_path: Path)
     for seconds in first.times.tolist():
         torch.testing.assert_close(again.at(seconds).means, first.at(seconds).means, atol=1e-6, rtol=0)
     assert len(first.rig) == len(json.loads((folder / "avatar" / "cameras.json").read_text()))
+
+
+@pytest.mark.parametrize("folder", VARIANTS, ids=lambda p: p.name)
+def test_the_steps_import_and_export_the_stored_avatar(folder: Path, tmp_path: Path) -> None:
+    truth, head = load_file(folder / "frames.safetensors"), fixture_head(folder)
+    with pytest.raises(InputError, match="Connect Load Head"):
+        result(import_scene.run(folder / "avatar"))
+    config = import_scene.Config(fps=10)
+    first = result(import_scene.run(folder / "avatar", config, head))
+    kind = export_scene.Config(kind="GaussianAvatars folder")
+    result(export_scene.run(first, kind, tmp_path / "again"))
+    for scene in (first, result(import_scene.run(tmp_path / "again", config, head))):
+        for index, seconds in enumerate(scene.times.tolist()):
+            torch.testing.assert_close(scene.at(seconds).means, truth["means"][index], atol=2e-6, rtol=0)

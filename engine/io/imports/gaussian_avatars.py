@@ -182,3 +182,9 @@ def export_gaussian_avatar(scene: Scene4D, folder: Path, iteration: int = ITERAT
     with write_atomically(folder / "cfg_args") as partial:
         partial.write_text(text, "utf-8")
     return folder
+
+
+def files_of(folder: Path, iteration: int = ITERATION) -> list[Path]:
+    """The files that `export_gaussian_avatar` writes."""
+    made = folder / "point_cloud" / f"iteration_{iteration}"
+    return [made / PLY, made / PARAMETERS, folder / CAMERAS, folder / "cfg_args"]
