@@ -168,9 +168,12 @@ class Keep:
         half = (self.request.feather + 1) // 2
         if not half:
             return images
-        masks, size = self.masks[frames][:, None], 2 * half + 1
-        grown = torch.nn.functional.max_pool2d(masks, size, stride=1, padding=half)
-        ramp = torch.nn.functional.avg_pool2d(grown, size, stride=1, padding=half, count_include_pad=False)
+        masks = ramp = self.masks[frames][:, None]
+        # along rows, then along columns: a square window costs its area
+        for size, pad in (((1, 2 * half + 1), (0, half)), ((2 * half + 1, 1), (half, 0))):
+            ramp = torch.nn.functional.max_pool2d(ramp, size, stride=1, padding=pad)
+        for size, pad in (((1, 2 * half + 1), (0, half)), ((2 * half + 1, 1), (half, 0))):
+            ramp = torch.nn.functional.avg_pool2d(ramp, size, 1, pad, count_include_pad=False)
         # exactly 1 inside, where an average may miss it by rounding
         share = torch.where(masks >= 0.5, 1.0, ramp).permute(0, 2, 3, 1)
         return share * originals + (1 - share) * images
