@@ -51,6 +51,8 @@ VARIANTS = (
     "uncoherent",
     "deformation_trained",
 )
+# only where --variants names them
+EXTRA = ("epipolar",)
 MOMENTS = (8, 16, 32)
 
 
@@ -99,6 +101,7 @@ class Benchmark:
             "every_image": self.every_image,
             "uncoherent": lambda: self.both(attention="vanilla"),
             "deformation_trained": lambda: self.both(trains_deformation=True),
+            "epipolar": lambda: self.both(attention="epipolar"),
         }
         if self.backbone is None:  # no model to distill from, and no attention to share
             every = {name: every[name] for name in ("unedited", "stage1", "every_image")}
@@ -312,7 +315,9 @@ def main() -> None:
     parser.add_argument("--device", default=choose_device())
     parser.add_argument("--scene", help="trained scene; created if it does not exist")
     parser.add_argument("--keep", help="folder for the edited scenes and their contact sheets")
-    parser.add_argument("--variants", default=",".join(VARIANTS), help="variants to run, separated by commas")
+    parser.add_argument(
+        "--variants", default=",".join(VARIANTS), help="variants to run, separated by commas; also: epipolar"
+    )
     parser.add_argument("--every", type=int, default=1, help="measure every n-th frame")
     parser.add_argument("--repeats", type=int, default=2, help="timings by frame count; 0 skips them")
     parser.add_argument("--training-iterations", type=int, default=fit_scene.Config.iterations)
@@ -344,11 +349,11 @@ def main() -> None:
 
 
 def plan_of(a: argparse.Namespace) -> Plan:
-    unknown = set(a.variants.split(",")) - set(VARIANTS)
+    unknown = set(a.variants.split(",")) - {*VARIANTS, *EXTRA}
     if unknown:
         raise InputError(
             "BEN-001",
-            f"Variant {', '.join(sorted(unknown))} does not exist; choose from {', '.join(VARIANTS)}.",
+            f"Variant {', '.join(sorted(unknown))} does not exist; choose from {', '.join((*VARIANTS, *EXTRA))}.",
         )
     quick = a.quick
     common = {"preset": a.preset, "preview_every": 0, "seed": a.seed, "rasterizer": a.rasterizer}

@@ -56,6 +56,15 @@ def test_every_variant_is_measured_and_what_it_asked_of_the_model_is_counted(pai
     assert variants["deformation_trained"]["psnr"] != variants["stage1_stage2"]["psnr"]
 
 
+def test_epipolar_attention_is_measured_on_request(pair):
+    scene, two = pair
+    plan = replace(PLAN, variants=("stage1_stage2", "epipolar"), repeats=0)
+    variants = edit.run(edit.Benchmark(two, scene, tiny_backbone(), plan, "cpu"))["variants"]
+    assert tuple(variants) == ("stage1_stage2", "epipolar")
+    assert variants["epipolar"]["psnr"] != variants["stage1_stage2"]["psnr"]
+    assert variants["epipolar"]["diffusion_calls"] > variants["stage1_stage2"]["diffusion_calls"]
+
+
 def test_finished_variants_are_taken_from_the_folder_where_the_numbers_are_the_same(pair, tmp_path):
     scene, two = pair
     plan = replace(PLAN, variants=("unedited", "stage1", "score_only"), repeats=0)
