@@ -10,7 +10,7 @@ class InputError(ValueError):
 
     Args:
         code: Stable identifier, such as `CAP-012`: a room of the code base and a number. Codes are listed in
-            docs/error_codes.json; a code is never reused and never changes its meaning. docs/troubleshooting.md
+            tests/error_codes.json; a code is never reused and never changes its meaning. docs/troubleshooting.md
             explains each.
         message: What was found, in which file or view, and what to do next; at most two sentences.
 

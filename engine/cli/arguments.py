@@ -123,7 +123,7 @@ def device_of(arguments: Arguments) -> str:
     if name == "auto":
         return choose_device(getattr(arguments, "rasterizer", "auto"))
     if re.fullmatch(r"cpu|cuda(:\d{1,3})?", name) is None:
-        raise InputError("CLI-001", f"There is no device called '{name}'; use auto, cpu or cuda.")
+        raise InputError("CLI-001", f"'{name}' is not a device; use auto, cpu or cuda.")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(
             "CLI-002",

@@ -1,7 +1,7 @@
 """Files of this pack that hold tensors and a description: one .safetensors, whole or not at all, doubted when read.
 
 Layout: an unsigned 64-bit little-endian header length, the JSON header, the tensors (as the safetensors format has it).
-`__metadata__` holds `format`, `version` and, under a name of the kind's own, the JSON text of everything that is no tensor.
+`__metadata__` holds `format`, `version` and, under a name of the kind's own, the JSON text of everything else.
 Floating-point numbers in it are written with the shortest digits that read back as the same float64.
 """
 

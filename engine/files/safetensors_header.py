@@ -121,5 +121,5 @@ def _entry(value: Any, key: str, name: str) -> Entry:
 
 
 def _are_sizes(numbers: Any) -> TypeGuard[list[int]]:
-    # type, not isinstance: true is no size
+    # type, not isinstance: true is not a size
     return isinstance(numbers, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in numbers)

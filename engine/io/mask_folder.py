@@ -22,15 +22,15 @@ def load_masks(folder: Path | str, views: ViewSet | None, any_number: bool = Fal
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(
-            "CLI-004", f"{folder.name} is no folder; give one that holds a mask picture for each view."
+            "CLI-004", f"{folder.name} is not a folder; select the folder with one mask image per view."
         )
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     count = 1 if views is None else len(views)
     if len(files) != count and not (any_number and files):
         raise InputError(
             "CLI-005",
-            f"{folder.name} holds {len(files)} mask pictures, there are {count} views; give one for each, named like the "
-            "views' pictures.",
+            f"{folder.name} contains {len(files)} mask images for {count} views. Provide one per view, named like the "
+            "view's image.",
         )
     size = image_size(files[0], files[0].name) if views is None else views.size
     for file in files:

@@ -199,7 +199,9 @@ def test_the_shared_head_capture_is_read_as_its_truth_says(layouts_folder: Path)
     torch.testing.assert_close(video.times, seconds, atol=1e-9, rtol=0)
     frame = video.source.read(3, 20)
     assert frame.mask is not None
-    assert (
-        frame.image.numpy() == np.asarray(Image.open(folder / "images/00020_03.png").convert("RGB"))
-    ).all()
+    stored = np.asarray(Image.open(folder / "images/00020_03.png").convert("RGB"))
+    # the stored image lies on white already: colors at soft edges are the subject's own, so that it lies there once
+    share = frame.mask.numpy()[..., None] / 255
+    assert np.abs(frame.image.numpy() * share + 255 * (1 - share) - stored).max() <= 1
+    assert (frame.image.numpy() == stored)[frame.mask.numpy() == 255].all()
     assert (frame.mask.numpy() == np.asarray(Image.open(folder / "fg_masks/00020_03.png").convert("L"))).all()

@@ -220,7 +220,7 @@ def test_too_few_masks_are_counted(tmp_path, scene, capsys):
         tmp_path / "s.safetensors",
     )
     assert verb(*words) == 1
-    assert "holds 1 mask pictures, there are 3 views" in capsys.readouterr().err
+    assert "contains 1 mask images for 3 views" in capsys.readouterr().err
     for name in "bc":
         Image.new("L", (90, 20), 255).save(masks / f"{name}.png")
     assert verb(*words) == 1

@@ -51,26 +51,14 @@ def read(folder: Path, options: LoadOptions) -> Capture:
     """The capture in `folder`: one view per camera. InputError names the image or camera at fault."""
     require_file(folder / TRAIN, folder, "it contains the training cameras of a head capture")
     files = [folder / name for name in (TRAIN, VAL, TEST) if (folder / name).exists()]
-    samples: dict[str, list[_Sample]] = {}
-    fps: float | None = None
-    for path in files:
-        data = read_json(require_file(path, folder, "export it again"), path.name)
-        if fps is None and data.get("fps") is not None:
-            fps = number(data, "fps", path.name, positive=True)
-        samples[path.name] = _samples(folder, data, path.name)
+    parsed = {p.name: read_json(require_file(p, folder, "export it again"), p.name) for p in files}
+    samples = {name: _samples(folder, data, name) for name, data in parsed.items()}
     warnings: list[str] = []
-    fps = options.frames_per_second or fps
-    if not fps:
-        fps = USUAL_FPS
-        warnings.append(
-            f"{TRAIN} stores no frame rate: {USUAL_FPS:g} frames per second are assumed. Set frames_per_second if "
-            "that is wrong."
-        )
-    everything = [sample for each in samples.values() for sample in each]
-    steps = sorted({sample.step for sample in everything})
+    fps = _frame_rate(parsed, options.frames_per_second, warnings)
     by_camera: dict[int, list[_Sample]] = {}
-    for sample in everything:
+    for sample in (sample for each in samples.values() for sample in each):
         by_camera.setdefault(sample.camera, []).append(sample)
+    steps = sorted({sample.step for group in by_camera.values() for sample in group})
     names = _names(by_camera)
     moment = {step: i for i, step in enumerate(steps)}
     trained = {sample.camera for sample in samples[TRAIN]}
@@ -87,6 +75,22 @@ def read(folder: Path, options: LoadOptions) -> Capture:
         warnings=warnings,
         files=files,
     )
+
+
+def _frame_rate(parsed: dict[str, dict[str, Any]], chosen: float, warnings: list[str]) -> float:
+    """Frames per second: as chosen, else the first that a file stores, else the usual rate with a warning."""
+    stored = (
+        number(data, "fps", name, positive=True)
+        for name, data in parsed.items()
+        if data.get("fps") is not None
+    )
+    found = chosen or next(stored, 0.0)
+    if not found:
+        warnings.append(
+            f"{TRAIN} stores no frame rate: {USUAL_FPS:g} frames per second are assumed. Set frames_per_second if "
+            "that is wrong."
+        )
+    return found or USUAL_FPS
 
 
 def _samples(folder: Path, data: dict[str, Any], file: str) -> list[_Sample]:

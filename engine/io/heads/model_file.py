@@ -127,22 +127,7 @@ def _checked(arrays: Arrays, name: str) -> Arrays:
         "J_regressor": (len(JOINTS), count),
         "weights": (count, len(JOINTS)),
     }
-    made: Arrays = {}
-    for key, shape in wanted.items():
-        array = arrays[key]
-        if array.ndim != len(shape) or any(
-            w not in (None, n) for w, n in zip(shape, array.shape, strict=True)
-        ):
-            expected = " × ".join("any" if n is None else str(n) for n in shape)
-            raise InputError(
-                "HED-015",
-                f"{name}: {key} has shape {array.shape}, expected {expected}. The file is damaged or of another format.",
-            )
-        # a copy: what came from a file's bytes is read-only
-        with np.errstate(over="ignore", invalid="ignore"):
-            made[key] = array.astype(np.float64 if key == "f" else np.float32)
-        if not bool(np.isfinite(made[key]).all()):
-            raise InputError("HED-016", f"{name}: {key} holds NaN or infinite values; download it again.")
+    made = {key: _numbers(arrays[key], shape, f"{name}: {key}") for key, shape in wanted.items()}
     faces = made["f"] = made["f"].astype(np.int64)
     if len(faces) == 0 or int(faces.min()) < 0 or int(faces.max()) >= count:
         raise InputError(
@@ -158,6 +143,23 @@ def _checked(arrays: Arrays, name: str) -> Arrays:
             f"{name}: kintree_table does not describe FLAME's five joints ({', '.join(JOINTS)}). Select a head model in "
             "FLAME's format.",
         )
+    return made
+
+
+def _numbers(array: NDArray[Any], shape: tuple[int | None, ...], what: str) -> NDArray[Any]:
+    """The array in float32, integers in float64. InputError where its shape is another (None: any) or it is not finite."""
+    fits = array.ndim == len(shape) and all(w in (None, n) for w, n in zip(shape, array.shape, strict=True))
+    if not fits:
+        expected = " × ".join("any" if n is None else str(n) for n in shape)
+        raise InputError(
+            "HED-015",
+            f"{what} has shape {array.shape}, expected {expected}. The file is damaged or of another format.",
+        )
+    # a copy: what came from a file's bytes is read-only; float32 does not hold every vertex number
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = array.astype(np.float64 if array.dtype.kind in "iu" else np.float32)
+    if not bool(np.isfinite(made).all()):
+        raise InputError("HED-016", f"{what} holds NaN or infinite values; download it again.")
     return made
 
 

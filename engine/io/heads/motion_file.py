@@ -85,10 +85,7 @@ def _read(path: Path, name: str) -> Arrays:
             "VHAP.",
         )
     with np.errstate(over="ignore", invalid="ignore"):
-        made = {key: array.astype(np.float32) for key, array in arrays.items()}
-    for key in ("shape", "static_offset"):
-        if key in made and made[key].ndim == (2 if key == "shape" else 3) and len(made[key]) == 1:
-            made[key] = made[key][0]
+        made = {key: _single(key, array.astype(np.float32)) for key, array in arrays.items()}
     frames = len(made["expr"]) if made["expr"].ndim == 2 else 0
     _check_shapes(made, frames, name)
     for key, array in made.items():
@@ -97,6 +94,12 @@ def _read(path: Path, name: str) -> Arrays:
                 "HED-025", f"{name}: '{key}' holds NaN or infinite values; track the head again."
             )
     return made
+
+
+def _single(key: str, array: NDArray[Any]) -> NDArray[Any]:
+    """What belongs to the person, without a leading axis of one frame."""
+    axes = {"shape": 2, "static_offset": 3}.get(key)
+    return array[0] if array.ndim == axes and len(array) == 1 else array
 
 
 def _check_shapes(arrays: Arrays, frames: int, name: str) -> None:
