@@ -34,6 +34,24 @@ def test_the_archive_holds_what_ships_and_nothing_else() -> None:
     assert not [name for name in files if name.startswith(developers_only)]
 
 
+def test_every_bundled_capture_and_head_has_a_card_with_its_license() -> None:
+    files = release_check.archive_files()
+    folders = {
+        "/".join(name.split("/")[:3]) for name in files if name.startswith(("assets/clips/", "assets/heads/"))
+    }
+    assert {"assets/clips/walker", "assets/clips/talking_head", "assets/heads/bundled"} <= folders
+    for folder in folders:
+        assert f"{folder}/CARD.md" in files
+        card = (REPOSITORY / folder / "CARD.md").read_text(encoding="utf-8")
+        assert "License" in card and "Limits" in card, folder
+
+
+def test_flame_does_not_ship() -> None:
+    models = [name for name in release_check.archive_files() if name.startswith("assets/heads/")]
+    assert not [name for name in models if "flame" in name.lower() or name.endswith(".pkl")]
+    assert sum((REPOSITORY / name).stat().st_size for name in models) <= 3_000_000
+
+
 def test_every_pattern_of_comfyignore_names_something() -> None:
     lines = (REPOSITORY / ".comfyignore").read_text(encoding="utf-8").splitlines()
     patterns = [line for line in lines if line and not line.startswith("#")]

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -116,16 +117,36 @@ def draw(
     posed = torch.from_numpy(vertices)
     found = visible_faces(posed, torch.from_numpy(faces), fine).numpy()
     pixels, depth = (t.numpy() for t in fine.project(posed, 0))
-    rows, columns = np.nonzero(found >= 0)
-    corner_ids = faces[found[rows, columns]]
-    a, b, c = (pixels[corner_ids[:, k]] for k in range(3))
-    flat = np.stack(barycentric(a, b, c, columns + 0.5, rows + 0.5), axis=1)
-    # linear on the surface, not on the image
-    weights = flat / depth[corner_ids]
-    weights /= weights.sum(axis=1, keepdims=True)
-    color = np.zeros((*found.shape, 3))
-    color[rows, columns] = (colors[corner_ids] * weights[..., None]).sum(axis=1)
-    cells = (height, supersampling, width, supersampling)
-    cover = (found >= 0).astype(np.float64).reshape(cells).mean(axis=(1, 3))
+    color, cover = np.zeros((height, width, 3)), np.zeros((height, width))
+    _average(found, np.ascontiguousarray(pixels), depth, faces, colors, supersampling, color, cover)
     half = supersampling // 2
-    return color.reshape(*cells, 3).mean(axis=(1, 3)), cover, found[half::supersampling, half::supersampling]
+    return color, cover, found[half::supersampling, half::supersampling]
+
+
+@numba.njit
+def _average(found, pixels, depth, faces, colors, supersampling, color, cover):  # pyright: ignore
+    """Fills `color` and `cover` with the means of a pixel's samples; colors are linear on the surface."""
+    share = 1.0 / supersampling**2
+    for row in range(found.shape[0]):
+        for column in range(found.shape[1]):
+            if found[row, column] < 0:
+                continue
+            a, b, c = faces[found[row, column]]
+            x, y = column + 0.5, row + 0.5
+            xa, ya, xb, yb, xc, yc = (
+                pixels[a, 0],
+                pixels[a, 1],
+                pixels[b, 0],
+                pixels[b, 1],
+                pixels[c, 0],
+                pixels[c, 1],
+            )
+            area = (xb - xa) * (yc - ya) - (yb - ya) * (xc - xa)
+            wa = ((xb - x) * (yc - y) - (yb - y) * (xc - x)) / area / depth[a]
+            wb = ((xc - x) * (ya - y) - (yc - y) * (xa - x)) / area / depth[b]
+            wc = ((xa - x) * (yb - y) - (ya - y) * (xb - x)) / area / depth[c]
+            total = (wa + wb + wc) / share
+            i, j = row // supersampling, column // supersampling
+            cover[i, j] += share
+            for k in range(3):
+                color[i, j, k] += (wa * colors[a, k] + wb * colors[b, k] + wc * colors[c, k]) / total
