@@ -114,7 +114,7 @@ def test_a_selection_limits_a_delta_edit(made, tmp_path, capsys):
     ("words", "said"),
     [
         (("delta-edit", "--field", "field", "--prompt", "gold"), "source prompt is empty"),
-        (("delta-edit", "--field", "field", *PROMPTS, "--model", "other"), "autoencoder"),
+        (("delta-edit", "--field", "field", *PROMPTS, "--model", "other"), "a different VAE"),
         (("delta-edit", "--field", "scene", *PROMPTS), "4D scene"),
         (("decode-latents", "--field", "field", "--views", "9"), "9"),
         (("latents-to-scene", "--field", "absent"), "does not exist"),
