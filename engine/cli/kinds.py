@@ -12,7 +12,7 @@ from ..capture.options import BACKGROUNDS, LoadOptions
 from ..capture.readers import load_video
 from ..diffusion.loading import embedded, load
 from ..io.heads import load_head
-from ..io.mask_folder import load_masks
+from ..io.mask_folder import load_masks, save_masks
 from ..io.scene_file import load_scene, save_scene
 from ..io.selection_file import load_selection, save_selection
 from ..io.view_folder import load_views, save_views
@@ -146,6 +146,11 @@ WRITERS: dict[Kind, Writer] = {
         _latents_report,
     ),
     Kind.VIEWS: Writer("folder of views to write", save_views, lambda views: {"views": len(views)}),
+    Kind.MASKS: Writer(
+        "folder of masks to write",
+        save_masks,
+        lambda masks: {"masks": len(masks), "share": float(masks.mean())},
+    ),
     Kind.SPLAT: Writer(
         "tensors to write (.safetensors)",
         sample_scene.write,

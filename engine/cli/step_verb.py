@@ -12,9 +12,12 @@ from torch import Tensor
 from ..figures.drawing import as_picture
 from ..files.atomic import check_writable, write_atomically
 from ..messages import as_stream
-from ..steps.step import Kind, Step
+from ..steps.step import Kind, Output, Step
 from .arguments import AddVerb, Arguments, config_from, device_of, follow, say
 from .kinds import WRITERS, Writer, read_input
+
+# what is written as a folder
+FOLDERS = (Kind.VIEWS, Kind.MASKS)
 
 
 def add_step(add_verb: AddVerb, step: Step) -> None:
@@ -30,6 +33,8 @@ def add_step(add_verb: AddVerb, step: Step) -> None:
         has_device=step.has_device,
         configs=(step.config, *step.more.values()),
     )
+    for output in further_outputs(step):
+        sub.add_argument(f"--{output.id}-out", metavar="PATH", help=f"also: {WRITERS[output.kind].help}")
     if step.outputs[0].kind is Kind.IMAGES:
         sub.add_argument("--sheet", metavar="FILE", help="image to write: the comparison rows")
     if step.resumes:
@@ -42,10 +47,15 @@ def writer_of(step: Step) -> Writer | None:
     return WRITERS.get(step.outputs[0].kind)
 
 
+def further_outputs(step: Step) -> list[Output]:
+    """Outputs after the first that the verb can write too."""
+    return [output for output in step.outputs[1:] if output.kind in WRITERS]
+
+
 def run(step: Step, arguments: Arguments) -> dict[str, Any]:
     """Read the inputs, run the step, write what it makes; returns the report."""
     start, writer = time.monotonic(), writer_of(step)
-    if writer is not None and step.outputs[0].kind is not Kind.VIEWS:
+    if writer is not None and step.outputs[0].kind not in FOLDERS:
         check_writable(Path(arguments.out))
     config = config_from(arguments, step.config)
     device = device_of(arguments) if step.has_device else "cpu"
@@ -65,8 +75,12 @@ def run(step: Step, arguments: Arguments) -> dict[str, Any]:
     report: dict[str, Any] = {"out": str(arguments.out)}
 
     def put_away(made: Any) -> None:
-        writer.write(made, Path(arguments.out))
-        report.update(writer.report(made), seconds=round(time.monotonic() - start, 2))
+        first = step.outputs[0].of(made)
+        writer.write(first, Path(arguments.out))
+        for output in further_outputs(step):
+            if path := getattr(arguments, f"{output.id}_out"):
+                WRITERS[output.kind].write(output.of(made), Path(path))
+        report.update(writer.report(first), seconds=round(time.monotonic() - start, 2))
 
     follow(stream, arguments.json, put_away)
     return report

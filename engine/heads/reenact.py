@@ -108,7 +108,7 @@ def smoothed(motion: HeadMotion, sigma: float) -> HeadMotion:
 
 
 def tracks(words: str, model: HeadModel, times: Tensor) -> dict[int, Tensor]:
-    """Values over time by expression index, from lines such as `mouthSmile_L = 0.8` or `jawOpen = 0:0, 0.5:0.7`.
+    """Values over time by expression index, from lines such as `mouthSmileLeft = 0.8` or `jawOpen = 0:0, 0.5:0.7`.
 
     Args:
         words: One expression a line (or separated by semicolons): a number, or `seconds:value` keyframes, between which

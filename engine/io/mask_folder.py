@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
+from ..files.atomic import write_atomically
 from ..files.images import SUFFIXES, image_size, read_mask
 from ..scene import ViewSet
 
@@ -42,3 +44,20 @@ def load_masks(folder: Path | str, views: ViewSet | None, any_number: bool = Fal
                 "its mask; resize without cropping.",
             )
     return torch.from_numpy(np.stack([read_mask(file, file.name, size) for file in files])).float() / 255
+
+
+def save_masks(masks: Tensor, folder: Path | str) -> Path:
+    """Save masks [F, H, W] in 0..1 as a folder of PNG images, in their order.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    folder = Path(folder)
+    pixels = (masks.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    for i, mask in enumerate(pixels):
+        with write_atomically(folder / f"{i:05}.png") as partial:
+            Image.fromarray(mask).save(partial, format="PNG", compress_level=4)
+    return folder

@@ -24,7 +24,7 @@ def _degrees(help: str, limit: float = 90.0) -> float:
 class Config:
     expressions: str = text(
         "",
-        "One expression per line: a value such as 'mouthSmile_L = 0.8', or keyframes 'jawOpen = 0:0, 0.5:0.7' "
+        "One expression per line: a value such as 'mouthSmileLeft = 0.8', or keyframes 'jawOpen = 0:0, 0.5:0.7' "
         "(seconds:value). 'expr 12' names a coefficient by number.",
         multiline=True,
     )

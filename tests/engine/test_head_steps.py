@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from engine.cli import main
 from engine.deform import BoundMesh
 from engine.deform.head_scenes import motion_of
 from engine.errors import InputError
 from engine.heads import Head
 from engine.heads.reenact import drive, neutral_frame, smoothed, tracks
-from engine.messages import Finished, Preview
+from engine.io.mask_folder import load_masks
+from engine.io.scene_file import save_scene
+from engine.io.selection_file import load_selection
+from engine.messages import Finished, Preview, result
 from engine.scene import Cameras, Gaussians, Scene4D
 from engine.steps import drive_head, head_masks, pose_head
 from tests.tiny_head import tiny_head, tiny_model
@@ -176,3 +181,26 @@ def test_another_head_model_is_refused_with_both_counts(head: Head, scene: Scene
 def test_a_driver_of_another_model_is_refused(head: Head, scene: Scene4D) -> None:
     with pytest.raises(InputError, match="2 expression coefficients, the head has 3"):
         drive_head.run(scene, head, tiny_head(expressions=2))
+
+
+def test_the_verb_writes_masks_that_the_other_verbs_read_and_the_selection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: Head, scene: Scene4D
+) -> None:
+    monkeypatch.setattr("engine.cli.kinds.load_head", lambda *_: head)
+    save_scene(scene, tmp_path / "scene.safetensors")
+    words = [
+        "head-mask",
+        "--scene",
+        str(tmp_path / "scene.safetensors"),
+        "--part",
+        "lips",
+        "--rasterizer",
+        "torch",
+    ]
+    words += ["--frame-numbers", "all", "--device", "cpu"]
+    words += ["--out", str(tmp_path / "masks"), "--selection-out", str(tmp_path / "lips.safetensors")]
+    assert main(words) == 0
+    config = head_masks.Config(part="lips", frame_numbers="all", rasterizer="torch")
+    made = result(head_masks.run(scene, head, config=config))
+    assert torch.equal(load_masks(tmp_path / "masks", None, any_number=True), made.masks)
+    assert torch.equal(load_selection(tmp_path / "lips.safetensors").weights, made.selection.weights)
