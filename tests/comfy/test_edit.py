@@ -210,7 +210,7 @@ def test_a_lifted_mask_limits_the_edit(running: Server, info: dict[str, Any], on
         ("file", "edit", {"prompt": "  "}, "prompt"),
         ("bundled", "edit", {"prompt": "make it a dragon"}, "'dragon'"),
         ("file", "edit", {"views": "99"}, "view"),
-        ("file", "edit", {"moments": "last"}, "moment"),
+        ("file", "edit", {"moments": "last"}, "'last' is not a frame number"),
         ("file", "guidance", {"model": "diffusers/text only"}, "InstructPix2Pix"),
         ("wires", "checkpoint", {"has_image_conditioning": False}, "InstructPix2Pix"),
     ],
@@ -294,7 +294,7 @@ def test_the_masks_and_pictures_must_belong_to_the_views(running: Server, info: 
         "save": graphs.node(info, "GS4D_Save4DScene", scene=["fit", 0]),
     }
     run = running.run(graph)
-    assert run.outcome == "execution_error" and "one mask for each view" in run.error
+    assert run.outcome == "execution_error" and "one mask per view" in run.error
     one = graphs.node(info, "EmptyImage", width=64, height=64, batch_size=3)
     graph |= {"wrong": one, "fit": graphs.node(
         info, "GS4D_FitEdits", scene=["train", 0], views=["views", 0], images=["wrong", 0]
