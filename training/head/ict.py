@@ -107,15 +107,15 @@ def tongue(vertices: Floats) -> Floats:
     x, y, z = vertices.T / CENTIMETER
     inside = np.zeros(len(vertices))
     inside[slice(*GUMS)] = 1
-    # the gums of the lower jaw lie around it in a horseshoe
-    across = smooth(np.hypot(x / 1.45, np.maximum(z - 7.6, 0) / 1.75), 1.08, 0.9)
-    return inside * across * (y < -2.4) * smooth(z, 4.5, 9.2)
+    # above the floor of the mouth, and inside the horseshoe of the lower gums
+    across = smooth(np.hypot(x / 1.6, np.maximum(z - 7.8, 0) / 2.0), 1.0, 0.9)
+    return inside * across * smooth(y, -4.5, -4.0) * (y < -2.7) * smooth(z, 4.5, 9.2)
 
 
 def tongue_out(vertices: Floats) -> Floats:
     """ARKit's tongueOut, which ICT-FaceKit lacks: the tongue slides forward over the lower teeth and its tip sinks."""
     along = tongue(vertices)[:, None]
-    return along * np.array([0.0, 0.0135, 0.026]) + along**3 * np.array([0.0, -0.009, 0.006])
+    return along * np.array([0.0, 0.013, 0.036]) + along**4 * np.array([0.0, -0.006, 0.002])
 
 
 def members(parts: dict[str, tuple[int, int]], count: int) -> NDArray[np.int64]:
