@@ -52,6 +52,16 @@ def commands(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
 
 
+def test_the_page_on_heads_is_short_and_its_commands_exist():
+    page = (REPOSITORY / "docs" / "heads.md").read_text(encoding="utf-8")
+    assert len(page.split()) <= 900
+    lines = [line for body in re.findall(r"^```sh\n(.*?)^```$", page, re.M | re.S) for line in commands(body)]
+    assert len(lines) >= 8
+    for line in lines:
+        assert line.startswith("python -m engine ")
+        _parser().parse_args(shlex.split(line)[3:])
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("guide")
