@@ -1,7 +1,10 @@
-"""Makes the pictures of the help pages from real runs on what ships: python tools/help_pictures.py [--scene FILE] [NODE …]
+"""Makes the pictures of the help pages from real runs on what ships.
+
+    python tools/help_pictures.py [--scene FILE] [--avatar FILE] [NODE …]
 
 web/docs/pictures/<node id>.jpg, each of at most 60 KB, and one of the guide's, capture_plan. Without --scene the demo
-clip is trained first (about three minutes on two cores). Pictures of the canvas itself come from help_canvas.py.
+clip is trained first (about three minutes on two cores), without --avatar the talking head (as long). Pictures of the
+canvas itself come from help_canvas.py.
 """
 
 from __future__ import annotations
@@ -28,24 +31,30 @@ from engine.diffusion.loading import embedded, load  # noqa: E402
 from engine.figures.color_maps import depth_picture, flow_picture, marked  # noqa: E402
 from engine.figures.contact_sheets import before_and_after, below, sheet  # noqa: E402
 from engine.figures.drawing import theme, width_of, write  # noqa: E402
+from engine.heads import Head, triangle_frames  # noqa: E402
+from engine.io.heads import load_head  # noqa: E402
 from engine.io.scene_file import load_scene  # noqa: E402
 from engine.masks.lift import render_selection  # noqa: E402
 from engine.messages import result  # noqa: E402
 from engine.render import choose, render_gaussians  # noqa: E402
-from engine.scene import Scene4D, ViewSet  # noqa: E402
+from engine.render.mesh import visible_faces  # noqa: E402
+from engine.scene import Cameras, Scene4D, ViewSet  # noqa: E402
 from engine.steps import (  # noqa: E402
     camera_path,
     decode_latents,
     delta_edit,
+    drive_head,
     edit_views,
     evaluate_edit,
     evaluate_scene,
     export_scene,
     fit_edits,
     fit_scene,
+    head_masks,
     import_scene,
     latents_to_scene,
     lift_mask,
+    pose_head,
     preflight,
     refine_score,
     render_scene,
@@ -57,6 +66,9 @@ from engine.steps import (  # noqa: E402
 PICTURES = REPOSITORY / "web" / "docs" / "pictures"
 GUIDE = REPOSITORY / "docs" / "pictures"
 CLIP = REPOSITORY / "assets" / "clips" / "walker"
+HEAD_CLIP = REPOSITORY / "assets" / "clips" / "talking_head"
+DRIVER = HEAD_CLIP / "driver" / "flame_param.npz"
+FRONT = 3  # the view in front of the talking head
 MOST_BYTES = 60_000
 WIDTH = 640
 GOLD, LEAVE = "turn it into a gold statue", "leave it as it is"
@@ -95,8 +107,8 @@ def lines_of_text(lines: list[str], size: int = 12) -> Image.Image:
 class Studio:
     """The clip, the scene and the edits that the pictures show; each is made when it is first asked for."""
 
-    def __init__(self, scene: Path | None) -> None:
-        self.file = scene
+    def __init__(self, scene: Path | None, avatar: Path | None) -> None:
+        self.file, self.avatar_file = scene, avatar
 
     @cached_property
     def video(self) -> Any:
@@ -107,6 +119,17 @@ class Studio:
         if self.file is not None:
             return load_scene(self.file)
         return result(fit_scene.run(self.video, fit_scene.Config(iterations=4300)))
+
+    @cached_property
+    def head(self) -> Head:
+        return load_head(motion=HEAD_CLIP)
+
+    @cached_property
+    def avatar(self) -> Scene4D:
+        if self.avatar_file is not None:
+            return load_scene(self.avatar_file)
+        config = fit_scene.Config(iterations=1500, budget=14000, max_seconds=180, preview_every=0)
+        return result(fit_scene.run(load_video(HEAD_CLIP), config, head=self.head))
 
     @cached_property
     def model(self) -> Any:
@@ -137,7 +160,11 @@ class Studio:
     @torch.no_grad()
     def draw(self, scene: Scene4D, view: int, share: float) -> Tensor:
         """[H, W, 3] of a scene through a captured camera, at a share of its time."""
-        seconds = float(scene.times[0] + (scene.times[-1] - scene.times[0]) * share)
+        return self.at(scene, view, float(scene.times[0] + (scene.times[-1] - scene.times[0]) * share))
+
+    @torch.no_grad()
+    def at(self, scene: Scene4D, view: int, seconds: float) -> Tensor:
+        """The same at a time in seconds."""
         picture = render_gaussians(
             scene.at(seconds), scene.rig[view], choose("auto", "cpu"), scene.background
         )
@@ -397,6 +424,84 @@ def evaluate_edit_pictures(studio: Studio) -> Image.Image:
     return below(*[sheet([[row]], width=WIDTH, headers=words) for row in rows[:2]])
 
 
+def shaded(vertices: Tensor, faces: Tensor, cameras: Cameras, view: int) -> Tensor:
+    """[H, W, 3] of a mesh in gray, lit from the camera, on white."""
+    # twice the size, then averaged: smooth edges
+    large = cameras.resized(tuple((2 * w, 2 * h) for w, h in cameras.sizes))
+    found = visible_faces(vertices, faces, large, view)
+    normals = triangle_frames(vertices, faces).axes[:, :, 1]
+    toward = cameras.centers[view].float() - vertices.mean(0)
+    light = (normals @ (toward / toward.norm())).clamp(min=0)
+    gray = torch.where(found >= 0, 0.15 + 0.7 * light[found.clamp(min=0)], 1.0)
+    small = torch.nn.functional.avg_pool2d(gray[None, None], 2)[0, 0]
+    return small[..., None].expand(-1, -1, 3)
+
+
+def face(image: Tensor) -> Tensor:
+    """The part of an image of the talking head that shows its face."""
+    return image[5:195, 20:172]
+
+
+def load_head_pictures(studio: Studio) -> Image.Image:
+    model, rig = studio.head.model, studio.avatar.rig
+    still = studio.head.motion.frames(slice(0, 1))
+    zeros = {
+        name: torch.zeros_like(t)
+        for name, t in still.tensors().items()
+        if name not in ("times", "translation")
+    }
+    still = still.with_(**zeros)
+    stacks = [[face(shaded(model.pose(still)[0], model.faces, rig, FRONT))]]
+    words = ["neutral"]
+    for name in ("mouthSmileLeft", "jawOpen", "mouthPucker", "browInnerUp", "eyeBlinkRight"):
+        expr = torch.zeros_like(still.expr)
+        expr[0, model.expression_names.index(name)] = 1
+        stacks.append([face(shaded(model.pose(still.with_(expr=expr))[0], model.faces, rig, FRONT))])
+        words.append(name)
+    return sheet(stacks, words, 6, "the bundled head and five of its 52 expressions", width=WIDTH)
+
+
+def head_mask_pictures(studio: Studio) -> Image.Image:
+    stacks, words = [], []
+    for part in ("expression", "eye area", "lips", "brows", "skin", "hair"):
+        config = head_masks.Config(part=part, view_numbers=str(FRONT), frame_numbers="12")
+        mask = result(head_masks.run(studio.avatar, studio.head, config=config)).masks[0]
+        seconds = float(studio.avatar.times[12])
+        stacks.append([face(marked(studio.at(studio.avatar, FRONT, seconds), mask, mask))])
+        words.append(part)
+    return sheet(stacks, words, 6, "parts of the head, drawn from its mesh", width=WIDTH)
+
+
+def pose_head_pictures(studio: Studio) -> Image.Image:
+    smile = "mouthSmileLeft = 0.9; mouthSmileRight = 0.9"
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("as captured", {}),
+        ("smile 0.9", {"expressions": smile}),
+        ("jaw 15", {"jaw": 15.0}),
+        ("gaze 25", {"gaze_sideways": 25.0}),
+        ("blink", {"expressions": "eyeBlinkLeft = 1; eyeBlinkRight = 1"}),
+        ("turn 20", {"turn": 20.0}),
+    ]
+    stacks = []
+    for _, more in asked:
+        posed = pose_head.run(studio.avatar, studio.head, pose_head.Config(**more))
+        stacks.append([face(studio.at(posed, FRONT, float(posed.times[0])))])
+    return sheet(stacks, [words for words, _ in asked], 6, "one frame, posed", width=WIDTH)
+
+
+def drive_head_pictures(studio: Studio) -> Image.Image:
+    driver = load_head(motion=DRIVER, frames_per_second=12)
+    driven = drive_head.run(studio.avatar, studio.head, driver)
+    stacks, words = [], []
+    for frame in torch.linspace(0, len(driven.times) - 1, 6).long().tolist():
+        mesh = driver.vertices(driver.motion.frames(slice(frame, frame + 1)))[0]
+        seconds = float(driven.times[frame])
+        above = shaded(mesh, driver.model.faces, studio.avatar.rig, FRONT)
+        stacks.append([face(above), face(studio.at(driven, FRONT, seconds))])
+        words.append(f"{seconds:.2f} s")
+    return sheet(stacks, words, 6, "another person drives the avatar", width=WIDTH)
+
+
 def capture_plan(studio: Studio) -> Image.Image:
     """For the guide, not a node: where eight phones stand, every second one raised."""
     side, count = 300, 8
@@ -455,6 +560,10 @@ MADE: dict[str, Callable[[Studio], Image.Image]] = {
     "GS4D_DecodeLatents": decode_pictures,
     "GS4D_LatentsToScene": latents_to_scene_pictures,
     "GS4D_EvaluateEdit": evaluate_edit_pictures,
+    "GS4D_LoadHead": load_head_pictures,
+    "GS4D_HeadRegionMask": head_mask_pictures,
+    "GS4D_PoseHead": pose_head_pictures,
+    "GS4D_DriveHead": drive_head_pictures,
     "capture_plan": capture_plan,
 }
 
@@ -462,9 +571,10 @@ MADE: dict[str, Callable[[Studio], Image.Image]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scene", type=Path, help="a trained scene of the demo clip")
+    parser.add_argument("--avatar", type=Path, help="a trained scene of the talking head")
     parser.add_argument("nodes", nargs="*", metavar="NODE", help="only these")
     arguments = parser.parse_args()
-    studio = Studio(arguments.scene)
+    studio = Studio(arguments.scene, arguments.avatar)
     for node in arguments.nodes or MADE:
         path = save(MADE[node](studio), node)
         print(f"{path.relative_to(REPOSITORY)}  {path.stat().st_size / 1000:.0f} KB", flush=True)
