@@ -425,13 +425,13 @@ def test_what_is_wrong_with_a_folder_is_said(edited, tmp_path):
         "nothing": (lambda f, p, a: (f / "views.json").unlink(), "views.json is missing"),
         "gone": (lambda f, p, a: p.unlink(), r"edited/000_cam00_0.png is missing"),
         "cut": (lambda f, p, a: p.write_bytes(p.read_bytes()[:90]), "edited/000_cam00_0.png cannot be read"),
-        "text": (lambda f, p, a: p.write_text("no picture"), "not a picture"),
+        "text": (lambda f, p, a: p.write_text("no picture"), "is not an image"),
         "cropped": (lambda f, p, a: Image.new("RGB", (48, 30)).save(p), "48×30, but its view is 48×40"),
         "other": (rewrite(format="holiday"), "does not describe views"),
         "newer": (rewrite(version=9), "version 9, but this pack supports versions up to 1"),
         "few": (lambda f, p, a: rewrite(pictures=a["pictures"][:2])(f, p, a), "2 images and 3 cameras"),
         "broken": (rewrite(pictures=[{"file": 3}]), "views.json is incomplete"),
-        "climbing": (climb, "leads out of"),
+        "climbing": (climb, "outside"),
         "sizeless": (empty, "0 × 0 pixels"),
     }
     for name, (spoil, said) in cases.items():

@@ -28,6 +28,15 @@ QUICK = {
     "GS4D_DecodeLatents": {"views": "0 4 8"},
     "GS4D_LatentsToScene": {"iterations": 10, "views": "0 4 8", "moments": "0", "preview_every": 5},
 }
+# the head capture has eight cameras, and masks must be of the images that are edited
+QUICK_HEAD = {
+    "GS4D_LoadMultiViewVideo": {"frame_step": 6},
+    "GS4D_Train4DScene": {"iterations": 6, "preview_every": 2},
+    "GS4D_SceneViews": {"views": "0 4", "moments": "0"},
+    "GS4D_EditViews": {"resolution": 64, "steps": 1, "views": "0 4", "moments": "0"},
+    "GS4D_FitEdits": {"iterations": 4, "preview_every": 2},
+    "GS4D_CameraPath": {"frames": 4, "width": 96, "height": 96},
+}
 SET_WIDGETS = """(quick) => {
   for (const node of app.graph.nodes)
     for (const [name, value] of Object.entries(quick[node.type] ?? {})) {
@@ -168,6 +177,22 @@ def test_the_edit_in_latent_space_runs_to_the_end_on_what_ships(page: Page, runn
     assert (
         page.js("() => app.graph.nodes.filter(n => n.type === 'PreviewImage').at(-1).imgs?.length ?? 0") == 3
     )
+
+
+def test_a_head_is_trained_edited_and_driven_on_what_ships(page: Page, running: Server) -> None:
+    open_from_templates(page, "edit3dgs")
+    page.js(SET_WIDGETS, QUICK_HEAD)
+    page.js(RUN)
+    page.page.wait_for_function("() => window.seenByTest.outcome", timeout=300_000)
+    page.page.wait_for_timeout(1500)
+    seen = page.js("() => window.seenByTest")
+    assert seen["outcome"] == "success", seen["error"]
+    ids = dict(page.js("() => app.graph.nodes.map(n => [n.type, String(n.id)])"))
+    for node, last in (("GS4D_Train4DScene", 6), ("GS4D_EditViews", 1), ("GS4D_FitEdits", 4)):
+        assert seen["progress"][ids[node]][-1] == last
+    assert {ids["PreviewImage"], ids["SaveVideo"], ids["GS4D_HeadRegionMask"]} <= set(seen["executed"])
+    assert list((running.base / "output" / "gs4d").glob("edited head_*.safetensors"))
+    assert not page.complaints_about_the_pack()
 
 
 def test_an_edit_cancelled_on_the_canvas_goes_on_where_it_was(page: Page, running: Server) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import graphs
+import head_workflow
 
 CLOSE_UP = (355, -45, 415, 545)  # x, y, width, height on the canvas
 SIDE = 256  # pixels of one picture of a thumbnail
@@ -324,6 +325,15 @@ PAGES = {
             {**EDIT_PLACES, "13": (380, 190, 360, 100), "4": (380, 370, 360, 130), "3": (380, 590, 360, 680)},
             note=EDIT_NOTE.format(more=WITH_CHECKPOINT),
             **{**_EDIT, "thumbnail": None},
+        ),
+        WorkflowPage(
+            "edit3dgs",
+            head_workflow.edit3dgs,
+            head_workflow.PLACES,
+            head_workflow.GROUPS,
+            head_workflow.NOTE,
+            head_workflow.NOTE_PLACE,
+            head_workflow.thumbnail,
         ),
         WorkflowPage(
             "ed_nerf", ed_nerf, LATENT_PLACES, note=LATENT_NOTE.format(more=WITH_SMALL_MODEL), **_LATENT
