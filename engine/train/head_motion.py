@@ -179,7 +179,7 @@ def head_gaussians(
 ) -> tuple[Gaussians, str]:
     """One Gaussian for each triangle, in order, in the canonical pose; colors as the views see them at one frame.
 
-    Each lies at its triangle's center, half as large as that and flat along its normal.
+    Each lies at its triangle's center, a third of its size, flat along its normal and nearly opaque.
     """
     vertices = head.vertices()[moment]
     faces = head.model.faces
@@ -189,9 +189,9 @@ def head_gaussians(
     sh[:, 0] = harmonics.rgb_to_dc(colors)
     local = Gaussians(
         means=torch.zeros(count, 3),
-        log_scales=torch.tensor([0.5, 0.1, 0.5]).log().repeat(count, 1),
+        log_scales=torch.tensor([0.35, 0.1, 0.35]).log().repeat(count, 1),
         quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
-        logit_opacities=torch.full((count,), 0.5).logit(),
+        logit_opacities=torch.full((count,), 0.9).logit(),
         sh=sh,
     )
     rest = triangle_frames(head.vertices(head.motion.canonical())[0], faces)
