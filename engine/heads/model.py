@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..scene.rotations import axis_angles_to_matrices
-
-if TYPE_CHECKING:
-    from .motion import HeadMotion
+from .motion import HeadMotion
 
 JOINTS = ("root", "neck", "jaw", "left eye", "right eye")
 PARENTS = (-1, 0, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Whose head it is, and how it moves: FLAME's parameters over time."""
+"""How one person's head moves: FLAME's parameters over time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .model import HeadModel
 
 # name → numbers for each frame besides the expression's, which depends on the model
 POSES = {"rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
@@ -68,40 +67,4 @@ class HeadMotion:
             jaw_pose=jaw,
             rotation=self.rotation.mean(0, keepdim=True),
             translation=self.translation.mean(0, keepdim=True),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Head:
-    """A head model with the motion of one person: what travels on a GS4D_HEAD socket."""
-
-    model: HeadModel
-    motion: HeadMotion
-    name: str = ""  # where the motion came from, for messages
-
-    def __post_init__(self) -> None:
-        if len(self.motion.shape) > self.model.shapes or self.motion.expr.shape[1] > self.model.expressions:
-            raise InputError(
-                "HED-002",
-                f"The parameters have {len(self.motion.shape)} shape and {self.motion.expr.shape[1]} expression "
-                f"coefficients, {self.model.name} has {self.model.shapes} and {self.model.expressions}; select the head "
-                "model that the parameters were fitted with.",
-            )
-        offset = self.motion.static_offset
-        if offset is not None and len(offset) != len(self.model.template):
-            raise InputError(
-                "HED-003",
-                f"The parameters are for a mesh of {len(offset)} vertices, {self.model.name} has "
-                f"{len(self.model.template)}; select the head model that the parameters were fitted with.",
-            )
-
-    def vertices(self, motion: HeadMotion | None = None) -> Tensor:
-        """[T, V, 3] the posed mesh of each frame, of `motion` or of the head's own; differentiable."""
-        return self.model.pose(self.motion if motion is None else motion)
-
-    def summary(self) -> str:
-        """One line about the head."""
-        return (
-            f"{self.name or 'head'}: {len(self.motion)} frames, {len(self.model.template)} vertices, "
-            f"{len(self.model.faces)} triangles"
         )
