@@ -46,6 +46,8 @@ class Edit:
         masks: [F, H, W] in 0..1, where the edit may act; None: everywhere.
         placement: Cameras and frames of the images; needed for attention "epipolar".
         keep: [F, H, W] in 0..1, where the originals are kept as `request.keep` says; None: nowhere.
+        noised: [F, H, W, 3] in 0..1, the images that denoising starts from; None: the originals. The model is conditioned
+            on the originals in both cases.
 
     Raises:
         InputError: No images, a model without image conditioning, masks of another size, or an invalid key.
@@ -75,6 +77,7 @@ class Edit:
         masks: Tensor | None = None,
         placement: Placement | None = None,
         keep: Tensor | None = None,
+        noised: Tensor | None = None,
     ) -> None:
         if len(originals) == 0:
             raise InputError(
@@ -116,6 +119,9 @@ class Edit:
         self.calls = 0
         # [C, h, w] on the CPU: conditioning latents of the originals
         self._encoded: dict[int, Tensor] = {}
+        self.noised = noised
+        # [C, h, w] on the CPU: latents of `noised`
+        self._started: dict[int, Tensor] = {}
         # [C, h, w]: the predicted clean latents, for previews
         self._clean: dict[int, Tensor] = {}
         self._noise = self.latents = self.advanced = None
@@ -310,8 +316,12 @@ class Edit:
         noise = self._noise_of(frames)
         if self.request.start == "noise" and self.request.strength == 1:
             return noise
-        clean = self.backbone.scaled(self._conditions(frames))
-        return self.backbone.noise_schedule.add_noise(clean, noise, self.timesteps[0])
+        clean = (
+            self._conditions(frames)
+            if self.noised is None
+            else self._encode(self.noised, frames, self._started)
+        )
+        return self.backbone.noise_schedule.add_noise(self.backbone.scaled(clean), noise, self.timesteps[0])
 
     def _noise_of(self, frames: list[int]) -> Tensor:
         """Starting noise [f, C, h, w], which depends neither on the chunks nor on the device."""
@@ -322,15 +332,19 @@ class Edit:
         return self._noise[frames].to(self.backbone.device)
 
     def _conditions(self, frames: list[int]) -> Tensor:
-        """Conditioning latents [f, C, h, w] of the originals.
+        """Conditioning latents [f, C, h, w] of the originals."""
+        return self._encode(self.originals, frames, self._encoded)
+
+    def _encode(self, images: Tensor, frames: list[int], done: dict[int, Tensor]) -> Tensor:
+        """Latents [f, C, h, w] of some images, kept in `done`.
 
         Each image is encoded once and alone, so that the result does not depend on the chunks.
         """
         for i in frames:
-            if i not in self._encoded:
-                image = self.originals[i : i + 1].to(self.backbone.device)
-                self._encoded[i] = self.backbone.encode_image_latents(image)[0].cpu()
-        return torch.stack([self._encoded[i] for i in frames]).to(self.backbone.device)
+            if i not in done:
+                image = images[i : i + 1].to(self.backbone.device)
+                done[i] = self.backbone.encode_image_latents(image)[0].cpu()
+        return torch.stack([done[i] for i in frames]).to(self.backbone.device)
 
     @torch.no_grad()
     def as_seen(self) -> Tensor:

@@ -29,6 +29,7 @@ DECLARED = (
     "evaluate_edit",
     "head_masks",
     "pose_head",
+    "edit_head",
     "drive_head",
     "sample_scene",
     "export_scene",
@@ -38,7 +39,7 @@ HAND_WRITTEN = ("convert_capture", "bake_clip")
 STEPS = (*DECLARED, *HAND_WRITTEN)
 
 # those that leave a scene which the captured images no longer show
-EDITS = ("fit_edits", "refine_score", "latents_to_scene")
+EDITS = ("fit_edits", "edit_head", "refine_score", "latents_to_scene")
 
 
 def all_steps() -> list[Step]:

@@ -51,6 +51,8 @@ class ViewEditing:
     # steps after which the captured images no longer show the scene
     edits: tuple[str, ...]
 
+    # `current`, an edited state of `scene`, is what denoising starts from; the model sees `scene` itself
+
     def __init__(
         self,
         scene: Scene4D,
@@ -59,6 +61,7 @@ class ViewEditing:
         video: MultiViewVideo | None = None,
         selection: Selection | None = None,
         keep: Tensor | None = None,
+        current: Scene4D | None = None,
     ) -> None:
         self.scene, self.backbone, self.config = scene, backbone, config
         self.prompt_note = check_prompt(
@@ -75,7 +78,10 @@ class ViewEditing:
         if keep is not None:
             width, height = self.views.size
             keep = fitted(keep, len(self.views), height, width, scene.rig.sizes[self.views.views[0]])
-        self.edit = Edit(backbone, self.views.originals, request, masks, placement, keep)
+        noised = None
+        if current is not None:
+            noised = collect(Originals(current, rasterizer, size), pairs).originals
+        self.edit = Edit(backbone, self.views.originals, request, masks, placement, keep, noised)
         self.checkpointed = states.Checkpointed(self.edit, self.identity)
 
     def __len__(self) -> int:
