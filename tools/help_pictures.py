@@ -44,6 +44,7 @@ from engine.steps import (  # noqa: E402
     decode_latents,
     delta_edit,
     drive_head,
+    edit_head,
     edit_views,
     evaluate_edit,
     evaluate_scene,
@@ -502,6 +503,19 @@ def drive_head_pictures(studio: Studio) -> Image.Image:
     return sheet(stacks, words, 6, "another person drives the avatar", width=WIDTH)
 
 
+def edit_head_pictures(studio: Studio) -> Image.Image:
+    config = edit_head.Config(prompt="turn it into a bronze statue", levels="999", preview_every=0)
+    edited = result(edit_head.run(studio.avatar, studio.head, studio.model, config))
+    driver = load_head(motion=DRIVER, frames_per_second=12)
+    both = [drive_head.run(scene, studio.head, driver) for scene in (studio.avatar, edited)]
+    stacks, words = [], []
+    for frame in torch.linspace(0, len(driver.motion) - 1, 6).long().tolist():
+        seconds = float(both[0].times[frame])
+        stacks.append([face(studio.at(scene, FRONT, seconds)) for scene in both])
+        words.append(f"{seconds:.2f} s")
+    return sheet(stacks, words, 6, "an avatar and its edit, driven by another person", width=WIDTH)
+
+
 def capture_plan(studio: Studio) -> Image.Image:
     """For the guide, not a node: where eight phones stand, every second one raised."""
     side, count = 300, 8
@@ -563,6 +577,7 @@ MADE: dict[str, Callable[[Studio], Image.Image]] = {
     "GS4D_LoadHead": load_head_pictures,
     "GS4D_HeadRegionMask": head_mask_pictures,
     "GS4D_PoseHead": pose_head_pictures,
+    "GS4D_EditHeadAvatar": edit_head_pictures,
     "GS4D_DriveHead": drive_head_pictures,
     "capture_plan": capture_plan,
 }
