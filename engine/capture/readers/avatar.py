@@ -55,9 +55,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
     samples = {name: _samples(folder, data, name) for name, data in parsed.items()}
     warnings: list[str] = []
     fps = _frame_rate(parsed, options.frames_per_second, warnings)
-    by_camera: dict[int, list[_Sample]] = {}
-    for sample in (sample for each in samples.values() for sample in each):
-        by_camera.setdefault(sample.camera, []).append(sample)
+    by_camera = _by_camera(samples)
     steps = sorted({sample.step for group in by_camera.values() for sample in group})
     names = _names(by_camera)
     moment = {step: i for i, step in enumerate(steps)}
@@ -66,11 +64,11 @@ def read(folder: Path, options: LoadOptions) -> Capture:
     return Capture(
         folder=folder,
         layout="avatar",
-        views=[_view(names[c], by_camera[c], moment) for c in sorted(by_camera)],
+        views=[_view(names[c], by_camera[c], moment) for c in by_camera],
         times=np.array(steps) / fps,
         fps=fps,
         background=(1.0, 1.0, 1.0),
-        test_views=[names[c] for c in sorted(by_camera) if c not in trained],
+        test_views=[names[c] for c in by_camera if c not in trained],
         test_moments=[moment[step] for step in sorted(held)],
         warnings=warnings,
         files=files,
@@ -91,6 +89,14 @@ def _frame_rate(parsed: dict[str, dict[str, Any]], chosen: float, warnings: list
             "that is wrong."
         )
     return found or USUAL_FPS
+
+
+def _by_camera(samples: dict[str, list[_Sample]]) -> dict[int, list[_Sample]]:
+    """All samples, in the order of their files, by camera_index; cameras ascending."""
+    groups: dict[int, list[_Sample]] = {}
+    for sample in (sample for each in samples.values() for sample in each):
+        groups.setdefault(sample.camera, []).append(sample)
+    return dict(sorted(groups.items()))
 
 
 def _samples(folder: Path, data: dict[str, Any], file: str) -> list[_Sample]:
