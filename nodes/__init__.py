@@ -8,7 +8,7 @@ from ..engine.steps import all_steps
 from . import folders
 from .compat import ComfyExtension
 from .guidance import GuidanceFromModel, LoadGuidance
-from .heads import LoadHead
+from .heads import HeadFromLandmarks, LoadHead
 from .load import Load4DScene, LoadMultiViewVideo, Save4DScene
 from .preview import Preview4DScene
 from .step_node import node_of, settings_node_of
@@ -18,6 +18,7 @@ HAND_WRITTEN: list[type[Any]] = [
     Load4DScene,
     Save4DScene,
     LoadHead,
+    HeadFromLandmarks,
     LoadGuidance,
     GuidanceFromModel,
     Preview4DScene,

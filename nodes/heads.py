@@ -7,7 +7,7 @@ from typing import Any
 from . import folders, host
 from .checks import checked
 from .compat import combo, io, make, schema
-from .types import HeadSocket
+from .types import FaceLandmarksSocket, HeadSocket
 
 
 def _motion(model: str, motion: str) -> Any:
@@ -68,3 +68,59 @@ class LoadHead(io.ComfyNode):
                 folders.head_cache(),
             )
         return host.output(head, notes=head.summary())
+
+
+class HeadFromLandmarks(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="GS4D_HeadFromLandmarks",
+            display_name="Head Motion from Face Landmarks",
+            category="4dgs/heads",
+            description="Turns the face landmarks of a video or webcam into head motion for Drive Head.",
+            search_aliases=[
+                "webcam",
+                "mediapipe",
+                "arkit",
+                "blend shapes",
+                "face capture",
+                "performance capture",
+            ],
+            inputs=[
+                FaceLandmarksSocket.Input(
+                    "landmarks", tooltip="Face landmarks of all frames, from MediaPipe Face Landmarker."
+                ),
+                HeadSocket.Input("head", tooltip="The head model to move, from Load Head."),
+                make(
+                    io.Float.Input,
+                    "frames_per_second",
+                    default=30.0,
+                    min=0.1,
+                    max=1000.0,
+                    display_name="frames per second",
+                    tooltip="Frame rate of the video. Higher plays faster.",
+                ),
+                make(
+                    io.String.Input,
+                    "matrix",
+                    default="",
+                    display_name="score matrix",
+                    tooltip="Path of an .npz that turns scores into coefficients, for models without ARKit's names such as "
+                    "FLAME. Empty matches names.",
+                ),
+            ],
+            outputs=[HeadSocket.Output("head_out", display_name="head")],
+        )
+
+    @classmethod
+    def execute(cls, landmarks: Any, head: Any, frames_per_second: float, matrix: str) -> Any:
+        from ..engine.heads import Head
+        from ..engine.heads.landmarks import motion_of_faces
+        from .landmarks import faces_of, read_matrix
+
+        with host.node_context():
+            faces, several = faces_of(landmarks)
+            scores = read_matrix(folders.readable(matrix)) if matrix.strip() else None
+            motion, filled = motion_of_faces(faces, head.model, frames_per_second, scores)
+            made = Head(head.model, motion, "face landmarks")
+        return host.output(made, notes="\n".join(filter(None, (made.summary(), several, filled))))

@@ -18,3 +18,4 @@ LatentFieldSocket = socket("GS4D_LATENT_FIELD")  # engine.latent.LatentField
 # ComfyUI's own, by name, because 0.3.75 has no class for some of them
 SplatSocket = socket("SPLAT")
 Load3DCameraSocket = socket("LOAD3D_CAMERA")
+FaceLandmarksSocket = socket("FACE_LANDMARKS")

@@ -32,6 +32,7 @@ from engine.figures.color_maps import depth_picture, flow_picture, marked  # noq
 from engine.figures.contact_sheets import before_and_after, below, sheet  # noqa: E402
 from engine.figures.drawing import theme, width_of, write  # noqa: E402
 from engine.heads import Head, triangle_frames  # noqa: E402
+from engine.heads.landmarks import FaceFrame, motion_of_faces  # noqa: E402
 from engine.io.heads import load_head  # noqa: E402
 from engine.io.scene_file import load_scene  # noqa: E402
 from engine.masks.lift import render_selection  # noqa: E402
@@ -503,6 +504,24 @@ def drive_head_pictures(studio: Studio) -> Image.Image:
     return sheet(stacks, words, 6, "another person drives the avatar", width=WIDTH)
 
 
+def landmarks_pictures(studio: Studio) -> Image.Image:
+    model, rig = studio.head.model, studio.avatar.rig
+    asked: list[tuple[str, dict[str, float]]] = [
+        ("no score", {}),
+        ("jawOpen 0.6", {"jawOpen": 0.6}),
+        ("mouthSmile 0.9", {"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9}),
+        ("eyeBlinkLeft 1", {"eyeBlinkLeft": 1.0}),
+        ("browInnerUp 1", {"browInnerUp": 1.0}),
+        ("mouthPucker 0.9", {"mouthPucker": 0.9}),
+    ]
+    motion, _ = motion_of_faces([FaceFrame(scores) for _, scores in asked], model, 25)
+    place = studio.head.motion.canonical()
+    still = {n: getattr(place, n).expand(len(asked), -1) for n in ("rotation", "translation")}
+    vertices = model.pose(motion.with_(**still))
+    stacks = [[face(shaded(mesh, model.faces, rig, FRONT))] for mesh in vertices]
+    return sheet(stacks, [words for words, _ in asked], 6, "scores of a face, and the head", width=WIDTH)
+
+
 def edit_head_pictures(studio: Studio) -> Image.Image:
     config = edit_head.Config(prompt="turn it into a bronze statue", levels="999", preview_every=0)
     edited = result(edit_head.run(studio.avatar, studio.head, studio.model, config))
@@ -577,6 +596,7 @@ MADE: dict[str, Callable[[Studio], Image.Image]] = {
     "GS4D_LoadHead": load_head_pictures,
     "GS4D_HeadRegionMask": head_mask_pictures,
     "GS4D_PoseHead": pose_head_pictures,
+    "GS4D_HeadFromLandmarks": landmarks_pictures,
     "GS4D_EditHeadAvatar": edit_head_pictures,
     "GS4D_DriveHead": drive_head_pictures,
     "capture_plan": capture_plan,
