@@ -301,4 +301,4 @@ def test_the_masks_and_pictures_must_belong_to_the_views(running: Server, info: 
     )}  # fmt: skip
     graph.pop("selection")
     run = running.run(graph)
-    assert run.outcome == "execution_error" and "shapes differ" in run.error
+    assert run.outcome == "execution_error" and "another aspect ratio" in run.error

@@ -176,7 +176,7 @@ def test_overflow_says_which_precision_to_take(dtype: torch.dtype, remedy: str) 
 
 def test_full_memory_says_how_much_and_what_to_lower() -> None:
     with (
-        pytest.raises(InputError, match=r"predicting 4 images.*\d+\.\d GB.*resolution.*frames"),
+        pytest.raises(InputError, match=r"predicting 4 images.*\d+\.\d GB.*resolution.*batch size"),
         explains_memory("predicting 4 images of 512×512 pixels"),
     ):
         torch.empty(1 << 55, dtype=torch.uint8)

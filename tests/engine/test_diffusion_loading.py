@@ -224,7 +224,7 @@ def _flow(path: Path) -> None:
         (_no_part, r"lacks vae/config\.json"),
         (_no_weights, r"unet does not contain weights"),
         (_pickles, r"\.bin, which can run code.*\.safetensors"),
-        (_cut, r"cut short: \d+ of \d+ bytes.*download"),
+        (_cut, r"cut short: only \d+ of \d+ bytes.*download"),
         (_cut_header, r"cut off at its start.*download"),
         (_rubbish, r"header cannot be read"),
         (_lacking, r"unet.*conv_in"),

@@ -111,7 +111,7 @@ def test_a_pickle_with_code_is_refused(tmp_path, variants):
 def test_missing_pieces_are_named(tmp_path, variants):
     import shutil
 
-    with pytest.raises(InputError, match="neither a 4DGaussians folder"):
+    with pytest.raises(InputError, match="is not a 4DGaussians or GaussianAvatars folder"):
         m.result(import_scene.run(tmp_path))
     shutil.copytree(variants[0] / "scene", tmp_path / "scene")
     (tmp_path / "scene").chmod(0o755)
