@@ -152,7 +152,7 @@ def main() -> int:
     parser.add_argument("--head-model", type=Path, help="default: beside the capture, else the bundled head")
     parser.add_argument("--fps", type=float, default=0.0, help="frames per second; 0 = as stored")
     parser.add_argument("--max-seconds", type=float, default=180.0, help="of each training")
-    parser.add_argument("--iterations", type=int, default=3000)
+    parser.add_argument("--iterations", type=int, default=1600)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="without the two disturbed trainings")
     arguments = parser.parse_args()
@@ -174,9 +174,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     config = fit_scene.Config(
         iterations=arguments.iterations,
         max_seconds=arguments.max_seconds,
-        budget=2 * len(head.model.faces),
+        budget=5 * len(head.model.faces) // 2,
         sh_degree=0,
-        density="none",
+        density="adaptive",
         preview_every=0,
     )
     trained_frames = [f for f in range(video.moments) if f not in video.test_moments]

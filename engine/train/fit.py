@@ -83,7 +83,7 @@ class Fit(TrainStage):
         """The canonical Gaussians to start from, world units, and a line that says where they came from."""
         c = self.config
         if self.head is not None:
-            return head_gaussians(self.head, self.targets, self.views, self.anchor, c.sh_degree)
+            return head_gaussians(self.head, self.targets, self.samples, c.sh_degree)
         count = min(c.initial_count, c.budget)
         return first_gaussians(
             self.video,

@@ -7,7 +7,7 @@ apply to all Gaussians, not only to the visible ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ..deform import BoundMesh
 from ..errors import InputError
 from ..heads import Head, HeadMotion, TriangleFrames, to_local, to_world, triangle_frames
+from ..render.mesh import visible_faces
 from ..scene import Deformation, Gaussians, MultiViewVideo, harmonics
-from .initialization import sampled_colors
 from .motion import MotionStart, TrainableMotion
 from .normalization import Normalization
 from .parameters import Lineage
@@ -28,6 +28,7 @@ POSITION_WEIGHT, POSITION_LIMIT = 0.01, 1.0  # triangle sizes
 SCALE_WEIGHT, SCALE_LIMIT = 1.0, 0.6  # triangle sizes
 POSES = ("rotation", "neck_pose", "jaw_pose", "eyes_pose")
 SAME_TIME = 1e-3  # seconds
+MOST_LOOKED_AT = 64  # images for the first colors
 
 
 class BoundMeshMotion(TrainableMotion):
@@ -174,17 +175,37 @@ def mesh_bounds(head: Head) -> Tensor:
     return torch.stack([low - margin, high + margin])
 
 
+def visible_colors(head: Head, targets: Targets, samples: Mapping[int, Sequence[int]]) -> Tensor:
+    """The mean color [F, 3] of each triangle over the images that show it; gray where none does.
+
+    Triangles behind others keep out: teeth and mouth interior would start with the color of the lips.
+
+    Args:
+        samples: Views by frame; at most `MOST_LOOKED_AT` images, spread over all of them, are looked at.
+    """
+    pairs = [(view, frame) for frame, views in samples.items() for view in views]
+    chosen = torch.linspace(0, len(pairs) - 1, min(len(pairs), MOST_LOOKED_AT)).round().long().tolist()
+    vertices, faces = head.vertices(), head.model.faces
+    total, count = torch.zeros(len(faces), 3), torch.zeros(len(faces), 1)
+    for view, frame in (pairs[i] for i in chosen):
+        target = targets.get(view, frame)
+        found = visible_faces(vertices[frame], faces, targets.video.cameras, view)
+        inside = found >= 0 if target.mask is None else (found >= 0) & (target.mask.cpu() > 0.5)
+        total.index_add_(0, found[inside], target.image.cpu()[inside])
+        count.index_add_(0, found[inside], torch.ones(int(inside.sum()), 1))
+    return torch.where(count > 0, total / count.clamp(min=1), 0.5)
+
+
 def head_gaussians(
-    head: Head, targets: Targets, views: tuple[int, ...], moment: int, sh_degree: int
+    head: Head, targets: Targets, samples: Mapping[int, Sequence[int]], sh_degree: int
 ) -> tuple[Gaussians, str]:
-    """One Gaussian for each triangle, in order, in the canonical pose; colors as the views see them at one frame.
+    """One Gaussian for each triangle, in order, in the canonical pose, with the colors that the images of `samples` show.
 
     Each lies at its triangle's center, a third of its size, flat along its normal and nearly opaque.
     """
-    vertices = head.vertices()[moment]
     faces = head.model.faces
     count = len(faces)
-    colors = sampled_colors(targets, views, moment, vertices[faces].mean(dim=1))
+    colors = visible_colors(head, targets, samples)
     sh = torch.zeros(count, harmonics.bases(sh_degree), 3)
     sh[:, 0] = harmonics.rgb_to_dc(colors)
     local = Gaussians(

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -44,8 +45,10 @@ def ask(question: str) -> Any:
         raise RuntimeError("there is no ComfyUI here: python tests/comfy/setup_comfy.py builds it")
     with tempfile.TemporaryDirectory() as base:
         command = [comfy.python, Path(__file__).with_name("host_process.py"), comfy.tree, base, question]
+        # as a user's interpreter does: bytecode is kept from one start to the next
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         done = subprocess.run(
-            [str(c) for c in command], capture_output=True, text=True, timeout=120, cwd=base
+            [str(c) for c in command], capture_output=True, text=True, timeout=120, cwd=base, env=kept
         )
     if done.returncode:
         raise RuntimeError(done.stderr[-4000:])
