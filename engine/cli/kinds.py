@@ -85,7 +85,9 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
     reader = READERS.get(declared.kind)
     if reader is None:
         return
-    has_default = declared.optional or declared.kind in (Kind.PATH, Kind.GUIDANCE, Kind.HEAD)
+    has_default = (
+        declared.optional or declared.kind in (Kind.PATH, Kind.GUIDANCE) or _may_be_model_alone(declared)
+    )
     parser.add_argument(
         flag_of(declared),
         *(["-o"] if declared.kind is Kind.TARGET else []),
@@ -97,7 +99,7 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
     if declared.kind is Kind.GUIDANCE:
         precisions = ("auto", "fp32", "fp16", "bf16")
         parser.add_argument("--dtype", default="auto", choices=precisions, help="precision of the model")
-    if declared.kind is Kind.HEAD and flag_of(declared) == "--head":
+    if _may_be_model_alone(declared):
         parser.add_argument(
             "--head-model", metavar="FILE", help="head model (.npz or FLAME's .pkl); default: bundled"
         )
@@ -106,6 +108,11 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
         )
     if declared.kind is Kind.CAPTURE:
         add_config(parser, LoadOptions, skip=("background",))
+
+
+def _may_be_model_alone(declared: Input) -> bool:
+    """Whether `--head-model` alone gives this input: the scene's own head, but not another one that drives it."""
+    return declared.kind is Kind.HEAD and flag_of(declared) == "--head"
 
 
 def flag_of(declared: Input) -> str:
@@ -119,8 +126,7 @@ def read_input(arguments: Arguments, declared: Input, before: Mapping[str, Any])
     if reader is None:
         return None
     value = getattr(arguments, flag_of(declared)[2:].replace("-", "_"))
-    # a step may need a head's model alone
-    is_model_alone = declared.kind is Kind.HEAD and (not declared.optional or bool(arguments.head_model))
+    is_model_alone = _may_be_model_alone(declared) and (not declared.optional or bool(arguments.head_model))
     return None if value is None and not is_model_alone else reader.read(value or "", arguments, before)
 
 

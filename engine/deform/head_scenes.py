@@ -49,6 +49,6 @@ def with_motion(scene: Scene4D, model: HeadModel, motion: HeadMotion) -> Scene4D
     """The same Gaussians on the head as `motion` moves it, at the motion's times."""
     mesh = bound_mesh_of(scene, model)
     parameters = {name: t for name, t in motion.tensors().items() if name != "times"}
-    posed = mesh.with_(frames=model.pose(motion).contiguous(), seconds=motion.times, parameters=parameters)
+    posed = mesh.with_(frames=model.posed(motion), seconds=motion.times, parameters=parameters)
     carrier = FrozenAppearance(posed) if isinstance(scene.deformation, FrozenAppearance) else posed
     return scene.with_(deformation=carrier, times=motion.times.double())

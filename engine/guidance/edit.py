@@ -21,7 +21,7 @@ from ..diffusion import Attention, Backbone, CrossFrameAttention
 from ..diffusion.key_views import Recording
 from ..errors import InputError
 from .classifier_free import predict
-from .edit_request import ATTENTION, STARTS, EditRequest
+from .edit_request import ATTENTION, STARTS, EditRequest, kept_steps
 from .inpaint import Keep, Move, moves
 from .key_passes import PLAIN_BELOW, KeyPasses, Placement
 from .score import check_finite
@@ -104,13 +104,13 @@ class Edit:
         # checks mode and key
         CrossFrameAttention("full3d" if is_epipolar else request.attention, len(originals), request.key)
         every = backbone.noise_schedule.timesteps(request.steps)
-        kept = max(1, round(len(every) * request.strength)) if request.strength > 0 else 0
+        kept = kept_steps(len(every), request.strength)
         self.timesteps = every[len(every) - kept :]
         # what all images do one after the other, in indices into self.timesteps
         self.moves = moves(kept, None if keep is None else request.keep)
         self.key_passes = self._key_passes(placement) if is_epipolar else None
         untouched = masks is not None and not bool((masks > 0).any())
-        self.chunks = [] if kept == 0 or untouched else self._split()
+        self.chunks = [] if kept == 0 or untouched else self.split()
         # [F, H, W, 3] on the CPU: the model's output, also outside the mask
         self.painted = originals.clone()
         # indices into self.chunks and self.moves
@@ -133,7 +133,7 @@ class Edit:
             placement, len(self.originals), asked.key, asked.frames_at_once, steps, asked.seed, branch
         )
 
-    def _split(self) -> list[list[int]]:
+    def split(self) -> list[list[int]]:
         """Image indices by chunk. With shared attention the key comes first in each chunk, unless one holds all."""
         if self.key_passes is not None:
             return self.key_passes.chunks

@@ -14,6 +14,11 @@ STARTS = ("noised originals", "noise")
 ATTENTION = (*MODES, "epipolar")
 
 
+def kept_steps(steps: int, strength: float) -> int:
+    """How many of a schedule's `steps` are run at a strength in 0..1; at least one, unless it is 0."""
+    return max(1, round(steps * strength)) if strength > 0 else 0
+
+
 @dataclass(frozen=True)
 class EditRequest:
     """Settings of an edit, without placeholders for a model's defaults.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -34,6 +35,11 @@ class Head:
                 f"The parameters are for a mesh of {len(offset)} vertices, {self.model.name} has "
                 f"{len(self.model.template)}; select the head model that the parameters were fitted with.",
             )
+
+    @cached_property
+    def posed(self) -> Tensor:
+        """[T, V, 3] the mesh at every frame of the head's own motion, without gradients; made once."""
+        return self.model.posed(self.motion)
 
     def vertices(self, motion: HeadMotion | None = None) -> Tensor:
         """[T, V, 3] the posed mesh of each frame, of `motion` or of the head's own; differentiable."""

@@ -17,6 +17,7 @@ from .motion import HeadMotion
 
 JOINTS = ("root", "neck", "jaw", "left eye", "right eye")
 PARENTS = (-1, 0, 1, 1, 1)
+AT_ONCE = 128  # frames that are posed together
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,16 +57,20 @@ class HeadModel:
         expression = motion.expr.float()
         own = self._shaped(motion)
         joints = self._joints(own, expression)
-        coefficients, dirs = [expression], [self.expression_dirs[: expression.shape[1]]]
         poses = [motion.rotation, motion.neck_pose, motion.jaw_pose, *motion.eyes_pose.split(3, dim=1)]
         turns = axis_angles_to_matrices(torch.stack([p.float() for p in poses], dim=1))  # [T, 5, 3, 3]
+        moved = expression @ self.expression_dirs[: expression.shape[1]].flatten(1)
         if self.has_pose_correctives:
-            coefficients.append((turns[:, 1:] - torch.eye(3).to(turns)).flatten(1))
-            dirs.append(self.pose_dirs)
-        moved = torch.cat(coefficients, dim=1) @ torch.cat(dirs).flatten(1)
+            moved = moved + (turns[:, 1:] - torch.eye(3).to(turns)).flatten(1) @ self.pose_dirs.flatten(1)
         shaped = own + moved.unflatten(1, (3, -1))  # [T, 3, V]
         skinned = _skin(shaped, *_chain(turns, joints), self.weights)
         return (skinned + motion.translation.float()[..., None]).transpose(1, 2)
+
+    @torch.no_grad()
+    def posed(self, motion: HeadMotion) -> Tensor:
+        """[T, V, 3] as `pose` gives, without gradients; a few frames at a time, so that memory does not grow with T."""
+        parts = [slice(i, i + AT_ONCE) for i in range(0, len(motion), AT_ONCE)]
+        return torch.cat([self.pose(motion.frames(part)) for part in parts]).contiguous()
 
     def _shaped(self, motion: HeadMotion) -> Tensor:
         """[3, V] the person's neutral mesh in the model's own pose."""

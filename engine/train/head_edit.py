@@ -18,6 +18,7 @@ from torch import Tensor
 from .. import __version__
 from ..deform.head_scenes import bound_mesh_of
 from ..diffusion import Backbone
+from ..guidance.edit_request import kept_steps
 from ..heads import Head
 from ..masks.head_regions import PARTS, draw_part, part_faces
 from ..scene import Scene4D, Selection, ViewSet
@@ -28,8 +29,6 @@ from .view_edit import ViewEditing
 from .view_edit_config import ViewEditConfig
 from .view_fit import ViewFit, ViewFitConfig
 
-# of the noise schedule
-TIMESTEPS = 1000
 # parts that a preset may freeze
 MOUTH = ("teeth", "mouth interior")
 
@@ -68,12 +67,12 @@ class HeadEditing:
         self.rounds = config.rounds(len(scene.times))
         self.round, self.calls = 0, 0
         self.current = scene
+        # images of the round that is fitted, and what its edit says of itself
         self.views: ViewSet | None = None
+        self.about: dict[str, Any] | None = None
         self.fit: ViewFit | None = None
         self.editing: ViewEditing = self._editing()
-        self.prompt_note = self.editing.prompt_note
-        # steps of the rounds that are done
-        self._before = 0
+        self._fit_if_edited()
         self.checkpointed = states.Checkpointed(self, self.identity)
 
     def _selection(self, given: Selection | None) -> Selection | None:
@@ -97,9 +96,10 @@ class HeadEditing:
         return sum(self._edit_steps(r) + self.fit_iterations for r in self.rounds)
 
     def _edit_steps(self, which: Round) -> int:
-        """Denoising steps of a round; all rounds edit equally many images."""
-        every = len(self.backbone.noise_schedule.timesteps(self.editing.edit.request.steps))
-        return max(1, round(every * which.level / TIMESTEPS)) * len(self.editing.edit.chunks)
+        """Denoising steps of a round; all rounds edit equally many images. One whose edit shows nowhere takes none."""
+        edit = self.editing.edit
+        every = len(self.backbone.noise_schedule.timesteps(edit.request.steps))
+        return kept_steps(every, which.strength) * len(edit.split())
 
     def _editing(self) -> ViewEditing:
         """The edit of the round under way."""
@@ -110,7 +110,7 @@ class HeadEditing:
             guidance_scale=c.guidance_scale,
             image_guidance_scale=c.image_guidance_scale,
             steps=c.steps,
-            strength=min(now.level / TIMESTEPS, 1.0) if now.level < TIMESTEPS - 1 else 1.0,
+            strength=now.strength,
             views=c.views,
             moments=frames,
             seed=now.seed,
@@ -156,13 +156,17 @@ class HeadEditing:
         return len(self.current.canonical)
 
     @property
-    def iteration(self) -> int:
-        inside = self.editing.iteration if self.fit is None else self._edit_done + self.fit.iteration
-        return self._before + inside
+    def is_finished(self) -> bool:
+        return self.round >= len(self.rounds)
 
     @property
-    def _edit_done(self) -> int:
-        return self._edit_steps(self.rounds[self.round])
+    def iteration(self) -> int:
+        done = sum(self._edit_steps(r) + self.fit_iterations for r in self.rounds[: self.round])
+        if self.is_finished:
+            return done
+        if self.fit is None:
+            return done + self.editing.iteration
+        return done + self._edit_steps(self.rounds[self.round]) + self.fit.iteration
 
     def step(self) -> dict[str, float]:
         if self.fit is not None:
@@ -171,20 +175,24 @@ class HeadEditing:
                 self._leave_round()
             return losses
         losses = self.editing.step()
+        self._fit_if_edited()
+        return losses
+
+    def _fit_if_edited(self) -> None:
+        """Go on to the fit where the edit of the round is done: at once, if nothing of the selection is visible."""
         if self.editing.edit.is_finished:
             self.views = self.editing.result()
+            self.about = self.views.edit
             self.calls += self.editing.edit.calls
             self.fit = self._fit(self.views)
-        return losses
 
     def _leave_round(self) -> None:
         assert self.fit is not None
-        self._before += self._edit_done + self.fit_iterations
         self.current = self.current.with_(canonical=self.fit.result().canonical)
-        self.fit = None
-        if self.round + 1 < len(self.rounds):
-            self.round += 1
+        self.round, self.fit = self.round + 1, None
+        if not self.is_finished:
             self.editing = self._editing()
+            self._fit_if_edited()
 
     def preview(self) -> Tensor:
         """The images under way: originals over edits, or an edited image beside the head as it is."""
@@ -196,13 +204,12 @@ class HeadEditing:
     def result(self) -> Scene4D:
         """The head as edited so far; bindings and head parameters are the input's own."""
         canonical = self.current.canonical if self.fit is None else self.fit.result().canonical
-        about = self.views.edit if self.views is not None else None
         entry = {
             "config": self.config.record(),
             "prompt": self.config.prompt,
             "model": self.backbone.name,
-            "edit": about,
-            "rounds": self.round + 1,
+            "edit": self.about,
+            "rounds": min(self.round + 1, len(self.rounds)),
             "diffusion_calls": self.calls,
             "engine": __version__,
         }
@@ -219,23 +226,24 @@ class HeadEditing:
         tensors, numbers = inner.state()
         named = {f"inner.{name}": t for name, t in tensors.items()}
         named |= {f"canonical.{name}": t for name, t in self.current.canonical.tensors().items()}
-        about: dict[str, Any] = {"round": self.round, "fits": self.fit is not None, "calls": self.calls}
         if self.fit is not None and self.views is not None:
             named["images"] = self.views.images
-            about["edit"] = self.views.edit
+        about = {"round": self.round, "fits": self.fit is not None, "calls": self.calls, "edit": self.about}
         return named, {**about, "inner": numbers}
 
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         canonical = {n: tensors[f"canonical.{n}"] for n in self.scene.canonical.tensors()}
         self.current = self.scene.with_(canonical=self.scene.canonical.with_(**canonical))
         self.round, self.calls = int(numbers["round"]), int(numbers["calls"])
-        self._before = sum(self._edit_steps(r) + self.fit_iterations for r in self.rounds[: self.round])
-        self.editing, self.fit = self._editing(), None
+        self.fit, self.about = None, numbers["edit"]
+        if self.is_finished:
+            return
+        self.editing = self._editing()
         inner = states.part(tensors, "inner", self.device)
         if not numbers["fits"]:
             self.editing.edit.load_state(inner, numbers["inner"])
             return
-        self.views = replace(self.editing.views, images=tensors["images"], edit=numbers["edit"])
+        self.views = replace(self.editing.views, images=tensors["images"], edit=self.about)
         self.fit = self._fit(self.views)
         self.fit.load_state(inner, numbers["inner"])
 

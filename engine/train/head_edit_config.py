@@ -13,6 +13,7 @@ from ..fields import as_record, choice, flag, indices, number, text, validate
 from ..masks.head_regions import NAMES
 from ..render import rasterizer_field
 
+HIGHEST_LEVEL = 999
 PRESETS = ("balanced", "paper literal", "GaussianAvatar-Editor")
 
 
@@ -22,6 +23,11 @@ class Round(NamedTuple):
     level: int  # timestep that denoising starts at
     frames: tuple[int, ...]
     seed: int
+
+    @property
+    def strength(self) -> float:
+        """Fraction of the noise schedule that is run; the highest level is all of it."""
+        return self.level / HIGHEST_LEVEL
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ from .targets import Targets
 POSITION_WEIGHT, POSITION_LIMIT = 0.01, 1.0  # triangle sizes
 SCALE_WEIGHT, SCALE_LIMIT = 1.0, 0.6  # triangle sizes
 POSES = ("rotation", "neck_pose", "jaw_pose", "eyes_pose")
+# 20 (expression), 100 (pose) and 200 (translation) times the paper's: it takes 600,000 steps, this a few thousand
+HEAD_RATES = {"expr": 2e-2, **dict.fromkeys(POSES, 1e-3), "translation": 2e-4}
 SAME_TIME = 1e-3  # seconds
 MOST_LOOKED_AT = 64  # images for the first colors
 
@@ -47,13 +49,10 @@ class BoundMeshMotion(TrainableMotion):
         self.position_unit = float(self.rest.sizes.mean())
         own = {name: t.to(device) for name, t in head.motion.tensors().items() if name != "times"}
         self.fixed = {name: own[name] for name in ("shape", "static_offset") if name in own}
-        learned = ("expr", *POSES, "translation")
-        self.learned = {name: nn.Parameter(own[name].float().clone(), head_lr > 0) for name in learned}
-        # the paper's rates times 20: it has 600,000 iterations to arrive, this trains for a few thousand
-        rates = {"expr": 2e-2, "translation": 2e-5 * 10, **dict.fromkeys(POSES, 2e-4 * 5)}
-        groups = [{"params": [p], "lr": 0.0, "rate": rates[name]} for name, p in self.learned.items()]
+        self.learned = {name: nn.Parameter(own[name].float().clone(), head_lr > 0) for name in HEAD_RATES}
+        groups = [{"params": [p], "lr": 0.0, "rate": HEAD_RATES[name]} for name, p in self.learned.items()]
         self.optimizer = torch.optim.Adam(groups, eps=1e-15)
-        self._posed = None if head_lr > 0 else head.vertices().to(device)
+        self._posed = None if head_lr > 0 else head.posed.to(device)
         self._local: Gaussians | None = None  # as it was rendered last, for `loss`
 
     @staticmethod
@@ -120,7 +119,7 @@ class BoundMeshMotion(TrainableMotion):
     def finished(self, world: Normalization) -> BoundMesh:
         motion = self._motion(slice(None))
         parameters = {n: t.detach().cpu().clone() for n, t in motion.tensors().items() if n != "times"}
-        posed = self.model.pose(motion) if self._posed is None else self._posed
+        posed = self.model.posed(motion) if self._posed is None else self._posed
         return BoundMesh(
             faces=self.model.faces.cpu(),
             rest=self.rest_vertices.cpu(),
@@ -169,7 +168,7 @@ def head_for(video: MultiViewVideo, head: Head) -> Head:
 def mesh_bounds(head: Head) -> Tensor:
     """The box [2, 3] (float64, world units) that holds the mesh at every frame and in the canonical pose, with a margin."""
     canonical = head.vertices(head.motion.canonical())
-    points = torch.cat([head.vertices(), canonical]).flatten(0, 1).double()
+    points = torch.cat([head.posed, canonical]).flatten(0, 1).double()
     low, high = points.amin(0), points.amax(0)
     margin = 0.05 * float((high - low).max())
     return torch.stack([low - margin, high + margin])
@@ -185,7 +184,7 @@ def visible_colors(head: Head, targets: Targets, samples: Mapping[int, Sequence[
     """
     pairs = [(view, frame) for frame, views in samples.items() for view in views]
     chosen = torch.linspace(0, len(pairs) - 1, min(len(pairs), MOST_LOOKED_AT)).round().long().tolist()
-    vertices, faces = head.vertices(), head.model.faces
+    vertices, faces = head.posed, head.model.faces
     total, count = torch.zeros(len(faces), 3), torch.zeros(len(faces), 1)
     for view, frame in (pairs[i] for i in chosen):
         target = targets.get(view, frame)

@@ -14,7 +14,7 @@ from engine.diffusion import Backbone
 from engine.errors import InputError
 from engine.heads import Head
 from engine.masks.head_regions import part_faces, select_part
-from engine.scene import Cameras, Scene4D
+from engine.scene import Cameras, Scene4D, Selection
 from engine.steps import edit_head
 from tests.engine.test_head_steps import scene_of
 from tests.tiny_diffusion import tiny_backbone
@@ -159,3 +159,29 @@ def test_a_scene_without_a_head_is_refused(scene: Scene4D, head: Head, backbone:
     still = Scene4D.still(scene.canonical, scene.times, scene.rig, scene.bounds, scene.background)
     with pytest.raises(InputError, match="is not a head's"):
         edited(still, head, backbone)
+
+
+def test_progress_ends_at_its_total_and_a_finished_checkpoint_gives_the_same(
+    scene: Scene4D, head: Head, backbone: Backbone, tmp_path: Path
+) -> None:
+    work = edit_head.HeadEdit(scene, head, backbone, CONFIG)
+    while not work.is_finished:
+        work.step()
+    assert work.iteration == work.total
+    work.save(tmp_path / "whole.safetensors")
+    again = edit_head.HeadEdit(scene, head, backbone, CONFIG)
+    assert again.resume(tmp_path / "whole.safetensors")
+    assert again.iteration == again.total
+    assert again.result().history == work.result().history
+    assert torch.equal(again.result().canonical.sh, work.result().canonical.sh)
+
+
+def test_a_selection_that_no_view_shows_changes_nothing_and_ends(
+    scene: Scene4D, head: Head, backbone: Backbone
+) -> None:
+    hidden = Selection(torch.zeros(len(scene.canonical)))
+    messages = list(edit_head.run(scene, head, backbone, replace(CONFIG, keep="nothing"), selection=hidden))
+    after = messages[-1]
+    assert isinstance(after, m.Finished)
+    for name, tensor in scene.canonical.tensors().items():
+        assert torch.equal(after.value.canonical.tensors()[name], tensor), name

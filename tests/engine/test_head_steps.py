@@ -204,3 +204,15 @@ def test_the_verb_writes_masks_that_the_other_verbs_read_and_the_selection(
     made = result(head_masks.run(scene, head, config=config))
     assert torch.equal(load_masks(tmp_path / "masks", None, any_number=True), made.masks)
     assert torch.equal(load_selection(tmp_path / "lips.safetensors").weights, made.selection.weights)
+
+
+def test_the_command_asks_for_a_driver(capsys: pytest.CaptureFixture[str]) -> None:
+    """A neutral head in its place would freeze the scene without a word."""
+    with pytest.raises(SystemExit):
+        main(["drive-head", "--scene", "scene.safetensors", "--out", "driven.safetensors"])
+    assert "--driver" in capsys.readouterr().err
+
+
+def test_posing_in_parts_is_posing_at_once(monkeypatch: pytest.MonkeyPatch, head: Head) -> None:
+    monkeypatch.setattr("engine.heads.model.AT_ONCE", 2)
+    torch.testing.assert_close(head.model.posed(head.motion), head.vertices(), atol=1e-7, rtol=0)

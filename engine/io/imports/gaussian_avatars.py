@@ -32,7 +32,6 @@ from .fourdgaussians_folder import latest_iteration
 
 PLY, PARAMETERS = "point_cloud.ply", "flame_param.npz"
 ITERATION = 600_000  # as the reference code trains
-AT_ONCE = 128  # frames that are posed together
 BOUNDED = 8  # frames from which the bounds are taken
 
 
@@ -84,7 +83,7 @@ def import_gaussian_avatar(
     mesh = BoundMesh(
         faces=model.faces,
         rest=rest,
-        frames=_posed(head),
+        frames=head.posed,
         seconds=head.motion.times,
         binding=binding,
         parameters={name: t for name, t in head.motion.tensors().items() if name != "times"},
@@ -120,13 +119,6 @@ def _check_binding(binding: Tensor, head: Head) -> None:
             f"{head.name} is bound to triangles up to {int(binding.max())}, {head.model.name} has {faces} triangles. Select "
             "the head model that the avatar was trained with.",
         )
-
-
-def _posed(head: Head) -> Tensor:
-    """[T, V, 3] vertices of all frames, a part of them at a time."""
-    count = len(head.motion)
-    parts = [head.motion.frames(slice(i, i + AT_ONCE)) for i in range(0, count, AT_ONCE)]
-    return torch.cat([head.vertices(part) for part in parts])
 
 
 def _bounds(means: Tensor, mesh: BoundMesh) -> Tensor:
