@@ -75,7 +75,7 @@ def gsplat_obstacle(may_compile: bool = False) -> str | None:
         return None
     if may_compile not in _gsplat:
         _gsplat[may_compile] = _load_gsplat(may_compile)
-    # a compiler error says more than that there are no kernels
+    # a compiler error says more than "kernels are missing"
     return _gsplat[may_compile] and (_gsplat.get(True) or _gsplat[may_compile])
 
 

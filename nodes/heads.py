@@ -11,7 +11,7 @@ from .types import FaceLandmarksSocket, HeadSocket
 
 
 def _motion(model: str, motion: str) -> Any:
-    """What the node watches: the motion, or the model if there is no motion."""
+    """What the node watches: the motion, or the model alone."""
     found = folders.head_model(model)
     return folders.head_motion(motion) or found
 

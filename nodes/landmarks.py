@@ -6,7 +6,10 @@ A dictionary with `frames`: for each image a list of faces, each with `blendshap
 
 from __future__ import annotations
 
+import io
 import math
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from ..engine.files.npzfile import read_arrays
 from ..engine.heads.landmarks import FaceFrame, ScoreMatrix
 
 LARGEST_MATRIX = 16 * 2**20  # bytes
+LARGEST_NAMES = 2**20  # bytes
 
 
 def faces_of(landmarks: Any) -> tuple[list[FaceFrame | None], str]:
@@ -52,9 +56,8 @@ def _face(face: Any) -> tuple[float, FaceFrame]:
 def read_matrix(path: Path) -> ScoreMatrix:
     """The score matrix in an .npz with `names`, `expression` [names, E] and optionally `jaw` [names, 3]."""
     arrays = read_arrays(path, path.name, ("expression", "jaw"), LARGEST_MATRIX)
-    with np.load(path, allow_pickle=False) as stored:
-        names = tuple(str(name) for name in stored["names"]) if "names" in stored.files else ()
-    if "expression" not in arrays or len(names) != len(arrays["expression"]):
+    names = _names(path)
+    if "expression" not in arrays or not names or len(names) != len(arrays["expression"]):
         raise InputError(
             "NOD-029",
             f"{path.name} is not a score matrix: it needs 'names' and 'expression' with one row per name.",
@@ -62,3 +65,15 @@ def read_matrix(path: Path) -> ScoreMatrix:
     expression = torch.from_numpy(arrays["expression"].astype(np.float32))
     jaw = torch.from_numpy(arrays["jaw"].astype(np.float32)) if "jaw" in arrays else None
     return ScoreMatrix(names, expression, jaw)
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    """The text array `names`; empty where it is missing, damaged or too large."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("names.npy") as file:
+            data = file.read(LARGEST_NAMES + 1)
+        if len(data) > LARGEST_NAMES:
+            return ()
+        return tuple(str(name) for name in np.load(io.BytesIO(data), allow_pickle=False).flatten())
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+        return ()

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..heads import TriangleFrames, triangle_frames
 from ..scene import Gaussians, rotations
+from .frame_times import frames_around
 
 PARAMETER = "parameter."  # before the names of head parameters among the tensors
 
@@ -58,11 +59,7 @@ class BoundMesh:
 
     def vertices_at(self, seconds: float) -> Tensor:
         """[V, 3] the mesh at a time in seconds."""
-        last = len(self.seconds) - 1
-        second = min(int(torch.searchsorted(self.seconds, float(seconds), right=True)), last)
-        first = max(second - 1, 0)
-        start, end = float(self.seconds[first]), float(self.seconds[second])
-        weight = min(max((seconds - start) / (end - start), 0.0), 1.0) if end > start else 0.0
+        first, second, weight = frames_around(self.seconds, seconds)
         return torch.lerp(self.frames[first], self.frames[second], weight)
 
     def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:

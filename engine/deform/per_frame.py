@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..scene.gaussians import Gaussians
+from .frame_times import frames_around
 
 FIELDS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
@@ -62,11 +63,7 @@ class PerFrame:
                 f"This scene's deformation is stored for {count} Gaussians, but there are {len(gaussians)}. Another program "
                 "changed their number, or the file is damaged; load the scene as it was saved here.",
             )
-        last = len(self.seconds) - 1
-        second = min(int(torch.searchsorted(self.seconds, float(seconds), right=True)), last)
-        first = max(second - 1, 0)
-        start, end = float(self.seconds[first]), float(self.seconds[second])
-        weight = min(max((seconds - start) / (end - start), 0.0), 1.0) if end > start else 0.0
+        first, second, weight = frames_around(self.seconds, seconds)
         if not self.blends:
             weight = float(weight >= 1.0)
         changed: dict[str, Tensor] = {}

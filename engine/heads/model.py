@@ -1,6 +1,6 @@
 """A head model in FLAME's format: shape, expression, pose correctives, linear blend skinning with five joints.
 
-After FLAME (Li et al., SIGGRAPH Asia 2017). The arrays are the user's own or those of the head that ships, which is not
+After FLAME (Li et al., SIGGRAPH Asia 2017). The arrays are the user's own or those of the bundled head, which is not
 FLAME: other vertices and other coefficients behind the same names.
 """
 

@@ -12,6 +12,7 @@ from ..errors import InputError
 
 # name → numbers for each frame besides the expression's, which depends on the model
 POSES = {"rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
+SAME_TIME = 1e-3  # seconds
 CANONICAL_JAW = 0.3  # radians about x: lips and teeth lie apart, as in GaussianAvatars' canonical pose
 
 
@@ -55,6 +56,22 @@ class HeadMotion:
         """Only the frames at `index`."""
         names = ("times", "expr", *POSES)
         return replace(self, **{name: getattr(self, name)[index] for name in names})
+
+    def at(self, seconds: Tensor, name: str, video: str) -> HeadMotion:
+        """The frames at the times `seconds` [T'] of a video, with exactly these times.
+
+        Raises InputError, with both counts, where a frame of the video has no parameters within 1 ms.
+        """
+        nearest = (self.times[None] - seconds[:, None].double()).abs().min(dim=1)
+        missing = int((nearest.values > SAME_TIME).sum())
+        if missing:
+            raise InputError(
+                "HED-040",
+                f"{name or 'The head'} has parameters for {len(self)} frames from {float(self.times[0]):g} to "
+                f"{float(self.times[-1]):g} s, but {missing} of {video}'s {len(seconds)} frames have none. Load both with the "
+                "same frame rate, or use fewer frames of the video.",
+            )
+        return self.frames(nearest.indices).with_(times=seconds.double())
 
     def canonical(self) -> HeadMotion:
         """One frame: no expression, the jaw open by 0.3 rad, head and neck as they are on average."""

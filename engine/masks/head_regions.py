@@ -13,7 +13,7 @@ from ..heads import HeadModel
 from ..render.mesh import visible_faces
 from ..scene import Cameras, Scene4D, Selection
 
-# part → names of vertex regions, FLAME's and those of the head that ships; a model lacks some of them
+# part → names of vertex regions, FLAME's and those of the bundled head; a model lacks some of them
 PARTS: dict[str, tuple[str, ...]] = {
     "eyes": ("left_eyeball", "right_eyeball"),
     "eye area": ("left_eye_region", "right_eye_region", "left_eyeball", "right_eyeball"),

@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..fields import as_record, choice, flag, indices, number, text, validate
 from ..masks.head_regions import NAMES
 from ..render import rasterizer_field
+from .guidance_fields import guidance_scale_field, image_guidance_scale_field
 
 HIGHEST_LEVEL = 999
 PRESETS = ("balanced", "paper literal", "GaussianAvatar-Editor")
@@ -45,23 +46,8 @@ class HeadEditConfig:
         "balanced optimizes colors and positions; paper literal uses the paper's rate of 1e-2 on everything and 10 steps "
         "per frame; GaussianAvatar-Editor edits each image alone and freezes the mouth (the paper's baseline).",
     )
-    guidance_scale: float = number(
-        0.0,
-        0.0,
-        50.0,
-        "Guidance scale for the text (s_T). Higher follows the prompt more; typical 7–12; 0 uses the model's default.",
-        0.1,
-        label="guidance scale (0 = auto)",
-    )
-    image_guidance_scale: float = number(
-        0.0,
-        0.0,
-        10.0,
-        "Image guidance scale (s_I). Higher stays closer to the original image; typical 1.2–1.8; 0 uses the model's "
-        "default.",
-        0.1,
-        label="image guidance scale (0 = auto)",
-    )
+    guidance_scale: float = guidance_scale_field()
+    image_guidance_scale: float = image_guidance_scale_field()
     steps: int = number(
         0,
         0,

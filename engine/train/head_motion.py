@@ -8,12 +8,12 @@ apply to all Gaussians, not only to the visible ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from ..deform import BoundMesh
-from ..errors import InputError
 from ..heads import Head, HeadMotion, TriangleFrames, to_local, to_world, triangle_frames
 from ..render.mesh import visible_faces
 from ..scene import Deformation, Gaussians, MultiViewVideo, harmonics
@@ -29,7 +29,6 @@ SCALE_WEIGHT, SCALE_LIMIT = 1.0, 0.6  # triangle sizes
 POSES = ("rotation", "neck_pose", "jaw_pose", "eyes_pose")
 # 20 (expression), 100 (pose) and 200 (translation) times the paper's: it takes 600,000 steps, this a few thousand
 HEAD_RATES = {"expr": 2e-2, **dict.fromkeys(POSES, 1e-3), "translation": 2e-4}
-SAME_TIME = 1e-3  # seconds
 MOST_LOOKED_AT = 64  # images for the first colors
 
 
@@ -151,18 +150,7 @@ class BoundMeshMotion(TrainableMotion):
 
 def head_for(video: MultiViewVideo, head: Head) -> Head:
     """The head with its frames in step with the video's. Raises InputError where they do not cover the video."""
-    times, wanted = head.motion.times, video.times
-    nearest = (times[None] - wanted[:, None].double()).abs()
-    if bool((nearest.amin(1) <= SAME_TIME).all()):
-        motion = head.motion.frames(nearest.argmin(1))
-        return Head(head.model, motion.with_(times=wanted.double()), head.name)
-    missing = int((nearest.amin(1) > SAME_TIME).sum())
-    raise InputError(
-        "HED-040",
-        f"The head parameters cover {len(times)} frames from {float(times[0]):g} to {float(times[-1]):g} s, but "
-        f"{missing} of {video.name}'s {len(wanted)} frames have none. Load both with the same frame rate, or use fewer "
-        "frames of the video.",
-    )
+    return replace(head, motion=head.motion.at(video.times, head.name, video.name))
 
 
 def mesh_bounds(head: Head) -> Tensor:

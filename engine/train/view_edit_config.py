@@ -9,6 +9,7 @@ from ..fields import choice, flag, number, text, validate
 from ..guidance.edit import ATTENTION, STARTS
 from ..guidance.inpaint import WAYS, KeepRequest
 from ..render import rasterizer_field
+from .guidance_fields import guidance_scale_field, image_guidance_scale_field
 from .originals import SOURCES
 
 BACKGROUNDS = ("auto", "scene", "as edited")
@@ -24,23 +25,8 @@ class ViewEditConfig:
         f"The edit as an instruction, such as 'make it night' or 'turn it into a gold statue'. {BUNDLED_EDITS}",
         multiline=True,
     )
-    guidance_scale: float = number(
-        0.0,
-        0.0,
-        50.0,
-        "Guidance scale for the text (s_T). Higher follows the prompt more; typical 7–12; 0 uses the model's default.",
-        0.1,
-        label="guidance scale (0 = auto)",
-    )
-    image_guidance_scale: float = number(
-        0.0,
-        0.0,
-        10.0,
-        "Image guidance scale (s_I). Higher stays closer to the original image; typical 1.2–1.8; 0 uses the model's "
-        "default.",
-        0.1,
-        label="image guidance scale (0 = auto)",
-    )
+    guidance_scale: float = guidance_scale_field()
+    image_guidance_scale: float = image_guidance_scale_field()
     steps: int = number(
         0,
         0,

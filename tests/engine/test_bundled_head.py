@@ -1,4 +1,4 @@
-"""The head that ships: its files, its names and regions, and that joints move what they should."""
+"""The bundled head: its files, its names and regions, and that joints move what they should."""
 
 from __future__ import annotations
 

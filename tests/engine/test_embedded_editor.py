@@ -1,4 +1,4 @@
-"""The InstructPix2Pix that ships: its layout, and that its edits come near the exact truth on unseen subjects."""
+"""The bundled InstructPix2Pix model: its layout, and that its edits come near the exact truth on unseen subjects."""
 
 from __future__ import annotations
 

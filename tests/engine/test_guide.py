@@ -1,4 +1,4 @@
-"""docs/guide.md does what it says: its commands run in their order, on the clip that ships, with small numbers."""
+"""docs/guide.md does what it says: its commands run in their order, on the demo capture, with small numbers."""
 
 import json
 import re

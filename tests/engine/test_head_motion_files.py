@@ -13,7 +13,6 @@ import torch
 from engine.errors import InputError
 from engine.heads import Head
 from engine.io.heads import read_head_model, read_head_motion
-from engine.io.heads.motion_file import frames_at
 from tests.tiny_head import tiny_head
 
 
@@ -60,16 +59,16 @@ def test_parameters_of_a_capture_come_in_the_order_of_time(tmp_path: Path) -> No
 def test_only_the_frames_of_a_video_are_taken(tmp_path: Path) -> None:
     head = tiny_head()
     chosen = torch.tensor([0.1, 0.3], dtype=torch.float64)
-    motion = read_head_motion(write_capture(tmp_path, head, (0, 1, 2, 3)), 10, chosen)
+    motion = read_head_motion(write_capture(tmp_path, head, (0, 1, 2, 3)), 10).at(chosen, "A", "clip")
     assert torch.equal(motion.expr, head.motion.expr[[1, 3]])
 
 
 def test_parameters_shorter_than_the_video_are_refused_with_both_counts() -> None:
     seconds = torch.arange(6, dtype=torch.float64) / 10
     with pytest.raises(
-        InputError, match=r"A has 4 frames of head parameters .* the video has 6 and needs one at 0.4 s"
+        InputError, match=r"A has parameters for 4 frames from 0 to 0.3 s, but 2 of clip's 6 frames have none"
     ):
-        frames_at(tiny_head().motion, seconds, "A")
+        tiny_head().motion.at(seconds, "A", "clip")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A motion from outside the engine is chosen by name, trained, resumed and finished like the one that ships."""
+"""A motion from outside the engine is chosen by name, trained, resumed and finished like the built-in ones."""
 
 from dataclasses import replace
 

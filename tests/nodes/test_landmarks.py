@@ -61,5 +61,9 @@ def test_a_score_matrix_is_read_and_checked(tmp_path: Path) -> None:
     matrix = landmarks.read_matrix(tmp_path / "m.npz")
     assert matrix.names == ("jawOpen",) and matrix.expression.shape == (1, 4) and matrix.jaw.shape == (1, 3)
     np.savez(tmp_path / "w.npz", names=np.array(["a", "b"]), expression=np.ones((1, 4)))
-    with pytest.raises(InputError, match="not a score matrix"):
-        landmarks.read_matrix(tmp_path / "w.npz")
+    np.savez(tmp_path / "o.npz", names=np.array([{}], dtype=object), expression=np.ones((1, 4)))
+    np.savez(tmp_path / "n.npz", expression=np.ones((1, 4)))
+    np.savez_compressed(tmp_path / "b.npz", names=np.array(["a" * 2**20]), expression=np.ones((1, 4)))
+    for name in ("w", "o", "n", "b"):
+        with pytest.raises(InputError, match="not a score matrix"):
+            landmarks.read_matrix(tmp_path / f"{name}.npz")

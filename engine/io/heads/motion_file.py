@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ...errors import InputError
 from ...files.jsonfile import read_json
@@ -32,45 +31,23 @@ KEYS = ("shape", "expr", *POSES, "static_offset")
 Arrays = dict[str, NDArray[Any]]
 
 
-def read_head_motion(
-    source: Path | str, frames_per_second: float = 0.0, seconds: Tensor | None = None
-) -> HeadMotion:
+def read_head_motion(source: Path | str, frames_per_second: float = 0.0) -> HeadMotion:
     """Head parameters, checked.
 
     Args:
         source: A `flame_param.npz` with [T, …] arrays, the folder that holds one, or the folder of a head capture.
         frames_per_second: Of the time steps; 0 takes what the folder stores, else 30.
-        seconds: [T'] times of the video that they are for. Only these frames are returned; each must have parameters.
 
     Raises:
-        InputError: Missing, damaged, frames that contradict each other, or fewer frames than the video has.
+        InputError: Missing, damaged, or frames that contradict each other.
     """
     source = Path(source)
     # the folder of an avatar's iteration holds them all in one file
     file = source / AVATAR if (source / AVATAR).is_file() else source
     if file.is_dir():
-        motion = _from_folder(source, frames_per_second)
-    else:
-        arrays = _read(file, printable(file.name))
-        motion = _motion(arrays, np.arange(len(arrays["expr"])) / (frames_per_second or USUAL_FPS))
-    return motion if seconds is None else frames_at(motion, seconds, printable(source.name))
-
-
-def frames_at(motion: HeadMotion, seconds: Tensor, name: str) -> HeadMotion:
-    """The frames of `motion` at the times `seconds` [T'] of a video. InputError, with both counts, where one is missing."""
-    steps = motion.times.diff()
-    near = float(steps.min()) / 4 if len(steps) else 1e-3
-    index = (motion.times[None] - seconds[:, None].double()).abs().min(dim=1)
-    absent = (index.values > near).nonzero().flatten()
-    if len(absent):
-        first = float(seconds[absent[0]])
-        raise InputError(
-            "HED-023",
-            f"{name} has {len(motion)} frames of head parameters ({float(motion.times[0]):.3g} to "
-            f"{float(motion.times[-1]):.3g} s), the video has {len(seconds)} and needs one at {first:.3g} s. Use the "
-            "parameters of this video and the same frame rate, or load fewer frames.",
-        )
-    return motion.frames(index.indices)
+        return _from_folder(source, frames_per_second)
+    arrays = _read(file, printable(file.name))
+    return _motion(arrays, np.arange(len(arrays["expr"])) / (frames_per_second or USUAL_FPS))
 
 
 def _read(path: Path, name: str) -> Arrays:
