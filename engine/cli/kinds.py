@@ -106,7 +106,8 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
         parser.add_argument(
             "--head-fps", type=float, default=0.0, help="frame rate of the head parameters; 0 = as stored"
         )
-    if declared.kind is Kind.CAPTURE:
+    # one set of options for all captures of a verb
+    if declared.kind is Kind.CAPTURE and flag_of(declared) == "--data":
         add_config(parser, LoadOptions, skip=("background",))
 
 

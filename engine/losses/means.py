@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -25,6 +27,25 @@ class Number:
     pictures: int
     model: str = ""
     skipped: int = 0
+
+
+def as_json(numbers: Iterable[Number]) -> dict[str, Any]:
+    """Plain JSON: by name, each value with its network and counts."""
+    return {
+        n.name: {"value": n.value, "pictures": n.pictures, "model": n.model or None, "skipped": n.skipped}
+        for n in numbers
+    }
+
+
+def as_lines(numbers: Sequence[Number]) -> list[str]:
+    """A line of text for each: its value, its network and counts."""
+    width = max((len(n.name) for n in numbers), default=0)
+    lines: list[str] = []
+    for n in numbers:
+        notes = [n.model] if n.model else []
+        notes += [f"{n.pictures} compared"] + ([f"{n.skipped} undefined"] if n.skipped else [])
+        lines.append(f"{n.name:{width}}  {n.value:10.4f}  ({', '.join(notes)})")
+    return lines
 
 
 class Means:

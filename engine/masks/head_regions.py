@@ -38,19 +38,23 @@ WITHOUT: dict[str, tuple[str, ...]] = {
 NAMES = tuple(PARTS)
 
 
+def has_part(model: HeadModel, part: str) -> bool:
+    """Whether the model names a region of a part."""
+    return any(name in model.regions for name in PARTS[part])
+
+
 def part_faces(model: HeadModel, part: str) -> Tensor:
     """[F] bool: the model's triangles that make up a part. Raises InputError where the model names no such region."""
     if part not in PARTS:
         raise InputError("MSK-004", f"'{part}' is not a part of a head; choose one of {', '.join(NAMES)}.")
-    known = [name for name in PARTS[part] if name in model.regions]
-    if not known:
+    if not has_part(model, part):
         listed = ", ".join(sorted(model.regions)) or "none"
         raise InputError(
             "MSK-005",
             f"{model.name} does not say where '{part}' is (its regions: {listed}). Put the model's region masks "
             "(FLAME_masks.pkl or head_masks.npz) beside it.",
         )
-    faces = model.face_region(*known)
+    faces = model.face_region(*(name for name in PARTS[part] if name in model.regions))
     for name in WITHOUT.get(part, ()):
         if name in model.regions:
             faces &= ~model.face_region(name)
@@ -65,12 +69,20 @@ def draw_part(
     Args:
         grow: Pixels by which masks are dilated; negative erodes them.
     """
-    mesh, inside = bound_mesh_of(scene, model), part_faces(model, part)
+    return dilated(draw_parts(scene, model, (part,), cameras, seconds)[0], grow)
+
+
+def draw_parts(
+    scene: Scene4D, model: HeadModel, parts: Sequence[str], cameras: Cameras, seconds: Sequence[float]
+) -> Tensor:
+    """Where each of P parts is visible: masks [P, F, H, W] of 0 and 1 of F cameras of one size at F times."""
+    mesh = bound_mesh_of(scene, model)
+    inside = torch.stack([part_faces(model, part) for part in parts])
     masks: list[Tensor] = []
     for index, now in enumerate(seconds):
         found = visible_faces(mesh.vertices_at(now), mesh.faces, cameras, index)
-        masks.append(inside[found.clamp(min=0)] & (found >= 0))
-    return dilated(torch.stack(masks).float(), grow)
+        masks.append(inside[:, found.clamp(min=0)] & (found >= 0))
+    return torch.stack(masks, dim=1).float()
 
 
 def select_part(scene: Scene4D, model: HeadModel, part: str) -> Selection:

@@ -8,7 +8,9 @@ each edited view against the edited image. CLIP similarity also follows Instruct
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,16 @@ from torch import Tensor
 from ..errors import InputError
 from ..fields import flag, number, text, validate
 from ..figures.color_maps import padded, spread
-from ..losses.means import Number
+from ..heads import Head
+from ..losses.means import Number, as_json, as_lines
 from ..losses.perceptual import load_clip, load_lpips
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import choose, rasterizer_field
-from ..scene import MultiViewVideo, Scene4D
+from ..scene import MultiViewVideo, Scene4D, Selection
 from ..scene.view_set import ViewSet
-from ..train.edit_measures import EditMeasures, MeasureSettings, Networks
+from ..train.edit_measures import EditMeasures, MeasureSettings, Networks, invariants, missing_networks
+from ..train.edit_settings import SettingInputs
+from ..train.setting_table import SettingsWork, SettingTable
 from .step import Comparison, Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "EditEvaluation", "Number", "run"]
@@ -56,6 +61,13 @@ class Config:
         label="comparison rows",
     )
     rasterizer: str = rasterizer_field()
+    relative: bool = flag(
+        True,
+        "Transfers the driver's change since its most neutral frame, as Drive Head does. Off uses the driver's values as "
+        "they are, as GaussianAvatars does.",
+        label="relative to neutral",
+        since="0.2",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -67,6 +79,7 @@ class EditEvaluation:
     missing: tuple[str, ...]  # sentences: what was skipped, and what it needs
     pictures: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1, 3))  # [K, H, W', 3]
     titles: tuple[str, ...] = ()  # K: view and time of each image
+    settings: SettingTable = field(default_factory=SettingTable)  # empty unless an input for it is given
 
     def __getitem__(self, name: str) -> float:
         """The value of that name; KeyError where it was not measured."""
@@ -75,11 +88,8 @@ class EditEvaluation:
     @property
     def summary(self) -> dict[str, Any]:
         """Plain JSON: each number with its model, how many images, how many undefined; and what is missing."""
-        rows = {
-            n.name: {"value": n.value, "pictures": n.pictures, "model": n.model or None, "skipped": n.skipped}
-            for n in self.numbers
-        }
-        return {"numbers": rows, "missing": list(self.missing)}
+        table = {"settings": self.settings.to_json()} if len(self.settings) else {}
+        return {"numbers": as_json(self.numbers), **table, "missing": list(self.missing)}
 
     @property
     def comparison(self) -> Comparison:
@@ -93,13 +103,8 @@ class EditEvaluation:
 
     def text(self) -> str:
         """A table as text."""
-        width = max((len(n.name) for n in self.numbers), default=0)
-        lines = []
-        for n in self.numbers:
-            notes = [n.model] if n.model else []
-            notes += [f"{n.pictures} compared"] + ([f"{n.skipped} undefined"] if n.skipped else [])
-            lines.append(f"{n.name:{width}}  {n.value:10.4f}  ({', '.join(notes)})")
-        return "\n".join([*lines, *self.missing])
+        table = ["", self.settings.text(), ""] if len(self.settings) else []
+        return "\n".join([*as_lines(self.numbers), *table, *self.missing])
 
 
 def run(
@@ -111,6 +116,10 @@ def run(
     device: torch.device | str = "cpu",
     clip: Path | None = None,
     lpips_weights: Path | None = None,
+    head: Head | None = None,
+    capture: MultiViewVideo | None = None,
+    driver: Head | None = None,
+    region: Selection | None = None,
 ) -> Stream:
     """Measure an edited scene; each optional input adds its metrics.
 
@@ -123,55 +132,69 @@ def run(
         device: Device to render on.
         clip: Folder of a CLIP model.
         lpips_weights: File with torchvision's VGG16 or AlexNet weights.
+        head: The head model that the scene was trained with; its motion is not used. It and the three below add a table
+            with one row per setting.
+        capture: The capture that the scene was trained on: its held-out cameras are the novel view, its held-out frames
+            self-reenactment.
+        driver: Another person's motion, for the same head model.
+        region: Gaussians that the edit was limited to.
 
     Yields:
         Started, Progress, Preview, and Finished with an `EditEvaluation`.
 
     Raises:
-        InputError: `truth` or `original` does not belong to this scene, or the files of a network cannot be used.
+        InputError: `truth`, `capture`, `original`, `head` or `region` does not belong to this scene, the driver's
+            parameters are another model's, or the files of a network cannot be used.
     """
     if truth is not None:
         _check_truth(scene, truth)
     if original is not None:
         _check_original(scene, original)
+    if capture is not None:
+        _check_truth(scene, capture)
     networks = Networks(
         load_clip(clip, device) if clip is not None else None,
         load_lpips(lpips_weights, device) if lpips_weights is not None else None,
     )
-    rasterizer = choose(config.rasterizer, device)
+    rasterizer, prompt = choose(config.rasterizer, device), _prompt(scene, views, config)
+    wanted = MeasureSettings(config.wants_temporal, config.source_caption, config.target_caption)
+    inputs = SettingInputs(head, capture, driver, region, config.relative)
+    table = SettingsWork(scene, original, inputs, config.every, wanted, prompt, device, rasterizer, networks)
     moments = list(range(0, len(scene.times), config.every))
     total = len(scene.rig) * len(moments) + (len(views) if views is not None else 0)
-    yield Started(total, f"measuring {total} images with the {rasterizer.name} rasterizer")
-    settings = MeasureSettings(
-        config.every, config.wants_temporal, config.source_caption, config.target_caption
+    yield Started(
+        total + len(table), f"measuring {total + len(table)} images with the {rasterizer.name} rasterizer"
     )
-    measuring = EditMeasures(scene, original, truth, settings, device, rasterizer, networks)
+    measuring = EditMeasures(scene, original, truth, wanted, device, rasterizer, networks)
     shown = set(spread(total, config.pictures))
-    done, pictures, titles = 0, list[Tensor](), list[str]()
+    pictures, titles = list[Tensor](), list[str]()
     with torch.no_grad():
-        for view in range(len(scene.rig)):
-            measuring.start_view()
-            for i, moment in enumerate(moments):
-                row = measuring.moment(view, moment, moments[i + 1] if i + 1 < len(moments) else None)
-                if done in shown:
-                    pictures.append(row.cpu())
-                    titles.append(f"{scene.rig.names[view]} · {float(scene.times[moment]):.2f} s")
-                    yield Preview(pictures[-1], done + 1)
-                done += 1
-                yield Progress(done)
-            measuring.finish_view(_prompt(scene, views, config))
-        for f in range(0 if views is None else len(views)):
-            assert views is not None
-            row = measuring.edited_view(views, f)
-            if done in shown:
+        rows = chain(_rows(measuring, views, moments, prompt), table.rows())
+        for done, (row, title) in enumerate(rows, 1):
+            if done - 1 in shown or (done > total and title and config.pictures):
                 pictures.append(row.cpu())
-                titles.append(f"{views.caption(f)} · against its edited image")
-                yield Preview(pictures[-1], done + 1)
-            done += 1
+                titles.append(title)
+                yield Preview(pictures[-1], done)
             yield Progress(done)
-    numbers = (*measuring.means.numbers(), *_invariants(scene, original))
-    missing = _missing(networks, original, _prompt(scene, views, config), config)
-    yield Finished(EditEvaluation(numbers, missing, padded(pictures), tuple(titles)))
+    numbers = (*measuring.means.numbers(), *invariants(scene, original))
+    missing = (*missing_networks(networks, original, prompt, wanted), *table.missing)
+    yield Finished(EditEvaluation(numbers, missing, padded(pictures), tuple(titles), table.table))
+
+
+def _rows(
+    measuring: EditMeasures, views: ViewSet | None, moments: list[int], prompt: str
+) -> Iterator[tuple[Tensor, str]]:
+    """Measure image by image: the comparison row of each, and its title."""
+    scene = measuring.scene
+    for view in range(len(scene.rig)):
+        measuring.start_view()
+        for i, moment in enumerate(moments):
+            row = measuring.moment(view, moment, moments[i + 1] if i + 1 < len(moments) else None)
+            yield row, f"{scene.rig.names[view]} · {float(scene.times[moment]):.2f} s"
+        measuring.finish_view(prompt)
+    for f in range(0 if views is None else len(views)):
+        assert views is not None
+        yield measuring.edited_view(views, f), f"{views.caption(f)} · against its edited image"
 
 
 def _check_original(scene: Scene4D, original: Scene4D) -> None:
@@ -207,45 +230,23 @@ def _prompt(scene: Scene4D, views: ViewSet | None, config: Config) -> str:
     return next((str(entry["prompt"]) for entry in reversed(scene.history) if entry.get("prompt")), "")
 
 
-def _invariants(scene: Scene4D, original: Scene4D | None) -> tuple[Number, ...]:
-    """Exact checks: 1 where the deformation equals the original's bit for bit, and the change of the Gaussian count."""
-    if original is None:
-        return ()
-    a, b = scene.deformation.tensors(), original.deformation.tensors()
-    same = a.keys() == b.keys() and all(torch.equal(a[name].cpu(), b[name].cpu()) for name in a)
-    return (
-        Number("deformation_equal", float(same), 1),
-        Number("gaussian_count_delta", float(len(scene.canonical) - len(original.canonical)), 1),
-    )
-
-
-def _missing(networks: Networks, original: Scene4D | None, prompt: str, config: Config) -> tuple[str, ...]:
-    """A sentence for each metric that was skipped."""
-    missing: list[str] = []
-    if networks.lpips is None:
-        missing.append("LPIPS was skipped; it needs torchvision's VGG16 or AlexNet weights.")
-    if networks.clip is None:
-        missing.append("CLIP metrics were skipped; they need the folder of a CLIP model.")
-        return tuple(missing)
-    if not prompt:
-        missing.append("CLIP similarity was skipped; enter the prompt of the edit.")
-    if original is None:
-        missing.append("CLIP direction was skipped; it needs the scene before the edit.")
-    elif not (config.source_caption and config.target_caption):
-        missing.append(
-            "CLIP direction was skipped; it needs captions of the scene before and after the edit."
-        )
-    return tuple(missing)
-
-
 STEP = Step(
     name="evaluate_edit",
     node="EvaluateEdit",
     label="Evaluate Edit",
     category="4dgs/measure",
-    description="Measures an edited scene: against the views it was fitted to, against the true edit if there is one, and "
-    "its temporal consistency.",
-    search=("psnr", "ssim", "lpips", "clip similarity", "clip direction", "metrics"),
+    description="Measures an edited scene: against the views it was fitted to, against the true edit if there is one, its "
+    "temporal consistency, and heads in novel views and reenactment.",
+    search=(
+        "psnr",
+        "ssim",
+        "lpips",
+        "clip similarity",
+        "clip direction",
+        "metrics",
+        "edit3dgs",
+        "reenactment",
+    ),
     config=Config,
     run=run,
     inputs=(
@@ -272,6 +273,38 @@ STEP = Step(
             Kind.CAPTURE,
             "A video of how the edited scene should look, from the same cameras.",
             optional=True,
+        ),
+        Input(
+            "head",
+            Kind.HEAD,
+            "The head model that the scene was trained with: adds eyes and mouth, and lets the driver move the scene.",
+            optional=True,
+            since="0.2",
+        ),
+        Input(
+            "capture",
+            Kind.CAPTURE,
+            "The capture that the scene was trained on: held-out cameras are the novel view, held-out frames "
+            "self-reenactment.",
+            flag="capture",
+            optional=True,
+            since="0.2",
+        ),
+        Input(
+            "driver",
+            Kind.HEAD,
+            "Another person's motion, from Load Head, for cross-identity reenactment.",
+            flag="driver",
+            optional=True,
+            since="0.2",
+        ),
+        Input(
+            "region",
+            Kind.SELECTION,
+            "The Gaussians that the edit was limited to, from Head Region Mask or Lift Mask: adds the change inside and "
+            "outside.",
+            optional=True,
+            since="0.2",
         ),
     ),
     outputs=(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..figures.color_maps import error_picture
 from ..losses import lpips, psnr, ssim
-from ..losses.means import Means
+from ..losses.means import Means, Number
 from ..losses.perceptual import (
     Clip,
     Lpips,
@@ -18,11 +18,11 @@ from ..losses.perceptual import (
     clip_direction,
     clip_similarity,
 )
-from ..losses.temporal import StaticRegion, flow_warp_error
 from ..render import Rasterizer, render_gaussians
 from ..render.renderer import Picture
 from ..scene import Cameras, MultiViewVideo, Scene4D
 from ..scene.view_set import ViewSet
+from .steadiness import Steadiness
 from .targets import Target, Targets
 
 
@@ -40,7 +40,6 @@ class Networks:
 class MeasureSettings:
     """What to measure besides the comparisons that are always made."""
 
-    every: int
     wants_temporal: bool
     source_caption: str
     target_caption: str
@@ -69,9 +68,8 @@ class EditMeasures:
         self.start_view()
 
     def start_view(self) -> None:
-        # by scene: image and forward flow of the previous frame
-        self.earlier: dict[str, tuple[Tensor, Tensor]] = {}
-        self.static: dict[str, StaticRegion] = {}
+        # by suffix of the names: the edited scene's and the original's
+        self.steadiness: dict[str, Steadiness] = {}
         # CLIP features of the edited scene, cropped as CLIP does
         self.features: list[Tensor] = []
         # CLIP features of edited and original images, resized without cropping as InstructPix2Pix does
@@ -101,9 +99,9 @@ class EditMeasures:
             before = drawn_before.rgb[0].clamp(0, 1)
             self._compare("original", ours, before, None)
             if temporal:
-                self._over_time("_original", self.original, drawn_before, camera, moment, later is None)
+                self._over_time("_original", self.original, drawn_before, camera, seconds)
         if temporal:
-            self._over_time("", self.scene, drawn, camera, moment, later is None)
+            self._over_time("", self.scene, drawn, camera, seconds)
         target: Target | None = None
         if self.targets is not None and self.truth is not None and bool(self.truth.available[view, moment]):
             target = self.targets.get(view, moment)
@@ -111,17 +109,17 @@ class EditMeasures:
             held = self.truth.test_views
             if held:
                 which = "held_out" if view in held else "trained"
-                self.means.add(f"psnr_{which}", psnr(_planes(ours), _planes(target.image)).clamp(max=120))
+                self.means.add(f"psnr_{which}", psnr(planes(ours), planes(target.image)).clamp(max=120))
         if self.networks.clip is not None:
             self.features.append(self.networks.clip.images(ours[None])[0])
             if before is not None:
                 both = self.networks.clip.images(torch.stack([ours, before]), crops=False)
                 self.squeezed.append((both[0], both[1]))
-        return _row(before, ours, None if target is None else target.image)
+        return comparison_row(before, ours, None if target is None else target.image)
 
     def _compare(self, against: str, ours: Tensor, other: Tensor, mask: Tensor | None) -> None:
         suffix = f"_to_{against}" if against else ""
-        a, b = _planes(ours), _planes(other)
+        a, b = planes(ours), planes(other)
         # equal images do not have a finite PSNR; 120 dB stands for them so that the mean stays finite
         self.means.add(f"psnr{suffix}", psnr(a, b).clamp(max=120))
         self.means.add(f"ssim{suffix}", ssim(a, b))
@@ -134,30 +132,17 @@ class EditMeasures:
                 self.means.add(name, lpips(a, b, network, told), network.name)
 
     def _over_time(
-        self, suffix: str, scene: Scene4D, drawn: Picture, camera: Cameras, moment: int, last: bool
+        self, suffix: str, scene: Scene4D, drawn: Picture, camera: Cameras, seconds: float
     ) -> None:
         """Compare with the previous frame, and keep this one."""
-        picture, covered = drawn.rgb[0], drawn.alpha[0] > 0.5
-        flow = drawn.flow[0] if drawn.flow is not None else None
-        if suffix in self.earlier:
-            before, forward = self.earlier[suffix]
-            now = float(self.scene.times[moment])
-            then = float(self.scene.times[moment - self.settings.every])
-            back = self.draw(scene, camera, now, then).flow
-            assert back is not None
-            error = flow_warp_error(before, picture, forward, back[0], covered)
-            self.means.add(f"flow_warp_error{suffix}", error)
-            flow = -back[0] if flow is None else flow
-        if flow is None:
-            return
-        self.static.setdefault(suffix, StaticRegion()).add(picture, flow, covered)
-        if not last:
-            self.earlier[suffix] = (picture, flow)
+        if suffix not in self.steadiness:
+            self.steadiness[suffix] = Steadiness(scene, self.draw, self.means, suffix)
+        self.steadiness[suffix].add(drawn, camera, seconds)
 
     def finish_view(self, prompt: str) -> None:
         """Measures that need all frames of one camera: variance of static pixels, CLIP between frames."""
-        for suffix, region in self.static.items():
-            self.means.add(f"static_variance{suffix}", region.variance())
+        for steadiness in self.steadiness.values():
+            steadiness.finish()
         clip, name = self.networks.clip, self.networks.clip_name
         if clip is None or not self.features:
             return
@@ -181,19 +166,20 @@ class EditMeasures:
         width, height = camera.sizes[0]
         moved = [
             torch.nn.functional.interpolate(
-                _planes(image[f].to(ours)), (height, width), mode="bilinear", align_corners=False
+                planes(image[f].to(ours)), (height, width), mode="bilinear", align_corners=False
             )[0].permute(1, 2, 0)
             for image in (views.originals, views.images)
         ]
         self._compare("edits", ours, moved[1], None)
-        return _row(moved[0], ours, moved[1])
+        return comparison_row(moved[0], ours, moved[1])
 
 
-def _planes(image: Tensor) -> Tensor:
+def planes(image: Tensor) -> Tensor:
+    """An image [H, W, C] as a batch [1, C, H, W]."""
     return image.permute(2, 0, 1)[None]
 
 
-def _row(before: Tensor | None, ours: Tensor, target: Tensor | None) -> Tensor:
+def comparison_row(before: Tensor | None, ours: Tensor, target: Tensor | None) -> Tensor:
     """[H, 4W, 3]: original, edited, target and the error (see error_picture); white where an image is missing."""
     blank = torch.ones_like(ours)
     other = target if target is not None else before
@@ -201,3 +187,36 @@ def _row(before: Tensor | None, ours: Tensor, target: Tensor | None) -> Tensor:
     return torch.cat(
         [blank if before is None else before, ours, blank if target is None else target, error], 1
     )
+
+
+def invariants(scene: Scene4D, original: Scene4D | None) -> tuple[Number, ...]:
+    """Exact checks: 1 where the deformation equals the original's bit for bit, and the change of the Gaussian count."""
+    if original is None:
+        return ()
+    a, b = scene.deformation.tensors(), original.deformation.tensors()
+    same = a.keys() == b.keys() and all(torch.equal(a[name].cpu(), b[name].cpu()) for name in a)
+    return (
+        Number("deformation_equal", float(same), 1),
+        Number("gaussian_count_delta", float(len(scene.canonical) - len(original.canonical)), 1),
+    )
+
+
+def missing_networks(
+    networks: Networks, original: Scene4D | None, prompt: str, settings: MeasureSettings
+) -> tuple[str, ...]:
+    """A sentence for each metric of a network that was skipped."""
+    missing: list[str] = []
+    if networks.lpips is None:
+        missing.append("LPIPS was skipped; it needs torchvision's VGG16 or AlexNet weights.")
+    if networks.clip is None:
+        missing.append("CLIP metrics were skipped; they need the folder of a CLIP model.")
+        return tuple(missing)
+    if not prompt:
+        missing.append("CLIP similarity was skipped; enter the prompt of the edit.")
+    if original is None:
+        missing.append("CLIP direction was skipped; it needs the scene before the edit.")
+    elif not (settings.source_caption and settings.target_caption):
+        missing.append(
+            "CLIP direction was skipped; it needs captions of the scene before and after the edit."
+        )
+    return tuple(missing)
