@@ -162,6 +162,12 @@ class Keep:
         # [F, 1, h, w]
         self.latents = torch.where(self.core > 0, self.core, rim)
 
+    @property
+    def left(self) -> Tensor:
+        """[F, H, W] in 0..1: how much of each pixel's latents the last step left as the original's."""
+        share = self.latents * self.request.share(1, 1)
+        return torch.nn.functional.interpolate(share, self.masks.shape[1:], mode="bilinear")[:, 0]
+
     def composite(self, images: Tensor, originals: Tensor, frames: list[int]) -> Tensor:
         """Images [f, H, W, 3] with the originals' own pixels inside the mask; unchanged without a feather."""
         # growing and averaging each take half of the ramp

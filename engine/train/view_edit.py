@@ -119,7 +119,7 @@ class ViewEditing:
         )
         if wanted and edit.calls:
             with threads_for_model(backbone):
-                images = carry_detail(images, edit.originals, alphas, edit.as_seen())
+                images = self._with_detail(images)
         exchanged = alphas is not None and config.background != "as edited"
         if exchanged and alphas is not None and edit.calls:
             # before the mask is applied: the painted background must also go at the mask's soft edge
@@ -149,6 +149,17 @@ class ViewEditing:
         if self.note:
             about["note"] = self.note
         return replace(self.views, images=edit.limited(images), edit=about)
+
+    def _with_detail(self, images: Tensor) -> Tensor:
+        """Images with the originals' detail; what the edit keeps is the original itself."""
+        edit, weights = self.edit, self.views.alphas
+        if edit.keep is None:
+            return carry_detail(images, edit.originals, weights, edit.as_seen())
+        # the map of colors around what is kept must not be drawn toward the original's colors
+        left = edit.keep.left
+        weights = 1 - left if weights is None else weights.cpu() * (1 - left)
+        carried = carry_detail(images, edit.originals, weights, edit.as_seen())
+        return torch.lerp(carried, edit.originals.to(carried), left[..., None].to(carried))
 
     def identity(self) -> list[Any]:
         """What a checkpoint belongs to: these images, this request, this model, this engine."""

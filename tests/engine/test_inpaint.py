@@ -223,6 +223,20 @@ def test_edit_views_takes_masks_of_any_size_and_keeps_what_they_cover():
     assert kept.edit["keeps"] and not plain.edit["keeps"]
 
 
+def test_what_is_kept_is_the_original_itself_where_detail_comes_from_the_originals():
+    scene, config = moving_scene(), replace(CONFIG, background="as edited", detail="from originals")
+    plain = m.result(edit_views.run(scene, Darkening(), config))
+    height, width = plain.images.shape[1:3]
+    masks = torch.zeros(3, height, width)
+    masks[:, : height // 2] = 1
+    kept = m.result(edit_views.run(scene, Darkening(), config, keep=masks))
+    upper, lower = slice(0, height // 2 - 12), slice(height // 2 + 12, None)
+    assert torch.allclose(kept.images[:, upper], kept.originals[:, upper], atol=1e-6)
+    assert float((plain.images - plain.originals)[:, upper].abs().mean()) > 0.05
+    away = [float((kept.images - v).abs()[:, lower].mean()) for v in (plain.images, plain.originals)]
+    assert away[0] < 0.1 * away[1], "the colors of what is kept do not run into the edit"
+
+
 def test_edit_views_refuses_what_does_not_fit(backbone):
     scene = moving_scene()
     with pytest.raises(InputError, match="keep has 2 masks, but 3 images"):
