@@ -1,146 +1,46 @@
-"""Heads: how well and how fast an avatar is trained, what fine-tuning wins back, and how exact region masks are.
+"""Heads: how well an avatar is trained, what fine-tuning wins back, how exact region masks are, and how edits turn out.
 
-    python benchmarks/head_edit.py --json [--data DIR] [--head-model FILE] [--max-seconds 180]
+    python benchmarks/head_edit.py --json [--data DIR] [--head-model FILE] [--max-seconds 180] [--scene FILE]
 
 DIR has the avatar layout, with the head model beside it (`../head_model/head_model.npz`) or given; without it the bundled
 capture and head are used. Held out are the capture's own test camera and test frames. "Eyes and mouth" are the pixels of the
 folder's `eye_masks` and `mouth_masks` if it has them, else of the mesh's own regions. The disturbed run adds noise to the head
 parameters (translation 2 mm, pose 1 degree, expression 0.05; seed 0) and trains once without and once with fine-tuning.
 
-Not measured here yet: edits of heads (the keys `with_inpainting`, `without_inpainting`, `uncoherent`, `baseline`).
+The avatar is then edited with a prompt whose truth is exact (`head_edits.py`): `--edit` everywhere on the head except eyes and
+mouth, as `with_inpainting` (eyes and mouth kept), `without_inpainting`, `uncoherent` (each image edited alone) and `baseline`
+(preset GaussianAvatar-Editor); and `--region-edit` in one part of it, with and without its mask. `edit_psnr` compares the
+edited avatar with the true edit inside the edited part, over all cameras and frames, the held-out ones included;
+`outside_change` is the mean absolute difference to the unedited avatar outside it; `multi_view_gap` is how much better the
+trained cameras are than the held-out one, in dB; `eyes_mouth_psnr` compares the edited images of the first round with what
+they were rendered as; `expression_error` is explained in `head_expression.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import resource
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-
 from benchmarks.environment import environment
-from engine import messages as m
+from benchmarks.head_avatar import Measure, disturbed, train
+from benchmarks.head_edits import Config, HeadEditBenchmark, RegionEdit
 from engine.capture.readers import LoadOptions, load_video
+from engine.diffusion.loading import embedded, load
 from engine.errors import InputError
-from engine.heads import Head
 from engine.io.heads import load_head
-from engine.losses import psnr, ssim
-from engine.masks.head_regions import draw_part
-from engine.render import choose, render_gaussians
-from engine.scene import MultiViewVideo, Scene4D
+from engine.io.scene_file import load_scene, save_scene
+from engine.scene import Scene4D
 from engine.steps import fit_scene
-from engine.train.targets import Targets
 
 DEMO = Path(__file__).resolve().parents[1] / "assets" / "clips" / "talking_head"
-PARTS = {"eyes": "eye_masks", "mouth": "mouth_masks"}
-DEGREE = math.pi / 180
-
-
-def stored_mask(folder: Path, frame: int, camera: int) -> Tensor | None:
-    """[H, W] bool; None where the file does not exist."""
-    path = folder / f"{frame:05d}_{camera:02d}.png"
-    return torch.from_numpy(np.array(Image.open(path).convert("L")) > 0) if path.is_file() else None
-
-
-def train(
-    video: MultiViewVideo, head: Head, config: fit_scene.Config, device: str
-) -> tuple[Scene4D, float, int]:
-    """(scene, seconds, steps)."""
-    start, done, scene = time.monotonic(), 0, None
-    for message in fit_scene.run(video, config, device, head=head):
-        if isinstance(message, m.Progress):
-            done = message.done
-        if isinstance(message, m.Finished):
-            scene = message.value
-    assert scene is not None
-    return scene, time.monotonic() - start, done
-
-
-class Measure:
-    """Renders a scene at captured views and frames and compares."""
-
-    def __init__(self, video: MultiViewVideo, data: Path, device: str) -> None:
-        self.video, self.data, self.device = video, data, device
-        self.rasterizer = choose("auto", device)
-
-    def compare(self, scene: Scene4D, view: int, frame: int, head: Head) -> tuple[float, float, float | None]:
-        """(PSNR, SSIM, PSNR in eyes and mouth or None where they are hidden)."""
-        background = scene.background
-        target = Targets(self.video, background).get(view, frame).image
-        seconds = float(self.video.times[frame])
-        with torch.no_grad():
-            image = (
-                render_gaussians(
-                    scene.to(self.device).at(seconds), self.video.cameras[view], self.rasterizer, background
-                )
-                .rgb[0]
-                .cpu()
-                .clamp(0, 1)
-            )
-        inside = torch.zeros(image.shape[:2], dtype=torch.bool)
-        for part, folder in PARTS.items():
-            mask = stored_mask(self.data / folder, frame, view)
-            if mask is None:
-                mask = draw_part(scene, head.model, part, self.video.cameras[[view]], [seconds])[0] > 0
-            inside |= mask
-        local = None
-        if int(inside.sum()) >= 20:
-            local = -10 * math.log10(float((image[inside] - target[inside]).square().mean()))
-        pair = (image.permute(2, 0, 1)[None], target.permute(2, 0, 1)[None])
-        return float(psnr(*pair)), float(ssim(*pair).mean()), local
-
-    def over(self, scene: Scene4D, views: list[int], frames: list[int], head: Head) -> dict[str, float]:
-        rows = [self.compare(scene, v, f, head) for v in views for f in frames]
-        local = [row[2] for row in rows if row[2] is not None]
-        return {
-            "psnr": sum(row[0] for row in rows) / len(rows),
-            "ssim": sum(row[1] for row in rows) / len(rows),
-            "eyes_mouth": sum(local) / max(len(local), 1),
-        }
-
-    def mask_iou(self, scene: Scene4D, head: Head) -> dict[str, float]:
-        """Intersection over union of region masks with the folder's exact ones, over all images."""
-        counts = {part: [0, 0] for part in PARTS}
-        for frame, seconds in enumerate(self.video.times.tolist()):
-            for part, folder in PARTS.items():
-                drawn = (
-                    draw_part(scene, head.model, part, self.video.cameras, [seconds] * self.video.views) > 0
-                )
-                for view in range(self.video.views):
-                    exact = stored_mask(self.data / folder, frame, view)
-                    if exact is not None:
-                        counts[part][0] += int((drawn[view] & exact).sum())
-                        counts[part][1] += int((drawn[view] | exact).sum())
-        found = {p: both / either for p, (both, either) in counts.items() if either}
-        if len(found) == len(PARTS):
-            found["together"] = sum(c[0] for c in counts.values()) / sum(c[1] for c in counts.values())
-        return found
-
-
-def disturbed(head: Head, seed: int = 0) -> Head:
-    """The head with noise on its parameters: translation 2 mm, pose 1 degree, expression 0.05."""
-    g = torch.Generator().manual_seed(seed)
-    sizes = {
-        "translation": 2e-3,
-        "expr": 0.05,
-        **dict.fromkeys(("rotation", "neck_pose", "jaw_pose", "eyes_pose"), DEGREE),
-    }
-    changed = {
-        name: (t := getattr(head.motion, name)) + size * torch.randn(t.shape, generator=g)
-        for name, size in sizes.items()
-    }
-    return replace(head, motion=head.motion.with_(**changed))
+SECTIONS = ("avatar", "disturbed", "edits", "region")
 
 
 def main() -> int:
@@ -154,10 +54,20 @@ def main() -> int:
     parser.add_argument("--max-seconds", type=float, default=180.0, help="of each training")
     parser.add_argument("--iterations", type=int, default=1600)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--quick", action="store_true", help="without the two disturbed trainings")
+    parser.add_argument("--scene", type=Path, help="trained avatar; created if it does not exist")
+    parser.add_argument("--sections", nargs="*", default=SECTIONS, choices=SECTIONS, help="what is measured")
+    parser.add_argument("--edit", default="bronze", help="exact edit of the whole head")
+    parser.add_argument("--region-edit", nargs=2, default=("green", "skin"), help="exact edit and its part")
+    parser.add_argument("--model", help="diffusers folder or .safetensors file (default: the bundled model)")
+    parser.add_argument("--frames-per-round", type=int, default=6)
+    parser.add_argument("--every", type=int, default=1, help="measure edits in every n-th frame")
+    parser.add_argument("--keep-folder", type=Path, help="folder for the edited avatars")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few steps of everything, to check that it runs"
+    )
     arguments = parser.parse_args()
     try:
-        report = measure(arguments)
+        report = Run(arguments).report()
     except InputError as error:
         print(json.dumps({"error": str(error)}))
         return 1
@@ -165,47 +75,111 @@ def main() -> int:
     return 0
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    data = arguments.data
-    beside = data.parent / "head_model" / "head_model.npz"
-    model = arguments.head_model or (beside if beside.is_file() else None)
-    video = load_video(data, LoadOptions(frames_per_second=arguments.fps))
-    head = load_head(model, data, video.fps or 0.0)
-    config = fit_scene.Config(
-        iterations=arguments.iterations,
-        max_seconds=arguments.max_seconds,
-        budget=5 * len(head.model.faces) // 2,
-        sh_degree=0,
-        density="adaptive",
-        preview_every=0,
-    )
-    trained_frames = [f for f in range(video.moments) if f not in video.test_moments]
-    measured = Measure(video, data, arguments.device)
-    scene, seconds, steps = train(video, head, config, arguments.device)
-    views = measured.over(scene, list(video.test_views), trained_frames, head)
-    held = list(video.test_moments)
-    report: dict[str, Any] = {
-        "avatar_seconds": round(seconds, 1),
-        "avatar_steps": steps,
-        "avatar_gaussians": len(scene.canonical),
-        "avatar_psnr_views": round(views["psnr"], 2),
-        "avatar_ssim_views": round(views["ssim"], 4),
-        "avatar_psnr_eyes_mouth": round(views["eyes_mouth"], 2),
-    }
-    if held:
-        again = measured.over(scene, list(range(video.views)), held, head)
-        report["reenact_psnr_self"] = round(again["psnr"], 2)
-    iou = {part: round(value, 4) for part, value in measured.mask_iou(scene, head).items()}
-    report |= {f"region_mask_iou{'' if part == 'together' else '_' + part}": v for part, v in iou.items()}
-    if not arguments.quick:
-        noisy = disturbed(head)
+class Run:
+    """One capture, its avatar, and the sections of the report."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        a = self.arguments = arguments
+        beside = a.data.parent / "head_model" / "head_model.npz"
+        self.video = load_video(a.data, LoadOptions(frames_per_second=a.fps))
+        model = a.head_model or (beside if beside.is_file() else None)
+        self.head = load_head(model, a.data, self.video.fps or 0.0)
+        self.config = fit_scene.Config(
+            iterations=60 if a.quick else a.iterations,
+            max_seconds=a.max_seconds,
+            budget=5 * len(self.head.model.faces) // 2,
+            sh_degree=0,
+            density="adaptive",
+            preview_every=0,
+        )
+        self.trained_frames = [f for f in range(self.video.moments) if f not in self.video.test_moments]
+        self.measured = Measure(self.video, a.data, a.device)
+
+    def avatar(self) -> tuple[Scene4D, dict[str, Any]]:
+        """The avatar, trained or loaded, and what its training took."""
+        file = self.arguments.scene
+        if file is not None and file.is_file():
+            return load_scene(file), {}
+        scene, seconds, steps = train(self.video, self.head, self.config, self.arguments.device)
+        if file is not None:
+            save_scene(scene, file)
+        return scene, {"avatar_seconds": round(seconds, 1), "avatar_steps": steps}
+
+    def against_capture(self, scene: Scene4D) -> dict[str, Any]:
+        video, measured = self.video, self.measured
+        views = measured.over(scene, list(video.test_views), self.trained_frames, self.head)
+        report: dict[str, Any] = {
+            "avatar_gaussians": len(scene.canonical),
+            "avatar_psnr_views": round(views["psnr"], 2),
+            "avatar_ssim_views": round(views["ssim"], 4),
+            "avatar_psnr_eyes_mouth": round(views["eyes_mouth"], 2),
+        }
+        if video.test_moments:
+            again = measured.over(scene, list(range(video.views)), list(video.test_moments), self.head)
+            report["reenact_psnr_self"] = round(again["psnr"], 2)
+        iou = {part: round(value, 4) for part, value in measured.mask_iou(scene, self.head).items()}
+        return report | {f"region_mask_iou{'' if p == 'together' else '_' + p}": v for p, v in iou.items()}
+
+    def disturbed(self) -> dict[str, Any]:
+        """Trainings with noise on the head parameters, without and with fine-tuning."""
+        noisy = disturbed(self.head)
         both: dict[str, float] = {}
         for name, rate in (("before", 0.0), ("after", 1.0)):
-            tuned, _, _ = train(video, noisy, replace(config, head_lr=rate), arguments.device)
-            both[name] = round(measured.over(tuned, list(video.test_views), trained_frames, head)["psnr"], 2)
-        report["avatar_psnr_disturbed"] = both
-    report["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return report | environment(arguments.device, config.seed)
+            config = replace(self.config, head_lr=rate)
+            tuned, _, _ = train(self.video, noisy, config, self.arguments.device)
+            found = self.measured.over(tuned, list(self.video.test_views), self.trained_frames, self.head)
+            both[name] = round(found["psnr"], 2)
+        return {"avatar_psnr_disturbed": both}
+
+    def editing(self, scene: Scene4D) -> HeadEditBenchmark:
+        a = self.arguments
+        listed = range(self.video.views)
+        config = Config(
+            prompt="-",
+            frames_per_round=2 if a.quick else a.frames_per_round,
+            iterations_per_frame=5 if a.quick else 0,
+            levels="999 300" if a.quick else Config.levels,
+            frames=" ".join(map(str, self.trained_frames)),
+            views=" ".join(str(v) for v in listed if v not in self.video.test_views),
+            preview_every=0,
+        )
+        backbone = load(a.model or embedded(), a.device, "auto")
+        every = max(a.every, 6) if a.quick else a.every
+        return HeadEditBenchmark(self.video, a.data, scene, self.head, backbone, config, a.device, every)
+
+    def report(self) -> dict[str, Any]:
+        a, sections = self.arguments, self.arguments.sections
+        scene, report = self.avatar()
+        if "avatar" in sections:
+            report |= self.against_capture(scene)
+        if "disturbed" in sections:
+            report |= self.disturbed()
+        if "edits" in sections or "region" in sections:
+            editing = self.editing(scene)
+            report["expression_error_unedited"] = editing.expression_error(scene)
+            if "edits" in sections:
+                report |= run(editing, RegionEdit(a.edit), a.keep_folder)
+            if "region" in sections:
+                asked = RegionEdit(*a.region_edit)
+                ways = ("with_inpainting", "without_inpainting")
+                report["region"] = run(editing, asked, a.keep_folder, ways)
+        report["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        return report | environment(a.device, self.config.seed)
+
+
+def run(
+    editing: HeadEditBenchmark, edit: RegionEdit, folder: Path | None, names: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The figures of all variants, or of those named; each is told on stderr when it is done."""
+    rows: dict[str, Any] = {}
+    for name, measure in editing.variants(edit).items():
+        if not names or name in names:
+            scene, rows[name] = measure()
+            print(edit, name, rows[name], file=sys.stderr, flush=True)
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                save_scene(scene, folder / f"{edit.edit}_{edit.part or 'head'}_{name}.safetensors")
+    return rows
 
 
 if __name__ == "__main__":
