@@ -55,9 +55,7 @@ class Fit(TrainStage):
         self.head = None if head is None else head_for(video, head)
         self.views = video.views_to_train() if config.keeps_test_views_out else tuple(range(video.views))
         self.samples = self._samples()
-        # the nearest trained frame: the anchor itself may be held out
-        anchor = anchor_moment(video, self.views)
-        self.anchor = min(self.samples, key=lambda moment: abs(moment - anchor))
+        self.anchor = anchor_moment(video, self.views, list(self.samples))
         self.background = background_of(video, config.background).to(self.device)
         self.targets = Targets(video, self.background)
         self.bounds = self._bounds()
@@ -77,7 +75,7 @@ class Fit(TrainStage):
     def _bounds(self) -> Tensor:
         if self.head is not None and not self.config.bounds.strip():
             return mesh_bounds(self.head)
-        return subject_bounds(self.video, self.views, self.config.bounds)
+        return subject_bounds(self.video, self.views, list(self.samples), self.config.bounds)
 
     def _first_gaussians(self) -> tuple[Gaussians, str]:
         """The canonical Gaussians to start from, world units, and a line that says where they came from."""
@@ -89,6 +87,7 @@ class Fit(TrainStage):
             self.video,
             self.targets,
             self.views,
+            list(self.samples),
             self.bounds,
             c.initialization,
             count,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -65,17 +67,18 @@ def sampled_colors(targets: Targets, views: tuple[int, ...], moment: int, points
     return torch.stack(stack).nanmedian(dim=0).values.nan_to_num(0.5)
 
 
-def anchor_moment(video: MultiViewVideo, views: tuple[int, ...]) -> int:
-    """The frame with the most views; of several, the one in the middle of the video."""
-    together = video.available[list(views)].sum(dim=0)
+def anchor_moment(video: MultiViewVideo, views: tuple[int, ...], moments: Sequence[int]) -> int:
+    """The frame of `moments` with the most views; of several, the one in the middle."""
+    together = video.available[list(views)][:, list(moments)].sum(dim=0)
     best = (together == together.max()).nonzero().flatten()
-    return int(best[len(best) // 2])
+    return moments[int(best[len(best) // 2])]
 
 
 def first_gaussians(
     video: MultiViewVideo,
     targets: Targets,
     views: tuple[int, ...],
+    moments: Sequence[int],  # that are trained on: no other frame is looked at
     bounds: Tensor,  # [2, 3]
     method: str,  # "auto" | "points" | "silhouettes" | "random"
     count: int,
@@ -87,7 +90,7 @@ def first_gaussians(
     "auto" uses the capture's points if there are at least 100, else silhouettes if there are masks and more than two
     views of one frame, else random points. Raises InputError where the capture does not allow the named method.
     """
-    moment = anchor_moment(video, views)
+    moment = anchor_moment(video, views, moments)
     together = int(video.available[list(views), moment].sum())
     if method == "auto":
         if video.points is not None and len(video.points) >= 100:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,10 +68,12 @@ class Normalization:
         return Cameras(w2c, cameras.K, cameras.sizes, cameras.names)
 
 
-def subject_bounds(video: MultiViewVideo, views: tuple[int, ...], words: str = "") -> Tensor:
-    """The box [2, 3] (float64, world units) that holds the subject at every frame.
+def subject_bounds(
+    video: MultiViewVideo, views: tuple[int, ...], moments: Sequence[int], words: str = ""
+) -> Tensor:
+    """The box [2, 3] (float64, world units) that holds the subject at every frame of `moments`.
 
-    Six numbers in `words` are used as given. With masks in several views, silhouettes of up to five frames are
+    Six numbers in `words` are used as given. With masks in several views, silhouettes of up to five of these frames are
     carved; otherwise the capture's points or the cameras' common field of view decide. Raises InputError.
     """
     if words.strip():
@@ -80,9 +83,9 @@ def subject_bounds(video: MultiViewVideo, views: tuple[int, ...], words: str = "
         return bounds
     corners: list[Tensor] = []
     together = video.available[list(views)].sum(dim=0)
-    busy = (together > 2).nonzero().flatten()
+    busy = [moment for moment in moments if int(together[moment]) > 2]
     for index in torch.linspace(0, max(len(busy) - 1, 0), min(5, len(busy))).round().long().tolist():
-        inside = carved_cells(video, views, int(busy[index]), bounds, resolution=48)
+        inside = carved_cells(video, views, busy[index], bounds, resolution=48)
         if len(inside) >= 8:
             corners += [inside.amin(0), inside.amax(0)]
     if not corners:

@@ -17,10 +17,11 @@ from engine.capture.findings import check_description
 from engine.capture.readers import LoadOptions, detect_layout, load_video
 from engine.errors import InputError
 from engine.files.images import image_size
+from engine.scene import Frame
 from engine.train.config import FitConfig
 from engine.train.fit import Fit
 from tests.engine.test_readers import FLIP, pose, save
-from tests.scenes import capture_of, moving_scene
+from tests.scenes import RenderedFrames, capture_of, moving_scene
 
 Splits = dict[str, list[dict[str, Any]]]
 
@@ -179,6 +180,29 @@ def test_held_out_moments_are_not_trained_on() -> None:
     assert set(Fit(video, config, "cpu").samples) == {0, 2}
     whole = replace(config, keeps_test_views_out=False)
     assert set(Fit(video, whole, "cpu").samples) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(("held", "every"), [((1, 2), 0), ((), 2)])
+def test_training_never_looks_at_a_held_out_frame(
+    monkeypatch: pytest.MonkeyPatch, held: tuple[int, ...], every: int
+) -> None:
+    """Neither while it trains nor before, where silhouettes give the box and the first Gaussians."""
+    video = replace(capture_of(moving_scene(count=60, views=6, moments=4)), test_moments=held)
+    looked: set[int] = set()
+    read = RenderedFrames.read
+
+    def note(source: RenderedFrames, view: int, moment: int) -> Frame:
+        looked.add(moment)
+        return read(source, view, moment)
+
+    monkeypatch.setattr(RenderedFrames, "read", note)
+    config = FitConfig(iterations=12, budget=40, initial_count=30, preview_every=1, hold_out_every=every)
+    work = Fit(video, config, "cpu")
+    assert "hull" in work.origin and work.anchor in work.samples
+    for _ in range(12):
+        work.step()
+        work.preview()
+    assert looked == set(work.samples) == ({0, 3} if held else {0, 2})
 
 
 def test_the_shared_head_capture_is_read_as_its_truth_says(layouts_folder: Path) -> None:
