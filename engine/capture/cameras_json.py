@@ -31,6 +31,7 @@ def write_cameras_json(
     far: float | None = None,
     background: Sequence[float] | None = None,
     hold_out: Sequence[str] = (),
+    hold_out_frames: Sequence[int] = (),
     points: str | None = None,
     distortions: Sequence[Distortion | None] | None = None,
 ) -> Path:
@@ -48,6 +49,7 @@ def write_cameras_json(
         far: Farthest depth to render, in world units.
         background: 3 numbers in 0..1: the color behind masked subjects.
         hold_out: Names of the cameras to hold out for evaluation.
+        hold_out_frames: Indices of the frames to hold out in every view, from 0.
         points: A .ply file of initial points.
         distortions: V lenses, where the images are not undistorted yet.
 
@@ -78,6 +80,7 @@ def write_cameras_json(
         "far": far,
         "background": None if background is None else [float(c) for c in background],
         "hold_out": list(hold_out) or None,
+        "hold_out_frames": list(hold_out_frames) or None,
         "points": points,
     }
     data: dict[str, Any] = {"format": FORMAT, "version": VERSION, "fps": float(fps), "camera_axes": "opencv"}

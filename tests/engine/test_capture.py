@@ -23,7 +23,7 @@ from engine.capture.convert.rig_adjust import (
     triangulate,
 )
 from engine.capture.convert.silhouettes import agreeing_masks
-from engine.capture.readers import load_video
+from engine.capture.readers import LoadOptions, load_video
 from engine.capture.undistort import Distortion
 from engine.errors import InputError
 from engine.geometry.carving import carve
@@ -326,16 +326,24 @@ def test_any_data_set_goes_the_same_way(converted: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("colored", [True, False])
 def test_what_a_data_set_says_of_itself_is_not_lost(converted: Path, tmp_path: Path, colored: bool) -> None:
-    """Held-out views above all: trained on after a conversion, they would make every figure too good."""
+    """Held-out views and frames above all: trained on after a conversion, they would make every figure too good."""
     points = torch.rand(40, 3, generator=torch.Generator().manual_seed(0))
     colors = (points * 255).round() / 255 if colored else None
     video = replace(
-        load_video(converted), test_views=(2,), near=0.7, far=12.5, points=points, point_colors=colors
+        load_video(converted),
+        test_views=(2,),
+        test_moments=(1, 5),
+        near=0.7,
+        far=12.5,
+        points=points,
+        point_colors=colors,
     )
     for _ in convert_dataset(video, tmp_path / "again"):
         pass
     again = load_video(tmp_path / "again")
     assert again.test_views == (2,) and again.views_to_train() == (0, 1, 3)
+    assert again.test_moments == (1, 5)
+    assert load_video(tmp_path / "again", LoadOptions(frame_step=5)).test_moments == (1,)
     assert (again.near, again.far) == (0.7, 12.5) and not again.warnings
     assert again.points is not None and torch.equal(again.points, points)
     assert colors is None or (again.point_colors is not None and torch.allclose(again.point_colors, colors))

@@ -323,7 +323,10 @@ def test_an_unknown_folder_lists_what_was_looked_for(tmp_path: Path) -> None:
             load_video(missing)
 
 
-@pytest.mark.parametrize("what", ["near", "fps", "K", "w2c", "background", "hold_out", "distortion", "name"])
+@pytest.mark.parametrize(
+    "what",
+    ["near", "fps", "K", "w2c", "background", "hold_out", "hold_out_frames", "distortion", "name"],
+)
 def test_wrong_types_in_cameras_json_name_the_key(tmp_path: Path, what: str) -> None:
     save(tmp_path / "images/0.png")
     camera: dict[str, Any] = {

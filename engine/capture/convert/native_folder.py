@@ -46,7 +46,7 @@ Conversion = Generator[Converted, None, Path]
 def convert_dataset(video: MultiViewVideo, target: Path, quality: int = 14) -> Conversion:
     """Any multi-view video (COLMAP with a lens, DyNeRF …; its reader undistorts) → a native folder `target`.
 
-    Held-out views, near and far, initial points and the background stay what they were. Every view must have every
+    Held-out views and frames, near and far, initial points and the background stay what they were. Every view must have every
     moment. InputError names the view that has gaps.
     """
     _check_complete(video)
@@ -69,6 +69,7 @@ def convert_dataset(video: MultiViewVideo, target: Path, quality: int = 14) -> C
             video.has_masks,
             background=None if video.background is None else [float(c) for c in video.background],
             hold_out=[name for v, name in enumerate(cameras.names) if v not in trained],
+            hold_out_frames=video.test_moments,
             reach=None if video.near is None or video.far is None else (video.near, video.far),
             points=None if video.points is None else POINTS,
         )
@@ -131,6 +132,7 @@ def write_description(
     notes: Sequence[str] = (),
     background: Sequence[float] | None = None,
     hold_out: Sequence[str] = (),
+    hold_out_frames: Sequence[int] = (),
     reach: tuple[float, float] | None = None,  # near and far in world units; None = from the cameras
     points: str | None = None,  # a file in `folder`
 ) -> None:
@@ -147,6 +149,7 @@ def write_description(
         far=far,
         background=background,
         hold_out=hold_out,
+        hold_out_frames=hold_out_frames,
         points=points,
     )
     if notes:

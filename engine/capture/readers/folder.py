@@ -1,13 +1,15 @@
 """The pack's own layout: a folder of videos (or frame folders) and one cameras.json.
 
     {"format": "multiview-video", "version": 1, "fps": 30, "frame_count": 24, "camera_axes": "opencv",
-     "near": 1.0, "far": 9.0, "background": [1, 1, 1], "hold_out": ["cam03"], "points": "points.ply",
+     "near": 1.0, "far": 9.0, "background": [1, 1, 1], "hold_out": ["cam03"], "hold_out_frames": [20, 21],
+     "points": "points.ply",
      "cameras": [{"name": "cam00", "video": "videos/cam00.mp4", "mask": "masks/cam00.mp4", "width": 640, "height": 360,
                   "K": 3 × 3, "w2c": 4 × 4, "distortion": {"model": "opencv", "params": [k1, k2, p1, p2, k3]}}]}
 
 Needed: format, version, fps, cameras with name, width, height, K, w2c and either "video" or "frames" (a folder, or a
 pattern such as "images/cam00/frame_%05d.png", with "masks" in the same way). A mask is gray, 255 = subject.
-"background" is what stands behind masked subjects; where nothing is masked it is what the images show.
+"background" is what stands behind masked subjects; where nothing is masked it is what the images show. "hold_out_frames" are
+indices of frames, from 0, that no view trains on.
 """
 
 from __future__ import annotations
@@ -83,6 +85,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
         far=number(data, "far", CAMERAS) if data.get("far") is not None else None,
         near_far_from=CAMERAS,
         test_views=_hold_out(data, views),
+        test_moments=_hold_out_frames(data),
         warnings=warnings,
         files=[path],
     )
@@ -234,3 +237,14 @@ def _hold_out(data: dict[str, Any], views: list[View]) -> list[str]:
                 "the name.",
             )
     return names
+
+
+def _hold_out_frames(data: dict[str, Any]) -> list[int]:
+    """Indices of the frames that are held out; those beyond the video's end do no harm."""
+    frames = data.get("hold_out_frames") or []
+    if not isinstance(frames, list) or not all(type(n) is int and n >= 0 for n in frames):
+        raise InputError(
+            "CAP-164",
+            f"{CAMERAS}: hold_out_frames must be a list of frame indices, from 0. Correct the entry.",
+        )
+    return frames
