@@ -32,6 +32,12 @@ def bound_mesh_of(scene: Scene4D, model: HeadModel | None = None) -> BoundMesh:
     return mesh
 
 
+def has_head(scene: Scene4D) -> bool:
+    """Whether the scene's Gaussians are bound to a mesh."""
+    mesh = scene.deformation
+    return isinstance(mesh.inner if isinstance(mesh, FrozenAppearance) else mesh, BoundMesh)
+
+
 def motion_of(scene: Scene4D, model: HeadModel) -> HeadMotion:
     """The head parameters that the scene carries. Raises InputError where it has none, or another model's."""
     mesh = bound_mesh_of(scene, model)

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 import torch
 
-from ..deform.head_scenes import motion_of, with_motion
+from ..deform.head_scenes import bound_mesh_of, has_head, motion_of, with_motion
 from ..heads import Head, HeadMotion
 from ..heads.reenact import drive
 from ..masks.head_regions import has_part
 from ..scene import MultiViewVideo, Scene4D, Selection
 
 OWN, NOVEL, SELF, CROSS = "scene's views", "novel view", "self-reenactment", "cross-identity"
+# of a scene without a head
+HELD = "held-out frames"
 # a driver with the scene's own shape coefficients
 SELF_DRIVEN = "self-reenactment (driver)"
 # in which an edit must keep the expression
@@ -68,23 +70,27 @@ def settings_of(
     unseen = [float(scene.times[i]) for i in frames if i in held][::every]
     found: list[Setting] = []
     missing: list[str] = []
-    without = "connect the capture" if capture is None else f"{capture.name} holds out no"
     if tests and trained:
         found.append(Setting(NOVEL, scene, original, tests, tuple(trained)))
     else:
+        found += [Setting(OWN, scene, original, views, tuple(trained))] if trained else []
         missing.append(
-            f"{NOVEL} was skipped; {without}{' with a held-out camera' if capture is None else ' camera'}. The scene's own "
-            "views are measured instead."
+            f"{NOVEL} was skipped; {_without(capture, 'camera')} The scene's own views are measured instead."
         )
-        found.append(Setting(OWN, scene, original, views, tuple(trained)))
     if unseen:
-        found.append(Setting(SELF, scene, original, views, tuple(unseen)))
-    else:
-        missing.append(
-            f"{SELF} was skipped; {without}{' with held-out frames' if capture is None else ' frames'}."
-        )
+        name = SELF if has_head(scene) else HELD
+        found.append(Setting(name, scene, original, views, tuple(unseen)))
+    elif has_head(scene):
+        missing.append(f"{SELF} was skipped; {_without(capture, 'frame')}")
     driven, sentences = _driven(scene, original, inputs, views, every)
     return [*found, *driven], [*missing, *sentences]
+
+
+def _without(capture: MultiViewVideo | None, what: str) -> str:
+    """Why nothing of a kind is held out."""
+    if capture is None:
+        return f"connect the capture with a held-out {what}."
+    return f"{capture.name} holds out no {what}."
 
 
 def _driven(
@@ -92,7 +98,9 @@ def _driven(
 ) -> tuple[list[Setting], list[str]]:
     """Both scenes moved by the driver; each keeps its own shape and static offset."""
     if inputs.driver is None:
-        return [], [f"{CROSS} was skipped; connect another person's motion as the driver."]
+        return [], [] if not has_head(scene) else [
+            f"{CROSS} was skipped; connect another person's motion as the driver."
+        ]
     if inputs.head is None:
         return [], [f"{CROSS} was skipped; connect the head model that the scene was trained with."]
     model, driver = inputs.head.model, inputs.driver.motion
@@ -116,10 +124,15 @@ def _is_same_person(a: HeadMotion, b: HeadMotion) -> bool:
     return bool(torch.allclose(a.shape[:count], b.shape[:count], atol=1e-5)) and not any(map(bool, rest))
 
 
-def measurable_parts(inputs: SettingInputs) -> tuple[tuple[str, ...], list[str]]:
-    """The parts of `PARTS` that can be masked, and a sentence for each other one."""
+def measurable_parts(scene: Scene4D, inputs: SettingInputs) -> tuple[tuple[str, ...], list[str]]:
+    """The parts of `PARTS` that can be masked, and a sentence for each other one of a head.
+
+    Raises InputError where a head is given, and the scene has none or another one.
+    """
     if inputs.head is None:
-        return (), ["Eyes and mouth were skipped; connect the head model that the scene was trained with."]
+        sentence = "Eyes and mouth were skipped; connect the head model that the scene was trained with."
+        return (), [sentence] if has_head(scene) else []
+    bound_mesh_of(scene, inputs.head.model)
     model = inputs.head.model
     known = tuple(part for part in PARTS if has_part(model, part))
     return known, [

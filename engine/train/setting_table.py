@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..deform.head_scenes import has_head
 from ..losses.means import Number, as_json
 from ..render import Rasterizer
 from ..scene import Scene4D
@@ -125,14 +126,14 @@ class SettingsWork:
             for each in (scene, original):
                 inputs.region.check(len(each.canonical))
         self.settings, missing = settings_of(scene, original, inputs, every)
-        self.parts, without = measurable_parts(inputs)
-        self.missing += [*missing, *without, *self._left_out()]
+        self.parts, without = measurable_parts(scene, inputs)
+        self.missing += [*missing, *without, *self._left_out(scene)]
 
     def __len__(self) -> int:
         """The number of images."""
         return sum(map(len, self.settings))
 
-    def _left_out(self) -> list[str]:
+    def _left_out(self, scene: Scene4D) -> list[str]:
         """What no setting measures."""
         found: list[str] = []
         if self.inputs.region is None:
@@ -141,7 +142,10 @@ class SettingsWork:
             )
         if not self.wanted.wants_temporal:
             found.append("Flow-warped error was skipped; turn on 'measure temporal consistency'.")
-        found.append("Identity similarity is not measured; no face recognition network can be loaded here.")
+        if has_head(scene):
+            found.append(
+                "Identity similarity is not measured; no face recognition network can be loaded here."
+            )
         return found
 
     def rows(self) -> Iterator[tuple[Tensor, str]]:

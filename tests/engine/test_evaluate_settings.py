@@ -23,12 +23,12 @@ from engine.masks.lift import render_selection
 from engine.render import choose
 from engine.scene import MultiViewVideo, Scene4D, Selection, harmonics
 from engine.steps import evaluate_edit as step
-from engine.train.edit_settings import CROSS, NOVEL, OWN, SELF, SELF_DRIVEN, SettingInputs, settings_of
+from engine.train.edit_settings import CROSS, HELD, NOVEL, OWN, SELF, SELF_DRIVEN, SettingInputs, settings_of
 from engine.train.setting_table import SettingRow, SettingTable
 from tests.engine.test_edit_head import rig
 from tests.engine.test_head_steps import scene_of
 from tests.engine.test_perceptual import clip_folder
-from tests.scenes import capture_of
+from tests.scenes import capture_of, moving_scene
 from tests.tiny_head import tiny_head
 
 __all__ = ["clip_folder"]
@@ -178,7 +178,7 @@ def test_a_sentence_stands_for_each_number_that_is_missing(
         "LPIPS was skipped",
         "CLIP metrics were skipped",
         "novel view was skipped; rendered holds out no camera.",
-        "self-reenactment was skipped; rendered holds out no frames.",
+        "self-reenactment was skipped; rendered holds out no frame.",
         "cross-identity was skipped; connect another person's motion",
         "Eyes and mouth were skipped; connect the head model",
         "Change inside and outside the edit was skipped",
@@ -197,6 +197,16 @@ def test_a_sentence_stands_for_each_number_that_is_missing(
     alone = measured(lonely, lonely, config=replace(CONFIG, **captions), head=head, clip=clip_folder).missing
     assert "scene's views: clip_c_adjacent, clip_c_direction undefined; it takes two frames." in alone
     assert "scene's views: clip_s_dir undefined; the edit changes no image." in alone
+
+
+def test_a_scene_without_a_head_has_no_rows_and_sentences_of_heads() -> None:
+    scene = moving_scene(count=30, views=3, moments=4)
+    capture = replace(capture_of(scene), test_moments=(2,))
+    made = measured(scene, scene, capture=capture, region=Selection(torch.ones(30)))
+    assert [row.name for row in made.settings.rows] == [NOVEL, HELD]
+    assert not [line for line in made.missing if "dentity" in line or "reenactment" in line or "Eyes" in line]
+    with pytest.raises(InputError, match="is not a head's"):
+        measured(scene, scene, head=tiny_head())
 
 
 def test_steadiness_stands_beside_that_of_the_unedited_scene(head: Head, before: Scene4D) -> None:
