@@ -50,7 +50,7 @@ class LoadHead(io.ComfyNode):
                     min=0.0,
                     max=1000.0,
                     display_name="frames per second (0 = as stored)",
-                    tooltip="Frame rate of the parameters; must equal the video's. 0 uses the stored rate, else 30.",
+                    tooltip="Frame rate of the parameters; must equal the video's. 0 uses the stored rate, else 25.",
                 ),
             ],
             outputs=[HeadSocket.Output("head", display_name="head")],

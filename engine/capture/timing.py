@@ -9,6 +9,8 @@ from ..files.paths import printable
 from .description import Array, Capture, ViewVideo
 from .options import LoadOptions
 
+# frames per second where a capture stores none: what phones and most video cameras record, and Neu3D's and HyperNeRF's
+# rate. Head captures have one of their own (heads/motion.py)
 USUAL_FPS = 30.0
 
 
@@ -30,7 +32,7 @@ def capture_times(capture: Capture, options: LoadOptions, warnings: list[str]) -
     if not fps:
         fps = USUAL_FPS
         warnings.append(
-            "No frame rate is stored with these images, so 30 fps is assumed. Set frames_per_second to correct it."
+            f"No frame rate is stored with these images, so {USUAL_FPS:g} fps is assumed. Set frames_per_second to correct it."
         )
     elif capture.fps is None:
         capture.fps = fps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from ..latent.files import load_field, save_field
 from ..steps import sample_scene
 from ..steps.step import Input, Kind
 from .arguments import Arguments, add_config, config_from, device_of
+
+log = logging.getLogger("gs4d")
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,18 @@ def _capture(folder: str, arguments: Arguments, before: Mapping[str, Any]) -> An
     # a step may have a background field of its own that means something else
     background = getattr(arguments, "background", "auto")
     known = background in ("auto", "keep", *BACKGROUNDS)
-    return load_video(folder, config_from(arguments, LoadOptions, background=background if known else "auto"))
+    options = config_from(arguments, LoadOptions, background=background if known else "auto")
+    video = load_video(folder, options)
+    for warning in video.warnings:
+        log.info(warning)
+    return video
+
+
+def _head(path: str, arguments: Arguments, before: Mapping[str, Any]) -> Any:
+    head = load_head(arguments.head_model, path or None, arguments.head_fps)
+    if head.note:
+        log.info(head.note)
+    return head
 
 
 def _masks(folder: str, _: Arguments, before: Mapping[str, Any]) -> Any:
@@ -70,7 +84,7 @@ READERS: dict[Kind, Reader] = {
     Kind.MASKS: Reader("DIR", _masks),
     Kind.HEAD: Reader(
         "DIR|FILE",
-        lambda path, arguments, _: load_head(arguments.head_model, path or None, arguments.head_fps),
+        _head,
         help="head parameters: a flame_param.npz, or a head capture's folder",
     ),
     Kind.PATH: Reader("PATH", lambda path, *_: Path(path)),
@@ -104,7 +118,10 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
             "--head-model", metavar="FILE", help="head model (.npz or FLAME's .pkl); default: bundled"
         )
         parser.add_argument(
-            "--head-fps", type=float, default=0.0, help="frame rate of the head parameters; 0 = as stored"
+            "--head-fps",
+            type=float,
+            default=0.0,
+            help="frame rate of the head parameters; 0 = as stored, else 25",
         )
     # one set of options for all captures of a verb
     if declared.kind is Kind.CAPTURE and flag_of(declared) == "--data":

@@ -40,6 +40,7 @@ def import_scene(arguments: Arguments) -> dict[str, Any]:
     head = read_input(arguments, HEAD, {})
     scene = follow(importing.run(source, config_from(arguments, importing.Config), head), arguments.json)
     save_scene(scene, out)
+    say(importing.summary(scene), arguments)
     return {"out": arguments.out, "gaussians": len(scene.canonical)}
 
 

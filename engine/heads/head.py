@@ -19,6 +19,7 @@ class Head:
     model: HeadModel
     motion: HeadMotion
     name: str = ""  # where the motion came from, for messages
+    note: str = ""  # what was assumed when it was read
 
     def __post_init__(self) -> None:
         if len(self.motion.shape) > self.model.shapes or self.motion.expr.shape[1] > self.model.expressions:
@@ -46,8 +47,9 @@ class Head:
         return self.model.pose(self.motion if motion is None else motion)
 
     def summary(self) -> str:
-        """One line about the head."""
-        return (
+        """A line about the head, and what was assumed."""
+        line = (
             f"{self.name or 'head'}: {len(self.motion)} frames, {len(self.model.template)} vertices, "
             f"{len(self.model.faces)} triangles"
         )
+        return "\n".join(filter(None, (line, self.note)))

@@ -13,6 +13,9 @@ from ..errors import InputError
 # name → numbers for each frame besides the expression's, which depends on the model
 POSES = {"rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
 SAME_TIME = 1e-3  # seconds
+# frames per second where a head's files store none: VHAP takes 25 from a video, and GaussianAvatars plays its heads at 25.
+# NeRSemble is recorded at 73; the tracked files do not say at what rate they were
+USUAL_HEAD_FPS = 25.0
 CANONICAL_JAW = 0.3  # radians about x: lips and teeth lie apart, as in GaussianAvatars' canonical pose
 
 

@@ -30,6 +30,8 @@ from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
 
+# frames per second of a folder of splat files: animation tools export at the rate of film
+SPLATS_FPS = 24.0
 SUFFIXES = (".ply", ".spz")
 MOST_NUMBERS = 500_000_000  # in a sequence: 2 GB, and as much again while it is put together
 
@@ -64,11 +66,13 @@ class Config:
         label="up axis",
     )
     fps: float = number(
-        24.0,
-        0.1,
+        0.0,
+        0.0,
         240.0,
-        "Frame rate of an avatar or of a folder with one file per frame. More plays faster.",
-        label="frames per second",
+        "Frame rate of an avatar or of a folder with one file per frame. More plays faster; 0 uses 25 for an avatar and 24 "
+        "for a folder.",
+        1.0,
+        label="frames per second (0 = usual)",
         since="0.1",
     )
     blends_moments: bool = flag(
@@ -182,10 +186,17 @@ def _moving(source: Path, files: list[Path], config: Config) -> Generator[Messag
             "STP-021", f"{source.name}: none of its {len(files)} files holds Gaussians; export them again."
         )
     up = torch.tensor(UPS[config.up], dtype=torch.float64)
-    scene = scene_of_moments(moments, config.fps, up, config.blends_moments)
+    fps = config.fps or SPLATS_FPS
+    scene = scene_of_moments(moments, fps, up, config.blends_moments)
     return scene.with_history(
-        "import_scene", source=source.name, gaussians=len(scene.canonical), moments=len(files), fps=config.fps
+        "import_scene", source=source.name, gaussians=len(scene.canonical), moments=len(files), fps=fps
     )
+
+
+def summary(scene: Scene4D) -> str:
+    """A line about the scene, and what was assumed about it."""
+    entry = scene.last_entry("import_scene") or {}
+    return "\n".join(filter(None, (scene.summary(), str(entry.get("note", "")))))
 
 
 STEP = Step(
@@ -216,5 +227,5 @@ STEP = Step(
     ),
     outputs=(Output("scene", Kind.SCENE),),
     has_device=False,
-    note=Scene4D.summary,
+    note=summary,
 )

@@ -17,6 +17,7 @@ from engine.capture.findings import check_description
 from engine.capture.readers import LoadOptions, detect_layout, load_video
 from engine.errors import InputError
 from engine.files.images import image_size
+from engine.heads.motion import USUAL_HEAD_FPS
 from engine.scene import Frame
 from engine.train.config import FitConfig
 from engine.train.fit import Fit
@@ -129,6 +130,12 @@ def test_the_layout_is_recognized_by_either_file(tmp_path: Path) -> None:
     assert detect_layout(other) == "dnerf"
     (other / "canonical_flame_param.npz").write_bytes(b"")
     assert detect_layout(other) == "avatar"
+
+
+def test_a_capture_without_a_rate_has_that_of_its_head(tmp_path: Path) -> None:
+    video = load_video(avatar(tmp_path))
+    assert video.fps == USUAL_HEAD_FPS == 25
+    assert any("25 frames per second are assumed" in line for line in video.warnings)
 
 
 def test_a_gap_between_time_steps_is_a_gap_in_time(tmp_path: Path) -> None:

@@ -145,6 +145,16 @@ def test_an_avatar_is_imported_with_its_head_and_exported_again(tmp_path: Path) 
     torch.testing.assert_close(again.at(0.2).means, scene.at(0.2).means, atol=1e-6, rtol=0)
 
 
+def test_an_assumed_frame_rate_is_noted(tmp_path: Path) -> None:
+    head = tiny_head()
+    folder = write_avatar(tmp_path, head)
+    scene = result(import_scene.run(folder, head=head))
+    torch.testing.assert_close(scene.times, torch.arange(4, dtype=torch.float64) / 25)
+    assert "25 frames per second are assumed" in import_scene.summary(scene)
+    known = result(import_scene.run(folder, import_scene.Config(fps=25), head))
+    assert torch.equal(known.times, scene.times) and import_scene.summary(known) == known.summary()
+
+
 def test_the_commands_import_and_export_an_avatar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from engine.errors import InputError
 from engine.heads import Head
-from engine.io.heads import read_head_model, read_head_motion
+from engine.io.heads import read_head_model, read_head_motion, read_timed_motion
 from tests.tiny_head import tiny_head
 
 
@@ -54,6 +54,24 @@ def test_parameters_of_a_capture_come_in_the_order_of_time(tmp_path: Path) -> No
     motion = read_head_motion(write_capture(tmp_path, head), frames_per_second=10)
     assert torch.equal(motion.expr, head.motion.expr[[1, 2, 0, 3]])
     torch.testing.assert_close(motion.times, torch.arange(4, dtype=torch.float64) / 10)
+
+
+def test_a_rate_that_no_file_stores_is_assumed_and_said(tmp_path: Path) -> None:
+    """25 frames per second in both files of a head, and the same in its images (the avatar reader)."""
+    head = tiny_head()
+    write_capture(tmp_path, head, (0, 1, 2, 3))
+    npz = write_motion(tmp_path / "one.npz", head)
+    for source in (tmp_path, npz):
+        motion, note = read_timed_motion(source)
+        torch.testing.assert_close(motion.times, torch.arange(4, dtype=torch.float64) / 25)
+        assert note.startswith(f"{source.name} stores no frame rate: 25 frames per second are assumed.")
+        assert read_timed_motion(source, 12)[1] == ""
+    stored = json.loads((tmp_path / "transforms_train.json").read_text()) | {"fps": 12}
+    (tmp_path / "transforms_train.json").write_text(json.dumps(stored))
+    motion, note = read_timed_motion(tmp_path)
+    assert note == "" and float(motion.times[3]) == 3 / 12
+    assert Head(head.model, motion, "a", "assumed").summary().endswith("\nassumed")
+    assert "\n" not in Head(head.model, motion, "a").summary()
 
 
 def test_only_the_frames_of_a_video_are_taken(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from ...errors import InputError
 from ...files.jsonfile import read_json
 from ...files.paths import open_regular, printable, require_file
+from ...heads.motion import USUAL_HEAD_FPS
 from ..camera_checks import inverted, number
 from ..description import Capture, View
 from ..frames import ImageFile
@@ -27,7 +28,6 @@ CANONICAL = "canonical_flame_param.npz"
 PARAMETERS = "flame_param_path"
 # bytes of transforms_train.json; the lists before its first frame are shorter
 LOOKED_AT = 1 << 20
-USUAL_FPS = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
 
 
 def _frame_rate(parsed: dict[str, dict[str, Any]], chosen: float, warnings: list[str]) -> float:
-    """Frames per second: as chosen, else the first that a file stores, else the usual rate with a warning."""
+    """Frames per second: as chosen, else the first that a file stores, else the usual rate of heads with a warning."""
     stored = (
         number(data, "fps", name, positive=True)
         for name, data in parsed.items()
@@ -85,10 +85,10 @@ def _frame_rate(parsed: dict[str, dict[str, Any]], chosen: float, warnings: list
     found = chosen or next(stored, 0.0)
     if not found:
         warnings.append(
-            f"{TRAIN} stores no frame rate: {USUAL_FPS:g} frames per second are assumed. Set frames_per_second if "
+            f"{TRAIN} stores no frame rate: {USUAL_HEAD_FPS:g} frames per second are assumed. Set frames_per_second if "
             "that is wrong."
         )
-    return found or USUAL_FPS
+    return found or USUAL_HEAD_FPS
 
 
 def _by_camera(samples: dict[str, list[_Sample]]) -> dict[int, list[_Sample]]:

@@ -21,6 +21,7 @@ from ..description import Capture, View
 from ..frames import ImageFile
 from ..options import LoadOptions
 from ..point_cloud import optional_points, points_array
+from ..timing import USUAL_FPS
 from ..undistort import Distortion
 
 DATASET = "dataset.json"
@@ -46,9 +47,9 @@ def read(folder: Path, options: LoadOptions) -> Capture:
     warnings: list[str] = []
     fps = options.frames_per_second
     if not fps:
-        fps = 30.0
+        fps = USUAL_FPS
         warnings.append(
-            "HyperNeRF datasets store no frame rate, so 30 fps is assumed. Set frames_per_second to correct it."
+            f"HyperNeRF datasets store no frame rate, so {fps:g} fps is assumed. Set frames_per_second to correct it."
         )
     near, far = _near_far(paths["scene"])
     points, colors = optional_points(

@@ -10,7 +10,7 @@ from ...files.paths import printable
 from ...heads import Head, HeadModel, HeadMotion
 from ...heads.motion import POSES
 from .model_file import read_head_model
-from .motion_file import read_head_motion
+from .motion_file import read_timed_motion
 
 BUNDLED = Path(__file__).resolve().parents[3] / "assets" / "heads" / "bundled" / "head_model.npz"
 
@@ -31,7 +31,7 @@ def load_head(
     Args:
         model: An `.npz` or FLAME's `.pkl`; None takes the bundled model.
         motion: A `flame_param.npz` or a head capture's folder; None gives one frame of the neutral mean head.
-        frames_per_second: Of the motion; 0 takes what the folder stores, else 30.
+        frames_per_second: Of the motion; 0 takes what the folder stores, else 25.
         cache: A folder in which pickles are kept as `.npz`.
 
     Raises:
@@ -40,7 +40,8 @@ def load_head(
     read = read_head_model(model or BUNDLED, cache)
     if motion is None:
         return Head(read, neutral_motion(read), f"{read.name}, neutral")
-    return Head(read, read_head_motion(motion, frames_per_second), printable(Path(motion).name))
+    moving, note = read_timed_motion(motion, frames_per_second)
+    return Head(read, moving, printable(Path(motion).name), note)
 
 
 def neutral_motion(model: HeadModel) -> HeadMotion:

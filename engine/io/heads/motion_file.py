@@ -18,13 +18,12 @@ from ...files.jsonfile import read_json
 from ...files.npzfile import read_arrays
 from ...files.paths import inside, printable, relative_name, require_file
 from ...heads import HeadMotion
-from ...heads.motion import POSES
+from ...heads.motion import POSES, USUAL_HEAD_FPS
 from .pickles import LARGEST, too_large
 
 TRANSFORMS = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 PARAMETERS = "flame_param_path"
 AVATAR = "flame_param.npz"
-USUAL_FPS = 30.0  # as for captures that store no frame rate
 MOST_FRAMES = 200_000
 KEYS = ("shape", "expr", *POSES, "static_offset")
 
@@ -36,18 +35,23 @@ def read_head_motion(source: Path | str, frames_per_second: float = 0.0) -> Head
 
     Args:
         source: A `flame_param.npz` with [T, …] arrays, the folder that holds one, or the folder of a head capture.
-        frames_per_second: Of the time steps; 0 takes what the folder stores, else 30.
+        frames_per_second: Of the time steps; 0 takes what the folder stores, else 25.
 
     Raises:
         InputError: Missing, damaged, or frames that contradict each other.
     """
+    return read_timed_motion(source, frames_per_second)[0]
+
+
+def read_timed_motion(source: Path | str, frames_per_second: float = 0.0) -> tuple[HeadMotion, str]:
+    """What `read_head_motion` reads, and a sentence where its frame rate had to be assumed."""
     source = Path(source)
     # the folder of an avatar's iteration holds them all in one file
     file = source / AVATAR if (source / AVATAR).is_file() else source
     if file.is_dir():
         return _from_folder(source, frames_per_second)
     arrays = _read(file, printable(file.name))
-    return _motion(arrays, np.arange(len(arrays["expr"])) / (frames_per_second or USUAL_FPS))
+    return _timed(arrays, np.arange(len(arrays["expr"])), frames_per_second, printable(source.name))
 
 
 def _read(path: Path, name: str) -> Arrays:
@@ -102,7 +106,20 @@ def _motion(arrays: Arrays, times: NDArray[Any]) -> HeadMotion:
     return HeadMotion(times=torch.from_numpy(np.asarray(times, dtype=np.float64)), **tensors)
 
 
-def _from_folder(folder: Path, frames_per_second: float) -> HeadMotion:
+def _timed(
+    arrays: Arrays, steps: NDArray[Any], frames_per_second: float, name: str
+) -> tuple[HeadMotion, str]:
+    """The motion at time steps [T]; `frames_per_second` 0 is unknown."""
+    motion = _motion(arrays, steps / (frames_per_second or USUAL_HEAD_FPS))
+    if frames_per_second or len(motion) < 2:
+        return motion, ""
+    return motion, (
+        f"{name} stores no frame rate: {USUAL_HEAD_FPS:g} frames per second are assumed. Set frames per second if that "
+        "is wrong."
+    )
+
+
+def _from_folder(folder: Path, frames_per_second: float) -> tuple[HeadMotion, str]:
     files, fps = _listed(folder)
     if not files:
         raise InputError(
@@ -129,7 +146,7 @@ def _from_folder(folder: Path, frames_per_second: float) -> HeadMotion:
     joined = {key: np.concatenate(listed) for key, listed in frames.items()}
     fixed = {key: first[key] for key in ("shape", "static_offset") if key in first}
     steps = np.array(list(files), dtype=np.float64)
-    return _motion(joined | fixed, steps / (frames_per_second or fps or USUAL_FPS))
+    return _timed(joined | fixed, steps, frames_per_second or fps or 0.0, printable(folder.name))
 
 
 def _check_same_head(arrays: Arrays, first: Arrays, name: str, first_name: str) -> None:

@@ -22,9 +22,10 @@ from ...files.paths import printable, require_file
 from ...files.ply_header import read_header
 from ...geometry.boxes import gaussian_bounds
 from ...heads import Head, HeadModel, to_local, to_world, triangle_frames
+from ...heads.motion import USUAL_HEAD_FPS
 from ...scene import Scene4D
 from ...scene.rigs import UPS, ring_of_cameras
-from ..heads import read_head_motion
+from ..heads import read_timed_motion
 from ..ply import BINDING, read_bound_ply, write_ply
 from .avatar_cameras import CAMERAS, read_avatar_cameras, write_avatar_cameras
 from .cfg_args import read_cfg_args
@@ -48,7 +49,7 @@ def is_gaussian_avatar(folder: Path) -> bool:
 
 
 def import_gaussian_avatar(
-    folder: Path, model: HeadModel, step_name: str, frames_per_second: float = 25.0
+    folder: Path, model: HeadModel, step_name: str, frames_per_second: float = 0.0
 ) -> Scene4D:
     """The avatar in `folder` as a scene that moves as its own parameters say.
 
@@ -58,7 +59,7 @@ def import_gaussian_avatar(
         folder: The folder that contains `point_cloud`.
         model: The head model that the avatar was trained with.
         step_name: The step that the scene's history names.
-        frames_per_second: Of the parameters; the folder stores no frame rate.
+        frames_per_second: Of the parameters; the folder stores none. 0 assumes 25 and notes that in the scene's history.
 
     Raises:
         InputError: A file is missing or damaged, or the head model has other triangles or coefficients.
@@ -76,7 +77,8 @@ def import_gaussian_avatar(
             "IO-056", f"{PLY} of {printable(folder.name)} contains no Gaussians; train it again."
         )
     path = require_file(found / PARAMETERS, folder, "copy it from the training's output")
-    head = Head(model, read_head_motion(path, frames_per_second), printable(folder.name))
+    motion, assumed = read_timed_motion(path, frames_per_second)
+    head = Head(model, motion, printable(folder.name))
     _check_binding(binding, head)
     settings = read_cfg_args(folder / "cfg_args") if (folder / "cfg_args").is_file() else {}
     rest = head.vertices(head.motion.canonical())[0]
@@ -107,7 +109,8 @@ def import_gaussian_avatar(
         iteration=found.name,
         gaussians=len(canonical),
         head=model.name,
-        fps=frames_per_second,
+        fps=frames_per_second or USUAL_HEAD_FPS,
+        **({"note": assumed} if assumed else {}),
     )
 
 
