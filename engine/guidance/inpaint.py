@@ -100,7 +100,7 @@ def fitted(
     """Masks at the size of the images: averaged over areas where they shrink, else bilinear.
 
     Args:
-        masks: [N, h, w] in 0..1.
+        masks: [N, h, w] in 0..1; a single one is for all images.
         count: Number of images.
         height: Of the images.
         width: Of the images.
@@ -114,10 +114,12 @@ def fitted(
         InputError: Another number of masks than images, or masks of another shape.
     """
     masks = masks[None] if masks.ndim == 2 else masks
+    masks = masks.expand(count, -1, -1) if len(masks) == 1 else masks
     if len(masks) != count:
         raise InputError(
             "GUI-015",
-            f"keep has {len(masks)} masks, but {count} images are edited; connect one mask per image, in their order.",
+            f"keep has {len(masks)} masks, but {count} images are edited; connect one mask per image, in their "
+            "order, or a single one for all.",
         )
     rows, columns = masks.shape[1:]
     shapes = [(width, height), source or (width, height)]

@@ -18,8 +18,8 @@ from ..scene import ViewSet
 def load_masks(folder: Path | str, views: ViewSet | None, any_number: bool = False) -> Tensor:
     """Mask images of a folder in the order of their names: [F, H, W] in 0..1, resampled to the views' size.
 
-    Without views there is one, or with `any_number` as many as the folder holds, at the size of the first. Raises
-    InputError for another number of masks, or one of another shape.
+    A single mask is for all views. Without views there is one, or with `any_number` as many as the folder holds, at the size
+    of the first. Raises InputError for another number of masks, or one of another shape.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -28,7 +28,7 @@ def load_masks(folder: Path | str, views: ViewSet | None, any_number: bool = Fal
         )
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     count = 1 if views is None else len(views)
-    if len(files) != count and not (any_number and files):
+    if len(files) not in (count, 1) and not (any_number and files):
         raise InputError(
             "CLI-005",
             f"{folder.name} contains {len(files)} mask images for {count} views. Provide one per view, named like the "

@@ -130,7 +130,7 @@ def _fitting(cameras: Cameras, masks: Tensor, seconds: Sequence[float]) -> Camer
         raise InputError(
             "MSK-001",
             f"There are {len(cameras)} views and masks of shape {tuple(masks.shape)}; give one mask per view, in the same "
-            "order.",
+            "order, or a single one.",
         )
     height, width = int(masks.shape[1]), int(masks.shape[2])
     for (w, h), name in zip(cameras.sizes, cameras.names, strict=True):

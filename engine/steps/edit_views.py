@@ -54,8 +54,8 @@ def run(
             from it with the same bits. None keeps none.
         clock: Seconds; the intervals of `config` count on it.
         device: Device to render on; None uses the scene's.
-        keep: Masks [F, h, w] in 0..1 of what stays as it is, one per edited image in their order (frame by frame), at any
-            size of their shape; None keeps nothing.
+        keep: Masks [F, h, w] in 0..1 of what stays as it is, one per edited image in their order (frame by frame) or a
+            single one for all, at any size of their shape; None keeps nothing.
 
     Yields:
         Started, Progress, Preview (originals above, edited images below), Saved, and Finished with a `ViewSet` on the CPU.
@@ -127,8 +127,8 @@ STEP = Step(
         Input(
             "keep",
             Kind.MASKS,
-            "What stays as it is, such as eyes and mouth: one mask per edited image, in their order. From Head Region Mask "
-            "or any mask node.",
+            "What stays as it is, such as eyes and mouth: one mask per edited image, in their order, or one for all. From "
+            "Segment by Text, Head Region Mask or any mask node.",
             optional=True,
             since="0.2",
         ),

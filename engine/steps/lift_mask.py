@@ -72,7 +72,8 @@ def run(
     Args:
         scene: The scene that the images show.
         views: The masked images; None where a single mask belongs to the view and frame that `config` names.
-        masks: Masks [F, h, w] in 0..1, one per view; without views, [h, w] or the first of [F, h, w].
+        masks: Masks [F, h, w] in 0..1, one per view or a single one for all; without views, [h, w] or the first of
+            [F, h, w].
         config: Threshold, softness, and the view of a single mask.
         device: Device to render on.
 
@@ -83,9 +84,12 @@ def run(
         InputError: Masks and views do not match, or the masks do not select any Gaussian.
     """
     rasterizer = choose(config.rasterizer, device)
+    masks = masks[None] if masks.ndim == 2 else masks
     if views is None:
-        masks = masks[:1] if masks.ndim == 3 else masks[None]
+        masks = masks[:1]
         views = _one_view(scene.to(device), config, max(masks.shape[1:]), rasterizer)
+    elif len(masks) == 1:
+        masks = masks.expand(len(views), -1, -1)
     yield Started(2, f"{len(views)} masks to {len(scene.canonical)} Gaussians; {rasterizer.name} rasterizer")
     moving = scene.to(device)
     soft = lift(moving, views.cameras, masks, views.seconds, rasterizer, config.fills_unseen)
@@ -143,7 +147,8 @@ STEP = Step(
         Input(
             "masks",
             Kind.MASKS,
-            "One mask per view, or a single mask for the view and frame below.",
+            "One mask per view, in their order, or one for all; without views, a mask of the view and frame below. From "
+            "Segment by Text, Head Region Mask or any mask node.",
             id="mask",
         ),
         Input(

@@ -207,7 +207,8 @@ def test_too_few_masks_are_counted(tmp_path, scene, capsys):
     views, masks = tmp_path / "views", tmp_path / "masks"
     assert verb("scene-views", "--scene", scene, "--out", views) == 0
     masks.mkdir()
-    Image.new("L", (48, 40), 255).save(masks / "a.png")
+    for name in "ab":
+        Image.new("L", (48, 40), 255).save(masks / f"{name}.png")
     words = (
         "lift-mask",
         "--scene",
@@ -220,7 +221,7 @@ def test_too_few_masks_are_counted(tmp_path, scene, capsys):
         tmp_path / "s.safetensors",
     )
     assert verb(*words) == 1
-    assert "contains 1 mask images for 3 views" in capsys.readouterr().err
+    assert "contains 2 mask images for 3 views" in capsys.readouterr().err
     for name in "bc":
         Image.new("L", (90, 20), 255).save(masks / f"{name}.png")
     assert verb(*words) == 1

@@ -188,6 +188,9 @@ def test_masks_are_brought_to_the_images_size():
     for size in (64, 256):
         assert fitted(masks, 2, size, size).mean().item() == pytest.approx(0.5, abs=0.01)
     assert torch.equal(fitted(masks[0], 1, 128, 128), masks[:1])
+    assert torch.equal(fitted(masks[:1], 3, 64, 64), fitted(masks[:1].repeat(3, 1, 1), 3, 64, 64)), (
+        "one for all"
+    )
     with pytest.raises(InputError, match="keep has 2 masks, but 3 images are edited"):
         fitted(masks, 3, 64, 64)
     with pytest.raises(InputError, match="128×128, but the images are 64×48"):

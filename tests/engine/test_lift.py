@@ -104,6 +104,19 @@ def test_the_step_streams_a_preview_and_a_selection(scene, upper):
     assert bool(((weights >= 0) & (weights <= 1)).all())
 
 
+def test_one_mask_is_for_all_views(scene):
+    views = edited_views(scene, range(3))
+    mask = torch.zeros(1, *views.images.shape[1:3])
+    mask[:, :, : mask.shape[2] // 2] = 1
+    config = lift_mask.Config(rasterizer="torch")
+    one, repeated = (
+        m.result(lift_mask.run(scene, views, masks, config)).weights for masks in (mask, mask.repeat(3, 1, 1))
+    )
+    assert torch.equal(one, repeated) and 0 < float(one.mean()) < 1
+    with pytest.raises(InputError, match=r"3 views and masks .* or a single one"):
+        m.result(lift_mask.run(scene, views, mask.repeat(2, 1, 1), config))
+
+
 def test_a_threshold_that_leaves_nothing_says_so(scene):
     views = edited_views(scene, [0, 1])
     masks = torch.full((2, 40, 48), 0.2)
