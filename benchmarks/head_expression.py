@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from engine.deform.head_scenes import bound_mesh_of, motion_of
 from engine.heads import HeadModel, HeadMotion
-from engine.masks.head_regions import dilated, draw_part
+from engine.masks.edges import dilated
+from engine.masks.head_regions import draw_part
 from engine.render import Rasterizer, render_gaussians
 from engine.scene import Cameras, Scene4D
 

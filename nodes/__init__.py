@@ -11,6 +11,7 @@ from .guidance import GuidanceFromModel, LoadGuidance
 from .heads import HeadFromLandmarks, LoadHead
 from .load import Load4DScene, LoadMultiViewVideo, Save4DScene
 from .preview import Preview4DScene
+from .segmentation import LoadSegmentation
 from .step_node import node_of, settings_node_of
 
 HAND_WRITTEN: list[type[Any]] = [
@@ -21,6 +22,7 @@ HAND_WRITTEN: list[type[Any]] = [
     HeadFromLandmarks,
     LoadGuidance,
     GuidanceFromModel,
+    LoadSegmentation,
     Preview4DScene,
 ]
 

@@ -233,6 +233,37 @@ def diffusion_model(choice: str) -> Path:
     )
 
 
+# -- segmentation models --------------------------------------------------------------------------------------------
+
+SEGMENTATION = "segmentation"  # folder in models/gs4d
+NO_DETECTOR = "none (points and boxes only)"
+
+
+def segmentation_models() -> list[str]:
+    """Folders of models in models/gs4d/segmentation: those with a config.json."""
+    names = {
+        name
+        for root in roots()[MODELS]
+        for name in marked_folders(root / SEGMENTATION, {"config.json"}, MODEL_DEPTH)
+    }
+    return listable(sorted(names))
+
+
+def segmentation_model(choice: str) -> Path:
+    """The folder of a chosen model; raises InputError if it is missing. Links are followed, as for diffusion models."""
+    steps = choice.replace("\\", "/").split("/")
+    if choice.strip() and ".." not in steps and "\0" not in choice:
+        for root in roots()[MODELS]:
+            path = Path(root, SEGMENTATION, *[step for step in steps if step])
+            if path.is_dir():
+                return path
+    raise InputError(
+        "NOD-030",
+        f"The model '{choice}' is not in models/{MODELS}/{SEGMENTATION}; put its folder there, refresh the list and choose "
+        "it.",
+    )
+
+
 # -- writing --------------------------------------------------------------------------------------------------------
 
 

@@ -37,7 +37,11 @@ SOCKETS: dict[Kind, Any] = {
     Kind.NUMBER: io.Float,
     Kind.FLAG: io.Boolean,
     Kind.HEAD: types.HeadSocket,
+    Kind.SEGMENTATION: types.SegmentationSocket,
 }
+
+# models that occupy their device only while a step runs: their values have `in_use`
+MODELS = (Kind.GUIDANCE, Kind.SEGMENTATION)
 
 
 def path(text: str) -> Path | None:

@@ -54,7 +54,7 @@ class StepNode(io.ComfyNode):
                 host.device(device, step.megabytes(config), config.rasterizer) if step.has_device else None
             )
             for declared in step.inputs:
-                if declared.kind is Kind.GUIDANCE:
+                if declared.kind in kinds.MODELS:
                     given[declared.name] = stack.enter_context(given[declared.name].in_use())
             more: dict[str, Any] = {n: fields.config_from(c, values) for n, c in step.more.items()}
             if step.has_device:

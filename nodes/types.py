@@ -13,6 +13,8 @@ GuidanceSocket = socket("GS4D_GUIDANCE")
 ViewsSocket = socket("GS4D_VIEWS")  # engine.scene.ViewSet: images with their cameras and times
 SelectionSocket = socket("GS4D_SELECTION")  # engine.scene.Selection: weight of each Gaussian
 HeadSocket = socket("GS4D_HEAD")  # engine.heads.Head: a head model with its motion
+# nodes.segmentation.Models: Grounding DINO and SAM 2
+SegmentationSocket = socket("GS4D_SEGMENTATION")
 LatentFieldSocket = socket("GS4D_LATENT_FIELD")  # engine.latent.LatentField
 
 # ComfyUI's own, by name, because 0.3.75 has no class for some of them

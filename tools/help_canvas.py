@@ -64,6 +64,8 @@ RUN = """async () => {
 
 Graph = tuple[list[tuple[str, list[int], list[int], dict[str, Any]]], list[tuple[int, int, int, str]]]
 
+SEGMENTATION = {"segmenter": "sam2.1-hiera-tiny", "detector": "grounding-dino-tiny"}
+
 PAGES: dict[str, Graph] = {
     "GS4D_GuidanceFromModel": (
         [
@@ -72,6 +74,22 @@ PAGES: dict[str, Graph] = {
             ("GS4D_GuidanceFromModel", [650, 0], [280, 0], {}),
         ],
         [(0, 0, 1, "model"), (0, 1, 1, "clip"), (1, 0, 2, "model"), (1, 1, 2, "clip"), (0, 2, 2, "vae")],
+    ),
+    "GS4D_LoadSegmentation": (
+        [
+            ("GS4D_LoadSegmentation", [0, 0], [340, 0], SEGMENTATION),
+            ("GS4D_SegmentByText", [390, 0], [310, 0], {"prompt": "left eye. right eye. mouth"}),
+        ],
+        [(0, 0, 1, "models")],
+    ),
+    "GS4D_SegmentByText": (
+        [
+            ("GS4D_LoadSegmentation", [0, 0], [340, 0], SEGMENTATION),
+            ("GS4D_SceneViews", [0, 190], [340, 0], {}),
+            ("GS4D_SegmentByText", [390, 0], [310, 0], {"prompt": "left eye. right eye. mouth", "grow": 4}),
+            ("GS4D_EditViews", [750, 0], [330, 0], {"prompt": "turn it into a gold statue"}),
+        ],
+        [(0, 0, 2, "models"), (1, 0, 2, "views"), (2, 0, 3, "keep")],
     ),
     "GS4D_Save4DScene": (
         [

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..capture.options import BACKGROUNDS, LoadOptions
 from ..capture.readers import load_video
 from ..diffusion.loading import embedded, load
@@ -18,6 +20,7 @@ from ..io.scene_file import load_scene, save_scene
 from ..io.selection_file import load_selection, save_selection
 from ..io.view_folder import load_views, save_views
 from ..latent.files import load_field, save_field
+from ..masks.grounded import Segmentation
 from ..steps import sample_scene
 from ..steps.step import Input, Kind
 from .arguments import Arguments, add_config, config_from, device_of
@@ -69,6 +72,14 @@ def _masks(folder: str, _: Arguments, before: Mapping[str, Any]) -> Any:
     return load_masks(folder, before.get("views"), any_number="views" not in before)
 
 
+def _segmentation(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
+    name = arguments.device
+    has_gpu = name == "auto" and torch.cuda.is_available()
+    return Segmentation(
+        folder, arguments.detector, "cuda" if has_gpu else "cpu" if name == "auto" else device_of(arguments)
+    )
+
+
 READERS: dict[Kind, Reader] = {
     Kind.SCENE: Reader("FILE", lambda path, *_: load_scene(path)),
     Kind.CAPTURE: Reader("DIR", _capture, flag="data"),
@@ -87,6 +98,7 @@ READERS: dict[Kind, Reader] = {
         _head,
         help="head parameters: a flame_param.npz, or a head capture's folder",
     ),
+    Kind.SEGMENTATION: Reader("DIR", _segmentation, flag="segmenter", help="folder of a SAM 2 model"),
     Kind.PATH: Reader("PATH", lambda path, *_: Path(path)),
     Kind.TARGET: Reader(
         "PATH", lambda path, *_: Path(path), flag="out", help="file to write, or folder for a sequence"
@@ -113,6 +125,13 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
     if declared.kind is Kind.GUIDANCE:
         precisions = ("auto", "fp32", "fp16", "bf16")
         parser.add_argument("--dtype", default="auto", choices=precisions, help="precision of the model")
+    if declared.kind is Kind.SEGMENTATION:
+        parser.add_argument(
+            "--detector", metavar="DIR", help="folder of a Grounding DINO model, for --prompt"
+        )
+        parser.add_argument(
+            "--device", default="auto", metavar="NAME", help="auto, cpu or cuda, of the models"
+        )
     if _may_be_model_alone(declared):
         parser.add_argument(
             "--head-model", metavar="FILE", help="head model (.npz or FLAME's .pkl); default: bundled"

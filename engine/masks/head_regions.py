@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..heads import HeadModel
 from ..render.mesh import visible_faces
 from ..scene import Cameras, Scene4D, Selection
+from .edges import dilated
 
 # part → names of vertex regions, FLAME's and those of the bundled head; a model lacks some of them
 PARTS: dict[str, tuple[str, ...]] = {
@@ -88,15 +89,3 @@ def draw_parts(
 def select_part(scene: Scene4D, model: HeadModel, part: str) -> Selection:
     """The Gaussians that are bound to a part's triangles: weights [N] of 0 and 1."""
     return Selection(part_faces(model, part)[bound_mesh_of(scene, model).binding.cpu()].float())
-
-
-def dilated(masks: Tensor, pixels: int) -> Tensor:
-    """Masks [F, H, W] grown by a disk of that radius in pixels; negative shrinks them."""
-    if pixels == 0:
-        return masks
-    radius = abs(pixels)
-    steps = torch.arange(-radius, radius + 1)
-    disk = (steps[:, None] ** 2 + steps**2 <= radius**2).float()[None, None]
-    inside = masks[:, None] if pixels > 0 else 1 - masks[:, None]
-    touched = (torch.nn.functional.conv2d(inside, disk, padding=radius)[:, 0] > 0.5).float()
-    return touched if pixels > 0 else 1 - touched

@@ -16,6 +16,7 @@ DECLARED = (
     "fit_scene",
     "scene_views",
     "edit_views",
+    "segment_text",
     "lift_mask",
     "fit_edits",
     "refine_score",

@@ -43,6 +43,7 @@ class Kind(Enum):
     FLAG = "flag"
     REPORT = "report"
     HEAD = "head"
+    SEGMENTATION = "segmentation models"
 
 
 class Figure(Enum):

@@ -284,7 +284,8 @@ def test_the_masks_and_pictures_must_belong_to_the_views(running: Server, info: 
     graph = {
         **trained(info),
         "views": graphs.node(info, "GS4D_SceneViews", scene=["train", 0], views="0 4 8", resolution=64),
-        "solid": graphs.node(info, "SolidMask", value=1.0, width=49, height=64),
+        "two": graphs.node(info, "EmptyImage", width=49, height=64, batch_size=2, color=16777215),
+        "solid": graphs.node(info, "ImageToMask", image=["two", 0], channel="red"),
         "selection": graphs.node(
             info, "GS4D_LiftMask", scene=["train", 0], mask=["solid", 0], views=["views", 0]
         ),
@@ -302,3 +303,40 @@ def test_the_masks_and_pictures_must_belong_to_the_views(running: Server, info: 
     graph.pop("selection")
     run = running.run(graph)
     assert run.outcome == "execution_error" and "another aspect ratio" in run.error
+
+
+def test_a_text_is_segmented_and_its_masks_are_lifted(running: Server) -> None:
+    """Models are found in models/gs4d/segmentation; one mask per view, in their order, selects Gaussians."""
+    from tiny_segmentation import save_detector, save_segmenter
+
+    folder = running.base / "models" / "gs4d" / "segmentation"
+    save_segmenter(folder / "sam2", seed=2)
+    save_detector(folder / "deeper" / "dino")
+    info = running.get("/object_info")
+    graph = {
+        **trained(info),
+        "views": graphs.node(info, "GS4D_SceneViews", scene=["train", 0], views="0 4 8", resolution=64),
+        "models": graphs.node(
+            info, "GS4D_LoadSegmentation", segmenter="sam2", detector="deeper/dino", device="cpu"
+        ),
+        "segment": graphs.node(
+            info, "GS4D_SegmentByText", models=["models", 0], views=["views", 0], prompt="left eye. mouth"
+        ),
+        "selection": graphs.node(
+            info, "GS4D_LiftMask", scene=["train", 0], mask=["segment", 0], views=["views", 0], threshold=0.0
+        ),
+        "preview": graphs.node(info, "PreviewImage", images=["segment", 1]),
+        "fit": graphs.node(
+            info, "GS4D_FitEdits", scene=["train", 0], views=["views", 0], selection=["selection", 0],
+            **graphs.TINY_FIT,
+        ),
+        "save": graphs.node(info, "GS4D_Save4DScene", scene=["fit", 0]),
+    }  # fmt: skip
+    run = running.run(graph)
+    assert run.outcome == "execution_success", run.error
+    shown = {data["node"]: data["output"] for data in run.of("executed")}
+    assert len(shown["preview"]["images"]) == 3
+    assert any("of 3 images masked" in line for line in shown["segment"]["gs4d_notes"])
+    run = running.run({**graph, "segment": {**graph["segment"], "inputs": {
+        **graph["segment"]["inputs"], "box_threshold": 1.0, "prompt": "hat"}}})  # fmt: skip
+    assert run.outcome == "execution_error" and "'hat' was not found in any of the 3 images" in run.error

@@ -9,7 +9,8 @@ from torch import Tensor
 from engine.deform import BoundMesh
 from engine.errors import InputError
 from engine.heads import Head
-from engine.masks.head_regions import dilated, draw_part, part_faces, select_part
+from engine.masks.edges import dilated
+from engine.masks.head_regions import draw_part, part_faces, select_part
 from engine.render.mesh import nearest_faces_slowly, visible_faces
 from engine.scene import Cameras, Gaussians, Scene4D
 from tests.tiny_head import tiny_head

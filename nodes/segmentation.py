@@ -1,0 +1,97 @@
+"""The node that chooses the models of Segment by Text."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..engine.errors import InputError
+from . import folders, host
+from .checks import checked
+from .compat import combo, io, schema
+from .types import SegmentationSocket
+
+if TYPE_CHECKING:
+    from ..engine.masks.grounded import Segmentation
+
+# activations of one image
+WORKING_MEGABYTES = 3000
+# the list's only entry while the folder is empty
+NO_MODEL = "no model in models/gs4d/segmentation"
+
+
+class Models:
+    """The value of a GS4D_SEGMENTATION socket. The engine puts one model after the other on the device."""
+
+    def __init__(self, models: Segmentation) -> None:
+        self.models = models
+
+    @contextmanager
+    def in_use(self) -> Generator[Segmentation, None, None]:
+        """Inside, there is room on the device for the larger model."""
+        if self.models.device.type != "cpu":
+            host.make_room(self.models.megabytes + WORKING_MEGABYTES, self.models.device)
+        try:
+            yield self.models
+        finally:
+            host.free()
+
+
+def _folders(segmenter: str, detector: str) -> Any:
+    """The segmenter's folder; both must exist."""
+    if segmenter == NO_MODEL:
+        raise InputError(
+            "NOD-031",
+            "There is no SAM 2 model; put the folder of a checkpoint such as sam2.1-hiera-tiny into "
+            "models/gs4d/segmentation and refresh.",
+        )
+    if detector != folders.NO_DETECTOR:
+        folders.segmentation_model(detector)
+    return folders.segmentation_model(segmenter)
+
+
+@checked(_folders, "segmenter", "detector", watches=True)
+class LoadSegmentation(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        found = folders.segmentation_models()
+        return schema(
+            node_id="GS4D_LoadSegmentation",
+            display_name="Load Segmentation Models",
+            category="4dgs/edit",
+            description="Loads SAM 2 and Grounding DINO from folders in models/gs4d/segmentation, for Segment by Text. "
+            "Nothing is downloaded.",
+            search_aliases=["grounding dino", "sam 2", "segment anything", "grounded sam"],
+            inputs=[
+                combo(
+                    "segmenter",
+                    found or [NO_MODEL],
+                    tooltip="SAM 2 model that makes the masks: a folder in models/gs4d/segmentation, such as "
+                    "sam2.1-hiera-tiny. Larger models cut finer and are slower.",
+                ),
+                combo(
+                    "detector",
+                    [folders.NO_DETECTOR, *found],
+                    tooltip="Grounding DINO model that finds what the text names: a folder in models/gs4d/segmentation, "
+                    "such as grounding-dino-tiny.",
+                ),
+                combo(
+                    "device",
+                    host.DEVICES,
+                    "auto",
+                    tooltip="Device of the models, which run one after the other. auto uses the GPU if there is one.",
+                ),
+            ],
+            outputs=[SegmentationSocket.Output("models", display_name="models")],
+        )
+
+    @classmethod
+    def execute(cls, segmenter: str, detector: str, device: str) -> Any:
+        from ..engine.masks.grounded import Segmentation
+
+        with host.node_context():
+            where = host.diffusion_device(device)
+            finder = None if detector == folders.NO_DETECTOR else folders.segmentation_model(detector)
+            models = Segmentation(_folders(segmenter, detector), finder, where)
+        return host.output(Models(models), notes=f"{models.name} on {where}")
