@@ -162,7 +162,9 @@ def test_a_scene_is_saved_loaded_and_exported(running: Server, info: dict[str, A
     assert len(list((written / "ply sequence_00001").glob("*.ply"))) == 30
 
 
-def test_a_head_is_trained_masked_posed_driven_and_exported(running: Server, info: dict[str, Any]) -> None:
+def test_a_head_is_trained_masked_posed_driven_measured_and_exported(
+    running: Server, info: dict[str, Any]
+) -> None:
     """The demo capture and the bundled head; the exported avatar is imported again."""
 
     def head(motion: str) -> dict[str, Any]:
@@ -184,6 +186,15 @@ def test_a_head_is_trained_masked_posed_driven_and_exported(running: Server, inf
         "seen": graphs.node(info, "PreviewImage", images=["image", 0]),
         "pose": graphs.node(info, "GS4D_PoseHead", **both, expressions="jawOpen = 0.5", turn=20.0),
         "drive": graphs.node(info, "GS4D_DriveHead", **{**both, "scene": ["pose", 0]}, driver=["driver", 0]),
+        "measure": graphs.node(
+            info,
+            "GS4D_EvaluateEdit",
+            **{**both, "original": ["train", 0], "capture": ["video", 0], "driver": ["driver", 0]},
+            region=["mask", 1],
+            every=12,
+            pictures=1,
+            device="cpu",
+        ),
         "export": graphs.node(
             info,
             "GS4D_Export4DScene",
@@ -194,6 +205,8 @@ def test_a_head_is_trained_masked_posed_driven_and_exported(running: Server, inf
     }
     run = running.run(graph)
     assert run.outcome == "execution_success", run.error
+    assert any("cross-identity" in text and "psnr_mouth" in text for text in run.said)
+    assert any("stores no frame rate: 25 frames per second are assumed" in text for text in run.said)
     folder = running.base / "output" / "gs4d" / "avatar_00001"
     assert (folder / "cfg_args").is_file()
     source = {"source": "output/gs4d/avatar_00001", "fps": 12.0}
