@@ -3,6 +3,7 @@
 PSNR, SSIM and LPIPS follow 3DGS; "to edits" is the protocol of Instruct-4DGS (Kwon et al., CVPR 2025): the render of
 each edited view against the edited image. CLIP similarity also follows Instruct-4DGS, CLIP direction InstructPix2Pix
 (Brooks et al., CVPR 2023); CLIP consistency is given in both definitions that papers use. Every metric names its network.
+Heads are also measured in novel views and reenactment (engine/train/edit_settings.py).
 """
 
 from __future__ import annotations
