@@ -1,0 +1,29 @@
+"""The networks of TRELLIS that make Gaussians from image tokens, in plain PyTorch.
+
+Source: TRELLIS, "Structured 3D Latents for Scalable and Versatile 3D Generation" (Xiang et al., CVPR 2025).
+"""
+
+from .gaussian_decoder import GVF_CANONICAL, GaussianDecoder, GaussianDecoderShape, from_gvf_names
+from .latent_flow import LatentFlow, LatentFlowShape, denormalize
+from .raw_gaussians import GaussianFormat, RawGaussians
+from .structure_decoder import StructureDecoder, StructureDecoderShape, occupied
+from .structure_flow import StructureFlow, StructureFlowShape
+from .voxels import Voxels
+
+__all__ = [
+    "GVF_CANONICAL",
+    "GaussianDecoder",
+    "GaussianDecoderShape",
+    "GaussianFormat",
+    "LatentFlow",
+    "LatentFlowShape",
+    "RawGaussians",
+    "StructureDecoder",
+    "StructureDecoderShape",
+    "StructureFlow",
+    "StructureFlowShape",
+    "Voxels",
+    "denormalize",
+    "from_gvf_names",
+    "occupied",
+]
