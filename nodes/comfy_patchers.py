@@ -10,7 +10,7 @@ import comfy.model_patcher as model_patcher  # pyright: ignore[reportMissingImpo
 import comfy.model_sampling as model_sampling  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
-from ..engine.diffusion import Attention, NoiseSchedule
+from ..engine.diffusion import Attention, DiscreteSchedule
 from ..engine.diffusion.cross_frame_attention import gather
 from ..engine.diffusion.key_views import Injection, Recording
 from ..engine.errors import InputError
@@ -20,7 +20,7 @@ WANTED = "connect an InstructPix2Pix, SD 1.x or SD 2.x checkpoint"
 SAMPLED = 16
 
 
-def noise_schedule(sampling: Any, kind: str) -> NoiseSchedule:
+def noise_schedule(sampling: Any, kind: str) -> DiscreteSchedule:
     """The model's noise schedule, read from the sigmas that ComfyUI keeps (sigma² = (1 − ᾱ) / ᾱ).
 
     Raises InputError for a flow or distilled model, whose steps are not DDIM's.
@@ -43,7 +43,7 @@ def noise_schedule(sampling: Any, kind: str) -> NoiseSchedule:
     alphas = 1 / (1 + sampling.sigmas.double().cpu() ** 2)
     # if the last timestep is pure noise, steps must begin there
     spacing = "trailing" if float(alphas[-1]) < 1e-6 else "leading"
-    return NoiseSchedule(
+    return DiscreteSchedule(
         alphas.clone(), prediction=prediction, spacing=spacing, offset=1, final_alpha=float(alphas[0])
     )
 

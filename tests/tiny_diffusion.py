@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.diffusion import ModelDefaults, NoiseSchedule
+from engine.diffusion import DiscreteSchedule, ModelDefaults
 from engine.diffusion.stable_diffusion import StableDiffusion
 
 SCHEDULER = {
@@ -100,7 +100,7 @@ def tiny_backbone(
     """The parts as a backbone: 3 recommended steps at 64 pixels, so that a test of a whole edit is quick."""
     return StableDiffusion(
         **tiny_parts(seed, has_image_conditioning, latent_channels, factor),
-        noise_schedule=NoiseSchedule.from_config({**SCHEDULER, "prediction_type": prediction}),
+        noise_schedule=DiscreteSchedule.from_config({**SCHEDULER, "prediction_type": prediction}),
         name="tiny random weights",
         fingerprint=f"random-{seed}-{has_image_conditioning}-{latent_channels}-{factor}-{prediction}",
         defaults=ModelDefaults(steps=3, resolution=64),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .cross_frame_attention import Attention
 from .known_edits import KnownEdits
-from .noise_schedule import NoiseSchedule
+from .noise_schedule import DiscreteSchedule
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Backbone(Protocol):
     latent_channels: int
     # pixels per latent, along each side
     vae_scale_factor: int
-    noise_schedule: NoiseSchedule
+    noise_schedule: DiscreteSchedule
     defaults: ModelDefaults
     # for a model trained on a closed list of edits; None: any prompt
     known_edits: KnownEdits | None

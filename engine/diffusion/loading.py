@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..files.jsonfile import read_json
 from .backbone import ModelDefaults
 from .known_edits import KnownEdits
-from .noise_schedule import NoiseSchedule
+from .noise_schedule import DiscreteSchedule
 from .single_file import (
     CONFIGS,
     WANTED,
@@ -111,7 +111,7 @@ def _from_file(path: Path, device: torch.device, dtype: str) -> StableDiffusion:
     kind = identify(read_header(path), path.name)
     precision = _precision(dtype, device, upcasts=kind.family == "sd2")
     parts = _explained(lambda: load_parts(path, kind, precision), path.name)
-    noise_schedule = NoiseSchedule.from_config(parts.pop("scheduler"))
+    noise_schedule = DiscreteSchedule.from_config(parts.pop("scheduler"))
     large = kind.family == "sd2" and noise_schedule.prediction == "v_prediction"
     recommended = _recommended(kind.in_channels == 8, 768 if large else 512)
     return StableDiffusion(
@@ -293,15 +293,15 @@ def _shipped_tokenizer(text: dict[str, Any], name: str) -> Any:
     return clip_tokenizer("!" if int(text["hidden_size"]) == 1024 else "<|endoftext|>")
 
 
-def _noising(folder: Path, unet: Any, width: int) -> NoiseSchedule:
+def _noising(folder: Path, unet: Any, width: int) -> DiscreteSchedule:
     written = folder / "scheduler" / "scheduler_config.json"
     if written.is_file():
-        return NoiseSchedule.from_config(_json(written))
+        return DiscreteSchedule.from_config(_json(written))
     default = _json(CONFIGS / "sd1" / "scheduler" / "scheduler_config.json")
     if width == 1024:
         last = dict(unet.named_parameters()).get("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias")
         default["prediction_type"] = guess_prediction(last)
-    return NoiseSchedule.from_config(default)
+    return DiscreteSchedule.from_config(default)
 
 
 def _recommended(has_image_conditioning: bool, resolution: int) -> ModelDefaults:

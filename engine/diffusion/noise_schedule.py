@@ -1,4 +1,4 @@
-"""The noise schedule of a diffusion model: the forward process, and deterministic DDIM steps back.
+"""Noise schedules of diffusion models: the forward process, and deterministic DDIM steps back.
 
 Source: DDPM (Ho et al. 2020) for alphas, DDIM (Song et al. 2021, eq. 12 with eta 0) for the step, v-prediction after
 Salimans and Ho (2022). With zero terminal SNR (Lin et al. 2024) the last timestep is pure noise: nothing here divides
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,8 +23,152 @@ PREDICTIONS = ("epsilon", "v_prediction", "sample")
 SPACINGS = ("leading", "trailing", "linspace")
 
 
+@runtime_checkable
+class NoiseSchedule(Protocol):
+    """How noise is mixed with clean latents at a time t, and what a network's output means there.
+
+    Kinds: `DiscreteSchedule` (numbered timesteps) and `CosineSchedule` (continuous time), both variance-preserving.
+    What a time is depends on the kind; a larger one is noisier.
+    """
+
+    @property
+    def prediction(self) -> str:
+        """What the network predicts: "epsilon", "v_prediction" or "sample"."""
+        ...
+
+    def rates(self, t: float) -> tuple[float, float]:
+        """Signal rate α_t and noise rate σ_t of z_t = α_t z_0 + σ_t ε."""
+        ...
+
+    def add_noise(self, latents: Tensor, noise: Tensor, t: float) -> Tensor:
+        """Forward process: z_t = α_t z_0 + σ_t ε.
+
+        Args:
+            latents: Clean latents z_0, any shape.
+            noise: ε of the same shape.
+            t: Time.
+        """
+        ...
+
+    def predict_x0(self, output: Tensor, noisy: Tensor, t: float) -> Tensor:
+        """Clean latents x̂_0 of a network output.
+
+        Args:
+            output: Raw network output, any shape.
+            noisy: z_t, the latents that the network was given.
+            t: Time.
+        """
+        ...
+
+    def predict_eps(self, output: Tensor, noisy: Tensor, t: float) -> Tensor:
+        """Noise ε̂ of a network output; arguments as `predict_x0`."""
+        ...
+
+    def step(self, output: Tensor, noisy: Tensor, t: float, earlier: float) -> Tensor:
+        """One first-order step without added noise.
+
+        Args:
+            output: Raw network output, any shape.
+            noisy: z_t, the latents that the network was given.
+            t: Time of `noisy`.
+            earlier: Time to step to.
+
+        Returns:
+            Latents at `earlier`.
+        """
+        ...
+
+
+class ContinuousSchedule(NoiseSchedule, Protocol):
+    """A schedule that has a value at every time, as the samplers of dpm_solver.py need it."""
+
+    @property
+    def first(self) -> float:
+        """Time at which sampling starts: noise."""
+        ...
+
+    @property
+    def last(self) -> float:
+        """Time at which sampling ends: clean."""
+        ...
+
+    def half_log_snr(self, t: float) -> float:
+        """λ(t) = log(α_t / σ_t), which decreases with t."""
+        ...
+
+    def time_at(self, half_log_snr: float) -> float:
+        """The inverse of `half_log_snr`."""
+        ...
+
+    def network_time(self, t: float) -> float:
+        """The time that the network is given for t."""
+        ...
+
+
+class VariancePreserving(ABC):
+    """The part of a variance-preserving schedule that follows from ᾱ alone: α_t = √ᾱ, σ_t = √(1 − ᾱ).
+
+    Source: DDPM (Ho et al. 2020), eq. 4; v-prediction after Salimans and Ho (2022), appendix D.
+    """
+
+    prediction: str
+
+    @abstractmethod
+    def alpha(self, t: float) -> float:
+        """ᾱ at time `t`."""
+
+    def rates(self, t: float) -> tuple[float, float]:
+        """Signal rate √ᾱ and noise rate √(1 − ᾱ)."""
+        a = self.alpha(t)
+        return a**0.5, (1 - a) ** 0.5
+
+    def add_noise(self, latents: Tensor, noise: Tensor, t: float) -> Tensor:
+        """Forward process: z_t = √ᾱ z_0 + √(1 − ᾱ) ε; see `NoiseSchedule`."""
+        signal, sigma = self.rates(t)
+        return signal * latents + sigma * noise
+
+    def predict_x0(self, output: Tensor, noisy: Tensor, t: float) -> Tensor:
+        """Clean latents x̂_0 of a network output; see `NoiseSchedule`."""
+        signal, sigma = self.rates(t)
+        if self.prediction == "sample":
+            return output
+        if self.prediction == "v_prediction":
+            return signal * noisy - sigma * output
+        return (noisy - sigma * output) / max(signal, 1e-6)
+
+    def predict_eps(self, output: Tensor, noisy: Tensor, t: float) -> Tensor:
+        """Noise ε̂ of a network output; arguments as `predict_x0`."""
+        signal, sigma = self.rates(t)
+        if self.prediction == "epsilon":
+            return output
+        if self.prediction == "v_prediction":
+            return signal * output + sigma * noisy
+        return (noisy - signal * output) / max(sigma, 1e-6)
+
+    def step(self, output: Tensor, noisy: Tensor, t: float, earlier: float) -> Tensor:
+        """One DDIM step without added noise (Song et al. 2021, eq. 12 with eta 0); see `NoiseSchedule`."""
+        signal, sigma = self.rates(earlier)
+        return signal * self.predict_x0(output, noisy, t) + sigma * self.predict_eps(output, noisy, t)
+
+
+def check_prediction(prediction: str) -> None:
+    """InputError where a network predicts something that no schedule knows."""
+    if prediction not in PREDICTIONS:
+        raise InputError(
+            "DIF-030",
+            f"The model predicts '{prediction}', which is not one of {', '.join(PREDICTIONS)}; use another "
+            "checkpoint.",
+        )
+
+
+def cosine_betas(total: int) -> list[float]:
+    """Betas [T] of the cosine schedule, float64 (Nichol and Dhariwal 2021, eq. 17, β ≤ 0.999)."""
+    kept = [math.cos((i / total + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(total + 1)]
+    return [min(1 - b / a, 0.999) for a, b in itertools.pairwise(kept)]
+
+
 @dataclass(frozen=True, eq=False)
-class NoiseSchedule:
+class DiscreteSchedule(VariancePreserving):
     """Noise schedule with timesteps 0 (clean) to T − 1 (noise).
 
     Args:
@@ -37,7 +182,7 @@ class NoiseSchedule:
         InputError: Unknown prediction or spacing.
 
     Example:
-        schedule = NoiseSchedule.from_config(scheduler_config)
+        schedule = DiscreteSchedule.from_config(scheduler_config)
         noisy = schedule.add_noise(latents, noise, t=500)
     """
 
@@ -48,12 +193,7 @@ class NoiseSchedule:
     final_alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.prediction not in PREDICTIONS:
-            raise InputError(
-                "DIF-030",
-                f"The model predicts '{self.prediction}', which is not one of {', '.join(PREDICTIONS)}; use another "
-                "checkpoint.",
-            )
+        check_prediction(self.prediction)
         if self.spacing not in SPACINGS:
             raise InputError(
                 "DIF-031",
@@ -62,7 +202,7 @@ class NoiseSchedule:
             )
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> NoiseSchedule:
+    def from_config(cls, config: Mapping[str, Any]) -> DiscreteSchedule:
         """Read the config of any diffusers scheduler as diffusers' DDIM scheduler does.
 
         Args:
@@ -82,9 +222,7 @@ class NoiseSchedule:
         elif schedule == "scaled_linear":
             betas = torch.linspace(first**0.5, last**0.5, total, dtype=torch.float32) ** 2
         elif schedule == "squaredcos_cap_v2":
-            # Nichol and Dhariwal 2021, eq. 17
-            kept = [math.cos((i / total + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(total + 1)]
-            betas = torch.tensor([min(1 - b / a, 0.999) for a, b in itertools.pairwise(kept)])
+            betas = torch.tensor(cosine_betas(total))
         else:
             raise InputError(
                 "DIF-032",
@@ -129,58 +267,6 @@ class NoiseSchedule:
             return [round(total - i * total / steps) - 1 for i in range(steps)]
         return [min(i * (total // steps) + self.offset, total - 1) for i in reversed(range(steps))]
 
-    def alpha(self, t: int) -> float:
-        """ᾱ at timestep `t`; `t` = −1 is the image after the last step."""
-        return self.final_alpha if t < 0 else float(self.alphas_cumprod[t])
-
-    def add_noise(self, latents: Tensor, noise: Tensor, t: int) -> Tensor:
-        """Forward process: z_t = √ᾱ z_0 + √(1 − ᾱ) ε.
-
-        Args:
-            latents: Clean latents z_0, any shape.
-            noise: ε of the same shape.
-            t: Timestep.
-        """
-        a = self.alpha(t)
-        return a**0.5 * latents + (1 - a) ** 0.5 * noise
-
-    def predict_x0(self, output: Tensor, noisy: Tensor, t: int) -> Tensor:
-        """Clean latents x̂_0 of a network output.
-
-        Args:
-            output: Raw network output, any shape.
-            noisy: z_t, the latents that the network was given.
-            t: Timestep.
-        """
-        a = self.alpha(t)
-        if self.prediction == "sample":
-            return output
-        if self.prediction == "v_prediction":
-            return a**0.5 * noisy - (1 - a) ** 0.5 * output
-        return (noisy - (1 - a) ** 0.5 * output) / max(a, 1e-12) ** 0.5
-
-    def predict_eps(self, output: Tensor, noisy: Tensor, t: int) -> Tensor:
-        """Noise ε̂ of a network output; arguments as `predict_x0`."""
-        a = self.alpha(t)
-        if self.prediction == "epsilon":
-            return output
-        if self.prediction == "v_prediction":
-            return a**0.5 * output + (1 - a) ** 0.5 * noisy
-        return (noisy - a**0.5 * output) / max(1 - a, 1e-12) ** 0.5
-
-    def step(self, output: Tensor, noisy: Tensor, t: int, earlier: int) -> Tensor:
-        """One DDIM step without added noise (Song et al. 2021, eq. 12 with eta 0).
-
-        Args:
-            output: Raw network output, any shape.
-            noisy: z_t, the latents that the network was given.
-            t: Timestep of `noisy`.
-            earlier: Timestep to step to; −1: the image.
-
-        Returns:
-            Latents at `earlier`.
-        """
-        a = self.alpha(earlier)
-        return a**0.5 * self.predict_x0(output, noisy, t) + (1 - a) ** 0.5 * self.predict_eps(
-            output, noisy, t
-        )
+    def alpha(self, t: float) -> float:
+        """ᾱ at timestep `t`, a whole number; `t` = −1 is the image after the last step."""
+        return self.final_alpha if t < 0 else float(self.alphas_cumprod[int(t)])

@@ -15,7 +15,7 @@ from .backbone import MidBlock, ModelDefaults
 from .cross_frame_attention import Attention, shared
 from .faults import check_finite
 from .known_edits import KnownEdits
-from .noise_schedule import NoiseSchedule
+from .noise_schedule import DiscreteSchedule
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class StableDiffusion:
         vae: Any,
         text_encoder: Any,
         tokenizer: Any,
-        noise_schedule: NoiseSchedule,
+        noise_schedule: DiscreteSchedule,
         *,
         name: str,
         fingerprint: str,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..diffusion import Backbone, CrossFrameAttention, NoiseSchedule
+from ..diffusion import Backbone, CrossFrameAttention, VariancePreserving
 from ..errors import InputError
 from .classifier_free import Guidance, predict
 
@@ -40,7 +40,7 @@ class Score:
 
 
 def sds_gradient(
-    noise_schedule: NoiseSchedule,
+    noise_schedule: VariancePreserving,
     output: Tensor,
     noisy: Tensor,
     latents: Tensor,

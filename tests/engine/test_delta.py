@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.diffusion import CrossFrameAttention, ModelDefaults, NoiseSchedule
+from engine.diffusion import CrossFrameAttention, DiscreteSchedule, ModelDefaults
 from engine.errors import InputError
 from engine.guidance.classifier_free import Guidance
 from engine.guidance.delta import MISMATCH, delta_loss, masked_reconstruction, vae_mismatch
@@ -37,7 +37,7 @@ class Mixture:
         self.means, self.spread = means, spread  # [C] by prompt
         self.has_image_conditioning, self.vae_scale_factor = False, 8
         self.latent_channels = len(next(iter(means.values())))
-        self.noise_schedule = NoiseSchedule.from_config({**SCHEDULER, "prediction_type": prediction})
+        self.noise_schedule = DiscreteSchedule.from_config({**SCHEDULER, "prediction_type": prediction})
         self.defaults, self.device = ModelDefaults(), torch.device("cpu")
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.backends import explains_memory
-from engine.diffusion import Backbone, NoiseSchedule
+from engine.diffusion import Backbone, DiscreteSchedule
 from engine.diffusion.stable_diffusion import StableDiffusion
 from engine.diffusion.tokenizer import clip_tokenizer, vocabulary
 from engine.errors import InputError
@@ -37,7 +37,7 @@ ZERO_TERMINAL = {
 def test_noising_is_diffusers_ddim(config: dict) -> None:
     diffusers = pytest.importorskip("diffusers", reason="compares with diffusers' own scheduler")
     theirs = diffusers.DDIMScheduler.from_config({"clip_sample": False, **config})
-    ours = NoiseSchedule.from_config(config)
+    ours = DiscreteSchedule.from_config(config)
     torch.testing.assert_close(ours.alphas_cumprod.float(), theirs.alphas_cumprod, rtol=1e-5, atol=1e-6)
     noisy, output = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     for steps in (1, 4, 20):  # of 1000: where they divide it, diffusers' step ends where ours does
@@ -52,7 +52,7 @@ def test_noising_is_diffusers_ddim(config: dict) -> None:
 
 
 def test_zero_terminal_noise_holds_no_picture_and_divides_by_nothing() -> None:
-    noise_schedule = NoiseSchedule.from_config({**SCHEDULER, **ZERO_TERMINAL})
+    noise_schedule = DiscreteSchedule.from_config({**SCHEDULER, **ZERO_TERMINAL})
     latents, noise = torch.randn(2, 1, 4, 8, 8)
     last = len(noise_schedule) - 1
     assert noise_schedule.alpha(last) == 0.0
@@ -68,7 +68,7 @@ def test_zero_terminal_noise_holds_no_picture_and_divides_by_nothing() -> None:
 )
 def test_unknown_schedules_are_named(config: dict, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        NoiseSchedule.from_config(config)
+        DiscreteSchedule.from_config(config)
 
 
 def test_clip_tokens_are_the_published_ones() -> None:
@@ -158,7 +158,7 @@ def test_overflow_says_which_precision_to_take(dtype: torch.dtype, remedy: str) 
         parts["vae"].quant_conv.weight.fill_(float("inf"))
     backbone = StableDiffusion(
         **parts,
-        noise_schedule=NoiseSchedule.from_config(SCHEDULER),
+        noise_schedule=DiscreteSchedule.from_config(SCHEDULER),
         name="broken",
         fingerprint="x",
         dtype=dtype,
@@ -256,7 +256,7 @@ def test_a_real_autoencoder_of_32_channels_fits() -> None:
     parts = tiny_parts(latent_channels=32)
     parts["vae"] = _taef2(folder)
     backbone = StableDiffusion(
-        **parts, noise_schedule=NoiseSchedule.from_config(SCHEDULER), name="TAEF2", fingerprint="x"
+        **parts, noise_schedule=DiscreteSchedule.from_config(SCHEDULER), name="TAEF2", fingerprint="x"
     )
     assert (backbone.latent_channels, backbone.vae_scale_factor, backbone.has_image_conditioning) == (
         32,

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from engine import messages as m
-from engine.diffusion import ModelDefaults, NoiseSchedule
+from engine.diffusion import DiscreteSchedule, ModelDefaults
 from engine.diffusion.sizes import edit_size, size_for
 from engine.errors import InputError
 from engine.fields import indices
@@ -162,7 +162,7 @@ class Darkening:
 
     name, fingerprint, megabytes = "darkening", "darkening", 0
     has_image_conditioning, latent_channels, vae_scale_factor = True, 192, 8
-    noise_schedule = NoiseSchedule.from_config({**SCHEDULER, "set_alpha_to_one": True})
+    noise_schedule = DiscreteSchedule.from_config({**SCHEDULER, "set_alpha_to_one": True})
     defaults, device = ModelDefaults(steps=3, resolution=64), torch.device("cpu")
     known_edits = None
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from engine.diffusion import CrossFrameAttention, ModelDefaults, NoiseSchedule
+from engine.diffusion import CrossFrameAttention, DiscreteSchedule, ModelDefaults
 from engine.diffusion.stable_diffusion import StableDiffusion
 from engine.errors import InputError
 from engine.guidance.classifier_free import Guidance, predict
@@ -27,7 +27,7 @@ class Stub:
             4,
             8,
         )
-        self.noise_schedule = NoiseSchedule.from_config({**SCHEDULER, "prediction_type": prediction})
+        self.noise_schedule = DiscreteSchedule.from_config({**SCHEDULER, "prediction_type": prediction})
         self.defaults, self.device, self.answer = ModelDefaults(), torch.device("cpu"), answer
         self.known_edits = None
 
