@@ -3,6 +3,7 @@
 from .backbone import Backbone, MidBlock, ModelDefaults
 from .cosine_schedule import CosineSchedule
 from .cross_frame_attention import MODES, Attention, CrossFrameAttention
+from .flow import StraightSchedule
 from .noise_schedule import ContinuousSchedule, DiscreteSchedule, NoiseSchedule, VariancePreserving
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "MidBlock",
     "ModelDefaults",
     "NoiseSchedule",
+    "StraightSchedule",
     "VariancePreserving",
 ]
