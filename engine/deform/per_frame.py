@@ -1,4 +1,4 @@
-"""Motion stored per frame: the change of every Gaussian since the first frame, for sequences without a motion model."""
+"""Motion stored per frame: the change of every Gaussian against the canonical one, for sequences without a motion model."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ from ..errors import InputError
 from ..scene.gaussians import Gaussians
 from .frame_times import frames_around
 
+# what rounds to infinity in half precision
+HALF_LIMIT = 65520.0
 FIELDS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
 
 class PerFrame:
-    """Adds, at time t, the stored change of each field since the first frame; interpolated between frames or held.
+    """Adds, at time t, the stored change of each field to the canonical Gaussians; interpolated between frames or held.
 
-    At the first frame it is the identity, and an edit of the canonical Gaussians is seen at every frame. `changes`
-    holds only the fields that change: name → [T, N, …] in the stored (pre-activation) form, zeros at T = 0.
+    An edit of the canonical Gaussians is seen at every frame. Made by `of`, it is the identity at the first frame; a
+    generated variation field (engine/models/variation_field) changes every frame.
+
+    Args:
+        seconds: Frame times [T], float64, ascending.
+        changes: Only the fields that change: name → [T, N, …] in the stored (pre-activation) form, in float32 or in half
+            precision; see `in_half`.
+        blends: Interpolate between frames; otherwise each is held until the next.
     """
 
     kind: ClassVar[str] = "flipbook"
 
     def __init__(self, seconds: Tensor, changes: dict[str, Tensor], blends: bool = True) -> None:
-        """`seconds` [T] float64, ascending; `changes` as in the class."""
         self.seconds, self.changes, self.blends = seconds, changes, blends
 
     @classmethod
@@ -68,15 +75,28 @@ class PerFrame:
             weight = float(weight >= 1.0)
         changed: dict[str, Tensor] = {}
         for name, change in self.changes.items():
-            step = (
-                change[first]
-                if weight == 0
-                else change[second]
-                if weight == 1
-                else torch.lerp(change[first], change[second], weight)
-            )
-            changed[name] = gaussians.tensors()[name] + step.to(gaussians.means)
+            step = change[second if weight == 1 else first].to(gaussians.means)
+            if 0 < weight < 1:
+                step = torch.lerp(step, change[second].to(gaussians.means), weight)
+            changed[name] = gaussians.tensors()[name] + step
         return gaussians.with_(**changed) if changed else gaussians
+
+    def in_half(self) -> PerFrame:
+        """The same motion in half the memory and file size.
+
+        A change c is off by at most |c|/2048 + 2⁻²⁵: a shift of 1 world unit by 0.0005, and what does not change stays exact.
+
+        Raises:
+            InputError: A change is too large for half precision.
+        """
+        for name, change in self.changes.items():
+            if bool((change.abs() >= HALF_LIMIT).any()):
+                raise InputError(
+                    "DEF-030",
+                    f"Flipbook: '{name}' changes by {float(change.abs().max()):.6g}, and half precision ends at 65504. Keep "
+                    "full precision, or scale the scene down.",
+                )
+        return PerFrame(self.seconds, {name: t.half() for name, t in self.changes.items()}, self.blends)
 
     def config(self) -> dict[str, Any]:
         return {"blends": self.blends}

@@ -59,28 +59,66 @@ class RawGaussians:
     def __len__(self) -> int:
         return len(self.means)
 
+    def sizes(self, change: Tensor | float = 0.0) -> Tensor:
+        """Linear sizes [..., N, 3].
+
+        Args:
+            change: Added to the raw scales, [..., N, 3].
+        """
+        bias = self.format.scale_bias + math.log(-math.expm1(-self.format.scale_bias))
+        return (F.softplus(self.scales + bias + change).square() + self.format.min_scale**2).sqrt()
+
     def activated(self) -> ActivatedGaussians:
         """Linear sizes, unit quaternions and opacities in 0..1."""
-        bias = self.format.scale_bias + math.log(-math.expm1(-self.format.scale_bias))
-        sizes = F.softplus(self.scales + bias).square() + self.format.min_scale**2
-        identity = self.rotations.new_tensor([1, 0, 0, 0])
-        opacity = math.log(self.format.opacity_bias / (1 - self.format.opacity_bias))
+        gaussians = self.to_gaussians()
         return ActivatedGaussians(
             means=self.means,
-            quats=F.normalize(self.rotations + identity, dim=-1),
-            scales=sizes.sqrt(),
-            opacities=torch.sigmoid(self.opacities + opacity),
-            sh=self.colors[:, None],
+            quats=F.normalize(gaussians.quats, dim=-1),
+            scales=self.sizes(),
+            opacities=torch.sigmoid(gaussians.logit_opacities),
+            sh=gaussians.sh,
         )
 
     def to_gaussians(self) -> Gaussians:
-        """The same Gaussians as the scenes of this project store them."""
-        return Gaussians.from_activated(self.activated())
+        """The same Gaussians as the scenes of this project store them, quaternions as long as they were."""
+        return Gaussians(
+            means=self.means,
+            log_scales=self.sizes().log(),
+            quats=self.rotations + self.rotations.new_tensor([1, 0, 0, 0]),
+            logit_opacities=self.opacities + _logit(self.format.opacity_bias),
+            sh=self.colors[:, None],
+        )
+
+    @staticmethod
+    def from_gaussians(gaussians: Gaussians, form: GaussianFormat | None = None) -> RawGaussians:
+        """The inverse of `to_gaussians`; of colors, only the DC coefficients are kept.
+
+        Args:
+            gaussians: N Gaussians in a box from −0.5 to 0.5, z-up.
+            form: How features become Gaussians. Sizes below its `min_scale` become that size.
+        """
+        form = form or GaussianFormat()
+        # sizes near the smallest are a difference of nearly equal numbers
+        sizes = (gaussians.log_scales.double().exp().square() - form.min_scale**2).clamp(min=1e-24).sqrt()
+        bias = form.scale_bias + math.log(-math.expm1(-form.scale_bias))
+        scales = sizes + torch.log(-torch.expm1(-sizes)) - bias
+        return RawGaussians(
+            means=gaussians.means,
+            colors=gaussians.sh[:, 0],
+            scales=scales.to(gaussians.means.dtype),
+            rotations=gaussians.quats - gaussians.quats.new_tensor([1, 0, 0, 0]),
+            opacities=gaussians.logit_opacities - _logit(form.opacity_bias),
+            format=form,
+        )
 
     def vector(self) -> Tensor:
         """Activated values [N, 14] as GVFDiffusion takes them: mean, color, opacity, size, quaternion wxyz."""
         a = self.activated()
         return torch.cat([a.means, self.colors, a.opacities[:, None], a.scales, a.quats], dim=-1)
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
 
 
 def offset_perturbation(count: int, voxel_size: float) -> Tensor:
