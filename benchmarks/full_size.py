@@ -5,7 +5,8 @@
 Speed does not depend on the values of the weights, so the results are noise; only times and memory are reported. The
 paper's sizes (Instruct-4DGS, Kwon et al., CVPR 2025): 20 views of 1352×1014 edited at 512×384 in 20 steps, 1000
 fitting iterations, 800 iterations of score distillation on 4 images, about 100,000 Gaussians, a DyNeRF-sized motion
-field over 300 frames. `--scale` shrinks all of these, for machines without a large GPU.
+field over 300 frames. `key_views` is one episode of Edit3DGS: the 20 views of 8 frames, edited with random key views and
+injection along epipolar lines (DGE). `--scale` shrinks all of these, for machines without a large GPU.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import json
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class Sizes:
     stage2: int = 800
     images_per_step: int = 4
     frames_at_once: int = 7  # images edited together; bounds the memory of stage 1
+    key_view_frames: int = 8  # frames of an episode with key views
 
     def shrunk(self, scale: float) -> Sizes:
         def least(value: int, low: int) -> int:
@@ -68,6 +70,7 @@ class Sizes:
             stage2=least(self.stage2, 2),
             images_per_step=least(self.images_per_step, 2),
             frames_at_once=self.frames_at_once,
+            key_view_frames=least(self.key_view_frames, 2),
         )
 
 
@@ -205,6 +208,10 @@ def run(
             prompt=PROMPT, steps=sizes.steps, frames_at_once=together, preview_every=0, seed=seed
         )
         views = finished(edit_views.run(scene, backbone, config, video), "edit")
+    with costing(backbone, device) as episode:
+        frames = " ".join(map(str, range(sizes.key_view_frames)))
+        config = replace(config, attention="epipolar", moments=frames, frames_at_once=0)
+        finished(edit_views.run(scene, backbone, config, video), "key views")
     with costing(None, device) as fitting:
         config = fit_edits.Config(iterations=sizes.stage1, preview_every=0, seed=seed)
         fitted = finished(fit_edits.run(scene, views, config, None, device), "fit")
@@ -225,6 +232,7 @@ def run(
         "peak_mb": round(max(c.peak_mb for c in (editing, fitting, refine)), 1),
         "peak_mb_idle": round(idle, 1),
         "edit_views": numbers(editing),
+        "key_views": {**numbers(episode), "images": sizes.views * sizes.key_view_frames},
         "fit_edits": numbers(fitting),
         "refine_score": numbers(refine),
         "unet_parameters": sum(p.numel() for p in backbone.unet.parameters()),

@@ -161,6 +161,10 @@ def test_full_size_runs_when_shrunk():
     json.dumps(report)
     assert report["weights"] == "random" and report["refine_score"]["network_calls"] > 0
     assert {"seconds", "seconds_stage1", "seconds_stage2", "peak_mb"} <= report.keys()
+    per_image = [
+        report[part]["diffusion_calls"] / images for part, images in (("edit_views", 3), ("key_views", 6))
+    ]
+    assert report["key_views"]["images"] == 6 and per_image[1] > per_image[0], "key passes come on top"
 
 
 def test_full_size_needs_a_gpu(monkeypatch, capsys):
