@@ -15,6 +15,7 @@ import torch
 from ..backends import require
 from ..errors import InputError
 from ..files.jsonfile import read_json
+from ..files.weights import fingerprint, read_header, refuse_pickle
 from .backbone import ModelDefaults
 from .known_edits import KnownEdits
 from .noise_schedule import DiscreteSchedule
@@ -28,7 +29,6 @@ from .single_file import (
 )
 from .stable_diffusion import StableDiffusion
 from .tokenizer import clip_tokenizer
-from .weights import fingerprint, read_header, refuse_pickle
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "assets" / "models" / "tiny-instruct-pix2pix"
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

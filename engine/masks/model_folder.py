@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import torch
 
 from ..backends import require
-from ..diffusion.weights import read_header
 from ..errors import InputError
 from ..files.jsonfile import read_json
+from ..files.weights import read_header
 
 # the first release with SAM 2
 TRANSFORMERS = "4.56"

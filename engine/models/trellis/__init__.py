@@ -3,7 +3,8 @@
 Source: TRELLIS, "Structured 3D Latents for Scalable and Versatile 3D Generation" (Xiang et al., CVPR 2025).
 """
 
-from .gaussian_decoder import GVF_CANONICAL, GaussianDecoder, GaussianDecoderShape, from_gvf_names
+from .folder import TrellisFolder, load_canonical_decoder
+from .gaussian_decoder import GVF_CANONICAL, GaussianDecoder, GaussianDecoderShape, from_gvf_names, gvf_name
 from .latent_flow import LatentFlow, LatentFlowShape, denormalize
 from .raw_gaussians import GaussianFormat, RawGaussians
 from .structure_decoder import StructureDecoder, StructureDecoderShape, occupied
@@ -22,8 +23,11 @@ __all__ = [
     "StructureDecoderShape",
     "StructureFlow",
     "StructureFlowShape",
+    "TrellisFolder",
     "Voxels",
     "denormalize",
     "from_gvf_names",
+    "gvf_name",
+    "load_canonical_decoder",
     "occupied",
 ]

@@ -113,16 +113,17 @@ class GaussianDecoder(nn.Module):
         ]
 
 
-def from_gvf_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of GVFDiffusion's canonical decoder by the names of `GaussianDecoder`, without the perturbation.
+def gvf_name(name: str) -> str | None:
+    """Name in `GaussianDecoder` of a tensor of GVFDiffusion's canonical VAE; None: not a part of its decoder.
 
-    Args:
-        state: Tensors of the decoder, or of the whole canonical VAE; a leading "module." of every name is removed.
+    The perturbation is left out too: the released code computes it again.
     """
-    found: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        head, _, rest = name.removeprefix("module.").partition(".")
-        if head in ("decoder", "from_latent", "out_layer"):
-            own = {"decoder": "blocks", "from_latent": "input_layer"}.get(head, head)
-            found[f"{own}.{rest}"] = tensor
-    return found
+    head, _, rest = name.removeprefix("module.").partition(".")
+    own = {"decoder": "blocks", "from_latent": "input_layer", "out_layer": "out_layer"}.get(head)
+    return None if own is None else f"{own}.{rest}"
+
+
+def from_gvf_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of GVFDiffusion's canonical decoder, or of the whole canonical VAE, by the names of `GaussianDecoder`."""
+    named = {gvf_name(name): tensor for name, tensor in state.items()}
+    return {name: tensor for name, tensor in named.items() if name is not None}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import safetensors_header
-from ..files.safetensors_header import Header, HeaderError
+from . import safetensors_header
+from .safetensors_header import Header, HeaderError
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 # bytes up to which a whole file is hashed; larger files are sampled
