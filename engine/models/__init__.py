@@ -1,1 +1,1 @@
-"""Networks with weights of this project; they depend on torch only."""
+"""Networks: those of published papers in plain PyTorch, by paper, and one of this project (`latent_refiner`)."""

@@ -1,5 +1,7 @@
 """Sparse networks of TRELLIS: what they must equal on a dense grid, and what samples, order and precision may change."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -20,6 +22,8 @@ FLOW = trellis.LatentFlowShape(
     num_heads=3,
     io_block_channels=(16,),
 )
+# two levels of residual blocks, coarse cells of four
+DEEP_FLOW = replace(FLOW, io_block_channels=(8, 16))
 DECODER = trellis.GaussianDecoderShape(
     resolution=16,
     model_channels=48,
@@ -77,10 +81,11 @@ def test_gradients_of_the_sparse_convolution_are_right():
     assert float(features.grad[3, 1]) == pytest.approx(float(ahead - behind) / 2e-2, rel=1e-2, abs=1e-3)
 
 
-def test_order_of_the_voxels_of_a_sample_does_not_matter():
+@pytest.mark.parametrize("shape", [FLOW, DEEP_FLOW], ids=["one level", "two levels"])
+def test_order_of_the_voxels_of_a_sample_does_not_matter(shape):
     coords = torch.nonzero(mask(0.3, 1, 6, 6, 6))
     order = torch.randperm(len(coords), generator=torch.Generator().manual_seed(1))
-    flow, decoder = randomized(trellis.LatentFlow(FLOW)), randomized(trellis.GaussianDecoder(DECODER))
+    flow, decoder = randomized(trellis.LatentFlow(shape)), randomized(trellis.GaussianDecoder(DECODER))
     x, cond, t = random(len(coords), 4), random(1, 5, 20), torch.tensor([300.0])
     straight, shuffled = trellis.Voxels(coords), trellis.Voxels(coords[order])
     with torch.no_grad():
@@ -165,6 +170,12 @@ def test_attributes_of_features_come_one_after_the_other():
     assert got.scales.tolist() == [[12, 13, 14], [15, 16, 17]]
     torch.testing.assert_close(got.rotations, torch.arange(18.0, 26).view(2, 4) / 10)
     assert got.opacities.tolist() == [26, 27]
+
+
+def test_gaussians_of_a_voxel_start_at_a_hammersley_sequence():
+    # n / 4, and the digits of n mirrored in base 2 and 3
+    points = torch.tensor([[0, 0, 0], [1 / 4, 1 / 2, 1 / 3], [2 / 4, 1 / 4, 2 / 3], [3 / 4, 3 / 4, 1 / 9]])
+    torch.testing.assert_close((torch.tanh(offset_perturbation(4, 1.5)) * 1.5 + 1) / 2, points)
 
 
 def test_gaussians_of_zero_features_lie_in_their_voxel_with_the_published_size_and_opacity():
