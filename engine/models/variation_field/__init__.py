@@ -2,3 +2,28 @@
 
 Source: "Gaussian Variation Field Diffusion for High-fidelity Video-to-4D Synthesis" (Zhang et al., ICCV 2025).
 """
+
+from .anchors import farthest_points, interpolate_displacements, nearest_points
+from .conditions import Conditions, Statistics
+from .deltas import canonical_changes, rotated
+from .guidance import guided, guided_twice
+from .variation_dit import VariationDit, VariationDitShape
+from .variation_vae import Posterior, VariationVae, VariationVaeShape, padded
+
+__all__ = [
+    "Conditions",
+    "Posterior",
+    "Statistics",
+    "VariationDit",
+    "VariationDitShape",
+    "VariationVae",
+    "VariationVaeShape",
+    "canonical_changes",
+    "farthest_points",
+    "guided",
+    "guided_twice",
+    "interpolate_displacements",
+    "nearest_points",
+    "padded",
+    "rotated",
+]
