@@ -95,7 +95,12 @@ def moves(steps: int, keep: KeepRequest | None = None) -> list[Move]:
 
 
 def fitted(
-    masks: Tensor, count: int, height: int, width: int, source: tuple[int, int] | None = None
+    masks: Tensor,
+    count: int,
+    height: int,
+    width: int,
+    source: tuple[int, int] | None = None,
+    name: str = "keep",
 ) -> Tensor:
     """Masks at the size of the images: averaged over areas where they shrink, else bilinear.
 
@@ -106,6 +111,7 @@ def fitted(
         width: Of the images.
         source: (width, height) before the images were resized for the model, which may stretch them: masks may have
             that shape, too.
+        name: Name of the masks in errors.
 
     Returns:
         [count, height, width] on the CPU.
@@ -118,7 +124,7 @@ def fitted(
     if len(masks) != count:
         raise InputError(
             "GUI-015",
-            f"keep has {len(masks)} masks, but {count} images are edited; connect one mask per image, in their "
+            f"{name} has {len(masks)} masks, but there are {count} images; connect one mask per image, in their "
             "order, or a single one for all.",
         )
     rows, columns = masks.shape[1:]
@@ -126,7 +132,7 @@ def fitted(
     if all(abs(columns / rows / (w / h) - 1) > OTHER_SHAPE for w, h in shapes):
         raise InputError(
             "GUI-016",
-            f"The keep masks are {columns}×{rows}, but the images are {width}×{height}, which is another shape; resize "
+            f"The {name} masks are {columns}×{rows}, but the images are {width}×{height}, which is another shape; resize "
             "the masks without cropping.",
         )
     if (rows, columns) == (height, width):
@@ -194,5 +200,6 @@ class Keep:
             return []
         return [
             f"The keep mask covers fewer than {FEW_CELLS} latent cells in {small} of {len(cells)} images, so little of it "
-            "is kept. Raise resolution, grow the mask, or edit a crop of this part."
+            "is kept. Set crop of Edit Views to 'keep mask', which edits this part at the model's resolution, raise "
+            "resolution, or grow the mask."
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +94,20 @@ class Cameras:
         for i, ((w, h), (new_w, new_h)) in enumerate(zip(self.sizes, sizes, strict=True)):
             K[i, 0] *= new_w / w
             K[i, 1] *= new_h / h
+        return Cameras(self.world_to_camera, K, sizes, self.names)
+
+    def cropped(self, boxes: Sequence[tuple[int, int, int, int]]) -> Cameras:
+        """Parts of the same views; the principal points move, and every pixel keeps its ray.
+
+        Args:
+            boxes: V × (left, top, width, height) in pixels.
+        """
+        K = self.K.clone()
+        for i, (left, top, _, _) in enumerate(boxes):
+            # the rows of K follow x − left·z and y − top·z
+            K[i, 0] -= left * K[i, 2]
+            K[i, 1] -= top * K[i, 2]
+        sizes = tuple((width, height) for _, _, width, height in boxes)
         return Cameras(self.world_to_camera, K, sizes, self.names)
 
     def project(self, points: Tensor, view: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import __version__
 from ..diffusion import Backbone
 from ..diffusion.known_edits import check_prompt
-from ..diffusion.sizes import size_for
+from ..diffusion.sizes import nearest_size, size_for
 from ..errors import InputError
 from ..figures.contact_sheets import sheet
 from ..figures.drawing import as_tensor
@@ -27,6 +27,7 @@ from ..scene import MultiViewVideo, Scene4D, Selection, ViewSet
 from . import state as states
 from .originals import Originals, choose_pairs, choose_source, collect
 from .threads import threads_for_model
+from .view_crops import Crops, Window, longest_side, windows_of
 from .view_edit_config import ViewEditConfig
 
 # part of every checkpoint's identity: half-finished edits of another loop order start over
@@ -72,17 +73,69 @@ class ViewEditing:
         request, size, pairs, self.source = _plan(scene, backbone, config, video, self.edits)
         rasterizer = choose(config.rasterizer, scene.device)
         captured = video if self.source == "captured" else None
+        first = scene.rig.sizes[pairs[0][0]]
+        windows, side = None, 0
+        if config.crop != "none":
+            size, windows, side = self._windows(keep, selection, size, pairs)
         self.views = collect(Originals(scene, rasterizer, size, captured), pairs)
-        masks = None if selection is None else _share(scene, selection, self.views, rasterizer)
-        placement = Placement(self.views.cameras, tuple(self.views.moments))
         if keep is not None:
-            width, height = self.views.size
-            keep = fitted(keep, len(self.views), height, width, scene.rig.sizes[self.views.views[0]])
+            keep = fitted(keep, len(self.views), size[1], size[0], first)
         noised = None
         if current is not None:
             noised = collect(Originals(current, rasterizer, size), pairs).originals
+        self.crops = None
+        if windows is not None:
+            self.crops = Crops(self.views, windows, side)
+            keep, noised = (None if images is None else self.crops.cut(images) for images in (keep, noised))
+            key = pairs[request.key]
+            self.views = self.crops.views
+            kept = list(zip(self.views.views, self.views.moments, strict=True))
+            request = replace(request, key=kept.index(key) if key in kept else 0)
+        masks = None if selection is None else _share(scene, selection, self.views, rasterizer)
+        placement = Placement(self.views.cameras, tuple(self.views.moments))
         self.edit = Edit(backbone, self.views.originals, request, masks, placement, keep, noised)
         self.checkpointed = states.Checkpointed(self.edit, self.identity)
+
+    def _windows(
+        self,
+        keep: Tensor | None,
+        selection: Selection | None,
+        size: tuple[int, int],
+        pairs: list[tuple[int, int]],
+    ) -> tuple[tuple[int, int], list[Window | None], int]:
+        """The size of the whole images, where they are cropped, and the size of the edited crops."""
+        first, config = self.scene.rig.sizes[pairs[0][0]], self.config
+        around = self._cropped_mask(keep, selection, size, pairs)
+        share, short = longest_side(around, config.crop_margin), min(first)
+        side, _ = size_for(self.backbone, short, short, config.resolution)
+        # as large as captured, unless a crop then had more pixels than the model edits
+        size = nearest_size(*first, round(max(first) * min(1.0, side / (share * short))), 1)
+        views, moments = [view for view, _ in pairs], [moment for _, moment in pairs]
+        return size, windows_of(around, views, moments, config.crop_margin, size), side
+
+    def _cropped_mask(
+        self,
+        keep: Tensor | None,
+        selection: Selection | None,
+        size: tuple[int, int],
+        pairs: list[tuple[int, int]],
+    ) -> Tensor:
+        """[F, h, w]: what the crops lie around. Raises InputError where it is not connected."""
+        scene, crop = self.scene, self.config.crop
+        if (keep if crop == "keep mask" else selection) is None:
+            raise InputError(
+                "TRN-023",
+                f"crop is '{crop}', but the input for it is not connected; connect it, or set crop to none.",
+            )
+        if crop == "keep mask":
+            assert keep is not None
+            # at their own size, where their boxes are exact
+            height, width = keep.shape[-2:]
+            return fitted(keep, len(pairs), height, width)
+        assert selection is not None
+        rasterizer = choose(self.config.rasterizer, scene.device)
+        views = collect(Originals(scene, rasterizer, size), pairs)
+        return _share(scene, selection, views, rasterizer)
 
     def __len__(self) -> int:
         return len(self.scene.canonical)
@@ -90,7 +143,18 @@ class ViewEditing:
     @property
     def note(self) -> str:
         """What the artist should know about this edit, one sentence per line."""
-        return "\n".join(filter(None, (self.prompt_note, *self.edit.notes)))
+        return "\n".join(filter(None, (self.prompt_note, self._crop_note, *self.edit.notes)))
+
+    @property
+    def _crop_note(self) -> str:
+        """What the crops are."""
+        if self.crops is None:
+            return ""
+        sides = sorted({window.side for window in self.crops.windows.values()})
+        left = len(self.crops.whole) - len(self.views)
+        said = f"cropped to {sides[0]}" + (f" to {sides[-1]}" if len(sides) > 1 else "")
+        said += f" pixels around the {self.config.crop}, edited at {self.crops.side}"
+        return said + (f"; {left} images without it stay as they are" if left else "")
 
     @property
     def iteration(self) -> int:
@@ -148,7 +212,10 @@ class ViewEditing:
         }
         if self.note:
             about["note"] = self.note
-        return replace(self.views, images=edit.limited(images), edit=about)
+        if self.crops is None:
+            return replace(self.views, images=edit.limited(images), edit=about)
+        about |= {"crop": config.crop, "crop_margin": config.crop_margin, "crops": self.crops.record()}
+        return replace(self.crops.whole, images=self.crops.pasted(edit.limited(images)), edit=about)
 
     def _with_detail(self, images: Tensor) -> Tensor:
         """Images with the originals' detail; what the edit keeps is the original itself."""

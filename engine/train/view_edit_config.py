@@ -11,6 +11,7 @@ from ..guidance.inpaint import WAYS, KeepRequest
 from ..render import rasterizer_field
 from .guidance_fields import guidance_scale_field, image_guidance_scale_field
 from .originals import SOURCES
+from .view_crops import CROPS
 
 BACKGROUNDS = ("auto", "scene", "as edited")
 DETAILS = ("auto", "as painted", "from originals")
@@ -183,6 +184,22 @@ class ViewEditConfig:
         "typical 4–12; 0 does not blend, so that the model's autoencoder still changes fine detail.",
         label="keep feather (0 = no blending)",
         advanced=True,
+        since="0.2",
+    )
+    crop: str = choice(
+        "none",
+        CROPS,
+        "Edits a square crop around the keep mask or the selection at the model's resolution and pastes it back, for parts "
+        "that are small in the images, such as a face. Outside of the crop, images stay as they are.",
+        since="0.2",
+    )
+    crop_margin: float = number(
+        0.5,
+        0.0,
+        4.0,
+        "Space around the mask on each side of the crop, as a fraction of the mask's size. Higher shows more of the "
+        "surroundings at a lower resolution; typical 0.3–1.",
+        0.01,
         since="0.2",
     )
 

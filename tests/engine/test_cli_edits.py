@@ -90,7 +90,7 @@ def test_masks_say_what_the_edited_views_keep(tmp_path, scene, model, capsys):
     assert kept.edit["keeps"] and kept.edit["attention"] == "epipolar"
     (masks / "2.png").unlink()
     assert verb(*command, "--out", tmp_path / "other.safetensors", *more) == 1
-    assert "keep has 2 masks, but 3 images" in capsys.readouterr().out
+    assert "keep has 2 masks, but there are 3 images" in capsys.readouterr().out
 
 
 def test_replaced_pictures_are_what_is_fitted(tmp_path, scene, model, capsys):

@@ -191,7 +191,7 @@ def test_masks_are_brought_to_the_images_size():
     assert torch.equal(fitted(masks[:1], 3, 64, 64), fitted(masks[:1].repeat(3, 1, 1), 3, 64, 64)), (
         "one for all"
     )
-    with pytest.raises(InputError, match="keep has 2 masks, but 3 images are edited"):
+    with pytest.raises(InputError, match="keep has 2 masks, but there are 3 images"):
         fitted(masks, 3, 64, 64)
     with pytest.raises(InputError, match="128×128, but the images are 64×48"):
         fitted(masks, 2, 48, 64)
