@@ -18,10 +18,10 @@ from pathlib import Path
 
 import torch
 
-from ..fields import validate
+from ..fields import number, validate
 from ..messages import Stream
 from ..scene import Scene4D, Selection, ViewSet
-from ..train.view_fit import ViewFit, ViewFitConfig
+from ..train.view_fit import Pins, ViewFit, ViewFitConfig
 from .step import Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
@@ -29,6 +29,15 @@ __all__ = ["STEP", "Config", "run"]
 
 @dataclass(frozen=True)
 class Config(ViewFitConfig):
+    pin_weight: float = number(
+        1000.0,
+        0.0,
+        1e6,
+        "Weight of pinned pixels in the fit, against 1 of all others. Higher holds them closer to the original; the paper "
+        "uses 1000; 0 ignores the pin mask.",
+        since="0.2",
+    )
+
     def __post_init__(self) -> None:
         validate(self)
 
@@ -45,6 +54,7 @@ def run(
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     images: torch.Tensor | None = None,
+    pin: torch.Tensor | None = None,
 ) -> Stream:
     """Fit the canonical Gaussians of a scene to its edited views.
 
@@ -57,12 +67,14 @@ def run(
         checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
             from it with the same bits. None keeps none.
         images: Images [F, H, W, 3] in 0..1 that replace those of the views, in the same order.
+        pin: Masks [F, h, w] in 0..1 of pixels that are fitted to the unedited originals, one per view or one for all.
 
     Yields:
         Started, Progress, Preview, Saved, and Finished with a `Scene4D` on the input scene's device.
 
     Raises:
-        InputError: A selection of another scene, views with NaN, or a step that produces NaN or infinite values.
+        InputError: A selection of another scene, pin masks that do not fit the views, views with NaN, or a step that
+            produces NaN or infinite values.
 
     Example:
         edited = messages.result(fit_edits.run(scene, views, fit_edits.Config(iterations=400), device="cuda"))
@@ -72,7 +84,9 @@ def run(
     """
     if images is not None:
         views = replace(views.with_images(images), edit={**(views.edit or {}), "images": "replaced by hand"})
-    work = FitEdits(scene, views, config, selection, device)
+    work = FitEdits(
+        scene, views, config, selection, device, None if pin is None else Pins(pin, config.pin_weight)
+    )
     moments = len(work.moments)
     note = f"{len(views)} edited views of {moments} frame{'s' if moments > 1 else ''}, {config.preset} preset"
     yield from work.stream(note, checkpoint)
@@ -102,6 +116,14 @@ STEP = Step(
             Kind.SELECTION,
             "Restricts the edit to these Gaussians. From Lift Mask to Gaussians; without it everything may change.",
             optional=True,
+        ),
+        Input(
+            "pin",
+            Kind.MASKS,
+            "Pixels that are fitted to the unedited images, such as the mouth: one mask per view, in their order, or one for "
+            "all.",
+            optional=True,
+            since="0.2",
         ),
     ),
     outputs=(Output("scene_out", Kind.SCENE, label="scene"),),

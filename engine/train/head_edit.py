@@ -20,14 +20,14 @@ from ..deform.head_scenes import bound_mesh_of
 from ..diffusion import Backbone
 from ..guidance.edit_request import kept_steps
 from ..heads import Head
-from ..masks.head_regions import PARTS, draw_part, part_faces
+from ..masks.head_regions import PARTS, draw_part, has_part, part_faces
 from ..scene import Scene4D, Selection, ViewSet
 from . import state as states
 from .head_edit_config import HeadEditConfig, Round
 from .originals import choose_pairs
 from .view_edit import ViewEditing
 from .view_edit_config import ViewEditConfig
-from .view_fit import ViewFit, ViewFitConfig
+from .view_fit import Pins, ViewFit, ViewFitConfig
 
 # parts that a preset may freeze
 MOUTH = ("teeth", "mouth interior")
@@ -150,7 +150,16 @@ class HeadEditing:
             preview_every=0,
         )
         config = replace(config, **c.rates_of_preset)
-        return self.fit_of(self.current, views, config, self.selection, self.device)
+        return self.fit_of(self.current, views, config, self.selection, self.device, self._pins(views))
+
+    def _pins(self, views: ViewSet) -> Pins | None:
+        """The mouth in the edited images, where it is pinned to what the unedited head shows."""
+        weight, model = self.config.pin_weight_of_preset, self.head.model
+        is_asked = self.config.pin_weight > 0
+        if not weight or not (is_asked or has_part(model, "mouth")):
+            return None
+        masks = draw_part(self.scene, model, "mouth", views.cameras, views.seconds)
+        return Pins(masks, weight)
 
     def __len__(self) -> int:
         return len(self.current.canonical)

@@ -15,6 +15,8 @@ from ..render import rasterizer_field
 from .guidance_fields import guidance_scale_field, image_guidance_scale_field
 
 HIGHEST_LEVEL = 999
+# weight of pinned pixels in GaussianAvatar-Editor
+PIN_WEIGHT = 1000.0
 PRESETS = ("balanced", "paper literal", "GaussianAvatar-Editor")
 
 
@@ -44,7 +46,8 @@ class HeadEditConfig:
         "balanced",
         PRESETS,
         "balanced optimizes colors and positions; paper literal uses the paper's rate of 1e-2 on everything and 10 steps "
-        "per frame; GaussianAvatar-Editor edits each image alone and freezes the mouth (the paper's baseline).",
+        "per frame; GaussianAvatar-Editor edits each image alone, freezes teeth and mouth interior, and pins the "
+        "mouth (the paper's baseline).",
     )
     guidance_scale: float = guidance_scale_field()
     image_guidance_scale: float = image_guidance_scale_field()
@@ -116,6 +119,16 @@ class HeadEditConfig:
     )  # fmt: skip
     seed: int = number(0, 0, 2**32 - 1, "Random seed.")
     force: bool = flag(False, FORCE_TEXT, label="force unknown prompt")
+    pin_weight: float = number(
+        -1.0,
+        -1.0,
+        1e6,
+        "Weight with which the mouth's pixels are fitted to the unedited images, against 1 of all others. Higher holds the "
+        "mouth closer; 0 is off; -1 uses the preset's (GaussianAvatar-Editor 1000, others off).",
+        label="mouth pin weight (-1 = auto)",
+        advanced=True,
+        since="0.2",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -145,6 +158,13 @@ class HeadEditConfig:
     def freezes(self) -> bool:
         """Whether teeth and mouth interior are frozen, as set or by the preset."""
         return self.freezes_mouth or self.preset == "GaussianAvatar-Editor"
+
+    @property
+    def pin_weight_of_preset(self) -> float:
+        """Weight of the mouth's pixels, as set or by the preset; 0 is off."""
+        if self.pin_weight >= 0:
+            return self.pin_weight
+        return PIN_WEIGHT if self.preset == "GaussianAvatar-Editor" else 0.0
 
     @property
     def attention_of_preset(self) -> str:

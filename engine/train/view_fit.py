@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..fields import flag, number
+from ..guidance.inpaint import fitted
 from ..losses.metrics import decibels
 from ..losses.photometric import l1, ssim
 from ..render import render_gaussians
@@ -61,8 +62,18 @@ class ViewFitConfig(EditConfig):
     )
 
 
+class Pins(NamedTuple):
+    """Pixels that are fitted to the unedited originals, whatever the edit made of them.
+
+    Source: GaussianAvatar-Editor (Liu et al., 3DV 2025), which pins the mouth with weight 1000.
+    """
+
+    masks: Tensor  # [F, h, w] in 0..1, or a single one for all views
+    weight: float  # in the loss, against 1 of other pixels; 0: nothing is pinned
+
+
 class ViewFit(CanonicalEdit):
-    """An optimization (see `loop`) of canonical Gaussians toward edited views; a step names it."""
+    """An optimization (see `loop`) of canonical Gaussians toward edited views; a step names it. `pins`: see `Pins`."""
 
     config: ViewFitConfig
 
@@ -73,10 +84,19 @@ class ViewFit(CanonicalEdit):
         config: ViewFitConfig,
         selection: Selection | None,
         device: torch.device | str,
+        pins: Pins | None = None,
     ) -> None:
         super().__init__(scene, config, selection, device, config.densifies)
         self.views = views
         images = torch.lerp(views.originals, views.images, config.strength)
+        # [F, h, w, 1]: weight of each pixel in the loss; None: all weigh the same
+        self.weights: Tensor | None = None
+        self.pins = pins if pins is not None and pins.weight > 0 else None
+        if self.pins is not None:
+            width, height = views.size
+            masks = fitted(self.pins.masks, len(views), height, width, name="pin")[..., None]
+            images = torch.lerp(images, views.originals, masks.to(images))
+            self.weights = (1 + (self.pins.weight - 1) * masks).to(self.device, torch.float32)
         if not bool(torch.isfinite(images).all()):
             raise InputError(
                 "TRN-020", "The edited views contain NaN or infinite values; edit the views again."
@@ -108,6 +128,8 @@ class ViewFit(CanonicalEdit):
         picture = render_gaussians(self.gaussians_at(seconds), cameras, self.rasterizer, self.background)
         color = l1(picture.rgb, truth)
         loss, seen = color, {"l1": float(color.detach())}
+        if self.weights is not None:
+            color = loss = (self.weights[index] * (picture.rgb - truth).abs()).mean()
         if self.config.ssim_weight:
             likeness = ssim(picture.rgb.permute(0, 3, 1, 2), truth.permute(0, 3, 1, 2)).mean()
             loss = (1 - self.config.ssim_weight) * color + self.config.ssim_weight * (1 - likeness)
@@ -137,4 +159,4 @@ class ViewFit(CanonicalEdit):
         }
 
     def inputs(self) -> list[Any]:
-        return [*super().inputs(), self.views]
+        return [*super().inputs(), self.views, *([] if self.pins is None else [self.pins.masks])]

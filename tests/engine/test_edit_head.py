@@ -16,6 +16,7 @@ from engine.heads import Head
 from engine.masks.head_regions import part_faces, select_part
 from engine.scene import Cameras, Scene4D, Selection
 from engine.steps import edit_head
+from engine.train.view_fit import Pins
 from tests.engine.test_head_steps import scene_of
 from tests.tiny_diffusion import tiny_backbone
 from tests.tiny_head import tiny_head
@@ -147,6 +148,25 @@ def test_frozen_teeth_are_bit_identical(scene: Scene4D, head: Head, backbone: Ba
     assert bool(teeth.any())
     for name, tensor in scene.canonical.tensors().items():
         assert torch.equal(after.canonical.tensors()[name][teeth], tensor[teeth]), name
+
+
+def test_the_mouth_is_pinned_to_the_unedited_head_where_the_preset_or_a_weight_asks(
+    scene: Scene4D, head: Head, backbone: Backbone
+) -> None:
+    def pins_of(**changed: object) -> Pins | None:
+        work = edit_head.HeadEdit(scene, head, backbone, replace(CONFIG, **changed))
+        while work.fit is None:
+            work.step()
+        if work.fit.pins is not None:
+            inside = work.fit.pins.masks.bool()
+            assert bool(inside.any())
+            assert torch.equal(work.fit.targets[inside], work.fit.views.originals[inside])
+        return work.fit.pins
+
+    assert pins_of() is None and pins_of(preset="GaussianAvatar-Editor", pin_weight=0.0) is None
+    paper, own = pins_of(preset="GaussianAvatar-Editor"), pins_of(pin_weight=20.0)
+    assert paper is not None and paper.weight == 1000
+    assert own is not None and own.weight == 20
 
 
 @pytest.mark.parametrize("levels", ["", "0", "1000", "night", "999 -3"])

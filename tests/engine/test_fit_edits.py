@@ -13,6 +13,7 @@ from engine.scene import Selection
 from engine.steps import fit_edits
 from engine.steps.fit_edits import FitEdits
 from engine.train.state import fingerprint_of
+from engine.train.view_fit import Pins
 from tests.edit_scenes import edited_views, field_scene, psnr, render, truth_of
 from tests.scenes import moving_scene
 
@@ -307,3 +308,64 @@ def test_scenes_of_every_motion_can_be_edited(scene, views, kind):
     before = hash_of(deformation)
     made = m.result(fit_edits.run(scene.with_(deformation=deformation), views, QUICK))
     assert hash_of(made.deformation) == before and type(made.deformation) is type(deformation)
+
+
+def pin_of(views):
+    """The left half of all views."""
+    masks = torch.zeros(views.images.shape[:3])
+    masks[:, :, : masks.shape[2] // 2] = 1
+    return masks
+
+
+def test_pinned_pixels_are_fitted_to_the_original_with_their_weight(scene, views):
+    masks = pin_of(views)
+    work = FitEdits(scene, views, QUICK, None, "cpu", Pins(masks, 50.0))
+    inside = masks.bool()
+    assert torch.equal(work.targets[inside], views.originals[inside])
+    assert torch.equal(work.targets[~inside], views.images[~inside])
+    assert work.weights is not None
+    assert set(work.weights[inside].flatten().tolist()) == {50.0}
+    assert set(work.weights[~inside].flatten().tolist()) == {1.0}
+    picture = render(scene, views.views[0], 0)
+    # the first step's loss is that of the unedited scene: nothing where pinned, the edit elsewhere
+    work._draw = lambda: (0.0, [0])
+    wanted = ((picture - views.images[0]).abs() * ~inside[0][..., None]).mean()
+    assert work.step()["loss"] == pytest.approx(float(wanted), rel=1e-3)
+
+
+def test_a_pin_holds_what_an_edit_would_change_and_its_weight_acts(scene, views):
+    masks, inside = pin_of(views), pin_of(views)[0].bool()
+
+    def away(pin, **changed):
+        config = replace(QUICK, iterations=60, **changed)
+        made = m.result(fit_edits.run(scene, views, config, pin=pin))
+        return float((render(made, views.views[0], 0) - views.originals[0])[inside].abs().mean())
+
+    free, light, heavy = away(None), away(masks, pin_weight=1.0), away(masks[:1])
+    assert heavy < light < 0.6 * free
+
+
+def test_a_pin_of_weight_zero_is_none(scene, views):
+    plain = m.result(fit_edits.run(scene, views, QUICK))
+    config = replace(QUICK, pin_weight=0.0)
+    assert same(m.result(fit_edits.run(scene, views, config, pin=pin_of(views))).canonical, plain.canonical)
+
+
+def test_a_checkpoint_belongs_to_its_pins(scene, views, tmp_path):
+    path, masks = tmp_path / "half.safetensors", pin_of(views)
+    work = FitEdits(scene, views, QUICK, None, "cpu", Pins(masks, 1000.0))
+    work.step()
+    work.save(path)
+    assert FitEdits(scene, views, QUICK, None, "cpu", Pins(masks.clone(), 1000.0)).resume(path)
+    assert not FitEdits(scene, views, QUICK, None, "cpu").resume(path)
+    assert not FitEdits(scene, views, QUICK, None, "cpu", Pins(1 - masks, 1000.0)).resume(path)
+    assert not FitEdits(scene, views, replace(QUICK, pin_weight=5.0), None, "cpu", Pins(masks, 5.0)).resume(
+        path
+    )
+
+
+def test_pins_that_do_not_fit_the_views_are_named(scene, views):
+    with pytest.raises(InputError, match="pin has 2 masks, but there are 6 images"):
+        m.result(fit_edits.run(scene, views, QUICK, pin=pin_of(views)[:2]))
+    with pytest.raises(InputError, match="The pin masks are 90×20"):
+        m.result(fit_edits.run(scene, views, QUICK, pin=torch.ones(1, 20, 90)))

@@ -242,7 +242,7 @@ def test_what_is_kept_is_the_original_itself_where_detail_comes_from_the_origina
 
 def test_edit_views_refuses_what_does_not_fit(backbone):
     scene = moving_scene()
-    with pytest.raises(InputError, match="keep has 2 masks, but 3 images"):
+    with pytest.raises(InputError, match="keep has 2 masks, but there are 3 images"):
         m.result(edit_views.run(scene, backbone, CONFIG, keep=torch.ones(2, 40, 48)))
     with pytest.raises(InputError, match="nothing left to edit"):
         upper = Selection((scene.canonical.means[:, 2] > 0.2).float())
