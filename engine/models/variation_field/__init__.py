@@ -6,6 +6,7 @@ Source: "Gaussian Variation Field Diffusion for High-fidelity Video-to-4D Synthe
 from .anchors import farthest_points, interpolate_displacements, nearest_points
 from .conditions import Conditions, Statistics
 from .deltas import canonical_changes, rotated
+from .folder import VariationFolder
 from .guidance import guided, guided_twice
 from .variation_dit import VariationDit, VariationDitShape
 from .variation_vae import Posterior, VariationVae, VariationVaeShape, padded
@@ -16,6 +17,7 @@ __all__ = [
     "Statistics",
     "VariationDit",
     "VariationDitShape",
+    "VariationFolder",
     "VariationVae",
     "VariationVaeShape",
     "canonical_changes",
