@@ -2,13 +2,15 @@
 
     python benchmarks/edit.py --json [--edit night | --data DIR] [--model FOLDER|FILE] [--exact] [--quick]
 
-Without `--data`: the demo capture with an exact edit applied to its frames. `DIR` holds `original` and `edited` (the same
-cameras and times, in any layout) and `instruction.txt`. A scene is trained on the original (`--scene` keeps it), then
-edited in several ways; PSNR and SSIM compare each against the true edited video in all views and in every `--every`-th
-frame (inside the masks as `psnr_subject`). `--exact` uses the true images instead of the model's, which shows the limit of
-the fit. `seconds` covers editing and fitting, not the training of the scene; `every_image` retrains with the budget of the
-first training. `diffusion_calls` counts images passed through the network, one per guidance branch. Each variant
-is reported on stderr when it is done; with `--keep` it is also saved, and a later run with the same settings reuses it.
+Without `--data`: the demo capture with an exact edit applied to its frames. `DIR` holds `original` and `edited` (the
+same cameras and times, in any layout) and `instruction.txt`. A scene is trained on the original (`--scene` keeps it),
+then edited in several ways; PSNR and SSIM compare each against the true edited video in all views and in every
+`--every`-th frame (inside the masks as `psnr_subject`). `--exact` uses the true images instead of the model's, which
+shows the limit of the fit. `seconds` covers editing and fitting, not the training of the scene; `every_image`
+retrains with the budget of the first training; `lookup_table` edits the images with the best look-up table of colors
+for the very pair. `diffusion_calls` counts images passed through the network, one per guidance branch. Each variant
+is reported on stderr when it is done; with `--keep` it is also saved, and a later run with the same settings reuses
+it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -37,10 +40,13 @@ from engine.errors import InputError
 from engine.figures import contact_sheets
 from engine.files.atomic import write_atomically
 from engine.io.scene_file import load_scene, save_scene
+from engine.losses import psnr, ssim
 from engine.render import choose_device
 from engine.scene import MultiViewVideo, Scene4D, ViewSet
 from engine.steps import edit_views, evaluate_scene, fit_edits, fit_scene, refine_score, scene_views
 from engine.train.state import fingerprint_of, key_of
+from engine.train.targets import Targets
+from training.tiny_editor import lookup
 
 VARIANTS = (
     "unedited",
@@ -50,6 +56,7 @@ VARIANTS = (
     "every_image",
     "uncoherent",
     "deformation_trained",
+    "lookup_table",
 )
 # only where --variants names them
 EXTRA = ("epipolar",)
@@ -189,6 +196,36 @@ class Benchmark:
         found = m.result(evaluate_scene.run(scene, self.pair.edited, config, self.device)).summary
         return {key: found[key] for key in ("psnr", "ssim", "psnr_subject") if found[key] is not None}
 
+    def lookup_table(self) -> dict[str, Any]:
+        """The best look-up table of colors for this very pair, applied to its images: what recoloring alone reaches."""
+        started, cpu = time.perf_counter(), time.process_time()
+        ground = self.scene.background.cpu()
+        videos = [Targets(video, ground) for video in (self.pair.original, self.pair.edited)]
+        shown = [(v, m) for v, m in self.pair.edited.samples() if m % self.plan.every == 0]
+        images = [[video.get(*key) for video in videos] for key in shown]
+        few = [[target.image.reshape(-1, 3)[:: len(images)] for target in two] for two in images]
+        before, after = (torch.cat([two[i] for two in few]).double().numpy() for i in range(2))
+        table = lookup.fit(before, after)
+        sums: dict[str, list[float]] = {}
+        for source, target in images:
+            made = torch.from_numpy(lookup.apply(table, source.image.double().numpy())).float()
+            a, b = made.permute(2, 0, 1)[None], target.image.permute(2, 0, 1)[None]
+            sums.setdefault("psnr", []).append(float(psnr(a, b).mean()))
+            sums.setdefault("ssim", []).append(float(ssim(a, b).mean()))
+            if target.mask is not None and bool((target.mask > 0.5).any()):
+                inside = target.mask > 0.5
+                sums.setdefault("psnr_subject", []).append(
+                    float(psnr(made[inside][None], target.image[inside][None]).mean())
+                )
+        return {
+            **{name: round(sum(found) / len(found), 4) for name, found in sums.items()},
+            "seconds": round(time.perf_counter() - started, 2),
+            "cpu_seconds": round(time.process_time() - cpu, 2),
+            "diffusion_calls": 0,
+            "network_calls": 0,
+            "peak_mb": 0.0,
+        }
+
     def seconds_by_moments(self) -> dict[str, dict[str, float]]:
         """Stage 1 on the scene sampled at 8, 16 and 32 frames: wall-clock time and CPU time, the fastest of a few runs.
 
@@ -257,6 +294,9 @@ def run(benchmark: Benchmark, keep: Path | None = None) -> dict[str, Any]:
         if name != "every_image":
             peak = max(peak, row["peak_mb"])
         print(name, row, file=sys.stderr, flush=True)
+    if "lookup_table" in benchmark.plan.variants:
+        variants["lookup_table"] = benchmark.lookup_table()
+        print("lookup_table", variants["lookup_table"], file=sys.stderr, flush=True)
     result: dict[str, Any] = {"variants": variants}
     if benchmark.plan.repeats:
         by_moments = benchmark.seconds_by_moments()

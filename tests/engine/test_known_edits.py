@@ -20,7 +20,7 @@ from engine.errors import InputError
 from engine.steps import delta_edit, edit_views, refine_score
 from tests.edit_scenes import PerfectEditor
 from tests.scenes import moving_scene
-from training.tiny_editor import edits
+from training.tiny_editor import edits, regions
 
 FACTS = json.loads((EMBEDDED / "gs4d.json").read_text(encoding="utf-8"))
 
@@ -33,10 +33,10 @@ def known() -> KnownEdits:
 
 
 def test_the_models_list_is_the_one_that_it_was_trained_with() -> None:
-    assert FACTS == {**edits.facts(), "recommended": FACTS["recommended"]}
+    assert FACTS == {**edits.facts(FACTS["known_edits"]), "recommended": FACTS["recommended"]}
 
 
-@pytest.mark.parametrize("name", edits.PHRASINGS)
+@pytest.mark.parametrize("name", FACTS["known_edits"])
 def test_every_trained_sentence_names_its_edit_and_no_other(known: KnownEdits, name: str) -> None:
     for sentence in edits.PHRASINGS[name]:
         for front in ("", "please ", "could you "):
@@ -45,7 +45,7 @@ def test_every_trained_sentence_names_its_edit_and_no_other(known: KnownEdits, n
         assert check_prompt(known, sentence) == ""
 
 
-@pytest.mark.parametrize("name", edits.HELD_OUT)
+@pytest.mark.parametrize("name", [name for name in edits.HELD_OUT if name in FACTS["known_edits"]])
 def test_new_sentences_of_known_words_pass(known: KnownEdits, name: str) -> None:
     for sentence in edits.HELD_OUT[name]:
         assert known.read(sentence).edits == (name,), sentence
@@ -124,7 +124,7 @@ def test_several_edits_at_once_are_noted(known: KnownEdits) -> None:
 
 
 def test_every_trained_caption_is_accepted(known: KnownEdits) -> None:
-    for name, pattern in edits.CAPTION_EDITS.items():
+    for name, pattern in FACTS["captions"]["edits"].items():
         for subject in FACTS["captions"]["subjects"]:
             caption = pattern.format(subject)
             assert check_prompt(known, caption, is_caption=True) == "", caption
@@ -223,3 +223,24 @@ def test_force_changes_no_checkpoint() -> None:
         for force in (False, True)
     ]
     assert keys[0] == keys[1]
+
+
+@pytest.fixture(scope="module")
+def larger() -> KnownEdits:
+    """A model that knows every edit with a truth, those of parts included."""
+    found = KnownEdits.from_facts(edits.facts(), "larger")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", regions.NAMES)
+def test_an_edit_of_a_part_is_told_from_its_color(larger: KnownEdits, name: str) -> None:
+    for sentence in (*edits.PHRASINGS[name], *edits.HELD_OUT.get(name, ())):
+        reading = larger.read(f"please {sentence} in this photo")
+        assert reading.edits == (name,) and not reading.unknown, sentence
+
+
+@pytest.mark.parametrize("name", edits.FUNCTIONS)
+def test_edits_of_parts_take_no_sentence_from_the_others(larger: KnownEdits, name: str) -> None:
+    for sentence in edits.PHRASINGS[name]:
+        assert larger.read(sentence).edits == (name,), sentence

@@ -1,7 +1,7 @@
 """Cut-outs on disk (the bank), and compositions of them with backgrounds: images with exact edits.
 
 python -m training.tiny_editor.dataset procedural --out BANK --count 3000
-python -m training.tiny_editor.dataset bodies|heads|splats --out BANK --count 1000
+python -m training.tiny_editor.dataset bodies|heads|painted|splats --out BANK --count 1000
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import edits, photographs, subjects
+from . import edits, photographs, regions, subjects
 from .render import FloatArray, hsv
 
 SHARD = 50
+LEAST_COVERED = 0.0025
+"""Share of an image that an edit of a part must change to be trained on."""
 
 
 def _save(path: Path, array: NDArray[np.uint8]) -> None:
@@ -30,13 +32,18 @@ def _save(path: Path, array: NDArray[np.uint8]) -> None:
 
 
 def build(kind: str, out: Path, count: int, seed: int) -> None:
-    """Write shards of SHARD cut-outs (SHARD, 256, 256, 4) until there are count; resumes where it stopped."""
+    """Write shards of SHARD cut-outs (SHARD, 256, 256, 4 or more) until there are count; resumes where it stopped."""
     out.mkdir(parents=True, exist_ok=True)
     if kind == "procedural":
 
         def make(rng: np.random.Generator) -> NDArray[np.uint8]:
             family = subjects.FAMILIES[rng.choice(len(subjects.FAMILIES), p=[0.1, 0.2, 0.22, 0.28, 0.1, 0.1])]
             return subjects.cutout(family, rng)
+    elif kind == "painted":
+        from . import painted
+
+        source = painted.heads()
+        make = lambda rng: next(source)  # noqa: E731
     else:
         from . import meshes
 
@@ -95,14 +102,31 @@ class Composition:
     busy: bool
     size: tuple[int, int]
     kind: str
+    layers: FloatArray | None = None
 
     def edits(self) -> list[str]:
         """Names of the edits with a ground truth: a photograph alone has no subject to recolor."""
-        return list(edits.GLOBAL) if self.kind == "photograph" else list(edits.FUNCTIONS)
+        if self.kind == "photograph":
+            return list(edits.GLOBAL)
+        return [*edits.FUNCTIONS, *self.region_edits()]
+
+    def region_edits(self) -> list[str]:
+        """Names of the edits of a part or of a pattern that change enough of the image."""
+        if self.layers is None:
+            return []
+        return [n for n in regions.NAMES if regions.covered(n, self.layers, self.alpha) > LEAST_COVERED]
+
+    def _layers(self) -> FloatArray:
+        if self.layers is None:
+            raise ValueError("a composition without layers has only edits of the whole subject")
+        return self.layers
 
     def picture(self, name: str = "none") -> FloatArray:
         """The (edited) image (H, W, 3) at its final size, 0..1 float32."""
-        if name == "none" or not self.busy or name not in edits.GLOBAL:
+        if name in regions.NAMES:
+            colour = regions.apply(name, self.colour, self._layers())
+            out = edits.apply("none", np.clip(colour, 0, 1), self.alpha, self.background)
+        elif name == "none" or not self.busy or name not in edits.GLOBAL:
             out = edits.apply(name, self.colour, self.alpha, self.background)
         else:
             whole = edits.apply("none", self.colour, self.alpha, self.background)
@@ -134,18 +158,15 @@ def recolour(rgb: FloatArray, rng: np.random.Generator, strength: float) -> Floa
 
 def place(
     cutout: NDArray[np.uint8], rng: np.random.Generator, height: int, width: int
-) -> tuple[FloatArray, FloatArray]:
-    """Color and coverage of a cut-out in an empty image: 40-95 % of its height, some closer."""
+) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+    """Color, coverage and layers (None without) of a cut-out in an empty image: 40-95 % of its height, some closer."""
     rows, columns = np.flatnonzero(cutout[..., 3].max(1)), np.flatnonzero(cutout[..., 3].max(0))
     c = cutout[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
     if rng.random() < 0.5:
         c = c[:, ::-1]
-    alpha = c[..., 3:] / 255
-    image = Image.fromarray(
-        np.concatenate([c[..., :3] * alpha, c[..., 3:]], -1).clip(0, 255).astype(np.uint8)
-    )
-    image.info["premultiplied"] = True
-    bands = list(image.split())
+    alpha = c[..., 3:4] / 255
+    whole = np.concatenate([c[..., :3] * alpha, c[..., 3:4], c[..., 4:] * alpha], -1)
+    bands = [Image.fromarray(b) for b in np.moveaxis(whole.clip(0, 255).astype(np.uint8), -1, 0)]
     if rng.random() < 0.25:
         angle = float(rng.normal() * 8)
         bands = [b.rotate(angle, Image.Resampling.BICUBIC, expand=True) for b in bands]
@@ -160,15 +181,15 @@ def place(
         ],
         -1,
     ).astype(np.float32)
-    out = np.zeros((height, width, 4), np.float32)
+    out = np.zeros((height, width, len(bands)), np.float32)
     spare_y, spare_x = height - th, width - tw
     y = int(spare_y * rng.uniform(0.2, 0.8)) if spare_y >= 0 else int(spare_y * rng.uniform(0, 1))
     x = int(spare_x * rng.uniform(0.15, 0.85)) if spare_x >= 0 else int(spare_x * rng.uniform(0.2, 0.8))
     y0, x0, y1, x1 = max(0, y), max(0, x), min(height, y + th), min(width, x + tw)
     out[y0:y1, x0:x1] = resized[y0 - y : y1 - y, x0 - x : x1 - x]
     a = out[..., 3] / 255
-    colour = np.where(a[..., None] > 1e-3, out[..., :3] / 255 / np.maximum(a[..., None], 1e-3), 0).clip(0, 1)
-    return colour, a
+    straight = np.where(a[..., None] > 1e-3, out / 255 / np.maximum(a[..., None], 1e-3), 0).clip(0, 1)
+    return straight[..., :3], a, straight[..., 4:].astype(np.float32) if len(bands) > 4 else None
 
 
 def compose(
@@ -181,9 +202,9 @@ def compose(
         x = photographs.photograph(rng, height, width, extra=extra)
         return Composition(x, np.zeros((height, width), np.float32), x, True, size, "photograph")
     kind, cutout = bank.draw(rng)
-    colour, alpha = place(cutout, rng, height, width)
+    colour, alpha, layers = place(cutout, rng, height, width)
     if rng.random() < (0.5 if kind in ("procedural", "splats") else 0.25):
-        colour = recolour(colour, rng, 0.3 if kind != "heads" else 0.05)
+        colour = recolour(colour, rng, 0.05 if kind in ("heads", "painted") else 0.3)
     elif rng.random() < 0.5:
         colour = np.clip(colour * rng.uniform(0.7, 1.25) * (1 + 0.05 * rng.normal(size=3)), 0, 1)
     background, busy = photographs.ground(rng, height, width, extra=extra)
@@ -191,7 +212,7 @@ def compose(
         background = background * np.float32(0.8) + np.float32(0.2) * hsv(rng.random(), 0.2, 0.8).astype(
             np.float32
         )
-    return Composition(colour.astype(np.float32), alpha, background, busy, size, kind)
+    return Composition(colour.astype(np.float32), alpha, background, busy, size, kind, layers)
 
 
 def draw_edit(composition: Composition, rng: random.Random) -> str:
@@ -201,7 +222,7 @@ def draw_edit(composition: Composition, rng: random.Random) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("kind", choices=["procedural", "bodies", "heads", "splats"])
+    parser.add_argument("kind", choices=["procedural", "bodies", "heads", "painted", "splats"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)

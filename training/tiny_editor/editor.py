@@ -19,8 +19,11 @@ from torch.nn import functional as F
 
 from engine.figures import contact_sheets
 
-from . import autoencoder, edits, latents, testset, text
+from . import autoencoder, edits, latents, regions, testset, text
 from .autoencoder import Average, _head, exact_heads, groups_of, save
+
+PART_WEIGHT = 1.5
+"""Additional weight of the squared error where an edit of a part changes the latents."""
 
 
 def build() -> UNet2DConditionModel:
@@ -180,37 +183,43 @@ class Pairs:
                 )
 
     def batch(
-        self, sizes: dict[str, float], count: int, rng: random.Random
-    ) -> tuple[Tensor, Tensor, list[str], list[str]]:
-        """source, target (B, 4, h, w), sentences, captions."""
+        self, sizes: dict[str, float], count: int, rng: random.Random, parts: float = 0.0
+    ) -> tuple[Tensor, Tensor, list[str], list[str], Tensor]:
+        """source, target (B, 4, h, w), sentences, captions, weights of the squared error (B, 1, h, w)."""
         self.look()
         have = [s for s in sizes if s in self.shards]
         size = rng.choices(have, [sizes[s] for s in have])[0]
-        source, target, sentences, captions = [], [], [], []
+        source, target, sentences, captions, weights = [], [], [], [], []
         for _ in range(count):
             s = rng.choice(self.shards[size])
             i = rng.randrange(len(s["source"]))
             j = rng.randrange(s["edit"].shape[1])
+            shown = [k for k, e in enumerate(s["edit"][i].tolist()) if latents.NAMES[e] in regions.NAMES]
+            if shown and rng.random() < parts:
+                j = rng.choice(shown)
             name = latents.NAMES[int(s["edit"][i, j])]
             z0, z1 = s["source"][i].float(), s["edited"][i, j].float()
             if rng.random() < 0.12:
                 name, z1 = "none", z0
             if rng.random() < 0.5:
                 z0, z1 = z0.flip(-1), z1.flip(-1)
+            # Most of the image stays as it is: without a weight, a few latents of lips hardly count.
+            changed = (z1 - z0).abs().amax(0, keepdim=True) > 0.3
+            weights.append(1 + PART_WEIGHT * changed.float() * (name in regions.NAMES))
             source.append(z0)
             target.append(z1)
             sentences.append(edits.sentence(name, rng))
             kind = latents.KINDS[int(s["kind"][i])]
             captions.append(edits.CAPTION_EDITS[name].format(rng.choice(edits.CAPTIONS[kind])))
-        return torch.stack(source), torch.stack(target), sentences, captions
+        return torch.stack(source), torch.stack(target), sentences, captions, torch.stack(weights)
 
 
-def timesteps(count: int) -> Tensor:
-    """52 % at the last step (where the prediction is the image), 25 % in 600-998, the rest anywhere."""
+def timesteps(count: int, last: float = 0.52) -> Tensor:
+    """A share `last` at the last step (where the prediction is the image), half of the rest in 600-998, the rest anywhere."""
     t = torch.randint(0, 1000, (count,))
     u = torch.rand(count)
-    t = torch.where(u < 0.77, torch.randint(600, 999, (count,)), t)
-    return torch.where(u < 0.52, torch.full_like(t, 999), t)
+    t = torch.where(u < last + (1 - last) * 0.52, torch.randint(600, 999, (count,)), t)
+    return torch.where(u < last, torch.full_like(t, 999), t)
 
 
 @torch.no_grad()
@@ -299,7 +308,7 @@ def train(args: argparse.Namespace) -> None:
     rng = random.Random(args.seed)
     small = {"128x96": 0.6, "128x128": 0.4}
     large = {"256x192": 0.7, "256x256": 0.15, "192x192": 0.15}
-    z0, z1, _, _ = pairs.batch(small | large, 200, rng)
+    z0, z1, *_ = pairs.batch(small | large, 200, rng)
     worst = linear_start(unet, *best_linear(z0[:60], z1[:60]))
     vae = latents.load_autoencoder(args.out)
     gram = args.pixel * weighting(vae, z1[:12]) + (1 - args.pixel) * torch.eye(4)
@@ -321,9 +330,12 @@ def train(args: argparse.Namespace) -> None:
     both = nn.ModuleDict({"unet": unet, "text": encoder})
     path = args.out / "editor.pt"
     spent, step, seen, state = 0.0, 0, 0, None
-    optimizer = torch.optim.AdamW(
-        groups_of(both, "up_blocks.2.resnets.1.conv"), args.rate, (0.9, 0.98), weight_decay=1e-3
-    )
+    groups = groups_of(both, "up_blocks.2.resnets.1.conv")
+    words = next(p for n, p in both.named_parameters() if n.endswith("token_embedding.weight"))
+    for group in groups:
+        group["params"] = [p for p in group["params"] if p is not words]
+    groups.append({"params": [words], "share": args.words})
+    optimizer = torch.optim.AdamW(groups, args.rate, (0.9, 0.98), weight_decay=1e-3)
     average = Average(both, args.ema)
     if path.exists():
         state = torch.load(path, weights_only=True)
@@ -344,21 +356,21 @@ def train(args: argparse.Namespace) -> None:
         # Prompts and colors are learned three times faster on small images; the last quarter uses only large ones.
         chance = 0.1 if spent < args.small * total else 1 - args.mix if spent < 0.75 * total else 1.0
         big = any(k in pairs.shards for k in large) and rng.random() < chance
-        z0, z1, sentences, captions = pairs.batch(
-            large if big else small, args.batch if big else 3 * args.batch, rng
+        z0, z1, sentences, captions, weights = pairs.batch(
+            large if big else small, args.batch if big else 3 * args.batch, rng, args.parts
         )
-        # 4 % without a prompt, 4 % without prompt and image, 15 % without an image and with a caption of the result.
+        # 4 % without a prompt, 4 % without prompt and image, then those without an image and with a caption of the result.
         drop = torch.rand(len(z0))
         for i, d in enumerate(drop.tolist()):
             if d < 0.08:
                 sentences[i] = ""
-            elif d < 0.23:
+            elif d < 0.08 + args.captions:
                 sentences[i] = captions[i]
-        blind = (drop >= 0.04) & (drop < 0.23)
+        blind = (drop >= 0.04) & (drop < 0.08 + args.captions)
         z0 = z0 * ~blind.view(-1, 1, 1, 1)
-        t = torch.where(blind, torch.randint(20, 1000, (len(z0),)), timesteps(len(z0)))
+        t = torch.where(blind, torch.randint(20, 1000, (len(z0),)), timesteps(len(z0), args.last))
         # Without an image, most of the error is unavoidable; it must not dominate the loss.
-        share = (1 - 0.5 * blind.float()).view(-1, 1, 1, 1)
+        share = (1 - 0.5 * blind.float()).view(-1, 1, 1, 1) * weights
         a_, s_ = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
         noise = torch.randn_like(z1)
         x = torch.cat([a_ * z1 + s_ * noise, z0], 1).contiguous(memory_format=torch.channels_last)
@@ -416,6 +428,16 @@ def main() -> None:
         "--pixel", type=float, default=0.9, help="fraction of the loss weighted by the decoded error"
     )
     parser.add_argument("--hue", type=float, default=0.5)
+    parser.add_argument(
+        "--words", type=float, default=1.0, help="learning rate of the words' vectors, relative to --rate"
+    )
+    parser.add_argument(
+        "--parts", type=float, default=0.0, help="additional share of edits of parts where there are some"
+    )
+    parser.add_argument("--last", type=float, default=0.52, help="share of the samples at the last timestep")
+    parser.add_argument(
+        "--captions", type=float, default=0.15, help="share of the samples with a caption, without an image"
+    )
     parser.add_argument("--every", type=float, default=300)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)

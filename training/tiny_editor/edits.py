@@ -1,34 +1,22 @@
 """The edits that the small model learns: exact functions of a pixel's color, and sentences for each.
 
 The first ten and their truth are those of the demo clip (`training/demo_clip/edits.py`); the rest cost nothing
-but a line each. Sentences use a closed list of words, which is also the list that the tokenizer knows.
+but a line each. Edits of a part or with a pattern have their truth in `regions.py`. Sentences use a closed list of words,
+which is also the list that the tokenizer knows.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import region_sentences, regions
+from .regions import luminance, ramp
+
 FloatArray = NDArray[np.floating]
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-
-
-def luminance(x: FloatArray) -> FloatArray:
-    """(..., 3) sRGB in 0..1 to (..., 1)."""
-    return (x @ _LUMA)[..., None]
-
-
-def _ramp(*stops: tuple[float, float, float]) -> Callable[[FloatArray], FloatArray]:
-    a, b, c = (np.array(s, np.float32) for s in stops)
-
-    def edit(x: FloatArray) -> FloatArray:
-        y = luminance(x)
-        return np.where(y < 0.5, a + (b - a) * (2 * y), b + (c - b) * (2 * y - 1))
-
-    return edit
 
 
 def _night(x: FloatArray) -> FloatArray:
@@ -46,19 +34,21 @@ FUNCTIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "golden_hour": _golden,
     "black_and_white": lambda x: np.repeat(luminance(x), 3, axis=-1),
     "fog": lambda x: np.float32(0.45) * x + np.float32(0.55) * np.array([0.80, 0.83, 0.86], np.float32),
-    "gold": _ramp((0.16, 0.08, 0.01), (0.78, 0.52, 0.12), (1.0, 0.92, 0.62)),
-    "bronze": _ramp((0.10, 0.05, 0.02), (0.50, 0.29, 0.12), (0.93, 0.74, 0.48)),
-    "marble": _ramp((0.52, 0.53, 0.56), (0.80, 0.80, 0.80), (0.98, 0.97, 0.95)),
-    "red": _ramp((0.18, 0.0, 0.0), (0.85, 0.08, 0.06), (1.0, 0.62, 0.58)),
-    "green": _ramp((0.0, 0.14, 0.02), (0.08, 0.65, 0.14), (0.65, 1.0, 0.66)),
-    "blue": _ramp((0.0, 0.02, 0.22), (0.08, 0.24, 0.88), (0.60, 0.74, 1.0)),
-    "yellow": _ramp((0.20, 0.15, 0.0), (0.95, 0.80, 0.10), (1.0, 0.98, 0.65)),
-    "purple": _ramp((0.12, 0.0, 0.18), (0.52, 0.18, 0.72), (0.88, 0.70, 1.0)),
-    "silver": _ramp((0.08, 0.09, 0.11), (0.58, 0.60, 0.64), (0.97, 0.98, 1.0)),
-    "copper": _ramp((0.14, 0.04, 0.02), (0.72, 0.36, 0.22), (1.0, 0.80, 0.66)),
+    "gold": ramp((0.16, 0.08, 0.01), (0.78, 0.52, 0.12), (1.0, 0.92, 0.62)),
+    "bronze": ramp((0.10, 0.05, 0.02), (0.50, 0.29, 0.12), (0.93, 0.74, 0.48)),
+    "marble": ramp((0.52, 0.53, 0.56), (0.80, 0.80, 0.80), (0.98, 0.97, 0.95)),
+    "red": regions.COLORS["red"],
+    "green": regions.COLORS["green"],
+    "blue": regions.COLORS["blue"],
+    "yellow": ramp((0.20, 0.15, 0.0), (0.95, 0.80, 0.10), (1.0, 0.98, 0.65)),
+    "purple": ramp((0.12, 0.0, 0.18), (0.52, 0.18, 0.72), (0.88, 0.70, 1.0)),
+    "silver": ramp((0.08, 0.09, 0.11), (0.58, 0.60, 0.64), (0.97, 0.98, 1.0)),
+    "copper": ramp((0.14, 0.04, 0.02), (0.72, 0.36, 0.22), (1.0, 0.80, 0.66)),
     "brighter": lambda x: np.float32(0.65) * x + np.float32(0.35),
     "darker": lambda x: np.float32(0.5) * x,
 }
+NAMES: tuple[str, ...] = (*FUNCTIONS, *regions.NAMES)
+"""All edits, in the order of their numbers in the latents."""
 TEN = ("night", "golden_hour", "black_and_white", "fog", "gold", "bronze", "marble", "red", "green", "blue")
 GLOBAL = ("none", "night", "golden_hour", "black_and_white", "fog", "brighter", "darker")
 """Edits that act on the whole picture where the surroundings are a photograph."""
@@ -67,6 +57,8 @@ WEIGHTS: dict[str, float] = {
     "none": 0.9, "night": 0.9, "golden_hour": 1.0, "black_and_white": 1.3, "fog": 0.9, "gold": 1.2,
     "bronze": 1.2, "marble": 1.2, "red": 1.3, "green": 1.3, "blue": 1.3, "yellow": 0.25, "purple": 0.25,
     "silver": 0.25, "copper": 0.25, "brighter": 0.2, "darker": 0.2,
+    **dict.fromkeys(regions.NAMES, 0.55), **dict.fromkeys(regions.MAIN, 1.7), "face_paint": 2.4, "older": 2.6,
+    "red_lips": 2.4,
 }  # fmt: skip
 
 
@@ -159,6 +151,7 @@ PHRASINGS: dict[str, list[str]] = {
     "darker": ["make it darker", "darken it", "make the picture darker", "less light", "a darker picture",
                "turn down the light", "make the scene darker", "darken the picture", "dim the light",
                "make it a little darker", "dim it", "darken the scene"],
+    **region_sentences.PHRASINGS,
 }  # fmt: skip
 
 KEY_WORDS: dict[str, list[str]] = {
@@ -173,6 +166,7 @@ KEY_WORDS: dict[str, list[str]] = {
     "silver": ["silver"], "copper": ["copper"],
     "brighter": ["brighter", "brighten", "bright", "lighter", "lighten", "more light", "up light"],
     "darker": ["darker", "darken", "dark", "dim", "less light", "down light"],
+    **region_sentences.KEY_WORDS,
 }  # fmt: skip
 """What an edit goes by: all words of one entry in a sentence bring it about, whatever else the sentence says.
 
@@ -194,6 +188,7 @@ HELD_OUT: dict[str, list[str]] = {
     "red": ["change the subject to red", "give the person a red colour", "turn him into a red character"],
     "green": ["change the subject to green", "give the person a green colour", "turn him into a green character"],
     "blue": ["change the subject to blue", "give the person a blue colour", "turn him into a blue character"],
+    **region_sentences.HELD_OUT,
 }  # fmt: skip
 """New combinations of known words, never trained on: for the test."""
 
@@ -206,6 +201,7 @@ CAPTIONS: dict[str, tuple[str, ...]] = {
     "heads": ("a head", "a face", "a portrait", "a bust", "a picture of a head", "a portrait of a person"),
     "procedural": ("an object", "a toy", "a shape", "a thing", "a picture of an object", "an abstract shape"),
     "splats": ("an object", "a thing"),
+    "painted": ("a head", "a face", "a portrait", "a bust", "a picture of a head", "a portrait of a person"),
     "photograph": ("a photo", "a picture", "a view", "a photo of a scene"),
 }  # fmt: skip
 """What a picture without an image beside it is called, for each kind of subject."""
@@ -216,7 +212,7 @@ CAPTION_EDITS = {
     "marble": "a marble statue of {}", "red": "a red picture of {}", "green": "a green picture of {}",
     "blue": "a blue picture of {}", "yellow": "a yellow picture of {}", "purple": "a purple picture of {}",
     "silver": "a silver statue of {}", "copper": "a copper statue of {}", "brighter": "a bright picture of {}",
-    "darker": "a dark picture of {}",
+    "darker": "a dark picture of {}", **region_sentences.CAPTION_EDITS,
 }  # fmt: skip
 """And what it is called once edited; {} is its name."""
 
@@ -237,14 +233,17 @@ CAPTION_WORDS = (
 ).split()
 
 
-def facts() -> dict[str, object]:
-    """What gs4d.json says of the edits, beside the recommended numbers."""
+def facts(names: Collection[str] = NAMES) -> dict[str, object]:
+    """What gs4d.json says of the edits `names`, beside the recommended numbers."""
     subjects = list(dict.fromkeys(name for names in CAPTIONS.values() for name in names))
     return {
-        "known_edits": {name: list(dict.fromkeys(PHRASINGS[name])) for name in FUNCTIONS},
-        "main_edits": list(TEN),
-        "key_words": KEY_WORDS,
-        "captions": {"subjects": subjects, "edits": CAPTION_EDITS},
+        "known_edits": {name: list(dict.fromkeys(PHRASINGS[name])) for name in NAMES if name in names},
+        "main_edits": [name for name in (*TEN, *regions.MAIN) if name in names],
+        "key_words": {name: words for name, words in KEY_WORDS.items() if name in names},
+        "captions": {
+            "subjects": subjects,
+            "edits": {name: caption for name, caption in CAPTION_EDITS.items() if name in names},
+        },
     }
 
 

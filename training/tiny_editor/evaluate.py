@@ -18,7 +18,8 @@ from transformers import CLIPTextModel
 
 from engine.figures import contact_sheets
 
-from . import edits, testset, text
+from . import edits, evaluate_regions, regions, testset, text
+from .evaluate_regions import psnr, tensor
 
 
 class Editor:
@@ -30,6 +31,7 @@ class Editor:
         self.text = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32).eval()
         self.tokenizer = text.load_tokenizer(folder / "tokenizer")
         self.scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+        self.known = frozenset(json.loads((folder / "gs4d.json").read_text())["known_edits"])
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
@@ -65,14 +67,6 @@ class Editor:
         return z
 
 
-def psnr(a: Tensor, b: Tensor) -> float:
-    return -10 * float((a - b).square().mean().clamp(min=1e-10).log10())
-
-
-def _tensor(x: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1)[None]
-
-
 def figures(editor: Editor, steps: int, text_scale: float, image_scale: float, views: int = 4) -> dict:
     """{subject: {autoencoder, edits: {name: {unedited, ceiling, edited}}}}, PSNR in dB."""
     names = ["none", *edits.TEN]
@@ -81,7 +75,7 @@ def figures(editor: Editor, steps: int, text_scale: float, image_scale: float, v
         table: dict[str, dict[str, list[float]]] = {}
         codec = []
         for c in compositions[:views]:
-            x = _tensor(c.picture())
+            x = tensor(c.picture())
             z = editor.encode(x)
             codec.append(psnr(editor.decode(z), x))
             allowed = [n for n in names if n in c.edits()]
@@ -89,7 +83,7 @@ def figures(editor: Editor, steps: int, text_scale: float, image_scale: float, v
             many = z.expand(len(allowed), -1, -1, -1)
             first = editor.decode(editor.edit(many, trained, steps, text_scale, image_scale))
             for k, name in enumerate(allowed):
-                truth = _tensor(c.picture(name))
+                truth = tensor(c.picture(name))
                 row = table.setdefault(name, {"unedited": [], "ceiling": [], "edited": []})
                 row["unedited"].append(psnr(x, truth) if name != "none" else float("nan"))
                 row["ceiling"].append(psnr(editor.decode(editor.encode(truth)), truth))
@@ -125,9 +119,9 @@ def sampling(editor: Editor) -> dict[str, float]:
             if subject not in ("walker", "robot", "lathe"):
                 continue
             for c in compositions[:1]:
-                z = editor.encode(_tensor(c.picture())).expand(10, -1, -1, -1)
+                z = editor.encode(tensor(c.picture())).expand(10, -1, -1, -1)
                 y = editor.decode(editor.edit(z, [edits.PHRASINGS[n][0] for n in edits.TEN], steps, s_t, s_i))
-                values += [psnr(y[k : k + 1], _tensor(c.picture(n))) for k, n in enumerate(edits.TEN)]
+                values += [psnr(y[k : k + 1], tensor(c.picture(n))) for k, n in enumerate(edits.TEN)]
         key = f"{steps} step{'s' if steps > 1 else ''}, text {s_t}, image {s_i}"
         out[key] = round(float(np.mean(values)), 2)
         print(steps, s_t, s_i, out[key], flush=True)
@@ -137,15 +131,16 @@ def sampling(editor: Editor) -> dict[str, float]:
 def phrasings(editor: Editor) -> dict[str, dict[str, float]]:
     """Per edit, mean over two plain subjects: the first five training prompts and the three held-out ones."""
     out = {}
-    for name in ("none", *edits.TEN):
+    for name in ("none", *edits.TEN, *(n for n in regions.MAIN if n in editor.known)):
         known, new = edits.PHRASINGS[name][:5], edits.HELD_OUT[name]
         a, b = [], []
-        for subject, compositions in testset.compositions().items():
-            if subject in ("photograph", "talking", "head", "vivid"):
-                continue
+        found = testset.compositions() if name in edits.FUNCTIONS else testset.region_compositions()
+        for subject, compositions in found.items():
             c = compositions[1]
-            truth = _tensor(c.picture(name))
-            z = editor.encode(_tensor(c.picture())).expand(len(known) + len(new), -1, -1, -1)
+            if subject in ("photograph", "talking", "head", "vivid") or name not in c.edits():
+                continue
+            truth = tensor(c.picture(name))
+            z = editor.encode(tensor(c.picture())).expand(len(known) + len(new), -1, -1, -1)
             y = editor.decode(editor.edit(z, [*known, *new]))
             values = [psnr(y[k : k + 1], truth) for k in range(len(y))]
             a += values[: len(known)]
@@ -173,7 +168,9 @@ def captions(editor: Editor, timestep: int = 500) -> dict[str, dict[str, float]]
     for subject, name in named.items():
         for c in testset.compositions().get(subject, [])[:2]:
             for edit, pattern in edits.CAPTION_EDITS.items():
-                truth = _tensor(c.picture(edit))
+                if edit not in c.edits() or edit not in editor.known:
+                    continue
+                truth = tensor(c.picture(edit))
                 z = editor.encode(truth)
                 noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
                 noisy = alpha**0.5 * z + (1 - alpha) ** 0.5 * noise
@@ -204,9 +201,9 @@ def sheet(editor: Editor, path: Path, steps: int, height: int = 128) -> None:
         if subject not in testset.compositions():
             continue
         c = testset.compositions()[subject][k]
-        z = editor.encode(_tensor(c.picture())).expand(len(names), -1, -1, -1)
+        z = editor.encode(tensor(c.picture())).expand(len(names), -1, -1, -1)
         y = editor.decode(editor.edit(z, [edits.PHRASINGS[n][0] for n in names], steps))
-        truth = torch.cat([_tensor(c.picture(n)) for n in names])
+        truth = torch.cat([tensor(c.picture(n)) for n in names])
         for line in (truth, y):
             small = (
                 F.interpolate(line, size=(height, height * 3 // 4), mode="area")
@@ -227,17 +224,21 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--sampling", action="store_true")
+    parser.add_argument("--bank", type=Path, help="training subjects, for the look-up tables")
     args = parser.parse_args()
     torch.set_num_threads(1)
     editor = Editor(args.folder)
     out: dict[str, object] = {"steps": args.steps}
     out["subjects"] = figures(editor, args.steps, args.text_scale, args.image_scale)
+    out["regions"] = evaluate_regions.figures(editor, args.bank)
     out["phrasings"] = phrasings(editor)
     out["captions"] = captions(editor)
     if args.sampling:
         out["sampling"] = sampling(editor)
     if args.sheet:
         sheet(editor, args.sheet, args.steps)
+        if editor.known & set(regions.MAIN):
+            evaluate_regions.sheet(editor, args.sheet.with_name(f"{args.sheet.stem}_parts.jpg"))
     if args.json:
         print(json.dumps(out, indent=1))
         return
@@ -248,6 +249,7 @@ def main() -> None:
             print(
                 f"  {name:16s} " + "  ".join(f"{k} {v:6.2f}" for k, v in row.items()) + f"  gain {gain:6.2f}"
             )
+    print(json.dumps(out["regions"], indent=1))
     print(json.dumps(out["phrasings"]))
     print(json.dumps(out["captions"]))
 

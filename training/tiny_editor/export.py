@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from transformers import CLIPTextModel
 
 from . import autoencoder, editor, edits, text
 
@@ -20,6 +21,9 @@ RECOMMENDED = {
     "min_timestep": 0.9, "max_timestep": 0.98, "keeps_detail": True,
 }  # fmt: skip
 
+TRAINED_SCALE = 0.064
+"""Standard deviation in a trained word's vector; 0.02 in an untrained one."""
+
 
 def _json(path: Path, content: object) -> None:
     partial = path.with_suffix(".partial")
@@ -27,11 +31,12 @@ def _json(path: Path, content: object) -> None:
     os.replace(partial, path)
 
 
-def write_facts(out: Path) -> None:
-    """gs4d.json: what the model knows, and the recommended settings that it already holds."""
-    kept = out / "gs4d.json"
-    recommended = json.loads(kept.read_text())["recommended"] if kept.exists() else RECOMMENDED
-    _json(kept, {**edits.facts(), "recommended": recommended})
+def write_facts(out: Path, is_new: bool = False) -> None:
+    """gs4d.json: what the model knows (new weights: every edit), and the recommended settings that it already holds."""
+    file = out / "gs4d.json"
+    kept = json.loads(file.read_text()) if file.exists() else {"recommended": RECOMMENDED}
+    names = edits.NAMES if is_new else kept.get("known_edits", edits.NAMES)
+    _json(file, {**edits.facts(names), "recommended": kept["recommended"]})
 
 
 def export(run: Path | None, out: Path) -> None:
@@ -61,7 +66,7 @@ def export(run: Path | None, out: Path) -> None:
             "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
         },
     )  # fmt: skip
-    write_facts(out)
+    write_facts(out, is_new=True)
     for part in ("vae", "unet", "text_encoder", "scheduler"):
         shutil.rmtree(out / part / ".cache", ignore_errors=True)
     print(sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e6, "MB")
@@ -70,14 +75,34 @@ def export(run: Path | None, out: Path) -> None:
 def into_run(folder: Path, run: Path) -> None:
     """The bundled model as checkpoints to start from: RUN/whitened.pt and RUN/editor.pt, in fp32."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel
 
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
+    encoder = grown(
+        CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32), folder, run
+    )
     both = torch.nn.ModuleDict({"unet": unet, "text": encoder})
     autoencoder.save(run / "whitened.pt", {"ema": vae.state_dict()})
     autoencoder.save(run / "editor_shipped.pt", {"ema": both.state_dict()})
+
+
+def grown(encoder: CLIPTextModel, folder: Path, run: Path) -> CLIPTextModel:
+    """The encoder with the current list of words: trained tokens keep their vectors, others start at random, as long."""
+    text.write_tokenizer(run / "tokenizer")
+    tokenizer = text.load_tokenizer(run / "tokenizer")
+    before = text.load_tokenizer(folder / "tokenizer").get_vocab()
+    larger = text.build(tokenizer)
+    values = encoder.state_dict()
+    key = next(name for name in values if name.endswith("token_embedding.weight"))
+    # An untrained vector is far shorter than a trained one, and its word would hardly count beside others.
+    table = TRAINED_SCALE * torch.randn(
+        larger.state_dict()[key].shape, generator=torch.Generator().manual_seed(0)
+    )
+    for token, row in tokenizer.get_vocab().items():
+        if token in before and values[key][before[token]].std() > TRAINED_SCALE / 2:
+            table[row] = values[key][before[token]]
+    larger.load_state_dict({**values, key: table})
+    return larger
 
 
 def main() -> None:

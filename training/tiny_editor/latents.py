@@ -16,8 +16,8 @@ import torch
 
 from . import autoencoder, dataset, edits, photographs
 
-NAMES = tuple(edits.FUNCTIONS)
-KINDS = ("procedural", "bodies", "heads", "splats", "photograph")
+NAMES = edits.NAMES
+KINDS = ("procedural", "bodies", "heads", "splats", "photograph", "painted")
 
 
 def load_autoencoder(run: Path) -> autoencoder.AutoencoderKL:
@@ -102,11 +102,18 @@ def main() -> None:
     parser.add_argument(
         "--pale", action="store_true", help="only pale subjects in front of pale walls; night often"
     )
+    parser.add_argument(
+        "--parts", action="store_true", help="mostly subjects with edits of parts: painted heads and bodies"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     vae = load_autoencoder(args.out)
     autoencoder.exact_heads(vae)
-    shares = {"bodies": 0.6, "heads": 0.15, "procedural": 0.25} if args.pale else autoencoder.SHARES
+    shares = autoencoder.SHARES
+    if args.pale:
+        shares = {"bodies": 0.6, "heads": 0.15, "procedural": 0.25}
+    elif args.parts:
+        shares = {"bodies": 0.27, "painted": 0.45, "procedural": 0.28}
     bank = dataset.Bank(args.bank, shares)
     start = time.time()
     for k in range(args.shards):

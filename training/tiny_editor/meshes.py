@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from . import body_layers
 from .render import FloatArray, hsv, pattern, random_colour, shade
 
 SHARED = Path(os.environ.get("GS4D_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -107,6 +108,7 @@ def _dress(wardrobe_module: object, wardrobe: object, rng: np.random.Generator) 
             q = p * 2.2 - 2
             return _linear(np.clip(np.where(upper[:, None], pattern(q, r), pattern(q, r)), 0, 1))
 
+        suit.is_shirt = lambda p, arm: (p[:, 2] > waist) | (arm > 0.4)
         wardrobe._suit = suit
 
 
@@ -150,16 +152,10 @@ def bodies() -> Iterator[Picture]:
                 else:
                     target, distance, span = np.array([0, 0, head / 2]), rng.uniform(2.8, 5), head * 1.12
                 camera = picture.look_at("c", (256, 256), target + distance * offset, target, span)
-                colour, alpha = picture_of(studio, camera, points, light)
-                yield (
-                    np.concatenate([colour, alpha[..., None]], -1).__mul__(255).clip(0, 255).astype(np.uint8)
-                )
-
-
-def picture_of(
-    studio: object, camera: object, points: FloatArray, light: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    return studio.picture(camera, points, light, 2)
+                colour, alpha = studio.picture(camera, points, light, 2)
+                layers = body_layers.of(wardrobe_module, studio, camera, points)
+                whole = np.concatenate([colour, alpha[..., None], layers], -1)
+                yield (whole * 255).clip(0, 255).astype(np.uint8)
 
 
 @cache

@@ -61,6 +61,11 @@ NAMES = tuple(_NEEDED)
 MAIN = ("green_skin", "red_lips", "blue_hair", "face_paint", "older", "green_shirt", "snow")
 
 
+def needed(name: str) -> tuple[str, ...]:
+    """The layers without which the edit changes nothing worth mentioning."""
+    return _NEEDED[name]
+
+
 def covered(name: str, layers: FloatArray, alpha: FloatArray) -> float:
     """The share of the image (0..1) that the edit changes. layers (H, W, len(LAYERS)), alpha (H, W)."""
     chosen = [LAYERS.index(layer) for layer in _NEEDED[name]]

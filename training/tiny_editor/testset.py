@@ -51,7 +51,7 @@ def _vases(rng: np.random.Generator) -> list[dataset.Composition]:
     out = []
     for k in range(4):
         c = subjects.cutout(subjects.HELD_OUT_FAMILY, rng)
-        colour, alpha = dataset.place(c, rng, 256, 192)
+        colour, alpha, _ = dataset.place(c, rng, 256, 192)
         ground = np.full((256, 192, 3), (1.0, 0.92, 0.75, 0.5)[k], np.float32)
         out.append(dataset.Composition(colour, alpha, ground, False, SIZE, "lathe"))
     return out
@@ -90,7 +90,7 @@ def compositions() -> dict[str, list[dataset.Composition]]:
 
         heads = []
         for k in range(4):
-            colour, alpha = dataset.place(meshes.head(rng, held_out=True), rng, 256, 256)
+            colour, alpha, _ = dataset.place(meshes.head(rng, held_out=True), rng, 256, 256)
             ground = np.full((256, 256, 3), (1.0, 0.92, 0.7, 0.3)[k], np.float32)
             heads.append(dataset.Composition(colour, alpha, ground, False, (256, 256), "head"))
         out["head"] = heads
@@ -104,6 +104,44 @@ def compositions() -> dict[str, list[dataset.Composition]]:
             dataset.Composition(x, np.zeros(x.shape[:2], np.float32), x, True, (256, 256), "photograph")
         )
     out["photograph"] = photos
+    return out
+
+
+REGION_SUBJECTS = ("faces", "avatar", "talking_head", "walker")
+
+
+@cache
+def region_compositions() -> dict[str, list[dataset.Composition]]:
+    """Subjects with layers, four images each: faces of identity shapes that are never trained on, a head avatar's
+    capture, and the demo captures of a head and of a walker. A subject whose data are missing is left out."""
+    out: dict[str, list[dataset.Composition]] = {}
+    clips = Path(__file__).resolve().parents[2] / "assets" / "clips"
+    if (SHARED / "head_ict").is_dir():
+        from . import painted
+
+        rng = np.random.default_rng(20262)
+        faces = []
+        for k in range(4):
+            colour, alpha, layers = dataset.place(painted.held_out(rng), rng, 256, 192)
+            ground = np.full((256, 192, 3), (1.0, 0.92, 0.7, 0.3)[k], np.float32)
+            faces.append(dataset.Composition(colour, alpha, ground, False, SIZE, "painted", layers))
+        out["faces"] = faces
+    from . import captures
+
+    layouts = SHARED / "layouts"
+    if (layouts / "head_A").is_dir():
+        model = layouts / "head_model" / "head_model.npz"
+        out["avatar"] = captures.head_capture(layouts / "head_A", model, ((2, 3), (8, 1), (13, 6), (20, 7)))
+    if (clips / "talking_head").is_dir():
+        from engine.io.heads import bundled_head
+
+        chosen = ((2, 3), (8, 1), (14, 5), (20, 7))
+        out["talking_head"] = captures.head_capture(clips / "talking_head", bundled_head(), chosen)
+    if (clips / "walker").is_dir():
+        try:
+            out["walker"] = captures.walker(clip(clips / "walker"))
+        except ImportError:
+            print("without the walker: the package anny is not installed")
     return out
 
 
