@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from engine.deform import HexPlane, HexPlaneConfig
-from engine.diffusion import CrossFrameAttention, ModelDefaults, NoiseSchedule
+from engine.diffusion import CrossFrameAttention, DiscreteSchedule, ModelDefaults
 from engine.render import choose, render_gaussians
 from engine.scene import Scene4D, ViewSet, harmonics
 from tests.scenes import moving_scene
@@ -104,7 +104,7 @@ class PerfectEditor:
 
     def __init__(self) -> None:
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-        self.noise_schedule = NoiseSchedule((1 - betas).cumprod(0))
+        self.noise_schedule = DiscreteSchedule((1 - betas).cumprod(0))
         self.calls = 0
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
