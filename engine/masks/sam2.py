@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .detector import prepared
 from .model_folder import ModelFolder, class_of, on_device
 from .prompts import ImagePrompts
@@ -38,7 +39,17 @@ class MaskPredictor:
 
     @contextmanager
     def on(self, device: torch.device, is_video: bool) -> Generator[None, None, None]:
-        """Inside, the image or the video model is loaded and on the device."""
+        """Inside, the image or the video model is loaded and on the device.
+
+        Raises:
+            InputError: A folder of the image model alone where a video is to be followed, or a damaged one.
+        """
+        if is_video and self.folder.kind != "sam2_video":
+            raise InputError(
+                "MSK-022",
+                f"{self.folder.name} is an image model that cannot follow objects through frames; set mode to 'every image', "
+                "or use a checkpoint such as sam2.1-hiera-tiny.",
+            )
         if is_video not in self._models:
             self._models[is_video] = self.folder.load("Sam2VideoModel" if is_video else "Sam2Model")
         with on_device(self._models[is_video], device) as self._model:

@@ -326,6 +326,18 @@ def test_folders_that_are_not_the_model_are_said(folders: tuple[Path, Path], tmp
         class_of("Sam9Model")
 
 
+def test_an_image_model_alone_does_not_follow_objects(
+    folders: tuple[Path, Path], tmp_path: Path, images: Tensor
+) -> None:
+    copy = shutil.copytree(folders[0], tmp_path / "sam")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "model_type": "sam2"}))
+    models = Segmentation(copy)
+    assert segmented(models, images[:1], boxes="5 6 30 30").masks.any()
+    with pytest.raises(InputError, match="cannot follow objects through frames; set mode to 'every image'"):
+        segmented(models, images, boxes="5 6 30 30", mode="propagate through frames")
+
+
 def test_an_incomplete_checkpoint_is_refused(
     folders: tuple[Path, Path], tmp_path: Path, images: Tensor
 ) -> None:
