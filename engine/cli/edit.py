@@ -18,6 +18,8 @@ from .kinds import WRITERS, read_input
 # one flag for all stages
 SHARED = ("rasterizer", "seed", "preview_every", "checkpoint_seconds")
 PROMPTS = ("prompt", "negative", "force")
+# an input of the fit
+PIN = next(each for each in fit_edits.STEP.inputs if each.name == "pin")
 
 
 def edit(arguments: Arguments) -> dict[str, Any]:
@@ -48,7 +50,8 @@ def edit(arguments: Arguments) -> dict[str, Any]:
     if arguments.keep_views:
         save_views(views, arguments.keep_views)
     config = config_from(arguments, fit_edits.Config, "fit_", SHARED)
-    edited = finish(fit_edits.run(scene, views, config, selection, device, checkpoints[1]))
+    pin = read_input(arguments, PIN, {"views": views})
+    edited = finish(fit_edits.run(scene, views, config, selection, device, checkpoints[1], pin=pin))
     if arguments.refine:
         config = config_from(arguments, refine_score.Config, "refine_", (*SHARED, *PROMPTS))
         inputs = {**given, "scene": edited, "original": scene}
@@ -68,7 +71,7 @@ def add_edit(add_verb: AddVerb) -> None:
         "edit",
         edit,
         "Edit a scene with a prompt: edit views of it, fit the scene to them, refine it.",
-        inputs=edit_views.STEP.inputs,
+        inputs=(*edit_views.STEP.inputs, PIN),
         out="edited scene to write (.safetensors)",
         has_device=True,
         configs=(edit_views.Config,),

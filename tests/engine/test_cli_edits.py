@@ -88,6 +88,10 @@ def test_masks_say_what_the_edited_views_keep(tmp_path, scene, model, capsys):
     assert float(upper.max()) <= 1 / 255 + 1e-6
     assert float((kept.images - kept.originals).abs().max()) > 0.02
     assert kept.edit["keeps"] and kept.edit["attention"] == "epipolar"
+    free, pinned = tmp_path / "free.safetensors", tmp_path / "pinned.safetensors"
+    again = (*command, "--use-views", views)
+    assert verb(*again, "--out", free) == 0 == verb(*again, "--out", pinned, "--pin", masks)
+    assert not torch.equal(load_scene(free).canonical.sh, load_scene(pinned).canonical.sh)
     (masks / "2.png").unlink()
     assert verb(*command, "--out", tmp_path / "other.safetensors", *more) == 1
     assert "keep has 2 masks, but there are 3 images" in capsys.readouterr().out

@@ -53,7 +53,9 @@ def test_every_variant_is_measured_and_what_it_asked_of_the_model_is_counted(pai
     assert report["calls_by_moments"] == {"8": stage1, "16": stage1, "32": stage1}, "however long the clip"
     assert report["seconds_by_moments"].keys() == {"8", "16", "32"} and report["peak_mb"] > 0
     assert variants["uncoherent"]["psnr"] != variants["stage1_stage2"]["psnr"]
-    assert variants["lookup_table"]["psnr"] > variants["unedited"]["psnr"] + 3, "the edit is a function of color"
+    assert variants["lookup_table"]["psnr"] > variants["unedited"]["psnr"] + 3, (
+        "the edit is a function of color"
+    )
     assert variants["deformation_trained"]["psnr"] != variants["stage1_stage2"]["psnr"]
 
 
