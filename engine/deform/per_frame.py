@@ -102,18 +102,20 @@ class PerFrame:
         return {"blends": self.blends}
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"seconds": self.seconds, **self.changes}
+        return {"seconds": self.seconds, **{name: t.detach() for name, t in self.changes.items()}}
 
     def to(self, device: torch.device | str) -> PerFrame:
-        return PerFrame(self.seconds, {name: t.to(device) for name, t in self.changes.items()}, self.blends)
+        changes = {name: t.detach().to(device) for name, t in self.changes.items()}
+        return PerFrame(self.seconds, changes, self.blends)
 
     def take(self, index: Tensor) -> PerFrame:
         """The changes of Gaussians `index` [M], at the same times."""
         rows = {name: t[:, index.to(t.device)] for name, t in self.changes.items()}
         return PerFrame(self.seconds, rows, self.blends)
 
-    def trainable(self) -> None:
-        return None
+    def trainable(self) -> PerFrame | None:
+        """Itself, where anything changes at all."""
+        return self if self.changes else None
 
     @classmethod
     def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> PerFrame:

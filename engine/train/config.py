@@ -26,7 +26,8 @@ class FitConfig:
     motion: str = choice(
         "small",
         MOTIONS,
-        "Size of the deformation field: none trains a static scene, small is fast, the others are the paper's presets.",
+        "Size of the deformation field: none trains a static scene, small is fast, dnerf to dynerf are the paper's presets. "
+        "per_frame stores an offset of every Gaussian at every frame instead.",
     )
     initialization: str = choice(
         "auto",
@@ -107,7 +108,7 @@ class FitConfig:
         1.0,
         0.0,
         100.0,
-        "Multiplies the deformation field's smoothness losses. More gives smoother, less lively motion.",
+        "Multiplies the smoothness losses of the motion. More gives smoother, less lively motion.",
         label="smoothness weight",
         advanced=True,
     )

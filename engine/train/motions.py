@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..deform import HexPlane
+from ..deform import HexPlane, PerFrame
 from ..scene import Deformation
 from .head_motion import BoundMeshMotion
 from .hexplane_motion import HexPlaneMotion
 from .motion import NAMES, MotionStart, TrainableMotion, find, find_trainer, register, register_trainer
+from .per_frame_motion import PerFrameMotion
 
 __all__ = ["NAMES", "can_train", "create", "trainer_of"]
 
 for preset in ("small", "dnerf", "hypernerf", "dynerf"):
     register(preset, HexPlaneMotion.create)
 register_trainer(HexPlane.kind, HexPlaneMotion.adopt)
+register("per_frame", PerFrameMotion.create)
+register_trainer(PerFrame.kind, PerFrameMotion.adopt)
 
 
 def create(start: MotionStart) -> TrainableMotion | None:

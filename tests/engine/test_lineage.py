@@ -219,7 +219,9 @@ def test_a_deformation_says_what_of_it_can_be_trained(scene):
     found = {name: d.trainable() for name, d in deformations(scene).items()}
     assert found["hexplane"] is found["masked"] is scene.deformation
     assert FrozenAppearance(scene.deformation).trainable() is scene.deformation
-    assert found["static"] is found["per frame"] is found["frozen appearance"] is Swing().trainable() is None
+    assert found["static"] is Swing().trainable() is None
+    assert isinstance(found["per frame"], PerFrame) and isinstance(found["frozen appearance"], PerFrame)
+    assert PerFrame(torch.zeros(1).double(), {}).trainable() is None, "nothing in it changes"
 
 
 # -- edits ------------------------------------------------------------------------------------------------------------
