@@ -50,7 +50,8 @@ def edit(arguments: Arguments) -> dict[str, Any]:
     if arguments.keep_views:
         save_views(views, arguments.keep_views)
     config = config_from(arguments, fit_edits.Config, "fit_", SHARED)
-    pin = read_input(arguments, PIN, {"views": views})
+    # the fit checks number and shape: the model may have stretched the views
+    pin = read_input(arguments, PIN, {})
     edited = finish(fit_edits.run(scene, views, config, selection, device, checkpoints[1], pin=pin))
     if arguments.refine:
         config = config_from(arguments, refine_score.Config, "refine_", (*SHARED, *PROMPTS))

@@ -94,7 +94,8 @@ class ViewFit(CanonicalEdit):
         self.pins = pins if pins is not None and pins.weight > 0 else None
         if self.pins is not None:
             width, height = views.size
-            masks = fitted(self.pins.masks, len(views), height, width, name="pin")[..., None]
+            source = scene.rig.sizes[views.views[0]]
+            masks = fitted(self.pins.masks, len(views), height, width, source, "pin")[..., None]
             images = torch.lerp(images, views.originals, masks.to(images))
             self.weights = (1 + (self.pins.weight - 1) * masks).to(self.device, torch.float32)
         if not bool(torch.isfinite(images).all()):
