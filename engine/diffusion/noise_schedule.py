@@ -27,13 +27,13 @@ SPACINGS = ("leading", "trailing", "linspace")
 class NoiseSchedule(Protocol):
     """How noise is mixed with clean latents at a time t, and what a network's output means there.
 
-    Kinds: `DiscreteSchedule` (numbered timesteps) and `CosineSchedule` (continuous time), both variance-preserving.
-    What a time is depends on the kind; a larger one is noisier.
+    Kinds: `DiscreteSchedule` (numbered timesteps) and `CosineSchedule` (continuous time), both variance-preserving, and
+    `StraightSchedule` (rectified flow, continuous time). What a time is depends on the kind; a larger one is noisier.
     """
 
     @property
     def prediction(self) -> str:
-        """What the network predicts: "epsilon", "v_prediction" or "sample"."""
+        """What the network predicts: "epsilon", "v_prediction", "sample" or, in rectified flow, "velocity"."""
         ...
 
     def rates(self, t: float) -> tuple[float, float]:

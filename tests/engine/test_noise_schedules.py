@@ -8,6 +8,7 @@ import torch
 
 from engine.diffusion import ContinuousSchedule, CosineSchedule, DiscreteSchedule, NoiseSchedule
 from engine.diffusion.dpm_solver import adaptive, multistep, singlestep, time_uniform
+from engine.diffusion.flow import StraightSchedule
 from engine.diffusion.noise_schedule import PREDICTIONS, cosine_betas
 from engine.errors import InputError
 
@@ -19,8 +20,9 @@ def discrete(prediction: str) -> DiscreteSchedule:
     return DiscreteSchedule(torch.cumprod(1 - betas, dim=0), prediction=prediction)
 
 
-def test_both_kinds_are_noise_schedules():
+def test_all_kinds_are_noise_schedules():
     assert isinstance(discrete("epsilon"), NoiseSchedule)
+    assert isinstance(StraightSchedule(), NoiseSchedule)
     assert isinstance(CosineSchedule(), ContinuousSchedule)
 
 
