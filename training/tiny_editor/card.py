@@ -48,13 +48,11 @@ cannot be recolored.
 that are multiples of 32). The model was trained on whole subjects of 40 to 95 % of the image height and on close-ups.
 """
 
-_PARTS = """## Look-up tables of colors
+_TABLES = """## Look-up tables of colors
 
-PSNR in dB against the ground truth: **edited** / unedited / the autoencoder's limit, then two look-up tables of colors: the
-best one for the training subjects, applied to the subject inside its true outline / the best one for the very image and its
-truth, which no editor can know. A fixed function of a pixel's color reaches at most the last figure, and on subjects that it
-was not fitted to about the one before. Faces: six images of identity shapes that were never trained on. The other columns have
-up to four images each; an image that hardly shows the part is left out.
+PSNR in dB against the ground truth: **edited** / unedited / the autoencoder's limit, then two look-up tables that give each color
+one edited color: the best one for the training subjects, given the subject's true outline / the best one for the very image and
+its truth, without the outline. An editor that only recolors is not better than both. Up to four images each.
 """
 
 _GOALS = """## Goals
@@ -139,13 +137,13 @@ def _tables(figures: dict) -> str:
         shown = f"**{row['edited']:.1f}** / {row['unedited']:.1f} / {row['ceiling']:.1f}"
         return f"{shown}; table {table} / {row['best_table']:.1f}"
 
-    lines = [_PARTS, "| edit | " + " | ".join(_REGION_SUBJECTS[s] for s in subjects) + " |",
+    lines = [_TABLES, "| edit | " + " | ".join(_REGION_SUBJECTS[s] for s in subjects) + " |",
              "| --- " * (len(subjects) + 1) + "|"]  # fmt: skip
     for name in (*edits.TEN, *regions.NAMES):
         cells = [cell(found[s].get(name)) for s in subjects]
         if any(cells):
             lines.append(f"| {edits.PHRASINGS[name][0]} | " + " | ".join(cells) + " |")
-    for said, names in (("whole subject", edits.TEN), ("parts, patterns and snow", regions.NAMES)):
+    for said, names in (("the whole subject", edits.TEN), ("parts, patterns and snow", regions.NAMES)):
         rows = [r for s in subjects for n, r in found[s].items() if n in names and "table" in r]
         if rows:
             above, best = (sum(r["edited"] > r[key] for r in rows) for key in ("table", "best_table"))

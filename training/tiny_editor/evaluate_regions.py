@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Protocol
 
@@ -62,9 +63,8 @@ def figures(editor: Editor, bank: Path | None) -> dict:
                     "edited": psnr(edited[k : k + 1], truth), "best_table": psnr(tensor(lookup.best(x, y)), truth),
                 }  # fmt: skip
                 if name in tables:
-                    mapped = lookup.apply(tables[name], c.colour)
-                    alpha = c.alpha[..., None]
-                    found["table"] = psnr(tensor(alpha * mapped + (1 - alpha) * c.background), truth)
+                    mapped = lookup.apply(tables[name], c.colour).astype(np.float32)
+                    found["table"] = psnr(tensor(dataclasses.replace(c, colour=mapped).picture()), truth)
                 for key, value in found.items():
                     row.setdefault(key, []).append(value)
         out[subject] = {
