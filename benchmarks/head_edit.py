@@ -13,7 +13,8 @@ mouth, as `with_inpainting` (eyes and mouth kept), `without_inpainting`, `uncohe
 edited avatar with the true edit inside the edited part, over all cameras and frames, the held-out ones included;
 `outside_change` is the mean absolute difference to the unedited avatar outside it; `multi_view_gap` is how much better the
 trained cameras are than the held-out one, in dB; `eyes_mouth_psnr` compares the edited images of the first round with what
-they were rendered as; `expression_error` is explained in `head_expression.py`.
+they were rendered as; `expression_error` is explained in `head_expression.py`. `lookup_table` is the best look-up table of
+colors for the captured images and their truth: what recoloring alone reaches.
 """
 
 from __future__ import annotations
@@ -159,10 +160,12 @@ class Run:
             report["expression_error_unedited"] = editing.expression_error(scene)
             if "edits" in sections:
                 report |= run(editing, RegionEdit(a.edit), a.keep_folder)
+                report["lookup_table"] = editing.lookup_table(RegionEdit(a.edit))
             if "region" in sections:
                 asked = RegionEdit(*a.region_edit)
                 ways = ("with_inpainting", "without_inpainting")
                 report["region"] = run(editing, asked, a.keep_folder, ways)
+                report["region"]["lookup_table"] = editing.lookup_table(asked)
         report["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         return report | environment(a.device, self.config.seed)
 

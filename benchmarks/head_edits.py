@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.cost import Cost, Counting, costing
 from benchmarks.head_expression import ExpressionFit
+from benchmarks.head_truths import PART_IDS
 from engine import messages as m
 from engine.heads import Head
 from engine.losses import psnr
@@ -28,9 +29,10 @@ from engine.steps import evaluate_edit
 from engine.steps.edit_head import Config, HeadEdit
 from engine.train.targets import Targets
 from training.demo_clip.edits import EDITS
+from training.tiny_editor import lookup
 
 # part → the ids of `region_ids` in the captures of the tests
-IDS = {"skin": (1, 2), "hair": (3,), "brows": (4,), "lips": (5,)}
+IDS = {**PART_IDS, "brows": PART_IDS["brow"]}
 EXPRESSION_IDS = (5, 6, 7, 8, 9, 10, 11)
 # of the expression error: frames, and cameras of each
 EXPRESSIONS, FRONTAL = 4, 3
@@ -129,6 +131,29 @@ class HeadEditBenchmark:
         self.rasterizer = choose("auto", device)
         self.truth = Truth(video, data, scene, head)
         self.expressions = ExpressionFit(scene, head.model, self.rasterizer)
+
+    def lookup_table(self, edit: RegionEdit) -> dict[str, float]:
+        """The best look-up table of colors for the captured images and their truth: what recoloring alone reaches."""
+        rows: list[tuple[Tensor, Tensor, Tensor]] = []
+        for view in range(self.video.views):
+            for frame in range(0, self.video.moments, self.every):
+                before = self.truth.targets.get(view, frame).image.cpu()
+                inside = self.truth.part(edit.part, view, frame)
+                after = torch.where(inside[..., None], self.truth.image(edit, view, frame), before)
+                rows.append((before, after, inside))
+        few = [[image.reshape(-1, 3)[:: len(rows)] for image in row[:2]] for row in rows]
+        table = lookup.fit(*(torch.cat([pair[i] for pair in few]).double().numpy() for i in range(2)))
+        measured: list[tuple[float, float, float]] = []
+        for before, after, inside in rows:
+            made = torch.from_numpy(lookup.apply(table, before.double().numpy())).float()
+            near, far = (float(psnr(_planes(i), _planes(after), inside[None])) for i in (made, before))
+            measured.append((near, far, float((made - before).abs()[~inside].mean())))
+        near, far, outside = (float(value) for value in np.array(measured).mean(0))
+        return {
+            "edit_psnr": round(near, 2),
+            "edit_psnr_unedited": round(far, 2),
+            "outside_change": round(outside, 5),
+        }
 
     def variants(self, edit: RegionEdit) -> dict[str, Callable[[], tuple[Scene4D, dict[str, Any]]]]:
         """The four ways that are compared, by name."""

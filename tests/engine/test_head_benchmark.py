@@ -101,6 +101,14 @@ def test_an_unedited_avatar_changes_nothing_and_gains_nothing(
     assert row["eyes_mouth_psnr"] == 120, "the images of an edit that has not begun are the originals"
 
 
+def test_the_best_look_up_table_reaches_a_recolored_head_and_spills_from_a_part(
+    benchmark: HeadEditBenchmark,
+) -> None:
+    whole, part = (benchmark.lookup_table(e) for e in (RegionEdit("green"), RegionEdit("green", "lips")))
+    assert whole["edit_psnr"] > whole["edit_psnr_unedited"] + 5
+    assert part["edit_psnr"] < whole["edit_psnr"] and part["outside_change"] > 0
+
+
 def test_the_expression_is_found_and_a_change_of_color_does_not_count(head: Head) -> None:
     """With large expressions, and a color of its own on each triangle."""
     model = replace(head.model, expression_dirs=head.model.expression_dirs * 4)
