@@ -27,7 +27,7 @@ from benchmarks.cost import Cost, Counting, costing, peak_mb, reset_peak
 from benchmarks.environment import environment
 from engine import messages as m
 from engine.deform import PRESETS, HexPlane, HexPlaneConfig
-from engine.diffusion import ModelDefaults, NoiseSchedule
+from engine.diffusion import DiscreteSchedule, ModelDefaults
 from engine.diffusion.single_file import CONFIGS
 from engine.diffusion.stable_diffusion import StableDiffusion
 from engine.diffusion.tokenizer import clip_tokenizer
@@ -110,7 +110,7 @@ def random_backbone(
     return StableDiffusion(
         **parts,
         tokenizer=clip_tokenizer(),
-        noise_schedule=NoiseSchedule.from_config(scheduler),
+        noise_schedule=DiscreteSchedule.from_config(scheduler),
         name="random weights of full size" if scale == 1 else f"random weights, layers × {scale:g}",
         fingerprint=f"random-{seed}-{scale}",
         defaults=ModelDefaults(resolution=resolution),
