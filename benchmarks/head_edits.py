@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.cost import Cost, Counting, costing
 from benchmarks.head_expression import ExpressionFit
-from benchmarks.head_truths import PART_IDS
 from engine import messages as m
 from engine.heads import Head
 from engine.losses import psnr
@@ -30,10 +29,10 @@ from engine.steps.edit_head import Config, HeadEdit
 from engine.train.targets import Targets
 from training.demo_clip.edits import EDITS
 from training.tiny_editor import lookup
+from training.tiny_editor.regions import PART_IDS
 
-# part → the ids of `region_ids` in the captures of the tests
-IDS = {**PART_IDS, "brows": PART_IDS["brow"]}
-EXPRESSION_IDS = (5, 6, 7, 8, 9, 10, 11)
+# part → its ids in `region_ids`; "" are eyes and mouth
+IDS = {**PART_IDS, "brows": PART_IDS["brow"], "": (5, 6, 7, 8, 9, 10, 11)}
 # of the expression error: frames, and cameras of each
 EXPRESSIONS, FRONTAL = 4, 3
 
@@ -73,20 +72,20 @@ class Truth:
     """What captured images would show after an edit, and where.
 
     Args:
-        data: The capture's folder; its `region_ids` are exact, without them parts are drawn from the mesh of `scene`.
+        region_ids: Folder of exact images of region ids, as `IDS` has them; without one, and for parts that have no id, the
+            mesh of `scene` is drawn.
     """
 
-    def __init__(self, video: MultiViewVideo, data: Path, scene: Scene4D, head: Head) -> None:
-        self.video, self.data, self.scene, self.head = video, data, scene, head
+    def __init__(self, video: MultiViewVideo, region_ids: Path | None, scene: Scene4D, head: Head) -> None:
+        self.video, self.region_ids, self.scene, self.head = video, region_ids, scene, head
         self.targets = Targets(video, scene.background)
 
     def part(self, part: str, view: int, frame: int) -> Tensor:
         """[H, W] bool: where a part of the head is visible; "" is all of it, without eyes and mouth."""
         target = self.targets.get(view, frame)
-        path = self.data / "region_ids" / f"{frame:05d}_{view:02d}.png"
-        if path.is_file():
-            ids = torch.from_numpy(np.array(Image.open(path)))
-            chosen = torch.isin(ids, torch.tensor(IDS[part] if part in IDS else EXPRESSION_IDS))
+        if self.region_ids is not None and part in IDS:
+            ids = torch.from_numpy(np.array(Image.open(self.region_ids / f"{frame:05d}_{view:02d}.png")))
+            chosen = torch.isin(ids, torch.tensor(IDS[part]))
         else:
             seconds = [float(self.video.times[frame])]
             drawn = draw_part(
@@ -117,7 +116,7 @@ class HeadEditBenchmark:
     def __init__(
         self,
         video: MultiViewVideo,
-        data: Path,
+        region_ids: Path | None,
         scene: Scene4D,
         head: Head,
         backbone: Any,
@@ -129,7 +128,7 @@ class HeadEditBenchmark:
         self.backbone: Any = Counting(backbone)
         self.device, self.every = device, every
         self.rasterizer = choose("auto", device)
-        self.truth = Truth(video, data, scene, head)
+        self.truth = Truth(video, region_ids, scene, head)
         self.expressions = ExpressionFit(scene, head.model, self.rasterizer)
 
     def lookup_table(self, edit: RegionEdit) -> dict[str, float]:

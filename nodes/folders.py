@@ -217,10 +217,8 @@ def diffusion_model(choice: str) -> Path:
     if choice == EMBEDDED_MODEL:
         return embedded()
     word, _, name = choice.replace("\\", "/").partition("/")
-    steps = name.split("/")
-    if word in ("diffusers", "checkpoints") and name and ".." not in steps and "\0" not in name:
-        for root in folder_paths.get_folder_paths(word):
-            path = Path(root, *[step for step in steps if step])
+    if word in ("diffusers", "checkpoints"):
+        for path in _below(folder_paths.get_folder_paths(word), name):
             if (
                 path.is_dir()
                 if word == "diffusers"
@@ -231,6 +229,14 @@ def diffusion_model(choice: str) -> Path:
         "NOD-020",
         f"The model '{choice}' is not in models/diffusers or models/checkpoints; refresh the list and choose another.",
     )
+
+
+def _below(folders: Iterable[str | Path], name: str) -> list[Path]:
+    """What a name from a list may mean in each folder; nothing for a name that leads out of them."""
+    steps = name.replace("\\", "/").split("/")
+    if not name.strip() or ".." in steps or "\0" in name:
+        return []
+    return [Path(folder, *[step for step in steps if step]) for folder in folders]
 
 
 # -- segmentation models --------------------------------------------------------------------------------------------
@@ -251,12 +257,9 @@ def segmentation_models() -> list[str]:
 
 def segmentation_model(choice: str) -> Path:
     """The folder of a chosen model; raises InputError if it is missing. Links are followed, as for diffusion models."""
-    steps = choice.replace("\\", "/").split("/")
-    if choice.strip() and ".." not in steps and "\0" not in choice:
-        for root in roots()[MODELS]:
-            path = Path(root, SEGMENTATION, *[step for step in steps if step])
-            if path.is_dir():
-                return path
+    for path in _below((root / SEGMENTATION for root in roots()[MODELS]), choice):
+        if path.is_dir():
+            return path
     raise InputError(
         "NOD-030",
         f"The model '{choice}' is not in models/{MODELS}/{SEGMENTATION}; put its folder there, refresh the list and choose "

@@ -8,13 +8,6 @@ from torch import Tensor
 from ..scene import rotations
 
 
-def rotate(quats: Tensor, vectors: Tensor) -> Tensor:
-    """Vectors [..., 3] turned by unit quaternions [..., 4], wxyz."""
-    axis, w = quats[..., 1:], quats[..., :1]
-    twice = 2 * torch.linalg.cross(axis, vectors)
-    return vectors + w * twice + torch.linalg.cross(axis, twice)
-
-
 def rigidity(
     means: Tensor, quats: Tensor, moved_means: Tensor, moved_quats: Tensor, neighbors: Tensor
 ) -> Tensor:
@@ -45,5 +38,5 @@ def rigidity(
     squared = before.square().sum(-1)
     scale = squared.mean().clamp(min=1e-20)
     weights = torch.exp(-squared / scale)
-    off = (rotate(turn[:, None].expand(*neighbors.shape, 4), before) - after).square().sum(-1)
+    off = (rotations.rotate(turn[:, None].expand(*neighbors.shape, 4), before) - after).square().sum(-1)
     return (weights * off).sum() / (weights.sum().clamp(min=1e-20) * scale)

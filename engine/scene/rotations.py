@@ -60,6 +60,13 @@ def multiply(a: Tensor, b: Tensor) -> Tensor:
     )
 
 
+def rotate(quats: Tensor, vectors: Tensor) -> Tensor:
+    """Vectors [..., 3] turned by unit quaternions [..., 4], wxyz."""
+    axis, w = quats[..., 1:], quats[..., :1]
+    twice = 2 * torch.linalg.cross(axis, vectors)
+    return vectors + w * twice + torch.linalg.cross(axis, twice)
+
+
 def slerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     """Shortest-arc interpolation between unit quaternions [..., 4] (weight [...] in 0..1)."""
     dot = (a * b).sum(-1, keepdim=True)

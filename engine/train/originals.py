@@ -143,7 +143,12 @@ def collect(originals: Originals, pairs: Sequence[Pair]) -> ViewSet:
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """An image [h, w, 3] at (width, height): averaged over areas when it shrinks, bilinear when it grows."""
+    """An image [h, w, C] of values in 0..1 at (width, height); see `resampled`."""
+    return image if image.shape[:2] == size[::-1] else resampled(image, size).clamp(0, 1).contiguous()
+
+
+def resampled(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """An image [h, w, C] of any values at (width, height): averaged over areas when it shrinks, bilinear when it grows."""
     width, height = size
     if image.shape[:2] == (height, width):
         return image
@@ -154,7 +159,7 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
         moved = torch.nn.functional.interpolate(
             planes, (height, width), mode="bilinear", antialias=True, align_corners=False
         )
-    return moved[0].permute(1, 2, 0).clamp(0, 1).contiguous()
+    return moved[0].permute(1, 2, 0)
 
 
 def _check_same(scene: Scene4D, video: MultiViewVideo) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..scene import ViewSet
-from .originals import resize
+from .originals import resampled, resize
 
 CROPS = ("none", "keep mask", "selection")
 # mask value from which a pixel counts as masked
@@ -133,7 +133,7 @@ class Crops:
         images = self.whole.originals.clone()
         height, width = images.shape[1:3]
         for change, (i, window) in zip(edited - self.views.originals, self.windows.items(), strict=True):
-            part = _resampled(change, window.side) * _fade(window, (width, height))[..., None]
+            part = resampled(change, (window.side, window.side)) * _fade(window, (width, height))[..., None]
             rows, columns = window.slices
             images[i, rows, columns] = (images[i, rows, columns] + part).clamp(0, 1)
         return images
@@ -177,18 +177,6 @@ def _placed(center: float, first: float, last: float, side: int, limit: int) -> 
     if last - first <= side:
         start = min(max(start, last - side), first)
     return min(max(round(start), 0), limit - side)
-
-
-def _resampled(image: Tensor, side: int) -> Tensor:
-    """An image [h, w, C] of any values at a square size: averaged over areas when it shrinks, bilinear when it grows."""
-    if image.shape[0] == side:
-        return image
-    planes = image.permute(2, 0, 1)[None]
-    if side < image.shape[0]:
-        moved = torch.nn.functional.interpolate(planes, (side, side), mode="area")
-    else:
-        moved = torch.nn.functional.interpolate(planes, (side, side), mode="bilinear", align_corners=False)
-    return moved[0].permute(1, 2, 0)
 
 
 def _fade(window: Window, size: tuple[int, int]) -> Tensor:

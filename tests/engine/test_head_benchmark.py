@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks import head_expression
-from benchmarks.head_edits import Config, HeadEditBenchmark, RegionEdit
+from benchmarks.head_edits import Config, HeadEditBenchmark, RegionEdit, Truth
 from benchmarks.head_expression import ExpressionFit
 from engine.deform.head_scenes import with_motion
 from engine.heads import Head
@@ -70,10 +73,8 @@ def scene(head: Head) -> Scene4D:
 
 
 @pytest.fixture(scope="module")
-def benchmark(scene: Scene4D, head: Head, tmp_path_factory: pytest.TempPathFactory) -> HeadEditBenchmark:
-    return HeadEditBenchmark(
-        capture_of(scene), tmp_path_factory.mktemp("none"), scene, head, tiny_backbone(), CONFIG, every=2
-    )
+def benchmark(scene: Scene4D, head: Head) -> HeadEditBenchmark:
+    return HeadEditBenchmark(capture_of(scene), None, scene, head, tiny_backbone(), CONFIG, every=2)
 
 
 def test_every_variant_has_every_key(benchmark: HeadEditBenchmark, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +100,21 @@ def test_an_unedited_avatar_changes_nothing_and_gains_nothing(
     row = benchmark.figures(RegionEdit("green", "lips"), scene, views)
     assert row["outside_change"] == 0 and row["edit_psnr"] == row["edit_psnr_unedited"]
     assert row["eyes_mouth_psnr"] == 120, "the images of an edit that has not begun are the originals"
+
+
+def test_parts_come_from_stored_ids_where_they_have_one_and_else_from_the_mesh(
+    scene: Scene4D, head: Head, tmp_path: Path
+) -> None:
+    """Lips are id 5; 8 is part of an eye, so it is not edited with all of the head."""
+    ids = np.zeros((48, 48), np.uint8)
+    ids[:4], ids[4:8], ids[8:12] = 5, 8, 1
+    Image.fromarray(ids).save(tmp_path / "00000_00.png")
+    video = capture_of(scene)
+    stored, drawn = (Truth(video, folder, scene, head) for folder in (tmp_path, None))
+    assert torch.equal(stored.part("lips", 0, 0), torch.from_numpy(ids == 5))
+    assert not bool(stored.part("", 0, 0)[:8].any())
+    assert torch.equal(stored.part("eyes", 0, 0), drawn.part("eyes", 0, 0)), "eyes alone have no entry"
+    assert bool(drawn.part("eyes", 0, 0).any())
 
 
 def test_the_best_look_up_table_reaches_a_recolored_head_and_spills_from_a_part(

@@ -7,7 +7,7 @@ import torch
 
 from engine import messages as m
 from engine.deform import PerFrame
-from engine.losses.rigidity import rigidity, rotate
+from engine.losses.rigidity import rigidity
 from engine.scene import Gaussians, rotations
 from engine.steps import evaluate_scene, fit_edits, fit_scene
 from engine.train.per_frame_motion import PerFrameMotion
@@ -54,7 +54,7 @@ def points(count=40):
 def test_rigid_motion_costs_nothing_in_any_unit():
     means, quats, near = points()
     turn = rotations.normalise(torch.tensor([0.3, -0.8, 0.2, 0.5], dtype=torch.float64))
-    moved = rotate(turn.expand(40, 4), means) + 3
+    moved = rotations.rotate(turn.expand(40, 4), means) + 3
     torch.testing.assert_close(moved - 3, means @ rotations.quats_to_matrices(turn).T)
     turned = 2 * rotations.multiply(turn.expand(40, 4), quats)
     assert float(rigidity(means, quats, moved, turned, near)) < 1e-12

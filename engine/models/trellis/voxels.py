@@ -1,7 +1,7 @@
 """Occupied cells of a grid: their neighbors, their coarser cells, and which of them attend to each other.
 
 Everything that depends on the coordinates alone is computed once per set of voxels, by sorting and searching integer
-keys; there is no loop over voxels. A sampling run calls a network many times on the same set.
+keys; nothing loops over voxels. A sampling run calls a network many times on the same set.
 
 Source: TRELLIS (Xiang et al., CVPR 2025), released code (modules/sparse).
 """

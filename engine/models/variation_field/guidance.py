@@ -42,7 +42,7 @@ def guided(
     Args:
         network: For example a `VariationDit`.
         conditions: Of B samples.
-        image_scale: g; larger follows the images more closely. 1 is no guidance, with one network call instead of two.
+        image_scale: g; larger follows the images more closely. 1 turns guidance off, with one network call instead of two.
         at_once: Evaluate all branches as one batch; otherwise one after another, which needs less memory.
 
     Returns:
