@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .model_folder import ModelFolder, class_of, on_device
+from ..models.transformers_folder import ModelFolder, class_of, on_device
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # boxes of one image that are segmented, the best ones

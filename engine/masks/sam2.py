@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..models.transformers_folder import ModelFolder, class_of, on_device
 from .detector import prepared
-from .model_folder import ModelFolder, class_of, on_device
 from .prompts import ImagePrompts
 
 # labels of SAM's points

@@ -19,9 +19,9 @@ from engine.io.view_folder import save_views
 from engine.masks.detector import Found, TextDetector
 from engine.masks.edges import feathered
 from engine.masks.grounded import Segmentation
-from engine.masks.model_folder import class_of
 from engine.masks.prompts import ImagePrompts, phrases_of, prompts_of
 from engine.messages import Finished, Preview, result
+from engine.models.transformers_folder import class_of
 from engine.scene import ViewSet
 from engine.steps import scene_views, segment_text
 from engine.steps.segment_text import Config

@@ -1,4 +1,4 @@
-"""Load a segmentation model of transformers from a local folder: never from the network, never a pickle."""
+"""Load a model of transformers from a local folder: never from the network, never a pickle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..files.weights import read_header
 
 # the first release with SAM 2
 TRANSFORMERS = "4.56"
-WHERE = "put the whole folder of the checkpoint (config.json, *.safetensors, …) into models/gs4d/segmentation"
+SEGMENTATION = "models/gs4d/segmentation"
 
 _Loaded = TypeVar("_Loaded")
 
@@ -44,15 +44,22 @@ class ModelFolder:
         path: The folder.
         kinds: Accepted `model_type` values of its config.json.
         what: Name of the model in errors, such as "Grounding DINO".
+        place: Where such folders belong, in errors.
 
     Raises:
         InputError: It is not a folder of such a model, or has no .safetensors.
     """
 
-    def __init__(self, path: Path | str, kinds: tuple[str, ...], what: str) -> None:
+    def __init__(
+        self, path: Path | str, kinds: tuple[str, ...], what: str, place: str = SEGMENTATION
+    ) -> None:
         self.path, self.what = Path(path).expanduser(), what
         if not (self.path / "config.json").is_file():
-            raise InputError("MSK-011", f"{self.path.name} does not contain a {what} model; {WHERE}.")
+            raise InputError(
+                "MSK-011",
+                f"{self.path.name} does not contain a {what} model; put the whole folder of the checkpoint (config.json, "
+                f"*.safetensors, …) into {place}.",
+            )
         self.kind = str(self.read("config.json").get("model_type"))
         if self.kind not in kinds:
             raise InputError(
