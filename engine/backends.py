@@ -146,7 +146,9 @@ def _short(error: Exception) -> str:
 
 
 @contextmanager
-def explains_memory(doing: str, device: torch.device | None = None) -> Generator[None, None, None]:
+def explains_memory(
+    doing: str, device: torch.device | None = None, advice: str = "Lower the resolution or the batch size."
+) -> Generator[None, None, None]:
     """Inside, running out of memory becomes an InputError that says how much was requested and which setting to lower.
 
     `device`: the GPU whose memory is reported if it is a GPU's that runs out (None: the current one).
@@ -169,7 +171,7 @@ def explains_memory(doing: str, device: torch.device | None = None) -> Generator
             needed = f"{(wanted or 0) / _GIB:.1f} GB more than available were requested"
         raise InputError(
             "ENG-002",
-            f"Out of memory while {doing}: {needed}. Lower the resolution or the batch size.",
+            f"Out of memory while {doing}: {needed}. {advice}",
         ) from error
 
 

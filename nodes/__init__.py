@@ -13,6 +13,7 @@ from .load import Load4DScene, LoadMultiViewVideo, Save4DScene
 from .preview import Preview4DScene
 from .segmentation import LoadSegmentation
 from .step_node import node_of, settings_node_of
+from .trellis import LoadTrellis
 
 HAND_WRITTEN: list[type[Any]] = [
     LoadMultiViewVideo,
@@ -23,6 +24,7 @@ HAND_WRITTEN: list[type[Any]] = [
     LoadGuidance,
     GuidanceFromModel,
     LoadSegmentation,
+    LoadTrellis,
     Preview4DScene,
 ]
 

@@ -267,6 +267,68 @@ def segmentation_model(choice: str) -> Path:
     )
 
 
+# -- image to 3D ----------------------------------------------------------------------------------------------------
+
+# marks of TRELLIS' folder: the published one, its ckpts, or its networks without a parent
+TRELLIS_MARKS = {"ckpts/", "pipeline.json", "ss_flow_img_dit_L_16l8_fp16.json"}
+OWN_DECODER = "TRELLIS (32 per voxel)"
+# how the file name of GVFDiffusion's canonical VAE begins
+CANONICAL_VAE = "ema_static_vae"
+
+
+def trellis_models() -> list[str]:
+    """Folders of TRELLIS in models/gs4d."""
+    names = {n for root in roots()[MODELS] for n in marked_folders(root, TRELLIS_MARKS, MODEL_DEPTH)}
+    return listable(sorted(names))
+
+
+def image_encoders() -> list[str]:
+    """Folders in models/gs4d that hold DINOv2."""
+    names = {
+        name
+        for root in roots()[MODELS]
+        for name in marked_folders(root, {"config.json"}, MODEL_DEPTH)
+        if "dino" in name.lower() and "grounding" not in name.lower()
+    }
+    return listable(sorted(names))
+
+
+def canonical_decoders() -> list[str]:
+    """TRELLIS' own decoder, then files of GVFDiffusion's canonical VAE in models/gs4d."""
+    names: set[str] = set()
+    for root in roots()[MODELS]:
+        for path in walk(root):
+            if path.name.startswith(CANONICAL_VAE) and path.suffix in (".safetensors", ".pt"):
+                # a pickle and what was made of it are one file
+                names.add(path.relative_to(root).with_suffix("").as_posix())
+    return [OWN_DECODER, *listable(sorted(names))]
+
+
+def generation_model(choice: str) -> Path:
+    """The folder of a chosen model in models/gs4d; raises InputError if it is missing. Links are followed."""
+    for path in _below(roots()[MODELS], choice):
+        if path.is_dir():
+            return path
+    raise InputError(
+        "NOD-032",
+        f"'{choice}' is not in models/{MODELS}; put the model's folder there, refresh the list and choose it.",
+    )
+
+
+def canonical_decoder(choice: str) -> Path | None:
+    """The file of a chosen decoder; None for TRELLIS' own. Raises InputError if it is missing."""
+    if choice == OWN_DECODER:
+        return None
+    for path in _below(roots()[MODELS], choice):
+        for suffix in (".pt", ".safetensors"):
+            file = path.with_name(path.name + suffix)
+            if file.is_file():
+                return file
+    raise InputError(
+        "NOD-033", f"The decoder '{choice}' is not in models/{MODELS}; refresh the list and choose another."
+    )
+
+
 # -- writing --------------------------------------------------------------------------------------------------------
 
 

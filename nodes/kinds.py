@@ -25,6 +25,7 @@ SOCKETS: dict[Kind, Any] = {
     Kind.FRAMED_VIEW: types.Load3DCameraSocket,
     Kind.SETTINGS: types.TrainingSettingsSocket,
     Kind.IMAGES: io.Image,
+    Kind.FRAMES: io.Image,
     Kind.MASKS: io.Mask,
     Kind.VIDEO: io.Video,
     Kind.PATH: io.String,
@@ -38,10 +39,11 @@ SOCKETS: dict[Kind, Any] = {
     Kind.FLAG: io.Boolean,
     Kind.HEAD: types.HeadSocket,
     Kind.SEGMENTATION: types.SegmentationSocket,
+    Kind.TRELLIS: types.TrellisSocket,
 }
 
 # models that occupy their device only while a step runs: their values have `in_use`
-MODELS = (Kind.GUIDANCE, Kind.SEGMENTATION)
+MODELS = (Kind.GUIDANCE, Kind.SEGMENTATION, Kind.TRELLIS)
 
 
 def path(text: str) -> Path | None:
@@ -91,7 +93,7 @@ def entering(kind: Kind, value: Any, suffix: str = "") -> Any:
         return host.detach(value).float()
     if kind is Kind.FRAMED_VIEW:
         return from_load3d(value)
-    return host.detach(value) if kind is Kind.IMAGES else value
+    return host.detach(value) if kind in (Kind.IMAGES, Kind.FRAMES) else value
 
 
 def leaving(declared: Output, result: Any) -> Any:

@@ -15,6 +15,7 @@ SelectionSocket = socket("GS4D_SELECTION")  # engine.scene.Selection: weight of 
 HeadSocket = socket("GS4D_HEAD")  # engine.heads.Head: a head model with its motion
 # nodes.segmentation.Models: Grounding DINO and SAM 2
 SegmentationSocket = socket("GS4D_SEGMENTATION")
+TrellisSocket = socket("GS4D_TRELLIS")  # nodes.trellis.Models: TRELLIS and its image encoder
 LatentFieldSocket = socket("GS4D_LATENT_FIELD")  # engine.latent.LatentField
 
 # ComfyUI's own, by name, because 0.3.75 has no class for some of them

@@ -66,6 +66,9 @@ Graph = tuple[list[tuple[str, list[int], list[int], dict[str, Any]]], list[tuple
 
 SEGMENTATION = {"segmenter": "sam2.1-hiera-tiny", "detector": "grounding-dino-tiny"}
 
+TRELLIS = {"trellis": "TRELLIS-image-large", "image_encoder": "dinov2-with-registers-large"}
+TRELLIS |= {"decoder": "gvfdiffusion/ema_static_vae_0.9999_200000"}
+
 PAGES: dict[str, Graph] = {
     "GS4D_GuidanceFromModel": (
         [
@@ -90,6 +93,23 @@ PAGES: dict[str, Graph] = {
             ("GS4D_EditViews", [750, 0], [330, 0], {"prompt": "turn it into a gold statue"}),
         ],
         [(0, 0, 2, "models"), (1, 0, 2, "views"), (2, 0, 3, "keep")],
+    ),
+    "GS4D_LoadTrellis": (
+        [
+            ("GS4D_LoadTrellis", [0, 0], [390, 0], TRELLIS),
+            ("GS4D_CanonicalFromImage", [440, 0], [310, 0], {}),
+        ],
+        [(0, 0, 1, "models")],
+    ),
+    "GS4D_CanonicalFromImage": (
+        [
+            ("GS4D_LoadTrellis", [0, 0], [390, 0], TRELLIS),
+            ("LoadImage", [0, 200], [230, 0], {"image": "object.png"}),
+            ("InvertMask", [260, 250], [130, 0], {}),
+            ("GS4D_CanonicalFromImage", [440, 0], [310, 0], {}),
+            ("GS4D_SceneToSplat", [800, 0], [290, 0], {}),
+        ],
+        [(0, 0, 3, "models"), (1, 0, 3, "image"), (1, 1, 2, "mask"), (2, 0, 3, "mask"), (3, 0, 4, "scene")],
     ),
     "GS4D_Save4DScene": (
         [

@@ -14,7 +14,9 @@ import torch
 from ..capture.options import BACKGROUNDS, LoadOptions
 from ..capture.readers import load_video
 from ..diffusion.loading import embedded, load
+from ..generation.trellis import TrellisModels
 from ..io.heads import load_head
+from ..io.image_files import load_images
 from ..io.mask_folder import load_masks, save_masks
 from ..io.scene_file import load_scene, save_scene
 from ..io.selection_file import load_selection, save_selection
@@ -79,6 +81,13 @@ def _segmentation(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> An
     return Segmentation(folder, arguments.detector, device)
 
 
+def _trellis(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
+    fastest = "cuda" if torch.cuda.is_available() else "cpu"
+    device = fastest if arguments.device == "auto" else device_of(arguments)
+    decoder = arguments.canonical_decoder
+    return TrellisModels(folder, arguments.image_encoder, Path(decoder) if decoder else None, device)
+
+
 READERS: dict[Kind, Reader] = {
     Kind.SCENE: Reader("FILE", lambda path, *_: load_scene(path)),
     Kind.CAPTURE: Reader("DIR", _capture, flag="data"),
@@ -98,6 +107,8 @@ READERS: dict[Kind, Reader] = {
         help="head parameters: a flame_param.npz, or a head capture's folder",
     ),
     Kind.SEGMENTATION: Reader("DIR", _segmentation, flag="segmenter", help="folder of a SAM 2 model"),
+    Kind.TRELLIS: Reader("DIR", _trellis, flag="trellis", help="folder of TRELLIS-image-large"),
+    Kind.FRAMES: Reader("FILE|DIR", lambda path, *_: load_images(path)),
     Kind.PATH: Reader("PATH", lambda path, *_: Path(path)),
     Kind.TARGET: Reader(
         "PATH", lambda path, *_: Path(path), flag="out", help="file to write, or folder for a sequence"
@@ -128,6 +139,14 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
         parser.add_argument(
             "--detector", metavar="DIR", help="folder of a Grounding DINO model, for --prompt"
         )
+        parser.add_argument(
+            "--device", default="auto", metavar="NAME", help="auto, cpu or cuda, of the models"
+        )
+    if declared.kind is Kind.TRELLIS:
+        encoder = "folder of DINOv2 with registers (dinov2-with-registers-large)"
+        parser.add_argument("--image-encoder", required=True, metavar="DIR", help=encoder)
+        decoder = "GVFDiffusion's canonical VAE, for 8 Gaussians per voxel instead of 32"
+        parser.add_argument("--canonical-decoder", metavar="FILE", help=decoder)
         parser.add_argument(
             "--device", default="auto", metavar="NAME", help="auto, cpu or cuda, of the models"
         )

@@ -6,9 +6,9 @@ one sentence at once, and not an exception of a layer after minutes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -96,8 +96,35 @@ def load_state(
     Raises:
         InputError: Names or shapes differ.
     """
+    names = _names(network, shapes, source, what, rename, defaults or {})
+    own, defaults = network.state_dict(), defaults or {}
+    state = {
+        name: (read(names[name]) if name in names else defaults[name]).to(device, tensor.dtype)
+        for name, tensor in own.items()
+    }
+    network.load_state_dict(state, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def check_weights(
+    network: nn.Module, path: Path, what: str, *, rename: Rename = str, defaults: Iterable[str] = ()
+) -> None:
+    """Compare names and shapes without reading a tensor; arguments and error as `load_weights`."""
+    refuse_pickle(path)
+    source = f"{path.parent.name}/{path.name}"
+    _names(network, read_header(path).shapes, source, what, rename, dict.fromkeys(defaults))
+
+
+def _names(
+    network: nn.Module,
+    shapes: Mapping[str, tuple[int, ...]],
+    source: str,
+    what: str,
+    rename: Rename,
+    defaults: Mapping[str, Any],
+) -> dict[str, str]:
+    """The source's names by the network's, of all tensors that the network needs. Raises InputError where they differ."""
     own = network.state_dict()
-    defaults = defaults or {}
     named = {rename(name): name for name in shapes}
     names = {new: old for new, old in named.items() if new is not None}
     missing = [name for name in own if name not in names and name not in defaults]
@@ -119,9 +146,4 @@ def load_state(
             "MOD-001",
             f"{source} does not hold the weights of {what}: {', '.join(found)}. Use the published file of this model.",
         )
-    state = {
-        name: (read(names[name]) if name in names else defaults[name]).to(device, tensor.dtype)
-        for name, tensor in own.items()
-    }
-    network.load_state_dict(state, assign=True)
-    return network.eval().requires_grad_(False)
+    return names

@@ -1,5 +1,7 @@
 """Real spherical harmonics up to degree 3 with the signs of 3D Gaussian Splatting (Kerbl et al. 2023)."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -73,3 +75,28 @@ def rgb_to_dc(rgb: Tensor) -> Tensor:
 def dc_to_rgb(dc: Tensor) -> Tensor:
     """The flat color of a DC coefficient (any shape), not clamped."""
     return dc * C0 + 0.5
+
+
+def turned(sh: Tensor, matrix: Tensor) -> Tensor:
+    """Coefficients of the same colors after the object was turned.
+
+    Bases of one degree turn into each other, so what each becomes is solved for from values in enough directions.
+
+    Args:
+        sh: [N, K, C] of any degree.
+        matrix: Rotation [3, 3] of the object.
+    """
+    parts = [sh[:, :1]]
+    if sh.shape[1] > 1:
+        # evenly spread over the sphere (a Fibonacci lattice)
+        steps = torch.arange(64, dtype=torch.float64)
+        z, angle = 1 - (2 * steps + 1) / 64, steps * (math.pi * (3 - 5**0.5))
+        flat = (1 - z * z).sqrt()
+        directions = torch.stack([flat * angle.cos(), flat * angle.sin(), z], dim=-1)
+        before = directions @ matrix.double().cpu()
+        for degree in range(1, degree_of(sh.shape[1]) + 1):
+            own = slice(bases(degree - 1), bases(degree))
+            values, wanted = basis(directions, degree)[:, own], basis(before, degree)[:, own]
+            change = torch.linalg.lstsq(values, wanted).solution.to(sh)
+            parts.append(torch.einsum("ij,njc->nic", change, sh[:, own]))
+    return torch.cat(parts, dim=1)

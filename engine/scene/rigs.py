@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ CAMERAS = 8
 PIXELS = 512
 # degrees
 FIELD_OF_VIEW = 40.0
+# of TRELLIS' and GVFDiffusion's renders of canonical Gaussians: world units, degrees
+ORBIT_RADIUS, ORBIT_FIELD_OF_VIEW = 2.0, 49.1
 
 
 def rig_up(rig: Cameras) -> Tensor:
@@ -41,3 +44,29 @@ def ring_of_cameras(bounds: Tensor, up: Tensor) -> Cameras:
     K = torch.tensor([[focal, 0, PIXELS / 2], [0, focal, PIXELS / 2], [0, 0, 1]], dtype=torch.float64)
     names = tuple(f"ring{i}" for i in range(CAMERAS))
     return Cameras(torch.stack(poses), K.repeat(CAMERAS, 1, 1), ((PIXELS, PIXELS),) * CAMERAS, names)
+
+
+def orbit_pose(azimuth: float, elevation: float, radius: float = ORBIT_RADIUS) -> Tensor:
+    """world_to_camera [4, 4] (float64) of a camera that looks at the origin of a z-up world.
+
+    Args:
+        azimuth: Degrees counterclockwise from above; at 0 the camera is in front, at negative y.
+        elevation: Degrees above the horizon.
+        radius: Distance in world units.
+    """
+    a, e = math.radians(azimuth), math.radians(elevation)
+    place = torch.tensor(
+        [math.cos(e) * math.sin(a), -math.cos(e) * math.cos(a), math.sin(e)], dtype=torch.float64
+    )
+    return look_at(radius * place, torch.zeros(3), torch.tensor([0.0, 0, 1]))
+
+
+def orbit_cameras(
+    azimuths: Sequence[float], elevation: float, pixels: int, names: Sequence[str] = ()
+) -> Cameras:
+    """Cameras around canonical Gaussians, as TRELLIS and GVFDiffusion render them; see `orbit_pose`."""
+    focal = pixels / 2 / math.tan(math.radians(ORBIT_FIELD_OF_VIEW) / 2)
+    K = torch.tensor([[focal, 0, pixels / 2], [0, focal, pixels / 2], [0, 0, 1]], dtype=torch.float64)
+    poses = torch.stack([orbit_pose(azimuth, elevation) for azimuth in azimuths])
+    labels = tuple(names) or tuple(f"orbit{azimuth:g}" for azimuth in azimuths)
+    return Cameras(poses, K.repeat(len(poses), 1, 1), ((pixels, pixels),) * len(poses), labels)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 DECLARED = (
     "import_scene",
     "splat_to_scene",
+    "canonical_from_image",
     "preflight",
     "fit_scene",
     "scene_views",

@@ -31,6 +31,7 @@ class Kind(Enum):
     FRAMED_VIEW = "framed view"
     SETTINGS = "settings"
     IMAGES = "images"
+    FRAMES = "image or frames"  # images that do not belong to a capture or scene
     MASKS = "masks"
     VIDEO = "video"
     PATH = "path"
@@ -44,6 +45,7 @@ class Kind(Enum):
     REPORT = "report"
     HEAD = "head"
     SEGMENTATION = "segmentation models"
+    TRELLIS = "TRELLIS models"
 
 
 class Figure(Enum):

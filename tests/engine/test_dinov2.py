@@ -34,9 +34,11 @@ def test_tokens_are_those_before_the_last_norm(tmp_path: Path):
 
 def test_class_token_registers_and_patches_in_this_order(tmp_path: Path):
     # without blocks, the tokens are what they were embedded as
-    encoder = ImageEncoder(save_encoder(tmp_path / "dinov2", layers=0))
+    transformers = pytest.importorskip("transformers")
+    folder = save_encoder(tmp_path / "dinov2", layers=0)
+    encoder = ImageEncoder(folder)
+    embeddings = transformers.Dinov2WithRegistersModel.from_pretrained(folder).embeddings
     with encoder.on("cpu"), torch.no_grad():
-        embeddings = encoder._model.embeddings
         patches = embeddings.patch_embeddings(prepared(IMAGES)) + embeddings.position_embeddings[:, 1:]
         first = (embeddings.cls_token + embeddings.position_embeddings[:, :1]).expand(3, -1, -1)
         registers = embeddings.register_tokens.expand(3, -1, -1)

@@ -25,6 +25,9 @@ LISTS_OF_FILES = {
     ("GS4D_LoadGuidance", "model"),
     ("GS4D_LoadSegmentation", "segmenter"),
     ("GS4D_LoadSegmentation", "detector"),
+    ("GS4D_LoadTrellis", "trellis"),
+    ("GS4D_LoadTrellis", "image_encoder"),
+    ("GS4D_LoadTrellis", "decoder"),
 }
 OPEN, CLOSE = "<!-- from the schema -->", "<!-- end -->"
 HOST_TYPES = {

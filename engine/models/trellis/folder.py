@@ -18,14 +18,16 @@ import torch
 from ...errors import InputError
 from ...files.jsonfile import read_json
 from ...files.weights import read_header, refuse_pickle
-from ..loading import load_weights, on_meta
+from ..loading import check_weights, load_weights, on_meta
 from .gaussian_decoder import GVF_CANONICAL, GaussianDecoder, GaussianDecoderShape, gvf_name
 from .latent_flow import LatentFlow, LatentFlowShape
+from .pipeline import Pipeline, read_pipeline
 from .raw_gaussians import GaussianFormat, offset_perturbation
 from .structure_decoder import StructureDecoder, StructureDecoderShape
 from .structure_flow import StructureFlow, StructureFlowShape
 
 WANTED = "use the folder of TRELLIS-image-large"
+_CANONICAL = "GVFDiffusion's canonical decoder"
 _Network = TypeVar("_Network", StructureFlow, StructureDecoder, LatentFlow, GaussianDecoder)
 
 # classes of TRELLIS.2, which has no Gaussian decoder
@@ -114,6 +116,48 @@ class TrellisFolder:
             _check_fixed(found.args, _FIXED[what], found.config)
             # a download that broke off is found before anything runs
             read_header(found.weights)
+        self._gaussians = _gaussian_format(self._found["Gaussian decoder"])
+        _check_count(
+            self._found["Gaussian decoder"].weights, self._gaussians.count, "TRELLIS' Gaussian decoder"
+        )
+
+    def check(self, gaussian_decoder: bool = True) -> None:
+        """Compare names and shapes of all weights with the networks, without reading tensors.
+
+        Args:
+            gaussian_decoder: The Gaussian decoder too.
+
+        Raises:
+            InputError: The weights of one belong to another network.
+        """
+        builds: dict[str, Callable[[], torch.nn.Module]] = {
+            "structure flow": lambda: StructureFlow(self._shape("structure flow", StructureFlowShape)),
+            "structure decoder": lambda: StructureDecoder(
+                self._shape("structure decoder", StructureDecoderShape)
+            ),
+            "latent flow": lambda: LatentFlow(self._shape("latent flow", LatentFlowShape)),
+        }
+        if gaussian_decoder:
+            builds["Gaussian decoder"] = lambda: GaussianDecoder(self.decoder_shape)
+        for what, build in builds.items():
+            check_weights(on_meta(build), self._found[what].weights, f"TRELLIS' {what}")
+
+    @property
+    def cond_channels(self) -> dict[str, int]:
+        """Channels of the image tokens that each flow takes."""
+        flow = self._shape("structure flow", StructureFlowShape)
+        latent = self._shape("latent flow", LatentFlowShape)
+        return {"structure flow": flow.cond_channels, "latent flow": latent.cond_channels}
+
+    @property
+    def decoder_shape(self) -> GaussianDecoderShape:
+        """Architecture of the Gaussian decoder."""
+        return self._shape("Gaussian decoder", GaussianDecoderShape, gaussians=self._gaussians)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Sampling parameters and statistics of pipeline.json; the published ones where there is none."""
+        return read_pipeline(self.path, self._shape("latent flow", LatentFlowShape).in_channels)
 
     @property
     def files(self) -> list[Path]:
@@ -153,10 +197,7 @@ class TrellisFolder:
         self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> GaussianDecoder:
         """Load the Gaussian decoder; arguments as `structure_flow`."""
-        found = self._found["Gaussian decoder"]
-        form = _gaussian_format(found)
-        shape = self._shape("Gaussian decoder", GaussianDecoderShape, gaussians=form)
-        _check_count(found.weights, form.count, "TRELLIS' Gaussian decoder")
+        shape = self.decoder_shape
         return self._load("Gaussian decoder", lambda: GaussianDecoder(shape), device, dtype)
 
     def _shape(self, what: str, kind: type[Any], **more: Any) -> Any:
@@ -188,20 +229,27 @@ def load_canonical_decoder(
     Raises:
         InputError: The file belongs to another network, TRELLIS' own decoder for example.
     """
-    refuse_pickle(path)
-    what = "GVFDiffusion's canonical decoder"
-    _check_count(path, shape.gaussians.count, what)
+    check_canonical_decoder(path, shape)
     start = offset_perturbation(shape.gaussians.count, shape.gaussians.voxel_size)
     network = on_meta(lambda: GaussianDecoder(shape))
     network.cast_torso(dtype)
     return load_weights(
         network,
         path,
-        what,
+        _CANONICAL,
         rename=gvf_name,
         defaults={"offset_perturbation": start},
         device=device,
     )
+
+
+def check_canonical_decoder(path: Path, shape: GaussianDecoderShape = GVF_CANONICAL) -> None:
+    """Compare names and shapes of GVFDiffusion's canonical decoder with a file; arguments and error as
+    `load_canonical_decoder`."""
+    refuse_pickle(path)
+    _check_count(path, shape.gaussians.count, _CANONICAL)
+    network = on_meta(lambda: GaussianDecoder(shape))
+    check_weights(network, path, _CANONICAL, rename=gvf_name, defaults=["offset_perturbation"])
 
 
 def _check_count(path: Path, expected: int, what: str) -> None:

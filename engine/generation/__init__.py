@@ -1,0 +1,1 @@
+"""Objects from images: sampling of canonical Gaussians."""

@@ -1,0 +1,55 @@
+"""One image, or a folder of images, as a batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..files.images import SUFFIXES, image_size, read_image
+
+# numbers of a batch: 4 GB
+MOST_NUMBERS = 1_000_000_000
+
+
+def load_images(path: Path | str) -> Tensor:
+    """Read an image file, or all images of a folder in the order of their names.
+
+    Args:
+        path: The file or folder.
+
+    Returns:
+        [F, H, W, 3] in 0..1 at the size of the first, or [F, H, W, 4] where one of them has alpha.
+
+    Raises:
+        InputError: There is no image, one is damaged, aspect ratios differ, or there are too many.
+    """
+    path = Path(path)
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    if not files or not files[0].is_file():
+        raise InputError("IO-062", f"{path.name} is not an image or a folder of images; check the path.")
+    width, height = image_size(files[0], files[0].name)
+    if 4 * width * height * len(files) > MOST_NUMBERS:
+        raise InputError(
+            "IO-063",
+            f"{path.name} holds {len(files)} images of {width}×{height}, too many to read at once; make them smaller or "
+            "leave some out.",
+        )
+    frames: list[np.ndarray] = []
+    for file in files:
+        wide, high = image_size(file, file.name)
+        if abs(wide / high / (width / height) - 1) > 0.05:
+            raise InputError(
+                "IO-064",
+                f"{file.name} is {wide}×{high} and {files[0].name} {width}×{height}; give images of one size.",
+            )
+        rgb, alpha = read_image(file, file.name, (width, height))
+        opaque = np.full((height, width), 255, np.uint8)
+        frames.append(np.concatenate([rgb, (opaque if alpha is None else alpha)[..., None]], axis=-1))
+    batch = torch.from_numpy(np.stack(frames)).float() / 255
+    return batch if bool((batch[..., 3] < 1).any()) else batch[..., :3].contiguous()

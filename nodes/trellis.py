@@ -1,0 +1,110 @@
+"""The node that chooses the models of Canonical Gaussians from Image."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..engine.errors import InputError
+from . import folders, host
+from .checks import checked
+from .compat import combo, io, schema
+from .types import TrellisSocket
+
+if TYPE_CHECKING:
+    from ..engine.generation.trellis import TrellisModels
+
+# activations of the largest network
+WORKING_MEGABYTES = 3000
+# the lists' only entries while nothing is there
+NO_TRELLIS = "no TRELLIS folder in models/gs4d"
+NO_ENCODER = "no DINOv2 folder in models/gs4d"
+
+
+class Models:
+    """The value of a GS4D_TRELLIS socket. The engine loads one network after the other."""
+
+    def __init__(self, models: TrellisModels) -> None:
+        self.models = models
+
+    @contextmanager
+    def in_use(self) -> Generator[TrellisModels, None, None]:
+        """Inside, there is room on the device for the largest network."""
+        if self.models.device.type != "cpu":
+            host.make_room(self.models.megabytes + WORKING_MEGABYTES, self.models.device)
+        try:
+            yield self.models
+        finally:
+            host.free()
+
+
+def _paths(trellis: str, image_encoder: str, decoder: str) -> Any:
+    """TRELLIS' folder; all three must exist."""
+    if trellis == NO_TRELLIS:
+        raise InputError(
+            "NOD-034",
+            "There is no TRELLIS model; put the folder of TRELLIS-image-large (pipeline.json and ckpts) into models/gs4d and "
+            "refresh.",
+        )
+    if image_encoder == NO_ENCODER:
+        raise InputError(
+            "NOD-035",
+            "There is no image encoder; put the folder of dinov2-with-registers-large into models/gs4d and refresh.",
+        )
+    folders.generation_model(image_encoder)
+    folders.canonical_decoder(decoder)
+    return folders.generation_model(trellis)
+
+
+@checked(_paths, "trellis", "image_encoder", "decoder", watches=True)
+class LoadTrellis(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="GS4D_LoadTrellis",
+            display_name="Load TRELLIS Models",
+            category="4dgs/generate",
+            description="Loads TRELLIS and its image encoder from folders in models/gs4d, for Canonical Gaussians from Image. "
+            "Nothing is downloaded.",
+            search_aliases=["image to 3d", "dinov2", "gvfdiffusion"],
+            inputs=[
+                combo(
+                    "trellis",
+                    folders.trellis_models() or [NO_TRELLIS],
+                    display_name="TRELLIS folder",
+                    tooltip="The folder of TRELLIS-image-large in models/gs4d, with pipeline.json and ckpts.",
+                ),
+                combo(
+                    "image_encoder",
+                    folders.image_encoders() or [NO_ENCODER],
+                    tooltip="The folder of dinov2-with-registers-large in models/gs4d.",
+                ),
+                combo(
+                    "decoder",
+                    folders.canonical_decoders(),
+                    folders.OWN_DECODER,
+                    tooltip="TRELLIS' own decoder makes 32 Gaussians per voxel, for stills. GVFDiffusion's canonical VAE "
+                    "(ema_static_vae…) makes 8, which its variation field needs.",
+                ),
+                combo(
+                    "device",
+                    host.DEVICES,
+                    "auto",
+                    tooltip="Device of the models, which run one after the other. auto uses the GPU if there is one.",
+                ),
+            ],
+            outputs=[TrellisSocket.Output("models", display_name="models")],
+        )
+
+    @classmethod
+    def execute(cls, trellis: str, image_encoder: str, decoder: str, device: str) -> Any:
+        from ..engine.generation.trellis import TrellisModels
+
+        with host.node_context():
+            where = host.diffusion_device(device)
+            folder: Path = _paths(trellis, image_encoder, decoder)
+            encoder = folders.generation_model(image_encoder)
+            models = TrellisModels(folder, encoder, folders.canonical_decoder(decoder), where)
+        return host.output(Models(models), notes=f"{models.name} on {where}")
