@@ -30,6 +30,7 @@ def run(
     checkpoint: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
     head: Head | None = None,
+    start: Scene4D | None = None,
 ) -> Stream:
     """Train a 4D scene from a multi-view video.
 
@@ -40,14 +41,16 @@ def run(
         checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
             from it with the same bits. None keeps none.
         head: A head model with its motion: the Gaussians are bound to its mesh. None trains a deformation field.
+        start: A scene to start from: its Gaussians and its motion are trained on instead of new ones.
         clock: Seconds; the limits and intervals of `config` count on it.
 
     Yields:
         Started, Progress, Preview, Saved, and Finished with a `Scene4D` on the CPU.
 
     Raises:
-        InputError: Before training, where the video has a single static view or nothing to train on; during training,
-            where a step produces NaN or infinite values.
+        InputError: Before training, where the video has a single static view or nothing to train on, or the start scene
+            has another kind of motion, other frame times or too many Gaussians; during training, where a step produces NaN
+            or infinite values.
 
     Example:
         scene = messages.result(fit_scene.run(video, fit_scene.Config(iterations=1000), "cuda"))
@@ -56,13 +59,13 @@ def run(
         4D Gaussian Splatting, Wu et al., CVPR 2024; changes are listed in engine/train/fit.py.
     """
     views = len(video.views_to_train()) if config.keeps_test_views_out else video.views
-    if views < 2 and config.initialization != "points" and head is None:
+    if views < 2 and config.initialization != "points" and head is None and start is None:
         raise InputError(
             "STP-015",
             f"{video.name} has {views} view to train on, and a scene needs at least two, or a moving camera. Add cameras, or "
             "turn off 'hold out test views'.",
         )
-    return _train(video, config, device, checkpoint, clock, head)
+    return _train(video, config, device, checkpoint, clock, head, start)
 
 
 def _train(
@@ -72,9 +75,10 @@ def _train(
     checkpoint: Path | None,
     clock: Callable[[], float],
     head: Head | None,
+    start: Scene4D | None,
 ) -> Stream:
     begun = clock()
-    work = FitScene(video, config, device, head)
+    work = FitScene(video, config, device, head, start)
     yield from work.stream("", checkpoint, clock, begun, f"initialized from {work.origin}")
 
 
@@ -103,6 +107,15 @@ STEP = Step(
             Kind.HEAD,
             "A head with its motion, from Load Head: Gaussians are bound to its mesh. Without it a deformation field is "
             "trained.",
+            optional=True,
+            since="0.2",
+        ),
+        Input(
+            "start",
+            Kind.SCENE,
+            "A scene to start from, such as a generated one: its Gaussians and motion are trained on. Set motion to the kind "
+            "that it has, per_frame for generated scenes.",
+            label="start scene",
             optional=True,
             since="0.2",
         ),

@@ -208,5 +208,13 @@ class FitConfig:
         since="0.2",
     )
 
+    start_motion: str = choice(
+        "trained",
+        ("trained", "frozen"),
+        "With a start scene connected: trained goes on training its motion, frozen keeps it and trains the Gaussians alone.",
+        advanced=True,
+        since="0.2",
+    )
+
     def __post_init__(self) -> None:
         validate(self)

@@ -31,6 +31,7 @@ from .normalization import Normalization, subject_bounds
 from .parameters import GaussianParameters
 from .schedule import log_linear, picture_scale_at, sh_degree_at
 from .stage import Part, TrainStage
+from .starting import start_for
 from .targets import Target, Targets, background_of
 from .threads import threads_for
 
@@ -38,7 +39,9 @@ from .threads import threads_for
 class Fit(TrainStage):
     """The state of a training and the parts of its loop; a step names it.
 
-    Raises InputError where the video cannot be trained on.
+    With a scene to `start` from, its Gaussians and its motion are trained on, all frames and SH bands from the first step.
+
+    Raises InputError where the video cannot be trained on, or not from that scene.
     """
 
     config: FitConfig
@@ -49,9 +52,15 @@ class Fit(TrainStage):
         config: FitConfig,
         device: torch.device | str,
         head: Head | None = None,
+        start: Scene4D | None = None,
     ) -> None:
         super().__init__(config, None, device)
-        self.video, self.config = video, config
+        self.video, self.config, self.start = video, config, start
+        if head is not None and start is not None:
+            raise InputError(
+                "TRN-035",
+                "A head and a start scene are both connected, and only one can give the first Gaussians; remove one of them.",
+            )
         self.head = None if head is None else head_for(video, head)
         self.views = video.views_to_train() if config.keeps_test_views_out else tuple(range(video.views))
         self.samples = self._samples()
@@ -61,9 +70,16 @@ class Fit(TrainStage):
         self.bounds = self._bounds()
         self.world = Normalization.of(self.bounds)
         self._rigs: dict[float, Cameras] = {}
-        first, self.origin = self._first_gaussians()
+        scene, self.origin = None, ""
+        if start is None:
+            first, self.origin = self._first_gaussians()
+        else:
+            scene, self.origin = start_for(video, config, start)
+            first = scene.canonical
         first = self.world.shrink(first).map(lambda t: t.to(self.device))
-        self.motion = motions.create(MotionStart(config, video, self.world, first, self.generator, self.head))
+        self.motion = motions.create(
+            MotionStart(config, video, self.world, first, self.generator, self.head, scene)
+        )
         if self.motion is not None:
             first = self.motion.to_trained(first)
         self.parameters = GaussianParameters(first, self._rates(0.0))
@@ -75,6 +91,8 @@ class Fit(TrainStage):
     def _bounds(self) -> Tensor:
         if self.head is not None and not self.config.bounds.strip():
             return mesh_bounds(self.head)
+        if self.start is not None and not self.config.bounds.strip():
+            return self.start.bounds.double()
         return subject_bounds(self.video, self.views, list(self.samples), self.config.bounds)
 
     def _first_gaussians(self) -> tuple[Gaussians, str]:
@@ -126,7 +144,8 @@ class Fit(TrainStage):
         """Whether one static scene is fitted to all frames at this point."""
         if self.motion is None:
             return True
-        return self.motion.has_coarse_stage and self.progress < self.config.coarse_fraction
+        has_coarse_stage = self.motion.has_coarse_stage and self.start is None
+        return has_coarse_stage and self.progress < self.config.coarse_fraction
 
     def _rates(self, progress: float) -> dict[str, float]:
         c = self.config
@@ -140,6 +159,10 @@ class Fit(TrainStage):
             "sh_rest": c.color_lr / 20,
         }
 
+    def _sh_degree(self) -> int:
+        highest = self.config.sh_degree
+        return sh_degree_at(self.progress, highest) if self.start is None else highest
+
     def rig(self, scale: float) -> Cameras:
         """The capture's cameras at one image size, in the normalized world, on the training device's dtype."""
         if scale not in self._rigs:
@@ -150,7 +173,8 @@ class Fit(TrainStage):
         """Frames that take part at this point: a window around the anchor that grows to the whole video."""
         moments, c = list(self.samples), self.config
         shared = len(self.samples.get(self.anchor, ()))
-        if c.order == "all at once" or self.motion is None or (c.order == "auto" and shared < 4):
+        at_once = shared < 4 or self.start is not None
+        if c.order == "all at once" or self.motion is None or (c.order == "auto" and at_once):
             return moments
         span = max(c.outwards_until - c.coarse_fraction, 1e-9)
         grown = min(max((self.progress - c.coarse_fraction) / span, 0.0), 1.0)
@@ -195,7 +219,7 @@ class Fit(TrainStage):
                 rig[group],
                 self.rasterizer,
                 self.background,
-                sh_degree=sh_degree_at(self.progress, self.config.sh_degree),
+                sh_degree=self._sh_degree(),
             )
             targets = [self.targets.get(view, moment, scale) for view in group]
             share = len(group) / len(views)
@@ -290,7 +314,7 @@ class Fit(TrainStage):
         return {"capture": self.video.name, "layout": self.video.layout}
 
     def inputs(self) -> list[Any]:
-        return [self.video] if self.head is None else [self.video, self.head]
+        return [self.video, *(each for each in (self.head, self.start) if each is not None)]
 
     def parts(self) -> dict[str, Part]:
         parts: dict[str, Part | None] = {

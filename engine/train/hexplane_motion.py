@@ -45,6 +45,8 @@ class HexPlaneMotion(TrainableMotion):
         )
         # [N] bool: held still; None where all may move
         self.still: Tensor | None = None
+        # `still` comes from the start scene and was not measured since
+        self.inherits = False
         groups = [
             {"params": field.grid_parameters(), "lr": grid_lr},
             {"params": field.network_parameters(), "lr": network_lr},
@@ -59,6 +61,22 @@ class HexPlaneMotion(TrainableMotion):
         box = torch.tensor([[1.1] * 3, [-1.1] * 3])
         field = HexPlane.create(settings, box, start.generator, zero_init=True).to(start.canonical.device)
         return HexPlaneMotion(field, times, c.grid_lr, c.network_lr, c.plane_weight, c.still_threshold)
+
+    @staticmethod
+    def continued(start: MotionStart) -> HexPlaneMotion:
+        """The start scene's field, brought to the normalized world, at the training's rates."""
+        assert start.scene is not None
+        part, c, device = start.scene.deformation, start.config, start.canonical.device
+        field = part.inner if isinstance(part, Masked) else part
+        assert isinstance(field, HexPlane)
+        field = _rescaled(
+            field.to(device), 1 / start.world.scale, [-x for x in start.world.center], first=True
+        )
+        times = start.video.times
+        motion = HexPlaneMotion(field, times, c.grid_lr, c.network_lr, c.plane_weight, c.still_threshold)
+        if isinstance(part, Masked):
+            motion.still, motion.inherits = ~part.moving.to(device), True
+        return motion
 
     @staticmethod
     def adopt(part: Deformation, times: Tensor) -> HexPlaneMotion:
@@ -85,7 +103,12 @@ class HexPlaneMotion(TrainableMotion):
         self.optimizer.zero_grad(set_to_none=True)
 
     def after_density(self, change: Lineage, part: Deformation | None = None) -> None:
-        """Only `still` is stored for each Gaussian, and `after_step` measures it again."""
+        """Only `still` is stored for each Gaussian, and `after_step` measures it again.
+
+        What the start scene said about its Gaussians is passed on, since it is measured much later.
+        """
+        if self.inherits and self.still is not None:
+            self.still = self.still[change.parents]
 
     @torch.no_grad()
     def after_step(self, parameters: GaussianParameters, iteration: int, progress: float) -> None:
@@ -99,6 +122,7 @@ class HexPlaneMotion(TrainableMotion):
         if not changed and iteration % CHECK_EVERY:
             return
         still = self._measure(parameters.gaussians())
+        self.inherits = False
         self.still = still if float(still.float().mean()) >= WORTH_IT else None
 
     def _measure(self, gaussians: Gaussians) -> Tensor:
@@ -127,13 +151,7 @@ class HexPlaneMotion(TrainableMotion):
 
     def _in_world(self, world: Normalization) -> HexPlane:
         """The field that moves world Gaussians as this one moves normalized ones; a copy on the CPU."""
-        result = self.field.to("cpu")
-        with torch.no_grad():
-            result.aabb.mul_(world.scale).add_(torch.tensor(world.center))
-            if "position" in result.settings.heads:
-                for parameter in result.output["position"].parameters():
-                    parameter.mul_(world.scale)
-        return result
+        return _rescaled(self.field.to("cpu"), world.scale, list(world.center))
 
     def trained(self) -> dict[str, Tensor]:
         return self.field.tensors()
@@ -146,6 +164,8 @@ class HexPlaneMotion(TrainableMotion):
                 result[f"adam.{index}.{key}"] = value
         if self.still is not None:
             result["still"] = self.still
+        if self.inherits:
+            result["inherits"] = torch.ones(())
         return result
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -160,6 +180,21 @@ class HexPlaneMotion(TrainableMotion):
             if moments:
                 self.optimizer.state[parameter] = moments
         self.still = state["still"].to(parameters[0].device) if "still" in state else None
+        self.inherits = "inherits" in state
+
+
+def _rescaled(field: HexPlane, scale: float, center: list[float], first: bool = False) -> HexPlane:
+    """The field after the change of units x → scale·x + center, or scale·(x + center) with `first`; changed in place."""
+    shift = torch.tensor(center, device=field.aabb.device)
+    with torch.no_grad():
+        if first:
+            field.aabb.add_(shift).mul_(scale)
+        else:
+            field.aabb.mul_(scale).add_(shift)
+        if "position" in field.settings.heads:
+            for parameter in field.output["position"].parameters():
+                parameter.mul_(scale)
+    return field
 
 
 def field_settings(preset: HexPlaneConfig, times: Tensor, time_resolution: int = 0) -> HexPlaneConfig:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..heads import Head
-from ..scene import Deformation, Gaussians, MultiViewVideo
+from ..scene import Deformation, Gaussians, MultiViewVideo, Scene4D
 from .parameters import GaussianParameters, Lineage
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ class MotionStart:
     canonical: Gaussians  # the first Gaussians, normalized, on the training's device
     generator: torch.Generator  # the training's own, on the CPU
     head: Head | None = None  # what the Gaussians are bound to
+    # the scene that training starts from, in world units; `canonical` are its Gaussians
+    scene: Scene4D | None = None
 
 
 Create = Callable[[MotionStart], TrainableMotion]
@@ -136,6 +138,8 @@ Trainer = Callable[[Deformation, Tensor], TrainableMotion]
 NAMES = ["none"]
 _motions: dict[str, Create] = {}
 _trainers: dict[str, Trainer] = {}
+# by kind of deformation: names of the motions that it continues as, and how
+_continued: dict[str, tuple[tuple[str, ...], Create]] = {}
 
 
 def register(name: str, create: Create) -> None:
@@ -156,12 +160,26 @@ def register_trainer(kind: str, trainer: Trainer) -> None:
     _trainers[kind] = trainer
 
 
+def register_start(kind: str, names: tuple[str, ...], create: Create) -> None:
+    """Say how a training starts from a scene whose deformation is of a `kind`. Raises ValueError where that is said already.
+
+    Args:
+        kind: The deformation's kind.
+        names: Motions of the training's `motion` option that go on from it.
+        create: Makes the motion from a `MotionStart` with a `scene`.
+    """
+    if kind in _continued:
+        raise ValueError(f"Trainings from deformations of the kind '{kind}' are defined already.")
+    _continued[kind] = names, create
+
+
 def unregister(name: str) -> None:
-    """Take a motion's name, or the trainer of a kind of that name, away again."""
+    """Take a motion's name, or what is registered for a kind of that name, away again."""
     if name in _motions:
         del _motions[name]
         NAMES.remove(name)
     _trainers.pop(name, None)
+    _continued.pop(name, None)
 
 
 def find(name: str) -> Create:
@@ -172,6 +190,11 @@ def find(name: str) -> Create:
 def find_trainer(kind: str) -> Trainer | None:
     """How finished deformations of that kind are trained; None where nobody said it."""
     return _trainers.get(kind)
+
+
+def find_start(kind: str) -> tuple[tuple[str, ...], Create] | None:
+    """What `register_start` was given for that kind; None where nobody did."""
+    return _continued.get(kind)
 
 
 def freeze(deformation: Deformation) -> None:

@@ -58,6 +58,8 @@ class PerFrameMotion(TrainableMotion):
         self.seen = torch.zeros(len(times), dtype=torch.bool) if seen is None else seen
         # [N, K] canonical neighbors; None: to be searched
         self.neighbors: Tensor | None = None
+        # of the finished motion: frames are interpolated
+        self.blends = True
         # what was rendered last, for `loss`: canonical and moved Gaussians, and the frame
         self._last: tuple[Gaussians, Gaussians, int] | None = None
         self._bind(offsets, part)
@@ -80,6 +82,33 @@ class PerFrameMotion(TrainableMotion):
             name: first.tensors()[name].new_zeros(frames, *first.tensors()[name].shape) for name in rates
         }
         return PerFrameMotion(start.video.times, offsets, rates, c.plane_weight)
+
+    @staticmethod
+    def continued(start: MotionStart) -> PerFrameMotion:
+        """The start scene's offsets, trained at the rates of the fields that they change."""
+        assert start.scene is not None
+        part, c, first = start.scene.deformation, start.config, start.canonical
+        assert isinstance(part, PerFrame)
+        rates = {
+            "means": POSITION_FACTOR * c.position_lr,
+            "log_scales": c.scale_lr,
+            "quats": c.rotation_lr,
+            "logit_opacities": c.opacity_lr,
+            "sh": c.color_lr,
+        }
+        offsets: dict[str, Tensor] = {}
+        for name in rates:
+            if name in part.changes:
+                offsets[name] = part.changes[name].to(first.device).float()
+            elif name in ("means", "quats"):
+                value = first.tensors()[name]
+                offsets[name] = value.new_zeros(len(part.seconds), *value.shape)
+        offsets["means"] = offsets["means"] / start.world.scale
+        seen = torch.ones(len(part.seconds), dtype=torch.bool)
+        rates = {name: rates[name] for name in offsets}
+        motion = PerFrameMotion(part.seconds, offsets, rates, c.plane_weight, seen=seen)
+        motion.blends = part.blends
+        return motion
 
     @staticmethod
     def adopt(part: Deformation, times: Tensor) -> PerFrameMotion:
@@ -198,7 +227,7 @@ class PerFrameMotion(TrainableMotion):
                     change[frame] = torch.lerp(change[kept[first]], change[kept[second]], weight)
         if "means" in changes:
             changes["means"] *= world.scale
-        return PerFrame(self.times, changes)
+        return PerFrame(self.times, changes, self.blends)
 
     def state(self) -> dict[str, Tensor]:
         result: dict[str, Tensor] = {"seen": self.seen}
