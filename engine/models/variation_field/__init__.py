@@ -5,16 +5,23 @@ Source: "Gaussian Variation Field Diffusion for High-fidelity Video-to-4D Synthe
 
 from .anchors import farthest_points, interpolate_displacements, nearest_points
 from .conditions import Conditions, Statistics
+from .config import ConditioningCamera, Sampling, VariationConfig
 from .deltas import canonical_changes, rotated
 from .folder import VariationFolder
 from .guidance import guided, guided_twice
+from .image_encoder import ImageEncoder, ImageEncoderShape
 from .variation_dit import VariationDit, VariationDitShape
 from .variation_vae import Posterior, VariationVae, VariationVaeShape, padded
 
 __all__ = [
+    "ConditioningCamera",
     "Conditions",
+    "ImageEncoder",
+    "ImageEncoderShape",
     "Posterior",
+    "Sampling",
     "Statistics",
+    "VariationConfig",
     "VariationDit",
     "VariationDitShape",
     "VariationFolder",

@@ -80,14 +80,14 @@ def interpolate_displacements(
     a translation of the surface is one of every place.
 
     Args:
-        displacements: Of the points against the first frame, [T, N, 3].
+        displacements: Of the points against the first frame, [T, N, 3]; other changes of the surface too, [T, N, C].
         points: Surface points [N, 3].
         at: Places [M, 3].
         neighbors: K.
         sharpness: β.
 
     Returns:
-        Displacements [T, M, 3] of the places.
+        Displacements [T, M, 3] (or [T, M, C]) of the places.
 
     Source:
         GVFDiffusion, section 3.1, equation 3.
@@ -97,9 +97,8 @@ def interpolate_displacements(
     weights = torch.exp(-sharpness * squared / radius.square())
     weights = torch.where(squared > radius.square(), 0.0, weights)
     weights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-8)
-    result = torch.zeros(
-        len(displacements), len(at), 3, dtype=displacements.dtype, device=displacements.device
-    )
+    frames, _, channels = displacements.shape
+    result = torch.zeros(frames, len(at), channels, dtype=displacements.dtype, device=displacements.device)
     for k in range(neighbors):
         result += weights[:, k, None] * displacements[:, index[:, k]]
     return result

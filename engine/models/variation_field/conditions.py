@@ -24,15 +24,19 @@ class Conditions:
         image_tokens: [B, T, L, image_cond_channels]; DINOv2's patches of each frame, then its class token.
         canonical_tokens: Standardized Gaussian vectors [B, S, 14].
         anchors: Positions [B, N, 3] from which the transformer's position code is made; see `Statistics.anchors`.
+        projected: Image features at the anchors' projections [B, T, N, projected_channels], for a transformer that takes
+            them (not in the paper); None: none.
     """
 
     image_tokens: Tensor
     canonical_tokens: Tensor
     anchors: Tensor
+    projected: Tensor | None = None
 
     def without_images(self) -> Conditions:
         """The same with image tokens of zero, as a tenth of the training saw them."""
-        return replace(self, image_tokens=torch.zeros_like(self.image_tokens))
+        projected = None if self.projected is None else torch.zeros_like(self.projected)
+        return replace(self, image_tokens=torch.zeros_like(self.image_tokens), projected=projected)
 
     def empty(self) -> Conditions:
         """Anchors alone: image and canonical tokens of zero."""
@@ -41,10 +45,12 @@ class Conditions:
     @staticmethod
     def concatenate(parts: list[Conditions]) -> Conditions:
         """All samples of `parts` in order."""
+        projected = [p.projected for p in parts if p.projected is not None]
         return Conditions(
             torch.cat([p.image_tokens for p in parts]),
             torch.cat([p.canonical_tokens for p in parts]),
             torch.cat([p.anchors for p in parts]),
+            torch.cat(projected) if projected else None,
         )
 
 

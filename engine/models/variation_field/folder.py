@@ -1,6 +1,8 @@
 """A folder of GVFDiffusion's published files: which networks it holds, and loading them one at a time.
 
 The files are those of `BwZhang/GaussianVariationFieldDiffusion` (MIT): pickles, of which .safetensors are made on first use.
+Models of another size have the same files with a `gs4d.json` (`VariationConfig`), may lack the canonical decoder, and may have
+an image encoder.
 
 Source: GVFDiffusion (Zhang et al., ICCV 2025), released weights.
 """
@@ -21,6 +23,8 @@ from ..loading import load_weights, on_meta
 from ..trellis import GVF_CANONICAL, GaussianDecoder, GaussianDecoderShape
 from ..trellis.folder import load_canonical_decoder
 from .conditions import Statistics
+from .config import VariationConfig
+from .image_encoder import ImageEncoder
 from .variation_dit import VariationDit, VariationDitShape
 from .variation_vae import VariationVae, VariationVaeShape
 
@@ -32,7 +36,9 @@ _STEMS = {
     **{name: name for name in ("static_mean", "static_std", "deformation_mean", "deformation_std")},
 }
 _SUFFIXES = (".safetensors", ".pt", ".pth")
-_Network = TypeVar("_Network", VariationDit, VariationVae)
+# what only a folder with a `gs4d.json` may lack, and may have
+_LEFT_OUT, _ADDED = "canonical decoder", {"image encoder": "image_encoder"}
+_Network = TypeVar("_Network", VariationDit, VariationVae, ImageEncoder)
 
 
 class VariationFolder:
@@ -40,8 +46,8 @@ class VariationFolder:
 
     Args:
         path: The folder, or its parent.
-        dit: Architecture of the transformer.
-        vae: Architecture of the variation-field VAE.
+        dit: Architecture of the transformer; None: as the folder's `gs4d.json` says, or as published.
+        vae: Architecture of the variation-field VAE; None: likewise.
         canonical: Architecture of the canonical decoder.
 
     Raises:
@@ -55,15 +61,22 @@ class VariationFolder:
     def __init__(
         self,
         path: Path | str,
-        dit: VariationDitShape = VariationDitShape(),
-        vae: VariationVaeShape = VariationVaeShape(),
+        dit: VariationDitShape | None = None,
+        vae: VariationVaeShape | None = None,
         canonical: GaussianDecoderShape = GVF_CANONICAL,
     ) -> None:
         self.path = Path(path).expanduser()
-        self._dit, self._vae, self._canonical = dit, vae, canonical
         places = [self.path, *sorted(p for p in self.path.glob("*") if p.is_dir())]
+        described = next((c for c in map(VariationConfig.of_folder, places) if c), None)
+        self.config = described or VariationConfig()
+        self._dit, self._vae, self._canonical = (
+            dit or self.config.transformer,
+            vae or self.config.vae,
+            canonical,
+        )
+        stems = _STEMS | (_ADDED if self.config.image_encoder else {})
         self._found: dict[str, Path] = {}
-        for what, stem in _STEMS.items():
+        for what, stem in stems.items():
             files = [
                 file
                 for place in places
@@ -79,7 +92,10 @@ class VariationFolder:
             if files:
                 # the pickle where it is still there: it may have been replaced
                 self._found[what] = min(files, key=lambda file: file.suffix.lower() == ".safetensors")
-        lacking = [f"{stem}…" for what, stem in _STEMS.items() if what not in self._found]
+        optional = {_LEFT_OUT} if described else set[str]()
+        lacking = [
+            f"{stem}…" for what, stem in stems.items() if what not in self._found | dict.fromkeys(optional)
+        ]
         if lacking:
             raise InputError(
                 "MOD-023",
@@ -117,7 +133,20 @@ class VariationFolder:
         self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> GaussianDecoder:
         """Load the decoder of canonical Gaussians, 8 per voxel; arguments as `transformer`."""
+        if "canonical decoder" not in self._found:
+            raise InputError(
+                "MOD-031",
+                f"{self.path.name} has no canonical decoder: this model animates a splat that exists. Connect a splat, or use "
+                "the published weights.",
+            )
         return load_canonical_decoder(self._file("canonical decoder"), device, dtype, self._canonical)
+
+    def image_encoder(self, device: torch.device | str = "cpu") -> ImageEncoder | None:
+        """Load the folder's image encoder; None where it has none (the published model uses DINOv2)."""
+        shape = self.config.image_encoder
+        if shape is None:
+            return None
+        return self._load(on_meta(lambda: ImageEncoder(shape)), "image encoder", device)
 
     def statistics(self, device: torch.device | str = "cpu") -> Statistics:
         """Load the means and standard deviations; arguments as `transformer`."""

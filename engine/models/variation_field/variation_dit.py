@@ -41,6 +41,11 @@ class VariationDitShape:
         num_heads: Attention heads.
         mlp_ratio: Hidden channels of the feed-forwards as a multiple of `model_channels`.
         qk_rms_norm: Normalize queries and keys of the self-attentions.
+        positional_prior: Add the position code of the anchors to the tokens, as published; False only for the ablation.
+        position_scale: Factor of anchor positions before their code; 1 as published.
+        projected_channels: Channels of image features at the anchors' projections (`Conditions.projected`), which are
+            added to the tokens; 0 as published. Not in the paper: a small transformer hardly learns from image tokens
+            alone where each anchor is seen in a frame.
     """
 
     in_channels: int = 16
@@ -52,6 +57,9 @@ class VariationDitShape:
     num_heads: int = 16
     mlp_ratio: float = 4
     qk_rms_norm: bool = True
+    positional_prior: bool = True
+    position_scale: float = 1.0
+    projected_channels: int = 0
 
 
 class VariationBlock(nn.Module):
@@ -162,6 +170,8 @@ class VariationDit(nn.Module):
         self.final_layer = VariationFinal(channels, shape.out_channels)
         self.static_cond_proj = nn.Linear(shape.static_cond_channels, channels)
         self.image_cond_proj = nn.Linear(shape.image_cond_channels, channels)
+        if shape.projected_channels:
+            self.projected_proj = nn.Linear(shape.projected_channels, channels)
         self.dtype = torch.float32
 
     def cast_torso(self, dtype: torch.dtype) -> None:
@@ -180,8 +190,15 @@ class VariationDit(nn.Module):
         Returns:
             Velocity v = α ε − σ z_0, [B, T, N, out_channels].
         """
-        position = position_code(conditions.anchors, self.shape.model_channels)
-        h = (self.input_layer(x) + position[:, None]).to(self.dtype)
+        h = self.input_layer(x)
+        if self.shape.positional_prior:
+            anchors = conditions.anchors * self.shape.position_scale
+            h = h + position_code(anchors, self.shape.model_channels)[:, None]
+        if self.shape.projected_channels:
+            if conditions.projected is None:
+                raise ValueError("this transformer takes image features at the anchors' projections")
+            h = h + self.projected_proj(conditions.projected.to(x.dtype))
+        h = h.to(self.dtype)
         time = self.t_embedder(t)
         image = self.image_cond_proj(conditions.image_tokens.to(x.dtype)).to(self.dtype)
         canonical = self.static_cond_proj(conditions.canonical_tokens.to(x.dtype)).to(self.dtype)

@@ -38,6 +38,10 @@ class VariationVaeShape:
         output_dim: Channels of a delta; see `deltas.PARTS`.
         knn_k: Surface points that move an anchor.
         beta: How fast their weights fall with the distance.
+        motion_queries: The encoder's queries hold the motion of their anchors, as published; False (static queries) only
+            for the ablation.
+        appearance_input: The encoder also sees changes of the surface's color (3 DC coefficients) and opacity (1 logit).
+            Not in the paper, whose encoder sees displacements alone, so that a glow without motion is lost.
     """
 
     depth: int = 12
@@ -48,6 +52,13 @@ class VariationVaeShape:
     output_dim: int = CHANNELS
     knn_k: int = NEIGHBORS
     beta: float = SHARPNESS
+    motion_queries: bool = True
+    appearance_input: bool = False
+
+    @property
+    def input_dim(self) -> int:
+        """Channels of a surface point's change."""
+        return 7 if self.appearance_input else 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +123,7 @@ class VariationVae(nn.Module):
             ]
         )
         # the norms that end embeddings have torch's default epsilon
-        self.input_embedding = nn.Sequential(nn.Linear(3, dim), LayerNorm(dim, eps=1e-5))
+        self.input_embedding = nn.Sequential(nn.Linear(shape.input_dim, dim), LayerNorm(dim, eps=1e-5))
         self.gs_embedding = nn.Sequential(nn.Linear(14, dim), LayerNorm(dim, eps=1e-5))
         self.position_encoding = nn.Sequential(PointPositionCode(dim), LayerNorm(dim, eps=1e-5))
         self.layers = nn.ModuleList(
@@ -135,7 +146,8 @@ class VariationVae(nn.Module):
 
         Args:
             points: Surface points of the first frame [B, N, 3].
-            displacements: Against the first frame [B, T, N, 3].
+            displacements: Against the first frame [B, T, N, 3]; with `appearance_input` [B, T, N, 7], changes of color and
+                opacity last.
             vectors: Canonical Gaussians [N_b, 14] of each sample.
 
         Returns:
@@ -153,14 +165,33 @@ class VariationVae(nn.Module):
                 for d, p, a in zip(displacements, points, anchors, strict=True)
             ]
         )
-        tokens = self.input_embedding(moved) + self.position_encoding(anchors)[:, None]
+        mean, logvar = self.encode_at(points, displacements, anchors, moved)
+        return Posterior(mean, logvar, index)
+
+    def encode_at(
+        self, points: Tensor, displacements: Tensor, anchors: Tensor, moved: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Encode at known anchors; see `encode`.
+
+        Args:
+            points: Surface points of the first frame [B, N, 3].
+            displacements: Against the first frame [B, T, N, 3 or 7].
+            anchors: Positions [B, L, 3].
+            moved: The surface's change at the anchors [B, T, L, 3 or 7].
+
+        Returns:
+            Mean and log variance of the latents, [B, T, L, C] each.
+        """
+        tokens = self.position_encoding(anchors)[:, None].expand(-1, displacements.shape[1], -1, -1)
+        if self.shape.motion_queries:
+            tokens = self.input_embedding(moved) + tokens
         context = self.input_embedding(displacements) + self.position_encoding(points)[:, None]
         tokens, context = tokens.flatten(0, 1), context.flatten(0, 1)
         attend, feed_forward = self.cross_attend_blocks
         tokens = attend(tokens, context) + tokens
         tokens = feed_forward(tokens) + tokens
         tokens = tokens.unflatten(0, displacements.shape[:2])
-        return Posterior(self.mean_fc(tokens), self.logvar_fc(tokens), index)
+        return self.mean_fc(tokens), self.logvar_fc(tokens)
 
     def decode(self, latents: Tensor, vectors: Tensor, chunk: int = 8192) -> Tensor:
         """Decode latents to changes of Gaussians, for `deltas.canonical_changes`.
