@@ -1,0 +1,281 @@
+"""Train the diffusion transformer and the image encoder on latents of a trained VAE.
+
+python -m training.variation_field.dit --out RUN --steps 3000
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from engine.diffusion.cosine_schedule import CosineSchedule
+from engine.diffusion.dpm_solver import multistep
+from engine.models.variation_field import (
+    Conditions,
+    ImageEncoder,
+    ImageEncoderShape,
+    Statistics,
+    VariationDit,
+    VariationDitShape,
+    VariationVae,
+    guided,
+)
+from engine.scene import Cameras
+
+from . import pictures
+from .data import Clip, Pool
+from .loop import LoopConfig, Losses, train
+from .losses import truth_loss
+from .vae import encoded, folded, new_vae
+
+CANONICAL_TOKENS = 256
+ENCODER = ImageEncoderShape()
+SHAPE = VariationDitShape(
+    model_channels=128,
+    image_cond_channels=ENCODER.token_channels,
+    num_blocks=4,
+    num_heads=4,
+    position_scale=100.0,
+    projected_channels=ENCODER.projected_channels,
+)
+SCHEDULE = CosineSchedule()
+# clips from which means and deviations are taken
+STATISTICS_CLIPS = 200
+
+
+@dataclass(frozen=True)
+class DitTraining:
+    """What a step looks at.
+
+    Args:
+        batch: Clips per step.
+        frames: Frames per clip; the first is always frame 0.
+        dropout: Share of the samples without images.
+        full_noise: Share of the samples at the schedule's first time; not in the paper. A small model that samples in one
+            step needs it.
+        jitter: Largest error of the assumed camera, in pixels of the principal point and percent of the focal length.
+        decoded: Weight of the decoded positions' loss on predictions of the clean latents (times the signal they have);
+            not in the paper.
+        gaussians: Gaussians per clip in that loss.
+    """
+
+    batch: int = 4
+    frames: int = 8
+    dropout: float = 0.1
+    full_noise: float = 0.4
+    jitter: float = 1.0
+    decoded: float = 0.0
+    gaussians: int = 96
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A clip as the transformer needs it: latents [T, L, C], video [T, S, S, 3] uint8, standardized tokens [S, 14]."""
+
+    clip: Clip
+    latents: Tensor
+    video: Tensor
+    tokens: Tensor
+    anchors: Tensor
+
+    @property
+    def images(self) -> Tensor:
+        return self.video.float() / 255
+
+
+class Generator(nn.Module):
+    """Transformer and image encoder, trained together."""
+
+    def __init__(self, dit: VariationDitShape = SHAPE, encoder: ImageEncoderShape = ENCODER) -> None:
+        super().__init__()
+        self.dit, self.encoder = VariationDit(dit), ImageEncoder(encoder)
+
+    def conditions(self, clips: list[Prepared], frames: Tensor, camera: Cameras) -> Conditions:
+        """Conditions of some frames [B, F] of each clip; the first must be 0."""
+        images = torch.stack([c.images[f] for c, f in zip(clips, frames, strict=True)])
+        anchors = torch.stack([c.anchors for c in clips])
+        tokens, projected = self.encoder(images, anchors, camera)
+        if not self.dit.shape.projected_channels:
+            projected = None
+        return Conditions(tokens, torch.stack([c.tokens for c in clips]), anchors, projected)
+
+
+class Latents:
+    """Clips with the latents of a frozen VAE.
+
+    Args:
+        vae: The trained VAE, `folded`.
+        pool: Training clips.
+    """
+
+    def __init__(self, vae: VariationVae, pool: Pool) -> None:
+        self.vae, self.pool = vae.eval().requires_grad_(False), pool
+        self._prepared: dict[int, Prepared] = {}
+        some = [pool[i] for i in range(min(STATISTICS_CLIPS, pool.size))]
+        latents = torch.stack([self.encoded(c) for c in some])
+        vectors = torch.stack([c.vector for c in some])
+        self.statistics = Statistics(
+            vectors.mean((0, 1)),
+            vectors.std((0, 1)).clamp(min=1e-3),
+            latents.mean((0, 1, 2)),
+            latents.std((0, 1, 2)).clamp(min=1e-3),
+        )
+
+    def encoded(self, clip: Clip) -> Tensor:
+        with torch.no_grad():
+            return encoded(self.vae, [clip], torch.arange(len(clip.deltas))[None])[0][0]
+
+    def prepared(self, clip: Clip) -> Prepared:
+        """Everything that the transformer needs of a clip."""
+        # not kept in the clip: eight bits are enough
+        video = (clip.images * 255).round().byte()
+        clip.__dict__.pop("images")
+        return Prepared(
+            clip,
+            self.encoded(clip),
+            video,
+            self.statistics.canonical_tokens(clip.vector, CANONICAL_TOKENS),
+            clip.canonical[clip.anchors, :3].contiguous(),
+        )
+
+    def __getitem__(self, index: int) -> Prepared:
+        if index not in self._prepared:
+            self._prepared[index] = self.prepared(self.pool[index])
+        return self._prepared[index]
+
+    def draw(self, count: int, generator: torch.Generator) -> list[Prepared]:
+        """`count` random clips."""
+        return [self[i] for i in torch.randint(self.pool.size, (count,), generator=generator).tolist()]
+
+
+def jittered(camera: Cameras, amount: float, generator: torch.Generator) -> Cameras:
+    """The camera with a wrong principal point (pixels) and focal length (percent)."""
+    off = (2 * torch.rand(3, generator=generator) - 1) * amount
+    K = camera.K.clone()
+    K[:, :2, 2] += off[:2].double()
+    K[:, 0, 0] *= 1 + 0.01 * float(off[2])
+    K[:, 1, 1] *= 1 + 0.01 * float(off[2])
+    return replace(camera, K=K)
+
+
+def noise_times(count: int, full: float, generator: torch.Generator) -> Tensor:
+    """Times [B] in the schedule: a share of 1 (noise alone), the others uniform."""
+    drawn = torch.rand(2, count, generator=generator)
+    uniform = SCHEDULE.last + (1 - SCHEDULE.last) * drawn[1]
+    return torch.where(drawn[0] < full, torch.ones(count), uniform)
+
+
+def dit_losses(
+    network: Generator,
+    latents: Latents,
+    clips: list[Prepared],
+    config: DitTraining,
+    generator: torch.Generator,
+) -> Losses:
+    """v-prediction on noisy standardized latents."""
+    total = len(clips[0].latents)
+    others = [1 + torch.randperm(total - 1, generator=generator)[: config.frames - 1] for _ in clips]
+    frames = torch.stack([torch.cat([torch.zeros(1, dtype=torch.long), o]) for o in others])
+    camera = jittered(pictures.INPUT.cameras(), config.jitter, generator)
+    conditions = network.conditions(clips, frames, camera)
+    dropped = torch.rand(len(clips), generator=generator) < config.dropout
+    keep = (~dropped).float()[:, None, None, None]
+    projected = None if conditions.projected is None else conditions.projected * keep
+    conditions = replace(conditions, image_tokens=conditions.image_tokens * keep, projected=projected)
+    clean = torch.stack([c.latents[f] for c, f in zip(clips, frames, strict=True)])
+    clean = latents.statistics.standardized(clean)
+    t = noise_times(len(clips), config.full_noise, generator)
+    rates = torch.tensor([SCHEDULE.rates(float(x)) for x in t])
+    alpha, sigma = (r[:, None, None, None] for r in rates.unbind(1))
+    noise = torch.randn(clean.shape, generator=generator)
+    x = alpha * clean + sigma * noise
+    times = torch.tensor([SCHEDULE.network_time(float(x)) for x in t])
+    v = network.dit(x, times, conditions)
+    losses = {"velocity": (v - (alpha * noise - sigma * clean)).square().mean()}
+    if config.decoded:
+        found = latents.statistics.latents(alpha * x - sigma * v)
+        count = clips[0].clip.canonical.shape[0]
+        start = int(torch.randint(count - config.gaussians + 1, (1,), generator=generator))
+        some = slice(start, start + config.gaussians)
+        deltas = latents.vae.decode(found, torch.stack([c.clip.vector[some] for c in clips]))
+        truth = [c.clip.deltas[f][:, some].float() for c, f in zip(clips, frames, strict=True)]
+        losses["decoded"] = config.decoded * truth_loss(deltas, torch.stack(truth), 0.1)
+    return losses
+
+
+def sampled(
+    network: Generator, statistics: Statistics, clip: Prepared, steps: int = 1, seed: int = 0
+) -> Tensor:
+    """Latents [T, L, C] of a video, by DPM-Solver++ as the node samples them."""
+    frames = torch.arange(len(clip.latents))[None]
+    with torch.no_grad():
+        conditions = network.conditions([clip], frames, pictures.INPUT.cameras())
+        noise = torch.randn(1, *clip.latents.shape, generator=torch.Generator().manual_seed(seed))
+        *_, last = multistep(guided(network.dit, conditions), noise, SCHEDULE, steps)
+    return statistics.latents(last.latents[0])
+
+
+def trained_vae(run: Path) -> VariationVae:
+    """The VAE of a run with averaged weights, as it is exported."""
+    vae = new_vae()
+    vae.load_state_dict(torch.load(run / "vae.pt", weights_only=True)["average"])
+    return folded(vae).eval().requires_grad_(False)
+
+
+def train_dit(
+    network: Generator,
+    latents: Latents,
+    config: DitTraining,
+    loop: LoopConfig,
+    checkpoint: Path | None = None,
+) -> Generator:
+    """Train in place; the result has the averaged weights."""
+
+    def losses(generator: torch.Generator, _: float) -> Losses:
+        return dit_losses(network, latents, latents.draw(config.batch, generator), config, generator)
+
+    network.load_state_dict(train(network, losses, loop, checkpoint))
+    return network
+
+
+def new_generator(
+    dit: VariationDitShape = SHAPE, encoder: ImageEncoderShape = ENCODER, seed: int = 0
+) -> Generator:
+    """Initial weights of a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Generator(dit, encoder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder with vae.pt")
+    parser.add_argument("--name", default="dit", help="name of the checkpoint")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--clips", type=int, default=2500)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--decoded", type=float, default=0.0)
+    parser.add_argument("--without", choices=["projected", "prior"], action="append", default=[])
+    parser.add_argument("--seconds", type=float, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    shape = replace(
+        SHAPE,
+        positional_prior="prior" not in options.without,
+        projected_channels=0 if "projected" in options.without else SHAPE.projected_channels,
+    )
+    network = new_generator(shape)
+    print("parameters", sum(p.numel() for p in network.parameters()), flush=True)
+    latents = Latents(trained_vae(options.out), Pool(options.clips))
+    config = DitTraining(batch=options.batch, decoded=options.decoded)
+    loop = LoopConfig(options.steps, options.lr, weight_decay=1e-4, seconds=options.seconds)
+    train_dit(network, latents, config, loop, options.out / f"{options.name}.pt")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Train the variation-field VAE, on its own or jointly with the canonical Gaussians' decoder (canonical.py).
+
+python -m training.variation_field.vae --out RUN --steps 4000
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine.models.variation_field import VariationVae, VariationVaeShape
+
+from . import pictures
+from .data import Clip, ClipShape, Pool, stacked
+from .loop import LoopConfig, Losses, train
+from .losses import (
+    UNITS,
+    VaeWeights,
+    image_loss,
+    kl_loss,
+    mesh_loss,
+    perceptual_network,
+    truth_loss,
+)
+
+SHAPE = VariationVaeShape(depth=3, dim=144, num_latents=64, latent_dim=16, heads=8, appearance_input=True)
+
+
+@dataclass(frozen=True)
+class VaeTraining:
+    """What a step looks at, and what is learned.
+
+    Args:
+        weights: Of the losses.
+        attributes: All five attributes change; False: colors and opacities stay (the ablation).
+        batch: Clips per step.
+        frames: Frames per clip.
+        gaussians: Gaussians per clip in the losses on positions.
+        images: Images per step; 0: no image losses.
+        image_steps: Share of the steps that have image losses.
+    """
+
+    weights: VaeWeights = field(default_factory=lambda: VaeWeights(mesh=0.0, kl=1e-5, truth=3.0))
+    attributes: bool = True
+    batch: int = 8
+    frames: int = 4
+    gaussians: int = 384
+    images: int = 6
+    image_steps: float = 0.25
+
+
+def new_vae(shape: VariationVaeShape = SHAPE, seed: int = 0) -> VariationVae:
+    """A VAE that suits a small model: finer position codes, and displacements of about one unit.
+
+    Both are starting values: the frequencies are a buffer of the published model's file, and the factor of displacements
+    is in the weights of a Linear.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vae = VariationVae(shape)
+    count = shape.dim // 6
+    omega = math.pi * 2 ** torch.linspace(0, 5, count, dtype=torch.float64)
+    vae.position_encoding[0].omega.copy_(omega)  # type: ignore[union-attr]
+    with torch.no_grad():
+        units = torch.tensor([0.15] * 3 + [2.0] * 3 + [4.0])[: shape.input_dim]
+        vae.input_embedding[0].weight.div_(units)  # type: ignore[union-attr, operator]
+        vae.logvar_fc.bias.fill_(-4.0)
+    return vae
+
+
+def decoded(vae: VariationVae, latents: Tensor, vectors: Tensor, attributes: bool = True) -> Tensor:
+    """Deltas [B, T, N, 14] in world units, while training: the output is in UNITS until `export` folds them in."""
+    deltas = vae.decode(latents, vectors) * UNITS
+    if not attributes:
+        deltas = torch.cat([deltas[..., :10], torch.zeros_like(deltas[..., 10:])], dim=-1)
+    return deltas
+
+
+def folded(vae: VariationVae) -> VariationVae:
+    """The same function as `decoded`, as a plain VAE."""
+    with torch.no_grad():
+        vae.to_outputs.weight.mul_(UNITS[:, None])
+        vae.to_outputs.bias.mul_(UNITS)
+    return vae
+
+
+def encoded(vae: VariationVae, clips: list[Clip], frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and log variance of the latents [B, F, L, C] of some frames [B, F] of each clip."""
+    rows = torch.arange(len(clips))[:, None]
+    size = vae.shape.input_dim
+    changes, moved = (stacked(clips, name)[rows, frames][..., :size] for name in ("changes", "moved"))
+    places = torch.stack([c.canonical[c.anchors, :3] for c in clips])
+    return vae.encode_at(stacked(clips, "points"), changes, places, moved)
+
+
+def vae_losses(
+    vae: VariationVae, clips: list[Clip], config: VaeTraining, generator: torch.Generator
+) -> Losses:
+    """Losses of one step."""
+    count = clips[0].deltas.shape[0]
+    frames = torch.stack([torch.randperm(count, generator=generator)[: config.frames] for _ in clips])
+    rows = torch.arange(len(clips))[:, None]
+    mean, logvar = encoded(vae, clips, frames)
+    noise = torch.randn(mean.shape, generator=generator)
+    latents = mean + (0.5 * logvar.clamp(-30, 20)).exp() * noise
+    weights = config.weights
+    losses = {"kl": weights.kl * kl_loss(mean, logvar)}
+    has_images = config.images and float(torch.rand(1, generator=generator)) < config.image_steps
+    total = clips[0].canonical.shape[0]
+    if weights.mesh or weights.truth:
+        start = int(torch.randint(total - config.gaussians + 1, (1,), generator=generator))
+        some = slice(start, start + config.gaussians)
+        vectors = torch.stack([c.vector[some] for c in clips])
+        deltas = decoded(vae, latents, vectors, config.attributes)
+        if weights.mesh:
+            target = torch.stack([c.mesh_target[:, some] for c in clips])[rows, frames]
+            losses["mesh"] = weights.mesh * mesh_loss(deltas, target)
+        if weights.truth:
+            truth = torch.stack([c.deltas[:, some].float() for c in clips])[rows, frames]
+            losses["truth"] = weights.truth * truth_loss(deltas, truth, weights.attributes)
+    if has_images:
+        cameras = pictures.ring(12)
+        drawn: list[Tensor] = []
+        wanted: list[Tensor] = []
+        for i in range(config.images):
+            b, f = i % len(clips), i // len(clips) % config.frames
+            clip, frame = clips[b], int(frames[b, f])
+            view = cameras[int(torch.randint(len(cameras), (1,), generator=generator))]
+            deltas = decoded(vae, latents[b : b + 1, f : f + 1], clip.vector[None], config.attributes)[0, 0]
+            drawn.append(pictures.image(pictures.changed(clip.raw, deltas), view))
+            with torch.no_grad():
+                wanted.append(pictures.image(clip.at(frame), view))
+        network = perceptual_network()
+        losses["image"] = image_loss(torch.cat(drawn), torch.cat(wanted), weights, network)
+    return losses
+
+
+def train_vae(
+    vae: VariationVae,
+    pool: Pool,
+    config: VaeTraining,
+    loop: LoopConfig,
+    checkpoint: Path | None = None,
+) -> VariationVae:
+    """Train in place; the result has the averaged weights."""
+    average = train(
+        vae,
+        lambda generator, _: vae_losses(vae, pool.draw(config.batch, generator), config, generator),
+        loop,
+        checkpoint,
+    )
+    vae.load_state_dict(average)
+    return vae
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--clips", type=int, default=2500, help="different clips in the pool")
+    parser.add_argument(
+        "--seconds", type=float, default=0, help="stop after this processor time, to be resumed"
+    )
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    vae = new_vae()
+    print("parameters", sum(p.numel() for p in vae.parameters()))
+    loop = LoopConfig(options.steps, options.lr, seconds=options.seconds)
+    train_vae(vae, Pool(options.clips, shape=ClipShape()), VaeTraining(), loop, options.out / "vae.pt")
+
+
+if __name__ == "__main__":
+    main()
