@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..engine.scene import ActivatedGaussians, Gaussians
+from ..engine.scene import ActivatedGaussians, Gaussians, Scene4D
 from ..engine.steps.step import Input, Kind, Output
 from . import folders, host, types
 from .compat import blocked, io, make, splat, splat_parts, video
@@ -40,6 +40,7 @@ SOCKETS: dict[Kind, Any] = {
     Kind.HEAD: types.HeadSocket,
     Kind.SEGMENTATION: types.SegmentationSocket,
     Kind.TRELLIS: types.TrellisSocket,
+    Kind.CANONICAL: types.SceneOrSplatSocket,
 }
 
 # models that occupy their device only while a step runs: their values have `in_use`
@@ -84,16 +85,22 @@ def entering(kind: Kind, value: Any, suffix: str = "") -> Any:
         return folders.output_target(value, suffix)
     if kind in CHECKS:
         return CHECKS[kind](value)
+    if kind is Kind.CANONICAL:
+        return value if isinstance(value, Scene4D) else _splats(value)
     if kind is Kind.SPLAT:
-        return [
-            Gaussians.from_activated(ActivatedGaussians(means, quats, scales, opacities, sh))
-            for means, scales, quats, opacities, sh in splat_parts(value)
-        ]
+        return _splats(value)
     if kind is Kind.MASKS:
         return host.detach(value).float()
     if kind is Kind.FRAMED_VIEW:
         return from_load3d(value)
     return host.detach(value) if kind in (Kind.IMAGES, Kind.FRAMES) else value
+
+
+def _splats(value: Any) -> list[Gaussians]:
+    return [
+        Gaussians.from_activated(ActivatedGaussians(means, quats, scales, opacities, sh))
+        for means, scales, quats, opacities, sh in splat_parts(value)
+    ]
 
 
 def leaving(declared: Output, result: Any) -> Any:

@@ -20,5 +20,7 @@ LatentFieldSocket = socket("GS4D_LATENT_FIELD")  # engine.latent.LatentField
 
 # ComfyUI's own, by name, because 0.3.75 has no class for some of them
 SplatSocket = socket("SPLAT")
+# ComfyUI accepts either of the types that a comma separates
+SceneOrSplatSocket = socket("GS4D_SCENE,SPLAT")
 Load3DCameraSocket = socket("LOAD3D_CAMERA")
 FaceLandmarksSocket = socket("FACE_LANDMARKS")

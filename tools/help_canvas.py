@@ -111,6 +111,17 @@ PAGES: dict[str, Graph] = {
         ],
         [(0, 0, 3, "models"), (1, 0, 3, "image"), (1, 1, 2, "mask"), (2, 0, 3, "mask"), (3, 0, 4, "scene")],
     ),
+    "GS4D_AlignSplat": (
+        [
+            ("GS4D_Load4DScene", [0, 0], [290, 0], {"scene_file": "output/gs4d/walker.safetensors"}),
+            ("LoadImage", [0, 130], [290, 0], {"image": "frame.png"}),
+            ("InvertMask", [0, 280], [290, 0], {}),
+            ("GS4D_AlignSplat", [340, 0], [330, 0], {}),
+            ("GS4D_SceneToSplat", [720, 0], [260, 0], {}),
+            ("PreviewImage", [720, 130], [260, 60], {}),
+        ],
+        [(0, 0, 3, "splat"), (1, 0, 3, "images"), (1, 1, 2, "mask"), (2, 0, 3, "mask"), (3, 0, 4, "scene"), (3, 1, 5, "images")],
+    ),
     "GS4D_Save4DScene": (
         [
             ("GS4D_Load4DScene", [0, 0], [330, 0], {}),

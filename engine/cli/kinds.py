@@ -18,6 +18,7 @@ from ..generation.trellis import TrellisModels
 from ..io.heads import load_head
 from ..io.image_files import load_images
 from ..io.mask_folder import load_masks, save_masks
+from ..io.ply import read_ply
 from ..io.scene_file import load_scene, save_scene
 from ..io.selection_file import load_selection, save_selection
 from ..io.view_folder import load_views, save_views
@@ -88,6 +89,15 @@ def _trellis(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
     return TrellisModels(folder, arguments.image_encoder, Path(decoder) if decoder else None, device)
 
 
+def _scene_or_splat(name: str, *_: Any) -> Any:
+    path = Path(name)
+    if path.suffix.lower() == ".spz":
+        from ..io.spz import read_spz
+
+        return [read_spz(path)]
+    return [read_ply(path)] if path.suffix.lower() == ".ply" else load_scene(path)
+
+
 READERS: dict[Kind, Reader] = {
     Kind.SCENE: Reader("FILE", lambda path, *_: load_scene(path)),
     Kind.CAPTURE: Reader("DIR", _capture, flag="data"),
@@ -108,6 +118,7 @@ READERS: dict[Kind, Reader] = {
     ),
     Kind.SEGMENTATION: Reader("DIR", _segmentation, flag="segmenter", help="folder of a SAM 2 model"),
     Kind.TRELLIS: Reader("DIR", _trellis, flag="trellis", help="folder of TRELLIS-image-large"),
+    Kind.CANONICAL: Reader("FILE", _scene_or_splat, help="scene (.safetensors), .ply or .spz"),
     Kind.FRAMES: Reader("FILE|DIR", lambda path, *_: load_images(path)),
     Kind.PATH: Reader("PATH", lambda path, *_: Path(path)),
     Kind.TARGET: Reader(

@@ -1,1 +1,1 @@
-"""Objects from images: sampling of canonical Gaussians."""
+"""Objects from images and videos: sampling of canonical Gaussians, and their alignment with a video."""

@@ -13,6 +13,7 @@ DECLARED = (
     "import_scene",
     "splat_to_scene",
     "canonical_from_image",
+    "align_splat",
     "preflight",
     "fit_scene",
     "scene_views",

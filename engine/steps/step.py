@@ -46,6 +46,7 @@ class Kind(Enum):
     HEAD = "head"
     SEGMENTATION = "segmentation models"
     TRELLIS = "TRELLIS models"
+    CANONICAL = "scene or splat"  # a scene, or a list of Gaussians
 
 
 class Figure(Enum):
