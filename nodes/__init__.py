@@ -14,6 +14,7 @@ from .preview import Preview4DScene
 from .segmentation import LoadSegmentation
 from .step_node import node_of, settings_node_of
 from .trellis import LoadTrellis
+from .variation import LoadVariation
 
 HAND_WRITTEN: list[type[Any]] = [
     LoadMultiViewVideo,
@@ -25,6 +26,7 @@ HAND_WRITTEN: list[type[Any]] = [
     GuidanceFromModel,
     LoadSegmentation,
     LoadTrellis,
+    LoadVariation,
     Preview4DScene,
 ]
 

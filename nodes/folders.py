@@ -329,6 +329,28 @@ def canonical_decoder(choice: str) -> Path | None:
     )
 
 
+# -- variation fields -----------------------------------------------------------------------------------------------
+
+BUNDLED_VARIATION = "bundled (small)"
+OWN_ENCODER = "the model's own"
+VARIATION_MARKS = {"deformation_mean.pt", "deformation_mean.safetensors"}
+
+
+def variation_models() -> list[str]:
+    """The bundled model where this installation has one, then folders of GVFDiffusion's layout in models/gs4d."""
+    from ..engine.generation.variation import BUNDLED
+
+    names = {n for root in roots()[MODELS] for n in marked_folders(root, VARIATION_MARKS, MODEL_DEPTH)}
+    return [*([BUNDLED_VARIATION] if BUNDLED.is_dir() else []), *listable(sorted(names))]
+
+
+def variation_model(choice: str) -> Path:
+    """The folder of a chosen model; raises InputError if it is missing."""
+    from ..engine.generation.variation import bundled_variation
+
+    return bundled_variation() if choice == BUNDLED_VARIATION else generation_model(choice)
+
+
 # -- writing --------------------------------------------------------------------------------------------------------
 
 

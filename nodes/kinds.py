@@ -40,11 +40,12 @@ SOCKETS: dict[Kind, Any] = {
     Kind.HEAD: types.HeadSocket,
     Kind.SEGMENTATION: types.SegmentationSocket,
     Kind.TRELLIS: types.TrellisSocket,
+    Kind.VARIATION: types.VariationSocket,
     Kind.CANONICAL: types.SceneOrSplatSocket,
 }
 
 # models that occupy their device only while a step runs: their values have `in_use`
-MODELS = (Kind.GUIDANCE, Kind.SEGMENTATION, Kind.TRELLIS)
+MODELS = (Kind.GUIDANCE, Kind.SEGMENTATION, Kind.TRELLIS, Kind.VARIATION)
 
 
 def path(text: str) -> Path | None:

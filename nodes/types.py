@@ -15,6 +15,8 @@ SelectionSocket = socket("GS4D_SELECTION")  # engine.scene.Selection: weight of 
 HeadSocket = socket("GS4D_HEAD")  # engine.heads.Head: a head model with its motion
 # nodes.segmentation.Models: Grounding DINO and SAM 2
 SegmentationSocket = socket("GS4D_SEGMENTATION")
+# nodes.variation.Models: the networks of a variation field
+VariationSocket = socket("GS4D_VARIATION")
 TrellisSocket = socket("GS4D_TRELLIS")  # nodes.trellis.Models: TRELLIS and its image encoder
 LatentFieldSocket = socket("GS4D_LATENT_FIELD")  # engine.latent.LatentField
 

@@ -69,6 +69,8 @@ SEGMENTATION = {"segmenter": "sam2.1-hiera-tiny", "detector": "grounding-dino-ti
 TRELLIS = {"trellis": "TRELLIS-image-large", "image_encoder": "dinov2-with-registers-large"}
 TRELLIS |= {"decoder": "gvfdiffusion/ema_static_vae_0.9999_200000"}
 
+VARIATION = {"model": "gvfdiffusion", "image_encoder": "dinov2-with-registers-large"}
+
 PAGES: dict[str, Graph] = {
     "GS4D_GuidanceFromModel": (
         [
@@ -121,6 +123,22 @@ PAGES: dict[str, Graph] = {
             ("PreviewImage", [720, 130], [260, 60], {}),
         ],
         [(0, 0, 3, "splat"), (1, 0, 3, "images"), (1, 1, 2, "mask"), (2, 0, 3, "mask"), (3, 0, 4, "scene"), (3, 1, 5, "images")],
+    ),
+    "GS4D_LoadVariation": (
+        [
+            ("GS4D_LoadVariation", [0, 0], [390, 0], VARIATION),
+            ("GS4D_VariationDiffusion", [440, 0], [330, 0], {}),
+        ],
+        [(0, 0, 1, "models")],
+    ),
+    "GS4D_VariationDiffusion": (
+        [
+            ("GS4D_LoadVariation", [0, 0], [330, 0], VARIATION),
+            ("GS4D_AlignSplat", [0, 180], [330, 0], {}),
+            ("GS4D_VariationDiffusion", [390, 0], [330, 0], {}),
+            ("GS4D_Preview4DScene", [780, 0], [300, 420], {"makes_movie": False}),
+        ],
+        [(0, 0, 2, "models"), (1, 0, 2, "splat"), (2, 0, 3, "scene")],
     ),
     "GS4D_Save4DScene": (
         [

@@ -15,6 +15,7 @@ from ..capture.options import BACKGROUNDS, LoadOptions
 from ..capture.readers import load_video
 from ..diffusion.loading import embedded, load
 from ..generation.trellis import TrellisModels
+from ..generation.variation import VariationModels, bundled_variation
 from ..io.heads import load_head
 from ..io.image_files import load_images
 from ..io.mask_folder import load_masks, save_masks
@@ -98,6 +99,12 @@ def _scene_or_splat(name: str, *_: Any) -> Any:
     return [read_ply(path)] if path.suffix.lower() == ".ply" else load_scene(path)
 
 
+def _variation(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
+    fastest = "cuda" if torch.cuda.is_available() else "cpu"
+    device = fastest if arguments.device == "auto" else device_of(arguments)
+    return VariationModels(folder or bundled_variation(), arguments.image_encoder, device)
+
+
 READERS: dict[Kind, Reader] = {
     Kind.SCENE: Reader("FILE", lambda path, *_: load_scene(path)),
     Kind.CAPTURE: Reader("DIR", _capture, flag="data"),
@@ -119,6 +126,12 @@ READERS: dict[Kind, Reader] = {
     Kind.SEGMENTATION: Reader("DIR", _segmentation, flag="segmenter", help="folder of a SAM 2 model"),
     Kind.TRELLIS: Reader("DIR", _trellis, flag="trellis", help="folder of TRELLIS-image-large"),
     Kind.CANONICAL: Reader("FILE", _scene_or_splat, help="scene (.safetensors), .ply or .spz"),
+    Kind.VARIATION: Reader(
+        "DIR",
+        _variation,
+        flag="variation",
+        help="folder of GVFDiffusion, or of a smaller model (default: the bundled one)",
+    ),
     Kind.FRAMES: Reader("FILE|DIR", lambda path, *_: load_images(path)),
     Kind.PATH: Reader("PATH", lambda path, *_: Path(path)),
     Kind.TARGET: Reader(
@@ -133,13 +146,15 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
     if reader is None:
         return
     has_default = (
-        declared.optional or declared.kind in (Kind.PATH, Kind.GUIDANCE) or _may_be_model_alone(declared)
+        declared.optional
+        or declared.kind in (Kind.PATH, Kind.GUIDANCE, Kind.VARIATION)
+        or _may_be_model_alone(declared)
     )
     parser.add_argument(
         flag_of(declared),
         *(["-o"] if declared.kind is Kind.TARGET else []),
         required=not has_default,
-        default="" if declared.kind is Kind.GUIDANCE else None,
+        default="" if declared.kind in (Kind.GUIDANCE, Kind.VARIATION) else None,
         metavar=reader.metavar,
         help=reader.help or declared.help,
     )
@@ -158,6 +173,12 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
         parser.add_argument("--image-encoder", required=True, metavar="DIR", help=encoder)
         decoder = "GVFDiffusion's canonical VAE, for 8 Gaussians per voxel instead of 32"
         parser.add_argument("--canonical-decoder", metavar="FILE", help=decoder)
+        parser.add_argument(
+            "--device", default="auto", metavar="NAME", help="auto, cpu or cuda, of the models"
+        )
+    if declared.kind is Kind.VARIATION:
+        encoder = "folder of DINOv2 with registers, for models without an image encoder of their own"
+        parser.add_argument("--image-encoder", metavar="DIR", help=encoder)
         parser.add_argument(
             "--device", default="auto", metavar="NAME", help="auto, cpu or cuda, of the models"
         )

@@ -4,8 +4,9 @@ Source: DPM-Solver++ (Lu et al. 2022): data prediction, algorithm 1 (single-step
 control of DPM-Solver (Lu et al. 2022), appendix C. Details that the papers leave open are those of their public code.
 
 All three are generators over the states, so that a caller can show progress, and cancel by closing; the last state is the
-result. `predict(x, t)` is one call of the network, guidance included: it takes latents of any shape and the network's own
-time, and returns the raw output. The update formulas below use h = λ_t − λ_s and the prediction x̂ at s:
+result, and a run goes on from any of them with the same bits. `predict(x, t)` is one call of the network, guidance included:
+it takes latents of any shape and the network's own time, and returns the raw output. The update formulas below use
+h = λ_t − λ_s and the prediction x̂ at s:
 
     x_t = (σ_t / σ_s) x_s − α_t (e^(−h) − 1) x̂
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -38,11 +39,21 @@ MOST_TRIALS = 2000
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The state of a sampling run after a step."""
+    """The state of a sampling run after a step.
+
+    Args:
+        latents: Of any shape.
+        t: Time of the latents in the schedule.
+        clean: The clean latents that the step predicted.
+        memory: What else the sampler needs to go on from here: tensors by name.
+        numbers: The same for numbers.
+    """
 
     latents: Tensor
-    # time of the latents in the schedule
     t: float
+    clean: Tensor
+    memory: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    numbers: dict[str, float] = field(default_factory=dict[str, float])
 
 
 def time_uniform(schedule: ContinuousSchedule, steps: int) -> list[float]:
@@ -57,7 +68,9 @@ def time_uniform(schedule: ContinuousSchedule, steps: int) -> list[float]:
     return [schedule.first + length * i / steps for i in range(steps)] + [schedule.last]
 
 
-def multistep(predict: Predict, noise: Tensor, schedule: ContinuousSchedule, steps: int) -> Iterator[Sample]:
+def multistep(
+    predict: Predict, noise: Tensor, schedule: ContinuousSchedule, steps: int, begun: Sample | None = None
+) -> Iterator[Sample]:
     """Second-order multistep sampling: one network call per step.
 
     The first step is of first order, and so is the last of at most 9 steps.
@@ -67,6 +80,7 @@ def multistep(predict: Predict, noise: Tensor, schedule: ContinuousSchedule, ste
         noise: Latents at the schedule's first time, any shape.
         schedule: The noise schedule.
         steps: Number of steps, evenly spaced in time.
+        begun: A state of the same run to go on from; `noise` is then not used.
 
     Yields:
         The state after each step.
@@ -78,10 +92,13 @@ def multistep(predict: Predict, noise: Tensor, schedule: ContinuousSchedule, ste
         DPM-Solver++, algorithm 2.
     """
     times = time_uniform(schedule, steps)
-    x = noise
+    x, done = noise, 0
     # the prediction before, and the λ it was carried over
     before: tuple[Tensor, float] | None = None
-    for i in range(steps):
+    if begun is not None:
+        x, done = begun.latents, int(begun.numbers["step"])
+        before = begun.memory["clean"], begun.numbers["h"]
+    for i in range(done, steps):
         s, t = times[i], times[i + 1]
         clean = towards = _clean(predict, schedule, x, s)
         h = schedule.half_log_snr(t) - schedule.half_log_snr(s)
@@ -89,10 +106,12 @@ def multistep(predict: Predict, noise: Tensor, schedule: ContinuousSchedule, ste
             towards = clean + (0.5 * h / before[1]) * (clean - before[0])
         x = _update(schedule, x, towards, s, t)
         before = clean, h
-        yield Sample(x, t)
+        yield Sample(x, t, clean, {"clean": clean}, {"step": i + 1, "h": h})
 
 
-def singlestep(predict: Predict, noise: Tensor, schedule: ContinuousSchedule, steps: int) -> Iterator[Sample]:
+def singlestep(
+    predict: Predict, noise: Tensor, schedule: ContinuousSchedule, steps: int, begun: Sample | None = None
+) -> Iterator[Sample]:
     """Second-order single-step sampling: two network calls per step.
 
     Args:
@@ -100,6 +119,7 @@ def singlestep(predict: Predict, noise: Tensor, schedule: ContinuousSchedule, st
         noise: Latents at the schedule's first time, any shape.
         schedule: The noise schedule.
         steps: Number of steps, evenly spaced in time; each passes the middle of its time interval.
+        begun: A state of the same run to go on from; `noise` is then not used.
 
     Yields:
         The state after each step.
@@ -111,15 +131,19 @@ def singlestep(predict: Predict, noise: Tensor, schedule: ContinuousSchedule, st
         DPM-Solver++, algorithm 1.
     """
     times = time_uniform(schedule, steps)
-    x = noise
-    for s, t in itertools.pairwise(times):
+    x, done = (noise, 0) if begun is None else (begun.latents, int(begun.numbers["step"]))
+    for i, (s, t) in enumerate(itertools.pairwise(times[done:]), done + 1):
         clean = _clean(predict, schedule, x, s)
         x = _second_order(predict, schedule, x, clean, s, t, (s + t) / 2)
-        yield Sample(x, t)
+        yield Sample(x, t, clean, numbers={"step": i})
 
 
 def adaptive(
-    predict: Predict, noise: Tensor, schedule: ContinuousSchedule, largest_step: float = math.inf
+    predict: Predict,
+    noise: Tensor,
+    schedule: ContinuousSchedule,
+    largest_step: float = math.inf,
+    begun: Sample | None = None,
 ) -> Iterator[Sample]:
     """Second-order sampling that chooses its own steps: two network calls per trial step, rejected ones included.
 
@@ -132,6 +156,7 @@ def adaptive(
         noise: Latents [B, ...] at the schedule's first time.
         schedule: The noise schedule.
         largest_step: Longest step in half-logSNR; unlimited as in the reference. The cosine schedule spans about 10.
+        begun: A state of the same run to go on from; `noise` is then not used.
 
     Yields:
         The state after each accepted step.
@@ -142,9 +167,10 @@ def adaptive(
     Source:
         DPM-Solver, appendix C, with the single step of DPM-Solver++.
     """
-    s, x, lower_before = schedule.first, noise, noise
-    position, end = schedule.half_log_snr(schedule.first), schedule.half_log_snr(schedule.last)
-    h = FIRST_STEP
+    s, x, lower_before, h = schedule.first, noise, noise, FIRST_STEP
+    if begun is not None:
+        s, x, lower_before, h = begun.t, begun.latents, begun.memory["lower"], begun.numbers["h"]
+    position, end = schedule.half_log_snr(s), schedule.half_log_snr(schedule.last)
     for _ in range(MOST_TRIALS):
         if abs(s - schedule.last) <= ARRIVED:
             return
@@ -157,11 +183,13 @@ def adaptive(
         error = float(((higher - lower) / tolerance).flatten(1).square().mean(dim=1).sqrt().max())
         if not math.isfinite(error):
             break
-        if error <= 1:
+        accepted = error <= 1
+        if accepted:
             x, lower_before, s = higher, lower, t
             position = schedule.half_log_snr(s)
-            yield Sample(x, s)
         h = min(SAFETY * h * max(error, 1e-12) ** -0.5, largest_step, end - position)
+        if accepted:
+            yield Sample(x, s, clean, {"lower": lower_before}, {"h": h})
     raise InputError(
         "DIF-051",
         f"Adaptive sampling did not finish within {MOST_TRIALS} trial steps (it stands at time {s:.4g}): the network's outputs "

@@ -14,6 +14,7 @@ DECLARED = (
     "splat_to_scene",
     "canonical_from_image",
     "align_splat",
+    "variation_diffusion",
     "preflight",
     "fit_scene",
     "scene_views",

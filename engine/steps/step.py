@@ -47,6 +47,7 @@ class Kind(Enum):
     SEGMENTATION = "segmentation models"
     TRELLIS = "TRELLIS models"
     CANONICAL = "scene or splat"  # a scene, or a list of Gaussians
+    VARIATION = "variation models"
 
 
 class Figure(Enum):

@@ -20,7 +20,7 @@ IDS = {
     "GS4D_TrainLatentField", "GS4D_DeltaEdit", "GS4D_DecodeLatents", "GS4D_LatentsToScene",
     "GS4D_Preview4DScene", "GS4D_LoadHead", "GS4D_HeadRegionMask", "GS4D_PoseHead", "GS4D_DriveHead",
     "GS4D_EditHeadAvatar", "GS4D_HeadFromLandmarks", "GS4D_LoadSegmentation", "GS4D_SegmentByText",
-    "GS4D_LoadTrellis", "GS4D_CanonicalFromImage", "GS4D_AlignSplat",
+    "GS4D_LoadTrellis", "GS4D_CanonicalFromImage", "GS4D_LoadVariation", "GS4D_VariationDiffusion", "GS4D_AlignSplat",
 }  # fmt: skip
 
 

@@ -195,7 +195,11 @@ def test_a_scenes_frame_a_splat_of_another_size_and_floaters():
 
 
 def test_progress_preview_and_contact_sheet():
-    messages = list(step.run([animal()], frame_of(animal(), ObjectView(5.0)), config=Config(resolution=64, max_elevation=0)))
+    messages = list(
+        step.run(
+            [animal()], frame_of(animal(), ObjectView(5.0)), config=Config(resolution=64, max_elevation=0)
+        )
+    )
     started, finished = messages[0], messages[-1]
     assert isinstance(started, Started) and isinstance(finished, Finished)
     assert [m.done for m in messages if isinstance(m, Progress)] == list(range(1, started.total + 1))

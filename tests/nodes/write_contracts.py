@@ -28,6 +28,8 @@ LISTS_OF_FILES = {
     ("GS4D_LoadTrellis", "trellis"),
     ("GS4D_LoadTrellis", "image_encoder"),
     ("GS4D_LoadTrellis", "decoder"),
+    ("GS4D_LoadVariation", "model"),
+    ("GS4D_LoadVariation", "image_encoder"),
 }
 OPEN, CLOSE = "<!-- from the schema -->", "<!-- end -->"
 HOST_TYPES = {

@@ -1,0 +1,465 @@
+"""Animate a splat with a video: a diffusion model samples how every Gaussian changes in every frame.
+
+GVFDiffusion (Zhang et al., ICCV 2025), section 3.2, with the published weights or smaller ones of the same kind. What
+differs: the splat may come from anywhere and keeps its place, videos may be longer than the model's (overlapping windows),
+and a canceled run goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import __version__
+from ..deform import PerFrame, Static
+from ..deform.moments import scene_of_moments
+from ..diffusion.dpm_solver import Sample
+from ..fields import as_record, choice, flag, number, validate
+from ..figures.color_maps import spread
+from ..figures.contact_sheets import sheet
+from ..figures.drawing import as_tensor
+from ..generation.model_space import ModelSpace
+from ..generation.variation import (
+    SAMPLERS,
+    Sampling,
+    VariationModels,
+    VariationRun,
+    sampling_window,
+    units,
+)
+from ..geometry.boxes import gaussian_bounds
+from ..geometry.placement import TURNS
+from ..masks.video_frames import Frames, coverage, cropped_frames, frames_over_splat
+from ..messages import Finished, Message, Preview, Progress, Saved, Started, Stream
+from ..models.variation_field import canonical_changes
+from ..render import choose, render_gaussians
+from ..scene import Gaussians, Scene4D
+from ..scene.rigs import UPS
+from ..train.loop import shaping
+from ..train.state import input_identity, key_of, load_state, save_state
+from .step import Figure, Input, Kind, Output, Step
+
+__all__ = ["STEP", "Config", "run"]
+
+# frames of the preview and their size in pixels
+SHOWN, PREVIEW_PIXELS = 4, 192
+# frame numbers in a note
+MOST_LISTED = 12
+
+
+class Animated(NamedTuple):
+    """The moving scene, the frames as the model saw them [T, S, S, 3], and what to know about it."""
+
+    scene: Scene4D
+    frames: Tensor
+    note: str
+
+
+@dataclass(frozen=True)
+class Config:
+    seed: int = number(0, 0, 2**31 - 1, "Random seed. The same seed and inputs give the same scene.")
+    fps: float = number(
+        24.0, 0.1, 240.0, "Frame rate of the video. More plays faster.", label="frames per second"
+    )
+    sampler: str = choice(
+        "auto",
+        ("auto", *SAMPLERS),
+        "DPM-Solver++ with a fixed number of steps (multistep: one call per step, singlestep: two), or with steps of its own "
+        "(adaptive). auto uses the model's default.",
+    )
+    steps: int = number(
+        0,
+        0,
+        1000,
+        "Sampling steps. More steps take longer and are more exact; typical 20–100 for the published model. 0 uses the model's "
+        "default.",
+        label="steps (0 = auto)",
+    )
+    image_scale: float = number(
+        0.0,
+        0.0,
+        20.0,
+        "Image guidance scale. Higher follows the video more closely and can exaggerate; 1 is off, typical 1–3; 0 uses the "
+        "model's default.",
+        0.1,
+        label="image guidance scale",
+    )
+    canonical_scale: float = number(
+        0.0,
+        0.0,
+        20.0,
+        "Guidance scale of the splat. Higher follows its shape more closely; 1 is off; 0 uses the model's default.",
+        0.1,
+        label="splat guidance scale",
+        advanced=True,
+    )
+    up: str = choice(
+        "z up",
+        tuple(TURNS),
+        "Up axis of the splat. Align Splat to Video and Canonical Gaussians from Image make z up; ComfyUI's own splats have y "
+        "down.",
+        label="up axis",
+    )
+    window: int = number(
+        0,
+        0,
+        1000,
+        "Frames that are sampled together. Longer videos are sampled in overlapping windows. Lower needs less memory; 0 uses the "
+        "length that the model was trained with.",
+        label="window (0 = auto)",
+        advanced=True,
+    )
+    overlap: int = number(
+        0,
+        0,
+        1000,
+        "Frames that neighboring windows share. More is smoother and slower; 0 uses half a window.",
+        label="overlap (0 = auto)",
+        advanced=True,
+    )
+    largest_step: float = number(
+        1.0,
+        0.05,
+        100.0,
+        "Longest step of the adaptive sampler, in half the logarithm of the signal-to-noise ratio. Lower is more exact and "
+        "slower; the paper has no limit.",
+        advanced=True,
+    )
+    anchors: str = choice(
+        "auto",
+        ("auto", "raw", "standardized"),
+        "Positions that the transformer sees: raw as in GVFDiffusion's inference, standardized as in its training. auto uses the "
+        "model's.",
+        label="anchor positions",
+        advanced=True,
+    )
+    saves_memory: bool = flag(
+        False,
+        "Evaluates the branches of the guidance one after the other. Slower, with less memory.",
+        label="low memory",
+        advanced=True,
+    )
+    chunk: int = number(
+        8192,
+        64,
+        1_000_000,
+        "Gaussians that are decoded at once. Lower needs less memory.",
+        label="decode chunk",
+        advanced=True,
+    )
+    preview_every: int = number(
+        10, 0, 1000, "Sampling steps between two preview images. 0 shows none until the end.", advanced=True
+    )
+    checkpoint_seconds: float = number(
+        60.0, 1.0, 1e6, "Seconds between two checkpoints.", label="checkpoint every (seconds)", advanced=True
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+def run(
+    models: VariationModels,
+    splat: Scene4D | Sequence[Gaussians],
+    images: Tensor,
+    masks: Tensor | None = None,
+    config: Config = Config(),
+    checkpoint: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Stream:
+    """Animate a splat with a video.
+
+    Args:
+        models: The variation-field networks.
+        splat: The object as the first frame shows it from the front: a scene, of which the first frame is used, or splats.
+        images: Frames of the video [T, H, W, 3], or with alpha [T, H, W, 4], in 0..1.
+        masks: 1 on the object, [T, H, W] or [1, H, W]; None: the images' alpha, or what differs from a plain background.
+        config: Sampler, guidance, windows and seed; 0 and "auto" are the model's defaults.
+        checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes from
+            it with the same bits. None keeps none.
+        clock: Seconds; the interval of `config` counts on it.
+
+    Yields:
+        Started, Progress per frame and sampling step, Previews of frames and scene, Saved, and Finished with an `Animated`.
+
+    Raises:
+        InputError: The video or the splat cannot be used, a network returns NaN, or memory runs out.
+
+    Example:
+        made = result(variation_diffusion.run(models, scene, frames, masks))
+
+    Source:
+        GVFDiffusion, Zhang et al., ICCV 2025.
+    """
+    base = _first(splat, config)
+    images = images.detach().cpu().float()
+    alphas = coverage(images, None if masks is None else masks.detach().cpu().float())
+    space = ModelSpace.of(base.canonical, config.up)
+    frames = _frames(models, images, alphas, space)
+    sampling = _sampling(models, config, len(images))
+    key = key_of(
+        "variation_diffusion",
+        *input_identity(models, str(models.device), base.canonical, frames.images),
+        shaping(config),
+        __version__,
+    )
+    begun = None if checkpoint is None else _begun(checkpoint, key)
+    work = VariationRun(models, space, frames.images, sampling, begun)
+    yield Started(units(len(images), sampling), _about(models, work, begun))
+    stages = _followed(work, config, _Checkpoint(checkpoint, key, config.checkpoint_seconds, clock))
+    changes = yield from stages
+    made = _scene(base, changes, config)
+    scene = made.with_history(
+        "variation_diffusion",
+        config=as_record(config),
+        sampling=_said(sampling),
+        weights=models.fingerprint(),
+        models=models.name,
+        gaussians=len(made.canonical),
+        frames=len(images),
+        windows=len(work.windows),
+        engine=__version__,
+    )
+    yield Preview(_preview(work, changes=changes), units(len(images), sampling))
+    yield Finished(Animated(scene, frames.images, _note(scene, work, frames, splat)))
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+
+
+def _first(splat: Scene4D | Sequence[Gaussians], config: Config) -> Scene4D:
+    """The splat as a still scene."""
+    if not isinstance(splat, Scene4D):
+        up = torch.tensor(UPS[config.up], dtype=torch.float64)
+        return scene_of_moments([splat[0]], config.fps, up, blends=False)
+    with torch.no_grad():
+        first = splat.at(float(splat.times[0])).map(lambda t: t.detach().cpu())
+    return splat.with_(canonical=first, deformation=Static())
+
+
+def _frames(models: VariationModels, images: Tensor, alphas: Tensor, space: ModelSpace) -> Frames:
+    if models.config.image_encoder is None:
+        return cropped_frames(images, alphas)
+    return frames_over_splat(images, alphas, space.raw.to_gaussians(), models.config.camera.cameras())
+
+
+def _sampling(models: VariationModels, config: Config, frames: int) -> Sampling:
+    known = models.config.recommended
+    window, overlap = sampling_window(frames, known.frames, config.window, config.overlap)
+    standardized = (
+        models.config.standardized_anchors if config.anchors == "auto" else config.anchors == "standardized"
+    )
+    return Sampling(
+        known.sampler if config.sampler == "auto" else config.sampler,
+        config.steps or known.steps,
+        config.largest_step,
+        config.image_scale or known.image_scale,
+        config.canonical_scale or known.canonical_scale,
+        window,
+        overlap,
+        standardized,
+        not config.saves_memory,
+        config.chunk,
+        config.seed,
+    )
+
+
+def _said(sampling: Sampling) -> dict[str, Any]:
+    """What "auto" became, for the history."""
+    steps = (
+        {"largest_step": sampling.largest_step}
+        if sampling.sampler == "adaptive"
+        else {"steps": sampling.steps}
+    )
+    return {
+        "sampler": sampling.sampler,
+        **steps,
+        "image_scale": sampling.image_scale,
+        "canonical_scale": sampling.canonical_scale,
+        "window": sampling.window,
+        "overlap": sampling.overlap,
+        "standardized_anchors": sampling.standardized_anchors,
+    }
+
+
+def _about(models: VariationModels, work: VariationRun, begun: Sample | None) -> str:
+    count, sampling = len(work.windows), work.sampling
+    how = "steps of its own" if sampling.sampler == "adaptive" else f"{sampling.steps} steps"
+    words = [f"{models.name} on {models.device}", f"{sampling.sampler}, {how}"]
+    if count > 1:
+        words.append(f"{count} windows of {sampling.window} frames")
+    if begun is not None:
+        words.append("resumed")
+    return "; ".join(words)
+
+
+class _Checkpoint:
+    """Saves the newest state of a run at intervals and when it is closed."""
+
+    def __init__(self, path: Path | None, key: str, seconds: float, clock: Callable[[], float]) -> None:
+        self.path, self.key, self.seconds, self.clock = path, key, seconds, clock
+        self.saved_at = clock()
+        self.newest: Sample | None = None
+
+    def due(self) -> bool:
+        return self.path is not None and self.clock() - self.saved_at > self.seconds
+
+    def save(self) -> None:
+        sample = self.newest
+        if self.path is None or sample is None:
+            return
+        tensors = {"latents": sample.latents, **{f"memory.{name}": t for name, t in sample.memory.items()}}
+        save_state(self.path, tensors, {"t": sample.t, **sample.numbers}, self.key)
+        self.saved_at, self.newest = self.clock(), None
+
+
+def _begun(checkpoint: Path, key: str) -> Sample | None:
+    """The state of the same run that was saved; None where there is none."""
+    found = load_state(checkpoint, key)
+    if found is None:
+        return None
+    tensors, numbers = found
+    memory = {name.removeprefix("memory."): t for name, t in tensors.items() if name != "latents"}
+    latents = tensors["latents"]
+    others = {name: value for name, value in numbers.items() if name != "t"}
+    return Sample(latents, numbers["t"], memory.get("clean", latents), memory, others)
+
+
+def _followed(
+    work: VariationRun, config: Config, saves: _Checkpoint
+) -> Generator[Message, None, dict[str, Tensor]]:
+    """The run's messages; its state is saved at intervals and where it is closed."""
+    stages, steps = work.stages(), 0
+    try:
+        while True:
+            try:
+                update = next(stages)
+            except StopIteration as end:
+                return end.value
+            if update.sample is not None:
+                saves.newest, steps = update.sample, steps + 1
+            yield Progress(update.done, count=len(work.space.raw))
+            if update.sample is None:
+                continue
+            if config.preview_every and steps % config.preview_every == 0:
+                yield Preview(_preview(work, clean=update.sample.clean), update.done)
+            if saves.due():
+                saves.save()
+                yield Saved(str(saves.path), update.done)
+    except BaseException:
+        saves.save()
+        raise
+    finally:
+        # frees the networks at once
+        stages.close()
+
+
+def _preview(
+    work: VariationRun, clean: Tensor | None = None, changes: dict[str, Tensor] | None = None
+) -> Tensor:
+    """Some frames of the video, and the splat in them: from clean latents, or from the scene's changes."""
+    space, chosen = work.space, spread(len(work.frames), SHOWN)
+    raw = space.raw.to_gaussians()
+    if clean is not None:
+        found = canonical_changes(space.raw, work.deltas(clean, torch.tensor(chosen)).float().cpu())
+        changed = [{name: t[i] for name, t in found.items()} for i in range(len(chosen))]
+    else:
+        assert changes is not None
+        changed = [space.to_model({name: t[i] for name, t in changes.items()}) for i in chosen]
+    camera = work.models.config.camera.cameras()
+    camera = camera.scaled(PREVIEW_PIXELS / camera.sizes[0][0])
+    stacks: list[list[Tensor]] = []
+    for i, change in zip(chosen, changed, strict=True):
+        moved = raw.with_(**{name: t + change[name] for name, t in raw.tensors().items()})
+        drawn = render_gaussians(moved, camera, choose("auto"), torch.ones(3)).rgb[0].detach().clamp(0, 1)
+        stacks.append([_sized(work.frames[i]), drawn])
+    return as_tensor(sheet(stacks, [f"frame {i}" for i in chosen], columns=len(chosen)))
+
+
+def _sized(image: Tensor) -> Tensor:
+    planes = image.permute(2, 0, 1)[None]
+    size = (PREVIEW_PIXELS, PREVIEW_PIXELS)
+    return torch.nn.functional.interpolate(planes, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+
+
+def _scene(base: Scene4D, changes: dict[str, Tensor], config: Config) -> Scene4D:
+    count = len(changes["means"])
+    seconds = torch.arange(count, dtype=torch.float64) / config.fps
+    places = [base.canonical.means + changes["means"][i] for i in spread(count, 8)]
+    return replace(
+        base,
+        deformation=PerFrame(seconds, changes),
+        times=seconds,
+        bounds=gaussian_bounds(torch.cat(places)),
+    )
+
+
+def _note(scene: Scene4D, work: VariationRun, frames: Frames, splat: Any) -> str:
+    lines = [scene.summary()]
+    if len(work.windows) > 1:
+        lines.append(
+            f"{len(work.windows)} windows of {work.sampling.window} frames, {work.sampling.overlap} shared"
+        )
+    if frames.empty:
+        listed = ", ".join(str(i) for i in frames.empty[:MOST_LISTED])
+        listed += ", …" if len(frames.empty) > MOST_LISTED else ""
+        lines.append(
+            f"the subject is not visible in {len(frames.empty)} frames ({listed}); the motion there is a guess"
+        )
+    if isinstance(splat, Scene4D) and not isinstance(splat.deformation, Static):
+        lines.append("the splat's own motion was left out: its first frame is animated")
+    return "\n".join(filter(None, [*lines, work.space.note, frames.note]))
+
+
+STEP = Step(
+    name="variation_diffusion",
+    node="VariationDiffusion",
+    label="Variation Diffusion",
+    category="4dgs/generate",
+    description="Animates a splat with a video (GVFDiffusion): position, size, rotation, color and opacity of every Gaussian in "
+    "every frame.",
+    search=("gvfdiffusion", "video to 4d", "animate", "variation field"),
+    config=Config,
+    run=run,
+    inputs=(
+        Input("models", Kind.VARIATION, "The variation-field networks, from Load Variation Models."),
+        Input(
+            "splat",
+            Kind.CANONICAL,
+            "The object as the first frame shows it: from Align Splat to Video or Canonical Gaussians from Image, or a SPLAT of "
+            "ComfyUI's own nodes.",
+        ),
+        Input("images", Kind.FRAMES, "The frames of the video, all of one still camera."),
+        Input(
+            "masks",
+            Kind.MASKS,
+            "1 on the object, one per frame. Without it, the frames need alpha or a plain background.",
+            id="mask",
+            optional=True,
+        ),
+    ),
+    outputs=(
+        Output(
+            "scene",
+            Kind.SCENE,
+            "The moving scene, with changes stored per frame.",
+            of=lambda made: made.scene,
+        ),
+        Output(
+            "frames",
+            Kind.IMAGES,
+            "The frames of the video as the model saw them.",
+            of=lambda made: made.frames,
+        ),
+    ),
+    verb="animate",
+    has_device=False,
+    resumes="generation",
+    figure=Figure.PREVIEW,
+    note=lambda made: made.note,
+)

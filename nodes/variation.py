@@ -1,0 +1,98 @@
+"""The node that chooses the models of Variation Diffusion."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..engine.errors import InputError
+from . import folders, host
+from .checks import checked
+from .compat import combo, io, schema
+from .types import VariationSocket
+
+if TYPE_CHECKING:
+    from ..engine.generation.variation import VariationModels
+
+# activations of the transformer for 24 frames
+WORKING_MEGABYTES = 4000
+# the list's only entry while nothing is there
+NO_VARIATION = "no variation models in models/gs4d"
+
+
+class Models:
+    """The value of a GS4D_VARIATION socket. The engine loads the networks when they are needed."""
+
+    def __init__(self, models: VariationModels) -> None:
+        self.models = models
+
+    @contextmanager
+    def in_use(self) -> Generator[VariationModels, None, None]:
+        """Inside, there is room on the device for the networks."""
+        if self.models.device.type != "cpu":
+            host.make_room(self.models.megabytes + WORKING_MEGABYTES, self.models.device)
+        try:
+            yield self.models
+        finally:
+            host.free()
+
+
+def _folders(model: str, image_encoder: str) -> Any:
+    """The model's folder; both must exist."""
+    if model == NO_VARIATION:
+        raise InputError(
+            "NOD-040",
+            "There are no variation models; put the files of BwZhang/GaussianVariationFieldDiffusion into a folder in "
+            "models/gs4d and refresh.",
+        )
+    if image_encoder != folders.OWN_ENCODER:
+        folders.generation_model(image_encoder)
+    return folders.variation_model(model)
+
+
+@checked(_folders, "model", "image_encoder", watches=True)
+class LoadVariation(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> Any:
+        return schema(
+            node_id="GS4D_LoadVariation",
+            display_name="Load Variation Models",
+            category="4dgs/generate",
+            description="Loads the networks that animate a splat with a video, for Variation Diffusion: GVFDiffusion or a "
+            "smaller model from models/gs4d. Nothing is downloaded.",
+            search_aliases=["gvfdiffusion", "video to 4d", "dinov2"],
+            inputs=[
+                combo(
+                    "model",
+                    folders.variation_models() or [NO_VARIATION],
+                    display_name="model folder",
+                    tooltip="GVFDiffusion's folder in models/gs4d, with its .pt or .safetensors files, or a smaller model that "
+                    "describes itself in gs4d.json.",
+                ),
+                combo(
+                    "image_encoder",
+                    [folders.OWN_ENCODER, *folders.image_encoders()],
+                    tooltip="The folder of dinov2-with-registers-large in models/gs4d, which GVFDiffusion needs. Smaller models "
+                    "contain their own image encoder.",
+                ),
+                combo(
+                    "device",
+                    host.DEVICES,
+                    "auto",
+                    tooltip="Device of the models. auto uses the GPU if there is one.",
+                ),
+            ],
+            outputs=[VariationSocket.Output("models", display_name="models")],
+        )
+
+    @classmethod
+    def execute(cls, model: str, image_encoder: str, device: str) -> Any:
+        from ..engine.generation.variation import VariationModels
+
+        with host.node_context():
+            where = host.diffusion_device(device)
+            folder = _folders(model, image_encoder)
+            own = image_encoder == folders.OWN_ENCODER
+            models = VariationModels(folder, None if own else folders.generation_model(image_encoder), where)
+        return host.output(Models(models), notes=f"{models.name} on {where}")
