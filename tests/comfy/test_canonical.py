@@ -58,10 +58,11 @@ def test_an_object_is_made_and_aligned(running: Server, info: dict[str, Any], by
     run = running.run(graph)
     assert run.outcome == "execution_success", run.error
     shown = {data["node"]: data["output"] for data in run.of("executed")}
-    assert any("2,048 Gaussians in 256 voxels" in line for line in shown["object"]["gs4d_notes"])
-    assert (
-        len(shown["object"]["images"]) == len(shown["align"]["images"]) == len(shown["sheet"]["images"]) == 1
-    )
+    # the second run takes the object from ComfyUI's cache
+    if by == "scene":
+        assert any("2,048 Gaussians in 256 voxels" in line for line in shown["object"]["gs4d_notes"])
+        assert len(shown["object"]["images"]) == 1
+    assert len(shown["align"]["images"]) == len(shown["sheet"]["images"]) == 1
     assert any("best view: azimuth" in line for line in shown["align"]["gs4d_notes"])
 
 
