@@ -19,7 +19,7 @@ from engine.steps import fit_scene
 from engine.train.config import FitConfig
 from engine.train.densify import DefaultStrategy, MCMCStrategy
 from engine.train.fit import Fit
-from engine.train.head_motion import head_for
+from engine.train.head_motion import head_for, spread_colors
 from engine.train.parameters import GaussianParameters
 from tests.tiny_head import tiny_head
 
@@ -200,6 +200,18 @@ def test_no_triangle_ever_loses_its_last_gaussian(strategy: MCMCStrategy | Defau
         assert parameters.groups is not None
         assert len(parameters.groups) == len(parameters)
         assert len(parameters.groups.unique()) == count
+
+
+def test_triangles_that_no_image_shows_start_with_the_colors_of_their_neighbors() -> None:
+    faces = torch.tensor([[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5], [6, 7, 8]])
+    red, blue = torch.tensor([1.0, 0, 0]), torch.tensor([0, 0, 1.0])
+    known = torch.tensor([True, False, False, True, False])
+    start = torch.stack([red, red * 0, red * 0, blue, red * 0])
+    colors = spread_colors(start, known, faces)
+    assert torch.equal(colors[known], start[known])
+    assert torch.allclose(colors[1], (2 * red + blue) / 3)
+    assert torch.allclose(colors[2], (red + 2 * blue) / 3)
+    assert torch.equal(colors[4], torch.full((3,), 0.5))
 
 
 def test_head_frames_are_matched_by_time(head: Head, video: MultiViewVideo) -> None:
