@@ -16,6 +16,8 @@ from ..engine.files.folders import changed, is_within, marked_folders, subfolder
 
 PACK = Path(__file__).resolve().parents[1]
 DEMOS = PACK / "assets" / "clips"
+# folders with an animated mesh and a splat of the same subject
+PUPPETS = PACK / "assets" / "puppets"
 # models/gs4d, and the folders that extra_model_paths.yaml adds under that name
 MODELS = "gs4d"
 CHECKPOINTS_KEPT = 5
@@ -67,12 +69,12 @@ def readable(text: str) -> Path:
 
 
 def source(text: str) -> Path:
-    """As `readable`, but an empty text is also an error."""
+    """As `readable`, but an empty text is also an error; "demo: …" names a bundled splat."""
     if not text.strip():
         raise InputError(
             "NOD-015", "source is empty; enter the path of a scene in input, output or models/gs4d."
         )
-    return readable(text)
+    return bundled_puppet(text.strip()) if text.strip().startswith("demo: ") else readable(text)
 
 
 def listable(names: Iterable[str]) -> list[str]:
@@ -145,6 +147,20 @@ def scene_file(choice: str) -> Path:
     if not path.is_file():
         raise InputError("NOD-019", f"'{choice}' is not a file; choose a .safetensors scene.")
     return path
+
+
+# -- bundled meshes and splats ---------------------------------------------------------------------------------------
+
+
+def bundled_puppet(choice: str) -> Path:
+    """The bundled file that "demo: NAME" names. Raises InputError."""
+    name = choice.removeprefix("demo: ").strip()
+    for path in PUPPETS.glob("*/*"):
+        if path.name == name:
+            return path
+    raise InputError(
+        "NOD-054", f"'{choice}' does not ship with this version of the pack; choose another file."
+    )
 
 
 # -- heads ----------------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import torch
 
 from ..engine.scene import ActivatedGaussians, Gaussians, Scene4D
 from ..engine.steps.step import Input, Kind, Output
-from . import folders, host, types
-from .compat import blocked, io, make, splat, splat_parts, video
+from . import folders, host, mesh_files, types
+from .compat import blocked, combo, io, make, splat, splat_parts, video
 from .load3d import from_load3d
 
 SOCKETS: dict[Kind, Any] = {
@@ -33,6 +33,8 @@ SOCKETS: dict[Kind, Any] = {
     Kind.TARGET: io.String,
     Kind.FILES: io.String,
     Kind.SPLAT: types.SplatSocket,
+    Kind.MESH: io.Combo,
+    Kind.MODEL_FILE: types.ModelFileSocket,
     Kind.TEXT: io.String,
     Kind.REPORT: io.String,
     Kind.NUMBER: io.Float,
@@ -58,6 +60,7 @@ CHECKS: dict[Kind, Callable[[str], object]] = {
     Kind.PATH: path,
     Kind.SOURCE: folders.source,
     Kind.TARGET: folders.check_prefix,
+    Kind.MESH: mesh_files.mesh_file,
 }
 
 
@@ -66,6 +69,9 @@ def socket(declared: Input) -> Any:
     keywords: dict[str, Any] = {"tooltip": declared.help, "optional": declared.optional or None}
     if declared.label:
         keywords["display_name"] = declared.label
+    if declared.kind is Kind.MESH:
+        names = mesh_files.meshes()
+        return combo(declared.socket, names, names[0] if names else None, **keywords)
     if declared.kind in CHECKS:
         keywords["default"] = declared.default
     return make(SOCKETS[declared.kind].Input, declared.socket, **keywords)
@@ -90,6 +96,8 @@ def entering(kind: Kind, value: Any, suffix: str = "") -> Any:
         return value if isinstance(value, Scene4D) else _splats(value)
     if kind is Kind.SPLAT:
         return _splats(value)
+    if kind is Kind.MODEL_FILE:
+        return mesh_files.model_document(value)
     if kind is Kind.MASKS:
         return host.detach(value).float()
     if kind is Kind.FRAMED_VIEW:

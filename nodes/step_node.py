@@ -124,7 +124,7 @@ def node_of(step: Step) -> type[StepNode]:
         found = [each(value) for each, value in zip(texts.values(), values, strict=True)]
         return found[0]
 
-    watches = any(i.kind is Kind.SOURCE for i in step.inputs)
+    watches = any(i.kind in (Kind.SOURCE, Kind.MESH) for i in step.inputs)
     return checked(check, *texts, watches=watches)(node) if texts else node
 
 

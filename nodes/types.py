@@ -24,5 +24,6 @@ LatentFieldSocket = socket("GS4D_LATENT_FIELD")  # engine.latent.LatentField
 SplatSocket = socket("SPLAT")
 # ComfyUI accepts either of the types that a comma separates
 SceneOrSplatSocket = socket("GS4D_SCENE,SPLAT")
+ModelFileSocket = socket("FILE_3D,FILE_3D_GLB,FILE_3D_GLTF")
 Load3DCameraSocket = socket("LOAD3D_CAMERA")
 FaceLandmarksSocket = socket("FACE_LANDMARKS")

@@ -19,9 +19,10 @@ from ..generation.variation import VariationModels, bundled_variation
 from ..io.heads import load_head
 from ..io.image_files import load_images
 from ..io.mask_folder import load_masks, save_masks
-from ..io.ply import read_ply
 from ..io.scene_file import load_scene, save_scene
 from ..io.selection_file import load_selection, save_selection
+from ..io.splats import SUFFIXES as SPLAT_SUFFIXES
+from ..io.splats import read_splat
 from ..io.view_folder import load_views, save_views
 from ..latent.files import load_field, save_field
 from ..masks.grounded import Segmentation
@@ -92,11 +93,7 @@ def _trellis(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
 
 def _scene_or_splat(name: str, *_: Any) -> Any:
     path = Path(name)
-    if path.suffix.lower() == ".spz":
-        from ..io.spz import read_spz
-
-        return [read_spz(path)]
-    return [read_ply(path)] if path.suffix.lower() == ".ply" else load_scene(path)
+    return [read_splat(path)] if path.suffix.lower() in SPLAT_SUFFIXES else load_scene(path)
 
 
 def _variation(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
@@ -133,6 +130,7 @@ READERS: dict[Kind, Reader] = {
         help="folder of GVFDiffusion, or of a smaller model (default: the bundled one)",
     ),
     Kind.FRAMES: Reader("FILE|DIR", lambda path, *_: load_images(path)),
+    Kind.MESH: Reader("FILE", lambda path, *_: Path(path), help="animated mesh (.glb, .gltf)"),
     Kind.PATH: Reader("PATH", lambda path, *_: Path(path)),
     Kind.TARGET: Reader(
         "PATH", lambda path, *_: Path(path), flag="out", help="file to write, or folder for a sequence"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 DECLARED = (
     "import_scene",
     "splat_to_scene",
+    "animate_splat",
     "canonical_from_image",
     "align_splat",
     "variation_diffusion",

@@ -22,7 +22,7 @@ from ..geometry.boxes import gaussian_bounds
 from ..heads import Head
 from ..io.imports.fourdgaussians_folder import import_fourdgaussians, is_fourdgaussians
 from ..io.imports.gaussian_avatars import import_gaussian_avatar, is_gaussian_avatar
-from ..io.ply import read_ply
+from ..io.splats import SUFFIXES, read_splat
 from ..messages import Finished, Message, Progress, Started, Stream
 from ..scene import Gaussians, Scene4D
 from ..scene.rigs import UPS, ring_of_cameras
@@ -32,7 +32,6 @@ __all__ = ["STEP", "Config", "run"]
 
 # frames per second of a folder of splat files: animation tools export at the rate of film
 SPLATS_FPS = 24.0
-SUFFIXES = (".ply", ".spz")
 MOST_NUMBERS = 500_000_000  # in a sequence: 2 GB, and as much again while it is put together
 
 
@@ -136,16 +135,8 @@ def _avatar(source: Path, head: Head | None, config: Config) -> Scene4D:
     return import_gaussian_avatar(source, head.model, "import_scene", config.fps)
 
 
-def _read(source: Path) -> Gaussians:
-    if source.suffix.lower() == ".spz":
-        from ..io.spz import read_spz
-
-        return read_spz(source)
-    return read_ply(source)
-
-
 def _still(source: Path, config: Config) -> Scene4D:
-    gaussians = _read(source)
+    gaussians = read_splat(source)
     if len(gaussians) == 0:
         raise InputError("STP-018", f"{source.name} holds no Gaussians; export it again.")
     bounds = gaussian_bounds(gaussians.means)
@@ -171,7 +162,7 @@ def _moving(source: Path, files: list[Path], config: Config) -> Generator[Messag
     """Progress for each file; returns the scene."""
     moments: list[Gaussians] = []
     for i, file in enumerate(files):
-        moments.append(_read(file))
+        moments.append(read_splat(file))
         need = len(files) * max(sum(t.numel() for t in moment.tensors().values()) for moment in moments)
         if need > MOST_NUMBERS:
             raise InputError(

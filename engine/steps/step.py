@@ -39,6 +39,8 @@ class Kind(Enum):
     TARGET = "target"  # where to write; on the canvas, a name to which a number and the suffix are added
     FILES = "files"
     SPLAT = "splat"
+    MESH = "mesh"  # an animated glTF file; on the canvas, one of a list
+    MODEL_FILE = "3D model file"  # an opened glTF file of another node
     TEXT = "text"
     NUMBER = "number"
     FLAG = "flag"

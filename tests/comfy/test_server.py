@@ -19,7 +19,7 @@ IDS = {
     "GS4D_SceneViews", "GS4D_EditViews", "GS4D_LiftMask", "GS4D_FitEdits", "GS4D_RefineScore", "GS4D_EvaluateEdit",
     "GS4D_TrainLatentField", "GS4D_DeltaEdit", "GS4D_DecodeLatents", "GS4D_LatentsToScene",
     "GS4D_Preview4DScene", "GS4D_LoadHead", "GS4D_HeadRegionMask", "GS4D_PoseHead", "GS4D_DriveHead",
-    "GS4D_EditHeadAvatar", "GS4D_HeadFromLandmarks", "GS4D_LoadSegmentation", "GS4D_SegmentByText",
+    "GS4D_EditHeadAvatar", "GS4D_AnimateSplatWithMesh", "GS4D_HeadFromLandmarks", "GS4D_LoadSegmentation", "GS4D_SegmentByText",
     "GS4D_LoadTrellis", "GS4D_CanonicalFromImage", "GS4D_LoadVariation", "GS4D_VariationDiffusion", "GS4D_AlignSplat",
 }  # fmt: skip
 

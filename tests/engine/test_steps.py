@@ -20,7 +20,7 @@ from engine.steps.step import Kind, Step, version
 FOUND = sorted(m.name for m in pkgutil.iter_modules(engine.steps.__path__) if m.name != "step")
 STEPS = all_steps()
 # what only the canvas has: the command line edits files, and frames no view by hand
-CANVAS_ONLY = {Kind.FRAMED_VIEW, Kind.SETTINGS, Kind.IMAGES, Kind.CAMERA_PATH, Kind.SOURCE}
+CANVAS_ONLY = {Kind.FRAMED_VIEW, Kind.SETTINGS, Kind.IMAGES, Kind.CAMERA_PATH, Kind.SOURCE, Kind.MODEL_FILE}
 
 
 def test_the_menu_lists_every_step_once():

@@ -42,4 +42,5 @@ def test_every_kind_looks_like_something_on_both_sides() -> None:
     assert all(f"Kind.{kind.name}:" in source for kind in Kind)
     only_made = {Kind.FILES, Kind.VIDEO, Kind.TEXT, Kind.REPORT, Kind.NUMBER, Kind.FLAG}
     only_on_the_canvas = {Kind.CAMERA_PATH, Kind.FRAMED_VIEW, Kind.SETTINGS, Kind.IMAGES, Kind.SOURCE}
+    only_on_the_canvas |= {Kind.MODEL_FILE}
     assert set(Kind) == set(READERS) | set(WRITERS) | only_made | only_on_the_canvas

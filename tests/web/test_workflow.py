@@ -195,6 +195,27 @@ def test_a_head_is_trained_edited_and_driven_on_what_ships(page: Page, running: 
     assert not page.complaints_about_the_pack()
 
 
+def test_a_splat_dances_on_what_ships(page: Page, running: Server) -> None:
+    open_from_templates(page, "animate_splat")
+    page.js(
+        SET_WIDGETS,
+        {
+            "GS4D_AnimateSplatWithMesh": {"fps": 4},
+            "GS4D_CameraPath": {"frames": 3, "width": 64, "height": 64},
+        },
+    )
+    page.js(RUN)
+    page.page.wait_for_function("() => window.seenByTest.outcome", timeout=300_000)
+    page.page.wait_for_timeout(1500)
+    seen = page.js("() => window.seenByTest")
+    assert seen["outcome"] == "success", seen["error"]
+    ids = dict(page.js("() => app.graph.nodes.map(n => [n.type, String(n.id)])"))
+    assert seen["progress"][ids["GS4D_AnimateSplatWithMesh"]][-1] == 17
+    assert [text for text in seen["texts"] if "up axis y down, turn 0°" in text]
+    assert list((running.base / "output" / "gs4d").glob("dancer_*.safetensors"))
+    assert not page.complaints_about_the_pack()
+
+
 def test_an_edit_cancelled_on_the_canvas_goes_on_where_it_was(page: Page, running: Server) -> None:
     open_from_templates(page, "instruct_4dgs")
     page.js(SET_WIDGETS, {**QUICK, "GS4D_FitEdits": {"iterations": 5000, "preview_every": 0}})

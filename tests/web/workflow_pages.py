@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import animate_workflow
 import graphs
 import head_workflow
 
@@ -344,6 +345,15 @@ PAGES = {
             {**LATENT_PLACES, "13": (380, 0, 360, 100), "4": (380, 180, 360, 130), "3": (380, 400, 360, 830)},
             note=LATENT_NOTE.format(more=WITH_STABLE_DIFFUSION),
             **{**_LATENT, "thumbnail": None},
+        ),
+        WorkflowPage(
+            "animate_splat",
+            animate_workflow.animate_splat,
+            animate_workflow.PLACES,
+            animate_workflow.GROUPS,
+            animate_workflow.NOTE,
+            animate_workflow.NOTE_PLACE,
+            lambda base: sheet(movie_frames(base, "dancer*.mp4", 4)),
         ),
     )
 }  # fmt: skip

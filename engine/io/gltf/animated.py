@@ -39,8 +39,8 @@ def action_names(document: Document) -> list[str]:
 
 def read_animated_mesh(
     document: Document, action: str = "", fps: float = 24.0, hidden: tuple[str, ...] = ()
-) -> Generator[int, None, AnimatedMesh]:
-    """Evaluate one animation of a file; yields the frames done and returns the mesh.
+) -> Generator[tuple[int, int], None, AnimatedMesh]:
+    """Evaluate one animation of a file; yields frames done and to do, and returns the mesh.
 
     Args:
         document: The opened file.
@@ -69,7 +69,7 @@ def read_animated_mesh(
 
 def _evaluated(
     document: Document, action: str, fps: float, hidden: tuple[str, ...]
-) -> Generator[int, None, AnimatedMesh]:
+) -> Generator[tuple[int, int], None, AnimatedMesh]:
     tree = NodeTree(document)
     surfaces = read_surfaces(document, tree, hidden)
     if not surfaces:
@@ -106,7 +106,7 @@ def _evaluated(
             frames[done + t] = np.concatenate(
                 [s.at(world[t], w[t]) for s, w in zip(surfaces, weights, strict=True)]
             )
-        yield done + len(times)
+        yield done + len(times), count
     _check_motion(frames, rest, surfaces, names[number], document.name)
     offsets = np.cumsum([0, *(len(s.positions) for s in surfaces[:-1])])
     return AnimatedMesh(

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from ...errors import InputError
 from .document import Document
@@ -72,8 +71,7 @@ class NodeTree:
             if path in parts:
                 parts[path][:, node] = sampler.at(seconds)
         local = np.zeros((len(seconds), len(self.nodes), 4, 4))
-        turns = Rotation.from_quat(unit(parts["rotation"]).reshape(-1, 4)).as_matrix()
-        local[..., :3, :3] = turns.reshape(*local.shape[:2], 3, 3) * parts["scale"][..., None, :]
+        local[..., :3, :3] = _turns(unit(parts["rotation"])) * parts["scale"][..., None, :]
         local[..., :3, 3] = parts["translation"]
         local[..., 3, 3] = 1.0
         for node in self.order:
@@ -153,8 +151,22 @@ def _indices(children: Any) -> list[int]:
     return [child for child in children if type(child) is int] if isinstance(children, list) else []
 
 
+def _turns(quats: Array) -> Array:
+    """Unit quaternions xyzw [..., 4] as matrices [..., 3, 3]."""
+    x, y, z, w = np.moveaxis(quats, -1, 0)
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return np.stack(rows, axis=-1).reshape(*quats.shape[:-1], 3, 3)
+
+
 def _decomposed(matrix: Array) -> dict[str, Array]:
     """A matrix without shear as translation, rotation and scale; a mirrored one has a negative scale along x."""
+    # the pack also loads where scipy is missing
+    from scipy.spatial.transform import Rotation
+
     scale = np.linalg.norm(matrix[:3, :3], axis=0)
     if np.linalg.det(matrix[:3, :3]) < 0:
         scale[0] = -scale[0]

@@ -6,11 +6,10 @@ Source: Khronos Group, glTF 2.0 specification, section 3.7.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from ...errors import InputError
 from ...files.paths import printable
@@ -19,6 +18,9 @@ from .colors import vertex_colors
 from .document import Document
 from .nodes import NodeTree
 from .samplers import Sampler
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 Array = NDArray[Any]
 
@@ -233,5 +235,8 @@ def _skin(document: Document, index: Any, attributes: dict[str, Any], count: int
         inverse = columns_first.astype(np.float64).reshape(-1, 4, 4).transpose(0, 2, 1)
     else:
         inverse = np.broadcast_to(np.eye(4), (len(joints), 4, 4))
+    # the pack also loads where scipy is missing
+    from scipy.sparse import csr_matrix
+
     sparse = csr_matrix((weights.ravel(), (rows, bones.ravel())), shape=(count, len(joints)))
     return Skin(np.array(joints), inverse, sparse)

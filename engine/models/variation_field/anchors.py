@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
+from ...geometry.surface_motion import NEIGHBORS, SHARPNESS, motion_weights
 
-# nearest surface points that move a point, and how fast their weights fall
-NEIGHBORS, SHARPNESS = 8, 7.0
 # distances that are computed at a time
 _ROOM = 1 << 24
 
@@ -75,9 +74,8 @@ def interpolate_displacements(
 ) -> Tensor:
     """Carry the motion of surface points over to other places.
 
-    A place moves with its K nearest points: w_k ∝ exp(−β d_k² / r²) with r² the mean of the K squared distances, and w_k = 0
-    where d_k > r. The cut-off is the released code's; the published formula lacks it. Weights sum to 1 up to 1.1e-5, so that
-    a translation of the surface is one of every place.
+    A place moves with its K nearest points, weighted as `motion_weights` says, so that a translation of the surface is one
+    of every place.
 
     Args:
         displacements: Of the points against the first frame, [T, N, 3]; other changes of the surface too, [T, N, C].
@@ -93,10 +91,7 @@ def interpolate_displacements(
         GVFDiffusion, section 3.1, equation 3.
     """
     index, squared = nearest_points(at, points, neighbors)
-    radius = squared.mean(dim=-1, keepdim=True).sqrt() + 1e-6
-    weights = torch.exp(-sharpness * squared / radius.square())
-    weights = torch.where(squared > radius.square(), 0.0, weights)
-    weights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-8)
+    weights = motion_weights(squared, sharpness)
     frames, _, channels = displacements.shape
     result = torch.zeros(frames, len(at), channels, dtype=displacements.dtype, device=displacements.device)
     for k in range(neighbors):
