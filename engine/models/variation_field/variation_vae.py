@@ -42,6 +42,8 @@ class VariationVaeShape:
             for the ablation.
         appearance_input: The encoder also sees changes of the surface's color (3 DC coefficients) and opacity (1 logit).
             Not in the paper, whose encoder sees displacements alone, so that a glow without motion is lost.
+        anchor_positions: The decoder's tokens also hold the positions of their anchors. Not in the paper, whose latents must
+            carry positions and motion; a small model then spends most of its training on positions that are known.
     """
 
     depth: int = 12
@@ -54,6 +56,7 @@ class VariationVaeShape:
     beta: float = SHARPNESS
     motion_queries: bool = True
     appearance_input: bool = False
+    anchor_positions: bool = False
 
     @property
     def input_dim(self) -> int:
@@ -193,18 +196,28 @@ class VariationVae(nn.Module):
         tokens = tokens.unflatten(0, displacements.shape[:2])
         return self.mean_fc(tokens), self.logvar_fc(tokens)
 
-    def decode(self, latents: Tensor, vectors: Tensor, chunk: int = 8192) -> Tensor:
+    def decode(
+        self, latents: Tensor, vectors: Tensor, chunk: int = 8192, anchors: Tensor | None = None
+    ) -> Tensor:
         """Decode latents to changes of Gaussians, for `deltas.canonical_changes`.
 
         Args:
             latents: [B, T, L, C].
             vectors: Gaussians [B, N, 14]; see `padded`.
             chunk: Gaussians that are decoded at a time; fewer need less memory.
+            anchors: Positions [B, L, 3] of the anchors, used with `anchor_positions` only; None: those of `vectors`, which
+                must then be whole splats.
 
         Returns:
             Deltas [B, T, N, output_dim].
         """
-        tokens = self.proj(latents.flatten(0, 1))
+        tokens = self.proj(latents)
+        if self.shape.anchor_positions:
+            if anchors is None:
+                places = [v[farthest_points(v[:, :3], self.shape.num_latents), :3] for v in vectors]
+                anchors = torch.stack(places)
+            tokens = tokens + self.position_encoding(anchors)[:, None]
+        tokens = tokens.flatten(0, 1)
         for attend, feed_forward in self.layers:  # pyright: ignore[reportGeneralTypeIssues]
             tokens = attend(tokens) + tokens
             tokens = feed_forward(tokens) + tokens
