@@ -135,7 +135,8 @@ def _rigged(rig: Rig, shape: ClipShape, generator: torch.Generator) -> tuple[Sur
     stretch = 1 + 0.15 * torch.randn(3, generator=generator).clamp(-1.5, 1.5)
     rig = replace(rig, vertices=rig.vertices * stretch, joints=rig.joints * stretch)
     points = sample(rig, shape.gaussians + shape.points, generator)
-    pose = posed(rig, random_motion(rig, shape.frames, generator))
+    strength = 0.4 + 0.6 * float(torch.rand(1, generator=generator))
+    pose = posed(rig, random_motion(rig, shape.frames, generator, strength))
     upright = _facing(points.normals)
     parts: list[Moving] = []
     for some in (slice(shape.gaussians), slice(shape.gaussians, None)):

@@ -32,19 +32,19 @@ from .loop import LoopConfig, Losses, train
 from .losses import truth_loss
 from .vae import encoded, folded, new_vae
 
-CANONICAL_TOKENS = 256
+CANONICAL_TOKENS = 128
 ENCODER = ImageEncoderShape()
 SHAPE = VariationDitShape(
     model_channels=128,
     image_cond_channels=ENCODER.token_channels,
-    num_blocks=4,
+    num_blocks=3,
     num_heads=4,
     position_scale=100.0,
     projected_channels=ENCODER.projected_channels,
 )
 SCHEDULE = CosineSchedule()
 # clips from which means and deviations are taken
-STATISTICS_CLIPS = 200
+STATISTICS_CLIPS = 100
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,15 @@ class Latents:
     Args:
         vae: The trained VAE, `folded`.
         pool: Training clips.
+        statistics: Means and deviations; None: those of the first clips of the pool.
     """
 
-    def __init__(self, vae: VariationVae, pool: Pool) -> None:
+    def __init__(self, vae: VariationVae, pool: Pool, statistics: Statistics | None = None) -> None:
         self.vae, self.pool = vae.eval().requires_grad_(False), pool
         self._prepared: dict[int, Prepared] = {}
+        if statistics is not None:
+            self.statistics = statistics
+            return
         some = [pool[i] for i in range(min(STATISTICS_CLIPS, pool.size))]
         latents = torch.stack([self.encoded(c) for c in some])
         vectors = torch.stack([c.vector for c in some])
@@ -201,7 +205,8 @@ def dit_losses(
         count = clips[0].clip.canonical.shape[0]
         start = int(torch.randint(count - config.gaussians + 1, (1,), generator=generator))
         some = slice(start, start + config.gaussians)
-        deltas = latents.vae.decode(found, torch.stack([c.clip.vector[some] for c in clips]))
+        vectors = torch.stack([c.clip.vector[some] for c in clips])
+        deltas = latents.vae.decode(found, vectors, anchors=conditions.anchors)
         truth = [c.clip.deltas[f][:, some].float() for c, f in zip(clips, frames, strict=True)]
         losses["decoded"] = config.decoded * truth_loss(deltas, torch.stack(truth), 0.1)
     return losses
@@ -257,7 +262,7 @@ def main() -> None:
     parser.add_argument("--name", default="dit", help="name of the checkpoint")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--clips", type=int, default=2500)
+    parser.add_argument("--clips", type=int, default=1200)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--decoded", type=float, default=0.0)
     parser.add_argument("--without", choices=["projected", "prior"], action="append", default=[])

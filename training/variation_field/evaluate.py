@@ -17,10 +17,12 @@ from torch import Tensor
 
 from engine.losses.metrics import decibels
 from engine.models.variation_field import VariationVae
+from engine.models.variation_field.config import FILE
 
 from . import pictures
 from .data import FAMILIES, HELD_OUT_FAMILY, Clip, held_out
-from .dit import Generator, Latents, Prepared, new_generator, sampled, trained_vae
+from .dit import Generator, Latents, Prepared, sampled, trained_vae
+from .export import from_run, loaded
 from .losses import POSITIONS
 from .vae import encoded
 
@@ -122,27 +124,26 @@ def families(with_held_out: bool = True) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("model", type=Path, help="an exported folder, or a run")
     parser.add_argument("--clips", type=int, default=12, help="of each family")
-    parser.add_argument("--name", default="dit")
+    parser.add_argument("--name", default="dit", help="checkpoint of a run")
     parser.add_argument("--families", nargs="*", default=families())
     options = parser.parse_args()
     torch.set_num_threads(1)
-    vae = trained_vae(options.run)
     result: dict[str, Any] = {}
-    checkpoint = options.run / f"{options.name}.pt"
     clips = {name: held_out(name, options.clips) for name in options.families}
+    network, latents = None, None
+    if (options.model / FILE).is_file():
+        network, latents = loaded(options.model)
+        vae = latents.vae
+    else:
+        vae = trained_vae(options.model)
+        if (options.model / f"{options.name}.pt").is_file():
+            network, latents = from_run(options.model, options.name)
     for name, some in clips.items():
         result[f"vae_{name}"] = evaluate_vae(vae, some)
         print(name, result[f"vae_{name}"], flush=True)
-    if checkpoint.is_file():
-        from .data import Pool
-
-        latents = Latents(vae, Pool(200))
-        network = new_generator()
-        network.load_state_dict(torch.load(checkpoint, weights_only=True)["average"])
-        network.eval()
-        for name, some in clips.items():
+        if network and latents:
             prepared = [latents.prepared(c) for c in some]
             result[f"generated_{name}"] = evaluate_generated(network, latents, prepared)
             print(name, result[f"generated_{name}"], flush=True)

@@ -28,7 +28,19 @@ from .losses import (
     truth_loss,
 )
 
-SHAPE = VariationVaeShape(depth=3, dim=144, num_latents=64, latent_dim=16, heads=8, appearance_input=True)
+SHAPE = VariationVaeShape(
+    depth=2,
+    dim=144,
+    num_latents=64,
+    latent_dim=16,
+    heads=8,
+    appearance_input=True,
+    anchor_positions=True,
+)
+# of the position code, in octaves above half a period per unit
+OCTAVES = 4.3
+# factor of queries and keys that compare positions
+SHARPNESS = 3.5
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,7 @@ class VaeTraining:
         batch: Clips per step.
         frames: Frames per clip.
         gaussians: Gaussians per clip in the losses on positions.
+        points: Surface points per clip that the encoder sees.
         images: Images per step; 0: no image losses.
         image_steps: Share of the steps that have image losses.
     """
@@ -50,32 +63,51 @@ class VaeTraining:
     batch: int = 8
     frames: int = 4
     gaussians: int = 384
+    points: int = 256
     images: int = 6
-    image_steps: float = 0.25
+    image_steps: float = 0.1
 
 
 def new_vae(shape: VariationVaeShape = SHAPE, seed: int = 0) -> VariationVae:
-    """A VAE that suits a small model: finer position codes, and displacements of about one unit.
+    """A VAE with initial weights that suit a small model, of a seed.
 
-    Both are starting values: the frequencies are a buffer of the published model's file, and the factor of displacements
-    is in the weights of a Linear.
+    Position codes are finer (their frequencies are a buffer, and part of the published file too), displacements count in
+    units of their usual size, and cross-attentions start as local averages: each head compares three frequencies of the
+    position codes of query and key.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vae = VariationVae(shape)
     count = shape.dim // 6
-    omega = math.pi * 2 ** torch.linspace(0, 5, count, dtype=torch.float64)
+    omega = math.pi * 2 ** torch.linspace(0, OCTAVES, count, dtype=torch.float64)
     vae.position_encoding[0].omega.copy_(omega)  # type: ignore[union-attr]
     with torch.no_grad():
         units = torch.tensor([0.15] * 3 + [2.0] * 3 + [4.0])[: shape.input_dim]
         vae.input_embedding[0].weight.div_(units)  # type: ignore[union-attr, operator]
         vae.logvar_fc.bias.fill_(-4.0)
+        # channels by axis, sine or cosine, frequency; wanted: by frequency first, so that a head has a few of them
+        order = torch.arange(shape.dim).reshape(3, 2, count).permute(2, 0, 1).flatten()
+        compare = SHARPNESS * torch.eye(shape.dim)[order]
+        for attention in (vae.cross_attend_blocks[0].fn, vae.decoder_cross_attn.fn):
+            attention.to_q.weight.copy_(compare)  # type: ignore[union-attr, operator]
+            attention.to_kv.weight[: shape.dim].copy_(compare)  # type: ignore[union-attr, operator, index]
     return vae
 
 
-def decoded(vae: VariationVae, latents: Tensor, vectors: Tensor, attributes: bool = True) -> Tensor:
-    """Deltas [B, T, N, 14] in world units, while training: the output is in UNITS until `export` folds them in."""
-    deltas = vae.decode(latents, vectors) * UNITS
+def places(clips: list[Clip]) -> Tensor:
+    """Positions of the anchors [B, L, 3]."""
+    return torch.stack([c.canonical[c.anchors, :3] for c in clips])
+
+
+def decoded(
+    vae: VariationVae,
+    latents: Tensor,
+    vectors: Tensor,
+    attributes: bool = True,
+    anchors: Tensor | None = None,
+) -> Tensor:
+    """Deltas [B, T, N, 14] in world units, while training: the output is in UNITS until `folded`."""
+    deltas = vae.decode(latents, vectors, anchors=anchors) * UNITS
     if not attributes:
         deltas = torch.cat([deltas[..., :10], torch.zeros_like(deltas[..., 10:])], dim=-1)
     return deltas
@@ -89,13 +121,14 @@ def folded(vae: VariationVae) -> VariationVae:
     return vae
 
 
-def encoded(vae: VariationVae, clips: list[Clip], frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and log variance of the latents [B, F, L, C] of some frames [B, F] of each clip."""
+def encoded(
+    vae: VariationVae, clips: list[Clip], frames: Tensor, points: slice = slice(None)
+) -> tuple[Tensor, Tensor]:
+    """Mean and log variance of the latents [B, F, L, C] of some frames [B, F] of each clip, from some surface points."""
     rows = torch.arange(len(clips))[:, None]
     size = vae.shape.input_dim
     changes, moved = (stacked(clips, name)[rows, frames][..., :size] for name in ("changes", "moved"))
-    places = torch.stack([c.canonical[c.anchors, :3] for c in clips])
-    return vae.encode_at(stacked(clips, "points"), changes, places, moved)
+    return vae.encode_at(stacked(clips, "points")[:, points], changes[:, :, points], places(clips), moved)
 
 
 def vae_losses(
@@ -105,7 +138,9 @@ def vae_losses(
     count = clips[0].deltas.shape[0]
     frames = torch.stack([torch.randperm(count, generator=generator)[: config.frames] for _ in clips])
     rows = torch.arange(len(clips))[:, None]
-    mean, logvar = encoded(vae, clips, frames)
+    available = clips[0].points.shape[0]
+    start = int(torch.randint(max(available - config.points, 0) + 1, (1,), generator=generator))
+    mean, logvar = encoded(vae, clips, frames, slice(start, start + config.points))
     noise = torch.randn(mean.shape, generator=generator)
     latents = mean + (0.5 * logvar.clamp(-30, 20)).exp() * noise
     weights = config.weights
@@ -116,7 +151,7 @@ def vae_losses(
         start = int(torch.randint(total - config.gaussians + 1, (1,), generator=generator))
         some = slice(start, start + config.gaussians)
         vectors = torch.stack([c.vector[some] for c in clips])
-        deltas = decoded(vae, latents, vectors, config.attributes)
+        deltas = decoded(vae, latents, vectors, config.attributes, places(clips))
         if weights.mesh:
             target = torch.stack([c.mesh_target[:, some] for c in clips])[rows, frames]
             losses["mesh"] = weights.mesh * mesh_loss(deltas, target)
@@ -161,9 +196,9 @@ def train_vae(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=1300)
     parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--clips", type=int, default=2500, help="different clips in the pool")
+    parser.add_argument("--clips", type=int, default=1200, help="different clips in the pool")
     parser.add_argument(
         "--seconds", type=float, default=0, help="stop after this processor time, to be resumed"
     )
