@@ -140,6 +140,15 @@ PAGES: dict[str, Graph] = {
         ],
         [(0, 0, 2, "models"), (1, 0, 2, "splat"), (2, 0, 3, "scene")],
     ),
+    "GS4D_EvaluateGeneration": (
+        [
+            ("GS4D_VariationDiffusion", [0, 0], [330, 0], {}),
+            ("GS4D_Load4DScene", [0, 420], [330, 0], {"scene_file": "output/gs4d/walker.safetensors"}),
+            ("GS4D_EvaluateGeneration", [390, 0], [330, 0], {"video_network": "gs4d/i3d_torchscript.pt"}),
+            ("PreviewAny", [780, 0], [260, 180], {}),
+        ],
+        [(0, 0, 2, "scene"), (1, 0, 2, "truth"), (2, 1, 3, "source")],
+    ),
     "GS4D_Save4DScene": (
         [
             ("GS4D_Load4DScene", [0, 0], [330, 0], {}),

@@ -80,6 +80,16 @@ def _bump(span: int, overlap: int) -> Tensor:
     return (0.5 * math.pi * (from_end / (overlap + 1)).clamp(max=1)).sin().square()
 
 
+def joints(windows: Sequence[Window]) -> list[int]:
+    """Frames at which another window begins to have the largest share; none for a single window."""
+    total = int(windows[-1].frames[-1]) + 1
+    shares = torch.zeros(len(windows), total)
+    for row, window in zip(shares, windows, strict=True):
+        row[window.frames] = window.weights
+    leading = shares.argmax(dim=0)
+    return (leading.diff() != 0).nonzero().flatten().add(1).tolist()
+
+
 def blended(predictors: Sequence[Predict], windows: Sequence[Window], axis: int = 1) -> Predict:
     """The prediction of a whole sequence from predictors of windows.
 

@@ -38,7 +38,7 @@ def seam_ratio(values: Tensor, joints: Iterable[int]) -> float:
     at = torch.zeros(len(values), dtype=torch.bool)
     for frame in joints:
         # every third difference that a jump between `frame` − 1 and `frame` enters
-        at[max(frame - 3, 0) : max(frame, 0)] = True
+        at[max(frame - 3, 0) : frame] = True
     if not bool(at.any()) or bool(at.all()):
         return float("nan")
     return float(values[at].mean() / values[~at].mean().clamp(min=1e-30))

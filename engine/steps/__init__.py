@@ -32,6 +32,7 @@ DECLARED = (
     "render_scene",
     "evaluate_scene",
     "evaluate_edit",
+    "evaluate_generation",
     "head_masks",
     "pose_head",
     "edit_head",

@@ -21,6 +21,7 @@ IDS = {
     "GS4D_Preview4DScene", "GS4D_LoadHead", "GS4D_HeadRegionMask", "GS4D_PoseHead", "GS4D_DriveHead",
     "GS4D_EditHeadAvatar", "GS4D_AnimateSplatWithMesh", "GS4D_HeadFromLandmarks", "GS4D_LoadSegmentation", "GS4D_SegmentByText",
     "GS4D_LoadTrellis", "GS4D_CanonicalFromImage", "GS4D_LoadVariation", "GS4D_VariationDiffusion", "GS4D_AlignSplat",
+    "GS4D_EvaluateGeneration",
 }  # fmt: skip
 
 

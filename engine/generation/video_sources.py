@@ -1,0 +1,184 @@
+"""Videos to measure, one camera after the other: renders of a scene, a capture's images, or frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..capture import video_file
+from ..errors import InputError
+from ..io.image_files import load_images
+from ..io.scene_file import is_scene_file, load_scene
+from ..render import Rasterizer, render_gaussians
+from ..scene import Cameras, MultiViewVideo, Scene4D
+
+MOST_FRAMES = 1000
+
+
+class VideoSource(Protocol):
+    """Videos of one subject."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the cameras."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Frames T of each."""
+        ...
+
+    def video(self, view: int) -> Tensor:
+        """[T, H, W, 3] in 0..1 on the CPU."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedScene:
+    """Renders of a scene.
+
+    Args:
+        name: Name in messages.
+        scene: The scene.
+        cameras: Its cameras, or others.
+        times: Frame times [T] in seconds.
+        rasterizer: From `choose`.
+    """
+
+    name: str
+    scene: Scene4D
+    cameras: Cameras
+    times: Tensor
+    rasterizer: Rasterizer
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return self.cameras.names
+
+    @property
+    def count(self) -> int:
+        return len(self.times)
+
+    @torch.no_grad()
+    def video(self, view: int) -> Tensor:
+        background, camera = self.scene.background.to(self.scene.device), self.cameras[view]
+        return torch.stack(
+            [
+                render_gaussians(self.scene.at(t), camera, self.rasterizer, background)
+                .rgb[0]
+                .clamp(0, 1)
+                .cpu()
+                for t in self.times.tolist()
+            ]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CapturedVideo:
+    """The images of a capture, over a background color [3]; images that were not taken are that color."""
+
+    capture: MultiViewVideo
+    background: Tensor
+
+    @property
+    def name(self) -> str:
+        return self.capture.name
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return self.capture.cameras.names
+
+    @property
+    def count(self) -> int:
+        return self.capture.moments
+
+    def video(self, view: int) -> Tensor:
+        width, height = self.capture.cameras.sizes[view]
+        plain = self.background.cpu().expand(height, width, 3)
+        frames: list[Tensor] = []
+        for moment in range(self.capture.moments):
+            if not bool(self.capture.available[view, moment]):
+                frames.append(plain)
+                continue
+            frame = self.capture.source.read(view, moment)
+            image = frame.image.float() / 255
+            if frame.mask is not None:
+                image = torch.lerp(plain, image, frame.mask.float()[..., None] / 255)
+            frames.append(image)
+        return torch.stack(frames)
+
+
+@dataclass(frozen=True, eq=False)
+class FrameVideo:
+    """Frames [T, H, W, 3 or 4] of one camera, over white where they have alpha."""
+
+    name: str
+    frames: Tensor
+    views: tuple[str, ...] = ("video",)
+
+    @property
+    def count(self) -> int:
+        return len(self.frames)
+
+    def video(self, view: int) -> Tensor:
+        frames = self.frames.detach().cpu().float()
+        if frames.shape[-1] < 4:
+            return frames
+        return torch.lerp(torch.ones(()), frames[..., :3], frames[..., 3:])
+
+
+def videos_in(folder: Path) -> dict[str, Path]:
+    """Each scene file, video file and subfolder in a folder, by its name without suffix.
+
+    Raises:
+        InputError: There is none.
+    """
+    found = {
+        path.stem if path.is_file() else path.name: path
+        for path in (sorted(folder.iterdir()) if folder.is_dir() else [])
+        if not path.name.startswith(".")
+        and (
+            path.is_dir()
+            or path.suffix.lower() in video_file.SUFFIXES
+            or (path.suffix == ".safetensors" and is_scene_file(path))
+        )
+    }
+    if not found:
+        raise InputError(
+            "GEN-020",
+            f"{folder.name} does not contain scenes (.safetensors), videos or folders of images; choose another folder.",
+        )
+    return found
+
+
+def source_of(name: str, path: Path, rasterizer: Rasterizer, device: torch.device | str) -> VideoSource:
+    """What `videos_in` found, read. Raises InputError where it is damaged."""
+    if path.is_dir():
+        return FrameVideo(name, load_images(path))
+    if path.suffix.lower() in video_file.SUFFIXES:
+        return FrameVideo(name, _decoded(path))
+    scene = load_scene(path).to(device)
+    return RenderedScene(name, scene, scene.rig, scene.times, rasterizer)
+
+
+def _decoded(path: Path) -> Tensor:
+    facts = video_file.probe(path, path.name)
+    if facts.frames > MOST_FRAMES:
+        raise InputError(
+            "GEN-021", f"{path.name} has {facts.frames:,} frames; {MOST_FRAMES:,} is the limit. Cut it."
+        )
+    file = video_file.VideoFile(path, path.name, facts)
+    try:
+        frames = [
+            torch.from_numpy(video_file.to_pixels(file.read(i), facts.size)) for i in range(facts.frames)
+        ]
+    finally:
+        file.close()
+    return torch.stack(frames).float() / 255

@@ -1,0 +1,462 @@
+"""Measure a generated scene: image by image, as sets of clips (FVD, KVD), and how smoothly its Gaussians move.
+
+The metrics are those of GVFDiffusion (Zhang et al., ICCV 2025) and of the papers that it compares with. Every value names its
+network, and FVD is only called that where it comes from a feature network.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..fields import number, text, validate
+from ..figures.color_maps import padded
+from ..generation.measures import (
+    ClipSet,
+    ClipSettings,
+    ImageMeasures,
+    fitted_to,
+    motion_numbers,
+    row_of,
+    set_distances,
+)
+from ..generation.video_sources import (
+    CapturedVideo,
+    FrameVideo,
+    RenderedScene,
+    VideoSource,
+    source_of,
+    videos_in,
+)
+from ..losses.means import Number, as_json, as_lines
+from ..losses.perceptual import load_clip, load_lpips
+from ..losses.video_distances import ENOUGH_CLIPS, PooledPixels, load_video_network
+from ..messages import Finished, Preview, Progress, Started, Stream
+from ..render import Rasterizer, choose, rasterizer_field
+from ..scene import MultiViewVideo, Scene4D
+from ..scene.rigs import orbit_cameras
+from .step import Comparison, Figure, Input, Kind, Output, Step
+
+__all__ = ["STEP", "Config", "GenerationEvaluation", "run"]
+
+
+@dataclass(frozen=True)
+class Config:
+    azimuths: str = text(
+        "",
+        "Views to render for a true scene, in degrees around it, counterclockwise from the front, such as '-75 15 105 195'. The "
+        "scene must be z up, in a box of side 1. Empty uses the scene's own cameras.",
+    )
+    view: int = number(
+        0, 0, 100_000, "Camera of the scene that took the reference images.", label="view of the images"
+    )
+    clip_length: int = number(
+        16, 2, 256, "Frames of a clip for FVD and KVD. Papers use 16.", label="frames per clip"
+    )
+    clip_stride: int = number(
+        8,
+        1,
+        256,
+        "Frames between the starts of two clips. Lower makes more clips, which share frames.",
+        label="frames between clips",
+    )
+    clips: int = number(
+        0,
+        0,
+        1_000_000,
+        "Largest number of clips of each set. Papers use 2048; fewer give a higher FVD. 0 uses all.",
+        label="max clips (0 = all)",
+    )
+    resolution: int = number(
+        256, 32, 2048, "Size of the images at the azimuths, in pixels. Higher is slower.", 32, advanced=True
+    )
+    pictures: int = number(
+        4,
+        0,
+        64,
+        "Number of comparison rows (reference, generated, difference, error map) to show.",
+        label="comparison rows",
+    )
+    seed: int = number(
+        0, 0, 2**31 - 1, "Random seed of the subsets that KVD is averaged over.", advanced=True
+    )
+    rasterizer: str = rasterizer_field()
+
+    def __post_init__(self) -> None:
+        validate(self)
+        _angles(self.azimuths)
+
+
+def _angles(words: str) -> list[float]:
+    try:
+        angles = [float(word) for word in words.replace(",", " ").split()]
+    except ValueError:
+        angles = [float("nan")]
+    if not all(-1e4 < angle < 1e4 for angle in angles) or len(angles) > 360:
+        raise InputError(
+            "STP-050", f"azimuths is '{words[:60]}'; enter angles in degrees, such as '-75 15 105 195'."
+        )
+    return angles
+
+
+@dataclass(frozen=True, eq=False)
+class GenerationEvaluation:
+    """Numbers, and what was compared.
+
+    Args:
+        numbers: Each names its network.
+        clips: Length, stride and counts of the clips, and seconds of a clip and of the evaluation.
+        missing: Sentences: what was skipped, and what it needs; what to be careful about.
+        pictures: Comparison rows [K, H, W, 3].
+        titles: K: view and frame of each row.
+    """
+
+    numbers: tuple[Number, ...]
+    clips: dict[str, Any]
+    missing: tuple[str, ...]
+    pictures: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1, 3))
+    titles: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> float:
+        """The value of that name; KeyError where it was not measured."""
+        return {n.name: n.value for n in self.numbers}[name]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Plain JSON: each number with its network and counts, the clips, and what is missing."""
+        return {"numbers": as_json(self.numbers), "clips": self.clips, "missing": list(self.missing)}
+
+    @property
+    def comparison(self) -> Comparison:
+        """The rows that are shown, with their captions."""
+        columns = ("reference", "generated", "difference", "error")
+        return Comparison(self.pictures, list(self.titles), columns, "the generated scene")
+
+    def to_json(self) -> dict[str, Any]:
+        """`summary`."""
+        return self.summary
+
+    def text(self) -> str:
+        """A table as text."""
+        c = self.clips
+        about = (
+            f"clips of {c['length']} frames ({c['clip_seconds']:.2f} s), stride {c['stride']}: {c['generated']} generated, "
+            f"{c['reference']} reference; measured in {c['seconds']:.1f} s"
+        )
+        return "\n".join([*as_lines(self.numbers), about, *self.missing])
+
+
+class _Pair(NamedTuple):
+    """A video of the generated scene and what it is compared with."""
+
+    ours: Tensor
+    reference: Tensor
+    title: str
+
+
+def run(
+    scene: Scene4D,
+    truth: Scene4D | None = None,
+    images: Tensor | None = None,
+    capture: MultiViewVideo | None = None,
+    generated: Path | None = None,
+    references: Path | None = None,
+    config: Config = Config(),
+    device: torch.device | str = "cpu",
+    clip: Path | None = None,
+    lpips_weights: Path | None = None,
+    video_network: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Stream:
+    """Measure a generated scene; each optional input adds its metrics.
+
+    Args:
+        scene: The generated scene.
+        truth: The scene as it should be, at the same frames.
+        images: Frames [T, H, W, 3 or 4] of one of its cameras, as they should be.
+        capture: Images of its cameras, as they should be, at the same frames.
+        generated: Folder of more generated scenes or videos, for the sets of clips.
+        references: Folder of reference scenes or videos. Those that are called like one of `generated` are also compared with it
+            image by image.
+        config: Views, and the clips of FVD and KVD.
+        device: Device to render on.
+        clip: Folder of a CLIP model.
+        lpips_weights: File with torchvision's VGG16 or AlexNet weights.
+        video_network: TorchScript file of a feature network such as I3D; None: a stand-in, which is not FVD.
+        clock: Seconds.
+
+    Yields:
+        Started, Progress per video, Previews, and Finished with a `GenerationEvaluation`.
+
+    Raises:
+        InputError: Videos of different lengths, a missing view, empty folders, or files that cannot be used.
+
+    Source:
+        GVFDiffusion (Zhang et al., ICCV 2025), section 4.2.
+    """
+    begun = clock()
+    rasterizer = choose(config.rasterizer, device)
+    scene = scene.to(device)
+    measures = ImageMeasures(
+        load_clip(clip, device) if clip is not None else None,
+        load_lpips(lpips_weights, device) if lpips_weights is not None else None,
+        device,
+    )
+    features = PooledPixels() if video_network is None else load_video_network(video_network, device)
+    settings = ClipSettings(config.clip_length, config.clip_stride, config.clips)
+    ours, reference = ClipSet(features, settings), ClipSet(features, settings)
+    inputs = (truth, images, capture)
+    total = _count(scene, inputs, config) + sum(
+        len(list(folder.iterdir())) if folder is not None and folder.is_dir() else 0
+        for folder in (generated, references)
+    )
+    yield Started(max(total, 1), f"{total} videos with the {rasterizer.name} rasterizer")
+    pictures, titles = list[Tensor](), list[str]()
+    pairs = chain(
+        _pairs(scene, inputs, config, rasterizer, device),
+        _pairs_of_folders(generated, references, rasterizer, device, ours, reference),
+    )
+    for done, pair in enumerate(pairs, 1):
+        if not pair.title:
+            yield Progress(min(done, max(total, 1)))
+            continue
+        measures.add(pair.ours, pair.reference)
+        ours.add(pair.ours)
+        reference.add(pair.reference)
+        if len(pictures) < config.pictures:
+            middle = len(pair.ours) // 2
+            pictures.append(row_of(pair.ours[middle], pair.reference[middle]))
+            titles.append(f"{pair.title} · frame {middle}")
+            yield Preview(pictures[-1], min(done, max(total, 1)))
+        yield Progress(min(done, max(total, 1)))
+    if not ours.count and references is not None:
+        # nothing was compared image by image: the scene alone against the set
+        for view in range(len(scene.rig)):
+            ours.add(_rendered("scene", scene, None, config, rasterizer).video(view))
+    numbers = (
+        *measures.means.numbers(),
+        *set_distances(ours, reference, config.seed),
+        *motion_numbers(scene, None if truth is None else truth.to(device)),
+    )
+    fps = (len(scene.times) - 1) / scene.duration if scene.duration > 0 else 24.0
+    about = {
+        "length": settings.length,
+        "stride": settings.stride,
+        "generated": ours.count,
+        "reference": reference.count,
+        "network": features.name,
+        "clip_seconds": settings.length / fps,
+        "seconds": clock() - begun,
+    }
+    missing = _missing(measures, ours, reference, features.is_network, clip, lpips_weights)
+    yield Finished(GenerationEvaluation(numbers, about, missing, padded(pictures), tuple(titles)))
+
+
+def _count(
+    scene: Scene4D, inputs: tuple[Scene4D | None, Tensor | None, MultiViewVideo | None], config: Config
+) -> int:
+    truth, images, capture = inputs
+    views = len(_angles(config.azimuths)) or len(scene.rig)
+    return (0 if truth is None else views) + (images is not None) + (0 if capture is None else capture.views)
+
+
+def _rendered(
+    name: str, scene: Scene4D, times: Tensor | None, config: Config, rasterizer: Rasterizer
+) -> RenderedScene:
+    angles = _angles(config.azimuths)
+    cameras = orbit_cameras(angles, 0.0, config.resolution) if angles else scene.rig
+    return RenderedScene(name, scene, cameras, scene.times if times is None else times, rasterizer)
+
+
+def _pairs(
+    scene: Scene4D,
+    inputs: tuple[Scene4D | None, Tensor | None, MultiViewVideo | None],
+    config: Config,
+    rasterizer: Rasterizer,
+    device: torch.device | str,
+) -> Iterator[_Pair]:
+    """The scene beside each of the references that are connected."""
+    truth, images, capture = inputs
+    if truth is not None:
+        own = _rendered("the scene", scene, None, config, rasterizer)
+        other = RenderedScene("the true scene", truth.to(device), own.cameras, truth.times, rasterizer)
+        yield from _each_view(own, other)
+    own = RenderedScene("the scene", scene, scene.rig, scene.times, rasterizer)
+    if images is not None:
+        if config.view >= len(scene.rig):
+            raise InputError(
+                "STP-051", f"There is no view {config.view}; the scene has {len(scene.rig)}, numbered from 0."
+            )
+        ours, video = own.video(config.view), FrameVideo("the reference video", images)
+        other = fitted_to(ours, video.video(0), ("The scene", "the reference video"))
+        yield _Pair(ours, other, scene.rig.names[config.view])
+    if capture is not None:
+        own = RenderedScene("the scene", scene, capture.cameras, scene.times, rasterizer)
+        yield from _each_view(own, CapturedVideo(capture, scene.background))
+
+
+def _each_view(own: VideoSource, other: VideoSource) -> Iterator[_Pair]:
+    for view, name in enumerate(own.views):
+        ours = own.video(view)
+        yield _Pair(ours, fitted_to(ours, other.video(view), (own.name, other.name)), name)
+
+
+def _pairs_of_folders(
+    generated: Path | None,
+    references: Path | None,
+    rasterizer: Rasterizer,
+    device: torch.device | str,
+    ours: ClipSet,
+    reference: ClipSet,
+) -> Iterator[_Pair]:
+    """Videos of both folders with the same name side by side; the clips of others go to their sets, with an empty pair each."""
+    nothing = _Pair(torch.zeros(0, 1, 1, 3), torch.zeros(0, 1, 1, 3), "")
+    known = {} if references is None else videos_in(references)
+    for name, path in ({} if generated is None else videos_in(generated)).items():
+        source = source_of(name, path, rasterizer, device)
+        other = source_of(name, known.pop(name), rasterizer, device) if name in known else None
+        if other is not None and len(other.views) == len(source.views):
+            for pair in _each_view(source, other):
+                yield pair._replace(title=f"{name}, {pair.title}")
+            continue
+        _take(source, ours)
+        if other is not None:
+            _take(other, reference)
+        yield nothing
+    for name, path in known.items():
+        _take(source_of(name, path, rasterizer, device), reference)
+        yield nothing
+
+
+def _take(source: VideoSource, clips: ClipSet) -> None:
+    for view in range(len(source.views)):
+        clips.add(source.video(view))
+
+
+def _missing(
+    measures: ImageMeasures,
+    ours: ClipSet,
+    reference: ClipSet,
+    is_network: bool,
+    clip: Path | None,
+    lpips_weights: Path | None,
+) -> tuple[str, ...]:
+    words: list[str] = []
+    if not measures.means.values:
+        words.append(
+            "Nothing was compared image by image; connect a true scene, reference images or a capture."
+        )
+    if lpips_weights is None:
+        words.append("LPIPS was skipped; it needs torchvision's VGG16 or AlexNet weights.")
+    if clip is None:
+        words.append("CLIP similarity was skipped; it needs the folder of a CLIP model.")
+    if not is_network:
+        words.append(
+            "FVD and KVD were skipped; they need a TorchScript I3D. The stand-in's values are not FVD."
+        )
+    few = min(ours.count, reference.count)
+    if few < 2:
+        words.append(
+            f"Sets of clips were not compared: there are {ours.count} generated and {reference.count} reference clips of "
+            f"{ours.settings.length} frames; add videos, or lower the frames per clip or between clips."
+        )
+    elif few < ENOUGH_CLIPS:
+        words.append(f"{few} clips bias the distances of sets upward; papers use {ENOUGH_CLIPS}.")
+    return tuple(words)
+
+
+STEP = Step(
+    name="evaluate_generation",
+    node="EvaluateGeneration",
+    label="Evaluate Generation",
+    category="4dgs/measure",
+    description="Measures a generated scene against a true scene, a video or sets of them: PSNR, SSIM, LPIPS, CLIP, FVD and KVD, "
+    "and how smoothly it moves.",
+    search=("fvd", "kvd", "psnr", "lpips", "clip", "metrics", "gvfdiffusion", "jerk"),
+    config=Config,
+    run=run,
+    inputs=(
+        Input("scene", Kind.SCENE, "The generated scene."),
+        Input(
+            "clip",
+            Kind.PATH,
+            "Path of a CLIP model (a transformers folder) in input, output or models/gs4d, for CLIP similarity. Empty skips it.",
+            "CLIP folder",
+            id="clip_folder",
+        ),
+        Input(
+            "lpips_weights",
+            Kind.PATH,
+            "Path of torchvision's VGG16 or AlexNet weights in input, output or models/gs4d, for LPIPS. Empty skips it.",
+            "LPIPS weights",
+            flag="lpips",
+        ),
+        Input(
+            "video_network",
+            Kind.PATH,
+            "Path of a TorchScript I3D (such as i3d_torchscript.pt) in input, output or models/gs4d, for FVD and KVD. Empty uses "
+            "a stand-in that is not FVD.",
+            "video network",
+        ),
+        Input(
+            "generated",
+            Kind.PATH,
+            "Folder of more generated scenes or videos in input, output or models/gs4d, which join the set for FVD.",
+            "generated folder",
+        ),
+        Input(
+            "references",
+            Kind.PATH,
+            "Folder of reference scenes or videos in input, output or models/gs4d. Those of the same name as a generated one are "
+            "also compared image by image.",
+            "reference folder",
+        ),
+        Input(
+            "truth", Kind.SCENE, "The scene as it should be, at the same frames.", "true scene", optional=True
+        ),
+        Input(
+            "images",
+            Kind.FRAMES,
+            "Frames of one of the scene's cameras, as they should be: the video that it was generated from.",
+            "reference images",
+            optional=True,
+        ),
+        Input(
+            "capture",
+            Kind.CAPTURE,
+            "Images of the scene's cameras, as they should be, at the same frames.",
+            flag="capture",
+            optional=True,
+        ),
+    ),
+    outputs=(
+        Output(
+            "comparison",
+            Kind.IMAGES,
+            "Reference, generated, difference and error map, side by side.",
+            "images",
+            of=lambda e: e.pictures,
+        ),
+        Output("report", Kind.REPORT, "The metrics as text, for Preview as Text."),
+        Output(
+            "json",
+            Kind.TEXT,
+            "The same metrics for other programs.",
+            "JSON",
+            of=lambda e: json.dumps(e.summary, indent=2),
+        ),
+    ),
+    verb="evaluate-generation",
+    figure=Figure.COMPARISON,
+    note=GenerationEvaluation.text,
+    is_output=True,
+)
