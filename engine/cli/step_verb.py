@@ -81,6 +81,9 @@ def run(step: Step, arguments: Arguments) -> dict[str, Any]:
             if path := getattr(arguments, f"{output.id}_out"):
                 WRITERS[output.kind].write(output.of(made), Path(path))
         report.update(writer.report(first), seconds=round(time.monotonic() - start, 2))
+        if note := step.note(made):
+            report["notes"] = note.splitlines()
+            say(note, arguments)
 
     follow(stream, arguments.json, put_away)
     return report

@@ -151,7 +151,9 @@ def test_a_lifted_mask_limits_what_changes(tmp_path, scene, model, capsys):
         mask.paste(255, (0, 0, 48, 20))
         mask.save(masks / path.name)
     assert verb("lift-mask", "--scene", scene, "--views", views, "--masks", masks, "--out", selection) == 0
-    assert 0 < told(capsys)["selected"] < 60
+    report = told(capsys)
+    assert 0 < report["selected"] < 60
+    assert f"{report['selected']} of 60" in report["notes"][0]
     out = tmp_path / "local.safetensors"
     common = ("--scene", scene, "--model", model, "--prompt", "make it red", "--selection", selection)
     assert verb("edit", *common, *QUICK, "--out", out) == 0
