@@ -143,7 +143,7 @@ PAGES: dict[str, Graph] = {
     "GS4D_EvaluateGeneration": (
         [
             ("GS4D_VariationDiffusion", [0, 0], [330, 0], {}),
-            ("GS4D_Load4DScene", [0, 420], [330, 0], {"scene_file": "output/gs4d/walker.safetensors"}),
+            ("GS4D_Load4DScene", [0, 500], [330, 0], {"scene_file": "output/gs4d/walker.safetensors"}),
             ("GS4D_EvaluateGeneration", [390, 0], [330, 0], {"video_network": "gs4d/i3d_torchscript.pt"}),
             ("PreviewAny", [780, 0], [260, 180], {}),
         ],
