@@ -149,6 +149,15 @@ PAGES: dict[str, Graph] = {
         ],
         [(0, 0, 2, "scene"), (1, 0, 2, "truth"), (2, 1, 3, "source")],
     ),
+    "GS4D_EncodeMeshAnimation": (
+        [
+            ("GS4D_LoadVariation", [0, 0], [330, 0], VARIATION),
+            ("GS4D_Import4DScene", [0, 180], [330, 0], {"source": "demo: clay_dancer.spz"}),
+            ("GS4D_EncodeMeshAnimation", [390, 0], [330, 0], {}),
+            ("GS4D_Preview4DScene", [780, 0], [300, 420], {"makes_movie": False}),
+        ],
+        [(0, 0, 2, "models"), (1, 0, 2, "splat"), (2, 0, 3, "scene")],
+    ),
     "GS4D_Save4DScene": (
         [
             ("GS4D_Load4DScene", [0, 0], [330, 0], {}),

@@ -16,6 +16,7 @@ DECLARED = (
     "canonical_from_image",
     "align_splat",
     "variation_diffusion",
+    "encode_mesh",
     "preflight",
     "fit_scene",
     "scene_views",

@@ -5,69 +5,28 @@ The first is the binding of GaussianAvatars (CVPR 2024) to any mesh, the second 
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..deform.mesh_config import AUTO, MeshConfig
 from ..deform.mesh_motion import bind_to_triangles, interpolate_motion
 from ..deform.mesh_targets import fitted, target_of, with_motion
-from ..fields import as_record, choice, number, text, validate
-from ..geometry.animated_mesh import AnimatedMesh
-from ..io.gltf import Document, open_document, read_animated_mesh
-from ..messages import Finished, Message, Progress, Started, Stream, progress_of
+from ..fields import as_record, choice, number
+from ..io.gltf import Document, follow_mesh, open_document
+from ..messages import Finished, Stream, progress_of
 from ..scene import Deformation, Gaussians, Scene4D
-from ..scene.rigs import UPS
 from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
 
-AUTO = "auto"
-
 
 @dataclass(frozen=True)
-class Config:
-    action: str = text("", "Name of the animation in the file. Empty takes the first.")
+class Config(MeshConfig):
     method: str = choice(
         "triangles",
         ("triangles", "interpolation"),
         "triangles binds each Gaussian to its nearest triangle: small files, sharp joints. interpolation blends the motion "
         "of the surface around it: smoother joints, larger files.",
-    )
-    fps: float = number(
-        24.0,
-        1.0,
-        240.0,
-        "Frames per second that are taken from the animation. Higher follows fast motion more closely.",
-        1.0,
-        label="frames per second",
-    )
-    fit: str = choice(
-        AUTO,
-        (AUTO, "bounds", "off"),
-        "How the mesh is placed on the splat. auto finds turn, scale and position; bounds matches the bounding boxes with the "
-        "up axis and turn below; off uses the mesh's own coordinates.",
-        label="fit mesh to splat",
-    )
-    up: str = choice(
-        AUTO,
-        (AUTO, *UPS),
-        "Up axis of the splat; the mesh's is y up, as glTF defines. auto finds it. ComfyUI's own splats have y down.",
-        label="up axis",
-    )
-    turn: float = number(
-        0.0,
-        -180.0,
-        180.0,
-        "Turns the mesh about the up axis before it is fitted, in degrees. 180 if the splat faces the other way; 0 with fit "
-        "auto tries quarter turns.",
-        1.0,
-    )
-    pose: str = choice(
-        AUTO,
-        (AUTO, "rest", "first frame"),
-        "Pose of the mesh that the splat shows. rest is the file without its animation, often arms spread; auto takes the one "
-        "that fits better.",
-        label="matching pose",
     )
     reach: float = number(
         0.2,
@@ -77,9 +36,6 @@ class Config:
         "moves everything.",
         0.01,
     )
-    hidden: str = text(
-        "", "Names of meshes or nodes in the file to ignore, separated by commas.", label="leave out"
-    )
     neighbors: int = number(
         8,
         1,
@@ -87,9 +43,6 @@ class Config:
         "Surface points that move a Gaussian with interpolation. More is smoother; typical 8.",
         advanced=True,
     )
-
-    def __post_init__(self) -> None:
-        validate(self)
 
 
 def run(
@@ -120,7 +73,8 @@ def run(
     target = target_of(splat, None if c.up == AUTO else c.up)
     document = model if model is not None else open_document(mesh or Path())
     is_blended = c.method == "interpolation"
-    animated = yield from _read(document, c, len(target.gaussians), 2 if is_blended else 1)
+    note = f"animating {len(target.gaussians)} Gaussians with {document.name}"
+    animated = yield from follow_mesh(document, c.action, c.fps, c.hidden_names, 2 if is_blended else 1, note)
     found = fitted(animated, target, c.fit, c.up, c.turn, c.pose)
     reach, frames = c.reach * found.diagonal, len(animated.frames)
     deformation: Deformation
@@ -141,24 +95,6 @@ def run(
     )
 
 
-def _read(
-    document: Document, config: Config, gaussians: int, rounds: int
-) -> Generator[Message, None, AnimatedMesh]:
-    """The mesh, with progress; `rounds` counts how often its frames are gone through in all."""
-    hidden = tuple(filter(None, (name.strip().lower() for name in config.hidden.split(","))))
-    work = read_animated_mesh(document, config.action, config.fps, hidden)
-    has_started = False
-    while True:
-        try:
-            done, count = next(work)
-        except StopIteration as end:
-            return end.value
-        if not has_started:
-            yield Started(rounds * count, f"animating {gaussians} Gaussians with {document.name}")
-        has_started = True
-        yield Progress(done, count=gaussians)
-
-
 def summary(scene: Scene4D) -> str:
     """A line about the scene, and how the mesh was placed."""
     entry = scene.last_entry("animate_splat") or {}
@@ -175,6 +111,7 @@ STEP = Step(
     search=("glb", "gltf", "mixamo", "rig", "skeleton", "animation", "fbx", "kimodo", "sam 3d body"),
     config=Config,
     run=run,
+    order="action method fps fit up turn pose reach hidden neighbors",
     inputs=(
         Input(
             "splat",

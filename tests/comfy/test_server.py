@@ -22,6 +22,7 @@ IDS = {
     "GS4D_EditHeadAvatar", "GS4D_AnimateSplatWithMesh", "GS4D_HeadFromLandmarks", "GS4D_LoadSegmentation", "GS4D_SegmentByText",
     "GS4D_LoadTrellis", "GS4D_CanonicalFromImage", "GS4D_LoadVariation", "GS4D_VariationDiffusion", "GS4D_AlignSplat",
     "GS4D_EvaluateGeneration",
+    "GS4D_EncodeMeshAnimation",
 }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ LISTS_OF_FILES = {
     ("GS4D_Load4DScene", "scene_file"),
     ("GS4D_LoadGuidance", "model"),
     ("GS4D_AnimateSplatWithMesh", "mesh"),
+    ("GS4D_EncodeMeshAnimation", "mesh"),
     ("GS4D_LoadSegmentation", "segmenter"),
     ("GS4D_LoadSegmentation", "detector"),
     ("GS4D_LoadTrellis", "trellis"),

@@ -66,9 +66,7 @@ def open_from_templates(page: Page, name: str = "train_and_render") -> None:
     page.page.get_by_text("Templates").first.click()
     page.page.get_by_text(PACK_NAME, exact=True).first.click()
     page.page.get_by_text(name, exact=True).first.click()
-    page.page.wait_for_function(
-        "() => app.graph.nodes.some(n => n.type === 'GS4D_Train4DScene')", timeout=30_000
-    )
+    page.page.wait_for_function("() => app.graph.nodes.some(n => n.type.startsWith('GS4D_'))", timeout=30_000)
     page.page.wait_for_timeout(1000)
 
 
@@ -96,9 +94,9 @@ def test_opens_from_the_template_browser_as_it_was_saved(page: Page, name: str) 
         """() => app.graph.nodes.filter(n => n.type.startsWith('GS4D_'))
              .flatMap(n => (n.widgets ?? []).map(w => w.label ?? w.name))"""
     )
-    assert "max seconds (0 = no limit)" in labels and not [
-        text for text in labels if "_" in text
-    ]  # for artists
+    # for artists: labels of Train 4D Scene and of Animate Splat with Mesh
+    assert {"max seconds (0 = no limit)", "fit mesh to splat"} & set(labels)
+    assert not [text for text in labels if "_" in text]
     assert not page.complaints_about_the_pack()
 
 
