@@ -8,7 +8,7 @@ from typing import Any
 
 from ..engine.diffusion import Backbone
 from ..engine.diffusion.backbone import describe
-from . import folders, host
+from . import host, model_folders
 from .checks import checked
 from .compat import combo, io, schema
 from .types import GuidanceSocket
@@ -44,7 +44,7 @@ class Guidance:
 WORKING_MEGABYTES = 4000
 
 
-@checked(folders.diffusion_model, "model", watches=True)
+@checked(model_folders.diffusion_model, "model", watches=True)
 class LoadGuidance(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
@@ -58,8 +58,8 @@ class LoadGuidance(io.ComfyNode):
             inputs=[
                 combo(
                     "model",
-                    folders.diffusion_models(),
-                    folders.EMBEDDED_MODEL,
+                    model_folders.diffusion_models(),
+                    model_folders.EMBEDDED_MODEL,
                     tooltip="The bundled model knows ten edits (see its help page). Editing views needs an "
                     "InstructPix2Pix model; score distillation and delta edits also take Stable Diffusion 1.x and "
                     "2.x.",
@@ -87,7 +87,7 @@ class LoadGuidance(io.ComfyNode):
 
         with host.node_context():
             where = host.diffusion_device(device)
-            backbone = load(folders.diffusion_model(model), where, precision)
+            backbone = load(model_folders.diffusion_model(model), where, precision)
             if where.type != "cpu":
                 backbone.move("cpu")
         return host.output(Guidance(backbone, where), notes=describe(backbone))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import folders, host
+from . import folders, host, model_folders
 from .checks import checked
 from .compat import combo, io, make, schema
 from .types import FaceLandmarksSocket, HeadSocket
@@ -12,8 +12,8 @@ from .types import FaceLandmarksSocket, HeadSocket
 
 def _motion(model: str, motion: str) -> Any:
     """What the node watches: the motion, or the model alone."""
-    found = folders.head_model(model)
-    return folders.head_motion(motion) or found
+    found = model_folders.head_model(model)
+    return model_folders.head_motion(motion) or found
 
 
 @checked(_motion, "model", "motion", watches=True)
@@ -29,8 +29,8 @@ class LoadHead(io.ComfyNode):
             inputs=[
                 combo(
                     "model",
-                    folders.head_models(),
-                    folders.BUNDLED_HEAD,
+                    model_folders.head_models(),
+                    model_folders.BUNDLED_HEAD,
                     display_name="head model",
                     tooltip="The bundled head, or a FLAME .pkl or .npz in models/gs4d/heads. FLAME is not part of this pack; "
                     "download it from its website.",
@@ -62,10 +62,10 @@ class LoadHead(io.ComfyNode):
 
         with host.node_context():
             head = load_head(
-                folders.head_model(model),
-                folders.head_motion(motion),
+                model_folders.head_model(model),
+                model_folders.head_motion(motion),
                 frames_per_second,
-                folders.head_cache(),
+                model_folders.head_cache(),
             )
         return host.output(head, notes=head.summary())
 

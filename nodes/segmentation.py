@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import InputError
-from . import folders, host
+from . import host, model_folders
 from .checks import checked
 from .compat import combo, io, schema
 from .types import SegmentationSocket
@@ -46,16 +46,16 @@ def _folders(segmenter: str, detector: str) -> Any:
             "There is no SAM 2 model; put the folder of a checkpoint such as sam2.1-hiera-tiny into "
             "models/gs4d/segmentation and refresh.",
         )
-    if detector != folders.NO_DETECTOR:
-        folders.segmentation_model(detector)
-    return folders.segmentation_model(segmenter)
+    if detector != model_folders.NO_DETECTOR:
+        model_folders.segmentation_model(detector)
+    return model_folders.segmentation_model(segmenter)
 
 
 @checked(_folders, "segmenter", "detector", watches=True)
 class LoadSegmentation(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:
-        found = folders.segmentation_models()
+        found = model_folders.segmentation_models()
         return schema(
             node_id="GS4D_LoadSegmentation",
             display_name="Load Segmentation Models",
@@ -72,7 +72,7 @@ class LoadSegmentation(io.ComfyNode):
                 ),
                 combo(
                     "detector",
-                    [folders.NO_DETECTOR, *found],
+                    [model_folders.NO_DETECTOR, *found],
                     tooltip="Grounding DINO model that finds what the text names: a folder in models/gs4d/segmentation, "
                     "such as grounding-dino-tiny.",
                 ),
@@ -92,6 +92,8 @@ class LoadSegmentation(io.ComfyNode):
 
         with host.node_context():
             where = host.diffusion_device(device)
-            finder = None if detector == folders.NO_DETECTOR else folders.segmentation_model(detector)
+            finder = (
+                None if detector == model_folders.NO_DETECTOR else model_folders.segmentation_model(detector)
+            )
             models = Segmentation(_folders(segmenter, detector), finder, where)
         return host.output(Models(models), notes=f"{models.name} on {where}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import InputError
-from . import folders, host
+from . import host, model_folders
 from .checks import checked
 from .compat import combo, io, schema
 from .types import TrellisSocket
@@ -53,9 +53,9 @@ def _paths(trellis: str, image_encoder: str, decoder: str) -> Any:
             "NOD-035",
             "There is no image encoder; put the folder of dinov2-with-registers-large into models/gs4d and refresh.",
         )
-    folders.generation_model(image_encoder)
-    folders.canonical_decoder(decoder)
-    return folders.generation_model(trellis)
+    model_folders.generation_model(image_encoder)
+    model_folders.canonical_decoder(decoder)
+    return model_folders.generation_model(trellis)
 
 
 @checked(_paths, "trellis", "image_encoder", "decoder", watches=True)
@@ -72,19 +72,19 @@ class LoadTrellis(io.ComfyNode):
             inputs=[
                 combo(
                     "trellis",
-                    folders.trellis_models() or [NO_TRELLIS],
+                    model_folders.trellis_models() or [NO_TRELLIS],
                     display_name="TRELLIS folder",
                     tooltip="The folder of TRELLIS-image-large in models/gs4d, with pipeline.json and ckpts.",
                 ),
                 combo(
                     "image_encoder",
-                    folders.image_encoders() or [NO_ENCODER],
+                    model_folders.image_encoders() or [NO_ENCODER],
                     tooltip="The folder of dinov2-with-registers-large in models/gs4d.",
                 ),
                 combo(
                     "decoder",
-                    folders.canonical_decoders(),
-                    folders.OWN_DECODER,
+                    model_folders.canonical_decoders(),
+                    model_folders.OWN_DECODER,
                     tooltip="TRELLIS' own decoder makes 32 Gaussians per voxel, for stills. GVFDiffusion's canonical VAE "
                     "(ema_static_vae…) makes 8, which its variation field needs.",
                 ),
@@ -105,6 +105,6 @@ class LoadTrellis(io.ComfyNode):
         with host.node_context():
             where = host.diffusion_device(device)
             folder: Path = _paths(trellis, image_encoder, decoder)
-            encoder = folders.generation_model(image_encoder)
-            models = TrellisModels(folder, encoder, folders.canonical_decoder(decoder), where)
+            encoder = model_folders.generation_model(image_encoder)
+            models = TrellisModels(folder, encoder, model_folders.canonical_decoder(decoder), where)
         return host.output(Models(models), notes=f"{models.name} on {where}")

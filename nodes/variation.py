@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import InputError
-from . import folders, host
+from . import host, model_folders
 from .checks import checked
 from .compat import combo, io, schema
 from .types import VariationSocket
@@ -46,9 +46,9 @@ def _folders(model: str, image_encoder: str) -> Any:
             "There are no variation models; put the files of BwZhang/GaussianVariationFieldDiffusion into a folder in "
             "models/gs4d and refresh.",
         )
-    if image_encoder != folders.OWN_ENCODER:
-        folders.generation_model(image_encoder)
-    return folders.variation_model(model)
+    if image_encoder != model_folders.OWN_ENCODER:
+        model_folders.generation_model(image_encoder)
+    return model_folders.variation_model(model)
 
 
 @checked(_folders, "model", "image_encoder", watches=True)
@@ -65,14 +65,14 @@ class LoadVariation(io.ComfyNode):
             inputs=[
                 combo(
                     "model",
-                    folders.variation_models() or [NO_VARIATION],
+                    model_folders.variation_models() or [NO_VARIATION],
                     display_name="model folder",
                     tooltip="GVFDiffusion's folder in models/gs4d, with its .pt or .safetensors files, or a smaller model that "
                     "describes itself in gs4d.json.",
                 ),
                 combo(
                     "image_encoder",
-                    [folders.OWN_ENCODER, *folders.image_encoders()],
+                    [model_folders.OWN_ENCODER, *model_folders.image_encoders()],
                     tooltip="The folder of dinov2-with-registers-large in models/gs4d, which GVFDiffusion needs. Smaller models "
                     "contain their own image encoder.",
                 ),
@@ -93,6 +93,8 @@ class LoadVariation(io.ComfyNode):
         with host.node_context():
             where = host.diffusion_device(device)
             folder = _folders(model, image_encoder)
-            own = image_encoder == folders.OWN_ENCODER
-            models = VariationModels(folder, None if own else folders.generation_model(image_encoder), where)
+            own = image_encoder == model_folders.OWN_ENCODER
+            models = VariationModels(
+                folder, None if own else model_folders.generation_model(image_encoder), where
+            )
         return host.output(Models(models), notes=f"{models.name} on {where}")

@@ -28,7 +28,7 @@ def answer(pack: ModuleType) -> dict[str, Any]:
     nodes.extension()
     part = {
         name: importlib.import_module(f"{pack.__name__}.nodes.{name}")
-        for name in ("host", "folders", "compat")
+        for name in ("host", "folders", "model_folders", "compat")
     }
     errors = importlib.import_module(pack.__name__ + ".engine.errors")
     messages = importlib.import_module(pack.__name__ + ".engine.messages")
@@ -38,7 +38,7 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         "cancel": cancel(part["host"], messages),
         "paths": paths(part["folders"], errors.InputError, base),
         "checkpoints": checkpoints(part["folders"]),
-        "lists": lists(part["folders"], files, base),
+        "lists": lists(part["folders"], part["model_folders"], files, base),
         "splats": splats(part["compat"]),
         "labels": labels(messages),
         "progress": [part["host"].inert(text) for text in PROGRESS],
@@ -107,7 +107,7 @@ def paths(folders: ModuleType, InputError: type[Exception], base: Path) -> dict[
     return result
 
 
-def lists(folders: ModuleType, files: ModuleType, base: Path) -> dict[str, Any]:
+def lists(folders: ModuleType, model_folders: ModuleType, files: ModuleType, base: Path) -> dict[str, Any]:
     """What the lists offer, and how long they take, where the folders hold what no list may open."""
 
     def file(name: str, header: bytes) -> None:
@@ -142,7 +142,7 @@ def lists(folders: ModuleType, files: ModuleType, base: Path) -> dict[str, Any]:
     offered = {
         "scenes": folders.scenes(),
         "captures": folders.captures(),
-        "models": folders.diffusion_models(),
+        "models": model_folders.diffusion_models(),
     }
     known = files.fingerprint(base / "input/capture") == files.fingerprint(base / "input/capture")
     looped = files.is_within(base / "input/loop.safetensors", base / "input")
