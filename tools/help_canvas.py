@@ -124,6 +124,17 @@ PAGES: dict[str, Graph] = {
         ],
         [(0, 0, 3, "splat"), (1, 0, 3, "images"), (1, 1, 2, "mask"), (2, 0, 3, "mask"), (3, 0, 4, "scene"), (3, 1, 5, "images")],
     ),
+    "GS4D_PrepareVideo": (
+        [
+            ("LoadVideo", [0, 0], [250, 0], {"file": "object.mp4"}),
+            ("GetVideoComponents", [280, 0], [230, 0], {}),
+            ("GS4D_PrepareVideo", [540, 0], [310, 0], {}),
+            ("GS4D_LoadVariation", [540, 420], [310, 0], VARIATION),
+            ("GS4D_VariationDiffusion", [900, 0], [310, 0], {}),
+        ],
+        [(0, 0, 1, "video"), (1, 0, 2, "images"), (1, 2, 2, "frames_per_second"), (3, 0, 4, "models"),
+         (2, 0, 4, "images"), (2, 1, 4, "mask"), (2, 2, 4, "fps")],
+    ),
     "GS4D_LoadVariation": (
         [
             ("GS4D_LoadVariation", [0, 0], [390, 0], VARIATION),

@@ -13,11 +13,12 @@ import torch
 
 from ..capture.options import BACKGROUNDS, LoadOptions
 from ..capture.readers import load_video
+from ..capture.single_video import is_video, load_frames
 from ..diffusion.loading import embedded, load
 from ..generation.trellis import TrellisModels
 from ..generation.variation import VariationModels, bundled_variation
 from ..io.heads import load_head
-from ..io.image_files import load_images
+from ..io.image_files import load_images, save_images
 from ..io.mask_folder import load_masks, save_masks
 from ..io.scene_file import load_scene, save_scene
 from ..io.selection_file import load_selection, save_selection
@@ -77,6 +78,10 @@ def _masks(folder: str, _: Arguments, before: Mapping[str, Any]) -> Any:
     return load_masks(folder, before.get("views"), any_number="views" not in before)
 
 
+def _frames(path: str, *_: Any) -> Any:
+    return load_frames(path) if is_video(path) else load_images(path)
+
+
 def _segmentation(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
     # any GPU is faster than the CPU here, also where the CPU is where scenes are rendered
     fastest = "cuda" if torch.cuda.is_available() else "cpu"
@@ -129,7 +134,7 @@ READERS: dict[Kind, Reader] = {
         flag="variation",
         help="folder of GVFDiffusion, or of a smaller model (default: the bundled one)",
     ),
-    Kind.FRAMES: Reader("FILE|DIR", lambda path, *_: load_images(path)),
+    Kind.FRAMES: Reader("FILE|DIR", _frames),
     Kind.MESH: Reader("FILE", lambda path, *_: Path(path), help="animated mesh (.glb, .gltf)"),
     Kind.PATH: Reader("PATH", lambda path, *_: Path(path)),
     Kind.TARGET: Reader(
@@ -241,6 +246,11 @@ WRITERS: dict[Kind, Writer] = {
         "folder of masks to write",
         save_masks,
         lambda masks: {"masks": len(masks), "share": float(masks.mean())},
+    ),
+    Kind.FRAMES: Writer(
+        "folder of images to write",
+        save_images,
+        lambda images: {"images": len(images), "size": images.shape[1]},
     ),
     Kind.SPLAT: Writer(
         "tensors to write (.safetensors)",

@@ -17,7 +17,7 @@ from .arguments import AddVerb, Arguments, config_from, device_of, follow, say
 from .kinds import WRITERS, Writer, read_input
 
 # what is written as a folder
-FOLDERS = (Kind.VIEWS, Kind.MASKS)
+FOLDERS = (Kind.VIEWS, Kind.MASKS, Kind.FRAMES)
 
 
 def add_step(add_verb: AddVerb, step: Step) -> None:

@@ -1,4 +1,4 @@
-"""One image, or a folder of images, as a batch."""
+"""One image, or a folder of images, as a batch; and a batch as a folder."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
+from ..files.atomic import write_atomically
 from ..files.images import SUFFIXES, image_size, read_image
 
 # numbers of a batch: 4 GB
@@ -53,3 +55,20 @@ def load_images(path: Path | str) -> Tensor:
         frames.append(np.concatenate([rgb, (opaque if alpha is None else alpha)[..., None]], axis=-1))
     batch = torch.from_numpy(np.stack(frames)).float() / 255
     return batch if bool((batch[..., 3] < 1).any()) else batch[..., :3].contiguous()
+
+
+def save_images(images: Tensor, folder: Path | str) -> Path:
+    """Save images [F, H, W, 3] in 0..1 as a folder of PNG files, in their order.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    folder = Path(folder)
+    for i, image in enumerate(images):
+        pixels = (image.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+        with write_atomically(folder / f"{i:05}.png") as partial:
+            Image.fromarray(pixels).save(partial, format="PNG", compress_level=4)
+    return folder

@@ -102,6 +102,11 @@ def foreground_square(alpha: Tensor, threshold: float = THRESHOLD, margin: float
             "The foreground covers all four corners of the image: the mask marks the background, or nothing was cut out. "
             "Invert the mask (that of Load Image marks what is transparent), or make one with Segment by Text.",
         )
+    return square_around(inside, margin)
+
+
+def square_around(inside: Tensor, margin: float = MARGIN) -> Square:
+    """The square around the pixels [H, W] of a subject, of which there is at least one; `margin` as for `foreground_square`."""
     rows, columns = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
     top, bottom, left, right = (int(x) for x in (rows[0], rows[-1], columns[0], columns[-1]))
     side = max(int(margin * max(right - left, bottom - top)), 2)

@@ -13,6 +13,7 @@ DECLARED = (
     "import_scene",
     "splat_to_scene",
     "animate_splat",
+    "prepare_video",
     "canonical_from_image",
     "align_splat",
     "variation_diffusion",

@@ -23,6 +23,7 @@ IDS = {
     "GS4D_LoadTrellis", "GS4D_CanonicalFromImage", "GS4D_LoadVariation", "GS4D_VariationDiffusion", "GS4D_AlignSplat",
     "GS4D_EvaluateGeneration",
     "GS4D_EncodeMeshAnimation",
+    "GS4D_PrepareVideo",
 }  # fmt: skip
 
 

@@ -1,0 +1,51 @@
+"""All frames of one video file as a batch of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .video_file import SUFFIXES, VideoFile, probe, to_pixels
+
+# numbers of a batch: 4 GB
+MOST_NUMBERS = 1_000_000_000
+
+
+def is_video(path: Path | str) -> bool:
+    """Whether the path names a video file, by its suffix."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def load_frames(path: Path | str) -> Tensor:
+    """Read a video.
+
+    Args:
+        path: The file.
+
+    Returns:
+        [F, H, W, 3] in 0..1, or [F, H, W, 4] where the video has alpha.
+
+    Raises:
+        InputError: It is missing or damaged, or has too many frames to read at once.
+    """
+    path = Path(path)
+    facts = probe(path, path.name)
+    width, height = facts.size
+    if 4 * width * height * facts.frames > MOST_NUMBERS:
+        raise InputError(
+            "CAP-165",
+            f"{path.name} holds {facts.frames:,} frames of {width}×{height}, too many to read at once; cut it or make it "
+            "smaller.",
+        )
+    frames = np.empty((facts.frames, height, width, 4 if facts.has_alpha else 3), np.uint8)
+    video = VideoFile(path, path.name, facts)
+    try:
+        for i in range(facts.frames):
+            frames[i] = to_pixels(video.read(i), facts.size, facts.has_alpha)
+    finally:
+        video.close()
+    return torch.from_numpy(frames).float() / 255
