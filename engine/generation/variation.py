@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,6 +81,12 @@ class Sampling:
     def units(self) -> int:
         """Units of progress of the sampling."""
         return ADAPTIVE_UNITS if self.sampler == "adaptive" else self.steps
+
+    def as_record(self) -> dict[str, Any]:
+        """What "auto" became, as plain JSON for the history."""
+        how = {"largest_step": self.largest_step} if self.sampler == "adaptive" else {"steps": self.steps}
+        names = ("image_scale", "canonical_scale", "window", "overlap", "standardized_anchors")
+        return {"sampler": self.sampler, **how, **{name: getattr(self, name) for name in names}}
 
 
 def bundled_variation() -> Path:

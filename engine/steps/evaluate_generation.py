@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,14 +29,8 @@ from ..generation.measures import (
     row_of,
     set_distances,
 )
-from ..generation.video_sources import (
-    CapturedVideo,
-    FrameVideo,
-    RenderedScene,
-    VideoSource,
-    source_of,
-    videos_in,
-)
+from ..generation.video_pairs import VideoPair, each_view, pairs_of_folders
+from ..generation.video_sources import CapturedVideo, FrameVideo, RenderedScene
 from ..losses.means import Number, as_json, as_lines
 from ..losses.perceptual import load_clip, load_lpips
 from ..losses.video_distances import ENOUGH_CLIPS, PooledPixels, load_video_network
@@ -155,14 +149,6 @@ class GenerationEvaluation:
         return "\n".join([*as_lines(self.numbers), about, *self.missing])
 
 
-class _Pair(NamedTuple):
-    """A video of the generated scene and what it is compared with."""
-
-    ours: Tensor
-    reference: Tensor
-    title: str
-
-
 def run(
     scene: Scene4D,
     truth: Scene4D | None = None,
@@ -223,7 +209,7 @@ def run(
     pictures, titles = list[Tensor](), list[str]()
     pairs = chain(
         _pairs(scene, inputs, config, rasterizer, device),
-        _pairs_of_folders(generated, references, rasterizer, device, ours, reference),
+        pairs_of_folders(generated, references, rasterizer, device, ours, reference),
     )
     for done, pair in enumerate(pairs, 1):
         if not pair.title:
@@ -283,13 +269,13 @@ def _pairs(
     config: Config,
     rasterizer: Rasterizer,
     device: torch.device | str,
-) -> Iterator[_Pair]:
+) -> Iterator[VideoPair]:
     """The scene beside each of the references that are connected."""
     truth, images, capture = inputs
     if truth is not None:
         own = _rendered("the scene", scene, None, config, rasterizer)
         other = RenderedScene("the true scene", truth.to(device), own.cameras, truth.times, rasterizer)
-        yield from _each_view(own, other)
+        yield from each_view(own, other)
     own = RenderedScene("the scene", scene, scene.rig, scene.times, rasterizer)
     if images is not None:
         if config.view >= len(scene.rig):
@@ -298,48 +284,10 @@ def _pairs(
             )
         ours, video = own.video(config.view), FrameVideo("the reference video", images)
         other = fitted_to(ours, video.video(0), ("The scene", "the reference video"))
-        yield _Pair(ours, other, scene.rig.names[config.view])
+        yield VideoPair(ours, other, scene.rig.names[config.view])
     if capture is not None:
         own = RenderedScene("the scene", scene, capture.cameras, scene.times, rasterizer)
-        yield from _each_view(own, CapturedVideo(capture, scene.background))
-
-
-def _each_view(own: VideoSource, other: VideoSource) -> Iterator[_Pair]:
-    for view, name in enumerate(own.views):
-        ours = own.video(view)
-        yield _Pair(ours, fitted_to(ours, other.video(view), (own.name, other.name)), name)
-
-
-def _pairs_of_folders(
-    generated: Path | None,
-    references: Path | None,
-    rasterizer: Rasterizer,
-    device: torch.device | str,
-    ours: ClipSet,
-    reference: ClipSet,
-) -> Iterator[_Pair]:
-    """Videos of both folders with the same name side by side; the clips of others go to their sets, with an empty pair each."""
-    nothing = _Pair(torch.zeros(0, 1, 1, 3), torch.zeros(0, 1, 1, 3), "")
-    known = {} if references is None else videos_in(references)
-    for name, path in ({} if generated is None else videos_in(generated)).items():
-        source = source_of(name, path, rasterizer, device)
-        other = source_of(name, known.pop(name), rasterizer, device) if name in known else None
-        if other is not None and len(other.views) == len(source.views):
-            for pair in _each_view(source, other):
-                yield pair._replace(title=f"{name}, {pair.title}")
-            continue
-        _take(source, ours)
-        if other is not None:
-            _take(other, reference)
-        yield nothing
-    for name, path in known.items():
-        _take(source_of(name, path, rasterizer, device), reference)
-        yield nothing
-
-
-def _take(source: VideoSource, clips: ClipSet) -> None:
-    for view in range(len(source.views)):
-        clips.add(source.video(view))
+        yield from each_view(own, CapturedVideo(capture, scene.background))
 
 
 def _missing(

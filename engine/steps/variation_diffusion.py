@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,21 +20,14 @@ from .. import __version__
 from ..deform import PerFrame, Static
 from ..deform.moments import scene_of_moments
 from ..diffusion.dpm_solver import Sample
-from ..fields import as_record, choice, flag, number, validate
+from ..fields import as_record
 from ..figures.color_maps import spread
 from ..figures.contact_sheets import sheet
 from ..figures.drawing import as_tensor
+from ..generation.animation_config import AnimationConfig as Config
 from ..generation.model_space import ModelSpace
-from ..generation.variation import (
-    SAMPLERS,
-    Sampling,
-    VariationModels,
-    VariationRun,
-    sampling_window,
-    units,
-)
+from ..generation.variation import VariationModels, VariationRun, units
 from ..geometry.boxes import gaussian_bounds
-from ..geometry.placement import TURNS
 from ..masks.video_frames import Frames, coverage, cropped_frames, frames_over_splat
 from ..messages import Finished, Message, Preview, Progress, Saved, Started, Stream
 from ..models.variation_field import canonical_changes
@@ -42,7 +35,8 @@ from ..render import choose, render_gaussians
 from ..scene import Gaussians, Scene4D
 from ..scene.rigs import UPS
 from ..train.loop import shaping
-from ..train.state import input_identity, key_of, load_state, save_state
+from ..train.sample_checkpoint import SampleCheckpoint, unfinished_sample
+from ..train.state import input_identity, key_of
 from .step import Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
@@ -59,109 +53,6 @@ class Animated(NamedTuple):
     scene: Scene4D
     frames: Tensor
     note: str
-
-
-@dataclass(frozen=True)
-class Config:
-    seed: int = number(0, 0, 2**31 - 1, "Random seed. The same seed and inputs give the same scene.")
-    fps: float = number(
-        24.0, 0.1, 240.0, "Frame rate of the video. More plays faster.", label="frames per second"
-    )
-    sampler: str = choice(
-        "auto",
-        ("auto", *SAMPLERS),
-        "DPM-Solver++ with a fixed number of steps (multistep: one call per step, singlestep: two), or with steps of its own "
-        "(adaptive). auto uses the model's default.",
-    )
-    steps: int = number(
-        0,
-        0,
-        1000,
-        "Sampling steps. More steps take longer and are more exact; typical 20–100 for the published model. 0 uses the model's "
-        "default.",
-        label="steps (0 = auto)",
-    )
-    image_scale: float = number(
-        0.0,
-        0.0,
-        20.0,
-        "Image guidance scale. Higher follows the video more closely and can exaggerate; 1 is off, typical 1–3; 0 uses the "
-        "model's default.",
-        0.1,
-        label="image guidance scale",
-    )
-    canonical_scale: float = number(
-        0.0,
-        0.0,
-        20.0,
-        "Guidance scale of the splat. Higher follows its shape more closely; 1 is off; 0 uses the model's default.",
-        0.1,
-        label="splat guidance scale",
-        advanced=True,
-    )
-    up: str = choice(
-        "z up",
-        tuple(TURNS),
-        "Up axis of the splat. Align Splat to Video and Canonical Gaussians from Image make z up; ComfyUI's own splats have y "
-        "down.",
-        label="up axis",
-    )
-    window: int = number(
-        0,
-        0,
-        1000,
-        "Frames that are sampled together. Longer videos are sampled in overlapping windows. Lower needs less memory; 0 uses the "
-        "length that the model was trained with.",
-        label="window (0 = auto)",
-        advanced=True,
-    )
-    overlap: int = number(
-        0,
-        0,
-        1000,
-        "Frames that neighboring windows share. More is smoother and slower; 0 uses half a window.",
-        label="overlap (0 = auto)",
-        advanced=True,
-    )
-    largest_step: float = number(
-        1.0,
-        0.05,
-        100.0,
-        "Longest step of the adaptive sampler, in half the logarithm of the signal-to-noise ratio. Lower is more exact and "
-        "slower; the paper has no limit.",
-        advanced=True,
-    )
-    anchors: str = choice(
-        "auto",
-        ("auto", "raw", "standardized"),
-        "Positions that the transformer sees: raw as in GVFDiffusion's inference, standardized as in its training. auto uses the "
-        "model's.",
-        label="anchor positions",
-        advanced=True,
-    )
-    saves_memory: bool = flag(
-        False,
-        "Evaluates the branches of the guidance one after the other. Slower, with less memory.",
-        label="low memory",
-        advanced=True,
-    )
-    chunk: int = number(
-        8192,
-        64,
-        1_000_000,
-        "Gaussians that are decoded at once. Lower needs less memory.",
-        label="decode chunk",
-        advanced=True,
-    )
-    preview_every: int = number(
-        10, 0, 1000, "Sampling steps between two preview images. 0 shows none until the end.", advanced=True
-    )
-    checkpoint_seconds: float = number(
-        60.0, 1.0, 1e6, "Seconds between two checkpoints.", label="checkpoint every (seconds)", advanced=True
-    )
-
-    def __post_init__(self) -> None:
-        validate(self)
 
 
 def run(
@@ -202,23 +93,23 @@ def run(
     alphas = coverage(images, None if masks is None else masks.detach().cpu().float())
     space = ModelSpace.of(base.canonical, config.up)
     frames = _frames(models, images, alphas, space)
-    sampling = _sampling(models, config, len(images))
+    sampling = config.sampling(models.config, len(images))
     key = key_of(
         "variation_diffusion",
         *input_identity(models, str(models.device), base.canonical, frames.images),
         shaping(config),
         __version__,
     )
-    begun = None if checkpoint is None else _begun(checkpoint, key)
+    begun = None if checkpoint is None else unfinished_sample(checkpoint, key)
     work = VariationRun(models, space, frames.images, sampling, begun)
     yield Started(units(len(images), sampling), _about(models, work, begun))
-    stages = _followed(work, config, _Checkpoint(checkpoint, key, config.checkpoint_seconds, clock))
+    stages = _followed(work, config, SampleCheckpoint(checkpoint, key, config.checkpoint_seconds, clock))
     changes = yield from stages
     made = _scene(base, changes, config)
     scene = made.with_history(
         "variation_diffusion",
         config=as_record(config),
-        sampling=_said(sampling),
+        sampling=sampling.as_record(),
         weights=models.fingerprint(),
         models=models.name,
         gaussians=len(made.canonical),
@@ -248,45 +139,6 @@ def _frames(models: VariationModels, images: Tensor, alphas: Tensor, space: Mode
     return frames_over_splat(images, alphas, space.raw.to_gaussians(), models.config.camera.cameras())
 
 
-def _sampling(models: VariationModels, config: Config, frames: int) -> Sampling:
-    known = models.config.recommended
-    window, overlap = sampling_window(frames, known.frames, config.window, config.overlap)
-    standardized = (
-        models.config.standardized_anchors if config.anchors == "auto" else config.anchors == "standardized"
-    )
-    return Sampling(
-        known.sampler if config.sampler == "auto" else config.sampler,
-        config.steps or known.steps,
-        config.largest_step,
-        config.image_scale or known.image_scale,
-        config.canonical_scale or known.canonical_scale,
-        window,
-        overlap,
-        standardized,
-        not config.saves_memory,
-        config.chunk,
-        config.seed,
-    )
-
-
-def _said(sampling: Sampling) -> dict[str, Any]:
-    """What "auto" became, for the history."""
-    steps = (
-        {"largest_step": sampling.largest_step}
-        if sampling.sampler == "adaptive"
-        else {"steps": sampling.steps}
-    )
-    return {
-        "sampler": sampling.sampler,
-        **steps,
-        "image_scale": sampling.image_scale,
-        "canonical_scale": sampling.canonical_scale,
-        "window": sampling.window,
-        "overlap": sampling.overlap,
-        "standardized_anchors": sampling.standardized_anchors,
-    }
-
-
 def _about(models: VariationModels, work: VariationRun, begun: Sample | None) -> str:
     count, sampling = len(work.windows), work.sampling
     how = "steps of its own" if sampling.sampler == "adaptive" else f"{sampling.steps} steps"
@@ -298,40 +150,8 @@ def _about(models: VariationModels, work: VariationRun, begun: Sample | None) ->
     return "; ".join(words)
 
 
-class _Checkpoint:
-    """Saves the newest state of a run at intervals and when it is closed."""
-
-    def __init__(self, path: Path | None, key: str, seconds: float, clock: Callable[[], float]) -> None:
-        self.path, self.key, self.seconds, self.clock = path, key, seconds, clock
-        self.saved_at = clock()
-        self.newest: Sample | None = None
-
-    def due(self) -> bool:
-        return self.path is not None and self.clock() - self.saved_at > self.seconds
-
-    def save(self) -> None:
-        sample = self.newest
-        if self.path is None or sample is None:
-            return
-        tensors = {"latents": sample.latents, **{f"memory.{name}": t for name, t in sample.memory.items()}}
-        save_state(self.path, tensors, {"t": sample.t, **sample.numbers}, self.key)
-        self.saved_at, self.newest = self.clock(), None
-
-
-def _begun(checkpoint: Path, key: str) -> Sample | None:
-    """The state of the same run that was saved; None where there is none."""
-    found = load_state(checkpoint, key)
-    if found is None:
-        return None
-    tensors, numbers = found
-    memory = {name.removeprefix("memory."): t for name, t in tensors.items() if name != "latents"}
-    latents = tensors["latents"]
-    others = {name: value for name, value in numbers.items() if name != "t"}
-    return Sample(latents, numbers["t"], memory.get("clean", latents), memory, others)
-
-
 def _followed(
-    work: VariationRun, config: Config, saves: _Checkpoint
+    work: VariationRun, config: Config, saves: SampleCheckpoint
 ) -> Generator[Message, None, dict[str, Tensor]]:
     """The run's messages; its state is saved at intervals and where it is closed."""
     stages, steps = work.stages(), 0

@@ -178,14 +178,14 @@ def test_a_long_video_is_sampled_in_windows_that_all_see_the_first_frame(models,
     animated = messages[-1].value.scene
     assert len(animated.times) == 20 and animated.last_entry("variation_diffusion")["windows"] > 3
     space = ModelSpace.of(scene.canonical)
-    run = VariationRun(models, space, torch.rand(20, 32, 32, 3), step._sampling(models, QUICK, 20))
+    run = VariationRun(models, space, torch.rand(20, 32, 32, 3), QUICK.sampling(models.config, 20))
     assert all(int(window.frames[0]) == 0 for window in run.windows)
 
 
 def test_frames_have_no_order_but_that_of_their_images(models, scene):
     """Frames of a window in another order, with their noise: the same velocities and deltas in that order."""
     run = VariationRun(
-        models, ModelSpace.of(scene.canonical), torch.rand(7, 32, 32, 3), step._sampling(models, QUICK, 7)
+        models, ModelSpace.of(scene.canonical), torch.rand(7, 32, 32, 3), QUICK.sampling(models.config, 7)
     )
     stages = run._conditions()
     with pytest.raises(StopIteration) as end:
