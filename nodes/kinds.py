@@ -13,6 +13,7 @@ from ..engine.steps.step import Input, Kind, Output
 from . import folders, host, mesh_files, types
 from .compat import blocked, combo, io, make, splat, splat_parts, video
 from .load3d import from_load3d
+from .model_files import model_document
 
 SOCKETS: dict[Kind, Any] = {
     Kind.SCENE: types.SceneSocket,
@@ -97,7 +98,7 @@ def entering(kind: Kind, value: Any, suffix: str = "") -> Any:
     if kind is Kind.SPLAT:
         return _splats(value)
     if kind is Kind.MODEL_FILE:
-        return mesh_files.model_document(value)
+        return model_document(value)
     if kind is Kind.MASKS:
         return host.detach(value).float()
     if kind is Kind.FRAMED_VIEW:

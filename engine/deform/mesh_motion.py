@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..geometry.animated_mesh import AnimatedMesh, sample_surface
 from ..geometry.nearest_triangles import nearest_triangles
 from ..geometry.surface_motion import NEIGHBORS, motion_weights
-from ..heads import TriangleFrames, triangle_frames
+from ..heads import triangle_frames
 from ..scene import Gaussians, rotations
 from .bound_mesh import BoundMesh
 from .per_frame import PerFrame
@@ -61,6 +63,7 @@ def interpolate_motion(
         GVFDiffusion (Zhang et al., ICCV 2025), section 3.1, equation 3.
     """
     # the pack also loads where scipy is missing
+    from scipy.sparse import csr_matrix
     from scipy.spatial import KDTree
 
     samples = sample_surface(pose, mesh.faces, max(POINTS, neighbors))
@@ -72,6 +75,10 @@ def interpolate_motion(
     weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-12)
     if reach > 0:
         weights = torch.where(distances[:, :1] > reach, 0.0, weights)
+    rows = np.repeat(np.arange(len(gaussians)), index.shape[1])
+    mix = csr_matrix(
+        (weights.flatten().numpy(), (rows, index.flatten().numpy())), (len(gaussians), len(points))
+    )
     used = mesh.faces[samples.triangles]
     rest = triangle_frames(pose, used)
     first = rotations.normalise(gaussians.quats) * gaussians.quats.norm(dim=-1, keepdim=True)
@@ -79,8 +86,16 @@ def interpolate_motion(
     last = gaussians.quats
     for t, vertices in enumerate(mesh.frames):
         now = triangle_frames(vertices, used)
+        turns = now.axes @ rest.axes.transpose(-1, -2)
         moved, turned, grown = _carried(
-            gaussians, points, samples.points(vertices, mesh.faces), rest, now, index, weights
+            gaussians,
+            points,
+            samples.points(vertices, mesh.faces),
+            turns,
+            now.sizes / rest.sizes,
+            index,
+            weights,
+            mix,
         )
         turned = rotations.multiply(turned, first)
         # q and -q are the same rotation: take the sign nearest to the previous frame's
@@ -100,28 +115,35 @@ def _carried(
     gaussians: Gaussians,
     points: Tensor,
     moved_points: Tensor,
-    rest: TriangleFrames,
-    now: TriangleFrames,
+    turns: Tensor,
+    growth: Tensor,
     index: Tensor,
     weights: Tensor,
+    mix: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Shift [N, 3], turn [N, 4] and change of log size [N] of each Gaussian by the surface points `index` [N, K]."""
-    turns = now.axes @ rest.axes.transpose(-1, -2)
-    growth = now.sizes / rest.sizes
-    stretched = growth[:, None, None] * turns
-    spun = rotations.matrices_to_quats(turns)
-    shift = torch.zeros_like(gaussians.means)
-    blended = torch.zeros_like(gaussians.quats)
-    grown = torch.zeros(len(gaussians))
-    for k in range(index.shape[1]):
-        at, weight = index[:, k], weights[:, k]
-        offset = gaussians.means - points[at]
-        goal = (stretched[at] @ offset[..., None])[..., 0] + moved_points[at]
-        shift += weight[:, None] * (goal - gaussians.means)
-        turn = spun[at]
-        sign = torch.where((turn * spun[index[:, 0]]).sum(-1) < 0, -1.0, 1.0)
-        blended += (weight * sign)[:, None] * turn
-        grown += weight * growth[at].log()
-    still = blended.norm(dim=-1, keepdim=True) < 1e-9
-    blended = torch.where(still, blended.new_tensor([1.0, 0, 0, 0]), blended)
-    return shift, rotations.normalise(blended), grown
+    """Shift [N, 3], turn [N, 4] and change of log size [N] of each Gaussian.
+
+    Args:
+        gaussians: N Gaussians.
+        points: [P, 3] surface points where the mesh matches them.
+        moved_points: [P, 3] the same at a time.
+        turns: [P, 3, 3] rotations of their triangles since then.
+        growth: [P] factors of the triangles' sizes.
+        index: [N, K] points that move each Gaussian.
+        weights: [N, K], which sum to 1, or to 0 for what stays.
+        mix: The weights as a sparse matrix [N, P].
+    """
+    matrices = growth[:, None, None] * turns
+    shifts = moved_points - (matrices @ points[..., None])[..., 0]
+    columns = torch.cat([matrices.flatten(1), shifts, growth.log()[:, None]], dim=1)
+    # one sparse product instead of gathering nine numbers for each of K points
+    blended = torch.from_numpy(mix @ columns.numpy())
+    goal = (blended[:, :9].unflatten(1, (3, 3)) * gaussians.means[:, None]).sum(-1) + blended[:, 9:12]
+    is_moved = weights[:, 0] > 0
+    shift = torch.where(is_moved[:, None], goal - gaussians.means, 0.0)
+    quats = rotations.matrices_to_quats(turns)[index]
+    # q and -q are the same rotation: the nearest point's sign counts
+    signs = torch.where((quats * quats[:, :1]).sum(-1, keepdim=True) < 0, -1.0, 1.0)
+    turn = (weights[..., None] * signs * quats).sum(1)
+    turn = torch.where(is_moved[:, None], turn, turn.new_tensor([1.0, 0, 0, 0]))
+    return shift, rotations.normalise(turn), blended[:, 12]
