@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage as scipy_ndimage
 from torch import Tensor
 
 from ..errors import InputError
-
-# its stubs leave out which of several results a call has
-ndimage: Any = scipy_ndimage
+from .subjects import image_measures
 
 # largest difference of a channel from the background's color in its border, and share of the border that must be within it
 TOLERANCE, SHARE = 0.06, 0.6
@@ -125,6 +121,7 @@ def _unmixed(
     image: np.ndarray, touched: np.ndarray, color: np.ndarray, noise: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coverage [H, W] and the subject's own colors [H, W, 3] of one image."""
+    ndimage = image_measures()
     difference = image - color
     apart = np.abs(difference).max(-1)
     touched = _filled(touched)
@@ -149,7 +146,7 @@ def _unmixed(
 
 def _filled(touched: np.ndarray) -> np.ndarray:
     """The mask with its smallest holes filled."""
-    holes, count = ndimage.label(~touched)
+    holes, count = image_measures().label(~touched)
     if count < 2:
         return touched
     sizes = np.bincount(holes.ravel(), minlength=count + 1)

@@ -6,11 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy import ndimage as scipy_ndimage
 from torch import Tensor
 
-# its stubs leave out which of several results a call has
-ndimage: Any = scipy_ndimage
+from ..backends import require
 
 # longer side at which regions are told apart
 PIXELS = 256
@@ -20,6 +18,15 @@ INSIDE = 0.5
 GAP = 0.02
 # area of another subject, as a share of the kept one's
 OTHER = 0.2
+
+
+def image_measures() -> Any:
+    """scipy.ndimage. Raises InputError where it is missing."""
+    require("scipy")
+    from scipy import ndimage
+
+    # its stubs leave out which of several results a call has
+    return ndimage
 
 
 class Kept(NamedTuple):
@@ -80,6 +87,7 @@ class _Regions(NamedTuple):
 
 
 def _regions(alpha: Tensor) -> _Regions:
+    ndimage = image_measures()
     scale = min(PIXELS / max(alpha.shape), 1.0)
     size = [max(1, round(side * scale)) for side in alpha.shape]
     # the maximum keeps thin parts
@@ -98,6 +106,7 @@ def _closest(found: _Regions, last: np.ndarray) -> int:
     """The region that overlaps most with the last one, or whose center is nearest to its center."""
     if len(found.sizes) == 1:
         return 0
+    ndimage = image_measures()
     overlap = np.bincount(found.labels[last], minlength=len(found.sizes) + 1)[1:]
     # specks do not carry the subject on
     overlap[found.sizes < OTHER * found.sizes.max()] = 0
