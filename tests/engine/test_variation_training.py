@@ -129,11 +129,15 @@ def test_figures_bend_without_tearing(family):
 
 def test_losses_are_zero_at_the_truth_and_grow_away_from_it(clips):
     clip, weights = clips[0], losses.VaeWeights()
-    assert float(losses.truth_loss(clip.deltas, clip.deltas, 0.2)) == 0
+    assert float(losses.truth_loss(clip.deltas, clip.deltas, 0.2, 1.0)) == 0
     shifted = clip.deltas.clone()
     shifted[..., 0] += 0.3
     # one of three position channels is wrong by one unit
-    assert float(losses.truth_loss(shifted, clip.deltas, 0.2)) == pytest.approx(1 / 3, rel=1e-4)
+    assert float(losses.truth_loss(shifted, clip.deltas, 0.2, 1.0)) == pytest.approx(1 / 3, rel=1e-4)
+    repainted = clip.deltas.clone()
+    repainted[..., 10] += 2.0
+    # one of four channels of looks
+    assert float(losses.truth_loss(repainted, clip.deltas, 0.2, 2.0)) == pytest.approx(0.5, rel=1e-4)
     assert float(losses.mesh_loss(shifted, clip.deltas[..., :3])) == pytest.approx(0.1, rel=1e-4)
     assert float(losses.kl_loss(torch.zeros(2, 3), torch.zeros(2, 3))) == 0
     images, network = clip.images, losses.perceptual_network()

@@ -208,7 +208,7 @@ def dit_losses(
         vectors = torch.stack([c.clip.vector[some] for c in clips])
         deltas = latents.vae.decode(found, vectors, anchors=conditions.anchors)
         truth = [c.clip.deltas[f][:, some].float() for c, f in zip(clips, frames, strict=True)]
-        losses["decoded"] = config.decoded * truth_loss(deltas, torch.stack(truth), 0.1)
+        losses["decoded"] = config.decoded * truth_loss(deltas, torch.stack(truth), 0.1, 0.3)
     return losses
 
 

@@ -18,7 +18,7 @@ from engine.models.variation_field.variation_vae import LOGVAR_RANGE
 # one unit of each channel of a delta, so that all parts are learned at similar speed: positions, scales, quaternions,
 # colors, opacities
 UNITS = torch.tensor([0.3] * 3 + [0.5] * 3 + [1.0] * 4 + [2.0] * 3 + [5.0])
-POSITIONS, COLORS, OPACITIES = slice(0, 3), slice(10, 13), slice(13, 14)
+POSITIONS, SHAPES, LOOKS = slice(0, 3), slice(3, 10), slice(10, 14)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class VaeWeights:
             paper prints squared L2).
         kl: KL divergence of the latents.
         truth: L1 of all deltas against the truth, in UNITS; not in the paper, possible where data is made.
-        attributes: Factor of `truth` for what is not a position.
+        attributes: Factor of `truth` for sizes and orientations.
+        looks: Factor of `truth` for colors and opacities, which rarely change: with a small one, glows are ignored.
     """
 
     l1: float = 1.0
@@ -43,6 +44,7 @@ class VaeWeights:
     kl: float = 1e-6
     truth: float = 0.0
     attributes: float = 0.2
+    looks: float = 1.5
 
 
 class RandomFeatures(nn.Module):
@@ -93,10 +95,14 @@ def mesh_loss(deltas: Tensor, target: Tensor) -> Tensor:
     return (deltas[..., POSITIONS] - target).abs().mean()
 
 
-def truth_loss(deltas: Tensor, truth: Tensor, attributes: float) -> Tensor:
-    """L1 of deltas [..., 14] in UNITS; all but positions are weighted by `attributes`."""
+def truth_loss(deltas: Tensor, truth: Tensor, attributes: float, looks: float) -> Tensor:
+    """L1 of deltas [..., 14] in UNITS: positions, plus weighted means of sizes and orientations, and of colors and opacities."""
     apart = ((deltas - truth) / UNITS.to(deltas)).abs()
-    return apart[..., POSITIONS].mean() + attributes * apart[..., 3:].mean()
+    return (
+        apart[..., POSITIONS].mean()
+        + attributes * apart[..., SHAPES].mean()
+        + looks * apart[..., LOOKS].mean()
+    )
 
 
 def kl_loss(mean: Tensor, logvar: Tensor) -> Tensor:

@@ -157,7 +157,7 @@ def vae_losses(
             losses["mesh"] = weights.mesh * mesh_loss(deltas, target)
         if weights.truth:
             truth = torch.stack([c.deltas[:, some].float() for c in clips])[rows, frames]
-            losses["truth"] = weights.truth * truth_loss(deltas, truth, weights.attributes)
+            losses["truth"] = weights.truth * truth_loss(deltas, truth, weights.attributes, weights.looks)
     if has_images:
         cameras = pictures.ring(12)
         drawn: list[Tensor] = []
