@@ -199,7 +199,7 @@ def test_a_splat_dances_on_what_ships(page: Page, running: Server) -> None:
         SET_WIDGETS,
         {
             "GS4D_AnimateSplatWithMesh": {"fps": 4},
-            "GS4D_Preview4DScene": {"max_gaussians": 1000},
+            "GS4D_Preview4DScene": {"most": 1000},
             "GS4D_CameraPath": {"frames": 3, "width": 64, "height": 64},
         },
     )
