@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..engine.errors import InputError
 from . import host, model_folders
 from .checks import checked
 from .compat import combo, io, schema
+from .staged_models import StagedModels
 from .types import SegmentationSocket
-
-if TYPE_CHECKING:
-    from ..engine.masks.grounded import Segmentation
 
 # activations of one image
 WORKING_MEGABYTES = 3000
 # the list's only entry while the folder is empty
 NO_MODEL = "no model in models/gs4d/segmentation"
-
-
-class Models:
-    """The value of a GS4D_SEGMENTATION socket. The engine puts one model after the other on the device."""
-
-    def __init__(self, models: Segmentation) -> None:
-        self.models = models
-
-    @contextmanager
-    def in_use(self) -> Generator[Segmentation, None, None]:
-        """Inside, there is room on the device for the larger model."""
-        if self.models.device.type != "cpu":
-            host.make_room(self.models.megabytes + WORKING_MEGABYTES, self.models.device)
-        try:
-            yield self.models
-        finally:
-            host.free()
 
 
 def _folders(segmenter: str, detector: str) -> Any:
@@ -96,4 +75,4 @@ class LoadSegmentation(io.ComfyNode):
                 None if detector == model_folders.NO_DETECTOR else model_folders.segmentation_model(detector)
             )
             models = Segmentation(_folders(segmenter, detector), finder, where)
-        return host.output(Models(models), notes=f"{models.name} on {where}")
+        return host.output(StagedModels(models, WORKING_MEGABYTES), notes=f"{models.name} on {where}")

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..engine.errors import InputError
 from . import host, model_folders
 from .checks import checked
 from .compat import combo, io, schema
+from .staged_models import StagedModels
 from .types import TrellisSocket
-
-if TYPE_CHECKING:
-    from ..engine.generation.trellis import TrellisModels
 
 # activations of the largest network
 WORKING_MEGABYTES = 3000
 # the lists' only entries while nothing is there
 NO_TRELLIS = "no TRELLIS folder in models/gs4d"
 NO_ENCODER = "no DINOv2 folder in models/gs4d"
-
-
-class Models:
-    """The value of a GS4D_TRELLIS socket. The engine loads one network after the other."""
-
-    def __init__(self, models: TrellisModels) -> None:
-        self.models = models
-
-    @contextmanager
-    def in_use(self) -> Generator[TrellisModels, None, None]:
-        """Inside, there is room on the device for the largest network."""
-        if self.models.device.type != "cpu":
-            host.make_room(self.models.megabytes + WORKING_MEGABYTES, self.models.device)
-        try:
-            yield self.models
-        finally:
-            host.free()
 
 
 def _paths(trellis: str, image_encoder: str, decoder: str) -> Any:
@@ -107,4 +86,4 @@ class LoadTrellis(io.ComfyNode):
             folder: Path = _paths(trellis, image_encoder, decoder)
             encoder = model_folders.generation_model(image_encoder)
             models = TrellisModels(folder, encoder, model_folders.canonical_decoder(decoder), where)
-        return host.output(Models(models), notes=f"{models.name} on {where}")
+        return host.output(StagedModels(models, WORKING_MEGABYTES), notes=f"{models.name} on {where}")

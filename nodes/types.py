@@ -13,11 +13,11 @@ GuidanceSocket = socket("GS4D_GUIDANCE")
 ViewsSocket = socket("GS4D_VIEWS")  # engine.scene.ViewSet: images with their cameras and times
 SelectionSocket = socket("GS4D_SELECTION")  # engine.scene.Selection: weight of each Gaussian
 HeadSocket = socket("GS4D_HEAD")  # engine.heads.Head: a head model with its motion
-# nodes.segmentation.Models: Grounding DINO and SAM 2
+# StagedModels of Grounding DINO and SAM 2
 SegmentationSocket = socket("GS4D_SEGMENTATION")
-# nodes.variation.Models: the networks of a variation field
+# StagedModels of the networks of a variation field
 VariationSocket = socket("GS4D_VARIATION")
-TrellisSocket = socket("GS4D_TRELLIS")  # nodes.trellis.Models: TRELLIS and its image encoder
+TrellisSocket = socket("GS4D_TRELLIS")  # StagedModels of TRELLIS and its image encoder
 LatentFieldSocket = socket("GS4D_LATENT_FIELD")  # engine.latent.LatentField
 
 # ComfyUI's own, by name, because 0.3.75 has no class for some of them

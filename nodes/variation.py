@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..engine.errors import InputError
 from . import host, model_folders
 from .checks import checked
 from .compat import combo, io, schema
+from .staged_models import StagedModels
 from .types import VariationSocket
-
-if TYPE_CHECKING:
-    from ..engine.generation.variation import VariationModels
 
 # activations of the transformer for 24 frames
 WORKING_MEGABYTES = 4000
 # the list's only entry while nothing is there
 NO_VARIATION = "no variation models in models/gs4d"
-
-
-class Models:
-    """The value of a GS4D_VARIATION socket. The engine loads the networks when they are needed."""
-
-    def __init__(self, models: VariationModels) -> None:
-        self.models = models
-
-    @contextmanager
-    def in_use(self) -> Generator[VariationModels, None, None]:
-        """Inside, there is room on the device for the networks."""
-        if self.models.device.type != "cpu":
-            host.make_room(self.models.megabytes + WORKING_MEGABYTES, self.models.device)
-        try:
-            yield self.models
-        finally:
-            host.free()
 
 
 def _folders(model: str, image_encoder: str) -> Any:
@@ -97,4 +76,4 @@ class LoadVariation(io.ComfyNode):
             models = VariationModels(
                 folder, None if own else model_folders.generation_model(image_encoder), where
             )
-        return host.output(Models(models), notes=f"{models.name} on {where}")
+        return host.output(StagedModels(models, WORKING_MEGABYTES), notes=f"{models.name} on {where}")
