@@ -22,8 +22,9 @@ from engine.figures import contact_sheets
 from . import autoencoder, edits, latents, regions, testset, text
 from .autoencoder import Average, _head, exact_heads, groups_of, save
 
-PART_WEIGHT = 1.5
-"""Additional weight of the squared error where an edit of a part changes the latents."""
+PART_WEIGHT, PART_SHARE, LARGEST_WEIGHT = 1.5, 0.12, 10.0
+"""Additional weight of the squared error where an edit of a part changes the latents: at least the first; for small
+parts, so much that it is worth `PART_SHARE` of the image, up to the last."""
 
 
 def build() -> UNet2DConditionModel:
@@ -205,7 +206,9 @@ class Pairs:
                 z0, z1 = z0.flip(-1), z1.flip(-1)
             # Most of the image stays as it is: without a weight, a few latents of lips hardly count.
             changed = (z1 - z0).abs().amax(0, keepdim=True) > 0.3
-            weights.append(1 + PART_WEIGHT * changed.float() * (name in regions.NAMES))
+            share = PART_SHARE / max(float(changed.float().mean()), 1e-6)
+            gain = min(max(share, PART_WEIGHT), LARGEST_WEIGHT)
+            weights.append(1 + gain * changed.float() * (name in regions.NAMES))
             source.append(z0)
             target.append(z1)
             sentences.append(edits.sentence(name, rng))
