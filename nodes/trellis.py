@@ -24,13 +24,13 @@ def _paths(trellis: str, image_encoder: str, decoder: str) -> Any:
     if trellis == NO_TRELLIS:
         raise InputError(
             "NOD-034",
-            "There is no TRELLIS model; put the folder of TRELLIS-image-large (pipeline.json and ckpts) into models/gs4d and "
+            "A TRELLIS model was not found; put the folder of TRELLIS-image-large (pipeline.json and ckpts) into models/gs4d and "
             "refresh.",
         )
     if image_encoder == NO_ENCODER:
         raise InputError(
             "NOD-035",
-            "There is no image encoder; put the folder of dinov2-with-registers-large into models/gs4d and refresh.",
+            "An image encoder was not found; put the folder of dinov2-with-registers-large into models/gs4d and refresh.",
         )
     model_folders.generation_model(image_encoder)
     model_folders.canonical_decoder(decoder)

@@ -22,7 +22,7 @@ def _folders(model: str, image_encoder: str) -> Any:
     if model == NO_VARIATION:
         raise InputError(
             "NOD-040",
-            "There are no variation models; put the files of BwZhang/GaussianVariationFieldDiffusion into a folder in "
+            "Variation models were not found; put the files of BwZhang/GaussianVariationFieldDiffusion into a folder in "
             "models/gs4d and refresh.",
         )
     if image_encoder != model_folders.OWN_ENCODER:

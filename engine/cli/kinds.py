@@ -82,18 +82,20 @@ def _frames(path: str, *_: Any) -> Any:
     return load_frames(path) if is_video(path) else load_images(path)
 
 
+def _model_device(arguments: Arguments) -> str:
+    """Any GPU is faster than the CPU for networks, also where the CPU is where scenes are rendered."""
+    if arguments.device != "auto":
+        return device_of(arguments)
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _segmentation(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
-    # any GPU is faster than the CPU here, also where the CPU is where scenes are rendered
-    fastest = "cuda" if torch.cuda.is_available() else "cpu"
-    device = fastest if arguments.device == "auto" else device_of(arguments)
-    return Segmentation(folder, arguments.detector, device)
+    return Segmentation(folder, arguments.detector, _model_device(arguments))
 
 
 def _trellis(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
-    fastest = "cuda" if torch.cuda.is_available() else "cpu"
-    device = fastest if arguments.device == "auto" else device_of(arguments)
-    decoder = arguments.canonical_decoder
-    return TrellisModels(folder, arguments.image_encoder, Path(decoder) if decoder else None, device)
+    decoder = Path(arguments.canonical_decoder) if arguments.canonical_decoder else None
+    return TrellisModels(folder, arguments.image_encoder, decoder, _model_device(arguments))
 
 
 def _scene_or_splat(name: str, *_: Any) -> Any:
@@ -102,9 +104,7 @@ def _scene_or_splat(name: str, *_: Any) -> Any:
 
 
 def _variation(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
-    fastest = "cuda" if torch.cuda.is_available() else "cpu"
-    device = fastest if arguments.device == "auto" else device_of(arguments)
-    return VariationModels(folder or bundled_variation(), arguments.image_encoder, device)
+    return VariationModels(folder or bundled_variation(), arguments.image_encoder, _model_device(arguments))
 
 
 READERS: dict[Kind, Reader] = {
@@ -168,20 +168,15 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
         parser.add_argument(
             "--detector", metavar="DIR", help="folder of a Grounding DINO model, for --prompt"
         )
-        parser.add_argument(
-            "--device", default="auto", metavar="NAME", help="auto, cpu or cuda, of the models"
-        )
     if declared.kind is Kind.TRELLIS:
         encoder = "folder of DINOv2 with registers (dinov2-with-registers-large)"
         parser.add_argument("--image-encoder", required=True, metavar="DIR", help=encoder)
         decoder = "GVFDiffusion's canonical VAE, for 8 Gaussians per voxel instead of 32"
         parser.add_argument("--canonical-decoder", metavar="FILE", help=decoder)
-        parser.add_argument(
-            "--device", default="auto", metavar="NAME", help="auto, cpu or cuda, of the models"
-        )
     if declared.kind is Kind.VARIATION:
         encoder = "folder of DINOv2 with registers, for models without an image encoder of their own"
         parser.add_argument("--image-encoder", metavar="DIR", help=encoder)
+    if declared.kind in (Kind.SEGMENTATION, Kind.TRELLIS, Kind.VARIATION):
         parser.add_argument(
             "--device", default="auto", metavar="NAME", help="auto, cpu or cuda, of the models"
         )

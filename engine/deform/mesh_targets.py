@@ -54,7 +54,7 @@ def target_of(splat: Scene4D | list[Gaussians], up: str | None) -> Target:
         up: Key of UPS; None takes the scene's own, and y down for a splat.
 
     Raises:
-        InputError: There are no Gaussians, or some are NaN or infinite.
+        InputError: The splat is empty, or values are NaN or infinite.
     """
     if isinstance(splat, Scene4D):
         scene = splat.to("cpu")

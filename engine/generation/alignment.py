@@ -136,10 +136,6 @@ class ViewSearch:
         self.gaussians, self.target, self.rasterizer, self.pixels = gaussians, target, rasterizer, pixels
         small = target.at(pixels)
         self.image, self.alpha = small.image.to(gaussians.means), small.alpha.to(gaussians.means)
-        focal = pixels / 2 / math.tan(math.radians(ORBIT_FIELD_OF_VIEW) / 2)
-        self.K = torch.tensor(
-            [[focal, 0, pixels / 2], [0, focal, pixels / 2], [0, 0, 1]], dtype=torch.float64
-        )
         self._area, self._center = (x[0] for x in moments(self.alpha[None]))
 
     @torch.no_grad()

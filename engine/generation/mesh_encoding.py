@@ -6,7 +6,6 @@ first frame, which displacements are then measured against.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -16,8 +15,8 @@ from torch import Tensor
 from ..backends import explains_memory
 from ..errors import InputError
 from ..geometry.animated_mesh import AnimatedMesh, sample_surface
-from ..geometry.placement import TURNS
-from ..scene import Gaussians, rotations
+from ..geometry.placement import to_z_up
+from ..scene import Gaussians
 from .model_space import ModelSpace
 from .variation import FRAMES_AT_ONCE, MOST_CHANGES, VariationModels
 
@@ -86,7 +85,6 @@ class MeshEncoding:
 
     def _to_model(self, space: ModelSpace) -> tuple[Tensor, Tensor]:
         """Turn with scale [3, 3], and shift [3], from the splat's coordinates to the model's."""
-        angle = torch.tensor([math.radians(TURNS[self.up]), 0.0, 0.0], dtype=torch.float64)
-        turn = space.scale * rotations.axis_angles_to_matrices(angle).double()
+        turn = space.scale * to_z_up(self.up)
         shift = (space.raw.means.double() - self.gaussians.means.double() @ turn.T).mean(0)
         return turn.float(), shift.float()

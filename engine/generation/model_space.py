@@ -6,14 +6,13 @@ half. The scene's own Gaussians stay as they are, bit for bit; only the changes 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..geometry.placement import TURNS, canonical, moved, upright
+from ..geometry.placement import canonical, moved, to_z_up, upright
 from ..models.trellis import RawGaussians
 from ..models.variation_field import canonical_changes
 from ..scene import Gaussians, rotations
@@ -56,14 +55,14 @@ class ModelSpace:
         # floaters do not count for the box, but stay in the scene
         placed = canonical(gaussians, up)
         body = upright(gaussians, up)
-        if placed.scale != 1 or bool(placed.shift.any()):
+        if placed.is_resized:
             body = moved(body, placed.scale, placed.shift)
         lengths = body.quats.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         is_usual = (lengths >= LENGTHS[0]) & (lengths <= LENGTHS[1])
         factors = torch.where(body.quats[:, :1] < 0, -1.0, 1.0) * torch.where(is_usual, 1.0, 1 / lengths)
         raw = RawGaussians.from_gaussians(body.with_(quats=body.quats * factors))
         words = [f"up axis {up}"] if up != "z up" else []
-        if placed.scale != 1 or bool(placed.shift.any()):
+        if placed.is_resized:
             words.append(f"scaled by {placed.scale:.3g} and centered to fit a box of side 1")
         note = (
             f"for the model, the splat was changed ({', '.join(words)}); the scene keeps its place"
@@ -95,7 +94,6 @@ class ModelSpace:
         """Changes of positions and quaternions, turned as `upright` turns (sign 1) or back (−1)."""
         if self.up == "z up":
             return means, quats
-        angle = torch.tensor([sign * math.radians(TURNS[self.up]), 0.0, 0.0], dtype=torch.float64)
-        matrix = rotations.axis_angles_to_matrices(angle).double()
+        matrix = to_z_up(self.up) if sign > 0 else to_z_up(self.up).T
         quat = rotations.matrices_to_quats(matrix).to(quats)
         return means @ matrix.to(means).T, rotations.multiply(quat.expand_as(quats), quats)

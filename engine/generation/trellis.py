@@ -233,7 +233,7 @@ def _cells(models: TrellisModels, latents: Tensor, most: int) -> tuple[Tensor, i
     if count == 0:
         raise InputError(
             "GEN-002",
-            "The structure flow found no occupied cell, so there is no object; try another seed, more structure steps, or an "
+            "The structure flow found no occupied cell, so the object is empty; try another seed, more structure steps, or an "
             "image in which the object is cut out cleanly.",
         )
     if count > most:

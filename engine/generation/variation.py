@@ -218,13 +218,8 @@ class VariationRun:
         sampling: Sampling,
         begun: Sample | None = None,
     ) -> None:
-        self.models, self.space, self.frames, self.sampling, self.begun = (
-            models,
-            space,
-            frames,
-            sampling,
-            begun,
-        )
+        self.models, self.space, self.frames = models, space, frames
+        self.sampling, self.begun = sampling, begun
         self.windows = windows.plan(len(frames), sampling.window, sampling.overlap)
         if len(space.raw) * len(frames) > MOST_CHANGES:
             most = MOST_CHANGES // len(space.raw)
@@ -276,7 +271,7 @@ class VariationRun:
     def deltas(self, latents: Tensor, frames: Tensor) -> Tensor:
         """Decoded deltas [F, N, 14] of some `frames` [F] of generated latents [1, T, L, C]."""
         some = self.statistics.latents(latents[:, frames.to(latents.device)])
-        return self.vae.decode(some, self.vectors[None], self.sampling.chunk)[0]
+        return self.vae.decode(some, self.vectors[None], self.sampling.chunk, self.anchors[None])[0]
 
     def _memory(self, doing: str, advice: str) -> AbstractContextManager[None]:
         device = self.models.device

@@ -36,10 +36,15 @@ class Placed(NamedTuple):
     shift: Tensor  # [3] added after scaling, in world units
 
     @property
+    def is_resized(self) -> bool:
+        """Whether scale or shift changed anything."""
+        return self.scale != 1 or bool(self.shift.any())
+
+    @property
     def note(self) -> str:
         """What was changed; empty where nothing was."""
         words = [f"{self.floaters} floaters removed"] if self.floaters else []
-        if self.scale != 1 or bool(self.shift.any()):
+        if self.is_resized:
             words.append(f"scaled by {self.scale:.3g} and centered to fit a box of side 1")
         return "; ".join(words)
 
@@ -75,10 +80,13 @@ def upright(gaussians: Gaussians, up: str) -> Gaussians:
     """
     if up == "z up":
         return gaussians
-    radians = math.radians(TURNS[up])
-    return turned(
-        gaussians, rotations.axis_angles_to_matrices(torch.tensor([radians, 0, 0], dtype=torch.float64))
-    )
+    return turned(gaussians, to_z_up(up))
+
+
+def to_z_up(up: str) -> Tensor:
+    """Rotation [3, 3] (float64) about x from an up axis, one of TURNS, to z up."""
+    angle = torch.tensor([math.radians(TURNS[up]), 0.0, 0.0], dtype=torch.float64)
+    return rotations.axis_angles_to_matrices(angle).double()
 
 
 def moved(gaussians: Gaussians, scale: float, shift: Tensor) -> Gaussians:
@@ -105,8 +113,7 @@ def checked(gaussians: Gaussians) -> Gaussians:
             "or crop it to the object.",
         )
     for name, tensor in gaussians.tensors().items():
-        bad = int((~torch.isfinite(tensor)).flatten(1).any(1).sum()) if tensor.ndim > 1 else 0
-        bad = bad or int((~torch.isfinite(tensor)).sum())
+        bad = int((~torch.isfinite(tensor)).reshape(count, -1).any(1).sum())
         if bad:
             raise InputError(
                 "GEO-003",

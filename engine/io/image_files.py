@@ -27,7 +27,7 @@ def load_images(path: Path | str) -> Tensor:
         [F, H, W, 3] in 0..1 at the size of the first, or [F, H, W, 4] where one of them has alpha.
 
     Raises:
-        InputError: There is no image, one is damaged, aspect ratios differ, or there are too many.
+        InputError: No image was found, one is damaged, aspect ratios differ, or there are too many.
     """
     path = Path(path)
     files = [path]

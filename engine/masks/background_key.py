@@ -151,7 +151,7 @@ def _filled(touched: np.ndarray) -> np.ndarray:
         return touched
     sizes = np.bincount(holes.ravel(), minlength=count + 1)
     small = sizes <= HOLE * touched.sum()
-    # what reaches the border is no hole
+    # what reaches the border is not a hole
     edge = np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))
     small[edge] = False
     small[0] = False

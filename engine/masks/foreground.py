@@ -78,13 +78,12 @@ def alphas_of(images: Tensor, masks: Tensor | None = None) -> Tensor:
     return fitted[:, 0].nan_to_num().clamp(0, 1).expand(count, -1, -1)
 
 
-def foreground_square(alpha: Tensor, threshold: float = THRESHOLD, margin: float = MARGIN) -> Square:
-    """The square around the subject of one image.
+def foreground(alpha: Tensor, threshold: float = THRESHOLD) -> Tensor:
+    """The pixels [H, W] (bool) of the subject of one image.
 
     Args:
         alpha: Coverage [H, W] in 0..1.
         threshold: Alpha above which a pixel belongs to the subject.
-        margin: Side of the square as a multiple of the subject's longer side.
 
     Raises:
         InputError: No pixel belongs to the subject, or the corners of the image do.
@@ -102,11 +101,21 @@ def foreground_square(alpha: Tensor, threshold: float = THRESHOLD, margin: float
             "The foreground covers all four corners of the image: the mask marks the background, or nothing was cut out. "
             "Invert the mask (that of Load Image marks what is transparent), or make one with Segment by Text.",
         )
-    return square_around(inside, margin)
+    return inside
+
+
+def foreground_square(alpha: Tensor, threshold: float = THRESHOLD, margin: float = MARGIN) -> Square:
+    """The square around the subject of one image; arguments and errors as for `foreground` and `square_around`."""
+    return square_around(foreground(alpha, threshold), margin)
 
 
 def square_around(inside: Tensor, margin: float = MARGIN) -> Square:
-    """The square around the pixels [H, W] of a subject, of which there is at least one; `margin` as for `foreground_square`."""
+    """The square around the pixels [H, W] of a subject, of which there is at least one.
+
+    Args:
+        inside: The subject's pixels.
+        margin: Side of the square as a multiple of the subject's longer side.
+    """
     rows, columns = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
     top, bottom, left, right = (int(x) for x in (rows[0], rows[-1], columns[0], columns[-1]))
     side = max(int(margin * max(right - left, bottom - top)), 2)

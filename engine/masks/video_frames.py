@@ -15,14 +15,17 @@ from ..errors import InputError
 from ..finite import is_finite
 from ..render import choose, render_gaussians
 from ..scene import Cameras, Gaussians
-from .foreground import Square, alphas_of, foreground_square, square_crops
+from .background_key import TOLERANCE, background_of
+from .foreground import Square, alphas_of, foreground, foreground_square, square_crops
 
 # frames of a video: longer ones take hours and gigabytes
 MOST_FRAMES = 1000
 # sides of GVFDiffusion's crop and of the canvas around it
 CROP, CANVAS = 380, 512
-# coverage from which a pixel belongs to the subject, and difference of a color from the border's
-INSIDE, PLAIN = 0.5, 0.06
+# coverage from which a pixel belongs to the subject
+INSIDE = 0.5
+# share of the border's pixels with one color from which a background is plain; Prepare Video takes less, and says so
+PLAIN = 0.9
 # pixels of the encoder by which subject and splat may be apart before the video is cropped anew
 CLOSE = 1.0
 
@@ -68,12 +71,11 @@ def coverage(images: Tensor, masks: Tensor | None) -> Tensor:
         raise InputError("GEN-011", "The video contains NaN or infinite values; load or make it again.")
     if masks is not None or images.shape[-1] > 3:
         return alphas_of(images, masks)
-    borders = torch.cat([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], dim=1)
-    color = borders.flatten(0, 1).median(dim=0).values
-    if float(((borders - color).abs().amax(dim=-1) < PLAIN).float().mean()) < 0.9:
+    background = background_of(images)
+    if background.share < PLAIN:
         # raises: there is neither a mask nor alpha
         return alphas_of(images)
-    return ((images - color).abs().amax(dim=-1) > PLAIN).float()
+    return ((images - background.color).abs().amax(dim=-1) > TOLERANCE).float()
 
 
 def cropped_frames(images: Tensor, alphas: Tensor) -> Frames:
@@ -102,8 +104,7 @@ def frames_over_splat(images: Tensor, alphas: Tensor, splat: Gaussians, camera: 
     Raises:
         InputError: Frame 0 does not show the subject, or the camera does not see the splat.
     """
-    # for its messages
-    foreground_square(alphas[0], INSIDE)
+    foreground(alphas[0], INSIDE)
     width = camera.sizes[0][0]
     with torch.no_grad():
         seen = render_gaussians(splat, camera, choose("auto", splat.device)).alpha[0].cpu()

@@ -134,7 +134,7 @@ def run(
         Started, Progress, a Preview with the frame and the candidates, and Finished with an `Aligned`.
 
     Raises:
-        InputError: The splat or the frame cannot be used, or there is no such view.
+        InputError: The splat or the frame cannot be used, or the view does not exist.
 
     Example:
         made = result(align_splat.run(scene, frames, masks))
@@ -155,7 +155,7 @@ def run(
     if config.rank > len(found.candidates):
         raise InputError(
             "STP-038",
-            f"There is no view {config.rank}; {len(found.candidates)} were found. Choose one of the contact sheet.",
+            f"View {config.rank} does not exist; {len(found.candidates)} were found. Choose one of the contact sheet.",
         )
     picture = _sheet(
         target, found, ViewSearch(placed.gaussians, shown, rasterizer, PREVIEW_PIXELS), config.rank
@@ -181,7 +181,9 @@ def run(
 def _moment(splat: Scene4D | Sequence[Gaussians], moment: int) -> Gaussians:
     count = len(splat.times) if isinstance(splat, Scene4D) else len(splat)
     if moment >= count:
-        raise InputError("STP-039", f"There is no scene frame {moment}; there are {count}, numbered from 0.")
+        raise InputError(
+            "STP-039", f"Scene frame {moment} does not exist; there are {count}, numbered from 0."
+        )
     if isinstance(splat, Scene4D):
         with torch.no_grad():
             return splat.at(float(splat.times[moment])).map(lambda t: t.detach())
@@ -192,7 +194,7 @@ def _target(images: Tensor, masks: Tensor | None, frame: int) -> tuple[Target, S
     """GVFDiffusion's crop of a frame, where it lies in the frame, and the frame's (width, height)."""
     if frame >= len(images):
         raise InputError(
-            "STP-040", f"There is no video frame {frame}; there are {len(images)}, numbered from 0."
+            "STP-040", f"Video frame {frame} does not exist; there are {len(images)}, numbered from 0."
         )
     one = images[frame : frame + 1].detach().cpu().float()
     mask = masks if masks is None or len(masks) == 1 else masks[frame : frame + 1]

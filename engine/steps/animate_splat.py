@@ -15,7 +15,7 @@ from ..fields import as_record, choice, number
 from ..io.gltf import Document, follow_mesh, open_document
 from ..messages import Finished, Stream, progress_of
 from ..scene import Deformation, Gaussians, Scene4D
-from .step import Input, Kind, Output, Step
+from .step import MESH_INPUTS, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
 
@@ -112,27 +112,7 @@ STEP = Step(
     config=Config,
     run=run,
     order="action method fps fit up turn pose reach hidden neighbors",
-    inputs=(
-        Input(
-            "splat",
-            Kind.CANONICAL,
-            "The splat to move, or a scene, of which the first frame is taken.",
-        ),
-        Input(
-            "mesh",
-            Kind.MESH,
-            "Animated .glb or .gltf: the bundled one, or a file in ComfyUI's input or output folder or in models/gs4d.",
-            label="animated mesh",
-        ),
-        Input(
-            "model",
-            Kind.MODEL_FILE,
-            "An animated GLB from another node. If connected, it is used instead of the file above.",
-            id="model_3d",
-            label="3D model",
-            optional=True,
-        ),
-    ),
+    inputs=MESH_INPUTS,
     outputs=(Output("scene", Kind.SCENE),),
     verb="animate-splat",
     has_device=False,

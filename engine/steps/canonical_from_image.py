@@ -119,7 +119,7 @@ def run(
     """
     if config.frame >= len(images):
         raise InputError(
-            "STP-037", f"There is no image {config.frame}; there are {len(images)}, numbered from 0."
+            "STP-037", f"Image {config.frame} does not exist; there are {len(images)}, numbered from 0."
         )
     one = images[config.frame : config.frame + 1].detach().cpu().float()
     mask = masks if masks is None or len(masks) == 1 else masks[config.frame : config.frame + 1]

@@ -18,7 +18,7 @@ from ..generation.variation import VariationModels
 from ..io.gltf import Document, follow_mesh, open_document
 from ..messages import Finished, Stream, progress_of
 from ..scene import Gaussians, Scene4D
-from .step import Input, Kind, Output, Step
+from .step import MESH_INPUTS, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
 
@@ -111,25 +111,7 @@ STEP = Step(
             Kind.VARIATION,
             "The variation-field networks, from Load Variation Models. Only the autoencoder is used.",
         ),
-        Input(
-            "splat",
-            Kind.CANONICAL,
-            "The splat to move, or a scene, of which the first frame is taken.",
-        ),
-        Input(
-            "mesh",
-            Kind.MESH,
-            "Animated .glb or .gltf: the bundled one, or a file in ComfyUI's input or output folder or in models/gs4d.",
-            label="animated mesh",
-        ),
-        Input(
-            "model",
-            Kind.MODEL_FILE,
-            "An animated GLB from another node. If connected, it is used instead of the file above.",
-            id="model_3d",
-            label="3D model",
-            optional=True,
-        ),
+        *MESH_INPUTS,
     ),
     outputs=(Output("scene", Kind.SCENE),),
     verb="encode-mesh",

@@ -8,7 +8,6 @@ Heads are also measured in novel views and reenactment (engine/train/edit_settin
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -31,7 +30,7 @@ from ..scene.view_set import ViewSet
 from ..train.edit_measures import EditMeasures, MeasureSettings, Networks, invariants, missing_networks
 from ..train.edit_settings import SettingInputs
 from ..train.setting_table import SettingsWork, SettingTable
-from .step import Comparison, Figure, Input, Kind, Output, Step
+from .step import Comparison, Figure, Input, Kind, Step, report_outputs
 
 __all__ = ["STEP", "Config", "EditEvaluation", "Number", "run"]
 
@@ -308,23 +307,7 @@ STEP = Step(
             since="0.2",
         ),
     ),
-    outputs=(
-        Output(
-            "comparison",
-            Kind.IMAGES,
-            "Original, edited, target and difference, side by side.",
-            "images",
-            of=lambda e: e.pictures,
-        ),
-        Output("report", Kind.REPORT, "The metrics as text, for Preview as Text."),
-        Output(
-            "json",
-            Kind.TEXT,
-            "The same metrics for other programs.",
-            "JSON",
-            of=lambda e: json.dumps(e.summary, indent=2),
-        ),
-    ),
+    outputs=report_outputs("Original, edited, target and difference, side by side."),
     verb="evaluate-edit",
     figure=Figure.COMPARISON,
     note=EditEvaluation.text,

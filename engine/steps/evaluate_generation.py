@@ -6,7 +6,6 @@ network, and FVD is only called that where it comes from a feature network.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -38,7 +37,7 @@ from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import Rasterizer, choose, rasterizer_field
 from ..scene import MultiViewVideo, Scene4D
 from ..scene.rigs import orbit_cameras
-from .step import Comparison, Figure, Input, Kind, Output, Step
+from .step import Comparison, Figure, Input, Kind, Step, report_outputs
 
 __all__ = ["STEP", "Config", "GenerationEvaluation", "run"]
 
@@ -280,7 +279,8 @@ def _pairs(
     if images is not None:
         if config.view >= len(scene.rig):
             raise InputError(
-                "STP-051", f"There is no view {config.view}; the scene has {len(scene.rig)}, numbered from 0."
+                "STP-051",
+                f"View {config.view} does not exist; the scene has {len(scene.rig)}, numbered from 0.",
             )
         ours, video = own.video(config.view), FrameVideo("the reference video", images)
         other = fitted_to(ours, video.video(0), ("The scene", "the reference video"))
@@ -386,23 +386,7 @@ STEP = Step(
             optional=True,
         ),
     ),
-    outputs=(
-        Output(
-            "comparison",
-            Kind.IMAGES,
-            "Reference, generated, difference and error map, side by side.",
-            "images",
-            of=lambda e: e.pictures,
-        ),
-        Output("report", Kind.REPORT, "The metrics as text, for Preview as Text."),
-        Output(
-            "json",
-            Kind.TEXT,
-            "The same metrics for other programs.",
-            "JSON",
-            of=lambda e: json.dumps(e.summary, indent=2),
-        ),
-    ),
+    outputs=report_outputs("Reference, generated, difference and error map, side by side."),
     verb="evaluate-generation",
     figure=Figure.COMPARISON,
     note=GenerationEvaluation.text,

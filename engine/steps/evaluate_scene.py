@@ -17,7 +17,7 @@ from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import choose, rasterizer_field, render_gaussians
 from ..scene import MultiViewVideo, Scene4D
 from ..train.targets import Targets
-from .step import Comparison, Figure, Input, Kind, Output, Step
+from .step import Comparison, Figure, Input, Kind, Output, Step, report_outputs
 
 __all__ = ["STEP", "Config", "Evaluation", "run"]
 
@@ -245,14 +245,7 @@ STEP = Step(
         Input("video", Kind.CAPTURE, "The capture to compare with."),
     ),
     outputs=(
-        Output(
-            "comparison",
-            Kind.IMAGES,
-            "Captured image, render, depth and error, side by side.",
-            "images",
-            of=lambda e: e.pictures,
-        ),
-        Output("report", Kind.REPORT, "The metrics as text, for Preview as Text."),
+        *report_outputs("Captured image, render, depth and error, side by side.")[:2],
         Output(
             "psnr",
             Kind.NUMBER,

@@ -19,7 +19,7 @@ from ..figures.color_maps import marked, spread
 from ..figures.contact_sheets import sheet
 from ..figures.drawing import as_tensor
 from ..finite import is_finite
-from ..masks.foreground import MARGIN, THRESHOLD, Square, foreground_square, square_around, square_crops
+from ..masks.foreground import MARGIN, THRESHOLD, Square, foreground, square_around, square_crops
 from ..masks.person import UNITS
 from ..masks.subjects import INSIDE
 from ..masks.video_matte import MATTES, one_subject, video_matte
@@ -65,7 +65,7 @@ class Config:
         0,
         0,
         1000,
-        f"Uses every n-th frame. More makes motion coarser. 0 uses every frame, or of a long video as many as stay within "
+        "Uses every n-th frame. More makes motion coarser. 0 uses every frame, or of a long video as many as stay within "
         f"{MOST_FRAMES}.",
         step=1,
         label="frame step (0 = auto)",
@@ -131,16 +131,14 @@ def run(images: Tensor, masks: Tensor | None = None, config: Config = Config()) 
         )
     frames = images[chosen].detach().cpu().float().clamp(0, 1)
     count = len(frames)
-    given = masks if masks is None or len(masks) == 1 else masks[chosen]
+    given = None if masks is None else (masks if len(masks) == 1 else masks[chosen]).detach().cpu()
     yield Started((UNITS + 1) * count, f"{count} frames of {frames.shape[2]}×{frames.shape[1]}")
     # closed at once where the run is canceled
-    given = None if given is None else given.detach().cpu()
     with closing(video_matte(frames, given, config.matte, config.subjects == "largest")) as work:
         alphas, colors, source = yield from work
     lines = [_about_frames(chosen, step, len(images)), f"matte: {source}"]
-    # for its messages
     shown = alphas.flatten(1).amax(1) > THRESHOLD
-    foreground_square(alphas[int(shown.float().argmax())])
+    foreground(alphas[int(shown.float().argmax())])
     if config.subjects == "largest":
         alphas, sentence = one_subject(alphas)
         lines.append(sentence)

@@ -7,6 +7,7 @@ that returns the result, or a generator of messages (`engine.messages`) whose la
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from enum import Enum
@@ -101,6 +102,45 @@ class Output:
     label: str = ""
     of: Callable[[Any], Any] = lambda result: result
     absent: str = ""  # why the value may be None, for whoever wired it
+
+
+def report_outputs(shown: str) -> tuple[Output, Output, Output]:
+    """Outputs of a step that measures: its result's `pictures`, which show what `shown` says, a text, and `summary` as JSON."""
+    return (
+        Output("comparison", Kind.IMAGES, shown, "images", of=lambda made: made.pictures),
+        Output("report", Kind.REPORT, "The metrics as text, for Preview as Text."),
+        Output(
+            "json",
+            Kind.TEXT,
+            "The same metrics for other programs.",
+            "JSON",
+            of=lambda made: json.dumps(made.summary, indent=2),
+        ),
+    )
+
+
+# inputs of the steps that move a splat as an animated mesh does
+MESH_INPUTS = (
+    Input(
+        "splat",
+        Kind.CANONICAL,
+        "The splat to move, or a scene, of which the first frame is taken.",
+    ),
+    Input(
+        "mesh",
+        Kind.MESH,
+        "Animated .glb or .gltf: the bundled one, or a file in ComfyUI's input or output folder or in models/gs4d.",
+        label="animated mesh",
+    ),
+    Input(
+        "model",
+        Kind.MODEL_FILE,
+        "An animated GLB from another node. If connected, it is used instead of the file above.",
+        id="model_3d",
+        label="3D model",
+        optional=True,
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,7 @@ def _followed(
                 saves.save()
                 yield Saved(str(saves.path), update.done)
     except BaseException:
+        # Closed, interrupted or failed: keep the last whole step of the sampler.
         saves.save()
         raise
     finally:

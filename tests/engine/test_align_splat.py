@@ -212,8 +212,8 @@ def test_progress_preview_and_contact_sheet():
     [
         ([animal().map(lambda t: t[:0])], {}, "does not contain Gaussians"),
         ([animal().with_(means=animal().means * torch.nan)], {}, "means of 840 of 840 Gaussians are NaN"),
-        ([animal()], {"moment": 1}, "no scene frame 1; there are 1"),
-        ([animal()], {"frame": 1}, "no video frame 1; there are 1"),
+        ([animal()], {"moment": 1}, "Scene frame 1 does not exist; there are 1"),
+        ([animal()], {"frame": 1}, "Video frame 1 does not exist; there are 1"),
     ],
 )
 def test_what_cannot_be_aligned_is_named(splat: Any, settings: Any, sentence: str):

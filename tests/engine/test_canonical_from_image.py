@@ -186,7 +186,7 @@ def test_weights_of_another_decoder_or_network_are_found_before_sampling(
     [
         (image()[..., :3], None, FAST, "no alpha channel"),
         (image() * torch.tensor([1.0, 1, 1, 0]), None, FAST, "no foreground"),
-        (image(), None, Config(frame=1), "no image 1; there are 1"),
+        (image(), None, Config(frame=1), "Image 1 does not exist; there are 1"),
         (image()[..., :3], torch.ones(1, 40, 50), FAST, "all four corners"),
     ],
 )

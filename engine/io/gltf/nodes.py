@@ -51,7 +51,7 @@ class NodeTree:
         self.rest = {part: np.array([self._part(i, part) for i in range(len(self.nodes))]) for part in PARTS}
 
     def drawn(self) -> list[int]:
-        """Nodes of the default scene that have a mesh, parents first; all nodes where there are no scenes."""
+        """Nodes of the default scene that have a mesh, parents first; all nodes of a file without scenes."""
         scenes = self.document.items("scenes")
         if not scenes:
             return [i for i in self.order if "mesh" in self.nodes[i]]

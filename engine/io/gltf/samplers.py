@@ -80,7 +80,7 @@ def slerp(a: Array, b: Array, weight: Array) -> Array:
 
 
 def unit(quats: Array) -> Array:
-    """Quaternions xyzw [..., 4] of length 1; the identity where there is no direction."""
+    """Quaternions xyzw [..., 4] of length 1; the identity for those of length 0."""
     length = np.linalg.norm(quats, axis=-1, keepdims=True)
     return np.where(length > 1e-12, quats / np.maximum(length, 1e-12), np.array([0.0, 0.0, 0.0, 1.0]))
 

@@ -137,19 +137,15 @@ def _surface(
     where = f"POSITION of {label}"
     positions = read_accessor(document, attributes.get("POSITION"), where, ("VEC3",)).astype(np.float64)
     count = len(positions)
+    moving = [isinstance(t, dict) and "POSITION" in t for t in primitive.get("targets", [])]
+    # targets that move normals alone count, and move nothing
     targets = [
         read_accessor(document, target["POSITION"], f"morph target {k} of {label}", ("VEC3",), count)
+        if moving[k]
+        else np.zeros((count, 3), np.float32)
         for k, target in enumerate(primitive.get("targets", []))
-        if isinstance(target, dict) and "POSITION" in target
+        if any(moving)
     ]
-    if len(targets) not in (0, len(primitive.get("targets", []))):
-        # some targets move normals alone: they count, and move nothing
-        targets = [
-            read_accessor(document, target["POSITION"], f"morph target {k} of {label}", ("VEC3",), count)
-            if isinstance(target, dict) and "POSITION" in target
-            else np.zeros((count, 3), np.float32)
-            for k, target in enumerate(primitive["targets"])
-        ]
     weights = node.get("weights", mesh.get("weights", []))
     rest = np.zeros(len(targets))
     if isinstance(weights, list) and all(type(w) in (int, float) for w in weights):

@@ -69,11 +69,8 @@ class VariationFolder:
         places = [self.path, *sorted(p for p in self.path.glob("*") if p.is_dir())]
         described = next((c for c in map(VariationConfig.of_folder, places) if c), None)
         self.config = described or VariationConfig()
-        self._dit, self._vae, self._canonical = (
-            dit or self.config.transformer,
-            vae or self.config.vae,
-            canonical,
-        )
+        self._dit, self._vae = dit or self.config.transformer, vae or self.config.vae
+        self._canonical = canonical
         stems = _STEMS | (_ADDED if self.config.image_encoder else {})
         self._found: dict[str, Path] = {}
         for what, stem in stems.items():
@@ -92,10 +89,8 @@ class VariationFolder:
             if files:
                 # the pickle where it is still there: it may have been replaced
                 self._found[what] = min(files, key=lambda file: file.suffix.lower() == ".safetensors")
-        optional = {_LEFT_OUT} if described else set[str]()
-        lacking = [
-            f"{stem}…" for what, stem in stems.items() if what not in self._found | dict.fromkeys(optional)
-        ]
+        needed = [what for what in stems if not (described and what == _LEFT_OUT)]
+        lacking = [f"{stems[what]}…" for what in needed if what not in self._found]
         if lacking:
             raise InputError(
                 "MOD-023",
