@@ -100,15 +100,20 @@ def test_opens_from_the_template_browser_as_it_was_saved(page: Page, name: str) 
     assert not page.complaints_about_the_pack()
 
 
-def test_runs_to_the_end_with_progress_and_pictures(page: Page, running: Server) -> None:
-    open_from_templates(page)
-    page.js(SET_WIDGETS, QUICK)
+def run_to_the_end(page: Page, seconds: int = 300) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a successful run showed, and the graph's node ids by type."""
     page.js(RUN)
-    page.page.wait_for_function("() => window.seenByTest.outcome", timeout=180_000)
+    page.page.wait_for_function("() => window.seenByTest.outcome", timeout=1000 * seconds)
     page.page.wait_for_timeout(1500)
     seen = page.js("() => window.seenByTest")
     assert seen["outcome"] == "success", seen["error"]
-    ids = dict(page.js("() => app.graph.nodes.map(n => [n.type, String(n.id)])"))
+    return seen, dict(page.js("() => app.graph.nodes.map(n => [n.type, String(n.id)])"))
+
+
+def test_runs_to_the_end_with_progress_and_pictures(page: Page, running: Server) -> None:
+    open_from_templates(page)
+    page.js(SET_WIDGETS, QUICK)
+    seen, ids = run_to_the_end(page, seconds=180)
     assert seen["progress"][ids["GS4D_Train4DScene"]][-1] == 30
     assert seen["progress"][ids["GS4D_Render4DScene"]][-1] == 6
     assert seen["previews"] >= 3, "no preview pictures came"
@@ -130,12 +135,7 @@ def test_runs_to_the_end_with_progress_and_pictures(page: Page, running: Server)
 def test_the_edit_runs_to_the_end_on_what_ships(page: Page, running: Server) -> None:
     open_from_templates(page, "instruct_4dgs")
     page.js(SET_WIDGETS, QUICK)
-    page.js(RUN)
-    page.page.wait_for_function("() => window.seenByTest.outcome", timeout=300_000)
-    page.page.wait_for_timeout(1500)
-    seen = page.js("() => window.seenByTest")
-    assert seen["outcome"] == "success", seen["error"]
-    ids = dict(page.js("() => app.graph.nodes.map(n => [n.type, String(n.id)])"))
+    seen, ids = run_to_the_end(page)
     for node, last in (("GS4D_EditViews", 2), ("GS4D_FitEdits", 12), ("GS4D_RefineScore", 2)):
         assert seen["progress"][ids[node]][-1] == last
     assert seen["previews"] >= 5, "no preview pictures came"
@@ -151,12 +151,7 @@ def test_the_edit_runs_to_the_end_on_what_ships(page: Page, running: Server) -> 
 def test_the_edit_in_latent_space_runs_to_the_end_on_what_ships(page: Page, running: Server) -> None:
     open_from_templates(page, "ed_nerf")
     page.js(SET_WIDGETS, QUICK)
-    page.js(RUN)
-    page.page.wait_for_function("() => window.seenByTest.outcome", timeout=300_000)
-    page.page.wait_for_timeout(1500)
-    seen = page.js("() => window.seenByTest")
-    assert seen["outcome"] == "success", seen["error"]
-    ids = dict(page.js("() => app.graph.nodes.map(n => [n.type, String(n.id)])"))
+    seen, ids = run_to_the_end(page)
     ends = {
         "GS4D_TrainLatentField": 6,
         "GS4D_DeltaEdit": 3,
@@ -180,12 +175,7 @@ def test_the_edit_in_latent_space_runs_to_the_end_on_what_ships(page: Page, runn
 def test_a_head_is_trained_edited_and_driven_on_what_ships(page: Page, running: Server) -> None:
     open_from_templates(page, "edit3dgs")
     page.js(SET_WIDGETS, QUICK_HEAD)
-    page.js(RUN)
-    page.page.wait_for_function("() => window.seenByTest.outcome", timeout=300_000)
-    page.page.wait_for_timeout(1500)
-    seen = page.js("() => window.seenByTest")
-    assert seen["outcome"] == "success", seen["error"]
-    ids = dict(page.js("() => app.graph.nodes.map(n => [n.type, String(n.id)])"))
+    seen, ids = run_to_the_end(page)
     for node, last in (("GS4D_Train4DScene", 6), ("GS4D_EditViews", 1), ("GS4D_FitEdits", 4)):
         assert seen["progress"][ids[node]][-1] == last
     assert {ids["PreviewImage"], ids["SaveVideo"], ids["GS4D_HeadRegionMask"]} <= set(seen["executed"])
@@ -203,12 +193,7 @@ def test_a_splat_dances_on_what_ships(page: Page, running: Server) -> None:
             "GS4D_CameraPath": {"frames": 3, "width": 64, "height": 64},
         },
     )
-    page.js(RUN)
-    page.page.wait_for_function("() => window.seenByTest.outcome", timeout=300_000)
-    page.page.wait_for_timeout(1500)
-    seen = page.js("() => window.seenByTest")
-    assert seen["outcome"] == "success", seen["error"]
-    ids = dict(page.js("() => app.graph.nodes.map(n => [n.type, String(n.id)])"))
+    seen, ids = run_to_the_end(page)
     assert seen["progress"][ids["GS4D_AnimateSplatWithMesh"]][-1] == 17
     assert [text for text in seen["texts"] if "up axis y down, turn 0°" in text]
     assert list((running.base / "output" / "gs4d").glob("dancer_*.safetensors"))
