@@ -25,18 +25,18 @@ from scipy import ndimage
 
 from engine.capture.convert.capture_folder import Shot, read_capture_folder, read_sightings
 from engine.capture.convert.real_capture import CaptureConfig, convert_capture, ideal_cameras
-from engine.capture.convert.rig_adjust import (
+from engine.capture.video_file import VideoFile, probe, to_grey, to_pixels
+from engine.errors import InputError
+from engine.figures.contact_sheets import sheet
+from engine.figures.drawing import as_tensor
+from engine.geometry.carving import carve
+from engine.geometry.pose_adjustment import (
     Sighting,
     adjust_poses,
     reprojection_errors,
     rms,
     triangulate,
 )
-from engine.capture.video_file import VideoFile, probe, to_grey, to_pixels
-from engine.errors import InputError
-from engine.figures.contact_sheets import sheet
-from engine.figures.drawing import as_tensor
-from engine.geometry.carving import carve
 from engine.scene.cameras import Cameras
 
 # Pixels of the videos, corner origin: (accuracy, {name: {camera: (u, v)}})

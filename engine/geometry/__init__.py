@@ -1,1 +1,1 @@
-"""Geometry of cameras and points that several rooms need: viewing axes, boxes, carving."""
+"""Geometry of cameras and points that several rooms need: viewing axes, boxes, carving, triangulation, pose adjustment."""

@@ -15,18 +15,18 @@ from engine.capture.convert.background import empty_scene, subject_mask
 from engine.capture.convert.capture_folder import read_capture_folder, read_sightings
 from engine.capture.convert.native_folder import convert_dataset
 from engine.capture.convert.real_capture import CaptureConfig, convert_capture, ideal_cameras
-from engine.capture.convert.rig_adjust import (
+from engine.capture.convert.silhouettes import agreeing_masks
+from engine.capture.readers import LoadOptions, load_video
+from engine.capture.undistort import Distortion
+from engine.errors import InputError
+from engine.geometry.carving import carve
+from engine.geometry.pose_adjustment import (
     Sighting,
     adjust_poses,
     reprojection_errors,
     rms,
     triangulate,
 )
-from engine.capture.convert.silhouettes import agreeing_masks
-from engine.capture.readers import LoadOptions, load_video
-from engine.capture.undistort import Distortion
-from engine.errors import InputError
-from engine.geometry.carving import carve
 from engine.messages import Finished, Preview, Progress, Started, result
 from engine.scene.cameras import Cameras, look_at
 from engine.steps import convert_capture as step

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...files.jsonfile import read_json
 from ...files.paths import existing_folder, inside, relative_name
+from ...geometry.pose_adjustment import Sighting
 from ..undistort import pinhole_inside
 from ..video_file import SUFFIXES, VideoFacts, VideoFile, probe, to_pixels
 from .calibration import CalibratedCamera, natural_key
 from .pose2sim import read_pose2sim
 from .qualisys import read_qualisys
-from .rig_adjust import Sighting
 
 FITS = ("auto", "letterbox", "stretch", "crop")
 DARK = 32  # 0..255: bars of a letterboxed video are darker

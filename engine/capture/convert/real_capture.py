@@ -20,6 +20,7 @@ from ...fields import choice, flag, number, text, validate
 from ...files.images import SUFFIXES as IMAGE_SUFFIXES
 from ...files.images import image_size, read_image
 from ...files.paths import existing_folder
+from ...geometry.pose_adjustment import adjust_poses, reprojection_errors, rms
 from ...scene.cameras import Cameras
 from ..undistort import remap, undistortion_map
 from ..video_file import VideoFile, probe, to_grey, to_pixels
@@ -27,7 +28,6 @@ from .background import empty_scene, subject_mask
 from .calibration import as_cameras
 from .capture_folder import FITS, Shot, read_capture_folder, read_sightings
 from .native_folder import Conversion, Converted, Pixels, encoder, new_folder, write_description
-from .rig_adjust import adjust_poses, reprojection_errors, rms
 from .silhouettes import agreeing_masks
 
 # images the empty scene is made from: memory stays the same for any length

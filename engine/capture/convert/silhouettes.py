@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from ...geometry.carving import carve, in_picture
+from ...geometry.pose_adjustment import Sighting, triangulate
 from ...scene.cameras import Cameras
-from .rig_adjust import Sighting, triangulate
 
 # its types cannot tell a label array from a count
 ndimage: Any = scipy.ndimage

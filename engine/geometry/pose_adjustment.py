@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from ...errors import InputError
-from ...scene.cameras import Cameras
+from ..errors import InputError
+from ..scene.cameras import Cameras
 
 Array = NDArray[np.float64]
 
