@@ -7,6 +7,7 @@ masks [..., H, W]; time in seconds. Letters in shapes: V views, T frames, N Gaus
 
 from .cameras import Cameras
 from .gaussians import ActivatedGaussians, Gaussians
+from .rays import plucker_rays, relative_to_first
 from .scene4d import Deformation, Scene4D, Static
 from .video import Frame, FrameSource, MultiViewVideo
 from .view_set import Selection, ViewSet
@@ -23,4 +24,6 @@ __all__ = [
     "Selection",
     "Static",
     "ViewSet",
+    "plucker_rays",
+    "relative_to_first",
 ]
