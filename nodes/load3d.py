@@ -22,8 +22,23 @@ from ..engine.scene.cameras import look_at
 TURNED = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
 
 
-def from_load3d(camera: dict[str, Any]) -> FramedView:
-    """The framed view of a LOAD3D_CAMERA dictionary. Raises InputError."""
+def from_load3d(camera: Any) -> tuple[FramedView, ...]:
+    """The framed views of a LOAD3D_CAMERA value: a dictionary is one view, a list of dictionaries is a path.
+
+    Raises:
+        InputError: The list is empty, or a camera of it lacks a position or has impossible numbers.
+    """
+    if not isinstance(camera, list | tuple):
+        return (framed_view(camera),)
+    if not camera:
+        raise InputError(
+            "NOD-055", "The connected list of cameras is empty; connect at least one camera to it."
+        )
+    return tuple(framed_view(each, f" {i} of the list") for i, each in enumerate(camera))
+
+
+def framed_view(camera: Any, which: str = "") -> FramedView:
+    """The framed view of one camera's dictionary; errors name it by `which`. Raises InputError."""
     try:
         position = torch.tensor([float(camera["position"][axis]) for axis in "xyz"], dtype=torch.float64)
         target = torch.tensor([float(camera["target"][axis]) for axis in "xyz"], dtype=torch.float64)
@@ -33,13 +48,14 @@ def from_load3d(camera: dict[str, Any]) -> FramedView:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             "NOD-024",
-            f"The connected camera lacks position or target ({error}); connect the camera output of a Load 3D node.",
+            f"The connected camera{which} lacks position or target ({error}); connect the camera output of a Load 3D node.",
         ) from error
     numbers = torch.cat([position, target, torch.tensor([zoom, *(wxyz or [])], dtype=torch.float64)])
     if not 0 < fov < 180 or zoom <= 0 or not bool(torch.isfinite(numbers).all()):
         raise InputError(
             "NOD-025",
-            f"The connected camera has a field of view of {fov}° or a position that is not finite; frame the shot again.",
+            f"The connected camera{which} has a field of view of {fov}° or a position that is not finite; frame the "
+            "shot again.",
         )
     if wxyz is None or not any(wxyz):
         pose = look_at(position * TURNED, target * TURNED, torch.tensor([0.0, -1.0, 0.0]))
@@ -53,7 +69,7 @@ def from_load3d(camera: dict[str, Any]) -> FramedView:
 
 
 def to_load3d(rig: Cameras, view: int, focus: Tensor) -> dict[str, Any]:
-    """One camera of a rig as a LOAD3D_CAMERA dictionary; the inverse of `from_load3d`, except for the principal point.
+    """One camera of a rig as a LOAD3D_CAMERA dictionary; the inverse of `framed_view`, except for the principal point.
 
     `focus` [3]: the camera is told to look at the point of its axis nearest to it.
     """
@@ -89,5 +105,5 @@ def read_load3d(text: str) -> dict[str, Any] | None:
             "The camera JSON does not describe a camera; clear the field, or frame the shot in the player and press its "
             "camera button.",
         )
-    from_load3d(camera)
+    framed_view(camera)
     return camera

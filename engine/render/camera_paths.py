@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -141,18 +142,54 @@ def through_rig(rig: Cameras, frames: int) -> tuple[Tensor, Tensor]:
         world_to_camera [F, 4, 4], and the index [F] of the nearest captured camera of each frame.
     """
     order = _neighbor_order(rig)
-    c2w = rig.camera_to_world.double()[order]
-    quats = rotations.matrices_to_quats(c2w[:, :3, :3])
     where = torch.linspace(0, len(rig) - 1, frames, dtype=torch.float64)
-    first = where.floor().long().clamp(max=max(len(rig) - 2, 0))
-    second = (first + 1).clamp(max=len(rig) - 1)
-    weight = where - first
+    return _between(rig.camera_to_world.double()[order], where), order[where.round().long()]
+
+
+def through_views(views: Sequence[FramedView], frames: int, width: int, height: int) -> tuple[Tensor, Tensor]:
+    """A path through views framed by hand or by another program, in their order.
+
+    Args:
+        views: At least one view. As many views as frames are taken as they are; otherwise poses and fields of view are
+            interpolated at equal steps. One view stands still.
+        frames: F.
+        width: Image width in pixels.
+        height: Image height in pixels.
+
+    Returns:
+        world_to_camera [F, 4, 4] and K [F, 3, 3], float64.
+    """
+    w2c = torch.stack([view.world_to_camera.double() for view in views])
+    K = torch.stack([view.intrinsics(width, height) for view in views])
+    if len(views) in (1, frames):
+        return w2c.expand(frames, 4, 4).clone(), K.expand(frames, 3, 3).clone()
+    where = torch.linspace(0, len(views) - 1, frames, dtype=torch.float64)
+    first, second, weight = _neighbors(where, len(views))
+    c2w = torch.eye(4, dtype=torch.float64).repeat(len(views), 1, 1)
+    c2w[:, :3, :3] = w2c[:, :3, :3].transpose(1, 2)
+    c2w[:, :3, 3] = -(c2w[:, :3, :3] @ w2c[:, :3, 3:])[..., 0]
+    return _between(c2w, where), torch.lerp(K[first], K[second], weight[:, None, None])
+
+
+def _neighbors(where: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For positions [F] in a list of `count`: the indices [F] before and after, and the weight [F] of the latter."""
+    first = where.floor().long().clamp(max=max(count - 2, 0))
+    return first, (first + 1).clamp(max=count - 1), where - first
+
+
+def _between(c2w: Tensor, where: Tensor) -> Tensor:
+    """world_to_camera [F, 4, 4] at positions [F] in a list of camera_to_world [V, 4, 4].
+
+    Centers are interpolated linearly and rotations along the shortest arc.
+    """
+    first, second, weight = _neighbors(where, len(c2w))
+    quats = rotations.matrices_to_quats(c2w[:, :3, :3])
     rotation = rotations.quats_to_matrices(rotations.slerp(quats[first], quats[second], weight))
     center = c2w[first, :3, 3] * (1 - weight[:, None]) + c2w[second, :3, 3] * weight[:, None]
-    result = torch.eye(4, dtype=torch.float64).repeat(frames, 1, 1)
+    result = torch.eye(4, dtype=torch.float64).repeat(len(where), 1, 1)
     result[:, :3, :3] = rotation.transpose(1, 2)
     result[:, :3, 3] = -(result[:, :3, :3] @ center[..., None])[..., 0]
-    return result, order[where.round().long()]
+    return result
 
 
 def _neighbor_order(rig: Cameras) -> Tensor:

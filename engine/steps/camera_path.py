@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,13 +78,16 @@ def scene_seconds(scene: Scene4D, frames: int, fps: float, speed: float, start: 
     return first + torch.where(over, seconds.remainder(length), seconds)
 
 
-def make(scene: Scene4D, config: Config = Config(), framed: FramedView | None = None) -> CameraPath:
+def make(
+    scene: Scene4D, config: Config = Config(), framed: FramedView | Sequence[FramedView] | None = None
+) -> CameraPath:
     """A camera path with a time for each frame.
 
     Args:
         scene: The scene that the camera looks at.
         config: Kind of path, number of frames, speed, and image size.
-        framed: A view that was framed by hand; it replaces the path's cameras.
+        framed: A view that was framed by hand, or a list of views, which is a path of its own. It replaces the path's
+            cameras; a list of another length than the number of frames is interpolated.
 
     Returns:
         F cameras of one size, with F scene times in seconds.
@@ -108,8 +112,9 @@ def make(scene: Scene4D, config: Config = Config(), framed: FramedView | None = 
     seconds = scene_seconds(scene, frames, config.fps, config.speed, config.start_seconds)
     K = _fitted(rig, config.view, width, height)
     if framed is not None:
-        w2c, K = framed.world_to_camera, framed.intrinsics(width, height)
-        return _path(w2c.repeat(frames, 1, 1), K.repeat(frames, 1, 1), width, height, seconds, config.fps)
+        views = [framed] if isinstance(framed, FramedView) else framed
+        w2c, K = paths.through_views(views, frames, width, height)
+        return _path(w2c, K, width, height, seconds, config.fps)
     if config.kind == "still":
         w2c = rig.world_to_camera[config.view].double().repeat(frames, 1, 1)
         if config.zoom != 1:
@@ -176,7 +181,8 @@ STEP = Step(
         Input(
             "framed",
             Kind.FRAMED_VIEW,
-            "A view framed by hand in Load 3D or Preview 4D Scene; it replaces the path above.",
+            "A view framed by hand in Load 3D or Preview 4D Scene, or a list of cameras, which is a path; it replaces the "
+            "path above.",
             id="camera",
             optional=True,
         ),

@@ -12,7 +12,8 @@ from tests.pack_modules import pack_module
 from tests.scenes import moving_scene
 
 load3d = pack_module("load3d")
-from_load3d, read_load3d, to_load3d = load3d.from_load3d, load3d.read_load3d, load3d.to_load3d
+from_load3d, framed_view = load3d.from_load3d, load3d.framed_view
+read_load3d, to_load3d = load3d.read_load3d, load3d.to_load3d
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_load3d_camera_frames_the_shot(scene):
 def test_a_load3d_quaternion_says_the_same_as_its_target_and_can_roll():
     def pose(**more):
         view = {"position": {"x": 0, "y": 0, "z": 4}, "target": {"x": 0, "y": 0, "z": 0}, **more}
-        return from_load3d(view).world_to_camera
+        return framed_view(view).world_to_camera
 
     plain = pose()
     assert torch.allclose(pose(quaternion={"x": 0, "y": 0, "z": 0, "w": 1}), plain)
@@ -62,7 +63,7 @@ def test_a_load3d_camera_with_impossible_numbers_is_refused(changed):
 @pytest.mark.parametrize("view", [0, 3])
 def test_a_captured_camera_comes_back_from_load3d(scene, view):
     rig = scene.rig
-    framed = from_load3d(json.loads(json.dumps(to_load3d(rig, view, torch.zeros(3)))))
+    framed = framed_view(json.loads(json.dumps(to_load3d(rig, view, torch.zeros(3)))))
     assert torch.allclose(framed.world_to_camera, rig.world_to_camera[view].double(), atol=1e-9)
     assert float(framed.intrinsics(*rig.sizes[view])[1, 1]) == pytest.approx(float(rig.K[view, 1, 1]))
 
@@ -77,3 +78,32 @@ def test_the_players_text_is_read_and_what_is_no_camera_is_refused(scene):
     ):
         with pytest.raises(InputError, match=words):
             read_load3d(text)
+
+
+def test_a_list_of_cameras_is_a_path(scene):
+    rig = scene.rig
+    given = json.loads(json.dumps([to_load3d(rig, view, torch.zeros(3)) for view in range(4)]))
+    w, h = rig.sizes[0]
+    path = camera_path.make(scene, camera_path.Config(frames=4, width=w, height=h), from_load3d(given))
+    assert torch.allclose(path.cameras.world_to_camera, rig.world_to_camera[:4].double(), atol=1e-9)
+    given[2]["fov"] = 20.0
+    longer = camera_path.make(
+        scene, camera_path.Config(frames=7, width=w, height=h), from_load3d(given)
+    ).cameras
+    assert torch.allclose(longer.world_to_camera[::2], rig.world_to_camera[:4].double(), atol=1e-9)
+    assert torch.allclose(longer.centers[3], rig.centers[1:3].mean(0).double(), atol=1e-9)
+    assert (
+        torch.allclose(longer.K[3], (longer.K[2] + longer.K[4]) / 2) and longer.K[4, 1, 1] > longer.K[2, 1, 1]
+    )
+
+
+def test_a_wrong_camera_of_a_list_is_named(scene):
+    good = to_load3d(scene.rig, 0, torch.zeros(3))
+    with pytest.raises(InputError, match="camera 1 of the list lacks position"):
+        from_load3d([good, {"target": good["target"]}])
+    with pytest.raises(InputError, match="camera 1 of the list has a field of view"):
+        from_load3d([good, {**good, "fov": 200}])
+    with pytest.raises(InputError, match="empty"):
+        from_load3d([])
+    with pytest.raises(InputError, match="position or target"):
+        from_load3d(["camera"])

@@ -21,7 +21,7 @@ from tests.web import clips
 from tests.web.pictures import centroid, coverage, drawn, engine_picture, over
 
 pytestmark = [pytest.mark.browser, pytest.mark.comfy]
-from_load3d = pack_module("load3d").from_load3d
+framed_view = pack_module("load3d").framed_view
 NODE = "GS4D_Preview4DScene"
 BUILD = """([scene, compare]) => {
   app.graph.clear();
@@ -98,7 +98,7 @@ def clips_of(page: Page, folder: Path) -> list[PlayerFile]:
 def seen_by_engine(page: Page, player_file: PlayerFile, seconds: float) -> Any:
     """The engine's picture through the camera that the player's button writes, as large as the player's own."""
     width, height = js(page, "[view.panel.canvas.width, view.panel.canvas.height]")
-    framed = from_load3d(js(page, "view.saved()")["camera"])
+    framed = framed_view(js(page, "view.saved()")["camera"])
     pose, K = framed.world_to_camera, framed.intrinsics(width, height)
     return engine_picture(
         player_file.at(seconds), Cameras(pose[None], K[None], ((width, height),), ("seen",)), 0
