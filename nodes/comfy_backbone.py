@@ -40,6 +40,7 @@ class ComfyBackbone:
     """See `Backbone`. Raises InputError for an unsupported MODEL, CLIP or VAE."""
 
     known_edits: KnownEdits | None = None
+    time_factor: int | None = None
 
     def __init__(self, model: Any, clip: Any, vae: Any) -> None:
         for part, label in ((model, "MODEL"), (clip, "CLIP"), (vae, "VAE")):
@@ -233,7 +234,10 @@ class ComfyBackbone:
         text: Tensor,
         condition: Tensor | None = None,
         sharing: Attention | None = None,
+        camera: Tensor | None = None,
     ) -> Tensor:
+        if camera is not None:
+            raise ValueError(f"{self.name} makes images and takes no camera path, but camera is given")
         if self.has_image_conditioning and condition is None:
             raise ValueError(f"{self.name} needs a conditioning image, but got none")
         inner = self.model.model

@@ -100,7 +100,7 @@ class PerfectEditor:
     latent_channels, vae_scale_factor, device = 3, 4, torch.device("cpu")
     megabytes = 0
     defaults = ModelDefaults(steps=4, guidance_scale=1.0, image_guidance_scale=1.0, resolution=48)
-    known_edits = None
+    known_edits = time_factor = None
 
     def __init__(self) -> None:
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2

@@ -56,17 +56,22 @@ class Backbone(Protocol):
 
     Images are [B, H, W, 3] float32 in 0..1. Latents are [B, C, H/f, W/f] float32 on `device`, whatever the precision of
     the weights; C is `latent_channels` and f is `vae_scale_factor`. No method keeps gradients of the weights.
+
+    A video model has a `time_factor` k: wherever shapes are given below, images are clips [B, T, H, W, 3] and latents
+    [B, C, T', h, w] with T = k (T' − 1) + 1 frames, because the first latent frame stands for one frame only.
     """
 
     # shown to users: a folder, a file, or "tiny-instruct-pix2pix"
     name: str
     # changes with the weights; part of every checkpoint key
     fingerprint: str
-    # the UNet has extra channels for a conditioning image (InstructPix2Pix)
+    # the network has extra channels for a conditioning image (InstructPix2Pix, image to video)
     has_image_conditioning: bool
     latent_channels: int
     # pixels per latent, along each side
     vae_scale_factor: int
+    # frames per latent frame, except the first; None: the model makes images
+    time_factor: int | None
     noise_schedule: DiscreteSchedule
     defaults: ModelDefaults
     # for a model trained on a closed list of edits; None: any prompt
@@ -107,6 +112,8 @@ class Backbone(Protocol):
     def encode_image_latents(self, images: Tensor) -> Tensor:
         """Encode images as the condition of `predict` (InstructPix2Pix: the posterior's mode, not scaled).
 
+        For a video model, the condition is the first frame: the latent frames after it are zero.
+
         Args:
             images: [B, H, W, 3] in 0..1.
 
@@ -125,7 +132,7 @@ class Backbone(Protocol):
             condition: [B, C, h, w] from `encode_image_latents`.
 
         Returns:
-            Latents [B, C, h, w] equal to those of `encode` without a generator.
+            Latents [B, C, h, w] equal to those of `encode` without a generator; of a clip only the first latent frame.
         """
         ...
 
@@ -147,8 +154,9 @@ class Backbone(Protocol):
         text: Tensor,
         condition: Tensor | None = None,
         sharing: Attention | None = None,
+        camera: Tensor | None = None,
     ) -> Tensor:
-        """Run the UNet once, without gradients.
+        """Run the network once, without gradients.
 
         Args:
             noisy: Noisy latents [G·F, C, h, w] of F frames in each of G guidance branches.
@@ -156,6 +164,7 @@ class Backbone(Protocol):
             text: Text states [G·F, S, D].
             condition: [G·F, C, h, w]; required if `has_image_conditioning`, ignored otherwise.
             sharing: Attention among the F frames of each branch; None: frames are independent.
+            camera: Plücker rays [G·F, T, H, W, 6] of the frames, for a video model with a camera condition; None: none.
 
         Returns:
             The raw network output [G·F, C, h, w]; `noise_schedule.prediction` says what it means.
@@ -169,11 +178,12 @@ class Backbone(Protocol):
 
 def describe(backbone: Backbone) -> str:
     """Say in a few lines what a model is and what it can do."""
-    kind = (
-        "edits images"
-        if backbone.has_image_conditioning
-        else "has no conditioning image: score distillation and delta edits only"
-    )
+    if backbone.time_factor is not None:
+        kind = "makes videos from an image" if backbone.has_image_conditioning else "makes videos from text"
+    elif backbone.has_image_conditioning:
+        kind = "edits images"
+    else:
+        kind = "has no conditioning image: score distillation and delta edits only"
     advised = backbone.defaults
     known = "" if backbone.known_edits is None else f"\n{backbone.known_edits.text()}"
     return (

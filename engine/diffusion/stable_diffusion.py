@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 class StableDiffusion:
     """SD 1.x, 2.x and InstructPix2Pix (a UNet with twice the latent's channels). See `Backbone` for the methods."""
 
+    time_factor: int | None = None
+
     def __init__(
         self,
         unet: Any,
@@ -104,7 +106,10 @@ class StableDiffusion:
         text: Tensor,
         condition: Tensor | None = None,
         sharing: Attention | None = None,
+        camera: Tensor | None = None,
     ) -> Tensor:
+        if camera is not None:
+            raise ValueError(f"{self.name} makes images and takes no camera path, but camera is given")
         if self.has_image_conditioning:
             if condition is None:
                 raise ValueError(f"{self.name} needs a conditioning image, but condition is None")

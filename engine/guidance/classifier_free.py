@@ -2,7 +2,8 @@
 
 Source: InstructPix2Pix (Brooks et al., CVPR 2023, eq. 3): ε = ε(∅,∅) + s_I (ε(I,∅) − ε(∅,∅)) + s_T (ε(I,c) − ε(I,∅)). For
 a model without image conditioning: ε = ε(∅) + s_T (ε(c) − ε(∅)) (Ho and Salimans 2022). In both, the weights sum to
-one, so they hold for ε-, v- and sample predictions alike.
+one, so they hold for ε-, v- and sample predictions alike. Latents are [F, C, h, w] of images or [F, C, T', h, w] of
+clips; F counts what is batched, whatever axes follow.
 """
 
 from __future__ import annotations
@@ -45,15 +46,17 @@ class GuidanceQuery:
     """Noisy latents with their guidance.
 
     Args:
-        noisy: [F, C, h, w].
+        noisy: [F, C, h, w], or [F, C, T', h, w] of clips.
         guidance: Prompts and scales.
-        condition: [F, C, h, w] of the unedited images. None: a model with image conditioning gets an empty image
+        condition: The unedited images, shaped like `noisy`. None: a model with image conditioning gets an empty image
             (zeros) and works as a text-to-image model, so the image guidance scale has no effect.
+        camera: Plücker rays [F, T, H, W, 6] for a video model with a camera condition; every branch gets them.
     """
 
     noisy: Tensor
     guidance: Guidance
     condition: Tensor | None = None
+    camera: Tensor | None = None
 
 
 def predict(
@@ -64,6 +67,7 @@ def predict(
     condition: Tensor | None,
     sharing: Attention | None = None,
     branches_at_once: bool = True,
+    camera: Tensor | None = None,
 ) -> Tensor:
     """Predict with classifier-free guidance.
 
@@ -72,19 +76,19 @@ def predict(
 
     Args:
         backbone: The diffusion model.
-        noisy: Noisy latents [F, C, h, w].
+        noisy: Noisy latents [F, C, h, w], or [F, C, T', h, w] of clips.
         t: Timestep.
         guidance: Prompts and scales.
-        condition: [F, C, h, w], or None; see `GuidanceQuery`.
+        condition: Shaped like `noisy`, or None; see `GuidanceQuery`.
         sharing: Attention among the F frames; None: frames are independent.
         branches_at_once: One backbone call for all branches; False: one call per branch, which needs less memory.
+        camera: Plücker rays [F, T, H, W, 6], or None; see `GuidanceQuery`.
 
     Returns:
-        The guided network output [F, C, h, w].
+        The guided network output, shaped like `noisy`.
     """
-    return predict_each(backbone, [GuidanceQuery(noisy, guidance, condition)], t, sharing, branches_at_once)[
-        0
-    ]
+    query = GuidanceQuery(noisy, guidance, condition, camera)
+    return predict_each(backbone, [query], t, sharing, branches_at_once)[0]
 
 
 def predict_each(
@@ -107,7 +111,7 @@ def predict_each(
         branches_at_once: One backbone call for all branches; False: one call per branch, which needs less memory.
 
     Returns:
-        The guided network output [F, C, h, w] of each query.
+        The guided network output of each query, shaped like its latents.
     """
     branches: list[_Branch] = []
     # for each query: scales, and indices of its branches
@@ -131,11 +135,19 @@ def predict_each(
             if backbone.has_image_conditioning
             else None,
             sharing,
+            **_camera([branch.camera for branch in branches]),
         ).unflatten(0, (len(branches), frames))
     else:
         outputs = torch.stack(
             [
-                backbone.predict(branch.noisy, t, text.expand(frames, -1, -1), branch.condition, sharing)
+                backbone.predict(
+                    branch.noisy,
+                    t,
+                    text.expand(frames, -1, -1),
+                    branch.condition,
+                    sharing,
+                    **_camera([branch.camera]),
+                )
                 for text, branch in zip(texts, branches, strict=True)
             ]
         )
@@ -150,16 +162,24 @@ def predict_each(
 
 @dataclass(frozen=True, eq=False)
 class _Branch:
-    noisy: Tensor  # [F, C, h, w]
+    noisy: Tensor  # [F, C, ...]
     text: str
-    condition: Tensor | None  # [F, C, h, w]
+    condition: Tensor | None  # [F, C, ...]
+    camera: Tensor | None  # [F, T, H, W, 6]
 
     def same(self, other: _Branch) -> bool:
         return (
             self.text == other.text
             and _equal(self.noisy, other.noisy)
             and _equal(self.condition, other.condition)
+            and _equal(self.camera, other.camera)
         )
+
+
+def _camera(rays: Sequence[Tensor | None]) -> dict[str, Tensor]:
+    """The rays of all branches as a keyword argument; none without rays, which only video models take."""
+    given = [one for one in rays if one is not None]
+    return {"camera": torch.cat(given)} if given else {}
 
 
 def _equal(a: Tensor | None, b: Tensor | None) -> bool:
@@ -184,7 +204,7 @@ def _branches(question: GuidanceQuery, has_image_conditioning: bool) -> list[tup
         ]
     before = [0.0, *(scale for scale, _, _ in steps[:-1])]
     return [
-        (scale, _Branch(question.noisy, text, condition))
+        (scale, _Branch(question.noisy, text, condition, question.camera))
         for (scale, text, condition), last in zip(steps, before, strict=True)
         if scale != last
     ]

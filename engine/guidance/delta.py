@@ -21,7 +21,7 @@ from torch import Tensor
 from ..diffusion import Backbone
 from ..errors import InputError
 from .classifier_free import Guidance, GuidanceQuery, predict_each
-from .score import Score, check_finite, check_timestep, masked, sds_gradient, surrogate_loss
+from .score import Score, check_finite, check_timestep, masked, sds_gradient, spread, surrogate_loss
 
 # a larger `vae_mismatch` means that the latents are probably of another model
 MISMATCH = 0.65
@@ -39,6 +39,7 @@ def delta_loss(
     mask: Tensor | None = None,
     branches_at_once: bool = True,
     weighting: str = "uniform",
+    camera: Tensor | None = None,
 ) -> Score:
     """Delta denoising loss ½ ‖z − sg(z − mask · w(t)(ε̂_target(z_t) − ε̂_original(s_t)))‖² / B.
 
@@ -48,17 +49,19 @@ def delta_loss(
 
     Args:
         backbone: The diffusion model.
-        latents: Latents z as edited so far [B, C, h, w], with a gradient.
-        source: Unedited latents s [B, C, h, w].
+        latents: Latents z as edited so far [B, C, h, w], or of clips [B, C, T', h, w], with a gradient.
+        source: Unedited latents s, of the same shape.
         t: Timestep, the same for the whole batch.
-        noise: [B, C, h, w], drawn by the caller; the same for both sides.
+        noise: Of the same shape, drawn by the caller; the same for both sides.
         target: Prompt and scales of the edited images.
         original: Prompt and scales of the source.
-        condition: Conditioning images [B, C, h, w] for both sides; None: as a text-to-image model (see the module).
-        mask: [B, h, w] in 0..1, where the edit acts; None: everywhere.
+        condition: Conditioning images for both sides, of the same shape; None: as a text-to-image model (see the
+            module).
+        mask: [B, h, w] in 0..1, where the edit acts, or [B, T', h, w] for clips; None: everywhere.
         branches_at_once: One backbone call for all branches (4·B latents; 6·B with a condition and an image scale
             other than 1); False: one call per branch, which needs less memory.
         weighting: One of WEIGHTINGS; "uniform" (w = 1) as in the paper.
+        camera: Plücker rays [B, T, H, W, 6] for both sides, for a video model with a camera condition; None: none.
 
     Returns:
         The loss with its gradient; `clean` is the prediction for the target.
@@ -82,7 +85,10 @@ def delta_loss(
             noise_schedule.add_noise(latents, noise, t),
             noise_schedule.add_noise(source, noise, t),
         )
-        questions = [GuidanceQuery(edited, target, condition), GuidanceQuery(unedited, original, condition)]
+        questions = [
+            GuidanceQuery(edited, target, condition, camera),
+            GuidanceQuery(unedited, original, condition, camera),
+        ]
         wanted, known = (
             output.float()
             for output in predict_each(backbone, questions, t, branches_at_once=branches_at_once)
@@ -118,9 +124,9 @@ def masked_reconstruction(
     Halved and divided by B like `delta_loss`, so that its gradient is weight · (z − s), on the scale of the delta.
 
     Args:
-        latents: Edited latents z [B, C, h, w], with a gradient.
-        source: Unedited latents s [B, C, h, w].
-        mask: M [B, h, w] in 0..1.
+        latents: Edited latents z [B, C, h, w], or of clips [B, C, T', h, w], with a gradient.
+        source: Unedited latents s, of the same shape.
+        mask: M [B, h, w] in 0..1, or [B, T', h, w] for clips.
         inside: Weight inside the mask, λ_im.
         outside: Weight outside the mask, λ_om.
 
@@ -131,7 +137,7 @@ def masked_reconstruction(
         L_Mrec of ED-NeRF (Park et al., ICLR 2024), section 3.3.
     """
     away = latents.float() - source.detach().float()
-    m = mask[:, None].to(away)
+    m = spread(mask, away)
     weighed = inside * (m * away).square().sum() + outside * ((1 - m) * away).square().sum()
     return 0.5 * weighed / len(latents)
 
@@ -146,7 +152,7 @@ def vae_mismatch(backbone: Backbone, latents: Tensor, share: float = 0.2, seed: 
 
     Args:
         backbone: The diffusion model.
-        latents: [B, C, h, w].
+        latents: [B, C, h, w], or of clips [B, C, T', h, w].
         share: Timestep as a fraction of the schedule.
         seed: Seed of the noise.
 

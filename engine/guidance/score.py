@@ -5,7 +5,8 @@ CVPR 2025, section 3.4); a model without image conditioning gives plain text gui
 whatever the model's precision, because sums in half precision overflow. There are four weightings: "standard" is the
 formula; "reference code" has an extra √ᾱ, because the paper's code differentiates through the noised latents; "uniform"
 weights all timesteps equally, as delta denoising does; "picture" measures the error of the predicted image instead of
-the predicted noise, √((1 − ᾱ)/ᾱ), which favors high noise. A mask can limit the gradient to a region.
+the predicted noise, √((1 − ᾱ)/ᾱ), which favors high noise. A mask can limit the gradient to a region. Latents are
+[B, C, h, w] of images or [B, C, T', h, w] of clips: only masks count the axes.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class Score:
 
     Args:
         loss: float32 scalar; its gradient in the latents is `gradient` / B.
-        gradient: mask · w(t) (ε̂ − ε) [B, C, h, w], detached.
-        clean: Predicted clean latents x̂ [B, C, h, w], detached; for previews.
+        gradient: mask · w(t) (ε̂ − ε), shaped like the latents, detached.
+        clean: Predicted clean latents x̂, of the same shape, detached; for previews.
         alpha: ᾱ at t.
     """
 
@@ -52,17 +53,17 @@ def sds_gradient(
 
     Args:
         noise_schedule: The model's schedule.
-        output: Raw network output [B, C, h, w].
-        noisy: [B, C, h, w], `latents` with `noise` at `t`.
-        latents: z [B, C, h, w].
-        noise: ε [B, C, h, w].
+        output: Raw network output [B, C, h, w] of images, [B, C, T', h, w] of clips.
+        noisy: `latents` with `noise` at `t`, of the same shape.
+        latents: z, of the same shape.
+        noise: ε, of the same shape.
         t: Timestep.
         weighting: w(t) is 1 − ᾱ ("standard"), √ᾱ (1 − ᾱ) ("reference code"), 1 ("uniform") or √((1 − ᾱ)/ᾱ) ("picture").
             With the last, the product is z − x̂; it is computed directly for models that predict x̂ or v, which works
             even at pure noise (ᾱ = 0).
 
     Returns:
-        [B, C, h, w].
+        The gradient, of the same shape.
 
     Raises:
         InputError: Unknown weighting.
@@ -92,6 +93,7 @@ def score_loss(
     sharing: CrossFrameAttention | None = None,
     branches_at_once: bool = True,
     mask: Tensor | None = None,
+    camera: Tensor | None = None,
 ) -> Score:
     """SDS loss ½ ‖z − sg(z − mask · w(t)(ε̂ − ε))‖² / B.
 
@@ -99,15 +101,16 @@ def score_loss(
 
     Args:
         backbone: The diffusion model.
-        latents: Latents z of the rendered images [B, C, h, w], with a gradient.
+        latents: Latents z of the rendered images [B, C, h, w], or clips [B, C, T', h, w], with a gradient.
         t: Timestep, the same for the whole batch.
-        noise: ε [B, C, h, w], drawn by the caller.
+        noise: ε, shaped like `latents`, drawn by the caller.
         guidance: Prompts and scales.
-        condition: Conditioning images [B, C, h, w]; None: as a text-to-image model.
+        condition: Conditioning images, shaped like `latents`; None: as a text-to-image model.
         weighting: One of WEIGHTINGS; see `sds_gradient`.
         sharing: Attention among the images of the batch; None: images are independent.
         branches_at_once: One backbone call for all branches; False: one call per branch, which needs less memory.
-        mask: [B, h, w] in 0..1, where the edit acts; None: everywhere.
+        mask: [B, h, w] in 0..1, where the edit acts, or [B, T', h, w] for clips; None: everywhere.
+        camera: Plücker rays [B, T, H, W, 6] of the clips, for a video model with a camera condition; None: none.
 
     Returns:
         The loss with its gradient.
@@ -126,7 +129,7 @@ def score_loss(
     latents, noise, noise_schedule = latents.float(), noise.float(), backbone.noise_schedule
     with torch.no_grad():
         noisy = noise_schedule.add_noise(latents, noise, t)
-        output = predict(backbone, noisy, t, guidance, condition, sharing, branches_at_once).float()
+        output = predict(backbone, noisy, t, guidance, condition, sharing, branches_at_once, camera).float()
         gradient = sds_gradient(noise_schedule, output, noisy, latents, noise, t, weighting)
         clean = noise_schedule.predict_x0(output, noisy, t)
     check_finite(gradient, backbone.name)
@@ -141,8 +144,30 @@ def surrogate_loss(latents: Tensor, gradient: Tensor) -> Tensor:
 
 
 def masked(gradient: Tensor, mask: Tensor | None) -> Tensor:
-    """`gradient` [B, C, h, w] times `mask` [B, h, w] or [1, h, w]; exactly zero where the mask is zero."""
-    return gradient if mask is None else gradient * mask[:, None].to(gradient)
+    """`gradient` [B, C, ...] times a mask as `spread` takes it; exactly zero where the mask is zero."""
+    return gradient if mask is None else gradient * spread(mask, gradient)
+
+
+def spread(mask: Tensor, latents: Tensor) -> Tensor:
+    """A mask that broadcasts over the channels of latents.
+
+    Args:
+        mask: [B, h, w] or [1, h, w]; for clips also [B, T', h, w]. A mask without time holds for every frame.
+        latents: [B, C, h, w] of images or [B, C, T', h, w] of clips.
+
+    Returns:
+        [B, 1, h, w] or [B, 1, T' or 1, h, w], on the latents' device and in their precision.
+
+    Raises:
+        ValueError: The mask has other axes.
+    """
+    if mask.ndim == latents.ndim - 1:
+        mask = mask[:, None]
+    elif mask.ndim == 3 and latents.ndim == 5:
+        mask = mask[:, None, None]
+    else:
+        raise ValueError(f"a mask of shape {list(mask.shape)} does not fit latents of {list(latents.shape)}")
+    return mask.to(latents)
 
 
 def check_timestep(backbone: Backbone, t: int) -> None:

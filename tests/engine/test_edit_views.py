@@ -164,7 +164,7 @@ class Darkening:
     has_image_conditioning, latent_channels, vae_scale_factor = True, 192, 8
     noise_schedule = DiscreteSchedule.from_config({**SCHEDULER, "set_alpha_to_one": True})
     defaults, device = ModelDefaults(steps=3, resolution=64), torch.device("cpu")
-    known_edits = None
+    known_edits = time_factor = None
 
     def encode_text(self, prompts):
         return torch.zeros(len(prompts), 1, 1)

@@ -29,7 +29,7 @@ class Stub:
         )
         self.noise_schedule = DiscreteSchedule.from_config({**SCHEDULER, "prediction_type": prediction})
         self.defaults, self.device, self.answer = ModelDefaults(), torch.device("cpu"), answer
-        self.known_edits = None
+        self.known_edits = self.time_factor = None
 
     def encode_text(self, prompts):
         return torch.zeros(len(prompts), 3, 5)
