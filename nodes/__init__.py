@@ -15,6 +15,7 @@ from .segmentation import LoadSegmentation
 from .step_node import node_of, settings_node_of
 from .trellis import LoadTrellis
 from .variation import LoadVariation
+from .video_clip import LoadVideoClip
 
 HAND_WRITTEN: list[type[Any]] = [
     LoadMultiViewVideo,
@@ -27,6 +28,7 @@ HAND_WRITTEN: list[type[Any]] = [
     LoadSegmentation,
     LoadTrellis,
     LoadVariation,
+    LoadVideoClip,
     Preview4DScene,
 ]
 

@@ -74,7 +74,7 @@ def source(text: str) -> Path:
         raise InputError(
             "NOD-015", "source is empty; enter the path of a scene in input, output or models/gs4d."
         )
-    return bundled_puppet(text.strip()) if text.strip().startswith("demo: ") else readable(text)
+    return bundled_file(text.strip()) if text.strip().startswith("demo: ") else readable(text)
 
 
 def listable(names: Iterable[str]) -> list[str]:
@@ -89,17 +89,21 @@ def captures() -> list[str]:
     """Entries of Load Multi-View Video: the bundled captures, then every folder that is recognized as a capture."""
     from ..engine.capture.readers import detect_layout
 
-    names = (
-        [f"demo: {path.name}" for path in sorted(DEMOS.iterdir()) if path.is_dir()] if DEMOS.is_dir() else []
-    )
+    def is_capture(folder: Path) -> bool:
+        try:
+            detect_layout(folder)
+        except (InputError, OSError, ValueError):
+            return False
+        return True
+
+    names = [f"demo: {folder.name}" for folder in sorted(DEMOS.glob("*/")) if is_capture(folder)]
     for word in ("input", MODELS):
         for root in roots()[word]:
-            for folder in subfolders(root, depth=2):
-                try:
-                    detect_layout(folder)
-                except (InputError, OSError, ValueError):
-                    continue
-                names.append(f"{word}/{folder.relative_to(root).as_posix()}")
+            names += [
+                f"{word}/{folder.relative_to(root).as_posix()}"
+                for folder in subfolders(root, depth=2)
+                if is_capture(folder)
+            ]
     return listable(names)
 
 
@@ -149,15 +153,21 @@ def scene_file(choice: str) -> Path:
     return path
 
 
-# -- bundled meshes and splats ---------------------------------------------------------------------------------------
+# -- bundled files ---------------------------------------------------------------------------------------------------
 
 
-def bundled_puppet(choice: str) -> Path:
+def bundled(pattern: str) -> list[str]:
+    """ "demo: NAME" of the bundled files whose name fits a pattern such as *.glb."""
+    return sorted(f"demo: {path.name}" for root in (PUPPETS, DEMOS) for path in root.glob(f"*/{pattern}"))
+
+
+def bundled_file(choice: str) -> Path:
     """The bundled file that "demo: NAME" names. Raises InputError."""
     name = choice.removeprefix("demo: ").strip()
-    for path in PUPPETS.glob("*/*"):
-        if path.name == name:
-            return path
+    for root in (PUPPETS, DEMOS):
+        for path in root.glob("*/*"):
+            if path.name == name:
+                return path
     raise InputError(
         "NOD-054", f"'{choice}' does not ship with this version of the pack; choose another file."
     )

@@ -19,14 +19,13 @@ def meshes() -> list[str]:
         for path in walk(root)
         if path.suffix.lower() in SUFFIXES
     ]
-    bundled = [f"demo: {path.name}" for path in sorted(folders.PUPPETS.glob("*/*.glb"))]
-    return [*bundled, *folders.listable(name for _, name in sorted(found, reverse=True))]
+    return [*folders.bundled("*.glb"), *folders.listable(name for _, name in sorted(found, reverse=True))]
 
 
 def mesh_file(choice: str) -> Path:
     """The path of a chosen animated mesh; raises InputError if it is missing or outside the readable folders."""
     if choice.startswith("demo: "):
-        return folders.bundled_puppet(choice)
+        return folders.bundled_file(choice)
     if not choice.strip():
         raise InputError(
             "NOD-052",

@@ -43,7 +43,9 @@ BUILD = """([nodes, links]) => {
 }"""
 FRAME = """([margin]) => {
   const ds = app.canvas.ds, area = app.canvas.canvas.getBoundingClientRect();
-  const boxes = app.graph.nodes.map(node => node.getBounding());
+  // getBounding() is right only after the first drawing
+  const title = LiteGraph.NODE_TITLE_HEIGHT;
+  const boxes = app.graph.nodes.map(({pos, size}) => [pos[0], pos[1] - title, size[0], size[1] + title]);
   const left = Math.min(...boxes.map(b => b[0])), top = Math.min(...boxes.map(b => b[1]));
   const right = Math.max(...boxes.map(b => b[0] + b[2])), bottom = Math.max(...boxes.map(b => b[1] + b[3]));
   ds.scale = 1; ds.offset = [120 - left, 140 - top];
@@ -134,6 +136,13 @@ PAGES: dict[str, Graph] = {
         ],
         [(0, 0, 1, "video"), (1, 0, 2, "images"), (1, 2, 2, "frames_per_second"), (3, 0, 4, "models"),
          (2, 0, 4, "images"), (2, 1, 4, "mask"), (2, 2, 4, "fps")],
+    ),
+    "GS4D_LoadVideoClip": (
+        [
+            ("GS4D_LoadVideoClip", [0, 0], [310, 0], {}),
+            ("GS4D_PrepareVideo", [360, 0], [310, 0], {}),
+        ],
+        [(0, 0, 1, "images"), (0, 1, 1, "frames_per_second")],
     ),
     "GS4D_LoadVariation": (
         [

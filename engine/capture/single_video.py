@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,14 +21,18 @@ def is_video(path: Path | str) -> bool:
     return Path(path).suffix.lower() in SUFFIXES
 
 
-def load_frames(path: Path | str) -> Tensor:
+class Clip(NamedTuple):
+    """A video, decoded."""
+
+    frames: Tensor  # [F, H, W, 3] in 0..1, or [F, H, W, 4] where the video has alpha
+    fps: float
+
+
+def load_clip(path: Path | str) -> Clip:
     """Read a video.
 
     Args:
         path: The file.
-
-    Returns:
-        [F, H, W, 3] in 0..1, or [F, H, W, 4] where the video has alpha.
 
     Raises:
         InputError: It is missing or damaged, or has too many frames to read at once.
@@ -48,4 +53,9 @@ def load_frames(path: Path | str) -> Tensor:
             frames[i] = to_pixels(video.read(i), facts.size, facts.has_alpha)
     finally:
         video.close()
-    return torch.from_numpy(frames).float() / 255
+    return Clip(torch.from_numpy(frames).float() / 255, facts.fps)
+
+
+def load_frames(path: Path | str) -> Tensor:
+    """The frames of `load_clip`."""
+    return load_clip(path).frames

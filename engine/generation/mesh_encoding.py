@@ -58,7 +58,7 @@ class MeshEncoding:
                 f"most {MOST_CHANGES // count} frames, or use the method triangles of Animate Splat with Mesh.",
             )
         device = self.models.device
-        space = ModelSpace.of(self.gaussians, self.up)
+        space = ModelSpace.of(self.gaussians, self.up, self.models.config.canonical_sides)
         turn, shift = self._to_model(space)
         samples = sample_surface(self.pose, self.mesh.faces, self.points)
         first = samples.points(self.pose, self.mesh.faces)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..geometry.placement import canonical, moved, to_z_up, upright
+from ..geometry.placement import BoxSides, canonical, moved, to_z_up, upright
 from ..models.trellis import RawGaussians
 from ..models.variation_field import canonical_changes
 from ..scene import Gaussians, rotations
@@ -42,18 +42,19 @@ class ModelSpace:
     note: str
 
     @staticmethod
-    def of(gaussians: Gaussians, up: str = "z up") -> ModelSpace:
+    def of(gaussians: Gaussians, up: str = "z up", sides: BoxSides = BoxSides()) -> ModelSpace:
         """Bring Gaussians to the model's frame.
 
         Args:
             gaussians: N Gaussians of one object.
             up: Their up axis, one of `placement.TURNS`.
+            sides: Sizes that the model knows.
 
         Raises:
             InputError: No Gaussians, too many, NaN or infinite values, or all in one point.
         """
         # floaters do not count for the box, but stay in the scene
-        placed = canonical(gaussians, up)
+        placed = canonical(gaussians, up, sides=sides)
         body = upright(gaussians, up)
         if placed.is_resized:
             body = moved(body, placed.scale, placed.shift)
@@ -63,7 +64,7 @@ class ModelSpace:
         raw = RawGaussians.from_gaussians(body.with_(quats=body.quats * factors))
         words = [f"up axis {up}"] if up != "z up" else []
         if placed.is_resized:
-            words.append(f"scaled by {placed.scale:.3g} and centered to fit a box of side 1")
+            words.append(f"scaled by {placed.scale:.3g} and centered to fit a box of side {placed.side:g}")
         note = (
             f"for the model, the splat was changed ({', '.join(words)}); the scene keeps its place"
             if words

@@ -6,6 +6,7 @@ Source: the frame of TRELLIS (Xiang et al., CVPR 2025) and GVFDiffusion (Zhang e
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -17,14 +18,26 @@ from .boxes import percentile_box
 
 # Gaussians that a canonical splat may have: the generators make at most about one million
 MOST = 2_000_000
-HALF = 0.5
-# sides of a canonical splat that are left as they are
-LEAST_SIDE, MOST_SIDE = 0.4, 1.02
 # opacity below which a Gaussian does not count for the box
 VISIBLE = 0.02
 
 # turns that bring an up axis to z, with their words; x stays in place
 TURNS = {"z up": 0.0, "y up": 90.0, "y down": -90.0}
+
+
+@dataclass(frozen=True)
+class BoxSides:
+    """Which sizes of a canonical splat are left as they are, and the size that others get.
+
+    Args:
+        least: Shortest longest side of the splat, in world units.
+        most: Side of the box about the origin that contains the splat.
+        wanted: Longest side of a splat that is resized.
+    """
+
+    least: float = 0.4
+    most: float = 1.02
+    wanted: float = 1.0
 
 
 class Placed(NamedTuple):
@@ -34,6 +47,7 @@ class Placed(NamedTuple):
     floaters: int  # removed
     scale: float  # factor on sizes
     shift: Tensor  # [3] added after scaling, in world units
+    side: float = 1.0  # of the box that it was made to fit
 
     @property
     def is_resized(self) -> bool:
@@ -45,7 +59,7 @@ class Placed(NamedTuple):
         """What was changed; empty where nothing was."""
         words = [f"{self.floaters} floaters removed"] if self.floaters else []
         if self.is_resized:
-            words.append(f"scaled by {self.scale:.3g} and centered to fit a box of side 1")
+            words.append(f"scaled by {self.scale:.3g} and centered to fit a box of side {self.side:g}")
         return "; ".join(words)
 
 
@@ -124,7 +138,11 @@ def checked(gaussians: Gaussians) -> Gaussians:
 
 
 def canonical(
-    gaussians: Gaussians, up: str = "z up", removes_floaters: bool = True, resizes: bool = True
+    gaussians: Gaussians,
+    up: str = "z up",
+    removes_floaters: bool = True,
+    resizes: bool = True,
+    sides: BoxSides = BoxSides(),
 ) -> Placed:
     """Canonical Gaussians of any splat of one object.
 
@@ -136,6 +154,7 @@ def canonical(
         up: Their up axis, one of TURNS.
         removes_floaters: Leave out Gaussians far outside of the others, or larger than half of the object.
         resizes: Scale and center a splat that does not fill the box, or not only the box.
+        sides: Which box.
 
     Raises:
         InputError: No Gaussians, too many, NaN or infinite values, or all in one point.
@@ -155,12 +174,12 @@ def canonical(
         raise InputError(
             "GEO-004", "All Gaussians of the splat lie in one point; export it again with its positions."
         )
-    is_in_place = float(torch.maximum(-low, high).max()) <= HALF * MOST_SIDE and side >= LEAST_SIDE
+    is_in_place = 2 * float(torch.maximum(-low, high).max()) <= sides.most and side >= sides.least
     if is_in_place or not resizes:
         return Placed(gaussians, removed, 1.0, torch.zeros(3))
-    scale = 1 / side
+    scale = sides.wanted / side
     shift = -scale * (low + high).float() / 2
-    return Placed(moved(gaussians, scale, shift), removed, scale, shift)
+    return Placed(moved(gaussians, scale, shift), removed, scale, shift, sides.wanted)
 
 
 def floaters(gaussians: Gaussians) -> Tensor:

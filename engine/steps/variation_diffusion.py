@@ -91,7 +91,7 @@ def run(
     base = _first(splat, config)
     images = images.detach().cpu().float()
     alphas = coverage(images, None if masks is None else masks.detach().cpu().float())
-    space = ModelSpace.of(base.canonical, config.up)
+    space = ModelSpace.of(base.canonical, config.up, models.config.canonical_sides)
     frames = _frames(models, images, alphas, space)
     sampling = config.sampling(models.config, len(images))
     key = key_of(

@@ -24,6 +24,7 @@ IDS = {
     "GS4D_EvaluateGeneration",
     "GS4D_EncodeMeshAnimation",
     "GS4D_PrepareVideo",
+    "GS4D_LoadVideoClip",
 }  # fmt: skip
 
 

@@ -71,3 +71,44 @@ def test_a_setting_that_does_not_fit_is_one_sentence(running: Server, info: dict
     graph["save"] = graphs.node(info, "GS4D_Save4DScene", scene=["animate", 0])
     run = running.run(graph)
     assert run.outcome == "execution_error" and "GS4D-DIF-070" in run.error
+
+
+def test_a_video_comes_from_what_ships_from_a_file_or_from_another_node(
+    running: Server, info: dict[str, Any]
+) -> None:
+    clip = graphs.node(info, "GS4D_LoadVideoClip")
+    assert clip["inputs"]["clip"] == "demo: toy.mp4"
+    graph = {
+        "clip": clip,
+        "core": graphs.node(info, "CreateVideo", images=["clip", 0], fps=4.0),
+        "other": graphs.node(info, "GS4D_LoadVideoClip", video=["core", 0]),
+        "some": graphs.node(
+            info,
+            "GS4D_PrepareVideo",
+            images=["other", 0],
+            frames_per_second=["other", 1],
+            size=64,
+            frame_step=2,
+        ),
+        "seen": graphs.node(info, "PreviewImage", images=["some", 0]),
+    }
+    run = running.run(graph)
+    assert run.outcome == "execution_success", run.error
+    shown = {data["node"]: data["output"] for data in run.of("executed")}
+    assert shown["clip"]["gs4d_notes"] == ["16 frames of 256×256 at 8 per second"]
+    assert shown["other"]["gs4d_notes"] == ["16 frames of 256×256 at 4 per second"]
+    assert len(shown["seen"]["images"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("../outside.mp4", "NOD-013"), ("demo: nothing.mp4", "NOD-054"), ("input/gone.mp4", "NOD-014")],
+)
+def test_a_video_that_is_missing_or_outside_is_refused(
+    running: Server, info: dict[str, Any], name: str, code: str
+) -> None:
+    clip = graphs.node(info, "GS4D_LoadVideoClip")
+    clip["inputs"]["clip"] = name
+    graph = {"clip": clip, "seen": graphs.node(info, "PreviewImage", images=["clip", 0])}
+    status, body = running.post("/prompt", {"prompt": graph})
+    assert status == 400 and code in str(body["node_errors"]["clip"])

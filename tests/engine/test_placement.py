@@ -9,6 +9,7 @@ from torch import Tensor
 from engine.errors import InputError
 from engine.geometry.placement import (
     MOST,
+    BoxSides,
     about_z,
     canonical,
     checked,
@@ -86,6 +87,15 @@ def test_another_size_and_place_is_brought_into_the_box():
     torch.testing.assert_close(
         placed.gaussians.log_scales - big.log_scales, torch.full((300, 3), math.log(placed.scale))
     )
+
+
+def test_a_model_names_the_sizes_that_it_knows():
+    gaussians = moved(cloud(), 1.0, torch.tensor([0.15, 0.0, 0.0]))
+    assert canonical(gaussians, sides=BoxSides(most=1.4)).scale == 1
+    small = canonical(moved(gaussians, 0.1, torch.zeros(3)), sides=BoxSides(0.4, 1.4, 0.8))
+    means = small.gaussians.means
+    assert float((means.amax(0) - means.amin(0)).max()) == pytest.approx(0.8, abs=1e-5)
+    assert small.note.endswith("to fit a box of side 0.8")
 
 
 def test_floaters_are_left_out_and_do_not_shrink_the_object():

@@ -59,6 +59,8 @@ def test_lists_open_nothing_but_whole_headers_of_regular_files(answers: dict[str
     lists = answers["lists"]
     assert sorted(lists["scenes"]) == ["output/shots/good.safetensors", "output/shots/half.safetensors"]
     assert [name for name in lists["captures"] if not name.startswith("demo: ")] == ["input/capture"]
+    # a bundled video of one camera is no capture
+    assert "demo: walker" in lists["captures"] and "demo: toy" not in lists["captures"]
     assert lists["models"][0] == "embedded (small)"
     assert lists["fingerprint"] and lists["seconds"] < 5
 

@@ -32,6 +32,7 @@ LISTS_OF_FILES = {
     ("GS4D_LoadTrellis", "decoder"),
     ("GS4D_LoadVariation", "model"),
     ("GS4D_LoadVariation", "image_encoder"),
+    ("GS4D_LoadVideoClip", "clip"),
 }
 OPEN, CLOSE = "<!-- from the schema -->", "<!-- end -->"
 HOST_TYPES = {

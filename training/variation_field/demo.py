@@ -22,7 +22,7 @@ SIZE, FPS = 256, 8.0
 
 
 def write(family: str, seed: int, out: Path) -> dict[str, float]:
-    """Write `video.mp4` and `canonical.ply`.
+    """Write a video (.mp4) and a splat (.ply), both named as the folder.
 
     Args:
         family: A procedural family.
@@ -39,8 +39,8 @@ def write(family: str, seed: int, out: Path) -> dict[str, float]:
     camera = replace(pictures.INPUT, image_size=SIZE).cameras()
     with torch.no_grad():
         frames = torch.cat([pictures.image(clip.at(t), camera) for t in range(len(clip.deltas))])
-    write_mp4(list(frames.clamp(0, 1)), FPS, out / "video.mp4", crf=12)
-    write_ply(clip.at(0), out / "canonical.ply")
+    write_mp4(list(frames.clamp(0, 1)), FPS, out / f"{out.name}.mp4", crf=12)
+    write_ply(clip.at(0), out / f"{out.name}.ply")
     move = clip.deltas[1:, :, :3].norm(dim=-1)
     return {
         "gaussians": len(clip.canonical),

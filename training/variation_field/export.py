@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from engine.geometry.placement import BoxSides
 from engine.models.variation_field import Sampling, VariationConfig, VariationFolder
 from engine.models.variation_field.config import FILE
 
@@ -27,6 +28,9 @@ from .dit import (
     new_generator,
     trained_vae,
 )
+
+# turned about z, a training clip's splat fills a larger box than it was scaled to
+SIDES = BoxSides(least=0.4, most=1.35, wanted=0.85)
 
 
 def half(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -63,6 +67,7 @@ def export(network: Generator, latents: Latents, out: Path, steps: int) -> None:
         pictures.INPUT,
         CANONICAL_TOKENS,
         recommended=Sampling("multistep", steps, frames=ClipShape().frames),
+        canonical_sides=SIDES,
     )
     text = json.dumps(config.to_json(), indent=1)
     (out / FILE).write_text(text + "\n", encoding="utf-8")

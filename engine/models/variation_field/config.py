@@ -15,6 +15,7 @@ import torch
 
 from ...errors import InputError
 from ...files.jsonfile import read_json
+from ...geometry.placement import BoxSides
 from ...scene import Cameras
 from ...scene.cameras import look_at
 from .conditions import CANONICAL_TOKENS
@@ -82,6 +83,7 @@ class VariationConfig:
         canonical_tokens: Canonical Gaussians that the transformer sees.
         standardized_anchors: How anchors go to the transformer; see `Statistics.anchors`.
         recommended: How the model samples best.
+        canonical_sides: Sizes of the splats that the model was trained on.
     """
 
     transformer: VariationDitShape = field(default_factory=VariationDitShape)
@@ -91,6 +93,7 @@ class VariationConfig:
     canonical_tokens: int = CANONICAL_TOKENS
     standardized_anchors: bool = False
     recommended: Sampling = field(default_factory=Sampling)
+    canonical_sides: BoxSides = field(default_factory=BoxSides)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, the inverse of `from_json`."""
@@ -113,6 +116,7 @@ class VariationConfig:
             "image_encoder": ImageEncoderShape,
             "camera": ConditioningCamera,
             "recommended": Sampling,
+            "canonical_sides": BoxSides,
         }
         try:
             if data.get("kind") != KIND:
