@@ -171,6 +171,29 @@ class FeedForward(nn.Module):
         return self.mlp(x)
 
 
+class TransformerBlock(nn.Module):
+    """Pre-norm transformer block: self-attention, then a feed-forward; both norms have parameters.
+
+    Args:
+        channels: Channels C of the tokens.
+        heads: Attention heads.
+        mlp_ratio: Hidden channels of the feed-forward as a multiple of C.
+        qk_rms_norm: Normalize queries and keys.
+    """
+
+    def __init__(self, channels: int, heads: int, mlp_ratio: float = 4.0, qk_rms_norm: bool = True) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(channels, affine=True)
+        self.attn = Attention(channels, heads, qk_rms_norm=qk_rms_norm)
+        self.norm2 = LayerNorm(channels, affine=True)
+        self.mlp = FeedForward(channels, mlp_ratio)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Update tokens [..., L, C]."""
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
 class Geglu(nn.Module):
     """a · gelu(b) of the two halves [a, b] of the last axis, with the exact GELU."""
 
