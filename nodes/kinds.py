@@ -12,7 +12,7 @@ from ..engine.scene import ActivatedGaussians, Gaussians, Scene4D
 from ..engine.steps.step import Input, Kind, Output
 from . import folders, host, mesh_files, types
 from .compat import blocked, combo, io, make, splat, splat_parts, video
-from .load3d import from_load3d
+from .load3d import from_load3d, path_to_load3d
 from .model_files import model_document
 
 SOCKETS: dict[Kind, Any] = {
@@ -24,6 +24,7 @@ SOCKETS: dict[Kind, Any] = {
     Kind.SELECTION: types.SelectionSocket,
     Kind.CAMERA_PATH: types.CameraPathSocket,
     Kind.FRAMED_VIEW: types.Load3DCameraSocket,
+    Kind.WAN_CAMERA_EMBEDDING: types.WanCameraSocket,
     Kind.SETTINGS: types.TrainingSettingsSocket,
     Kind.IMAGES: io.Image,
     Kind.FRAMES: io.Image,
@@ -39,6 +40,7 @@ SOCKETS: dict[Kind, Any] = {
     Kind.TEXT: io.String,
     Kind.REPORT: io.String,
     Kind.NUMBER: io.Float,
+    Kind.WHOLE_NUMBER: io.Int,
     Kind.FLAG: io.Boolean,
     Kind.HEAD: types.HeadSocket,
     Kind.SEGMENTATION: types.SegmentationSocket,
@@ -123,6 +125,8 @@ def leaving(declared: Output, result: Any) -> Any:
         return torch.zeros(1, 8, 8, 3)
     if declared.kind is Kind.VIDEO:
         return video(*value)
+    if declared.kind is Kind.FRAMED_VIEW:
+        return path_to_load3d(value)
     if declared.kind is Kind.FILES:
         return str(value[0])
     if declared.kind is Kind.SPLAT:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..engine.errors import InputError
 from ..engine.files.jsonfile import parse_json
-from ..engine.render.camera_paths import FramedView
+from ..engine.render.camera_paths import CameraPath, FramedView, rig_focus
 from ..engine.scene import Cameras, rotations
 from ..engine.scene.cameras import look_at
 
@@ -86,6 +86,15 @@ def to_load3d(rig: Cameras, view: int, focus: Tensor) -> dict[str, Any]:
         "zoom": 1.0,
         "cameraType": "perspective",
     }
+
+
+def path_to_load3d(path: CameraPath) -> list[dict[str, Any]]:
+    """The cameras of a path as a list of LOAD3D_CAMERA dictionaries; the inverse of `from_load3d`, except for times."""
+    cameras = path.cameras
+    focus = path.focus
+    if focus is None:
+        focus = rig_focus(cameras, (cameras.centers + cameras.forward).double().mean(0))
+    return [to_load3d(cameras, i, focus) for i in range(len(cameras))]
 
 
 def read_load3d(text: str) -> dict[str, Any] | None:

@@ -23,11 +23,13 @@ class CameraPath:
         cameras: F cameras.
         seconds: Times [F], float64.
         fps: Frames per second of the rendered video.
+        focus: The subject's position [3] in world units, if it is known.
     """
 
     cameras: Cameras
     seconds: Tensor
     fps: float
+    focus: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -70,11 +72,19 @@ def _basis(up: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     return first, torch.linalg.cross(up, first)
 
 
-def orbit(scene: Scene4D, frames: int, turns: float, elevation: float | None, zoom: float) -> Tensor:
+def scene_focus(scene: Scene4D) -> Tensor:
+    """The point [3] that the scene's cameras look at."""
+    return rig_focus(scene.rig, scene.bounds.double().mean(0))
+
+
+def orbit(
+    rig: Cameras, focus: Tensor, frames: int, turns: float, elevation: float | None, zoom: float
+) -> Tensor:
     """Orbit around the subject, starting in the direction of view 0.
 
     Args:
-        scene: The scene; its rig defines the focus, the up direction and the distance.
+        rig: The captured cameras; they define the up direction and the distance.
+        focus: The subject's position [3].
         frames: F.
         turns: Number of turns.
         elevation: Degrees above the horizon; None: the rig's median.
@@ -83,8 +93,7 @@ def orbit(scene: Scene4D, frames: int, turns: float, elevation: float | None, zo
     Returns:
         world_to_camera [F, 4, 4].
     """
-    rig = scene.rig
-    up, focus = rig_up(rig), rig_focus(rig, scene.bounds.double().mean(0))
+    up = rig_up(rig)
     offsets = rig.centers.double() - focus
     distance = float(offsets.norm(dim=-1).median()) / zoom
     heights = (offsets @ up / offsets.norm(dim=-1).clamp(min=1e-9)).asin()
@@ -99,11 +108,12 @@ def orbit(scene: Scene4D, frames: int, turns: float, elevation: float | None, zo
     return torch.stack(poses)
 
 
-def spiral(scene: Scene4D, frames: int, turns: float, zoom: float, view: int) -> Tensor:
+def spiral(rig: Cameras, focus: Tensor, frames: int, turns: float, zoom: float, view: int) -> Tensor:
     """A small circle in front of one captured view, always facing the subject.
 
     Args:
-        scene: The scene; its rig defines the focus and the up direction.
+        rig: The captured cameras; they define the up direction.
+        focus: The subject's position [3].
         frames: F.
         turns: Number of turns.
         zoom: Divides the distance to the subject.
@@ -112,8 +122,7 @@ def spiral(scene: Scene4D, frames: int, turns: float, zoom: float, view: int) ->
     Returns:
         world_to_camera [F, 4, 4].
     """
-    rig = scene.rig
-    up, focus = rig_up(rig), rig_focus(rig, scene.bounds.double().mean(0))
+    up = rig_up(rig)
     home = rig.centers.double()[view]
     reach = home - focus
     right = torch.nn.functional.normalize(torch.linalg.cross(up, reach), dim=0)

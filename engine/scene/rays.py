@@ -77,3 +77,44 @@ def relative_to_first(cameras: Cameras, unit: float = 1.0) -> Cameras:
     relative[:, :3, 3] /= unit
     relative[:1] = torch.eye(4, dtype=relative.dtype, device=relative.device)
     return Cameras(relative, cameras.K, cameras.sizes, cameras.names)
+
+
+def nearest_frame_counts(frames: int) -> tuple[int, int]:
+    """The two counts 4n + 1 nearest to a number of frames, the nearer one first; both are `frames` if it is one."""
+    below = 4 * ((frames - 1) // 4) + 1
+    if below == frames:
+        return frames, frames
+    above = below + 4
+    return (below, above) if frames - below <= above - frames else (above, below)
+
+
+def wan_camera_embedding(cameras: Cameras, unit: float = 1.0) -> Tensor:
+    """The rays of a path as ComfyUI's nodes for Wan's camera models take them (WAN_CAMERA_EMBEDDING).
+
+    The first ray map is repeated four times, then four frames make one latent frame: its channel 4·c + f is channel c
+    of its frame f.
+
+    Args:
+        cameras: T = 4n + 1 cameras of one image size.
+        unit: World units that equal one unit of the video model.
+
+    Returns:
+        [1, 24, n + 1, H, W] float32.
+
+    Raises:
+        InputError: The number of cameras is not 4n + 1, or they have several image sizes.
+    """
+    width, height = common_size(cameras)
+    if len(cameras) % 4 != 1:
+        nearest, other = nearest_frame_counts(len(cameras))
+        raise InputError(
+            "SCN-013",
+            f"The camera path has {len(cameras)} frames, and video models generate 4n + 1; use {nearest} or {other} frames.",
+        )
+    relative = relative_to_first(cameras, unit)
+    result = torch.empty(6, 4, (len(cameras) + 3) // 4, height, width)
+    for slot in range(len(cameras) + 3):
+        # one frame at a time: a whole path in float64 takes twice the memory of the result
+        rays = plucker_rays(relative[max(slot - 3, 0)])[0]
+        result[:, slot % 4, slot // 4] = rays.permute(2, 0, 1).float()
+    return result.flatten(0, 1)[None]

@@ -31,6 +31,7 @@ DECLARED = (
     "decode_latents",
     "latents_to_scene",
     "camera_path",
+    "camera_embedding",
     "render_scene",
     "evaluate_scene",
     "evaluate_edit",

@@ -90,5 +90,5 @@ def _cameras(player_file: PlayerFile, frames: int) -> Cameras:
         return rig[[0] * frames]
     box = torch.stack([player_file.center - player_file.radius, player_file.center + player_file.radius])
     scene = Scene4D.still(player_file.base, player_file.times, rig, box, player_file.background)
-    poses = camera_paths.orbit(scene, frames, 1.0, None, 1.0)
+    poses = camera_paths.orbit(scene.rig, camera_paths.scene_focus(scene), frames, 1.0, None, 1.0)
     return Cameras(poses, rig.K[:1].expand(frames, 3, 3), rig.sizes[:1] * frames, rig.names[:1] * frames)

@@ -1,4 +1,4 @@
-"""Camera paths with times: an orbit around the subject, a spiral, a flight through the rig, or a static camera."""
+"""Camera paths with times: an orbit, a spiral, a flight through the rig, a static camera, or a movement by name."""
 
 from __future__ import annotations
 
@@ -9,24 +9,30 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..fields import choice, number, validate
+from ..fields import choice, flag, number, validate
+from ..render import camera_moves as moves
 from ..render import camera_paths as paths
 from ..render.camera_paths import CameraPath, FramedView
 from ..scene import Cameras, Scene4D
+from ..scene.rays import nearest_frame_counts
+from ..scene.rigs import rig_up
 from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "make", "with_cameras"]
 
 MOST_PIXELS = 8192
+# image size of a path without a scene: that of ComfyUI's nodes for Wan
+SIZE = (832, 480)
 
 
 @dataclass(frozen=True)
 class Config:
     kind: str = choice(
         "orbit",
-        ("orbit", "spiral", "rig", "still"),
+        ("orbit", "spiral", "rig", "still", *moves.MOVES),
         "orbit circles the subject, spiral sways in front of one captured view, rig flies through all captured views, "
-        "still stays at one.",
+        "still stays at one. The movements after these start at one view: pan, tilt and roll turn the camera, truck, "
+        "pedestal and dolly slide it, arc goes around the subject.",
         label="path",
     )
     frames: int = number(60, 1, 100_000, "Number of frames. More makes a longer video.")
@@ -52,7 +58,12 @@ class Config:
         label="elevation (-1000 = as captured)",
     )
     zoom: float = number(1.0, 0.05, 20.0, "Zoom factor. Higher brings the subject closer.")
-    view: int = number(0, 0, 100_000, "Captured view where a still or spiral path is placed, from 0.")
+    view: int = number(
+        0,
+        0,
+        100_000,
+        "Captured view where a still or spiral path is placed and where a named movement starts, from 0.",
+    )
     width: int = number(
         0, 0, MOST_PIXELS, "Image width in pixels. 0 uses the captured width.", label="width (0 = captured)"
     )
@@ -63,14 +74,39 @@ class Config:
         "Image height in pixels. 0 uses the captured height.",
         label="height (0 = captured)",
     )
+    amount: float = number(
+        1.0,
+        0.0,
+        10.0,
+        "Size of a named movement: 1 turns by 30 degrees, slides by half of the distance to the subject, or sways as a "
+        "steady hand does. Higher moves further; typical 0.3 to 2.",
+        since="0.2",
+    )
+    fits_video_model: bool = flag(
+        False,
+        "Rounds the number of frames to 4n + 1 (such as 49 or 81), which Wan and CogVideoX generate.",
+        label="frames of video models (4n + 1)",
+        since="0.2",
+    )
+    field_of_view: float = number(
+        50.0,
+        5.0,
+        150.0,
+        "Vertical field of view in degrees, if no scene is connected. Higher shows more around the subject.",
+        1.0,
+        label="field of view (without a scene)",
+        since="0.2",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
 
 
-def scene_seconds(scene: Scene4D, frames: int, fps: float, speed: float, start: float) -> Tensor:
+def scene_seconds(scene: Scene4D | None, frames: int, fps: float, speed: float, start: float) -> Tensor:
     """Times [F] inside the scene, in seconds; past the last frame the scene starts over."""
     seconds = start + torch.arange(frames, dtype=torch.float64) * (speed / fps)
+    if scene is None:
+        return seconds
     first, length = float(scene.times[0]), scene.duration
     if length <= 0:
         return torch.full((frames,), first, dtype=torch.float64)
@@ -79,15 +115,18 @@ def scene_seconds(scene: Scene4D, frames: int, fps: float, speed: float, start: 
 
 
 def make(
-    scene: Scene4D, config: Config = Config(), framed: FramedView | Sequence[FramedView] | None = None
+    scene: Scene4D | None = None,
+    config: Config = Config(),
+    framed: FramedView | Sequence[FramedView] | None = None,
 ) -> CameraPath:
     """A camera path with a time for each frame.
 
     Args:
-        scene: The scene that the camera looks at.
+        scene: The scene that the camera looks at. None: the first camera is at the origin, looks along z and has its
+            subject at a distance of 1, for a video model that is to generate the scene.
         config: Kind of path, number of frames, speed, and image size.
-        framed: A view that was framed by hand, or a list of views, which is a path of its own. It replaces the path's
-            cameras; a list of another length than the number of frames is interpolated.
+        framed: A view that was framed by hand: named movements start there, and it replaces the cameras of the other
+            paths. A list of views is a path of its own; another length than the number of frames is interpolated.
 
     Returns:
         F cameras of one size, with F scene times in seconds.
@@ -98,40 +137,69 @@ def make(
     Example:
         path = camera_path.make(scene, camera_path.Config(kind="orbit", frames=48))
     """
-    rig = scene.rig
+    rig = _rig_without_scene(config.field_of_view) if scene is None else scene.rig
+    focus = torch.tensor([0.0, 0.0, 1.0]).double() if scene is None else paths.scene_focus(scene)
     if config.view >= len(rig):
         raise InputError(
             "STP-001",
             f"view is {config.view}, but the scene has {len(rig)} cameras; choose 0 to {len(rig) - 1}.",
         )
-    captured_w, captured_h = rig.sizes[config.view]
-    width = config.width or (round(captured_w * config.height / captured_h) if config.height else captured_w)
-    height = config.height or (round(captured_h * config.width / captured_w) if config.width else captured_h)
-    width, height = max(width, 1), max(height, 1)
-    frames = config.frames
+    width, height = _size(rig.sizes[config.view], config)
+    frames = nearest_frame_counts(config.frames)[0] if config.fits_video_model else config.frames
     seconds = scene_seconds(scene, frames, config.fps, config.speed, config.start_seconds)
-    K = _fitted(rig, config.view, width, height)
-    if framed is not None:
+    if framed is None:
+        w2c, K = _cameras(rig, focus, config, frames, width, height)
+    else:
         views = [framed] if isinstance(framed, FramedView) else framed
         w2c, K = paths.through_views(views, frames, width, height)
-        return _path(w2c, K, width, height, seconds, config.fps)
-    if config.kind == "still":
-        w2c = rig.world_to_camera[config.view].double().repeat(frames, 1, 1)
+        if config.kind in moves.MOVES and len(views) == 1:
+            w2c = moves.move(config.kind, w2c[0], focus, rig_up(rig), frames, config.fps, config.amount)
+    names = tuple(f"frame {i}" for i in range(frames))
+    return CameraPath(Cameras(w2c, K, ((width, height),) * frames, names), seconds, config.fps, focus)
+
+
+def _rig_without_scene(field_of_view: float) -> Cameras:
+    """One camera at the origin."""
+    pose = torch.eye(4, dtype=torch.float64)
+    K = FramedView(pose, field_of_view).intrinsics(*SIZE)
+    return Cameras(pose[None], K[None], (SIZE,), ("start",))
+
+
+def _size(captured: tuple[int, int], config: Config) -> tuple[int, int]:
+    """(width, height) of the path's images; a size that is not given follows from the other one."""
+    width = config.width or (
+        round(captured[0] * config.height / captured[1]) if config.height else captured[0]
+    )
+    height = config.height or (
+        round(captured[1] * config.width / captured[0]) if config.width else captured[1]
+    )
+    return max(width, 1), max(height, 1)
+
+
+def _cameras(
+    rig: Cameras, focus: Tensor, config: Config, frames: int, width: int, height: int
+) -> tuple[Tensor, Tensor]:
+    """world_to_camera [F, 4, 4] and K [F, 3, 3] of a path without a framed view."""
+    if config.kind == "rig":
+        w2c, nearest = paths.through_rig(rig, frames)
+        return w2c, torch.stack([_fitted(rig, int(v), width, height) for v in nearest])
+    K = _fitted(rig, config.view, width, height)
+    if config.kind == "still" or config.kind in moves.MOVES:
+        start = rig.world_to_camera[config.view].double()
         if config.zoom != 1:
             K[:2, :2] *= config.zoom
-    elif config.kind == "rig":
-        w2c, nearest = paths.through_rig(rig, frames)
-        Ks = torch.stack([_fitted(rig, int(v), width, height) for v in nearest])
-        return _path(w2c, Ks, width, height, seconds, config.fps)
-    elif config.kind == "spiral":
-        w2c = paths.spiral(scene, frames, config.turns, config.zoom, config.view)
+        if config.kind == "still":
+            return start.repeat(frames, 1, 1), K.repeat(frames, 1, 1)
+        w2c = moves.move(config.kind, start, focus, rig_up(rig), frames, config.fps, config.amount)
+        return w2c, K.repeat(frames, 1, 1)
+    if config.kind == "spiral":
+        w2c = paths.spiral(rig, focus, frames, config.turns, config.zoom, config.view)
     else:
         elevation = None if config.elevation <= -999 else config.elevation
-        w2c = paths.orbit(scene, frames, config.turns, elevation, config.zoom)
-    # the other paths look straight at the subject, so the captured principal point does not apply
-    if config.kind != "still":
-        K[0, 2], K[1, 2] = width / 2, height / 2
-    return _path(w2c, K.repeat(frames, 1, 1), width, height, seconds, config.fps)
+        w2c = paths.orbit(rig, focus, frames, config.turns, elevation, config.zoom)
+    # these look straight at the subject, so the captured principal point does not apply
+    K[0, 2], K[1, 2] = width / 2, height / 2
+    return w2c, K.repeat(frames, 1, 1)
 
 
 def with_cameras(cameras: Cameras, seconds: Tensor, fps: float) -> CameraPath:
@@ -155,11 +223,6 @@ def _fitted(rig: Cameras, view: int, width: int, height: int) -> Tensor:
     return K
 
 
-def _path(w2c: Tensor, K: Tensor, width: int, height: int, seconds: Tensor, fps: float) -> CameraPath:
-    names = tuple(f"frame {i}" for i in range(len(seconds)))
-    return CameraPath(Cameras(w2c, K, ((width, height),) * len(seconds), names), seconds, fps)
-
-
 def summary(path: CameraPath) -> str:
     """One line about a path."""
     width, height = path.cameras.sizes[0]
@@ -172,22 +235,45 @@ STEP = Step(
     label="Camera Path",
     category="4dgs/render",
     description="Sets where the camera goes and how fast the scene plays: orbit, spiral, a flight through the captured "
-    "views, or standing still.",
-    search=("orbit", "spiral", "slow motion", "bullet time", "fly through"),
+    "views, standing still, or a movement by name (pan, tilt, dolly, truck, arc, handheld, …).",
+    search=(
+        "orbit",
+        "spiral",
+        "slow motion",
+        "bullet time",
+        "fly through",
+        "pan",
+        "dolly",
+        "handheld",
+        "camera motion",
+    ),
     config=Config,
     run=make,
     inputs=(
-        Input("scene", Kind.SCENE, "The scene that the camera looks at."),
+        Input(
+            "scene",
+            Kind.SCENE,
+            "The scene that the camera looks at. Without one, the path starts at the origin, at a distance of 1 from its "
+            "subject, for a video model that generates the scene.",
+            optional=True,
+        ),
         Input(
             "framed",
             Kind.FRAMED_VIEW,
-            "A view framed by hand in Load 3D or Preview 4D Scene, or a list of cameras, which is a path; it replaces the "
-            "path above.",
+            "A view framed by hand in Load 3D or Preview 4D Scene, from which named movements start and which replaces the "
+            "other paths; or a list of cameras, which is a path of its own.",
             id="camera",
             optional=True,
         ),
     ),
-    outputs=(Output("path", Kind.CAMERA_PATH),),
+    outputs=(
+        Output("path", Kind.CAMERA_PATH),
+        Output(
+            "cameras",
+            Kind.FRAMED_VIEW,
+            "The cameras of all frames as a list, for nodes of ComfyUI that take lists of 3D cameras.",
+        ),
+    ),
     has_device=False,
     note=summary,
 )

@@ -30,6 +30,7 @@ class Kind(Enum):
     SELECTION = "selection"
     CAMERA_PATH = "camera path"
     FRAMED_VIEW = "framed view"
+    WAN_CAMERA_EMBEDDING = "Wan camera embedding"  # [1, 24, n, H, W]
     SETTINGS = "settings"
     IMAGES = "images"
     FRAMES = "image or frames"  # images that do not belong to a capture or scene
@@ -44,6 +45,7 @@ class Kind(Enum):
     MODEL_FILE = "3D model file"  # an opened glTF file of another node
     TEXT = "text"
     NUMBER = "number"
+    WHOLE_NUMBER = "whole number"
     FLAG = "flag"
     REPORT = "report"
     HEAD = "head"

@@ -25,6 +25,7 @@ IDS = {
     "GS4D_EncodeMeshAnimation",
     "GS4D_PrepareVideo",
     "GS4D_LoadVideoClip",
+    "GS4D_CameraEmbedding",
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from tests.scenes import moving_scene
 
 load3d = pack_module("load3d")
 from_load3d, framed_view = load3d.from_load3d, load3d.framed_view
-read_load3d, to_load3d = load3d.read_load3d, load3d.to_load3d
+read_load3d, to_load3d, path_to_load3d = load3d.read_load3d, load3d.to_load3d, load3d.path_to_load3d
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +107,14 @@ def test_a_wrong_camera_of_a_list_is_named(scene):
         from_load3d([])
     with pytest.raises(InputError, match="position or target"):
         from_load3d(["camera"])
+
+
+@pytest.mark.parametrize("with_focus", [True, False])
+def test_a_path_comes_back_from_its_list_of_cameras(scene, with_focus):
+    config = camera_path.Config(kind="arc right", frames=6, width=64, height=48)
+    path = camera_path.make(scene, config)
+    given = path if with_focus else camera_path.with_cameras(path.cameras, path.seconds, path.fps)
+    cameras = json.loads(json.dumps(path_to_load3d(given)))
+    back = camera_path.make(scene, config, from_load3d(cameras))
+    assert torch.allclose(back.cameras.world_to_camera, path.cameras.world_to_camera, atol=1e-9)
+    assert torch.allclose(back.cameras.K[:, 1, 1], path.cameras.K[:, 1, 1])

@@ -40,7 +40,8 @@ def test_paths_are_checked_before_the_run(answers: dict[str, Any]) -> None:
 def test_every_kind_looks_like_something_on_both_sides() -> None:
     source = (contracts.REPOSITORY / "nodes" / "kinds.py").read_text(encoding="utf-8")
     assert all(f"Kind.{kind.name}:" in source for kind in Kind)
-    only_made = {Kind.FILES, Kind.VIDEO, Kind.TEXT, Kind.REPORT, Kind.NUMBER, Kind.FLAG}
+    only_made = {Kind.FILES, Kind.VIDEO, Kind.TEXT, Kind.REPORT, Kind.NUMBER, Kind.WHOLE_NUMBER, Kind.FLAG}
+    only_made |= {Kind.WAN_CAMERA_EMBEDDING}
     only_on_the_canvas = {Kind.CAMERA_PATH, Kind.FRAMED_VIEW, Kind.SETTINGS, Kind.IMAGES, Kind.SOURCE}
     only_on_the_canvas |= {Kind.MODEL_FILE}
     assert set(Kind) == set(READERS) | set(WRITERS) | only_made | only_on_the_canvas
