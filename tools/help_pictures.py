@@ -41,6 +41,7 @@ from engine.render import choose, render_gaussians  # noqa: E402
 from engine.render.mesh import visible_faces  # noqa: E402
 from engine.scene import Cameras, Scene4D, ViewSet  # noqa: E402
 from engine.steps import (  # noqa: E402
+    camera_embedding,
     camera_path,
     decode_latents,
     delta_edit,
@@ -250,6 +251,16 @@ def camera_path_plan(studio: Studio) -> Image.Image:
         pen.line((x - 6, y, x + 6, y), fill=INK.text)
         pen.line((x, y - 6, x, y + 6), fill=INK.text)
     return plans
+
+
+def camera_embedding_pictures(_: Studio) -> Image.Image:
+    config = camera_path.Config(kind="arc right", frames=17, amount=3.0, width=208, height=112)
+    made = camera_embedding.make(camera_path.make(None, config))
+    # the last frame of each latent frame, as moment and direction
+    rays = made.rays[0].unflatten(0, (2, 3, 4))[:, :, 3].permute(2, 0, 3, 4, 1) / 2 + 0.5
+    names = [f"latent frame {i}" for i in range(len(rays))]
+    title = "arc right by 90°: moments above, directions below, as colors"
+    return sheet([list(one.clamp(0, 1)) for one in rays], names, columns=5, title=title, width=WIDTH)
 
 
 def render_4d_scene(studio: Studio) -> Image.Image:
@@ -577,6 +588,7 @@ MADE: dict[str, Callable[[Studio], Image.Image]] = {
     "GS4D_TrainingSettings": training_settings,
     "GS4D_Import4DScene": import_4d_scene,
     "GS4D_CameraPath": camera_path_plan,
+    "GS4D_CameraEmbedding": camera_embedding_pictures,
     "GS4D_Render4DScene": render_4d_scene,
     "GS4D_EvaluateScene": evaluate_4d_scene,
     "GS4D_SceneToSplat": scene_to_splat,

@@ -97,6 +97,7 @@ STEP = Step(
             "camera_embedding",
             Kind.WAN_CAMERA_EMBEDDING,
             "For the camera_conditions of WanCameraImageToVideo.",
+            "camera embedding",
             of=lambda made: made.rays,
         ),
         Output("width", Kind.WHOLE_NUMBER, "Image width of the path.", of=lambda made: made.width),
