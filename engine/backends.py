@@ -28,6 +28,7 @@ HINTS = {
     "diffusers": "diffusion models need the package diffusers: pip install diffusers",
     "transformers": "diffusion models need the package transformers: pip install transformers",
     "accelerate": "diffusion models need the package accelerate: pip install accelerate",
+    "sentencepiece": "this model's tokenizer needs the package sentencepiece: pip install sentencepiece",
     "scipy": "this step needs the package scipy: pip install scipy",
 }
 

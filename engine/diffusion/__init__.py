@@ -1,6 +1,6 @@
 """Diffusion models behind one protocol, `Backbone`, the loaders that implement it, noise schedules and samplers."""
 
-from .backbone import Backbone, MidBlock, ModelDefaults
+from .backbone import Backbone, MidBlock, ModelDefaults, VideoBackbone
 from .cosine_schedule import CosineSchedule
 from .cross_frame_attention import MODES, Attention, CrossFrameAttention
 from .flow import StraightSchedule
@@ -19,4 +19,5 @@ __all__ = [
     "NoiseSchedule",
     "StraightSchedule",
     "VariancePreserving",
+    "VideoBackbone",
 ]

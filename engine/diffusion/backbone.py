@@ -57,7 +57,7 @@ class Backbone(Protocol):
     Images are [B, H, W, 3] float32 in 0..1. Latents are [B, C, H/f, W/f] float32 on `device`, whatever the precision of
     the weights; C is `latent_channels` and f is `vae_scale_factor`. No method keeps gradients of the weights.
 
-    A video model has a `time_factor` k: wherever shapes are given below, images are clips [B, T, H, W, 3] and latents
+    A video model has a `time_factor` k: wherever shapes are given below, images are videos [B, T, H, W, 3] and latents
     [B, C, T', h, w] with T = k (T' − 1) + 1 frames, because the first latent frame stands for one frame only.
     """
 
@@ -132,7 +132,7 @@ class Backbone(Protocol):
             condition: [B, C, h, w] from `encode_image_latents`.
 
         Returns:
-            Latents [B, C, h, w] equal to those of `encode` without a generator; of a clip only the first latent frame.
+            Latents [B, C, h, w] equal to those of `encode` without a generator; of a video only the first latent frame.
         """
         ...
 
@@ -173,6 +173,55 @@ class Backbone(Protocol):
 
     def mid_block(self) -> MidBlock | None:
         """Weights to initialize a refinement layer from; None if the autoencoder lacks such a block."""
+        ...
+
+
+@runtime_checkable
+class VideoBackbone(Backbone, Protocol):
+    """A backbone with a time axis, as sampling needs it. Its `time_factor` is a number."""
+
+    # frames of the videos that the model was trained on
+    frames: int
+    # time shift of weights that were trained with flow matching; None: they predict v
+    flow_shift: float | None
+
+    def latent_frames(self, frames: int) -> int:
+        """Latent frames T' of a video.
+
+        Args:
+            frames: T.
+
+        Raises:
+            InputError: The model makes no video of that length; the error offers the nearest two.
+        """
+        ...
+
+    def sampled_frames(self, frames: int) -> int:
+        """Latent frames that sampling works on: T', and before them as many as fill a patch, which are dropped.
+
+        `predict` takes latents with or without them, and condition and rays without them.
+
+        Args:
+            frames: T.
+
+        Raises:
+            InputError: The model makes no video of that length.
+        """
+        ...
+
+    def first_frame(self, image: Tensor, frames: int) -> Tensor:
+        """Encode the condition of an image-to-video model.
+
+        Args:
+            image: The first frame [B, H, W, 3] in 0..1.
+            frames: T, the frames of the video.
+
+        Returns:
+            Condition [B, C, T', h, w]: the image's latents, then zeros.
+
+        Raises:
+            InputError: The model makes no video of that length or size.
+        """
         ...
 
 

@@ -5,18 +5,25 @@ Nothing is downloaded: the config files for single files are in `configs/`, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from ..backends import require
 from ..errors import InputError
-from ..files.jsonfile import read_json
 from ..files.weights import fingerprint, read_header, refuse_pickle
 from .backbone import ModelDefaults
+from .folder import (
+    check_precision,
+    choose_device,
+    choose_precision,
+    explained,
+    load_part,
+    read_config,
+    weight_files,
+)
 from .known_edits import KnownEdits
 from .noise_schedule import DiscreteSchedule
 from .single_file import (
@@ -31,10 +38,13 @@ from .stable_diffusion import StableDiffusion
 from .tokenizer import clip_tokenizer
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "assets" / "models" / "tiny-instruct-pix2pix"
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_Loaded = TypeVar("_Loaded")
 _PARTS = ("unet", "vae", "text_encoder")
-_PIPELINES = {"StableDiffusionXL": "SDXL", "StableDiffusion3": "Stable Diffusion 3", "Flux": "Flux"}
+_PIPELINES = {
+    "StableDiffusionXL": "SDXL",
+    "StableDiffusion3": "Stable Diffusion 3",
+    "Flux": "Flux",
+    "CogVideoX": "CogVideoX, a video model",
+}
 
 
 def embedded() -> Path:
@@ -72,9 +82,8 @@ def load(source: Path | str, device: torch.device | str = "cpu", dtype: str = "a
     """
     require("diffusers")
     require("transformers")
-    where = _device(device)
-    if dtype != "auto" and dtype not in PRECISIONS:
-        raise InputError("DIF-009", f"Precision is '{dtype}'; choose auto, {', '.join(PRECISIONS)}.")
+    where = choose_device(device)
+    check_precision(dtype)
     path = Path(source).expanduser().resolve()
     if path.name == "model_index.json":
         path = path.parent
@@ -88,29 +97,10 @@ def load(source: Path | str, device: torch.device | str = "cpu", dtype: str = "a
     return _from_file(path, where, dtype)
 
 
-def _device(device: torch.device | str) -> torch.device:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    where = torch.device(device)
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "DIF-012", "Device is cuda, but PyTorch does not find a CUDA GPU; choose cpu or auto."
-        )
-    return where
-
-
-def _precision(dtype: str, device: torch.device, upcasts: bool) -> torch.dtype:
-    if dtype != "auto":
-        return PRECISIONS[dtype]
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if upcasts and torch.cuda.is_bf16_supported() else torch.float16
-
-
 def _from_file(path: Path, device: torch.device, dtype: str) -> StableDiffusion:
     kind = identify(read_header(path), path.name)
-    precision = _precision(dtype, device, upcasts=kind.family == "sd2")
-    parts = _explained(lambda: load_parts(path, kind, precision), path.name)
+    precision = choose_precision(dtype, device, kind.family == "sd2")
+    parts = explained(lambda: load_parts(path, kind, precision), path.name, WANTED)
     noise_schedule = DiscreteSchedule.from_config(parts.pop("scheduler"))
     large = kind.family == "sd2" and noise_schedule.prediction == "v_prediction"
     recommended = _recommended(kind.in_channels == 8, 768 if large else 512)
@@ -137,45 +127,22 @@ def _from_folder(folder: Path, device: torch.device, dtype: str) -> StableDiffus
             f"{folder.name} lacks {', '.join(f'{part}/config.json' for part in missing)}; a diffusers folder "
             "needs unet, vae and text_encoder, each with its config.json and weights.",
         )
-    unet, vae, text = (_json(folder / part / "config.json") for part in _PARTS)
+    unet, vae, text = (read_config(folder / part / "config.json") for part in _PARTS)
     _check_configs(unet, vae, text, folder.name)
-    files = {part: _weights(folder / part) for part in _PARTS}
+    files = {part: weight_files(folder / part) for part in _PARTS}
     for found in files.values():
         for file in found:
             read_header(file)
-    precision = _precision(dtype, device, bool(unet.get("upcast_attention")))
+    precision = choose_precision(dtype, device, bool(unet.get("upcast_attention")))
 
-    def part(cls: Any, name: str) -> Any:
-        model, report = _explained(
-            lambda: cls.from_pretrained(
-                str(folder / name),
-                local_files_only=True,
-                use_safetensors=True,
-                torch_dtype=precision,
-                variant=_variant(files[name]),
-                # mismatches are reported in the loading info and refused below with an InputError
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            ),
-            f"{folder.name}/{name}",
-        )
-        absent = sorted(report.get("missing_keys", ()))
-        other = sorted(
-            str(it[0] if isinstance(it, tuple) else it) for it in report.get("mismatched_keys", ())
-        )
-        if absent or other:
-            raise InputError(
-                "DIF-014",
-                f"The weights in {folder.name}/{name} do not match its config.json: {len(absent)} tensors are missing "
-                f"and {len(other)} have another shape (such as {(absent + other)[0]}). Use config and weights of the "
-                "same model.",
-            )
-        return model
+    def part(kind: Any, name: str) -> Any:
+        return load_part(kind, folder / name, files[name], precision, WANTED)
 
     tokenizer = (
-        _explained(
+        explained(
             lambda: CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True),
             f"{folder.name}/tokenizer",
+            WANTED,
         )
         if (folder / "tokenizer").is_dir()
         else _shipped_tokenizer(text, folder.name)
@@ -206,7 +173,7 @@ def _from_folder(folder: Path, device: torch.device, dtype: str) -> StableDiffus
 
 
 def _refuse_other_pipelines(folder: Path) -> None:
-    index = _json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
+    index = read_config(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
     pipeline = str(index.get("_class_name", ""))
     found = next((kind for start, kind in _PIPELINES.items() if pipeline.startswith(start)), None)
     if found is None and (folder / "text_encoder_2").is_dir() and (folder / "unet").is_dir():
@@ -258,33 +225,6 @@ def _check_configs(unet: dict[str, Any], vae: dict[str, Any], text: dict[str, An
         )
 
 
-def _weights(folder: Path) -> list[Path]:
-    """The .safetensors files that from_pretrained will read. Raises InputError if none exist, or only pickles."""
-    files = sorted(
-        file for file in folder.glob("*.safetensors") if "non_ema" not in file.name and file.is_file()
-    )
-    if not files:
-        pickles = sorted(
-            file for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".ckpt", ".msgpack")
-        )
-        if pickles:
-            raise InputError(
-                "DIF-023",
-                f"{folder.parent.name}/{folder.name} has weights only as {pickles[0].name}, which can run code when it "
-                "is opened; use the .safetensors of the same model.",
-            )
-        raise InputError(
-            "DIF-024",
-            f"{folder.parent.name}/{folder.name} does not contain weights; add the .safetensors of the same model.",
-        )
-    plain = [file for file in files if ".fp16." not in file.name]
-    return plain or files
-
-
-def _variant(files: list[Path]) -> str | None:
-    return "fp16" if all(".fp16." in file.name for file in files) else None
-
-
 def _shipped_tokenizer(text: dict[str, Any], name: str) -> Any:
     if int(text.get("vocab_size", 0)) != 49408:
         raise InputError(
@@ -296,8 +236,8 @@ def _shipped_tokenizer(text: dict[str, Any], name: str) -> Any:
 def _noising(folder: Path, unet: Any, width: int) -> DiscreteSchedule:
     written = folder / "scheduler" / "scheduler_config.json"
     if written.is_file():
-        return DiscreteSchedule.from_config(_json(written))
-    default = _json(CONFIGS / "sd1" / "scheduler" / "scheduler_config.json")
+        return DiscreteSchedule.from_config(read_config(written))
+    default = read_config(CONFIGS / "sd1" / "scheduler" / "scheduler_config.json")
     if width == 1024:
         last = dict(unet.named_parameters()).get("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias")
         default["prediction_type"] = guess_prediction(last)
@@ -328,7 +268,7 @@ def known_edits_of(source: Path | str) -> KnownEdits | None:
 def _facts(folder: Path) -> dict[str, Any]:
     """The content of the gs4d.json in the model's folder; empty if the file does not exist."""
     path = folder / "gs4d.json"
-    return _json(path) if path.is_file() else {}
+    return read_config(path) if path.is_file() else {}
 
 
 def _written(facts: dict[str, Any], default: ModelDefaults, name: str) -> ModelDefaults:
@@ -348,22 +288,3 @@ def _written(facts: dict[str, Any], default: ModelDefaults, name: str) -> ModelD
             f"{name}/gs4d.json: 'recommended' has a value that is not a number ({error}); restore the file or delete it.",
         ) from error
     return replace(default, **numbers)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    name = f"{path.parent.name}/{path.name}"
-    try:
-        return read_json(path, name)
-    except InputError as error:
-        raise InputError("DIF-028", f"{name} cannot be read as JSON; download it again.") from error
-
-
-def _explained(build: Callable[[], _Loaded], name: str) -> _Loaded:
-    """Call `build`; an exception of a library becomes an InputError with its first line."""
-    try:
-        return build()
-    except InputError:
-        raise
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError("DIF-029", f"{name} cannot be loaded ({lines[0][:200]}); {WANTED}.") from error

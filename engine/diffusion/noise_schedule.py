@@ -211,8 +211,10 @@ class DiscreteSchedule(VariancePreserving):
         Raises:
             InputError: DDIM does not support the schedule.
         """
-        # in float32, as the models were trained, so that sampling equals diffusers' own
         total = int(config.get("num_train_timesteps", 1000))
+        is_video = str(config.get("_class_name", "")).startswith("CogVideoX")
+        # in the precision of diffusers' schedulers, so that sampling equals theirs
+        dtype = torch.float64 if is_video else torch.float32
         first, last = float(config.get("beta_start", 0.0001)), float(config.get("beta_end", 0.02))
         schedule = str(config.get("beta_schedule", "linear"))
         if config.get("trained_betas") is not None:
@@ -220,7 +222,7 @@ class DiscreteSchedule(VariancePreserving):
         elif schedule == "linear":
             betas = torch.linspace(first, last, total, dtype=torch.float32)
         elif schedule == "scaled_linear":
-            betas = torch.linspace(first**0.5, last**0.5, total, dtype=torch.float32) ** 2
+            betas = torch.linspace(first**0.5, last**0.5, total, dtype=dtype) ** 2
         elif schedule == "squaredcos_cap_v2":
             betas = torch.tensor(cosine_betas(total))
         else:
@@ -230,6 +232,10 @@ class DiscreteSchedule(VariancePreserving):
                 "squaredcos_cap_v2; use a Stable Diffusion 1.x, 2.x or InstructPix2Pix model.",
             )
         alphas = torch.cumprod(1 - betas, dim=0)
+        # Esser et al. 2024, as CogVideoX uses it: 1 leaves the schedule as it is, more shifts it to noise
+        shift = float(config.get("snr_shift_scale", 3.0 if is_video else 1.0))
+        if shift != 1:
+            alphas = alphas / (shift + (1 - shift) * alphas)
         if config.get("rescale_betas_zero_snr"):
             # Lin et al. 2024, algorithm 1
             root = alphas.sqrt()

@@ -3,7 +3,7 @@
 Source: InstructPix2Pix (Brooks et al., CVPR 2023, eq. 3): ε = ε(∅,∅) + s_I (ε(I,∅) − ε(∅,∅)) + s_T (ε(I,c) − ε(I,∅)). For
 a model without image conditioning: ε = ε(∅) + s_T (ε(c) − ε(∅)) (Ho and Salimans 2022). In both, the weights sum to
 one, so they hold for ε-, v- and sample predictions alike. Latents are [F, C, h, w] of images or [F, C, T', h, w] of
-clips; F counts what is batched, whatever axes follow.
+videos; F counts what is batched, whatever axes follow.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class GuidanceQuery:
     """Noisy latents with their guidance.
 
     Args:
-        noisy: [F, C, h, w], or [F, C, T', h, w] of clips.
+        noisy: [F, C, h, w], or [F, C, T', h, w] of videos.
         guidance: Prompts and scales.
         condition: The unedited images, shaped like `noisy`. None: a model with image conditioning gets an empty image
             (zeros) and works as a text-to-image model, so the image guidance scale has no effect.
@@ -76,7 +76,7 @@ def predict(
 
     Args:
         backbone: The diffusion model.
-        noisy: Noisy latents [F, C, h, w], or [F, C, T', h, w] of clips.
+        noisy: Noisy latents [F, C, h, w], or [F, C, T', h, w] of videos.
         t: Timestep.
         guidance: Prompts and scales.
         condition: Shaped like `noisy`, or None; see `GuidanceQuery`.

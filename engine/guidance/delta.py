@@ -49,7 +49,7 @@ def delta_loss(
 
     Args:
         backbone: The diffusion model.
-        latents: Latents z as edited so far [B, C, h, w], or of clips [B, C, T', h, w], with a gradient.
+        latents: Latents z as edited so far [B, C, h, w], or of videos [B, C, T', h, w], with a gradient.
         source: Unedited latents s, of the same shape.
         t: Timestep, the same for the whole batch.
         noise: Of the same shape, drawn by the caller; the same for both sides.
@@ -57,7 +57,7 @@ def delta_loss(
         original: Prompt and scales of the source.
         condition: Conditioning images for both sides, of the same shape; None: as a text-to-image model (see the
             module).
-        mask: [B, h, w] in 0..1, where the edit acts, or [B, T', h, w] for clips; None: everywhere.
+        mask: [B, h, w] in 0..1, where the edit acts, or [B, T', h, w] for videos; None: everywhere.
         branches_at_once: One backbone call for all branches (4·B latents; 6·B with a condition and an image scale
             other than 1); False: one call per branch, which needs less memory.
         weighting: One of WEIGHTINGS; "uniform" (w = 1) as in the paper.
@@ -124,9 +124,9 @@ def masked_reconstruction(
     Halved and divided by B like `delta_loss`, so that its gradient is weight · (z − s), on the scale of the delta.
 
     Args:
-        latents: Edited latents z [B, C, h, w], or of clips [B, C, T', h, w], with a gradient.
+        latents: Edited latents z [B, C, h, w], or of videos [B, C, T', h, w], with a gradient.
         source: Unedited latents s, of the same shape.
-        mask: M [B, h, w] in 0..1, or [B, T', h, w] for clips.
+        mask: M [B, h, w] in 0..1, or [B, T', h, w] for videos.
         inside: Weight inside the mask, λ_im.
         outside: Weight outside the mask, λ_om.
 
@@ -152,7 +152,7 @@ def vae_mismatch(backbone: Backbone, latents: Tensor, share: float = 0.2, seed: 
 
     Args:
         backbone: The diffusion model.
-        latents: [B, C, h, w], or of clips [B, C, T', h, w].
+        latents: [B, C, h, w], or of videos [B, C, T', h, w].
         share: Timestep as a fraction of the schedule.
         seed: Seed of the noise.
 

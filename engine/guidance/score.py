@@ -6,7 +6,7 @@ whatever the model's precision, because sums in half precision overflow. There a
 formula; "reference code" has an extra √ᾱ, because the paper's code differentiates through the noised latents; "uniform"
 weights all timesteps equally, as delta denoising does; "picture" measures the error of the predicted image instead of
 the predicted noise, √((1 − ᾱ)/ᾱ), which favors high noise. A mask can limit the gradient to a region. Latents are
-[B, C, h, w] of images or [B, C, T', h, w] of clips: only masks count the axes.
+[B, C, h, w] of images or [B, C, T', h, w] of videos: only masks count the axes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def sds_gradient(
 
     Args:
         noise_schedule: The model's schedule.
-        output: Raw network output [B, C, h, w] of images, [B, C, T', h, w] of clips.
+        output: Raw network output [B, C, h, w] of images, [B, C, T', h, w] of videos.
         noisy: `latents` with `noise` at `t`, of the same shape.
         latents: z, of the same shape.
         noise: ε, of the same shape.
@@ -101,7 +101,7 @@ def score_loss(
 
     Args:
         backbone: The diffusion model.
-        latents: Latents z of the rendered images [B, C, h, w], or clips [B, C, T', h, w], with a gradient.
+        latents: Latents z of the rendered images [B, C, h, w], or videos [B, C, T', h, w], with a gradient.
         t: Timestep, the same for the whole batch.
         noise: ε, shaped like `latents`, drawn by the caller.
         guidance: Prompts and scales.
@@ -109,8 +109,8 @@ def score_loss(
         weighting: One of WEIGHTINGS; see `sds_gradient`.
         sharing: Attention among the images of the batch; None: images are independent.
         branches_at_once: One backbone call for all branches; False: one call per branch, which needs less memory.
-        mask: [B, h, w] in 0..1, where the edit acts, or [B, T', h, w] for clips; None: everywhere.
-        camera: Plücker rays [B, T, H, W, 6] of the clips, for a video model with a camera condition; None: none.
+        mask: [B, h, w] in 0..1, where the edit acts, or [B, T', h, w] for videos; None: everywhere.
+        camera: Plücker rays [B, T, H, W, 6] of the videos, for a video model with a camera condition; None: none.
 
     Returns:
         The loss with its gradient.
@@ -152,8 +152,8 @@ def spread(mask: Tensor, latents: Tensor) -> Tensor:
     """A mask that broadcasts over the channels of latents.
 
     Args:
-        mask: [B, h, w] or [1, h, w]; for clips also [B, T', h, w]. A mask without time holds for every frame.
-        latents: [B, C, h, w] of images or [B, C, T', h, w] of clips.
+        mask: [B, h, w] or [1, h, w]; for videos also [B, T', h, w]. A mask without time holds for every frame.
+        latents: [B, C, h, w] of images or [B, C, T', h, w] of videos.
 
     Returns:
         [B, 1, h, w] or [B, 1, T' or 1, h, w], on the latents' device and in their precision.

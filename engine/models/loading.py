@@ -115,6 +115,11 @@ def check_weights(
     _names(network, read_header(path).shapes, source, what, rename, dict.fromkeys(defaults))
 
 
+def check_shapes(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], source: str, what: str) -> None:
+    """Compare names and shapes of several files together with a network; arguments and error as `load_state`."""
+    _names(network, shapes, source, what, str, {})
+
+
 def _names(
     network: nn.Module,
     shapes: Mapping[str, tuple[int, ...]],
