@@ -11,6 +11,7 @@ One `.safetensors` holds the added weights under `backbone_cam.`; other names in
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,9 +25,9 @@ from ..files.atomic import write_atomically
 from ..files.safetensors_writer import write_tensors
 from ..files.weights import read_header, refuse_pickle
 from ..models.loading import load_weights
+from ..scene.rays import PLUCKER_ORDER
 
 PREFIX = "backbone_cam."
-ORDER = "moment,direction"
 RAY_CHANNELS = 6
 
 
@@ -109,36 +110,47 @@ def save_camera(projection: WidenedProjection, path: Path | str) -> Path:
     """Save the added weights, atomically. Raises InputError if the file cannot be written."""
     path = Path(path)
     tensors = {PREFIX + name: tensor for name, tensor in projection.added.state_dict().items()}
-    facts = {"order": ORDER, **asdict(projection.grid)}
+    facts = {"order": PLUCKER_ORDER, **asdict(projection.grid)}
     with write_atomically(path) as partial:
         write_tensors(partial, tensors, {"format": "gs4d-camera-condition", "rays": json.dumps(facts)})
     return path
 
 
-def saved_samples(path: Path | str, time_factor: int, space_factor: int, model: str) -> int:
+def saved_samples(path: Path | str, projection: WidenedProjection, model: str) -> int:
     """`RayGrid.samples` of saved camera weights.
 
+    Args:
+        path: The file.
+        projection: A widened projection of the same model, with any number of samples.
+        model: The model's name in errors.
+
     Raises:
-        InputError: The file is not one of camera weights, or they are for other latents.
+        InputError: The file does not hold camera weights, or they are for other latents.
     """
-    path = Path(path)
+    path, grid = Path(path), projection.grid
     if not path.is_file():
         raise InputError("DIF-072", f"The camera weights {path.name} do not exist; choose another file.")
     refuse_pickle(path)
-    facts = _facts(read_header(path).metadata)
-    samples = facts.get("samples")
-    if facts.get("order") != ORDER or not isinstance(samples, int) or samples < 1 or space_factor % samples:
+    header = read_header(path)
+    facts = _facts(header.metadata)
+    shape = header.shapes.get(f"{PREFIX}weight")
+    own = projection.added.weight
+    # channels per sample² are known, so the shape gives the samples; a reconstruction model's file says nothing more
+    share = 0.0 if shape is None else math.prod(shape[1:]) / own[0].numel() * grid.samples**2
+    samples = round(share**0.5)
+    if facts.get("order", PLUCKER_ORDER) != PLUCKER_ORDER or samples < 1 or grid.space_factor % samples:
         raise InputError(
             "DIF-073",
-            f"{path.name} does not hold camera weights with rays in the order {ORDER}; choose a file that was trained "
-            "for this model.",
+            f"{path.name} does not hold camera weights with rays in the order {PLUCKER_ORDER}; choose a file that was "
+            "trained for this model.",
         )
-    written = facts.get("time_factor"), facts.get("space_factor")
-    if written != (time_factor, space_factor):
+    factors = grid.time_factor, grid.space_factor
+    written = facts.get("time_factor", factors[0]), facts.get("space_factor", factors[1])
+    if written != factors:
         raise InputError(
             "DIF-074",
             f"{path.name} was trained for latents of {written[0]} frames and {written[1]} pixels, but those of {model} "
-            f"stand for {time_factor} and {space_factor}; choose the camera weights of this model.",
+            f"stand for {factors[0]} and {factors[1]}; choose the camera weights of this model.",
         )
     return samples
 

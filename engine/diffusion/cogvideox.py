@@ -258,9 +258,7 @@ class CogVideoX:
         Raises:
             InputError: The file is damaged, or belongs to another model.
         """
-        widened = self._widened(
-            saved_samples(path, self.autoencoder.time_factor, self.vae_scale_factor, self.name)
-        )
+        widened = self._widened(saved_samples(path, self._widened(1), self.name))
         load_camera(widened, path, self.name)
         self.camera = self.transformer.patch_embed.proj = widened
 

@@ -16,6 +16,8 @@ from engine.guidance.classifier_free import Guidance, predict
 from engine.guidance.delta import delta_loss
 from engine.guidance.score import score_loss
 from engine.guidance.video import VideoRequest, sample_video
+from engine.scene import plucker_rays, relative_to_first
+from tests.scenes import ring
 from tests.tiny_cogvideox import KINDS, SCHEDULER, tiny_parts, tiny_video_model
 from tests.tiny_diffusion import tiny_backbone
 
@@ -134,6 +136,15 @@ def test_a_widened_embedding_is_one_convolution_of_all_channels():
     x = random(3, 8 + 24, 4, 6)
     joined = torch.cat([base.weight, wide.added.weight], dim=1)
     torch.testing.assert_close(wide(x), torch.nn.functional.conv2d(x, joined, base.bias, stride=2))
+
+
+def test_a_camera_path_that_stands_still_gives_every_latent_the_same_rays():
+    rays = plucker_rays(relative_to_first(ring(1, size=(32, 32)))).float()
+    folded = RayGrid(4, 8).fold(rays.expand(9, -1, -1, -1)[None])
+    assert torch.equal(folded[0, 0], folded[0, 1]) and torch.equal(folded[0, 1], folded[0, 2])
+    moment, direction = folded[0, 0].unflatten(0, (4, 6))[0].split(3)
+    assert not moment.any(), "the first camera is the origin"
+    torch.testing.assert_close(direction.norm(dim=0), torch.ones(4, 4), rtol=0, atol=0.02)
 
 
 def test_rays_lie_on_their_latents():
