@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..deform.per_frame import PerFrame
-from ..models.reconstruction import Ldrm, as_scene
+from ..models.reconstruction import Ldrm, as_scene, mean_color
 from ..scene import Cameras, Gaussians, Scene4D, plucker_rays, relative_to_first, rotations
 
 # part of the Gaussians left out at each end of the axes when the subject's bounds are taken
@@ -91,7 +91,7 @@ def reconstruct(
         seconds.double(),
         cameras,
         bounds,
-        torch.zeros(3),
+        _on_cpu(mean_color(found.gaussians)),
     )
 
 

@@ -5,7 +5,7 @@ Source: "Diff4Splat" (arXiv 2511.00503). Weights were never published; small one
 
 from .config import COGVIDEOX, WAN_2_1, WAN_2_2, LatentFormat, LdrmConfig, pixels_format
 from .files import load_ldrm, save_ldrm
-from .gaussian_maps import GaussianMaps, Motion, as_scene, kept, moved
+from .gaussian_maps import GaussianMaps, Motion, as_scene, kept, mean_color, moved
 from .ldrm import Ldrm, Reconstruction
 from .tokens import latents_to_pixels, pixels_to_latents
 
@@ -23,6 +23,7 @@ __all__ = [
     "kept",
     "latents_to_pixels",
     "load_ldrm",
+    "mean_color",
     "moved",
     "pixels_format",
     "pixels_to_latents",

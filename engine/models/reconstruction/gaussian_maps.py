@@ -174,6 +174,11 @@ def kept(maps: GaussianMaps, least: float, batch: int = 0) -> Tensor:
     return (maps.opacities[batch].reshape(-1) >= least).nonzero()[:, 0]
 
 
+def mean_color(maps: GaussianMaps, batch: int = 0) -> Tensor:
+    """Mean color [3] of one sample's Gaussians: the background where the video showed nothing."""
+    return maps.rgb[batch].detach().reshape(-1, 3).mean(0)
+
+
 def as_scene(
     maps: GaussianMaps, motion: Motion, config: LdrmConfig, batch: int = 0
 ) -> tuple[Gaussians, dict[str, Tensor]]:

@@ -1,0 +1,164 @@
+"""Training samples: a video with its cameras, views of it, true distances and tracks; made from seeds, and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from engine.models.reconstruction import LdrmConfig
+from engine.scene import Cameras, plucker_rays, relative_to_first
+
+from .scenes import MadeScene, SceneShape, make_scene
+from .views import Seen, beside, camera_path, photograph, seen, tracks
+
+# seeds from here on are never trained on
+HELD_OUT_SEED = 10_000_000
+
+
+@dataclass(frozen=True)
+class SampleShape:
+    """What a sample holds.
+
+    Args:
+        scene: What scenes are like.
+        size: Width and height of the images.
+        views: Views off the path, one frame after the other.
+        degrees: Smallest and largest angle of these views off the path.
+    """
+
+    scene: SceneShape = field(default_factory=SceneShape)
+    size: int = 64
+    views: int = 9
+    degrees: tuple[float, float] = (4.0, 26.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One video and what is known of its scene, in the first camera's axes. Images are 8-bit, truths in half precision.
+
+    Args:
+        cameras: The path [T], then the other views [M].
+        frames: Frame of each view [T + M].
+        images: [T + M, S, S, 3] uint8.
+        depths: Along the viewing axis [T + M, S, S]; 0: unknown.
+        moving: Part of each pixel that moves [T + M, S, S].
+        distances: From the camera to the point at each cell center [T, C, C]; 0: unknown.
+        shifts: How far the points of A frames have moved at every frame [A, T, C, C, 3].
+        visible: Whether the path's frames see them [A, T, C, C].
+        known: Whether a cell's track is known [A, C, C].
+        moves: Whether it moves [A, C, C].
+    """
+
+    cameras: Cameras
+    frames: Tensor
+    images: Tensor
+    depths: Tensor
+    moving: Tensor
+    distances: Tensor
+    shifts: Tensor
+    visible: Tensor
+    known: Tensor
+    moves: Tensor
+
+    @property
+    def path(self) -> Cameras:
+        return self.cameras[: self.distances.shape[0]]
+
+    @cached_property
+    def rays(self) -> Tensor:
+        """[T, S, S, 6]."""
+        return plucker_rays(self.path).float()
+
+    @property
+    def video(self) -> Tensor:
+        """[T, S, S, 3] in 0..1."""
+        return self.images[: self.distances.shape[0]].float() / 255
+
+    def cell_rays(self) -> tuple[Tensor, Tensor]:
+        """Camera centers [T, 3] and unit directions [T, C, C, 3] of the rays through cell centers."""
+        count = self.distances.shape[1]
+        small = self.path.resized(((count, count),) * len(self.path))
+        return small.centers.float(), plucker_rays(small).float()[..., 3:]
+
+
+def own_frames(config: LdrmConfig, frames: int) -> list[int]:
+    """The frames that give Gaussians."""
+    return list(range(0, frames, config.time_stride))
+
+
+def make_sample(seed: int, shape: SampleShape, config: LdrmConfig) -> Sample:
+    """The sample of a seed."""
+    generator = torch.Generator().manual_seed(seed)
+    scene = make_scene(seed, shape.scene)
+    path = camera_path(scene, generator, shape.size)
+    frames = shape.scene.frames
+    at = torch.arange(shape.views) % frames
+    low, high = shape.degrees
+    degrees = low + (high - low) * torch.rand(shape.views, generator=generator)
+    degrees = degrees * (torch.randint(2, (shape.views,), generator=generator) * 2 - 1)
+    rise = 8 * torch.rand(shape.views, generator=generator) - 4
+    return sampled(scene, path, beside(path, scene, at, degrees, rise), at, config)
+
+
+def sampled(scene: MadeScene, path: Cameras, others: Cameras, at: Tensor, config: LdrmConfig) -> Sample:
+    """A sample of a scene, seen from a path and from other views at frames `at` [M]."""
+    count = len(path)
+    cells = path.sizes[0][0] // config.space_stride
+    everything = Cameras.concatenate([path, others])
+    frames = torch.cat([torch.arange(count), at])
+    images, depths, moving = zip(
+        *(photograph(scene, int(t), everything, v) for v, t in enumerate(frames)), strict=True
+    )
+    own = own_frames(config, count)
+    positions, visible, moves = tracks(scene, path, own, cells)
+    small = path.resized(((cells, cells),) * count)
+    distances = [_distance(seen(scene, t, small, t), small, t) for t in range(count)]
+    turn = path.world_to_camera[0, :3, :3].float()
+    start = positions[torch.arange(len(own)), own]
+    names = tuple(map(str, range(len(everything))))
+    return Sample(
+        relative_to_first(replace(everything, names=names)),
+        frames,
+        (torch.stack(images) * 255).round().byte(),
+        torch.stack(depths).half(),
+        torch.stack(moving).half(),
+        torch.stack(distances).half(),
+        ((positions - start[:, None]) @ turn.T).half(),
+        visible,
+        torch.stack([distances[t] > 0 for t in own]),
+        moves,
+    )
+
+
+def _distance(found: Seen, cameras: Cameras, view: int) -> Tensor:
+    """Depth along the viewing axis as distance from the camera."""
+    forward = cameras.forward[view].float()
+    direction = plucker_rays(cameras[view])[0, ..., 3:].float()
+    return found.depth / (direction @ forward).clamp(min=1e-6)
+
+
+class Pool:
+    """Samples by seed, kept once they are made.
+
+    Args:
+        size: Different samples.
+        shape: What they hold.
+        config: The model that they are for.
+        first: The first seed.
+    """
+
+    def __init__(self, size: int, shape: SampleShape, config: LdrmConfig, first: int = 0) -> None:
+        self.size, self.shape, self.config, self.first = size, shape, config, first
+        self._kept: dict[int, Sample] = {}
+
+    def __getitem__(self, index: int) -> Sample:
+        if index not in self._kept:
+            self._kept[index] = make_sample(self.first + index, self.shape, self.config)
+        return self._kept[index]
+
+    def draw(self, count: int, generator: torch.Generator) -> list[Sample]:
+        """Random samples."""
+        return [self[int(i)] for i in torch.randint(self.size, (count,), generator=generator)]

@@ -1,0 +1,301 @@
+"""Train a small reconstruction model on made scenes, in the paper's three stages.
+
+OMP_NUM_THREADS=1 python -m training.reconstruction.train --out RUN --steps 20000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine.models.reconstruction import (
+    GaussianMaps,
+    Ldrm,
+    LdrmConfig,
+    Motion,
+    Reconstruction,
+    kept,
+    mean_color,
+    moved,
+    pixels_format,
+    pixels_to_latents,
+    save_ldrm,
+)
+from engine.render import choose
+from engine.scene import Cameras, harmonics
+from training.variation_field.loop import LoopConfig, Losses, train
+
+from .data import Pool, Sample, SampleShape
+from .losses import (
+    SMALL,
+    Weights,
+    distance_loss,
+    match_loss,
+    motion_loss,
+    pearson,
+    photometric,
+    total_variation,
+)
+
+# 3.4 M parameters with correlation, for videos of 64 pixels
+CONFIG = LdrmConfig(
+    latent=pixels_format(4, 8),
+    patch=1,
+    width=192,
+    blocks=5,
+    heads=6,
+    deconv_channels=(64, 48, 32),
+    head_channels=48,
+    time_stride=4,
+    space_stride=2,
+    distance=2.2,
+    opacity_bias=2.0,
+    image_input=True,
+    lifetimes=True,
+    correspondences="correlation",
+)
+_RASTERIZER = choose("auto", "cpu")
+# points per query frame whose matches are compared with the truth
+MATCHED = 640
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Part of the training.
+
+    Args:
+        share: Part of all steps.
+        size: Width and height of the images.
+        is_dynamic: Things move, and the deformation head is trained; otherwise it is frozen.
+    """
+
+    share: float
+    size: int
+    is_dynamic: bool
+
+
+# the paper: 40K, 40K and 20K steps at 256 and 512 pixels; motion is most of a small model's work
+STAGES = {
+    "paper": (Stage(0.4, 32, False), Stage(0.4, 64, False), Stage(0.2, 64, True)),
+    "three": (Stage(0.05, 32, False), Stage(0.1, 64, False), Stage(0.85, 64, True)),
+    "one": (Stage(1.0, 64, True),),
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a step looks at.
+
+    Args:
+        weights: Of the losses.
+        stages: In order.
+        batch: Samples per step.
+        queries: Query frames per sample, with a view on and one off the path each.
+        pool: Different samples of each kind.
+    """
+
+    weights: Weights = SMALL
+    stages: tuple[Stage, ...] = STAGES["three"]
+    batch: int = 2
+    queries: int = 2
+    pool: int = 1500
+
+
+def new_model(config: LdrmConfig = CONFIG, seed: int = 0) -> Ldrm:
+    """A model with the initial weights of a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Ldrm(config)
+
+
+def run(model: Ldrm, samples: list[Sample]) -> Reconstruction:
+    """One pass over the videos of samples."""
+    video = torch.stack([s.video for s in samples])
+    rays = torch.stack([s.rays for s in samples])
+    latents = pixels_to_latents(video, model.config.latent)
+    return model(latents, rays, video if model.config.image_input else None)
+
+
+def draw(
+    maps: GaussianMaps, motion: Motion | None, query: int, cameras: Cameras, least: float, batch: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Images [V, H, W, 3] and depths [V, H, W] of one sample at one query time; differentiable.
+
+    Where nothing was seen, the background is the Gaussians' mean color.
+    """
+    index = kept(maps, least, batch)
+    a = moved(maps, motion, query, batch)
+    w2c, K = cameras.world_to_camera.float(), cameras.K.float()
+    depth = a.means @ w2c[:, 2, :3, None] + w2c[:, 2, 3, None, None]
+    rgb = (a.sh[:, 0] * harmonics.C0 + 0.5).expand(len(cameras), -1, -1)
+    features = torch.cat([rgb, depth], dim=-1)[:, index]
+    width, height = cameras.sizes[0]
+    backdrop = torch.cat([mean_color(maps, batch), torch.zeros(1)])
+    shapes = (a.means[index], a.quats[index], a.scales[index], a.opacities[index])
+    drawn, alpha, _ = _RASTERIZER.render(*shapes, features, w2c, K, width, height, backdrop)
+    safe = torch.where(alpha > 1e-3, alpha, torch.inf)
+    return drawn[..., :3], drawn[..., 3] / safe
+
+
+def step_losses(
+    model: Ldrm, samples: list[Sample], stage: Stage, training: Training, generator: torch.Generator
+) -> Losses:
+    """Losses of one step."""
+    weights = training.weights
+    found = run(model, samples)
+    frames = len(samples[0].path)
+    # the frames of random views; all samples of a batch share them
+    first = frames if len(samples[0].frames) > frames else 0
+    some = torch.randint(first, len(samples[0].frames), (training.queries,), generator=generator)
+    times = samples[0].frames[some]
+    motion = model.motion(found, times, keeps_logits=weights.match > 0) if stage.is_dynamic else None
+    drawn: list[Tensor] = []
+    depths: list[Tensor] = []
+    targets: list[tuple[Sample, list[int]]] = []
+    for b, sample in enumerate(samples):
+        for q, time in enumerate(times.tolist()):
+            others = [i for i in range(frames, len(sample.frames)) if int(sample.frames[i]) == time]
+            pick = int(torch.randint(1 << 30, (1,), generator=generator))
+            views = [time, *([others[pick % len(others)]] if others else [])]
+            rgb, depth = draw(found.gaussians, motion, q, sample.cameras[views], model.config.min_opacity, b)
+            drawn.append(rgb)
+            depths.append(depth)
+            targets.append((sample, views))
+    wanted = torch.cat([s.images[v] for s, v in targets]).float() / 255
+    moving = torch.cat([s.moving[v] for s, v in targets]).float()
+    true_depth = torch.cat([s.depths[v] for s, v in targets]).float()
+    depth = torch.cat(depths)
+    losses = {"photo": photometric(torch.cat(drawn), wanted, moving, weights)}
+    if weights.pearson:
+        losses["depth"] = weights.pearson * (1 - pearson(depth, true_depth)).mean()
+    if weights.variation:
+        losses["variation"] = weights.variation * total_variation(depth)
+    if weights.distance:
+        maps = found.all_frames or found.gaussians
+        truth = torch.stack([s.distances for s in samples])[:, maps.frames]
+        losses["distance"] = weights.distance * distance_loss(maps.distances, truth)
+    if motion is not None and weights.motion:
+        truth = torch.stack([s.shifts for s in samples])[:, :, times].float()
+        known, moves = (torch.stack([getattr(s, n) for s in samples])[:, :, None] for n in ("known", "moves"))
+        spread = truth.shape[:-1]
+        distance, sparsity = motion_loss(
+            motion.shifts, truth, known.expand(spread), moves.expand(spread), weights
+        )
+        losses |= {"motion": distance, "sparsity": sparsity}
+        if motion.match_logits is not None:
+            own = found.gaussians.frames
+            score = _matches(motion.match_logits, samples, times, own, weights, generator)
+            losses["match"] = weights.match * score
+    return losses
+
+
+def true_pixels(sample: Sample, times: Tensor, own: Tensor) -> Tensor:
+    """Where frames at `times` [Q] show the points of the cells, (x, y) in 0..1 [A, Q, C, C, 2]."""
+    centers, directions = sample.cell_rays()
+    start = centers[own][:, None, None] + directions[own] * sample.distances[own].float()[..., None]
+    found: list[Tensor] = []
+    for time in times.tolist():
+        points = start + sample.shifts[:, time].float()
+        pixels, _ = sample.path.project(points.reshape(-1, 3), time)
+        found.append((pixels / torch.tensor(sample.path.sizes[0])).view(*points.shape[:-1], 2))
+    return torch.stack(found, dim=1)
+
+
+def _matches(
+    logits: Tensor,
+    samples: list[Sample],
+    times: Tensor,
+    own: Tensor,
+    weights: Weights,
+    generator: torch.Generator,
+) -> Tensor:
+    """Match loss of some points whose tracks are seen, more of those that move."""
+    rows: list[Tensor] = []
+    pixels: list[Tensor] = []
+    heavy: list[Tensor] = []
+    for b, sample in enumerate(samples):
+        wanted = true_pixels(sample, times, own)
+        usable = sample.visible[:, times] & sample.known[:, None]
+        score = torch.rand(usable.shape, generator=generator) + sample.moves[:, None] * 0.5
+        count = min(MATCHED * len(times), usable.numel())
+        index = torch.where(usable, score, -1.0).flatten().topk(count)[1]
+        rows.append(logits[b].flatten(0, 2)[index])
+        pixels.append(wanted.reshape(-1, 2)[index])
+        factor = 1 + (weights.moving - 1) * sample.moves[:, None].expand(usable.shape).flatten()[index]
+        heavy.append(factor * usable.flatten()[index])
+    side = samples[0].distances.shape[1]
+    return match_loss(torch.cat(rows), torch.cat(pixels), torch.cat(heavy), side, side)
+
+
+def train_model(
+    model: Ldrm, training: Training, loop: LoopConfig, checkpoint: Path | None = None, report_every: int = 50
+) -> Ldrm:
+    """Train in place; the result has the averaged weights."""
+    pools: dict[tuple[int, bool], Pool] = {}
+
+    def losses(generator: torch.Generator, progress: float) -> Losses:
+        stage = stage_at(training.stages, progress)
+        key = (stage.size, stage.is_dynamic)
+        if key not in pools:
+            # samples of earlier stages are not drawn again
+            pools.clear()
+            shape = SampleShape(size=stage.size)
+            if not stage.is_dynamic:
+                shape = replace(shape, scene=replace(shape.scene, movers=0))
+            pools[key] = Pool(training.pool, shape, model.config)
+        return step_losses(model, pools[key].draw(training.batch, generator), stage, training, generator)
+
+    model.load_state_dict(train(model, losses, loop, checkpoint, report_every))
+    return model
+
+
+def stage_at(stages: tuple[Stage, ...], progress: float) -> Stage:
+    """The stage at a part of all steps."""
+    end = 0.0
+    for stage in stages:
+        end += stage.share
+        if progress < end - 1e-9:
+            return stage
+    return stages[-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the run; an interrupted one goes on"
+    )
+    parser.add_argument("--steps", type=int, default=20000)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--pool", type=int, default=1500, help="different samples")
+    parser.add_argument("--stages", choices=list(STAGES), default="three")
+    parser.add_argument("--correspondences", choices=("none", "correlation"), default="correlation")
+    parser.add_argument("--no-lifetimes", action="store_true")
+    parser.add_argument("--no-motion-loss", action="store_true")
+    parser.add_argument(
+        "--seconds", type=float, default=0, help="stop after this processor time, to be resumed"
+    )
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    config = replace(CONFIG, correspondences=options.correspondences, lifetimes=not options.no_lifetimes)
+    weights = SMALL if config.correspondences == "correlation" else replace(SMALL, match=0.0)
+    if options.no_motion_loss:
+        weights = replace(weights, motion=0.0)
+    training = Training(weights, STAGES[options.stages], options.batch, pool=options.pool)
+    model = new_model(config)
+    described = {"parameters": sum(p.numel() for p in model.parameters()), "training": asdict(training)}
+    (options.out / "training.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({"parameters": described["parameters"]}), flush=True)
+    loop = LoopConfig(options.steps, options.lr, weight_decay=0.01, seconds=options.seconds)
+    train_model(model, training, loop, options.out / "checkpoint.pt")
+    save_ldrm(model, options.out / "ldrm.safetensors")
+
+
+if __name__ == "__main__":
+    main()
