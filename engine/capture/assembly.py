@@ -11,8 +11,9 @@ from ..errors import InputError
 from ..files import images
 from ..files.paths import printable
 from ..scene.cameras import Cameras
-from ..scene.video import MultiViewVideo
+from ..scene.video import MultiViewVideo, Tracks
 from .camera_checks import check_intrinsics, check_near_far, rigid
+from .depth_maps import DepthFile
 from .description import Array, Capture, View, ViewVideo
 from .frames import FrameStore, ImageView, Lens, VideoView, ViewImages
 from .options import BACKGROUNDS, LoadOptions
@@ -48,6 +49,8 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
     train, test = _hold_out(capture, options, names)
     # a mask cuts the subject out of its image
     uses_masks = options.background != "keep"
+    depths = _depths(capture, kept, chosen, warnings)
+    tracks = _tracks(capture, kept, chosen, warnings)
     return MultiViewVideo(
         name=title,
         cameras=Cameras(
@@ -58,7 +61,7 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
         ),
         times=torch.as_tensor(times[list(chosen)]),
         available=available,
-        source=FrameStore(kept.sources, options.cache_megabytes, capture.files, uses_masks),
+        source=FrameStore(kept.sources, options.cache_megabytes, capture.files, uses_masks, depths),
         background=_background(capture, options),
         points=None if capture.points is None else torch.as_tensor(capture.points).float(),
         point_colors=None if capture.point_colors is None else torch.as_tensor(capture.point_colors).float(),
@@ -69,8 +72,10 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
         has_masks=uses_masks and any(_has_mask(capture.views[i]) for i in kept.views),
         fps=(options.frames_per_second or capture.fps or 0) / options.frame_step or None,
         layout=capture.layout,
-        warnings=tuple(dict.fromkeys(warnings)),
         test_moments=_held_moments(capture, chosen, options),
+        has_depths=any(depths),
+        tracks=tracks,
+        warnings=tuple(dict.fromkeys(warnings)),
     )
 
 
@@ -182,6 +187,47 @@ def _availability(sources: list[ViewImages], count: int, title: str) -> torch.Te
             "CAP-003", f"{title}: no view has an image in the selected frames. Select other frames."
         )
     return available
+
+
+def _depths(
+    capture: Capture, kept: _Readable, chosen: range, warnings: list[str]
+) -> list[dict[int, DepthFile]]:
+    """The depth maps of each view by frame; files that are missing are counted in a warning."""
+    at = {index: moment for moment, index in enumerate(chosen)}
+    listed = [
+        {at[index]: file for index, file in capture.views[i].depths.items() if index in at}
+        for i in kept.views
+    ]
+    found = [{moment: file for moment, file in view.items() if file.path.is_file()} for view in listed]
+    missing = [
+        file for view, there in zip(listed, found, strict=True) for m, file in view.items() if m not in there
+    ]
+    if missing:
+        warnings.append(
+            f"{len(missing)} depth maps are missing, such as {missing[0].name}. These frames have no depth."
+        )
+    return found
+
+
+def _tracks(capture: Capture, kept: _Readable, chosen: range, warnings: list[str]) -> Tracks | None:
+    """The tracks in the chosen frames, for the views and sizes that are read."""
+    tracks = capture.tracks
+    if tracks is None:
+        return None
+    if any(not capture.views[i].distortion.is_identity for i in kept.views):
+        warnings.append("The tracks are not used, because they belong to images with lens distortion.")
+        return None
+    moments = list(chosen)
+    views, place = tracks.views[:, moments], torch.full((len(capture.views),), -1)
+    place[kept.views] = torch.arange(len(kept.views))
+    scales = torch.ones(len(capture.views), 2)
+    for i, (width, height) in zip(kept.views, kept.sizes, strict=True):
+        scales[i] = torch.tensor([width / capture.views[i].size[0], height / capture.views[i].size[1]])
+    return Tracks(
+        tracks.pixels[:, moments] * scales[views],
+        tracks.visible[:, moments] & (place[views] >= 0),
+        place[views].clamp(min=0),
+    )
 
 
 def _lens(view: View, size: tuple[int, int]) -> tuple[Array, Lens | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ def write_cameras_json(
     hold_out_frames: Sequence[int] = (),
     points: str | None = None,
     distortions: Sequence[Distortion | None] | None = None,
+    depths: Sequence[str | None] | None = None,
+    depth_unit: float | None = None,
+    tracks: str | None = None,
 ) -> Path:
     """Write the cameras.json of a folder of videos or images, whole or not at all.
 
@@ -52,6 +55,9 @@ def write_cameras_json(
         hold_out_frames: Indices of the frames to hold out in every view, from 0.
         points: A .ply file of initial points.
         distortions: V lenses, where the images are not undistorted yet.
+        depths: V folders or patterns of depth maps; None where a view has none.
+        depth_unit: World units per unit of the depth maps; None is 0.001.
+        tracks: An .npz file of tracks; see `readers.folder`.
 
     Returns:
         The path of the file.
@@ -63,7 +69,8 @@ def write_cameras_json(
     contents = videos if videos is not None else frames
     if contents is None or (videos is not None and frames is not None):
         raise InputError("CAP-109", "write_cameras_json: exactly one of videos and frames must be given.")
-    _check_counts(len(cameras), {"pictures": contents, "masks": masks, "distortions": distortions})
+    lists = {"pictures": contents, "masks": masks, "distortions": distortions, "depths": depths}
+    _check_counts(len(cameras), lists)
     kind = "video" if videos is not None else "frames"
     listed: list[dict[str, Any]] = []
     for i, content in enumerate(contents):
@@ -73,6 +80,10 @@ def write_cameras_json(
         if mask is not None:
             inside(root, mask, CAMERAS)
             entry[MASK_KEYS[kind]] = mask
+        depth = depths[i] if depths is not None else None
+        if depth is not None:
+            inside(root, depth, CAMERAS)
+            entry["depths"] = depth
         listed.append(entry | _geometry(cameras, i, distortions[i] if distortions is not None else None))
     optional = {
         "frame_count": frame_count,
@@ -82,6 +93,8 @@ def write_cameras_json(
         "hold_out": list(hold_out) or None,
         "hold_out_frames": list(hold_out_frames) or None,
         "points": points,
+        "depth_unit": depth_unit,
+        "tracks": tracks,
     }
     data: dict[str, Any] = {"format": FORMAT, "version": VERSION, "fps": float(fps), "camera_axes": "opencv"}
     data |= {key: value for key, value in optional.items() if value is not None}
@@ -89,7 +102,7 @@ def write_cameras_json(
     return root / CAMERAS
 
 
-def _check_counts(cameras: int, given: dict[str, Sequence[Any] | None]) -> None:
+def _check_counts(cameras: int, given: Mapping[str, Sequence[Any] | None]) -> None:
     for what, entries in given.items():
         if entries is not None and len(entries) != cameras:
             raise InputError(

@@ -8,6 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from ..scene.video import Tracks
+from .depth_maps import DepthFile
 from .frames import ImageFile
 from .undistort import Distortion
 from .video_file import VideoFacts
@@ -38,6 +40,7 @@ class View:
     size: tuple[int, int]  # (width, height) that the description claims
     images: ViewVideo | dict[int, ImageFile]  # dict: frame index → file
     distortion: Distortion = field(default_factory=Distortion)
+    depths: dict[int, DepthFile] = field(default_factory=dict[int, DepthFile])  # frame index → file
 
 
 @dataclass(eq=False)
@@ -61,4 +64,5 @@ class Capture:
     test_moments: list[int] = field(default_factory=list[int])  # frames held out in every view
     warnings: list[str] = field(default_factory=list[str])
     files: list[Path] = field(default_factory=list[Path])  # descriptions, for the fingerprint
+    tracks: Tracks | None = None  # of all views and frames, at the sizes that the description claims
     scale_done: float = 1.0  # the stored images are already this fraction of the capture's size

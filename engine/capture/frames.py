@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,8 @@ from ..files import images
 from ..lru import LruCache
 from ..scene.video import Frame
 from . import video_file
-from .undistort import Distortion, remap, undistortion_map
+from .depth_maps import DepthFile, read_depth
+from .undistort import Distortion, remap, remap_nearest, undistortion_map
 
 Array = NDArray[Any]
 MEGABYTE = 2**20
@@ -36,6 +37,10 @@ class Lens:
     def straighten(self, image: Array) -> Array:
         """An image [H, W(, C)] uint8 as the pinhole camera `new_K` takes it."""
         return remap(image, _map(self, image.shape[1], image.shape[0]))
+
+    def straighten_depth(self, depth: Array) -> Array:
+        """A depth map [H, W] float32 in the same way; depths are not mixed."""
+        return remap_nearest(depth, _map(self, depth.shape[1], depth.shape[0]))
 
 
 @lru_cache(maxsize=16)
@@ -182,12 +187,15 @@ class FrameStore:
         cache_megabytes: int,
         also: Sequence[Path] = (),
         uses_masks: bool = True,
+        depths: Sequence[Mapping[int, DepthFile]] = (),
     ) -> None:
         self._views = tuple(views)
         # files that describe the capture; they count in the fingerprint
         self._also = tuple(also)
         # else masks and alpha are left aside, and images are whole
         self._uses_masks = uses_masks
+        # of each view, by frame
+        self._depths = tuple(depths) or tuple({} for _ in self._views)
         self._kept: LruCache[tuple[int, int], Frame] = LruCache(cache_megabytes * MEGABYTE, _bytes)
         self._lock = threading.Lock()
         self._view_locks = [threading.Lock() for _ in self._views]
@@ -210,7 +218,7 @@ class FrameStore:
             if frame is not None:
                 return frame
             try:
-                frame = self._finish(view, *self._views[view].read(moment, _Room(self, view)))
+                frame = self._finish(view, moment, *self._views[view].read(moment, _Room(self, view)))
             except (KeyError, IndexError) as error:
                 raise InputError(
                     "CAP-073", f"View {view} has no frame {moment}. Choose a frame that this view contains."
@@ -223,7 +231,8 @@ class FrameStore:
     def fingerprint(self) -> str:
         """A hash of names, sizes and modification times of every file behind the frames, and of masks left aside."""
         made = hashlib.sha256(b"" if self._uses_masks else b"no masks|")
-        for path in (*self._also, *(p for v in self._views for p in v.files())):
+        depths = (file.path for view in self._depths for file in view.values())
+        for path in (*self._also, *(p for v in self._views for p in v.files()), *depths):
             try:
                 stat = path.stat()
                 made.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode("utf-8", "backslashreplace"))
@@ -250,16 +259,23 @@ class FrameStore:
 
     def put(self, view: int, moment: int, image: Array, mask: Array | None) -> None:
         """Keep a frame that was decoded on the way to another."""
-        frame = self._finish(view, image, mask)
+        frame = self._finish(view, moment, image, mask)
         with self._lock:
             self._kept.put((view, moment), frame)
 
-    def _finish(self, view: int, image: Array, mask: Array | None) -> Frame:
+    def _finish(self, view: int, moment: int, image: Array, mask: Array | None) -> Frame:
         lens, mask = self._views[view].lens, mask if self._uses_masks else None
+        file = self._depths[view].get(moment)
+        depth = None if file is None else read_depth(file, self._views[view].size)
         if lens is not None:
             image = lens.straighten(image)
             mask = None if mask is None else lens.straighten(mask)
-        return Frame(_tensor(image), None if mask is None else _tensor(mask))
+            depth = None if depth is None else lens.straighten_depth(depth)
+        return Frame(
+            _tensor(image),
+            None if mask is None else _tensor(mask),
+            None if depth is None else _tensor(depth),
+        )
 
 
 class _Room:
@@ -281,4 +297,5 @@ def _tensor(values: Array) -> torch.Tensor:
 
 
 def _bytes(frame: Frame) -> int:
-    return frame.image.numel() + (0 if frame.mask is None else frame.mask.numel())
+    mask = 0 if frame.mask is None else frame.mask.numel()
+    return frame.image.numel() + mask + (0 if frame.depth is None else 4 * frame.depth.numel())

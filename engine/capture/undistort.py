@@ -233,6 +233,15 @@ def remap(image: Array, source: Array) -> Array:
     return result[..., 0] if image.ndim == 2 else np.ascontiguousarray(result)
 
 
+def remap_nearest(values: Array, source: Array) -> Array:
+    """Values [H, W] float32 read at `source` [h, w, 2] (see undistortion_map): the nearest pixel's, 0 outside."""
+    height, width = values.shape
+    grid = torch.as_tensor(source) * (2.0 / torch.tensor([width, height])) - 1.0
+    given = torch.tensor(values, dtype=torch.float32)[None, None]
+    taken = torch.nn.functional.grid_sample(given, grid[None].float(), mode="nearest", align_corners=False)
+    return taken[0, 0].numpy()
+
+
 def _apply(matrix: Array, points: Array) -> Array:
     homogeneous = np.concatenate([points, np.ones_like(points[..., :1])], axis=-1) @ matrix.T
     return homogeneous[..., :2] / homogeneous[..., 2:]

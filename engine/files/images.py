@@ -81,6 +81,24 @@ def read_mask(path: Path, name: str, size: tuple[int, int]) -> Array:
     return np.asarray(image)
 
 
+def read_gray(path: Path, name: str) -> Array:
+    """The values [H, W] of an image of one channel as they are stored: 8, 16 or 32 bits, or floating point.
+
+    InputError, naming `name`, where the file cannot be read or has several channels.
+    """
+
+    def load(image: Image.Image) -> Array:
+        if image.mode not in ("L", "I", "F") and not image.mode.startswith("I;16"):
+            raise InputError(
+                "FIL-088",
+                f"{name} has several channels ({image.mode}), but one is expected. Export it as a gray image of 16 bits.",
+            )
+        image.load()
+        return np.asarray(image)
+
+    return _guarded(path, name, load)
+
+
 def _decode(path: Path, name: str) -> Image.Image:
     def load(image: Image.Image) -> Image.Image:
         image.load()

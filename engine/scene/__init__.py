@@ -9,7 +9,7 @@ from .cameras import Cameras
 from .gaussians import ActivatedGaussians, Gaussians
 from .rays import plucker_rays, relative_to_first
 from .scene4d import Deformation, Scene4D, Static
-from .video import Frame, FrameSource, MultiViewVideo
+from .video import Frame, FrameSource, MultiViewVideo, Tracks
 from .view_set import Selection, ViewSet
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Scene4D",
     "Selection",
     "Static",
+    "Tracks",
     "ViewSet",
     "plucker_rays",
     "relative_to_first",

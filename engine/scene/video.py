@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from ..errors import InputError
@@ -17,6 +18,33 @@ class Frame:
 
     image: Tensor  # [H, W, 3] uint8, display-referred; where there is a mask, not yet composited
     mask: Tensor | None = None  # [H, W] uint8, 255 = subject: an alpha channel or a mask file
+    # [H, W] float32 along the viewing axis, in world units or in others of any scale and shift; 0 where it is unknown
+    depth: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Tracks:
+    """P points that were followed through a video of T frames; at each frame, one view is named for each point.
+
+    Raises:
+        InputError: The tensors do not belong together.
+    """
+
+    pixels: Tensor  # [P, T, 2] at the size of the view's images; any value where the point is hidden
+    visible: Tensor  # [P, T] bool
+    views: Tensor  # [P, T] long: which view sees the point
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.visible.shape)
+        fits = (
+            len(shape) == 2 and tuple(self.pixels.shape) == (*shape, 2) and tuple(self.views.shape) == shape
+        )
+        if not fits or self.visible.dtype != torch.bool:
+            raise InputError(
+                "SCN-014",
+                f"Tracks: pixels {tuple(self.pixels.shape)}, visible {shape} ({self.visible.dtype}) and views "
+                f"{tuple(self.views.shape)} do not belong together; expected [P, T, 2], [P, T] bool and [P, T].",
+            )
 
 
 class FrameSource(Protocol):
@@ -57,6 +85,9 @@ class MultiViewVideo:
     warnings: tuple[str, ...] = field(default=())  # sentences about unusual but usable findings
     # indices of frames held out in every view by the data set's own convention
     test_moments: tuple[int, ...] = ()
+    # whether frames have depth; some of them may lack it
+    has_depths: bool = False
+    tracks: Tracks | None = None
 
     def __post_init__(self) -> None:
         if len(self.cameras) == 0 or len(self.times) == 0:
@@ -69,6 +100,12 @@ class MultiViewVideo:
             raise InputError(
                 "SCN-005",
                 f"{self.name}: available has shape {tuple(self.available.shape)}, expected {expected} (views, frames).",
+            )
+        if self.tracks is not None and self.tracks.visible.shape[1] != len(self.times):
+            raise InputError(
+                "SCN-015",
+                f"{self.name}: the tracks have {self.tracks.visible.shape[1]} frames, and the video has "
+                f"{len(self.times)}; give one position of every point for each frame.",
             )
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..fields import choice, flag, number, text, validate
+from ..losses.geometric import DEPTH_LOSSES
 from ..render import rasterizer_field
 from .motions import NAMES as MOTIONS
 
@@ -212,6 +213,33 @@ class FitConfig:
         "trained",
         ("trained", "frozen"),
         "With a start scene connected: trained goes on training its motion, frozen keeps it and trains the Gaussians alone.",
+        advanced=True,
+        since="0.2",
+    )
+
+    depth_weight: float = number(
+        0.0,
+        0.0,
+        100.0,
+        "Weight of the depth loss, for captures with depth maps, whose scale and shift play no part. More follows the depth "
+        "maps more closely; typical 0.05–0.5; 0 does not use them.",
+        advanced=True,
+        since="0.2",
+    )
+    depth_loss: str = choice(
+        "correlation",
+        tuple(DEPTH_LOSSES),
+        "Depth loss: correlation is 1 minus Pearson's correlation, aligned is the mean difference after scale and shift are "
+        "fitted, which ignores outliers more.",
+        advanced=True,
+        since="0.2",
+    )
+    track_weight: float = number(
+        0.0,
+        0.0,
+        100.0,
+        "Weight of the track loss, for captures with tracked points. More moves the scene with them; typical 0.1–2; 0 does "
+        "not use them.",
         advanced=True,
         since="0.2",
     )

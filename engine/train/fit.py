@@ -24,6 +24,7 @@ from ..scene import Cameras, Gaussians, MultiViewVideo, Scene4D
 from . import motions
 from .config import FitConfig
 from .densify import DefaultStrategy, DensityControl, DensityStrategy, MCMCStrategy
+from .geometry_terms import GeometryTerms
 from .head_motion import head_for, head_gaussians, mesh_bounds
 from .initialization import anchor_moment, first_gaussians
 from .motion import MotionStart
@@ -70,6 +71,7 @@ class Fit(TrainStage):
         self.bounds = self._bounds()
         self.world = Normalization.of(self.bounds)
         self._rigs: dict[float, Cameras] = {}
+        self.geometry = GeometryTerms(video, config)
         scene, self.origin = None, ""
         if start is None:
             first, self.origin = self._first_gaussians()
@@ -213,17 +215,27 @@ class Fit(TrainStage):
         squared = 0.0
         infos: list[tuple[RasterInfo, int, int]] = []
         rig = self.rig(scale)
+        later = None
+        if not self.is_coarse:
+            later = self.geometry.draw_later(self._moments_now(), moment, self.generator)
+        ahead = None if later is None else self.gaussians_at(later).means
         for group in _by_size(rig, views):
+            seen_by = group if later is None else self.geometry.later_views(group, moment, later)
             rendered = render_gaussians(
                 gaussians,
                 rig[group],
                 self.rasterizer,
                 self.background,
                 sh_degree=self._sh_degree(),
+                want_depth=self.geometry.wants_depth,
+                next_means=ahead,
+                next_cameras=rig[seen_by],
             )
             targets = [self.targets.get(view, moment, scale) for view in group]
             share = len(group) / len(views)
             loss, color, error = self._compare(loss, rendered, targets, share)
+            term = self.geometry.loss(rendered, targets, group, rig, moment, later)
+            loss = loss if term is None else loss + share * term
             seen["l1"] += share * color
             squared += share * error
             infos.append((rendered.info, *rig.sizes[group[0]]))

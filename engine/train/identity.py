@@ -154,6 +154,7 @@ def _video(value: MultiViewVideo) -> dict[str, Any]:
         "numbers": [value.has_masks, value.near, value.far],
         # absent where nothing is held out, so that older checkpoints go on
         **({"test moments": list(value.test_moments)} if value.test_moments else {}),
+        **({} if value.tracks is None else {"tracks": _tensors(vars(value.tracks))}),
     }
 
 

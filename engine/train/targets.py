@@ -15,15 +15,17 @@ from ..scene import Cameras, Frame, MultiViewVideo
 class Target:
     image: Tensor  # [H, W, 3] float in 0..1, over the background
     mask: Tensor | None  # [H, W] float in 0..1
+    depth: Tensor | None = None  # [H, W] float in the capture's unit; 0 where it is unknown
 
 
 def composite(frame: Frame, background: Tensor) -> Target:
     """A frame over a background [3]; a frame without a mask stays as it is."""
     image = frame.image.to(background.device).float() / 255
+    depth = None if frame.depth is None else frame.depth.to(background.device)
     if frame.mask is None:
-        return Target(image, None)
+        return Target(image, None, depth)
     mask = frame.mask.to(background.device).float() / 255
-    return Target(image * mask[..., None] + background * (1 - mask[..., None]), mask)
+    return Target(image * mask[..., None] + background * (1 - mask[..., None]), mask, depth)
 
 
 def resize(target: Target, size: tuple[int, int]) -> Target:
@@ -36,7 +38,12 @@ def resize(target: Target, size: tuple[int, int]) -> Target:
         return torch.nn.functional.interpolate(planes[None], size=(height, width), mode="area")[0]
 
     image = shrink(target.image.permute(2, 0, 1)).permute(1, 2, 0)
-    return Target(image, None if target.mask is None else shrink(target.mask[None])[0])
+    mask = None if target.mask is None else shrink(target.mask[None])[0]
+    if target.depth is None:
+        return Target(image, mask)
+    known, depth = shrink(torch.stack([(target.depth > 0).float(), target.depth]))
+    # averaged over what is known; a pixel that is mostly unknown stays so
+    return Target(image, mask, torch.where(known > 0.5, depth / known.clamp(min=0.5), 0.0))
 
 
 class Targets:
@@ -64,7 +71,8 @@ class Targets:
 
 
 def _bytes(target: Target) -> int:
-    return 4 * (target.image.numel() + (0 if target.mask is None else target.mask.numel()))
+    planes = (target.image, target.mask, target.depth)
+    return 4 * sum(plane.numel() for plane in planes if plane is not None)
 
 
 def background_of(video: MultiViewVideo, choice: str = "auto") -> Tensor:

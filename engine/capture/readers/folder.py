@@ -6,6 +6,10 @@
      "cameras": [{"name": "cam00", "video": "videos/cam00.mp4", "mask": "masks/cam00.mp4", "width": 640, "height": 360,
                   "K": 3 × 3, "w2c": 4 × 4, "distortion": {"model": "opencv", "params": [k1, k2, p1, p2, k3]}}]}
 
+A camera may have "depths": a folder or pattern of gray 16-bit images, in units of "depth_unit" (default 0.001) of the world;
+for a video, their numbers in ascending order are its frames. "tracks" names an .npz with pixels [P, T, 2], visible [P, T] and
+views [P, T]: where P points are seen at each frame, and by which camera of the list.
+
 Needed: format, version, fps, cameras with name, width, height, K, w2c and either "video" or "frames" (a folder, or a
 pattern such as "images/cam00/frame_%05d.png", with "masks" in the same way). A mask is gray, 255 = subject.
 "background" is what stands behind masked subjects; where nothing is masked it is what the images show. "hold_out_frames" are
@@ -19,12 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ...errors import InputError
 from ...files.jsonfile import read_json
+from ...files.npzfile import read_arrays
 from ...files.paths import inside, printable, relative_name, require_file
+from ...scene.video import Tracks
 from ..camera_checks import integer, matrix, number
 from ..cameras_json import CAMERAS, FORMAT, VERSION
+from ..depth_maps import UNIT, DepthFile
 from ..description import Capture, View, ViewVideo
 from ..frames import ImageFile
 from ..options import LoadOptions
@@ -33,6 +41,7 @@ from ..undistort import Distortion
 from ..video_file import probe
 from .listing import moments_of, numbered_images
 
+MOST_TRACK_BYTES = 2 * 2**30
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
@@ -55,7 +64,8 @@ def read(folder: Path, options: LoadOptions) -> Capture:
         raise InputError(
             "CAP-108", f"{CAMERAS}: camera_axes is {printable(repr(axes))[:40]}. It must be opencv or opengl."
         )
-    views = [_view(folder, camera, i, axes == "opengl") for i, camera in enumerate(cameras)]
+    unit = number(data, "depth_unit", CAMERAS, UNIT, positive=True)
+    views = [_view(folder, camera, i, axes == "opengl", unit) for i, camera in enumerate(cameras)]
     _same_moments(views)
     warnings: list[str] = []
     points, colors = None, None
@@ -87,7 +97,8 @@ def read(folder: Path, options: LoadOptions) -> Capture:
         test_views=_hold_out(data, views),
         test_moments=_hold_out_frames(data),
         warnings=warnings,
-        files=[path],
+        files=[path, *([inside(folder, data["tracks"], CAMERAS)] if data.get("tracks") else [])],
+        tracks=_tracks(folder, data["tracks"], views) if data.get("tracks") else None,
     )
 
 
@@ -107,7 +118,7 @@ def _check_head(data: dict[str, Any]) -> None:
         )
 
 
-def _view(folder: Path, camera: object, index: int, is_opengl: bool) -> View:
+def _view(folder: Path, camera: object, index: int, is_opengl: bool, unit: float) -> View:
     if not isinstance(camera, dict):
         raise InputError(
             "CAP-113", f"{CAMERAS}: camera {index} is not a JSON object. Export the dataset again."
@@ -135,7 +146,47 @@ def _view(folder: Path, camera: object, index: int, is_opengl: bool) -> View:
         images = _video(folder, camera, where)
     else:
         images = _images(folder, camera, where)
-    return View(name, where, K, OPENGL @ pose if is_opengl else pose, size, images, lens)
+    depths = _depths(folder, camera, where, unit) if camera.get("depths") is not None else {}
+    return View(name, where, K, OPENGL @ pose if is_opengl else pose, size, images, lens, depths)
+
+
+def _depths(folder: Path, camera: dict[str, Any], where: str, unit: float) -> dict[int, DepthFile]:
+    """Number in the file name → depth map; of a video, the frame it belongs to."""
+    files = _numbered(folder, camera["depths"], where)
+    if "video" in camera:
+        files = dict(enumerate(files[number] for number in sorted(files)))
+    return {n: DepthFile(path, relative_name(path, folder), unit) for n, path in files.items()}
+
+
+def _tracks(folder: Path, name: object, views: list[View]) -> Tracks:
+    path = inside(folder, name, CAMERAS)
+    shown = relative_name(path, folder)
+    arrays = read_arrays(path, shown, ("pixels", "visible", "views"), MOST_TRACK_BYTES)
+    pixels, visible, seen_by = (arrays.get(key) for key in ("pixels", "visible", "views"))
+    if pixels is None or visible is None or seen_by is None:
+        raise InputError(
+            "CAP-167",
+            f"{shown}: pixels, visible or views is missing. Export the tracks with all three arrays.",
+        )
+    moments = {n for view in views if isinstance(view.images, dict) for n in view.images}
+    frames = max([len(moments), *(v.images.facts.frames for v in views if isinstance(v.images, ViewVideo))])
+    which = torch.as_tensor(seen_by.astype(np.int64))
+    if which.ndim != 2 or which.shape[1] != frames or bool(((which < 0) | (which >= len(views))).any()):
+        raise InputError(
+            "CAP-168",
+            f"{shown}: views has shape {tuple(which.shape)}; expected one of the {len(views)} cameras, counted from 0, for "
+            f"each point at each of {frames} frames. Export the tracks again.",
+        )
+    seen = torch.as_tensor(visible.astype(bool))
+    try:
+        tracks = Tracks(torch.as_tensor(pixels.astype(np.float32)), seen, which)
+    except InputError as error:
+        raise error.at(shown) from error
+    if not bool(torch.isfinite(tracks.pixels[seen]).all()):
+        raise InputError(
+            "CAP-169", f"{shown}: a visible point has no finite position. Export the tracks again."
+        )
+    return tracks
 
 
 def _distortion(value: object, where: str) -> Distortion:
@@ -211,6 +262,9 @@ def _same_moments(views: list[View]) -> None:
             renumbered = {moment[n]: image for n, image in view.images.items()}
             view.images.clear()
             view.images.update(renumbered)
+            depths = {moment[n]: depth for n, depth in view.depths.items() if n in moment}
+            view.depths.clear()
+            view.depths.update(depths)
 
 
 def _background(data: dict[str, Any]) -> tuple[float, float, float] | None:

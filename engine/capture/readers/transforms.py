@@ -18,6 +18,7 @@ from ...errors import InputError
 from ...files.images import image_size
 from ...files.paths import inside, printable, relative_name
 from ..camera_checks import inverted, matrix, number
+from ..depth_maps import UNIT, DepthFile
 from ..description import Array, Capture, View
 from ..frames import ImageFile
 from ..undistort import Distortion
@@ -40,6 +41,7 @@ class Shot:
     distortion: Distortion
     time: float | None
     label: str  # the camera's name, "" where the file gives none
+    depth: DepthFile | None = None
     split: str = "train"  # or "test", "val"
 
     def stands_with(self, other: Shot) -> bool:
@@ -92,9 +94,17 @@ def _shot(folder: Path, common: dict[str, Any], frame: object, file: str, index:
         time = number(frame, "timestep_index", where)
     label = next((str(frame[key]) for key in LABELS if frame.get(key) is not None), "")
     image = ImageFile(path, name, mask_path, relative_name(mask_path, folder) if mask_path else "")
-    return Shot(
-        image, where, pose, _intrinsics(both, size, where), size, _lens(both, where), time, label, split
-    )
+    K, lens = _intrinsics(both, size, where), _lens(both, where)
+    return Shot(image, where, pose, K, size, lens, time, label, _depth(folder, both, where), split)
+
+
+def _depth(folder: Path, data: dict[str, Any], where: str) -> DepthFile | None:
+    """The depth map of a frame, in nerfstudio's unit of a thousandth unless the file gives another one."""
+    if data.get("depth_file_path") is None:
+        return None
+    path = inside(folder, data["depth_file_path"], where)
+    unit = number(data, "depth_unit_scale_factor", where, UNIT, positive=True)
+    return DepthFile(path, relative_name(path, folder), unit)
 
 
 def _rows(value: object) -> object:
@@ -201,7 +211,8 @@ def _view(group: list[Shot], name: str, moment: dict[float, int]) -> View:
         images[moment[shot.time]] = shot.image
     first = group[0]
     pose = inverted(first.pose * FLIP)
-    return View(name, first.where, first.K, pose, first.size, images, first.distortion)
+    depths = {moment[s.time]: s.depth for s in group if s.depth is not None and s.time is not None}
+    return View(name, first.where, first.K, pose, first.size, images, first.distortion, depths)
 
 
 def _splits(splits: dict[str, str]) -> tuple[list[str], list[str]]:
