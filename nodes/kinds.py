@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ SOCKETS: dict[Kind, Any] = {
     Kind.IMAGES: io.Image,
     Kind.FRAMES: io.Image,
     Kind.MASKS: io.Mask,
+    Kind.DEPTH_MAPS: io.Image,
     Kind.VIDEO: io.Video,
     Kind.PATH: io.String,
     Kind.SOURCE: io.String,
@@ -46,6 +47,7 @@ SOCKETS: dict[Kind, Any] = {
     Kind.SEGMENTATION: types.SegmentationSocket,
     Kind.TRELLIS: types.TrellisSocket,
     Kind.VARIATION: types.VariationSocket,
+    Kind.DEPTH: types.DepthSocket,
     Kind.CANONICAL: types.SceneOrSplatSocket,
 }
 
@@ -103,9 +105,12 @@ def entering(kind: Kind, value: Any, suffix: str = "") -> Any:
         return model_document(value)
     if kind is Kind.MASKS:
         return host.detach(value).float()
+    if kind is Kind.DEPTH and isinstance(value, Mapping):
+        # tensors alone: a geometry also names the mode of its model
+        return {key: host.detach(v) for key, v in value.items() if isinstance(v, torch.Tensor)}
     if kind is Kind.FRAMED_VIEW:
         return from_load3d(value)
-    return host.detach(value) if kind in (Kind.IMAGES, Kind.FRAMES) else value
+    return host.detach(value) if kind in (Kind.IMAGES, Kind.FRAMES, Kind.DEPTH) else value
 
 
 def _splats(value: Any) -> list[Gaussians]:
@@ -125,6 +130,8 @@ def leaving(declared: Output, result: Any) -> Any:
         return torch.zeros(1, 8, 8, 3)
     if declared.kind is Kind.VIDEO:
         return video(*value)
+    if declared.kind is Kind.DEPTH_MAPS:
+        return value[..., None].repeat(1, 1, 1, 3)
     if declared.kind is Kind.FRAMED_VIEW:
         return path_to_load3d(value)
     if declared.kind is Kind.FILES:

@@ -24,6 +24,8 @@ LatentFieldSocket = socket("GS4D_LATENT_FIELD")  # engine.latent.LatentField
 SplatSocket = socket("SPLAT")
 # ComfyUI accepts either of the types that a comma separates
 SceneOrSplatSocket = socket("GS4D_SCENE,SPLAT")
+# of the Depth Anything 3 and MoGe nodes: dictionaries
+DepthSocket = socket("IMAGE,DA3_GEOMETRY,MOGE_GEOMETRY")
 ModelFileSocket = socket("FILE_3D,FILE_3D_GLB,FILE_3D_GLTF")
 Load3DCameraSocket = socket("LOAD3D_CAMERA")
 WanCameraSocket = socket("WAN_CAMERA_EMBEDDING")

@@ -41,6 +41,7 @@ from engine.render import choose, render_gaussians  # noqa: E402
 from engine.render.mesh import visible_faces  # noqa: E402
 from engine.scene import Cameras, Scene4D, ViewSet  # noqa: E402
 from engine.steps import (  # noqa: E402
+    align_depth,
     camera_embedding,
     camera_path,
     decode_latents,
@@ -251,6 +252,23 @@ def camera_path_plan(studio: Studio) -> Image.Image:
         pen.line((x - 6, y, x + 6, y), fill=INK.text)
         pen.line((x, y - 6, x, y + 6), fill=INK.text)
     return plans
+
+
+def align_depth_pictures(_: Studio) -> Image.Image:
+    "A ball above a floor, in code: the depth of what ships needs a trained scene."
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, 180), torch.linspace(-1.1, 1.1, 198), indexing="ij")
+    metric = 2 / (rows + 0.3).clamp(min=0.2)
+    ball = (rows + 0.1).square() + columns.square() < 0.3
+    metric = torch.where(
+        ball, 2.2 - (0.3 - (rows + 0.1).square() - columns.square()).clamp(min=0).sqrt(), metric
+    )[None]
+    relative = 0.4 / metric + 0.1
+    noise = torch.rand(metric.shape, generator=torch.Generator().manual_seed(0))
+    spoiled = torch.where(noise < 0.25, metric * (1 + 4 * noise), metric)
+    aligned = align_depth.make(relative, spoiled).depth
+    images = [relative[0][..., None].expand(-1, -1, 3).clamp(0, 1)]
+    images += [depth_picture(each, torch.ones_like(each))[0] for each in (spoiled, aligned)]
+    return sheet([[one] for one in images], ["disparity", "reference", "aligned depth"], 3, width=WIDTH)
 
 
 def camera_embedding_pictures(_: Studio) -> Image.Image:
@@ -588,6 +606,7 @@ MADE: dict[str, Callable[[Studio], Image.Image]] = {
     "GS4D_TrainingSettings": training_settings,
     "GS4D_Import4DScene": import_4d_scene,
     "GS4D_CameraPath": camera_path_plan,
+    "GS4D_AlignDepth": align_depth_pictures,
     "GS4D_CameraEmbedding": camera_embedding_pictures,
     "GS4D_Render4DScene": render_4d_scene,
     "GS4D_EvaluateScene": evaluate_4d_scene,

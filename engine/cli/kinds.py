@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..capture.options import BACKGROUNDS, LoadOptions
 from ..capture.readers import load_video
 from ..capture.single_video import is_video, load_frames
 from ..diffusion.loading import embedded, load
+from ..files.atomic import check_writable, write_atomically
+from ..files.npyfile import read_numbers
 from ..generation.trellis import TrellisModels
 from ..generation.variation import VariationModels, bundled_variation
 from ..io.heads import load_head
@@ -89,6 +92,18 @@ def _model_device(arguments: Arguments) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def _depth(path: str, *rest: Any) -> Any:
+    if Path(path).suffix.lower() == ".npy":
+        return torch.from_numpy(read_numbers(Path(path), Path(path).name).astype("float32"))
+    return _frames(path)
+
+
+def _write_depth(depth: Any, out: Path) -> None:
+    check_writable(out)
+    with write_atomically(out) as partial, open(partial, "wb") as file:
+        np.save(file, depth.numpy())
+
+
 def _segmentation(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
     return Segmentation(folder, arguments.detector, _model_device(arguments))
 
@@ -135,6 +150,11 @@ READERS: dict[Kind, Reader] = {
         help="folder of GVFDiffusion, or of a smaller model (default: the bundled one)",
     ),
     Kind.FRAMES: Reader("FILE|DIR", _frames),
+    Kind.DEPTH: Reader(
+        "FILE|DIR",
+        _depth,
+        help="depth of the frames: a folder of images, a video, or a .npy file of maps [frames, height, width]",
+    ),
     Kind.MESH: Reader("FILE", lambda path, *_: Path(path), help="animated mesh (.glb, .gltf)"),
     Kind.PATH: Reader("PATH", lambda path, *_: Path(path)),
     Kind.TARGET: Reader(
@@ -241,6 +261,11 @@ WRITERS: dict[Kind, Writer] = {
         "folder of masks to write",
         save_masks,
         lambda masks: {"masks": len(masks), "share": float(masks.mean())},
+    ),
+    Kind.DEPTH_MAPS: Writer(
+        "depth maps to write (.npy)",
+        _write_depth,
+        lambda depth: {"frames": len(depth), "median": float(depth[depth > 0].median())},
     ),
     Kind.FRAMES: Writer(
         "folder of images to write",

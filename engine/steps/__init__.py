@@ -14,6 +14,7 @@ DECLARED = (
     "splat_to_scene",
     "animate_splat",
     "prepare_video",
+    "align_depth",
     "canonical_from_image",
     "align_splat",
     "variation_diffusion",

@@ -35,6 +35,7 @@ class Kind(Enum):
     IMAGES = "images"
     FRAMES = "image or frames"  # images that do not belong to a capture or scene
     MASKS = "masks"
+    DEPTH_MAPS = "depth maps"  # [F, H, W]; on the canvas, images with values beyond 1
     VIDEO = "video"
     PATH = "path"
     SOURCE = "source"  # a path that must be given; on the canvas, what is there is watched for changes
@@ -51,6 +52,7 @@ class Kind(Enum):
     HEAD = "head"
     SEGMENTATION = "segmentation models"
     TRELLIS = "TRELLIS models"
+    DEPTH = "depth"  # depth images or maps, or a dictionary with `depth`, as geometry networks give it
     CANONICAL = "scene or splat"  # a scene, or a list of Gaussians
     VARIATION = "variation models"
 

@@ -26,6 +26,7 @@ IDS = {
     "GS4D_PrepareVideo",
     "GS4D_LoadVideoClip",
     "GS4D_CameraEmbedding",
+    "GS4D_AlignDepth",
 }  # fmt: skip
 
 

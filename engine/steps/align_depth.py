@@ -1,0 +1,202 @@
+"""Align Depth: relative depth maps in the units of a metric reference, as Diff4Splat prepares real videos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..fields import choice, validate
+from ..geometry.depth_alignment import KINDS, Line
+from ..geometry.depth_alignment import align_depth as fit
+from .step import Input, Kind, Output, Step
+
+__all__ = ["STEP", "AlignedMaps", "Config", "make"]
+
+# share of the pixels that must have both depths
+LEAST_SHARE = 0.01
+# spread, relative to the mean, of a constant map
+CONSTANT = 1e-4
+
+
+@dataclass(frozen=True)
+class Config:
+    fits: str = choice(
+        "clip",
+        ("clip", "frame"),
+        "One scale and shift for the whole clip, which keeps it steady, or one for each frame, for depth whose scale jumps.",
+        label="scale and shift per",
+    )
+    kind: str = choice(
+        "auto",
+        ("auto", *KINDS),
+        "What the depth maps contain: depth grows with the distance, disparity with its inverse, inverted falls linearly "
+        "with the distance. auto takes the one that fits best.",
+        label="depth is",
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedMaps:
+    """Depth maps [F, H, W] in the reference's units, 0 where the depth is unknown, and what was done."""
+
+    depth: Tensor
+    kind: str
+    lines: tuple[Line, ...]
+    error: float
+    notes: tuple[str, ...]
+
+    def text(self) -> str:
+        """The report: what was recognized, the fit, and remarks."""
+        formula = "1 / depth" if self.kind == "disparity" else "depth"
+        lines = [
+            f"{'' if len(self.lines) == 1 else f'frame {i}: '}{formula} = {line.scale:.6g} × value + {line.shift:.6g}"
+            for i, line in enumerate(self.lines)
+        ]
+        difference = f"median difference from the reference: {100 * self.error:.2g} %"
+        return "\n".join([f"The maps contain {self.kind}.", *self.notes, difference, *lines])
+
+    def summary(self) -> str:
+        """The notes for the node, without the line of every frame."""
+        return "\n".join(self.text().splitlines()[: 2 + len(self.notes)])
+
+
+def make(depth: Any, reference: Any, config: Config = Config(), masks: Tensor | None = None) -> AlignedMaps:
+    """Depth maps in the units of a metric reference, by robust least squares of a scale and a shift.
+
+    Args:
+        depth: Images [F, H, W, 3], maps [F, H, W], or a dictionary with `depth`, as depth nodes give it.
+        reference: Metric depth in one of these forms; other sizes are resized.
+        config: Per clip or per frame, and what the maps contain.
+        masks: [F, H, W]; where they are 0, the depths are not compared.
+
+    Raises:
+        InputError: Another number of maps, constant or missing values, or maps that run against what `config` says.
+
+    Example:
+        metric = align_depth.make(relative, moge_geometry).depth
+    """
+    values, metric = planes(depth, "depth"), planes(reference, "reference")
+    frames, height, width = values.shape
+    for what, other in (("reference", metric), ("mask", masks)):
+        if other is not None and len(other) not in (1, frames):
+            raise InputError(
+                "STP-069",
+                f"There are {frames} depth maps, but {len(other)} of the {what}; give one for each or one for all.",
+            )
+    notes: list[str] = []
+    if metric.shape[1:] != values.shape[1:]:
+        notes.append(
+            f"The reference was resized from {metric.shape[2]}×{metric.shape[1]} to {width}×{height}."
+        )
+    metric = _resized(metric, height, width).expand(frames, height, width)
+    known = torch.isfinite(values) & torch.isfinite(metric) & (metric > 0)
+    infinite = 1 - float((torch.isfinite(values) & torch.isfinite(metric)).float().mean())
+    if infinite > 0:
+        notes.append(f"{100 * infinite:.2g} % of the pixels have infinite depth (sky) and were left out.")
+    if masks is not None:
+        known &= _resized(masks.float(), height, width).expand(frames, height, width) > 0.5
+    _check(values, metric, known, config.fits == "frame")
+    kind = "" if config.kind == "auto" else config.kind
+    made = fit(torch.nan_to_num(values, 0, 0, 0), metric, known, config.fits == "frame", kind)
+    if made.error == float("inf"):
+        raise InputError(
+            "STP-070",
+            f"The depth maps run against the reference as {kind or 'depth, disparity and inverted depth'}; set 'depth is' to "
+            "auto, or connect the depth of the same video.",
+        )
+    depths = torch.where(torch.isfinite(values), made.depth, torch.zeros(()))
+    return AlignedMaps(depths, made.kind, made.lines, made.error, tuple(notes))
+
+
+def planes(given: Any, what: str) -> Tensor:
+    """Maps [F, H, W] float32 of images, maps or a dictionary with `depth` or `points`. Raises InputError."""
+    if isinstance(given, Mapping):
+        given = given["depth"] if "depth" in given else given.get("points")
+    if isinstance(given, Tensor) and given.ndim == 4:
+        # the distance of points is along z; images repeat their value
+        given = given[..., 2] if given.shape[-1] == 3 else given[..., 0]
+    if not isinstance(given, Tensor) or given.ndim != 3 or not given.numel():
+        found = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+        raise InputError(
+            "STP-071",
+            f"The {what} is {found}, not depth maps; connect depth images, or the geometry of a Depth Anything 3 or MoGe node.",
+        )
+    return given.detach().cpu().float()
+
+
+def _resized(maps: Tensor, height: int, width: int) -> Tensor:
+    if tuple(maps.shape[1:]) == (height, width):
+        return maps
+    return torch.nn.functional.interpolate(maps[:, None], (height, width), mode="nearest-exact")[:, 0]
+
+
+def _check(values: Tensor, metric: Tensor, known: Tensor, per_frame: bool) -> None:
+    """Raise InputError where a fit would have nothing to go by."""
+    groups = [slice(i, i + 1) for i in range(len(values))] if per_frame else [slice(0, len(values))]
+    for i, group in enumerate(groups):
+        where, chosen = f"frame {i}" if per_frame else "the clip", known[group]
+        if float(chosen.float().mean()) < LEAST_SHARE:
+            raise InputError(
+                "STP-072",
+                f"Only {int(chosen.sum())} pixels of {where} have both depths; enlarge the mask, or fit per clip.",
+            )
+        for what, maps in (("depth", values), ("reference", metric)):
+            found = maps[group][chosen]
+            if float(found.std()) <= CONSTANT * float(found.abs().mean()):
+                raise InputError(
+                    "STP-073",
+                    f"The {what} is constant in {where} ({float(found.mean()):.4g}); connect depth maps of the same video.",
+                )
+
+
+STEP = Step(
+    name="align_depth",
+    node="AlignDepth",
+    label="Align Depth",
+    category="4dgs/generate",
+    description="Brings relative depth or disparity maps to the units of a metric reference: a scale and a shift by robust "
+    "least squares, per clip or per frame.",
+    search=("metric depth", "scale and shift", "disparity", "depth anything", "moge"),
+    config=Config,
+    run=make,
+    inputs=(
+        Input(
+            "depth",
+            Kind.DEPTH,
+            "Depth or disparity maps of a video, steady from frame to frame but of unknown scale.",
+        ),
+        Input(
+            "reference",
+            Kind.DEPTH,
+            "Metric depth of the same frames, or of one of them for all; it may be less steady.",
+        ),
+        Input(
+            "masks",
+            Kind.MASKS,
+            "White where the two are compared. Without one, all pixels are.",
+            id="mask",
+            optional=True,
+        ),
+    ),
+    outputs=(
+        Output(
+            "aligned",
+            Kind.DEPTH_MAPS,
+            "Metric depth as an image batch: distances in the reference's units, not 0 to 1; 0 where it is unknown.",
+            "depth",
+            of=lambda made: made.depth,
+        ),
+        Output("report", Kind.REPORT, "Scale, shift and remaining difference as text."),
+    ),
+    verb="align-depth",
+    has_device=False,
+    note=lambda made: made.summary(),
+)

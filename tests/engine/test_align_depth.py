@@ -1,0 +1,92 @@
+"""Align Depth: scale and shift are found whatever a third of the pixels are, and what the maps mean is recognized."""
+
+import pytest
+import torch
+
+from engine.errors import InputError
+from engine.steps import align_depth
+from engine.steps.align_depth import Config, make
+
+FRAMES, HEIGHT, WIDTH = 4, 24, 32
+
+
+@pytest.fixture(scope="module")
+def metric() -> torch.Tensor:
+    """A slanted floor with a box that comes nearer, 2 to 9 units away."""
+    rows = torch.linspace(9, 2, HEIGHT)[:, None].expand(HEIGHT, WIDTH)
+    maps = rows.repeat(FRAMES, 1, 1).clone()
+    for i in range(FRAMES):
+        maps[i, 6:14, 4 + 3 * i : 14 + 3 * i] = 5 - 0.5 * i
+    return maps
+
+
+def spoiled(maps: torch.Tensor, share: float = 0.3) -> torch.Tensor:
+    g = torch.Generator().manual_seed(0)
+    wrong = torch.rand(maps.shape, generator=g) < share
+    return torch.where(wrong, maps * (2 + 3 * torch.rand(maps.shape, generator=g)), maps)
+
+
+@pytest.mark.parametrize("fits", ["clip", "frame"])
+def test_scale_and_shift_are_found_in_spite_of_outliers(metric, fits) -> None:
+    made = make((metric - 1.5) / 4, spoiled(metric), Config(fits=fits))
+    assert made.kind == "depth" and len(made.lines) == (1 if fits == "clip" else FRAMES)
+    assert torch.allclose(made.depth, metric, rtol=1e-3)
+    assert all(abs(line.scale - 4) < 0.01 and abs(line.shift - 1.5) < 0.03 for line in made.lines)
+
+
+def test_scales_that_jump_need_a_fit_per_frame(metric) -> None:
+    factors = torch.tensor([1.0, 2.0, 0.5, 3.0])[:, None, None]
+    assert torch.allclose(
+        make(metric * factors + factors, metric, Config(fits="frame")).depth, metric, rtol=1e-3
+    )
+    assert make(metric * factors + factors, metric).error > 0.05
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed"), [("disparity", lambda d: 0.3 / d + 0.05), ("inverted", lambda d: 1 - d / 10)]
+)
+def test_what_the_maps_contain_is_recognized_and_said(metric, kind, changed) -> None:
+    made = make(changed(metric), spoiled(metric))
+    assert made.kind == kind and torch.allclose(made.depth, metric, rtol=5e-3)
+    assert f"contain {kind}" in made.summary()
+    with pytest.raises(InputError, match="run against the reference as depth"):
+        make(changed(metric), metric, Config(kind="depth"))
+
+
+def test_the_sky_is_left_out_and_unknown(metric) -> None:
+    sky = metric.clone()
+    sky[:, :4] = torch.inf
+    made = make(metric / 3, sky)
+    assert torch.allclose(made.depth, metric, rtol=1e-3) and "(sky)" in made.text()
+    assert not make(sky / 3, metric).depth[:, :4].any()
+
+
+def test_another_size_is_resized_and_said_and_masks_choose(metric) -> None:
+    large = metric.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    wrong = large.clone()
+    wrong[..., :40] = 1 + 7 * torch.rand(wrong[..., :40].shape, generator=torch.Generator().manual_seed(1))
+    mask = (torch.arange(WIDTH) >= 20).float().expand(1, HEIGHT, WIDTH)
+    made = make(metric / 5, wrong, Config(), mask)
+    assert torch.allclose(made.depth, metric, rtol=1e-3)
+    assert any("resized from 64×48 to 32×24" in note for note in made.notes)
+
+
+def test_images_maps_and_dictionaries_are_one(metric) -> None:
+    images = (metric / 10)[..., None].expand(-1, -1, -1, 3)
+    points = torch.stack([metric * 0.1, metric * 0.2, metric], dim=-1)
+    for reference in (metric, {"depth": metric, "sky": metric}, {"points": points}):
+        assert torch.allclose(make(images, reference).depth, metric, rtol=1e-3)
+
+
+def test_what_cannot_be_aligned_is_refused(metric) -> None:
+    with pytest.raises(InputError, match="depth is constant in the clip"):
+        make(torch.ones_like(metric), metric)
+    with pytest.raises(InputError, match="reference is constant in frame 0"):
+        make(metric, torch.ones_like(metric), Config(fits="frame"))
+    with pytest.raises(InputError, match="4 depth maps, but 3 of the reference"):
+        make(metric, metric[:3])
+    with pytest.raises(InputError, match="Only 0 pixels"):
+        make(metric, metric, Config(), torch.zeros(1, HEIGHT, WIDTH))
+    with pytest.raises(InputError, match="not depth maps"):
+        make({"mode": "mono"}, metric)
+    assert align_depth.STEP.verb == "align-depth"
