@@ -58,6 +58,7 @@ from engine.steps import (  # noqa: E402
     import_scene,
     latents_to_scene,
     lift_mask,
+    lift_video,
     pose_head,
     preflight,
     refine_score,
@@ -191,6 +192,26 @@ def preflight_check(studio: Studio) -> Image.Image:
     report = messages[-1].value
     words = [line[:105].replace("×", "x") for line in report.text().splitlines()]  # the font lacks the sign
     return below(sheet([[preview]], width=WIDTH), lines_of_text(words))
+
+
+def lift_video_pictures(studio: Studio) -> Image.Image:
+    """A room made in code, filmed by a moving camera: what was found, and the scene from beside its path."""
+    from tests.filmed_room import Room, beside, film_clip, scrambled, walk
+
+    clip = film_clip(Room(), walk(24))
+    messages = list(lift_video.run(clip.images, scrambled(clip.depth), config=lift_video.Config(fov=60)))
+    preview = [message.image for message in messages if isinstance(message, m.Preview)][-1]
+    scene = messages[-1].value.scene
+    stacks = [[drawn(scene, beside(scene.rig[12], degrees), 12)] for degrees in (-20, -10, 10, 20)]
+    captions = [f"{degrees:+d} degrees" for degrees in (-20, -10, 10, 20)]
+    title = "frame 12 from cameras beside the path; black: not seen in any frame"
+    return below(sheet([[preview]], width=WIDTH), sheet(stacks, captions, 4, title, width=WIDTH))
+
+
+def drawn(scene: Scene4D, camera: Cameras, frame: int) -> Tensor:
+    with torch.no_grad():
+        gaussians = scene.at(float(scene.times[frame]))
+        return render_gaussians(gaussians, camera, choose("auto"), scene.background).rgb[0].clamp(0, 1)
 
 
 def train_scene(studio: Studio) -> Image.Image:
@@ -604,6 +625,7 @@ MADE: dict[str, Callable[[Studio], Image.Image]] = {
     "GS4D_PreflightCheck": preflight_check,
     "GS4D_Train4DScene": train_scene,
     "GS4D_TrainingSettings": training_settings,
+    "GS4D_LiftVideo": lift_video_pictures,
     "GS4D_Import4DScene": import_4d_scene,
     "GS4D_CameraPath": camera_path_plan,
     "GS4D_AlignDepth": align_depth_pictures,

@@ -18,6 +18,7 @@ DECLARED = (
     "canonical_from_image",
     "align_splat",
     "variation_diffusion",
+    "lift_video",
     "encode_mesh",
     "preflight",
     "fit_scene",

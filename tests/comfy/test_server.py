@@ -27,6 +27,7 @@ IDS = {
     "GS4D_LoadVideoClip",
     "GS4D_CameraEmbedding",
     "GS4D_AlignDepth",
+    "GS4D_LiftVideo",
 }  # fmt: skip
 
 
