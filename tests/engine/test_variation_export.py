@@ -7,7 +7,7 @@ import torch
 
 from engine.models import variation_field as gvf
 from engine.models.trellis import GaussianDecoderShape, GaussianFormat
-from training.variation_field import canonical, data, demo, dit, evaluate, export, fit, losses, vae
+from training.variation_field import canonical, card, data, demo, dit, evaluate, export, fit, losses, vae
 from training.variation_field.loop import LoopConfig
 
 SHAPE = data.ClipShape(frames=4, points=96, gaussians=200, anchors=8)
@@ -44,6 +44,17 @@ def test_an_exported_folder_generates_what_the_run_does(trained, tmp_path):
     torch.testing.assert_close(motions[1], motions[0], atol=2e-3, rtol=2e-2)
     assert float(motions[0][..., :3].abs().max()) > 1e-3
     assert other.vae.position_encoding[0].omega.dtype == torch.float64
+
+
+def test_the_card_holds_the_measured_figures(trained, tmp_path):
+    network, latents = trained
+    export.export(network, latents, tmp_path, steps=4)
+    found = evaluate.evaluate_generated(network, latents, [latents[0], latents[1]])
+    text = card.card({"generated_limbed": found}, tmp_path, "a test")
+    assert f"| generated, 4 steps | **{found['psnr_4_steps']:.1f}** |" in text
+    assert f"| standing still | {found['psnr_still']:.1f} |" in text and "(a test)" in text
+    count = sum(p.numel() for p in (*network.parameters(), *latents.vae.parameters()))
+    assert f"{count / 1e6:.1f} million parameters" in text
 
 
 def test_the_figures_of_a_perfect_and_of_a_still_motion(trained):

@@ -94,8 +94,8 @@ def test_opens_from_the_template_browser_as_it_was_saved(page: Page, name: str) 
         """() => app.graph.nodes.filter(n => n.type.startsWith('GS4D_'))
              .flatMap(n => (n.widgets ?? []).map(w => w.label ?? w.name))"""
     )
-    # for artists: labels of Train 4D Scene and of Animate Splat with Mesh
-    assert {"max seconds (0 = no limit)", "fit mesh to splat"} & set(labels)
+    # for artists: labels of Train 4D Scene, Animate Splat with Mesh and Prepare Video
+    assert {"max seconds (0 = no limit)", "fit mesh to splat", "frame count (0 = all)"} & set(labels)
     assert not [text for text in labels if "_" in text]
     assert not page.complaints_about_the_pack()
 
@@ -197,6 +197,24 @@ def test_a_splat_dances_on_what_ships(page: Page, running: Server) -> None:
     assert seen["progress"][ids["GS4D_AnimateSplatWithMesh"]][-1] == 17
     assert [text for text in seen["texts"] if "up axis y down, turn 0°" in text]
     assert list((running.base / "output" / "gs4d").glob("dancer_*.safetensors"))
+    assert not page.complaints_about_the_pack()
+
+
+def test_a_video_moves_a_splat_on_what_ships(page: Page, running: Server) -> None:
+    open_from_templates(page, "gvf_diffusion")
+    page.js(
+        SET_WIDGETS,
+        {
+            "GS4D_PrepareVideo": {"size": 64},
+            "GS4D_Preview4DScene": {"most": 1000},
+            "GS4D_CameraPath": {"frames": 3, "width": 64, "height": 64},
+        },
+    )
+    seen, ids = run_to_the_end(page)
+    assert {ids["PreviewImage"], ids["SaveVideo"], ids["GS4D_Save4DScene"]} <= set(seen["executed"])
+    assert [text for text in seen["texts"] if text.startswith("2048 Gaussians, 16 frames")]
+    assert seen["previews"] >= 1, "no preview pictures came"
+    assert list((running.base / "output" / "gs4d").glob("animated_*.safetensors"))
     assert not page.complaints_about_the_pack()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import animate_workflow
+import generate_workflow
 import graphs
 import head_workflow
 
@@ -354,6 +355,24 @@ PAGES = {
             animate_workflow.NOTE,
             animate_workflow.NOTE_PLACE,
             lambda base: sheet(movie_frames(base, "dancer*.mp4", 4)),
+        ),
+        WorkflowPage(
+            "gvf_diffusion",
+            generate_workflow.gvf_diffusion,
+            generate_workflow.PLACES,
+            generate_workflow.GROUPS,
+            generate_workflow.NOTE,
+            generate_workflow.NOTE_PLACE,
+            generate_workflow.thumbnail,
+        ),
+        WorkflowPage(
+            "gvf_diffusion_trellis",
+            generate_workflow.gvf_diffusion_trellis,
+            generate_workflow.TRELLIS_PLACES,
+            generate_workflow.TRELLIS_GROUPS,
+            generate_workflow.TRELLIS_NOTE,
+            generate_workflow.NOTE_PLACE,
+            None,
         ),
     )
 }  # fmt: skip
