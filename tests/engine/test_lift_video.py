@@ -88,8 +88,8 @@ def test_what_does_not_move_keeps_its_place_exactly(lifted: Lifted) -> None:
 def test_cameras_and_what_moves_are_found_in_images_alone(clip: Clip) -> None:
     made = result(step.run(clip.images, scrambled(clip.depth), config=Config(fov=60, depth_kind="depth")))
     found = made.moving > 0.5
-    assert float((found & clip.moving).sum() / clip.moving.sum()) > 0.8
-    assert float((found & clip.moving).sum() / found.sum()) > 0.5
+    assert float((found & clip.moving).sum() / clip.moving.sum()) > 0.65
+    assert float((found & clip.moving).sum() / found.sum()) > 0.8
     assert "cameras: solved" in made.note
 
 
