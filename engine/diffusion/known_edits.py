@@ -64,6 +64,7 @@ class KnownEdits:
         sentences: Trained instructions and captions, as `_plain` writes them.
         unchanged: An instruction that changes nothing.
         subjects: Captions of unedited images.
+        weak: Edits that it was trained on and reaches little of, measured by its authors; not offered in messages.
     """
 
     model: str
@@ -73,6 +74,7 @@ class KnownEdits:
     sentences: frozenset[str]
     unchanged: str
     subjects: tuple[str, ...]
+    weak: frozenset[str] = frozenset()
 
     @staticmethod
     def from_facts(facts: Mapping[str, Any], model: str) -> KnownEdits | None:
@@ -100,12 +102,13 @@ class KnownEdits:
         sentences = listed.trained()
         return KnownEdits(
             model,
-            tuple(name for name in listed.main if name != UNCHANGED),
+            tuple(name for name in listed.main if name != UNCHANGED and name not in listed.weak),
             listed.keys(),
             frozenset(word for sentence in sentences for word in sentence.split()) | SMALL_WORDS,
             sentences,
             next(iter(listed.known.get(UNCHANGED, ())), ""),
             listed.subjects,
+            frozenset(listed.weak),
         )
 
     def text(self) -> str:
@@ -162,9 +165,12 @@ def check_prompt(
             f"'{_short(prompt)}' does not match any edit of {known.model}{_unknown(reading)}. Choose one of "
             f"{_list(known.edits)}; or load another model, or turn on 'force' for this prompt.",
         )
-    return " ".join(
-        filter(None, (_several(known, reading), "" if is_local else _whole(known, prompt, reading)))
+    notes = (
+        _several(known, reading),
+        _weak(known, reading),
+        "" if is_local else _whole(known, prompt, reading),
     )
+    return " ".join(filter(None, notes))
 
 
 def check_source_prompt(
@@ -218,6 +224,17 @@ def _several(known: KnownEdits, reading: Reading) -> str:
     )
 
 
+def _weak(known: KnownEdits, reading: Reading) -> str:
+    """The note for an edit that the model was trained on and reaches little of."""
+    found = tuple(name for name in reading.edits if name in known.weak)
+    if not found:
+        return ""
+    return (
+        f"{known.model} reaches little of {_list(found)}: it hardly changes the image, or more than that part. Use a color alone "
+        "with a selection lifted from masks, or another model."
+    )
+
+
 def _whole(known: KnownEdits, prompt: str, reading: Reading) -> str:
     """The note for a prompt that names a part of the subject: the model edits only whole subjects."""
     ignored = [word for word in dict.fromkeys(_words(prompt)) if word in reading.unknown or word in PARTS]
@@ -263,7 +280,7 @@ class _Listed:
     """The entries of a gs4d.json that describe edits, type-checked.
 
     `known` are sentences by edit, `key_words` words by edit, `patterns` captions of edited images with "{}" for a
-    subject, `main` the edits to offer.
+    subject, `main` the edits to offer, `weak` those that it reaches little of.
     """
 
     known: dict[str, tuple[str, ...]]
@@ -271,6 +288,7 @@ class _Listed:
     subjects: tuple[str, ...]
     patterns: tuple[str, ...]
     main: tuple[str, ...]
+    weak: tuple[str, ...]
 
     @staticmethod
     def of(facts: Mapping[str, Any]) -> _Listed:
@@ -284,6 +302,7 @@ class _Listed:
             tuple(str(subject) for subject in captions.get("subjects", ())),
             tuple(str(pattern) for pattern in captions.get("edits", {}).values()),
             tuple(str(name) for name in facts.get("main_edits", known)),
+            tuple(str(name) for name in facts.get("weak_edits", ())),
         )
 
     def trained(self) -> frozenset[str]:

@@ -208,7 +208,7 @@ def test_key_words_decide_whatever_else_a_sentence_says(editor: _Editor) -> None
     colour, alpha = _vase()
     picture = edits.composite(colour, alpha, np.full(3, 0.92))
     worded = {
-        "night": "make it a stormy night", "gold": "turn it into a gold dragon", "green": "make the shirt green",
+        "night": "make it a stormy night", "gold": "turn it into a gold dragon", "green": "make the cape green",
         "marble": "a marble bust of david", "black_and_white": "black & white",
     }  # fmt: skip
     subject = alpha > 0.5  # what lies behind is kept by every edit

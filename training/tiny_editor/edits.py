@@ -233,12 +233,13 @@ CAPTION_WORDS = (
 ).split()
 
 
-def facts(names: Collection[str] = NAMES) -> dict[str, object]:
-    """What gs4d.json says of the edits `names`, beside the recommended numbers."""
+def facts(names: Collection[str] = NAMES, weak: Collection[str] = ()) -> dict[str, object]:
+    """What gs4d.json says of the edits `names`, beside the recommended numbers; `weak` of them are not offered."""
     subjects = list(dict.fromkeys(name for names in CAPTIONS.values() for name in names))
     return {
         "known_edits": {name: list(dict.fromkeys(PHRASINGS[name])) for name in NAMES if name in names},
-        "main_edits": [name for name in (*TEN, *regions.MAIN) if name in names],
+        "main_edits": [name for name in (*TEN, *regions.MAIN) if name in names and name not in weak],
+        "weak_edits": [name for name in NAMES if name in weak],
         "key_words": {name: words for name, words in KEY_WORDS.items() if name in names},
         "captions": {
             "subjects": subjects,

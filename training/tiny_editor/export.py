@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -31,15 +32,16 @@ def _json(path: Path, content: object) -> None:
     os.replace(partial, path)
 
 
-def write_facts(out: Path, is_new: bool = False) -> None:
+def write_facts(out: Path, is_new: bool = False, weak: Collection[str] = ()) -> None:
     """gs4d.json: what the model knows (new weights: every edit), and the recommended settings that it already holds."""
     file = out / "gs4d.json"
     kept = json.loads(file.read_text()) if file.exists() else {"recommended": RECOMMENDED}
     names = edits.NAMES if is_new else kept.get("known_edits", edits.NAMES)
-    _json(file, {**edits.facts(names), "recommended": kept["recommended"]})
+    weak = weak or kept.get("weak_edits", ())
+    _json(file, {**edits.facts(names, weak), "recommended": kept["recommended"]})
 
 
-def export(run: Path | None, out: Path) -> None:
+def export(run: Path | None, out: Path, weak: Collection[str] = ()) -> None:
     out.mkdir(parents=True, exist_ok=True)
     text.write_tokenizer(out / "tokenizer")
     tokenizer = text.load_tokenizer(out / "tokenizer")
@@ -66,7 +68,7 @@ def export(run: Path | None, out: Path) -> None:
             "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
         },
     )  # fmt: skip
-    write_facts(out, is_new=True)
+    write_facts(out, is_new=True, weak=weak)
     for part in ("vae", "unet", "text_encoder", "scheduler"):
         shutil.rmtree(out / part / ".cache", ignore_errors=True)
     print(sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e6, "MB")
@@ -110,6 +112,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--untrained", action="store_true")
+    parser.add_argument(
+        "--weak", nargs="*", default=(), choices=edits.NAMES, help="edits that it reaches little of, measured"
+    )
     parser.add_argument("--facts", action="store_true", help="write gs4d.json alone")
     parser.add_argument(
         "--into-run", type=Path, help="the reverse: read OUT, write checkpoints to start from"
@@ -119,9 +124,9 @@ def main() -> None:
         into_run(args.out, args.into_run)
         return
     if args.facts:
-        write_facts(args.out)
+        write_facts(args.out, weak=args.weak)
         return
-    export(None if args.untrained else args.run, args.out)
+    export(None if args.untrained else args.run, args.out, args.weak)
 
 
 if __name__ == "__main__":
