@@ -84,7 +84,7 @@ class Config:
     )
     fits_video_model: bool = flag(
         False,
-        "Rounds the number of frames to 4n + 1 (such as 49 or 81), which Wan and CogVideoX generate.",
+        "Rounds the number of frames to 4n + 1, which Wan generates. CogVideoX needs 8n + 1, such as 49 or 81.",
         label="frames of video models (4n + 1)",
         since="0.2",
     )
