@@ -177,7 +177,10 @@ def long_video(network: dit.Generator, latents: Latents, steps: int, clips: int 
                 guided(network.dit, network.conditions([clip], w.frames[None], pictures.INPUT.cameras()))
                 for w in plan
             ]
-            noise = torch.randn(1, *clip.latents.shape, generator=torch.Generator().manual_seed(0))
+            size = clip.latents.shape[1:]
+            generator = torch.Generator().manual_seed(0)
+            noise = torch.randn(1, 1 if steps == 1 else LONG, *size, generator=generator)
+            noise = noise.expand(1, LONG, *size)
             *_, last = multistep(windows.blended(predictors, plan), noise, dit.SCHEDULE, steps)
             found = latents.statistics.latents(last.latents)
             deltas = latents.vae.decode(found, clip.clip.vector[None])[0]

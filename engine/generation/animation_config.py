@@ -118,9 +118,11 @@ class AnimationConfig:
         """How a video of `frames` frames is sampled with a model whose defaults are `known`."""
         default = known.recommended
         window, overlap = sampling_window(frames, default.frames, self.window, self.overlap)
+        sampler = default.sampler if self.sampler == "auto" else self.sampler
+        steps = self.steps or default.steps
         return Sampling(
-            default.sampler if self.sampler == "auto" else self.sampler,
-            self.steps or default.steps,
+            sampler,
+            steps,
             self.largest_step,
             self.image_scale or default.image_scale,
             self.canonical_scale or default.canonical_scale,
@@ -130,4 +132,5 @@ class AnimationConfig:
             not self.saves_memory,
             self.chunk,
             self.seed,
+            default.shared_noise and sampler != "adaptive" and steps == 1,
         )

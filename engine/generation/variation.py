@@ -63,6 +63,7 @@ class Sampling:
         at_once: Evaluate all branches of the guidance as one batch.
         chunk: Gaussians that are decoded at once.
         seed: Seed of the noise.
+        shared_noise: Whether all frames start from the same noise.
     """
 
     sampler: str = "multistep"
@@ -76,6 +77,7 @@ class Sampling:
     at_once: bool = True
     chunk: int = 8192
     seed: int = 0
+    shared_noise: bool = False
 
     @property
     def units(self) -> int:
@@ -85,7 +87,14 @@ class Sampling:
     def as_record(self) -> dict[str, Any]:
         """What "auto" became, as plain JSON for the history."""
         how = {"largest_step": self.largest_step} if self.sampler == "adaptive" else {"steps": self.steps}
-        names = ("image_scale", "canonical_scale", "window", "overlap", "standardized_anchors")
+        names = (
+            "image_scale",
+            "canonical_scale",
+            "window",
+            "overlap",
+            "standardized_anchors",
+            "shared_noise",
+        )
         return {"sampler": self.sampler, **how, **{name: getattr(self, name) for name in names}}
 
 
@@ -309,13 +318,10 @@ class VariationRun:
     def _samples(self, conditions: Conditions) -> Iterator[Sample]:
         models, sampling = self.models, self.sampling
         shape = models.config.vae
-        noise = torch.randn(
-            1,
-            len(self.frames),
-            shape.num_latents,
-            shape.latent_dim,
-            generator=torch.Generator().manual_seed(sampling.seed),
-        ).to(models.device)
+        count, size = len(self.frames), (shape.num_latents, shape.latent_dim)
+        generator = torch.Generator().manual_seed(sampling.seed)
+        noise = torch.randn(1, 1 if sampling.shared_noise else count, *size, generator=generator)
+        noise = noise.expand(1, count, *size).to(models.device)
         network = models.folder.transformer(models.device, models.dtype)
         predict = windows.blended(
             [self._predictor(network, conditions, window.frames) for window in self.windows], self.windows

@@ -202,6 +202,20 @@ def test_frames_have_no_order_but_that_of_their_images(models, scene):
     )
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_equal_frames_move_alike_only_where_they_start_from_the_same_noise(tmp_path, scene, is_shared):
+    config = replace(CONFIG, recommended=replace(CONFIG.recommended, shared_noise=is_shared, steps=1))
+    models = VariationModels(save_variation(tmp_path / "tiny", config))
+    still = video()[:1].expand(6, -1, -1, -1)
+    means = animate(models, scene, still).deformation.tensors()["means"]
+    others = means[2:] - means[1:-1]
+    assert bool(others.abs().max() < 1e-4 * means.abs().max()) == is_shared
+    # more steps need the noise that the model was trained with
+    assert not QUICK.sampling(
+        replace(config, recommended=replace(config.recommended, steps=4)), 6
+    ).shared_noise
+
+
 # -- sampling ---------------------------------------------------------------------------------------------------------
 
 

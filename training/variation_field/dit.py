@@ -215,11 +215,15 @@ def dit_losses(
 def sampled(
     network: Generator, statistics: Statistics, clip: Prepared, steps: int = 1, seed: int = 0
 ) -> Tensor:
-    """Latents [T, L, C] of a video, by DPM-Solver++ as the node samples them."""
+    """Latents [T, L, C] of a video, by DPM-Solver++; with one step from the same noise for all frames, as in the node."""
     frames = torch.arange(len(clip.latents))[None]
     with torch.no_grad():
         conditions = network.conditions([clip], frames, pictures.INPUT.cameras())
-        noise = torch.randn(1, *clip.latents.shape, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(
+            1, 1 if steps == 1 else len(clip.latents), *clip.latents.shape[1:], generator=generator
+        )
+        noise = noise.expand(1, *clip.latents.shape)
         *_, last = multistep(guided(network.dit, conditions), noise, SCHEDULE, steps)
     return statistics.latents(last.latents[0])
 

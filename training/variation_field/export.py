@@ -66,7 +66,7 @@ def export(network: Generator, latents: Latents, out: Path, steps: int) -> None:
         network.encoder.shape,
         pictures.INPUT,
         CANONICAL_TOKENS,
-        recommended=Sampling("multistep", steps, frames=ClipShape().frames),
+        recommended=Sampling("multistep", steps, frames=ClipShape().frames, shared_noise=True),
         canonical_sides=SIDES,
     )
     text = json.dumps(config.to_json(), indent=1)

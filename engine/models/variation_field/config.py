@@ -62,6 +62,8 @@ class Sampling:
         image_scale: Guidance scale of the images.
         canonical_scale: Guidance scale of the splat.
         frames: Frames T that are generated at once.
+        shared_noise: Whether all frames start from the same noise where there is one step; not in the paper. The motion
+            trembles less with it. With more steps, it would no longer be the noise of the training.
     """
 
     sampler: str = "adaptive"
@@ -69,6 +71,7 @@ class Sampling:
     image_scale: float = 1.0
     canonical_scale: float = 1.0
     frames: int = 24
+    shared_noise: bool = False
 
 
 @dataclass(frozen=True)
