@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..capture.depth_maps import UNIT
 from ..capture.options import BACKGROUNDS, LoadOptions
 from ..capture.readers import load_video
 from ..capture.single_video import is_video, load_frames
@@ -21,7 +22,7 @@ from ..files.npyfile import read_numbers
 from ..generation.trellis import TrellisModels
 from ..generation.variation import VariationModels, bundled_variation
 from ..io.heads import load_head
-from ..io.image_files import load_images, save_images
+from ..io.image_files import load_depth_images, load_images, save_images
 from ..io.mask_folder import load_masks, save_masks
 from ..io.scene_file import load_scene, save_scene
 from ..io.selection_file import load_selection, save_selection
@@ -95,7 +96,7 @@ def _model_device(arguments: Arguments) -> str:
 def _depth(path: str, *rest: Any) -> Any:
     if Path(path).suffix.lower() == ".npy":
         return torch.from_numpy(read_numbers(Path(path), Path(path).name).astype("float32"))
-    return _frames(path)
+    return load_frames(path) if is_video(path) else load_depth_images(path, UNIT)
 
 
 def _write_depth(depth: Any, out: Path) -> None:
@@ -153,7 +154,8 @@ READERS: dict[Kind, Reader] = {
     Kind.DEPTH: Reader(
         "FILE|DIR",
         _depth,
-        help="depth of the frames: a folder of images, a video, or a .npy file of maps [frames, height, width]",
+        help="depth of the frames: a folder of images, a video, or a .npy file of maps [frames, height, width]; images of one "
+        "channel are read at full precision, a stored 1 as 0.001 (millimeters in meters)",
     ),
     Kind.MESH: Reader("FILE", lambda path, *_: Path(path), help="animated mesh (.glb, .gltf)"),
     Kind.PATH: Reader("PATH", lambda path, *_: Path(path)),

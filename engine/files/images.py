@@ -88,7 +88,7 @@ def read_gray(path: Path, name: str) -> Array:
     """
 
     def load(image: Image.Image) -> Array:
-        if image.mode not in ("L", "I", "F") and not image.mode.startswith("I;16"):
+        if not _is_gray(image):
             raise InputError(
                 "FIL-088",
                 f"{name} has several channels ({image.mode}), but one is expected. Export it as a gray image of 16 bits.",
@@ -156,6 +156,15 @@ def _has_end_mark(path: Path) -> bool:
 def has_alpha(path: Path, name: str) -> bool:
     """Whether an image carries an alpha channel, from its header."""
     return bool(_guarded(path, name, _carries_alpha))
+
+
+def has_one_channel(path: Path, name: str) -> bool:
+    """Whether `read_gray` reads an image, from its header."""
+    return bool(_guarded(path, name, _is_gray))
+
+
+def _is_gray(image: Image.Image) -> bool:
+    return image.mode in ("L", "I", "F") or image.mode.startswith("I;16")
 
 
 def _carries_alpha(image: Image.Image) -> bool:

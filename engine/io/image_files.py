@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
-from ..files.images import SUFFIXES, image_size, read_image
+from ..files.images import SUFFIXES, has_one_channel, image_size, read_gray, read_image
 
 # numbers of a batch: 4 GB
 MOST_NUMBERS = 1_000_000_000
@@ -29,7 +29,42 @@ def load_images(path: Path | str) -> Tensor:
     Raises:
         InputError: No image was found, one is damaged, aspect ratios differ, or there are too many.
     """
-    path = Path(path)
+    files, (width, height) = _checked(Path(path))
+    frames: list[np.ndarray] = []
+    for file in files:
+        rgb, alpha = read_image(file, file.name, (width, height))
+        opaque = np.full((height, width), 255, np.uint8)
+        frames.append(np.concatenate([rgb, (opaque if alpha is None else alpha)[..., None]], axis=-1))
+    batch = torch.from_numpy(np.stack(frames)).float() / 255
+    return batch if bool((batch[..., 3] < 1).any()) else batch[..., :3].contiguous()
+
+
+def load_depth_images(path: Path | str, unit: float) -> Tensor:
+    """Read an image file, or all images of a folder, as depth.
+
+    Args:
+        path: The file or folder.
+        unit: World units per stored unit of images of one channel.
+
+    Returns:
+        [F, H, W] at full precision and at the size of the first, or what `load_images` gives where one has several channels.
+
+    Raises:
+        InputError: As `load_images`.
+    """
+    files, (width, height) = _checked(Path(path))
+    if not all(has_one_channel(file, file.name) for file in files):
+        return load_images(path)
+    maps: list[Tensor] = []
+    for file in files:
+        values = torch.from_numpy(read_gray(file, file.name).astype(np.float32))[None, None]
+        # means of depths across an edge lie between its two sides
+        maps.append(torch.nn.functional.interpolate(values, (height, width), mode="nearest-exact")[0, 0])
+    return torch.stack(maps) * unit
+
+
+def _checked(path: Path) -> tuple[list[Path], tuple[int, int]]:
+    """The files of a batch, in the order of their names, and the first one's width and height."""
     files = [path]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
@@ -42,7 +77,6 @@ def load_images(path: Path | str) -> Tensor:
             f"{path.name} holds {len(files)} images of {width}×{height}, too many to read at once; make them smaller or "
             "leave some out.",
         )
-    frames: list[np.ndarray] = []
     for file in files:
         wide, high = image_size(file, file.name)
         if abs(wide / high / (width / height) - 1) > 0.05:
@@ -50,11 +84,7 @@ def load_images(path: Path | str) -> Tensor:
                 "IO-064",
                 f"{file.name} is {wide}×{high} and {files[0].name} {width}×{height}; give images of one size.",
             )
-        rgb, alpha = read_image(file, file.name, (width, height))
-        opaque = np.full((height, width), 255, np.uint8)
-        frames.append(np.concatenate([rgb, (opaque if alpha is None else alpha)[..., None]], axis=-1))
-    batch = torch.from_numpy(np.stack(frames)).float() / 255
-    return batch if bool((batch[..., 3] < 1).any()) else batch[..., :3].contiguous()
+    return files, (width, height)
 
 
 def save_images(images: Tensor, folder: Path | str) -> Path:
