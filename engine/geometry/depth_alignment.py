@@ -73,7 +73,7 @@ def align_depth(
         kind: One of `KINDS`; empty: the one that fits best.
     """
     tried = [_aligned(depth, reference, known, per_frame, each) for each in ([kind] if kind else KINDS)]
-    best = min(tried, key=lambda made: made.error / (CLEARLY if made.kind == "depth" else 1))
+    best = min(tried, key=lambda made: made.error * (CLEARLY if made.kind == "depth" else 1))
     return best
 
 

@@ -72,7 +72,8 @@ def make(depth: Any, reference: Any, config: Config = Config(), masks: Tensor | 
     """Depth maps in the units of a metric reference, by robust least squares of a scale and a shift.
 
     Args:
-        depth: Images [F, H, W, 3], maps [F, H, W], or a dictionary with `depth`, as depth nodes give it.
+        depth: Images [F, H, W, 3], maps [F, H, W], or a dictionary with `depth` and perhaps `mask` and `sky`, as depth nodes
+            give it. 0 is unknown.
         reference: Metric depth in one of these forms; other sizes are resized.
         config: Per clip or per frame, and what the maps contain.
         masks: [F, H, W]; where they are 0, the depths are not compared.
@@ -84,6 +85,8 @@ def make(depth: Any, reference: Any, config: Config = Config(), masks: Tensor | 
         metric = align_depth.make(relative, moge_geometry).depth
     """
     values, metric = planes(depth, "depth"), planes(reference, "reference")
+    # Lift Video to 4D and captures read 0 as unknown, too
+    values = torch.where(values == 0, torch.nan, values)
     frames, height, width = values.shape
     for what, other in (("reference", metric), ("mask", masks)):
         if other is not None and len(other) not in (1, frames):
@@ -100,7 +103,9 @@ def make(depth: Any, reference: Any, config: Config = Config(), masks: Tensor | 
     known = torch.isfinite(values) & torch.isfinite(metric) & (metric > 0)
     infinite = 1 - float((torch.isfinite(values) & torch.isfinite(metric)).float().mean())
     if infinite > 0:
-        notes.append(f"{100 * infinite:.2g} % of the pixels have infinite depth (sky) and were left out.")
+        notes.append(
+            f"{100 * infinite:.2g} % of the pixels have unknown or infinite depth (sky) and were left out."
+        )
     if masks is not None:
         known &= _resized(masks.float(), height, width).expand(frames, height, width) > 0.5
     _check(values, metric, known, config.fits == "frame")
@@ -117,9 +122,16 @@ def make(depth: Any, reference: Any, config: Config = Config(), masks: Tensor | 
 
 
 def planes(given: Any, what: str) -> Tensor:
-    """Maps [F, H, W] float32 of images, maps or a dictionary with `depth` or `points`. Raises InputError."""
+    """Maps [F, H, W] float32 of images, maps or a dictionary with `depth` or `points`; NaN outside of its `mask` and in its
+    `sky`. Raises InputError.
+    """
     if isinstance(given, Mapping):
-        given = given["depth"] if "depth" in given else given.get("points")
+        maps = planes(given["depth"] if "depth" in given else given.get("points"), what)
+        for name in ("mask", "sky"):
+            marks = given.get(name)
+            if isinstance(marks, Tensor) and marks.shape == maps.shape:
+                maps = torch.where((marks.detach().cpu() > 0.5) == (name == "mask"), maps, torch.nan)
+        return maps
     if isinstance(given, Tensor) and given.ndim == 4:
         # the distance of points is along z; images repeat their value
         given = given[..., 2] if given.shape[-1] == 3 else given[..., 0]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from engine.errors import InputError
+from engine.geometry.depth_alignment import align_depth as fit
 from engine.steps import align_depth
 from engine.steps.align_depth import Config, make
 
@@ -53,6 +54,36 @@ def test_what_the_maps_contain_is_recognized_and_said(metric, kind, changed) -> 
         make(changed(metric), metric, Config(kind="depth"))
 
 
+@pytest.mark.parametrize(
+    ("seed", "ratios", "kind"),
+    [(170, (0.9, 1.0), "depth"), (24, (1.0, 1.1), "depth"), (88, (1.2, 1.3), "disparity")],
+)
+def test_depth_wins_a_near_tie(seed, ratios, kind) -> None:
+    g = torch.Generator().manual_seed(seed)
+    x, y = torch.rand(1, 6, 8, generator=g), 1 + 4 * torch.rand(1, 6, 8, generator=g).square()
+    known = torch.ones_like(x, dtype=torch.bool)
+    depth, disparity = (fit(x, y, known, False, each).error for each in ("depth", "disparity"))
+    assert ratios[0] < depth / disparity < ratios[1]
+    assert fit(x, y, known, False).kind == kind
+
+
+def test_unknown_depth_is_left_out_and_0(metric) -> None:
+    relative = metric / 3 + 1
+    hole = relative.clone()
+    hole[:, :11] = 0
+    masked = {"depth": relative.clone(), "mask": torch.ones_like(metric), "sky": torch.zeros_like(metric)}
+    masked["depth"][:, :11] = 100 * torch.rand(FRAMES, 11, WIDTH, generator=torch.Generator().manual_seed(2))
+    masked["mask"][:, :5], masked["sky"][:, 5:11] = 0, 1
+    for given in (hole, masked):
+        made = make(given, metric)
+        assert not made.depth[:, :11].any()
+        assert torch.allclose(made.depth[:, 11:], metric[:, 11:], rtol=1e-3)
+        assert abs(made.lines[0].shift + 3) < 0.03
+    wrong = {"depth": metric.clone(), "sky": torch.zeros_like(metric)}
+    wrong["depth"][:, :13], wrong["sky"][:, :13] = 50, 1
+    assert torch.allclose(make(relative, wrong).depth, metric, rtol=1e-3)
+
+
 def test_the_sky_is_left_out_and_unknown(metric) -> None:
     sky = metric.clone()
     sky[:, :4] = torch.inf
@@ -74,7 +105,7 @@ def test_another_size_is_resized_and_said_and_masks_choose(metric) -> None:
 def test_images_maps_and_dictionaries_are_one(metric) -> None:
     images = (metric / 10)[..., None].expand(-1, -1, -1, 3)
     points = torch.stack([metric * 0.1, metric * 0.2, metric], dim=-1)
-    for reference in (metric, {"depth": metric, "sky": metric}, {"points": points}):
+    for reference in (metric, {"depth": metric, "sky": torch.zeros_like(metric)}, {"points": points}):
         assert torch.allclose(make(images, reference).depth, metric, rtol=1e-3)
 
 
