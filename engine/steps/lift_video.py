@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -28,7 +28,7 @@ from ..generation.lift.clip_checks import check_cuts, picture_box
 from ..generation.lift.depth_maps import DepthMaps, cropped, depth_maps
 from ..generation.lift.moving_masks import grown, moving_masks
 from ..generation.lift.moving_parts import moving_parts
-from ..generation.lift.placing import PlacedClip, fixed_clip, given_clip, rests, solved_clip
+from ..generation.lift.placing import PlacedClip, fixed_clip, given_clip, rests, solved_clip, with_focal
 from ..generation.lift.scene import lifted_scene
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render.camera_paths import CameraPath
@@ -51,7 +51,7 @@ class Lifted(NamedTuple):
 
     scene: Scene4D
     moving: Tensor  # [T, H, W] in 0..1: what was taken to move
-    depth: Tensor  # [T, H, W, 3] depth in world units as gray: near is bright
+    depth: Tensor  # [T, H, W, 3] depth as gray: near is bright; not distances
     note: str
 
 
@@ -143,7 +143,7 @@ def run(
         raise InputError("STP-081", "The video contains NaN or infinite values; load or make it again.")
     frames = images[chosen].detach().cpu().float()[..., :3].clamp(0, 1)
     size = (frames.shape[2], frames.shape[1])
-    maps = depth_maps(_at(depth, chosen, len(images)), len(chosen), size)
+    maps = depth_maps(_at(depth, chosen, len(images)), len(chosen), size, config.depth_kind == "depth")
     rig = _rig(cameras, chosen, len(images), size)
     given = _masks(masks, chosen, len(images), size)
     box = picture_box(frames)
@@ -289,6 +289,8 @@ def _placed(
     focal = None
     if config.fov:
         focal = width / 2 / math.tan(math.radians(config.fov) / 2)
+        maps = maps if maps.K is None else maps._replace(K=with_focal(maps.K, focal))
+        rig = None if rig is None else replace(rig, K=with_focal(rig.K, focal))
     elif maps.K is not None:
         focal = float(maps.K[:, 0, 0].median())
     kind = config.depth_kind if maps.may_be_disparity else "depth"
@@ -397,7 +399,7 @@ STEP = Step(
         Output(
             "depth_images",
             Kind.IMAGES,
-            "Depth in the scene's units: near is bright.",
+            "Depth as gray images: near is bright; not distances.",
             label="depth",
             of=lambda made: made.depth,
         ),

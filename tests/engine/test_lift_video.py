@@ -1,5 +1,6 @@
 """Lift Video to 4D: static parts stay and are seen from beside, moving parts follow their tracks, bad input is named."""
 
+import math
 from typing import Any
 
 import pytest
@@ -115,6 +116,35 @@ def test_geometry_of_other_nodes_is_read(clip: Clip) -> None:
     # without a multi-view mode, every camera is the identity
     identity = torch.eye(4).repeat(1, FRAMES, 1, 1)
     assert depth_maps({"depth": depth, "extrinsics": identity}, FRAMES, SIZE).world_to_camera is None
+
+
+def test_large_values_are_the_sky_in_depth_but_near_in_disparities(clip: Clip) -> None:
+    values = clip.depth.clone()
+    values[:, :5, :5] = 1e4
+    for given, is_depth, is_sky in (
+        (values, False, False),
+        (values, True, True),
+        ({"depth": values}, False, True),
+    ):
+        maps = depth_maps(given, FRAMES, SIZE, is_depth)
+        assert bool(maps.values[:, :5, :5].isnan().all()) is is_sky
+        assert not maps.values[:, 5:, 5:].isnan().any()
+
+
+@pytest.mark.parametrize("cameras", ["connected", "of the depth", "fixed"])
+def test_a_given_field_of_view_replaces_that_of_the_cameras(
+    clip: Clip, path: CameraPath, cameras: str
+) -> None:
+    depth = {"depth": clip.depth[:3], "intrinsics": clip.cameras.K[:3]}
+    if cameras == "of the depth":
+        depth["extrinsics"] = clip.cameras.world_to_camera[:3]
+    known = CameraPath(path.cameras[:3], path.seconds[:3], 24.0) if cameras == "connected" else None
+    config = Config(cameras="fixed" if cameras == "fixed" else "auto", fov=40)
+    scene = result(step.run(clip.images[:3], depth, known, clip.moving[:3].float(), config)).scene
+    focal = SIZE[0] / 2 / math.tan(math.radians(20))
+    assert abs(focal / float(clip.cameras.K[0, 0, 0]) - 1) > 0.1
+    assert torch.allclose(scene.rig.K[:, 0, 0], torch.tensor(focal, dtype=scene.rig.K.dtype))
+    assert torch.allclose(scene.rig.K[:, 1, 1], scene.rig.K[:, 0, 0])
 
 
 @pytest.mark.parametrize(

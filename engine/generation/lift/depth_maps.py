@@ -27,7 +27,7 @@ class DepthMaps(NamedTuple):
     note: str
 
 
-def depth_maps(given: Any, frames: int, size: tuple[int, int]) -> DepthMaps:
+def depth_maps(given: Any, frames: int, size: tuple[int, int], is_depth: bool = False) -> DepthMaps:
     """Depth maps at the size of the frames.
 
     Args:
@@ -35,6 +35,7 @@ def depth_maps(given: Any, frames: int, size: tuple[int, int]) -> DepthMaps:
             `mask`, `sky` and `points`, as DA3 and MoGe nodes give them.
         frames: Number of frames T.
         size: Their width and height.
+        is_depth: Whether images are known to grow with the distance; dictionaries always do.
 
     Raises:
         InputError: Another number of maps, maps without values, or constant ones.
@@ -63,9 +64,10 @@ def depth_maps(given: Any, frames: int, size: tuple[int, int]) -> DepthMaps:
     # Align Depth writes 0 where nothing is known; of disparities, that is the sky
     values[~values.isfinite() | (values == 0)] = torch.nan
     _check(values)
-    middle = values.flatten(1).nanmedian(1).values[:, None, None]
-    far = values > FAR * middle.abs()
-    values[far] = torch.nan
+    # large disparities are near
+    if is_table or is_depth:
+        middle = values.flatten(1).nanmedian(1).values[:, None, None]
+        values[values > FAR * middle.abs()] = torch.nan
     sized = torch.nn.functional.interpolate(values[:, None], (size[1], size[0]), mode="nearest-exact")[:, 0]
     empty = float(values.isnan().float().mean())
     note = f"depth: {width}×{height}" + (f", {empty:.0%} without values (sky)" if empty > 0.005 else "")

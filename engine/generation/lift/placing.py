@@ -143,6 +143,13 @@ def fixed_clip(maps: DepthMaps, tracks: Tracks, kind: str, focal: float | None) 
     return PlacedClip(cameras, depth, notes, None)
 
 
+def with_focal(K: Tensor, focal: float) -> Tensor:
+    """Intrinsics [T, 3, 3] with another horizontal focal length in pixels; pixels keep their proportions."""
+    changed = K.clone()
+    changed[:, 0, 0], changed[:, 1, 1] = focal, focal * K[:, 1, 1] / K[:, 0, 0]
+    return changed
+
+
 def given_clip(cameras: Cameras, maps: DepthMaps, tracks: Tracks, kind: str, source: str) -> PlacedClip:
     """Cameras that are known; each depth map's scale and shift are fitted to the points that they triangulate."""
     points, fits = triangulated(cameras, tracks)
