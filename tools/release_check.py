@@ -25,7 +25,7 @@ import engine  # noqa: E402
 
 SHIPS = ("__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "README.md", "CHANGELOG.md")
 SHIPPED_FOLDERS = ("assets", "docs", "engine", "locales", "nodes", "subgraphs", "web", "workflows")
-MOST_BYTES = 50_000_000
+MOST_BYTES = 60_000_000
 MOST_SHOWN = 8
 HEADING = re.compile(r"^## \[(?P<version>[^\]]+)\](?: - (?P<date>\S+))?$", re.MULTILINE)
 
