@@ -39,7 +39,8 @@ from .step import Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
 
-MOST_FRAMES, SHOWN = 121, 4
+# tracks are followed through at least 3 frames
+LEAST_FRAMES, MOST_FRAMES, SHOWN = 3, 121, 4
 # cells of the grid of tracks across the image's longer side, and frames between two beginnings
 CELLS, EVERY = 20, 6
 # share of moving pixels below which nothing is said to move
@@ -167,6 +168,9 @@ def run(
     moving, sentence = _moving(flow, placed, given)
     yield Progress(4 * count)
     static = ~grown(moving, config.mask_growth)
+    if not bool((static & ~placed.depth.isnan()).any()):
+        covers = "Motion was found in" if given is None else "The mask covers"
+        raise InputError("STP-086", f"{covers} the whole video; connect a mask that is 1 only on what moves.")
     background = yield from _followed(
         fused_background(frames, placed.depth, placed.cameras, static), 4 * count, 0.5
     )
@@ -194,18 +198,19 @@ def run(
 def _chosen(available: int, config: Config) -> tuple[list[int], int]:
     """Numbers of the frames to use, and their step."""
     rest = available - config.first_frame
-    if rest < 2:
+    if rest < LEAST_FRAMES:
         raise InputError(
             "STP-082",
-            f"The video has {available:,} frames and 'first frame' is {config.first_frame}; at least 2 frames are needed.",
+            f"The video has {available:,} frames and 'first frame' is {config.first_frame}; at least {LEAST_FRAMES} "
+            "frames are needed.",
         )
     step = config.frame_step or (1 if config.frame_count else -(-rest // MOST_FRAMES))
     chosen = list(range(config.first_frame, available, step))[: config.frame_count or None]
-    if not 2 <= len(chosen) <= MOST_FRAMES:
+    if not LEAST_FRAMES <= len(chosen) <= MOST_FRAMES:
         raise InputError(
             "STP-083",
-            f"A frame step of {step} leaves {len(chosen):,} frames; 2 to {MOST_FRAMES} are possible. Change 'frame step', or set "
-            "it to 0 to spread the frames over the whole video.",
+            f"A frame step of {step} leaves {len(chosen):,} frames; {LEAST_FRAMES} to {MOST_FRAMES} are possible. Change "
+            "'frame count' or 'frame step'; a frame step of 0 spreads the frames over the whole video.",
         )
     return chosen, step
 

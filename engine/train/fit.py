@@ -71,7 +71,7 @@ class Fit(TrainStage):
         self.bounds = self._bounds()
         self.world = Normalization.of(self.bounds)
         self._rigs: dict[float, Cameras] = {}
-        self.geometry = GeometryTerms(video, config)
+        self.geometry = GeometryTerms(video, config, self.samples)
         scene, self.origin = None, ""
         if start is None:
             first, self.origin = self._first_gaussians()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..losses.geometric import DEPTH_LOSSES, track_loss
 from ..render import Picture
-from ..scene import Cameras, MultiViewVideo
+from ..scene import Cameras, MultiViewVideo, Tracks
 from .config import FitConfig
 from .targets import Target
 
@@ -19,11 +22,18 @@ SMALLEST_ALPHA = 0.5
 class GeometryTerms:
     """Both terms of one training; with weights of 0 nothing is rendered, drawn or added.
 
+    Args:
+        video: The capture.
+        config: Weights and kind of depth loss.
+        samples: Views that are trained on, by frame: tracks in other images are not looked at. None: all.
+
     Raises:
         InputError: A weight is above 0, but the capture has no depth maps or tracks.
     """
 
-    def __init__(self, video: MultiViewVideo, config: FitConfig) -> None:
+    def __init__(
+        self, video: MultiViewVideo, config: FitConfig, samples: Mapping[int, Sequence[int]] | None = None
+    ) -> None:
         self.config, self.tracks, self.sizes = config, video.tracks, video.cameras.sizes
         if config.depth_weight and not video.has_depths:
             raise InputError(
@@ -37,6 +47,8 @@ class GeometryTerms:
                 f"The track weight is {config.track_weight:g}, but {video.name} has no tracks; set it to 0, or load a "
                 "capture with tracks.",
             )
+        if video.tracks is not None and samples is not None:
+            self.tracks = _within(video.tracks, samples, video.views)
 
     @property
     def wants_depth(self) -> bool:
@@ -123,3 +135,12 @@ class GeometryTerms:
         assert self.tracks is not None
         (width, height), (full_width, full_height) = rig.sizes[view], self.sizes[view]
         return self.tracks.pixels[chosen, moment] * torch.tensor([width / full_width, height / full_height])
+
+
+def _within(tracks: Tracks, samples: Mapping[int, Sequence[int]], views: int) -> Tracks:
+    """Tracks that are visible in the sampled images alone."""
+    frames = tracks.visible.shape[1]
+    allowed = torch.zeros(views, frames, dtype=torch.bool)
+    for moment, seen_by in samples.items():
+        allowed[list(seen_by), moment] = True
+    return replace(tracks, visible=tracks.visible & allowed[tracks.views, torch.arange(frames)])

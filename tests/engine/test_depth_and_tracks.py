@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from engine.render import choose, render_gaussians
 from engine.scene import Cameras, Frame, MultiViewVideo, Scene4D, Tracks
 from engine.steps import fit_scene
 from engine.train.config import FitConfig
+from engine.train.fit import Fit
 from engine.train.geometry_terms import GeometryTerms
 from engine.train.targets import composite, resize
 from tests.scenes import RenderedFrames, capture_of, moving_scene, ring
@@ -134,6 +136,20 @@ def test_tracks_are_followed_from_one_view_to_another(scene) -> None:
     assert term(moving, still, 2, 5) < 0.02
 
 
+def test_tracks_in_images_that_are_not_trained_on_are_not_looked_at(video, scene) -> None:
+    count, frames = 6, len(scene.times)
+    seen_by = torch.full((count, frames), 1)
+    # most tracks of view 1 end in view 0, which is held out
+    seen_by[:4, 3], seen_by[4:, 3] = 0, 2
+    tracks = Tracks(torch.zeros(count, frames, 2), torch.ones(count, frames, dtype=torch.bool), seen_by)
+    held = replace(video, tracks=tracks, test_views=(0,), train_views=())
+    config = replace(QUICK, track_weight=1.0)
+    terms = Fit(held, config, "cpu").geometry
+    assert terms.later_views([1], 0, 3) == [2]
+    terms = Fit(held, replace(config, keeps_test_views_out=False), "cpu").geometry
+    assert terms.later_views([1], 0, 3) == [0]
+
+
 @pytest.mark.parametrize("changed", [{"depth_weight": 0.1}, {"track_weight": 0.1}])
 def test_a_weight_without_its_data_is_refused(scene, changed) -> None:
     with pytest.raises(InputError, match=r"has no (depth maps|tracks)"):
@@ -216,6 +232,31 @@ def test_cameras_json_gives_depth_and_tracks(tmp_path: Path) -> None:
     assert video.source.read(0, 1).depth is None and video.source.read(1, 0).depth is None
     assert video.tracks is not None and video.tracks.visible.shape == (5, 2)
     assert torch.equal(video.tracks.pixels[0, 0], torch.tensor([1.0, 1.5])), "halved with the images"
+
+
+def test_a_depth_map_without_its_image_is_named(tmp_path: Path) -> None:
+    folder = rendered_folder(tmp_path)
+    depth_picture(folder / "depth/17.png", np.full((12, 16), 1000))
+    with pytest.raises(InputError, match=r"1 depth maps .* such as depth/17\.png.*CAP-172"):
+        load_video(folder)
+
+
+def test_a_video_needs_a_depth_map_for_every_frame(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height = 32, 24
+        for i in range(3):
+            image = np.full((24, 32, 3), 50 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    for number in (0, 5):
+        depth_picture(tmp_path / f"depth/{number}.png", np.full((24, 32), 1000 + number))
+    write_cameras_json(tmp_path, ring(1, size=(32, 24)), 10, videos=["a.mp4"], depths=["depth"])
+    with pytest.raises(InputError, match=r"2 depth maps, but a\.mp4 has 3 frames.*CAP-171"):
+        load_video(tmp_path)
+    depth_picture(tmp_path / "depth/10.png", np.full((24, 32), 1010))
+    depth = load_video(tmp_path).source.read(0, 2).depth
+    assert depth is not None and float(depth[0, 0]) == pytest.approx(1.01)
 
 
 def test_wrong_tracks_of_cameras_json_are_refused(tmp_path: Path) -> None:

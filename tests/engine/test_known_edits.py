@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +52,23 @@ def test_an_edit_that_the_model_hardly_learned_is_neither_offered_nor_silent() -
     assert weak is not None and "red_lips" not in weak.edits and "blue_hair" in weak.edits
     assert "small reaches little of red lips" in check_prompt(weak, "paint the lips red", is_local=True)
     assert check_prompt(weak, "dye the hair blue") == ""
+
+
+def test_new_weights_do_not_keep_the_old_list_of_weak_edits(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers", reason="writes a diffusers folder")
+    from training.tiny_editor.export import write_facts
+
+    def weak() -> list[str]:
+        return json.loads((tmp_path / "gs4d.json").read_text(encoding="utf-8"))["weak_edits"]
+
+    write_facts(tmp_path, weak=["red_lips"])
+    write_facts(tmp_path)
+    assert weak() == ["red_lips"]
+    write_facts(tmp_path, weak=[])
+    assert weak() == []
+    write_facts(tmp_path, weak=["red_lips"])
+    write_facts(tmp_path, is_new=True)
+    assert weak() == []
 
 
 @pytest.mark.parametrize("name", [name for name in edits.HELD_OUT if name in FACTS["known_edits"]])

@@ -9,6 +9,7 @@ import torch
 from engine.errors import InputError
 from engine.generation.lift.clip_checks import check_cuts, picture_box
 from engine.generation.lift.depth_maps import depth_maps
+from engine.generation.lift.moving_parts import moving_parts
 from engine.losses.metrics import psnr
 from engine.messages import Finished, Preview, Progress, Started, result
 from engine.render import choose, render_gaussians
@@ -16,7 +17,7 @@ from engine.render.camera_paths import CameraPath
 from engine.steps import lift_video as step
 from engine.steps.lift_video import Config, Lifted
 from engine.tracking.tracks import ClipFlow, returns
-from tests.filmed_room import Clip, Room, beside, film_clip, scrambled, walk
+from tests.filmed_room import Clip, Room, beside, film_clip, pinholes, scrambled, walk
 
 FRAMES, SIZE = 8, (112, 84)
 
@@ -181,9 +182,42 @@ def test_a_cut_is_named_by_its_frame() -> None:
 
 def test_numbers_of_frames_cameras_and_masks_must_agree(clip: Clip, path: CameraPath) -> None:
     with pytest.raises(InputError, match="STP-082"):
-        result(step.run(clip.images[:1], clip.depth[:1]))
+        result(step.run(clip.images[:2], clip.depth[:2]))
+    with pytest.raises(InputError, match=r"leaves 2 frames; 3 to 121.*STP-083"):
+        result(step.run(clip.images, clip.depth, config=Config(frame_count=2)))
     with pytest.raises(InputError, match="STP-084"):
         short = CameraPath(path.cameras[:3], path.seconds[:3], 24.0)
         result(step.run(clip.images, clip.depth, short))
     with pytest.raises(InputError, match="STP-085"):
         result(step.run(clip.images, clip.depth, masks=clip.moving[:2].float()))
+
+
+def test_a_mask_over_the_whole_video_is_named(clip: Clip, path: CameraPath) -> None:
+    few = CameraPath(path.cameras[:4], path.seconds[:4], 24.0)
+    with pytest.raises(InputError, match=r"The mask covers the whole video.*STP-086"):
+        result(step.run(clip.images[:4], clip.depth[:4], few, torch.ones(1, SIZE[1], SIZE[0])))
+
+
+def test_a_frame_without_depth_does_not_end_tracks() -> None:
+    frames, width, height = 5, 16, 12
+    depth = (3 + 0.1 * torch.arange(frames).float())[:, None, None].repeat(1, height, width)
+    depth[1] = torch.nan
+    still = torch.zeros(frames - 1, height, width, 2)
+    agrees = torch.ones(frames - 1, height, width, dtype=torch.bool)
+    cameras = pinholes(torch.eye(4).repeat(frames, 1, 1), (width, height), 60)
+    work = moving_parts(
+        torch.rand(frames, height, width, 3),
+        depth,
+        cameras,
+        torch.ones(frames, height, width, dtype=torch.bool),
+        ClipFlow(still, still, agrees, agrees),
+    )
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            parts = end.value
+            break
+    assert parts is not None and bool(parts.places.isfinite().all())
+    for t in (0, 2, 3, 4):
+        assert torch.allclose(parts.places[t, :, 2].float(), torch.tensor(3 + 0.1 * t)), t

@@ -134,7 +134,10 @@ def track_errors(shifts: Tensor, sample: Sample, own: Tensor) -> tuple[float, fl
 
 @torch.no_grad()
 def sheet(model: Ldrm, samples: list[Sample]) -> Tensor:
-    """Rows of images [H, W, 3]: for each sample, three views off the path, each true, drawn, drawn without motion, depth."""
+    """Rows of images [H, W, 3]: for each sample, two views on the path and two off it.
+
+    Each view is true, drawn, drawn without motion, and its depth.
+    """
     rows: list[Tensor] = []
     for sample in samples:
         count = len(sample.path)

@@ -1,6 +1,6 @@
 """Short trainings of the small model with its switches on and off, from the same samples, measured on the same unseen scenes.
 
-OMP_NUM_THREADS=1 python -m training.reconstruction.trial --out RUN --steps 300 --variants ours paper
+OMP_NUM_THREADS=1 python -m training.reconstruction.trial --out RUN --steps 300 --variants ours neither
 """
 
 from __future__ import annotations

@@ -32,16 +32,23 @@ def _json(path: Path, content: object) -> None:
     os.replace(partial, path)
 
 
-def write_facts(out: Path, is_new: bool = False, weak: Collection[str] = ()) -> None:
-    """gs4d.json: what the model knows (new weights: every edit), and the recommended settings that it already holds."""
+def write_facts(out: Path, is_new: bool = False, weak: Collection[str] | None = None) -> None:
+    """gs4d.json: what the model knows (new weights: every edit), and the recommended settings that it already holds.
+
+    Args:
+        out: The model's folder.
+        is_new: Whether weights were written too: the old lists do not hold then.
+        weak: Edits that it reaches little of; None: not given, so that old weights keep their list and new ones have none.
+    """
     file = out / "gs4d.json"
     kept = json.loads(file.read_text()) if file.exists() else {"recommended": RECOMMENDED}
     names = edits.NAMES if is_new else kept.get("known_edits", edits.NAMES)
-    weak = weak or kept.get("weak_edits", ())
+    if weak is None:
+        weak = () if is_new else kept.get("weak_edits", ())
     _json(file, {**edits.facts(names, weak), "recommended": kept["recommended"]})
 
 
-def export(run: Path | None, out: Path, weak: Collection[str] = ()) -> None:
+def export(run: Path | None, out: Path, weak: Collection[str] | None = None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     text.write_tokenizer(out / "tokenizer")
     tokenizer = text.load_tokenizer(out / "tokenizer")
@@ -113,7 +120,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--untrained", action="store_true")
     parser.add_argument(
-        "--weak", nargs="*", default=(), choices=edits.NAMES, help="edits that it reaches little of, measured"
+        "--weak", nargs="*", choices=edits.NAMES, help="edits that it reaches little of, measured"
     )
     parser.add_argument("--facts", action="store_true", help="write gs4d.json alone")
     parser.add_argument(

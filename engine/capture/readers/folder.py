@@ -7,7 +7,7 @@
                   "K": 3 × 3, "w2c": 4 × 4, "distortion": {"model": "opencv", "params": [k1, k2, p1, p2, k3]}}]}
 
 A camera may have "depths": a folder or pattern of gray 16-bit images, in units of "depth_unit" (default 0.001) of the world;
-for a video, their numbers in ascending order are its frames. "tracks" names an .npz with pixels [P, T, 2], visible [P, T] and
+for a video, one for every frame, in ascending order of their numbers. "tracks" names an .npz with pixels [P, T, 2], visible [P, T] and
 views [P, T]: where P points are seen at each frame, and by which camera of the list.
 
 Needed: format, version, fps, cameras with name, width, height, K, w2c and either "video" or "frames" (a folder, or a
@@ -146,15 +146,29 @@ def _view(folder: Path, camera: object, index: int, is_opengl: bool, unit: float
         images = _video(folder, camera, where)
     else:
         images = _images(folder, camera, where)
-    depths = _depths(folder, camera, where, unit) if camera.get("depths") is not None else {}
+    depths = _depths(folder, camera, where, unit, images) if camera.get("depths") is not None else {}
     return View(name, where, K, OPENGL @ pose if is_opengl else pose, size, images, lens, depths)
 
 
-def _depths(folder: Path, camera: dict[str, Any], where: str, unit: float) -> dict[int, DepthFile]:
+def _depths(
+    folder: Path, camera: dict[str, Any], where: str, unit: float, images: ViewVideo | dict[int, ImageFile]
+) -> dict[int, DepthFile]:
     """Number in the file name → depth map; of a video, the frame it belongs to."""
     files = _numbered(folder, camera["depths"], where)
-    if "video" in camera:
+    if isinstance(images, ViewVideo):
+        if len(files) != images.facts.frames:
+            raise InputError(
+                "CAP-171",
+                f"{where}: there are {len(files)} depth maps, but {images.name} has {images.facts.frames} frames. Provide a "
+                "depth map for every frame.",
+            )
         files = dict(enumerate(files[number] for number in sorted(files)))
+    elif unmatched := sorted(files.keys() - images.keys()):
+        raise InputError(
+            "CAP-172",
+            f"{where}: {len(unmatched)} depth maps have no image of the same number, such as "
+            f"{relative_name(files[unmatched[0]], folder)}. Give each the number of its image, or remove it.",
+        )
     return {n: DepthFile(path, relative_name(path, folder), unit) for n, path in files.items()}
 
 
@@ -262,7 +276,7 @@ def _same_moments(views: list[View]) -> None:
             renumbered = {moment[n]: image for n, image in view.images.items()}
             view.images.clear()
             view.images.update(renumbered)
-            depths = {moment[n]: depth for n, depth in view.depths.items() if n in moment}
+            depths = {moment[n]: depth for n, depth in view.depths.items()}
             view.depths.clear()
             view.depths.update(depths)
 

@@ -122,8 +122,8 @@ def _followed(
         for t in range(frame + way, frames if way > 0 else -1, way):
             column, row = tracks[t].floor().long().unbind(1)
             column, row = column.clamp(0, width - 1), row.clamp(0, height - 1)
-            here = torch.nan_to_num(depth[t, row, column], nan=1.0)
-            # a track whose depth jumps has slipped onto another surface
+            here = depth[t, row, column]
+            # a track whose depth jumps has slipped onto another surface; NaN, where depth is unknown, says nothing
             lost |= (here - last).abs() > SLIP * last
             seen[t] = visible[t] & usable[t, row, column] & ~lost
             places[t] = torch.where(seen[t][:, None], world_points(here, cameras[t], tracks[t]), places[t])
