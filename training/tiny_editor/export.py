@@ -43,9 +43,8 @@ def write_facts(out: Path, is_new: bool = False, weak: Collection[str] | None = 
     file = out / "gs4d.json"
     kept = json.loads(file.read_text()) if file.exists() else {"recommended": RECOMMENDED}
     names = edits.NAMES if is_new else kept.get("known_edits", edits.NAMES)
-    if weak is None:
-        weak = () if is_new else kept.get("weak_edits", ())
-    _json(file, {**edits.facts(names, weak), "recommended": kept["recommended"]})
+    before = () if is_new else kept.get("weak_edits", ())
+    _json(file, {**edits.facts(names, before if weak is None else weak), "recommended": kept["recommended"]})
 
 
 def export(run: Path | None, out: Path, weak: Collection[str] | None = None) -> None:

@@ -7,8 +7,8 @@
                   "K": 3 × 3, "w2c": 4 × 4, "distortion": {"model": "opencv", "params": [k1, k2, p1, p2, k3]}}]}
 
 A camera may have "depths": a folder or pattern of gray 16-bit images, in units of "depth_unit" (default 0.001) of the world;
-for a video, one for every frame, in ascending order of their numbers. "tracks" names an .npz with pixels [P, T, 2], visible [P, T] and
-views [P, T]: where P points are seen at each frame, and by which camera of the list.
+for a video, one for every frame, in ascending order of their numbers. "tracks" names an .npz with pixels [P, T, 2], visible
+[P, T] and views [P, T]: where P points are seen at each frame, and by which camera of the list.
 
 Needed: format, version, fps, cameras with name, width, height, K, w2c and either "video" or "frames" (a folder, or a
 pattern such as "images/cam00/frame_%05d.png", with "masks" in the same way). A mask is gray, 255 = subject.
