@@ -82,7 +82,8 @@ def evaluate(model: Ldrm, samples: list[Sample]) -> dict[str, float]:
     """Means over scenes.
 
     Returns:
-        psnr_path; psnr_novel, psnr_moving (inside what moves), ssim_novel and depth_pearson of views off the path;
+        psnr_path; psnr_novel, psnr_moving (inside what moves), ssim_novel and depth_pearson (where the scene
+        covers the pixel) of views off the path;
         psnr_static and psnr_moving_static: the same views with the deformation left out (lifetimes too); nearest_psnr and
         nearest_moving: of the nearest input frame; track_error and track_error_still: mean distance of points that move
         from where they are at all frames but their own.
@@ -102,7 +103,8 @@ def evaluate(model: Ldrm, samples: list[Sample]) -> dict[str, float]:
         means.add("psnr_moving", masked_psnr(novel, wanted, mask))
         flat = (x.permute(0, 3, 1, 2) for x in (novel.clamp(0, 1), wanted))
         means.add("ssim_novel", float(ssim(*flat).mean()))
-        means.add("depth_pearson", float(pearson(depths[count:], sample.depths[count:].float()).mean()))
+        seen = sample.depths[count:].float() * (depths[count:] > 0)
+        means.add("depth_pearson", float(pearson(depths[count:], seen).mean()))
         static, _ = drawn_views(model, found.gaussians, None, sample)
         means.add("psnr_static", masked_psnr(static[count:], wanted, everywhere[count:]))
         means.add("psnr_moving_static", masked_psnr(static[count:], wanted, mask))

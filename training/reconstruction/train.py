@@ -60,6 +60,8 @@ CONFIG = LdrmConfig(
     correspondences="correlation",
 )
 _RASTERIZER = choose("auto", "cpu")
+# least opacity of a pixel that has a depth
+COVERED = 0.5
 # points per query frame whose matches are compared with the truth
 MATCHED = 640
 
@@ -126,7 +128,7 @@ def draw(
 ) -> tuple[Tensor, Tensor]:
     """Images [V, H, W, 3] and depths [V, H, W] of one sample at one query time; differentiable.
 
-    Where nothing was seen, the background is the Gaussians' mean color.
+    Where nothing was seen, the background is the Gaussians' mean color, and the depth is 0.
     """
     index = kept(maps, least, batch)
     a = moved(maps, motion, query, batch)
@@ -138,7 +140,7 @@ def draw(
     backdrop = torch.cat([mean_color(maps, batch), torch.zeros(1)])
     shapes = (a.means[index], a.quats[index], a.scales[index], a.opacities[index])
     drawn, alpha, _ = _RASTERIZER.render(*shapes, features, w2c, K, width, height, backdrop)
-    safe = torch.where(alpha > 1e-3, alpha, torch.inf)
+    safe = torch.where(alpha > COVERED, alpha, torch.inf)
     return drawn[..., :3], drawn[..., 3] / safe
 
 
@@ -172,7 +174,9 @@ def step_losses(
     depth = torch.cat(depths)
     losses = {"photo": photometric(torch.cat(drawn), wanted, moving, weights)}
     if weights.pearson:
-        losses["depth"] = weights.pearson * (1 - pearson(depth, true_depth)).mean()
+        # holes have no depth to compare: a few of them would outweigh everything else
+        seen = true_depth * (depth.detach() > 0)
+        losses["depth"] = weights.pearson * (1 - pearson(depth, seen)).mean()
     if weights.variation:
         losses["variation"] = weights.variation * total_variation(depth)
     if weights.distance:
