@@ -68,3 +68,7 @@ class Means:
                 mean = sum(defined) / len(defined)
                 made.append(Number(name, mean, len(defined), self.models[name], len(values) - len(defined)))
         return tuple(made)
+
+    def rounded(self) -> dict[str, float]:
+        """The means by name, to four decimals."""
+        return {number.name: round(number.value, 4) for number in self.numbers()}

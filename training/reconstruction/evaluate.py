@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from engine.losses.means import Means
 from engine.losses.metrics import decibels
 from engine.losses.photometric import ssim
 from engine.models.reconstruction import Ldrm, LdrmConfig, Motion, load_ldrm
@@ -40,19 +41,6 @@ def held_out(index: int, config: LdrmConfig, shape: SampleShape = SampleShape())
     degrees = torch.linspace(low, high, VIEWS) * torch.tensor([1.0, -1.0]).repeat(VIEWS // 2)
     rise = torch.tensor([2.0, 0.0, -2.0, 1.0]).repeat(VIEWS // 4)
     return sampled(scene, path, beside(path, scene, at, degrees, rise), at, config)
-
-
-@dataclass
-class Means:
-    """Running means by name."""
-
-    values: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, name: str, value: float) -> None:
-        self.values.setdefault(name, []).append(value)
-
-    def rounded(self) -> dict[str, float]:
-        return {name: round(sum(v) / len(v), 4) for name, v in self.values.items()}
 
 
 def masked_psnr(a: Tensor, b: Tensor, mask: Tensor) -> float:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from engine.losses.means import Means
 from engine.losses.metrics import decibels
 from engine.models.variation_field import VariationVae
 from engine.models.variation_field.config import FILE
@@ -55,19 +55,6 @@ def rendered_psnr(clip: Clip, deltas: Tensor | None, views: Iterable[int] = VIEW
 def position_error(clip: Clip, deltas: Tensor) -> float:
     """Mean distance of positions from the truth over frames 1 to T-1, in world units."""
     return float((deltas - clip.deltas.float())[1:, :, POSITIONS].norm(dim=-1).mean())
-
-
-@dataclass
-class Means:
-    """Running means by name."""
-
-    values: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, name: str, value: float) -> None:
-        self.values.setdefault(name, []).append(value)
-
-    def rounded(self) -> dict[str, float]:
-        return {name: round(sum(v) / len(v), 4) for name, v in self.values.items()}
 
 
 Decode = Callable[[Tensor, Tensor], Tensor]
