@@ -20,12 +20,13 @@ from torch import Tensor
 
 from ..backends import explains_memory
 from ..errors import InputError
+from ..frame_counts import frames_of
 from .backbone import MidBlock, ModelDefaults
 from .camera_condition import RayGrid, WidenedProjection, load_camera, save_camera, saved_samples
 from .cross_frame_attention import Attention
 from .dpm_solver import Predict
 from .faults import check_finite
-from .frames import frames_of, latent_frames
+from .frames import latent_frames
 from .known_edits import KnownEdits
 from .noise_schedule import DiscreteSchedule
 from .rotary_positions import rotary_positions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InputError
+from ..frame_counts import counts_around
 
 
 def latent_frames(frames: int, time_factor: int, name: str, group: int = 1) -> int:
@@ -22,15 +23,10 @@ def latent_frames(frames: int, time_factor: int, name: str, group: int = 1) -> i
     """
     step = time_factor * group
     if frames < 1 or (frames - 1) % step:
-        fewer = max(frames - 1, 0) // step * step + 1
+        fewer, more = counts_around(frames, step)
         raise InputError(
             "DIF-071",
             f"{name} cannot make {frames} frames: their number must be a multiple of {step} plus 1. Choose "
-            f"{fewer} or {fewer + step} frames.",
+            f"{fewer} or {more} frames.",
         )
     return (frames - 1) // time_factor + 1
-
-
-def frames_of(latent: int, time_factor: int) -> int:
-    """Frames that `latent` latent frames decode to: T = k (T' − 1) + 1."""
-    return time_factor * (latent - 1) + 1

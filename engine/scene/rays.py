@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..frame_counts import counts_around
 from .cameras import Cameras
 
 # order of the channels, three each; written into the metadata of files that hold rays or expect them
 PLUCKER_ORDER = "moment,direction"
+# frames per latent frame of Wan
+WAN_TIME_FACTOR = 4
 
 
 def plucker_rays(cameras: Cameras) -> Tensor:
@@ -79,15 +82,6 @@ def relative_to_first(cameras: Cameras, unit: float = 1.0) -> Cameras:
     return Cameras(relative, cameras.K, cameras.sizes, cameras.names)
 
 
-def nearest_frame_counts(frames: int) -> tuple[int, int]:
-    """The two counts 4n + 1 nearest to a number of frames, the nearer one first; both are `frames` if it is one."""
-    below = 4 * ((frames - 1) // 4) + 1
-    if below == frames:
-        return frames, frames
-    above = below + 4
-    return (below, above) if frames - below <= above - frames else (above, below)
-
-
 def wan_camera_embedding(cameras: Cameras, unit: float = 1.0) -> Tensor:
     """The rays of a path as ComfyUI's nodes for Wan's camera models take them (WAN_CAMERA_EMBEDDING).
 
@@ -105,11 +99,11 @@ def wan_camera_embedding(cameras: Cameras, unit: float = 1.0) -> Tensor:
         InputError: The number of cameras is not 4n + 1, or they have several image sizes.
     """
     width, height = common_size(cameras)
-    if len(cameras) % 4 != 1:
-        nearest, other = nearest_frame_counts(len(cameras))
+    if len(cameras) % WAN_TIME_FACTOR != 1:
+        fewer, more = counts_around(len(cameras), WAN_TIME_FACTOR)
         raise InputError(
             "SCN-013",
-            f"The camera path has {len(cameras)} frames, and video models generate 4n + 1; use {nearest} or {other} frames.",
+            f"The camera path has {len(cameras)} frames, and video models generate 4n + 1; use {fewer} or {more} frames.",
         )
     relative = relative_to_first(cameras, unit)
     result = torch.empty(6, 4, (len(cameras) + 3) // 4, height, width)

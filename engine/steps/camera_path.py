@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..fields import choice, flag, number, validate
+from ..frame_counts import nearest_count
 from ..render import camera_moves as moves
 from ..render import camera_paths as paths
 from ..render.camera_paths import CameraPath, FramedView
 from ..scene import Cameras, Scene4D
-from ..scene.rays import nearest_frame_counts
+from ..scene.rays import WAN_TIME_FACTOR
 from ..scene.rigs import rig_up
 from .step import Input, Kind, Output, Step
 
@@ -145,7 +146,7 @@ def make(
             f"view is {config.view}, but the scene has {len(rig)} cameras; choose 0 to {len(rig) - 1}.",
         )
     width, height = _size(rig.sizes[config.view], config)
-    frames = nearest_frame_counts(config.frames)[0] if config.fits_video_model else config.frames
+    frames = nearest_count(config.frames, WAN_TIME_FACTOR) if config.fits_video_model else config.frames
     seconds = scene_seconds(scene, frames, config.fps, config.speed, config.start_seconds)
     if framed is None:
         w2c, K = _cameras(rig, focus, config, frames, width, height)

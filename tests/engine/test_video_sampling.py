@@ -7,9 +7,10 @@ import torch
 
 from engine.diffusion import DiscreteSchedule, NoiseSchedule
 from engine.diffusion.flow import StraightSchedule, euler
-from engine.diffusion.frames import frames_of, latent_frames
+from engine.diffusion.frames import latent_frames
 from engine.diffusion.sampling import Straightened, as_v_prediction, ddim, straight_alphas
 from engine.errors import InputError
+from engine.frame_counts import frames_of
 from tests.tiny_cogvideox import SCHEDULER
 
 SCHEDULE = DiscreteSchedule.from_config(SCHEDULER)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ...errors import InputError
+from ...frame_counts import counts_around, frames_of
 from ...scene.rays import PLUCKER_ORDER
 
 KIND = "gs4d-ldrm"
@@ -30,7 +31,7 @@ class LatentFormat:
 
     def frames(self, latents: int) -> int:
         """Frames of a video of `latents` latent frames."""
-        return self.time_factor * (latents - 1) + 1
+        return frames_of(latents, self.time_factor)
 
     def latents(self, frames: int) -> int:
         """Latent frames of a video.
@@ -40,10 +41,10 @@ class LatentFormat:
         """
         whole, rest = divmod(frames - 1, self.time_factor)
         if rest or frames < 1:
-            below = max(whole, 0)
-            offers = " or ".join(str(self.frames(n)) for n in (below + 1, below + 2))
+            fewer, more = counts_around(frames, self.time_factor)
             raise InputError(
-                "REC-001", f"The video has {frames} frames, which the model cannot encode; use {offers}."
+                "REC-001",
+                f"The video has {frames} frames, which the model cannot encode; use {fewer} or {more}.",
             )
         return whole + 1
 
