@@ -249,11 +249,10 @@ def _solved(made: _Pass, size: tuple[int, int], total: int) -> SolvedClip:
     poses = state.poses.clone()
     poses[:, :3, 3] *= size_of_one
     cameras = Cameras(poses, K.repeat(frames, 1, 1), (size,) * frames, names)
-    of_map = unit[0] if seen.is_disparity else size_of_one
     return SolvedClip(
         cameras,
-        of_map * state.log_scale.exp() / unit,
-        of_map * state.shift,
+        unit[0] * state.log_scale.exp() / unit,
+        unit[0] * state.shift,
         of_all,
         _parallax(state, observed),
         adjust(state, observed, size[0] / 160, 0)[1],
