@@ -34,7 +34,7 @@ from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render.camera_paths import CameraPath
 from ..scene import Cameras, Scene4D
 from ..tracking.patches import registered
-from ..tracking.tracks import ClipFlow, Tracks, clip_flow, grid_tracks
+from ..tracking.tracks import ClipFlow, ClipTracks, clip_flow, grid_tracks
 from .step import Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
@@ -286,7 +286,7 @@ def _placed(
     maps: DepthMaps,
     rig: Cameras | None,
     given: Tensor | None,
-    tracks: Tracks,
+    tracks: ClipTracks,
     config: Config,
 ) -> PlacedClip:
     """Cameras and depth in one world, from where `config.cameras` says."""
@@ -316,7 +316,7 @@ def _placed(
     return solved_clip(tracks, maps, kind, focal, trusted)
 
 
-def _outside(tracks: Tracks, masks: Tensor) -> Tensor:
+def _outside(tracks: ClipTracks, masks: Tensor) -> Tensor:
     """Tracks [N] bool that begin outside of the masks."""
     at = torch.arange(len(tracks))
     column, row = tracks.pixels[tracks.anchors, at].floor().long().unbind(1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .flow import sampled
-from .tracks import ClipFlow, Tracks
+from .tracks import ClipFlow, ClipTracks
 
 # patch of 2·REACH+1 pixels, and Gauss–Newton steps per frame
 REACH, STEPS = 4, 5
@@ -22,7 +22,7 @@ MOST_CORRECTION = 3.0
 DAMPING = 0.02
 
 
-def registered(flow: ClipFlow, images: Tensor, tracks: Tracks) -> Tracks:
+def registered(flow: ClipFlow, images: Tensor, tracks: ClipTracks) -> ClipTracks:
     """The same points followed again, with each step corrected against the first patch.
 
     Args:
@@ -42,7 +42,7 @@ def registered(flow: ClipFlow, images: Tensor, tracks: Tracks) -> Tracks:
             walked = _walked(flow, planes, frame, start, way)
             for t, place, seen in walked:
                 pixels[t, index], visible[t, index] = place.to(pixels), seen
-    return Tracks(pixels, visible, tracks.anchors)
+    return ClipTracks(pixels, visible, tracks.anchors)
 
 
 def _walked(

@@ -70,8 +70,8 @@ class ClipFlow:
 
 
 @dataclass(frozen=True, eq=False)
-class Tracks:
-    """N points over T frames."""
+class ClipTracks:
+    """N points over the T frames of one camera's clip; `engine.scene.Tracks` are those of a capture's views."""
 
     pixels: Tensor  # [T, N, 2]; (0, 0) is the outer corner of the top-left pixel
     visible: Tensor  # [T, N] bool
@@ -80,9 +80,9 @@ class Tracks:
     def __len__(self) -> int:
         return len(self.anchors)
 
-    def take(self, index: Tensor) -> Tracks:
+    def take(self, index: Tensor) -> ClipTracks:
         """Selected tracks: bool [N] or long [M]."""
-        return Tracks(self.pixels[:, index], self.visible[:, index], self.anchors[index])
+        return ClipTracks(self.pixels[:, index], self.visible[:, index], self.anchors[index])
 
 
 def clip_flow(images: Tensor, config: FlowConfig = FlowConfig()) -> Generator[int, None, ClipFlow]:
@@ -127,7 +127,7 @@ def pixel_centers(width: int, height: int, like: Tensor) -> Tensor:
     return torch.stack([xs, ys], -1).to(like) + 0.5
 
 
-def grid_tracks(flow: ClipFlow, images: Tensor, spacing: int, every: int, least: int = 3) -> Tracks:
+def grid_tracks(flow: ClipFlow, images: Tensor, spacing: int, every: int, least: int = 3) -> ClipTracks:
     """Tracks of the best textured pixel in each cell of a grid, begun anew every few frames.
 
     Args:
@@ -138,13 +138,13 @@ def grid_tracks(flow: ClipFlow, images: Tensor, spacing: int, every: int, least:
         least: Tracks that are visible in fewer frames are left out.
     """
     begins = sorted({*range(0, flow.frames, every), flow.frames - 1})
-    parts: list[Tracks] = []
+    parts: list[ClipTracks] = []
     for frame in begins:
         pixels = _corners(images[frame], spacing)
         places, visible = flow.followed(frame, pixels)
-        part = Tracks(places, visible, torch.full((len(pixels),), frame))
+        part = ClipTracks(places, visible, torch.full((len(pixels),), frame))
         parts.append(part.take(visible.sum(0) >= least))
-    return Tracks(
+    return ClipTracks(
         torch.cat([p.pixels for p in parts], 1),
         torch.cat([p.visible for p in parts], 1),
         torch.cat([p.anchors for p in parts]),

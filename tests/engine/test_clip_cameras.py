@@ -10,13 +10,13 @@ from engine.generation.lift.depth_maps import depth_maps
 from engine.generation.lift.placing import fixed_clip, given_clip, rests, sightings, solved_clip
 from engine.geometry.clip_cameras import solve_cameras
 from engine.scene import Cameras
-from engine.tracking.tracks import Tracks
+from engine.tracking.tracks import ClipTracks
 from tests.filmed_room import CROWDED, Clip, Room, film_clip, scrambled, walk
 
 SIZE = (120, 90)
 
 
-def true_tracks(clip: Clip, spacing: int = 9, noise: float = 0.1) -> Tracks:
+def true_tracks(clip: Clip, spacing: int = 9, noise: float = 0.1) -> ClipTracks:
     """Points of a grid in every fourth frame, with noise in pixels."""
     frames, height, width = clip.depth.shape
     row, column = torch.meshgrid(
@@ -32,8 +32,8 @@ def true_tracks(clip: Clip, spacing: int = 9, noise: float = 0.1) -> Tracks:
             pixels.append(start + clip.flow(a, t)[row, column] + jitter)
             inside = ((pixels[-1] > 0) & (pixels[-1] < torch.tensor([width, height]))).all(1)
             visible.append(clip.visible(a, t)[row, column] & inside)
-        parts.append(Tracks(torch.stack(pixels), torch.stack(visible), torch.full((len(start),), a)))
-    return Tracks(
+        parts.append(ClipTracks(torch.stack(pixels), torch.stack(visible), torch.full((len(start),), a)))
+    return ClipTracks(
         torch.cat([p.pixels for p in parts], 1),
         torch.cat([p.visible for p in parts], 1),
         torch.cat([p.anchors for p in parts]),
@@ -63,11 +63,11 @@ def crowded() -> Clip:
 
 
 @pytest.fixture(scope="module")
-def tracks(room: Clip) -> Tracks:
+def tracks(room: Clip) -> ClipTracks:
     return true_tracks(room)
 
 
-def test_cameras_are_solved_with_a_known_focal_length(room: Clip, tracks: Tracks) -> None:
+def test_cameras_are_solved_with_a_known_focal_length(room: Clip, tracks: ClipTracks) -> None:
     seen = sightings(tracks, scrambled(room.depth), False)
     found = solve_cameras(seen, SIZE, float(room.cameras.K[0, 0, 0]))
     distance, degrees = camera_errors(found.cameras, room.cameras)
@@ -76,7 +76,7 @@ def test_cameras_are_solved_with_a_known_focal_length(room: Clip, tracks: Tracks
 
 
 @pytest.mark.slow
-def test_cameras_are_solved_without_a_focal_length(room: Clip, tracks: Tracks) -> None:
+def test_cameras_are_solved_without_a_focal_length(room: Clip, tracks: ClipTracks) -> None:
     found = solve_cameras(sightings(tracks, scrambled(room.depth), False), SIZE)
     distance, degrees = camera_errors(found.cameras, room.cameras)
     assert distance < 0.04
@@ -93,7 +93,7 @@ def test_a_third_of_the_image_may_move(crowded: Clip) -> None:
     assert degrees < 1
 
 
-def test_disparity_is_recognized_and_depth_restored(room: Clip, tracks: Tracks) -> None:
+def test_disparity_is_recognized_and_depth_restored(room: Clip, tracks: ClipTracks) -> None:
     disparity = scrambled(1 / room.depth + 0.2)
     images = disparity[..., None].expand(-1, -1, -1, 3)
     maps = depth_maps(images, len(images), SIZE)
@@ -122,7 +122,7 @@ def test_a_camera_at_rest_is_recognized() -> None:
     assert float((placed.depth / first - 1).abs()[still].median()) < 1e-3
 
 
-def test_depth_is_fitted_to_given_cameras(room: Clip, tracks: Tracks) -> None:
+def test_depth_is_fitted_to_given_cameras(room: Clip, tracks: ClipTracks) -> None:
     maps = depth_maps(scrambled(room.depth), len(room.depth), SIZE)
     placed = given_clip(room.cameras, maps, tracks, "depth", "connected")
     still = ~room.moving

@@ -12,7 +12,7 @@ from ...errors import InputError
 from ...geometry.clip_cameras import Sightings, SolvedClip, solve_cameras
 from ...geometry.clip_start import FEWEST, line
 from ...scene.cameras import Cameras
-from ...tracking.tracks import Tracks
+from ...tracking.tracks import ClipTracks
 from .depth_maps import DepthMaps, cameras_of
 from .unproject import depth_edges
 
@@ -36,7 +36,7 @@ class PlacedClip(NamedTuple):
     agreement: float | None  # median relative difference of a point's depth between frames
 
 
-def sightings(tracks: Tracks, values: Tensor, is_disparity: bool) -> Sightings:
+def sightings(tracks: ClipTracks, values: Tensor, is_disparity: bool) -> Sightings:
     """Depth map values at the tracks, without those at edges."""
     frames, height, width = values.shape
     clean = torch.where(depth_edges(values) | (values <= 0), torch.nan, values)
@@ -45,7 +45,7 @@ def sightings(tracks: Tracks, values: Tensor, is_disparity: bool) -> Sightings:
     return Sightings(tracks.pixels, tracks.visible, tracks.anchors, at, is_disparity)
 
 
-def rests(tracks: Tracks, width: int) -> bool:
+def rests(tracks: ClipTracks, width: int) -> bool:
     """Whether most tracked points stay where they are: the camera does not move."""
     at = torch.arange(len(tracks))
     apart = (tracks.pixels - tracks.pixels[tracks.anchors, at]).norm(dim=-1)
@@ -54,7 +54,7 @@ def rests(tracks: Tracks, width: int) -> bool:
 
 
 def solved_clip(
-    tracks: Tracks, maps: DepthMaps, kind: str, focal: float | None, trusted: Tensor | None
+    tracks: ClipTracks, maps: DepthMaps, kind: str, focal: float | None, trusted: Tensor | None
 ) -> PlacedClip:
     """Solve for cameras and for each depth map's scale and shift.
 
@@ -108,7 +108,7 @@ def in_world(values: Tensor, scale: Tensor, shift: Tensor, is_disparity: bool) -
     return 1 / fitted if is_disparity else fitted
 
 
-def fixed_clip(maps: DepthMaps, tracks: Tracks, kind: str, focal: float | None) -> PlacedClip:
+def fixed_clip(maps: DepthMaps, tracks: ClipTracks, kind: str, focal: float | None) -> PlacedClip:
     """One camera for all frames; depth maps are matched to the first one where nothing moves."""
     frames, height, width = maps.values.shape
     is_disparity = kind == "disparity" or (
@@ -150,7 +150,7 @@ def with_focal(K: Tensor, focal: float) -> Tensor:
     return changed
 
 
-def given_clip(cameras: Cameras, maps: DepthMaps, tracks: Tracks, kind: str, source: str) -> PlacedClip:
+def given_clip(cameras: Cameras, maps: DepthMaps, tracks: ClipTracks, kind: str, source: str) -> PlacedClip:
     """Cameras that are known; each depth map's scale and shift are fitted to the points that they triangulate."""
     points, fits = triangulated(cameras, tracks)
     fits &= ~points.isnan().any(1)
@@ -196,7 +196,7 @@ def _fit_to_points(
     return scale, shift, float(torch.cat(errors).median())
 
 
-def triangulated(cameras: Cameras, tracks: Tracks) -> tuple[Tensor, Tensor]:
+def triangulated(cameras: Cameras, tracks: ClipTracks) -> tuple[Tensor, Tensor]:
     """Points [N, 3] nearest to all rays of each track, NaN without parallax, and whether they fit, [N] bool."""
     directions = torch.cat([tracks.pixels, torch.ones_like(tracks.pixels[..., :1])], -1).double()
     inverse = torch.linalg.inv(cameras.K.double()).transpose(1, 2)
@@ -218,7 +218,7 @@ def triangulated(cameras: Cameras, tracks: Tracks) -> tuple[Tensor, Tensor]:
     return points, errors.nanmedian(0).values < FITS * cameras.sizes[0][0] / 160
 
 
-def depth_agreement(tracks: Tracks, depth: Tensor, cameras: Cameras) -> float | None:
+def depth_agreement(tracks: ClipTracks, depth: Tensor, cameras: Cameras) -> float | None:
     """Median relative difference between a tracked point's depth in its first frame and in the others."""
     seen = sightings(tracks, depth, False)
     found: list[Tensor] = []
