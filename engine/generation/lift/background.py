@@ -15,12 +15,15 @@ from ...render import choose, render_gaussians
 from ...scene import harmonics
 from ...scene.cameras import Cameras
 from ...tracking.flow import sampled
+from .seen_points import seen_points, shown_pixels
 from .unproject import Patches, as_gaussians, depth_edges, patches_of, world_points
 
 # relative difference of depth within which two surfaces are the same
 SAME = 0.03
 # a patch is replaced where a later frame shows it so much finer
 FINER = 0.6
+# share of shown pixels around a pixel from which it counts as shown
+AROUND = 0.45
 # frames of the mean, and of the rounds that sharpen
 MOST_FRAMES, SHARPENED_FRAMES, ROUNDS = 24, 12, 3
 
@@ -72,19 +75,9 @@ def _spread_order(count: int) -> list[int]:
 
 def _shown(patches: Patches, depth: Tensor, camera: Cameras) -> Tensor:
     """Pixels [H, W] bool where patches already show the surface finely enough."""
-    height, width = depth.shape
-    pixels, z = camera.project(patches.places, 0)
-    column, row = pixels.floor().long().unbind(1)
-    inside = (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    index = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-    here = depth.flatten()[index]
-    fits = inside & ((z - here).abs() < SAME * here)
-    fits &= patches.footprint * FINER <= here / float(camera.K[0, 0, 0])
-    shown = torch.zeros(height * width)
-    shown.index_fill_(0, index[fits], 1.0)
-    # the surface between two patches is shown by both
-    grown = torch.nn.functional.avg_pool2d(shown.reshape(1, 1, height, width), 3, 1, 1)[0, 0]
-    return (shown.reshape(height, width) > 0) | (grown > 0.45)
+    at = seen_points(patches.places, depth, camera)
+    fine = patches.footprint * FINER <= at.depth / float(camera.K[0, 0, 0])
+    return shown_pixels(at, at.agree(SAME) & fine, (depth.shape[0], depth.shape[1]), AROUND)
 
 
 def _sharpened(patches: Patches, images: Tensor, depth: Tensor, cameras: Cameras, usable: Tensor) -> Patches:
@@ -105,22 +98,12 @@ def _sharpened(patches: Patches, images: Tensor, depth: Tensor, cameras: Cameras
             with torch.no_grad():
                 drawn = render_gaussians(painted, cameras[t], rasterizer, torch.zeros(3)).rgb[0]
             missing = (images[t] - drawn) * usable[t, ..., None]
-            pixels, seen = _visible(patches, depth[t], cameras[t], usable[t])
-            values = sampled(missing.permute(2, 0, 1)[None], pixels[None].float())[0]
+            at = seen_points(patches.places, depth[t], cameras[t])
+            seen = at.agree(SAME) & usable[t, at.row, at.column]
+            values = sampled(missing.permute(2, 0, 1)[None], at.pixels[None].float())[0]
             total, count = total + seen[:, None] * values, count + seen[:, None]
         patches = patches._replace(colors=(patches.colors + total / count).clamp(0, 1))
     return patches
-
-
-def _visible(patches: Patches, depth: Tensor, camera: Cameras, usable: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels [P, 2] of the patches in one frame, and whether it shows them, [P] bool."""
-    height, width = depth.shape
-    pixels, z = camera.project(patches.places, 0)
-    column, row = pixels.floor().long().unbind(1)
-    inside = (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    column, row = column.clamp(0, width - 1), row.clamp(0, height - 1)
-    here = depth[row, column]
-    return pixels, inside & usable[row, column] & ((z - here).abs() < SAME * here)
 
 
 def _averaged(
@@ -131,15 +114,13 @@ def _averaged(
     places, colors = patches.places * 1e-3, patches.colors * 1e-3
     chosen = torch.linspace(0, count - 1, min(count, MOST_FRAMES)).round().long().unique().tolist()
     for done, t in enumerate(chosen):
-        pixels, seen = _visible(patches, depth[t], cameras[t], usable[t])
-        z = patches.places @ cameras.world_to_camera[t, 2, :3].to(places) + cameras.world_to_camera[
-            t, 2, 3
-        ].to(places)
+        at = seen_points(patches.places, depth[t], cameras[t])
+        seen = at.agree(SAME) & usable[t, at.row, at.column]
         planes = torch.cat([images[t], torch.nan_to_num(depth[t])[..., None]], -1).permute(2, 0, 1)[None]
-        values = sampled(planes, pixels[None].float())[0]
-        footprint = z / float(cameras.K[t, 0, 0])
+        values = sampled(planes, at.pixels[None].float())[0]
+        footprint = at.z / float(cameras.K[t, 0, 0])
         weight = seen * (patches.footprint / footprint.clamp(min=1e-9)).clamp(max=2).square()
-        found = world_points(values[:, 3], cameras[t], pixels)
+        found = world_points(values[:, 3], cameras[t], at.pixels)
         weights = weights + weight
         places = places + weight[:, None] * torch.nan_to_num(found)
         colors = colors + weight[:, None] * values[:, :3]

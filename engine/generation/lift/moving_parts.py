@@ -14,12 +14,15 @@ from torch import Tensor
 
 from ...scene.cameras import Cameras
 from ...tracking.tracks import ClipFlow, pixel_centers
+from .seen_points import seen_points, shown_pixels
 from .unproject import Patches, depth_edges, patches_of, world_points
 
 # visible neighbors whose motion a hidden point follows
 NEIGHBORS = 8
 # relative depth by which the image has to be farther for a point not to be there, and to be the same surface
 FREE, SAME, SLIP = 0.06, 0.05, 0.1
+# share of shown pixels around a pixel from which it counts as shown
+AROUND = 0.3
 # pixels, and share of its neighbors' movement, by which a point may move otherwise
 MOST_PIXELS_OFF, SHARE_OFF = 2.5, 0.2
 # frames between two that add patches
@@ -87,17 +90,8 @@ def _joined(a: MovingParts, b: MovingParts) -> MovingParts:
 
 def _shown(parts: MovingParts, depth: Tensor, camera: Cameras, t: int) -> Tensor:
     """Moving pixels [H, W] bool that the patches already show at frame `t`."""
-    height, width = depth.shape
-    pixels, z = camera.project(parts.places[t], 0)
-    column, row = pixels.floor().long().unbind(1)
-    inside = parts.present[t] & (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    index = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-    here = depth.flatten()[index]
-    fits = inside & ((z - here).abs() < SAME * here)
-    shown = torch.zeros(height * width)
-    shown.index_fill_(0, index[fits], 1.0)
-    grown = torch.nn.functional.avg_pool2d(shown.reshape(1, 1, height, width), 3, 1, 1)[0, 0]
-    return (shown.reshape(height, width) > 0) | (grown > 0.3)
+    at = seen_points(parts.places[t], depth, camera)
+    return shown_pixels(at, at.agree(SAME) & parts.present[t], (depth.shape[0], depth.shape[1]), AROUND)
 
 
 def _followed(
@@ -185,10 +179,5 @@ def _carry(places: Tensor, seen: Tensor, t: int, before: int, frame: int) -> Non
 
 def _present(places: Tensor, seen: Tensor, depth: Tensor, camera: Cameras) -> Tensor:
     """Whether points [P] are there: seen, or hidden behind something, or outside the image."""
-    height, width = depth.shape
-    pixels, z = camera.project(places, 0)
-    column, row = pixels.floor().long().unbind(1)
-    inside = (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    here = depth[row.clamp(0, height - 1), column.clamp(0, width - 1)]
-    empty = inside & (here > (1 + FREE) * z)
-    return seen | ~empty
+    at = seen_points(places, depth, camera)
+    return seen | ~(at.inside & (at.depth > (1 + FREE) * at.z))

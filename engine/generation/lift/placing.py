@@ -14,7 +14,7 @@ from ...geometry.clip_start import FEWEST, line
 from ...scene.cameras import Cameras
 from ...tracking.tracks import ClipTracks
 from .depth_maps import DepthMaps, cameras_of
-from .unproject import depth_edges
+from .unproject import depth_edges, world_points
 
 # median displacement over the clip, as a share of the width, below which the camera rests; and displacement by the camera's
 # movement below which it only turns
@@ -227,10 +227,7 @@ def depth_agreement(tracks: ClipTracks, depth: Tensor, cameras: Cameras) -> floa
         index = (anchors == start).nonzero().flatten()
         pixels = tracks.pixels[start, index].double()
         z = seen.values[start, index].double()
-        flat = (pixels - cameras.K[start, :2, 2]) / cameras.K[start].diagonal()[:2]
-        local = torch.cat([flat, torch.ones_like(flat[:, :1])], 1) * z[:, None]
-        pose = cameras.world_to_camera[start]
-        world = (local - pose[:3, 3]) @ pose[:3, :3]
+        world = world_points(z, cameras[start], pixels)
         for t in range(len(cameras)):
             if t != start:
                 _, there = cameras.project(world, t)
