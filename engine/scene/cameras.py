@@ -169,3 +169,10 @@ def look_at(position: Tensor, target: Tensor, up: Tensor) -> Tensor:
     result[:3, :3] = torch.stack([x, y, z])
     result[:3, 3] = -result[:3, :3] @ position
     return result
+
+
+def have_one_shape(first: tuple[int, int], second: tuple[int, int]) -> bool:
+    """Whether two image sizes (width, height) are one image at two scales: the smaller one is off by at most a pixel."""
+    (width, height), (wide, tall) = sorted((first, second))
+    scale_x, scale_y = width / wide, height / tall
+    return abs(width - wide * scale_y) <= 1 or abs(height - tall * scale_x) <= 1

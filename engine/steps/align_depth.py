@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,8 @@ from ..errors import InputError
 from ..fields import choice, validate
 from ..geometry.depth_alignment import KINDS, Line
 from ..geometry.depth_alignment import align_depth as fit
+from ..geometry.depth_maps import read_depth_maps
+from ..scene.cameras import have_one_shape
 from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "AlignedMaps", "Config", "make"]
@@ -79,12 +80,13 @@ def make(depth: Any, reference: Any, config: Config = Config(), masks: Tensor | 
         masks: [F, H, W]; where they are 0, the depths are not compared.
 
     Raises:
-        InputError: Another number of maps, constant or missing values, or maps that run against what `config` says.
+        InputError: Another number or aspect ratio of maps, constant or missing values, or maps that run against
+            what `config` says.
 
     Example:
         metric = align_depth.make(relative, moge_geometry).depth
     """
-    values, metric = planes(depth, "depth"), planes(reference, "reference")
+    values, metric = read_depth_maps(depth), read_depth_maps(reference, "reference")
     # Lift Video to 4D and captures read 0 as unknown, too
     values = torch.where(values == 0, torch.nan, values)
     frames, height, width = values.shape
@@ -95,10 +97,15 @@ def make(depth: Any, reference: Any, config: Config = Config(), masks: Tensor | 
                 f"There are {frames} depth maps, but {len(other)} of the {what}; give one for each or one for all.",
             )
     notes: list[str] = []
-    if metric.shape[1:] != values.shape[1:]:
-        notes.append(
-            f"The reference was resized from {metric.shape[2]}×{metric.shape[1]} to {width}×{height}."
-        )
+    tall, wide = metric.shape[1:]
+    if (tall, wide) != (height, width):
+        if not have_one_shape((wide, tall), (width, height)):
+            raise InputError(
+                "STP-087",
+                f"The reference is {wide}×{tall}, but the depth maps are {width}×{height}, which is another aspect ratio. Make "
+                "both from the same frames, without cropping.",
+            )
+        notes.append(f"The reference was resized from {wide}×{tall} to {width}×{height}.")
     metric = _resized(metric, height, width).expand(frames, height, width)
     known = torch.isfinite(values) & torch.isfinite(metric) & (metric > 0)
     infinite = 1 - float((torch.isfinite(values) & torch.isfinite(metric)).float().mean())
@@ -119,29 +126,6 @@ def make(depth: Any, reference: Any, config: Config = Config(), masks: Tensor | 
         )
     depths = torch.where(torch.isfinite(values), made.depth, torch.zeros(()))
     return AlignedMaps(depths, made.kind, made.lines, made.error, tuple(notes))
-
-
-def planes(given: Any, what: str) -> Tensor:
-    """Maps [F, H, W] float32 of images, maps or a dictionary with `depth` or `points`; NaN outside of its `mask` and in its
-    `sky`. Raises InputError.
-    """
-    if isinstance(given, Mapping):
-        maps = planes(given["depth"] if "depth" in given else given.get("points"), what)
-        for name in ("mask", "sky"):
-            marks = given.get(name)
-            if isinstance(marks, Tensor) and marks.shape == maps.shape:
-                maps = torch.where((marks.detach().cpu() > 0.5) == (name == "mask"), maps, torch.nan)
-        return maps
-    if isinstance(given, Tensor) and given.ndim == 4:
-        # the distance of points is along z; images repeat their value
-        given = given[..., 2] if given.shape[-1] == 3 else given[..., 0]
-    if not isinstance(given, Tensor) or given.ndim != 3 or not given.numel():
-        found = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
-        raise InputError(
-            "STP-071",
-            f"The {what} is {found}, not depth maps; connect depth images, or the geometry of a Depth Anything 3 or MoGe node.",
-        )
-    return given.detach().cpu().float()
 
 
 def _resized(maps: Tensor, height: int, width: int) -> Tensor:

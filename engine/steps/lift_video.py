@@ -33,6 +33,7 @@ from ..generation.lift.scene import lifted_scene
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render.camera_paths import CameraPath
 from ..scene import Cameras, Scene4D
+from ..scene.cameras import have_one_shape
 from ..tracking.patches import registered
 from ..tracking.tracks import ClipFlow, ClipTracks, clip_flow, grid_tracks
 from .step import Figure, Input, Kind, Output, Step
@@ -228,13 +229,12 @@ def _at(given: Any, chosen: list[int], available: int) -> Any:
         for name, value in given.items()
         if isinstance(value, Tensor) and value.ndim >= 3 and len(value) == available
     }
-    poses = given.get("extrinsics")
     # Depth Anything 3 puts all frames of a video into one batch of views
     for name in ("extrinsics", "intrinsics"):
         value = given.get(name)
         if isinstance(value, Tensor) and value.ndim == 4 and value.shape[1] == available:
             picked[name] = value[0, chosen]
-    return {**given, **picked} if picked or poses is not None else given
+    return {**given, **picked}
 
 
 def _rig(
@@ -248,6 +248,13 @@ def _rig(
             f"There are {len(cameras)} cameras for {available} frames. Connect a path with one camera per frame.",
         )
     rig = cameras.cameras[chosen] if len(cameras) == available else cameras.cameras
+    for wide, tall in rig.sizes:
+        if not have_one_shape((wide, tall), size):
+            raise InputError(
+                "STP-088",
+                f"The cameras have images of {wide}×{tall}, but the video is {size[0]}×{size[1]}, which is another aspect ratio. "
+                f"Set width and height of Camera Path to {size[0]} and {size[1]}.",
+            )
     return rig.resized((size,) * len(rig))
 
 

@@ -109,6 +109,18 @@ def test_images_maps_and_dictionaries_are_one(metric) -> None:
         assert torch.allclose(make(images, reference).depth, metric, rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "fits"), [(47, 64, True), (49, 64, True), (51, 64, False), (48, 48, False)]
+)
+def test_a_reference_may_differ_by_a_pixel_of_rounding(metric, height, width, fits) -> None:
+    reference = torch.nn.functional.interpolate(metric[:, None], (height, width), mode="nearest-exact")[:, 0]
+    if fits:
+        assert make(metric / 3, reference).error < 0.05
+        return
+    with pytest.raises(InputError, match=rf"reference is {width}×{height}, but .* 32×24, .*aspect.*STP-087"):
+        make(metric / 3, reference)
+
+
 def test_what_cannot_be_aligned_is_refused(metric) -> None:
     with pytest.raises(InputError, match="depth is constant in the clip"):
         make(torch.ones_like(metric), metric)
@@ -118,6 +130,8 @@ def test_what_cannot_be_aligned_is_refused(metric) -> None:
         make(metric, metric[:3])
     with pytest.raises(InputError, match="Only 0 pixels"):
         make(metric, metric, Config(), torch.zeros(1, HEIGHT, WIDTH))
-    with pytest.raises(InputError, match="not depth maps"):
+    with pytest.raises(InputError, match="neither 'depth' nor 'points', only mode"):
         make({"mode": "mono"}, metric)
+    with pytest.raises(InputError, match=r"reference is .*not depth maps"):
+        make(metric, metric[0])
     assert align_depth.STEP.verb == "align-depth"

@@ -153,7 +153,8 @@ def test_a_given_field_of_view_replaces_that_of_the_cameras(
     [
         (torch.rand(3, 84, 112), "GEN-030"),
         (torch.rand(FRAMES, 40, 112), "GEN-031"),
-        ({"normal": torch.rand(FRAMES, 84, 112, 3)}, "GEN-032"),
+        ([0.5] * FRAMES, "GEO-012"),
+        ({"normal": torch.rand(FRAMES, 84, 112, 3)}, "GEO-011"),
         (torch.full((FRAMES, 84, 112), torch.nan), "GEN-033"),
         (torch.full((FRAMES, 84, 112), 0.5), "GEN-034"),
     ],
@@ -190,6 +191,17 @@ def test_numbers_of_frames_cameras_and_masks_must_agree(clip: Clip, path: Camera
         result(step.run(clip.images, clip.depth, short))
     with pytest.raises(InputError, match="STP-085"):
         result(step.run(clip.images, clip.depth, masks=clip.moving[:2].float()))
+
+
+def test_cameras_of_another_aspect_ratio_are_refused(clip: Clip, path: CameraPath) -> None:
+    for size, fits in (((56, 43), True), ((224, 168), True), ((112, 112), False), ((112, 80), False)):
+        cameras = path.cameras.resized((size,) * FRAMES)
+        work = step.run(clip.images, clip.depth, CameraPath(cameras, path.seconds, 24.0))
+        if fits:
+            assert isinstance(next(work), Started)
+            continue
+        with pytest.raises(InputError, match=rf"{size[0]}×{size[1]}, but the video is 112×84, .*STP-088"):
+            next(work)
 
 
 def test_a_mask_over_the_whole_video_is_named(clip: Clip, path: CameraPath) -> None:

@@ -1,4 +1,4 @@
-"""Depth of a clip in the forms that it comes in: images, or what the Depth Anything 3 and MoGe nodes give."""
+"""Depth of a clip at the size of its frames, with the cameras that Depth Anything 3 and MoGe nodes give along with it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
+from ...geometry.depth_maps import read_depth_maps
 from ...scene.cameras import Cameras
 
 # spread of a depth map, relative to its mean, below which it counts as constant
@@ -41,7 +42,7 @@ def depth_maps(given: Any, frames: int, size: tuple[int, int], is_depth: bool = 
         InputError: Another number of maps, maps without values, or constant ones.
     """
     is_table = isinstance(given, Mapping)
-    values = _table_depth(given) if is_table else _plane(given)
+    values = read_depth_maps(given)
     if len(values) != frames:
         raise InputError(
             "GEN-030",
@@ -55,14 +56,8 @@ def depth_maps(given: Any, frames: int, size: tuple[int, int], is_depth: bool = 
             "depth from the same frames, without cropping.",
         )
     height, width = values.shape[1:]
-    values = values.clone()
-    for name in ("mask", "sky") if is_table else ():
-        if isinstance(given.get(name), Tensor):
-            mask = _plane(given[name])
-            if mask.shape == values.shape:
-                values[mask < 0.5 if name == "mask" else mask > 0.5] = torch.nan
     # Align Depth writes 0 where nothing is known; of disparities, that is the sky
-    values[~values.isfinite() | (values == 0)] = torch.nan
+    values = torch.where(~values.isfinite() | (values == 0), torch.nan, values)
     _check(values)
     # large disparities are near
     if is_table or is_depth:
@@ -74,24 +69,6 @@ def depth_maps(given: Any, frames: int, size: tuple[int, int], is_depth: bool = 
     K = _intrinsics(given.get("intrinsics"), frames, (width, height), size) if is_table else None
     return DepthMaps(
         sized, K, _extrinsics(given.get("extrinsics"), frames) if is_table else None, not is_table, note
-    )
-
-
-def _plane(images: Tensor) -> Tensor:
-    """[T, h, w] of maps, or of images' mean."""
-    images = images.detach().cpu().float()
-    return images[..., :3].mean(-1) if images.ndim == 4 else images
-
-
-def _table_depth(given: Mapping[str, Any]) -> Tensor:
-    if isinstance(given.get("depth"), Tensor):
-        return _plane(given["depth"])
-    if isinstance(given.get("points"), Tensor):
-        return given["points"].detach().cpu().float()[..., 2]
-    raise InputError(
-        "GEN-032",
-        f"The geometry has neither 'depth' nor 'points', only {', '.join(map(str, given)) or 'nothing'}. Connect the output of "
-        "a Depth Anything 3 or MoGe node.",
     )
 
 
