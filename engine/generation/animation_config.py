@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..fields import choice, flag, number, validate
 from ..geometry.placement import TURNS
 from ..models.variation_field import VariationConfig
-from .variation import SAMPLERS, Sampling, sampling_window
+from .variation_sampling import SAMPLERS, Sampling, sampling_window
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,13 @@ class AnimationConfig:
     checkpoint_seconds: float = number(
         60.0, 1.0, 1e6, "Seconds between two checkpoints.", label="checkpoint every (seconds)", advanced=True
     )
+    fit_steps: int = number(
+        0,
+        0,
+        1000,
+        "Gradient steps that fit the generated motion to the video, as seen from its camera. 40 is typical for the bundled "
+        "model; 0 keeps what the model generates. What the video does not show, such as depth, changes little.",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -133,4 +140,5 @@ class AnimationConfig:
             self.chunk,
             self.seed,
             default.shared_noise and sampler != "adaptive" and steps == 1,
+            self.fit_steps,
         )

@@ -12,7 +12,6 @@ from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,69 +32,15 @@ from ..models.variation_field import (
     guided_twice,
 )
 from .model_space import ModelSpace
+from .variation_fit import fitted
+from .variation_sampling import ADAPTIVE_UNITS, Sampling
 
 PLACE = "models/gs4d"
 BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "models" / "tiny-variation-field"
-SAMPLERS = ("multistep", "singlestep", "adaptive")
-# units of progress of the adaptive sampler, which does not know its number of steps
-ADAPTIVE_UNITS = 100
 # frames that are encoded or decoded at once
 FRAMES_AT_ONCE = 8
-# a video that is longer by up to this factor than those that the model was trained with is sampled at once, as in the paper
-STRETCH = 4 / 3
 # numbers of a variation field, in Gaussians times frames: 200 million take 11 GB
 MOST_CHANGES = 200_000_000
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a variation field is sampled.
-
-    Args:
-        sampler: One of SAMPLERS.
-        steps: Steps of the first two samplers.
-        largest_step: Longest step of the adaptive sampler, in half-logSNR.
-        image_scale: Guidance scale of the images; 1 is off.
-        canonical_scale: Guidance scale of the splat; 1 is off.
-        window: Frames that the transformer sees at once.
-        overlap: Frames that neighboring windows have at least in common.
-        standardized_anchors: How anchors go to the transformer; see `Statistics.anchors`.
-        at_once: Evaluate all branches of the guidance as one batch.
-        chunk: Gaussians that are decoded at once.
-        seed: Seed of the noise.
-        shared_noise: Whether all frames start from the same noise.
-    """
-
-    sampler: str = "multistep"
-    steps: int = 100
-    largest_step: float = 1.0
-    image_scale: float = 1.0
-    canonical_scale: float = 1.0
-    window: int = 24
-    overlap: int = 12
-    standardized_anchors: bool = False
-    at_once: bool = True
-    chunk: int = 8192
-    seed: int = 0
-    shared_noise: bool = False
-
-    @property
-    def units(self) -> int:
-        """Units of progress of the sampling."""
-        return ADAPTIVE_UNITS if self.sampler == "adaptive" else self.steps
-
-    def as_record(self) -> dict[str, Any]:
-        """What "auto" became, as plain JSON for the history."""
-        how = {"largest_step": self.largest_step} if self.sampler == "adaptive" else {"steps": self.steps}
-        names = (
-            "image_scale",
-            "canonical_scale",
-            "window",
-            "overlap",
-            "standardized_anchors",
-            "shared_noise",
-        )
-        return {"sampler": self.sampler, **how, **{name: getattr(self, name) for name in names}}
 
 
 def bundled_variation() -> Path:
@@ -185,26 +130,6 @@ class Update:
     sample: Sample | None = None
 
 
-def units(frames: int, sampling: Sampling) -> int:
-    """Units of progress of a run: encoded frames, sampler, decoded frames."""
-    return 2 * frames + sampling.units
-
-
-def sampling_window(frames: int, trained: int, window: int, overlap: int) -> tuple[int, int]:
-    """Window and overlap for a video.
-
-    Args:
-        frames: Frames of the video.
-        trained: Frames that the model was trained with.
-        window: Frames at once; 0: as trained, or all of a video that is at most a third longer.
-        overlap: Frames that neighboring windows share; 0: half a window.
-    """
-    if not window:
-        window = frames if frames <= int(STRETCH * trained) else trained
-    window = min(window, frames)
-    return window, overlap or max((window - 1) // 2, 0)
-
-
 class VariationRun:
     """A run of the models on one video and splat.
 
@@ -273,14 +198,30 @@ class VariationRun:
                     yield Update(count + self._units_done(sample), sample)
                 del conditions
         assert latents is not None
+        done = count + sampling.units
+        with self._memory("fitting the motion to the video", "Set 'fit steps' to 0."):
+            for step, nearer in enumerate(self._fitted(latents), 1):
+                latents = nearer
+                yield Update(done + step)
         advice = f"Lower 'decode chunk' below {sampling.chunk:,}, or use fewer frames."
         with self._memory("decoding the variation field", advice):
-            return (yield from self._decoded(latents, count + sampling.units))
+            return (yield from self._decoded(latents, done + sampling.fit_steps))
 
     def deltas(self, latents: Tensor, frames: Tensor) -> Tensor:
         """Decoded deltas [F, N, 14] of some `frames` [F] of generated latents [1, T, L, C]."""
         some = self.statistics.latents(latents[:, frames.to(latents.device)])
         return self.vae.decode(some, self.vectors[None], self.sampling.chunk, self.anchors[None])[0]
+
+    def _fitted(self, latents: Tensor) -> Iterator[Tensor]:
+        """Latents after each step of the fit to the video."""
+
+        def deltas(values: Tensor, frames: Tensor) -> Tensor:
+            return _finite(self.deltas(values, frames), "decoder").float()
+
+        self.vae.requires_grad_(False)
+        camera = self.models.config.camera.cameras()
+        steps, seed = self.sampling.fit_steps, self.sampling.seed
+        yield from fitted(latents, deltas, self.space.raw, self.frames, camera, steps, seed)
 
     def _memory(self, doing: str, advice: str) -> AbstractContextManager[None]:
         device = self.models.device

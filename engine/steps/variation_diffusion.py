@@ -26,7 +26,8 @@ from ..figures.contact_sheets import sheet
 from ..figures.drawing import as_tensor
 from ..generation.animation_config import AnimationConfig as Config
 from ..generation.model_space import ModelSpace
-from ..generation.variation import VariationModels, VariationRun, units
+from ..generation.variation import VariationModels, VariationRun
+from ..generation.variation_sampling import units
 from ..geometry.boxes import gaussian_bounds
 from ..masks.video_frames import Frames, coverage, cropped_frames, frames_over_splat
 from ..messages import Finished, Message, Preview, Progress, Saved, Started, Stream

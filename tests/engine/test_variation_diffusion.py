@@ -14,7 +14,8 @@ from engine.deform import PerFrame
 from engine.diffusion.cosine_schedule import CosineSchedule
 from engine.errors import InputError
 from engine.generation.model_space import ModelSpace
-from engine.generation.variation import VariationModels, VariationRun, sampling_window
+from engine.generation.variation import VariationModels, VariationRun
+from engine.generation.variation_sampling import sampling_window
 from engine.geometry.placement import moved, upright
 from engine.io.scene_file import load_scene, save_scene
 from engine.models import variation_field as gvf

@@ -81,7 +81,7 @@ def test_a_fit_follows_a_video_better_than_standing_still(monkeypatch):
     vae.train_vae(model, pool, config, LoopConfig(40, lr=5e-3, warmup=5, average=0.8))
     latents = dit.Latents(vae.folded(model), pool)
     clip = latents[0]
-    found = fit.fitted(latents.vae, clip, steps=15, lr=0.15)
+    found = fit.fitted(latents, clip, fit.still(latents, clip), steps=40)
     with torch.no_grad():
         deltas = latents.vae.decode(found[None], clip.clip.vector[None])[0]
     # from the video's own camera

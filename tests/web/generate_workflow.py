@@ -23,6 +23,7 @@ def gvf_diffusion(info: dict[str, Any]) -> dict[str, Any]:
             images=["2", 0],
             mask=["2", 1],
             fps=["2", 2],
+            fit_steps=40,
         ),
         "6": node(info, "PreviewImage", images=["5", 1]),
         "7": node(info, "GS4D_Save4DScene", scene=["5", 0], filename_prefix="gs4d/animated"),
@@ -52,7 +53,8 @@ GROUPS = [
 NOTE = """## A video in, a moving splat out
 
 Press **Run**. The bundled splat (a toy) moves as the bundled video shows; it plays on the right and is rendered to
-`output/video`. One pass of a small model, trained for this pack, makes the motion.
+`output/video`. One pass of a small model, trained for this pack, makes the motion; 40 *fit steps* bring it closer to the
+video.
 
 **Your own clip:** a simple moving object on a plain background, one still camera. Put it into the `input` folder, press
 **R** and choose it under *clip*, or connect *Load Video*. The splat must show the same object as the first frame does: any
@@ -88,7 +90,7 @@ def gvf_diffusion_trellis(info: dict[str, Any]) -> dict[str, Any]:
     graph["2"]["inputs"]["size"] = 512
     graph["3"] = node(info, "GS4D_CanonicalFromImage", models=["12", 0], image=["2", 0], mask=["2", 1])
     graph["4"] = node(info, "GS4D_LoadVariation", model=VARIATION, image_encoder=ENCODER)
-    graph["5"]["inputs"]["splat"] = ["13", 0]
+    graph["5"]["inputs"] |= {"splat": ["13", 0], "fit_steps": 0}
     return graph | {
         "12": trellis,
         "13": node(info, "GS4D_AlignSplat", splat=["3", 0], images=["2", 0], mask=["2", 1]),
