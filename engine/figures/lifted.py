@@ -1,15 +1,21 @@
-"""The camera path of a lifted video, seen from above and from the side."""
+"""What a video was lifted to: a few frames with what moves and their depth, and the camera path from above and the side."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..scene.cameras import Cameras
-from .drawing import theme, write
+from .color_maps import depth_picture, marked, spread
+from .contact_sheets import below, sheet
+from .drawing import as_tensor, theme, write
 
 HEIGHT, MARGIN, WORDS = 150, 14, 12
+# frames of the sheet
+SHOWN = 4
 # share of the median depth that a camera's viewing direction is drawn with
 LOOK = 0.15
 
@@ -47,3 +53,28 @@ def path_picture(cameras: Cameras, depth: Tensor, width: int) -> Image.Image:
         draw.ellipse([x - 3, y - 3, x + 3, y + 3], fill=ink.curves[1])
         write(draw, (left + MARGIN, 4), name, WORDS, ink.text)
     return picture
+
+
+def depth_shades(depth: Tensor) -> Tensor:
+    """Depth [T, H, W] as gray images [T, H, W, 3]: near is bright; unknown depth is black."""
+    return depth_picture(torch.nan_to_num(depth), (~depth.isnan()).float())
+
+
+def lift_sheet(
+    images: Tensor, moving: Tensor, depth: Tensor, cameras: Cameras, numbers: Sequence[int]
+) -> Tensor:
+    """A few frames with what moves in red, their depth, and the camera path below, as one image [h, w, 3].
+
+    Args:
+        images: Frames [T, H, W, 3] in 0..1.
+        moving: [T, H, W] bool.
+        depth: [T, H, W] in world units, NaN where unknown.
+        cameras: T cameras.
+        numbers: Of the frames in their video, for the captions.
+    """
+    shown = spread(len(images), SHOWN)
+    shades = depth_shades(depth[shown]).to(images)
+    stacks = [[marked(images[t], moving[t].float()), shades[i]] for i, t in enumerate(shown)]
+    captions = [f"frame {numbers[t]}" for t in shown]
+    made = sheet(stacks, captions, len(shown), "red: moving; below: depth, near is bright")
+    return as_tensor(below(made, path_picture(cameras, depth, made.width)))

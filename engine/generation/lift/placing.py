@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,9 @@ from ...geometry.clip_cameras import Sightings, SolvedClip, solve_cameras
 from ...geometry.clip_start import FEWEST, line
 from ...scene.cameras import Cameras
 from ...tracking.tracks import ClipTracks
+from .clip_input import ClipInput
 from .depth_maps import DepthMaps, cameras_of
+from .moving_masks import grown
 from .unproject import depth_edges, world_points
 
 # median displacement over the clip, as a share of the width, below which the camera rests; and displacement by the camera's
@@ -34,6 +37,52 @@ class PlacedClip(NamedTuple):
     depth: Tensor  # [T, H, W] in world units, NaN where unknown
     notes: list[str]
     agreement: float | None  # median relative difference of a point's depth between frames
+
+
+def placed_clip(clip: ClipInput, tracks: ClipTracks, cameras: str, depth_kind: str, fov: float) -> PlacedClip:
+    """Cameras and depth in one world.
+
+    Args:
+        clip: The frames, and what is known of them.
+        tracks: Points followed through them.
+        cameras: "auto", "solve" or "fixed": see the settings of Lift Video to 4D.
+        depth_kind: "auto", "depth" or "disparity": what bright means in depth images.
+        fov: Horizontal field of view in degrees; 0: that of the depth, else solved for.
+
+    Raises:
+        InputError: Cameras cannot be solved, or do not fit the depth.
+    """
+    maps, rig = clip.depth, clip.cameras
+    width = clip.size[0]
+    focal = None
+    if fov:
+        focal = width / 2 / math.tan(math.radians(fov) / 2)
+        maps = maps if maps.K is None else maps._replace(K=with_focal(maps.K, focal))
+        rig = None if rig is None else replace(rig, K=with_focal(rig.K, focal))
+    elif maps.K is not None:
+        focal = float(maps.K[:, 0, 0].median())
+    kind = depth_kind if maps.may_be_disparity else "depth"
+    if cameras == "auto" and rig is not None:
+        return given_clip(rig, maps, tracks, kind, "connected")
+    trusted = None if clip.masks is None else _outside(tracks, clip.masks)
+    still = tracks if trusted is None else tracks.take(trusted)
+    if cameras == "auto" and maps.world_to_camera is not None:
+        of_depth = cameras_of(maps, maps.world_to_camera, clip.size)
+        if of_depth is not None:
+            return given_clip(of_depth, maps, tracks, kind, "those of the depth")
+    if cameras == "fixed" or (cameras == "auto" and len(still) and rests(still, width)):
+        placed = fixed_clip(maps, still, kind, focal)
+        if cameras == "auto":
+            placed.notes[0] = "cameras: the camera does not move"
+        return placed
+    return solved_clip(tracks, maps, kind, focal, trusted)
+
+
+def _outside(tracks: ClipTracks, masks: Tensor) -> Tensor:
+    """Tracks [N] bool that begin outside of the masks."""
+    at = torch.arange(len(tracks))
+    column, row = tracks.pixels[tracks.anchors, at].floor().long().unbind(1)
+    return ~grown(masks, 2)[tracks.anchors, row, column]
 
 
 def sightings(tracks: ClipTracks, values: Tensor, is_disparity: bool) -> Sightings:
