@@ -182,6 +182,8 @@ class VideoBackbone(Backbone, Protocol):
 
     # frames of the videos that the model was trained on
     frames: int
+    # sides of the images are multiples of it, in pixels
+    size_multiple: int
     # time shift of weights that were trained with flow matching; None: they predict v
     flow_shift: float | None
 

@@ -85,6 +85,7 @@ class CogVideoX:
         self.autoencoder = VideoAutoencoder(vae, in_tiles)
         self.vae_scale_factor = self.autoencoder.space_factor
         self.time_factor: int | None = self.autoencoder.time_factor
+        self.size_multiple = self.vae_scale_factor * int(config.patch_size)
         # what the model was trained to make
         self.frames = int(config.sample_frames)
         self.camera: WidenedProjection | None = None
@@ -134,11 +135,10 @@ class CogVideoX:
     def _posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [B, C, T', h, w] of the latents of [B, T, H, W, 3], not scaled."""
         height, width = int(images.shape[2]), int(images.shape[3])
-        multiple = self.vae_scale_factor * int(self.transformer.config.patch_size)
-        if height % multiple or width % multiple:
+        if height % self.size_multiple or width % self.size_multiple:
             raise InputError(
                 "DIF-076",
-                f"The frames are {width}×{height}, but {self.name} needs sides that are multiples of {multiple}; "
+                f"The frames are {width}×{height}, but {self.name} needs sides that are multiples of {self.size_multiple}; "
                 "resize them.",
             )
         with explains_memory(f"encoding {images.shape[1]} frames of {width}×{height} pixels", self.device):

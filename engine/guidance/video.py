@@ -79,6 +79,16 @@ def sample_video(
             frames = model.decode(sample.clean)
     """
     count, sampled = backbone.latent_frames(request.frames), backbone.sampled_frames(request.frames)
+    multiple = backbone.size_multiple
+    if request.width % multiple or request.height % multiple:
+        width, height = (
+            max(round(side / multiple), 1) * multiple for side in (request.width, request.height)
+        )
+        raise InputError(
+            "GUI-022",
+            f"The video is {request.width}×{request.height}, but {backbone.name} needs sides that are multiples of {multiple}; "
+            f"choose {width}×{height}.",
+        )
     condition = _condition(backbone, request, image)
     rays = None if camera is None else camera[None].to(backbone.device)
     factor = backbone.vae_scale_factor

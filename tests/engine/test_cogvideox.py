@@ -243,6 +243,8 @@ def test_a_video_from_an_image_a_prompt_and_a_path():
     assert words.encode_image_latents(video()).shape == (1, 4, 3, 4, 4) and not words.has_image_conditioning
     *_, made = sample_video(words, VideoRequest(ASKED, 9, 32, 48, steps=2, sampler="flow", shift=3.0))
     assert made.latents.shape == (1, 4, 3, 6, 4)
+    with pytest.raises(InputError, match=r"40×33, .* multiples of 16; choose 32×32.*GUI-022"):
+        next(sample_video(words, VideoRequest(ASKED, 9, 40, 33, steps=2)))
     with pytest.raises(InputError, match="takes no image"):
         next(sample_video(words, request, image))
     with pytest.raises(InputError, match="sampler is 'heun'"):
