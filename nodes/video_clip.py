@@ -44,7 +44,7 @@ class LoadVideoClip(io.ComfyNode):
             node_id="GS4D_LoadVideoClip",
             display_name="Load Video Clip",
             category="4dgs/generate",
-            description="Reads the frames of a video of one camera: the bundled clip, a file, or another node's video.",
+            description="Reads the frames of a video of one camera: the bundled video, a file, or another node's video.",
             search_aliases=["video to 4d", "load video", "gvfdiffusion"],
             inputs=[
                 combo(

@@ -70,7 +70,7 @@ class Config:
         "Horizontal field of view in degrees. 0 uses that of the depth, else solves it; a known value makes cameras more "
         "accurate.",
         1.0,
-        label="field of view (0 = auto)",
+        label="horizontal field of view (0 = auto)",
     )
     first_frame: int = number(0, 0, 1_000_000, "First frame to use.", step=1)
     frame_count: int = number(

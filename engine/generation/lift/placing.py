@@ -22,7 +22,7 @@ from .unproject import depth_edges, world_points
 # median displacement over the clip, as a share of the width, below which the camera rests; and displacement by the camera's
 # movement below which it only turns
 REST, PARALLAX = 0.004, 0.008
-# field of view in degrees where nothing says what it is
+# horizontal field of view in degrees where nothing says what it is
 FIELD_OF_VIEW = 55.0
 # depth that disparities of unknown shift span with a fixed camera
 NEAR, FAR = 1.0, 8.0
@@ -138,7 +138,7 @@ def solved_clip(
     notes = [
         f"cameras: solved, path of {length / float(depth[0].nanmedian()):.2f} × the median depth, turning by {turned:.0f}°, "
         f"median error {error:.2f} pixels",
-        f"field of view: {field:.1f}°" + ("" if focal else ", solved"),
+        f"horizontal field of view: {field:.1f}°" + ("" if focal else ", solved"),
     ]
     if len(kinds) > 1 or is_disparity:
         notes.append(
@@ -181,7 +181,7 @@ def fixed_clip(maps: DepthMaps, tracks: ClipTracks, kind: str, focal: float | No
             scale[t] = log_scale.exp()
     depth = in_world(values, scale, shift, is_disparity)
     if maps.K is None and focal is None:
-        notes.append(f"field of view: {FIELD_OF_VIEW:g}°, a guess")
+        notes.append(f"horizontal field of view: {FIELD_OF_VIEW:g}°, a guess")
     focal = focal or width / 2 / math.tan(math.radians(FIELD_OF_VIEW) / 2)
     K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
     poses = torch.eye(4, dtype=torch.float64).repeat(frames, 1, 1)
