@@ -64,7 +64,7 @@ class KnownEdits:
         sentences: Trained instructions and captions, as `_plain` writes them.
         unchanged: An instruction that changes nothing.
         subjects: Captions of unedited images.
-        weak: Edits that it was trained on and reaches little of, measured by its authors; not offered in messages.
+        weak: Edits that it was trained on but barely makes, as measured by its authors; not offered in messages.
     """
 
     model: str
@@ -225,13 +225,13 @@ def _several(known: KnownEdits, reading: Reading) -> str:
 
 
 def _weak(known: KnownEdits, reading: Reading) -> str:
-    """The note for an edit that the model was trained on and reaches little of."""
+    """The note for an edit that the model was trained on but barely makes."""
     found = tuple(name for name in reading.edits if name in known.weak)
     if not found:
         return ""
     return (
-        f"{known.model} reaches little of {_list(found)}: it hardly changes the image, or more than that part. Use a color alone "
-        "with a selection lifted from masks, or another model."
+        f"{known.model} knows {_list(found)}, but changes little of the image, or more than that part. Use a single color with a "
+        "selection lifted from masks, or another model."
     )
 
 
@@ -280,7 +280,7 @@ class _Listed:
     """The entries of a gs4d.json that describe edits, type-checked.
 
     `known` are sentences by edit, `key_words` words by edit, `patterns` captions of edited images with "{}" for a
-    subject, `main` the edits to offer, `weak` those that it reaches little of.
+    subject, `main` the edits to offer, `weak` those that it barely makes.
     """
 
     known: dict[str, tuple[str, ...]]

@@ -94,7 +94,7 @@ def make(depth: Any, reference: Any, config: Config = Config(), masks: Tensor | 
         if other is not None and len(other) not in (1, frames):
             raise InputError(
                 "STP-069",
-                f"There are {frames} depth maps, but {len(other)} of the {what}; give one for each or one for all.",
+                f"The {what} has {len(other)} frames, but there are {frames} depth maps; connect one for each, or a single one.",
             )
     notes: list[str] = []
     tall, wide = metric.shape[1:]
@@ -119,10 +119,11 @@ def make(depth: Any, reference: Any, config: Config = Config(), masks: Tensor | 
     kind = "" if config.kind == "auto" else config.kind
     made = fit(torch.nan_to_num(values, 0, 0, 0), metric, known, config.fits == "frame", kind)
     if made.error == float("inf"):
+        remedy = "set 'depth is' to auto, or connect" if kind else "connect"
         raise InputError(
             "STP-070",
-            f"The depth maps run against the reference as {kind or 'depth, disparity and inverted depth'}; set 'depth is' to "
-            "auto, or connect the depth of the same video.",
+            f"The depth maps do not fit the reference as {kind or 'depth, disparity or inverted depth'}: their values change in "
+            f"the opposite direction; {remedy} depth of the same frames.",
         )
     depths = torch.where(torch.isfinite(values), made.depth, torch.zeros(()))
     return AlignedMaps(depths, made.kind, made.lines, made.error, tuple(notes))
@@ -140,9 +141,10 @@ def _check(values: Tensor, metric: Tensor, known: Tensor, per_frame: bool) -> No
     for i, group in enumerate(groups):
         where, chosen = f"frame {i}" if per_frame else "the clip", known[group]
         if float(chosen.float().mean()) < LEAST_SHARE:
+            remedy = "enlarge the mask" + (", or set 'scale and shift per' to clip" if per_frame else "")
             raise InputError(
                 "STP-072",
-                f"Only {int(chosen.sum())} pixels of {where} have both depths; enlarge the mask, or fit per clip.",
+                f"Only {int(chosen.sum())} pixels of {where} have a known depth in both maps; {remedy}.",
             )
         for what, maps in (("depth", values), ("reference", metric)):
             found = maps[group][chosen]

@@ -36,12 +36,13 @@ class Config:
 
 @dataclass(frozen=True, eq=False)
 class CameraEmbedding:
-    """The ray maps [1, 24, n, H, W] of a path with 4(n − 1) + 1 frames; see `wan_camera_embedding`."""
+    """The ray maps [1, 24, n, H, W] of a path with 4(n − 1) + 1 frames; see `wan_camera_embedding`. `note` is for the user."""
 
     rays: Tensor
     width: int
     height: int
     frames: int
+    note: str
 
 
 def make(path: CameraPath, config: Config = Config()) -> CameraEmbedding:
@@ -72,11 +73,21 @@ def make(path: CameraPath, config: Config = Config()) -> CameraEmbedding:
             f"The ray maps of {len(path)} frames of {width}×{height} pixels need {need / 1e9:.3g} GB, this machine has "
             f"{backends.memory() / 1e9:.3g} GB; lower frames, width or height.",
         )
-    unit = config.unit
-    if not unit:
-        unit = 1.0 if path.focus is None else float((path.cameras.centers[0] - path.focus).norm()) or 1.0
+    unit, about = _unit(path, config)
     rays = wan_camera_embedding(path.cameras, unit)
-    return CameraEmbedding(rays, width, height, len(path))
+    note = f"{len(path)} frames, {width}×{height}, {rays.shape[2]} latent frames\nunit length: {unit:.4g} ({about})"
+    return CameraEmbedding(rays, width, height, len(path), note)
+
+
+def _unit(path: CameraPath, config: Config) -> tuple[float, str]:
+    """The unit of length, and where it is from."""
+    if config.unit:
+        return config.unit, "as set"
+    distance = 0.0 if path.focus is None else float((path.cameras.centers[0] - path.focus).norm())
+    if distance:
+        return distance, "distance from the first camera to the subject"
+    missing = "the path has no subject" if path.focus is None else "the path starts at its subject"
+    return 1.0, f"{missing}; set 'unit length' if the camera moves too much or too little"
 
 
 STEP = Step(
@@ -105,5 +116,5 @@ STEP = Step(
         Output("length", Kind.WHOLE_NUMBER, "Number of frames of the path.", of=lambda made: made.frames),
     ),
     has_device=False,
-    note=lambda made: f"{made.frames} frames, {made.width}×{made.height}, {made.rays.shape[2]} latent frames",
+    note=lambda made: made.note,
 )

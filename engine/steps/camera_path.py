@@ -95,7 +95,7 @@ class Config:
         150.0,
         "Vertical field of view in degrees, if no scene is connected. Higher shows more around the subject.",
         1.0,
-        label="field of view (without a scene)",
+        label="vertical field of view (without a scene)",
         since="0.2",
     )
 
@@ -141,10 +141,13 @@ def make(
     rig = _rig_without_scene(config.field_of_view) if scene is None else scene.rig
     focus = torch.tensor([0.0, 0.0, 1.0]).double() if scene is None else paths.scene_focus(scene)
     if config.view >= len(rig):
-        raise InputError(
-            "STP-001",
-            f"view is {config.view}, but the scene has {len(rig)} cameras; choose 0 to {len(rig) - 1}.",
+        there = (
+            "no scene is connected, so there is one view"
+            if scene is None
+            else f"the scene has {len(rig)} cameras"
         )
+        choices = "0" if len(rig) == 1 else f"0 to {len(rig) - 1}"
+        raise InputError("STP-001", f"view is {config.view}, but {there}; choose {choices}.")
     width, height = _size(rig.sizes[config.view], config)
     frames = nearest_count(config.frames, WAN_TIME_FACTOR) if config.fits_video_model else config.frames
     seconds = scene_seconds(scene, frames, config.fps, config.speed, config.start_seconds)
@@ -208,8 +211,8 @@ def with_cameras(cameras: Cameras, seconds: Tensor, fps: float) -> CameraPath:
     if len(set(cameras.sizes)) > 1 or len(cameras) != len(seconds):
         raise InputError(
             "STP-002",
-            f"The path has {len(cameras)} cameras of {len(set(cameras.sizes))} sizes and {len(seconds)} times; give cameras "
-            "of one size and one time for each.",
+            f"The path has {len(cameras)} cameras of {len(set(cameras.sizes))} image sizes and {len(seconds)} times; give all "
+            "cameras one image size, and one time each.",
         )
     return CameraPath(cameras, seconds.double(), fps)
 

@@ -50,7 +50,7 @@ def test_what_the_maps_contain_is_recognized_and_said(metric, kind, changed) -> 
     made = make(changed(metric), spoiled(metric))
     assert made.kind == kind and torch.allclose(made.depth, metric, rtol=5e-3)
     assert f"contain {kind}" in made.summary()
-    with pytest.raises(InputError, match="run against the reference as depth"):
+    with pytest.raises(InputError, match=r"do not fit the reference as depth: .* set 'depth is' to auto"):
         make(changed(metric), metric, Config(kind="depth"))
 
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_aligned_is_refused(metric) -> None:
         make(torch.ones_like(metric), metric)
     with pytest.raises(InputError, match="reference is constant in frame 0"):
         make(metric, torch.ones_like(metric), Config(fits="frame"))
-    with pytest.raises(InputError, match="4 depth maps, but 3 of the reference"):
+    with pytest.raises(InputError, match="reference has 3 frames, but there are 4 depth maps"):
         make(metric, metric[:3])
     with pytest.raises(InputError, match="Only 0 pixels"):
         make(metric, metric, Config(), torch.zeros(1, HEIGHT, WIDTH))

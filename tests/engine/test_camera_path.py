@@ -73,6 +73,8 @@ def test_a_framed_view_replaces_the_path_and_is_centered(scene):
 def test_a_view_that_does_not_exist_is_refused(scene):
     with pytest.raises(InputError, match="8 cameras"):
         camera_path.make(scene, camera_path.Config(view=8))
+    with pytest.raises(InputError, match="no scene is connected, so there is one view; choose 0"):
+        camera_path.make(None, camera_path.Config(view=1))
 
 
 def test_a_number_outside_its_range_is_named():
@@ -183,8 +185,18 @@ def test_the_embedding_holds_the_rays_four_frames_to_a_latent_frame(scene):
     assert torch.allclose(weak[:3] * 10, split[:3], atol=1e-5) and torch.equal(weak[3:], split[3:])
 
 
+def test_the_unit_of_the_embedding_is_said(scene):
+    path = camera_path.make(scene, camera_path.Config(frames=9, width=48, height=32))
+    distance = float((path.cameras.centers[0] - path.focus).norm())
+    assert f"unit length: {distance:.4g} (distance from" in camera_embedding.make(path).note
+    given = camera_path.with_cameras(path.cameras, path.seconds, 24.0)
+    made = camera_embedding.make(given)
+    assert "unit length: 1 (the path has no subject" in made.note
+    assert torch.equal(made.rays, camera_embedding.make(path, camera_embedding.Config(unit=1.0)).rays)
+
+
 def test_a_path_that_wan_cannot_take_is_refused_with_what_it_can(scene):
-    with pytest.raises(InputError, match="61 or 57"):
+    with pytest.raises(InputError, match="57 or 61"):
         camera_embedding.make(camera_path.make(scene, camera_path.Config(frames=60, width=32, height=32)))
     with pytest.raises(InputError, match="set 48×32"):
         camera_embedding.make(camera_path.make(scene, camera_path.Config(frames=5, width=50, height=30)))

@@ -50,7 +50,9 @@ def test_every_trained_sentence_names_its_edit_and_no_other(known: KnownEdits, n
 def test_an_edit_that_the_model_hardly_learned_is_neither_offered_nor_silent() -> None:
     weak = KnownEdits.from_facts(edits.facts(weak=["red_lips"]), "small")
     assert weak is not None and "red_lips" not in weak.edits and "blue_hair" in weak.edits
-    assert "small reaches little of red lips" in check_prompt(weak, "paint the lips red", is_local=True)
+    assert "small knows red lips, but changes little" in check_prompt(
+        weak, "paint the lips red", is_local=True
+    )
     assert check_prompt(weak, "dye the hair blue") == ""
 
 

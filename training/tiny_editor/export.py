@@ -38,7 +38,7 @@ def write_facts(out: Path, is_new: bool = False, weak: Collection[str] | None = 
     Args:
         out: The model's folder.
         is_new: Whether weights were written too: the old lists do not hold then.
-        weak: Edits that it reaches little of; None: not given, so that old weights keep their list and new ones have none.
+        weak: Edits that it barely makes; None: not given, so that old weights keep their list and new ones have none.
     """
     file = out / "gs4d.json"
     kept = json.loads(file.read_text()) if file.exists() else {"recommended": RECOMMENDED}
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--untrained", action="store_true")
     parser.add_argument(
-        "--weak", nargs="*", choices=edits.NAMES, help="edits that it reaches little of, measured"
+        "--weak", nargs="*", choices=edits.NAMES, help="edits that it barely makes, as measured"
     )
     parser.add_argument("--facts", action="store_true", help="write gs4d.json alone")
     parser.add_argument(
