@@ -63,7 +63,8 @@ def fitted(
     optimizer = torch.optim.Adam([offsets], lr=RATE)
     generator = torch.Generator().manual_seed(seed)
     count = min(len(images), max(FRAMES, len(images) // 2))
-    raw = replace(raw, **{f.name: getattr(raw, f.name).to(device) for f in fields(raw) if f.type == "Tensor"})
+    values = {field.name: getattr(raw, field.name) for field in fields(raw)}
+    raw = replace(raw, **{name: t.to(device) for name, t in values.items() if isinstance(t, Tensor)})
     body = raw.to_gaussians()
     for _ in range(steps):
         some = torch.randperm(len(images), generator=generator)[:count]
