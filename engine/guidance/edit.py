@@ -22,6 +22,7 @@ from ..diffusion.key_views import Recording
 from ..errors import InputError
 from .classifier_free import predict
 from .edit_request import ATTENTION, STARTS, EditRequest, kept_steps
+from .image_latents import ImageLatents
 from .inpaint import Keep, Move, moves
 from .key_passes import PLAIN_BELOW, KeyPasses, Placement
 from .score import check_finite
@@ -30,8 +31,6 @@ __all__ = ["ATTENTION", "STARTS", "Edit", "EditRequest", "Placement", "edit_pict
 
 # mask value from which a latent may change; pixels are blended by smaller values too
 BARELY = 0.05
-# images through the VAE at a time: its full-size layers need the most memory, and more images are not faster
-AT_ONCE = 2
 
 
 class Edit:
@@ -62,8 +61,6 @@ class Edit:
         edited = edit.images
     """
 
-    # [F, C, h, w]: the starting noise
-    _noise: Tensor | None
     # [F, C, h, w] at the start of the current timestep; None before the first and after the last one
     latents: Tensor | None
     # [F, C, h, w] at its end, as far as chunks are done
@@ -117,14 +114,10 @@ class Edit:
         self.chunk = self.position = 0
         # images that went through the guided model, counted once per step
         self.calls = 0
-        # [C, h, w] on the CPU: conditioning latents of the originals
-        self._encoded: dict[int, Tensor] = {}
-        self.noised = noised
-        # [C, h, w] on the CPU: latents of `noised`
-        self._started: dict[int, Tensor] = {}
+        self.encoded = ImageLatents(backbone, originals, noised, request.seed)
         # [C, h, w]: the predicted clean latents, for previews
         self._clean: dict[int, Tensor] = {}
-        self._noise = self.latents = self.advanced = None
+        self.latents = self.advanced = None
 
     def _key_passes(self, placement: Placement | None) -> KeyPasses:
         asked = self.request
@@ -134,18 +127,8 @@ class Edit:
         )
 
     def split(self) -> list[list[int]]:
-        """Image indices by chunk. With shared attention the key comes first in each chunk, unless one holds all."""
-        if self.key_passes is not None:
-            return self.key_passes.chunks
-        count, size = len(self.originals), self.request.frames_at_once
-        if size == 0 or size >= count:
-            return [list(range(count))]
-        if self.request.attention == "vanilla":
-            return [list(range(i, min(i + size, count))) for i in range(0, count, size)]
-        key = self.request.key
-        others = [i for i in range(count) if i != key]
-        room = max(1, size - 1)
-        return [[key, *others[i : i + room]] for i in range(0, len(others), room)]
+        """Image indices by chunk."""
+        return self.request.chunks(len(self.originals)) if self.key_passes is None else self.key_passes.chunks
 
     @property
     def notes(self) -> list[str]:
@@ -209,7 +192,7 @@ class Edit:
     def step(self) -> None:
         """Run one denoising step of one chunk; after the last one of all, the edited images are in `images`."""
         frames, noise_schedule = self.frames, self.backbone.noise_schedule
-        condition, latents = self._conditions(frames), self._latents(frames)
+        condition, latents = self.encoded.conditions(frames), self._latents(frames)
         level = self.move.level
         t = self.timesteps[level]
         sharing = self._sharing(frames, t)
@@ -243,9 +226,9 @@ class Edit:
             free = 1 - kept if free is None else free * (1 - kept)
         if free is None:
             return latents
-        originals, t = self.backbone.scaled(self._conditions(frames)), self._timestep(level)
+        originals, t = self.backbone.scaled(self.encoded.conditions(frames)), self._timestep(level)
         if t >= 0:
-            originals = self.backbone.noise_schedule.add_noise(originals, self._noise_of(frames), t)
+            originals = self.backbone.noise_schedule.add_noise(originals, self.encoded.noise(frames), t)
         free = free.to(latents)
         return free * latents + (1 - free) * originals
 
@@ -255,12 +238,12 @@ class Edit:
             return CrossFrameAttention(self.request.attention, len(frames), key)
         if t < PLAIN_BELOW:
             return CrossFrameAttention("vanilla", len(frames))
-        rows, columns = self._conditions(frames).shape[-2:]
+        rows, columns = self.encoded.conditions(frames).shape[-2:]
         return self.key_passes.attention(self.position, self.chunk, (rows, columns), self._record)
 
     def _record(self, keys: list[int], recording: Recording) -> None:
         """Run a key pass, of which only the record is used."""
-        latents, condition = self._latents(keys), self._conditions(keys)
+        latents, condition = self._latents(keys), self.encoded.conditions(keys)
         t, guidance = self.timesteps[self.move.level], self.request.guidance
         predict(self.backbone, latents, t, guidance, condition, recording)
 
@@ -279,7 +262,7 @@ class Edit:
         self.chunk, self.position = 0, self.position + 1
         assert self.latents is not None
         if self.is_finished:
-            self.painted, self.latents = self._decode(self.latents), None
+            self.painted, self.latents = self.encoded.decode(self.latents), None
         elif self.move.noised_from is not None:
             self.latents = self._noised_again(self.latents, self.move.noised_from)
 
@@ -302,7 +285,7 @@ class Edit:
             return self.originals[shown], self._limited(self.painted[shown], shown)
         with torch.no_grad():
             clean = torch.stack([self._clean[i] for i in shown])
-            return self.originals[shown], self._limited(self._decode(clean), shown)
+            return self.originals[shown], self._limited(self.encoded.decode(clean), shown)
 
     @property
     def _keyed(self) -> bool:
@@ -313,49 +296,18 @@ class Edit:
         """[f, C, h, w] at the start of the current timestep."""
         if self.latents is not None:
             return self.latents[frames]
-        noise = self._noise_of(frames)
+        noise = self.encoded.noise(frames)
         if self.request.start == "noise" and self.request.strength == 1:
             return noise
-        clean = (
-            self._conditions(frames)
-            if self.noised is None
-            else self._encode(self.noised, frames, self._started)
-        )
+        clean = self.encoded.starts(frames)
         return self.backbone.noise_schedule.add_noise(self.backbone.scaled(clean), noise, self.timesteps[0])
-
-    def _noise_of(self, frames: list[int]) -> Tensor:
-        """Starting noise [f, C, h, w], which depends neither on the chunks nor on the device."""
-        if self._noise is None:
-            generator = torch.Generator().manual_seed(self.request.seed)
-            shape = (len(self.originals), *self._conditions(frames).shape[1:])
-            self._noise = torch.randn(shape, generator=generator)
-        return self._noise[frames].to(self.backbone.device)
-
-    def _conditions(self, frames: list[int]) -> Tensor:
-        """Conditioning latents [f, C, h, w] of the originals."""
-        return self._encode(self.originals, frames, self._encoded)
-
-    def _encode(self, images: Tensor, frames: list[int], done: dict[int, Tensor]) -> Tensor:
-        """Latents [f, C, h, w] of some images, kept in `done`.
-
-        Each image is encoded once and alone, so that the result does not depend on the chunks.
-        """
-        for i in frames:
-            if i not in done:
-                image = images[i : i + 1].to(self.backbone.device)
-                done[i] = self.backbone.encode_image_latents(image)[0].cpu()
-        return torch.stack([done[i] for i in frames]).to(self.backbone.device)
 
     @torch.no_grad()
     def as_seen(self) -> Tensor:
         """The originals after the model's autoencoder [F, H, W, 3], on the CPU."""
-        return self._decode(self.backbone.scaled(self._conditions(list(range(len(self.originals))))))
-
-    def _decode(self, latents: Tensor) -> Tensor:
-        parts = [self.backbone.decode(part).float().clamp(0, 1).cpu() for part in latents.split(AT_ONCE)]
-        images = torch.cat(parts)
-        check_finite(images, self.backbone.name)
-        return images
+        return self.encoded.decode(
+            self.backbone.scaled(self.encoded.conditions(list(range(len(self.originals)))))
+        )
 
     def _limited(self, images: Tensor, frames: list[int]) -> Tensor:
         if self.masks is not None:

@@ -55,3 +55,14 @@ class EditRequest:
             raise InputError("GUI-003", f"start is '{self.start}'; choose one of {', '.join(STARTS)}.")
         if not 0 <= self.strength <= 1:
             raise InputError("GUI-004", f"strength is {self.strength}; it must be between 0 and 1.")
+
+    def chunks(self, count: int) -> list[list[int]]:
+        """Indices of `count` images by chunk. With shared attention the key comes first in each, unless one holds all."""
+        size = self.frames_at_once
+        if size == 0 or size >= count:
+            return [list(range(count))]
+        if self.attention == "vanilla":
+            return [list(range(i, min(i + size, count))) for i in range(0, count, size)]
+        others = [i for i in range(count) if i != self.key]
+        room = max(1, size - 1)
+        return [[self.key, *others[i : i + room]] for i in range(0, len(others), room)]

@@ -41,14 +41,14 @@ class Pointwise(Darkening):
 
 def finished(edit: Edit) -> Edit:
     """Run to the end, keeping the last latents."""
-    decode = edit._decode
+    decode = edit.encoded.decode
     edit.last = None
 
     def kept(latents):
         edit.last = latents
         return decode(latents)
 
-    edit._decode = kept
+    edit.encoded.decode = kept
     while not edit.is_finished:
         edit.step()
     return edit
