@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from ..deform.per_frame import PerFrame
+from ..errors import InputError
 from ..models.reconstruction import Ldrm, as_scene, mean_color
 from ..scene import Cameras, Gaussians, Scene4D, plucker_rays, relative_to_first, rotations
+from .video_flow import video_flow
 
 # part of the Gaussians left out at each end of the axes when the subject's bounds are taken
 OUTLIERS = 0.02
@@ -53,8 +55,8 @@ def reconstruct(
         cameras: The path, one camera for each of the T frames, of the video's size.
         seconds: Frame times [T], float64, ascending.
         settings: Units, strides, precision.
-        video: The decoded video [T, H, W, 3] in 0..1, for models that read it.
-        flow: [A, T, h, w, 3], for models that read it; see `Ldrm.motion`.
+        video: The decoded video [T, H, W, 3] in 0..1, for models that read it or flow.
+        flow: [A, T, h, w, 3], for models that read it; see `Ldrm.motion`. None: found in `video` by the tracker.
 
     Returns:
         The scene in the world of `cameras`, on the CPU.
@@ -75,6 +77,8 @@ def reconstruct(
         settings.space_stride,
     )
     times = torch.arange(len(cameras), device=device, dtype=torch.float32)
+    if flow is None and video is not None and model.config.correspondences == "flow":
+        flow = _flow(model, video, cameras, settings)
     motion = model.motion(found, times, None if flow is None else flow[None].to(device))
     canonical, changes = as_scene(found.gaussians, motion, model.config)
     canonical, changes = _in_world(
@@ -93,6 +97,20 @@ def reconstruct(
         bounds,
         _on_cpu(mean_color(found.gaussians)),
     )
+
+
+def _flow(model: Ldrm, video: Tensor, cameras: Cameras, settings: Pass) -> Tensor:
+    config, (width, height) = model.config, cameras.sizes[0]
+    if video.shape[:3] != (len(cameras), height, width):
+        frames, rows, columns = video.shape[:3]
+        raise InputError(
+            "GEN-052",
+            f"The decoded video has {frames} frames of {columns}×{rows}, but the path has {len(cameras)} cameras of "
+            f"{width}×{height}; use cameras of the video's size, one per frame.",
+        )
+    space = settings.space_stride or config.space_stride
+    times = settings.time_stride or config.time_stride
+    return video_flow(video, times, config.space_stride, space // config.space_stride)
 
 
 def _on_cpu(x: Tensor) -> Tensor:

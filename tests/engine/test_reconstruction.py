@@ -7,6 +7,7 @@ import torch
 
 from engine.errors import InputError
 from engine.generation.reconstruction import Pass, reconstruct
+from engine.generation.video_flow import video_flow
 from engine.models import reconstruction as ldrm
 from engine.models.loading import on_meta
 from engine.models.reconstruction import files, gaussian_maps, matching, tokens, upsample
@@ -326,6 +327,69 @@ def test_coarser_strides_give_fewer_gaussians():
         for t, s in ((None, None), (8, None), (8, 4))
     ]
     assert counts == [3 * 96, 2 * 96, 2 * 24]
+
+
+# -- flow from the video ----------------------------------------------------------------------------------------------
+
+SHIFT = torch.tensor([1.5, -0.75])
+
+
+def sliding(frames: int = 6, size: tuple[int, int] = (64, 48)) -> torch.Tensor:
+    """A pattern of waves [T, H, W, 3] that moves by `SHIFT` pixels (x, y) from frame to frame."""
+    y, x = torch.meshgrid(torch.arange(size[1]) + 0.5, torch.arange(size[0]) + 0.5, indexing="ij")
+    generator = torch.Generator().manual_seed(5)
+    waves, phases = 0.9 * torch.randn(7, 2, generator=generator), 6.3 * torch.rand(7, generator=generator)
+    video: list[torch.Tensor] = []
+    for t in range(frames):
+        places = torch.stack([x, y], dim=-1) - t * SHIFT
+        video.append(0.5 + 0.06 * (places @ waves.T + phases).sin().sum(-1))
+    return torch.stack(video)[..., None].expand(-1, -1, -1, 3).clamp(0, 1)
+
+
+def slid(frames: int, every: int, space: int, skip: int, size: tuple[int, int] = (64, 48)) -> torch.Tensor:
+    """Where the cells of every n-th frame of `sliding` are in its frames, (x, y) in 0..1 [A, T, h, w, 2]."""
+    x, y = ((torch.arange(0, s // space, skip) + 0.5) * space for s in size)
+    cells = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    passed = torch.arange(frames) - torch.arange(0, frames, every)[:, None]
+    return (cells + passed[..., None, None, None] * SHIFT) / torch.tensor(size)
+
+
+@pytest.mark.parametrize("every, space, skip", [(4, 2, 1), (2, 4, 2), (1, 8, 1)])
+def test_flow_of_a_video_says_where_each_cell_of_each_frame_goes(every, space, skip):
+    found, wanted = video_flow(sliding(), every, space, skip), slid(6, every, space, skip)
+    assert found.shape == (*wanted.shape[:4], 3)
+    seen, off = found[..., 2] == 1, (found[..., :2] - wanted) * torch.tensor([64, 48])
+    assert float(seen.float().mean()) > 0.7 and float(off[seen].norm(dim=-1).quantile(0.9)) < 0.3
+    own = torch.arange(len(found)), torch.arange(0, 6, every)
+    torch.testing.assert_close(found[own][..., :2], wanted[own])
+    assert bool(seen[own].all())
+    # what leaves the image is not followed any more
+    assert not bool(seen[(wanted < -0.01).any(-1) | (wanted > 1.01).any(-1)].any())
+
+
+@pytest.mark.parametrize("skip", [1, 2])
+def test_a_model_that_reads_flow_finds_it_in_the_video(skip):
+    model = stirred(model_of(replace(TINY, correspondences="flow")))
+    video = sliding(5)
+    z = ldrm.pixels_to_latents(video[None], PIXELS)[0]
+    seconds, settings = torch.arange(5).double(), Pass(space_stride=2 * skip, saves_half=False)
+
+    def means(flow: torch.Tensor | None, given: torch.Tensor | None = video) -> torch.Tensor:
+        return reconstruct(model, z, path(5, (64, 48)), seconds, settings, given, flow).at(3.0).means
+
+    found, own = means(None), video_flow(video, 4, 2, skip)
+    torch.testing.assert_close(found, means(own), atol=0, rtol=0)
+    right, seen = slid(5, 4, 2, skip), own[..., 2:]
+    exact = torch.where(seen > 0, right, own[..., :2])
+    still = torch.cat([right[:, :1].expand_as(right), torch.ones_like(seen)], dim=-1)
+    off_exact, off_still = (
+        float((found - means(flow)).abs().median()) for flow in (torch.cat([exact, seen], dim=-1), still)
+    )
+    assert off_exact < 0.2 * off_still
+    with pytest.raises(InputError, match="REC-007"):
+        means(None, None)
+    with pytest.raises(InputError, match=r"4 frames of 64×48.*5 cameras.*GEN-052"):
+        means(None, video[:4])
 
 
 # -- what does not fit ------------------------------------------------------------------------------------------------

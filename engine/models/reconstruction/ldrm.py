@@ -201,7 +201,7 @@ class Ldrm(nn.Module):
         if flow is None:
             raise InputError(
                 "REC-007",
-                "This reconstruction model reads flow, and none was given; connect the video's tracks.",
+                "This reconstruction model reads flow, and none was given; give the decoded video, in which it is found.",
             )
         here = flow[:, :, query].to(found.base)
         return Matches(here[..., :2], here[..., 2:].expand(*here.shape[:-1], 2))
