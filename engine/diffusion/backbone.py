@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .cross_frame_attention import Attention
 from .known_edits import KnownEdits
 from .noise_schedule import DiscreteSchedule
@@ -225,6 +226,24 @@ class VideoBackbone(Backbone, Protocol):
             InputError: The model makes no video of that length or size.
         """
         ...
+
+
+def check_makes_images(backbone: Backbone, work: str) -> None:
+    """Refuse a video model where single images are made.
+
+    Args:
+        backbone: The model.
+        work: What it is asked for, such as "editing views".
+
+    Raises:
+        InputError: It is a video model.
+    """
+    if backbone.time_factor is not None:
+        raise InputError(
+            "DIF-093",
+            f"{backbone.name} is a video model, but {work} takes a model of single images. Load InstructPix2Pix, or Stable "
+            "Diffusion 1.x or 2.x, with Load Diffusion Guidance.",
+        )
 
 
 def describe(backbone: Backbone) -> str:

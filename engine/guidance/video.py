@@ -72,12 +72,17 @@ def sample_video(
         The state after each step, with latents [1, C, T', h, w]; the last one is the result.
 
     Raises:
-        InputError: Image, path, length or size do not fit the model.
+        InputError: The model makes images, or image, path, length or size do not fit it.
 
     Example:
         for sample in sample_video(model, request, image, rays):
             frames = model.decode(sample.clean)
     """
+    if backbone.time_factor is None:
+        raise InputError(
+            "DIF-094",
+            f"{backbone.name} makes single images, but a video is asked for. Load a video model, such as CogVideoX.",
+        )
     count, sampled = backbone.latent_frames(request.frames), backbone.sampled_frames(request.frames)
     multiple = backbone.size_multiple
     if request.width % multiple or request.height % multiple:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..diffusion import Backbone
+from ..diffusion.backbone import check_makes_images
 from ..diffusion.known_edits import check_prompt, check_source_prompt
 from ..errors import InputError
 from ..guidance.classifier_free import Guidance
@@ -40,6 +41,7 @@ class DeltaOptimization(LatentOptimization):
         video: MultiViewVideo | None,
         device: torch.device | str,
     ) -> None:
+        check_makes_images(backbone, "delta editing")
         if not config.prompt.strip():
             raise InputError(
                 "STP-004", "The prompt is empty; describe the edit, such as 'a gold statue of a person'."

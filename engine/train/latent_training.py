@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..diffusion import Backbone, MidBlock
+from ..diffusion.backbone import check_makes_images
 from ..diffusion.sizes import FULL_SIZE, size_for
 from ..errors import InputError
 from ..guidance.delta import vae_mismatch
@@ -40,6 +41,7 @@ class LatentTraining(LatentOptimization):
         video: MultiViewVideo | None,
         device: torch.device | str,
     ) -> None:
+        check_makes_images(backbone, "training a latent field")
         pairs = choose_pairs(scene, "", config.moments, video)
         factor = backbone.vae_scale_factor
         if config.resolution % factor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion import Backbone
+from ..diffusion.backbone import check_makes_images
 from ..fields import choice
 from ..guidance.detail import carry_detail
 from ..latent import FieldRenderer, LatentField
@@ -57,6 +58,7 @@ class Decoding:
         edits: Sequence[str] = (),  # steps after which the captured images no longer show the scene
         prompt: str = "",  # of the edit that the images show
     ) -> None:
+        check_makes_images(backbone, "decoding a latent field")
         field.vae.check(backbone)
         self.backbone, self.config, self.is_refined, self.prompt = backbone, config, is_refined, prompt
         self.source, self.pairs = choose_source(

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from ..diffusion import Backbone
+from ..diffusion.backbone import check_makes_images
 from ..diffusion.known_edits import check_prompt
 from ..diffusion.sizes import size_for
 from ..errors import InputError
@@ -46,6 +47,7 @@ class ScoreRefinement(CanonicalEdit):
     ) -> None:
         if not config.prompt.strip():
             raise InputError("STP-024", "The prompt is empty; describe the edit, such as 'make it night'.")
+        check_makes_images(backbone, "score distillation")
         self.prompt_note = check_prompt(
             backbone.known_edits, config.prompt, config.force, is_local=selection is not None
         )

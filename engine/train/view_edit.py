@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..diffusion import Backbone
+from ..diffusion.backbone import check_makes_images
 from ..diffusion.known_edits import check_prompt
 from ..diffusion.sizes import nearest_size, size_for
 from ..errors import InputError
@@ -64,6 +65,7 @@ class ViewEditing:
         keep: Tensor | None = None,
         current: Scene4D | None = None,
     ) -> None:
+        check_makes_images(backbone, "editing views")
         self.scene, self.backbone, self.config = scene, backbone, config
         self.prompt_note = check_prompt(
             backbone.known_edits, config.prompt, config.force, is_local=selection is not None
