@@ -72,6 +72,8 @@ def sampled(values: Tensor, pixels: Tensor) -> Tensor:
         [B, P, C].
     """
     height, width = values.shape[2:]
+    if not pixels.shape[1]:
+        return values.new_zeros(len(values), 0, values.shape[1])
     grid = pixels * pixels.new_tensor([2 / width, 2 / height]) - 1
     found = F.grid_sample(
         values, grid[:, :, None], mode="bilinear", padding_mode="border", align_corners=False
