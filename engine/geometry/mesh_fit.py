@@ -12,6 +12,7 @@ from torch import Tensor
 from ..scene.rigs import UPS
 from .animated_mesh import sample_surface
 from .boxes import percentile_box
+from .similarity import similarity_between
 
 SAMPLES = 1500
 # weight of a color difference of 1 against the subject's diagonal
@@ -145,16 +146,5 @@ def _refined(mesh: Cloud, target: Cloud, start: MeshFit) -> MeshFit:
         goal = torch.cat([target.points[torch.from_numpy(at_target)], target.points])
         distances = np.concatenate([to_target, to_mesh])
         kept = torch.from_numpy(np.argsort(distances, kind="stable")[: int(KEPT * len(distances))])
-        matrix = _similarity(own[kept], goal[kept])
+        matrix = similarity_between(own[kept], goal[kept])
     return _measured(mesh, target, matrix, start.up, start.turn)
-
-
-def _similarity(own: Tensor, goal: Tensor) -> Tensor:
-    """The turn, scale and shift [3, 4] that bring `own` nearest to `goal` [P, 3]."""
-    a, b = own - own.mean(0), goal - goal.mean(0)
-    u, s, vt = torch.linalg.svd(b.T @ a)
-    signs = torch.ones(3, dtype=torch.float64)
-    signs[2] = torch.sign(torch.linalg.det(u @ vt))
-    rotation = (u * signs) @ vt
-    scale = (s * signs).sum() / a.square().sum().clamp(min=1e-24)
-    return torch.cat([scale * rotation, (goal.mean(0) - scale * rotation @ own.mean(0))[:, None]], dim=1)
