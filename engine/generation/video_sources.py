@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,10 @@ from ..render import Rasterizer, render_gaussians
 from ..scene import Cameras, MultiViewVideo, Scene4D
 
 MOST_FRAMES = 1000
+# alpha from which a pixel has a depth
+COVERED = 0.5
+# degrees by which the camera of a video turns at most between two frames; cameras of a rig are farther apart
+MOST_TURN = 12.0
 
 
 class VideoSource(Protocol):
@@ -78,6 +83,59 @@ class RenderedScene:
                 for t in self.times.tolist()
             ]
         )
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedPath:
+    """Renders of a scene along a path.
+
+    Args:
+        name: Name in messages.
+        scene: The scene.
+        cameras: A camera for each frame, all of one size.
+        times: Frame times [T] in seconds.
+        rasterizer: From `choose`.
+    """
+
+    name: str
+    scene: Scene4D
+    cameras: Cameras
+    times: Tensor
+    rasterizer: Rasterizer
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return ("along the path",)
+
+    @property
+    def count(self) -> int:
+        return len(self.times)
+
+    def video(self, view: int) -> Tensor:
+        return self.filmed()[0]
+
+    @torch.no_grad()
+    def filmed(self) -> tuple[Tensor, Tensor]:
+        """Frames [T, H, W, 3] and depth [T, H, W] in world units, NaN where the scene is empty; on the CPU."""
+        background = self.scene.background.to(self.scene.device)
+        frames: list[Tensor] = []
+        depths: list[Tensor] = []
+        for t, seconds in enumerate(self.times.tolist()):
+            made = render_gaussians(
+                self.scene.at(seconds), self.cameras[t], self.rasterizer, background, want_depth=True
+            )
+            assert made.depth is not None
+            frames.append(made.rgb[0].clamp(0, 1).cpu())
+            depths.append(torch.where(made.alpha[0] > COVERED, made.depth[0], torch.nan).cpu())
+        return torch.stack(frames), torch.stack(depths)
+
+
+def is_path(cameras: Cameras, times: Tensor) -> bool:
+    """Whether a scene's cameras are one that moves: one for each frame, of one size, that turns little between frames."""
+    if len(cameras) != len(times) or len(times) < 2 or len(set(cameras.sizes)) > 1:
+        return False
+    forward = torch.nn.functional.normalize(cameras.forward.double(), dim=-1)
+    return bool(((forward[1:] * forward[:-1]).sum(-1) > math.cos(math.radians(MOST_TURN))).all())
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,13 +1,13 @@
-"""Measure a generated scene: image by image, as sets of clips (FVD, KVD), and how smoothly its Gaussians move.
+"""Measure a generated scene: image by image, as sets of clips (FVD, KVD), its video alone, and how smoothly its Gaussians move.
 
-The metrics are those of GVFDiffusion (Zhang et al., ICCV 2025) and of the papers that it compares with. Every value names its
+The metrics are those of GVFDiffusion (Zhang et al., ICCV 2025) and Diff4Splat (Pan et al., CVPR 2026). Every value names its
 network, and FVD is only called that where it comes from a feature network.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -19,24 +19,31 @@ from torch import Tensor
 from ..errors import InputError
 from ..fields import number, text, validate
 from ..figures.color_maps import padded
+from ..generation import left_out
 from ..generation.measures import (
     ClipSet,
     ClipSettings,
     ImageMeasures,
-    fitted_to,
     motion_numbers,
     row_of,
     set_distances,
 )
-from ..generation.video_pairs import VideoPair, each_view, pairs_of_folders
-from ..generation.video_sources import CapturedVideo, FrameVideo, RenderedScene
+from ..generation.output_measures import (
+    OutputNetworks,
+    network_numbers,
+    reference_path_numbers,
+    tracked_numbers,
+)
+from ..generation.scene_videos import References, SceneVideos
+from ..generation.video_pairs import pairs_of_folders
 from ..losses.means import Number, as_json, as_lines
 from ..losses.perceptual import load_clip, load_lpips
-from ..losses.video_distances import ENOUGH_CLIPS, PooledPixels, load_video_network
+from ..losses.video_distances import PooledPixels, load_video_network
 from ..messages import Finished, Preview, Progress, Started, Stream
-from ..render import Rasterizer, choose, rasterizer_field
+from ..models.dino import DinoFeatures
+from ..render import choose, rasterizer_field
+from ..render.camera_paths import CameraPath
 from ..scene import MultiViewVideo, Scene4D
-from ..scene.rigs import orbit_cameras
 from .step import Comparison, Figure, Input, Kind, Step, report_outputs
 
 __all__ = ["STEP", "Config", "GenerationEvaluation", "run"]
@@ -83,6 +90,20 @@ class Config:
         0, 0, 2**31 - 1, "Random seed of the subsets that KVD is averaged over.", advanced=True
     )
     rasterizer: str = rasterizer_field()
+    prompt: str = text(
+        "",
+        "What the video should show, such as 'a dog walks over a meadow', for the CLIP score. Empty skips it.",
+        since="0.2",
+    )
+    seconds: float = number(
+        0.0,
+        0.0,
+        1e6,
+        "How long the generation took, in seconds, for the report. 0 leaves it out.",
+        1.0,
+        label="seconds of generation (0 = unknown)",
+        since="0.2",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -160,6 +181,8 @@ def run(
     clip: Path | None = None,
     lpips_weights: Path | None = None,
     video_network: Path | None = None,
+    dino: Path | None = None,
+    path: CameraPath | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Stream:
     """Measure a generated scene; each optional input adds its metrics.
@@ -177,6 +200,9 @@ def run(
         clip: Folder of a CLIP model.
         lpips_weights: File with torchvision's VGG16 or AlexNet weights.
         video_network: TorchScript file of a feature network such as I3D; None: a stand-in, which is not FVD.
+        dino: Folder of a DINO model, for subject consistency.
+        path: The camera path that was asked for, a camera for each of the scene's frames. None: the scene's own cameras, if they
+            are a path.
         clock: Seconds.
 
     Yields:
@@ -186,28 +212,30 @@ def run(
         InputError: Videos of different lengths, a missing view, empty folders, or files that cannot be used.
 
     Source:
-        GVFDiffusion (Zhang et al., ICCV 2025), section 4.2.
+        GVFDiffusion (Zhang et al., ICCV 2025), section 4.2; Diff4Splat (Pan et al., CVPR 2026), section 4.
     """
     begun = clock()
     rasterizer = choose(config.rasterizer, device)
     scene = scene.to(device)
-    measures = ImageMeasures(
-        load_clip(clip, device) if clip is not None else None,
-        load_lpips(lpips_weights, device) if lpips_weights is not None else None,
-        device,
+    clip_model = load_clip(clip, device) if clip is not None else None
+    networks = OutputNetworks(
+        clip_model, DinoFeatures(dino, device) if dino is not None else None, config.prompt.strip()
     )
+    lpips_model = load_lpips(lpips_weights, device) if lpips_weights is not None else None
+    measures = ImageMeasures(clip_model, lpips_model, device)
     features = PooledPixels() if video_network is None else load_video_network(video_network, device)
     settings = ClipSettings(config.clip_length, config.clip_stride, config.clips)
     ours, reference = ClipSet(features, settings), ClipSet(features, settings)
-    inputs = (truth, images, capture)
-    total = _count(scene, inputs, config) + sum(
+    videos = SceneVideos(scene, _angles(config.azimuths), config.resolution, config.view, rasterizer)
+    compared = References(truth, images, capture)
+    total = videos.count(compared) + sum(
         len(list(folder.iterdir())) if folder is not None and folder.is_dir() else 0
         for folder in (generated, references)
     )
     yield Started(max(total, 1), f"{total} videos with the {rasterizer.name} rasterizer")
     pictures, titles = list[Tensor](), list[str]()
     pairs = chain(
-        _pairs(scene, inputs, config, rasterizer, device),
+        videos.pairs(compared, device),
         pairs_of_folders(generated, references, rasterizer, device, ours, reference),
     )
     for done, pair in enumerate(pairs, 1):
@@ -225,12 +253,20 @@ def run(
         yield Progress(min(done, max(total, 1)))
     if not ours.count and references is not None:
         # nothing was compared image by image: the scene alone against the set
-        for view in range(len(scene.rig)):
-            ours.add(_rendered("scene", scene, None, config, rasterizer).video(view))
+        own = videos.source()
+        for view in range(len(own.views)):
+            ours.add(own.video(view))
+    output = videos.output(path)
+    tracked, missing = tracked_numbers(output)
+    along = None if path is not None else videos.reference_along_path(compared, output)
     numbers = (
         *measures.means.numbers(),
+        *network_numbers(output, networks),
         *set_distances(ours, reference, config.seed),
         *motion_numbers(scene, None if truth is None else truth.to(device)),
+        *tracked,
+        *(reference_path_numbers(along) if along is not None else ()),
+        *([Number("seconds", config.seconds, 1)] if config.seconds else []),
     )
     fps = (len(scene.times) - 1) / scene.duration if scene.duration > 0 else 24.0
     about = {
@@ -242,84 +278,18 @@ def run(
         "clip_seconds": settings.length / fps,
         "seconds": clock() - begun,
     }
-    missing = _missing(measures, ours, reference, features.is_network, clip, lpips_weights)
-    yield Finished(GenerationEvaluation(numbers, about, missing, padded(pictures), tuple(titles)))
-
-
-def _count(
-    scene: Scene4D, inputs: tuple[Scene4D | None, Tensor | None, MultiViewVideo | None], config: Config
-) -> int:
-    truth, images, capture = inputs
-    views = len(_angles(config.azimuths)) or len(scene.rig)
-    return (0 if truth is None else views) + (images is not None) + (0 if capture is None else capture.views)
-
-
-def _rendered(
-    name: str, scene: Scene4D, times: Tensor | None, config: Config, rasterizer: Rasterizer
-) -> RenderedScene:
-    angles = _angles(config.azimuths)
-    cameras = orbit_cameras(angles, 0.0, config.resolution) if angles else scene.rig
-    return RenderedScene(name, scene, cameras, scene.times if times is None else times, rasterizer)
-
-
-def _pairs(
-    scene: Scene4D,
-    inputs: tuple[Scene4D | None, Tensor | None, MultiViewVideo | None],
-    config: Config,
-    rasterizer: Rasterizer,
-    device: torch.device | str,
-) -> Iterator[VideoPair]:
-    """The scene beside each of the references that are connected."""
-    truth, images, capture = inputs
-    if truth is not None:
-        own = _rendered("the scene", scene, None, config, rasterizer)
-        other = RenderedScene("the true scene", truth.to(device), own.cameras, truth.times, rasterizer)
-        yield from each_view(own, other)
-    own = RenderedScene("the scene", scene, scene.rig, scene.times, rasterizer)
-    if images is not None:
-        if config.view >= len(scene.rig):
-            raise InputError(
-                "STP-051",
-                f"View {config.view} does not exist; the scene has {len(scene.rig)}, numbered from 0.",
-            )
-        ours, video = own.video(config.view), FrameVideo("the reference video", images)
-        other = fitted_to(ours, video.video(0), ("The scene", "the reference video"))
-        yield VideoPair(ours, other, scene.rig.names[config.view])
-    if capture is not None:
-        own = RenderedScene("the scene", scene, capture.cameras, scene.times, rasterizer)
-        yield from each_view(own, CapturedVideo(capture, scene.background))
-
-
-def _missing(
-    measures: ImageMeasures,
-    ours: ClipSet,
-    reference: ClipSet,
-    is_network: bool,
-    clip: Path | None,
-    lpips_weights: Path | None,
-) -> tuple[str, ...]:
-    words: list[str] = []
-    if not measures.means.values:
-        words.append(
-            "Nothing was compared image by image; connect a true scene, reference images or a capture."
-        )
-    if lpips_weights is None:
-        words.append("LPIPS was skipped; it needs torchvision's VGG16 or AlexNet weights.")
-    if clip is None:
-        words.append("CLIP similarity was skipped; it needs the folder of a CLIP model.")
-    if not is_network:
-        words.append(
-            "FVD and KVD were skipped; they need a TorchScript I3D. The stand-in's values are not FVD."
-        )
-    few = min(ours.count, reference.count)
-    if few < 2:
-        words.append(
-            f"Sets of clips were not compared: there are {ours.count} generated and {reference.count} reference clips of "
-            f"{ours.settings.length} frames; add videos, or lower the frames per clip or between clips."
-        )
-    elif few < ENOUGH_CLIPS:
-        words.append(f"{few} clips bias the distances of sets upward; papers use {ENOUGH_CLIPS}.")
-    return tuple(words)
+    skipped = {
+        left_out.COMPARED: not measures.means.values,
+        left_out.LPIPS: lpips_weights is None,
+        left_out.CLIP: clip is None,
+        left_out.PROMPT: clip is not None and not networks.prompt,
+        left_out.DINO: dino is None,
+        left_out.FVD: not features.is_network,
+        left_out.SECONDS: not config.seconds,
+    }
+    words = [sentence for sentence, holds in skipped.items() if holds]
+    words += [*missing, *left_out.about_clips(ours, reference)]
+    yield Finished(GenerationEvaluation(numbers, about, tuple(words), padded(pictures), tuple(titles)))
 
 
 STEP = Step(
@@ -327,9 +297,23 @@ STEP = Step(
     node="EvaluateGeneration",
     label="Evaluate Generation",
     category="4dgs/measure",
-    description="Measures a generated scene against a true scene, a video or sets of them: PSNR, SSIM, LPIPS, CLIP, FVD and KVD, "
-    "and how smoothly it moves.",
-    search=("fvd", "kvd", "psnr", "lpips", "clip", "metrics", "gvfdiffusion", "jerk"),
+    description="Measures a generated scene against a true scene, a video or sets of them: PSNR, SSIM, LPIPS, CLIP, FVD and KVD; "
+    "and its own video: CLIP score, consistency, matches between frames, camera path, and how smoothly it moves.",
+    search=(
+        "fvd",
+        "kvd",
+        "psnr",
+        "lpips",
+        "clip",
+        "clip score",
+        "metrics",
+        "gvfdiffusion",
+        "diff4splat",
+        "vbench",
+        "consistency",
+        "relative pose error",
+        "jerk",
+    ),
     config=Config,
     run=run,
     inputs=(
@@ -337,7 +321,8 @@ STEP = Step(
         Input(
             "clip",
             Kind.PATH,
-            "Path of a CLIP model (a transformers folder) in input, output or models/gs4d, for CLIP similarity. Empty skips it.",
+            "Path of a CLIP model (a transformers folder) in input, output or models/gs4d, for CLIP similarity, CLIP score and "
+            "background consistency. Empty skips them.",
             "CLIP folder",
             id="clip_folder",
         ),
@@ -384,6 +369,25 @@ STEP = Step(
             "Images of the scene's cameras, as they should be, at the same frames.",
             flag="capture",
             optional=True,
+        ),
+        Input(
+            "dino",
+            Kind.PATH,
+            "Path of a DINO model (a transformers folder such as dino-vitb16) in input, output or models/gs4d, for subject "
+            "consistency. Empty skips it.",
+            "DINO folder",
+            id="dino_folder",
+            optional=True,
+            since="0.2",
+        ),
+        Input(
+            "path",
+            Kind.CAMERA_PATH,
+            "The camera path that was asked for, one camera per frame: the video is rendered along it, and cameras solved from "
+            "it are compared with the path. Not needed for scenes whose own cameras are the path.",
+            "camera path",
+            optional=True,
+            since="0.2",
         ),
     ),
     outputs=report_outputs("Reference, generated, difference and error map, side by side."),

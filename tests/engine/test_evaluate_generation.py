@@ -24,11 +24,15 @@ from engine.losses.video_distances import (
     load_video_network,
     squared_mmd,
 )
+from engine.render.camera_paths import CameraPath
 from engine.scene import Scene4D
 from engine.steps import evaluate_generation as step
+from engine.steps import lift_video
 from engine.steps.evaluate_generation import Config
 from tests.engine.test_perceptual import clip_folder, random_lpips_files
+from tests.filmed_room import Room, film_clip, walk
 from tests.scenes import RenderedFrames, capture_of, moving_scene
+from tests.tiny_dino import save_dino
 
 __all__ = ["clip_folder"]
 
@@ -217,9 +221,60 @@ def test_lpips_and_clip_are_measured_where_their_files_are_given(
         0, 2, 3, 1
     )
     large = truth.with_(rig=truth.rig.scaled(2.0))
-    found = measured(large, images=images, clip=clip_folder, lpips_weights=weights)
+    config = replace(CLIPS, prompt="a toy that spins")
+    found = measured(large, images=images, clip=clip_folder, lpips_weights=weights, config=config)
     assert found["lpips_alex (standard)"] >= 0 and 0.5 < found["clip_image_similarity"] <= 1.001
     assert not any("LPIPS" in line or "CLIP" in line for line in found.missing)
+    assert -100 <= found["clip_score"] <= 100 and 0 <= found["background_consistency"] <= 1.001
+
+
+def test_each_absent_network_leaves_its_numbers_out_with_a_sentence(truth, clip_folder, tmp_path):
+    found = measured(truth, truth=truth)
+    wanted = {
+        "CLIP score": "folder of a CLIP model",
+        "Subject consistency": "folder of a DINO model",
+        "FVD and KVD": "TorchScript I3D",
+        "Relative pose error": "camera path",
+        "Seconds": "enter how long",
+    }
+    for start, needs in wanted.items():
+        assert [line for line in found.missing if start in line and needs in line], start
+    names = {n.name for n in found.numbers}
+    assert not names & {
+        "clip_score",
+        "subject_consistency",
+        "background_consistency",
+        "rpe_rotation",
+        "seconds",
+    }
+    assert {"matches", "match_share"} <= names
+    config = replace(CLIPS, prompt=" ", seconds=30.0)
+    dino = save_dino(tmp_path / "tiny-dino")
+    found = measured(truth, clip=clip_folder, dino=dino, config=config)
+    assert found["seconds"] == 30 and 0 <= found["subject_consistency"] <= 1.001
+    assert any(line.startswith("CLIP score was skipped; it needs the prompt") for line in found.missing)
+    assert not any(line.startswith(("Subject", "Seconds", "CLIP similarity")) for line in found.missing)
+
+
+def test_a_scene_along_a_path_is_measured_along_it():
+    clip = film_clip(Room(), walk(7, (112, 84)))
+    path = CameraPath(clip.cameras, torch.arange(7).double(), 24.0)
+    made = m.result(lift_video.run(clip.images, clip.depth, path, clip.moving.float())).scene
+    found = measured(made, images=clip.images)
+    assert found["psnr"] > 20 and next(n.pictures for n in found.numbers if n.name == "psnr") == 7
+    assert found["rpe_translation / path length"] < 0.03 and found["rpe_rotation"] < 1
+    assert not any("Relative pose" in line for line in found.missing)
+    # the video that the scene was made of is sharper than its renders
+    of_images = found["rpe_translation / path length (reference images)"]
+    assert of_images < found["rpe_translation / path length"] and of_images < 0.01
+    # a video that goes the other way did not follow the path
+    backward = measured(made, images=clip.images.flip(0))
+    assert backward["rpe_rotation (reference images)"] > 2
+    # the same scene, asked to follow the path at twice its speed from the second frame on
+    other = CameraPath(clip.cameras[[0, 2, 4, 6, 6, 6, 6]], path.seconds, 24.0)
+    assert measured(made, path=other)["match_share"] != found["match_share"]
+    with pytest.raises(InputError, match=r"6 frames and the scene 7.*GEN-053"):
+        measured(made, path=CameraPath(clip.cameras[:6], path.seconds[:6], 24.0))
 
 
 def test_folders_of_scenes_videos_and_images_join_the_sets(truth, guess, tmp_path):
