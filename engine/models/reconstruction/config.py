@@ -149,10 +149,10 @@ class LdrmConfig:
             if values.pop("plucker", PLUCKER_ORDER) != PLUCKER_ORDER:
                 raise ValueError(f"rays are ordered {data['plucker']!r}, not {PLUCKER_ORDER!r}")
             if "latent" in values:
-                values["latent"] = _checked(LatentFormat, values["latent"], COGVIDEOX)
+                values["latent"] = latent_from(values["latent"])
             if "deconv_channels" in values:
                 values["deconv_channels"] = tuple(int(c) for c in values["deconv_channels"])
-            return _checked(LdrmConfig, values, LdrmConfig())
+            return checked_values(LdrmConfig, values, LdrmConfig())
         except (TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 "REC-002",
@@ -160,7 +160,12 @@ class LdrmConfig:
             ) from error
 
 
-def _checked(kind: type[Any], values: Mapping[str, Any], defaults: Any) -> Any:
+def latent_from(values: Mapping[str, Any]) -> LatentFormat:
+    """A latent format of plain JSON. Raises ValueError or TypeError where it is none."""
+    return checked_values(LatentFormat, values, COGVIDEOX)
+
+
+def checked_values(kind: type[Any], values: Mapping[str, Any], defaults: Any) -> Any:
     """Build a dataclass, with each value of the type that its default has."""
     unknown = sorted(set(values) - {f.name for f in fields(kind)})
     if unknown:
