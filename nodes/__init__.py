@@ -9,6 +9,7 @@ from . import folders
 from .compat import ComfyExtension
 from .guidance import GuidanceFromModel, LoadGuidance
 from .heads import HeadFromLandmarks, LoadHead
+from .image_to_4d import LoadImageTo4D
 from .load import Load4DScene, LoadMultiViewVideo, Save4DScene
 from .preview import Preview4DScene
 from .segmentation import LoadSegmentation
@@ -28,6 +29,7 @@ HAND_WRITTEN: list[type[Any]] = [
     LoadSegmentation,
     LoadTrellis,
     LoadVariation,
+    LoadImageTo4D,
     LoadVideoClip,
     Preview4DScene,
 ]

@@ -47,12 +47,13 @@ SOCKETS: dict[Kind, Any] = {
     Kind.SEGMENTATION: types.SegmentationSocket,
     Kind.TRELLIS: types.TrellisSocket,
     Kind.VARIATION: types.VariationSocket,
+    Kind.IMAGE_TO_4D: types.ImageTo4DSocket,
     Kind.DEPTH: types.DepthSocket,
     Kind.CANONICAL: types.SceneOrSplatSocket,
 }
 
 # models that occupy their device only while a step runs: their values have `in_use`
-MODELS = (Kind.GUIDANCE, Kind.SEGMENTATION, Kind.TRELLIS, Kind.VARIATION)
+MODELS = (Kind.GUIDANCE, Kind.SEGMENTATION, Kind.TRELLIS, Kind.VARIATION, Kind.IMAGE_TO_4D)
 
 
 def path(text: str) -> Path | None:

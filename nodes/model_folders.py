@@ -224,3 +224,53 @@ def variation_model(choice: str) -> Path:
     from ..engine.generation.variation import bundled_variation
 
     return bundled_variation() if choice == BUNDLED_VARIATION else generation_model(choice)
+
+
+# -- image to 4D ----------------------------------------------------------------------------------------------------
+
+BUNDLED_IMAGE_MODEL = "bundled (small)"
+OWN_VIDEO = "the model's own"
+IMAGE_MODEL_MARKS = {"ldrm.safetensors"}
+# of CogVideoX's folder
+VIDEO_MARKS = {"transformer/"}
+
+
+def image_models() -> list[str]:
+    """The bundled model where this installation has one, then folders of reconstruction models in models/gs4d."""
+    from ..engine.generation.image_models import BUNDLED, LDRM
+
+    names = {
+        name
+        for root in folders.roots()[folders.MODELS]
+        for name in marked_folders(root, IMAGE_MODEL_MARKS, MODEL_DEPTH)
+    }
+    bundled = [BUNDLED_IMAGE_MODEL] if (BUNDLED / LDRM).is_file() else []
+    return [*bundled, *folders.listable(sorted(names))]
+
+
+def image_model(choice: str) -> Path:
+    """The folder of a chosen model; raises InputError if it is missing."""
+    from ..engine.generation.image_models import bundled_image_model
+
+    return bundled_image_model() if choice == BUNDLED_IMAGE_MODEL else generation_model(choice)
+
+
+def video_models() -> list[str]:
+    """Folders of video transformers in models/diffusers."""
+    names = {
+        name
+        for root in folder_paths.get_folder_paths("diffusers")
+        for name in marked_folders(Path(root), VIDEO_MARKS, MODEL_DEPTH)
+    }
+    return folders.listable(sorted(names))
+
+
+def video_model(choice: str) -> Path:
+    """The folder of a chosen video model; raises InputError if it is missing. Links are followed."""
+    for path in _below(folder_paths.get_folder_paths("diffusers"), choice):
+        if path.is_dir():
+            return path
+    raise InputError(
+        "NOD-061",
+        f"The video model '{choice}' is not in models/diffusers; refresh the list and choose another.",
+    )

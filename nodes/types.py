@@ -17,6 +17,8 @@ HeadSocket = socket("GS4D_HEAD")  # engine.heads.Head: a head model with its mot
 SegmentationSocket = socket("GS4D_SEGMENTATION")
 # StagedModels of the networks of a variation field
 VariationSocket = socket("GS4D_VARIATION")
+# StagedModels of a video model and a reconstruction model
+ImageTo4DSocket = socket("GS4D_IMAGE_TO_4D")
 TrellisSocket = socket("GS4D_TRELLIS")  # StagedModels of TRELLIS and its image encoder
 LatentFieldSocket = socket("GS4D_LATENT_FIELD")  # engine.latent.LatentField
 

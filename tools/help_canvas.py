@@ -73,7 +73,25 @@ TRELLIS |= {"decoder": "gvfdiffusion/ema_static_vae_0.9999_200000"}
 
 VARIATION = {"model": "gvfdiffusion", "image_encoder": "dinov2-with-registers-large"}
 
+IMAGE_TO_4D = {"model": "tiny-diff4splat"}
+
 PAGES: dict[str, Graph] = {
+    "GS4D_LoadImageTo4D": (
+        [
+            ("GS4D_LoadImageTo4D", [0, 0], [330, 0], IMAGE_TO_4D),
+            ("GS4D_GenerateFromImage", [390, 0], [330, 0], {}),
+        ],
+        [(0, 0, 1, "models")],
+    ),
+    "GS4D_GenerateFromImage": (
+        [
+            ("GS4D_LoadImageTo4D", [0, 0], [310, 0], IMAGE_TO_4D),
+            ("LoadImage", [0, 200], [310, 0], {"image": "object.png"}),
+            ("GS4D_CameraPath", [360, 0], [310, 0], {"kind": "arc left", "frames": 9, "width": 64, "height": 64}),
+            ("GS4D_GenerateFromImage", [720, 0], [330, 0], {}),
+        ],
+        [(0, 0, 3, "models"), (1, 0, 3, "image"), (2, 0, 3, "path")],
+    ),
     "GS4D_GuidanceFromModel": (
         [
             ("CheckpointLoaderSimple", [0, 0], [300, 0], {}),

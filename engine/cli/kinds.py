@@ -18,7 +18,9 @@ from ..capture.readers import load_video
 from ..capture.single_video import is_video, load_frames
 from ..diffusion.loading import embedded, load
 from ..files.atomic import check_writable, write_atomically
+from ..files.mp4 import write_mp4
 from ..files.npyfile import read_numbers
+from ..generation.image_models import ImageTo4DModels, bundled_image_model
 from ..generation.trellis import TrellisModels
 from ..generation.variation import VariationModels, bundled_variation
 from ..io.heads import load_head
@@ -31,11 +33,15 @@ from ..io.splats import read_splat
 from ..io.view_folder import load_views, save_views
 from ..latent.files import load_field, save_field
 from ..masks.grounded import Segmentation
-from ..steps import sample_scene
+from ..steps import camera_path, sample_scene
 from ..steps.step import Input, Kind
 from .arguments import Arguments, add_config, config_from, device_of
 
 log = logging.getLogger("gs4d")
+
+
+# models of which a small one is bundled
+BUNDLED = (Kind.GUIDANCE, Kind.VARIATION, Kind.IMAGE_TO_4D)
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,11 @@ def _variation(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
     return VariationModels(folder or bundled_variation(), arguments.image_encoder, _model_device(arguments))
 
 
+def _image_models(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
+    place, video = folder or bundled_image_model(), arguments.video_model or None
+    return ImageTo4DModels(place, video, _model_device(arguments), arguments.dtype)
+
+
 READERS: dict[Kind, Reader] = {
     Kind.SCENE: Reader("FILE", lambda path, *_: load_scene(path)),
     Kind.CAPTURE: Reader("DIR", _capture, flag="data"),
@@ -150,6 +161,12 @@ READERS: dict[Kind, Reader] = {
         flag="variation",
         help="folder of GVFDiffusion, or of a smaller model (default: the bundled one)",
     ),
+    Kind.IMAGE_TO_4D: Reader(
+        "DIR",
+        _image_models,
+        flag="generator",
+        help="folder with ldrm.safetensors, and perhaps video.safetensors (default: the bundled one)",
+    ),
     Kind.FRAMES: Reader("FILE|DIR", _frames),
     Kind.DEPTH: Reader(
         "FILE|DIR",
@@ -167,23 +184,24 @@ READERS: dict[Kind, Reader] = {
 
 def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
     """The flags of one input; nothing for kinds that only the canvas has."""
+    if is_made_of_flags(declared):
+        add_config(parser, camera_path.Config)
     reader = READERS.get(declared.kind)
     if reader is None:
         return
-    has_default = (
-        declared.optional
-        or declared.kind in (Kind.PATH, Kind.GUIDANCE, Kind.VARIATION)
-        or _may_be_model_alone(declared)
-    )
+    has_default = declared.optional or declared.kind in (Kind.PATH, *BUNDLED) or _may_be_model_alone(declared)
     parser.add_argument(
         flag_of(declared),
         *(["-o"] if declared.kind is Kind.TARGET else []),
         required=not has_default,
-        default="" if declared.kind in (Kind.GUIDANCE, Kind.VARIATION) else None,
+        default="" if declared.kind in BUNDLED else None,
         metavar=reader.metavar,
         help=reader.help or declared.help,
     )
-    if declared.kind is Kind.GUIDANCE:
+    if declared.kind is Kind.IMAGE_TO_4D:
+        video = "video model: a CogVideoX folder or .safetensors file, instead of the folder's own"
+        parser.add_argument("--video-model", metavar="DIR|FILE", help=video)
+    if declared.kind in (Kind.GUIDANCE, Kind.IMAGE_TO_4D):
         precisions = ("auto", "fp32", "fp16", "bf16")
         parser.add_argument("--dtype", default="auto", choices=precisions, help="precision of the model")
     if declared.kind is Kind.SEGMENTATION:
@@ -198,7 +216,7 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
     if declared.kind is Kind.VARIATION:
         encoder = "folder of DINOv2 with registers, for models without an image encoder of their own"
         parser.add_argument("--image-encoder", metavar="DIR", help=encoder)
-    if declared.kind in (Kind.SEGMENTATION, Kind.TRELLIS, Kind.VARIATION):
+    if declared.kind in (Kind.SEGMENTATION, Kind.TRELLIS, Kind.VARIATION, Kind.IMAGE_TO_4D):
         parser.add_argument(
             "--device", default="auto", metavar="NAME", help="auto, cpu or cuda, of the models"
         )
@@ -217,6 +235,11 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
         add_config(parser, LoadOptions, skip=("background",))
 
 
+def is_made_of_flags(declared: Input) -> bool:
+    """Whether the flags of Camera Path make this input: a path that the verb cannot do without."""
+    return declared.kind is Kind.CAMERA_PATH and not declared.optional
+
+
 def _may_be_model_alone(declared: Input) -> bool:
     """Whether `--head-model` alone gives this input: the scene's own head, but not another one that drives it."""
     return declared.kind is Kind.HEAD and flag_of(declared) == "--head"
@@ -229,6 +252,8 @@ def flag_of(declared: Input) -> str:
 
 def read_input(arguments: Arguments, declared: Input, before: Mapping[str, Any]) -> Any:
     """The value of one input; None where its flag was not given."""
+    if is_made_of_flags(declared):
+        return camera_path.make(None, config_from(arguments, camera_path.Config))
     reader = READERS.get(declared.kind)
     if reader is None:
         return None
@@ -273,6 +298,11 @@ WRITERS: dict[Kind, Writer] = {
         "folder of images to write",
         save_images,
         lambda images: {"images": len(images), "size": images.shape[1]},
+    ),
+    Kind.VIDEO: Writer(
+        "video to write (.mp4)",
+        lambda clip, out: write_mp4(clip[0], clip[1], out),
+        lambda clip: {"frames": len(clip[0])},
     ),
     Kind.SPLAT: Writer(
         "tensors to write (.safetensors)",

@@ -15,13 +15,14 @@ from torch import Tensor
 from ..backends import explains_memory
 from ..errors import InputError
 from ..files.weights import fingerprint
+from ..frame_counts import frames_of
 from ..models.camera_video import CameraVideo, load_camera_video
 from ..models.reconstruction import latents_to_pixels, pixels_to_latents
 from .backbone import MidBlock, ModelDefaults
 from .cross_frame_attention import Attention
 from .faults import check_finite
 from .folder import choose_device
-from .frames import frames_of, latent_frames
+from .frames import latent_frames
 from .known_edits import KnownEdits
 from .noise_schedule import DiscreteSchedule
 from .sampling import as_v_prediction, straight_alphas

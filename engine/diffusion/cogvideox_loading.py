@@ -16,6 +16,7 @@ from ..backends import require
 from ..errors import InputError
 from ..files.weights import fingerprint, read_header, refuse_pickle
 from ..models.loading import check_shapes, on_meta
+from ..models.reconstruction import LatentFormat
 from ..models.transformers_folder import class_of
 from .backbone import ModelDefaults
 from .cogvideox import CogVideoX
@@ -80,6 +81,27 @@ def load_cogvideox(
     require("diffusers")
     where = choose_device(device)
     check_precision(dtype)
+    model = _from_folder(_folder(source), where, dtype, in_tiles)
+    if camera is not None:
+        model.load_camera(camera)
+    return model
+
+
+def described_latents(source: Path | str) -> LatentFormat:
+    """The latents of a CogVideoX folder, from its configs alone.
+
+    Raises:
+        InputError: `source` is not a CogVideoX folder.
+    """
+    folder = _folder(source)
+    _refuse_other_pipelines(folder)
+    transformer, vae = (read_config(folder / part / "config.json") for part in ("transformer", "vae"))
+    _check_configs(transformer, vae, folder.name)
+    space = 2 ** (len(vae["block_out_channels"]) - 1)
+    return LatentFormat(int(vae["latent_channels"]), int(vae["temporal_compression_ratio"]), space)
+
+
+def _folder(source: Path | str) -> Path:
     folder = Path(source).expanduser().resolve()
     if folder.name == "model_index.json":
         folder = folder.parent
@@ -88,10 +110,7 @@ def load_cogvideox(
             raise InputError("DIF-081", f"No video model found at {source}; {WANTED}.")
         refuse_pickle(folder)
         raise InputError("DIF-082", f"{folder.name} is a single file; {WANTED}.")
-    model = _from_folder(folder, where, dtype, in_tiles)
-    if camera is not None:
-        model.load_camera(camera)
-    return model
+    return folder
 
 
 def _from_folder(folder: Path, device: torch.device, dtype: str, in_tiles: bool) -> CogVideoX:

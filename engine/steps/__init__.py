@@ -19,6 +19,7 @@ DECLARED = (
     "align_splat",
     "variation_diffusion",
     "lift_video",
+    "generate_from_image",
     "encode_mesh",
     "preflight",
     "fit_scene",

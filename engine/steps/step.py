@@ -55,6 +55,7 @@ class Kind(Enum):
     DEPTH = "depth"  # depth images or maps, or a dictionary with `depth`, as geometry networks give it
     CANONICAL = "scene or splat"  # a scene, or a list of Gaussians
     VARIATION = "variation models"
+    IMAGE_TO_4D = "image-to-4D models"
 
 
 class Figure(Enum):

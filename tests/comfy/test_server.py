@@ -28,6 +28,8 @@ IDS = {
     "GS4D_CameraEmbedding",
     "GS4D_AlignDepth",
     "GS4D_LiftVideo",
+    "GS4D_LoadImageTo4D",
+    "GS4D_GenerateFromImage",
 }  # fmt: skip
 
 

@@ -32,6 +32,8 @@ LISTS_OF_FILES = {
     ("GS4D_LoadTrellis", "decoder"),
     ("GS4D_LoadVariation", "model"),
     ("GS4D_LoadVariation", "image_encoder"),
+    ("GS4D_LoadImageTo4D", "model"),
+    ("GS4D_LoadImageTo4D", "video_model"),
     ("GS4D_LoadVideoClip", "clip"),
 }
 OPEN, CLOSE = "<!-- from the schema -->", "<!-- end -->"
