@@ -50,7 +50,7 @@ class CameraVideoBackbone:
         self.name, self.fingerprint = name, fingerprint
         config = model.config
         self.latent_channels = config.latent.channels
-        self.vae_scale_factor = config.latent.space_factor
+        self.vae_scale_factor = self.size_multiple = config.latent.space_factor
         self.time_factor: int | None = config.latent.time_factor
         self.noise_schedule = DiscreteSchedule(straight_alphas(), "v_prediction", "trailing")
         self.defaults = ModelDefaults(

@@ -115,8 +115,7 @@ class ImageTo4DModels:
     @property
     def multiple(self) -> int:
         """Sides of videos are multiples of it."""
-        patch = self._network.transformer.config.patch_size if isinstance(self._network, CogVideoX) else 1
-        return math.lcm(self.ldrm.config.cell, self.video.vae_scale_factor * int(patch))
+        return math.lcm(self.ldrm.config.cell, self.video.size_multiple)
 
     def unit(self, path: CameraPath) -> float:
         """World units that are one unit to the models, so that the path's subject is where they expect it."""
