@@ -82,8 +82,12 @@ class ComfyBackbone:
         inner = self.model.model
         kind, unet = type(inner.model_config).__name__, inner.diffusion_model
         if not isinstance(unet, UNetModel) or "context_dim" not in inner.model_config.unet_config:
+            latents = getattr(inner.model_config, "latent_format", None)
+            is_video = getattr(latents, "latent_dimensions", 2) == 3
+            which = "a video model without a" if is_video else "which has no"
             raise InputError(
-                "NOD-002", f"The connected MODEL is {kind}, which has no Stable Diffusion UNet; {WANTED}."
+                "NOD-002",
+                f"The connected MODEL is {kind}, {which} Stable Diffusion UNet; {WANTED}.",
             )
         if inner.adm_channels:
             raise InputError(

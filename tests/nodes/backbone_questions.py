@@ -272,6 +272,7 @@ def long_prompts(wired: ModuleType) -> dict[str, Any]:
 def refused(wired: ModuleType, InputError: type[Exception]) -> dict[str, str]:
     """The sentence for each thing that cannot be used."""
     import comfy.model_base
+    import comfy.model_patcher
     import comfy.model_sampling
     import comfy.supported_models
 
@@ -287,6 +288,14 @@ def refused(wired: ModuleType, InputError: type[Exception]) -> dict[str, str]:
         config = type("Flux", (), {"unet_config": {"image_model": "flux"}})()
         inner = SimpleNamespace(model_config=config, diffusion_model=torch.nn.Linear(1, 1))
         return SimpleNamespace(model=inner)
+
+    def wan() -> Any:
+        shape = {"image_model": "wan2.1", "model_type": "t2v", "dim": 24, "ffn_dim": 24, "freq_dim": 8}
+        shape |= {"text_dim": 8, "num_heads": 2, "num_layers": 1}
+        config = comfy.supported_models.WAN21_T2V(shape)
+        return comfy.model_patcher.ModelPatcher(
+            comfy.model_base.WAN21(config, device="cpu"), torch.device("cpu"), torch.device("cpu")
+        )
 
     def inpaint() -> Any:
         made = tiny_comfy.tiny_model(has_image_conditioning=False)
@@ -310,6 +319,7 @@ def refused(wired: ModuleType, InputError: type[Exception]) -> dict[str, str]:
         "no vae": (model, clip, None),
         "sdxl": (sdxl(), clip, vae),
         "flux": (flux(), clip, vae),
+        "video": (wan(), clip, vae),
         "inpaint": (inpaint(), clip, vae),
         "flow": (sampled_as(comfy.model_sampling.CONST), clip, vae),
         "distilled": (sampled_as(Distilled), clip, vae),

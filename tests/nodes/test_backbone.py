@@ -92,6 +92,7 @@ def test_prompts_of_several_lengths_fit_into_one_batch(answers: dict[str, Any]) 
         ("no vae", ("VAE", "empty")),
         ("sdxl", ("SDXL", "InstructPix2Pix")),
         ("flux", ("Flux", "InstructPix2Pix")),
+        ("video", ("WAN21_T2V, a video model", "InstructPix2Pix")),
         ("inpaint", ("9 input channels", "8 (InstructPix2Pix)")),
         ("flow", ("flow", "InstructPix2Pix")),
         ("distilled", ("distilled",)),

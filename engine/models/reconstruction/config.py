@@ -81,7 +81,7 @@ class LdrmConfig:
         image_input: The heads also see the video's pixels, and colors are corrections of them. Not in the paper.
         lifetimes: Gaussians fade with the time from their own frame, each at a learned rate. Not in the paper.
         correspondences: What the deformation head sees of where a point is in the query frame: "none" (the paper),
-            "correlation" (learned features of anchor and query frame are compared), or "flow" (given).
+            "correlation" (learned features of anchor and query frame are compared), or "flow" (given, such as the tracker's).
         match_channels: Channels of the compared features.
         match_pool: Cells along each side that are compared as one.
     """
