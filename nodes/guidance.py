@@ -60,7 +60,7 @@ class LoadGuidance(io.ComfyNode):
                     "model",
                     model_folders.diffusion_models(),
                     model_folders.EMBEDDED_MODEL,
-                    tooltip="The bundled model knows ten edits (see its help page). Editing views needs an "
+                    tooltip="The bundled model knows a few edits (see its help page). Editing views needs an "
                     "InstructPix2Pix model; score distillation and delta edits also take Stable Diffusion 1.x and "
                     "2.x.",
                 ),

@@ -14,8 +14,8 @@ from typing import Any, cast
 from ..errors import InputError
 
 BUNDLED_EDITS = (
-    "The bundled model knows ten edits: night, golden hour, black and white, fog, gold, bronze, marble, red, green and "
-    "blue."
+    "The bundled model knows these edits: night, golden hour, black and white, fog, gold, bronze, marble, red, green and "
+    "blue; on heads also blue hair, green skin, older and snow."
 )
 FORCE_TEXT = (
     "Runs prompts that are not among the model's known edits instead of refusing them. The bundled model usually turns "
@@ -64,6 +64,7 @@ class KnownEdits:
         sentences: Trained instructions and captions, as `_plain` writes them.
         unchanged: An instruction that changes nothing.
         subjects: Captions of unedited images.
+        local: Edits that find their own part of the subject, such as the hair.
         weak: Edits that it was trained on but barely makes, as measured by its authors; not offered in messages.
     """
 
@@ -74,6 +75,7 @@ class KnownEdits:
     sentences: frozenset[str]
     unchanged: str
     subjects: tuple[str, ...]
+    local: frozenset[str] = frozenset()
     weak: frozenset[str] = frozenset()
 
     @staticmethod
@@ -108,6 +110,7 @@ class KnownEdits:
             sentences,
             next(iter(listed.known.get(UNCHANGED, ())), ""),
             listed.subjects,
+            frozenset(listed.local),
             frozenset(listed.weak),
         )
 
@@ -236,10 +239,17 @@ def _weak(known: KnownEdits, reading: Reading) -> str:
 
 
 def _whole(known: KnownEdits, prompt: str, reading: Reading) -> str:
-    """The note for a prompt that names a part of the subject: the model edits only whole subjects."""
-    ignored = [word for word in dict.fromkeys(_words(prompt)) if word in reading.unknown or word in PARTS]
+    """The note for words that the model ignores, such as a part of the subject that it does not know."""
+    finds_part = known.local.issuperset(reading.edits)
+    ignored = [
+        word
+        for word in dict.fromkeys(_words(prompt))
+        if word in reading.unknown or (word in PARTS and not finds_part)
+    ]
     if not ignored or reading.is_trained:
         return ""
+    if finds_part:
+        return f"{known.model} ignores {_quoted(ignored)} and applies {_list(reading.edits)} where it sees that part."
     return (
         f"{known.model} ignores {_quoted(ignored)} and applies {_list(reading.edits)} to the whole subject. To change "
         "only a part, limit the edit with a selection lifted from masks."
@@ -280,7 +290,7 @@ class _Listed:
     """The entries of a gs4d.json that describe edits, type-checked.
 
     `known` are sentences by edit, `key_words` words by edit, `patterns` captions of edited images with "{}" for a
-    subject, `main` the edits to offer, `weak` those that it barely makes.
+    subject, `main` the edits to offer, `local` those that find their own part, `weak` those that it barely makes.
     """
 
     known: dict[str, tuple[str, ...]]
@@ -288,6 +298,7 @@ class _Listed:
     subjects: tuple[str, ...]
     patterns: tuple[str, ...]
     main: tuple[str, ...]
+    local: tuple[str, ...]
     weak: tuple[str, ...]
 
     @staticmethod
@@ -302,6 +313,7 @@ class _Listed:
             tuple(str(subject) for subject in captions.get("subjects", ())),
             tuple(str(pattern) for pattern in captions.get("edits", {}).values()),
             tuple(str(name) for name in facts.get("main_edits", known)),
+            tuple(str(name) for name in facts.get("local_edits", ())),
             tuple(str(name) for name in facts.get("weak_edits", ())),
         )
 

@@ -230,7 +230,7 @@ def test_what_cannot_be_edited_is_one_sentence(
 @pytest.mark.parametrize(
     ("precision", "change", "said"),
     [
-        ("fp32", {"prompt": "make the shirt green"}, "a selection lifted from masks"),
+        ("fp32", {"prompt": "make the cape green"}, "a selection lifted from masks"),
         ("bf16", {"prompt": "make it a dragon", "force": True}, "it runs because 'force' is on"),
     ],
 )

@@ -29,7 +29,7 @@ def edit3dgs(info: dict[str, Any]) -> dict[str, Any]:
             sh_degree=0,
         ),
         "12": {
-            **node(info, "PrimitiveStringMultiline", value="turn it into a bronze statue"),
+            **node(info, "PrimitiveStringMultiline", value="dye the hair blue"),
             "_meta": {"title": "Prompt"},
         },
         "4": node(info, "GS4D_LoadGuidance"),
@@ -71,8 +71,8 @@ Then another person's motion, which was not in the training, drives it. On the r
 
 **Expressions:** a prompt changes how the head looks, not its expression; for a smile or a gaze, insert *Pose Head*.
 
-The bundled model knows *night, golden hour, fog, black and white, gold, bronze and marble statues, red, green* and *blue*. For
-free-form prompts use InstructPix2Pix: see the help of Load Diffusion Guidance.
+The bundled model knows *blue hair, green skin, older, snow, night, golden hour, fog, black and white, gold, bronze and marble
+statues, red, green* and *blue*. For free-form prompts use InstructPix2Pix: see the help of Load Diffusion Guidance.
 
 **Your own head:** see docs/heads.md for captures tracked with FLAME.
 

@@ -85,7 +85,8 @@ BLUEPRINTS = {
             2,
             "Edits a moving scene with a prompt: edits its views together, fits the scene to them and refines it. The motion "
             "is unchanged. Only a scene is required; the video that it was trained on is optional. The bundled "
-            "model knows ten edits: night, golden hour, black and white, fog, gold, bronze, marble, red, green and blue.",
+            "model knows these edits: night, golden hour, black and white, fog, gold, bronze, marble, red, green and blue; on "
+            "heads also blue hair, green skin, older and snow.",
             editing,
             {"1": (0, 0, 330, 80), "2": (0, 190, 360, 640), "3": (420, 0, 360, 460), "4": (840, 0, 360, 560)},
             [

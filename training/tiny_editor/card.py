@@ -28,7 +28,7 @@ pipeline_tag: image-to-image
 
 {status}A small InstructPix2Pix (Brooks et al. 2023), bundled with the pack: a UNet with 8 input channels ({unet} M
 parameters), an AutoencoderKL with 4 latent channels at 1/8 resolution, and a two-layer CLIP text encoder; {megabytes} MB in
-fp16. All parts were trained from scratch on a CPU, one core at a time, in under four hours (`training/tiny_editor`). The model
+fp16. All parts were trained from scratch on a CPU, one core at a time, in under eleven hours (`training/tiny_editor`). The model
 knows a fixed list of edits and nothing else. It does not replace the full-size model, which can be loaded instead.
 
 ## What it knows
@@ -228,11 +228,13 @@ def write(figures: dict, folder: Path, interim: bool, note: str) -> None:
         f"Best measured: {told['steps']} step{'s' if told['steps'] > 1 else ''}, text guidance "
         f"{told['guidance_scale']}, image guidance {told['image_guidance_scale']}."
     )
-    trained = json.loads((folder / "gs4d.json").read_text())["known_edits"]
+    facts = json.loads((folder / "gs4d.json").read_text())
     known = "\n".join(
-        f"* **{n.replace('_', ' ')}**: " + ", ".join(f'"{s}"' for s in edits.PHRASINGS[n][:3])
+        f"* **{n.replace('_', ' ')}**: "
+        + ", ".join(f'"{s}"' for s in edits.PHRASINGS[n][:3])
+        + (" (trained, but it changes little, or other parts)" if n in facts.get("weak_edits", ()) else "")
         for n in edits.NAMES
-        if n in trained
+        if n in facts["known_edits"]
     )
     status = "**Interim weights: training is not finished.** " if interim else ""
     text = _HEAD.format(

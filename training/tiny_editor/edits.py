@@ -158,7 +158,7 @@ KEY_WORDS: dict[str, list[str]] = {
     "night": ["night", "midnight", "moonlight", "moon", "dark night"],
     "golden_hour": ["golden hour", "golden light", "sunset", "sunrise", "dusk", "evening", "warm"],
     "black_and_white": ["black", "grayscale", "greyscale", "monochrome", "gray", "grey", "colourless", "desaturate",
-                        "remove colour", "away colour", "no colour", "without colour"],
+                        "remove colour", "away colour", "no colour", "without colour", "remove color", "away color"],
     "fog": ["fog", "foggy", "mist", "misty", "haze", "hazy"],
     "gold": ["gold", "golden"], "bronze": ["bronze"], "marble": ["marble", "stone"],
     "red": ["red"], "green": ["green"], "blue": ["blue"], "yellow": ["yellow"], "purple": ["purple"],
@@ -250,6 +250,7 @@ def facts(names: Collection[str] = NAMES, weak: Collection[str] = ()) -> dict[st
     return {
         "known_edits": {name: list(dict.fromkeys(PHRASINGS[name])) for name in NAMES if name in names},
         "main_edits": [name for name in (*TEN, *regions.MAIN) if name in names and name not in weak],
+        "local_edits": [name for name in regions.NAMES if name in names],
         "weak_edits": [name for name in NAMES if name in weak],
         "key_words": {name: words for name, words in KEY_WORDS.items() if name in names},
         "captions": {
