@@ -93,11 +93,12 @@ def test_later_rounds_start_from_the_edited_head_but_see_the_original(
     scene: Scene4D, head: Head, backbone: Backbone
 ) -> None:
     work = edit_head.HeadEdit(scene, head, backbone, CONFIG)
-    assert work.editing.edit.noised is None
+    assert work.editing.edit.encoded.noised is None
     while work.round == 0:
         work.step()
     edit = work.editing.edit
-    assert edit.noised is not None and not torch.equal(edit.noised, edit.originals)
+    noised = edit.encoded.noised
+    assert noised is not None and not torch.equal(noised, edit.originals)
     again = edit_head.HeadEdit(scene, head, backbone, replace(CONFIG, levels="300", seed=1))
     again.rounds = [work.rounds[1]]
     again.editing = again._editing()
