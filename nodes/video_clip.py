@@ -9,7 +9,7 @@ from ..engine.errors import InputError
 from ..engine.files.folders import changed, walk
 from . import folders, host
 from .checks import checked
-from .compat import combo, io, make, schema
+from .compat import blocked, combo, io, make, schema
 
 
 def videos() -> list[str]:
@@ -74,19 +74,36 @@ class LoadVideoClip(io.ComfyNode):
                     display_name="frames per second",
                     tooltip="Frame rate of the video.",
                 ),
+                make(
+                    io.Image.Output,
+                    "depth",
+                    display_name="depth",
+                    tooltip="Depth of each frame, for Lift Video to 4D: images in a folder beside the file that is named like it "
+                    "and ends in _depth. Gray images of 16 bits hold millimeters.",
+                ),
             ],
         )
 
     @classmethod
     def execute(cls, clip: str, video: Any = None) -> Any:
-        from ..engine.capture.single_video import load_clip
+        from ..engine.capture.depth_maps import UNIT
+        from ..engine.capture.single_video import depth_beside, load_clip
+        from ..engine.io.image_files import load_depth_images
 
         with host.node_context():
+            depth: Any = blocked(
+                "This video has no depth. Put depth images into a folder beside its file that is named like it and ends in "
+                "_depth, or connect a depth node."
+            )
             if video is not None:
                 parts = video.get_components()
                 frames, fps = parts.images, float(parts.frame_rate)
             else:
                 frames, fps = load_clip(video_file(clip))
+                folder = depth_beside(video_file(clip))
+                if folder is not None:
+                    depth = load_depth_images(folder, UNIT)
+                    depth = depth if depth.ndim == 4 else depth[..., None].repeat(1, 1, 1, 3)
         height, width = frames.shape[1:3]
         notes = f"{len(frames)} frames of {width}×{height} at {fps:g} per second"
-        return host.output(frames, fps, notes=notes)
+        return host.output(frames, fps, depth, notes=notes)

@@ -56,6 +56,13 @@ def load_clip(path: Path | str) -> Clip:
     return Clip(torch.from_numpy(frames).float() / 255, facts.fps)
 
 
+def depth_beside(path: Path | str) -> Path | None:
+    """The folder of a video's depth images, which has its name and ends in _depth; None where there is none."""
+    path = Path(path)
+    folder = path.with_name(f"{path.stem}_depth")
+    return folder if folder.is_dir() else None
+
+
 def load_frames(path: Path | str) -> Tensor:
     """The frames of `load_clip`."""
     return load_clip(path).frames

@@ -19,15 +19,17 @@ from ..errors import InputError
 from ..fields import as_record, choice, number, validate
 from ..figures.lifted import depth_shades, lift_sheet
 from ..generation.lift.background import fused_background
+from ..generation.lift.capture import lifted_capture
 from ..generation.lift.clip_checks import check_cuts
 from ..generation.lift.clip_input import MOST_FRAMES, chosen_frames, clip_input
 from ..generation.lift.moving_masks import grown, moving_masks
 from ..generation.lift.moving_parts import moving_parts
 from ..generation.lift.placing import PlacedClip, placed_clip
 from ..generation.lift.scene import lifted_scene
+from ..generation.lift.seen_through import seen_through
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render.camera_paths import CameraPath
-from ..scene import Scene4D
+from ..scene import MultiViewVideo, Scene4D
 from ..tracking.patches import registered
 from ..tracking.tracks import ClipFlow, clip_flow, grid_tracks
 from .step import Figure, Input, Kind, Output, Step
@@ -46,6 +48,7 @@ class Lifted(NamedTuple):
     scene: Scene4D
     moving: Tensor  # [T, H, W] in 0..1: what was taken to move
     depth: Tensor  # [T, H, W, 3] depth as gray: near is bright; not distances
+    video: MultiViewVideo  # what the scene is refined with
     note: str
 
 
@@ -169,7 +172,8 @@ def run(
         notes.insert(-2, f"depth agreement between frames: median difference {placed.agreement:.1%}")
     shades = depth_shades(placed.depth)
     yield Preview(lift_sheet(frames, moving, placed.depth, placed.cameras, chosen), 6 * count)
-    yield Finished(Lifted(scene, moving.float(), shades, "\n".join(filter(None, notes))))
+    video = lifted_capture(frames, placed.depth, placed.cameras, tracks, seconds)
+    yield Finished(Lifted(scene, moving.float(), shades, video, "\n".join(filter(None, notes))))
 
 
 def _followed(work: Generator[int, None, Any], done: int, share: float) -> Generator[Progress, None, Any]:
@@ -183,7 +187,9 @@ def _followed(work: Generator[int, None, Any], done: int, share: float) -> Gener
 def _moving(flow: ClipFlow, placed: PlacedClip, given: Tensor | None) -> tuple[Tensor, str]:
     if given is not None:
         return given, f"moving: the mask, {float(given.float().mean()):.1%} of the pixels"
-    found = moving_masks(flow, placed.depth.float(), placed.cameras)
+    depth = placed.depth.float()
+    found = moving_masks(flow, depth, placed.cameras)
+    found |= seen_through(depth, placed.cameras, placed.agreement)
     share = float(found.float().mean())
     if share < LEAST_MOVING:
         return torch.zeros_like(found), "moving: nothing was found"
@@ -255,6 +261,12 @@ STEP = Step(
             "Depth as gray images: near is bright; not distances.",
             label="depth",
             of=lambda made: made.depth,
+        ),
+        Output(
+            "video",
+            Kind.CAPTURE,
+            "The frames with their cameras, depth and tracked points, for Train 4D Scene with the scene as its start.",
+            of=lambda made: made.video,
         ),
     ),
     verb="lift-video",

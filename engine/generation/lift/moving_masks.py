@@ -51,14 +51,14 @@ def moving_masks(flow: ClipFlow, depth: Tensor, cameras: Cameras) -> Tensor:
                     moves |= valid & _is_own_motion(cameras, world, t, end, place, valid, unit)
                     judged |= valid
             votes, cast = votes + moves.float(), cast + judged.float()
-        votes, cast = _on_surface(torch.stack([votes, cast]).reshape(2, height, width), depth[t])
+        votes, cast = on_surface(torch.stack([votes, cast]).reshape(2, height, width), depth[t])
         found.append(votes / cast.clamp(min=1e-6) * (cast > 0))
     score = torch.stack(found)
     moves = _along_tracks(score, flow) > 0.5
     # flow spills over edges: a narrow rim of a surface that rests further out does not move
     for t in (t for t in range(frames) for _ in range(RIM_ROUNDS)):
         planes = torch.stack([moves[t].float(), torch.ones(height, width)])
-        votes, cast = _on_surface(planes, depth[t], RIM)
+        votes, cast = on_surface(planes, depth[t], RIM)
         moves[t] &= votes > RIM_SHARE * cast
     return moves
 
@@ -77,7 +77,7 @@ def _is_own_motion(
     return (z > 0) & (residual > max(LEAST * unit, 5 * usual) + SHARE * (rigid - rest).norm(dim=1))
 
 
-def _on_surface(planes: Tensor, depth: Tensor, window: int = WINDOW) -> Tensor:
+def on_surface(planes: Tensor, depth: Tensor, window: int = WINDOW) -> Tensor:
     """Sums of planes [C, H, W] over the window around each pixel, of pixels at about the same depth [H, W]."""
     reach = window // 2
     height, width = depth.shape
