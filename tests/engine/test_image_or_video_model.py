@@ -1,12 +1,14 @@
 """A video model where single images are edited, and an image model where a video is made, are refused in a sentence."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine import messages as m
 from engine.errors import InputError
+from engine.generation.image_models import ImageTo4DModels
 from engine.guidance.classifier_free import Guidance
 from engine.guidance.video import VideoRequest, sample_video
 from engine.steps import (
@@ -22,8 +24,9 @@ from tests.engine.test_head_steps import scene_of
 from tests.latent_scenes import Known, trained
 from tests.scenes import capture_of, moving_scene
 from tests.tiny_cogvideox import tiny_video_model
-from tests.tiny_diffusion import tiny_backbone
+from tests.tiny_diffusion import tiny_backbone, tiny_folder
 from tests.tiny_head import tiny_head
+from tests.tiny_image_model import save_image_model
 
 PROMPT = "make it night"
 
@@ -52,6 +55,13 @@ def test_steps_of_single_images_refuse_a_video_model():
             m.result(run(model))
         assert error.value.code == "DIF-093", work
         assert f"tiny video is a video model, but {work.strip()} takes" in str(error.value)
+
+
+def test_generating_from_an_image_refuses_an_image_model(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"ip2p is a StableDiffusionInstructPix2PixPipeline, not CogVideoX; .*DIF-083"
+    ):
+        ImageTo4DModels(save_image_model(tmp_path / "tiny"), tiny_folder(tmp_path / "ip2p"))
 
 
 def test_sampling_a_video_refuses_an_image_model():
