@@ -6,7 +6,7 @@ does not name its matcher and its pose solver; here both are the weight-free tra
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,7 +20,7 @@ from ..losses.perceptual import Clip, clip_similarity
 from ..models.dino import DinoFeatures
 from ..scene import Cameras
 from ..tracking.patches import registered
-from ..tracking.tracks import ClipFlow, ClipTracks, clip_flow, grid_tracks
+from ..tracking.tracks import ClipTracks, clip_flow, grid_tracks
 from .left_out import FEWEST, about_tracking
 from .lift.depth_maps import DepthMaps
 from .lift.placing import solved_clip
@@ -109,8 +109,12 @@ class TrackedVideo:
     tracks: ClipTracks
 
     @staticmethod
-    def of(video: OutputVideo) -> TrackedVideo:
-        """Follow points through a video of at least `FEWEST` frames; only its first frames if it is long."""
+    def of(video: OutputVideo) -> Generator[int, None, TrackedVideo]:
+        """Follow points through a video of at least `FEWEST` frames; only its first frames if it is long.
+
+        Yields:
+            Number of finished pairs of frames.
+        """
         frames = video.frames[:TRACKED_FRAMES, ..., :3].float()
         height, width = frames.shape[1:3]
         factor = min(1.0, TRACKED_SIZE / max(height, width))
@@ -123,7 +127,7 @@ class TrackedVideo:
         if cameras is not None and depth is not None:
             cameras = cameras[list(range(len(frames)))].resized((size,) * len(frames))
             depth = F.interpolate(depth[: len(frames), None].float(), size[::-1], mode="nearest-exact")[:, 0]
-        flow = _drained(frames)
+        flow = yield from clip_flow(frames)
         cell = max(4, round(max(size) / CELLS))
         tracks = registered(flow, frames, grid_tracks(flow, frames, cell, EVERY, least=1))
         return TrackedVideo(frames, cameras, depth, tracks)
@@ -132,15 +136,6 @@ class TrackedVideo:
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         return self.frames.shape[2], self.frames.shape[1]
-
-
-def _drained(frames: Tensor) -> ClipFlow:
-    work = clip_flow(frames)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
 
 
 def match_numbers(video: TrackedVideo) -> tuple[Number, ...]:
@@ -191,20 +186,21 @@ def path_numbers(video: TrackedVideo) -> tuple[tuple[Number, ...], str]:
     return numbers, ""
 
 
-def tracked_numbers(video: OutputVideo) -> tuple[tuple[Number, ...], list[str]]:
-    """What tracked points say of a video, and sentences about what they do not."""
+def tracked_numbers(video: OutputVideo) -> Generator[int, None, tuple[tuple[Number, ...], list[str]]]:
+    """What tracked points say of a video, and sentences about what they do not; yields as `TrackedVideo.of`."""
     count = len(video.frames)
     if count < FEWEST:
         return (), about_tracking(count, False, "")
-    tracked = TrackedVideo.of(video)
+    tracked = yield from TrackedVideo.of(video)
     matches = match_numbers(tracked)
     errors, reason = path_numbers(tracked)
     return (*matches, *errors), about_tracking(count, bool(matches), reason)
 
 
-def reference_path_numbers(video: OutputVideo) -> tuple[Number, ...]:
+def reference_path_numbers(video: OutputVideo | None) -> Generator[int, None, tuple[Number, ...]]:
     """The same errors of the video that a scene was generated from: whether that video followed the path."""
-    if len(video.frames) < FEWEST:
+    if video is None or len(video.frames) < FEWEST:
         return ()
-    errors, _ = path_numbers(TrackedVideo.of(video))
+    tracked = yield from TrackedVideo.of(video)
+    errors, _ = path_numbers(tracked)
     return tuple(replace(number, name=f"{number.name} (reference images)") for number in errors)

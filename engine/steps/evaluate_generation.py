@@ -29,6 +29,7 @@ from ..generation.measures import (
     set_distances,
 )
 from ..generation.output_measures import (
+    TRACKED_FRAMES,
     OutputNetworks,
     network_numbers,
     reference_path_numbers,
@@ -39,7 +40,7 @@ from ..generation.video_pairs import pairs_of_folders
 from ..losses.means import Number, as_json, as_lines
 from ..losses.perceptual import load_clip, load_lpips
 from ..losses.video_distances import PooledPixels, load_video_network
-from ..messages import Finished, Preview, Progress, Started, Stream
+from ..messages import Finished, Preview, Progress, Started, Stream, progress_of
 from ..models.dino import DinoFeatures
 from ..render import choose, rasterizer_field
 from ..render.camera_paths import CameraPath
@@ -232,7 +233,12 @@ def run(
         len(list(folder.iterdir())) if folder is not None and folder.is_dir() else 0
         for folder in (generated, references)
     )
-    yield Started(max(total, 1), f"{total} videos with the {rasterizer.name} rasterizer")
+    # of frames, tracked in the scene's video and in the one that it was generated from
+    tracking = min(len(scene.times), TRACKED_FRAMES) - 1
+    yield Started(
+        max(total, 1) + tracking * (1 if images is None else 2),
+        f"{total} videos with the {rasterizer.name} rasterizer",
+    )
     pictures, titles = list[Tensor](), list[str]()
     pairs = chain(
         videos.pairs(compared, device),
@@ -257,15 +263,16 @@ def run(
         for view in range(len(own.views)):
             ours.add(own.video(view))
     output = videos.output(path)
-    tracked, missing = tracked_numbers(output)
+    tracked, missing = yield from progress_of(tracked_numbers(output), max(total, 1))
     along = None if path is not None else videos.reference_along_path(compared, output)
+    of_reference = yield from progress_of(reference_path_numbers(along), max(total, 1) + tracking)
     numbers = (
         *measures.means.numbers(),
         *network_numbers(output, networks),
         *set_distances(ours, reference, config.seed),
         *motion_numbers(scene, None if truth is None else truth.to(device)),
         *tracked,
-        *(reference_path_numbers(along) if along is not None else ()),
+        *of_reference,
         *([Number("seconds", config.seconds, 1)] if config.seconds else []),
     )
     fps = (len(scene.times) - 1) / scene.duration if scene.duration > 0 else 24.0
