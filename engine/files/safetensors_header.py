@@ -6,6 +6,7 @@ its dtype, shape and place, and "__metadata__" to a table of texts.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,17 @@ from .paths import open_regular, printable
 
 # bytes; the format's own limit
 LARGEST_HEADER = 100 * 2**20
+# bytes of a number, by the format's name of its type
+WIDTHS = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
+}
 
-Flaw = Literal["unreadable", "no header", "header cut short", "not JSON", "bad entry", "cut short"]
+Flaw = Literal[
+    "unreadable", "no header", "header cut short", "not JSON", "bad entry", "cut short", "extra bytes"
+]
 
 
 class HeaderError(InputError):
@@ -56,7 +66,8 @@ def read_header(
 ) -> Header:
     """The header of `path`, called `name` in messages (default: the file's name).
 
-    Opens regular files only. `largest` is in bytes. With `must_be_whole` every claim is held against the file's size.
+    Opens regular files only. `largest` is in bytes. With `must_be_whole` every claim is held against the file's size, and
+    the tensors must fill it one after the other, as the safetensors library demands.
     Raises HeaderError, and nothing else.
     """
     name = printable(path.name) if name is None else name
@@ -97,6 +108,15 @@ def read_header(
             f"{name} is cut short: only {size} of {whole} bytes are present. Copy or download it again.",
             "cut short",
         )
+    if must_be_whole:
+        _check_places(tensors, name)
+        if whole < size:
+            raise HeaderError(
+                "FIL-089",
+                f"{name} has {size - whole} bytes after its last tensor, so it was not saved or copied properly. "
+                "Copy or download it again.",
+                "extra bytes",
+            )
     return Header(metadata, tensors)
 
 
@@ -113,7 +133,22 @@ def _entry(value: Any, key: str, name: str) -> Entry:
             start, end = place
             if start <= end:
                 return Entry(dtype, tuple(shape), start, end)
-    raise HeaderError(
+    raise _bad_entry(key, name)
+
+
+def _check_places(tensors: dict[str, Entry], name: str) -> None:
+    """Raise HeaderError unless each tensor has the bytes of its shape, and the next one starts where it ends."""
+    end = 0
+    for key, entry in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
+        width = WIDTHS.get(entry.dtype)
+        is_full = width is None or entry.end - entry.start == width * math.prod(entry.shape)
+        if entry.start != end or not is_full:
+            raise _bad_entry(key, name)
+        end = entry.end
+
+
+def _bad_entry(key: str, name: str) -> HeaderError:
+    return HeaderError(
         "FIL-067",
         f"{name}: the entry of '{printable(key[:60])}' is damaged. Copy or download it again.",
         "bad entry",
