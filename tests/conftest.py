@@ -1,4 +1,4 @@
-"""Where tests find truth: GS4D_FIXTURES and GS4D_LAYOUTS name folders; both have defaults beside the project."""
+"""Where tests find truth: GS4D_FIXTURES, GS4D_LAYOUTS and GS4D_REPORTS name folders; defaults are beside the project."""
 
 import os
 from pathlib import Path
@@ -27,6 +27,14 @@ def layouts_folder() -> Path:
     folder = shared("GS4D_LAYOUTS", "data/layouts")
     if not folder.is_dir():
         pytest.skip(f"{folder.name}: captures with known cameras are not here (set GS4D_LAYOUTS)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reports_folder() -> Path:
+    folder = shared("GS4D_REPORTS", "data/reports")
+    if not folder.is_dir():
+        pytest.skip(f"{folder.name}: inputs rebuilt from public bug reports are not here (set GS4D_REPORTS)")
     return folder
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from ..errors import InputError
+from ..files.folders import visible
 from ..files.jsonfile import read_json
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -53,13 +54,11 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def weight_files(folder: Path) -> list[Path]:
     """The .safetensors files that from_pretrained will read. Raises InputError if none exist, or only pickles."""
-    files = sorted(
-        file for file in folder.glob("*.safetensors") if "non_ema" not in file.name and file.is_file()
-    )
+    files = [
+        file for file in visible(folder, "*.safetensors") if "non_ema" not in file.name and file.is_file()
+    ]
     if not files:
-        pickles = sorted(
-            file for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".ckpt", ".msgpack")
-        )
+        pickles = [file for file in visible(folder) if file.suffix in (".bin", ".pt", ".ckpt", ".msgpack")]
         if pickles:
             raise InputError(
                 "DIF-023",

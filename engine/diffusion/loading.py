@@ -13,6 +13,7 @@ import torch
 
 from ..backends import require
 from ..errors import InputError
+from ..files.folders import visible
 from ..files.weights import fingerprint, read_header, refuse_pickle
 from .backbone import ModelDefaults
 from .folder import (
@@ -183,7 +184,7 @@ def _refuse_other_pipelines(folder: Path) -> None:
     if found is not None:
         raise InputError("DIF-015", f"{folder.name} is {found}, which is not supported; {WANTED}.")
     if not any((folder / part).is_dir() for part in _PARTS):
-        loose = sorted(file.name for file in folder.glob("*.safetensors"))
+        loose = [file.name for file in visible(folder, "*.safetensors")]
         hint = f"choose the file {loose[0]} in it if that is the model, or " if loose else ""
         raise InputError(
             "DIF-016",

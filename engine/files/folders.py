@@ -20,6 +20,16 @@ def is_within(path: Path, root: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
+def visible(folder: Path, pattern: str = "*") -> list[Path]:
+    """What `folder` holds, by name, without hidden entries; empty if it is not a folder.
+
+    Disks that macOS wrote to hold a `._NAME` beside every NAME, with the same suffix.
+    """
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def subfolders(root: Path, depth: int) -> list[Path]:
     """Folders up to `depth` levels below `root`, without hidden ones and links that lead out of it."""
     found: list[Path] = []
@@ -42,14 +52,14 @@ def subfolders(root: Path, depth: int) -> list[Path]:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Every file below `root`, outside of hidden folders; at most MOST_WALKED folders, DEEPEST_WALKED levels deep."""
+    """Every file below `root`, without hidden files and folders; at most MOST_WALKED folders, DEEPEST_WALKED levels deep."""
     for number, (top, folders, names) in enumerate(os.walk(root)):
         if number >= MOST_WALKED:
             return
         folder = Path(top)
         is_deepest = len(folder.relative_to(root).parts) >= DEEPEST_WALKED
         folders[:] = [] if is_deepest else [f for f in folders if not f.startswith(".")]
-        yield from (folder / name for name in names)
+        yield from (folder / name for name in names if not name.startswith("."))
 
 
 def marked_folders(root: Path, marks: set[str], depth: int) -> Iterator[str]:
@@ -74,11 +84,12 @@ def changed(path: Path) -> int:
 
 
 def fingerprint(path: Path) -> str:
-    """Changes when a file at or below `path` is added, removed, resized or rewritten."""
+    """Changes when a file at or below `path` is added, removed, resized or rewritten; hidden files do not count."""
     digest = hashlib.sha256()
     files: Iterable[Path] = [path]
     if path.is_dir():
-        files = (Path(top) / name for top, _, names in sorted(os.walk(path)) for name in sorted(names))
+        below = (Path(top) / name for top, _, names in sorted(os.walk(path)) for name in sorted(names))
+        files = (f for f in below if not any(part.startswith(".") for part in f.relative_to(path).parts))
     for file in files:
         try:
             stat = file.stat()

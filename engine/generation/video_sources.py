@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..capture import video_file
 from ..errors import InputError
+from ..files.folders import visible
 from ..io.image_files import load_images
 from ..io.scene_file import is_scene_file, load_scene
 from ..render import Rasterizer, render_gaussians
@@ -200,13 +201,10 @@ def videos_in(folder: Path) -> dict[str, Path]:
     """
     found = {
         path.stem if path.is_file() else path.name: path
-        for path in (sorted(folder.iterdir()) if folder.is_dir() else [])
-        if not path.name.startswith(".")
-        and (
-            path.is_dir()
-            or path.suffix.lower() in video_file.SUFFIXES
-            or (path.suffix == ".safetensors" and is_scene_file(path))
-        )
+        for path in visible(folder)
+        if path.is_dir()
+        or path.suffix.lower() in video_file.SUFFIXES
+        or (path.suffix == ".safetensors" and is_scene_file(path))
     }
     if not found:
         raise InputError(

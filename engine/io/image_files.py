@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
+from ..files.folders import visible
 from ..files.images import SUFFIXES, has_one_channel, image_size, read_gray, read_image
 
 # numbers of a batch: 4 GB
@@ -67,7 +68,7 @@ def _checked(path: Path) -> tuple[list[Path], tuple[int, int]]:
     """The files of a batch, in the order of their names, and the first one's width and height."""
     files = [path]
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        files = [file for file in visible(path) if file.suffix.lower() in SUFFIXES]
     if not files or not files[0].is_file():
         raise InputError("IO-062", f"{path.name} is not an image or a folder of images; check the path.")
     width, height = image_size(files[0], files[0].name)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
+from ..files.folders import visible
 from ..files.images import SUFFIXES, image_size, read_mask
 from ..scene import ViewSet
 
@@ -26,7 +27,7 @@ def load_masks(folder: Path | str, views: ViewSet | None, any_number: bool = Fal
         raise InputError(
             "CLI-004", f"{folder.name} is not a folder; select the folder with one mask image per view."
         )
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    files = [file for file in visible(folder) if file.suffix.lower() in SUFFIXES]
     count = 1 if views is None else len(views)
     if len(files) not in (count, 1) and not (any_number and files):
         raise InputError(

@@ -11,6 +11,7 @@ import torch
 
 from ..backends import require
 from ..errors import InputError
+from ..files.folders import visible
 from ..files.jsonfile import read_json
 from ..files.weights import read_header
 
@@ -66,7 +67,7 @@ class ModelFolder:
                 "MSK-012",
                 f"{self.path.name} is a model of type '{self.kind}', not {what}; choose another folder.",
             )
-        self.files = sorted(file for file in self.path.glob("*.safetensors") if file.is_file())
+        self.files = [file for file in visible(self.path, "*.safetensors") if file.is_file()]
         if not self.files:
             raise InputError(
                 "MSK-013",

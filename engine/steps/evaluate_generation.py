@@ -19,6 +19,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..fields import number, text, validate
 from ..figures.color_maps import padded
+from ..files.folders import visible
 from ..generation import left_out
 from ..generation.measures import (
     ClipSet,
@@ -230,8 +231,7 @@ def run(
     videos = SceneVideos(scene, _angles(config.azimuths), config.resolution, config.view, rasterizer)
     compared = References(truth, images, capture)
     total = videos.count(compared) + sum(
-        len(list(folder.iterdir())) if folder is not None and folder.is_dir() else 0
-        for folder in (generated, references)
+        len(visible(folder)) if folder is not None else 0 for folder in (generated, references)
     )
     # of frames, tracked in the scene's video and in the one that it was generated from
     tracking = min(len(scene.times), TRACKED_FRAMES) - 1

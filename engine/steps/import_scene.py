@@ -17,6 +17,7 @@ from ..capture.convert.calibration import natural_key
 from ..deform.moments import scene_of_moments
 from ..errors import InputError
 from ..fields import choice, flag, number, validate
+from ..files.folders import visible
 from ..files.paths import printable
 from ..geometry.boxes import gaussian_bounds
 from ..heads import Head
@@ -150,7 +151,7 @@ def _sequence(source: Path) -> list[Path]:
     """The splat files of a folder by name, 2 before 10. Raises InputError where there are two kinds."""
     if not source.is_dir():
         return []
-    files = [p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != "."]
+    files = [p for p in visible(source) if p.suffix.lower() in SUFFIXES and p.is_file()]
     if len({p.suffix.lower() for p in files}) > 1:
         raise InputError(
             "STP-019", f"{source.name} holds both .ply and .spz files; leave the moments of one kind in it."

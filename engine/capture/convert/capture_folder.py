@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...files.folders import visible
 from ...files.jsonfile import read_json
 from ...files.paths import existing_folder, inside, relative_name
 from ...geometry.pose_adjustment import Sighting
@@ -150,8 +151,8 @@ def has_calibration(source: Path, chosen: str = "") -> bool:
 
 def _found(source: Path) -> list[Path]:
     places = (source, source / "calibration")
-    found = [f for folder in places for f in sorted(folder.glob("*.qca.txt"))]
-    return found or [f for folder in places for f in sorted(folder.glob("Calib*.toml"))]
+    found = [f for folder in places for f in visible(folder, "*.qca.txt")]
+    return found or [f for folder in places for f in visible(folder, "Calib*.toml")]
 
 
 def _calibration_file(source: Path, chosen: str) -> Path:
@@ -187,8 +188,7 @@ def _calibration_file(source: Path, chosen: str) -> Path:
 def _videos(source: Path) -> list[Path]:
     """The videos of the first folder that holds any, in natural order."""
     for folder in (source / "videos", source):
-        files = folder.iterdir() if folder.is_dir() else ()
-        found = [f for f in files if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
+        found = [f for f in visible(folder) if f.suffix.lower() in SUFFIXES]
         if found:
             return sorted(found, key=lambda f: natural_key(f.name))
     raise InputError(

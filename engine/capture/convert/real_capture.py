@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...fields import choice, flag, number, text, validate
+from ...files.folders import visible
 from ...files.images import SUFFIXES as IMAGE_SUFFIXES
 from ...files.images import image_size, read_image
 from ...files.paths import existing_folder
@@ -222,9 +223,9 @@ def _plate(folder: str, shot: Shot, cameras: Cameras, view: int) -> Pixels | Non
     """The image named after this camera in `folder` [H, W, 4], undistorted; of the calibrated or the video's size."""
     place = existing_folder(folder)
     name = shot.camera.name.lower()
-    found = sorted(
-        f for f in place.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and f.stem.lower().startswith(name)
-    )
+    found = [
+        f for f in visible(place) if f.suffix.lower() in IMAGE_SUFFIXES and f.stem.lower().startswith(name)
+    ]
     if not found:
         return None
     size = image_size(found[0], found[0].name)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import InputError
+from ...files.folders import visible
 from ...files.paths import existing_folder, printable
 from ...scene.video import MultiViewVideo
 from ..assembly import assemble
@@ -57,7 +58,7 @@ def detect_layout(path: str | os.PathLike[str]) -> str:
         if recognizes(root):
             return name
     wanted = "; ".join(sentence for _, _, sentence in READERS.values())
-    names = sorted(printable(p.name) for p in root.iterdir())
+    names = [printable(p.name) for p in visible(root)]
     held = f"it contains {', '.join(names[:6])}{' …' if len(names) > 6 else ''}" if names else "it is empty"
     raise InputError(
         "CAP-077",

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ...errors import InputError
+from ...files.folders import visible
 from ...files.images import SUFFIXES as IMAGES
 from ...files.paths import inside, printable, relative_name, require_file
 from ..description import Capture, View, ViewVideo
@@ -86,10 +87,10 @@ def _contents(folder: Path) -> Contents:
     for root in (folder / name for name in IMAGE_FOLDERS):
         if not root.is_dir():
             continue
-        for path in sorted(root.iterdir()):
+        for path in visible(root):
             if path.is_dir() and path.name not in IMAGE_FOLDERS:
                 holder = path / "images" if (path / "images").is_dir() else path
-                if any(p.suffix.lower() in IMAGES for p in holder.iterdir()):
+                if any(p.suffix.lower() in IMAGES for p in visible(holder)):
                     made.folders.setdefault(path.name, holder)
             elif path.suffix.lower() in VIDEOS:
                 made.videos.setdefault(path.stem, path)

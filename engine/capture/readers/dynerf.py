@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
+from ...files.folders import visible
 from ...files.images import image_size
 from ...files.npyfile import read_numbers
 from ...files.paths import printable, relative_name, require_file
@@ -68,10 +69,10 @@ def read(folder: Path, options: LoadOptions) -> Capture:
 
 def _contents(folder: Path) -> list[tuple[Path, dict[int, Path] | None]]:
     """Videos in the order of their names; else the folders camNN/images (or camNN) of frames taken from them."""
-    videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    videos = [p for p in visible(folder) if p.suffix.lower() in SUFFIXES]
     if videos:
         return [(p, None) for p in videos]
-    cameras = sorted(p for p in folder.iterdir() if p.is_dir() and p.name.startswith("cam"))
+    cameras = [p for p in visible(folder, "cam*") if p.is_dir()]
     holders = [p / "images" if (p / "images").is_dir() else p for p in cameras]
     return [(p, numbered_images(h, folder)) for p, h in zip(cameras, holders, strict=True)]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...errors import InputError
+from ...files.folders import visible
 from ...files.images import SUFFIXES
 from ...files.paths import printable, relative_name, require_file
 from ..frames import ImageFile
@@ -28,7 +29,7 @@ def numbered_images(directory: Path, folder: Path, pattern: str | None = None) -
         before, after = re.split(r"%0?\d*d", pattern)
         expression = re.compile(rf"{re.escape(before)}(\d{{1,12}}){re.escape(after)}")
     found: dict[int, Path] = {}
-    for file in sorted(directory.iterdir()) if directory.is_dir() else ():
+    for file in visible(directory):
         if file.suffix.lower() not in SUFFIXES:
             continue
         match = expression.fullmatch(file.name) if expression else None

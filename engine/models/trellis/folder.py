@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from ...errors import InputError
+from ...files.folders import visible
 from ...files.jsonfile import read_json
 from ...files.weights import read_header, refuse_pickle
 from ..loading import check_weights, load_weights, on_meta
@@ -82,7 +83,7 @@ class TrellisFolder:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path).expanduser()
         places = [place for place in (self.path, self.path / "ckpts") if place.is_dir()]
-        configs = {file: _config(file) for place in places for file in sorted(place.glob("*.json"))}
+        configs = {file: _config(file) for place in places for file in visible(place, "*.json")}
         if any(
             config.get("name") in _SECOND or _args(config).get("pe_mode") == "rope"
             for config in configs.values()

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ...errors import InputError
+from ...files.folders import visible
 from ...files.safetensors_header import read_header
 from ...files.torch_weights import as_safetensors
 from ..loading import load_weights, on_meta
@@ -66,7 +67,7 @@ class VariationFolder:
         canonical: GaussianDecoderShape = GVF_CANONICAL,
     ) -> None:
         self.path = Path(path).expanduser()
-        places = [self.path, *sorted(p for p in self.path.glob("*") if p.is_dir())]
+        places = [self.path, *(p for p in visible(self.path) if p.is_dir())]
         described = next((c for c in map(VariationConfig.of_folder, places) if c), None)
         self.config = described or VariationConfig()
         self._dit, self._vae = dit or self.config.transformer, vae or self.config.vae
@@ -77,7 +78,7 @@ class VariationFolder:
             files = [
                 file
                 for place in places
-                for file in sorted(place.glob(f"{stem}*"))
+                for file in visible(place, f"{stem}*")
                 if file.suffix.lower() in _SUFFIXES and file.is_file()
             ]
             # a pickle and what was made of it are one file
