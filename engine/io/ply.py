@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..files.ply_header import header_bytes, read_vertices
 from ..scene import Gaussians
+from ..scene.mending import mended
 
 BINDING = "binding_0"  # GaussianAvatars: each Gaussian's triangle, as a float
 
@@ -77,17 +78,20 @@ def write_ply(gaussians: Gaussians, path: Path | str, binding: Tensor | None = N
     return path
 
 
-def read_ply(path: Path | str) -> Gaussians:
+def read_ply(path: Path | str, as_stored: bool = False) -> Gaussians:
     """Read a .ply of 3D Gaussian Splatting.
+
+    Infinite opacities are read as opaque or transparent, and Gaussians with NaN are left out, as in `scene.mending`.
 
     Args:
         path: The .ply file.
+        as_stored: Leave infinite and NaN values in, for a caller that mends them itself.
 
     Returns:
         N Gaussians with the file's spherical harmonics degree.
 
     Raises:
-        InputError: The file is missing, cut short, contains NaN, or does not contain Gaussians.
+        InputError: The file is missing, cut short, or does not contain Gaussians.
     """
     path = Path(path)
     vertices = read_vertices(path, path.name)
@@ -97,7 +101,13 @@ def read_ply(path: Path | str) -> Gaussians:
             f"{path.name} stores its Gaussians relative to the triangles of a head mesh ({BINDING}), so it is not a scene by "
             "itself. Import the avatar's folder (the one that contains point_cloud) together with its head model.",
         )
-    return _gaussians(vertices, path)
+    stored = _gaussians(vertices, path)
+    made = mended([stored])[0][0]
+    if len(made) == 0 < len(stored):
+        raise InputError(
+            "IO-023", f"{path.name}: every Gaussian contains NaN or infinite values; export it again."
+        )
+    return stored if as_stored else made
 
 
 def read_bound_ply(path: Path | str) -> tuple[Gaussians, Tensor]:
@@ -127,7 +137,12 @@ def read_bound_ply(path: Path | str) -> tuple[Gaussians, Tensor]:
         raise InputError(
             "IO-054", f"{path.name}: {BINDING} contains values that are not triangles; export it again."
         )
-    return _gaussians(vertices, path), torch.from_numpy(stored.astype(np.int64))
+    gaussians = _gaussians(vertices, path)
+    mended_rows, note = mended([gaussians])
+    # a Gaussian left out would no longer have its triangle
+    if note:
+        raise InputError("IO-065", f"{path.name} contains NaN or infinite values; export it again.")
+    return mended_rows[0], torch.from_numpy(stored.astype(np.int64))
 
 
 def _gaussians(vertices: NDArray[Any], path: Path) -> Gaussians:
@@ -152,16 +167,10 @@ def _gaussians(vertices: NDArray[Any], path: Path) -> Gaussians:
 
     dc = columns("f_dc_0", "f_dc_1", "f_dc_2")[:, None]
     high = columns(*(f"f_rest_{i}" for i in range(rest))) if rest else torch.zeros(len(vertices), 0)
-    result = Gaussians(
+    return Gaussians(
         means=columns("x", "y", "z"),
         log_scales=columns("scale_0", "scale_1", "scale_2"),
         quats=columns("rot_0", "rot_1", "rot_2", "rot_3"),
         logit_opacities=columns("opacity")[:, 0],
         sh=torch.cat([dc, high.reshape(len(vertices), 3, rest // 3).transpose(1, 2)], dim=1).contiguous(),
     )
-    for name, tensor in result.tensors().items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise InputError(
-                "IO-023", f"{path.name}: {name} contains NaN or infinite values; export it again."
-            )
-    return result

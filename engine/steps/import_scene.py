@@ -26,6 +26,7 @@ from ..io.imports.gaussian_avatars import import_gaussian_avatar, is_gaussian_av
 from ..io.splats import SUFFIXES, read_splat
 from ..messages import Finished, Message, Progress, Started, Stream
 from ..scene import Gaussians, Scene4D
+from ..scene.mending import mended
 from ..scene.rigs import UPS, ring_of_cameras
 from .step import Input, Kind, Output, Step
 
@@ -137,14 +138,14 @@ def _avatar(source: Path, head: Head | None, config: Config) -> Scene4D:
 
 
 def _still(source: Path, config: Config) -> Scene4D:
-    gaussians = read_splat(source)
+    (gaussians,), note = mended([read_splat(source, as_stored=True)])
     if len(gaussians) == 0:
         raise InputError("STP-018", f"{source.name} holds no Gaussians; export it again.")
     bounds = gaussian_bounds(gaussians.means)
     rig = ring_of_cameras(bounds, torch.tensor(UPS[config.up], dtype=torch.float64))
     times = torch.linspace(0, config.duration, 2, dtype=torch.float64)
     scene = Scene4D.still(gaussians, times, rig, bounds, torch.ones(3))
-    return scene.with_history("import_scene", source=source.name, gaussians=len(gaussians))
+    return scene.with_history("import_scene", source=source.name, gaussians=len(gaussians), note=note)
 
 
 def _sequence(source: Path) -> list[Path]:
@@ -163,7 +164,7 @@ def _moving(source: Path, files: list[Path], config: Config) -> Generator[Messag
     """Progress for each file; returns the scene."""
     moments: list[Gaussians] = []
     for i, file in enumerate(files):
-        moments.append(read_splat(file))
+        moments.append(read_splat(file, as_stored=True))
         need = len(files) * max(sum(t.numel() for t in moment.tensors().values()) for moment in moments)
         if need > MOST_NUMBERS:
             raise InputError(
@@ -173,6 +174,7 @@ def _moving(source: Path, files: list[Path], config: Config) -> Generator[Messag
                 "leave every second file out, or export them with fewer Gaussians.",
             )
         yield Progress(i + 1, count=len(moments[-1]))
+    moments, note = mended(moments)
     if not any(len(moment) for moment in moments):
         raise InputError(
             "STP-021", f"{source.name}: none of its {len(files)} files holds Gaussians; export them again."
@@ -181,7 +183,12 @@ def _moving(source: Path, files: list[Path], config: Config) -> Generator[Messag
     fps = config.fps or SPLATS_FPS
     scene = scene_of_moments(moments, fps, up, config.blends_moments)
     return scene.with_history(
-        "import_scene", source=source.name, gaussians=len(scene.canonical), moments=len(files), fps=fps
+        "import_scene",
+        source=source.name,
+        gaussians=len(scene.canonical),
+        moments=len(files),
+        fps=fps,
+        note=note,
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from ..deform.moments import scene_of_moments
 from ..fields import as_record, choice, flag, number, validate
 from ..scene import Gaussians, Scene4D
+from ..scene.mending import mended
 from ..scene.rigs import UPS
 from .step import Input, Kind, Output, Step
 
@@ -47,8 +48,9 @@ def make(moments: list[Gaussians], config: Config = Config()) -> Scene4D:
         A scene that a ring of cameras looks at.
 
     Raises:
-        InputError: The splats do not contain Gaussians, or contain NaN or infinite values.
+        InputError: The splats do not contain Gaussians, or none with finite values.
     """
+    moments, note = mended(moments)
     up = torch.tensor(UPS[config.up], dtype=torch.float64)
     scene = scene_of_moments(moments, config.fps, up, config.blends_moments)
     return scene.with_history(
@@ -56,7 +58,14 @@ def make(moments: list[Gaussians], config: Config = Config()) -> Scene4D:
         config=as_record(config),
         gaussians=len(scene.canonical),
         moments=len(moments),
+        note=note,
     )
+
+
+def summary(scene: Scene4D) -> str:
+    """A line about the scene, and one about Gaussians that were left out."""
+    entry = scene.last_entry("splat_to_scene") or {}
+    return "\n".join(filter(None, (scene.summary(), str(entry.get("note", "")))))
 
 
 STEP = Step(
@@ -77,5 +86,5 @@ STEP = Step(
     ),
     outputs=(Output("scene", Kind.SCENE),),
     has_device=False,
-    note=Scene4D.summary,
+    note=summary,
 )

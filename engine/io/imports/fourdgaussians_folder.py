@@ -19,6 +19,7 @@ from ...deform.hexplane import HEADS
 from ...errors import InputError
 from ...geometry.boxes import gaussian_bounds
 from ...scene import Scene4D
+from ...scene.mending import mended
 from ...scene.rigs import UPS, ring_of_cameras
 from ..ply import read_ply
 from .cfg_args import read_cfg_args
@@ -73,7 +74,7 @@ def import_fourdgaussians(
             f"{folder.name}: cfg_args is missing, so the active heads of the deformation are unknown. Set heads to 'all' "
             "(DyNeRF, MultipleView) or 'position, scale, rotation' (other data sets).",
         )
-    gaussians = read_ply(found / "point_cloud.ply")
+    (gaussians,), note = mended([read_ply(found / "point_cloud.ply", as_stored=True)])
     weights = found / "deformation.pth"
     state = _load_state(weights)
     field = field_from_state(
@@ -107,6 +108,7 @@ def import_fourdgaussians(
         iteration=found.name,
         gaussians=len(gaussians),
         heads=list(field.settings.heads),
+        note=note,
     )
 
 
