@@ -161,17 +161,16 @@ def lift_rows(samples: list[Sample], goals: list[float], most: int) -> Rows:
     return rows
 
 
-def trained_on(lifted: Any, most: int) -> Iterator[tuple[int, Scene4D, float]]:
-    """Iterations so far, the scene and the seconds of training it; nothing where the lift has no capture."""
-    capture = getattr(lifted, "video", None)
+def trained_on(lifted: lift_video.Lifted, most: int) -> Iterator[tuple[int, Scene4D, float]]:
+    """Iterations so far, the scene and the seconds of training it."""
     scene, done, spent = lifted.scene, 0, 0.0
-    while capture is not None and done < most:
+    while done < most:
         count = min(STRIDE, most - done)
         config = fit_scene.Config(
             iterations=count, motion="per_frame", density="none", sh_degree=0, start_scale=1.0, depth_weight=0.1,
             track_weight=0.5, preview_every=0,
         )  # fmt: skip
-        scene, seconds = timed(lambda c=config, s=scene: result(fit_scene.run(capture, c, start=s)))
+        scene, seconds = timed(lambda c=config, s=scene: result(fit_scene.run(lifted.video, c, start=s)))
         done, spent = done + count, spent + seconds
         yield done, scene, spent
 
@@ -252,10 +251,8 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
     if options.only != "model":
         goals = [float(row["psnr_path"] or 0) for row in rows.get("full", [])]
         rows |= lift_rows(samples, goals, most)
-        if "lift_refined" not in rows:
-            reasons["lift_refined"] = "Lift Video to 4D hands on no capture to train with"
-        if "lift_optimise" not in rows:
-            reasons["lift_optimise"] = "there is no PSNR of a model to reach, or nothing to train with"
+        if not goals:
+            reasons["lift_optimise"] = "there is no PSNR of a model to reach"
     found: dict[str, Any] = {name: mean_rows(rows[name]) if rows.get(name) else None for name in ROWS}
     nearest: list[float] = []
     for sample in samples:

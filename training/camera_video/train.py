@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -108,13 +108,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--pool", type=int, default=3000, help="different clips")
     parser.add_argument(
+        "--sampling-steps",
+        type=int,
+        default=CONFIG.steps,
+        help="the model's default, written into its file: the best of `evaluate`; a finished run writes it anew",
+    )
+    parser.add_argument(
         "--seconds", type=float, default=0, help="stop after this processor time, to be resumed"
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     training = Training(batch=options.batch, pool=options.pool)
-    model = new_model()
+    model = new_model(replace(CONFIG, steps=options.sampling_steps))
     described = {"parameters": sum(p.numel() for p in model.parameters()), "training": asdict(training)}
     (options.out / "training.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({"parameters": described["parameters"]}), flush=True)

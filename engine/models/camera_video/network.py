@@ -23,6 +23,8 @@ from .warp import filled_holes, warped
 TOKEN_PIXELS = 8
 # part of the image's size that one unit of flow moves
 REACH = 0.1
+# expected square of what the warped frame lacks, in latents of -1..1
+LACKING = 0.04
 # flow times are given to the embedding as thousandths
 TIMES = 1000.0
 
@@ -125,7 +127,7 @@ class CameraVideo(nn.Module):
         latent = config.latent
         cell = latent.time_factor * latent.space_factor**2
         self.depth = DepthHead(config)
-        # noisy and warped video, visibility, rays of the cell
+        # scaled noisy video, warped video, visibility, rays of the cell
         self.embed = nn.Linear(2 * latent.channels + cell + 6 * latent.time_factor, config.width)
         self.time = TimestepEmbedding(config.width)
         self.blocks = nn.ModuleList(
@@ -175,10 +177,11 @@ class CameraVideo(nn.Module):
         latent = self.config.latent
         time_factor, space = latent.time_factor, latent.space_factor
         base = pixels_to_latents(guess.frames, latent)
+        change = _scaled(noisy, base, time)
         visible = fold(guess.visible[..., None], time_factor, space)
         means = F.avg_pool2d(rays.flatten(0, 1).permute(0, 3, 1, 2), space).permute(0, 2, 3, 1)
         cells = fold(means.unflatten(0, rays.shape[:2]), time_factor, 1)
-        parts = [noisy.permute(0, 2, 3, 4, 1), base.permute(0, 2, 3, 4, 1), visible, cells]
+        parts = [change.permute(0, 2, 3, 4, 1), base.permute(0, 2, 3, 4, 1), visible, cells]
         x = self.embed(torch.cat(parts, dim=-1))
         axes = [torch.arange(size, device=x.device) for size in x.shape[1:4]]
         grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
@@ -194,7 +197,7 @@ class CameraVideo(nn.Module):
             spread[:, time_factor - 1 :],
             2 * guess.frames - 1,
             guess.visible[..., None],
-            2 * latents_to_pixels(noisy, latent) - 1,
+            2 * latents_to_pixels(change, latent) - 1,
         ]
         planes = torch.cat(given, dim=-1).flatten(0, 1).permute(0, 3, 1, 2)
         change = self.out(self.pixels(planes)).permute(0, 2, 3, 1).unflatten(0, guess.frames.shape[:2])
@@ -208,6 +211,16 @@ class CameraVideo(nn.Module):
         """ε − z_0 of a flow sampler; arguments as `forward`, times above 0."""
         clean = self(noisy, time, guess, rays)
         return (noisy - clean) / time.view(-1, 1, 1, 1, 1)
+
+
+def _scaled(noisy: Tensor, base: Tensor, time: Tensor) -> Tensor:
+    """What noisy latents say of z_0 − base: of unit variance, faded with the signal, so that at time 1 it is nothing.
+
+    The noise at time 1 says nothing, and the network would have to learn to remove it.
+    """
+    t = time.view(-1, 1, 1, 1, 1)
+    signal = 1 - t
+    return (noisy - signal * base) * (signal / (signal.square() * LACKING + t.square()).sqrt())
 
 
 def _moved(frames: Tensor, shifts: Tensor) -> Tensor:
