@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument(
         "--sampling-steps",
         type=int,
-        default=CONFIG.steps,
+        default=1,
         help="the model's default, written into its file: the best of `evaluate`; a finished run writes it anew",
     )
     parser.add_argument(
