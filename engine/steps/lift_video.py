@@ -26,7 +26,7 @@ from ..generation.lift.moving_masks import grown, moving_masks
 from ..generation.lift.moving_parts import moving_parts
 from ..generation.lift.placing import PlacedClip, placed_clip
 from ..generation.lift.scene import lifted_scene
-from ..generation.lift.seen_through import seen_through
+from ..generation.lift.seen_through import corrected
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render.camera_paths import CameraPath
 from ..scene import MultiViewVideo, Scene4D
@@ -189,7 +189,7 @@ def _moving(flow: ClipFlow, placed: PlacedClip, given: Tensor | None) -> tuple[T
         return given, f"moving: the mask, {float(given.float().mean()):.1%} of the pixels"
     depth = placed.depth.float()
     found = moving_masks(flow, depth, placed.cameras)
-    found |= seen_through(depth, placed.cameras, placed.agreement)
+    found = corrected(found, depth, placed.cameras, placed.agreement)
     share = float(found.float().mean())
     if share < LEAST_MOVING:
         return torch.zeros_like(found), "moving: nothing was found"

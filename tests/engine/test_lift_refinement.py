@@ -11,7 +11,7 @@ from PIL import Image
 
 from engine.capture.depth_maps import UNIT
 from engine.capture.single_video import depth_beside, load_clip
-from engine.generation.lift.seen_through import seen_through
+from engine.generation.lift.seen_through import corrected, presence
 from engine.io.image_files import load_depth_images
 from engine.messages import result
 from engine.render import choose, render_gaussians
@@ -41,14 +41,22 @@ def test_what_stands_still_and_then_is_gone_is_found() -> None:
     depth[:4, 8:24, 6:16] = 2.0
     depth[4:, 8:24, 30:40] = 2.0
     cameras = pinholes(torch.eye(4).repeat(frames, 1, 1), (width, height), 60)
-    found = seen_through(depth, cameras)
+    nothing = torch.zeros(depth.shape, dtype=torch.bool)
+    found = corrected(nothing, depth, cameras)
     # the rim of a thing is an edge of the depth
     assert bool(found[:4, 10:22, 8:14].all()) and bool(found[4:, 10:22, 32:38].all())
     assert not bool(found[depth == 4.0].any())
+    # flow that spills over to the wall is taken back, but not that of a wall far from the thing
+    spilled = nothing.clone()
+    spilled[1, 8:24, 16:18] = True
+    assert not bool(corrected(spilled, depth, cameras)[1, 8:24, 16:18].any())
+    flows = nothing.clone()
+    flows[1, 8:24, 24:28] = True
+    assert bool(corrected(flows, depth, cameras)[1, 8:24, 24:28].all())
 
 
 def test_nothing_is_gone_from_a_scene_at_rest_although_the_camera_moves(clip: Clip) -> None:
-    found = seen_through(clip.depth, clip.cameras, 0.001)
+    found = presence(clip.depth, clip.cameras, 0.001).gone
     assert float(found[~clip.moving].float().mean()) < 0.002
 
 

@@ -218,6 +218,25 @@ def test_a_video_moves_a_splat_on_what_ships(page: Page, running: Server) -> Non
     assert not page.complaints_about_the_pack()
 
 
+def test_a_video_is_lifted_and_refined_on_what_ships(page: Page, running: Server) -> None:
+    open_from_templates(page, "lift_video")
+    page.js(
+        SET_WIDGETS,
+        {
+            "GS4D_LiftVideo": {"frame_count": 4, "frame_step": 2},
+            "GS4D_Train4DScene": {"iterations": 2, "preview_every": 1},
+            "GS4D_Preview4DScene": {"most": 1000},
+            "GS4D_CameraPath": {"view": 1, "frames": 3, "width": 64, "height": 48},
+        },
+    )
+    seen, ids = run_to_the_end(page)
+    assert seen["progress"][ids["GS4D_Train4DScene"]][-1] == 2
+    assert {ids["SaveVideo"], ids["GS4D_Save4DScene"], ids["GS4D_LiftVideo"]} <= set(seen["executed"])
+    assert [text for text in seen["texts"] if "cameras: solved" in text]
+    assert list((running.base / "output" / "gs4d").glob("lifted_*.safetensors"))
+    assert not page.complaints_about_the_pack()
+
+
 def test_an_edit_cancelled_on_the_canvas_goes_on_where_it_was(page: Page, running: Server) -> None:
     open_from_templates(page, "instruct_4dgs")
     page.js(SET_WIDGETS, {**QUICK, "GS4D_FitEdits": {"iterations": 5000, "preview_every": 0}})

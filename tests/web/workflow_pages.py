@@ -11,6 +11,8 @@ import animate_workflow
 import generate_workflow
 import graphs
 import head_workflow
+import lift_workflow
+import wan_workflow
 
 CLOSE_UP = (355, -45, 415, 545)  # x, y, width, height on the canvas
 SIDE = 256  # pixels of one picture of a thumbnail
@@ -372,6 +374,24 @@ PAGES = {
             generate_workflow.TRELLIS_GROUPS,
             generate_workflow.TRELLIS_NOTE,
             generate_workflow.NOTE_PLACE,
+            None,
+        ),
+        WorkflowPage(
+            "lift_video",
+            lift_workflow.lift_video,
+            lift_workflow.PLACES,
+            lift_workflow.GROUPS,
+            lift_workflow.NOTE,
+            lift_workflow.NOTE_PLACE,
+            lift_workflow.thumbnail,
+        ),
+        WorkflowPage(
+            "wan_to_4d",
+            wan_workflow.wan_to_4d,
+            wan_workflow.PLACES,
+            wan_workflow.GROUPS,
+            wan_workflow.NOTE,
+            wan_workflow.NOTE_PLACE,
             None,
         ),
     )

@@ -1,6 +1,6 @@
 """How well the bundled clip is lifted, and refined by Train 4D Scene: PSNR beside the path, against the true room.
 
-python -m training.lift_clip.evaluate assets/clips/room/room.mp4 --iterations 300
+python -m training.lift_clip.evaluate assets/clips/room/room.mp4 --iterations 150
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ REFINEMENT = FitConfig(
     sh_degree=0,
     start_scale=1.0,
     views_per_step=1,
+    position_lr=5e-5,
+    scale_lr=3e-3,
+    rotation_lr=3e-4,
+    opacity_lr=5e-3,
+    color_lr=5e-3,
     depth_weight=0.1,
     track_weight=0.5,
     preview_every=0,
@@ -94,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clip", type=Path)
     parser.add_argument("--degrees", type=float, nargs="+", default=[0.0, 10.0, -10.0])
-    parser.add_argument("--iterations", type=int, default=300, help="of the refinement; 0: none")
+    parser.add_argument("--iterations", type=int, default=150, help="of the refinement; 0: none")
     parser.add_argument("--fov", type=float, default=0.0, help="horizontal field of view; 0: solved")
     options = parser.parse_args()
     frames, fps = load_clip(options.clip)

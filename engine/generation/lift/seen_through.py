@@ -1,17 +1,20 @@
 """What was there only for a while: surface points in whose place other frames see something farther away.
 
 A foot that stands still between two steps moves in no pair of neighboring frames, but the floor behind it shows before and
-after.
+after. And a surface that all frames show around such a thing stays, although the flow of the thing spills over to it.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ...scene.cameras import Cameras
 from ...tracking.tracks import pixel_centers
-from .moving_masks import on_surface
+from .moving_masks import grown, on_surface
 from .seen_points import seen_points
 from .unproject import depth_edges, world_points
 
@@ -24,10 +27,34 @@ FARTHER, USUAL = (0.02, 0.06), 10.0
 SAME = 0.03
 # share of the frames that see its place, and number of frames, in which a point has to be gone
 SHARE, LEAST = 0.25, 2
+# share of the frames that are asked in which what stays is seen, and how far flow spills as a share of the width
+STAYS, SPILL = 0.6, 0.04
 
 
-def seen_through(depth: Tensor, cameras: Cameras, agreement: float | None = None) -> Tensor:
-    """Whether each pixel shows what is gone in other frames, [T, H, W] bool.
+class Presence(NamedTuple):
+    """What other frames show in the place of each pixel's surface, [T, H, W] bool each."""
+
+    gone: Tensor  # something farther away
+    stays: Tensor  # the same surface, in most frames
+
+
+def corrected(moving: Tensor, depth: Tensor, cameras: Cameras, agreement: float | None = None) -> Tensor:
+    """Masks of what moves, with what is seen through added and rims that stay taken away.
+
+    Args:
+        moving: What moves by its flow, [T, H, W] bool.
+        depth: [T, H, W] in world units, NaN where unknown.
+        cameras: T cameras.
+        agreement: Median relative difference of a point's depth between frames; None: unknown.
+    """
+    gone, stays = presence(depth, cameras, agreement)
+    reach = max(2, round(SPILL * depth.shape[2]))
+    # elsewhere, a surface that stays may still turn or flow in place
+    return (moving & ~(stays & grown(gone, reach) & ~gone)) | gone
+
+
+def presence(depth: Tensor, cameras: Cameras, agreement: float | None = None) -> Presence:
+    """What other frames show in the place of each pixel's surface.
 
     Args:
         depth: [T, H, W] in world units, NaN where unknown.
@@ -40,9 +67,10 @@ def seen_through(depth: Tensor, cameras: Cameras, agreement: float | None = None
     asked = torch.linspace(0, frames - 1, min(frames, ASKED)).round().long().unique().tolist()
     # the nearest depth around each pixel; unknown depth says nothing
     filled = torch.nan_to_num(depth, nan=0.0)
-    nearest = -torch.nn.functional.max_pool2d(-filled[:, None], 3, 1, 1)[:, 0]
+    nearest = -F.max_pool2d(-filled[:, None], 3, 1, 1)[:, 0]
     edges = depth_edges(depth)
     found: list[Tensor] = []
+    steady: list[Tensor] = []
     for t in range(frames):
         known = ~edges[t].flatten()
         points = world_points(torch.nan_to_num(depth[t], nan=1.0).flatten(), cameras[t], start)
@@ -56,4 +84,5 @@ def seen_through(depth: Tensor, cameras: Cameras, agreement: float | None = None
         planes = torch.stack([absent, known]).float().reshape(2, height, width)
         votes, cast = on_surface(planes, depth[t])
         found.append((votes > 0.5 * cast) & (cast > 0))
-    return torch.stack(found)
+        steady.append(((gone == 0) & (there >= STAYS * len(asked))).reshape(height, width))
+    return Presence(torch.stack(found), torch.stack(steady))
