@@ -46,9 +46,10 @@ def _is_private_and_writable(folder: Path) -> bool:
 def cache_folder() -> Path | None:
     """Folder of compiled kernels: $NUMBA_CACHE_DIR, else next to these files, else the temporary folder; or None.
 
-    The last part of the path is a hash of the sources of all kernels, because numba checks only the date of one file.
+    The last part of the path is a hash of the sources of all kernels, because numba checks only the date of one file, and of
+    the package's name, because compiled signatures name it: ComfyUI loads the engine under another one than the command line.
     """
-    sources = hashlib.sha256(numba.__version__.encode())
+    sources = hashlib.sha256(f"{numba.__version__} {__name__}".encode())
     for path in sorted(_HERE.glob("*.py")):
         if path.name not in CALLERS:
             sources.update(path.read_bytes())
