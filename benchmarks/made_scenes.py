@@ -119,7 +119,13 @@ def camera_error(seen: Shown, sample: Sample) -> float | None:
     count = len(sample.path)
     depth = torch.where(seen.depths[:count] > 0, seen.depths[:count], torch.nan)
     video = OutputVideo(seen.images[:count], sample.path, depth)
-    numbers, _ = path_numbers(TrackedVideo.of(video))
+    work = TrackedVideo.of(video)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            numbers, _ = path_numbers(end.value)
+            break
     found = {number.name: number.value for number in numbers}
     return found.get("rpe_translation / path length")
 
