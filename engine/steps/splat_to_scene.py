@@ -50,7 +50,9 @@ def make(moments: list[Gaussians], config: Config = Config()) -> Scene4D:
     Raises:
         InputError: The splats do not contain Gaussians, or none with finite values.
     """
-    moments, note = mended(moments)
+    kept, note = mended(moments)
+    # where nothing is left, the frames as they came are refused, with the reason
+    moments = kept if any(len(m) for m in kept) else moments
     up = torch.tensor(UPS[config.up], dtype=torch.float64)
     scene = scene_of_moments(moments, config.fps, up, config.blends_moments)
     return scene.with_history(
