@@ -9,6 +9,7 @@ from torch import Tensor
 
 from engine.generation.output_measures import OutputVideo, TrackedVideo, path_numbers
 from engine.losses.photometric import ssim
+from engine.messages import returned
 from engine.render import choose, render_gaussians
 from engine.scene import Scene4D
 from training.reconstruction.data import Sample
@@ -119,13 +120,7 @@ def camera_error(seen: Shown, sample: Sample) -> float | None:
     count = len(sample.path)
     depth = torch.where(seen.depths[:count] > 0, seen.depths[:count], torch.nan)
     video = OutputVideo(seen.images[:count], sample.path, depth)
-    work = TrackedVideo.of(video)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            numbers, _ = path_numbers(end.value)
-            break
+    numbers, _ = path_numbers(returned(TrackedVideo.of(video)))
     found = {number.name: number.value for number in numbers}
     return found.get("rpe_translation / path length")
 

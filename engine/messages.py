@@ -70,15 +70,31 @@ def status(message: Progress, total: int, first: int, elapsed: float) -> str:
 
 
 def progress_of(
-    work: Generator[int, None, _Made], before: int = 0, count: int = 0
+    work: Generator[int, None, _Made], before: int = 0, count: int = 0, share: float = 1.0
 ) -> Generator[Message, None, _Made]:
-    """Turn work that yields its finished units into Progress messages, counted from `before`; return its result."""
+    """Turn work that yields its finished parts into Progress messages, counted from `before`; return its result.
+
+    Args:
+        work: Yields how many parts are finished.
+        before: Units that were finished before.
+        count: Gaussians.
+        share: Units of each part.
+    """
     while True:
         try:
             done = next(work)
         except StopIteration as end:
             return end.value
-        yield Progress(before + done, count=count)
+        yield Progress(before + int(share * done), count=count)
+
+
+def returned(work: Generator[Any, None, _Made]) -> _Made:
+    """Run work to its end without showing its progress, and return its result."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
 
 
 def as_stream(made: Any) -> Stream:

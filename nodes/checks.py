@@ -16,8 +16,8 @@ WIRED = "wired"
 def checked(find: Callable[..., Any], *names: str, watches: bool = False) -> Callable[[type[Any]], type[Any]]:
     """A decorator for nodes: `find` is called with the values of the widgets `names`; its InputError rejects them.
 
-    With `watches`, the node runs again when the file or folder that `find` returns has changed. ComfyUI asks before
-    anything has run and passes None for a connected input, which is checked when its value arrives.
+    With `watches`, the node runs again when what `find` returns has changed: a file, a folder, or a tuple of them. ComfyUI asks
+    before anything has run and passes None for a connected input, which is checked when its value arrives.
     """
 
     def validate_inputs(cls: Any, **values: str | None) -> bool | str:
@@ -31,7 +31,10 @@ def checked(find: Callable[..., Any], *names: str, watches: bool = False) -> Cal
 
     def fingerprint_inputs(cls: Any, **values: str | None) -> str:
         given = [values.get(name) for name in names]
-        return WIRED if None in given else fingerprint(find(*given))
+        if None in given:
+            return WIRED
+        found = find(*given)
+        return "-".join(fingerprint(path) for path in (found if isinstance(found, tuple) else (found,)))
 
     # ComfyUI turns its own range checks off for every input in this signature, so it lists only these inputs
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD

@@ -36,7 +36,15 @@ def video_file(choice: str) -> Path:
     return path
 
 
-@checked(video_file, "clip", watches=True)
+def _watched(choice: str) -> tuple[Path, ...]:
+    """The video, and the folder of its depth images if there is one."""
+    from ..engine.capture.single_video import depth_beside
+
+    path = video_file(choice)
+    return tuple(filter(None, (path, depth_beside(path))))
+
+
+@checked(_watched, "clip", watches=True)
 class LoadVideoClip(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:

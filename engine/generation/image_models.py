@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..files.weights import fingerprint
 from ..models.camera_video.files import read_config as read_video_config
 from ..models.reconstruction import LatentFormat, Ldrm, load_ldrm
-from ..models.reconstruction.files import load_camera_branch
+from ..models.reconstruction.files import camera_names
 from ..models.reconstruction.files import read_config as read_ldrm_config
 from ..render.camera_paths import CameraPath
 
@@ -95,7 +95,7 @@ class ImageTo4DModels:
         if is_small:
             self._network = load_camera_video_backbone(source)
         else:
-            if not load_camera_branch(weights):
+            if not camera_names(weights):
                 raise InputError(
                     "GEN-064",
                     f"{self.folder.name}/{LDRM} has no camera weights for {name}, so the video would not follow the camera path; "

@@ -7,7 +7,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..tracking.tracks import ClipFlow, clip_flow
+from ..messages import returned
+from ..tracking.tracks import clip_flow
 
 
 @torch.no_grad()
@@ -24,7 +25,7 @@ def video_flow(video: Tensor, time_stride: int = 1, space_stride: int = 1, skip:
         [A, T, h, w, 3]: (x, y) in 0..1, and 1 where the point was followed, 0 from where it was lost (its place is then the
         last one).
     """
-    flow = _flow(video)
+    flow = returned(clip_flow(video[..., :3].float()))
     width, height = flow.size
     x, y = (
         (torch.arange(0, size // space_stride, skip, device=video.device) + 0.5) * space_stride
@@ -38,12 +39,3 @@ def video_flow(video: Tensor, time_stride: int = 1, space_stride: int = 1, skip:
         places = pixels / pixels.new_tensor([width, height])
         found.append(torch.cat([places, visible[..., None].to(places)], dim=-1))
     return torch.stack(found).unflatten(2, rows.shape)
-
-
-def _flow(video: Tensor) -> ClipFlow:
-    work = clip_flow(video[..., :3].float())
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value

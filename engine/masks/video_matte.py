@@ -7,7 +7,7 @@ from collections.abc import Generator
 from torch import Tensor
 
 from ..errors import InputError
-from ..messages import Message, Progress, progress_of
+from ..messages import Message, progress_of
 from .background_key import background_of, keyed
 from .foreground import alphas_of
 from .person import UNITS, person_masks
@@ -58,7 +58,7 @@ def video_matte(
     if matte == "alpha":
         return alphas_of(frames), colors, "the images' alpha"
     if matte == "plain background":
-        alphas, cleaned = yield from _scaled(keyed(colors, background), UNITS)
+        alphas, cleaned = yield from progress_of(keyed(colors, background), share=UNITS)
         return (
             alphas,
             cleaned,
@@ -78,17 +78,6 @@ def video_matte(
             + ". Connect a mask, such as that of Segment by Text or SAM 3.",
         )
     return alphas, colors, "the network for people"
-
-
-def _scaled(
-    work: Generator[int, None, tuple[Tensor, Tensor]], units: int
-) -> Generator[Message, None, tuple[Tensor, Tensor]]:
-    """Progress of work that counts frames, where each is several units."""
-    while True:
-        try:
-            yield Progress(units * next(work))
-        except StopIteration as end:
-            return end.value
 
 
 def one_subject(alphas: Tensor) -> tuple[Tensor, str]:

@@ -233,10 +233,11 @@ def run(
     total = videos.count(compared) + sum(
         len(visible(folder)) if folder is not None else 0 for folder in (generated, references)
     )
+    units = max(total, 1)
     # of frames, tracked in the scene's video and in the one that it was generated from
     tracking = min(len(scene.times), TRACKED_FRAMES) - 1
     yield Started(
-        max(total, 1) + tracking * (1 if images is None else 2),
+        units + tracking * (1 if images is None else 2),
         f"{total} videos with the {rasterizer.name} rasterizer",
     )
     pictures, titles = list[Tensor](), list[str]()
@@ -245,27 +246,25 @@ def run(
         pairs_of_folders(generated, references, rasterizer, device, ours, reference),
     )
     for done, pair in enumerate(pairs, 1):
-        if not pair.title:
-            yield Progress(min(done, max(total, 1)))
-            continue
-        measures.add(pair.ours, pair.reference)
-        ours.add(pair.ours)
-        reference.add(pair.reference)
-        if len(pictures) < config.pictures:
+        if pair.title:
+            measures.add(pair.ours, pair.reference)
+            ours.add(pair.ours)
+            reference.add(pair.reference)
+        if pair.title and len(pictures) < config.pictures:
             middle = len(pair.ours) // 2
             pictures.append(row_of(pair.ours[middle], pair.reference[middle]))
             titles.append(f"{pair.title} · frame {middle}")
-            yield Preview(pictures[-1], min(done, max(total, 1)))
-        yield Progress(min(done, max(total, 1)))
+            yield Preview(pictures[-1], min(done, units))
+        yield Progress(min(done, units))
     if not ours.count and references is not None:
         # nothing was compared image by image: the scene alone against the set
         own = videos.source()
         for view in range(len(own.views)):
             ours.add(own.video(view))
     output = videos.output(path)
-    tracked, missing = yield from progress_of(tracked_numbers(output), max(total, 1))
+    tracked, missing = yield from progress_of(tracked_numbers(output), units)
     along = None if path is not None else videos.reference_along_path(compared, output)
-    of_reference = yield from progress_of(reference_path_numbers(along), max(total, 1) + tracking)
+    of_reference = yield from progress_of(reference_path_numbers(along), units + tracking)
     numbers = (
         *measures.means.numbers(),
         *network_numbers(output, networks),

@@ -7,7 +7,6 @@ weights are published; what no frame shows stays a hole.
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,7 +26,7 @@ from ..generation.lift.moving_parts import moving_parts
 from ..generation.lift.placing import PlacedClip, placed_clip
 from ..generation.lift.scene import lifted_scene
 from ..generation.lift.seen_through import corrected
-from ..messages import Finished, Preview, Progress, Started, Stream
+from ..messages import Finished, Preview, Progress, Started, Stream, progress_of
 from ..render.camera_paths import CameraPath
 from ..scene import MultiViewVideo, Scene4D
 from ..tracking.patches import registered
@@ -139,7 +138,7 @@ def run(
     clip = clip_input(images, depth, cameras, masks, chosen, config.depth_kind == "depth")
     frames, (width, height), count = clip.images, clip.size, len(clip.images)
     yield Started(6 * count, f"{count} frames of {width}×{height}")
-    flow = yield from _followed(clip_flow(frames), 0, 1.0)
+    flow = yield from progress_of(clip_flow(frames))
     check_cuts(flow, chosen.start, chosen.step)
     tracks = grid_tracks(flow, frames, max(4, round(max(width, height) / CELLS)), EVERY)
     tracks = registered(flow, frames, tracks)
@@ -152,11 +151,11 @@ def run(
     if not bool((static & ~placed.depth.isnan()).any()):
         covers = "Motion was found in" if clip.masks is None else "The mask covers"
         raise InputError("STP-086", f"{covers} the whole video; connect a mask that is 1 only on what moves.")
-    background = yield from _followed(
-        fused_background(frames, placed.depth, placed.cameras, static), 4 * count, 0.5
+    background = yield from progress_of(
+        fused_background(frames, placed.depth, placed.cameras, static), 4 * count, share=0.5
     )
-    parts = yield from _followed(
-        moving_parts(frames, placed.depth, placed.cameras, moving, flow), 5 * count, 1.0
+    parts = yield from progress_of(
+        moving_parts(frames, placed.depth, placed.cameras, moving, flow), 5 * count
     )
     seconds = torch.arange(count, dtype=torch.float64) * (chosen.step / config.frames_per_second)
     scene = lifted_scene(background, parts, placed.cameras, seconds).with_history(
@@ -174,14 +173,6 @@ def run(
     yield Preview(lift_sheet(frames, moving, placed.depth, placed.cameras, chosen), 6 * count)
     video = lifted_capture(frames, placed.depth, placed.cameras, tracks, seconds)
     yield Finished(Lifted(scene, moving.float(), shades, video, "\n".join(filter(None, notes))))
-
-
-def _followed(work: Generator[int, None, Any], done: int, share: float) -> Generator[Progress, None, Any]:
-    while True:
-        try:
-            yield Progress(done + int(share * next(work)))
-        except StopIteration as end:
-            return end.value
 
 
 def _moving(flow: ClipFlow, placed: PlacedClip, given: Tensor | None) -> tuple[Tensor, str]:

@@ -16,7 +16,7 @@ from engine.generation.alignment import ObjectView, Target, ViewSearch, align, f
 from engine.geometry.placement import about_z, moved, turned, upright
 from engine.io.ply import write_ply
 from engine.io.scene_file import load_scene
-from engine.messages import Finished, Preview, Progress, Started, result
+from engine.messages import Finished, Preview, Progress, Started, result, returned
 from engine.render import choose, render_gaussians
 from engine.scene import Cameras, Gaussians, Scene4D
 from engine.scene.rigs import orbit_cameras, orbit_pose
@@ -49,12 +49,7 @@ def target_of(gaussians: Gaussians, view: ObjectView) -> Target:
 
 
 def found(search: ViewSearch, max_elevation: float = 30.0) -> Any:
-    work = align(search, max_elevation)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
+    return returned(align(search, max_elevation))
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,12 @@ from engine.heads import triangle_frames
 from engine.io.gltf import action_names, open_document, parse_document, read_animated_mesh
 from engine.io.scene_file import load_scene, save_scene
 from engine.io.splats import read_splat
-from engine.messages import Progress, Started, result
+from engine.messages import Progress, Started, result, returned
 from engine.models.variation_field import interpolate_displacements
 from engine.scene import Gaussians, Scene4D, harmonics, rotations
 from engine.steps import animate_splat
 from engine.steps.animate_splat import Config
 from tests.conftest import ROOT, shared
-from tests.engine.test_gltf import drain
 from tests.gltf_files import triangle
 from tests.scenes import moving_scene
 
@@ -59,7 +58,7 @@ def moved(splat: Gaussians, turn: torch.Tensor, scale: float, shift: torch.Tenso
 
 @pytest.fixture(scope="module")
 def dance() -> AnimatedMesh:
-    return drain(read_animated_mesh(open_document(MESH), "dance"))
+    return returned(read_animated_mesh(open_document(MESH), "dance"))
 
 
 @pytest.mark.parametrize("method, kind", [("triangles", BoundMesh), ("interpolation", PerFrame)])
@@ -86,13 +85,13 @@ def test_a_rigid_motion_of_the_mesh_is_one_of_the_splat(method: str) -> None:
     made.animate(0, "rotation", [0, 1], [[0, 0, 0, 1], [0.6, 0, 0, 0.8]])
     made.animate(0, "translation", [0, 1], [[0, 0, 0], [1, 2, 3]])
     made.animate(0, "scale", [0, 1], [[1, 1, 1], [2, 2, 2]])
-    mesh = drain(read_animated_mesh(parse_document(made.glb(), "turn.glb"), fps=1.0))
+    mesh = returned(read_animated_mesh(parse_document(made.glb(), "turn.glb"), fps=1.0))
     # some lie far off the triangle
     splat = moving_scene(count=60).canonical
     if method == "triangles":
         got = bind_to_triangles(splat, mesh, mesh.rest, 0.0).deform(splat, 1.0)
     else:
-        got = drain(interpolate_motion(splat, mesh, mesh.rest, 0.0)).deform(splat, 1.0)
+        got = returned(interpolate_motion(splat, mesh, mesh.rest, 0.0)).deform(splat, 1.0)
     wanted = moved(
         splat, rotations.quats_to_matrices(torch.tensor([0.8, 0.6, 0, 0])), 2.0, torch.tensor([1.0, 2, 3])
     )
@@ -109,7 +108,7 @@ def test_turn_scale_and_place_are_found(dance: AnimatedMesh, up: str, turn: floa
     scene = result(animate_splat.run([splat], MESH, config=Config(action="Walk", fps=4.0)))
     note = animate_splat.summary(scene)
     assert f"up axis {up}, turn {turn:g}°" in note and "rest pose" in note
-    walk = drain(read_animated_mesh(open_document(MESH), "Walk", 4.0))
+    walk = returned(read_animated_mesh(open_document(MESH), "Walk", 4.0))
     samples = sample_surface(dance.rest, dance.faces, 3000, seed=5)
     wanted = 0.3 * samples.points(walk.frames[1], walk.faces) @ rotation.T + shift
     assert float((scene.at(0.25).means - wanted).norm(dim=1).mean()) < 0.01 * 0.3 * 1.7
@@ -198,14 +197,14 @@ def test_actions_of_another_programs_robot_carries_a_splat() -> None:
     if not path.is_file():
         pytest.skip("RobotExpressive.glb, a rigged robot with 14 actions, is not here (set GS4D_MESHES)")
     document = open_document(path)
-    rest = drain(read_animated_mesh(document, "0", 2.0))
+    rest = returned(read_animated_mesh(document, "0", 2.0))
     splat = splat_on(rest, rest.rest, 1500)
     samples = sample_surface(rest.rest, rest.faces, 1500, seed=5)
     size = float((rest.rest.amax(0) - rest.rest.amin(0)).norm())
     for action in action_names(document)[::4]:
         config = Config(action=action, fps=6.0, fit="off", pose="rest", reach=0.0)
         scene = result(animate_splat.run([splat], None, document, config))
-        wanted = drain(read_animated_mesh(document, action, 6.0)).frames[-1]
+        wanted = returned(read_animated_mesh(document, action, 6.0)).frames[-1]
         off = (scene.at(scene.duration).means - samples.points(wanted, rest.faces)).norm(dim=1)
         assert float(off.mean()) < 0.005 * size, action
 

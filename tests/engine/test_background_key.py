@@ -5,16 +5,11 @@ import torch
 
 from engine.errors import InputError
 from engine.masks.background_key import background_of, keyed
-from engine.messages import progress_of
+from engine.messages import progress_of, returned
 
 
 def run(images: torch.Tensor):
-    work = keyed(images)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
+    return returned(keyed(images))
 
 
 def drawn(color: tuple[float, float, float], noise: float = 0.0, frames: int = 2, pixels: int = 96):

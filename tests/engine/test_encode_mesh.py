@@ -16,13 +16,12 @@ from engine.geometry.placement import canonical, moved, upright
 from engine.io.gltf import open_document, read_animated_mesh
 from engine.io.scene_file import load_scene, save_scene
 from engine.io.splats import read_splat
-from engine.messages import Progress, result
+from engine.messages import Progress, result, returned
 from engine.models.variation_field import canonical_changes
 from engine.scene import Gaussians
 from engine.steps import encode_mesh
 from engine.steps.encode_mesh import Config
 from tests.conftest import ROOT
-from tests.engine.test_gltf import drain
 from tests.tiny_variation import save_variation
 
 PUPPET = ROOT / "assets" / "puppets" / "clay_dancer"
@@ -60,10 +59,10 @@ def test_every_frame_becomes_changes_of_all_gaussians(
 
 def test_the_network_sees_mesh_and_splat_in_its_own_box(models: VariationModels, splat: Gaussians) -> None:
     """The same numbers as by hand: everything turned to z up and scaled into the box before it is encoded."""
-    mesh = drain(read_animated_mesh(open_document(MESH), "Walk", 4.0))
+    mesh = returned(read_animated_mesh(open_document(MESH), "Walk", 4.0))
     half_turn = torch.tensor([[1.0, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0]])
     mesh = mesh.moved(half_turn)
-    got, _ = drain(MeshEncoding(models, splat, "y down", mesh, mesh.rest, 128, 500).changes())
+    got, _ = returned(MeshEncoding(models, splat, "y down", mesh, mesh.rest, 128, 500).changes())
     placed = canonical(splat, "y down")
     samples = sample_surface(mesh.rest, mesh.faces, 128)
 

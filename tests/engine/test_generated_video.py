@@ -24,6 +24,7 @@ from engine.generation.video_sources import is_path
 from engine.geometry.pose_errors import relative_pose_error
 from engine.losses.means import Number
 from engine.losses.perceptual import load_clip
+from engine.messages import returned
 from engine.models.dino import DinoFeatures
 from engine.scene import Cameras, rotations
 from tests.engine.test_perceptual import clip_folder
@@ -166,12 +167,7 @@ def clip() -> Clip:
 
 
 def tracked_of(video: OutputVideo) -> TrackedVideo:
-    work = TrackedVideo.of(video)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
+    return returned(TrackedVideo.of(video))
 
 
 @pytest.fixture(scope="module")

@@ -12,23 +12,16 @@ import torch
 from engine.errors import InputError
 from engine.geometry.animated_mesh import AnimatedMesh
 from engine.io.gltf import action_names, open_document, parse_document, read_animated_mesh
+from engine.messages import returned
 from tests.conftest import shared
 from tests.gltf_files import TRIANGLE, Gltf, triangle
 
 HALF = math.sqrt(0.5)
 
 
-def drain(work: Any) -> AnimatedMesh:
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
-
-
 def read(made: Gltf | bytes, **options: Any) -> AnimatedMesh:
     data = made if isinstance(made, bytes) else made.glb()
-    return drain(read_animated_mesh(parse_document(data, "toy.glb"), **options))
+    return returned(read_animated_mesh(parse_document(data, "toy.glb"), **options))
 
 
 def refused(made: Gltf | bytes, code: str, **options: Any) -> str:
@@ -214,7 +207,7 @@ def test_a_texture_is_sampled(tmp_path: Path) -> None:
     primitive["material"] = made.add("materials", pbrMetallicRoughness={"baseColorTexture": {"index": 0}})
     made.animate(0, "translation", [0, 1], [[0, 0, 0], [1, 0, 0]])
     (tmp_path / "toy.gltf").write_bytes(made.gltf())
-    mesh = drain(read_animated_mesh(open_document(tmp_path / "toy.gltf")))
+    mesh = returned(read_animated_mesh(open_document(tmp_path / "toy.gltf")))
     assert mesh.colors.tolist() == [[1, 0, 0], [0, 0, 1], [1, 0, 0]]
 
 
@@ -225,7 +218,7 @@ def test_buffers_in_data_uris_and_in_files_of_the_folder(tmp_path: Path) -> None
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "mesh.bin").write_bytes(made.bytes)
     (tmp_path / "toy.gltf").write_bytes(made.gltf("parts/mesh.bin"))
-    apart = drain(read_animated_mesh(open_document(tmp_path / "toy.gltf")))
+    apart = returned(read_animated_mesh(open_document(tmp_path / "toy.gltf")))
     assert torch.equal(inline.frames, apart.frames) and torch.equal(inline.frames, read(made).frames)
 
 
@@ -242,7 +235,7 @@ def test_buffers_outside_the_folder_are_refused(tmp_path: Path, uri: str, code: 
     folder.mkdir()
     (folder / "toy.gltf").write_bytes(made.gltf(uri))
     with pytest.raises(InputError) as caught:
-        drain(read_animated_mesh(open_document(folder / "toy.gltf")))
+        returned(read_animated_mesh(open_document(folder / "toy.gltf")))
     assert caught.value.code == code
 
 
@@ -345,7 +338,7 @@ def test_a_robot_of_another_program_performs_its_actions() -> None:
         pytest.skip("RobotExpressive.glb, a rigged robot with 14 actions, is not here (set GS4D_MESHES)")
     document = open_document(path)
     assert len(action_names(document)) == 14
-    dance, standing = (drain(read_animated_mesh(document, a)) for a in ("Robot_Dance", "robot_standing"))
+    dance, standing = (returned(read_animated_mesh(document, a)) for a in ("Robot_Dance", "robot_standing"))
     assert dance.frames.shape == (80, 7218, 3) and dance.faces.shape == (3238, 3)
     # feet on the floor, head at 4.5 m; the arms of the rest pose are spread
     assert torch.allclose(dance.rest[:, 1].amin(), torch.tensor(-0.02), atol=0.01)

@@ -1,11 +1,13 @@
 """The reconstruction model: tokens and frames, what its maps mean, what pruning and strides leave, and its file."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
 from engine.errors import InputError
+from engine.files.safetensors_writer import write_tensors
 from engine.generation.reconstruction import Pass, reconstruct
 from engine.generation.video_flow import video_flow
 from engine.models import reconstruction as ldrm
@@ -453,11 +455,11 @@ def test_files_that_are_not_what_they_say_are_refused(tmp_path):
     model = model_of(TINY)
     file = tmp_path / "ldrm.safetensors"
     state = {f"ldrm.{name}": value for name, value in model.state_dict().items()}
-    described = {"config": files.json.dumps(model.config.to_json())}
+    described = {"config": json.dumps(model.config.to_json())}
     first = next(iter(state))
 
     def refused(tensors, metadata, code, word):
-        files.write_tensors(file, tensors, metadata)
+        write_tensors(file, tensors, metadata)
         with pytest.raises(InputError, match=word) as error:
             ldrm.load_ldrm(file)
         assert error.value.code == code
@@ -475,4 +477,4 @@ def test_files_that_are_not_what_they_say_are_refused(tmp_path):
         ({"deconv_channels": [8]}, "deconv_channels"),
         ({"correspondences": "guess"}, "correspondences is"),
     ):
-        refused(state, {"config": files.json.dumps(model.config.to_json() | change)}, "REC-002", word)
+        refused(state, {"config": json.dumps(model.config.to_json() | change)}, "REC-002", word)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from engine.messages import returned
 from engine.tracking.flow import optical_flow
 from engine.tracking.patches import registered
 from engine.tracking.tracks import ClipFlow, clip_flow, grid_tracks
@@ -15,12 +16,7 @@ def clip() -> Clip:
 
 
 def solved(images: torch.Tensor) -> ClipFlow:
-    work = clip_flow(images)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
+    return returned(clip_flow(images))
 
 
 @pytest.fixture(scope="module")

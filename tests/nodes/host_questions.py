@@ -44,6 +44,7 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         "progress": [part["host"].inert(text) for text in PROGRESS],
         "output": outputs(part["host"]),
         "wired": wired(nodes),
+        "depth_beside": depth_beside(nodes, base),
     }
 
 
@@ -198,6 +199,18 @@ def wired(nodes: ModuleType) -> dict[str, Any]:
             if "fingerprint_inputs" in node.__dict__:
                 result[node.GET_SCHEMA().node_id].append(node.fingerprint_inputs(**{name: None}))
     return result
+
+
+def depth_beside(nodes: ModuleType, base: Path) -> list[str]:
+    """What Load Video Clip compares to notice changes: of a video alone, with a depth folder, and with one more image in it."""
+    [node] = [n for n in nodes.nodes() if n.GET_SCHEMA().node_id == "GS4D_LoadVideoClip"]
+    (base / "input/filmed.mp4").write_bytes(b"video")
+    found = [node.fingerprint_inputs(clip="input/filmed.mp4")]
+    (base / "input/filmed_depth").mkdir()
+    for name in ("0.png", "1.png"):
+        (base / "input/filmed_depth" / name).write_bytes(b"depth")
+        found.append(node.fingerprint_inputs(clip="input/filmed.mp4"))
+    return [*found, node.fingerprint_inputs(clip="input/filmed.mp4")]
 
 
 def outputs(host: ModuleType) -> list[Any]:

@@ -100,6 +100,11 @@ def test_notes_go_beside_what_else_a_node_shows(answers: dict[str, Any]) -> None
     assert direct == ["host.py"], "return host.output(...), which takes the notes"
 
 
+def test_a_video_is_read_again_when_its_depth_changes(answers: dict[str, Any]) -> None:
+    alone, first, second, unchanged = answers["depth_beside"]
+    assert len({alone, first, second}) == 3 and second == unchanged
+
+
 def test_a_wired_text_is_not_taken_for_an_empty_one(answers: dict[str, Any]) -> None:
     assert len(answers["wired"]) == 5
     for node, (when_wired, when_empty, *fingerprints) in answers["wired"].items():

@@ -8,7 +8,7 @@ import pytest
 import engine.io.gltf
 from engine.errors import InputError
 from engine.io.gltf import read_animated_mesh
-from tests.engine.test_gltf import drain
+from engine.messages import returned
 from tests.gltf_files import Gltf, triangle
 from tests.pack_modules import pack_module
 
@@ -41,7 +41,7 @@ def test_models_on_disk_and_in_memory_are_the_same(tmp_path: Path) -> None:
     (tmp_path / "toy.glb").write_bytes(data)
     on_disk = model_document(File3D(str(tmp_path / "toy.glb"), "glb"))
     in_memory = model_document(File3D(io.BytesIO(data), "glb"))
-    frames = [drain(read_animated_mesh(each)).frames for each in (on_disk, in_memory)]
+    frames = [returned(read_animated_mesh(each)).frames for each in (on_disk, in_memory)]
     assert frames[0].equal(frames[1]) and float(frames[0][-1, 0, 0]) == 1
 
 

@@ -19,7 +19,7 @@ from training.variation_field.loop import LoopConfig, Losses, train
 
 from .data import Clip, Clips
 
-# 4.2 M parameters, for videos of 9 frames of 64 pixels
+# 5.0 M parameters, for videos of 9 frames of 64 pixels
 CONFIG = CameraVideoConfig()
 
 

@@ -26,6 +26,7 @@ from engine.figures.color_maps import spread  # noqa: E402
 from engine.figures.contact_sheets import sheet  # noqa: E402
 from engine.masks.background_key import keyed  # noqa: E402
 from engine.masks.person import person_masks  # noqa: E402
+from engine.messages import returned  # noqa: E402
 
 CLIPS = ROOT / "assets" / "clips"
 WALKERS, HEADS = ("cam00", "cam03", "cam06", "cam10"), tuple(f"{i:02}" for i in range(8))
@@ -45,14 +46,14 @@ def main() -> None:
     figures: dict[str, Any] = {}
     shown: list[list[Tensor]] = []
     for name, images, truth in cases():
-        made = finished(person_masks(images))
+        made = returned(person_masks(images))
         figures[name] = scores(made, truth)
         if name.startswith("small"):
-            figures[name]["one_pass"] = scores(finished(person_masks(images, follows_one=False)), truth)
+            figures[name]["one_pass"] = scores(returned(person_masks(images, follows_one=False)), truth)
         for weight in (0.2, 0.4):
             figures[name][f"smoothed_{weight}"] = scores(smoothed(made, weight), truth)
         if name.endswith("own"):
-            figures[name]["keyed"] = scores(finished(keyed(images))[0], truth)
+            figures[name]["keyed"] = scores(returned(keyed(images))[0], truth)
         shown.append([images[0], made[0, ..., None].expand(-1, -1, 3)])
         print(name, figures[name])
     if arguments.sheet:
@@ -142,14 +143,6 @@ def resized(image: Tensor) -> Tensor:
     top, left = (200 - size[0]) // 2, (200 - size[1]) // 2
     canvas[top : top + size[0], left : left + size[1]] = made
     return canvas
-
-
-def finished(work: Generator[int, None, Any]) -> Any:
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
 
 
 if __name__ == "__main__":

@@ -54,10 +54,11 @@ GLOBAL = ("none", "night", "golden_hour", "black_and_white", "fog", "brighter", 
 """Edits that act on the whole picture where the surroundings are a photograph."""
 
 WEIGHTS: dict[str, float] = {
-    "none": 0.9, "night": 1.2, "golden_hour": 1.0, "black_and_white": 1.3, "fog": 0.9, "gold": 1.2,
-    "bronze": 1.2, "marble": 1.4, "red": 1.3, "green": 1.3, "blue": 1.3, "yellow": 0.25, "purple": 0.25,
+    "none": 0.9, "night": 0.9, "golden_hour": 1.0, "black_and_white": 1.3, "fog": 0.9, "gold": 1.2,
+    "bronze": 1.2, "marble": 1.2, "red": 1.3, "green": 1.3, "blue": 1.3, "yellow": 0.25, "purple": 0.25,
     "silver": 0.25, "copper": 0.25, "brighter": 0.2, "darker": 0.2,
-    **dict.fromkeys(regions.NAMES, 0.55), **dict.fromkeys(regions.MAIN, 1.7), "older": 2.4,
+    **dict.fromkeys(regions.NAMES, 0.55), **dict.fromkeys(regions.MAIN, 1.7), "face_paint": 2.4, "older": 2.6,
+    "red_lips": 2.4,
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...scene.rays import PLUCKER_ORDER
-from ..reconstruction.config import LatentFormat, checked_values, latent_from, pixels_format
+from ..reconstruction.config import LatentFormat, checked_values, described_values, pixels_format
 
 KIND = "gs4d-camera-video"
 # 768 channels; 9 frames of 64 pixels are 3 × 8 × 8 latents
@@ -80,13 +80,7 @@ class CameraVideoConfig:
             InputError: It is of another kind, or has unknown or unusable values.
         """
         try:
-            values = dict(data)
-            if values.pop("kind", None) != KIND:
-                raise ValueError(f"kind is {data.get('kind')!r}, not {KIND!r}")
-            if values.pop("plucker", PLUCKER_ORDER) != PLUCKER_ORDER:
-                raise ValueError(f"rays are ordered {data['plucker']!r}, not {PLUCKER_ORDER!r}")
-            if "latent" in values:
-                values["latent"] = latent_from(values["latent"])
+            values = described_values(data, KIND)
             if "depth_channels" in values:
                 values["depth_channels"] = tuple(int(c) for c in values["depth_channels"])
             return checked_values(CameraVideoConfig, values, CameraVideoConfig())

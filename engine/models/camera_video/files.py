@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 
 from ...errors import InputError
-from ...files.atomic import write_atomically
-from ...files.jsonfile import parse_json
-from ...files.safetensors_writer import write_tensors
-from ...files.weights import read_header, refuse_pickle
+from ..described import description_of, write_described
 from ..loading import load_weights, on_meta
-from .config import KIND, CameraVideoConfig
+from .config import CameraVideoConfig
 from .network import CameraVideo
 
 
@@ -25,9 +21,7 @@ def save_camera_video(model: CameraVideo, path: Path, dtype: torch.dtype = torch
         path: The .safetensors file.
         dtype: Precision in the file.
     """
-    state = {name: value.to(dtype) for name, value in model.state_dict().items()}
-    with write_atomically(path) as partial:
-        write_tensors(partial, state, {"format": KIND, "config": json.dumps(model.config.to_json())})
+    write_described(path, model.state_dict(), model.config.to_json(), dtype)
 
 
 def read_config(path: Path) -> CameraVideoConfig:
@@ -36,14 +30,8 @@ def read_config(path: Path) -> CameraVideoConfig:
     Raises:
         InputError: The file is not a small video model's.
     """
-    refuse_pickle(path)
-    text = read_header(path).metadata.get("config")
-    source = f"{path.parent.name}/{path.name}"
-    try:
-        described = None if text is None else parse_json(text)
-    except ValueError:
-        described = None
-    if not isinstance(described, dict):
+    described, source = description_of(path), f"{path.parent.name}/{path.name}"
+    if described is None:
         raise InputError(
             "REC-011",
             f"{source} has no description of a small video model in its header; use a file that was saved with one.",

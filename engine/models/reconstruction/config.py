@@ -143,13 +143,7 @@ class LdrmConfig:
             InputError: It is of another kind, or has unknown or unusable values.
         """
         try:
-            values = dict(data)
-            if values.pop("kind", None) != KIND:
-                raise ValueError(f"kind is {data.get('kind')!r}, not {KIND!r}")
-            if values.pop("plucker", PLUCKER_ORDER) != PLUCKER_ORDER:
-                raise ValueError(f"rays are ordered {data['plucker']!r}, not {PLUCKER_ORDER!r}")
-            if "latent" in values:
-                values["latent"] = latent_from(values["latent"])
+            values = described_values(data, KIND)
             if "deconv_channels" in values:
                 values["deconv_channels"] = tuple(int(c) for c in values["deconv_channels"])
             return checked_values(LdrmConfig, values, LdrmConfig())
@@ -163,6 +157,23 @@ class LdrmConfig:
 def latent_from(values: Mapping[str, Any]) -> LatentFormat:
     """A latent format of plain JSON. Raises ValueError or TypeError where it is none."""
     return checked_values(LatentFormat, values, COGVIDEOX)
+
+
+def described_values(data: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """What `to_json` wrote of a model of latents and rays, without its kind and order of rays.
+
+    Raises:
+        ValueError: It is of another kind, or its rays have another order.
+        TypeError: Its latent format has values of other types.
+    """
+    values = dict(data)
+    if values.pop("kind", None) != kind:
+        raise ValueError(f"kind is {data.get('kind')!r}, not {kind!r}")
+    if values.pop("plucker", PLUCKER_ORDER) != PLUCKER_ORDER:
+        raise ValueError(f"rays are ordered {data['plucker']!r}, not {PLUCKER_ORDER!r}")
+    if "latent" in values:
+        values["latent"] = latent_from(values["latent"])
+    return values
 
 
 def checked_values(kind: type[Any], values: Mapping[str, Any], defaults: Any) -> Any:

@@ -6,7 +6,6 @@ parameters that belong to the camera branch of a video backbone. The header's me
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,12 +14,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ...errors import InputError
-from ...files.atomic import write_atomically
-from ...files.jsonfile import parse_json
-from ...files.safetensors_writer import write_tensors
-from ...files.weights import read_header, refuse_pickle
+from ...files.weights import read_header
+from ..described import description_of, write_described
 from ..loading import load_weights, on_meta
-from .config import KIND, LdrmConfig
+from .config import LdrmConfig
 from .ldrm import Ldrm
 
 PREFIX, CAMERA_PREFIX = "ldrm.", "backbone_cam."
@@ -40,10 +37,9 @@ def save_ldrm(
         camera_branch: Parameters of a backbone's camera branch, by their names there.
         dtype: Precision in the file.
     """
-    state = {PREFIX + name: value.to(dtype) for name, value in model.state_dict().items()}
-    state |= {CAMERA_PREFIX + name: value.to(dtype) for name, value in (camera_branch or {}).items()}
-    with write_atomically(path) as partial:
-        write_tensors(partial, state, {"format": KIND, "config": json.dumps(model.config.to_json())})
+    state = {PREFIX + name: value for name, value in model.state_dict().items()}
+    state |= {CAMERA_PREFIX + name: value for name, value in (camera_branch or {}).items()}
+    write_described(path, state, model.config.to_json(), dtype)
 
 
 def read_config(path: Path) -> LdrmConfig:
@@ -52,14 +48,8 @@ def read_config(path: Path) -> LdrmConfig:
     Raises:
         InputError: The file is not a reconstruction model's.
     """
-    refuse_pickle(path)
-    text = read_header(path).metadata.get("config")
-    source = f"{path.parent.name}/{path.name}"
-    try:
-        described = None if text is None else parse_json(text)
-    except ValueError:
-        described = None
-    if not isinstance(described, dict):
+    described, source = description_of(path), f"{path.parent.name}/{path.name}"
+    if described is None:
         raise InputError(
             "REC-009",
             f"{source} has no description of a reconstruction model in its header; use a file that was saved with one.",
@@ -85,11 +75,15 @@ def load_ldrm(path: Path, device: torch.device | str = "cpu") -> Ldrm:
     return load_weights(network, path, "a reconstruction model", rename=_own_name, device=device)
 
 
+def camera_names(path: Path) -> list[str]:
+    """Names in a file of the parameters of the backbone's camera branch; none: empty."""
+    return [name for name in read_header(path).shapes if name.startswith(CAMERA_PREFIX)]
+
+
 def load_camera_branch(path: Path) -> dict[str, Tensor]:
     """The parameters of the backbone's camera branch that a file holds, by their names there; none: empty."""
-    names = [name for name in read_header(path).shapes if name.startswith(CAMERA_PREFIX)]
     with safe_open(path, "pt") as file:
-        return {name.removeprefix(CAMERA_PREFIX): file.get_tensor(name) for name in names}
+        return {name.removeprefix(CAMERA_PREFIX): file.get_tensor(name) for name in camera_names(path)}
 
 
 def _own_name(name: str) -> str | None:
