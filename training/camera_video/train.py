@@ -15,7 +15,7 @@ import torch
 from engine.models.camera_video import CameraVideo, CameraVideoConfig, save_camera_video
 from engine.models.reconstruction import latents_to_pixels, pixels_to_latents
 from training.reconstruction.scenes import SceneShape
-from training.variation_field.loop import LoopConfig, Losses, train
+from training.variation_field.loop import LoopConfig, Losses, faster, train
 
 from .data import Clip, Clips
 
@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=0, help="stop after this processor time, to be resumed"
     )
+    parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where it is faster")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -124,6 +125,8 @@ def main() -> None:
     described = {"parameters": sum(p.numel() for p in model.parameters()), "training": asdict(training)}
     (options.out / "training.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({"parameters": described["parameters"]}), flush=True)
+    if options.bfloat16:
+        faster(model.depth, model.embed, *model.blocks, model.spread, model.pixels)
     loop = LoopConfig(options.steps, options.lr, weight_decay=0.01, seconds=options.seconds)
     train_model(model, training, loop, options.out / "checkpoint.pt")
     save_camera_video(model, options.out / "video.safetensors")

@@ -26,9 +26,10 @@ from engine.models.reconstruction import (
     pixels_to_latents,
     save_ldrm,
 )
+from engine.models.reconstruction.matching import cell_centers
 from engine.render import choose
 from engine.scene import Cameras, harmonics
-from training.variation_field.loop import LoopConfig, Losses, train
+from training.variation_field.loop import LoopConfig, Losses, faster, train
 
 from .data import Pool, Sample, SampleShape
 from .losses import (
@@ -155,7 +156,7 @@ def step_losses(
     first = frames if len(samples[0].frames) > frames else 0
     some = torch.randint(first, len(samples[0].frames), (training.queries,), generator=generator)
     times = samples[0].frames[some]
-    motion = model.motion(found, times, keeps_logits=weights.match > 0) if stage.is_dynamic else None
+    motion = model.motion(found, times) if stage.is_dynamic else None
     drawn: list[Tensor] = []
     depths: list[Tensor] = []
     targets: list[tuple[Sample, list[int]]] = []
@@ -191,10 +192,8 @@ def step_losses(
             motion.shifts, truth, known.expand(spread), moves.expand(spread), weights
         )
         losses |= {"motion": distance, "sparsity": sparsity}
-        if motion.match_logits is not None:
-            own = found.gaussians.frames
-            score = _matches(motion.match_logits, samples, times, own, weights, generator)
-            losses["match"] = weights.match * score
+        if found.features is not None and weights.match:
+            losses["match"] = weights.match * _matches(model, found, samples, times, weights, generator)
     return losses
 
 
@@ -211,29 +210,36 @@ def true_pixels(sample: Sample, times: Tensor, own: Tensor) -> Tensor:
 
 
 def _matches(
-    logits: Tensor,
+    model: Ldrm,
+    found: Reconstruction,
     samples: list[Sample],
     times: Tensor,
-    own: Tensor,
     weights: Weights,
     generator: torch.Generator,
 ) -> Tensor:
     """Match loss of some points whose tracks are seen, more of those that move."""
-    rows: list[Tensor] = []
+    assert found.features is not None
+    own = found.gaussians.frames
+    rows, columns = found.features.shape[2:4]
+    cells = cell_centers(rows, columns, own.device) * torch.tensor([1, rows / columns])
+    logits: list[Tensor] = []
     pixels: list[Tensor] = []
     heavy: list[Tensor] = []
     for b, sample in enumerate(samples):
         wanted = true_pixels(sample, times, own)
         usable = sample.visible[:, times] & sample.known[:, None]
         score = torch.rand(usable.shape, generator=generator) + sample.moves[:, None] * 0.5
-        count = min(MATCHED * len(times), usable.numel())
-        index = torch.where(usable, score, -1.0).flatten().topk(count)[1]
-        rows.append(logits[b].flatten(0, 2)[index])
-        pixels.append(wanted.reshape(-1, 2)[index])
-        factor = 1 + (weights.moving - 1) * sample.moves[:, None].expand(usable.shape).flatten()[index]
-        heavy.append(factor * usable.flatten()[index])
-    side = samples[0].distances.shape[1]
-    return match_loss(torch.cat(rows), torch.cat(pixels), torch.cat(heavy), side, side)
+        score = torch.where(usable, score, -1.0)
+        factor = 1 + (weights.moving - 1) * sample.moves.flatten()
+        for q, time in enumerate(times.tolist()):
+            index = score[:, q].flatten().topk(min(MATCHED, score[:, q].numel()))[1]
+            features = found.features[b, own].flatten(0, 2)[index]
+            other = found.features[b, time].flatten(0, 1)
+            here = cells[index % len(cells)]
+            logits.append(model.head_def.match.logits(features[None, None], other[None], here, cells)[0, 0])
+            pixels.append(wanted[:, q].reshape(-1, 2)[index])
+            heavy.append(factor[index] * usable[:, q].flatten()[index])
+    return match_loss(torch.cat(logits), torch.cat(pixels), torch.cat(heavy), rows, columns)
 
 
 def train_model(
@@ -284,6 +290,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=0, help="stop after this processor time, to be resumed"
     )
+    parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where it is faster")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -296,6 +303,8 @@ def main() -> None:
     described = {"parameters": sum(p.numel() for p in model.parameters()), "training": asdict(training)}
     (options.out / "training.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({"parameters": described["parameters"]}), flush=True)
+    if options.bfloat16:
+        faster(*model.blocks, model.deconv, model.head_gs, model.head_def.conv, model.head_def.mix)
     loop = LoopConfig(options.steps, options.lr, weight_decay=0.01, seconds=options.seconds)
     train_model(model, training, loop, options.out / "checkpoint.pt")
     save_ldrm(model, options.out / "ldrm.safetensors")

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -119,6 +120,17 @@ def train(
     save()
     network.eval()
     return average
+
+
+def faster(*modules: nn.Module) -> None:
+    """Let modules compute in bfloat16 on processors that have it; weights and results stay 32-bit floats."""
+    for module in modules:
+        module.forward = partial(_in_bfloat16, module.forward)
+
+
+def _in_bfloat16(forward: Callable[..., Tensor], *values: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return forward(*values).float()
 
 
 def _cosine(progress: float) -> float:

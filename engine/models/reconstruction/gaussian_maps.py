@@ -73,7 +73,6 @@ class Motion:
         presence: Factor of the opacities [B, A, Q, h, w]; None: 1.
         pixels: Where correspondences see each Gaussian in the query frame, (x, y) in 0..1 [B, A, Q, h, w, 2]; None:
             without correspondences.
-        match_logits: Logits of the compared cells [B, A, Q, cells, cells of the query frame]; None: not asked for.
     """
 
     shifts: Tensor
@@ -81,7 +80,6 @@ class Motion:
     growth: Tensor
     presence: Tensor | None = None
     pixels: Tensor | None = None
-    match_logits: Tensor | None = None
 
     def settled(self, least: float) -> Motion:
         """The same with displacements below `least` set to none: what hardly moves stands still."""

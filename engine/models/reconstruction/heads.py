@@ -45,7 +45,6 @@ class Matches:
 
     pixels: Tensor
     quality: Tensor
-    logits: Tensor | None = None
 
 
 class DeformationHead(nn.Module):
@@ -77,13 +76,12 @@ class DeformationHead(nn.Module):
             bias[3] = 1
             self.out.bias.copy_(bias)  # pyright: ignore[reportOptionalMemberAccess]
 
-    def compare(self, own: Tensor, other: Tensor, keeps_logits: bool = False) -> Matches:
+    def compare(self, own: Tensor, other: Tensor) -> Matches:
         """Match by correlation.
 
         Args:
             own: Features of A frames from `match` [B, A, h, w, C].
             other: Those of the query frame [B, h, w, C].
-            keeps_logits: Return the logits too, for a loss.
         """
         pool = self.config.match_pool
         rows, columns = own.shape[2:4]
@@ -92,7 +90,7 @@ class DeformationHead(nn.Module):
         cells = cell_centers(h, w, own.device).to(own)
         wide = cells * cells.new_tensor([1, h / w])
         own_cells, far_cells = small.flatten(2, 3), far.flatten(1, 2)
-        logits = self.match.logits(own_cells, far_cells, wide)
+        logits = self.match.logits(own_cells, far_cells, wide, wide)
         weights = logits.softmax(dim=-1)
         seen = weights @ torch.cat([cells.expand(len(far_cells), -1, -1), far_cells], dim=-1)[:, None]
         where = seen[..., :2] - cells
@@ -104,7 +102,7 @@ class DeformationHead(nn.Module):
             flat = F.interpolate(flat, (rows, columns), mode="bilinear", align_corners=False)
             found = flat.permute(0, 2, 3, 1).unflatten(0, own.shape[:2])
         centers = cell_centers(rows, columns, own.device).to(own).view(rows, columns, 2)
-        return Matches(found[..., :2] + centers, found[..., 2:], logits if keeps_logits else None)
+        return Matches(found[..., :2] + centers, found[..., 2:])
 
     def base(self, x: Tensor) -> Tensor:
         """What does not depend on the query time: [N, C, h, w] to [N, hidden, h, w]."""

@@ -152,9 +152,7 @@ class Ldrm(nn.Module):
             rays.to(x),
         )
 
-    def motion(
-        self, found: Reconstruction, times: Tensor, flow: Tensor | None = None, keeps_logits: bool = False
-    ) -> Motion:
+    def motion(self, found: Reconstruction, times: Tensor, flow: Tensor | None = None) -> Motion:
         """Deform the Gaussians to query times.
 
         Args:
@@ -162,7 +160,6 @@ class Ldrm(nn.Module):
             times: Query times [Q] in frames; with correspondences, whole frames.
             flow: For models with correspondences "flow": where each query frame shows the Gaussians, (x, y) in 0..1, and a
                 confidence in 0..1 [B, A, Q, h, w, 3].
-            keeps_logits: Keep the matches' logits, for a loss.
 
         Raises:
             InputError: The model reads flow, and none is given.
@@ -173,7 +170,7 @@ class Ldrm(nn.Module):
         for q, time in enumerate(times.to(maps.means)):
             seen = None
             if found.all_frames is not None:
-                match = self._match(found, int(time.round()), q, flow, keeps_logits)
+                match = self._match(found, int(time.round()), q, flow)
                 frame = int(time.round())
                 points = found.all_frames.means[:, frame].detach()
                 seen = matching.lifted(
@@ -182,22 +179,18 @@ class Ldrm(nn.Module):
                 matches.append(match)
             raw.append(self.head_def(found.base, maps.frames, time, seen))
         shifts, turns, growth = deformation_channels(torch.stack(raw, dim=2))
-        logits = [m.logits for m in matches if m.logits is not None]
         return Motion(
             shifts,
             turns,
             growth,
             maps.presence(times),
             torch.stack([m.pixels for m in matches], dim=2) if matches else None,
-            torch.stack(logits, dim=2) if logits else None,
         )
 
-    def _match(
-        self, found: Reconstruction, frame: int, query: int, flow: Tensor | None, keeps_logits: bool
-    ) -> Matches:
+    def _match(self, found: Reconstruction, frame: int, query: int, flow: Tensor | None) -> Matches:
         if found.features is not None:
             own = found.features[:, found.gaussians.frames]
-            return self.head_def.compare(own, found.features[:, frame], keeps_logits)
+            return self.head_def.compare(own, found.features[:, frame])
         if flow is None:
             raise InputError(
                 "REC-007",

@@ -37,23 +37,26 @@ class MatchFeatures(nn.Module):
         x = self.conv2(F.gelu(self.conv1(x)))
         return F.normalize(x.permute(0, 2, 3, 1), dim=-1)
 
-    def logits(self, own: Tensor, other: Tensor, cells: Tensor) -> Tensor:
-        """Compare all cells of A frames with all cells of one: sharpness · cosine − nearness · squared distance.
+    def logits(self, own: Tensor, other: Tensor, places: Tensor, other_places: Tensor) -> Tensor:
+        """Compare cells of A frames with cells of one: sharpness · cosine − nearness · squared distance.
 
         Args:
             own: [B, A, M, C].
-            other: [B, M, C].
-            cells: Centers of the cells (x, y) in image widths [M, 2].
+            other: [B, N, C].
+            places: Centers of the cells of `own` (x, y) in image widths [M, 2].
+            other_places: Those of `other` [N, 2].
 
         Returns:
-            Logits [B, A, M, M], up to a constant for each cell of `own`.
+            Logits [B, A, M, N], up to a constant for each cell of `own`.
         """
         nearness = self.nearness.exp()
         # one product for both terms: −|a − b|² = 2ab − b² − a², and a² does not change a softmax
-        place = torch.cat([2 * cells, -torch.ones_like(cells[:, :1])], dim=-1) * nearness
-        square = cells.square().sum(-1, keepdim=True)
+        place = torch.cat([2 * places, -torch.ones_like(places[:, :1])], dim=-1) * nearness
+        square = other_places.square().sum(-1, keepdim=True)
         queries = torch.cat([self.sharpness.exp() * own, place.expand(*own.shape[:2], -1, -1)], dim=-1)
-        keys = torch.cat([other, torch.cat([cells, square], dim=-1).expand(len(other), -1, -1)], dim=-1)
+        keys = torch.cat(
+            [other, torch.cat([other_places, square], dim=-1).expand(len(other), -1, -1)], dim=-1
+        )
         return queries.flatten(1, 2).bmm(keys.transpose(1, 2)).unflatten(1, own.shape[1:3])
 
 
