@@ -128,14 +128,17 @@ class FlowSample:
     clean: Tensor
 
 
-def euler(predict: Predict, noise: Tensor, schedule: StraightSchedule, steps: int) -> Iterator[FlowSample]:
+def euler(
+    predict: Predict, noise: Tensor, schedule: StraightSchedule, steps: int, done: int = 0
+) -> Iterator[FlowSample]:
     """Euler sampling of a rectified flow: one call of `predict` per step.
 
     Args:
         predict: Velocity of latents at the network's time, guidance included; see `guided`.
-        noise: Latents at t = 1, any shape.
+        noise: Latents at t = 1, any shape; those after `done` steps where a run goes on.
         schedule: The schedule, with its time shift.
         steps: Number of steps.
+        done: Steps that were made before.
 
     Yields:
         The state after each step; the last one is the result.
@@ -144,7 +147,7 @@ def euler(predict: Predict, noise: Tensor, schedule: StraightSchedule, steps: in
         InputError: Less than one step.
     """
     x = noise
-    for t, earlier in itertools.pairwise(schedule.times(steps)):
+    for t, earlier in itertools.pairwise(schedule.times(steps)[done:]):
         velocity = predict(x, schedule.network_time(t))
         clean = schedule.predict_x0(velocity, x, t)
         x = schedule.step(velocity, x, t, earlier)

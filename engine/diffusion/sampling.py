@@ -23,14 +23,17 @@ from .flow import FlowSample, StraightSchedule
 from .noise_schedule import DiscreteSchedule
 
 
-def ddim(predict: Predict, noise: Tensor, schedule: DiscreteSchedule, steps: int) -> Iterator[FlowSample]:
+def ddim(
+    predict: Predict, noise: Tensor, schedule: DiscreteSchedule, steps: int, done: int = 0
+) -> Iterator[FlowSample]:
     """DDIM sampling without added noise: one call of `predict` per step.
 
     Args:
         predict: Raw network output of latents at a timestep, guidance included.
-        noise: Latents of pure noise, any shape.
+        noise: Latents of pure noise, any shape; those after `done` steps where a run goes on.
         schedule: The schedule; its `timesteps` are used.
         steps: Number of steps.
+        done: Steps that were made before.
 
     Yields:
         The state after each step; the last one is the result.
@@ -42,7 +45,7 @@ def ddim(predict: Predict, noise: Tensor, schedule: DiscreteSchedule, steps: int
         DDIM (Song et al. 2021), eq. 12 with eta 0.
     """
     x = noise
-    for t, earlier in itertools.pairwise([*schedule.timesteps(steps), -1]):
+    for t, earlier in itertools.pairwise([*schedule.timesteps(steps), -1][done:]):
         output = predict(x, t)
         clean = schedule.predict_x0(output, x, t)
         x = schedule.step(output, x, t, earlier)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion import VideoBackbone
-from ..diffusion.dpm_solver import Predict
+from ..diffusion.dpm_solver import Predict, Sample
 from ..diffusion.flow import FlowSample, euler
 from ..diffusion.sampling import Straightened, ddim
 from ..errors import InputError
@@ -57,9 +57,30 @@ class VideoRequest:
             raise InputError("GUI-018", f"sampler is '{self.sampler}'; choose one of {', '.join(SAMPLERS)}.")
 
 
+@dataclass(frozen=True, eq=False)
+class VideoSample(FlowSample):
+    """The state of a video's sampling after a step.
+
+    Args:
+        state: The latents that sampling goes on from: with those that fill a patch before the video.
+        done: Steps that were made.
+    """
+
+    state: Tensor
+    done: int
+
+    def to_save(self) -> Sample:
+        """What the run needs to go on from here."""
+        return Sample(self.state, self.t, self.clean, numbers={"done": self.done})
+
+
 def sample_video(
-    backbone: VideoBackbone, request: VideoRequest, image: Tensor | None = None, camera: Tensor | None = None
-) -> Iterator[FlowSample]:
+    backbone: VideoBackbone,
+    request: VideoRequest,
+    image: Tensor | None = None,
+    camera: Tensor | None = None,
+    begun: Sample | None = None,
+) -> Iterator[VideoSample]:
     """Sample the latents of a video; `backbone.decode` makes frames of them.
 
     Args:
@@ -67,9 +88,10 @@ def sample_video(
         request: What to sample.
         image: The first frame [H, W, 3] in 0..1, for an image-to-video model; None for one from text.
         camera: Plücker rays [T, H, W, 6] of the path, for a model with a camera condition; None: no path.
+        begun: Where the same run was stopped; None: it starts from noise.
 
     Yields:
-        The state after each step, with latents [1, C, T', h, w]; the last one is the result.
+        The state after each further step, with latents [1, C, T', h, w]; the last one is the result.
 
     Raises:
         InputError: The model makes images, or image, path, length or size do not fit it.
@@ -105,19 +127,22 @@ def sample_video(
         together = request.branches_at_once
         return predict(backbone, x, int(t), request.guidance, condition, None, together, rays)
 
-    for sample in _sampled(backbone, request, output, noise):
+    before = 0 if begun is None else int(begun.numbers["done"])
+    start = noise if begun is None else begun.latents.to(noise)
+    for done, sample in enumerate(_sampled(backbone, request, output, start, before), start=before + 1):
         # what fills a patch before the video is not a part of it
-        yield FlowSample(sample.latents[:, :, -count:], sample.t, sample.clean[:, :, -count:])
+        latents, clean = (x[:, :, -count:] for x in (sample.latents, sample.clean))
+        yield VideoSample(latents, sample.t, clean, sample.latents, done)
 
 
 def _sampled(
-    backbone: VideoBackbone, request: VideoRequest, output: Predict, noise: Tensor
+    backbone: VideoBackbone, request: VideoRequest, output: Predict, start: Tensor, done: int
 ) -> Iterator[FlowSample]:
     own = backbone.flow_shift
     if request.sampler == "flow" or (request.sampler == "auto" and own is not None):
         flow = Straightened(discrete=backbone.noise_schedule, shift=request.shift or own or 1.0)
-        return euler(flow.velocity(output), noise, flow, request.steps)
-    return ddim(output, noise, backbone.noise_schedule, request.steps)
+        return euler(flow.velocity(output), start, flow, request.steps, done)
+    return ddim(output, start, backbone.noise_schedule, request.steps, done)
 
 
 def _condition(backbone: VideoBackbone, request: VideoRequest, image: Tensor | None) -> Tensor | None:

@@ -6,8 +6,10 @@ engine/models/reconstruction and engine/models/camera_video.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..backends import explains_memory
+from ..diffusion.dpm_solver import Sample
 from ..errors import InputError
 from ..fields import as_record, number, text, validate
 from ..figures.color_maps import spread
@@ -26,10 +29,14 @@ from ..generation.reconstruction import Pass, reconstruct
 from ..generation.video_frame import VideoFrame, check_path, framed
 from ..guidance.classifier_free import Guidance
 from ..guidance.video import VideoRequest, sample_video
-from ..messages import Finished, Message, Preview, Progress, Started, Stream
+from ..messages import Finished, Message, Preview, Progress, Saved, Started, Stream
 from ..render import choose, render_gaussians
 from ..render.camera_paths import CameraPath
 from ..scene import Scene4D, plucker_rays, relative_to_first
+from ..train.identity import input_identity
+from ..train.loop import shaping
+from ..train.sample_checkpoint import SampleCheckpoint, unfinished_sample
+from ..train.state import key_of
 from .step import Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
@@ -115,12 +122,28 @@ class Config:
         step=1,
         label="preview every",
     )
+    checkpoint_seconds: float = number(
+        60.0,
+        1.0,
+        1e6,
+        "Seconds between two checkpoints.",
+        label="checkpoint every (seconds)",
+        advanced=True,
+        since="0.2",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
 
 
-def run(models: ImageTo4DModels, image: Tensor, path: CameraPath, config: Config = Config()) -> Stream:
+def run(
+    models: ImageTo4DModels,
+    image: Tensor,
+    path: CameraPath,
+    config: Config = Config(),
+    checkpoint: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Stream:
     """Generate a moving scene from one image.
 
     Args:
@@ -128,9 +151,12 @@ def run(models: ImageTo4DModels, image: Tensor, path: CameraPath, config: Config
         image: The first frame [1, H, W, 3] in 0..1; of several images the first is used.
         path: A camera for each frame; the first one sees the image. Frames are 1 / fps seconds apart.
         config: Prompt, sampling, size and number of Gaussians.
+        checkpoint: File for unfinished sampling: written at intervals and when the generator is closed. The same call resumes
+            from it with the same bits. None keeps none.
+        clock: Seconds; the interval of `config` counts on it.
 
     Yields:
-        Started, Progress per sampling step, Previews of the video and the scene, and Finished with a `Generated`.
+        Started, Progress per sampling step, Previews of the video and the scene, Saved, and Finished with a `Generated`.
 
     Raises:
         InputError: Image, path or prompt do not fit the models, a network returns NaN, or memory runs out.
@@ -151,13 +177,23 @@ def run(models: ImageTo4DModels, image: Tensor, path: CameraPath, config: Config
         notes.append(f"{models.name} was trained on {video.frames} frames; {len(path)} may be worse")
     width, height = frame.cameras.sizes[0]
     steps = config.steps or video.defaults.steps
+    unit = config.unit or models.unit(path)
+    cameras = [frame.cameras.world_to_camera, frame.cameras.K]
+    key = key_of(
+        "generate_from_image",
+        *input_identity(models, str(models.device), frame.image, *cameras, unit, path.fps),
+        shaping(config),
+        __version__,
+    )
+    begun = None if checkpoint is None else unfinished_sample(checkpoint, key)
+    saves = SampleCheckpoint(checkpoint, key, config.checkpoint_seconds, clock)
+    resumed = "" if begun is None else f"; resumed after {begun.numbers['done']:.0f}"
     yield Started(
         steps + EXTRA,
-        f"{models.name} on {models.device}; {len(path)} frames of {width}×{height}, {steps} steps",
+        f"{models.name} on {models.device}; {len(path)} frames of {width}×{height}, {steps} steps{resumed}",
     )
-    unit = config.unit or models.unit(path)
     with explains_memory(f"a video of {len(path)} frames of {width}×{height} pixels", models.device):
-        latents, frames = yield from _sampled(models, frame, config, steps, unit)
+        latents, frames = yield from _sampled(models, frame, config, steps, unit, begun, saves)
     yield Progress(steps + 1)
     seconds = torch.arange(len(path), dtype=torch.float64) / path.fps
     settings = Pass(unit, config.frame_stride or None, config.pixel_stride or None)
@@ -176,12 +212,20 @@ def run(models: ImageTo4DModels, image: Tensor, path: CameraPath, config: Config
     yield Preview(_preview(frames, scene), steps + EXTRA)
     notes.insert(0, scene.summary())
     yield Finished(Generated(scene, frames, path.fps, "\n".join(notes)))
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
 
 
 def _sampled(
-    models: ImageTo4DModels, frame: VideoFrame, config: Config, steps: int, unit: float
+    models: ImageTo4DModels,
+    frame: VideoFrame,
+    config: Config,
+    steps: int,
+    unit: float,
+    begun: Sample | None,
+    saves: SampleCheckpoint,
 ) -> Generator[Message, None, tuple[Tensor, Tensor]]:
-    """Latents [C, n, h, w] and frames [T, H, W, 3], both on the CPU."""
+    """Latents [C, n, h, w] and frames [T, H, W, 3], both on the CPU. The state is saved at intervals and where it is closed."""
     cameras = frame.cameras
     width, height = cameras.sizes[0]
     rays = plucker_rays(relative_to_first(cameras, unit)).float()
@@ -192,15 +236,26 @@ def _sampled(
     request = VideoRequest(guidance, len(cameras), width, height, steps, seed=config.seed)
     with models.video_in_use() as video:
         latents = torch.empty(0)
-        for done, sample in enumerate(sample_video(video, request, frame.image, rays), start=1):
-            latents = sample.latents
-            yield Progress(done)
-            if config.preview_every and done % config.preview_every == 0 and done < steps:
-                with torch.no_grad():
-                    frames = video.decode(sample.clean)[0].float().cpu().clamp(0, 1)
-                yield Preview(_preview(frames), done)
-        with torch.no_grad():
-            frames = video.decode(latents)[0].float().cpu().clamp(0, 1)
+        if begun is not None:
+            latents = begun.latents[:, :, -video.latent_frames(len(cameras)) :].to(video.device)
+        try:
+            for sample in sample_video(video, request, frame.image, rays, begun):
+                latents, done = sample.latents, sample.done
+                saves.newest = sample.to_save()
+                yield Progress(done)
+                if config.preview_every and done % config.preview_every == 0 and done < steps:
+                    with torch.no_grad():
+                        frames = video.decode(sample.clean)[0].float().cpu().clamp(0, 1)
+                    yield Preview(_preview(frames), done)
+                if saves.due():
+                    saves.save()
+                    yield Saved(str(saves.path), done)
+            with torch.no_grad():
+                frames = video.decode(latents)[0].float().cpu().clamp(0, 1)
+        except BaseException:
+            # Closed, interrupted or failed: keep the last whole step of the sampler.
+            saves.save()
+            raise
     return latents[0].float().cpu(), frames
 
 
@@ -266,6 +321,7 @@ STEP = Step(
     ),
     verb="generate",
     has_device=False,
+    resumes="generation",
     figure=Figure.PREVIEW,
     note=lambda made: made.note,
 )

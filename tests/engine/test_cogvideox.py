@@ -251,6 +251,20 @@ def test_a_video_from_an_image_a_prompt_and_a_path():
         VideoRequest(ASKED, 9, 32, 32, steps=3, sampler="heun")
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "flow"])
+@pytest.mark.parametrize("kind", ["5b", "1.5"])
+def test_sampling_goes_on_from_any_step_with_the_same_bits(kind, sampler):
+    """What fills the first patch of 1.5 before the video is part of what is kept."""
+    model, image = tiny_video_model(kind), video()[0, 0]
+    request = VideoRequest(ASKED, 9, 32, 32, steps=3, sampler=sampler)
+    samples = list(sample_video(model, request, image))
+    assert [s.done for s in samples] == [1, 2, 3]
+    for sample in samples:
+        rest = list(sample_video(model, request, image, begun=sample.to_save()))
+        assert [s.done for s in rest] == list(range(sample.done + 1, 4))
+        assert not rest or torch.equal(rest[-1].latents, samples[-1].latents)
+
+
 def test_weights_trained_as_a_flow_are_asked_at_their_own_times():
     straight = DiscreteSchedule(straight_alphas(), "v_prediction", "trailing")
     model = tiny_video_model("5b", noise_schedule=straight, flow_shift=3.0)

@@ -13,7 +13,7 @@ from engine.errors import InputError
 from engine.generation.image_models import ImageTo4DModels, bundled_image_model
 from engine.generation.reconstruction import reconstruct
 from engine.io.scene_file import load_scene
-from engine.messages import Finished, Preview, Progress, Started, result
+from engine.messages import Finished, Preview, Progress, Saved, Started, result
 from engine.models.reconstruction import LatentFormat, LdrmConfig, pixels_to_latents
 from engine.steps import camera_path, evaluate_generation, generate_from_image
 from engine.steps.generate_from_image import Config
@@ -241,3 +241,31 @@ def test_the_bundled_model_is_named_where_it_is_missing():
         assert "GS4D-GEN-060" in str(error)
     else:
         assert ImageTo4DModels(folder).video.frames == 9
+
+
+@pytest.mark.parametrize("done", [1, 2, 4])
+def test_a_canceled_generation_resumes_with_the_same_bits(models, tmp_path, done):
+    config, checkpoint = Config(steps=4, preview_every=0), tmp_path / "scene.generation.safetensors"
+    whole = result(generate_from_image.run(models, picture(), a_path(), config))
+    stream = generate_from_image.run(models, picture(), a_path(), config, checkpoint)
+    assert next(m for m in stream if isinstance(m, Progress) and m.done == done)
+    stream.close()
+    assert checkpoint.is_file()
+    other = next(generate_from_image.run(models, picture(seed=1), a_path(), config, checkpoint))
+    assert "resumed" not in other.note, "the checkpoint belongs to its inputs"
+    messages = list(generate_from_image.run(models, picture(), a_path(), config, checkpoint))
+    assert messages[0].note.endswith(f"resumed after {done}")
+    assert [m.done for m in messages if isinstance(m, Progress)] == list(range(done + 1, 6))
+    made = messages[-1].value
+    assert torch.equal(made.frames, whole.frames)
+    for name, found in made.scene.canonical.tensors().items():
+        assert torch.equal(found, whole.scene.canonical.tensors()[name]), name
+    assert not checkpoint.exists()
+
+
+def test_checkpoints_are_written_at_intervals(models, tmp_path):
+    ticks = iter(range(0, 10_000, 40))
+    run = generate_from_image.run(
+        models, picture(), a_path(), Config(steps=4), tmp_path / "a.safetensors", lambda: next(ticks)
+    )
+    assert [m.done for m in run if isinstance(m, Saved)]
