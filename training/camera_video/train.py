@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from engine.models.camera_video import CameraVideo, CameraVideoConfig, save_camera_video
+from engine.models.camera_video import CameraVideo, CameraVideoConfig, load_camera_video, save_camera_video
 from engine.models.reconstruction import latents_to_pixels, pixels_to_latents
 from training.reconstruction.scenes import SceneShape
 from training.variation_field.loop import LoopConfig, Losses, faster, train
@@ -116,12 +116,17 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=0, help="stop after this processor time, to be resumed"
     )
+    parser.add_argument(
+        "--start", type=Path, help="model file whose weights a new run starts from, not random ones"
+    )
     parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where it is faster")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     training = Training(batch=options.batch, pool=options.pool)
     model = new_model(replace(CONFIG, steps=options.sampling_steps))
+    if options.start:
+        model.load_state_dict(load_camera_video(options.start).state_dict())
     described = {"parameters": sum(p.numel() for p in model.parameters()), "training": asdict(training)}
     (options.out / "training.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({"parameters": described["parameters"]}), flush=True)

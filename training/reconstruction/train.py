@@ -20,6 +20,7 @@ from engine.models.reconstruction import (
     Motion,
     Reconstruction,
     kept,
+    load_ldrm,
     mean_color,
     moved,
     pixels_format,
@@ -290,6 +291,9 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=0, help="stop after this processor time, to be resumed"
     )
+    parser.add_argument(
+        "--start", type=Path, help="model file whose weights a new run starts from, not random ones"
+    )
     parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where it is faster")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -300,6 +304,8 @@ def main() -> None:
         weights = replace(weights, motion=0.0)
     training = Training(weights, STAGES[options.stages], options.batch, pool=options.pool)
     model = new_model(config)
+    if options.start:
+        model.load_state_dict(load_ldrm(options.start).state_dict())
     described = {"parameters": sum(p.numel() for p in model.parameters()), "training": asdict(training)}
     (options.out / "training.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({"parameters": described["parameters"]}), flush=True)
