@@ -10,6 +10,7 @@ from collections.abc import Generator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -60,6 +61,12 @@ def person_masks(
             yield number * count + i + 1
     yield UNITS * count
     return masks
+
+
+def people_mask(network: PersonMatting, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Everybody in one image [H, W, 3]: [H, W], 255 where a person is more likely than not."""
+    seen = _seen(network, torch.from_numpy(image)[None].float() / 255)[0]
+    return np.where((seen > INSIDE).cpu().numpy(), 255, 0).astype(np.uint8)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from ..messages import Stream
 from ..scene import MultiViewVideo, Scene4D
 from ..train.config import FitConfig as Config
 from ..train.fit import Fit
+from ..train.verdict import verdict_of, verdict_text
 from .step import Figure, Input, Kind, Output, Settings, Step
 
 __all__ = ["STEP", "Config", "run"]
@@ -21,6 +23,21 @@ __all__ = ["STEP", "Config", "run"]
 
 class FitScene(Fit):
     step_name = "fit_scene"
+
+    def result(self) -> Scene4D:
+        """The scene, with a verdict on it in its history."""
+        scene = super().result()
+        trained = [(view, moment) for moment, views in self.samples.items() for view in views]
+        held_out = sorted(set(self.video.samples()) - set(trained))
+        found = verdict_of(scene.to(self.device), self.video, trained, held_out, self.rasterizer)
+        *before, last = scene.history
+        return replace(scene, history=(*before, {**last, "verdict": found.to_json()}))
+
+
+def summary(scene: Scene4D) -> str:
+    """One line about the scene, and the verdict on the training."""
+    found = scene.history[-1].get("verdict") if scene.history else None
+    return "\n".join([scene.summary(), *([verdict_text(found)] if found else [])])
 
 
 def run(
@@ -126,7 +143,7 @@ STEP = Step(
     resumes="training",
     megabytes=lambda config: (config.budget * BYTES_PER_GAUSSIAN >> 20) + 1500,
     figure=Figure.CURVES,
-    note=Scene4D.summary,
+    note=summary,
     settings=Settings(
         "TrainingSettings",
         "Training Settings",

@@ -23,6 +23,7 @@ from ..capture.findings import (
     check_spread,
 )
 from ..capture.inspection import SHEET_VIEWS, Light, thumbnail
+from ..capture.mask_agreement import Agreement, check_agreement, check_jumps, mask_agreement, small_mask
 from ..capture.readers import scene_bounds
 from ..errors import InputError
 from ..fields import flag, number, validate
@@ -31,6 +32,9 @@ from ..figures.drawing import as_tensor
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..scene import MultiViewVideo
 from .step import Figure, Input, Kind, Output, Step
+
+# frames whose masks are compared between the views
+COMPARED = 3
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ def run(video: MultiViewVideo, config: Config | None = None) -> Stream:
     tiles: list[Tensor] = []
     names: list[str] = []
     coverage: list[tuple[int, int, float]] = []
+    masks: dict[int, dict[int, Tensor]] = {}
     for view in range(video.views):
         for place, moment in enumerate(_sampled(video, view, config)):
             try:
@@ -136,6 +141,8 @@ def run(video: MultiViewVideo, config: Config | None = None) -> Stream:
             light.add(view, moment, frame)
             if frame.mask is not None:
                 coverage.append((view, moment, float((frame.mask > 127).float().mean())))
+                if len(masks) < COMPARED or moment in masks:
+                    masks.setdefault(moment, {})[view] = small_mask(frame.mask)
             if place == 0 and len(tiles) < SHEET_VIEWS:
                 tiles.append(thumbnail(frame, config.tile, video.background))
                 names.append(video.cameras.names[view])
@@ -143,6 +150,8 @@ def run(video: MultiViewVideo, config: Config | None = None) -> Stream:
     rows += check_exposure(video, light.result()) + check_masks(video, coverage) + check_spread(video)
     bounds = scene_bounds(video)
     rows += check_bounds(video, bounds)
+    rows += check_jumps(video.cameras.names, coverage)
+    rows += check_agreement(video.cameras.names, _agreements(video, masks, bounds))
     shown = torch.zeros(8, 8, 3)
     if tiles:
         shown = as_tensor(sheet([[tile] for tile in tiles], names, tile=config.tile))
@@ -153,6 +162,18 @@ def run(video: MultiViewVideo, config: Config | None = None) -> Stream:
     yield Finished(
         Report(video.name, video.layout, video.views, video.moments, seconds, (low, high), tuple(rows), shown)
     )
+
+
+def _agreements(
+    video: MultiViewVideo, masks: dict[int, dict[int, Tensor]], bounds: Tensor
+) -> dict[int, Agreement]:
+    """How far the masks of frames agree that at least two views have; empty masks are reported elsewhere."""
+    full = {m: {v: mask for v, mask in views.items() if bool(mask.any())} for m, views in masks.items()}
+    return {
+        moment: mask_agreement(video.cameras, views, bounds)
+        for moment, views in full.items()
+        if len(views) > 1
+    }
 
 
 def _sampled(video: MultiViewVideo, view: int, config: Config) -> list[int]:

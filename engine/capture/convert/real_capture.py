@@ -22,6 +22,8 @@ from ...files.images import SUFFIXES as IMAGE_SUFFIXES
 from ...files.images import image_size, read_image
 from ...files.paths import existing_folder
 from ...geometry.pose_adjustment import adjust_poses, reprojection_errors, rms
+from ...masks.person import people_mask
+from ...models.person_matting import load_person_matting
 from ...scene.cameras import Cameras
 from ..undistort import remap, undistortion_map
 from ..video_file import VideoFile, probe, to_grey, to_pixels
@@ -73,6 +75,13 @@ class CaptureConfig:
         "How a video of another size than calibrated was made: auto recognises black bars and plain scaling.",
     )
     quality: int = number(14, 0, 40, "H.264 quantiser: more makes smaller files and coarser pictures.", 1)
+    shows_people: bool = flag(
+        False,
+        "The subject is people: what the bundled matting network takes for a person is added to the masks. Helps where people "
+        "stand still or have the colors of the background.",
+        label="people",
+        since="0.2",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -126,6 +135,7 @@ class _View:
     def __init__(self, shot: Shot, cameras: Cameras, view: int, config: CaptureConfig) -> None:
         self.shot, self.config, self.size = shot, config, cameras.sizes[view]
         self.source_map = _source_map(shot, cameras, view)
+        self.people = load_person_matting() if config.makes_masks and config.shows_people else None
         self.plate = (
             _plate(config.plates, shot, cameras, view) if config.plates and config.makes_masks else None
         )
@@ -158,6 +168,8 @@ class _View:
                     shown = image
                     if scene is not None:
                         mask = subject_mask(image, scene, config.mask_threshold)[..., None]
+                        if self.people is not None:
+                            mask = np.maximum(mask, people_mask(self.people, image)[..., None])
                         mask_video.add(np.repeat(mask, 3, axis=2))
                         shown = (image * (0.35 + 0.65 / 255 * mask)).astype(np.uint8)
                     yield before + i + 1, shown if i == len(frames) // 2 else None
