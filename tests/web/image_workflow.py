@@ -15,7 +15,7 @@ def diff4splat(info: dict[str, Any]) -> dict[str, Any]:
     return {
         "1": node(info, "GS4D_LoadVideoClip", clip="demo: made_scene.mp4"),
         "2": node(
-            info, "GS4D_CameraPath", kind="arc left", amount=15, frames=9, fps=8, width=SIDE, height=SIDE
+            info, "GS4D_CameraPath", kind="arc left", amount=0.5, frames=9, fps=8, width=SIDE, height=SIDE
         ),
         "3": node(info, "GS4D_LoadImageTo4D"),
         "4": node(info, "GS4D_GenerateFromImage", models=["3", 0], image=["1", 0], path=["2", 0], prompt=""),
@@ -53,7 +53,7 @@ reconstruction model turns this video into Gaussians that move. A camera beside 
 
 **Look at the video first** (*imagined*): what is wrong there is wrong in the scene. Another *seed* gives another video.
 
-**Another path:** any *kind* of *Camera Path*; an *amount* of 6 to 20 degrees is what the model was trained with.
+**Another path:** any *kind* of *Camera Path*; an *amount* of 0.2 to 0.7 (6 to 20 degrees) is what the model was trained with.
 
 **Limits:** both networks are small (64 pixels), and saw only rooms with simple things made in code. Photographs are beyond
 them: the scene of one is flat and blurred. For a video that you filmed or generated, use `lift_video.json`."""
