@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..fields import choice, number, text, validate
 
-LAYOUTS = ("dynerf", "dnerf", "nerfstudio", "colmap", "hypernerf", "folder", "avatar")
+LAYOUTS = ("dynerf", "dnerf", "nerfstudio", "colmap", "hypernerf", "folder", "avatar", "technicolor")
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "grey": (0.5, 0.5, 0.5), "black": (0.0, 0.0, 0.0)}
 
 

@@ -15,7 +15,7 @@ from ..bounds import scene_bounds
 from ..cameras_json import write_cameras_json
 from ..description import Capture
 from ..options import LAYOUTS, LoadOptions
-from . import avatar, colmap, dnerf, dynerf, folder, hypernerf, nerfstudio
+from . import avatar, colmap, dnerf, dynerf, folder, hypernerf, nerfstudio, technicolor
 
 __all__ = ["LAYOUTS", "LoadOptions", "detect_layout", "load_video", "scene_bounds", "write_cameras_json"]
 
@@ -33,6 +33,11 @@ READERS: dict[str, Reader] = {
     "dnerf": (dnerf.recognizes, dnerf.read, "transforms_train.json (D-NeRF)"),
     "dynerf": (dynerf.recognizes, dynerf.read, "poses_bounds.npy with a video per camera (DyNeRF)"),
     "hypernerf": (hypernerf.recognizes, hypernerf.read, "dataset.json with a folder camera (HyperNeRF)"),
+    "technicolor": (
+        technicolor.recognizes,
+        technicolor.read,
+        "cameras_parameters.txt with images <scene>_<frame>_<camera>.png (Technicolor light fields)",
+    ),
     "colmap": (
         colmap.recognizes,
         colmap.read,
