@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -107,8 +108,11 @@ def _depth(path: str, *rest: Any) -> Any:
 
 def _write_depth(depth: Any, out: Path) -> None:
     check_writable(out)
-    with write_atomically(out) as partial, open(partial, "wb") as file:
-        np.save(file, depth.numpy())
+    # np.save into a file reports a full disk without its error number
+    data = io.BytesIO()
+    np.save(data, depth.numpy())
+    with write_atomically(out) as partial:
+        partial.write_bytes(data.getbuffer())
 
 
 def _segmentation(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:

@@ -105,6 +105,5 @@ def _reported(made: Any, arguments: Arguments) -> dict[str, Any]:
 
 
 def _write_image(image: Tensor, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(target) as partial:
         as_picture(image).save(partial, format="PNG")

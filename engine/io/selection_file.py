@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..files.safetensors_header import read_header
+from ..files.safetensors_writer import write_tensors
 from ..scene import Selection
 
 FORMAT = "gs4d-selection"
@@ -19,10 +19,9 @@ FORMAT = "gs4d-selection"
 def save_selection(selection: Selection, path: Path | str) -> Path:
     """Save a selection, atomically. Raises InputError if the file cannot be written."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     weights = selection.weights.detach().float().cpu().contiguous().clone()
     with write_atomically(path) as partial:
-        save_file({"weights": weights}, partial, metadata={"format": FORMAT})
+        write_tensors(partial, {"weights": weights}, {"format": FORMAT})
     return path
 
 

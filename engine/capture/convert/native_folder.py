@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from ... import backends
 from ...errors import InputError
-from ...files.atomic import write_atomically
+from ...files.atomic import temporary_beside, write_atomically
 from ...files.paths import printable
 from ...geometry.axes import axes_converge, nearest_to_axes
 from ...scene.cameras import Cameras
@@ -176,19 +175,17 @@ def new_folder(target: Path) -> Generator[Path, None, None]:
         raise InputError(
             "CAP-058", f"{printable(target)} already exists, and nothing is overwritten. Choose a new folder."
         )
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        os.replace(partial, target)
+        with temporary_beside(target) as partial:
+            partial.mkdir(parents=True)
+            yield partial
+            os.replace(partial, target)
     except OSError as error:
         raise InputError(
             "CAP-059",
             f"{printable(target)} could not be written ({error.strerror or error}). Check the free space "
             "and the permissions.",
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 class VideoWriter:
