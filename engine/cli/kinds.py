@@ -158,7 +158,7 @@ READERS: dict[Kind, Reader] = {
     ),
     Kind.SEGMENTATION: Reader("DIR", _segmentation, flag="segmenter", help="folder of a SAM 2 model"),
     Kind.TRELLIS: Reader("DIR", _trellis, flag="trellis", help="folder of TRELLIS-image-large"),
-    Kind.CANONICAL: Reader("FILE", _scene_or_splat, help="scene (.safetensors), .ply or .spz"),
+    Kind.CANONICAL: Reader("FILE", _scene_or_splat, help="scene (.safetensors), .ply, .spz or .splat"),
     Kind.VARIATION: Reader(
         "DIR",
         _variation,

@@ -68,7 +68,8 @@ def target_of(splat: Scene4D | list[Gaussians], up: str | None) -> Target:
     gaussians = splat[0].map(lambda t: t.detach().cpu().float())
     name = up or "y down"
     scene = scene_of_moments([gaussians], 1.0, torch.tensor(UPS[name], dtype=torch.float64), False)
-    return Target(gaussians, scene, name, False)
+    # without Gaussians that were left out
+    return Target(scene.canonical, scene, name, False)
 
 
 def fitted(mesh: AnimatedMesh, target: Target, fit: str, up: str, turn: float, pose: str) -> Fitted:

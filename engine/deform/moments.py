@@ -8,25 +8,35 @@ from torch import Tensor
 from ..errors import InputError
 from ..geometry.boxes import gaussian_bounds
 from ..scene import Gaussians, Scene4D
+from ..scene.mending import mended
 from ..scene.rigs import ring_of_cameras
 from .per_frame import PerFrame
 
 # logit opacity of Gaussians that only pad a frame to the common count
 HIDDEN = -20.0
+# name of the history's entry
+MENDED = "mended"
+
+
+def mending_note(scene: Scene4D) -> str:
+    """What `scene_of_moments` left out of a scene ("" if nothing)."""
+    return str((scene.last_entry(MENDED) or {}).get("note", ""))
 
 
 def scene_of_moments(moments: list[Gaussians], fps: float, up: Tensor, blends: bool) -> Scene4D:
     """A scene of T ≥ 1 frames, 1/fps seconds apart, seen by a ring of cameras with the up axis `up` [3].
 
     Frames with different counts are padded with invisible Gaussians and held instead of interpolated, since equal indices
-    are then not the same Gaussian. Raises InputError where no frame has Gaussians, or one has NaN or infinite values.
+    are then not the same Gaussian. Infinite and NaN values are mended (`scene.mending`); what was left out is in the
+    scene's history, see `mending_note`. Raises InputError where no frame has Gaussians with finite values.
     """
     if not any(len(m) for m in moments):
         raise InputError("DEF-015", "The splat does not contain Gaussians; connect one that does.")
-    if not all(bool(torch.isfinite(t).all()) for m in moments for t in m.tensors().values()):
+    moments, note = mended(moments)
+    if not any(len(m) for m in moments):
         raise InputError(
             "DEF-016",
-            "The splat contains NaN or infinite values; clean it in the program that made it.",
+            "Every Gaussian of the splat contains NaN or infinite values; clean it in the program that made it.",
         )
     blends = blends and len({len(m) for m in moments}) == 1
     most, bases = max(len(m) for m in moments), max(m.sh.shape[1] for m in moments)
@@ -35,6 +45,8 @@ def scene_of_moments(moments: list[Gaussians], fps: float, up: Tensor, blends: b
     shown = torch.cat([m.means[m.logit_opacities > HIDDEN / 2] for m in moments])
     bounds = gaussian_bounds(shown if len(shown) else torch.cat([m.means for m in moments]))
     scene = Scene4D.still(moments[0], seconds, ring_of_cameras(bounds, up.double()), bounds, torch.ones(3))
+    if note:
+        scene = scene.with_history(MENDED, note=note)
     if len(moments) == 1:
         return scene
     return scene.with_(deformation=PerFrame.of(moments, seconds, blends))

@@ -99,6 +99,46 @@ def read_vertices(path: Path, name: str, header: PlyHeader | None = None) -> NDA
     return np.frombuffer(data, dtype=row, count=count) if count else np.zeros(0, dtype=row)
 
 
+def read_elements(path: Path, name: str) -> dict[str, NDArray[Any]]:
+    """All elements of a binary .ply, by name, as structured arrays in the file's own types.
+
+    Args:
+        path: The file.
+        name: The file's name for messages.
+
+    Raises:
+        InputError: As `read_vertices`, or the file is text.
+    """
+    with _opened(path, name) as file:
+        form, elements = _elements(_header_lines(file, name), name)
+        if form == "ascii":
+            raise InputError(
+                "FIL-120", f"{name} is a .ply in text, where binary data is needed; export it again."
+            )
+        found: dict[str, NDArray[Any]] = {}
+        rest = os.fstat(file.fileno()).st_size - file.tell()
+        for element in elements:
+            row = _row(PlyHeader(form, (element,), 0), name)
+            size = element.count * row.itemsize
+            # a claim that the file cannot hold is not read at all
+            data = file.read(size) if size <= rest else b""
+            if len(data) < size:
+                raise InputError(
+                    "FIL-121",
+                    f"{name} claims {element.count} entries of '{printable(element.name)[:80]}' but is cut short. Copy or "
+                    "export it again.",
+                )
+            rest -= size
+            found[element.name] = np.frombuffer(data, dtype=row, count=element.count)
+    return found
+
+
+def element_names(path: Path, name: str) -> list[str]:
+    """Names of a file's elements, in order. Raises InputError where there is no header."""
+    with _opened(path, name) as file:
+        return [element.name for element in _elements(_header_lines(file, name), name)[1]]
+
+
 def header_bytes(count: int, properties: list[tuple[str, str]]) -> bytes:
     """The header of `count` vertices in little-endian binary; `properties` are (type, name), as PLY spells them."""
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
@@ -131,6 +171,18 @@ def _header_lines(file: BinaryIO, name: str) -> list[list[str]]:
 
 
 def _parsed(lines: list[list[str]], size: int, name: str) -> PlyHeader:
+    form, elements = _elements(lines, name)
+    if elements[0].name != "vertex":
+        raise InputError(
+            "FIL-042",
+            f"{name}: the element '{printable(elements[0].name)[:80]}' comes before the vertices. Export "
+            "it with the vertices first.",
+        )
+    return PlyHeader(form, elements, size)
+
+
+def _elements(lines: list[list[str]], name: str) -> tuple[str, tuple[PlyElement, ...]]:
+    """Format and elements, at least one."""
     form = ""
     elements: list[PlyElement] = []
     for words in lines:
@@ -143,18 +195,12 @@ def _parsed(lines: list[list[str]], size: int, name: str) -> PlyHeader:
             elements[-1] = replace(last, properties=(*last.properties, _property(words, name)))
     if not elements:
         raise InputError("FIL-041", f"{name}: the header lists no vertices. Export it again.")
-    if elements[0].name != "vertex":
-        raise InputError(
-            "FIL-042",
-            f"{name}: the element '{printable(elements[0].name)[:80]}' comes before the vertices. Export "
-            "it with the vertices first.",
-        )
     if form not in BYTE_ORDERS:
         raise InputError(
             "FIL-043",
             f"{name}: the format '{printable(form)[:80]}' is not supported. Use {', '.join(BYTE_ORDERS)}.",
         )
-    return PlyHeader(form, tuple(elements), size)
+    return form, tuple(elements)
 
 
 def _element(words: list[str], name: str) -> PlyElement:

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
-from ..files.ply_header import header_bytes, read_vertices
+from ..files.ply_header import element_names, header_bytes, read_vertices
 from ..scene import Gaussians
 from ..scene.mending import mended
+from .compressed_ply import read_compressed_ply
 
 BINDING = "binding_0"  # GaussianAvatars: each Gaussian's triangle, as a float
 
@@ -79,7 +80,7 @@ def write_ply(gaussians: Gaussians, path: Path | str, binding: Tensor | None = N
 
 
 def read_ply(path: Path | str, as_stored: bool = False) -> Gaussians:
-    """Read a .ply of 3D Gaussian Splatting.
+    """Read a .ply of 3D Gaussian Splatting, or a compressed one (`compressed_ply`).
 
     Infinite opacities are read as opaque or transparent, and Gaussians with NaN are left out, as in `scene.mending`.
 
@@ -94,6 +95,8 @@ def read_ply(path: Path | str, as_stored: bool = False) -> Gaussians:
         InputError: The file is missing, cut short, or does not contain Gaussians.
     """
     path = Path(path)
+    if element_names(path, path.name)[0] == "chunk":
+        return _chosen(read_compressed_ply(path), path.name, as_stored)
     vertices = read_vertices(path, path.name)
     if BINDING in (vertices.dtype.names or ()):
         raise InputError(
@@ -101,11 +104,15 @@ def read_ply(path: Path | str, as_stored: bool = False) -> Gaussians:
             f"{path.name} stores its Gaussians relative to the triangles of a head mesh ({BINDING}), so it is not a scene by "
             "itself. Import the avatar's folder (the one that contains point_cloud) together with its head model.",
         )
-    stored = _gaussians(vertices, path)
+    return _chosen(_gaussians(vertices, path), path.name, as_stored)
+
+
+def _chosen(stored: Gaussians, name: str, as_stored: bool) -> Gaussians:
+    """The Gaussians as they are, or mended. Raises InputError where nothing would be left."""
     made = mended([stored])[0][0]
     if len(made) == 0 < len(stored):
         raise InputError(
-            "IO-023", f"{path.name}: every Gaussian contains NaN or infinite values; export it again."
+            "IO-023", f"{name}: every Gaussian contains NaN or infinite values; export it again."
         )
     return stored if as_stored else made
 

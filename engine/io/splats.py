@@ -1,16 +1,40 @@
-"""A splat file of either format."""
+"""A splat file of any format."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import InputError
 from ..scene import Gaussians
+from ..scene.mending import mended
 from .ply import read_ply
+from .splat_file import read_splat_file
 from .spz import read_spz
 
-SUFFIXES = (".ply", ".spz")
+SUFFIXES = (".ply", ".spz", ".splat")
+# splat files of other programs, with what to do about them
+UNREADABLE = {
+    ".sog": "open it in SuperSplat and export a .ply",
+    ".ksplat": "convert it to .splat or .ply",
+}
 
 
 def read_splat(path: Path, as_stored: bool = False) -> Gaussians:
-    """The Gaussians of a .ply or .spz file; `as_stored` is that of `read_ply`. Raises InputError where it cannot be read."""
-    return read_spz(path) if path.suffix.lower() == ".spz" else read_ply(path, as_stored)
+    """The Gaussians of a .ply, .spz or .splat file.
+
+    Args:
+        path: The file.
+        as_stored: Leave infinite and NaN values in, for a caller that mends them itself; .spz has none.
+
+    Raises:
+        InputError: The file cannot be read, or it is of another format.
+    """
+    suffix = path.suffix.lower()
+    if suffix in UNREADABLE:
+        raise InputError("IO-087", f"{path.name}: {suffix} files cannot be read; {UNREADABLE[suffix]}.")
+    if suffix == ".spz":
+        return read_spz(path)
+    if suffix == ".splat":
+        stored = read_splat_file(path)
+        return stored if as_stored else mended([stored])[0][0]
+    return read_ply(path, as_stored)

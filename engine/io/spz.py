@@ -1,8 +1,9 @@
-"""Gaussians of one frame as `.spz`, the compressed format of Niantic Labs: reads versions 1 to 3, writes 2 or 3.
+"""Gaussians of one frame as `.spz`, the compressed format of Niantic Labs: reads versions 1 to 4, writes 2 or 3.
 
 A gzip stream of a 16-byte header and one block per attribute: positions (24-bit fixed point), opacities, colors, log
-scales, rotations, spherical harmonics (a byte each; version 3 packs a rotation into 32 bits). Rounding errors, measured
-by the tests: positions 2^-fraction_bits / 2, log scales 1/32, opacities 1/510, SH 1/256 within [-1, 1].
+scales, rotations, spherical harmonics (a byte each; version 3 packs a rotation into 32 bits). Version 4 has the same
+blocks in another container (`spz_streams`). Rounding errors, measured by the tests: positions 2^-fraction_bits / 2, log
+scales 1/32, opacities 1/510, SH 1/256 within [-1, 1].
 
 The file's axes are x right, y up, z back (OpenGL), while a 3DGS `.ply` and this pack have y down, z forward. Reading and
 writing rotate positions, rotations and harmonics by 180° about x.
@@ -25,6 +26,9 @@ from torch import Tensor
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..scene import Gaussians, harmonics, rotations
+from ..scene.mending import mended
+from .spz_streams import HEADER as V4_HEADER
+from .spz_streams import unpacked_streams
 
 MAGIC = 0x5053474E
 # magic, version, count, SH degree, fraction bits, flags, reserved
@@ -35,6 +39,8 @@ COLOR_SCALE = 0.15
 LOG_SCALES = (-10.0, 5.9375)
 # Gaussians; 4 GB in memory
 MOST = 50_000_000
+# of the 23 bits of a position 17 are left, where one Gaussian is this many times further than nearly all
+FAR = 64.0
 Bytes = NDArray[np.uint8]
 
 
@@ -113,8 +119,25 @@ def encode_spz(gaussians: Gaussians, name: str, version: int = 3, sh_bits: int =
     return packer.compress(header + b"".join(block.tobytes() for block in blocks)) + packer.flush()
 
 
+def far_out(means: Tensor) -> Tensor:
+    """Gaussians for whose sake the format would round all positions: a few, very far from all others.
+
+    Args:
+        means: [N, 3].
+
+    Returns:
+        [N] bool: further from the origin than FAR times the 99th percentile.
+    """
+    away = means.detach().abs().amax(-1).double()
+    if not len(away):
+        return torch.zeros(0, dtype=torch.bool)
+    # kthvalue, since quantile has a limit of 16 million
+    usual = away.kthvalue(max(1, round(0.99 * len(away)))).values
+    return away > FAR * usual
+
+
 def read_spz(path: Path | str) -> Gaussians:
-    """Read an .spz file of version 1 to 3. No more is unpacked than the header's count requires.
+    """Read an .spz file of version 1 to 4. No more is unpacked than the header's count requires.
 
     Args:
         path: The .spz file.
@@ -138,7 +161,8 @@ def read_spz(path: Path | str) -> Gaussians:
 def decode_spz(packed: bytes, name: str) -> Gaussians:
     """Decode the bytes of an .spz file; `name` identifies it in errors. Raises InputError as `read_spz`."""
     if packed[:4] == struct.pack("<I", MAGIC):
-        raise InputError("IO-036", f"{name} is an .spz of version 4 or later; save it as version 3.")
+        header, body = _streams(packed, name)
+        return _mended(_unpack(header, body), name)
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
         header = _parse_header(unpacker.decompress(packed, HEADER.size), name)
@@ -154,10 +178,28 @@ def decode_spz(packed: bytes, name: str) -> Gaussians:
             "IO-042",
             f"{name} claims {header.count:,} Gaussians but contains {len(body):,} of {wanted:,} bytes; copy or export it again.",
         )
-    result = _unpack(header, body)
-    if not bool(torch.isfinite(result.means).all()):
-        raise InputError("IO-043", f"{name}: positions contain NaN or infinite values; export it again.")
-    return _turned(result)
+    return _mended(_unpack(header, body), name)
+
+
+def _mended(stored: Gaussians, name: str) -> Gaussians:
+    """Turned to the pack's axes, without Gaussians at NaN or infinity, which the half floats of version 1 can hold."""
+    made = mended([_turned(stored)])[0][0]
+    if len(made) == 0 < len(stored):
+        raise InputError(
+            "IO-043", f"{name}: every position contains NaN or infinite values; export it again."
+        )
+    return made
+
+
+def _streams(packed: bytes, name: str) -> tuple[_Header, bytes]:
+    """Header and blocks of version 4."""
+    if len(packed) < V4_HEADER.size:
+        raise InputError("IO-037", f"{name} is cut short; copy or export it again.")
+    _, version, count, degree, bits, *_ = V4_HEADER.unpack_from(packed)
+    if version != 4:
+        raise InputError("IO-036", f"{name} is an .spz of version {version}; save it as version 3 or 4.")
+    header = _checked(version, count, degree, bits, name)
+    return header, unpacked_streams(packed, [header.count * width for width in header.widths], name)
 
 
 @dataclass(frozen=True)
@@ -173,7 +215,7 @@ class _Header:
     def widths(self) -> tuple[int, ...]:
         """Bytes of one Gaussian in each block: position, opacity, color, scale, rotation, higher harmonics."""
         high = 3 * (harmonics.bases(self.degree) - 1)
-        return 6 if self.version == 1 else 9, 1, 3, 3, 4 if self.version == 3 else 3, high
+        return 6 if self.version == 1 else 9, 1, 3, 3, 4 if self.version >= 3 else 3, high
 
 
 def _parse_header(data: bytes, name: str) -> _Header:
@@ -185,8 +227,13 @@ def _parse_header(data: bytes, name: str) -> _Header:
     if version not in (1, 2, 3):
         raise InputError(
             "IO-039",
-            f"{name} is an .spz of version {version}, but only versions 1 to 3 are supported; save it as version 3.",
+            f"{name} is an .spz of version {version}, but only versions 1 to 4 are supported; save it as version 3.",
         )
+    return _checked(version, count, degree, bits, name)
+
+
+def _checked(version: int, count: int, degree: int, bits: int, name: str) -> _Header:
+    """The header, if its numbers are possible."""
     if degree > harmonics.MAX_DEGREE or bits > 23 or count > MOST:
         raise InputError(
             "IO-040",
@@ -211,7 +258,7 @@ def _unpack(header: _Header, body: bytes) -> Gaussians:
     return Gaussians(
         means=_positions(header, positions),
         log_scales=_tensor(scales / 16.0) - 10,
-        quats=_from_smallest_three(quats) if header.version == 3 else _from_three_bytes(quats),
+        quats=_from_smallest_three(quats) if header.version >= 3 else _from_three_bytes(quats),
         logit_opacities=opacity.logit(),
         sh=torch.cat([dc[:, None], high_sh.reshape(count, header.widths[-1] // 3, 3)], dim=1),
     )

@@ -37,6 +37,7 @@ from ..masks.foreground import Square, alphas_of, foreground_square, square_crop
 from ..messages import Finished, Message, Preview, Progress, Started, Stream, progress_of
 from ..render import Rasterizer, choose, rasterizer_field
 from ..scene import Cameras, Gaussians, Scene4D
+from ..scene.mending import mended
 from ..scene.rigs import ORBIT_RADIUS, orbit_cameras, orbit_pose
 from .step import Figure, Input, Kind, Output, Step
 
@@ -140,7 +141,7 @@ def run(
         made = result(align_splat.run(scene, frames, masks))
         render = render_gaussians(made.scene.canonical, made.scene.rig[0], choose("auto"), torch.ones(3))
     """
-    given = _moment(splat, config.moment)
+    given, left_out = _moment(splat, config.moment)
     target, square, size = _target(images, masks, config.frame)
     similarity = None if clip is None else _similarity(clip, target, device)
     rasterizer = choose(config.rasterizer, device)
@@ -174,11 +175,11 @@ def run(
         floaters=placed.floaters,
         gaussians=len(placed.gaussians),
     )
-    words = [_words(view, found, config.rank), about_up, placed.note, _doubt(found)]
+    words = [_words(view, found, config.rank), about_up, placed.note, _doubt(found), left_out]
     yield Finished(Aligned(scene, view, picture[None], "\n".join(filter(None, words))))
 
 
-def _moment(splat: Scene4D | Sequence[Gaussians], moment: int) -> Gaussians:
+def _moment(splat: Scene4D | Sequence[Gaussians], moment: int) -> tuple[Gaussians, str]:
     count = len(splat.times) if isinstance(splat, Scene4D) else len(splat)
     if moment >= count:
         raise InputError(
@@ -186,8 +187,10 @@ def _moment(splat: Scene4D | Sequence[Gaussians], moment: int) -> Gaussians:
         )
     if isinstance(splat, Scene4D):
         with torch.no_grad():
-            return splat.at(float(splat.times[moment])).map(lambda t: t.detach())
-    return splat[moment]
+            return splat.at(float(splat.times[moment])).map(lambda t: t.detach()), ""
+    (kept,), note = mended([splat[moment]])
+    # where nothing is left, the splat as it came is refused, with the reason
+    return (kept, note) if len(kept) else (splat[moment], "")
 
 
 def _target(images: Tensor, masks: Tensor | None, frame: int) -> tuple[Target, Square, tuple[int, int]]:

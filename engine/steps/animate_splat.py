@@ -11,6 +11,7 @@ from pathlib import Path
 from ..deform.mesh_config import AUTO, MeshConfig
 from ..deform.mesh_motion import bind_to_triangles, interpolate_motion
 from ..deform.mesh_targets import fitted, target_of, with_motion
+from ..deform.moments import mending_note
 from ..fields import as_record, choice, number
 from ..io.gltf import Document, follow_mesh, open_document
 from ..messages import Finished, Stream, progress_of
@@ -98,7 +99,7 @@ def run(
 def summary(scene: Scene4D) -> str:
     """A line about the scene, and how the mesh was placed."""
     entry = scene.last_entry("animate_splat") or {}
-    return "\n".join(filter(None, (scene.summary(), str(entry.get("note", "")))))
+    return "\n".join(filter(None, (scene.summary(), str(entry.get("note", "")), mending_note(scene))))
 
 
 STEP = Step(

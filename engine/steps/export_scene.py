@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..errors import InputError
 from ..fields import choice, number, validate
@@ -123,8 +124,10 @@ def run(
         seconds = times_of(scene, config)
         yield Started(len(seconds), f"{len(seconds)} moments into {target.name}/")
         written = Written()
+        ending = f".{config.kind.split()[0]}"
+        kept, written.notes = _kept(scene, seconds, ending)
         for i, t in enumerate(seconds):
-            written.append(_write(scene, t, target / f"frame_{i:05}.{config.kind.split()[0]}"))
+            written.append(_write(scene, t, target / f"frame_{i:05}{ending}", kept))
             yield Saved(str(written[-1]), i + 1)
             yield Progress(i + 1)
         yield Finished(written)
@@ -147,7 +150,8 @@ def run(
             raise InputError(
                 "STP-014", f"seconds is {config.seconds}, but the scene lasts {scene.duration:.3f} seconds."
             )
-        _write(scene, start + config.seconds, target)
+        kept, written.notes = _kept(scene, [start + config.seconds], target.suffix)
+        _write(scene, start + config.seconds, target, kept)
     yield Progress(1)
     yield Finished(written)
 
@@ -179,9 +183,30 @@ def _player_files(scenes: list[Scene4D], config: BakeConfig, target: Path) -> St
     yield Finished(written)
 
 
-def _write(scene: Scene4D, seconds: float, path: Path) -> Path:
+@torch.no_grad()
+def _kept(scene: Scene4D, seconds: list[float], ending: str) -> tuple[Tensor | None, tuple[str, ...]]:
+    """For .spz, which Gaussians [N] are written (None: all), without those that would cost the others their precision."""
+    if ending != ".spz" or not len(scene.canonical):
+        return None, ()
+    from ..io.spz import FAR, far_out
+
+    far = torch.stack([far_out(scene.at(t).means) for t in seconds]).any(0)
+    count = int(far.sum())
+    if not count:
+        return None, ()
+    noun = "Gaussian was" if count == 1 else "Gaussians were"
+    note = (
+        f"{count:,} {noun} left out, more than {FAR:g} times as far from the origin as 99 % of the others: .spz would round all "
+        "positions for their sake. Export a .ply to keep them."
+    )
+    return ~far, (note,)
+
+
+def _write(scene: Scene4D, seconds: float, path: Path, kept: Tensor | None = None) -> Path:
     with torch.no_grad():
         gaussians = scene.at(seconds)
+    if kept is not None:
+        gaussians = gaussians.map(lambda t: t[kept.to(t.device)])
     if path.suffix == ".spz":
         from ..io.spz import write_spz
 

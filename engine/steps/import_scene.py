@@ -1,6 +1,6 @@
 """Bring in a scene that was made elsewhere.
 
-A 4DGaussians folder; an avatar of GaussianAvatars, with its head model; a .ply or .spz of one frame; or a folder with
+A 4DGaussians folder; an avatar of GaussianAvatars, with its head model; a .ply, .spz or .splat of one frame; or a folder with
 such a file for each frame, in the order of their names (as this pack's sequences, 4DGaussians' per-frame export and most
 animation tools write them).
 """
@@ -23,7 +23,7 @@ from ..geometry.boxes import gaussian_bounds
 from ..heads import Head
 from ..io.imports.fourdgaussians_folder import import_fourdgaussians, is_fourdgaussians
 from ..io.imports.gaussian_avatars import import_gaussian_avatar, is_gaussian_avatar
-from ..io.splats import SUFFIXES, read_splat
+from ..io.splats import SUFFIXES, UNREADABLE, read_splat
 from ..messages import Finished, Message, Progress, Started, Stream
 from ..scene import Gaussians, Scene4D
 from ..scene.mending import mended
@@ -113,7 +113,7 @@ def run(source: Path, config: Config = Config(), head: Head | None = None) -> St
                 source, "import_scene", config.heads, config.duration, config.time_steps, config.up
             )
         )
-    elif source.suffix.lower() in SUFFIXES and source.is_file():
+    elif source.suffix.lower() in (*SUFFIXES, *UNREADABLE) and source.is_file():
         yield Finished(_still(source, config))
     elif files:
         yield Finished((yield from _moving(source, files, config)))
@@ -122,8 +122,8 @@ def run(source: Path, config: Config = Config(), head: Head | None = None) -> St
     else:
         raise InputError(
             "STP-017",
-            f"{source.name} is not a 4DGaussians or GaussianAvatars folder (cfg_args and point_cloud/iteration_…), a .ply or "
-            ".spz file, or a folder of them. Choose another path.",
+            f"{source.name} is not a 4DGaussians or GaussianAvatars folder (cfg_args and point_cloud/iteration_…), a .ply, "
+            ".spz or .splat file, or a folder of them. Choose another path.",
         )
 
 
@@ -155,7 +155,8 @@ def _sequence(source: Path) -> list[Path]:
     files = [p for p in visible(source) if p.suffix.lower() in SUFFIXES and p.is_file()]
     if len({p.suffix.lower() for p in files}) > 1:
         raise InputError(
-            "STP-019", f"{source.name} holds both .ply and .spz files; leave the moments of one kind in it."
+            "STP-019",
+            f"{source.name} holds splat files of several formats; leave the frames of one format in it.",
         )
     return sorted(files, key=lambda p: natural_key(p.name))
 
@@ -212,8 +213,8 @@ STEP = Step(
         Input(
             "source",
             Kind.SOURCE,
-            "Path of a 4DGaussians or GaussianAvatars folder, a .ply or .spz file, or a folder of them (one per frame), in "
-            "input, output or models/gs4d.",
+            "Path of a 4DGaussians or GaussianAvatars folder, a .ply, .spz or .splat file, or a folder of them (one per frame), "
+            "in input, output or models/gs4d.",
         ),
         Input(
             "head",

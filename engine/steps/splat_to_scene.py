@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ..deform.moments import scene_of_moments
+from ..deform.moments import mending_note, scene_of_moments
 from ..fields import as_record, choice, flag, number, validate
 from ..scene import Gaussians, Scene4D
-from ..scene.mending import mended
 from ..scene.rigs import UPS
 from .step import Input, Kind, Output, Step
 
@@ -50,9 +49,6 @@ def make(moments: list[Gaussians], config: Config = Config()) -> Scene4D:
     Raises:
         InputError: The splats do not contain Gaussians, or none with finite values.
     """
-    kept, note = mended(moments)
-    # where nothing is left, the frames as they came are refused, with the reason
-    moments = kept if any(len(m) for m in kept) else moments
     up = torch.tensor(UPS[config.up], dtype=torch.float64)
     scene = scene_of_moments(moments, config.fps, up, config.blends_moments)
     return scene.with_history(
@@ -60,14 +56,12 @@ def make(moments: list[Gaussians], config: Config = Config()) -> Scene4D:
         config=as_record(config),
         gaussians=len(scene.canonical),
         moments=len(moments),
-        note=note,
     )
 
 
 def summary(scene: Scene4D) -> str:
     """A line about the scene, and one about Gaussians that were left out."""
-    entry = scene.last_entry("splat_to_scene") or {}
-    return "\n".join(filter(None, (scene.summary(), str(entry.get("note", "")))))
+    return "\n".join(filter(None, (scene.summary(), mending_note(scene))))
 
 
 STEP = Step(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..deform import PerFrame, Static
-from ..deform.moments import scene_of_moments
+from ..deform.moments import mending_note, scene_of_moments
 from ..diffusion.dpm_solver import Sample
 from ..fields import as_record
 from ..figures.color_maps import spread
@@ -235,7 +235,7 @@ def _note(scene: Scene4D, work: VariationRun, frames: Frames, splat: Any) -> str
         )
     if isinstance(splat, Scene4D) and not isinstance(splat.deformation, Static):
         lines.append("the splat's own motion was left out: its first frame is animated")
-    return "\n".join(filter(None, [*lines, work.space.note, frames.note]))
+    return "\n".join(filter(None, [*lines, mending_note(scene), work.space.note, frames.note]))
 
 
 STEP = Step(

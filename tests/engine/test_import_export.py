@@ -126,7 +126,7 @@ def test_a_folder_that_is_no_sequence_is_named(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"2 files such as b\.ply"):
         m.result(import_scene.run(tmp_path))
     write_spz(gaussians, tmp_path / "c.spz")
-    with pytest.raises(InputError, match="both"):
+    with pytest.raises(InputError, match="several formats"):
         m.result(import_scene.run(tmp_path))
 
 

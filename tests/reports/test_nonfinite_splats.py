@@ -1,5 +1,7 @@
 """Splats of other programs with infinite or NaN values open with what these values mean."""
 
+import gzip
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from engine.errors import InputError
 from engine.files.ply_header import read_vertices
 from engine.io.ply import read_ply, write_ply
+from engine.io.splats import read_splat
+from engine.io.spz import decode_spz, encode_spz
 from engine.messages import result
 from engine.scene import Gaussians
 from engine.scene.mending import mended
-from engine.steps import import_scene, splat_to_scene
+from engine.steps import animate_splat, import_scene, splat_to_scene
+from tests.conftest import ROOT
 from tests.scenes import moving_scene
 
 
@@ -65,3 +71,31 @@ def test_frames_with_equal_counts_lose_the_same_gaussians(gaussians: Gaussians, 
     assert all(torch.equal(g.means, gaussians.means[kept]) for g in made)
     scene = splat_to_scene.make(frames)
     assert splat_to_scene.summary(scene).endswith(note)
+
+
+def test_animated_splats_lose_the_same_gaussians_and_say_so(gaussians: Gaussians, tmp_path: Path) -> None:
+    """A splat of another node or file goes into Animate Splat with Mesh and Align Splat as into Splat to 4D Scene."""
+    mesh = ROOT / "assets" / "puppets" / "clay_dancer"
+    splat = read_splat(mesh / "clay_dancer.spz")
+    broken = spoiled(splat, 7, torch.nan)
+    made = result(
+        animate_splat.run([broken], mesh / "clay_dancer.glb", config=animate_splat.Config(action="Walk"))
+    )
+    assert len(made.canonical) == len(splat) - 1
+    assert animate_splat.summary(made).endswith("1 Gaussian was left out: NaN or infinite values.")
+
+
+def test_half_floats_of_spz_lose_what_is_infinite(gaussians: Gaussians) -> None:
+    """Version 1 holds positions as half floats, which can be NaN and infinite."""
+    plain = gzip.decompress(encode_spz(gaussians, "a.spz", version=2))
+    count, degree = struct.unpack("<IB", plain[8:13])
+    means = (gaussians.means * torch.tensor([1.0, -1.0, -1.0])).half().numpy()
+    means[3, 0], means[9, 2] = np.nan, np.inf
+    header = struct.pack("<IIIBBBB", 0x5053474E, 1, count, degree, 0, 0, 0)
+    read = decode_spz(gzip.compress(header + means.tobytes() + plain[16 + 9 * count :]), "a.spz")
+    assert len(read) == count - 2 and bool(torch.isfinite(read.means).all())
+    kept = [i for i in range(count) if i not in (3, 9)]
+    assert float((read.means - gaussians.means[kept]).abs().max()) < 2e-3
+    means[:] = np.nan
+    with pytest.raises(InputError, match="IO-043"):
+        decode_spz(gzip.compress(header + means.tobytes() + plain[16 + 9 * count :]), "a.spz")
