@@ -20,7 +20,7 @@ from .latent_training_config import LatentTrainingConfig
 from .latents import LatentOptimization, tensor_cache, views_by_moment
 from .originals import Originals, Pair, choose_pairs, choose_source
 from .schedule import log_linear
-from .threads import threads_for, threads_for_model
+from .threads import one_thread, threads_for, threads_for_model
 
 # images from which the map from colors to latents is fitted
 SAMPLED = 16
@@ -59,12 +59,14 @@ class LatentTraining(LatentOptimization):
         refiner = first_refiner(config, backbone)
         channels = backbone.latent_channels
         bases = 4 if config.depends_on_direction else 1
+        with threads_for_model(backbone):
+            signature = VaeSignature.of(backbone)
         blank = LatentField(
             scene,
             torch.zeros(len(scene.canonical), bases, channels, device=scene.device),
             torch.zeros(channels, device=scene.device),
             size,
-            VaeSignature.of(backbone),
+            signature,
             refiner,
             Drawing(config.samples, config.scale_floor),
         )
@@ -102,7 +104,9 @@ class LatentTraining(LatentOptimization):
             image = self.originals.get(*pair)[0].to(self.device).permute(2, 0, 1)
             colors.append(F.avg_pool2d(image, factor).flatten(1).T)
             latents.append(self.targets[pair].flatten(1).T)
-        affine = _affine(torch.cat(colors), torch.cat(latents))
+        # sums of many rows depend on the number of threads
+        with one_thread():
+            affine = _affine(torch.cat(colors), torch.cat(latents))
         dc = harmonics.dc_to_rgb(self.field.scene.canonical.sh[:, 0]).clamp(0, 1)
         self.learned["features"][:, 0] = _homogeneous(dc) @ affine
         width, height = self.field.size

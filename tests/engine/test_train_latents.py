@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from engine import messages as m
+from engine.diffusion.loading import EMBEDDED, load
 from engine.errors import InputError
 from engine.latent import Drawing
 from engine.steps import train_latents
@@ -205,3 +206,16 @@ def test_bad_input_says_what_and_what_to_do(scene, video, random_model):
         trained(scene, random_model, capture_of(moving_scene(views=5)))
     with pytest.raises(InputError, match="refiner"):
         replace(QUICK, refiner="huge")
+
+
+def test_the_number_of_threads_changes_no_bit(scene, video):
+    """The bundled autoencoder and the fit of the start use several threads where they are not told otherwise."""
+    before, made = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            field = trained(scene, load(EMBEDDED), video, iterations=2, resolution=64, preview_every=0)
+            made.append([field.features, field.background, field.vae.card])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, two) for one, two in zip(*made, strict=True))
