@@ -169,11 +169,49 @@ def explains_memory(
             )
             torch.cuda.empty_cache()
         else:
-            needed = f"{(wanted or 0) / _GIB:.1f} GB more than available were requested"
+            needed = _shortage(wanted)
         raise InputError(
             "ENG-002",
             f"Out of memory while {doing}: {needed}. {advice}",
         ) from error
+
+
+def _shortage(wanted: int | None) -> str:
+    """What was requested, what the process uses already, and what it may use."""
+    used, limit = _memory_used()
+    may = f"this process may use {_amount(limit)}"
+    if wanted is None:
+        return f"{may} and uses {_amount(used)} already" if used else may
+    return f"{_amount(wanted)} more were requested{f' on top of {_amount(used)}' if used else ''}, and {may}"
+
+
+def _memory_used() -> tuple[float, float]:
+    """Bytes that this process uses (0 if unknown) and may use: a limit of its shell, of its container, or all memory."""
+    pages = _numbers("/proc/self/statm")
+    size, resident = (n * os.sysconf("SC_PAGE_SIZE") for n in pages[:2]) if len(pages) > 1 else (0.0, 0.0)
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            # of addresses, not of memory in use
+            return size, float(limit)
+    # Windows has no resource
+    except ImportError:
+        pass
+    return resident, min([memory(), *_numbers("/sys/fs/cgroup/memory.max")])
+
+
+def _numbers(path: str) -> list[float]:
+    """The numbers in a file of the system; empty where there is none, or no numbers."""
+    try:
+        return [float(word) for word in Path(path).read_text().split()]
+    except (OSError, ValueError):
+        return []
+
+
+def _amount(size: float) -> str:
+    return f"{size / _GIB:.1f} GB" if size >= _GIB else f"{max(1, round(size / (1 << 20)))} MB"
 
 
 def _asked(message: str) -> int | None:

@@ -302,6 +302,6 @@ raise SystemExit(main(["render", "--scene", {str(kept)!r}, "--out", {str(video)!
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
-    sentence = r"^error: Out of memory while working: [\d.]+ GB .*Lower the resolution"
+    sentence = r"^error: Out of memory while working: [\d.]+ [GM]B .*this process may use 3\.0 GB\. Lower the resolution"
     assert re.search(sentence, done.stderr, re.MULTILINE), done.stderr
     assert list(tmp_path.iterdir()) == [kept]
