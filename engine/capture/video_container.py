@@ -26,6 +26,11 @@ def open_container(path: Path, name: str) -> Any:
     try:
         return av.open(str(path), options=OPTIONS, metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as error:
+        if not path.is_file():
+            raise InputError(
+                "CAP-198",
+                f"{name} was removed or its drive was disconnected while it was in use. Restore it and run again.",
+            ) from error
         raise InputError(
             "CAP-157",
             f"{name} cannot be opened as a video: its index is missing, it is cut short, or it is not a "

@@ -1,0 +1,34 @@
+"""A file that disappears while a capture is used is called missing, not damaged."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine.capture.frames import FrameStore, ImageFile, ImageView, VideoView
+from engine.capture.video_file import Handles, VideoFile, probe
+from engine.errors import InputError
+from engine.files.mp4 import write_mp4
+from engine.io.image_files import save_images
+
+
+def test_a_video_that_vanishes_between_two_frames(tmp_path: Path) -> None:
+    path = write_mp4([torch.full((32, 32, 3), i / 8) for i in range(8)], 8, tmp_path / "cam01.mp4")
+    video = VideoFile(path, path.name, probe(path, path.name), Handles())
+    store = FrameStore([VideoView(video, tuple(range(8)), (32, 32))], 0)
+    assert np.asarray(store.read(0, 5).image).shape == (32, 32, 3)
+    path.unlink()
+    video.close()
+    with pytest.raises(InputError, match=r"cam01\.mp4 was removed") as caught:
+        store.read(0, 2)
+    assert "damaged" not in str(caught.value) and caught.value.code == "CAP-198"
+
+
+def test_an_image_that_vanishes(tmp_path: Path) -> None:
+    folder = save_images(torch.rand(1, 8, 8, 3), tmp_path / "cam01")
+    file = next(folder.iterdir())
+    store = FrameStore([ImageView({0: ImageFile(file, file.name)}, (8, 8))], 16)
+    file.unlink()
+    with pytest.raises(InputError, match=r"00000\.png is missing"):
+        store.read(0, 0)
