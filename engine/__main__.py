@@ -1,5 +1,31 @@
-"""`python -m engine`: see cli.py."""
+"""`python -m engine`: see cli."""
 
-from .cli import main
+import logging
+import os
+import signal
+from types import FrameType
 
-raise SystemExit(main())
+
+def _stop_loading(number: int, frame: FrameType | None) -> None:
+    """Libraries that are just being loaded may not notice an exception."""
+    os.write(2, b"stopped; no work had begun\n")
+    os._exit(128 + number)
+
+
+def _run() -> int:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop_loading)
+    from .cli import main
+    from .cli.stopping import ignore_signals
+
+    code = main()
+    ignore_signals()
+    if code >= 128:
+        # whoever stops a command does not wait for libraries to be unloaded
+        logging.shutdown()
+        os._exit(code)
+    return code
+
+
+raise SystemExit(_run())

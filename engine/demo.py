@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from .diffusion.known_edits import check_prompt
 from .diffusion.loading import EMBEDDED, known_edits_of, load
 from .errors import InputError
 from .figures.contact_sheets import below, sheet
-from .files.atomic import write_atomically
+from .files.atomic import check_writable, write_atomically
 from .files.mp4 import write_mp4
 from .io.ply import write_ply
 from .io.scene_file import save_scene
@@ -26,10 +26,12 @@ from .scene import MultiViewVideo, Scene4D, ViewSet
 from .steps import camera_path, edit_views, evaluate_scene, fit_edits, fit_scene, render_scene
 from .train.originals import resize
 
+log = logging.getLogger("gs4d")
 CLIP = Path(__file__).resolve().parents[1] / "assets" / "clips" / "walker"
 # of training; the whole demo takes less than five minutes on two cores
 SECONDS = 160.0
 PROMPT = "make it night"
+SCENE = "scene.safetensors"
 # for the fit to the edited views
 FIT_SECONDS = 35.0
 
@@ -77,20 +79,20 @@ def run(
         )
     # before the minutes of training
     check_prompt(known_edits_of(model), prompt, force)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder / SCENE)
     start = time.monotonic()
     video = load_video(clip)
     config = fit_scene.Config(max_seconds=seconds)
     scene: Scene4D = follow(fit_scene.run(video, config, device), False)
     trained = time.monotonic() - start
-    save_scene(scene, folder / "scene.safetensors")
+    save_scene(scene, folder / SCENE)
     write_ply(scene.at(float(scene.times[len(scene.times) // 2])), folder / "moment.ply")
     _orbit(scene, folder / "orbit.mp4", follow, device)
     evaluation = follow(
         evaluate_scene.run(scene, video, evaluate_scene.Config(every=4, pictures=5), device), False
     )
     sheets = [Sheet(evaluation.pictures, TRAINED, evaluation.text().splitlines()[0])]
-    print(evaluation.text(), file=sys.stderr)
+    log.info(evaluation.text())
     edited_in = 0.0
     if prompt:
         began = time.monotonic()

@@ -1,7 +1,7 @@
 """The command line: one verb per step, the same configs and functions as the nodes.
 
-Exit codes: 0 done, 1 the input cannot be used (one sentence on stderr), 2 wrong arguments, 130 stopped by the user
-(what was trained is kept in the checkpoint). With `--json` the last line of stdout is one JSON object.
+Exit codes: 0 done, 1 the input cannot be used (one sentence on stderr), 2 wrong arguments, 130 stopped by Ctrl-C and 143 by
+SIGTERM (a sentence says which checkpoint keeps what was trained). With `--json` the last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -9,49 +9,69 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..backends import explains_memory
 from ..errors import InputError
+from ..files.paths import printable
 from ..steps import all_steps
 from ..steps.step import Input
 from .arguments import Arguments, add_config, config_from, follow
+from .console import UNREPORTED, prepare_console, tell
 from .edit import add_edit
 from .kinds import add_input
 from .scenes import add_scene_verbs
 from .step_verb import add_step
+from .stopping import Stopped, Unfinished, ignore_signals, stoppable
 
 __all__ = ["add_config", "config_from", "follow", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
-    arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING if arguments.json else logging.INFO, format="%(message)s")
+    prepare_console()
     try:
-        report = _report(arguments)
-    except InputError as error:
-        if arguments.json:
-            print(json.dumps({"error": error.message, "code": f"GS4D-{error.code}"}))
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            "stopped; what was trained is in the checkpoint, the same command goes on from it",
-            file=sys.stderr,
-        )
-        return 130
-    if arguments.json:
-        print(json.dumps(report))
-    return 0
+        arguments = parser.parse_args(argv)
+    except SystemExit:
+        # the help may be piped too
+        tell("", sys.stdout, end="")
+        raise
+    arguments.unfinished = Unfinished()
+    logging.basicConfig(level=logging.WARNING if arguments.json else logging.INFO, format="%(message)s")
+    with stoppable():
+        try:
+            report = _report(arguments)
+            if arguments.json:
+                tell(json.dumps(report), sys.stdout)
+            return 0
+        except InputError as error:
+            if arguments.json and error.code != UNREPORTED:
+                tell(json.dumps({"error": error.message, "code": f"GS4D-{error.code}"}), sys.stdout)
+            tell(f"error: {error}", sys.stderr)
+            return 1
+        except KeyboardInterrupt as stop:
+            ignore_signals()
+            tell(arguments.unfinished.sentence(), sys.stderr)
+            return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
 
 
 def _report(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the verb found; memory that ran out on the way is an InputError too."""
-    with explains_memory("working"):
-        return arguments.verb(arguments)
+    """What the verb found; memory that ran out and files that cannot be read on the way are InputErrors too."""
+    try:
+        with explains_memory("working"):
+            return arguments.verb(arguments)
+    except OSError as error:
+        name = printable(Path(os.fsdecode(error.filename)).name) if error.filename else "A file"
+        raise InputError(
+            "CLI-009",
+            f"{name} cannot be used: {error.strerror or error}. Check that it exists, that its disk works, and its "
+            "permissions.",
+        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:

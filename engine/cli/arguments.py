@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import signal
 import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager, suppress
+from collections import deque
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import fields
 from typing import Any
 
@@ -18,6 +18,8 @@ from ..errors import InputError
 from ..fields import id_of
 from ..messages import Finished, Progress, Started, Stream
 from ..render import choose_device
+from .console import tell
+from .stopping import signals
 
 Arguments = argparse.Namespace
 AddVerb = Callable[..., argparse.ArgumentParser]  # see `add_verb` in __init__.py
@@ -54,68 +56,54 @@ def config_from(
     return config(**{**named, **fixed})
 
 
-@contextmanager
-def stop_requests() -> Generator[list[bool], None, None]:
-    """A list that the first Ctrl-C fills, to be looked at where stopping is safe; the second one stops at once."""
-    requests: list[bool] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(*_: Any) -> None:
-        if requests:
-            raise KeyboardInterrupt
-        requests.append(True)
-
-    # ValueError: not the main thread, whose caller owns the signals
-    with suppress(ValueError):
-        for number in before:
-            signal.signal(number, stop)
-    try:
-        yield requests
-    finally:
-        with suppress(ValueError):
-            for number, handler in before.items():
-                signal.signal(number, handler or signal.SIG_DFL)
-
-
 def follow(
     stream: Stream,
     quiet: bool,
     put_away: Callable[[Any], object] | None = None,
     keeps_checkpoint: bool = False,
+    resumes: bool = False,
 ) -> Any:
-    """Run a step's stream, printing its progress on stderr; Ctrl-C closes it between two messages.
+    """Run a step's stream, printing its progress on stderr.
 
     `put_away` is given what the step makes before the stream ends: where it fails, a training keeps its checkpoint.
     With `keeps_checkpoint` the stream is closed there, so that a later stage may fail and this one be had again.
+    `resumes`: the step saves a checkpoint when it is closed between two messages, so a signal waits for the next one.
     """
-    total, shown, value = 0, 0.0, None
-    with stop_requests() as requests, closing(stream):
-        for message in stream:
+    total, shown, value, has_worked = 0, 0.0, None, False
+    with closing(stream):
+        while True:
+            # before the first progress there is nothing to lose
+            with signals.waiting(resumes and has_worked):
+                message = next(stream, None)
+            if message is None:
+                return value
+            if isinstance(message, Finished):
+                value = message.value
+                # what is made is not thrown away for a signal that came too late
+                with signals.waiting():
+                    if put_away is not None:
+                        put_away(value)
+                    if not keeps_checkpoint:
+                        deque(stream, maxlen=0)
+                return value
             if isinstance(message, Started):
                 total = message.total
                 if not quiet:
-                    print(message.note, file=sys.stderr)
-            elif isinstance(message, Finished):
-                value = message.value
-                if put_away is not None:
-                    put_away(value)
-                if keeps_checkpoint:
-                    break
-                continue  # what is made is not thrown away for a Ctrl-C that came too late
-            elif isinstance(message, Progress) and not quiet and time.monotonic() - shown > 1:
-                shown = time.monotonic()
-                numbers = "  ".join(f"{k} {v:.4f}" for k, v in message.losses.items())
-                count = f"  {message.count} Gaussians" if message.count else ""
-                print(f"  {message.done}/{total}{count}  {numbers}", file=sys.stderr)
-            if requests:
-                raise KeyboardInterrupt
-    return value
+                    tell(message.note, sys.stderr)
+            elif isinstance(message, Progress):
+                has_worked = True
+                if not quiet and time.monotonic() - shown > 1:
+                    shown = time.monotonic()
+                    numbers = "  ".join(f"{k} {v:.4f}" for k, v in message.losses.items())
+                    count = f"  {message.count} Gaussians" if message.count else ""
+                    tell(f"  {message.done}/{total}{count}  {numbers}", sys.stderr)
+            signals.check()
 
 
 def say(text: str, arguments: Arguments) -> None:
     """Print what a person wants to know; with `--json` only the report is printed."""
     if text and not arguments.json:
-        print(text)
+        tell(text, sys.stdout)
 
 
 def device_of(arguments: Arguments) -> str:

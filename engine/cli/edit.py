@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ..diffusion.known_edits import check_prompt
-from ..files.atomic import check_writable
 from ..io.view_folder import load_views, save_views
 from ..steps import edit_views, fit_edits, refine_score
 from ..steps.step import Kind
 from .arguments import AddVerb, Arguments, add_config, config_from, device_of, follow
 from .kinds import WRITERS, read_input
+from .outputs import check_outputs
+from .step_verb import least_size
 
 # one flag for all stages
 SHARED = ("rasterizer", "seed", "preview_every", "checkpoint_seconds")
@@ -25,7 +26,15 @@ PIN = next(each for each in fit_edits.STEP.inputs if each.name == "pin")
 def edit(arguments: Arguments) -> dict[str, Any]:
     """Edit views, fit the scene to them, and, where asked, refine it."""
     start, out, device = time.monotonic(), Path(arguments.out), device_of(arguments)
-    check_writable(out)
+    stages = (edit_views.STEP, fit_edits.STEP, refine_score.STEP)
+    checkpoints = [out.with_suffix(f".{stage.resumes}.safetensors") for stage in stages]
+    outputs = [
+        (Kind.SCENE, out),
+        *([(Kind.VIEWS, Path(arguments.keep_views))] if arguments.keep_views else []),
+    ]
+    check_outputs(outputs, checkpoints, least_size(fit_edits.STEP, arguments))
+    for path in checkpoints:
+        arguments.unfinished.watch(path)
     needs_model = arguments.refine or not arguments.use_views
     given = {
         i.name: read_input(arguments, i, {})
@@ -33,11 +42,9 @@ def edit(arguments: Arguments) -> dict[str, Any]:
         if needs_model or i.kind is not Kind.GUIDANCE
     }
     scene, selection = given["scene"], given["selection"]
-    stages = (edit_views.STEP, fit_edits.STEP, refine_score.STEP)
-    checkpoints = [out.with_suffix(f".{stage.resumes}.safetensors") for stage in stages]
 
     def finish(stream: Any) -> Any:
-        return follow(stream, arguments.json, keeps_checkpoint=True)
+        return follow(stream, arguments.json, keeps_checkpoint=True, resumes=True)
 
     if arguments.use_views:
         if arguments.refine:

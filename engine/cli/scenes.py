@@ -37,6 +37,7 @@ def import_scene(arguments: Arguments) -> dict[str, Any]:
     if out.suffix != ".safetensors":
         config = config_from(arguments, convert_capture.Config)
         return {"out": str(follow(convert_capture.run(source, out, config), arguments.json))}
+    check_writable(out)
     head = read_input(arguments, HEAD, {})
     scene = follow(importing.run(source, config_from(arguments, importing.Config), head), arguments.json)
     save_scene(scene, out)
@@ -57,7 +58,9 @@ def clip(arguments: Arguments) -> dict[str, Any]:
 
 
 def page(arguments: Arguments) -> dict[str, Any]:
-    scene, out = load_scene(arguments.scene), Path(arguments.out)
+    out = Path(arguments.out)
+    check_writable(out)
+    scene = load_scene(arguments.scene)
     compare = load_scene(arguments.compare) if arguments.compare else None
     baking = config_from(arguments, bake_clip.Config)
     stream = export_scene.run(scene, export_scene.Config(kind="html"), out, compare, baking)

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from ..figures.drawing import as_picture
-from ..files.atomic import check_writable, write_atomically
+from ..files.atomic import write_atomically
 from ..messages import as_stream
 from ..steps.step import Kind, Output, Step
 from .arguments import AddVerb, Arguments, config_from, device_of, follow, say
-from .kinds import WRITERS, Writer, read_input
+from .kinds import WRITERS, Writer, flag_of, read_input
+from .outputs import check_outputs
 
-# what is written as a folder
-FOLDERS = (Kind.VIEWS, Kind.MASKS, Kind.FRAMES)
+# bytes of a scene with few Gaussians
+SMALL_SCENE = 1 << 16
 
 
 def add_step(add_verb: AddVerb, step: Step) -> None:
@@ -55,8 +56,10 @@ def further_outputs(step: Step) -> list[Output]:
 def run(step: Step, arguments: Arguments) -> dict[str, Any]:
     """Read the inputs, run the step, write what it makes; returns the report."""
     start, writer = time.monotonic(), writer_of(step)
-    if writer is not None and step.outputs[0].kind not in FOLDERS:
-        check_writable(Path(arguments.out))
+    checkpoint = checkpoint_of(step, arguments) if step.resumes else None
+    check_outputs(outputs_of(step, arguments), filter(None, [checkpoint]), least_size(step, arguments))
+    if checkpoint is not None:
+        arguments.unfinished.watch(checkpoint)
     config = config_from(arguments, step.config)
     device = device_of(arguments) if step.has_device else "cpu"
     given: dict[str, Any] = {}
@@ -68,7 +71,7 @@ def run(step: Step, arguments: Arguments) -> dict[str, Any]:
     if step.has_device:
         more["device"] = device
     if step.resumes:
-        more["checkpoint"] = checkpoint_of(step, arguments)
+        more["checkpoint"] = checkpoint
     stream = as_stream(step.run(config=config, **given, **more))
     if writer is None:
         return _reported(follow(stream, arguments.json), arguments)
@@ -85,8 +88,28 @@ def run(step: Step, arguments: Arguments) -> dict[str, Any]:
             report["notes"] = note.splitlines()
             say(note, arguments)
 
-    follow(stream, arguments.json, put_away)
+    follow(stream, arguments.json, put_away, resumes=bool(step.resumes))
     return report
+
+
+def outputs_of(step: Step, arguments: Arguments) -> list[tuple[Kind, Path]]:
+    """What the verb writes, and where."""
+    named = [(step.outputs[0], "out")] if writer_of(step) is not None else []
+    named += [(output, f"{output.id}_out") for output in further_outputs(step)]
+    found = [(output.kind, getattr(arguments, name, None)) for output, name in named]
+    if getattr(arguments, "sheet", None):
+        found.append((Kind.IMAGES, arguments.sheet))
+    return [(kind, Path(path)) for kind, path in found if path]
+
+
+def least_size(step: Step, arguments: Arguments) -> int:
+    """Bytes of the result, at least: an edited scene or field is about as large as what it is made of."""
+    kinds = (Kind.SCENE, Kind.LATENTS)
+    if step.outputs[0].kind not in kinds:
+        return 1
+    flags = [flag_of(each)[2:].replace("-", "_") for each in step.inputs if each.kind in kinds]
+    paths = [Path(path) for flag in flags if (path := getattr(arguments, flag, None))]
+    return max((path.stat().st_size for path in paths if path.is_file()), default=SMALL_SCENE)
 
 
 def checkpoint_of(step: Step, arguments: Arguments) -> Path:

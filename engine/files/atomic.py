@@ -179,6 +179,19 @@ def check_writable(path: Path | str, size: int = 1) -> None:
         raise _Checked
 
 
+def check_folder_writable(folder: Path | str) -> None:
+    """InputError where `folder`, which need not exist, could not be made or written to. Makes nothing."""
+    there = Path(folder)
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    if not os.path.isdir(there):
+        raise InputError(
+            "FIL-102", f"{there.name} is a file, not a folder. Enter the name of a folder to write."
+        )
+    with _explained(Path(folder)), temporary_beside(there / Path(folder).name) as partial:
+        partial.write_bytes(b" ")
+
+
 def _reserve(file: int, size: int) -> None:
     """Take `size` bytes of the disk for an open file. Raises OSError where a disk, a quota or a limit has less."""
     os.write(file, b" ")

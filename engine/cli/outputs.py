@@ -1,0 +1,29 @@
+"""What a command will write is tried before it works: outputs, and the checkpoint that lies beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..files.atomic import check_folder_writable, check_writable
+from ..steps.step import Kind
+
+# kinds that are written as a folder
+FOLDERS = (Kind.VIEWS, Kind.MASKS, Kind.FRAMES)
+
+
+def check_outputs(
+    outputs: Iterable[tuple[Kind, Path]], checkpoints: Iterable[Path] = (), size: int = 1
+) -> None:
+    """Try to write every output, and a checkpoint beside the first; each is expected to have `size` bytes at least.
+
+    Raises InputError, naming the file or folder, where one cannot be written.
+    """
+    for kind, path in outputs:
+        if kind in FOLDERS:
+            check_folder_writable(path)
+        else:
+            check_writable(path, size)
+    for path in checkpoints:
+        # at the end both lie there
+        check_writable(path, 2 * size if size > 1 else 1)
