@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 PORT ?= 8188
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-dev demo test test-engine lint bench release-check comfy comfy-env clean
+.PHONY: setup setup-dev demo test test-engine test-faults lint bench release-check comfy comfy-env clean
 
 setup: $(VENV)/.ready
 $(VENV)/.ready: requirements.txt
@@ -39,6 +39,12 @@ test-engine: setup-dev
 
 test: lint comfy-env
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests
+
+# kills, signals, small disks and little memory at random: ROUNDS rounds of about ten minutes, from the seed SEED on
+ROUNDS ?= 1
+SEED ?= 0
+test-faults: setup-dev
+	GS4D_FAULT_ROUNDS=$(ROUNDS) GS4D_FAULT_SEED=$(SEED) OMP_NUM_THREADS=1 $(BIN)/pytest tests/faults
 
 bench: setup
 	$(BIN)/python benchmarks/rasterizer.py --json
