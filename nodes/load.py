@@ -63,7 +63,7 @@ class LoadMultiViewVideo(io.ComfyNode):
 
         with host.node_context():
             video = load_video(folders.capture(clip, folder), fields.config_from(LoadOptions, options))
-        return host.output(video, notes="\n".join([video.summary(), *video.warnings[:5]]))
+        return host.output(video, notes="\n".join([video.summary(), *video.notes, *video.warnings[:5]]))
 
 
 @checked(folders.scene_file, "scene_file", watches=True)

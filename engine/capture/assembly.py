@@ -76,6 +76,7 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
         has_depths=any(depths),
         tracks=tracks,
         warnings=tuple(dict.fromkeys(warnings)),
+        notes=tuple(capture.notes),
     )
 
 

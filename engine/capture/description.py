@@ -63,6 +63,7 @@ class Capture:
     train_views: list[str] = field(default_factory=list[str])
     test_moments: list[int] = field(default_factory=list[int])  # frames held out in every view
     warnings: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])  # how the files were read, for Pre-flight Check
     files: list[Path] = field(default_factory=list[Path])  # descriptions, for the fingerprint
     tracks: Tracks | None = None  # of all views and frames, at the sizes that the description claims
     scale_done: float = 1.0  # the stored images are already this fraction of the capture's size

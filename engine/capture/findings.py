@@ -33,6 +33,7 @@ def _named(video: MultiViewVideo, views: list[int] | tuple[int, ...]) -> str:
 def check_description(video: MultiViewVideo) -> list[Finding]:
     """Findings that need no decoding: views, frames, sizes, frame rate, held-out views, the reader's warnings."""
     rows = [Finding("warning", "files", warning) for warning in video.warnings]
+    rows += [Finding("ok", "files", note) for note in video.notes]
     rows.append(_views(video))
     rows.append(_frames(video))
     sizes = Counter(video.cameras.sizes)
@@ -86,6 +87,10 @@ def _views(video: MultiViewVideo) -> Finding:
         )
     if video.views > 3 and int(video.available.sum()) == video.views:
         text = f"A moving camera with {video.views} images, {training} of them to train on."
+        if video.moments < video.views:
+            text = (
+                f"Moving cameras with {video.views} images of {video.moments} frames, {training} to train on."
+            )
         return Finding("note", "views", text, "Move the camera more than the subject moves between images.")
     if training < 4:
         text = f"{training} views to train on."

@@ -72,8 +72,8 @@ def _capture(folder: str, arguments: Arguments, before: Mapping[str, Any]) -> An
     known = background in ("auto", "keep", *BACKGROUNDS)
     options = config_from(arguments, LoadOptions, background=background if known else "auto")
     video = load_video(folder, options)
-    for warning in video.warnings:
-        log.info(warning)
+    for sentence in (*video.notes, *video.warnings):
+        log.info(sentence)
     return video
 
 

@@ -88,6 +88,8 @@ class MultiViewVideo:
     # whether frames have depth; some of them may lack it
     has_depths: bool = False
     tracks: Tracks | None = None
+    # sentences about how the files were read
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.cameras) == 0 or len(self.times) == 0:

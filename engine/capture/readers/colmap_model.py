@@ -19,6 +19,8 @@ from .colmap_values import MODELS, Array, ColmapCamera, ColmapImage, camera_of, 
 
 # bytes of one model file
 LARGEST = 4 * 2**30
+# frames.bin: the number of the sensor kind "camera"
+CAMERA_SENSOR = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,8 @@ class ColmapModel:
     points: Array | None  # [P, 3]
     point_colors: Array | None  # [P, 3] in 0..1
     files: list[Path]
+    frames: dict[int, int]  # image key → frame of a rig, from frames.bin or frames.txt; empty without one
+    frames_name: str = ""
 
 
 def is_model(folder: Path) -> bool:
@@ -56,12 +60,16 @@ def read_model(folder: Path, root: Path) -> ColmapModel:
     points, colors = None, None
     if paths["points3D"].is_file():
         points, colors = (_points_bin if binary else _points_txt)(paths["points3D"], label["points3D"])
-    return ColmapModel(cameras, images, points, colors, [p for p in paths.values() if p.exists()])
+    frames: dict[int, int] = {}
+    if paths["frames"].is_file():
+        frames = (_frames_bin if binary else _frames_txt)(paths["frames"], label["frames"])
+    files = [p for p in paths.values() if p.exists()]
+    return ColmapModel(cameras, images, points, colors, files, frames, paths["frames"].name)
 
 
 def _model_files(folder: Path, root: Path, ending: str) -> dict[str, Path]:
-    """The three files of a model by name; cameras and images must exist, and none may be too large to read."""
-    paths = {n: folder / f"{n}.{ending}" for n in ("cameras", "images", "points3D")}
+    """The files of a model by name; cameras and images must exist, and none may be too large to read."""
+    paths = {n: folder / f"{n}.{ending}" for n in ("cameras", "images", "points3D", "frames")}
     for name in ("cameras", "images"):
         require_file(paths[name], root, "a COLMAP model needs it; export the model again")
     for path in paths.values():
@@ -143,12 +151,26 @@ def _cameras_bin(path: Path, name: str) -> dict[int, ColmapCamera]:
 def _images_bin(path: Path, name: str) -> list[ColmapImage]:
     file, found = _Bytes(path, name), []
     for _ in range(file.count(73, "images")):
-        _, *pose, camera = file.take("<I7dI")
+        key, *pose, camera = file.take("<I7dI")
         image = file.text()
         seen = file.count(24, "observations")
         file.at += 24 * seen
         where = f"{name}: {printable(image)}"
-        found.append(ColmapImage(image, where, camera, pose_of(tuple(pose[:4]), tuple(pose[4:]), where)))
+        made = pose_of(tuple(pose[:4]), tuple(pose[4:]), where)
+        found.append(ColmapImage(image, where, camera, made, key))
+    return found
+
+
+def _frames_bin(path: Path, name: str) -> dict[int, int]:
+    """Image → frame, of the images that cameras took (rigs may have other sensors)."""
+    file, found = _Bytes(path, name), dict[int, int]()
+    for _ in range(file.count(68, "frames")):
+        frame, _, *_, count = file.take("<II7dI")
+        file.need(16 * count)
+        for _ in range(count):
+            sensor, _, image = file.take("<iIQ")
+            if sensor == CAMERA_SENSOR:
+                found[image] = frame
     return found
 
 
@@ -220,13 +242,29 @@ def _images_txt(path: Path, name: str) -> list[ColmapImage]:
         image = words[9]
         where = f"{name}: {printable(image)}"
         try:
-            pose, camera = [float(w) for w in words[1:8]], int(words[8])
+            key, pose, camera = int(words[0]), [float(w) for w in words[1:8]], int(words[8])
         except ValueError as error:
             raise InputError(
                 "CAP-098", f"{where}: the line is incomplete. Export the model again."
             ) from error
-        found.append(ColmapImage(image, where, camera, pose_of(tuple(pose[:4]), tuple(pose[4:]), where)))
+        made = pose_of(tuple(pose[:4]), tuple(pose[4:]), where)
+        found.append(ColmapImage(image, where, camera, made, key))
         next(lines, None)  # its observations
+    return found
+
+
+def _frames_txt(path: Path, name: str) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for line in filter(None, _lines(path, name)):
+        words = line.split()
+        try:
+            frame, count = int(words[0]), int(words[9])
+            data = [(words[10 + 3 * i], int(words[12 + 3 * i])) for i in range(min(count, len(words)))]
+        except (ValueError, IndexError) as error:
+            raise InputError(
+                "CAP-199", f"{name}: the line '{printable(line)[:60]}' is damaged. Export the model again."
+            ) from error
+        found |= {image: frame for sensor, image in data if sensor == "CAMERA"}
     return found
 
 

@@ -51,6 +51,7 @@ class ColmapImage:
     where: str
     camera_id: int
     world_to_camera: Array  # [4, 4]
+    key: int  # the number by which frames.bin names it
 
 
 def camera_of(model: str, size: tuple[int, int], params: tuple[float, ...], where: str) -> ColmapCamera:

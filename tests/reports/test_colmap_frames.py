@@ -1,0 +1,215 @@
+"""COLMAP models: which images show one frame, by frames.bin or by every usual way to name them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engine.capture.findings import check_description
+from engine.capture.readers import load_video
+from engine.errors import InputError
+from engine.files.folders import visible
+from engine.scene.rotations import matrices_to_quats
+from engine.scene.video import MultiViewVideo
+
+SIZE = (32, 24)
+CAMERAS, FRAMES = 4, 6
+
+# frame and camera → name. Numbers of frames start at 1, of cameras at 0 or with gaps.
+NAMES: dict[str, Callable[[int, int], str]] = {
+    "camera folder": lambda f, c: f"cam{c:02d}/frame_{f:05d}.png",
+    "camera folder, bare numbers": lambda f, c: f"{c:02d}/{f:05d}.png",
+    "camera folder in a rig": lambda f, c: f"rig1/cam{c:02d}/frame_{f:05d}.png",
+    "deep": lambda f, c: f"take_3/raw/cam{c}/rgb/{f:06d}.png",
+    "images inside": lambda f, c: f"cam{c:02d}/images/{f:04d}.png",
+    "frame folder": lambda f, c: f"frame_{f:05d}/cam{c:02d}.png",
+    "frame folder, bare numbers": lambda f, c: f"{f:06d}/{c:02d}.png",
+    "frame folder with images": lambda f, c: f"t{f:03d}/images/cam{c:02d}.png",
+    "frame first": lambda f, c: f"frame{f:05d}_cam{c:02d}.png",
+    "camera first": lambda f, c: f"cam{c:02d}_frame{f:05d}.png",
+    "camera first, bare numbers": lambda f, c: f"{c:02d}_{f:05d}.png",
+    "frame first, bare numbers": lambda f, c: f"{f:05d}_{c:02d}.png",
+    "short": lambda f, c: f"c{c}f{f}.png",
+    "short, frame first": lambda f, c: f"f{f}c{c}.png",
+    "without zeros": lambda f, c: f"cam{7 * c}_{7 * f}.png",
+    "a number for all": lambda f, c: f"scene04_cam{c:02d}_0{f}_2048.png",
+    "two prefixes": lambda f, c: f"{'LR'[c % 2]}{f:04d}_{c // 2}.png",
+    "sides": lambda f, c: f"{('left', 'right', 'top', 'gopro7')[c]}/{f:04d}.png",
+    "side prefix": lambda f, c: f"{('left', 'right', 'top', 'back2')[c]}_{f:04d}.png",
+    "side suffix": lambda f, c: f"{f:04d}_{('left', 'right', 'top', 'back2')[c]}.png",
+    "sides in frame folders": lambda f, c: f"{f:04d}/{('left', 'right', 'top', 'back2')[c]}.png",
+    "frame number twice": lambda f, c: f"frame_{f:03d}/cam{c}_{f:03d}.png",
+    "time as a fraction": lambda f, c: f"cam{c}/1700000000.{f if f > 1 else '05'}.png",
+    "clock": lambda f, c: f"cam{c}_20260101_1200{f // 2:02d}_{500 * (f % 2):03d}.png",
+    "two rigs": lambda f, c: f"rig{c // 2}/cam{c % 2}/{f:04d}.png",
+}  # fmt: skip
+
+
+def turn(degrees: float) -> np.ndarray:
+    a = np.radians(degrees)
+    pose = np.eye(4)
+    pose[:3, :3] = [[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]]
+    return pose
+
+
+def pose_of(frame: int, camera: int, motion: str) -> np.ndarray:
+    """world_to_camera [4, 4] of a rig that is still or moves as a whole, or of cameras that move on their own."""
+    back = np.eye(4)
+    back[2, 3] = 4.0
+    still = back @ turn(31.0 * camera + 9.0 * camera * camera)
+    if motion == "still":
+        return still
+    step = turn(3.0 * frame if motion == "moving" else frame * (2.0 + 1.7 * camera) % 11)
+    step[:3, 3] = [0.1 * frame, 0.02 * frame * frame, 0.05 * frame]
+    return still @ step
+
+
+def model(
+    folder: Path,
+    name: Callable[[int, int], str],
+    motion: str = "still",
+    lenses: str = "each camera",
+    frames: str = "",
+    registered: Callable[[int, int], bool] = lambda f, c: True,
+) -> Path:
+    """A capture whose pixels say frame and camera. `frames` writes frames.txt: by its name, alone, or shifted by one."""
+    sparse = folder / "sparse/0"
+    sparse.mkdir(parents=True)
+    lens = {
+        "each camera": lambda f, c: c + 1,
+        "one": lambda f, c: 1,
+        "each image": lambda f, c: 10 * f + c + 1,
+    }
+    images: list[str] = []
+    cameras: set[int] = set()
+    groups: dict[int, list[str]] = {}
+    for f in range(1, FRAMES + 1):
+        for c in range(CAMERAS):
+            path = folder / "images" / name(f, c)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", SIZE, (10 * f, 20 * c, 128)).save(path)
+            if not registered(f, c):
+                continue
+            pose, key = pose_of(f, c, motion), 100 * c + f
+            quaternion = matrices_to_quats(torch.tensor(pose[:3, :3])).tolist()
+            numbers = " ".join(map(str, [*quaternion, *pose[:3, 3]]))
+            used = lens[lenses](f, c)
+            cameras.add(used)
+            images.append(f"{key} {numbers} {used} {name(f, c)}\n\n")
+            group = key if frames == "alone" else f + (c if frames == "shifted" else 0)
+            groups.setdefault(group, []).append(f"CAMERA {used} {key}")
+    (sparse / "cameras.txt").write_text("".join(f"{c} PINHOLE 32 24 40 40 16 12\n" for c in sorted(cameras)))
+    (sparse / "images.txt").write_text("".join(sorted(images, reverse=True)))
+    if frames:
+        lines = [f"{g} 1 1 0 0 0 0 0 0 {len(data)} {' '.join(data)}\n" for g, data in groups.items()]
+        (sparse / "frames.txt").write_text("# FRAME_ID, RIG_ID …\n" + "".join(lines))
+    return folder
+
+
+def seen(video: MultiViewVideo) -> list[tuple[int, int, int]]:
+    """View, frame and camera by the pixels of all images, at the frames where they are."""
+    found: list[tuple[int, int, int]] = []
+    for view, moment in video.samples():
+        red, green, _ = video.source.read(view, moment).image[0, 0].tolist()
+        assert red == 10 * (moment + 1)
+        found.append((view, moment, green // 20))
+        wanted = pose_of(moment + 1, green // 20, "still")
+        still = video.views == CAMERAS
+        assert not still or np.allclose(video.cameras.world_to_camera[view].numpy(), wanted, atol=1e-6)
+    return found
+
+
+def doubts(video: MultiViewVideo) -> list[str]:
+    return [w for w in video.warnings if "frame rate" not in w]
+
+
+@pytest.mark.parametrize("lenses", ["each camera", "one", "each image"])
+@pytest.mark.parametrize("motion", ["still", "moving"])
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_taken_apart(tmp_path: Path, name: str, motion: str, lenses: str) -> None:
+    video = load_video(model(tmp_path, NAMES[name], motion, lenses))
+    assert video.moments == FRAMES
+    assert video.views == (CAMERAS if motion == "still" else CAMERAS * FRAMES)
+    images = seen(video)
+    assert len(images) == CAMERAS * FRAMES
+    if motion == "still":
+        assert all(len({c for v, _, c in images if v == view}) == 1 for view in range(CAMERAS))
+    assert doubts(video) == []
+    assert f"COLMAP images: {CAMERAS} cameras × {FRAMES} frames, by image names." in video.notes
+    assert any(video.notes[0] == row.finding for row in check_description(video))
+
+
+@pytest.mark.parametrize("motion", ["still", "moving", "apart"])
+@pytest.mark.parametrize("name", NAMES)
+def test_frames_of_a_rig_decide(tmp_path: Path, name: str, motion: str) -> None:
+    video = load_video(model(tmp_path, NAMES[name], motion, frames="by name"))
+    assert video.moments == FRAMES and len(seen(video)) == CAMERAS * FRAMES and doubts(video) == []
+    assert video.notes == (f"COLMAP images: {CAMERAS} cameras × {FRAMES} frames, by frames.txt.",)
+
+
+def test_frames_of_a_rig_decide_against_the_names(tmp_path: Path) -> None:
+    """Cameras that were started one after the other have their frames shifted."""
+    video = load_video(model(tmp_path, NAMES["camera folder"], frames="shifted"))
+    assert (video.views, video.moments) == (CAMERAS, FRAMES + CAMERAS - 1)
+    for view, moment in video.samples():
+        red, green, _ = video.source.read(view, moment).image[0, 0].tolist()
+        assert red // 10 - 1 + green // 20 == moment
+
+
+@pytest.mark.parametrize("name", ["camera folder", "frame first", "frame folder", "camera folder in a rig"])
+def test_frames_of_one_image_leave_it_to_the_names(tmp_path: Path, name: str) -> None:
+    video = load_video(model(tmp_path, NAMES[name], frames="alone"))
+    assert (video.views, video.moments) == (CAMERAS, FRAMES)
+    assert "by image names" in video.notes[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["camera folder", "frame first", "frame folder", "sides", "camera folder in a rig"]
+)
+def test_cameras_that_stand_still_use_the_frames_that_were_not_registered(tmp_path: Path, name: str) -> None:
+    video = load_video(model(tmp_path, NAMES[name], registered=lambda f, c: f == 2))
+    assert (video.views, video.moments) == (CAMERAS, FRAMES) and len(seen(video)) == CAMERAS * FRAMES
+
+
+def test_cameras_without_a_pose_are_named(tmp_path: Path) -> None:
+    video = load_video(model(tmp_path, NAMES["frame first"], registered=lambda f, c: c != 2))
+    assert (video.views, video.moments) == (CAMERAS - 1, FRAMES)
+    assert any("no pose for cam02" in w for w in video.warnings)
+
+
+def test_images_of_moving_cameras_that_were_not_registered_are_counted(tmp_path: Path) -> None:
+    video = load_video(model(tmp_path, NAMES["camera folder"], "moving", registered=lambda f, c: f != 3))
+    assert video.moments == FRAMES - 1
+    assert any(
+        "4 image files are not in the COLMAP model" in w and "frame_00003" in w for w in video.warnings
+    )
+
+
+def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
+    """Two numbers without words, one lens, cameras that move on their own: either could count the frames."""
+    video = load_video(model(tmp_path, NAMES["camera folder, bare numbers"], "apart", "one"))
+    assert any("unsure" in w for w in video.warnings)
+
+
+@pytest.mark.parametrize("cut", [9, 10, 12])
+def test_a_damaged_list_of_frames_is_refused(tmp_path: Path, cut: int) -> None:
+    model(tmp_path, NAMES["camera folder"], frames="by name")
+    file = tmp_path / "sparse/0/frames.txt"
+    file.write_text(" ".join(file.read_text().splitlines()[1].split()[:cut]) + "\n")
+    with pytest.raises(InputError, match=r"frames\.txt"):
+        load_video(tmp_path)
+
+
+def test_reported_models_have_six_frames(reports_folder: Path) -> None:
+    folders = visible(reports_folder / "01_colmap_moments")
+    if not folders:
+        pytest.skip(f"no 01_colmap_moments in {reports_folder}")
+    for folder in folders:
+        video = load_video(folder)
+        assert video.moments == FRAMES, folder.name
+        assert int(video.available.sum()) == CAMERAS * FRAMES, folder.name
+        assert f"{CAMERAS} cameras × {FRAMES} frames" in video.notes[0], folder.name
+        assert "still" not in folder.name or video.views == CAMERAS, folder.name
