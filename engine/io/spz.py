@@ -194,12 +194,16 @@ def _mended(stored: Gaussians, name: str) -> Gaussians:
 def _streams(packed: bytes, name: str) -> tuple[_Header, bytes]:
     """Header and blocks of version 4."""
     if len(packed) < V4_HEADER.size:
-        raise InputError("IO-037", f"{name} is cut short; copy or export it again.")
+        raise _cut_short(name)
     _, version, count, degree, bits, *_ = V4_HEADER.unpack_from(packed)
     if version != 4:
         raise InputError("IO-036", f"{name} is an .spz of version {version}; save it as version 3 or 4.")
     header = _checked(version, count, degree, bits, name)
     return header, unpacked_streams(packed, [header.count * width for width in header.widths], name)
+
+
+def _cut_short(name: str) -> InputError:
+    return InputError("IO-037", f"{name} is cut short; copy or export it again.")
 
 
 @dataclass(frozen=True)
@@ -220,7 +224,7 @@ class _Header:
 
 def _parse_header(data: bytes, name: str) -> _Header:
     if len(data) < HEADER.size:
-        raise InputError("IO-037", f"{name} is cut short; copy or export it again.")
+        raise _cut_short(name)
     magic, version, count, degree, bits, _flags, _reserved = HEADER.unpack(data)
     if magic != MAGIC:
         raise InputError("IO-038", f"{name} is not an .spz file; export it again.")
