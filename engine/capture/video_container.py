@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,20 @@ def open_container(path: Path, name: str) -> Any:
     try:
         return av.open(str(path), options=OPTIONS, metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as error:
-        if not path.is_file():
-            raise InputError(
-                "CAP-198",
-                f"{name} was removed or its drive was disconnected while it was in use. Restore it and run again.",
-            ) from error
+        _check_there(path, name, error)
         raise InputError(
             "CAP-157",
             f"{name} cannot be opened as a video: its index is missing, it is cut short, or it is not a "
             "video. Copy or export it again.",
+        ) from error
+
+
+def _check_there(path: Path, name: str, error: Exception) -> None:
+    """InputError where a file that could not be read is gone."""
+    if not os.path.isfile(path):
+        raise InputError(
+            "CAP-198",
+            f"{name} was removed or its drive was disconnected while it was in use. Restore it and run again.",
         ) from error
 
 
@@ -49,13 +55,14 @@ def video_stream(container: Any, name: str) -> Any:
     return stream
 
 
-def guarded(frames: Iterator[Any], name: str) -> Iterator[Any]:
+def guarded(frames: Iterator[Any], path: Path, name: str) -> Iterator[Any]:
     """The same frames, with a decoder's complaint turned into one sentence."""
     from av.error import FFmpegError
 
     try:
         yield from frames
     except (FFmpegError, OSError, ValueError) as error:
+        _check_there(path, name, error)
         raise InputError(
             "CAP-160", f"{name} is damaged and cannot be decoded to the end. Copy or export it again."
         ) from error
@@ -79,7 +86,7 @@ def frame_times(container: Any, stream: Any, path: Path, name: str) -> Times:
     return (
         _from_index(stream, entries)
         if whole and length > READ_WHOLE
-        else _from_packets(container, stream, name)
+        else _from_packets(container, stream, path, name)
     )
 
 
@@ -100,10 +107,10 @@ def _from_index(stream: Any, entries: list[Any]) -> Times:
     return tuple(s + shift for s in stamps), tuple(i for i, e in enumerate(entries) if e.is_keyframe)
 
 
-def _from_packets(container: Any, stream: Any, name: str) -> Times:
+def _from_packets(container: Any, stream: Any, path: Path, name: str) -> Times:
     found: list[tuple[int, bool]] = []
     step = max(1, round(1 / float(stream.average_rate * stream.time_base))) if stream.average_rate else 1
-    for packet in guarded(container.demux(stream), name):
+    for packet in guarded(container.demux(stream), path, name):
         if packet.size == 0 or packet.is_discard:
             continue
         if packet.is_corrupt:

@@ -192,7 +192,7 @@ class VideoFile:
                     "CAP-156", f"{self.name}: seeking to frame {index} failed. Export the video again."
                 ) from error
         self.seeks += 1
-        self._frames = guarded(self._container.decode(stream), self.name)
+        self._frames = guarded(self._container.decode(stream), self.path, self.name)
         self._next = 0 if index == 0 else -1
 
     def _forward(self, index: int, passing: Callable[[int, Any], None] | None) -> Any:

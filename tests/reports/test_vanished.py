@@ -1,5 +1,6 @@
 """A file that disappears while a capture is used is called missing, not damaged."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from engine.capture.frames import FrameStore, ImageFile, ImageView, VideoView
+from engine.capture.video_container import guarded
 from engine.capture.video_file import Handles, VideoFile, probe
 from engine.errors import InputError
 from engine.files.mp4 import write_mp4
@@ -32,3 +34,15 @@ def test_an_image_that_vanishes(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(InputError, match=r"00000\.png is missing"):
         store.read(0, 0)
+
+
+def test_a_video_that_vanishes_while_it_is_decoded(tmp_path: Path) -> None:
+    path = write_mp4([torch.full((32, 32, 3), i / 8) for i in range(8)], 8, tmp_path / "cam01.mp4")
+
+    def frames() -> Iterator[object]:
+        yield "frame"
+        path.unlink()
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(InputError, match=r"cam01\.mp4 was removed"):
+        list(guarded(frames(), path, path.name))
