@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .wording import LONGEST_SENTENCE, sentence
+
 
 class InputError(ValueError):
     """Input from the user that cannot be used. The canvas and the command line print it without a traceback.
@@ -12,7 +14,8 @@ class InputError(ValueError):
         code: Stable identifier, such as `CAP-012`: a room of the code base and a number. Codes are listed in
             tests/error_codes.json; a code is never reused and never changes its meaning. docs/troubleshooting.md
             explains each.
-        message: What was found, in which file or view, and what to do next; at most two sentences.
+        message: What was found, in which file or view, and what to do next; at most two sentences. Values from files may
+            stand in it as they are: it is made one printable line, and shortened to `LONGEST_SENTENCE` characters.
 
     Example:
         >>> str(InputError("CAP-012", "cam01.mp4 is empty (0 bytes); copy it again."))
@@ -20,12 +23,16 @@ class InputError(ValueError):
     """
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(code, message)
         self.code = code
-        self.message = message
+        self.message = sentence(message, LONGEST_SENTENCE - len(self._suffix))
+        super().__init__(code, self.message)
 
     def __str__(self) -> str:
-        return f"{self.message} [GS4D-{self.code}]"
+        return self.message + self._suffix
+
+    @property
+    def _suffix(self) -> str:
+        return f" [GS4D-{self.code}]"
 
     def at(self, place: str) -> InputError:
         """The same error with the file or view it occurred in put before its message."""

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import InputError
+from ..wording import printable
 
-
-def printable(text: str | os.PathLike[str]) -> str:
-    """`text` with whatever no terminal can print (bytes of a foreign encoding, control characters) escaped."""
-    if isinstance(text, str) and text.isprintable():
-        return text
-    relative_name = os.fspath(text).encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in relative_name
-    )
+__all__ = [
+    "existing_folder",
+    "inside",
+    "open_regular",
+    "printable",
+    "relative_name",
+    "require_file",
+]
 
 
 def relative_name(path: Path, folder: Path) -> str:

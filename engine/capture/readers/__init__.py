@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ...errors import InputError
 from ...files.folders import visible
-from ...files.paths import existing_folder, printable
+from ...files.paths import existing_folder
 from ...scene.video import MultiViewVideo
+from ...wording import shown
 from ..assembly import assemble
 from ..bounds import scene_bounds
 from ..cameras_json import write_cameras_json
@@ -26,22 +27,22 @@ READERS: dict[str, Reader] = {
     "avatar": (
         avatar.recognizes,
         avatar.read,
-        "canonical_flame_param.npz or flame_param_path in transforms_train.json (GaussianAvatars, VHAP)",
+        "canonical_flame_param.npz (GaussianAvatars)",
     ),
-    "folder": (folder.recognizes, folder.read, "cameras.json (the pack's own folder of videos)"),
-    "nerfstudio": (nerfstudio.recognizes, nerfstudio.read, "transforms.json (nerfstudio, instant-ngp)"),
+    "folder": (folder.recognizes, folder.read, "cameras.json (this pack)"),
+    "nerfstudio": (nerfstudio.recognizes, nerfstudio.read, "transforms.json (nerfstudio)"),
     "dnerf": (dnerf.recognizes, dnerf.read, "transforms_train.json (D-NeRF)"),
-    "dynerf": (dynerf.recognizes, dynerf.read, "poses_bounds.npy with a video per camera (DyNeRF)"),
-    "hypernerf": (hypernerf.recognizes, hypernerf.read, "dataset.json with a folder camera (HyperNeRF)"),
+    "dynerf": (dynerf.recognizes, dynerf.read, "poses_bounds.npy (DyNeRF)"),
+    "hypernerf": (hypernerf.recognizes, hypernerf.read, "dataset.json (HyperNeRF)"),
     "technicolor": (
         technicolor.recognizes,
         technicolor.read,
-        "cameras_parameters.txt with images <scene>_<frame>_<camera>.png (Technicolor light fields)",
+        "cameras_parameters.txt (Technicolor)",
     ),
     "colmap": (
         colmap.recognizes,
         colmap.read,
-        "sparse/0 or sparse_ with cameras.bin or cameras.txt (COLMAP)",
+        "sparse/0/cameras.bin (COLMAP)",
     ),
 }
 
@@ -63,12 +64,11 @@ def detect_layout(path: str | os.PathLike[str]) -> str:
         if recognizes(root):
             return name
     wanted = "; ".join(sentence for _, _, sentence in READERS.values())
-    names = [printable(p.name) for p in visible(root)]
-    held = f"it contains {', '.join(names[:6])}{' …' if len(names) > 6 else ''}" if names else "it is empty"
+    names = [shown(p.name, 32) for p in visible(root)]
+    held = f"it contains {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" if names else "it is empty"
     raise InputError(
         "CAP-077",
-        f"'{printable(root.name)}' is not recognized as a multi-view video: {held}. Expected one of: "
-        f"{wanted}.",
+        f"{shown(root.name)} is not recognized as a multi-view video: {held}. Expected one of: {wanted}.",
     )
 
 

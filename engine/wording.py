@@ -1,0 +1,49 @@
+"""Text from strangers in sentences for people: one printable line, and never longer than a person reads."""
+
+from __future__ import annotations
+
+import os
+import re
+
+# characters of an error's text, its code included
+LONGEST_SENTENCE = 400
+# characters that a long value keeps on each side of the gap
+KEPT = 40
+
+_LONG_WORD = re.compile(rf"\S{{{2 * KEPT + 20},}}")
+
+
+def printable(text: str | os.PathLike[str]) -> str:
+    """`text` with whatever no terminal can print (bytes of a foreign encoding, control characters) escaped."""
+    if isinstance(text, str) and text.isprintable():
+        return text
+    safe = os.fspath(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in safe)
+
+
+def shown(value: object, most: int = 2 * KEPT) -> str:
+    """A value of any type as it may stand in a sentence: one printable line of at most `most` characters."""
+    try:
+        text = printable(repr(value))
+    except (ValueError, RecursionError):
+        # the interpreter refuses to print whole numbers of thousands of digits
+        return f"a {type(value).__name__} too large to print"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def sentence(text: str, most: int = LONGEST_SENTENCE) -> str:
+    """`text` as one printable line of at most `most` characters.
+
+    Values are what makes a message long: words without spaces are shortened first, each in its middle, and if that is not
+    enough, the middle of the whole, since messages begin with the place and end with the remedy.
+    """
+    # cut before anything else: a value may have megabytes, and the middle of it is read by nobody
+    if len(text) > 100 * most:
+        text = f"{text[: 50 * most]}…{text[-50 * most :]}"
+    text = printable(text.replace("\n", " "))
+    if len(text) > most:
+        text = _LONG_WORD.sub(lambda word: f"{word[0][:KEPT]}…{word[0][-KEPT:]}", text)
+    if len(text) > most:
+        start = most * 5 // 8
+        text = f"{text[:start]}…{text[-(most - start - 1) :]}"
+    return text
