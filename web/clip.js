@@ -7,7 +7,17 @@ const LARGEST = 2 ** 31; // bytes that one unpacked track may have
 const AGAIN = "run the graph again, or export it again.";
 
 /** What is wrong with a file, as a sentence for the person. */
-export class ClipError extends Error {}
+export class ClipError extends Error {
+  constructor(message) {
+    super(oneLine(message));
+  }
+}
+
+/** Values of a file may stand in a message as they are: it is made one line of at most 400 characters. */
+function oneLine(message) {
+  const text = message.replace(/[\p{C}\p{Zl}\p{Zp}]+/gu, " ");
+  return text.length > 400 ? `${text.slice(0, 250)}…${text.slice(-149)}` : text;
+}
 
 /**
  * @param {ArrayBuffer|Uint8Array} data the file
