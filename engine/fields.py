@@ -8,6 +8,7 @@ from dataclasses import Field, field, fields, is_dataclass
 from typing import Any
 
 from .errors import InputError
+from .wording import shown
 
 
 def number(
@@ -99,10 +100,12 @@ def as_record(config: Any) -> dict[str, Any]:
 
 
 def validate(config: Any) -> None:
-    """Raise InputError for the first field outside its range; called from each Config's `__post_init__`."""
+    """Raise InputError for the first field of a wrong type or outside its range; each Config's `__post_init__` calls it."""
     assert is_dataclass(config)
     for f in fields(config):
         value, meta = getattr(config, f.name), f.metadata
+        if "help" in meta:
+            _check_type(f, value)
         if "low" in meta and not (isinstance(value, int | float) and meta["low"] <= value <= meta["high"]):
             raise InputError(
                 "ENG-005", f"{f.name} is {value}; it must be between {meta['low']} and {meta['high']}."
@@ -111,6 +114,28 @@ def validate(config: Any) -> None:
             raise InputError("ENG-006", f"{f.name} is '{value}'; choose one of {', '.join(meta['options'])}.")
         if meta.get("check") is not None:
             meta["check"](value)
+
+
+def _check_type(f: Field[Any], value: Any) -> None:
+    """InputError unless `value` is of the kind that the field's default has: graphs and scripts may hold anything."""
+    if isinstance(f.default, str):
+        # lone surrogates, which JSON can hold, cannot be written to a file or given to a tokenizer
+        fits, wanted = _is_utf8(value), "text"
+    elif isinstance(f.default, bool):
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(f.default, int | float):
+        whole = isinstance(f.default, int)
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = fits and (not whole or isinstance(value, int) or value.is_integer())
+        wanted = "a whole number" if whole else "a number"
+    else:
+        return
+    if not fits:
+        raise InputError("ENG-009", f"{f.name} is {shown(value)}; it must be {wanted}.")
+
+
+def _is_utf8(value: Any) -> bool:
+    return isinstance(value, str) and value.encode("utf-8", "ignore").decode("utf-8") == value
 
 
 def indices(text: str, count: int, what: str) -> tuple[int, ...]:
