@@ -11,6 +11,7 @@ import torch
 from ..errors import InputError
 from ..files.folders import visible
 from ..files.jsonfile import read_json
+from ..files.weights import check_shards
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _Loaded = TypeVar("_Loaded")
@@ -53,7 +54,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The .safetensors files that from_pretrained will read. Raises InputError if none exist, or only pickles."""
+    """The .safetensors files that from_pretrained will read.
+
+    Raises InputError if there are none or only pickles, or if an index names anything else.
+    """
     files = [
         file for file in visible(folder, "*.safetensors") if "non_ema" not in file.name and file.is_file()
     ]
@@ -69,6 +73,7 @@ def weight_files(folder: Path) -> list[Path]:
             "DIF-024",
             f"{folder.parent.name}/{folder.name} does not contain weights; add the .safetensors of the same model.",
         )
+    check_shards(folder)
     plain = [file for file in files if ".fp16." not in file.name]
     return plain or files
 

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError
+from ..wording import shown
 from . import safetensors_header
+from .folders import visible
+from .jsonfile import read_json
+from .paths import inside, printable
 from .safetensors_header import Header, HeaderError
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
@@ -45,6 +49,23 @@ def read_header(path: Path) -> Header:
                 f"{name} is not a .safetensors file: its header cannot be read; download it again.",
             ) from error
         raise
+
+
+def check_shards(folder: Path) -> None:
+    """InputError where an index of a model in parts names anything but .safetensors files of its own folder.
+
+    The libraries open each part by its ending, so an index that names a .bin would have a pickle opened.
+    """
+    for index in visible(folder, "*.safetensors.index*.json"):
+        name = f"{folder.name}/{printable(index.name)}"
+        parts = read_json(index, name).get("weight_map")
+        for part in set(map(str, parts.values())) if isinstance(parts, dict) else ():
+            if not inside(folder, part, name).name.endswith(".safetensors"):
+                raise InputError(
+                    "DIF-103",
+                    f"{name} names {shown(part)} as a part of the model, which is not a .safetensors file and could run code "
+                    "when it is opened; download the model with its .safetensors files.",
+                )
 
 
 def fingerprint(files: Sequence[Path]) -> str:
