@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -19,6 +22,8 @@ from .safetensors_header import HeaderError, read_header
 from .safetensors_writer import DTYPES, write_tensors
 
 LARGEST = 16 * 2**30  # bytes
+# copies of the stored numbers that a state dict may name: weights are tied two or three times
+MOST_TIES = 4
 # name of the tensor in a file that holds nothing but one
 ALONE = "tensor"
 # metadata of a converted file: size and date of the pickle that it was made of
@@ -55,10 +60,42 @@ def as_safetensors(path: Path) -> Path:
         raise InputError(
             "FIL-082", f"{name} has {size:,} bytes, more than any supported model; choose another file."
         )
-    tensors = {key.removeprefix("module."): tensor for key, tensor in _tensors(path, name).items()}
+    tensors = {
+        key.removeprefix("module."): tensor for key, tensor in read_pickled_tensors(path, name).items()
+    }
     with write_atomically(target) as partial:
         write_tensors(partial, tensors, {_SOURCE: source})
     return target
+
+
+def _unpacks_larger(path: Path) -> bool:
+    """Whether a file of torch's zip format claims more bytes than it has: torch never compresses, so it is a bomb."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
+        # the older format, or a damaged file, which torch's reader names
+        return False
+
+
+def _overstated(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of a tensor that is not stored number by number, or that claims more than the file holds; None if all are.
+
+    Strides of zero, or thousands of views of one storage, claim any size while storing one number. Nothing may be copied,
+    converted or written before this is known.
+    """
+    stored: dict[int, int] = {}
+    claimed = 0
+    for name, value in tensors.items():
+        if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in DTYPES:
+            return name
+        storage, size = value.untyped_storage(), value.numel() * value.element_size()
+        stored[storage.data_ptr()] = storage.nbytes()
+        claimed += size
+        # tied weights occur; a tensor that is stored more than a few times does not
+        if size > storage.nbytes() or claimed > MOST_TIES * sum(stored.values()):
+            return name
+    return None
 
 
 def _is_made_of(target: Path, source: str) -> bool:
@@ -71,7 +108,16 @@ def _is_made_of(target: Path, source: str) -> bool:
         return False
 
 
-def _tensors(path: Path, name: str) -> dict[str, Tensor]:
+def read_pickled_tensors(path: Path, name: str) -> dict[str, Tensor]:
+    """The state dict (or the one tensor, as `ALONE`) in a .pt or .pth, called `name` in messages.
+
+    Raises InputError where it holds anything but plain tensors, or claims more than it stores.
+    """
+    if _unpacks_larger(path):
+        raise InputError(
+            "FIL-128",
+            f"{name} would unpack to more bytes than it has; download the file from its own page again.",
+        )
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -100,10 +146,8 @@ def _tensors(path: Path, name: str) -> dict[str, Tensor]:
                 f"{name}: '{str(key)[:60]}' is not a tensor but {type(value).__name__}, so the file is not a plain state dict; "
                 "use the model's weights, not a training checkpoint.",
             )
-        plain = value.layout == torch.strided and not value.is_quantized and value.dtype in DTYPES
-        # a tensor with strides of zero claims any size while storing one number
-        if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise InputError(
-                "FIL-087", f"{name}: '{key[:60]}' claims more numbers than it holds; download the file again."
-            )
+    if (key := _overstated(tensors)) is not None:
+        raise InputError(
+            "FIL-087", f"{name}: '{key[:60]}' claims more numbers than it holds; download the file again."
+        )
     return tensors

@@ -7,7 +7,6 @@ all heads are always in the file.
 
 from __future__ import annotations
 
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from ...deform.hexplane import HEADS
 from ...errors import InputError
+from ...files.torch_weights import read_pickled_tensors
 from ...geometry.boxes import gaussian_bounds
 from ...scene import Scene4D
 from ...scene.mending import mended
@@ -146,31 +146,4 @@ def _load_state(path: Path) -> dict[str, Tensor]:
             f"{path.name} has {path.stat().st_size:,} bytes, more than any deformation ({LARGEST_WEIGHTS:,}); choose another "
             "file.",
         )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-    ) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            "IO-017", f"{path.name} cannot be read safely ({first[:120]}); copy it again."
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(
-            "IO-018",
-            f"{path.name} does not contain a state dict of tensors; choose the deformation.pth of a 4DGaussians scene.",
-        )
-    for name, value in state.items():
-        # a tensor with strides of zero claims any size while storing one number
-        plain = value.layout == torch.strided and not value.is_quantized and value.device.type == "cpu"
-        if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise InputError(
-                "IO-019", f"{path.name}: '{name[:60]}' claims more numbers than it holds; copy it again."
-            )
-    return state
+    return read_pickled_tensors(path, path.name)
