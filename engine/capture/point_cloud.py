@@ -12,11 +12,12 @@ from torch import Tensor
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..files.npyfile import read_numbers
-from ..files.paths import relative_name
+from ..files.paths import relative_name, require_file
 from ..files.ply_header import header_bytes, read_header, read_vertices
 
 Array = NDArray[Any]
 MOST = 20_000_000  # points
+AGAIN = "export it again"
 
 
 def read_points(path: Path, name: str) -> tuple[Array, Array | None]:
@@ -70,7 +71,7 @@ def optional_points(
         path = folder / candidate
         if path.is_file():
             try:
-                return read_points(path, relative_name(path, folder))
+                return read_points(require_file(path, folder, AGAIN), relative_name(path, folder))
             except InputError as error:
                 warnings.append(f"{error.message} Training continues without initial points.")
                 return None, None
@@ -83,7 +84,7 @@ def points_array(folder: Path, candidate: str, warnings: list[str]) -> Array | N
     if not path.is_file():
         return None
     try:
-        values = read_numbers(path, candidate)
+        values = read_numbers(require_file(path, folder, AGAIN), candidate)
     except InputError as error:
         warnings.append(f"{error.message} Training continues without initial points.")
         return None

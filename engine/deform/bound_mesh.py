@@ -143,7 +143,7 @@ class BoundMesh:
 
 
 def _fits(faces: Tensor, rest: Tensor, frames: Tensor, seconds: Tensor, binding: Tensor) -> bool:
-    """Whether the tensors of a file have shapes that belong together."""
+    """Whether the tensors of a file have shapes and types that belong together."""
     return (
         faces.ndim == 2
         and rest.ndim == 2
@@ -152,4 +152,6 @@ def _fits(faces: Tensor, rest: Tensor, frames: Tensor, seconds: Tensor, binding:
         and frames.shape == (len(seconds), *rest.shape)
         and len(seconds) > 0
         and binding.ndim == 1
+        and rest.dtype == frames.dtype
+        and rest.dtype in (torch.float32, torch.float64)
     )

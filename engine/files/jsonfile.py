@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable
@@ -19,10 +20,8 @@ from .paths import open_regular, printable
 LARGEST = 256 * 2**20
 # objects and lists within each other
 DEEPEST = 100
-# Digits of an integer at most: one with more is not even a float.
-DIGITS = 300
-# Digits of an integer in a dataset at most: its reader names the key that holds it.
-NAMED_DIGITS = 4000
+# digits of an integer that are looked at: one with more is not even a float
+DIGITS = 310
 
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_BRACKET = re.compile(r"[^\[\]{}]+")
@@ -35,20 +34,17 @@ class DeeplyNested(ValueError):
 def parse_json(
     text: str | bytes,
     object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
-    digits: int = DIGITS,
 ) -> Any:
     """The value of a JSON `text` from an untrusted source (bytes are UTF-8), at most `DEEPEST` levels deep.
 
-    Raises ValueError, and nothing else: json.JSONDecodeError for what is not JSON, DeeplyNested, UnicodeDecodeError, or
-    ValueError itself for a whole number of more than `digits` digits.
+    Whole numbers that 64 bits do not hold become floats, infinity among them, as 1e999 does: what reads the value names it.
+    Raises ValueError, and nothing else: json.JSONDecodeError for what is not JSON, DeeplyNested, UnicodeDecodeError.
     """
     text = text.decode("utf-8") if isinstance(text, bytes) else text
     # counted beforehand: json.loads recurses, and the interpreter's own limit may be set beyond what the stack holds
     if _depth(text) > DEEPEST:
         raise DeeplyNested(f"nested more than {DEEPEST} levels deep")
-    return json.loads(
-        text, object_pairs_hook=object_pairs_hook, parse_int=lambda number: _whole(number, digits)
-    )
+    return json.loads(text, object_pairs_hook=object_pairs_hook, parse_int=_whole)
 
 
 def _depth(text: str) -> int:
@@ -62,10 +58,11 @@ def _depth(text: str) -> int:
     return int(np.cumsum(steps, dtype=np.int32).max(initial=0))
 
 
-def _whole(number: str, most: int) -> int:
-    if len(number) > most:
-        raise ValueError(f"a whole number of {len(number)} digits")
-    return int(number)
+def _whole(number: str) -> int | float:
+    if len(number) > DIGITS:
+        return -math.inf if number.startswith("-") else math.inf
+    value = int(number)
+    return value if -(1 << 63) <= value < 1 << 63 else float(number)
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:
@@ -107,7 +104,7 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
         return result
 
     try:
-        data = parse_json(text, checked, NAMED_DIGITS)
+        data = parse_json(text, checked)
     except json.JSONDecodeError as error:
         raise InputError(
             "FIL-016",
@@ -117,12 +114,6 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     except DeeplyNested as error:
         raise InputError(
             "FIL-017", f"{name} is nested more than {DEEPEST} levels deep. Check that it is the right file."
-        ) from error
-    except InputError:
-        raise
-    except ValueError as error:  # a number of thousands of digits
-        raise InputError(
-            "FIL-018", f"{name} contains a number that cannot be read. Export it again."
         ) from error
     if not isinstance(data, dict):
         raise InputError(

@@ -256,8 +256,19 @@ def _ascii_rows(file: BinaryIO, count: int, row: np.dtype[Any], rest: int, name:
             "FIL-049", f"{name}: a vertex line is not a list of numbers. Export it again."
         ) from error
     result = np.zeros(count, dtype=row)
-    # NaN in a column of whole numbers is for the caller to name, not for NumPy to warn of
-    with np.errstate(invalid="ignore"):
-        for i, column in enumerate(names):
-            result[column] = table[:, i]
+    for i, column in enumerate(names):
+        values = table[:, i]
+        if row[column].kind in "iu" and count:
+            limits = np.iinfo(row[column])
+            # NumPy would wrap what does not fit: −1 in a byte becomes 255; NaN fits nowhere
+            wrong = ~((values >= limits.min) & (values <= limits.max))
+            if wrong.any():
+                raise InputError(
+                    "FIL-129",
+                    f"{name}: vertex {int(wrong.argmax())} has {printable(column)[:80]} {values[wrong][0]:g}, but its type "
+                    f"holds {limits.min} to {limits.max}. Export it again.",
+                )
+        # a number that float32 cannot hold becomes infinite, which the caller names
+        with np.errstate(over="ignore"):
+            result[column] = values
     return result

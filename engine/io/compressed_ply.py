@@ -109,14 +109,15 @@ def _higher(table: Table | None, count: int, name: str) -> Tensor:
     """Harmonics above degree 0 [N, K - 1, 3], from bytes that are channel-major."""
     if table is None:
         return torch.zeros(count, 0, 3)
-    columns = len(table.dtype.names or ())
-    if columns not in (9, 24, 45) or len(table) != count:
+    names = [f"f_rest_{i}" for i in range(len(table.dtype.names or ()))]
+    columns = len(names)
+    if columns not in (9, 24, 45) or len(table) != count or {*names} != {*(table.dtype.names or ())}:
         raise InputError(
             "IO-083",
             f"{name} has {columns} harmonics for {len(table):,} of {count:,} Gaussians, but an SH degree needs 9, 24 or 45 "
             "for all; export it again.",
         )
-    stored = np.stack([table[f"f_rest_{i}"] for i in range(columns)], axis=1).astype(np.float32)
+    stored = np.stack([table[name] for name in names], axis=1).astype(np.float32)
     # the ends of the range are stored exactly, the bytes between them by the middles of their steps
     parts = np.where(stored == 0, 0.0, np.where(stored == 255, 1.0, (stored + 0.5) / 256))
     values = torch.from_numpy(((parts - 0.5) * SH_RANGE).astype(np.float32))

@@ -19,6 +19,8 @@ SCENE = SafetensorsFormat(
 )
 # bytes; a scene with a longer header opens, but `is_scene_file` says no
 LISTED_HEADER = 16 << 20
+# types that Gaussians and cameras are computed in; every other one is a damaged file's
+EXACT = (torch.float32, torch.float64)
 GAUSSIANS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
 
@@ -114,10 +116,11 @@ def scene_of(tensors: dict[str, Tensor], about: dict[str, Any], kind: Safetensor
 
 def _canonical(tensors: dict[str, Tensor], kind: SafetensorsFormat) -> Gaussians:
     raw = {key: tensors[f"gaussians.{key}"] for key in GAUSSIANS if f"gaussians.{key}" in tensors}
-    missing = [key for key in GAUSSIANS if key not in raw or not raw[key].is_floating_point()]
+    missing = [key for key in GAUSSIANS if key not in raw or raw[key].dtype not in EXACT]
     if missing:
         raise InputError(
-            "IO-025", f"the tensors {', '.join(missing)} of the Gaussians are missing; {kind.again}."
+            "IO-025",
+            f"the tensors {', '.join(missing)} of the Gaussians are missing or not numbers; {kind.again}.",
         )
     return Gaussians(**raw)
 
@@ -142,7 +145,8 @@ def _rig(tensors: dict[str, Tensor], about: dict[str, Any], kind: SafetensorsFor
         )
 
     def take(name: str, *shape: int) -> Tensor:
-        return kind.tensor(tensors, name, (len(sizes), *shape), tensors[name].dtype)
+        found = tensors[name].dtype
+        return kind.tensor(tensors, name, (len(sizes), *shape), found if found in EXACT else torch.float64)
 
     return Cameras(
         take("rig.world_to_camera", 4, 4),

@@ -144,7 +144,7 @@ def _read_entries(about: dict[str, Any]) -> tuple[Cameras, list[_Entry]]:
         ]
     except InputError as error:
         raise error.at(INDEX) from error
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError) as error:
         raise InputError(
             "IO-047", f"{INDEX} is incomplete ({type(error).__name__}: {str(error)[:80]}); {REMEDY}."
         ) from error

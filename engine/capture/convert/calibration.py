@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,8 @@ def check_rig(path: Path, cameras: list[CalibratedCamera]) -> list[CalibratedCam
             "CAP-036",
             f"{path} does not describe any video camera. Export the calibration with its video cameras.",
         )
-    names = [c.name for c in cameras]
-    if twice := next((n for n in names if names.count(n) > 1), None):
+    counts = Counter(c.name for c in cameras)
+    if twice := next((name for name, count in counts.items() if count > 1), None):
         raise InputError(
             "CAP-037", f"{path}: camera '{twice}' appears twice. Give every camera a unique name."
         )
@@ -99,7 +100,8 @@ def _checked(camera: CalibratedCamera, where: str) -> CalibratedCamera:
 def _check_spread(path: Path, cameras: list[CalibratedCamera]) -> None:
     """InputError where the cameras stand so far apart or so close that the unit must be another."""
     centers = np.stack([-c.world_to_camera[:3, :3].T @ c.world_to_camera[:3, 3] for c in cameras])
-    spread = float(np.linalg.norm(centers[:, None] - centers[None], axis=-1).max())
+    # one camera after the other: all pairs at once are gigabytes for a file of thousands
+    spread = max(float(np.linalg.norm(centers - center, axis=-1).max()) for center in centers)
     if len(cameras) > 1 and spread > WIDEST:
         raise InputError(
             "CAP-038",

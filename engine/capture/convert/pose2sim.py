@@ -30,7 +30,8 @@ def read_pose2sim(path: Path, units: str = "auto") -> list[CalibratedCamera]:
     """
     try:
         tables = tomllib.loads(read_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    # ValueError: a whole number of thousands of digits
+    except (ValueError, RecursionError) as error:
         raise InputError(
             "CAP-060", f"{path} is not a TOML calibration ({error}). Write it with Pose2Sim again."
         ) from error
