@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 PORT ?= 8188
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-dev demo test test-engine test-faults lint bench release-check comfy comfy-env clean
+.PHONY: setup setup-dev demo test test-engine test-faults fuzz lint bench release-check comfy comfy-env clean
 
 setup: $(VENV)/.ready
 $(VENV)/.ready: requirements.txt
@@ -45,6 +45,11 @@ ROUNDS ?= 1
 SEED ?= 0
 test-faults: setup-dev
 	GS4D_FAULT_ROUNDS=$(ROUNDS) GS4D_FAULT_SEED=$(SEED) OMP_NUM_THREADS=1 $(BIN)/pytest tests/faults
+
+# mutated inputs of every parser and settings of every step, for FUZZ_SECONDS from the seed SEED on
+FUZZ_SECONDS ?= 300
+fuzz: setup-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(SEED)
 
 bench: setup
 	$(BIN)/python benchmarks/rasterizer.py --json
