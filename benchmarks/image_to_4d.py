@@ -244,7 +244,7 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
     samples = [held_out(i, config) for i in range(count)]
     rows: Rows = {}
     if not has_model:
-        reason = f"{options.model.name} is not there: its weights are not bundled yet"
+        reason = f"{options.model.name} is not there; choose a folder with --model"
         reasons |= dict.fromkeys(("full", "from_image", "without_deformation", *TRAININGS), reason)
     elif options.only != "lift":
         rows |= model_rows(options.model, samples, reasons)

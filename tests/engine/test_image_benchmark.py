@@ -91,7 +91,7 @@ def test_every_promised_key_is_there(tmp_path: Path) -> None:
 def test_without_a_model_its_rows_are_null(tmp_path: Path) -> None:
     options = argparse.Namespace(model=tmp_path / "none", quick=True, scenes=1, only="model")
     found = image_to_4d.report(options)
-    assert found["full"] is None and "not bundled yet" in found["reasons"]["from_image"]
+    assert found["full"] is None and "is not there" in found["reasons"]["from_image"]
 
 
 def test_the_full_sized_pass_runs_at_a_small_size() -> None:

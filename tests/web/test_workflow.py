@@ -218,6 +218,16 @@ def test_a_video_moves_a_splat_on_what_ships(page: Page, running: Server) -> Non
     assert not page.complaints_about_the_pack()
 
 
+def test_an_image_becomes_a_scene_on_what_ships(page: Page, running: Server) -> None:
+    open_from_templates(page, "diff4splat")
+    page.js(SET_WIDGETS, {"GS4D_Preview4DScene": {"most": 1000}})
+    seen, ids = run_to_the_end(page)
+    assert {ids["SaveVideo"], ids["GS4D_Save4DScene"], ids["GS4D_GenerateFromImage"]} <= set(seen["executed"])
+    assert [text for text in seen["texts"] if "9 frames, 1.00 s, 9 cameras" in text]
+    assert list((running.base / "output" / "gs4d").glob("imagined_*.safetensors"))
+    assert not page.complaints_about_the_pack()
+
+
 def test_a_video_is_lifted_and_refined_on_what_ships(page: Page, running: Server) -> None:
     open_from_templates(page, "lift_video")
     page.js(

@@ -11,6 +11,7 @@ import animate_workflow
 import generate_workflow
 import graphs
 import head_workflow
+import image_workflow
 import lift_workflow
 import wan_workflow
 
@@ -375,6 +376,15 @@ PAGES = {
             generate_workflow.TRELLIS_NOTE,
             generate_workflow.NOTE_PLACE,
             None,
+        ),
+        WorkflowPage(
+            "diff4splat",
+            image_workflow.diff4splat,
+            image_workflow.PLACES,
+            image_workflow.GROUPS,
+            image_workflow.NOTE,
+            image_workflow.NOTE_PLACE,
+            image_workflow.thumbnail,
         ),
         WorkflowPage(
             "lift_video",
