@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from engine.generation.image_models import LDRM, VIDEO, ImageTo4DModels, bundled_image_model
 from engine.capture.single_video import load_clip
+from engine.generation.image_models import LDRM, VIDEO, ImageTo4DModels, bundled_image_model
 from engine.messages import result
 from engine.steps import camera_path, generate_from_image
 from training.camera_video.evaluate import evaluate as evaluate_video
@@ -48,5 +48,7 @@ def test_the_example_image_becomes_a_scene(models: ImageTo4DModels) -> None:
     path = camera_path.make(None, moves)
     made = result(generate_from_image.run(models, image, path))
     assert made.frames.shape == (9, 64, 64, 3) and len(made.scene.canonical) > 1000
-    small = torch.nn.functional.interpolate(image.permute(0, 3, 1, 2), (64, 64), mode="area")[0].permute(1, 2, 0)
+    small = torch.nn.functional.interpolate(image.permute(0, 3, 1, 2), (64, 64), mode="area")[0].permute(
+        1, 2, 0
+    )
     assert float((made.frames[0] - small).abs().mean()) < 0.02
