@@ -69,12 +69,12 @@ def image_root(folder: Path, images: Sequence[ColmapImage], roots: Sequence[str]
     return folder / best if counts[best] else None
 
 
-def image_path(folder: Path, root: Path | None, image: ColmapImage) -> Path:
+def image_path(folder: Path, root: Path | None, image: ColmapImage, roots: Sequence[str] = ROOTS) -> Path:
     """The file of `image` below `root`. InputError if there is none."""
     base = folder if root is None else root
     path = inside(folder, (base / image.name).relative_to(folder).as_posix(), image.where)
     if root is None or not path.is_file():
-        where = ", ".join(r or "." for r in ROOTS) if root is None else root.name
+        where = ", ".join(r or "." for r in roots) if root is None else root.name
         raise InputError(
             "CAP-081",
             f"{image.where}: the image is missing (searched in {where}). Restore it or export the model again.",

@@ -39,6 +39,17 @@ def is_model(folder: Path) -> bool:
     return any((folder / f"{n}.{e}").exists() for n in ("cameras", "images") for e in ("bin", "txt"))
 
 
+def image_count(folder: Path, root: Path) -> int:
+    """How many images the reconstruction in `folder` has. InputError naming the file at fault."""
+    path = folder / "images.bin"
+    if path.exists():
+        return _Bytes(require_file(path, root, "copy it again"), relative_name(path, root)).count(
+            73, "images"
+        )
+    path = require_file(folder / "images.txt", root, "a COLMAP model needs it; export the model again")
+    return len(_images_txt(path, relative_name(path, root)))
+
+
 def read_model(folder: Path, root: Path) -> ColmapModel:
     """The reconstruction in `folder`, a folder inside the dataset `root`. InputError naming the file at fault."""
     binary = (folder / "cameras.bin").exists() or (folder / "images.bin").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -12,7 +14,7 @@ from ..description import Capture, View, ViewVideo
 from ..frames import ImageFile
 from ..video_file import probe
 from .colmap_frames import Arrangement, arrange
-from .colmap_media import Contents, camera_part, image_path, other_images
+from .colmap_media import ROOTS, Contents, camera_part, image_path, other_images
 from .colmap_model import ColmapModel
 from .colmap_values import Array, ColmapCamera, ColmapImage
 from .listing import image_files, last_number, moments_of, numbered_images
@@ -66,17 +68,33 @@ def rig_views(
             "CAP-080",
             "Some cameras have a folder of frames and others a video. Use the same kind for all cameras.",
         )
+    _warn_without_pose(capture, _without_camera(rig, contents))
     kind = "video" if kinds == {True} else "folder of frames"
     capture.notes.append(f"COLMAP images: {len(views)} cameras, each with the {kind} of its name.")
     return views
 
 
-def arranged_views(capture: Capture, model: ColmapModel, root: Path | None) -> list[View]:
+def _without_camera(rig: dict[str, ColmapImage], contents: Contents) -> list[str]:
+    """Videos that the model has no camera for, or folders named like those of its cameras."""
+    if not any(name in contents.folders for name in rig):
+        return [name for name in contents.videos if name not in rig]
+    alike = {letters(name) for name in rig}
+    return [name for name in contents.folders if name not in rig and letters(name) in alike]
+
+
+def letters(name: str) -> str:
+    """A name without its numbers: `cam` for `cam03`."""
+    return re.sub(r"\d+", "", name)
+
+
+def arranged_views(
+    capture: Capture, model: ColmapModel, root: Path | None, roots: Sequence[str] = ROOTS
+) -> list[View]:
     """A view for each camera that stands still, with all its frames; of a moving camera, one for each image."""
     folder = capture.folder
     others = other_images(folder, root, model.images) if root is not None else []
     arranged = arrange(model, others)
-    paths = [image_path(folder, root, image) for image in model.images]
+    paths = [image_path(folder, root, image, roots) for image in model.images]
     if root is not None:
         paths += [inside(folder, (root / n).relative_to(folder).as_posix(), n) for n in others]
     files = [ImageFile(path, relative_name(path, folder)) for path in paths]
@@ -112,15 +130,19 @@ def _report(
     capture.notes.append(kept.sentence())
     if arranged.doubt:
         capture.warnings.append(f"{kept.sentence()} {arranged.doubt}")
-    if unposed:
-        capture.warnings.append(
-            f"COLMAP has no pose for {_listed(unposed)}; {'it is' if len(unposed) == 1 else 'they are'} not used. "
-            "Add images that overlap with the others and run COLMAP again."
-        )
+    _warn_without_pose(capture, unposed)
     idle = [n for i, n in enumerate(names) if i not in used and not _belongs(arranged, i, unposed)]
     if idle:
         capture.warnings.append(
-            f"{len(idle)} image files are not in the COLMAP model and are not used: {_listed(idle)}."
+            f"{len(idle)} image files are not in the COLMAP model and are not used: {_listed(idle, 4)}."
+        )
+
+
+def _warn_without_pose(capture: Capture, names: list[str]) -> None:
+    if names:
+        capture.warnings.append(
+            f"COLMAP has no pose for {_listed(names, 40)}; {'it is' if len(names) == 1 else 'they are'} not used. "
+            "Add images that overlap with the others and run COLMAP again."
         )
 
 
@@ -129,9 +151,9 @@ def _belongs(arranged: Arrangement, index: int, unposed: list[str]) -> bool:
     return camera >= 0 and arranged.labels[camera] in unposed
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-    return printable(", ".join(names[:6])) + more
+def _listed(names: list[str], most: int) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return printable(", ".join(names[:most])) + more
 
 
 def _close_gaps(views: list[View]) -> None:
