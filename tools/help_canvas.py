@@ -73,7 +73,7 @@ TRELLIS |= {"decoder": "gvfdiffusion/ema_static_vae_0.9999_200000"}
 
 VARIATION = {"model": "gvfdiffusion", "image_encoder": "dinov2-with-registers-large"}
 
-IMAGE_TO_4D = {"model": "tiny-diff4splat"}
+IMAGE_TO_4D = {"model": "bundled (small)"}
 
 PAGES: dict[str, Graph] = {
     "GS4D_LoadImageTo4D": (
@@ -181,7 +181,7 @@ PAGES: dict[str, Graph] = {
     "GS4D_EvaluateGeneration": (
         [
             ("GS4D_VariationDiffusion", [0, 0], [330, 0], {}),
-            ("GS4D_Load4DScene", [0, 500], [330, 0], {"scene_file": "output/gs4d/walker.safetensors"}),
+            ("GS4D_Load4DScene", [0, 580], [330, 0], {"scene_file": "output/gs4d/walker.safetensors"}),
             ("GS4D_EvaluateGeneration", [390, 0], [330, 0], {"video_network": "gs4d/i3d_torchscript.pt"}),
             ("PreviewAny", [780, 0], [260, 180], {}),
         ],
