@@ -69,7 +69,7 @@ class Row:
 class Evaluation:
     rows: tuple[Row, ...]
     # means over images: psnr, ssim, psnr_subject, and the counts pictures and views; held-out frames are not among them
-    # but under "held_out_frames", unless nothing else was compared
+    # but under "held_out_frames", unless nothing else was compared; "note" says where nothing was held out
     summary: dict[str, Any]
     # [K, H, 4W, 3]: captured, render, depth, error
     pictures: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1, 3))
@@ -96,6 +96,8 @@ class Evaluation:
         for row in self.rows:
             name = f"{row.view}, {HELD_FRAMES}" if row.is_held_out_frame else row.view
             by_view.setdefault(name, []).append(row.psnr)
+        if s["note"]:
+            lines.append(s["note"])
         lines += [f"  {view}: {sum(values) / len(values):.2f} dB" for view, values in by_view.items()]
         return "\n".join(lines)
 
@@ -152,6 +154,12 @@ def run(
         raise InputError(
             "STP-010", f"No image of {video.name} is left to compare; lower 'every' or 'offset'."
         )
+    note = ""
+    if config.views == "held out" and not video.test_views and not video.test_moments:
+        note = (
+            f"{video.name} holds no view and no frame out: these images were trained on, so the figures say nothing of new "
+            "views. Hold a view out in the capture (hold_out) and train again."
+        )
     rasterizer = choose(config.rasterizer, device)
     yield Started(len(samples), f"comparing {len(samples)} images with the {rasterizer.name} rasterizer")
     moving, targets = scene.to(device), Targets(video, scene.background.to(device))
@@ -194,10 +202,11 @@ def run(
         yield Progress(i + 1, {"psnr": rows[-1].psnr})
         if i in shown:
             yield Preview(pictures[-1], i + 1)
+    which = config.views if video.test_views or config.views == "trained" else "all"
     yield Finished(
         Evaluation(
             tuple(rows),
-            _summary(rows, config.views if video.test_views else "all"),
+            _summary(rows, which) | {"note": note},
             padded(pictures),
             tuple(rows[i] for i in sorted(shown)),
         )

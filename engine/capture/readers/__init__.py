@@ -16,6 +16,7 @@ from ..bounds import scene_bounds
 from ..cameras_json import write_cameras_json
 from ..description import Capture
 from ..options import LAYOUTS, LoadOptions
+from ..single_video import is_video
 from . import avatar, colmap, dnerf, dynerf, folder, hypernerf, nerfstudio, technicolor
 
 __all__ = ["LAYOUTS", "LoadOptions", "detect_layout", "load_video", "scene_bounds", "write_cameras_json"]
@@ -59,16 +60,35 @@ def detect_layout(path: str | os.PathLike[str]) -> str:
     Raises:
         InputError: No layout fits; the message lists the files that were expected.
     """
-    root = existing_folder(path)
+    root = _folder(path)
     for name, (recognizes, _, _) in READERS.items():
         if recognizes(root):
             return name
+    found = visible(root)
+    if len(found) == 1 and is_video(found[0]):
+        raise _without_cameras(shown(found[0].name))
     wanted = "; ".join(sentence for _, _, sentence in READERS.values())
     names = [shown(p.name, 32) for p in visible(root)]
     held = f"it contains {', '.join(names[:3])}{' …' if len(names) > 3 else ''}" if names else "it is empty"
     raise InputError(
         "CAP-077",
         f"{shown(root.name)} is not recognized as a multi-view video: {held}. Expected one of: {wanted}.",
+    )
+
+
+def _folder(path: str | os.PathLike[str]) -> Path:
+    """The folder of a capture. Raises InputError where there is none."""
+    given = Path(path)
+    if is_video(given) and given.is_file():
+        raise _without_cameras(shown(given.name))
+    return existing_folder(path)
+
+
+def _without_cameras(what: str) -> InputError:
+    return InputError(
+        "CAP-240",
+        f"{what} comes without cameras, which training needs: where each camera stood. Calibrate with COLMAP (section 3 of "
+        "docs/guide.md), or turn a single video into a scene with Lift Video to 4D.",
     )
 
 
@@ -90,7 +110,7 @@ def load_video(path: str | os.PathLike[str], options: LoadOptions | None = None)
         image = video.source.read(view=0, moment=0).image  # [H, W, 3] uint8
     """
     chosen = options or LoadOptions()
-    root = existing_folder(path)
+    root = _folder(path)
     layout = detect_layout(root) if chosen.layout == "auto" else chosen.layout
     capture = READERS[layout][1](root, chosen)
     return assemble(capture, chosen)
