@@ -236,10 +236,6 @@ def _parse_header(data: bytes, name: str) -> _Header:
     return _checked(version, count, degree, bits, name)
 
 
-def _cut_short(name: str) -> InputError:
-    return InputError("IO-037", f"{name} is cut short; copy or export it again.")
-
-
 def _checked(version: int, count: int, degree: int, bits: int, name: str) -> _Header:
     """The header, if its numbers are possible."""
     if degree > harmonics.MAX_DEGREE or bits > 23 or count > MOST:
