@@ -2,7 +2,9 @@
 
 A `Distortion` maps ideal normalized image points (x/z, y/z) to where the lens puts them. Sources: OpenCV's calib3d
 (radial, rational, tangential and thin-prism terms; fisheye: Kannala & Brandt 2006), COLMAP's camera models, FOV:
-Devernay & Faugeras 2001. Pixels as everywhere here: (0, 0) is the outer corner of the top-left pixel. OpenCV and
+Devernay & Faugeras 2001, division: Fitzgibbon 2001, EUCM: Khomutenko, Garcia & Martinet 2016.
+
+Pixels as everywhere here: (0, 0) is the outer corner of the top-left pixel. OpenCV and
 Qualisys count from the first pixel's center instead: add 0.5 to their principal points before they come here.
 """
 
@@ -27,6 +29,8 @@ MODELS = {
     "fov": 1,  # omega
     "thin_prism_fisheye": 8,  # k1 k2 p1 p2 k3 k4 sx1 sy1
     "rad_tan_thin_prism_fisheye": 12,  # k0 … k5 p0 p1 s0 … s3
+    "division": 1,  # k
+    "eucm": 2,  # alpha beta
 }
 # Half the widest pinhole view: beyond it a flat image has no usable pixels.
 WIDEST = np.tan(np.radians(70.0))
@@ -68,7 +72,7 @@ class Distortion:
         return (*self.params, *([0.0] * (MODELS[self.model] - len(self.params))))
 
     def distort(self, points: Array) -> Array:
-        """Ideal normalized points [..., 2] → distorted normalized points [..., 2] (float64)."""
+        """Ideal normalized points [..., 2] → distorted normalized points [..., 2] (float64); NaN beyond what it shows."""
         x, y = np.moveaxis(np.asarray(points, dtype=np.float64), -1, 0)
         if self.model == "opencv":
             return np.stack(_brown(x, y, self.all_params), axis=-1)
@@ -83,6 +87,15 @@ class Distortion:
             return np.stack([x * factor, y * factor], axis=-1)
         if self.model == "pinhole":
             return np.stack([x, y], axis=-1)
+        if self.model == "division":
+            inside = 1 - 4 * self.all_params[0] * (x * x + y * y)
+            factor = 2 / (1 + np.sqrt(np.where(inside >= 0, inside, np.nan)))
+            return np.stack([x * factor, y * factor], axis=-1)
+        if self.model == "eucm":
+            alpha, beta = self.all_params
+            inside = 1 + beta * (x * x + y * y)
+            factor = 1 / (alpha * np.sqrt(np.where(inside >= 0, inside, np.nan)) + 1 - alpha)
+            return np.stack([x * factor, y * factor], axis=-1)
         radius = np.hypot(x, y)
         factor = np.where(radius > 1e-9, np.arctan(radius) / np.maximum(radius, 1e-300), 1.0)
         # length = angle from the axis
@@ -114,7 +127,7 @@ class Distortion:
         target = np.asarray(points, dtype=np.float64).reshape(-1, 2)
         if self.is_identity:
             return target.reshape(shape).copy()
-        guess = target.copy()
+        guess = self._first_guess(target)
         error = np.linalg.norm(self.distort(guess) - target, axis=-1)
         for _ in range(iterations):
             value, dx, dy = self._differences(guess)
@@ -142,6 +155,18 @@ class Distortion:
                 break
         guess[~((error < 1e-8) & self._keeps_orientation(guess))] = np.nan
         return guess.reshape(shape)
+
+    def _first_guess(self, target: Array) -> Array:
+        """Ideal points [N, 2] from which Newton's method finds those of `target` [N, 2]: exact for division and EUCM."""
+        square = (target**2).sum(axis=1, keepdims=True)
+        if self.model == "division":
+            return target / np.maximum(1 + self.all_params[0] * square, 1e-3)
+        if self.model == "eucm":
+            alpha, beta = self.all_params
+            root = np.sqrt(np.maximum(1 - (2 * alpha - 1) * beta * square, 0))
+            depth = (1 - beta * alpha**2 * square) / np.maximum(alpha * root + 1 - alpha, 1e-12)
+            return target / np.maximum(depth, 1e-3)
+        return target.copy()
 
     def _keeps_orientation(self, points: Array) -> Array:
         """Whether the mapping at ideal `points` [..., 2] has a positive determinant [...]; beyond, it turns back."""
@@ -217,7 +242,9 @@ def undistortion_map(
     width, height = new_size
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     rays = _apply(np.linalg.inv(np.asarray(new_K, dtype=np.float64)), np.stack([x, y], axis=-1))
-    return _apply(np.asarray(K, dtype=np.float64), distortion.distort(rays)).astype(np.float32)
+    source = _apply(np.asarray(K, dtype=np.float64), distortion.distort(rays))
+    # what the lens cannot show lies outside the image
+    return np.nan_to_num(source, nan=-1e4).astype(np.float32)
 
 
 def remap(image: Array, source: Array) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...files.paths import printable, relative_name, require_file
-from .colmap_values import MODELS, Array, ColmapCamera, ColmapImage, camera_of, pose_of
+from .colmap_values import MODELS, Array, ColmapCamera, ColmapImage, camera_of, check_model, pose_of
 
 # bytes of one model file
 LARGEST = 4 * 2**30
@@ -149,11 +149,7 @@ def _cameras_bin(path: Path, name: str) -> dict[int, ColmapCamera]:
     for _ in range(file.count(24, "cameras")):
         key, model, width, height = file.take("<IiQQ")
         where = f"{name}: camera {key}"
-        if model not in MODELS:
-            known = ", ".join(n for n, _ in MODELS.values())
-            raise InputError(
-                "CAP-092", f"{where} has the unknown camera model {model}. Supported models are {known}."
-            )
+        check_model(model, where)
         params = file.take(f"<{MODELS[model][1]}d")
         found[key] = camera_of(MODELS[model][0], (width, height), params, where)
     return found
@@ -214,13 +210,8 @@ def _cameras_txt(path: Path, name: str) -> dict[int, ColmapCamera]:
     for line in filter(None, _lines(path, name)):
         words = line.split()
         where = f"{name}: camera {printable(words[0])[:20]}"
-        if len(words) > 1 and words[1] not in counts:
-            known = ", ".join(counts)
-            raise InputError(
-                "CAP-094",
-                f"{where} has the unknown camera model {printable(words[1])[:40]}. Supported models are "
-                f"{known}.",
-            )
+        if len(words) > 1:
+            check_model(words[1], where)
         try:
             key, width, height = int(words[0]), int(words[2]), int(words[3])
             params = tuple(float(w) for w in words[4:])

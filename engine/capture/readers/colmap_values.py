@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...files.paths import printable
 from ..undistort import Distortion
 
 Array = NDArray[Any]
@@ -27,13 +28,28 @@ MODELS = {
     9: ("RADIAL_FISHEYE", 5),
     10: ("THIN_PRISM_FISHEYE", 12),
     11: ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
+    12: ("SIMPLE_DIVISION", 4),
+    13: ("DIVISION", 5),
+    14: ("SIMPLE_FISHEYE", 3),
+    15: ("FISHEYE", 4),
+    16: ("EUCM", 6),
 }
-ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+# What COLMAP has and a pinhole image cannot show: the number, the name and why.
+REFUSED = {
+    17: (
+        "EQUIRECTANGULAR",
+        "it shows all directions, which no pinhole image can; export perspective images (cubemap faces)",
+    )
+}
+ONE_FOCAL = (
+    "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "SIMPLE_DIVISION", "SIMPLE_FISHEYE",
+)  # fmt: skip
 LENSES = {
     "SIMPLE_RADIAL": "opencv", "RADIAL": "opencv", "OPENCV": "opencv", "FULL_OPENCV": "opencv",
     "OPENCV_FISHEYE": "fisheye", "SIMPLE_RADIAL_FISHEYE": "fisheye", "RADIAL_FISHEYE": "fisheye",
     "FOV": "fov", "THIN_PRISM_FISHEYE": "thin_prism_fisheye",
     "RAD_TAN_THIN_PRISM_FISHEYE": "rad_tan_thin_prism_fisheye",
+    "SIMPLE_DIVISION": "division", "DIVISION": "division", "SIMPLE_FISHEYE": "fisheye", "FISHEYE": "fisheye", "EUCM": "eucm",
 }  # fmt: skip
 
 
@@ -52,6 +68,24 @@ class ColmapImage:
     camera_id: int
     world_to_camera: Array  # [4, 4]
     key: int  # the number by which frames.bin names it
+
+
+def check_model(model: int | str, where: str) -> None:
+    """InputError for a camera model, by number or name, that is not read."""
+    refused = next((r for number, r in REFUSED.items() if model in (number, r[0])), None)
+    if refused is not None:
+        raise InputError("CAP-203", f"{where} has the camera model {refused[0]}: {refused[1]}.")
+    names = [name for name, _ in MODELS.values()]
+    if isinstance(model, int) and model not in MODELS:
+        raise InputError(
+            "CAP-092",
+            f"{where} has the unknown camera model {model}. Supported models are {', '.join(names)}.",
+        )
+    if isinstance(model, str) and model not in names:
+        raise InputError(
+            "CAP-094",
+            f"{where} has the unknown camera model {printable(model)[:40]}. Supported models are {', '.join(names)}.",
+        )
 
 
 def camera_of(model: str, size: tuple[int, int], params: tuple[float, ...], where: str) -> ColmapCamera:
