@@ -147,3 +147,13 @@ def test_reported_models_have_six_frames(reports_folder: Path) -> None:
         assert int(video.available.sum()) == CAMERAS * FRAMES, folder.name
         assert f"{CAMERAS} cameras × {FRAMES} frames" in video.notes[0], folder.name
         assert "still" not in folder.name or video.views == CAMERAS, folder.name
+
+
+def test_two_images_that_read_as_one_are_refused(tmp_path: Path) -> None:
+    """One would take the other's place, and nobody would know which was trained on."""
+
+    def name(f: int, c: int) -> str:
+        return f"cam{c}/{f:02d}.png" if f < FRAMES else f"cam{c}/{1}.png"
+
+    with pytest.raises(InputError, match=r"both read as frame 1 of camera.*CAP-241"):
+        load_video(model(tmp_path, name))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...errors import InputError
+from ...wording import shown
 from .colmap_model import ColmapModel
 from .colmap_names import Reading, natural_key, readings, same_division, short_labels
 from .colmap_values import Array, ColmapImage
@@ -36,8 +38,25 @@ def arrange(model: ColmapModel, others: Sequence[str]) -> Arrangement:
     """Cameras and frames of the model's images and, where the names tell, of the image files `others` as well.
 
     Frames of a rig decide; where there is none, or several rigs, the names do. Numbers cover the model's images in their
-    order, then `others`; -1 where a file belongs to none.
+    order, then `others`; -1 where a file belongs to none. Raises InputError where two images are one camera's at one frame.
     """
+    found = _arranged(model, others)
+    taken: dict[tuple[int, int], str] = {}
+    for image, camera, frame in zip(
+        model.images, found.cameras.tolist(), found.frames.tolist(), strict=False
+    ):
+        first = taken.setdefault((camera, frame), image.name)
+        if first != image.name:
+            raise InputError(
+                "CAP-241",
+                f"{shown(first)} and {shown(image.name)} are both read as frame {frame + 1} of camera "
+                f"{shown(found.labels[camera])}; name images <camera>/frame_<number>.",
+            )
+    return found
+
+
+def _arranged(model: ColmapModel, others: Sequence[str]) -> Arrangement:
+    """As `arrange`, unchecked."""
     images = model.images
     by_names = readings([*(i.name for i in images), *others], images)
     frames = _rig_frames(model)
