@@ -46,9 +46,11 @@ def test_a_saved_folder_is_the_model_that_was_saved(tmp_path: Path, kind: str) -
     assert torch.equal(loaded.encode(images, torch.Generator().manual_seed(1)), latents)
     assert torch.equal(loaded.encode_image_latents(images), condition)
     assert torch.equal(loaded.encode_text(["gold"]), text)
-    assert torch.equal(
-        loaded.predict(latents, 300, text, condition), saved.predict(latents, 300, text, condition)
-    )
+    weights = saved.transformer.state_dict()
+    assert all(torch.equal(t, weights[name]) for name, t in loaded.transformer.state_dict().items())
+    # weights that lie elsewhere in memory may be added up in another order
+    outputs = (model.predict(latents, 300, text, condition) for model in (loaded, saved))
+    torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-5)
     assert torch.equal(loaded.decode(latents), saved.decode(latents))
     assert torch.equal(loaded.noise_schedule.alphas_cumprod, saved.noise_schedule.alphas_cumprod)
     assert (loaded.name, loaded.flow_shift, loaded.defaults.resolution) == ("it", None, 32)

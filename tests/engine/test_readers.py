@@ -315,12 +315,12 @@ def test_files_that_are_something_else(tmp_path: Path, name: str) -> None:
 
 
 def test_an_unknown_folder_lists_what_was_looked_for(tmp_path: Path) -> None:
-    (tmp_path / "holiday.mp4").write_bytes(b"")
+    (tmp_path / "holiday.txt").write_bytes(b"")
     with pytest.raises(InputError) as caught:
         detect_layout(tmp_path)
-    for wanted in ("holiday.mp4", "cameras.json", "transforms.json", "poses_bounds.npy", "cameras.bin"):
+    for wanted in ("holiday.txt", "cameras.json", "transforms.json", "poses_bounds.npy", "cameras.bin"):
         assert wanted in str(caught.value)
-    for missing in (tmp_path / "nowhere", tmp_path / "holiday.mp4"):
+    for missing in (tmp_path / "nowhere", tmp_path / "holiday.txt"):
         with pytest.raises(InputError, match="folder"):
             load_video(missing)
 
