@@ -94,8 +94,9 @@ def test_opens_from_the_template_browser_as_it_was_saved(page: Page, name: str) 
         """() => app.graph.nodes.filter(n => n.type.startsWith('GS4D_'))
              .flatMap(n => (n.widgets ?? []).map(w => w.label ?? w.name))"""
     )
-    # for artists: labels of Train 4D Scene, Animate Splat with Mesh and Prepare Video
-    assert {"max seconds (0 = no limit)", "fit mesh to splat", "frame count (0 = all)"} & set(labels)
+    # for artists: labels of Train 4D Scene, Animate Splat with Mesh, Prepare Video and Generate 4D from Image
+    known = {"max seconds (0 = no limit)", "fit mesh to splat", "frame count (0 = all)", "steps (0 = auto)"}
+    assert known & set(labels)
     assert not [text for text in labels if "_" in text]
     assert not page.complaints_about_the_pack()
 
