@@ -1,9 +1,12 @@
 """Where tests find truth: GS4D_FIXTURES, GS4D_LAYOUTS and GS4D_REPORTS name folders; defaults are beside the project."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from engine.files.folders import visible
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,6 +39,19 @@ def reports_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder.name}: inputs rebuilt from public bug reports are not here (set GS4D_REPORTS)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def reported(reports_folder: Path) -> Callable[..., list[Path]]:
+    """Inputs of one kind of report, by its folder and a pattern of their names; skips the test where there are none."""
+
+    def inputs(kind: str, pattern: str = "*") -> list[Path]:
+        found = visible(reports_folder / kind, pattern)
+        if not found:
+            pytest.skip(f"{reports_folder.name}: no inputs of the report {kind} are here (set GS4D_REPORTS)")
+        return found
+
+    return inputs
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,7 @@ def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def tell(text: str, stream: IO[str], end: str = "\n") -> None:
-    """Print a text. A reader that has gone (`| head`) is no fault, and the work goes on."""
+    """Print a text. Where the reader has ended (`| head`), the text is dropped and the work goes on."""
     try:
         print(text, end=end, file=stream, flush=True)
     except BrokenPipeError:

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+# of a number in a name that are looked at
+MOST_DIGITS = 4000
 # listed by `subfolders`
 MOST_FOLDERS = 2000
 # folders that `walk` looks into
@@ -28,6 +31,13 @@ def visible(folder: Path, pattern: str = "*") -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def natural_key(name: str) -> list[str | int]:
+    """Sorts cam2 before cam10."""
+    # int refuses texts of thousands of digits, which a name inside a file may have
+    parts = re.split(r"(\d+)", name)
+    return [int(part[-MOST_DIGITS:]) if i % 2 else part.lower() for i, part in enumerate(parts)]
 
 
 def subfolders(root: Path, depth: int) -> list[Path]:

@@ -62,7 +62,8 @@ def _whole(number: str) -> int | float:
     if len(number) > DIGITS:
         return -math.inf if number.startswith("-") else math.inf
     value = int(number)
-    return value if -(1 << 63) <= value < 1 << 63 else float(number)
+    # seeds fill 64 bits without a sign
+    return value if -(1 << 63) <= value < 1 << 64 else float(number)
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:

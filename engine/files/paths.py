@@ -43,7 +43,9 @@ def inside(folder: Path, relative: object, source: str) -> Path:
             "the entry.",
         )
     name = printable(relative)
-    if len(relative) > 1000 or "\0" in relative:
+    longest = max(len(part.encode("utf-8", "surrogatepass")) for part in re.split(r"[/\\]", relative))
+    # no file system takes a longer name, and asking for one is an OSError
+    if len(relative) > 1000 or longest > 255 or "\0" in relative:
         raise InputError("FIL-028", f"{source}: '{name[:80]}…' cannot be a file name. Correct the entry.")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", relative):
         raise InputError(

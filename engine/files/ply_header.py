@@ -60,14 +60,25 @@ class PlyHeader:
 
     @property
     def vertices(self) -> PlyElement:
-        """The vertex element, which `read_header` requires to come first."""
+        """The vertex element, of a header that was `checked`."""
         return self.elements[0]
 
+    def checked(self, name: str) -> PlyHeader:
+        """This header. Raises InputError where another element than the vertices comes first."""
+        if self.vertices.name != "vertex":
+            raise InputError(
+                "FIL-042",
+                f"{name}: the element '{printable(self.vertices.name)[:80]}' comes before the vertices. Export "
+                "it with the vertices first.",
+            )
+        return self
 
-def read_header(path: Path, name: str) -> PlyHeader:
-    """The header of a file that starts with its vertices; `name` is for messages. Raises InputError."""
+
+def read_header(path: Path, name: str, starts_with_vertices: bool = True) -> PlyHeader:
+    """The header of a file that starts with its vertices, or with any element; `name` is for messages. Raises InputError."""
     with _opened(path, name) as file:
-        return _parsed(_header_lines(file, name), file.tell(), name)
+        header = PlyHeader(*_elements(_header_lines(file, name), name), file.tell())
+    return header.checked(name) if starts_with_vertices else header
 
 
 def read_vertices(path: Path, name: str, header: PlyHeader | None = None) -> NDArray[Any]:
@@ -81,7 +92,7 @@ def read_vertices(path: Path, name: str, header: PlyHeader | None = None) -> NDA
     Raises:
         InputError: Missing, something else, damaged, cut short, or a vertex with a list.
     """
-    header = header or read_header(path, name)
+    header = (header or read_header(path, name)).checked(name)
     count, row = header.vertices.count, _row(header, name)
     with _opened(path, name) as file:
         rest = os.fstat(file.fileno()).st_size - header.size
@@ -133,12 +144,6 @@ def read_elements(path: Path, name: str) -> dict[str, NDArray[Any]]:
     return found
 
 
-def element_names(path: Path, name: str) -> list[str]:
-    """Names of a file's elements, in order. Raises InputError where there is no header."""
-    with _opened(path, name) as file:
-        return [element.name for element in _elements(_header_lines(file, name), name)[1]]
-
-
 def header_bytes(count: int, properties: list[tuple[str, str]]) -> bytes:
     """The header of `count` vertices in little-endian binary; `properties` are (type, name), as PLY spells them."""
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
@@ -168,17 +173,6 @@ def _header_lines(file: BinaryIO, name: str) -> list[list[str]]:
             return lines
         lines.append(words)
     raise InputError("FIL-040", f"{name} is not a .ply file, or its header is cut short. Export it again.")
-
-
-def _parsed(lines: list[list[str]], size: int, name: str) -> PlyHeader:
-    form, elements = _elements(lines, name)
-    if elements[0].name != "vertex":
-        raise InputError(
-            "FIL-042",
-            f"{name}: the element '{printable(elements[0].name)[:80]}' comes before the vertices. Export "
-            "it with the vertices first.",
-        )
-    return PlyHeader(form, elements, size)
 
 
 def _elements(lines: list[list[str]], name: str) -> tuple[str, tuple[PlyElement, ...]]:

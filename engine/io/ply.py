@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
-from ..files.ply_header import element_names, header_bytes, read_vertices
+from ..files.ply_header import header_bytes, read_header, read_vertices
 from ..scene import Gaussians
 from ..scene.mending import mended
 from .compressed_ply import read_compressed_ply
@@ -95,9 +95,10 @@ def read_ply(path: Path | str, as_stored: bool = False) -> Gaussians:
         InputError: The file is missing, cut short, or does not contain Gaussians.
     """
     path = Path(path)
-    if element_names(path, path.name)[0] == "chunk":
+    header = read_header(path, path.name, starts_with_vertices=False)
+    if header.elements[0].name == "chunk":
         return _chosen(read_compressed_ply(path), path.name, as_stored)
-    vertices = read_vertices(path, path.name)
+    vertices = read_vertices(path, path.name, header)
     if BINDING in (vertices.dtype.names or ()):
         raise InputError(
             "IO-052",

@@ -1,7 +1,7 @@
 """Gaussians of one frame as `.splat`, the format of antimatter15's viewer; read only.
 
 No header: 32 bytes for each Gaussian, its position and linear scale (float32 each), color and opacity (a byte each), and
-rotation wxyz (bytes around 128). There are no harmonics above degree 0.
+rotation wxyz (bytes around 128). The harmonics are of degree 0.
 """
 
 from __future__ import annotations

@@ -238,7 +238,7 @@ def _sampled(
         latents = torch.empty(0)
         if begun is not None:
             latents = begun.latents[:, :, -video.latent_frames(len(cameras)) :].to(video.device)
-        try:
+        with saves.kept():
             for sample in sample_video(video, request, frame.image, rays, begun):
                 latents, done = sample.latents, sample.done
                 saves.newest = sample.to_save()
@@ -252,10 +252,6 @@ def _sampled(
                     yield Saved(str(saves.path), done)
             with torch.no_grad():
                 frames = video.decode(latents)[0].float().cpu().clamp(0, 1)
-        except BaseException:
-            # Closed, interrupted or failed: keep the last whole step of the sampler.
-            saves.save()
-            raise
     return latents[0].float().cpu(), frames
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import torch
 
-from ..capture.convert.calibration import natural_key
-from ..deform.moments import scene_of_moments
+from ..deform.moments import mending_note, scene_of_moments
 from ..errors import InputError
 from ..fields import choice, flag, number, validate
-from ..files.folders import visible
+from ..files.folders import natural_key, visible
 from ..files.paths import printable
 from ..geometry.boxes import gaussian_bounds
 from ..heads import Head
@@ -175,7 +174,6 @@ def _moving(source: Path, files: list[Path], config: Config) -> Generator[Messag
                 "leave every second file out, or export them with fewer Gaussians.",
             )
         yield Progress(i + 1, count=len(moments[-1]))
-    moments, note = mended(moments)
     if not any(len(moment) for moment in moments):
         raise InputError(
             "STP-021", f"{source.name}: none of its {len(files)} files holds Gaussians; export them again."
@@ -189,7 +187,7 @@ def _moving(source: Path, files: list[Path], config: Config) -> Generator[Messag
         gaussians=len(scene.canonical),
         moments=len(files),
         fps=fps,
-        note=note,
+        note=mending_note(scene),
     )
 
 

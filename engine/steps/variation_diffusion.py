@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -156,7 +157,8 @@ def _followed(
 ) -> Generator[Message, None, dict[str, Tensor]]:
     """The run's messages; its state is saved at intervals and where it is closed."""
     stages, steps = work.stages(), 0
-    try:
+    # closing frees the networks at once
+    with closing(stages), saves.kept():
         while True:
             try:
                 update = next(stages)
@@ -172,13 +174,6 @@ def _followed(
             if saves.due():
                 saves.save()
                 yield Saved(str(saves.path), update.done)
-    except BaseException:
-        # Closed, interrupted or failed: keep the last whole step of the sampler.
-        saves.save()
-        raise
-    finally:
-        # frees the networks at once
-        stages.close()
 
 
 def _preview(

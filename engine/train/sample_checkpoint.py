@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..diffusion.dpm_solver import Sample
@@ -27,6 +28,15 @@ class SampleCheckpoint:
     def due(self) -> bool:
         """Whether the interval is over."""
         return self.path is not None and self.clock() - self.saved_at > self.seconds
+
+    @contextmanager
+    def kept(self) -> Generator[None, None, None]:
+        """Save the newest state where the block ends early: closed, interrupted or failed."""
+        try:
+            yield
+        except BaseException:
+            self.save()
+            raise
 
     def save(self) -> None:
         """Save the newest state, once."""

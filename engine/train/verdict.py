@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..capture.inspection import camera_spread
+from ..errors import InputError
 from ..figures.color_maps import spread
 from ..geometry.carving import in_picture
 from ..losses.metrics import decibels
@@ -88,10 +89,11 @@ def verdict_of(
     targets = Targets(video, scene.background)
     seen, seen_inside = _measured(scene, video, targets, trained, rasterizer)
     new, new_inside = _measured(scene, video, targets, held_out, rasterizer)
-    assert seen is not None
+    assert seen is not None, "images that were trained on can be read"
     outside = _outside(scene, video, trained) if video.has_masks else None
     verdict = Verdict(seen, seen_inside, new, new_inside, outside)
-    return replace(verdict, advice=tuple(_advice(verdict, video)))
+    views = len({view for view, _ in trained})
+    return replace(verdict, advice=tuple(_advice(verdict, video, views)))
 
 
 @torch.no_grad()
@@ -107,9 +109,13 @@ def _measured(
     inside: list[Tensor] = []
     for i in spread(len(samples), IMAGES):
         view, moment = samples[i]
+        try:
+            target = targets.get(view, moment)
+        except InputError:
+            # a held-out image that cannot be read must not cost what was trained
+            continue
         now = scene.at(float(video.times[moment]))
         drawn = render_gaussians(now, video.cameras[view], rasterizer, scene.background).rgb[0].clamp(0, 1)
-        target = targets.get(view, moment)
         error = (drawn - target.image).square().mean(-1)
         errors.append(error.flatten())
         if target.mask is not None:
@@ -140,11 +146,10 @@ def _outside(scene: Scene4D, video: MultiViewVideo, samples: Sequence[tuple[int,
     return float((misses > 0.5 * hits).sum() / (hits > 0).sum())
 
 
-def _advice(found: Verdict, video: MultiViewVideo) -> list[str]:
-    """Sentences for what looks wrong; none if nothing does."""
+def _advice(found: Verdict, video: MultiViewVideo, views: int) -> list[str]:
+    """Sentences for what looks wrong after a training on `views` views; none if nothing does."""
     poor_inside = found.trained_inside is not None and found.trained_inside < POOR_INSIDE
     poor = poor_inside or found.trained < POOR
-    views = len(video.views_to_train())
     angle = camera_spread(video).neighbour if views > 1 else 0.0
     few = 1 < views < FEW and angle > WIDE
     advice: list[str] = []

@@ -5,13 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.tiny_image_model import VIDEO
+from engine.generation.image_models import ImageTo4DModels
+from engine.models.reconstruction import Ldrm
+from tests.tiny_image_model import LDRM, VIDEO
 from training.camera_video.data import Clips, make_clip
 from training.camera_video.evaluate import evaluate, held_out, sheet
 from training.camera_video.train import Training, new_model, step_losses, train_model
 from training.reconstruction.data import HELD_OUT_SEED
+from training.reconstruction.export import export
 from training.reconstruction.scenes import SceneShape
-from training.variation_field.loop import LoopConfig
+from training.variation_field.loop import LoopConfig, faster
 
 SHAPE = SceneShape(frames=5)
 TRAINING = Training(batch=2, pool=3)
@@ -89,3 +92,25 @@ def test_figures_and_the_sheet_are_of_unseen_scenes():
     assert figures["psnr_true_warp"] > figures["psnr_still"] + 3
     assert figures["psnr_static_still"] == figures["psnr_still"]
     assert sheet(model, [clip], 1).shape == (32, 8 * 32, 3)
+
+
+def test_modules_made_faster_give_nearly_the_same_in_32_bits():
+    layer = torch.nn.Linear(64, 32)
+    x = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
+    exact = layer(x).detach()
+    faster(layer)
+    made = layer(x)
+    assert made.dtype == torch.float32 and not torch.equal(made, exact)
+    torch.testing.assert_close(made.detach(), exact, atol=0.05, rtol=0.05)
+    made.sum().backward()
+    assert layer.weight.grad is not None and layer.weight.grad.dtype == torch.float32
+
+
+def test_exported_models_are_loaded_with_their_sampling_steps(tmp_path):
+    reconstruction = Ldrm(LDRM)
+    export(reconstruction, new_model(VIDEO), 3, tmp_path / "out")
+    models = ImageTo4DModels(tmp_path / "out")
+    assert models.video.defaults.steps == 3
+    weights = reconstruction.state_dict()
+    for name, tensor in models.ldrm.state_dict().items():
+        torch.testing.assert_close(tensor, weights[name].half().float(), atol=0, rtol=0)

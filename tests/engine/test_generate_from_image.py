@@ -10,6 +10,7 @@ import torch
 from engine.cli import main
 from engine.diffusion.camera_condition import WidenedProjection
 from engine.errors import InputError
+from engine.generation import image_models
 from engine.generation.image_models import ImageTo4DModels, bundled_image_model
 from engine.generation.reconstruction import reconstruct
 from engine.io.scene_file import load_scene
@@ -234,13 +235,11 @@ def test_the_verb_writes_the_scene_and_the_video(tmp_path, capsys):
     assert video.stat().st_size > 500
 
 
-def test_the_bundled_model_is_named_where_it_is_missing():
-    try:
-        folder = bundled_image_model()
-    except InputError as error:
-        assert "GS4D-GEN-060" in str(error)
-    else:
-        assert ImageTo4DModels(folder).video.frames == 9
+def test_the_bundled_model_is_named_where_it_is_missing(monkeypatch, tmp_path):
+    assert ImageTo4DModels(bundled_image_model()).video.frames == 9
+    monkeypatch.setattr(image_models, "BUNDLED", tmp_path / "removed")
+    with pytest.raises(InputError, match="GEN-060"):
+        bundled_image_model()
 
 
 @pytest.mark.parametrize("done", [1, 2, 4])

@@ -167,6 +167,9 @@ def test_neither_depth_nor_digits_nor_length_take_long():
             parse_json(text)
     # as 1e999 is
     assert parse_json("9" * 3_000_000) == float("inf")
+    # seeds keep all of their 64 bits
+    assert parse_json(str(2**64 - 1)) == 2**64 - 1
+    assert type(parse_json(str(2**64))) is float
     assert time.monotonic() - start < 5
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.errors import InputError
-from engine.masks.person import person_masks
+from engine.masks.person import people_mask, person_masks
 from engine.models.person_matting import BUNDLED, PIXELS, WEIGHTS, load_person_matting
 from training.matting.convert import drawn
 
@@ -86,3 +86,21 @@ def test_a_small_person_that_walks_through_the_image_is_looked_at_alone():
 
 def test_nobody_is_an_empty_mask():
     assert float(masks_of(torch.from_numpy(drawn("ramp"))[None].expand(2, -1, -1, -1)).max()) < 0.01
+
+
+def test_everybody_in_an_image_is_in_its_mask():
+    """The walker beside itself: both are found, without looking at one alone."""
+    person, cover = (frames_of(WALKER / kind / "cam03.mp4", 1)[0] for kind in ("videos", "masks"))
+    image = torch.full((240, 400, 3), 0.7)
+    wanted = torch.zeros(240, 400, dtype=torch.bool)
+    for left in (20, 220):
+        place = slice(20, 228), slice(left, left + 160)
+        image[place] = person * cover[..., :1] + (1 - cover[..., :1]) * image[place]
+        wanted[place] |= cover[..., 0] > 0.5
+    made = people_mask(load_person_matting(), (image * 255).byte().numpy())
+    assert set(np.unique(made)) <= {0, 255}
+    found = torch.from_numpy(made) > 127
+    for half in (slice(0, 200), slice(200, 400)):
+        both = (found & wanted)[:, half].sum()
+        assert float(both / wanted[:, half].sum()) > 0.6
+    assert float((found & ~wanted).float().mean()) < 0.1

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from engine.errors import InputError
 from engine.messages import result
 from engine.render import choose
 from engine.scene import MultiViewVideo, Scene4D
@@ -76,6 +77,23 @@ def test_held_out_views_that_are_worse_are_said(scene, video) -> None:
     found = verdict_of(scene, other, *split(video), RASTERIZER)
     assert any(line.startswith("Held-out images are") for line in found.advice)
     assert "does not look like" not in " ".join(found.advice)
+
+
+class Unreadable(Inverted):
+    """One view cannot be read."""
+
+    def read(self, view: int, moment: int) -> Frame:
+        if view == self.view:
+            raise InputError("CAP-001", "cam.mp4 is damaged.")
+        return self.source.read(view, moment)
+
+
+def test_a_held_out_view_that_cannot_be_read_costs_nothing(video) -> None:
+    (held,) = video.test_views
+    damaged = replace(video, source=Unreadable(video.source, held))
+    made = result(fit_scene.run(damaged, fit_scene.Config(iterations=2, preview_every=0)))
+    verdict = made.history[-1]["verdict"]
+    assert verdict["trained"] > 0 and verdict["held_out"] is None
 
 
 def test_training_ends_with_a_verdict_on_the_node_and_in_the_file(video) -> None:

@@ -9,7 +9,6 @@ import pytest
 from engine.capture.findings import check_description
 from engine.capture.readers import load_video
 from engine.errors import InputError
-from engine.files.folders import visible
 from engine.scene.video import MultiViewVideo
 from tests.colmap_models import CAMERAS, FRAMES, model, pose_of
 
@@ -137,11 +136,8 @@ def test_a_damaged_list_of_frames_is_refused(tmp_path: Path, cut: int) -> None:
         load_video(tmp_path)
 
 
-def test_reported_models_have_six_frames(reports_folder: Path) -> None:
-    folders = visible(reports_folder / "01_colmap_moments")
-    if not folders:
-        pytest.skip(f"no 01_colmap_moments in {reports_folder}")
-    for folder in folders:
+def test_reported_models_have_six_frames(reported: Callable[..., list[Path]]) -> None:
+    for folder in reported("01_colmap_moments"):
         video = load_video(folder)
         assert video.moments == FRAMES, folder.name
         assert int(video.available.sum()) == CAMERAS * FRAMES, folder.name

@@ -1,6 +1,7 @@
 """COLMAP captures with several models, undistorted workspaces, or one model for each frame."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -135,11 +136,8 @@ def test_models_of_other_names_or_without_images_are_refused(tmp_path: Path) -> 
     assert caught.value.code == "CAP-200"
 
 
-def test_reported_captures_name_what_they_leave_out(reports_folder: Path) -> None:
-    folders = visible(reports_folder / "03_unposed_cameras")
-    if not folders:
-        pytest.skip(f"no 03_unposed_cameras in {reports_folder}")
-    for folder in folders:
+def test_reported_captures_name_what_they_leave_out(reported: Callable[..., list[Path]]) -> None:
+    for folder in reported("03_unposed_cameras"):
         video = load_video(folder)
         lost = {p.stem for p in visible(folder / "videos")} - set(video.cameras.names)
         said = [w for w in video.warnings if "no pose for" in w]
@@ -149,11 +147,8 @@ def test_reported_captures_name_what_they_leave_out(reports_folder: Path) -> Non
             assert any("sparse/1 (9 images)" in w and "sparse/0 (3 images)" in w for w in video.warnings)
 
 
-def test_reported_dense_folders_are_read(reports_folder: Path) -> None:
-    folders = visible(reports_folder / "16_dense_folder")
-    if not folders:
-        pytest.skip(f"no 16_dense_folder in {reports_folder}")
-    for folder in folders:
+def test_reported_dense_folders_are_read(reported: Callable[..., list[Path]]) -> None:
+    for folder in reported("16_dense_folder"):
         video = load_video(folder)
         assert video.views >= 4, folder.name
         assert folder.name != "dense_only" or video.notes == (

@@ -1,6 +1,7 @@
 """Files whose names begin with a dot are not media: macOS leaves a `._NAME` beside every NAME on foreign disks."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,14 +31,10 @@ def with_hidden(folder: Path) -> Path:
     return folder
 
 
-def captures(folder: Path) -> list[Path]:
-    return visible(folder / "14_hidden_files")
-
-
-def test_reported_captures_open_as_without_their_hidden_files(reports_folder: Path, tmp_path: Path) -> None:
-    if not captures(reports_folder):
-        pytest.skip(f"no 14_hidden_files in {reports_folder}")
-    for source in captures(reports_folder):
+def test_reported_captures_open_as_without_their_hidden_files(
+    reported: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    for source in reported("14_hidden_files"):
         clean = tmp_path / source.name
         shutil.copytree(source, clean, ignore=shutil.ignore_patterns(".*"))
         found, wanted = load_video(source), load_video(clean)

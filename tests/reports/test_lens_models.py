@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from engine.capture.readers import load_video
 from engine.capture.readers.colmap_values import MODELS, REFUSED, camera_of, check_model
 from engine.capture.undistort import Distortion
 from engine.errors import InputError
-from engine.files.folders import visible
 from tests.colmap_models import model
 
 # Far from the axis: 0 to 80 degrees in several directions.
@@ -69,11 +69,9 @@ def test_a_capture_with_equirectangular_cameras_is_refused(tmp_path: Path) -> No
         load_video(tmp_path)
 
 
-def test_points_are_where_pycolmap_puts_them(reports_folder: Path) -> None:
+def test_points_are_where_pycolmap_puts_them(reported: Callable[..., list[Path]]) -> None:
     """Pixels of points, computed by pycolmap for each of its models."""
-    file = reports_folder / "15_lens_models/lens.json"
-    if not file.is_file():
-        pytest.skip(f"no 15_lens_models in {reports_folder}")
+    (file,) = reported("15_lens_models", "lens.json")
     truth = json.loads(file.read_text())
     points = np.array(truth["pts"])
     compared = 0
@@ -90,11 +88,8 @@ def test_points_are_where_pycolmap_puts_them(reports_folder: Path) -> None:
     assert compared >= 5
 
 
-def test_reported_captures_are_straightened(reports_folder: Path) -> None:
-    folders = [f for f in visible(reports_folder / "15_lens_models") if f.is_dir()]
-    if not folders:
-        pytest.skip(f"no 15_lens_models in {reports_folder}")
-    for folder in folders:
+def test_reported_captures_are_straightened(reported: Callable[..., list[Path]]) -> None:
+    for folder in reported("15_lens_models", "model_*"):
         if "EQUIRECTANGULAR" in folder.name:
             with pytest.raises(InputError, match="EQUIRECTANGULAR"):
                 load_video(folder)

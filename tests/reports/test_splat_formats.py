@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,21 +36,16 @@ def drawn(g: Gaussians) -> torch.Tensor:
 # -- files of other programs ------------------------------------------------------------------------------------------
 
 
-def test_reported_files_open(reports_folder: Path) -> None:
-    files = [p for p in sorted((reports_folder / "05_supersplat_files").glob("*")) if p.suffix in SUFFIXES]
-    if not files:
-        pytest.skip(f"no 05_supersplat_files in {reports_folder}")
-    for file in files:
+def test_reported_files_open(reported: Callable[..., list[Path]]) -> None:
+    for file in (p for p in reported("05_supersplat_files") if p.suffix in SUFFIXES):
         scene = result(import_scene.run(file))
         assert len(scene.canonical) > 0
         assert all(bool(torch.isfinite(t).all()) for t in scene.canonical.tensors().values()), file.name
 
 
-def test_one_splat_in_two_formats_is_one_splat(reports_folder: Path) -> None:
-    folder = reports_folder / "05_supersplat_files"
-    if not (folder / "a.compressed.ply").is_file():
-        pytest.skip(f"no compressed .ply in {folder}")
-    a, b = read_splat(folder / "a.compressed.ply"), read_splat(folder / "v3.spz")
+def test_one_splat_in_two_formats_is_one_splat(reported: Callable[..., list[Path]]) -> None:
+    (packed,), (other,) = (reported("05_supersplat_files", name) for name in ("a.compressed.ply", "v3.spz"))
+    a, b = read_splat(packed), read_splat(other)
     assert len(a) == len(b) and a.sh.shape == b.sh.shape
     apart = torch.cdist(a.means, b.means)
     same = apart.argmin(1)
@@ -222,11 +218,10 @@ def test_version_4_that_lies_is_one_sentence(gaussians: Gaussians) -> None:
 # -- one Gaussian far away --------------------------------------------------------------------------------------------
 
 
-def test_reported_outliers_cost_the_others_nothing(reports_folder: Path, tmp_path: Path) -> None:
-    files = sorted((reports_folder / "17_spz_outlier").glob("*.ply"))
-    if not files:
-        pytest.skip(f"no 17_spz_outlier in {reports_folder}")
-    for file in files:
+def test_reported_outliers_cost_the_others_nothing(
+    reported: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    for file in reported("17_spz_outlier", "*.ply"):
         scene = result(import_scene.run(file))
         written = result(export_scene.run(scene, export_scene.Config(kind="spz"), tmp_path / "a.spz"))
         far = far_out(scene.canonical.means)

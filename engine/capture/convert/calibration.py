@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...files.folders import natural_key
 from ...files.images import check_size
 from ...scene.cameras import Cameras
 from ..camera_checks import check_intrinsics, rigid
@@ -35,11 +34,6 @@ class CalibratedCamera:
     distortion: Distortion
     world_to_camera: Array  # [4, 4] rigid
     residual: float | None = None  # what the calibration itself reports, in its own unit
-
-
-def natural_key(name: str) -> list[Any]:
-    """Sorts cam2 before cam10."""
-    return [int(part) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", name)]
 
 
 def as_cameras(calibrated: list[CalibratedCamera]) -> Cameras:

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...files.folders import visible
+from ...files.folders import natural_key, visible
 from ...files.jsonfile import read_json
 from ...files.paths import existing_folder, inside, relative_name
 from ...geometry.pose_adjustment import Sighting
 from ..undistort import pinhole_inside
 from ..video_file import SUFFIXES, VideoFacts, VideoFile, probe, to_pixels
-from .calibration import CalibratedCamera, natural_key
+from .calibration import CalibratedCamera
 from .pose2sim import read_pose2sim
 from .qualisys import read_qualisys
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import InputError
+from ...files.folders import natural_key
 from ...wording import shown
 from .colmap_model import ColmapModel
-from .colmap_names import Reading, natural_key, readings, same_division, short_labels
+from .colmap_names import Reading, readings, same_division, short_labels
 from .colmap_values import Array, ColmapImage
 
 

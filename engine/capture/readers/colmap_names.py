@@ -15,7 +15,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from .colmap_values import Array, ColmapImage
+from ...files.folders import MOST_DIGITS
+from .colmap_values import Array, ColmapImage, centers_of
 
 CAMERA_WORDS = (
     "cam",
@@ -119,12 +120,6 @@ class _Table:
         return short_labels(filled)
 
 
-def natural_key(name: str) -> tuple[tuple[int, str], ...]:
-    """Sorts names with their numbers as numbers."""
-    parts = re.split(r"(\d+)", _stem(name))
-    return tuple((int(p[-4000:]), "") if i % 2 else (-1, p) for i, p in enumerate(parts))
-
-
 def short_labels(names: Sequence[str]) -> tuple[str, ...]:
     """The words in which names differ: `cam00` for `rig1/cam00/frame_#`; a NUL stands for what counts frames."""
     words = [[w for w in re.split(r"[/_\-. ]+", n) if w and "\0" not in w] for n in names]
@@ -141,7 +136,7 @@ class _Evidence:
 
     def __init__(self, images: Sequence[ColmapImage]) -> None:
         self.poses = np.stack([i.world_to_camera for i in images])
-        self.centers = -np.einsum("nji,nj->ni", self.poses[:, :3, :3], self.poses[:, :3, 3])
+        self.centers = centers_of(self.poses)
         self.reach = float(np.ptp(self.centers, axis=0).max())
         self.lenses = np.array([i.camera_id for i in images])
 
@@ -168,8 +163,8 @@ class _Evidence:
     def same_place(self, one: Array, other: Array) -> Array:
         """Which of the poses [N, 4, 4] agree within what bundle adjustment leaves: [N] bool."""
         turned = np.abs(one[:, :3, :3] - other[:, :3, :3]).max(axis=(1, 2)) < 2e-3
-        centers = [-np.einsum("nji,nj->ni", p[:, :3, :3], p[:, :3, 3]) for p in (one, other)]
-        return turned & (np.linalg.norm(centers[0] - centers[1], axis=1) <= 2e-3 * self.reach)
+        apart = np.linalg.norm(centers_of(one) - centers_of(other), axis=1)
+        return turned & (apart <= 2e-3 * self.reach)
 
     def _twins(self, first: Array) -> bool:
         """Whether two cameras have the same pose."""
@@ -224,7 +219,7 @@ def _value(stem: str, match: re.Match[str]) -> int:
     """A digit run as a number; what follows a decimal point counts as a fraction."""
     digits, at = match[0], match.start()
     is_fraction = at > 1 and stem[at - 1] == "." and stem[at - 2].isdigit()
-    return int(digits.ljust(18, "0") if is_fraction else digits[-4000:])
+    return int(digits.ljust(18, "0") if is_fraction else digits[-MOST_DIGITS:])
 
 
 def _word(stem: str, at: int) -> int:

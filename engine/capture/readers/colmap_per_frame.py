@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
-from ...files.folders import visible
+from ...files.folders import natural_key, visible
 from ...files.paths import inside, printable
 from .colmap_media import image_root
 from .colmap_model import ColmapModel, read_model
-from .colmap_names import natural_key
 from .colmap_places import Place, largest, places
-from .colmap_values import Array, ColmapImage
+from .colmap_values import Array, ColmapImage, centers_of
 
 # How far cameras may stand apart, as a share of the rig's size, and in degrees, to be the same ones.
 NEAR, ALIGNED = 0.02, 1.0
@@ -120,8 +119,8 @@ def _aligned(made: _FrameModel, cameras: dict[str, ColmapImage]) -> tuple[dict[s
         for n, i in made.images.items()
     }
     found = np.stack([moved[n].world_to_camera for n in shared])
-    reach = float(np.ptp(_centers(wanted), axis=0).max())
-    apart = float(np.linalg.norm(_centers(found) - _centers(wanted), axis=1).max()) / max(reach, 1e-12)
+    reach = float(np.ptp(centers_of(wanted), axis=0).max())
+    apart = float(np.linalg.norm(centers_of(found) - centers_of(wanted), axis=1).max()) / max(reach, 1e-12)
     turned = found[:, :3, :3] @ wanted[:, :3, :3].transpose(0, 2, 1)
     cosine = (np.trace(turned, axis1=1, axis2=2) - 1) / 2
     angle = float(np.degrees(np.arccos(cosine.clip(-1, 1))).max())
@@ -139,7 +138,7 @@ def _similarity(given: Array, wanted: Array) -> tuple[Array, float, Array]:
     turns = np.einsum("nji,njk->ik", wanted[:, :3, :3], given[:, :3, :3])
     u, _, v = np.linalg.svd(turns)
     rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u @ v)]) @ v
-    source, target = _centers(given), _centers(wanted)
+    source, target = centers_of(given), centers_of(wanted)
     flat = (source - source.mean(axis=0)) @ rotation.T
     scale = float((flat * (target - target.mean(axis=0))).sum() / max((flat**2).sum(), 1e-24))
     return rotation, scale, target.mean(axis=0) - scale * rotation @ source.mean(axis=0)
@@ -147,13 +146,8 @@ def _similarity(given: Array, wanted: Array) -> tuple[Array, float, Array]:
 
 def _moved(pose: Array, rotation: Array, scale: float, shift: Array) -> Array:
     """world_to_camera [4, 4] after the world was turned, scaled and shifted."""
-    center = scale * rotation @ _centers(pose[None])[0] + shift
+    center = scale * rotation @ centers_of(pose[None])[0] + shift
     made = np.eye(4)
     made[:3, :3] = pose[:3, :3] @ rotation.T
     made[:3, 3] = -made[:3, :3] @ center
     return made
-
-
-def _centers(poses: Array) -> Array:
-    """Camera positions [N, 3] of world_to_camera [N, 4, 4]."""
-    return -np.einsum("nji,nj->ni", poses[:, :3, :3], poses[:, :3, 3])

@@ -70,6 +70,11 @@ class ColmapImage:
     key: int  # the number by which frames.bin names it
 
 
+def centers_of(poses: Array) -> Array:
+    """Camera positions [N, 3] of world_to_camera [N, 4, 4]."""
+    return -np.einsum("nji,nj->ni", poses[:, :3, :3], poses[:, :3, 3])
+
+
 def check_model(model: int | str, where: str) -> None:
     """InputError for a camera model, by number or name, that is not read."""
     refused = next((r for number, r in REFUSED.items() if model in (number, r[0])), None)
