@@ -4,10 +4,10 @@
 
 `full` is the reconstruction model's scene of the true video, `from_image` that of the video which the small video model makes
 of its first frame and path. `lift` is Lift Video to 4D with true depth and cameras, `lift_refined` the same refined by Train
-4D Scene, `lift_optimise` refined until it reaches the PSNR of `full` on the path. Each has psnr_path (cameras of the path),
-psnr_novel and ssim_novel (15 to 25 degrees off it), psnr_moving (inside what moves there), depth_pearson, track_error and
-track_error_still (distance of moving points from where they are, and of standing still), camera_error (of cameras solved
-from the rendered path, in parts of its length), and seconds.
+4D Scene, `lift_optimise` refined until it reaches the PSNR of `full` on the path. Each has psnr_first (the first camera of
+the path, at its frame), psnr_path (all cameras of the path), psnr_novel and ssim_novel (15 to 25 degrees off it), psnr_moving
+(inside what moves there), depth_pearson, track_error and track_error_still (distance of moving points from where they are,
+and of standing still), camera_error (of cameras solved from the rendered path, in parts of its length), and seconds.
 
 `without_deformation` is `full` standing still. `without_motion_loss`, `without_correspondence` and `one_stage` are other
 trainings of the same length (training.reconstruction.train with --no-motion-loss, --correspondences none, --stages one), read

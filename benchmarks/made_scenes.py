@@ -18,6 +18,7 @@ from training.reconstruction.losses import pearson
 
 # what every row of the benchmark has
 KEYS = (
+    "psnr_first",
     "psnr_path",
     "psnr_novel",
     "psnr_moving",
@@ -75,6 +76,7 @@ def measured(scene: Scene4D, sample: Sample, own: list[int], seconds: float) -> 
     depth = sample.depths[count:].float() * (seen.depths[count:] > 0)
     error, still = track_errors(scene, sample, own)
     return {
+        "psnr_first": masked_psnr(seen.images[:1], true[:1], everywhere[:1]),
         "psnr_path": masked_psnr(seen.images[:count], true[:count], everywhere[:count]),
         "psnr_novel": masked_psnr(novel, wanted, everywhere[count:]),
         "psnr_moving": masked_psnr(novel, wanted, sample.moving[count:].float()),
