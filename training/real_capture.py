@@ -25,7 +25,8 @@ from scipy import ndimage
 
 from engine.capture.convert.capture_folder import Shot, read_capture_folder, read_sightings
 from engine.capture.convert.real_capture import CaptureConfig, convert_capture, ideal_cameras
-from engine.capture.video_file import VideoFile, probe, to_grey, to_pixels
+from engine.capture.video_file import VideoFile, probe
+from engine.capture.video_pixels import to_grey, to_pixels
 from engine.errors import InputError
 from engine.figures.contact_sheets import sheet
 from engine.figures.drawing import as_tensor
@@ -122,7 +123,7 @@ def track_cap(shot: Shot, moments: range) -> dict[int, tuple[float, float]]:
     reader = VideoFile(shot.path, shot.name, shot.facts)
     found: dict[int, tuple[float, float]] = {}
     for moment in moments:
-        r, g, b = np.moveaxis(to_pixels(reader.read(moment), shot.facts.size).astype(np.float32), -1, 0)
+        r, g, b = np.moveaxis(to_pixels(reader.read(moment), shot.facts).astype(np.float32), -1, 0)
         high, low = np.maximum(np.maximum(r, g), b), np.minimum(np.minimum(r, g), b)
         spread = np.maximum(high - low, 1e-3)
         hue = (
@@ -206,7 +207,7 @@ def read_native(folder: Path, moment: int) -> tuple[Cameras, list[np.ndarray], l
             facts = probe(folder / view[key], view[key])
             reader = VideoFile(folder / view[key], view[key], facts)
             frame = reader.read(moment)
-            into.append(to_pixels(frame, facts.size) if key == "video" else to_grey(frame, facts.size))
+            into.append(to_pixels(frame, facts) if key == "video" else to_grey(frame, facts))
             reader.close()
     return cameras, pictures, masks
 

@@ -18,9 +18,10 @@ from ..errors import InputError
 from ..files import images
 from ..lru import LruCache
 from ..scene.video import Frame
-from . import video_file
 from .depth_maps import DepthFile, read_depth
 from .undistort import Distortion, remap, remap_nearest, undistortion_map
+from .video_file import VideoFile
+from .video_pixels import to_grey, to_pixels
 
 Array = NDArray[Any]
 MEGABYTE = 2**20
@@ -132,10 +133,10 @@ class ImageView:
 class VideoView:
     """A view whose frames come from a video, with an optional mask video beside it."""
 
-    video: video_file.VideoFile
+    video: VideoFile
     numbers: tuple[int, ...]  # frame index → frame number in the file
     size: tuple[int, int]
-    mask: video_file.VideoFile | None = None
+    mask: VideoFile | None = None
     lens: Lens | None = None
     _moment_of: dict[int, int] = field(default_factory=dict[int, int], init=False)
 
@@ -160,7 +161,7 @@ class VideoView:
         frame = self.video.read(number, passing if self.mask is None else None)
         image, mask = self._split(frame)
         if self.mask is not None:
-            mask = video_file.to_grey(self.mask.read(number), self.size)
+            mask = to_grey(self.mask.read(number), self.mask.facts, self.size)
         return image, mask
 
     def close(self) -> None:
@@ -169,7 +170,8 @@ class VideoView:
             self.mask.close()
 
     def _split(self, frame: Any) -> tuple[Array, Array | None]:
-        values = video_file.to_pixels(frame, self.size, self.video.facts.has_alpha)
+        facts = self.video.facts
+        values = to_pixels(frame, facts, self.size, facts.has_alpha)
         if values.shape[2] == 3:
             return values, None
         return np.ascontiguousarray(values[..., :3]), np.ascontiguousarray(values[..., 3])

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .video_file import SUFFIXES, VideoFile, probe, to_pixels
+from .video_file import SUFFIXES, VideoFile, probe
+from .video_pixels import to_pixels
 
 # numbers of a batch: 4 GB
 MOST_NUMBERS = 1_000_000_000
@@ -50,7 +51,7 @@ def load_clip(path: Path | str) -> Clip:
     video = VideoFile(path, path.name, facts)
     try:
         for i in range(facts.frames):
-            frames[i] = to_pixels(video.read(i), facts.size, facts.has_alpha)
+            frames[i] = to_pixels(video.read(i), facts, alpha=facts.has_alpha)
     finally:
         video.close()
     return Clip(torch.from_numpy(frames).float() / 255, facts.fps)

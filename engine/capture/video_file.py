@@ -10,15 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..backends import require
 from ..errors import InputError
 from ..files.images import check_size
 from .video_container import frame_times, guarded, open_container, video_stream
-
-Array = NDArray[Any]
+from .video_orientation import UPRIGHT, Orientation, orientation
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts")
 # Pixels decoded at most to look at a video's end: about half a second
@@ -37,6 +33,7 @@ class VideoFacts:
     stamps: tuple[int, ...]  # presentation times in the stream's units, ascending, one per frame
     keys: tuple[int, ...]  # numbers of the frames at which decoding can start
     has_alpha: bool = False
+    orientation: Orientation = UPRIGHT  # as shown from as stored
 
 
 def probe(path: Path, name: str) -> VideoFacts:
@@ -68,12 +65,12 @@ def probe(path: Path, name: str) -> VideoFacts:
     facts = replace(facts, frames=len(stamps), stamps=stamps, keys=keys, fps=_rate(facts.fps, stamps, unit))
     reader = VideoFile(path, name, facts)
     try:
-        turned = reader.turned()
-        reader.read(0)
+        first = reader.read(0)
+        turn = orientation(first, name)
         reader.read(_last_affordable(facts))
     finally:
         reader.close()
-    return replace(facts, size=(facts.size[1], facts.size[0])) if turned else facts
+    return replace(facts, size=turn.exchanged(facts.size), orientation=turn)
 
 
 def _last_affordable(facts: VideoFacts) -> int:
@@ -141,10 +138,6 @@ class VideoFile:
                 "CAP-155", f"{self.name}: frame {index} cannot be decoded. Copy or export the video again."
             )
         return frame
-
-    def turned(self) -> bool:
-        """Whether the file asks to be shown a quarter turn from how it is stored (videos of phones)."""
-        return abs(int(getattr(self.read(0), "rotation", 0) or 0)) % 180 == 90
 
     def close(self, blocking: bool = True) -> bool:
         """Close the decoder; False where another thread is reading and `blocking` is not wanted."""
@@ -217,32 +210,3 @@ class VideoFile:
         if at == len(stamps) or (at > 0 and frame.pts - stamps[at - 1] < stamps[at] - frame.pts):
             at -= 1
         return at
-
-
-def to_pixels(frame: Any, size: tuple[int, int], alpha: bool = False) -> Array:
-    """A decoded frame as [H, W, 3] (or 4) uint8 RGB(A), shown upright, resampled by area to `size` (width, height)."""
-    turn = int(getattr(frame, "rotation", 0) or 0) % 360
-    stored = (size[1], size[0]) if turn in (90, 270) else size
-    values = _reformat(frame, stored, "rgba" if alpha else "rgb24")
-    return np.ascontiguousarray(np.rot90(values, turn // 90)) if turn in (90, 180, 270) else values
-
-
-def to_grey(frame: Any, size: tuple[int, int]) -> Array:
-    """A decoded frame of a mask video as [H, W] uint8, 255 = subject."""
-    return np.ascontiguousarray(to_pixels(frame, size)[..., 1])
-
-
-def _reformat(frame: Any, size: tuple[int, int], pixel_format: str) -> Array:
-    """Untagged video is BT.709 from 720 lines up and BT.601 below, as players take it."""
-    source: Any = frame.colorspace
-    if int(source) in (0, 2):
-        source = "ITU709" if frame.height >= 720 else "ITU601"
-    same = (frame.width, frame.height) == size
-    made = frame.reformat(
-        width=size[0],
-        height=size[1],
-        format=pixel_format,
-        src_colorspace=source,
-        interpolation="BICUBIC" if same else "AREA",
-    )
-    return made.to_ndarray()

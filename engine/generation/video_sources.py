@@ -10,7 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..capture import video_file
+from ..capture.video_file import SUFFIXES, VideoFile, probe
+from ..capture.video_pixels import to_pixels
 from ..errors import InputError
 from ..files.folders import visible
 from ..io.image_files import load_images
@@ -203,7 +204,7 @@ def videos_in(folder: Path) -> dict[str, Path]:
         path.stem if path.is_file() else path.name: path
         for path in visible(folder)
         if path.is_dir()
-        or path.suffix.lower() in video_file.SUFFIXES
+        or path.suffix.lower() in SUFFIXES
         or (path.suffix == ".safetensors" and is_scene_file(path))
     }
     if not found:
@@ -218,23 +219,21 @@ def source_of(name: str, path: Path, rasterizer: Rasterizer, device: torch.devic
     """What `videos_in` found, read. Raises InputError where it is damaged."""
     if path.is_dir():
         return FrameVideo(name, load_images(path))
-    if path.suffix.lower() in video_file.SUFFIXES:
+    if path.suffix.lower() in SUFFIXES:
         return FrameVideo(name, _decoded(path))
     scene = load_scene(path).to(device)
     return RenderedScene(name, scene, scene.rig, scene.times, rasterizer)
 
 
 def _decoded(path: Path) -> Tensor:
-    facts = video_file.probe(path, path.name)
+    facts = probe(path, path.name)
     if facts.frames > MOST_FRAMES:
         raise InputError(
             "GEN-021", f"{path.name} has {facts.frames:,} frames; {MOST_FRAMES:,} is the limit. Cut it."
         )
-    file = video_file.VideoFile(path, path.name, facts)
+    file = VideoFile(path, path.name, facts)
     try:
-        frames = [
-            torch.from_numpy(video_file.to_pixels(file.read(i), facts.size)) for i in range(facts.frames)
-        ]
+        frames = [torch.from_numpy(to_pixels(file.read(i), facts)) for i in range(facts.frames)]
     finally:
         file.close()
     return torch.stack(frames).float() / 255

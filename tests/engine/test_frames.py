@@ -18,6 +18,7 @@ from engine.capture.video_file import OPEN_AT_ONCE, Handles, VideoFile, probe
 from engine.errors import InputError
 from engine.scene.cameras import Cameras, look_at
 from engine.train.targets import Targets
+from tests.video_files import set_display_matrix
 
 SIZE = (64, 48)
 
@@ -330,7 +331,7 @@ def test_colours_follow_the_videos_own_tags(
     tmp_path: Path, codec: str, pixel_format: str, matrix: int, full: bool
 ) -> None:
     """Y CbCr made here from the constants of BT.601 (0.299, 0.114) and BT.709 (0.2126, 0.0722) comes out as RGB."""
-    from engine.capture.video_file import to_pixels
+    from engine.capture.video_pixels import to_pixels
 
     rgb = np.array([200.0, 90.0, 40.0])
     kr, kb = (0.2126, 0.0722) if matrix == 1 else (0.299, 0.114)
@@ -358,23 +359,17 @@ def test_colours_follow_the_videos_own_tags(
         container.mux(stream.encode())
     video = VideoFile(path, "colour.mkv", probe(path, "colour.mkv"))
     for size in ((64, 48), (32, 24)):
-        assert np.abs(to_pixels(video.read(1), size)[10, 10].astype(float) - rgb).max() <= 4
+        assert np.abs(to_pixels(video.read(1), video.facts, size)[10, 10].astype(float) - rgb).max() <= 4
 
 
 def test_a_turned_video_is_shown_upright(tmp_path: Path) -> None:
     """A phone held upright stores a lying picture and a matrix that turns it a quarter clockwise."""
-    import struct
+    from engine.capture.video_pixels import to_pixels
 
-    from engine.capture.video_file import to_pixels
-
-    path = write_video(tmp_path / "clip.mp4", 5)
-    data = bytearray(path.read_bytes())
-    at = data.index(b"tkhd") + 4 + 40
-    data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30)
-    path.write_bytes(bytes(data))
+    path = set_display_matrix(write_video(tmp_path / "clip.mp4", 5), (0, 1, -1, 0))
     facts = probe(path, "clip.mp4")
     assert facts.size == (SIZE[1], SIZE[0])
-    image = to_pixels(VideoFile(path, "clip.mp4", facts).read(4), facts.size)
+    image = to_pixels(VideoFile(path, "clip.mp4", facts).read(4), facts)
     assert image.shape == (SIZE[0], SIZE[1], 3)
     low, high = shade(4)
     assert abs(float(image[:28].mean()) - low) < 3 and abs(float(image[-28:].mean()) - high) < 3, (

@@ -15,7 +15,8 @@ from ...files.jsonfile import read_json
 from ...files.paths import existing_folder, inside, relative_name
 from ...geometry.pose_adjustment import Sighting
 from ..undistort import pinhole_inside
-from ..video_file import SUFFIXES, VideoFacts, VideoFile, probe, to_pixels
+from ..video_file import SUFFIXES, VideoFacts, VideoFile, probe
+from ..video_pixels import to_pixels
 from .calibration import CalibratedCamera
 from .pose2sim import read_pose2sim
 from .qualisys import read_qualisys
@@ -262,7 +263,7 @@ def _has_bars(path: Path, name: str, facts: VideoFacts, bars: tuple[float, float
     """Whether the first image is black where letterboxing leaves bars (the outermost part of them)."""
     video = VideoFile(path, name, facts)
     try:
-        image = to_pixels(video.read(0), facts.size)
+        image = to_pixels(video.read(0), facts)
     finally:
         video.close()
     x, y = (max(1, int(0.6 * bar)) for bar in bars)

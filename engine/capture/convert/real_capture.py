@@ -26,7 +26,8 @@ from ...masks.person import people_mask
 from ...models.person_matting import load_person_matting
 from ...scene.cameras import Cameras
 from ..undistort import remap, undistortion_map
-from ..video_file import VideoFile, probe, to_grey, to_pixels
+from ..video_file import VideoFile, probe
+from ..video_pixels import to_grey, to_pixels
 from .background import empty_scene, subject_mask
 from .calibration import as_cameras
 from .capture_folder import FITS, Shot, read_capture_folder, read_sightings
@@ -177,7 +178,7 @@ class _View:
             reader.close()
 
     def _image(self, reader: VideoFile, moment: int) -> Pixels:
-        large = remap(to_pixels(reader.read(moment), self.shot.facts.size), self.source_map)
+        large = remap(to_pixels(reader.read(moment), self.shot.facts), self.source_map)
         return _averaged(large, self.size)
 
 
@@ -197,7 +198,8 @@ def _agree(folder: Path, cameras: Cameras, fps: float, config: CaptureConfig) ->
         ]
         for moment in range(facts[0].frames):
             masks = [
-                to_grey(r.read(moment), size) > 127 for r, size in zip(readers, cameras.sizes, strict=True)
+                to_grey(r.read(moment), r.facts, size) > 127
+                for r, size in zip(readers, cameras.sizes, strict=True)
             ]
             for writer, mask in zip(writers, agreeing_masks(cameras, masks), strict=True):
                 writer.add(np.repeat(mask[..., None] * np.uint8(255), 3, axis=2))
