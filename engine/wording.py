@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 # characters of an error's text, its code included
 LONGEST_SENTENCE = 400
@@ -29,6 +30,12 @@ def shown(value: object, most: int = 2 * KEPT) -> str:
         # the interpreter refuses to print whole numbers of thousands of digits
         return f"a {type(value).__name__} too large to print"
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first `most` of some names as text, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return printable(", ".join(names[:most])) + more
 
 
 def sentence(text: str, most: int = LONGEST_SENTENCE) -> str:

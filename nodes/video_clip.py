@@ -103,15 +103,16 @@ class LoadVideoClip(io.ComfyNode):
                 "This video has no depth. Put depth images into a folder beside its file that is named like it and ends in "
                 "_depth, or connect a depth node."
             )
+            more: tuple[str, ...] = ()
             if video is not None:
                 parts = video.get_components()
                 frames, fps = parts.images, float(parts.frame_rate)
             else:
-                frames, fps = load_clip(video_file(clip))
+                frames, fps, more = load_clip(video_file(clip))
                 folder = depth_beside(video_file(clip))
                 if folder is not None:
                     depth = load_depth_images(folder, UNIT)
                     depth = depth if depth.ndim == 4 else depth[..., None].repeat(1, 1, 1, 3)
         height, width = frames.shape[1:3]
         notes = f"{len(frames)} frames of {width}×{height} at {fps:g} per second"
-        return host.output(frames, fps, depth, notes=notes)
+        return host.output(frames, fps, depth, notes="\n".join([notes, *more]))

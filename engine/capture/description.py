@@ -67,3 +67,12 @@ class Capture:
     files: list[Path] = field(default_factory=list[Path])  # descriptions, for the fingerprint
     tracks: Tracks | None = None  # of all views and frames, at the sizes that the description claims
     scale_done: float = 1.0  # the stored images are already this fraction of the capture's size
+
+    def videos(self) -> dict[str, VideoFacts]:
+        """Every video, those of masks included, by its name."""
+        found: dict[str, VideoFacts] = {}
+        for video in (view.images for view in self.views if isinstance(view.images, ViewVideo)):
+            found[video.name] = video.facts
+            if video.mask_facts is not None:
+                found[video.mask_name] = video.mask_facts
+        return found

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..scene import MultiViewVideo
+from ..wording import listed
 from .bounds import gaze_center, seen_share
 from .inspection import Exposure, camera_spread
 
@@ -26,8 +27,7 @@ class Finding:
 
 
 def _named(video: MultiViewVideo, views: list[int] | tuple[int, ...]) -> str:
-    names = [video.cameras.names[v] for v in views[:5]]
-    return ", ".join(names) + (f" and {len(views) - 5} more" if len(views) > 5 else "")
+    return listed([video.cameras.names[v] for v in views])
 
 
 def check_description(video: MultiViewVideo) -> list[Finding]:

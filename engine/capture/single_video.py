@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import InputError
 from .video_file import SUFFIXES, VideoFile, probe
 from .video_pixels import to_pixels
+from .video_remarks import video_warnings
 
 # numbers of a batch: 4 GB
 MOST_NUMBERS = 1_000_000_000
@@ -27,6 +28,7 @@ class Clip(NamedTuple):
 
     frames: Tensor  # [F, H, W, 3] in 0..1, or [F, H, W, 4] where the video has alpha
     fps: float
+    notes: tuple[str, ...] = ()  # how it was read, and what was left out
 
 
 def load_clip(path: Path | str) -> Clip:
@@ -54,7 +56,7 @@ def load_clip(path: Path | str) -> Clip:
             frames[i] = to_pixels(video.read(i), facts, alpha=facts.has_alpha)
     finally:
         video.close()
-    return Clip(torch.from_numpy(frames).float() / 255, facts.fps)
+    return Clip(torch.from_numpy(frames).float() / 255, facts.fps, tuple(video_warnings({path.name: facts})))
 
 
 def depth_beside(path: Path | str) -> Path | None:
@@ -62,8 +64,3 @@ def depth_beside(path: Path | str) -> Path | None:
     path = Path(path)
     folder = path.with_name(f"{path.stem}_depth")
     return folder if folder.is_dir() else None
-
-
-def load_frames(path: Path | str) -> Tensor:
-    """The frames of `load_clip`."""
-    return load_clip(path).frames

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from .video_alpha import starts_alpha
 
 # No playlists: they name other files
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"
@@ -68,8 +69,11 @@ def guarded(frames: Iterator[Any], path: Path, name: str) -> Iterator[Any]:
         ) from error
 
 
-def frame_times(container: Any, stream: Any, path: Path, name: str) -> Times:
-    """Presentation times and key frame numbers, from the index where it is whole, else from the packets."""
+def frame_times(container: Any, stream: Any, path: Path, name: str, alpha: str = "") -> Times:
+    """Presentation times and key frame numbers, from the index where it is whole, else from the packets.
+
+    With `alpha`, the decoder of `video_alpha`, key frames are those of colors and alpha.
+    """
     length = path.stat().st_size
     entries = (
         [e for e in stream.index_entries if not e.is_discard] if hasattr(stream, "index_entries") else []
@@ -85,8 +89,8 @@ def frame_times(container: Any, stream: Any, path: Path, name: str) -> Times:
         )
     return (
         _from_index(stream, entries)
-        if whole and length > READ_WHOLE
-        else _from_packets(container, stream, path, name)
+        if whole and length > READ_WHOLE and not alpha
+        else _from_packets(container, stream, path, name, alpha)
     )
 
 
@@ -107,7 +111,7 @@ def _from_index(stream: Any, entries: list[Any]) -> Times:
     return tuple(s + shift for s in stamps), tuple(i for i, e in enumerate(entries) if e.is_keyframe)
 
 
-def _from_packets(container: Any, stream: Any, path: Path, name: str) -> Times:
+def _from_packets(container: Any, stream: Any, path: Path, name: str, alpha: str) -> Times:
     found: list[tuple[int, bool]] = []
     step = max(1, round(1 / float(stream.average_rate * stream.time_base))) if stream.average_rate else 1
     for packet in guarded(container.demux(stream), path, name):
@@ -118,7 +122,8 @@ def _from_packets(container: Any, stream: Any, path: Path, name: str) -> Times:
                 "CAP-153", f"{name} is damaged near frame {len(found)}. Copy or export it again."
             )
         stamp = packet.pts if packet.pts is not None else packet.dts
-        found.append((stamp if stamp is not None else len(found) * step, packet.is_keyframe))
+        starts = packet.is_keyframe and (not alpha or starts_alpha(packet, alpha))
+        found.append((stamp if stamp is not None else len(found) * step, starts))
         if len(found) > MOST_FRAMES:
             raise InputError(
                 "CAP-154", f"{name} contains more than {MOST_FRAMES:,} frames. Cut it into shorter videos."

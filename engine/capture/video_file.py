@@ -13,6 +13,8 @@ from typing import Any
 from ..backends import require
 from ..errors import InputError
 from ..files.images import check_size
+from .video_alpha import alpha_decoder, claims_alpha
+from .video_alpha import decode as decode_alpha
 from .video_container import frame_times, guarded, open_container, video_stream
 from .video_orientation import UPRIGHT, Orientation, orientation
 
@@ -33,6 +35,8 @@ class VideoFacts:
     stamps: tuple[int, ...]  # presentation times in the stream's units, ascending, one per frame
     keys: tuple[int, ...]  # numbers of the frames at which decoding can start
     has_alpha: bool = False
+    alpha_decoder: str = ""  # of FFmpeg, where the codec's own leaves alpha out
+    loses_alpha: bool = False  # the file has alpha, and no decoder for it is installed
     orientation: Orientation = UPRIGHT  # as shown from as stored
 
 
@@ -50,27 +54,39 @@ def probe(path: Path, name: str) -> VideoFacts:
         stream = video_stream(container, name)
         codec = stream.codec_context
         check_size(codec.width, codec.height, name)
+        decoder = alpha_decoder(stream) if claims_alpha(stream) else ""
         facts = VideoFacts(
             size=(codec.width, codec.height),
             frames=0,
             fps=float(stream.average_rate or stream.guessed_rate or 0.0),
             stamps=(),
             keys=(),
-            has_alpha=bool(codec.format and any(c.is_alpha for c in codec.format.components)),
+            has_alpha=bool(decoder or (codec.format and any(c.is_alpha for c in codec.format.components))),
+            alpha_decoder=decoder,
+            loses_alpha=claims_alpha(stream) and not decoder,
         )
-        stamps, keys = frame_times(container, stream, path, name)
+        stamps, keys = frame_times(container, stream, path, name, decoder)
         unit = float(stream.time_base)
     if not stamps:
         raise InputError("CAP-150", f"{name} contains no frames. Copy or export it again.")
     facts = replace(facts, frames=len(stamps), stamps=stamps, keys=keys, fps=_rate(facts.fps, stamps, unit))
+    first = _tried(path, name, facts, _last_affordable(facts))
+    if facts.alpha_decoder:
+        # the container's display matrix does not reach a decoder that was chosen by its name
+        first = _tried(path, name, replace(facts, alpha_decoder=""), 0)
+    turn = orientation(first, name)
+    return replace(facts, size=turn.exchanged(facts.size), orientation=turn)
+
+
+def _tried(path: Path, name: str, facts: VideoFacts, last: int) -> Any:
+    """The first frame, after it and the frame `last` were decoded."""
     reader = VideoFile(path, name, facts)
     try:
         first = reader.read(0)
-        turn = orientation(first, name)
-        reader.read(_last_affordable(facts))
+        reader.read(last)
+        return first
     finally:
         reader.close()
-    return replace(facts, size=turn.exchanged(facts.size), orientation=turn)
 
 
 def _last_affordable(facts: VideoFacts) -> int:
@@ -165,8 +181,11 @@ class VideoFile:
         Some containers land after the wanted frame; then the key frame before that is tried, then the beginning.
         """
         at = bisect_left(self.facts.keys, index + 1) - 1
-        earlier = self.facts.keys[at - 1] if at > 0 else 0
-        return [0] if at <= 0 else list(dict.fromkeys((index, earlier, 0)))
+        if at <= 0:
+            return [0]
+        # alpha cannot start at every key frame where the container may land
+        first = self.facts.keys[at] if self.facts.alpha_decoder else index
+        return list(dict.fromkeys((first, self.facts.keys[at - 1], 0)))
 
     def _seek(self, index: int) -> None:
         """Begin decoding at the key frame before `index`."""
@@ -185,7 +204,13 @@ class VideoFile:
                     "CAP-156", f"{self.name}: seeking to frame {index} failed. Export the video again."
                 ) from error
         self.seeks += 1
-        self._frames = guarded(self._container.decode(stream), self.path, self.name)
+        alpha = self.facts.alpha_decoder
+        frames = (
+            decode_alpha(self._container, stream, alpha, self.facts.stamps[index])
+            if alpha
+            else self._container.decode(stream)
+        )
+        self._frames = guarded(frames, self.path, self.name)
         self._next = 0 if index == 0 else -1
 
     def _forward(self, index: int, passing: Callable[[int, Any], None] | None) -> Any:

@@ -16,7 +16,7 @@ import torch
 from ..capture.depth_maps import UNIT
 from ..capture.options import BACKGROUNDS, LoadOptions
 from ..capture.readers import load_video
-from ..capture.single_video import is_video, load_frames
+from ..capture.single_video import is_video, load_clip
 from ..diffusion.loading import embedded, load
 from ..files.atomic import check_writable, write_atomically
 from ..files.mp4 import write_mp4
@@ -90,7 +90,14 @@ def _masks(folder: str, _: Arguments, before: Mapping[str, Any]) -> Any:
 
 
 def _frames(path: str, *_: Any) -> Any:
-    return load_frames(path) if is_video(path) else load_images(path)
+    return _video_frames(path) if is_video(path) else load_images(path)
+
+
+def _video_frames(path: str) -> torch.Tensor:
+    clip = load_clip(path)
+    for note in clip.notes:
+        log.info(note)
+    return clip.frames
 
 
 def _model_device(arguments: Arguments) -> str:
@@ -103,7 +110,7 @@ def _model_device(arguments: Arguments) -> str:
 def _depth(path: str, *rest: Any) -> Any:
     if Path(path).suffix.lower() == ".npy":
         return torch.from_numpy(read_numbers(Path(path), Path(path).name).astype("float32"))
-    return load_frames(path) if is_video(path) else load_depth_images(path, UNIT)
+    return _video_frames(path) if is_video(path) else load_depth_images(path, UNIT)
 
 
 def _write_depth(depth: Any, out: Path) -> None:

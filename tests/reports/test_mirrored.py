@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from engine.capture.readers import load_video
-from engine.capture.single_video import load_frames
+from engine.capture.single_video import load_clip
 from engine.capture.video_file import probe
 from engine.capture.video_orientation import display_matrix
 from engine.errors import InputError
@@ -50,7 +50,7 @@ def test_single_videos_match_their_truth(reported: Callable[..., list[Path]]) ->
     for truth in reported("09_mirrored", "*.truth.png"):
         expected = np.asarray(Image.open(truth).convert("RGB")).astype(float) / 255
         video = truth.with_name(truth.name.replace(".truth.png", ".mp4"))
-        shown = load_frames(video)[0].numpy()
+        shown = load_clip(video).frames[0].numpy()
         assert shown.shape == expected.shape, video.name
         assert np.abs(shown - expected).mean() < 0.01, video.name
 
@@ -73,7 +73,7 @@ def test_all_eight_orientations(tmp_path: Path, axes: tuple[int, int, int, int])
     stored = quadrants(tmp_path / "a.mp4")
     path = set_display_matrix(tmp_path / "a.mp4", axes)
     expected = as_shown(stored, *axes)
-    shown = load_frames(path)[2].numpy()[..., 1] * 255
+    shown = load_clip(path).frames[2].numpy()[..., 1] * 255
     assert shown.shape == expected.shape and probe(path, "a.mp4").size == expected.shape[::-1]
     inner = np.abs(np.gradient(expected.astype(float))).sum(0) == 0
     assert np.abs(shown - expected)[inner].max() < 6
@@ -84,5 +84,5 @@ def test_other_angles_are_refused_and_an_empty_matrix_is_none(tmp_path: Path) ->
     s, c = math.sin(math.radians(30)), math.cos(math.radians(30))
     with pytest.raises(InputError, match=r"a\.mp4 .* 30°.*CAP-260"):
         probe(set_display_matrix(tmp_path / "a.mp4", (c, s, -s, c)), "a.mp4")
-    shown = load_frames(set_display_matrix(tmp_path / "a.mp4", (0, 0, 0, 0)))[0].numpy()[..., 1] * 255
+    shown = load_clip(set_display_matrix(tmp_path / "a.mp4", (0, 0, 0, 0))).frames[0].numpy()[..., 1] * 255
     assert abs(shown[10, 10] - stored[10, 10]) < 6

@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=150, help="of the refinement; 0: none")
     parser.add_argument("--fov", type=float, default=0.0, help="horizontal field of view; 0: solved")
     options = parser.parse_args()
-    frames, fps = load_clip(options.clip)
+    frames, fps, _ = load_clip(options.clip)
     folder = depth_beside(options.clip)
     assert folder is not None, f"{options.clip} has no depth beside it"
     depth = load_depth_images(folder, UNIT)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...files.paths import inside, printable, relative_name, require_file
+from ...wording import listed
 from ..description import Capture, View, ViewVideo
 from ..frames import ImageFile
 from ..video_file import probe
@@ -134,14 +135,14 @@ def _report(
     idle = [n for i, n in enumerate(names) if i not in used and not _belongs(arranged, i, unposed)]
     if idle:
         capture.warnings.append(
-            f"{len(idle)} image files are not in the COLMAP model and are not used: {_listed(idle, 4)}."
+            f"{len(idle)} image files are not in the COLMAP model and are not used: {listed(idle, 4)}."
         )
 
 
 def _warn_without_pose(capture: Capture, names: list[str]) -> None:
     if names:
         capture.warnings.append(
-            f"COLMAP has no pose for {_listed(names, 40)}; {'it is' if len(names) == 1 else 'they are'} not used. "
+            f"COLMAP has no pose for {listed(names, 40)}; {'it is' if len(names) == 1 else 'they are'} not used. "
             "Add images that overlap with the others and run COLMAP again."
         )
 
@@ -149,11 +150,6 @@ def _warn_without_pose(capture: Capture, names: list[str]) -> None:
 def _belongs(arranged: Arrangement, index: int, unposed: list[str]) -> bool:
     camera = int(arranged.cameras[index])
     return camera >= 0 and arranged.labels[camera] in unposed
-
-
-def _listed(names: list[str], most: int) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return printable(", ".join(names[:most])) + more
 
 
 def _close_gaps(views: list[View]) -> None:
