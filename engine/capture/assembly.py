@@ -47,7 +47,8 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
     kept = _readable(capture, chosen, options)
     names = tuple(capture.views[i].name for i in kept.views)
     available = _availability(kept.sources, len(chosen), title)
-    _warn_about_gaps(available, names, warnings)
+    if not capture.is_paired:
+        _warn_about_gaps(available, names, warnings)
     train, test = _hold_out(capture, options, names)
     # a mask cuts the subject out of its image
     uses_masks = options.background != "keep"

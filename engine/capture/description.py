@@ -38,7 +38,7 @@ class View:
     K: Array  # [3, 3] of images of `size`
     world_to_camera: Array  # [4, 4] OpenCV axes
     size: tuple[int, int]  # (width, height) that the description claims
-    images: ViewVideo | dict[int, ImageFile]  # dict: frame index → file
+    images: ViewVideo | dict[int, ImageFile]  # dict: frame index (see Capture.time_unit) → file
     distortion: Distortion = field(default_factory=Distortion)
     depths: dict[int, DepthFile] = field(default_factory=dict[int, DepthFile])  # frame index → file
 
@@ -52,6 +52,8 @@ class Capture:
     views: list[View]
     times: Array | None = None  # [T] ascending; None = frame number / fps
     times_are_fractions: bool = False  # times run from 0 to 1 over a video of unknown length
+    # how times in image names were read; frame indices of views are then nanoseconds, not yet paired
+    time_unit: str = ""
     fps: float | None = None
     background: tuple[float, float, float] | None = None
     points: Array | None = None  # [P, 3]
@@ -66,6 +68,7 @@ class Capture:
     notes: list[str] = field(default_factory=list[str])  # how the files were read, for Pre-flight Check
     files: list[Path] = field(default_factory=list[Path])  # descriptions, for the fingerprint
     tracks: Tracks | None = None  # of all views and frames, at the sizes that the description claims
+    is_paired: bool = False  # frames were paired by time, and what is missing was said
     scale_done: float = 1.0  # the stored images are already this fraction of the capture's size
 
     def videos(self) -> dict[str, VideoFacts]:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from ..errors import InputError
 from ..files.paths import printable
-from .description import Array, Capture, ViewVideo
+from .description import Array, Capture, View, ViewVideo
 from .options import LoadOptions
+from .pairing import SECOND, Pairing, pair
 
 # frames per second where a capture stores none: what phones and most video cameras record, and Neu3D's and HyperNeRF's
 # rate. Head captures have one of their own (heads/motion.py)
 USUAL_FPS = 30.0
+# how far a rate may be from the stated one to be the same
+SAME_RATE = 1.02
+# offsets between cameras that are told, as a share of a frame
+LEAST_OFFSET = 0.03
 
 
 def capture_times(capture: Capture, options: LoadOptions, warnings: list[str]) -> Array:
     """Seconds of all frames of the capture [T] float64; adds to `warnings`, and fills in `capture.fps`."""
     if capture.times is not None:
         return _given_times(capture.times, capture.times_are_fractions, options)
+    if capture.time_unit:
+        return _times_in_names(capture, options, warnings)
     videos = {v.name: v.images for v in capture.views if isinstance(v.images, ViewVideo)}
     fps = options.frames_per_second or capture.fps
     if videos:
@@ -44,6 +54,93 @@ def _given_times(times: Array, are_fractions: bool, options: LoadOptions) -> Arr
     if are_fractions and options.frames_per_second and len(times) > 1:
         return times * ((len(times) - 1) / options.frames_per_second)
     return times
+
+
+def _times_in_names(capture: Capture, options: LoadOptions, warnings: list[str]) -> Array:
+    """Pair images by the times in their names."""
+    stamps = [sorted(view.images) if isinstance(view.images, dict) else [] for view in capture.views]
+    paired = pair(stamps)
+    rate = SECOND / paired.period
+    capture.notes.append(
+        f"The numbers in image names are read as times ({capture.time_unit}): {len(paired.times)} frames, about "
+        f"{rate:.4g} per second."
+    )
+    for v, frames in enumerate(paired.frames):
+        capture.views[v] = _renumbered(capture.views[v], {stamps[v][i]: m for m, i in frames.items()})
+    _warn_about_pairing(capture.views, stamps, paired, warnings)
+    capture.is_paired = True
+    return _paired_times(capture, paired, options, warnings)
+
+
+def _renumbered(view: View, moments: dict[int, int]) -> View:
+    """The view with its images and depth maps at other frames; those that have none are left out."""
+    assert isinstance(view.images, dict)
+    images = {moments[n]: image for n, image in view.images.items() if n in moments}
+    depths = {moments[n]: depth for n, depth in view.depths.items() if n in moments}
+    return replace(view, images=images, depths=depths)
+
+
+def _paired_times(capture: Capture, paired: Pairing, options: LoadOptions, warnings: list[str]) -> Array:
+    """Seconds [T] from the first moment; at the rate that the options ask for, if they do."""
+    rate = SECOND / paired.period
+    seconds = (paired.times - paired.times[0]) / SECOND
+    if options.frames_per_second:
+        return seconds * (rate / options.frames_per_second)
+    if capture.fps and max(rate / capture.fps, capture.fps / rate) > SAME_RATE:
+        warnings.append(
+            f"The capture states {capture.fps:.4g} frames per second, but its time stamps are {rate:.4g} per second. The "
+            "time stamps are used; set frames_per_second to correct them."
+        )
+        capture.fps = None
+    capture.fps = capture.fps or rate
+    return seconds
+
+
+def _warn_about_pairing(
+    views: Sequence[View], stamps: Sequence[Sequence[int]], paired: Pairing, warnings: list[str]
+) -> None:
+    """Say which views lack frames, and which are offset against the others."""
+    count = len(paired.times)
+    lacking = {v: count - len(frames) for v, frames in enumerate(paired.frames) if len(frames) < count}
+    # a moving camera has an image for each frame
+    if lacking and max(map(len, paired.frames)) > 1:
+        listed = [
+            f"{printable(views[v].name)} lacks {lacking[v]} (first at {_first_gap(paired, v):.3f} s)"
+            for v in lacking
+        ]
+        warnings.append(
+            f"Not every view has all {count} frames: {_shortened(listed)}. Missing frames are skipped."
+        )
+    starts = {v: s[0] - int(paired.times[0]) for v, s in enumerate(stamps) if len(s) > 1}
+    late = [
+        f"{printable(views[v].name)} starts {start / SECOND:.3f} s late"
+        for v, start in starts.items()
+        if 2 * start > paired.period
+    ]
+    late += [
+        f"{printable(views[v].name)} is {lag / 1e6:+.1f} ms off"
+        for v, lag in enumerate(paired.lags)
+        if v in starts and abs(lag) > LEAST_OFFSET * paired.period
+    ]
+    if late:
+        warnings.append(
+            f"The cameras are offset in time: {_shortened(late)}. Frames are paired with the nearest within half a "
+            "frame; check that the clocks of the cameras agree."
+        )
+    unused = {v: n for v, n in enumerate(paired.unused([len(s) for s in stamps])) if n}
+    if unused:
+        listed = [f"{n} of {printable(views[v].name)}" for v, n in unused.items()]
+        warnings.append(f"Frames that come too close to others are not used: {_shortened(listed)}.")
+
+
+def _first_gap(paired: Pairing, view: int) -> float:
+    """Seconds at which the first frame is that a view lacks."""
+    moment = next(m for m in range(len(paired.times)) if m not in paired.frames[view])
+    return float(paired.times[moment] - paired.times[0]) / SECOND
+
+
+def _shortened(listed: list[str], most: int = 6) -> str:
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
 def _check_mask_lengths(videos: dict[str, ViewVideo]) -> None:

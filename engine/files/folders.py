@@ -34,9 +34,12 @@ def visible(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def natural_key(name: str) -> list[str | int]:
-    """Sorts cam2 before cam10."""
-    # int refuses texts of thousands of digits, which a name inside a file may have
+    """Sorts cam2 before cam10, and seconds since 1970 by their decimals."""
     parts = re.split(r"(\d+)", name)
+    for i in range(3, len(parts), 2):
+        if parts[i - 1] == "." and len(parts[i - 2]) == 10:
+            parts[i] = parts[i].ljust(20, "0")
+    # int refuses texts of thousands of digits, which a name inside a file may have
     return [int(part[-MOST_DIGITS:]) if i % 2 else part.lower() for i, part in enumerate(parts)]
 
 

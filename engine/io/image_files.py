@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
-from ..files.folders import visible
+from ..files.folders import natural_key, visible
 from ..files.images import SUFFIXES, has_one_channel, image_size, read_gray, read_image
 
 # numbers of a batch: 4 GB
@@ -19,7 +19,7 @@ MOST_NUMBERS = 1_000_000_000
 
 
 def load_images(path: Path | str) -> Tensor:
-    """Read an image file, or all images of a folder in the order of their names.
+    """Read an image file, or all images of a folder in the order of their names, 2 before 10.
 
     Args:
         path: The file or folder.
@@ -69,6 +69,7 @@ def _checked(path: Path) -> tuple[list[Path], tuple[int, int]]:
     files = [path]
     if path.is_dir():
         files = [file for file in visible(path) if file.suffix.lower() in SUFFIXES]
+        files.sort(key=lambda file: natural_key(file.name))
     if not files or not files[0].is_file():
         raise InputError("IO-062", f"{path.name} is not an image or a folder of images; check the path.")
     width, height = image_size(files[0], files[0].name)

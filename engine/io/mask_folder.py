@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
-from ..files.folders import visible
+from ..files.folders import natural_key, visible
 from ..files.images import SUFFIXES, image_size, read_mask
 from ..scene import ViewSet
 
 
 def load_masks(folder: Path | str, views: ViewSet | None, any_number: bool = False) -> Tensor:
-    """Mask images of a folder in the order of their names: [F, H, W] in 0..1, resampled to the views' size.
+    """Mask images of a folder in the order of their names, 2 before 10: [F, H, W] in 0..1, resampled to the views' size.
 
     A single mask is for all views. Without views there is one, or with `any_number` as many as the folder holds, at the size
     of the first. Raises InputError for another number of masks, or one of another shape.
@@ -28,6 +28,7 @@ def load_masks(folder: Path | str, views: ViewSet | None, any_number: bool = Fal
             "CLI-004", f"{folder.name} is not a folder; select the folder with one mask image per view."
         )
     files = [file for file in visible(folder) if file.suffix.lower() in SUFFIXES]
+    files.sort(key=lambda file: natural_key(file.name))
     count = 1 if views is None else len(views)
     if len(files) not in (count, 1) and not (any_number and files):
         raise InputError(

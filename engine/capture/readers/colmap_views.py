@@ -18,7 +18,7 @@ from .colmap_frames import Arrangement, arrange
 from .colmap_media import ROOTS, Contents, camera_part, image_path, other_images
 from .colmap_model import ColmapModel
 from .colmap_values import Array, ColmapCamera, ColmapImage
-from .listing import image_files, last_number, moments_of, numbered_images
+from .listing import Place, last_number, number_images
 
 
 def match_rig(model: ColmapModel, contents: Contents, root: Path | None) -> dict[str, ColmapImage] | None:
@@ -50,15 +50,15 @@ def rig_views(
             f"{lost[0].where}: no folder or video matches this image. Add '{printable(camera_part(lost[0]))}' "
             "as a folder of frames or a video.",
         )
-    numbered = {
-        name: numbered_images(contents.folders[name], folder) for name in rig if name in contents.folders
-    }
-    moments = moments_of(numbered.values())
+    holders = [name for name in rig if name in contents.folders]
+    numbering = number_images([Place(contents.folders[name]) for name in holders], folder)
+    numbered = dict(zip(holders, numbering.images(folder), strict=True))
+    capture.time_unit = numbering.time_unit
     views: list[View] = []
     for name, image in sorted(rig.items(), key=lambda item: (last_number(item[0]) or 0, item[0])):
         images: ViewVideo | dict[int, ImageFile]
         if name in numbered:
-            images = image_files(numbered[name], folder, moments)
+            images = numbered[name]
         else:
             path = require_file(contents.videos[name], folder, "copy it again")
             images = ViewVideo(path, relative_name(path, folder), probe(path, relative_name(path, folder)))
@@ -72,6 +72,7 @@ def rig_views(
     _warn_without_pose(capture, _without_camera(rig, contents))
     kind = "video" if kinds == {True} else "folder of frames"
     capture.notes.append(f"COLMAP images: {len(views)} cameras, each with the {kind} of its name.")
+    capture.notes += numbering.notes
     return views
 
 

@@ -21,7 +21,7 @@ from ..frames import ImageFile
 from ..options import LoadOptions
 from ..point_cloud import optional_points
 from ..video_file import SUFFIXES, probe
-from .listing import image_files, moments_of, numbered_images
+from .listing import Numbering, Place, number_images
 
 POSES = "poses_bounds.npy"
 
@@ -33,7 +33,7 @@ def recognizes(folder: Path) -> bool:
 def read(folder: Path, options: LoadOptions) -> Capture:
     """The capture in `folder`. InputError naming the file that is missing or wrong."""
     rows = read_poses(folder)
-    contents = _contents(folder)
+    contents, numbering = _contents(folder)
     if not contents:
         raise InputError(
             "CAP-101",
@@ -47,8 +47,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
             "Provide one row per video, in the order of the file names.",
         )
     warnings: list[str] = []
-    moments = moments_of(c for _, c in contents if isinstance(c, dict))
-    views = [_view(folder, p, c, moments, row, warnings) for (p, c), row in zip(contents, rows, strict=True)]
+    views = [_view(folder, p, c, row, warnings) for (p, c), row in zip(contents, rows, strict=True)]
     points, colors = optional_points(
         folder, ("points3D_downsample2.ply", "points3D_downsample.ply"), warnings
     )
@@ -63,25 +62,27 @@ def read(folder: Path, options: LoadOptions) -> Capture:
         near_far_from=POSES,
         test_views=[views[0].name] if len(views) > 1 else [],
         warnings=warnings,
+        notes=numbering.notes,
+        time_unit=numbering.time_unit,
         files=[folder / POSES],
     )
 
 
-def _contents(folder: Path) -> list[tuple[Path, dict[int, Path] | None]]:
+def _contents(folder: Path) -> tuple[list[tuple[Path, dict[int, ImageFile] | None]], Numbering]:
     """Videos in the order of their names; else the folders camNN/images (or camNN) of frames taken from them."""
     videos = [p for p in visible(folder) if p.suffix.lower() in SUFFIXES]
     if videos:
-        return [(p, None) for p in videos]
+        return [(p, None) for p in videos], Numbering([])
     cameras = [p for p in visible(folder, "cam*") if p.is_dir()]
     holders = [p / "images" if (p / "images").is_dir() else p for p in cameras]
-    return [(p, numbered_images(h, folder)) for p, h in zip(cameras, holders, strict=True)]
+    numbering = number_images([Place(holder) for holder in holders], folder)
+    return [*zip(cameras, numbering.images(folder), strict=True)], numbering
 
 
 def _view(
     folder: Path,
     path: Path,
-    files: dict[int, Path] | None,
-    moments: dict[int, int],
+    files: dict[int, ImageFile] | None,
     row: Array,
     warnings: list[str],
 ) -> View:
@@ -104,7 +105,7 @@ def _view(
         images = ViewVideo(path, relative_name(path, folder), probe(path, relative_name(path, folder)))
         size, label = images.facts.size, images.name
     else:
-        images = image_files(files, folder, moments)
+        images = files
         label = next(iter(images.values())).name
         size = image_size(next(iter(images.values())).path, label)
     scale = size[0] / width

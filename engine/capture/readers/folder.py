@@ -12,13 +12,14 @@ for a video, one for every frame, in ascending order of their numbers. "tracks" 
 
 Needed: format, version, fps, cameras with name, width, height, K, w2c and either "video" or "frames" (a folder, or a
 pattern such as "images/cam00/frame_%05d.png", with "masks" in the same way). A mask is gray, 255 = subject.
+Numbers in names order the frames; time stamps give their times, and cameras are paired by them (see `listing`).
 "background" is what stands behind masked subjects; where nothing is masked it is what the images show. "hold_out_frames" are
 indices of frames, from 0, that no view trains on.
 """
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,13 @@ from ...files.paths import inside, printable, relative_name, require_file
 from ...scene.video import Tracks
 from ..camera_checks import integer, matrix, number
 from ..cameras_json import CAMERAS, FORMAT, VERSION
-from ..depth_maps import UNIT, DepthFile
-from ..description import Capture, View, ViewVideo
-from ..frames import ImageFile
+from ..depth_maps import UNIT
+from ..description import Array, Capture, View, ViewVideo
 from ..options import LoadOptions
+from ..pairing import pair
 from ..point_cloud import optional_points
 from ..undistort import Distortion
-from ..video_file import probe
-from .listing import moments_of, numbered_images
+from .folder_images import Media, read_images
 
 MOST_TRACK_BYTES = 2 * 2**30
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -65,9 +65,11 @@ def read(folder: Path, options: LoadOptions) -> Capture:
             "CAP-108", f"{CAMERAS}: camera_axes is {printable(repr(axes))[:40]}. It must be opencv or opengl."
         )
     unit = number(data, "depth_unit", CAMERAS, UNIT, positive=True)
-    views = [_view(folder, camera, i, axes == "opengl", unit) for i, camera in enumerate(cameras)]
-    _same_moments(views)
     warnings: list[str] = []
+    fps = number(data, "fps", CAMERAS, positive=True)
+    entries = [_entry(camera, i, axes == "opengl") for i, camera in enumerate(cameras)]
+    images = read_images(folder, [(e.data, e.where) for e in entries], unit, fps, warnings)
+    views = [_view(entry, media) for entry, media in zip(entries, images.media, strict=True)]
     points, colors = None, None
     if "points" in data:
         points_path = inside(folder, data["points"], CAMERAS)
@@ -87,7 +89,8 @@ def read(folder: Path, options: LoadOptions) -> Capture:
         folder=folder,
         layout="folder",
         views=views,
-        fps=number(data, "fps", CAMERAS, positive=True),
+        fps=fps,
+        time_unit=images.time_unit,
         background=_background(data),
         points=points,
         point_colors=colors,
@@ -97,8 +100,9 @@ def read(folder: Path, options: LoadOptions) -> Capture:
         test_views=_hold_out(data, views),
         test_moments=_hold_out_frames(data),
         warnings=warnings,
+        notes=images.notes,
         files=[path, *([inside(folder, data["tracks"], CAMERAS)] if data.get("tracks") else [])],
-        tracks=_tracks(folder, data["tracks"], views) if data.get("tracks") else None,
+        tracks=_tracks(folder, data["tracks"], views, bool(images.time_unit)) if data.get("tracks") else None,
     )
 
 
@@ -118,7 +122,20 @@ def _check_head(data: dict[str, Any]) -> None:
         )
 
 
-def _view(folder: Path, camera: object, index: int, is_opengl: bool, unit: float) -> View:
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """An entry of the list of cameras, without its images."""
+
+    data: dict[str, Any]
+    name: str
+    where: str  # for messages
+    size: tuple[int, int]
+    pose: Array
+    K: Array
+    lens: Distortion
+
+
+def _entry(camera: object, index: int, is_opengl: bool) -> _Entry:
     if not isinstance(camera, dict):
         raise InputError(
             "CAP-113", f"{CAMERAS}: camera {index} is not a JSON object. Export the dataset again."
@@ -134,45 +151,22 @@ def _view(folder: Path, camera: object, index: int, is_opengl: bool, unit: float
     size = (integer(camera, "width", where), integer(camera, "height", where))
     pose = matrix(camera.get("w2c", camera.get("world_to_camera")), (4, 4), "w2c", where)
     K = matrix(camera.get("K"), (3, 3), "K", where)
-    lens = Distortion()
-    if camera.get("distortion"):
-        lens = _distortion(camera["distortion"], where)
+    lens = _distortion(camera["distortion"], where) if camera.get("distortion") else Distortion()
     if ("video" in camera) == ("frames" in camera):
         raise InputError(
             "CAP-115", f'{where}: either "video" or "frames" must give the location of the images, not both.'
         )
-    images: ViewVideo | dict[int, ImageFile]
-    if "video" in camera:
-        images = _video(folder, camera, where)
-    else:
-        images = _images(folder, camera, where)
-    depths = _depths(folder, camera, where, unit, images) if camera.get("depths") is not None else {}
-    return View(name, where, K, OPENGL @ pose if is_opengl else pose, size, images, lens, depths)
+    return _Entry(camera, name, where, size, OPENGL @ pose if is_opengl else pose, K, lens)
 
 
-def _depths(
-    folder: Path, camera: dict[str, Any], where: str, unit: float, images: ViewVideo | dict[int, ImageFile]
-) -> dict[int, DepthFile]:
-    """Number in the file name → depth map; of a video, the frame it belongs to."""
-    files = _numbered(folder, camera["depths"], where)
-    if isinstance(images, ViewVideo):
-        if len(files) != images.facts.frames:
-            raise InputError(
-                "CAP-171",
-                f"{where}: there are {len(files)} depth maps, but {images.name} has {images.facts.frames} frames. Provide a "
-                "depth map for every frame.",
-            )
-        files = dict(enumerate(files[number] for number in sorted(files)))
-    elif unmatched := sorted(files.keys() - images.keys()):
-        raise InputError(
-            "CAP-172",
-            f"{where}: {len(unmatched)} depth maps have no image of the same number, such as "
-            f"{relative_name(files[unmatched[0]], folder)}. Give each the number of its image, or remove it.",
-        )
-    return {n: DepthFile(path, relative_name(path, folder), unit) for n, path in files.items()}
+def _view(entry: _Entry, media: Media) -> View:
+    return View(
+        entry.name, entry.where, entry.K, entry.pose, entry.size, media.images, entry.lens, media.depths
+    )
 
 
-def _tracks(folder: Path, name: object, views: list[View]) -> Tracks:
+def _tracks(folder: Path, name: object, views: list[View], is_time: bool) -> Tracks:
+    """Tracks of the views; `is_time` where frames of images are times."""
     path = inside(folder, name, CAMERAS)
     shown = relative_name(path, folder)
     arrays = read_arrays(path, shown, ("pixels", "visible", "views"), MOST_TRACK_BYTES)
@@ -182,8 +176,9 @@ def _tracks(folder: Path, name: object, views: list[View]) -> Tracks:
             "CAP-167",
             f"{shown}: pixels, visible or views is missing. Export the tracks with all three arrays.",
         )
-    moments = {n for view in views if isinstance(view.images, dict) for n in view.images}
-    frames = max([len(moments), *(v.images.facts.frames for v in views if isinstance(v.images, ViewVideo))])
+    numbers = [sorted(view.images) for view in views if isinstance(view.images, dict)]
+    moments = len(pair(numbers).times) if is_time else len({n for view in numbers for n in view})
+    frames = max([moments, *(v.images.facts.frames for v in views if isinstance(v.images, ViewVideo))])
     which = torch.as_tensor(seen_by.astype(np.int64))
     if which.ndim != 2 or which.shape[1] != frames or bool(((which < 0) | (which >= len(views))).any()):
         raise InputError(
@@ -213,72 +208,6 @@ def _distortion(value: object, where: str) -> Distortion:
         return Distortion(str(value.get("model", "opencv")), tuple(numbers.tolist()))
     except InputError as error:
         raise error.at(where) from error
-
-
-def _video(folder: Path, camera: dict[str, Any], where: str) -> ViewVideo:
-    path = inside(folder, camera["video"], where)
-    name = relative_name(path, folder)
-    facts = probe(path, name)
-    if camera.get("mask") is None:
-        return ViewVideo(path, name, facts)
-    mask = inside(folder, camera["mask"], where)
-    mask_name = relative_name(mask, folder)
-    mask_facts = probe(mask, mask_name)
-    if mask_facts.size[0] * facts.size[1] != mask_facts.size[1] * facts.size[0]:
-        raise InputError(
-            "CAP-117",
-            f"{mask_name} has {mask_facts.size[0]} × {mask_facts.size[1]} pixels, but its video has "
-            f"{facts.size[0]} × {facts.size[1]}. A mask must have the aspect ratio of its video.",
-        )
-    return ViewVideo(path, name, facts, mask, mask_name, mask_facts)
-
-
-def _images(folder: Path, camera: dict[str, Any], where: str) -> dict[int, ImageFile]:
-    """Number in the file name → image; `_same_moments` turns numbers into frame indices."""
-    files = _numbered(folder, camera["frames"], where)
-    masks = _numbered(folder, camera["masks"], where) if camera.get("masks") else None
-    images: dict[int, ImageFile] = {}
-    for at, path in files.items():
-        if masks is not None and at not in masks:
-            raise InputError(
-                "CAP-118",
-                f"{where}: the image {relative_name(path, folder)} has no mask. Provide a mask for every "
-                "image.",
-            )
-        mask = masks[at] if masks is not None else None
-        images[at] = ImageFile(
-            path, relative_name(path, folder), mask, relative_name(mask, folder) if mask else ""
-        )
-    return images
-
-
-def _numbered(folder: Path, pattern: object, where: str) -> dict[int, Path]:
-    """Files of a folder, or of a pattern with one %d, by the number in their names."""
-    path = inside(folder, pattern, where)
-    if not path.is_dir() and len(re.findall(r"%0?\d*d", path.name)) != 1:
-        raise InputError(
-            "CAP-119",
-            f"{where}: '{printable(str(pattern))}' is neither a folder nor a pattern with one %05d. "
-            "Correct the entry.",
-        )
-    directory, names = (path, None) if path.is_dir() else (path.parent, path.name)
-    try:
-        return numbered_images(directory, folder, names)
-    except InputError as error:
-        raise error.at(where) from error
-
-
-def _same_moments(views: list[View]) -> None:
-    """Numbers in file names become frame indices: the numbers of all views, in order."""
-    moment = moments_of(v.images for v in views if isinstance(v.images, dict))
-    for view in views:
-        if isinstance(view.images, dict):
-            renumbered = {moment[n]: image for n, image in view.images.items()}
-            view.images.clear()
-            view.images.update(renumbered)
-            depths = {moment[n]: depth for n, depth in view.depths.items()}
-            view.depths.clear()
-            view.depths.update(depths)
 
 
 def _background(data: dict[str, Any]) -> tuple[float, float, float] | None:
