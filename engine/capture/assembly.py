@@ -20,7 +20,7 @@ from .options import BACKGROUNDS, LoadOptions
 from .timing import capture_times
 from .undistort import pinhole_inside
 from .video_file import Handles, VideoFile
-from .video_remarks import video_warnings
+from .video_remarks import video_notes, video_warnings
 
 MOST_VIEWS = 100_000
 
@@ -42,7 +42,8 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
     title = printable(capture.folder.name)
     poses = _checked_poses(capture, title)
     times = capture_times(capture, options, warnings)
-    warnings += video_warnings(capture.videos())
+    videos = capture.videos()
+    warnings += video_warnings(videos, has_images=len(videos) < len(capture.views))
     chosen = _chosen(len(times), options, title)
     kept = _readable(capture, chosen, options)
     names = tuple(capture.views[i].name for i in kept.views)
@@ -79,7 +80,7 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
         has_depths=any(depths),
         tracks=tracks,
         warnings=tuple(dict.fromkeys(warnings)),
-        notes=tuple(capture.notes),
+        notes=(*capture.notes, *video_notes(videos)),
     )
 
 

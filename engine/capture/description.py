@@ -72,10 +72,5 @@ class Capture:
     scale_done: float = 1.0  # the stored images are already this fraction of the capture's size
 
     def videos(self) -> dict[str, VideoFacts]:
-        """Every video, those of masks included, by its name."""
-        found: dict[str, VideoFacts] = {}
-        for video in (view.images for view in self.views if isinstance(view.images, ViewVideo)):
-            found[video.name] = video.facts
-            if video.mask_facts is not None:
-                found[video.mask_name] = video.mask_facts
-        return found
+        """The videos of the views, by their names."""
+        return {v.images.name: v.images.facts for v in self.views if isinstance(v.images, ViewVideo)}

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InputError
 from .video_file import SUFFIXES, VideoFile, probe
 from .video_pixels import to_pixels
-from .video_remarks import video_warnings
+from .video_remarks import video_remarks
 
 # numbers of a batch: 4 GB
 MOST_NUMBERS = 1_000_000_000
@@ -56,7 +56,7 @@ def load_clip(path: Path | str) -> Clip:
             frames[i] = to_pixels(video.read(i), facts, alpha=facts.has_alpha)
     finally:
         video.close()
-    return Clip(torch.from_numpy(frames).float() / 255, facts.fps, tuple(video_warnings({path.name: facts})))
+    return Clip(torch.from_numpy(frames).float() / 255, facts.fps, video_remarks({path.name: facts}))
 
 
 def depth_beside(path: Path | str) -> Path | None:

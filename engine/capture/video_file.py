@@ -13,6 +13,7 @@ from typing import Any
 from ..backends import require
 from ..errors import InputError
 from ..files.images import check_size
+from .hdr import TRANSFERS, check_matrix
 from .video_alpha import alpha_decoder, claims_alpha
 from .video_alpha import decode as decode_alpha
 from .video_container import frame_times, guarded, open_container, video_stream
@@ -37,6 +38,8 @@ class VideoFacts:
     has_alpha: bool = False
     alpha_decoder: str = ""  # of FFmpeg, where the codec's own leaves alpha out
     loses_alpha: bool = False  # the file has alpha, and no decoder for it is installed
+    transfer: str = ""  # "HLG" or "PQ", empty where the video is SDR
+    primaries: int = 0  # number of ITU-T H.273
     orientation: Orientation = UPRIGHT  # as shown from as stored
 
 
@@ -64,6 +67,8 @@ def probe(path: Path, name: str) -> VideoFacts:
             has_alpha=bool(decoder or (codec.format and any(c.is_alpha for c in codec.format.components))),
             alpha_decoder=decoder,
             loses_alpha=claims_alpha(stream) and not decoder,
+            transfer=TRANSFERS.get(int(codec.color_trc), ""),
+            primaries=int(codec.color_primaries),
         )
         stamps, keys = frame_times(container, stream, path, name, decoder)
         unit = float(stream.time_base)
@@ -74,8 +79,11 @@ def probe(path: Path, name: str) -> VideoFacts:
     if facts.alpha_decoder:
         # the container's display matrix does not reach a decoder that was chosen by its name
         first = _tried(path, name, replace(facts, alpha_decoder=""), 0)
+    check_matrix(int(first.colorspace), name)
     turn = orientation(first, name)
-    return replace(facts, size=turn.exchanged(facts.size), orientation=turn)
+    # broadcast HLG names its transfer function beside the frames only; PyAV before 17 does not tell
+    transfer = TRANSFERS.get(int(getattr(first, "color_trc", 0)), facts.transfer)
+    return replace(facts, size=turn.exchanged(facts.size), orientation=turn, transfer=transfer)
 
 
 def _tried(path: Path, name: str, facts: VideoFacts, last: int) -> Any:

@@ -17,6 +17,7 @@ from ...geometry.pose_adjustment import Sighting
 from ..undistort import pinhole_inside
 from ..video_file import SUFFIXES, VideoFacts, VideoFile, probe
 from ..video_pixels import to_pixels
+from ..video_remarks import video_remarks
 from .calibration import CalibratedCamera
 from .pose2sim import read_pose2sim
 from .qualisys import read_qualisys
@@ -63,6 +64,7 @@ def read_capture_folder(
     cameras = read_qualisys(file, units) if file.name.endswith(".txt") else read_pose2sim(file, units)
     pairs, warnings = _pair(source, file, cameras)
     shots = [_shot(source, camera, video, fit) for camera, video in pairs]
+    warnings += video_remarks({shot.name: shot.facts for shot in shots})
     rates = {shot.name: shot.facts.fps for shot in shots}
     slow, fast = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
     if rates[fast] - rates[slow] > 0.01 * rates[fast]:
