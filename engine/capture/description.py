@@ -56,6 +56,9 @@ class Capture:
     time_unit: str = ""
     fps: float | None = None
     background: tuple[float, float, float] | None = None
+    behind_alpha: tuple[float, float, float] | None = (
+        None  # the background where alpha in the images is their mask
+    )
     points: Array | None = None  # [P, 3]
     point_colors: Array | None = None  # [P, 3] in 0..1
     near: float | None = None

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..files import images
+from ..files.mask_layers import layers_of_pixels
+from ..files.masks import WHITE_ON_BLACK, MaskEncoding, read_mask
 from ..lru import LruCache
 from ..scene.video import Frame
 from .depth_maps import DepthFile, read_depth
 from .undistort import Distortion, remap, remap_nearest, undistortion_map
 from .video_file import VideoFile
-from .video_pixels import to_grey, to_pixels
+from .video_pixels import to_pixels
 
 Array = NDArray[Any]
 MEGABYTE = 2**20
@@ -110,6 +112,8 @@ class ImageView:
     images: dict[int, ImageFile]
     size: tuple[int, int]
     lens: Lens | None = None
+    encoding: MaskEncoding = WHITE_ON_BLACK  # of the mask files
+    uses_alpha: bool = True  # of images without a mask file
 
     def files(self) -> list[Path]:
         return [p for s in self.images.values() for p in (s.path, s.mask) if p is not None]
@@ -121,8 +125,10 @@ class ImageView:
         file = self.images[moment]
         image, mask = images.read_image(file.path, file.name, self.size)
         if file.mask is not None:
-            mask = images.read_mask(file.mask, file.mask_name, self.size)
+            mask = read_mask(file.mask, file.mask_name, self.size, self.encoding)
             image = without_background(image, mask)
+        elif not self.uses_alpha:
+            mask = None
         return image, mask
 
     def close(self) -> None:
@@ -138,6 +144,8 @@ class VideoView:
     size: tuple[int, int]
     mask: VideoFile | None = None
     lens: Lens | None = None
+    encoding: MaskEncoding = WHITE_ON_BLACK  # of the mask video
+    uses_alpha: bool = True  # of a video without a mask video
     _moment_of: dict[int, int] = field(default_factory=dict[int, int], init=False)
 
     def __post_init__(self) -> None:
@@ -161,7 +169,8 @@ class VideoView:
         frame = self.video.read(number, passing if self.mask is None else None)
         image, mask = self._split(frame)
         if self.mask is not None:
-            mask = to_grey(self.mask.read(number), self.mask.facts, self.size)
+            pixels = to_pixels(self.mask.read(number), self.mask.facts, self.size)
+            mask = np.ascontiguousarray(self.encoding.read(layers_of_pixels(pixels)))
         return image, mask
 
     def close(self) -> None:
@@ -171,7 +180,7 @@ class VideoView:
 
     def _split(self, frame: Any) -> tuple[Array, Array | None]:
         facts = self.video.facts
-        values = to_pixels(frame, facts, self.size, facts.has_alpha)
+        values = to_pixels(frame, facts, self.size, facts.has_alpha and self.uses_alpha)
         if values.shape[2] == 3:
             return values, None
         return np.ascontiguousarray(values[..., :3]), np.ascontiguousarray(values[..., 3])

@@ -45,7 +45,7 @@ def image_size(path: Path, name: str) -> tuple[int, int]:
 
     InputError, naming `name`, where the file is missing, empty, not an image, too large, or cut short.
     """
-    size = _guarded(path, name, _size)
+    size = use_image(path, name, _size)
     if not _has_end_mark(path):
         # settles it: some writers append bytes of their own
         _decode(path, name)
@@ -68,19 +68,6 @@ def read_image(path: Path, name: str, size: tuple[int, int]) -> tuple[Array, Arr
     return np.ascontiguousarray(values[..., :3]), np.ascontiguousarray(values[..., 3])
 
 
-def read_mask(path: Path, name: str, size: tuple[int, int]) -> Array:
-    """A mask image as [H, W] uint8, 255 = subject. One-bit and 0/1 masks count as 0/255; alpha counts where it is."""
-    image = _decode(path, name)
-    if image.mode in ("LA", "RGBA", "PA"):
-        image = image.getchannel("A")
-    image = image.convert("L")
-    if image.getextrema()[1] == 1:
-        image = image.point(lambda value: value * 255)  # pyright: ignore[reportUnknownLambdaType]
-    if image.size != size:
-        image = image.resize(size, Image.Resampling.BOX)
-    return np.asarray(image)
-
-
 def read_gray(path: Path, name: str) -> Array:
     """The values [H, W] of an image of one channel as they are stored: 8, 16 or 32 bits, or floating point.
 
@@ -96,7 +83,7 @@ def read_gray(path: Path, name: str) -> Array:
         image.load()
         return np.asarray(image)
 
-    return _guarded(path, name, load)
+    return use_image(path, name, load)
 
 
 def _decode(path: Path, name: str) -> Image.Image:
@@ -106,10 +93,10 @@ def _decode(path: Path, name: str) -> Image.Image:
             return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
         return image.copy() if image.mode != "P" else image
 
-    return _guarded(path, name, load)
+    return use_image(path, name, load)
 
 
-def _guarded(path: Path, name: str, use: Any) -> Any:
+def use_image(path: Path, name: str, use: Any) -> Any:
     """`use(image)` of the opened image, with every way a bad file fails turned into one sentence."""
     try:
         with warnings.catch_warnings():
@@ -155,12 +142,12 @@ def _has_end_mark(path: Path) -> bool:
 
 def has_alpha(path: Path, name: str) -> bool:
     """Whether an image carries an alpha channel, from its header."""
-    return bool(_guarded(path, name, _carries_alpha))
+    return bool(use_image(path, name, _carries_alpha))
 
 
 def has_one_channel(path: Path, name: str) -> bool:
     """Whether `read_gray` reads an image, from its header."""
-    return bool(_guarded(path, name, _is_gray))
+    return bool(use_image(path, name, _is_gray))
 
 
 def _is_gray(image: Image.Image) -> bool:

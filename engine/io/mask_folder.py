@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,19 @@ from torch import Tensor
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..files.folders import natural_key, visible
-from ..files.images import SUFFIXES, image_size, read_mask
+from ..files.images import SUFFIXES, image_size
+from ..files.masks import encoding_of_files, read_mask
 from ..scene import ViewSet
+
+log = logging.getLogger("gs4d")
 
 
 def load_masks(folder: Path | str, views: ViewSet | None, any_number: bool = False) -> Tensor:
     """Mask images of a folder in the order of their names, 2 before 10: [F, H, W] in 0..1, resampled to the views' size.
 
     A single mask is for all views. Without views there is one, or with `any_number` as many as the folder holds, at the size
-    of the first. Raises InputError for another number of masks, or one of another shape.
+    of the first. Their encoding is found over all of them (engine/files/masks.py); any other than white on black is logged.
+    Raises InputError for another number of masks, one of another shape, or masks that are all empty or all full.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -45,7 +50,11 @@ def load_masks(folder: Path | str, views: ViewSet | None, any_number: bool = Fal
                 f"{file.name} is {width}×{height}, its view {size[0]}×{size[1]}: their shapes differ, so it cannot be "
                 "its mask; resize without cropping.",
             )
-    return torch.from_numpy(np.stack([read_mask(file, file.name, size) for file in files])).float() / 255
+    encoding = encoding_of_files([(file, file.name) for file in files])
+    for sentence in filter(None, (encoding.note, encoding.doubt)):
+        log.info(sentence)
+    masks = np.stack([read_mask(file, file.name, size, encoding) for file in files])
+    return torch.from_numpy(masks).float() / 255
 
 
 def save_masks(masks: Tensor, folder: Path | str) -> Path:

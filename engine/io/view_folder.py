@@ -21,8 +21,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
-from ..files.images import SUFFIXES, check_size, image_size, read_image, read_mask
+from ..files.images import SUFFIXES, check_size, image_size, read_image
 from ..files.jsonfile import read_json, write_json
+from ..files.masks import WHITE_ON_BLACK, read_mask
 from ..files.paths import existing_folder, inside, printable, require_file
 from ..scene import Cameras, ViewSet
 
@@ -169,7 +170,13 @@ def _coverage(folder: Path, entries: list[_Entry], size: tuple[int, int]) -> Ten
     return torch.stack(
         [
             _tensor(
-                read_mask(_found(folder, "coverage", entry.file), f"coverage/{printable(entry.file)}", size)
+                # save_views wrote them, and a view that sees little of the scene is dark
+                read_mask(
+                    _found(folder, "coverage", entry.file),
+                    f"coverage/{printable(entry.file)}",
+                    size,
+                    WHITE_ON_BLACK,
+                )
             )
             for entry in entries
         ]

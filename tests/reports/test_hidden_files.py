@@ -47,7 +47,7 @@ def test_reported_captures_open_as_without_their_hidden_files(
 
 def test_batches_masks_and_videos_leave_hidden_files_out(images: Path, tmp_path: Path) -> None:
     assert load_images(images).shape == (2, 8, 8, 3)
-    masks = with_hidden(save_masks(torch.ones(2, 8, 8), tmp_path / "masks"))
+    masks = with_hidden(save_masks(torch.eye(8).expand(2, 8, 8), tmp_path / "masks"))
     assert load_masks(masks, None, any_number=True).shape == (2, 8, 8)
     (tmp_path / "._clip.mp4").write_bytes(APPLE_DOUBLE)
     assert sorted(videos_in(tmp_path)) == ["images", "masks"]

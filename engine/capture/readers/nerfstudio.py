@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...files.images import has_alpha
 from ...files.jsonfile import read_json
 from ...files.paths import inside, relative_name, require_file
 from ..description import Capture
@@ -40,9 +39,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
             )
         candidates = (points.relative_to(folder).as_posix(), *candidates)
     capture.points, capture.point_colors = optional_points(folder, candidates, capture.warnings)
-    first = found[0].image
-    if first.mask is None and has_alpha(first.path, first.name):
-        capture.background = (1.0, 1.0, 1.0)
+    capture.behind_alpha = (1.0, 1.0, 1.0)
     capture.files = [path]
     return capture
 

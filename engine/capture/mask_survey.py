@@ -1,0 +1,121 @@
+"""How the masks of a capture are stored, found over all its views: mask files, mask videos, and alpha in the images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..files.images import has_alpha
+from ..files.mask_layers import ALIKE, alpha_varies, layers_of_pixels, load_layers
+from ..files.masks import (
+    LOOKED_AT,
+    WHITE_ON_BLACK,
+    MaskEncoding,
+    encoding_of_files,
+    find_encoding,
+    spread_first,
+)
+from .description import Array, View, ViewVideo
+from .video_file import VideoFacts, VideoFile
+from .video_pixels import to_pixels
+
+# videos of which the first frame is looked at in any case
+VIDEOS_LOOKED_AT = 8
+
+
+@dataclass
+class MaskReading:
+    """How the masks of a capture are read, and what is said about it."""
+
+    files: MaskEncoding = WHITE_ON_BLACK
+    videos: MaskEncoding = WHITE_ON_BLACK
+    # whether an alpha channel of the images is their mask
+    uses_alpha: bool = False
+    notes: list[str] = field(default_factory=list[str])
+    warnings: list[str] = field(default_factory=list[str])
+
+    def has_masks(self, view: View) -> bool:
+        """Whether frames of `view` have masks."""
+        if isinstance(view.images, ViewVideo):
+            return view.images.mask is not None or (self.uses_alpha and view.images.facts.has_alpha)
+        return any(image.mask is not None for image in view.images.values()) or (
+            self.uses_alpha and _has_own_alpha(view)
+        )
+
+
+def survey_masks(views: Sequence[View]) -> MaskReading:
+    """Look at some masks of all views.
+
+    Raises:
+        InputError: All masks are empty, or all cover their whole image.
+    """
+    images = [view.images for view in views if not isinstance(view.images, ViewVideo)]
+    files = dict.fromkeys((i.mask, i.mask_name) for view in images for i in view.values() if i.mask)
+    videos = [view.images for view in views if isinstance(view.images, ViewVideo)]
+    masks = [(v.mask, v.mask_name, v.mask_facts) for v in videos if v.mask and v.mask_facts]
+    reading = MaskReading()
+    if files:
+        reading.files = encoding_of_files([(path, name) for path, name in files if path])
+    if masks:
+        count = sum(facts.frames for _, _, facts in masks)
+        layers = (layers_of_pixels(pixels) for pixels in _frames(masks, alpha=False))
+        reading.videos = find_encoding(layers, count, masks[0][1], min(len(masks), VIDEOS_LOOKED_AT))
+    for encoding in (reading.files, reading.videos):
+        reading.notes += [encoding.note] if encoding.note else []
+        reading.warnings += [encoding.doubt] if encoding.doubt else []
+    _look_at_alpha(views, videos, reading)
+    return reading
+
+
+def _look_at_alpha(views: Sequence[View], videos: list[ViewVideo], reading: MaskReading) -> None:
+    """Whether alpha in the images differs anywhere: many programs save opaque images with an alpha channel."""
+    own = [
+        image
+        for view in views
+        if not isinstance(view.images, ViewVideo) and _has_own_alpha(view)
+        for image in view.images.values()
+        if image.mask is None
+    ]
+    clear = [(v.path, v.name, v.facts) for v in videos if v.mask is None and v.facts.has_alpha]
+    layers = (load_layers(own[i].path, own[i].name) for i in spread_first(len(own)))
+    in_images = _any_varies((each.alpha for each in layers if each.alpha is not None), LOOKED_AT)
+    in_videos = _any_varies((pixels[..., 3] for pixels in _frames(clear, alpha=True)), VIDEOS_LOOKED_AT)
+    reading.uses_alpha = in_images or in_videos
+    if (own or clear) and not reading.uses_alpha:
+        reading.notes.append("The images' alpha channel is constant, so it is not used as a mask.")
+
+
+def _any_varies(alphas: Iterable[Array], looked_at: int) -> bool:
+    """Whether alpha channels tell subjects from their background. Where the first ones are all transparent, more are asked."""
+    lowest, highest = 255, 0
+    for i, alpha in enumerate(alphas):
+        lowest, highest = min(lowest, int(alpha.min())), max(highest, int(alpha.max()))
+        if alpha_varies(alpha):
+            return True
+        if i + 1 >= looked_at and highest > 0:
+            break
+    return highest - lowest > ALIKE
+
+
+def _frames(videos: Sequence[tuple[Path, str, VideoFacts]], alpha: bool) -> Iterator[Array]:
+    """Frames [H, W, 3 or 4] as they are asked for: the first of some videos, then all, video by video."""
+    some = spread_first(len(videos), VIDEOS_LOOKED_AT)[:VIDEOS_LOOKED_AT]
+    wanted = [(i, range(1)) for i in some] + [
+        (i, range(facts.frames)) for i, (_, _, facts) in enumerate(videos)
+    ]
+    for i, numbers in wanted:
+        path, name, facts = videos[i]
+        video = VideoFile(path, name, facts)
+        try:
+            for number in numbers:
+                yield to_pixels(video.read(number), facts, facts.size, alpha)
+        finally:
+            video.close()
+
+
+def _has_own_alpha(view: View) -> bool:
+    """Whether the first image of `view` has an alpha channel and no mask file."""
+    assert not isinstance(view.images, ViewVideo)
+    first = next(iter(view.images.values()))
+    return first.mask is None and has_alpha(first.path, first.name)
