@@ -108,3 +108,23 @@ def write_planes(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def write_interlaced(path: Path, bottom_first: bool, frames: int = 40, gop: int = 8) -> Path:
+    """Writes video of 96 × 48 whose frame n has a bar of 12 columns at 2n in its first field, at 2n + 1 in its second."""
+    with av.open(str(path), "w") as container:
+        order = "bff=1" if bottom_first else "tff=1"
+        options = {"crf": "4", "preset": "veryfast", "x264-params": order}
+        stream: Any = container.add_stream("libx264", rate=30, options=options)
+        stream.width, stream.height, stream.pix_fmt = 96, 48, "yuv420p"
+        stream.codec_context.gop_size = gop
+        for i in range(frames):
+            image = np.full((48, 96, 3), 60, np.uint8)
+            for field in range(2):
+                rows = image[(1 - field if bottom_first else field) :: 2]
+                rows[:, 2 * i + field : 2 * i + field + 12] = 230
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

@@ -17,6 +17,7 @@ from .hdr import TRANSFERS, check_matrix
 from .video_alpha import alpha_decoder, claims_alpha
 from .video_alpha import decode as decode_alpha
 from .video_container import frame_times, guarded, open_container, video_stream
+from .video_fields import ASKED, deinterlaced, deinterlacer
 from .video_orientation import UPRIGHT, Orientation, orientation
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts")
@@ -40,6 +41,7 @@ class VideoFacts:
     loses_alpha: bool = False  # the file has alpha, and no decoder for it is installed
     transfer: str = ""  # "HLG" or "PQ", empty where the video is SDR
     primaries: int = 0  # number of ITU-T H.273
+    is_interlaced: bool = False
     orientation: Orientation = UPRIGHT  # as shown from as stored
 
 
@@ -75,24 +77,23 @@ def probe(path: Path, name: str) -> VideoFacts:
     if not stamps:
         raise InputError("CAP-150", f"{name} contains no frames. Copy or export it again.")
     facts = replace(facts, frames=len(stamps), stamps=stamps, keys=keys, fps=_rate(facts.fps, stamps, unit))
-    first = _tried(path, name, facts, _last_affordable(facts))
-    if facts.alpha_decoder:
-        # the container's display matrix does not reach a decoder that was chosen by its name
-        first = _tried(path, name, replace(facts, alpha_decoder=""), 0)
+    tried = _tried(path, name, facts, *range(min(ASKED, facts.frames)), _last_affordable(facts))
+    # the container's display matrix does not reach a decoder that was chosen by its name
+    first = _tried(path, name, replace(facts, alpha_decoder=""), 0)[0] if facts.alpha_decoder else tried[0]
     check_matrix(int(first.colorspace), name)
     turn = orientation(first, name)
     # broadcast HLG names its transfer function beside the frames only; PyAV before 17 does not tell
     transfer = TRANSFERS.get(int(getattr(first, "color_trc", 0)), facts.transfer)
-    return replace(facts, size=turn.exchanged(facts.size), orientation=turn, transfer=transfer)
+    interlaced = any(bool(frame.interlaced_frame) for frame in tried)
+    size = turn.exchanged(facts.size)
+    return replace(facts, size=size, orientation=turn, transfer=transfer, is_interlaced=interlaced)
 
 
-def _tried(path: Path, name: str, facts: VideoFacts, last: int) -> Any:
-    """The first frame, after it and the frame `last` were decoded."""
+def _tried(path: Path, name: str, facts: VideoFacts, *numbers: int) -> list[Any]:
+    """Frames of a video that is closed again."""
     reader = VideoFile(path, name, facts)
     try:
-        first = reader.read(0)
-        reader.read(last)
-        return first
+        return [reader.read(number) for number in numbers]
     finally:
         reader.close()
 
@@ -188,6 +189,8 @@ class VideoFile:
 
         Some containers land after the wanted frame; then the key frame before that is tried, then the beginning.
         """
+        # deinterlacing looks at the frame before
+        index = max(index - int(self.facts.is_interlaced), 0)
         at = bisect_left(self.facts.keys, index + 1) - 1
         if at <= 0:
             return [0]
@@ -212,14 +215,20 @@ class VideoFile:
                     "CAP-156", f"{self.name}: seeking to frame {index} failed. Export the video again."
                 ) from error
         self.seeks += 1
-        alpha = self.facts.alpha_decoder
+        self._frames = guarded(self._decoded(stream, index), self.path, self.name)
+        self._next = 0 if index == 0 else -1
+
+    def _decoded(self, stream: Any, index: int) -> Iterator[Any]:
+        """All frames from where the container lies; `index` is the frame that was sought."""
+        stamps, alpha = self.facts.stamps, self.facts.alpha_decoder
         frames = (
-            decode_alpha(self._container, stream, alpha, self.facts.stamps[index])
+            decode_alpha(self._container, stream, alpha, stamps[index])
             if alpha
             else self._container.decode(stream)
         )
-        self._frames = guarded(frames, self.path, self.name)
-        self._next = 0 if index == 0 else -1
+        if self.facts.is_interlaced and (name := deinterlacer()):
+            return deinterlaced(frames, name, stream.time_base, stamps[0])
+        return frames
 
     def _forward(self, index: int, passing: Callable[[int, Any], None] | None) -> Any:
         for frame in self._frames or ():

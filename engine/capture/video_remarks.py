@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..wording import listed
 from .hdr import REFERENCE_WHITE
+from .video_fields import deinterlacer
 from .video_file import VideoFacts
 
 
@@ -32,6 +33,13 @@ def video_warnings(videos: Mapping[str, VideoFacts], has_images: bool = False) -
             f"The alpha of {listed(lost)} is left out, because this build of the package av has no libvpx. Install av from "
             "PyPI, or export the video as ProRes 4444."
         )
+    if interlaced := [name for name, facts in videos.items() if facts.is_interlaced]:
+        done = (
+            "and is deinterlaced to one frame for each two fields, which softens details. Record progressive video."
+            if deinterlacer()
+            else "and this build of FFmpeg cannot deinterlace: moving edges look like combs. Deinterlace it first."
+        )
+        rows.append(f"Video is interlaced ({listed(interlaced)}), {done}")
     kinds = _by_transfer(videos)
     if len(kinds) > 1 or (has_images and kinds and "SDR" not in kinds):
         others = " Images are SDR." if has_images else ""
