@@ -42,6 +42,7 @@ class VideoFacts:
     transfer: str = ""  # "HLG" or "PQ", empty where the video is SDR
     primaries: int = 0  # number of ITU-T H.273
     is_interlaced: bool = False
+    is_counted: bool = False  # frames are told by their order, because their times are not to be relied on
     orientation: Orientation = UPRIGHT  # as shown from as stored
 
 
@@ -73,6 +74,9 @@ def probe(path: Path, name: str) -> VideoFacts:
             primaries=int(codec.color_primaries),
         )
         stamps, keys = frame_times(container, stream, path, name, decoder)
+        # MPEG program streams state few times; the others are guessed, and guessed otherwise after a jump
+        if container.format.name == "mpeg":
+            facts, keys = replace(facts, is_counted=True), (0,)
         unit = float(stream.time_base)
     if not stamps:
         raise InputError("CAP-150", f"{name} contains no frames. Copy or export it again.")
@@ -244,9 +248,9 @@ class VideoFile:
         return None
 
     def _number(self, frame: Any) -> int:
-        """Which frame this is, by its time; by counting where it has none."""
+        """Which frame this is, by its time; by counting where it has none to rely on."""
         stamps = self.facts.stamps
-        if frame.pts is None:
+        if frame.pts is None or self.facts.is_counted:
             return max(self._next, 0)
         at = bisect_left(stamps, frame.pts)
         if at == len(stamps) or (at > 0 and frame.pts - stamps[at - 1] < stamps[at] - frame.pts):

@@ -65,7 +65,8 @@ def write_video(
         stream = container.add_stream(codec, rate=30)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.codec_context.gop_size = gop
-        stream.codec_context.time_base = Fraction(1, 600)
+        # MPEG-2 allows whole frames only
+        stream.codec_context.time_base = Fraction(1, 30 if codec == "mpeg2video" else 600)
         if codec == "libx264":
             stream.options = {"crf": "12", "bf": "3", "preset": "veryfast"}
         for i in range(frames):
@@ -97,6 +98,7 @@ CONTAINERS = [
     ("clip.webm", "libvpx-vp9", 30, {}),
     ("fragmented.mp4", "libx264", 20, {"movflags": "frag_keyframe+empty_moov"}),
     ("clip.ts", "libx264", 25, {}),
+    ("clip.mpg", "mpeg2video", 8, {}),
 ]
 
 
