@@ -23,7 +23,7 @@ from ..scene.video import Frame
 from .depth_maps import DepthFile, read_depth
 from .undistort import Distortion, remap, remap_nearest, undistortion_map
 from .video_file import VideoFile
-from .video_pixels import to_pixels
+from .video_pixels import to_mask_pixels, to_pixels
 
 Array = NDArray[Any]
 MEGABYTE = 2**20
@@ -169,7 +169,7 @@ class VideoView:
         frame = self.video.read(number, passing if self.mask is None else None)
         image, mask = self._split(frame)
         if self.mask is not None:
-            pixels = to_pixels(self.mask.read(number), self.mask.facts, self.size)
+            pixels = to_mask_pixels(self.mask.read(number), self.mask.facts, self.size)
             mask = np.ascontiguousarray(self.encoding.read(layers_of_pixels(pixels)))
         return image, mask
 

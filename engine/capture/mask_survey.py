@@ -18,7 +18,7 @@ from ..files.masks import (
 )
 from .description import Array, View, ViewVideo
 from .video_file import VideoFacts, VideoFile
-from .video_pixels import to_pixels
+from .video_pixels import to_mask_pixels, to_pixels
 
 # videos of which the first frame is looked at in any case
 VIDEOS_LOOKED_AT = 8
@@ -109,7 +109,8 @@ def _frames(videos: Sequence[tuple[Path, str, VideoFacts]], alpha: bool) -> Iter
         video = VideoFile(path, name, facts)
         try:
             for number in numbers:
-                yield to_pixels(video.read(number), facts, facts.size, alpha)
+                frame = video.read(number)
+                yield to_pixels(frame, facts, alpha=True) if alpha else to_mask_pixels(frame, facts)
         finally:
             video.close()
 

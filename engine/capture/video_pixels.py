@@ -40,9 +40,14 @@ def to_pixels(
     return facts.orientation.apply(values)
 
 
+def to_mask_pixels(frame: Any, facts: VideoFacts, size: tuple[int, int] | None = None) -> Array:
+    """A decoded frame of a mask video as [H, W, 3] uint8. Its values are no light: they are not tone-mapped."""
+    return to_pixels(frame, replace(facts, transfer=""), size)
+
+
 def to_grey(frame: Any, facts: VideoFacts, size: tuple[int, int] | None = None) -> Array:
-    """A decoded frame of a mask video as [H, W] uint8, 255 = subject. Its values are no light: they are not tone-mapped."""
-    return np.ascontiguousarray(to_pixels(frame, replace(facts, transfer=""), size)[..., 1])
+    """A decoded frame of a mask video that this pack wrote as [H, W] uint8, 255 = subject."""
+    return np.ascontiguousarray(to_mask_pixels(frame, facts, size)[..., 1])
 
 
 def _signal(frame: Any, size: tuple[int, int]) -> Array:
