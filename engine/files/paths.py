@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,12 +15,39 @@ from ..wording import printable
 
 __all__ = [
     "existing_folder",
+    "file_stems",
     "inside",
     "open_regular",
     "printable",
     "relative_name",
     "require_file",
 ]
+
+
+# characters that some file system does not take, and names that Windows keeps for devices
+_FOREIGN = re.compile(r'[<>:"/\\|?*\x00-\x1f\ud800-\udfff]')
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+# bytes of a stem; file systems take 255 with its ending
+LONGEST_STEM = 120
+
+
+def file_stems(names: Iterable[str]) -> list[str]:
+    """File names without ending for things of any `names`, all different on every file system.
+
+    A name that is one already stays as it is; folders in names ("images/cam01") become part of the file's name.
+    """
+    stems: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        stem = _FOREIGN.sub("_", name).lstrip(".").rstrip(". ")
+        stem = f"{stem}_" if _DEVICE.fullmatch(stem) else stem
+        stem = stem.encode()[:LONGEST_STEM].decode(errors="ignore") or "_"
+        number, unique = 2, stem
+        while unique.lower() in taken:
+            number, unique = number + 1, f"{stem}_{number}"
+        taken.add(unique.lower())
+        stems.append(unique)
+    return stems
 
 
 def relative_name(path: Path, folder: Path) -> str:

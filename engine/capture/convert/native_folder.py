@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ... import backends
 from ...errors import InputError
 from ...files.atomic import temporary_beside, write_atomically
-from ...files.paths import printable
+from ...files.paths import file_stems, printable
 from ...geometry.axes import axes_converge, nearest_to_axes
 from ...scene.cameras import Cameras
 from ...scene.video import MultiViewVideo
@@ -51,11 +51,12 @@ def convert_dataset(video: MultiViewVideo, target: Path, quality: int = 14) -> C
     _check_complete(video)
     fps = _frame_rate(video)
     cameras = _even_sizes(video.cameras)
+    stems = file_stems(cameras.names)
     total = video.views * video.moments
     yield Converted(0, total, f"{video.views} views, {video.moments} frames")
     with new_folder(target) as partial:
         for view in range(video.views):
-            for done in _write_view(partial, video, view, cameras.sizes[view], fps, quality):
+            for done in _write_view(partial, video, view, stems[view], cameras.sizes[view], fps, quality):
                 yield Converted(view * video.moments + done, total)
         if video.points is not None:
             write_points(partial / POINTS, video.points, video.point_colors)
@@ -98,18 +99,12 @@ def _even_sizes(cameras: Cameras) -> Cameras:
 
 
 def _write_view(
-    folder: Path, video: MultiViewVideo, view: int, size: tuple[int, int], fps: float, quality: int
+    folder: Path, video: MultiViewVideo, view: int, stem: str, size: tuple[int, int], fps: float, quality: int
 ) -> Iterator[int]:
     """The video and the mask video of one view; yields the number of frames done."""
-    name = video.cameras.names[view]
-    if name != Path(name).name or name.startswith("."):
-        raise InputError(
-            "CAP-057",
-            f"{video.name}: the view name '{printable(name)}' cannot be a file name. Rename the view.",
-        )
-    masks = folder / "masks" / f"{name}.mp4" if video.has_masks else None
+    masks = folder / "masks" / f"{stem}.mp4" if video.has_masks else None
     with (
-        encoder(folder / "videos" / f"{name}.mp4", size, fps, quality) as image_video,
+        encoder(folder / "videos" / f"{stem}.mp4", size, fps, quality) as image_video,
         encoder(masks, size, fps, min(quality, 8)) as mask_video,
     ):
         for moment in range(video.moments):
@@ -135,14 +130,15 @@ def write_description(
     reach: tuple[float, float] | None = None,  # near and far in world units; None = from the cameras
     points: str | None = None,  # a file in `folder`
 ) -> None:
-    """cameras.json for videos in `videos/` and masks in `masks/` under the cameras' names, and notes.txt."""
+    """cameras.json for videos in `videos/` and masks in `masks/` under `file_stems` of the cameras' names, and notes.txt."""
+    stems = file_stems(cameras.names)
     near, far = depth_range(cameras) if reach is None else reach
     write_cameras_json(
         folder,
         cameras,
         fps,
-        videos=[f"videos/{name}.mp4" for name in cameras.names],
-        masks=[f"masks/{name}.mp4" for name in cameras.names] if has_masks else None,
+        videos=[f"videos/{stem}.mp4" for stem in stems],
+        masks=[f"masks/{stem}.mp4" for stem in stems] if has_masks else None,
         frame_count=frame_count,
         near=near,
         far=far,

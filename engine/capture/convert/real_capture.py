@@ -20,7 +20,7 @@ from ...fields import choice, flag, number, text, validate
 from ...files.folders import visible
 from ...files.images import SUFFIXES as IMAGE_SUFFIXES
 from ...files.images import image_size, read_image
-from ...files.paths import existing_folder
+from ...files.paths import existing_folder, file_stems
 from ...geometry.pose_adjustment import adjust_poses, reprojection_errors, rms
 from ...masks.person import people_mask
 from ...models.person_matting import load_person_matting
@@ -108,7 +108,8 @@ def convert_capture(source: Path, target: Path, config: CaptureConfig | None = N
         )
     cameras = cameras.resized(tuple(_size(size, config.height) for size in cameras.sizes))
     frames = range(0, min(s.facts.frames for s in shots), config.every)
-    views = [_View(shot, cameras, v, config) for v, shot in enumerate(shots)]
+    stems = file_stems(cameras.names)
+    views = [_View(shot, stems[v], cameras, v, config) for v, shot in enumerate(shots)]
     fps = shots[0].facts.fps / config.every
     agrees = config.makes_masks and len(shots) >= 3
     total = (1 + config.makes_masks + agrees) * len(shots) * len(frames)
@@ -133,8 +134,10 @@ def ideal_cameras(shots: list[Shot]) -> Cameras:
 class _View:
     """One camera on its way: reads, undistorts and encodes frame by frame."""
 
-    def __init__(self, shot: Shot, cameras: Cameras, view: int, config: CaptureConfig) -> None:
+    def __init__(self, shot: Shot, stem: str, cameras: Cameras, view: int, config: CaptureConfig) -> None:
         self.shot, self.config, self.size = shot, config, cameras.sizes[view]
+        # of its files
+        self.stem = stem
         self.source_map = _source_map(shot, cameras, view)
         self.people = load_person_matting() if config.makes_masks and config.shows_people else None
         self.plate = (
@@ -156,11 +159,9 @@ class _View:
                     yield round(len(frames) * len(samples) / len(picked)), None
                 scene = empty_scene(np.stack(samples), self.plate)
                 before = len(frames)
-            masks = folder / "masks" / f"{shot.camera.name}.mp4" if config.makes_masks else None
+            masks = folder / "masks" / f"{self.stem}.mp4" if config.makes_masks else None
             with (
-                encoder(
-                    folder / "videos" / f"{shot.camera.name}.mp4", self.size, fps, config.quality
-                ) as video,
+                encoder(folder / "videos" / f"{self.stem}.mp4", self.size, fps, config.quality) as video,
                 encoder(masks, self.size, fps, min(config.quality, 8)) as mask_video,
             ):
                 for i, moment in enumerate(frames):
@@ -187,14 +188,15 @@ def _agree(folder: Path, cameras: Cameras, fps: float, config: CaptureConfig) ->
     quality = min(config.quality, 8)
     rough = folder / "masks.rough"
     (folder / "masks").rename(rough)
-    facts = [probe(rough / f"{name}.mp4", f"masks/{name}.mp4") for name in cameras.names]
-    readers = [VideoFile(rough / f"{n}.mp4", n, f) for n, f in zip(cameras.names, facts, strict=True)]
+    stems = file_stems(cameras.names)
+    facts = [probe(rough / f"{stem}.mp4", f"masks/{stem}.mp4") for stem in stems]
+    readers = [VideoFile(rough / f"{stem}.mp4", stem, f) for stem, f in zip(stems, facts, strict=True)]
     with ExitStack() as stack:
         for reader in readers:
             stack.callback(reader.close)
         writers = [
-            stack.enter_context(encoder(folder / "masks" / f"{name}.mp4", size, fps, quality))
-            for name, size in zip(cameras.names, cameras.sizes, strict=True)
+            stack.enter_context(encoder(folder / "masks" / f"{stem}.mp4", size, fps, quality))
+            for stem, size in zip(stems, cameras.sizes, strict=True)
         ]
         for moment in range(facts[0].frames):
             masks = [
