@@ -12,6 +12,7 @@ from ..deform import KINDS
 from ..errors import InputError
 from ..files.safetensors_format import SafetensorsFormat
 from ..files.safetensors_header import read_header
+from ..finite import is_finite
 from ..scene import Cameras, Deformation, Gaussians, Scene4D
 
 SCENE = SafetensorsFormat(
@@ -19,7 +20,7 @@ SCENE = SafetensorsFormat(
 )
 # bytes; a scene with a longer header opens, but `is_scene_file` says no
 LISTED_HEADER = 16 << 20
-# types that Gaussians and cameras are computed in; every other one is a damaged file's
+# types of Gaussians and cameras; every other one is a damaged file's
 EXACT = (torch.float32, torch.float64)
 GAUSSIANS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
@@ -95,6 +96,7 @@ def scene_of(tensors: dict[str, Tensor], about: dict[str, Any], kind: Safetensor
 
     Raises InputError if a tensor is missing or of another shape or type; call it inside `kind.assembling`.
     """
+    tensors = {name: _single(name, tensor, kind) for name, tensor in tensors.items()}
     canonical = _canonical(tensors, kind)
     deformation = _deformation(tensors, about["deformation"])
     rig = _rig(tensors, about["rig"], kind)
@@ -112,6 +114,17 @@ def scene_of(tensors: dict[str, Tensor], about: dict[str, Any], kind: Safetensor
         background=kind.tensor(tensors, "background", (3,), torch.float32),
         history=tuple(dict(entry) for entry in about.get("history", ())),
     )
+
+
+def _single(name: str, tensor: Tensor, kind: SafetensorsFormat) -> Tensor:
+    """A tensor of Gaussians or of their motion in float32, in which both are computed: types that differ cannot be mixed."""
+    is_computed = name.startswith(("gaussians.", "deformation.")) and not name.endswith("seconds")
+    if not is_computed or tensor.dtype != torch.float64:
+        return tensor
+    single = tensor.float()
+    if not is_finite(single):
+        raise InputError("IO-088", f"'{name}' has numbers beyond the range of float32; {kind.again}.")
+    return single
 
 
 def _canonical(tensors: dict[str, Tensor], kind: SafetensorsFormat) -> Gaussians:

@@ -20,10 +20,11 @@ from engine.files.paths import inside
 from engine.files.torch_weights import as_safetensors
 from engine.files.weights import check_shards
 from engine.io.imports.fourdgaussians_folder import import_fourdgaussians, is_fourdgaussians
-from engine.io.scene_file import is_scene_file, load_scene
+from engine.io.scene_file import SCENE, is_scene_file, load_scene, save_scene
 from engine.io.splats import read_splat
 from engine.io.view_folder import load_views
 from engine.wording import LONGEST_SENTENCE
+from tests.fuzz.parsers import SCENES
 
 ROOT = Path(__file__).resolve().parents[2]
 # bytes; a small file may need this much more than the program itself
@@ -185,12 +186,41 @@ def test_an_index_that_names_no_weights_of_its_folder_is_refused(part: str, tmp_
         check_shards(tmp_path)
 
 
-if __name__ == "__main__":
-    main()
-
-
 @pytest.mark.parametrize("name", ["x" * 256, "images/" + "é" * 128 + ".png", "x" * 1001, "a\0b"])
 def test_names_that_no_file_can_have_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="FIL-028"):
         inside(tmp_path, name, "views.json")
     assert inside(tmp_path, "images/" + "x" * 251 + ".png", "views.json").name.startswith("xxx")
+
+
+@pytest.mark.parametrize("name", ["hexplane", "per_frame", "masked", "frozen", "bound"])
+@pytest.mark.parametrize("part", ["gaussians.", "deformation."])
+def test_scenes_of_both_precisions_open_in_one(name: str, part: str, tmp_path: Path) -> None:
+    """Files of other programs may hold float64 Gaussians and a float32 motion, or the other way round."""
+    path = tmp_path / "a.safetensors"
+    save_scene(SCENES[name](), path)
+    single = moved(load_scene(path))
+    tensors, about = SCENE.read(path)
+    doubled = {
+        n: t.double() if n.startswith(part) and t.is_floating_point() else t for n, t in tensors.items()
+    }
+    assert any(t.dtype == torch.float64 for n, t in doubled.items() if n.startswith(part))
+    SCENE.write(path, doubled, about)
+    scene = moved(load_scene(path))
+    for second in scene.times.tolist():
+        pairs = zip(scene.at(second).tensors().values(), single.at(second).tensors().values(), strict=True)
+        assert all(torch.equal(a, b) and a.dtype == torch.float32 for a, b in pairs)
+
+
+def test_numbers_beyond_single_precision_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_scene(SCENES["bound"](), path)
+    tensors, about = SCENE.read(path)
+    tensors["gaussians.means"] = tensors["gaussians.means"].double() * 1e300
+    SCENE.write(path, tensors, about)
+    with pytest.raises(InputError, match=r"a\.safetensors: 'gaussians\.means' has numbers beyond"):
+        load_scene(path)
+
+
+if __name__ == "__main__":
+    main()
