@@ -97,7 +97,7 @@ def read_ply(path: Path | str, as_stored: bool = False) -> Gaussians:
     path = Path(path)
     header = read_header(path, path.name, starts_with_vertices=False)
     if header.elements[0].name == "chunk":
-        return _chosen(read_compressed_ply(path), path.name, as_stored)
+        return usable(read_compressed_ply(path), path.name, as_stored)
     vertices = read_vertices(path, path.name, header)
     if BINDING in (vertices.dtype.names or ()):
         raise InputError(
@@ -105,15 +105,16 @@ def read_ply(path: Path | str, as_stored: bool = False) -> Gaussians:
             f"{path.name} stores its Gaussians relative to the triangles of a head mesh ({BINDING}), so it is not a scene by "
             "itself. Import the avatar's folder (the one that contains point_cloud) together with its head model.",
         )
-    return _chosen(_gaussians(vertices, path), path.name, as_stored)
+    return usable(_gaussians(vertices, path), path.name, as_stored)
 
 
-def _chosen(stored: Gaussians, name: str, as_stored: bool) -> Gaussians:
-    """The Gaussians as they are, or mended. Raises InputError where nothing would be left."""
+def usable(stored: Gaussians, name: str, as_stored: bool) -> Gaussians:
+    """Gaussians of the file `name` as they are, or mended. Raises InputError where nothing would be left."""
     made = mended([stored])[0][0]
     if len(made) == 0 < len(stored):
         raise InputError(
-            "IO-023", f"{name}: every Gaussian contains NaN or infinite values; export it again."
+            "IO-023",
+            f"{name}: all {len(stored):,} Gaussians were left out, because their numbers are NaN or infinite; export it again.",
         )
     return stored if as_stored else made
 

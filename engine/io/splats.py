@@ -6,8 +6,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..scene import Gaussians
-from ..scene.mending import mended
-from .ply import read_ply
+from .ply import read_ply, usable
 from .splat_file import read_splat_file
 from .spz import read_spz
 
@@ -27,7 +26,7 @@ def read_splat(path: Path, as_stored: bool = False) -> Gaussians:
         as_stored: Leave infinite and NaN values in, for a caller that mends them itself; .spz has none.
 
     Raises:
-        InputError: The file cannot be read, or it is of another format.
+        InputError: The file cannot be read, it is of another format, or no Gaussian of it has finite numbers.
     """
     suffix = path.suffix.lower()
     if suffix in UNREADABLE:
@@ -35,6 +34,5 @@ def read_splat(path: Path, as_stored: bool = False) -> Gaussians:
     if suffix == ".spz":
         return read_spz(path)
     if suffix == ".splat":
-        stored = read_splat_file(path)
-        return stored if as_stored else mended([stored])[0][0]
+        return usable(read_splat_file(path), path.name, as_stored)
     return read_ply(path, as_stored)

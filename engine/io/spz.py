@@ -186,7 +186,8 @@ def _mended(stored: Gaussians, name: str) -> Gaussians:
     made = mended([_turned(stored)])[0][0]
     if len(made) == 0 < len(stored):
         raise InputError(
-            "IO-043", f"{name}: every position contains NaN or infinite values; export it again."
+            "IO-043",
+            f"{name}: all {len(stored):,} Gaussians were left out, because their positions are NaN or infinite; export it again.",
         )
     return made
 

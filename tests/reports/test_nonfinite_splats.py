@@ -95,5 +95,17 @@ def test_half_floats_of_spz_lose_what_is_infinite(gaussians: Gaussians) -> None:
     kept = [i for i in range(count) if i not in (3, 9)]
     assert float((read.means - gaussians.means[kept]).abs().max()) < 2e-3
     means[:] = np.nan
-    with pytest.raises(InputError, match="IO-043"):
+    with pytest.raises(InputError, match=f"all {count} Gaussians were left out.*IO-043"):
         decode_spz(gzip.compress(header + means.tobytes() + plain[16 + 9 * count :]), "a.spz")
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".splat"])
+def test_a_file_without_any_finite_gaussian_says_how_many_were_left_out(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".ply":
+        write_ply(moving_scene(40, views=3).canonical.map(lambda t: t * torch.nan), path)
+    else:
+        path.write_bytes(struct.pack("<6f8B", *[np.nan] * 6, *range(8)) * 40)
+    for read in (read_splat, lambda p: result(import_scene.run(p))):
+        with pytest.raises(InputError, match=f"a{suffix}: all 40 Gaussians were left out.*NaN"):
+            read(path)
