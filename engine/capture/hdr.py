@@ -73,10 +73,16 @@ def compress_highlights(linear: Floats) -> Floats:
     ITU-R BT.2408-8 annex 5 (BT.2390 §5.4 before) is not used: for a peak of 1000 cd/m² it bends from 89 cd/m² on and
     would darken what SDR cameras show as white to 160.
     """
-    brightest = linear.max(axis=-1, keepdims=True)
-    beyond = np.maximum(brightest - KNEE, 0)
-    bent = KNEE + (1 - KNEE) * (1 - np.exp(-beyond / (1 - KNEE)))
-    return np.where(beyond > 0, linear * (bent / np.maximum(brightest, KNEE)), linear)
+    # much faster than max over an axis of three
+    brightest = np.maximum(np.maximum(linear[..., 0], linear[..., 1]), linear[..., 2])
+    beyond = brightest > KNEE
+    if not beyond.any():
+        return linear
+    high = brightest[beyond, None]
+    bent = KNEE + (1 - KNEE) * (1 - np.exp((KNEE - high) / (1 - KNEE)))
+    result = linear.copy()
+    result[beyond] *= bent / high
+    return result
 
 
 def to_sdr(signal: Array, transfer: str, primaries: int = 9) -> Array:
@@ -122,12 +128,15 @@ def to_signal(planes: Array, matrix: int, is_full: bool) -> Array:
     Unknown matrix coefficients count as BT.2020's. Source: ITU-R BT.2100-2, tables 6 and 9.
     """
     red, blue = LUMA.get(matrix, LUMA[9])
-    values = planes.astype(np.float32)
-    if is_full:
-        luma, chroma = values[..., 0] / 65535, (values[..., 1:] - 32768) / 65535
-    else:
-        luma, chroma = (values[..., 0] - 4096) / 56064, (values[..., 1:] - 32768) / 57344
-    r = luma + 2 * (1 - red) * chroma[..., 1]
-    b = luma + 2 * (1 - blue) * chroma[..., 0]
-    g = (luma - red * r - blue * b) / (1 - red - blue)
-    return (np.stack([r, g, b], axis=-1) * 65535 + 0.5).clip(0, 65535).astype(np.uint16)
+    green = 1 - red - blue
+    from_blue, from_red = 2 * (1 - blue), 2 * (1 - red)
+    by_channel = [
+        [1, 0, from_red],
+        [1, -blue * from_blue / green, -red * from_red / green],
+        [1, from_blue, 0],
+    ]
+    steps, zero = ((65535, 65535, 65535), 0) if is_full else ((56064, 57344, 57344), 4096)
+    change = (np.array(by_channel) * 65535 / steps).T
+    offset = 0.5 - np.array([zero, 32768, 32768]) @ change
+    values = planes.astype(np.float32) @ change.astype(np.float32) + offset.astype(np.float32)
+    return values.clip(0, 65535).astype(np.uint16)
