@@ -21,7 +21,7 @@ from ..engine.render import choose_device
 from .compat import io
 
 DEVICES = ["auto", "cpu", "cuda"]
-DEVICE_TEXT = "Device. auto uses ComfyUI's GPU if gsplat works on it, otherwise the CPU."
+DEVICE_TEXT = "Device. auto uses ComfyUI's GPU if gsplat or Warp works on it, otherwise the CPU."
 PREVIEW_PIXELS = 512
 SECONDS_BETWEEN_UPDATES = 0.1
 # key in a node's `ui` of the lines that web/notes.js shows

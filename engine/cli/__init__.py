@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         if out:
             sub.add_argument("--out", "-o", required=True, metavar="PATH", help=out)
         if has_device:
-            devices = "auto, cpu or cuda; auto uses CUDA where gsplat works"
+            devices = "auto, cpu or cuda; auto uses CUDA where gsplat or Warp works"
             sub.add_argument("--device", default="auto", metavar="NAME", help=devices)
         for config in configs:
             add_config(sub, config)

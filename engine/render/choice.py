@@ -11,7 +11,7 @@ from .. import fields
 from ..errors import InputError
 
 # each of these modules registers a rasterizer; the order is that of the options
-from . import gsplat_cuda, numba, torch_reference  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from . import gsplat_cuda, numba, torch_reference, warp  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from .rasterizer import Rasterizer
 from .registry import NAMES, Registration, find, ranked
 
@@ -26,8 +26,8 @@ def rasterizer_field() -> Any:
 def choose_device(rasterizer: str = "auto") -> str:
     """Choose the device type on which a rasterizer is fastest.
 
-    With numba but without a working gsplat, this is the CPU even if there is a CUDA GPU: numba's CPU kernel is much faster
-    than the torch rasterizer on the GPU. A log line says so.
+    With numba but without a working gsplat or Warp, this is the CPU even if there is a CUDA GPU: numba's CPU kernel is much
+    faster than the torch rasterizer on the GPU. A log line says so.
 
     Args:
         rasterizer: Name of a rasterizer; "auto": the fastest of all.

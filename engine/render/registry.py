@@ -30,7 +30,7 @@ class Registration:
         name: Name for users and checkpoints.
         priorities: Speed by device type ("cuda", "cpu"); it cannot run on other device types. "auto" takes the highest
             number that works, on one device or, if the device is free, over all of them.
-            Built in: gsplat 100 on cuda; numba 50 on cpu; torch 20 on cuda, 10 on cpu.
+            Built in: gsplat 100 and warp 80 on cuda; numba 50 on cpu; torch 20 on cuda, 10 on cpu; warp 5 on cpu.
         create: Creates the rasterizer; slow or optional packages are imported here.
         obstacle: Returns why it cannot run on this machine (what is missing and how to install it), or None. Called on
             every choice, so it should be fast or cached.

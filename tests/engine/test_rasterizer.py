@@ -16,6 +16,7 @@ from engine.render.torch_reference import TorchRasterizer
 from engine.scene.cameras import look_at
 
 numba_cpu = pytest.importorskip("engine.render.numba.rasterizer", reason="numba is not installed")
+warp_source = pytest.importorskip("engine.render.warp.rasterizer", reason="warp-lang is not installed")
 
 WIDTH, HEIGHT = 45, 38  # no multiples of a tile or a block
 NAMES = ("means", "quats", "scales", "opacities", "features", "background", "means2d")
@@ -119,7 +120,7 @@ def relative(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).abs().max() / b.double().abs().max())
 
 
-RASTERIZERS = [numba_cpu.NumbaRasterizer(), TorchRasterizer()]
+RASTERIZERS = [numba_cpu.NumbaRasterizer(), TorchRasterizer(), warp_source.WarpRasterizer()]
 each_rasterizer = pytest.mark.parametrize("rasterizer", RASTERIZERS, ids=lambda r: r.name)
 
 
@@ -139,6 +140,8 @@ each_rasterizer = pytest.mark.parametrize("rasterizer", RASTERIZERS, ids=lambda 
 def test_image_and_gradients_equal_the_formulas(rasterizer, channels, settings, batched, dtype):
     if dtype == torch.float64 and channels not in (3, 11):
         pytest.skip("the sources are the same: two float64 builds are enough to compile")
+    if dtype == torch.float64 and rasterizer.name == "warp":
+        pytest.skip("Warp's kernels are float32")
     # float32 numbers for all, so that only the arithmetic differs, not what it is given
     leaves, background, w2c, K = make_scene(120, channels, torch.float32, batched=batched)
     leaves[3][:12] = 0.9995  # some alphas are clamped
@@ -199,7 +202,8 @@ def test_gradients_of_camera_features_and_backgrounds_agree_with_finite_differen
 @each_rasterizer
 def test_the_gradient_of_the_projected_means_is_kept(rasterizer):
     """Moving every mean sideways by what moves its projection by a pixel changes the loss by that much."""
-    leaves, background, w2c, K = make_scene(60, 3)
+    dtype, tolerance = (torch.float32, 1e-4) if rasterizer.name == "warp" else (torch.float64, 1e-10)
+    leaves, background, w2c, K = make_scene(60, 3, dtype)
     leaves, background = with_gradients(leaves, background)
     w2c, K = w2c[:1], K[:1]
     image, _, info = rasterizer.render(*leaves, w2c, K, WIDTH, HEIGHT, background)
@@ -215,7 +219,7 @@ def test_the_gradient_of_the_projected_means_is_kept(rasterizer):
     reference, reference_background = with_gradients(leaves, background)
     other, _, other_info = TorchRasterizer().render(*reference, w2c, K, WIDTH, HEIGHT, reference_background)
     (other**2).sum().backward()
-    assert relative(once, other_info.means2d_gradient) < 1e-10
+    assert relative(once, other_info.means2d_gradient) < tolerance
     seen = info.visible
     assert torch.equal(info.radii, other_info.radii)
     torch.testing.assert_close(info.means2d[seen], other_info.means2d[seen])
@@ -373,21 +377,25 @@ def test_inputs_are_not_changed_and_no_gradient_is_needed():
 
 
 @pytest.mark.parametrize(
-    ("has_cuda", "gsplat", "has_numba", "rasterizer", "wanted"),
+    ("has_cuda", "gsplat", "has_warp", "has_numba", "rasterizer", "wanted"),
     [
-        (False, False, True, "auto", "cpu"),
-        (True, True, True, "auto", "cuda"),
-        (True, False, True, "auto", "cpu"),
-        (True, False, False, "auto", "cuda"),
-        (True, True, True, "numba", "cpu"),
-        (True, False, True, "torch", "cuda"),
+        (False, False, True, True, "auto", "cpu"),
+        (True, True, False, True, "auto", "cuda"),
+        (True, False, True, True, "auto", "cuda"),
+        (True, False, False, True, "auto", "cpu"),
+        (True, False, False, False, "auto", "cuda"),
+        (True, True, True, True, "numba", "cpu"),
+        (True, False, False, True, "torch", "cuda"),
+        (True, False, False, True, "warp", "cuda"),
     ],
 )
-def test_a_card_without_gsplat_is_left_alone_where_the_cpu_kernel_is_there(
-    monkeypatch, caplog, has_cuda, gsplat, has_numba, rasterizer, wanted
+def test_a_card_without_gsplat_and_warp_is_left_alone_where_the_cpu_kernel_is_there(
+    monkeypatch, caplog, has_cuda, gsplat, has_warp, has_numba, rasterizer, wanted
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
     monkeypatch.setattr(backends, "_gsplat", {False: None if gsplat else "it was not compiled"})
+    monkeypatch.setattr(backends, "_warp", {"cuda": None if has_warp else "the driver is too old"})
+    monkeypatch.setattr("engine.render.warp._wrong_here", lambda: None)
     monkeypatch.setattr(backends, "installed", lambda package: has_numba)
     with caplog.at_level("INFO", logger="gs4d"):
         assert choose_device(rasterizer) == wanted

@@ -64,7 +64,7 @@ def toy() -> Iterator[None]:
 
 
 def test_the_built_in_rasterizers_come_in_the_order_of_the_options() -> None:
-    assert registry.NAMES == ["auto", "gsplat", "numba", "torch"]
+    assert registry.NAMES == ["auto", "gsplat", "numba", "torch", "warp"]
 
 
 @pytest.mark.usefixtures("toy")
@@ -98,7 +98,7 @@ def test_a_name_is_given_once() -> None:
 def test_a_rasterizer_that_was_taken_away_is_refused_by_name(toy: None) -> None:
     registry.unregister("toy")
     try:
-        with pytest.raises(InputError, match="auto, gsplat, numba or torch"):
+        with pytest.raises(InputError, match="auto, gsplat, numba, torch or warp"):
             choose("toy")
         with pytest.raises(InputError, match="rasterizer is 'toy'"):
             fit_scene.Config(rasterizer="toy")

@@ -1,0 +1,44 @@
+"""The GPU rasterizer that needs no compiler: kernels of NVIDIA Warp. Warp is imported on creation.
+
+Why Warp: gsplat's package has no compiled kernels for most machines, and compiling them takes a CUDA toolkit and a C++ compiler,
+which ComfyUI's portable version lacks. Warp's wheel (Windows and Linux) contains its compiler, shares memory with torch, and
+compiles the same source for the CPU, so that every test run checks these kernels without a GPU. torch's own NVRTC interface is
+private and cannot run on a CPU; numba's CUDA target needs further packages of NVIDIA's, and its simulator is pure Python.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from ... import backends
+from ..rasterizer import Rasterizer
+from ..registry import Registration, register
+
+
+def _create() -> Rasterizer:
+    from .rasterizer import WarpRasterizer
+
+    return WarpRasterizer()
+
+
+def _obstacle() -> str | None:
+    reason = backends.warp_obstacle()
+    return _wrong_here() if reason is None and torch.cuda.is_available() else reason
+
+
+@functools.cache
+def _wrong_here() -> str | None:
+    """Why this GPU's images cannot be trusted; None if they equal the reference's. Tried once: kernels are compiled."""
+    from .self_check import difference, is_close
+
+    try:
+        off = difference("cuda")
+    except Exception as error:
+        return f"Warp failed on this GPU ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+    return None if is_close(off) else f"Warp's images on this GPU differ from the reference by {off:.2g}"
+
+
+# on a CPU it is a slow twin for tests: numba and torch are faster there
+register(Registration("warp", {"cuda": 80, "cpu": 5}, _create, _obstacle))

@@ -1,0 +1,80 @@
+"""Warp's kernels as a GPU runs them: a tile's pixels on threads of their own, machine code for CUDA, groups of channels.
+
+Their images and gradients are held to the formulas in test_rasterizer.py, on the CPU, where a tile is one thread.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import engine.render.warp as registered
+from engine.render.torch_reference import TorchRasterizer
+from tests.engine.test_rasterizer import HEIGHT, NAMES, WIDTH, make_scene, relative, with_gradients
+
+wp = pytest.importorskip("warp", reason="warp-lang is not installed")
+source = pytest.importorskip("engine.render.warp.rasterizer", reason="warp-lang is not installed")
+
+
+def gradients(rasterizer, channels: int, count: int = 300) -> list[torch.Tensor]:
+    leaves, background, w2c, K = make_scene(count, channels, torch.float32, seed=3)
+    leaves, background = with_gradients(leaves, background)
+    image, alpha, info = rasterizer.render(*leaves, w2c, K, WIDTH, HEIGHT, background)
+    (image.sin().sum() + alpha.cos().sum()).backward()
+    return [*(t.grad for t in (*leaves, background)), info.means2d_gradient]
+
+
+@pytest.mark.parametrize("block", [64, 256])
+def test_threads_that_share_a_tile_add_up_its_gradients(monkeypatch, block):
+    """Blocks of threads run as fibers on the CPU, so that the sums over a tile are those of a GPU."""
+    monkeypatch.setattr(wp.config, "enable_cpu_blocks", True)
+    alone = gradients(source.WarpRasterizer(), 3)
+    shared = gradients(source.WarpRasterizer(block=block), 3)
+    for name, a, b in zip(NAMES, shared, alone, strict=True):
+        assert relative(a, b) < 1e-5, name
+
+
+def test_many_channels_are_composited_in_groups():
+    ours, reference = gradients(source.WarpRasterizer(), 37), gradients(TorchRasterizer(), 37)
+    for name, a, b in zip(NAMES, ours, reference, strict=True):
+        assert relative(a, b) < 1e-4, name
+
+
+def test_the_same_call_gives_the_same_bits():
+    first, second = (gradients(source.WarpRasterizer(), 3) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("architecture", [75, 90])
+def test_kernels_compile_for_cuda_without_a_gpu(tmp_path: Path, architecture: int):
+    source.WarpRasterizer()
+    kernels = source.compositing(3, source.PIXELS)
+    for kernel in kernels:
+        kernel.module.options["block_dim"] = source.PIXELS
+        wp.compile_aot_module(kernel.module, arch=architecture, module_dir=tmp_path)
+    assert len(list(tmp_path.glob(f"*.sm{architecture}.cubin"))) == len(kernels)
+
+
+def test_a_device_whose_images_differ_is_not_used(monkeypatch):
+    check = pytest.importorskip("engine.render.warp.self_check")
+    assert check.difference("cpu") < 1e-5
+    assert check.difference("cpu", Blurred()) > check.LARGEST
+    assert not check.is_close(float("nan"))
+    monkeypatch.setattr(check, "difference", lambda device: 0.5)
+    assert "differ from the reference by 0.5" in registered._wrong_here.__wrapped__()
+
+    def no_driver(device):
+        raise RuntimeError("no kernel image\nis available")
+
+    monkeypatch.setattr(check, "difference", no_driver)
+    assert registered._wrong_here.__wrapped__().endswith("(RuntimeError: no kernel image is available)")
+
+
+class Blurred(source.WarpRasterizer):
+    """One that reads the conics wrongly."""
+
+    def render(self, *args, **kwargs):
+        means, quats, scales, *rest = args
+        return super().render(means, quats, scales * 1.05, *rest, **kwargs)
