@@ -16,10 +16,10 @@ from .camera_checks import check_intrinsics, check_near_far, rigid
 from .depth_maps import DepthFile
 from .description import Array, Capture, View, ViewVideo
 from .frames import FrameStore, ImageView, Lens, VideoView, ViewImages
-from .mask_survey import MaskReading, survey_masks
 from .options import BACKGROUNDS, LoadOptions
 from .timing import capture_times
 from .undistort import pinhole_inside
+from .value_survey import ValueReading, survey_values
 from .video_file import Handles, VideoFile
 from .video_remarks import video_notes, video_warnings
 
@@ -48,9 +48,9 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
     chosen = _chosen(len(times), options, title)
     # a mask cuts the subject out of its image
     uses_masks = options.background != "keep"
-    masks = survey_masks(capture.views) if uses_masks else MaskReading()
-    warnings += masks.warnings
-    kept = _readable(capture, chosen, options, masks)
+    reading = survey_values(capture.views, uses_masks)
+    warnings += reading.warnings
+    kept = _readable(capture, chosen, options, reading)
     names = tuple(capture.views[i].name for i in kept.views)
     available = _availability(kept.sources, len(chosen), title)
     if not capture.is_paired:
@@ -69,21 +69,21 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
         times=torch.as_tensor(times[list(chosen)]),
         available=available,
         source=FrameStore(kept.sources, options.cache_megabytes, capture.files, uses_masks, depths),
-        background=_background(capture, options, masks),
+        background=_background(capture, options, reading),
         points=None if capture.points is None else torch.as_tensor(capture.points).float(),
         point_colors=None if capture.point_colors is None else torch.as_tensor(capture.point_colors).float(),
         near=capture.near,
         far=capture.far,
         train_views=train,
         test_views=test,
-        has_masks=uses_masks and any(masks.has_masks(capture.views[i]) for i in kept.views),
+        has_masks=any(reading.has_masks(capture.views[i]) for i in kept.views),
         fps=(options.frames_per_second or capture.fps or 0) / options.frame_step or None,
         layout=capture.layout,
         test_moments=_held_moments(capture, chosen, options),
         has_depths=any(depths),
         tracks=tracks,
         warnings=tuple(dict.fromkeys(warnings)),
-        notes=(*capture.notes, *video_notes(videos), *masks.notes),
+        notes=(*capture.notes, *video_notes(videos), *reading.notes),
     )
 
 
@@ -169,14 +169,14 @@ class _Readable:
     matrices: list[Array] = field(default_factory=list[Array])
 
 
-def _readable(capture: Capture, chosen: range, options: LoadOptions, masks: MaskReading) -> _Readable:
+def _readable(capture: Capture, chosen: range, options: LoadOptions, reading: ValueReading) -> _Readable:
     made = _Readable()
     handles = Handles()
     scale = min(1.0, options.scale / capture.scale_done)
     for i, view in enumerate(capture.views):
         size = (max(1, round(view.size[0] * scale)), max(1, round(view.size[1] * scale)))
         K, lens = _lens(view, size)
-        source = _source(view, chosen, size, lens, handles, masks)
+        source = _source(view, chosen, size, lens, handles, reading)
         if source is not None:
             made.views.append(i)
             made.sources.append(source)
@@ -258,7 +258,7 @@ def _source(
     size: tuple[int, int],
     lens: Lens | None,
     handles: Handles,
-    masks: MaskReading,
+    reading: ValueReading,
 ) -> ViewImages | None:
     if isinstance(view.images, ViewVideo):
         video = view.images
@@ -266,10 +266,12 @@ def _source(
         if video.mask is not None and video.mask_facts is not None:
             mask = VideoFile(video.mask, video.mask_name, video.mask_facts, handles)
         file = VideoFile(video.path, video.name, video.facts, handles)
-        return VideoView(file, tuple(chosen), size, mask, lens, masks.videos, masks.uses_alpha)
+        return VideoView(file, tuple(chosen), size, mask, lens, reading.mask_videos, reading.uses_alpha)
     at = {index: moment for moment, index in enumerate(chosen)}
     files = {at[index]: image for index, image in view.images.items() if index in at}
-    return ImageView(files, size, lens, masks.files, masks.uses_alpha) if files else None
+    if not files:
+        return None
+    return ImageView(files, size, lens, reading.mask_files, reading.uses_alpha, reading.white)
 
 
 def _warn_about_gaps(available: torch.Tensor, names: tuple[str, ...], warnings: list[str]) -> None:
@@ -316,7 +318,7 @@ def _held_moments(capture: Capture, chosen: range, options: LoadOptions) -> tupl
     return tuple(moment for moment, index in enumerate(chosen) if index in held)
 
 
-def _background(capture: Capture, options: LoadOptions, masks: MaskReading) -> torch.Tensor | None:
-    own = capture.background or (capture.behind_alpha if masks.uses_alpha else None)
+def _background(capture: Capture, options: LoadOptions, reading: ValueReading) -> torch.Tensor | None:
+    own = capture.background or (capture.behind_alpha if reading.uses_alpha else None)
     colour = own if options.background == "auto" else BACKGROUNDS.get(options.background)
     return None if colour is None else torch.tensor(colour, dtype=torch.float32)

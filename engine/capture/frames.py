@@ -114,6 +114,7 @@ class ImageView:
     lens: Lens | None = None
     encoding: MaskEncoding = WHITE_ON_BLACK  # of the mask files
     uses_alpha: bool = True  # of images without a mask file
+    white: float | None = None  # stored value, where the images' type does not say it
 
     def files(self) -> list[Path]:
         return [p for s in self.images.values() for p in (s.path, s.mask) if p is not None]
@@ -123,7 +124,7 @@ class ImageView:
 
     def read(self, moment: int, others: Passing) -> tuple[Array, Array | None]:
         file = self.images[moment]
-        image, mask = images.read_image(file.path, file.name, self.size)
+        image, mask = images.read_image(file.path, file.name, self.size, self.white)
         if file.mask is not None:
             mask = read_mask(file.mask, file.mask_name, self.size, self.encoding)
             image = without_background(image, mask)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError
+from ..wording import shown
+from .folders import natural_key, visible
+from .foreign_images import SUFFIXES as FOREIGN_SUFFIXES
+from .foreign_images import foreign_format
 from .paths import open_regular
+from .samples import LOOKED_AT, spread_first
+from .value_range import white_of_values
 
 Array = NDArray[Any]
 
@@ -21,6 +28,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm", "
 LARGEST_SIDE = 16000
 # pixels; an 8K frame has 33 million
 LARGEST_AREA = 150_000_000
+# endings of files that may hold floating point or whole numbers of 32 bits
+UNSCALED = (".tif", ".tiff", ".ppm")
+# values of an image that are looked at for its range
+SEEN = 100_000
 # bytes at a file's end where its end mark is looked for
 TAIL = 4096
 
@@ -52,12 +63,14 @@ def image_size(path: Path, name: str) -> tuple[int, int]:
     return size
 
 
-def read_image(path: Path, name: str, size: tuple[int, int]) -> tuple[Array, Array | None]:
+def read_image(
+    path: Path, name: str, size: tuple[int, int], white: float | None = None
+) -> tuple[Array, Array | None]:
     """RGB [H, W, 3] uint8 and alpha [H, W] uint8 or None, resampled to `size` (width, height) by area.
 
-    Alpha is straight: colors stay as they are stored.
+    Alpha is straight: colors stay as they are stored. `white` is what `white_of_images` found out over all images.
     """
-    image = _decode(path, name)
+    image = _decode(path, name, white)
     alpha = _carries_alpha(image)
     image = image.convert("RGBA" if alpha else "RGB")
     if image.size != size:
@@ -86,9 +99,58 @@ def read_gray(path: Path, name: str) -> Array:
     return use_image(path, name, load)
 
 
-def _decode(path: Path, name: str) -> Image.Image:
+def white_of_images(files: Sequence[tuple[Path, str]]) -> tuple[float | None, str]:
+    """Which stored value is white, over images (path, name for messages), and a note on it.
+
+    (None, "") where every type says it. Floating point does not: an image of it alone may be dark, so a few of all are looked at.
+
+    Raises:
+        InputError: The values do not say it either.
+    """
+    candidates = [file for file in files if file[0].suffix.lower() in UNSCALED]
+    if not candidates or not use_image(*candidates[0], _is_unscaled):
+        return None, ""
+    seen: list[Array] = []
+    for i in spread_first(len(candidates))[:LOOKED_AT]:
+        values = use_image(*candidates[i], lambda image: np.asarray(image) if _is_unscaled(image) else None)
+        if values is not None:
+            seen.append(values.ravel()[:: max(1, values.size // SEEN)])
+    white = white_of_values(np.concatenate(seen), candidates[0][1])
+    name = shown(candidates[0][1], 60)
+    return (
+        white,
+        f"The type of images such as {name} has no white; by their values, {white:g} is white (sRGB).",
+    )
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder in natural order of their names; not those of folders in it.
+
+    Raises:
+        InputError: There is none, but an image of a format that is not read.
+    """
+    files = visible(folder)
+    found = [file for file in files if file.suffix.lower() in SUFFIXES]
+    for file in files if not found else ():
+        if file.suffix.lower() in FOREIGN_SUFFIXES and file.is_file():
+            _refuse_foreign(file, file.name)
+    return sorted(found, key=lambda file: natural_key(file.name))
+
+
+def _refuse_foreign(path: Path, name: str) -> None:
+    """Raises InputError where the file is of a known format that is not read."""
+    what = foreign_format(path)
+    if what:
+        raise InputError("FIL-132", f"{name} {what}. Convert it to PNG or JPEG.")
+
+
+def _decode(path: Path, name: str, white: float | None = None) -> Image.Image:
     def load(image: Image.Image) -> Image.Image:
         image.load()
+        if _is_unscaled(image):
+            values = np.asarray(image)
+            scaled = values * (255 / (white or white_of_values(values, name)))
+            return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
         if image.mode.startswith("I;16") or image.mode == "I":
             return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
         return image.copy() if image.mode != "P" else image
@@ -117,6 +179,8 @@ def use_image(path: Path, name: str, use: Any) -> Any:
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError) as error:
         if path.is_file() and path.stat().st_size == 0:
             raise InputError("FIL-010", f"{name} is empty (0 bytes). Copy or export it again.") from error
+        if isinstance(error, UnidentifiedImageError) and path.is_file():
+            _refuse_foreign(path, name)
         reason = "it is cut short" if "truncated" in str(error) else "it is damaged or is not an image"
         raise InputError("FIL-011", f"{name} cannot be read: {reason}. Copy or export it again.") from error
 
@@ -152,6 +216,11 @@ def has_one_channel(path: Path, name: str) -> bool:
 
 def _is_gray(image: Image.Image) -> bool:
     return image.mode in ("L", "I", "F") or image.mode.startswith("I;16")
+
+
+def _is_unscaled(image: Image.Image) -> bool:
+    """Whether values have no largest one; some versions of Pillow open PNG files of 16 bits as 32."""
+    return image.mode == "F" or (image.mode == "I" and image.format != "PNG")
 
 
 def _carries_alpha(image: Image.Image) -> bool:

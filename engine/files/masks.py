@@ -18,11 +18,10 @@ from PIL import Image
 from ..errors import InputError
 from ..wording import shown
 from .mask_layers import MaskLayers, alpha_varies, load_layers
+from .samples import LOOKED_AT, spread_first
 
 Array = NDArray[Any]
 
-# masks that are looked at in any case; more only where these are all empty or all full
-LOOKED_AT = 24
 # largest values of gray masks of so many bits; the smallest that fits is taken
 WHITES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)
 # part of white that a mask of shades must reach to be taken as it is, and below which it is too dark to be one
@@ -96,13 +95,6 @@ def find_encoding(
         if i + 1 >= looked_at and survey.is_settled():
             break
     return survey.encoding(count, first)
-
-
-def spread_first(count: int, looked_at: int = LOOKED_AT) -> list[int]:
-    """Indices of `count` things: `looked_at` of them spread over all, then the rest."""
-    some = np.linspace(0, count - 1, min(count, looked_at)).round().astype(int).tolist()
-    chosen = set(some)
-    return some + [i for i in range(count) if i not in chosen]
 
 
 def _filled(values: Array) -> Array:

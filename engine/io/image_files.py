@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
-from ..files.folders import natural_key, visible
-from ..files.images import SUFFIXES, has_one_channel, image_size, read_gray, read_image
+from ..files.images import has_one_channel, image_size, images_in, read_gray, read_image, white_of_images
+
+log = logging.getLogger("gs4d")
 
 # numbers of a batch: 4 GB
 MOST_NUMBERS = 1_000_000_000
@@ -31,9 +33,12 @@ def load_images(path: Path | str) -> Tensor:
         InputError: No image was found, one is damaged, aspect ratios differ, or there are too many.
     """
     files, (width, height) = _checked(Path(path))
+    white, note = white_of_images([(file, file.name) for file in files])
+    if note:
+        log.info(note)
     frames: list[np.ndarray] = []
     for file in files:
-        rgb, alpha = read_image(file, file.name, (width, height))
+        rgb, alpha = read_image(file, file.name, (width, height), white)
         opaque = np.full((height, width), 255, np.uint8)
         frames.append(np.concatenate([rgb, (opaque if alpha is None else alpha)[..., None]], axis=-1))
     batch = torch.from_numpy(np.stack(frames)).float() / 255
@@ -68,8 +73,7 @@ def _checked(path: Path) -> tuple[list[Path], tuple[int, int]]:
     """The files of a batch, in the order of their names, and the first one's width and height."""
     files = [path]
     if path.is_dir():
-        files = [file for file in visible(path) if file.suffix.lower() in SUFFIXES]
-        files.sort(key=lambda file: natural_key(file.name))
+        files = images_in(path)
     if not files or not files[0].is_file():
         raise InputError("IO-062", f"{path.name} is not an image or a folder of images; check the path.")
     width, height = image_size(files[0], files[0].name)

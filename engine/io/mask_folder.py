@@ -12,8 +12,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
-from ..files.folders import natural_key, visible
-from ..files.images import SUFFIXES, image_size
+from ..files.images import image_size, images_in
 from ..files.masks import encoding_of_files, read_mask
 from ..scene import ViewSet
 
@@ -32,8 +31,7 @@ def load_masks(folder: Path | str, views: ViewSet | None, any_number: bool = Fal
         raise InputError(
             "CLI-004", f"{folder.name} is not a folder; select the folder with one mask image per view."
         )
-    files = [file for file in visible(folder) if file.suffix.lower() in SUFFIXES]
-    files.sort(key=lambda file: natural_key(file.name))
+    files = images_in(folder)
     count = 1 if views is None else len(views)
     if len(files) not in (count, 1) and not (any_number and files):
         raise InputError(

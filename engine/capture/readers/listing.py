@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ...errors import InputError
-from ...files.folders import MOST_DIGITS, visible
-from ...files.images import SUFFIXES
+from ...files.folders import MOST_DIGITS
+from ...files.images import images_in
 from ...files.paths import printable, relative_name, require_file
 from ..frames import ImageFile
 from .name_times import read_times
@@ -101,9 +101,7 @@ def _listed(place: Place, folder: Path) -> list[_File]:
         before, after = re.split(r"%0?\d*d", place.pattern)
         expression = re.compile(rf"{re.escape(before)}(\d+){re.escape(after)}")
     found: list[_File] = []
-    for path in visible(place.directory):
-        if path.suffix.lower() not in SUFFIXES:
-            continue
+    for path in images_in(place.directory):
         if expression is None:
             digits = path.stem if re.search(r"\d", path.stem) else ""
         else:

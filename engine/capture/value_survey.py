@@ -1,4 +1,4 @@
-"""How the masks of a capture are stored, found over all its views: mask files, mask videos, and alpha in the images."""
+"""What the stored values of a capture mean, found over all its views: of images, mask files, mask videos, and alpha."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..files.images import has_alpha
+from ..files.images import has_alpha, white_of_images
 from ..files.mask_layers import ALIKE, alpha_varies, layers_of_pixels, load_layers
-from ..files.masks import (
-    LOOKED_AT,
-    WHITE_ON_BLACK,
-    MaskEncoding,
-    encoding_of_files,
-    find_encoding,
-    spread_first,
-)
+from ..files.masks import WHITE_ON_BLACK, MaskEncoding, encoding_of_files, find_encoding
+from ..files.samples import LOOKED_AT, spread_first
 from .description import Array, View, ViewVideo
+from .frames import ImageFile
 from .video_file import VideoFacts, VideoFile
 from .video_pixels import to_mask_pixels, to_pixels
 
@@ -25,11 +20,14 @@ VIDEOS_LOOKED_AT = 8
 
 
 @dataclass
-class MaskReading:
-    """How the masks of a capture are read, and what is said about it."""
+class ValueReading:
+    """How images and masks of a capture are read, and what is said about it."""
 
-    files: MaskEncoding = WHITE_ON_BLACK
-    videos: MaskEncoding = WHITE_ON_BLACK
+    # stored value, where the images' type does not say it
+    white: float | None = None
+    uses_masks: bool = True
+    mask_files: MaskEncoding = WHITE_ON_BLACK
+    mask_videos: MaskEncoding = WHITE_ON_BLACK
     # whether an alpha channel of the images is their mask
     uses_alpha: bool = False
     notes: list[str] = field(default_factory=list[str])
@@ -37,6 +35,8 @@ class MaskReading:
 
     def has_masks(self, view: View) -> bool:
         """Whether frames of `view` have masks."""
+        if not self.uses_masks:
+            return False
         if isinstance(view.images, ViewVideo):
             return view.images.mask is not None or (self.uses_alpha and view.images.facts.has_alpha)
         return any(image.mask is not None for image in view.images.values()) or (
@@ -44,31 +44,42 @@ class MaskReading:
         )
 
 
-def survey_masks(views: Sequence[View]) -> MaskReading:
-    """Look at some masks of all views.
+def survey_values(views: Sequence[View], uses_masks: bool) -> ValueReading:
+    """Look at some images and masks of all views.
+
+    Args:
+        views: All views of a capture; their files exist.
+        uses_masks: Whether masks are read at all.
 
     Raises:
-        InputError: All masks are empty, or all cover their whole image.
+        InputError: All masks are empty, or all cover their whole image, or nothing says which value of the images is white.
     """
-    images = [view.images for view in views if not isinstance(view.images, ViewVideo)]
-    files = dict.fromkeys((i.mask, i.mask_name) for view in images for i in view.values() if i.mask)
-    videos = [view.images for view in views if isinstance(view.images, ViewVideo)]
-    masks = [(v.mask, v.mask_name, v.mask_facts) for v in videos if v.mask and v.mask_facts]
-    reading = MaskReading()
-    if files:
-        reading.files = encoding_of_files([(path, name) for path, name in files if path])
-    if masks:
-        count = sum(facts.frames for _, _, facts in masks)
-        layers = (layers_of_pixels(pixels) for pixels in _frames(masks, alpha=False))
-        reading.videos = find_encoding(layers, count, masks[0][1], min(len(masks), VIDEOS_LOOKED_AT))
-    for encoding in (reading.files, reading.videos):
-        reading.notes += [encoding.note] if encoding.note else []
-        reading.warnings += [encoding.doubt] if encoding.doubt else []
-    _look_at_alpha(views, videos, reading)
+    reading = ValueReading(uses_masks=uses_masks)
+    images = [image for v in views if not isinstance(v.images, ViewVideo) for image in v.images.values()]
+    reading.white, note = white_of_images([(image.path, image.name) for image in images])
+    reading.notes += [note] if note else []
+    if uses_masks:
+        _look_at_masks(views, images, reading)
     return reading
 
 
-def _look_at_alpha(views: Sequence[View], videos: list[ViewVideo], reading: MaskReading) -> None:
+def _look_at_masks(views: Sequence[View], images: Sequence[ImageFile], reading: ValueReading) -> None:
+    files = dict.fromkeys((image.mask, image.mask_name) for image in images if image.mask)
+    videos = [view.images for view in views if isinstance(view.images, ViewVideo)]
+    masks = [(v.mask, v.mask_name, v.mask_facts) for v in videos if v.mask and v.mask_facts]
+    if files:
+        reading.mask_files = encoding_of_files([(path, name) for path, name in files if path])
+    if masks:
+        count = sum(facts.frames for _, _, facts in masks)
+        layers = (layers_of_pixels(pixels) for pixels in _frames(masks, alpha=False))
+        reading.mask_videos = find_encoding(layers, count, masks[0][1], min(len(masks), VIDEOS_LOOKED_AT))
+    for encoding in (reading.mask_files, reading.mask_videos):
+        reading.notes += [encoding.note] if encoding.note else []
+        reading.warnings += [encoding.doubt] if encoding.doubt else []
+    _look_at_alpha(views, videos, reading)
+
+
+def _look_at_alpha(views: Sequence[View], videos: list[ViewVideo], reading: ValueReading) -> None:
     """Whether alpha in the images differs anywhere: many programs save opaque images with an alpha channel."""
     own = [
         image
