@@ -17,6 +17,7 @@ class Carved:
     """The cells that remain after carving."""
 
     cells: Tensor  # [Q, 3]
+    kept: Tensor  # [Q] their indices among the given cells
     seen: Tensor  # [Q] by how many views
     missed: Tensor  # [Q] by how many views it was seen outside their masks
     views: int  # number of views that were used
@@ -35,23 +36,40 @@ def in_picture(cameras: Cameras, points: Tensor, view: int) -> tuple[Tensor, Ten
     return column.clamp(0, width - 1), row.clamp(0, height - 1), seen
 
 
+def shows_all(mask: Tensor) -> bool:
+    """Whether a mask [H, W] bool keeps clear of the image's border, so that the view probably shows the whole subject."""
+    border = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
+    return bool(mask.any()) and not any(bool(edge.any()) for edge in border)
+
+
 def carve(cameras: Cameras, masks: Iterable[tuple[int, Tensor]], cells: Tensor, forgiven: int = 0) -> Carved:
     """Those of `cells` [P, 3] that at most `forgiven` views rule out.
 
-    `masks`: (view, mask [H, W] bool) one after another. A view that does not see a cell does not count for it.
+    A view that does not have a cell in its image does not count for it. But where as many of these views show all of the
+    subject (`shows_all`) as views have the cell in their image, it is ruled out: few views have hulls of the parts of the
+    subject that others do not see, in places where it is not.
+
+    Args:
+        cameras: All views.
+        masks: (view, mask [H, W] bool), one after another.
+        cells: Points in world units.
+        forgiven: Number of views that may rule a cell out.
     """
-    seen = torch.zeros(len(cells), dtype=torch.int16)
-    missed = torch.zeros(len(cells), dtype=torch.int16)
+    kept = torch.arange(len(cells), device=cells.device)
+    seen, missed, absent = torch.zeros(3, len(cells), dtype=torch.int16, device=cells.device)
     views = 0
     for view, mask in masks:
-        column, row, hit = in_picture(cameras, cells, view)
+        column, row, hit = in_picture(cameras, cells[kept], view)
         seen = seen + hit
         missed = missed + (hit & ~mask[row, column])
+        absent = absent + (~hit & shows_all(mask))
         # other views need not check cells that are already ruled out
         left = missed <= forgiven
-        cells, seen, missed = cells[left], seen[left], missed[left]
+        kept, seen, missed, absent = kept[left], seen[left], missed[left], absent[left]
         views += 1
-    return Carved(cells, seen, missed, views)
+    left = (absent < seen) | (absent == 0)
+    kept, seen, missed = kept[left], seen[left], missed[left]
+    return Carved(cells[kept], kept, seen, missed, views)
 
 
 def hull_surface(cells: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 
 from engine.geometry.axes import axes_converge, nearest_to_axes
 from engine.geometry.boxes import gaussian_bounds, percentile_box, point_bounds
-from engine.geometry.carving import carve, hull_surface, in_picture
+from engine.geometry.carving import carve, hull_surface, in_picture, shows_all
 from engine.scene import Cameras
 from engine.scene.cameras import look_at
 
@@ -94,6 +94,57 @@ def test_carving_keeps_what_all_masks_hold_and_forgives_when_told_to() -> None:
     forgiving = carve(rig, enumerate(masks), cells, forgiven=1)
     assert {tuple(c) for c in body.tolist()} <= {tuple(c) for c in forgiving.cells.tolist()}
     assert (forgiving.missed == 1).all()
+
+
+def close_ring(body: torch.Tensor) -> tuple[Cameras, list[torch.Tensor]]:
+    """Four narrow cameras around the origin, which see little beyond the body, and its masks."""
+    angles = torch.deg2rad(torch.tensor([18.0, 126.0, 234.0, 306.0]))
+    poses = torch.stack(
+        [
+            look_at(torch.tensor([4 * a.cos(), 4 * a.sin(), 0]), torch.zeros(3), torch.tensor([0.0, 0, 1]))
+            for a in angles
+        ]
+    )
+    K = torch.tensor([[80.0, 0, 20], [0, 80, 20], [0, 0, 1]], dtype=torch.float64).expand(4, 3, 3)
+    rig = Cameras(poses.double(), K, ((40, 40),) * 4, tuple("abcd"))
+    masks = [torch.zeros(40, 40, dtype=torch.bool) for _ in range(4)]
+    for view, mask in enumerate(masks):
+        column, row, seen = in_picture(rig, body, view)
+        mask[row[seen], column[seen]] = True
+    return rig, masks
+
+
+def test_a_hull_has_no_parts_where_views_that_show_all_of_the_subject_do_not_look() -> None:
+    axis = torch.linspace(-3, 3, 41, dtype=torch.float64)
+    cells = torch.cartesian_prod(axis, axis, axis)
+    ball = cells[cells.norm(dim=1) < 0.6]
+    rig, masks = close_ring(ball)
+    kept = carve(rig, enumerate(masks), cells)
+    assert len(kept.cells) >= len(ball) and float(kept.cells.norm(dim=1).max()) < 1.0
+    assert torch.equal(cells[kept.kept], kept.cells)
+    # masks that touch the border may go on beyond it: nothing is known there
+    for mask in masks:
+        mask[:, 0] = True
+    assert float(carve(rig, enumerate(masks), cells).cells.norm(dim=1).max()) > 2
+
+
+def test_one_view_that_lacks_a_second_subject_does_not_rule_it_out() -> None:
+    axis = torch.linspace(-1, 1, 41, dtype=torch.float64)
+    cells = torch.cartesian_prod(axis, axis, axis)
+    one, other = (
+        cells[(cells - torch.tensor(c).double()).norm(dim=1) < 0.15] for c in ([0, 0, 0.3], [0.0, 0, -0.3])
+    )
+    rig, masks = close_ring(torch.cat([one, other]))
+    # the last camera is turned up: the lower subject is below its image
+    K = rig.K.clone()
+    K[3, 1, 2] += 20
+    rig = Cameras(rig.world_to_camera, K, rig.sizes, rig.names)
+    masks[3].zero_()
+    column, row, seen = in_picture(rig, one, 3)
+    masks[3][row[seen], column[seen]] = True
+    assert not bool(in_picture(rig, other, 3)[2].any()) and shows_all(masks[3])
+    kept = {tuple(c) for c in carve(rig, enumerate(masks), cells).cells.tolist()}
+    assert {tuple(c) for c in torch.cat([one, other]).tolist()} <= kept
 
 
 def test_the_surface_of_a_block_is_its_outer_layer() -> None:
