@@ -57,7 +57,7 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
         _warn_about_gaps(available, names, warnings)
     train, test = _hold_out(capture, options, names)
     depths = _depths(capture, kept, chosen, warnings)
-    tracks = _tracks(capture, kept, chosen, warnings)
+    tracks = _tracks(capture, kept, chosen, len(times), warnings)
     return MultiViewVideo(
         name=title,
         cameras=Cameras(
@@ -217,10 +217,18 @@ def _depths(
     return found
 
 
-def _tracks(capture: Capture, kept: _Readable, chosen: range, warnings: list[str]) -> Tracks | None:
-    """The tracks in the chosen frames, for the views and sizes that are read."""
+def _tracks(
+    capture: Capture, kept: _Readable, chosen: range, count: int, warnings: list[str]
+) -> Tracks | None:
+    """The tracks in the chosen ones of `count` frames, for the views and sizes that are read."""
     tracks = capture.tracks
     if tracks is None:
+        return None
+    if capture.is_paired and tracks.views.shape[1] != count:
+        warnings.append(
+            f"The tracks have {tracks.views.shape[1]} frames, but the capture has {count} after its frames were paired by "
+            "time. The tracks are not used."
+        )
         return None
     if any(not capture.views[i].distortion.is_identity for i in kept.views):
         warnings.append("The tracks are not used, because they belong to images with lens distortion.")
@@ -265,13 +273,26 @@ def _source(
         mask = None
         if video.mask is not None and video.mask_facts is not None:
             mask = VideoFile(video.mask, video.mask_name, video.mask_facts, handles)
+        numbers = _at_moments(video.numbers, chosen)
+        if video.numbers is not None and not numbers:
+            return None
+        mask_numbers = None if video.mask_numbers is None else _at_moments(video.mask_numbers, chosen)
         file = VideoFile(video.path, video.name, video.facts, handles)
-        return VideoView(file, tuple(chosen), size, mask, lens, reading.mask_videos, reading.uses_alpha)
+        return VideoView(
+            file, numbers, size, mask, lens, reading.mask_videos, reading.uses_alpha, mask_numbers
+        )
     at = {index: moment for moment, index in enumerate(chosen)}
     files = {at[index]: image for index, image in view.images.items() if index in at}
     if not files:
         return None
     return ImageView(files, size, lens, reading.mask_files, reading.uses_alpha, reading.white)
+
+
+def _at_moments(numbers: dict[int, int] | None, chosen: range) -> dict[int, int]:
+    """Frame number in the file by chosen frame, where there is one."""
+    if numbers is None:
+        return dict(enumerate(chosen))
+    return {moment: numbers[index] for moment, index in enumerate(chosen) if index in numbers}
 
 
 def _warn_about_gaps(available: torch.Tensor, names: tuple[str, ...], warnings: list[str]) -> None:

@@ -27,6 +27,9 @@ class ViewVideo:
     mask: Path | None = None
     mask_name: str = ""
     mask_facts: VideoFacts | None = None
+    # frame index → frame number in the file, and in that of the mask; None where they are the same
+    numbers: dict[int, int] | None = None
+    mask_numbers: dict[int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -141,22 +141,23 @@ class VideoView:
     """A view whose frames come from a video, with an optional mask video beside it."""
 
     video: VideoFile
-    numbers: tuple[int, ...]  # frame index → frame number in the file
+    numbers: Mapping[int, int]  # frame index → frame number in the file
     size: tuple[int, int]
     mask: VideoFile | None = None
     lens: Lens | None = None
     encoding: MaskEncoding = WHITE_ON_BLACK  # of the mask video
     uses_alpha: bool = True  # of a video without a mask video
+    mask_numbers: Mapping[int, int] | None = None  # frame index → frame number in the mask's file, if another
     _moment_of: dict[int, int] = field(default_factory=dict[int, int], init=False)
 
     def __post_init__(self) -> None:
-        self._moment_of = {number: moment for moment, number in enumerate(self.numbers)}
+        self._moment_of = {number: moment for moment, number in self.numbers.items()}
 
     def files(self) -> list[Path]:
         return [self.video.path] + ([self.mask.path] if self.mask else [])
 
     def moments(self) -> list[int]:
-        return list(range(len(self.numbers)))
+        return sorted(self.numbers)
 
     def read(self, moment: int, others: Passing) -> tuple[Array, Array | None]:
         number = self.numbers[moment]
@@ -170,6 +171,8 @@ class VideoView:
         frame = self.video.read(number, passing if self.mask is None else None)
         image, mask = self._split(frame)
         if self.mask is not None:
+            if self.mask_numbers is not None:
+                number = self.mask_numbers[moment]
             pixels = to_mask_pixels(self.mask.read(number), self.mask.facts, self.size)
             mask = np.ascontiguousarray(self.encoding.read(layers_of_pixels(pixels)))
         return image, mask

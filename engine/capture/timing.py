@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,15 +10,14 @@ from ..errors import InputError
 from ..files.paths import printable
 from .description import Array, Capture, View, ViewVideo
 from .options import LoadOptions
-from .pairing import SECOND, Pairing, pair
+from .pairing import SECOND, Pairing, findings, matched, pair
+from .video_pairing import pair_videos
 
 # frames per second where a capture stores none: what phones and most video cameras record, and Neu3D's and HyperNeRF's
 # rate. Head captures have one of their own (heads/motion.py)
 USUAL_FPS = 30.0
 # how far a rate may be from the stated one to be the same
 SAME_RATE = 1.02
-# offsets between cameras that are told, as a share of a frame
-LEAST_OFFSET = 0.03
 
 
 def capture_times(capture: Capture, options: LoadOptions, warnings: list[str]) -> Array:
@@ -32,6 +30,9 @@ def capture_times(capture: Capture, options: LoadOptions, warnings: list[str]) -
     fps = options.frames_per_second or capture.fps
     if videos:
         _check_mask_lengths(videos)
+        paired = pair_videos({name: video.facts.nanoseconds() for name, video in videos.items()}, warnings)
+        if paired is not None:
+            return _times_of_videos(capture, paired, options, warnings)
         count = _common_length(videos, warnings)
         rates = _frame_rates(videos, warnings)
         if fps is None:
@@ -67,9 +68,36 @@ def _times_in_names(capture: Capture, options: LoadOptions, warnings: list[str])
     )
     for v, frames in enumerate(paired.frames):
         capture.views[v] = _renumbered(capture.views[v], {stamps[v][i]: m for m, i in frames.items()})
-    _warn_about_pairing(capture.views, stamps, paired, warnings)
+    warnings += findings([view.name for view in capture.views], stamps, paired)
     capture.is_paired = True
     return _paired_times(capture, paired, options, warnings)
+
+
+def _times_of_videos(capture: Capture, paired: Pairing, options: LoadOptions, warnings: list[str]) -> Array:
+    """Frames of videos, and their masks and depth maps, by the moments that they show."""
+    frames = iter(paired.frames)
+    for v, view in enumerate(capture.views):
+        if isinstance(view.images, ViewVideo):
+            numbers = next(frames)
+            video = replace(view.images, numbers=numbers, mask_numbers=_mask_numbers(view.images, numbers))
+            depths = {m: view.depths[n] for m, n in numbers.items() if n in view.depths}
+            capture.views[v] = replace(view, images=video, depths=depths)
+    capture.is_paired = True
+    capture.notes.append(
+        f"Frames of the videos are paired by their time stamps: {len(paired.times)} frames, about "
+        f"{SECOND / paired.period:.4g} per second; frames of one moment are within {paired.spread / 1e6:.0f} ms."
+    )
+    return _paired_times(capture, paired, options, warnings)
+
+
+def _mask_numbers(video: ViewVideo, numbers: dict[int, int]) -> dict[int, int] | None:
+    """Frames of a mask video that has more frames than its video, by time; None where they have the same numbers."""
+    if video.mask_facts is None or video.mask_facts.frames == video.facts.frames:
+        return None
+    stamps, masks = video.facts.nanoseconds(), video.mask_facts.nanoseconds()
+    at = {stamp: n for n, stamp in enumerate(masks)}
+    partner = matched(stamps, masks)
+    return {m: at[partner[stamps[n]]] if stamps[n] in partner else n for m, n in numbers.items()}
 
 
 def _renumbered(view: View, moments: dict[int, int]) -> View:
@@ -94,53 +122,6 @@ def _paired_times(capture: Capture, paired: Pairing, options: LoadOptions, warni
         capture.fps = None
     capture.fps = capture.fps or rate
     return seconds
-
-
-def _warn_about_pairing(
-    views: Sequence[View], stamps: Sequence[Sequence[int]], paired: Pairing, warnings: list[str]
-) -> None:
-    """Say which views lack frames, and which are offset against the others."""
-    count = len(paired.times)
-    lacking = {v: count - len(frames) for v, frames in enumerate(paired.frames) if len(frames) < count}
-    # a moving camera has an image for each frame
-    if lacking and max(map(len, paired.frames)) > 1:
-        listed = [
-            f"{printable(views[v].name)} lacks {lacking[v]} (first at {_first_gap(paired, v):.3f} s)"
-            for v in lacking
-        ]
-        warnings.append(
-            f"Not every view has all {count} frames: {_shortened(listed)}. Missing frames are skipped."
-        )
-    starts = {v: s[0] - int(paired.times[0]) for v, s in enumerate(stamps) if len(s) > 1}
-    late = [
-        f"{printable(views[v].name)} starts {start / SECOND:.3f} s late"
-        for v, start in starts.items()
-        if 2 * start > paired.period
-    ]
-    late += [
-        f"{printable(views[v].name)} is {lag / 1e6:+.1f} ms off"
-        for v, lag in enumerate(paired.lags)
-        if v in starts and abs(lag) > LEAST_OFFSET * paired.period
-    ]
-    if late:
-        warnings.append(
-            f"The cameras are offset in time: {_shortened(late)}. Frames are paired with the nearest within half a "
-            "frame; check that the clocks of the cameras agree."
-        )
-    unused = {v: n for v, n in enumerate(paired.unused([len(s) for s in stamps])) if n}
-    if unused:
-        listed = [f"{n} of {printable(views[v].name)}" for v, n in unused.items()]
-        warnings.append(f"Frames that come too close to others are not used: {_shortened(listed)}.")
-
-
-def _first_gap(paired: Pairing, view: int) -> float:
-    """Seconds at which the first frame is that a view lacks."""
-    moment = next(m for m in range(len(paired.times)) if m not in paired.frames[view])
-    return float(paired.times[moment] - paired.times[0]) / SECOND
-
-
-def _shortened(listed: list[str], most: int = 6) -> str:
-    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
 def _check_mask_lengths(videos: dict[str, ViewVideo]) -> None:

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,13 @@ class VideoFacts:
     is_interlaced: bool = False
     is_counted: bool = False  # frames are told by their order, because their times are not to be relied on
     orientation: Orientation = UPRIGHT  # as shown from as stored
+    unit: Fraction = Fraction(1)  # seconds of one unit of the stamps
+
+    def nanoseconds(self) -> list[int]:
+        """When each frame is shown; at a constant rate where the file's times are not to be relied on."""
+        if self.is_counted:
+            return [round(i * 10**9 / (self.fps or 1)) for i in range(self.frames)]
+        return [round(stamp * self.unit * 10**9) for stamp in self.stamps]
 
 
 def probe(path: Path, name: str) -> VideoFacts:
@@ -77,10 +85,11 @@ def probe(path: Path, name: str) -> VideoFacts:
         # MPEG program streams state few times; the others are guessed, and guessed otherwise after a jump
         if container.format.name == "mpeg":
             facts, keys = replace(facts, is_counted=True), (0,)
-        unit = float(stream.time_base)
+        unit = Fraction(stream.time_base)
     if not stamps:
         raise InputError("CAP-150", f"{name} contains no frames. Copy or export it again.")
-    facts = replace(facts, frames=len(stamps), stamps=stamps, keys=keys, fps=_rate(facts.fps, stamps, unit))
+    fps = _rate(facts.fps, stamps, float(unit))
+    facts = replace(facts, frames=len(stamps), stamps=stamps, keys=keys, fps=fps, unit=unit)
     tried = _tried(path, name, facts, *range(min(ASKED, facts.frames)), _last_affordable(facts))
     # the container's display matrix does not reach a decoder that was chosen by its name
     first = _tried(path, name, replace(facts, alpha_decoder=""), 0)[0] if facts.alpha_decoder else tried[0]

@@ -84,7 +84,9 @@ def store_of(paths: list[Path], megabytes: int = 16) -> FrameStore:
     for path in paths:
         facts = probe(path, path.name)
         views.append(
-            VideoView(VideoFile(path, path.name, facts, handles), tuple(range(facts.frames)), facts.size)
+            VideoView(
+                VideoFile(path, path.name, facts, handles), dict(enumerate(range(facts.frames))), facts.size
+            )
         )
     return FrameStore(views, megabytes)
 

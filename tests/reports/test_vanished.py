@@ -18,7 +18,7 @@ from engine.io.image_files import save_images
 def test_a_video_that_vanishes_between_two_frames(tmp_path: Path) -> None:
     path = write_mp4([torch.full((32, 32, 3), i / 8) for i in range(8)], 8, tmp_path / "cam01.mp4")
     video = VideoFile(path, path.name, probe(path, path.name), Handles())
-    store = FrameStore([VideoView(video, tuple(range(8)), (32, 32))], 0)
+    store = FrameStore([VideoView(video, dict(enumerate(range(8))), (32, 32))], 0)
     assert np.asarray(store.read(0, 5).image).shape == (32, 32, 3)
     path.unlink()
     video.close()

@@ -36,7 +36,7 @@ from ..cameras_json import CAMERAS, FORMAT, VERSION
 from ..depth_maps import UNIT
 from ..description import Array, Capture, View, ViewVideo
 from ..options import LoadOptions
-from ..pairing import pair
+from ..pairing import pair, room
 from ..point_cloud import optional_points
 from ..undistort import Distortion
 from .folder_images import Media, read_images
@@ -75,7 +75,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
         points_path = inside(folder, data["points"], CAMERAS)
         points, colors = optional_points(folder, (points_path.relative_to(folder).as_posix(),), warnings)
     count = data.get("frame_count")
-    lengths = {v.images.facts.frames for v in views if isinstance(v.images, ViewVideo)}
+    lengths = {room(v.images.facts.nanoseconds()) for v in views if isinstance(v.images, ViewVideo)}
     if (
         count is not None
         and lengths
