@@ -19,6 +19,7 @@ __all__ = [
     "inside",
     "open_regular",
     "printable",
+    "read_regular",
     "relative_name",
     "require_file",
 ]
@@ -144,14 +145,21 @@ def open_regular(path: Path) -> BinaryIO:
         # what the name stands for may change between the look and the opening
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
-    refusal = OSError(errno.EINVAL, "it is not a regular file")
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    mode = os.stat(path).st_mode
+    refusal = OSError(errno.EINVAL, f"it is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}")
+    if not stat.S_ISREG(mode):
         raise refusal
     file = open(path, "rb", opener=opener)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise refusal
     return file
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file. Raises OSError as `open_regular` does."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 def existing_folder(folder: str | os.PathLike[str]) -> Path:

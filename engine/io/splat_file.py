@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import InputError
-from ..files.paths import open_regular
+from ..files.paths import read_regular
 from ..scene import Gaussians, harmonics, rotations
 from ..scene.gaussians import ActivatedGaussians
 
@@ -32,8 +32,7 @@ def read_splat_file(path: Path) -> Gaussians:
         InputError: The file is missing, or its size is not that of whole Gaussians.
     """
     try:
-        with open_regular(path) as file:
-            data = file.read()
+        data = read_regular(path)
     except OSError as error:
         raise InputError(
             "IO-084", f"{path.name} cannot be read: {error.strerror}; check the path."

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
+from ..files.paths import read_regular
 from ..scene import Gaussians, harmonics, rotations
 from ..scene.mending import mended
 from .spz_streams import HEADER as V4_HEADER
@@ -150,7 +151,7 @@ def read_spz(path: Path | str) -> Gaussians:
     """
     path = Path(path)
     try:
-        packed = path.read_bytes()
+        packed = read_regular(path)
     except OSError as error:
         raise InputError(
             "IO-035", f"{path.name} cannot be read: {error.strerror}; check the path."

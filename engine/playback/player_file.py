@@ -21,6 +21,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..files.jsonfile import parse_json
+from ..files.paths import read_regular
 from ..io.spz import decode_spz
 from ..scene import Cameras, Gaussians, harmonics, rotations
 from .tracks import CHANNELS, INTERPOLATIONS, Track, aligned, pack, quats_of, unpack, weights
@@ -246,7 +247,7 @@ def read_player_file(path: Path | str) -> PlayerFile:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise InputError(
             "PLB-006", f"{path.name} cannot be read: {error.strerror}; check the path."

@@ -19,6 +19,9 @@ from engine.files.jsonfile import DEEPEST, DeeplyNested, parse_json, read_json
 from engine.files.safetensors_header import HeaderError, read_header
 from engine.io.scene_file import load_scene
 from engine.io.selection_file import load_selection
+from engine.io.splat_file import read_splat_file  # noqa: F401
+from engine.io.spz import read_spz  # noqa: F401
+from engine.playback.player_file import read_player_file  # noqa: F401
 from engine.train.state import load_state
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,16 +121,17 @@ import sys
 from pathlib import Path
 from engine.errors import InputError
 from tests.engine.test_headers import load_scene, load_selection, load_state, read_header, read_json, image_size
+from tests.engine.test_headers import read_player_file, read_splat_file, read_spz
 
 by_name = [lambda path, read=read: read(path, path.name) for read in (read_json, image_size)]
 for name in ("pipe", "folder", "dangling", "loop", "missing"):
     path = Path(sys.argv[1]) / name
-    for read in (read_header, load_scene, load_selection, *by_name):
+    for read in (read_header, load_scene, load_selection, read_player_file, read_splat_file, read_spz, *by_name):
         try:
             read(path)
             raise SystemExit(f"{name} was read")
         except InputError as error:
-            assert name in str(error), error
+            assert name in str(error) and (name != "folder" or "folder" in str(error)), error
     assert load_state(path, "key") is None
 print("done")
 """

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
-from ...files.paths import printable, relative_name, require_file
+from ...files.paths import printable, read_regular, relative_name, require_file
 from .colmap_values import MODELS, Array, ColmapCamera, ColmapImage, camera_of, check_model, pose_of
 
 # bytes of one model file
@@ -97,7 +97,7 @@ class _Bytes:
     """A binary file in order; asking for more than is left is an InputError."""
 
     def __init__(self, path: Path, name: str) -> None:
-        self.data, self.at, self.name = path.read_bytes(), 0, name
+        self.data, self.at, self.name = read_regular(path), 0, name
 
     def take(self, layout: str) -> tuple[Any, ...]:
         length = struct.calcsize(layout)
