@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tokenize
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .paths import open_regular
 
 LARGEST = 512 * 2**20  # bytes
 
@@ -18,15 +20,23 @@ LARGEST = 512 * 2**20  # bytes
 def read_numbers(path: Path, name: str) -> NDArray[Any]:
     """The array in `path` as float64; `name` is for messages. Nothing is unpickled.
 
-    InputError: larger than 512 MB, damaged, Python objects, something other than numbers, a length that does not match.
+    InputError: missing, not a file, larger than 512 MB, damaged, Python objects, something other than numbers, a length that
+    does not match.
     """
-    if path.stat().st_size > LARGEST:
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > LARGEST:
+                raise InputError(
+                    "FIL-022",
+                    f"{name} has {size:,} bytes, far more than cameras or points need. Check that it is the right file.",
+                )
+            data = file.read(size)
+    except OSError as error:
         raise InputError(
-            "FIL-022",
-            f"{name} has {path.stat().st_size:,} bytes, far more than cameras or points need. Check that "
-            "it is the right file.",
-        )
-    return parse_numbers(path.read_bytes(), name).astype(np.float64)
+            "FIL-134", f"{name} cannot be read: {error.strerror}. Give the path of an .npy file."
+        ) from error
+    return parse_numbers(data, name).astype(np.float64)
 
 
 def parse_numbers(data: bytes, name: str) -> NDArray[Any]:

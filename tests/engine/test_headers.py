@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from engine.errors import InputError
 from engine.files.images import image_size  # noqa: F401  # used in a process of its own
 from engine.files.jsonfile import DEEPEST, DeeplyNested, parse_json, read_json
+from engine.files.npyfile import read_numbers  # noqa: F401
 from engine.files.safetensors_header import HeaderError, read_header
 from engine.io.scene_file import load_scene
 from engine.io.selection_file import load_selection
@@ -121,9 +122,9 @@ import sys
 from pathlib import Path
 from engine.errors import InputError
 from tests.engine.test_headers import load_scene, load_selection, load_state, read_header, read_json, image_size
-from tests.engine.test_headers import read_player_file, read_splat_file, read_spz
+from tests.engine.test_headers import read_numbers, read_player_file, read_splat_file, read_spz
 
-by_name = [lambda path, read=read: read(path, path.name) for read in (read_json, image_size)]
+by_name = [lambda path, read=read: read(path, path.name) for read in (read_json, image_size, read_numbers)]
 for name in ("pipe", "folder", "dangling", "loop", "missing"):
     path = Path(sys.argv[1]) / name
     for read in (read_header, load_scene, load_selection, read_player_file, read_splat_file, read_spz, *by_name):
