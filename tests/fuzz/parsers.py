@@ -55,6 +55,7 @@ from tests.reports.test_splat_formats import write_compressed
 from tests.reports.test_technicolor import light_field
 from tests.scenes import moving_scene
 from tests.tiny_head import tiny_head, tiny_model
+from tests.video_files import write_hdr, write_interlaced, write_with_alpha
 from tests.web.clips import baked
 
 
@@ -415,6 +416,21 @@ PARSERS: list[Parser] = [
         lambda f: test_capture.encode(
             f / "a.mp4", [np.full((24, 32, 3), 40 * i, np.uint8) for i in range(3)]
         ),
+        lambda f: load_clip(f / "a.mp4"),
+    ),
+    _parser(
+        "video webm",
+        lambda f: write_with_alpha(f / "a.webm", "libvpx", frames=4),
+        lambda f: load_clip(f / "a.webm"),
+    ),
+    _parser(
+        "video hdr",
+        lambda f: write_hdr(f / "a.mkv", [(230, 230, 230), (200, 40, 40)], "HLG"),
+        lambda f: load_clip(f / "a.mkv"),
+    ),
+    _parser(
+        "video interlaced",
+        lambda f: write_interlaced(f / "a.mp4", bottom_first=True, frames=4),
         lambda f: load_clip(f / "a.mp4"),
     ),
     _parser("head npz", write_npz, lambda f: read_head_model(f / "head.npz")),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from engine.capture.readers import load_video
 from engine.capture.single_video import load_clip
-from engine.capture.video_file import probe
+from engine.capture.video_file import SUFFIXES, probe
 from engine.capture.video_orientation import display_matrix
 from engine.errors import InputError
 from tests.video_files import set_display_matrix
@@ -49,7 +49,8 @@ def as_shown(stored: np.ndarray, a: int, b: int, c: int, d: int) -> np.ndarray:
 def test_single_videos_match_their_truth(reported: Callable[..., list[Path]]) -> None:
     for truth in reported("09_mirrored", "*.truth.png"):
         expected = np.asarray(Image.open(truth).convert("RGB")).astype(float) / 255
-        video = truth.with_name(truth.name.replace(".truth.png", ".mp4"))
+        name = truth.name.removesuffix(".truth.png")
+        video = next(path for path in truth.parent.glob(f"{name}.*") if path.suffix in SUFFIXES)
         shown = load_clip(video).frames[0].numpy()
         assert shown.shape == expected.shape, video.name
         assert np.abs(shown - expected).mean() < 0.01, video.name
