@@ -59,12 +59,16 @@ def require(package: str) -> None:
 
 @lru_cache
 def memory() -> float:
-    """Bytes of main memory; 64 GB if unknown."""
+    """Bytes of main memory; 64 GB where neither the system nor psutil tells."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
-    # Windows has no sysconf
+    # Windows has no sysconf; psutil is in every ComfyUI
     except (AttributeError, ValueError, OSError):
-        return 64e9
+        if not installed("psutil"):
+            return 64e9
+        import psutil
+
+        return float(psutil.virtual_memory().total)
 
 
 def gsplat_obstacle(may_compile: bool = False) -> str | None:

@@ -77,12 +77,18 @@ def blur(x: Tensor) -> Tensor:
     h, w = x.shape[-2:]
     flat = x.reshape(-1, h, w)
     if x.is_cuda:
-        taps = _taps(x.dtype, x.device)
-        flat = F.conv2d(flat[:, None], taps.view(1, 1, 1, -1), padding=(0, RADIUS))
-        return F.conv2d(flat, taps.view(1, 1, -1, 1), padding=(RADIUS, 0)).reshape(x.shape)
+        return _blur_taps(flat).reshape(x.shape)
     # planes at a time: as many as stay in the cache
     together = max(1, (1 << 20) // (h * w))
     return torch.cat([_blur_blocks(part) for part in flat.split(together)]).reshape(x.shape)
+
+
+def _blur_taps(x: Tensor) -> Tensor:
+    """`blur` of [M, H, W] by convolution, never in TF32: its 10 bits give SSIM above 1 and wrong gradients."""
+    taps, now = _taps(x.dtype, x.device), torch.backends.cudnn
+    with now.flags(now.enabled, now.benchmark, deterministic=now.deterministic, allow_tf32=False):
+        x = F.conv2d(x[:, None], taps.view(1, 1, 1, -1), padding=(0, RADIUS))
+        return F.conv2d(x, taps.view(1, 1, -1, 1), padding=(RADIUS, 0))[:, 0]
 
 
 def _blur_blocks(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from engine.errors import InputError
-from engine.losses import l1, l2, lpips, psnr, ssim
+from engine.losses import l1, l2, lpips, photometric, psnr, ssim
 from engine.losses.photometric import blur
 
 
@@ -36,6 +36,23 @@ def plain_ssim(a, b):
 def test_blur_equals_a_convolution_at_every_size(height, width):
     x = images(2, 1, height, width)
     torch.testing.assert_close(blur(x), plain_blur(x), rtol=0, atol=1e-12)
+
+
+def test_the_blur_of_a_gpu_equals_that_of_a_cpu_and_is_never_in_tf32(monkeypatch):
+    seen = []
+    convolve = F.conv2d
+
+    def watched(*args, **kwargs):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return convolve(*args, **kwargs)
+
+    monkeypatch.setattr(photometric.F, "conv2d", watched)
+    x = torch.rand(3, 40, 33, dtype=torch.float64)
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark
+    torch.testing.assert_close(photometric._blur_taps(x), blur(x), rtol=0, atol=1e-12)
+    assert seen == [False, False]
+    after = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark
+    assert after == before
 
 
 def test_blur_of_many_pictures_at_once_equals_one_by_one():
