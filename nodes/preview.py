@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from ..engine.errors import InputError
 from ..engine.messages import Stream
 from ..engine.render.camera_paths import rig_focus
+from ..engine.scene.origins import check_same_origin
 from ..engine.steps import bake_clip as step
 from . import fields, folders, host
 from .checks import checked
@@ -85,6 +86,7 @@ class Preview4DScene(io.ComfyNode):
         with host.node_context():
             framed = read_load3d(camera)
             config = fields.config_from(step.Config, numbers)
+            check_same_origin([each for each in (scene, compare) if each is not None])
             scenes = {"4D scene": scene} if compare is None else {"Before": scene, "After": compare}
             shown = [show(each, config, makes_movie, title, follow) for title, each in scenes.items()]
             if framed is None:

@@ -12,7 +12,8 @@ from ..files import images
 from ..files.paths import printable
 from ..scene.cameras import Cameras
 from ..scene.video import MultiViewVideo, Tracks
-from .camera_checks import check_intrinsics, check_near_far, rigid
+from .camera_checks import check_intrinsics, check_near_far, checked_pose
+from .coordinates import placed
 from .depth_maps import DepthFile
 from .description import Array, Capture, View, ViewVideo
 from .frames import FrameStore, ImageView, Lens, VideoView, ViewImages
@@ -41,7 +42,9 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
     """
     warnings = list(capture.warnings)
     title = printable(capture.folder.name)
+    coordinates: list[str] = []
     poses = _checked_poses(capture, title)
+    world = placed(poses, capture.near, capture.points, warnings, coordinates)
     times = capture_times(capture, options, warnings)
     videos = capture.videos()
     warnings += video_warnings(videos, has_images=len(videos) < len(capture.views))
@@ -61,17 +64,18 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
     return MultiViewVideo(
         name=title,
         cameras=Cameras(
-            torch.as_tensor(poses[kept.views]),
+            torch.as_tensor(world.poses[kept.views]),
             torch.as_tensor(np.stack(kept.matrices)),
             tuple(kept.sizes),
             names,
+            world.origin,
         ),
         times=torch.as_tensor(times[list(chosen)]),
         available=available,
         source=FrameStore(kept.sources, options.cache_megabytes, capture.files, uses_masks, depths),
         background=_background(capture, options, reading),
-        points=None if capture.points is None else torch.as_tensor(capture.points).float(),
-        point_colors=None if capture.point_colors is None else torch.as_tensor(capture.point_colors).float(),
+        points=_float(world.points),
+        point_colors=None if world.points is None else _float(capture.point_colors),
         near=capture.near,
         far=capture.far,
         train_views=train,
@@ -83,12 +87,12 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
         has_depths=any(depths),
         tracks=tracks,
         warnings=tuple(dict.fromkeys(warnings)),
-        notes=(*capture.notes, *video_notes(videos), *reading.notes),
+        notes=(*capture.notes, *coordinates, *video_notes(videos), *reading.notes),
     )
 
 
 def _checked_poses(capture: Capture, title: str) -> Array:
-    """world_to_camera [V, 4, 4] of all views, after their names, bounds, images and intrinsics were checked."""
+    """world_to_camera [V, 4, 4] of all views as written, after their names, bounds, images and intrinsics were checked."""
     views = capture.views
     if not views:
         raise InputError("CAP-001", f"{title} contains no views. Add at least one camera with images.")
@@ -99,11 +103,15 @@ def _checked_poses(capture: Capture, title: str) -> Array:
         )
     _check_names(views)
     check_near_far(capture.near, capture.far, capture.near_far_from or title)
-    poses = np.stack([rigid(v.world_to_camera, v.where) for v in views])
+    poses = np.stack([checked_pose(v.world_to_camera, v.where) for v in views])
     for view in views:
         _check_images(view)
         check_intrinsics(view.K, view.size, view.where)
     return poses
+
+
+def _float(values: Array | None) -> torch.Tensor | None:
+    return None if values is None else torch.as_tensor(values).float()
 
 
 def _check_names(views: list[View]) -> None:

@@ -22,7 +22,7 @@ EXACT_ROTATION_ERROR = 1e-7
 FOCAL_LENGTHS = (0.02, 1000.0)
 # Of the focal length; calibration noise lies below, and rendering knows no skew.
 MAX_SKEW = 1e-3
-# World units; at this distance float32 resolves no less than 64 of them.
+# World units; what is farther away is damaged. Float64 still resolves a ten-millionth there.
 MAX_DISTANCE = 1e9
 
 
@@ -72,6 +72,11 @@ def integer(data: dict[str, Any], key: str, where: str, default: int | None = No
 
 def rigid(world_to_camera: Array, where: str) -> Array:
     """[4, 4] with an exactly orthonormal rotation. InputError: NaN, scaled, sheared or mirrored poses."""
+    return orthonormal(checked_pose(world_to_camera, where))
+
+
+def checked_pose(world_to_camera: Array, where: str) -> Array:
+    """The pose [4, 4] as float64, as it is. InputError: NaN, scaled, sheared or mirrored poses."""
     pose = np.asarray(world_to_camera, dtype=np.float64)
     if not np.isfinite(pose).all():
         raise InputError(
@@ -99,9 +104,15 @@ def rigid(world_to_camera: Array, where: str) -> Array:
         raise InputError(
             "CAP-023", f"{where}: the camera is more than 10⁹ units from the origin. Export it again."
         )
+    return pose
+
+
+def orthonormal(pose: Array) -> Array:
+    """A checked pose [4, 4] without the rounding of its file; what is orthonormal already stays as it is written."""
+    rotation = pose[:3, :3]
+    error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
     u, _, vt = np.linalg.svd(rotation)
     result = np.eye(4)
-    # Rounding in files is taken out; what is orthonormal already stays as it is written.
     result[:3, :3] = rotation if error < EXACT_ROTATION_ERROR else u @ vt
     result[:3, 3] = pose[:3, 3]
     return result

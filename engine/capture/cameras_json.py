@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import InputError
 from ..files.jsonfile import write_json
 from ..files.paths import inside
-from ..scene.cameras import Cameras
+from ..scene.cameras import AT_ZERO, Cameras
 from .undistort import Distortion
 
 CAMERAS = "cameras.json"
@@ -42,7 +42,7 @@ def write_cameras_json(
 
     Args:
         folder: The folder that holds the videos or images; all paths below are relative to it, with forward slashes.
-        cameras: The rig, V cameras.
+        cameras: The rig, V cameras; they are written in the world's coordinates, without the rig's own origin.
         fps: Frames per second.
         videos: V video files. Give either `videos` or `frames`.
         frames: V folders of images, or patterns such as "images/cam00/%05d.png".
@@ -66,6 +66,7 @@ def write_cameras_json(
         InputError: A list does not have one entry per camera, or names a file outside the folder.
     """
     root = Path(folder)
+    cameras = cameras.with_origin(AT_ZERO)
     contents = videos if videos is not None else frames
     if contents is None or (videos is not None and frames is not None):
         raise InputError("CAP-109", "write_cameras_json: exactly one of videos and frames must be given.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -133,7 +133,8 @@ def with_motion(target: Target, deformation: Deformation, seconds: Tensor) -> Sc
     )
     if target.has_cameras:
         return scene
-    return scene.with_(rig=ring_of_cameras(bounds, torch.tensor(UPS[target.up], dtype=torch.float64)))
+    ring = ring_of_cameras(bounds, torch.tensor(UPS[target.up], dtype=torch.float64))
+    return scene.with_(rig=replace(ring, origin=scene.rig.origin))
 
 
 def _cloud(gaussians: Gaussians) -> Cloud:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..geometry.boxes import gaussian_bounds
 from ..scene import Gaussians, Scene4D
+from ..scene.cameras import Origin
 from ..scene.mending import mended
+from ..scene.origins import around_origin
 from ..scene.rigs import ring_of_cameras
 from .per_frame import PerFrame
 
@@ -23,12 +28,15 @@ def mending_note(scene: Scene4D) -> str:
     return str((scene.last_entry(MENDED) or {}).get("note", ""))
 
 
-def scene_of_moments(moments: list[Gaussians], fps: float, up: Tensor, blends: bool) -> Scene4D:
+def scene_of_moments(
+    moments: list[Gaussians], fps: float, up: Tensor, blends: bool, origins: Sequence[Origin] = ()
+) -> Scene4D:
     """A scene of T ≥ 1 frames, 1/fps seconds apart, seen by a ring of cameras with the up axis `up` [3].
 
     Frames with different counts are padded with invisible Gaussians and held instead of interpolated, since equal indices
-    are then not the same Gaussian. Infinite and NaN values are mended (`scene.mending`); what was left out is in the
-    scene's history, see `mending_note`. Raises InputError where no frame has Gaussians with finite values.
+    are then not the same Gaussian. Positions far from zero are stored around a local origin (`scene.origins`); `origins` says
+    what those of each frame are relative to already. Infinite and NaN values are mended (`scene.mending`); what was left
+    out is in the scene's history, see `mending_note`. Raises InputError where no frame has Gaussians with finite values.
     """
     if not any(len(m) for m in moments):
         raise InputError("DEF-015", "The splat does not contain Gaussians; connect one that does.")
@@ -38,13 +46,15 @@ def scene_of_moments(moments: list[Gaussians], fps: float, up: Tensor, blends: b
             "DEF-016",
             "Every Gaussian of the splat contains NaN or infinite values; clean it in the program that made it.",
         )
+    moments, origin = around_origin(moments, origins)
     blends = blends and len({len(m) for m in moments}) == 1
     most, bases = max(len(m) for m in moments), max(m.sh.shape[1] for m in moments)
     moments = [_padded(m, most, bases) for m in moments]
     seconds = torch.arange(len(moments), dtype=torch.float64) / fps
     shown = torch.cat([m.means[m.logit_opacities > HIDDEN / 2] for m in moments])
     bounds = gaussian_bounds(shown if len(shown) else torch.cat([m.means for m in moments]))
-    scene = Scene4D.still(moments[0], seconds, ring_of_cameras(bounds, up.double()), bounds, torch.ones(3))
+    rig = replace(ring_of_cameras(bounds, up.double()), origin=origin)
+    scene = Scene4D.still(moments[0], seconds, rig, bounds, torch.ones(3))
     if note:
         scene = scene.with_history(MENDED, note=note)
     if len(moments) == 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -57,6 +58,7 @@ class PlyHeader:
     format: str  # a key of BYTE_ORDERS
     elements: tuple[PlyElement, ...]
     size: int  # bytes, the last line's end included: the data starts here
+    comments: tuple[tuple[str, ...], ...] = ()  # the words of each
 
     @property
     def vertices(self) -> PlyElement:
@@ -77,7 +79,9 @@ class PlyHeader:
 def read_header(path: Path, name: str, starts_with_vertices: bool = True) -> PlyHeader:
     """The header of a file that starts with its vertices, or with any element; `name` is for messages. Raises InputError."""
     with _opened(path, name) as file:
-        header = PlyHeader(*_elements(_header_lines(file, name), name), file.tell())
+        lines = _header_lines(file, name)
+        comments = tuple(tuple(words[1:]) for words in lines if words[:1] == ["comment"])
+        header = PlyHeader(*_elements(lines, name), file.tell(), comments)
     return header.checked(name) if starts_with_vertices else header
 
 
@@ -144,9 +148,10 @@ def read_elements(path: Path, name: str) -> dict[str, NDArray[Any]]:
     return found
 
 
-def header_bytes(count: int, properties: list[tuple[str, str]]) -> bytes:
+def header_bytes(count: int, properties: list[tuple[str, str]], comments: Sequence[str] = ()) -> bytes:
     """The header of `count` vertices in little-endian binary; `properties` are (type, name), as PLY spells them."""
-    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
+    lines = ["ply", "format binary_little_endian 1.0", *(f"comment {each}" for each in comments)]
+    lines += [f"element vertex {count}"]
     lines += [f"property {type} {name}" for type, name in properties]
     return "\n".join([*lines, "end_header", ""]).encode("ascii")
 

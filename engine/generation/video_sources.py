@@ -18,6 +18,7 @@ from ..io.image_files import load_images
 from ..io.scene_file import is_scene_file, load_scene
 from ..render import Rasterizer, render_gaussians
 from ..scene import Cameras, MultiViewVideo, Scene4D
+from ..scene.origins import in_coordinates_of
 
 MOST_FRAMES = 1000
 # alpha from which a pixel has a depth
@@ -75,7 +76,10 @@ class RenderedScene:
 
     @torch.no_grad()
     def video(self, view: int) -> Tensor:
-        background, camera = self.scene.background.to(self.scene.device), self.cameras[view]
+        background, camera = (
+            self.scene.background.to(self.scene.device),
+            in_coordinates_of(self.scene, self.cameras)[view],
+        )
         return torch.stack(
             [
                 render_gaussians(self.scene.at(t), camera, self.rasterizer, background)
@@ -120,11 +124,12 @@ class RenderedPath:
     def filmed(self) -> tuple[Tensor, Tensor]:
         """Frames [T, H, W, 3] and depth [T, H, W] in world units, NaN where the scene is empty; on the CPU."""
         background = self.scene.background.to(self.scene.device)
+        cameras = in_coordinates_of(self.scene, self.cameras)
         frames: list[Tensor] = []
         depths: list[Tensor] = []
         for t, seconds in enumerate(self.times.tolist()):
             made = render_gaussians(
-                self.scene.at(seconds), self.cameras[t], self.rasterizer, background, want_depth=True
+                self.scene.at(seconds), cameras[t], self.rasterizer, background, want_depth=True
             )
             assert made.depth is not None
             frames.append(made.rgb[0].clamp(0, 1).cpu())

@@ -6,7 +6,7 @@ adjustment of the poses with a prior that keeps each camera near where its calib
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -111,4 +111,4 @@ def adjust_poses(
     solution = least_squares(
         residuals, np.concatenate([np.zeros(6 * views), points.ravel()]), x_scale="jac", max_nfev=200
     )
-    return Cameras(torch.from_numpy(poses(solution.x)), cameras.K, cameras.sizes, cameras.names)
+    return replace(cameras, world_to_camera=torch.from_numpy(poses(solution.x)))

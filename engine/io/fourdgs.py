@@ -19,6 +19,7 @@ from .. import backends
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..scene import Gaussians, Scene4D, harmonics
+from ..scene.cameras import AT_ZERO
 
 # Gaussians × frames
 MOST = 20_000_000
@@ -71,7 +72,10 @@ def write_fourdgs(scene: Scene4D, seconds: list[float], path: Path | str) -> Pat
     sh = joined.pop("sh")
     degree = moments[0].sh_degree
     gaussians = fourdgs.GaussianSet(**joined, sh=sh if degree else None, sh_degree=degree)
-    options = fourdgs.WriteOptions(profile="default", library="gs4d-studio", sh_bands=degree)
+    # the format's metadata is text
+    place = scene.rig.origin
+    origin = None if place == AT_ZERO else {"origin": " ".join(repr(c) for c in place)}
+    options = fourdgs.WriteOptions(profile="default", library="gs4d-studio", sh_bands=degree, metadata=origin)
     with write_atomically(path) as partial, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -2,7 +2,7 @@
 
 float32 `x y z nx ny nz f_dc_0..2 f_rest_* opacity scale_0..2 rot_0..3`, pre-activation, normals zero, `f_rest`
 channel-major (all red, all green, all blue), rotations wxyz. Writes binary little endian; also reads ASCII, big endian,
-additional properties and other orders.
+additional properties and other orders. Positions relative to an origin are noted in the header: `comment origin x y z`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..files.ply_header import header_bytes, read_header, read_vertices
 from ..scene import Gaussians
+from ..scene.cameras import AT_ZERO, Origin, origin_from
 from ..scene.mending import mended
 from .compressed_ply import read_compressed_ply
 
+ORIGIN = "origin"
 BINDING = "binding_0"  # GaussianAvatars: each Gaussian's triangle, as a float
 
 
@@ -37,13 +39,16 @@ def property_names(bases: int) -> list[str]:
     ]
 
 
-def write_ply(gaussians: Gaussians, path: Path | str, binding: Tensor | None = None) -> Path:
+def write_ply(
+    gaussians: Gaussians, path: Path | str, binding: Tensor | None = None, origin: Origin = AT_ZERO
+) -> Path:
     """Write the Gaussians of one frame with all spherical harmonics, atomically.
 
     Args:
         gaussians: N Gaussians.
         path: The .ply file; it is replaced if it exists.
         binding: [N] triangles of a mesh to which the values are relative, as GaussianAvatars stores them.
+        origin: What the positions are relative to.
 
     Returns:
         The path.
@@ -73,10 +78,28 @@ def write_ply(gaussians: Gaussians, path: Path | str, binding: Tensor | None = N
     if binding is not None:
         names.append(BINDING)
         columns = torch.cat([columns, binding.detach().cpu().float()[:, None]], dim=1)
-    header = header_bytes(count, [("float", name) for name in names])
+    comments = [] if origin == AT_ZERO else [" ".join([ORIGIN, *(repr(float(c)) for c in origin)])]
+    header = header_bytes(count, [("float", name) for name in names], comments)
     with write_atomically(path) as partial:
         partial.write_bytes(header + columns.numpy().astype("<f4").tobytes())
     return path
+
+
+def ply_origin(path: Path | str) -> Origin:
+    """What the positions of a .ply are relative to, as `write_ply` notes it; zero where it does not say.
+
+    Raises InputError where the file is not a .ply.
+    """
+    path = Path(path)
+    header = read_header(path, path.name, starts_with_vertices=False)
+    for words in header.comments:
+        if words[:1] == (ORIGIN,) and len(words) == 4:
+            try:
+                return origin_from([float(word) for word in words[1:]])
+            # a comment of another program
+            except (ValueError, InputError):
+                continue
+    return AT_ZERO
 
 
 def read_ply(path: Path | str, as_stored: bool = False) -> Gaussians:
@@ -86,7 +109,8 @@ def read_ply(path: Path | str, as_stored: bool = False) -> Gaussians:
 
     Args:
         path: The .ply file.
-        as_stored: Leave infinite and NaN values in, for a caller that mends them itself.
+        as_stored: Leave infinite and NaN values in, and positions in float64 where the file has them so, for a caller that
+            mends and moves them itself.
 
     Returns:
         N Gaussians with the file's spherical harmonics degree.
@@ -116,7 +140,7 @@ def usable(stored: Gaussians, name: str, as_stored: bool) -> Gaussians:
             "IO-023",
             f"{name}: all {len(stored):,} Gaussians were left out, because their numbers are NaN or infinite; export it again.",
         )
-    return stored if as_stored else made
+    return stored if as_stored else made.with_(means=made.means.float())
 
 
 def read_bound_ply(path: Path | str) -> tuple[Gaussians, Tensor]:
@@ -147,6 +171,7 @@ def read_bound_ply(path: Path | str) -> tuple[Gaussians, Tensor]:
             "IO-054", f"{path.name}: {BINDING} contains values that are not triangles; export it again."
         )
     gaussians = _gaussians(vertices, path)
+    gaussians = gaussians.with_(means=gaussians.means.float())
     mended_rows, note = mended([gaussians])
     # a Gaussian left out would no longer have its triangle
     if note:
@@ -169,15 +194,16 @@ def _gaussians(vertices: NDArray[Any], path: Path) -> Gaussians:
             f"{path.name} has {rest} f_rest properties, but an SH degree needs 0, 9, 24 or 45; export it again.",
         )
 
-    def columns(*names: str) -> Tensor:
+    def columns(*names: str, kind: type[Any] = np.float32) -> Tensor:
         if lost := [n for n in names if n not in named]:
             raise InputError("IO-022", f"{path.name}: the property {lost[0]} is missing; export it again.")
-        return torch.from_numpy(np.stack([vertices[n].astype(np.float32) for n in names], axis=1))
+        return torch.from_numpy(np.stack([vertices[n].astype(kind) for n in names], axis=1))
 
+    is_exact = any(vertices[axis].dtype.itemsize == 8 for axis in "xyz" if axis in named)
     dc = columns("f_dc_0", "f_dc_1", "f_dc_2")[:, None]
     high = columns(*(f"f_rest_{i}" for i in range(rest))) if rest else torch.zeros(len(vertices), 0)
     return Gaussians(
-        means=columns("x", "y", "z"),
+        means=columns("x", "y", "z", kind=np.float64 if is_exact else np.float32),
         log_scales=columns("scale_0", "scale_1", "scale_2"),
         quats=columns("rot_0", "rot_1", "rot_2", "rot_3"),
         logit_opacities=columns("opacity")[:, 0],

@@ -14,6 +14,7 @@ from ..files.safetensors_format import SafetensorsFormat
 from ..files.safetensors_header import read_header
 from ..finite import is_finite
 from ..scene import Cameras, Deformation, Gaussians, Scene4D
+from ..scene.cameras import AT_ZERO, origin_from
 
 SCENE = SafetensorsFormat(
     "gs4d-scene", 1, "scene", "4D scene", "this pack saved as a 4D scene", "export it again"
@@ -84,9 +85,12 @@ def scene_tensors(scene: Scene4D) -> dict[str, Tensor]:
 
 def describe_scene(scene: Scene4D) -> dict[str, Any]:
     """Everything of a scene that is not a tensor, as JSON values."""
+    rig = {"names": list(scene.rig.names), "sizes": [list(size) for size in scene.rig.sizes]}
+    # absent where it is zero, so that other scenes keep their bytes
+    origin = {} if scene.rig.origin == AT_ZERO else {"origin": list(scene.rig.origin)}
     return {
         "deformation": {"kind": scene.deformation.kind, "config": scene.deformation.config()},
-        "rig": {"names": list(scene.rig.names), "sizes": [list(size) for size in scene.rig.sizes]},
+        "rig": rig | origin,
         "history": list(scene.history),
     }
 
@@ -166,4 +170,5 @@ def _rig(tensors: dict[str, Tensor], about: dict[str, Any], kind: SafetensorsFor
         take("rig.K", 3, 3),
         sizes,
         tuple(str(n) for n in about["names"]),
+        origin_from(about.get("origin")),
     )

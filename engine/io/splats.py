@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..scene import Gaussians
-from .ply import read_ply, usable
+from ..scene.cameras import AT_ZERO, Origin
+from .ply import ply_origin, read_ply, usable
 from .splat_file import read_splat_file
 from .spz import read_spz
 
@@ -18,12 +19,17 @@ UNREADABLE = {
 }
 
 
+def splat_origin(path: Path) -> Origin:
+    """What the positions of a splat file are relative to, as this pack's .ply notes it; zero for all others."""
+    return ply_origin(path) if path.suffix.lower() == ".ply" else AT_ZERO
+
+
 def read_splat(path: Path, as_stored: bool = False) -> Gaussians:
     """The Gaussians of a .ply, .spz or .splat file.
 
     Args:
         path: The file.
-        as_stored: Leave infinite and NaN values in, for a caller that mends them itself; .spz has none.
+        as_stored: As in `read_ply`; the other formats have float32 positions, and .spz has finite values.
 
     Raises:
         InputError: The file cannot be read, it is of another format, or no Gaussian of it has finite numbers.

@@ -21,6 +21,8 @@ from ..errors import InputError
 from ..fields import number, validate
 from ..io.spz import decode_spz, encode_spz
 from ..scene import Gaussians, Scene4D, harmonics
+from ..scene.cameras import AT_ZERO
+from ..scene.origins import origin_note
 from ..scene.rigs import rig_up
 from . import knot_fit
 from .player_file import (
@@ -185,7 +187,8 @@ class _Baking:
         self.scene, self.config = scene, config
         self.center, self.radius = subject(scene)
         self.limit = config.max_error * self.radius
-        self.notes: list[str] = []
+        note = origin_note(scene.rig.origin)
+        self.notes: list[str] = [note] if note else []
         near = within_reach(scene, _reach(scene, self.limit))
         count = int(near.sum())
         if count < len(near):
@@ -373,7 +376,9 @@ def _errors(player_file: PlayerFile, taken: MotionSamples, order: Tensor) -> tup
 
 
 def _header(player_file: PlayerFile) -> dict[str, Any]:
-    motion = player_file.motion
+    motion, cameras = player_file.motion, player_file.cameras
+    # in this pack's axes, the only value that is: players do not read it
+    origin = {} if cameras.origin == AT_ZERO else {"origin": list(cameras.origin)}
     return {
         "format": "gs4d-clip",
         "version": VERSION,
@@ -386,7 +391,8 @@ def _header(player_file: PlayerFile) -> dict[str, Any]:
         "center": (player_file.center * FLIP).tolist(),
         "radius": player_file.radius,
         "background": [round(v, 6) for v in player_file.background.tolist()],
-        "cameras": camera_entries(player_file.cameras),
+        "cameras": camera_entries(cameras),
+        **origin,
         "motion": None
         if motion is None
         else {"knots": motion.knots.tolist(), "interpolation": motion.interpolation},

@@ -24,6 +24,7 @@ from ..files.jsonfile import parse_json
 from ..files.paths import read_regular
 from ..io.spz import decode_spz
 from ..scene import Cameras, Gaussians, harmonics, rotations
+from ..scene.cameras import Origin, origin_from
 from .tracks import CHANNELS, INTERPOLATIONS, Track, aligned, pack, quats_of, unpack, weights
 
 __all__ = [
@@ -321,7 +322,7 @@ def _assemble(about: dict[str, Any], body: memoryview) -> PlayerFile:
         center=_numbers(about["center"], 3, "center") * FLIP,
         radius=_positive(about["radius"], "radius"),
         background=_numbers(about["background"], 3, "background").float(),
-        cameras=_cameras(about["cameras"]),
+        cameras=_cameras(about["cameras"], origin_from(about.get("origin"))),
         base=base,
         moving=moving,
         motion=motion,
@@ -386,7 +387,7 @@ def _positive(value: Any, what: str) -> float:
     return number
 
 
-def _cameras(entries: list[dict[str, Any]]) -> Cameras:
+def _cameras(entries: list[dict[str, Any]], origin: Origin) -> Cameras:
     turn = torch.diag(torch.cat([FLIP, torch.ones(1, dtype=torch.float64)]))
     Ks, poses = torch.zeros(len(entries), 3, 3).double(), torch.eye(4).double().repeat(len(entries), 1, 1)
     for i, entry in enumerate(entries):
@@ -400,4 +401,5 @@ def _cameras(entries: list[dict[str, Any]]) -> Cameras:
         Ks,
         tuple((int(e["width"]), int(e["height"])) for e in entries),
         tuple(str(e["name"]) for e in entries),
+        origin,
     )

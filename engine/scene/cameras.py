@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+
+Origin = tuple[float, float, float]
+AT_ZERO: Origin = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,8 @@ class Cameras:
     K: Tensor  # [V, 3, 3] pixels; (0, 0) is the outer corner of the top-left pixel
     sizes: tuple[tuple[int, int], ...]  # V × (width, height) in pixels
     names: tuple[str, ...]  # V distinct names
+    # where (0, 0, 0) of these coordinates lies in those of the files: file = local + origin
+    origin: Origin = AT_ZERO
 
     def __post_init__(self) -> None:
         v = len(self.sizes)
@@ -54,6 +59,7 @@ class Cameras:
             self.K[chosen],
             tuple(self.sizes[i] for i in chosen),
             tuple(self.names[i] for i in chosen),
+            self.origin,
         )
 
     @property
@@ -75,6 +81,19 @@ class Cameras:
         """Unit viewing directions [V, 3] in the world."""
         return self.world_to_camera[:, 2, :3]
 
+    def with_origin(self, origin: Origin) -> Cameras:
+        """The same cameras in coordinates around another origin, computed in float64.
+
+        Args:
+            origin: Where (0, 0, 0) of the new coordinates lies in those of the files.
+        """
+        if origin == self.origin:
+            return self
+        w2c = self.world_to_camera.double().clone()
+        moved = torch.tensor(origin, dtype=torch.float64) - torch.tensor(self.origin, dtype=torch.float64)
+        w2c[:, :3, 3] += w2c[:, :3, :3] @ moved.to(w2c.device)
+        return replace(self, world_to_camera=w2c, origin=origin)
+
     def scaled(self, factor: float) -> Cameras:
         """The same views at another image size.
 
@@ -94,7 +113,7 @@ class Cameras:
         for i, ((w, h), (new_w, new_h)) in enumerate(zip(self.sizes, sizes, strict=True)):
             K[i, 0] *= new_w / w
             K[i, 1] *= new_h / h
-        return Cameras(self.world_to_camera, K, sizes, self.names)
+        return replace(self, K=K, sizes=sizes)
 
     def cropped(self, boxes: Sequence[tuple[int, int, int, int]]) -> Cameras:
         """Parts of the same views; the principal points move, and every pixel keeps its ray.
@@ -108,7 +127,7 @@ class Cameras:
             K[i, 0] -= left * K[i, 2]
             K[i, 1] -= top * K[i, 2]
         sizes = tuple((width, height) for _, _, width, height in boxes)
-        return Cameras(self.world_to_camera, K, sizes, self.names)
+        return replace(self, K=K, sizes=sizes)
 
     def project(self, points: Tensor, view: int) -> tuple[Tensor, Tensor]:
         """Project points into one view, without clipping.
@@ -126,12 +145,17 @@ class Cameras:
         return pixels[:, :2] / pixels[:, 2:], in_camera[:, 2]
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain numbers that `from_json` turns back into the same float64 cameras."""
+        """A dictionary of plain numbers that `from_json` turns back into the same float64 cameras.
+
+        The origin is absent where it is zero, as in older files.
+        """
+        origin = {} if self.origin == AT_ZERO else {"origin": list(self.origin)}
         return {
             "names": list(self.names),
             "sizes": [list(size) for size in self.sizes],
             "K": self.K.double().tolist(),
             "world_to_camera": self.world_to_camera.double().tolist(),
+            **origin,
         }
 
     @staticmethod
@@ -141,16 +165,38 @@ class Cameras:
             torch.tensor(data["K"], dtype=torch.float64).reshape(-1, 3, 3),
             tuple((int(w), int(h)) for w, h in data["sizes"]),
             tuple(str(name) for name in data["names"]),
+            origin_from(data.get("origin")),
         )
 
     @staticmethod
     def concatenate(rigs: list[Cameras]) -> Cameras:
+        """All cameras in one rig, in the coordinates of the first one."""
+        rigs = [r.with_origin(rigs[0].origin) for r in rigs]
         return Cameras(
             torch.cat([r.world_to_camera for r in rigs]),
             torch.cat([r.K for r in rigs]),
             tuple(size for r in rigs for size in r.sizes),
             tuple(name for r in rigs for name in r.names),
+            rigs[0].origin,
         )
+
+
+def origin_from(value: object) -> Origin:
+    """The origin that a file's JSON states; zero where it states none. InputError where it is not three finite numbers."""
+    if value is None:
+        return AT_ZERO
+    numbers = value if isinstance(value, list) and len(value) == 3 else []
+    if len(numbers) != 3 or not all(type(n) in (int, float) and abs(n) < 1e300 for n in numbers):
+        raise InputError(
+            "SCN-016", "The origin of the coordinates is not three finite numbers; export the file again."
+        )
+    x, y, z = (float(n) for n in numbers)
+    return x, y, z
+
+
+def in_words(origin: Origin) -> str:
+    """The origin as three numbers with all their digits."""
+    return f"({', '.join(f'{c:.0f}' if c == round(c) else repr(c) for c in origin)})"
 
 
 def look_at(position: Tensor, target: Tensor, up: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .cameras import Cameras
+from .cameras import AT_ZERO, Cameras, in_words
 from .gaussians import Gaussians
 
 
@@ -173,7 +173,8 @@ class Scene4D:
 
     def summary(self) -> str:
         """One line about the scene."""
+        origin = "" if self.rig.origin == AT_ZERO else f", relative to {in_words(self.rig.origin)}"
         return (
             f"{len(self.canonical)} Gaussians, {len(self.times)} frames, {self.duration:.2f} s, {len(self.rig)} cameras, "
-            f"motion: {self.deformation.kind}"
+            f"motion: {self.deformation.kind}{origin}"
         )

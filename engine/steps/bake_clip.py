@@ -5,6 +5,7 @@ Nothing of this is from a paper: knots and rounding are chosen so that what move
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,4 +92,4 @@ def _cameras(player_file: PlayerFile, frames: int) -> Cameras:
     box = torch.stack([player_file.center - player_file.radius, player_file.center + player_file.radius])
     scene = Scene4D.still(player_file.base, player_file.times, rig, box, player_file.background)
     poses = camera_paths.orbit(scene.rig, camera_paths.scene_focus(scene), frames, 1.0, None, 1.0)
-    return Cameras(poses, rig.K[:1].expand(frames, 3, 3), rig.sizes[:1] * frames, rig.names[:1] * frames)
+    return replace(rig[[0] * frames], world_to_camera=poses)

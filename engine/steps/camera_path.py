@@ -15,6 +15,7 @@ from ..render import camera_moves as moves
 from ..render import camera_paths as paths
 from ..render.camera_paths import CameraPath, FramedView
 from ..scene import Cameras, Scene4D
+from ..scene.origins import in_coordinates_of
 from ..scene.rays import WAN_TIME_FACTOR
 from ..scene.rigs import rig_up
 from .step import Input, Kind, Output, Step
@@ -156,10 +157,15 @@ def make(
     else:
         views = [framed] if isinstance(framed, FramedView) else framed
         w2c, K = paths.through_views(views, frames, width, height)
+        if scene is not None:
+            # framed in the player: local coordinates; by another program, perhaps the world's
+            given = Cameras(w2c, K, ((width, height),) * frames, ("",) * frames)
+            w2c = in_coordinates_of(scene, given).world_to_camera
         if config.kind in moves.MOVES and len(views) == 1:
             w2c = moves.move(config.kind, w2c[0], focus, rig_up(rig), frames, config.fps, config.amount)
     names = tuple(f"frame {i}" for i in range(frames))
-    return CameraPath(Cameras(w2c, K, ((width, height),) * frames, names), seconds, config.fps, focus)
+    cameras = Cameras(w2c, K, ((width, height),) * frames, names, rig.origin)
+    return CameraPath(cameras, seconds, config.fps, focus)
 
 
 def _rig_without_scene(field_of_view: float) -> Cameras:

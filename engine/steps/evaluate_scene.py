@@ -16,6 +16,7 @@ from ..losses.photometric import ssim
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import choose, rasterizer_field, render_gaussians
 from ..scene import MultiViewVideo, Scene4D
+from ..scene.origins import in_coordinates_of
 from ..train.targets import Targets
 from .step import Comparison, Figure, Input, Kind, Output, Step, report_outputs
 
@@ -163,6 +164,7 @@ def run(
     rasterizer = choose(config.rasterizer, device)
     yield Started(len(samples), f"comparing {len(samples)} images with the {rasterizer.name} rasterizer")
     moving, targets = scene.to(device), Targets(video, scene.background.to(device))
+    cameras = in_coordinates_of(scene, video.cameras)
     shown = set(spread(len(samples), config.pictures))
     rows: list[Row] = []
     pictures: list[Tensor] = []
@@ -171,7 +173,7 @@ def run(
         with torch.no_grad():
             drawn = render_gaussians(
                 moving.at(seconds),
-                video.cameras[view],
+                cameras[view],
                 rasterizer,
                 scene.background.to(device),
                 want_depth=True,

@@ -20,6 +20,7 @@ from ..messages import Finished, Progress, Saved, Started, Stream, progress_of
 from ..playback.bake import BakeConfig, Baked, bake, units
 from ..playback.page import check_player, write_page
 from ..scene import Scene4D
+from ..scene.origins import check_same_origin, origin_note
 from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run", "suffix"]
@@ -120,12 +121,15 @@ def run(
             "STP-013", f"{target.name} is a file, but a {config.kind} needs a folder; choose another name."
         )
     start = float(scene.times[0])
+    # a scene file keeps the origin, and a player file has a note of its own
+    local = tuple(filter(None, [origin_note(scene.rig.origin)]))
     if config.kind.endswith("sequence"):
         seconds = times_of(scene, config)
         yield Started(len(seconds), f"{len(seconds)} moments into {target.name}/")
         written = Written()
         ending = f".{config.kind.split()[0]}"
-        kept, written.notes = _kept(scene, seconds, ending)
+        kept, notes = _kept(scene, seconds, ending)
+        written.notes = (*notes, *local)
         for i, t in enumerate(seconds):
             written.append(_write(scene, t, target / f"frame_{i:05}{ending}", kept))
             yield Saved(str(written[-1]), i + 1)
@@ -139,18 +143,21 @@ def run(
     written = Written([target])
     if config.kind == AVATAR:
         written = Written(files_of(export_gaussian_avatar(scene, target)))
+        written.notes = local
     elif config.kind == "scene":
         save_scene(scene, target)
     elif config.kind == "4dgs":
         from ..io.fourdgs import write_fourdgs
 
         write_fourdgs(scene, times_of(scene, config), target)
+        written.notes = local
     else:
         if config.seconds > scene.duration + 1e-9:
             raise InputError(
                 "STP-014", f"seconds is {config.seconds}, but the scene lasts {scene.duration:.3f} seconds."
             )
-        kept, written.notes = _kept(scene, [start + config.seconds], target.suffix)
+        kept, notes = _kept(scene, [start + config.seconds], target.suffix)
+        written.notes = (*notes, *local)
         _write(scene, start + config.seconds, target, kept)
     yield Progress(1)
     yield Finished(written)
@@ -159,6 +166,7 @@ def run(
 def _player_files(scenes: list[Scene4D], config: BakeConfig, target: Path) -> Stream:
     """One player file, or a page with one or two."""
     check_writable(target)
+    check_same_origin(scenes)
     if target.suffix == ".html":
         check_player()
     yield Started(sum(units(scene, config) for scene in scenes), f"writing {target.name}")
@@ -211,7 +219,7 @@ def _write(scene: Scene4D, seconds: float, path: Path, kept: Tensor | None = Non
         from ..io.spz import write_spz
 
         return write_spz(gaussians, path)
-    return write_ply(gaussians, path)
+    return write_ply(gaussians, path, origin=scene.rig.origin)
 
 
 STEP = Step(

@@ -8,7 +8,7 @@ animation tools write them).
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,10 +22,11 @@ from ..geometry.boxes import gaussian_bounds
 from ..heads import Head
 from ..io.imports.fourdgaussians_folder import import_fourdgaussians, is_fourdgaussians
 from ..io.imports.gaussian_avatars import import_gaussian_avatar, is_gaussian_avatar
-from ..io.splats import SUFFIXES, UNREADABLE, read_splat
+from ..io.splats import SUFFIXES, UNREADABLE, read_splat, splat_origin
 from ..messages import Finished, Message, Progress, Started, Stream
 from ..scene import Gaussians, Scene4D
 from ..scene.mending import mended
+from ..scene.origins import around_origin
 from ..scene.rigs import UPS, ring_of_cameras
 from .step import Input, Kind, Output, Step
 
@@ -140,8 +141,10 @@ def _still(source: Path, config: Config) -> Scene4D:
     (gaussians,), note = mended([read_splat(source, as_stored=True)])
     if len(gaussians) == 0:
         raise InputError("STP-018", f"{source.name} holds no Gaussians; export it again.")
+    (gaussians,), origin = around_origin([gaussians], [splat_origin(source)])
     bounds = gaussian_bounds(gaussians.means)
     rig = ring_of_cameras(bounds, torch.tensor(UPS[config.up], dtype=torch.float64))
+    rig = replace(rig, origin=origin)
     times = torch.linspace(0, config.duration, 2, dtype=torch.float64)
     scene = Scene4D.still(gaussians, times, rig, bounds, torch.ones(3))
     return scene.with_history("import_scene", source=source.name, gaussians=len(gaussians), note=note)
@@ -180,7 +183,8 @@ def _moving(source: Path, files: list[Path], config: Config) -> Generator[Messag
         )
     up = torch.tensor(UPS[config.up], dtype=torch.float64)
     fps = config.fps or SPLATS_FPS
-    scene = scene_of_moments(moments, fps, up, config.blends_moments)
+    origins = [splat_origin(file) for file in files]
+    scene = scene_of_moments(moments, fps, up, config.blends_moments, origins)
     return scene.with_history(
         "import_scene",
         source=source.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -18,6 +18,7 @@ from ..masks.lift import hardened, lift, render_selection
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import Rasterizer, choose, rasterizer_field
 from ..scene import Scene4D, Selection, ViewSet
+from ..scene.origins import in_coordinates_of
 from ..train.originals import Originals, choose_pairs, collect
 from .step import Figure, Input, Kind, Output, Step
 
@@ -90,6 +91,7 @@ def run(
         views = _one_view(scene.to(device), config, max(masks.shape[1:]), rasterizer)
     elif len(masks) == 1:
         masks = masks.expand(len(views), -1, -1)
+    views = replace(views, cameras=in_coordinates_of(scene, views.cameras))
     yield Started(2, f"{len(views)} masks to {len(scene.canonical)} Gaussians; {rasterizer.name} rasterizer")
     moving = scene.to(device)
     soft = lift(moving, views.cameras, masks, views.seconds, rasterizer, config.fills_unseen)

@@ -156,7 +156,9 @@ def run(video: MultiViewVideo, config: Config | None = None) -> Stream:
     if tiles:
         shown = as_tensor(sheet([[tile] for tile in tiles], names, tile=config.tile))
         yield Preview(shown, video.views)
-    low, high = ((c[0], c[1], c[2]) for c in bounds.tolist())
+    # in the coordinates of the files, as the training's bounds are
+    world = bounds.double() + torch.tensor(video.cameras.origin, dtype=torch.float64)
+    low, high = ((c[0], c[1], c[2]) for c in world.tolist())
     rows.sort(key=lambda row: -SEVERITIES.index(row.severity))
     seconds = float(video.times[-1] - video.times[0])
     yield Finished(

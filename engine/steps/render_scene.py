@@ -14,6 +14,7 @@ from ..figures.color_maps import depth_picture, flow_picture
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import CameraPath, RasterSettings, choose, rasterizer_field, render_gaussians
 from ..scene import Scene4D
+from ..scene.origins import in_coordinates_of
 from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "Rendering", "run"]
@@ -90,7 +91,7 @@ def run(
         )
     rasterizer = choose(config.rasterizer, device)
     yield Started(frames, f"{frames} frames of {width}×{height}; {rasterizer.name} rasterizer on {device}")
-    moving = scene.to(device)
+    moving, cameras = scene.to(device), in_coordinates_of(scene, path.cameras)
     color = scene.background if config.background == "scene" else torch.tensor(BACKDROPS[config.background])
     settings = RasterSettings(antialiased=config.antialiased)
     images = torch.empty(frames, height, width, 3)
@@ -104,12 +105,12 @@ def run(
             ahead = moving.at(float(path.seconds[later])).means if flow is not None else None
             picture = render_gaussians(
                 now,
-                path.cameras[i],
+                cameras[i],
                 rasterizer,
                 color.to(device),
                 want_depth=config.wants_depth,
                 next_means=ahead,
-                next_cameras=path.cameras[later],
+                next_cameras=cameras[later],
                 settings=settings,
             )
             images[i] = picture.rgb[0].clamp(0, 1)

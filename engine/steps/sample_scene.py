@@ -13,6 +13,8 @@ from ..fields import text, validate
 from ..files.atomic import write_atomically
 from ..files.safetensors_writer import write_tensors
 from ..scene import Scene4D
+from ..scene.cameras import AT_ZERO
+from ..scene.origins import origin_note
 from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "parse_seconds", "parse_times", "run", "sample", "save"]
@@ -58,11 +60,17 @@ def parse_times(words: str, scene: Scene4D) -> list[float]:
 
 @torch.no_grad()
 def sample(scene: Scene4D, seconds: list[float]) -> dict[str, Tensor]:
-    """means [T, N, 3], scales [T, N, 3], quats [T, N, 4] wxyz, opacities [T, N], sh [T, N, K, 3], times [T]; activated."""
+    """means [T, N, 3], scales [T, N, 3], quats [T, N, 4] wxyz, opacities [T, N], sh [T, N, K, 3], times [T]; activated.
+
+    Where means are relative to a local origin, also that: origin [3], float64.
+    """
     moments = [scene.at(t).activated() for t in seconds]
     names = ("means", "scales", "quats", "opacities", "sh")
     stacked = {name: torch.stack([getattr(m, name) for m in moments]).contiguous() for name in names}
-    return {**stacked, "times": torch.tensor(seconds, dtype=torch.float64)}
+    stacked["times"] = torch.tensor(seconds, dtype=torch.float64)
+    if scene.rig.origin != AT_ZERO:
+        stacked["origin"] = torch.tensor(scene.rig.origin, dtype=torch.float64)
+    return stacked
 
 
 def save(scene: Scene4D, seconds: list[float], target: Path) -> Path:
@@ -80,7 +88,8 @@ def write(sampled: dict[str, Tensor], target: Path) -> Path:
 def summary(sampled: dict[str, Tensor]) -> str:
     """How much was sampled."""
     moments, count = sampled["means"].shape[:2]
-    return f"{moments} moments of {count} splats"
+    x, y, z = sampled["origin"].tolist() if "origin" in sampled else AT_ZERO
+    return "\n".join(filter(None, (f"{moments} moments of {count} splats", origin_note((x, y, z)))))
 
 
 STEP = Step(

@@ -21,6 +21,7 @@ from ..losses.perceptual import (
 from ..render import Rasterizer, render_gaussians
 from ..render.renderer import Picture
 from ..scene import Cameras, MultiViewVideo, Scene4D
+from ..scene.origins import in_coordinates_of
 from ..scene.view_set import ViewSet
 from .steadiness import Steadiness
 from .targets import Target, Targets
@@ -63,7 +64,7 @@ class EditMeasures:
         self.background = scene.background.to(device)
         self.targets = None if truth is None else Targets(truth, self.background)
         self.rasterizer = rasterizer
-        self.cameras = scene.rig if truth is None else truth.cameras
+        self.cameras = scene.rig if truth is None else in_coordinates_of(scene, truth.cameras)
         self.means = Means()
         self.start_view()
 
@@ -79,7 +80,7 @@ class EditMeasures:
         """One image of the edited or original scene, with the flow of its points toward another time."""
         return render_gaussians(
             scene.at(seconds),
-            cameras,
+            in_coordinates_of(scene, cameras),
             self.rasterizer,
             self.background,
             next_means=None if towards is None else scene.at(towards).means,

@@ -21,6 +21,7 @@ from ..losses.metrics import decibels
 from ..losses.photometric import l1, ssim
 from ..render import Picture, RasterInfo, render_gaussians
 from ..scene import Cameras, Gaussians, MultiViewVideo, Scene4D
+from ..scene.origins import video_in_coordinates_of
 from . import motions
 from .config import FitConfig
 from .densify import DefaultStrategy, DensityControl, DensityStrategy, MCMCStrategy
@@ -56,6 +57,8 @@ class Fit(TrainStage):
         start: Scene4D | None = None,
     ) -> None:
         super().__init__(config, None, device)
+        # a capture of the same place may have another local origin
+        video = video if start is None else video_in_coordinates_of(start, video)
         self.video, self.config, self.start = video, config, start
         if head is not None and start is not None:
             raise InputError(

@@ -15,9 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from ..deform import BoundMesh
+from ..errors import InputError
 from ..heads import Head, HeadMotion, TriangleFrames, to_local, to_world, triangle_frames
 from ..render.mesh import visible_faces
 from ..scene import Deformation, Gaussians, MultiViewVideo, harmonics
+from ..scene.cameras import AT_ZERO, in_words
+from ..scene.origins import is_near
 from .motion import MotionStart, TrainableMotion
 from .normalization import Normalization
 from .parameters import Lineage
@@ -150,7 +153,17 @@ class BoundMeshMotion(TrainableMotion):
 
 
 def head_for(video: MultiViewVideo, head: Head) -> Head:
-    """The head with its frames in step with the video's. Raises InputError where they do not cover the video."""
+    """The head with its frames in step with the video's.
+
+    Raises InputError where they do not cover the video, or the mesh is in coordinates that float32 cannot resolve.
+    """
+    origin = video.cameras.origin
+    if origin != AT_ZERO and is_near(head.posed[0].mean(dim=0), origin):
+        raise InputError(
+            "TRN-039",
+            f"{head.name} lies around {in_words(origin)}, too far from zero for the float32 numbers of a mesh. Export the head "
+            "and the capture in coordinates around the subject.",
+        )
     return replace(head, motion=head.motion.at(video.times, head.name, video.name))
 
 

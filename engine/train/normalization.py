@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch import Tensor
 from ..capture.readers import scene_bounds
 from ..errors import InputError
 from ..scene import Cameras, Gaussians, MultiViewVideo
+from ..scene.cameras import AT_ZERO, in_words
+from ..scene.origins import is_near
 from .initialization import carved_cells
 
 # half the diagonal of the subject's box, in world units: its square must neither vanish nor overflow in float32
@@ -65,7 +67,7 @@ class Normalization:
         w2c = cameras.world_to_camera.double().clone()
         center = torch.tensor(self.center, dtype=torch.float64)
         w2c[:, :3, 3] = (w2c[:, :3, :3] @ center + w2c[:, :3, 3]) / self.scale
-        return Cameras(w2c, cameras.K, cameras.sizes, cameras.names)
+        return replace(cameras, world_to_camera=w2c, origin=AT_ZERO)
 
 
 def subject_bounds(
@@ -73,11 +75,13 @@ def subject_bounds(
 ) -> Tensor:
     """The box [2, 3] (float64, world units) that holds the subject at every frame of `moments`.
 
-    Six numbers in `words` are used as given. With masks in several views, silhouettes of up to five of these frames are
-    carved; otherwise the capture's points or the cameras' common field of view decide. Raises InputError.
+    Six numbers in `words` are a box in the coordinates of the capture's files. With masks in several views, silhouettes of up
+    to five of these frames are carved; otherwise the capture's points or the cameras' common field of view decide.
+
+    Raises InputError where `words` is not such a box.
     """
     if words.strip():
-        return _parse(words)
+        return _placed(_parse(words), video)
     bounds = scene_bounds(video).double()
     if not video.has_masks:
         return bounds
@@ -94,6 +98,20 @@ def subject_bounds(
     low, high = stack.amin(0), stack.amax(0)
     margin = 0.05 * float((high - low).max()) + (bounds[1] - bounds[0]) / 47
     return torch.stack([low - margin, high + margin])
+
+
+def _placed(box: Tensor, video: MultiViewVideo) -> Tensor:
+    """A box of the files' coordinates in those of the cameras. InputError where it is none of theirs."""
+    origin = video.cameras.origin
+    if origin == AT_ZERO:
+        return box
+    if not is_near(box.mean(dim=0), origin):
+        raise InputError(
+            "TRN-038",
+            f"bounds lies around ({', '.join(f'{c:.6g}' for c in box.mean(dim=0).tolist())}), but {video.name} around "
+            f"{in_words(origin)}. Enter the box in the coordinates of the capture, with all their digits.",
+        )
+    return box - torch.tensor(origin, dtype=torch.float64)
 
 
 def _parse(words: str) -> Tensor:

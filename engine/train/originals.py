@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..fields import indices
 from ..render import Rasterizer, render_gaussians
 from ..scene import Gaussians, MultiViewVideo, Scene4D, ViewSet
+from ..scene.origins import in_coordinates_of
 from .targets import composite
 
 SOURCES = ("auto", "captured", "rendered")
@@ -170,7 +171,8 @@ def _check_same(scene: Scene4D, video: MultiViewVideo) -> None:
             f"{video.name} has {video.views} views and {video.moments} frames, the scene {len(scene.rig)} and "
             f"{len(scene.times)}. Connect the video that the scene was trained on, or none.",
         )
-    ours, theirs = scene.rig.world_to_camera.double(), video.cameras.world_to_camera.double()
+    ours = scene.rig.world_to_camera.double()
+    theirs = in_coordinates_of(scene, video.cameras).world_to_camera.double()
     apart = (ours - theirs).abs().amax(dim=(1, 2)) > 1e-3 * (1 + ours.abs().amax())
     if bool(apart.any()):
         name = scene.rig.names[int(apart.nonzero()[0])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from ..losses.metrics import decibels
 from ..losses.photometric import l1, ssim
 from ..render import render_gaussians
 from ..scene import Scene4D, Selection, ViewSet
+from ..scene.origins import in_coordinates_of
 from .edit_config import EditConfig
 from .edits import CanonicalEdit
 from .threads import threads_for
@@ -87,7 +88,7 @@ class ViewFit(CanonicalEdit):
         pins: Pins | None = None,
     ) -> None:
         super().__init__(scene, config, selection, device, config.densifies)
-        self.views = views
+        self.views = views = replace(views, cameras=in_coordinates_of(scene, views.cameras))
         images = torch.lerp(views.originals, views.images, config.strength)
         # [F, h, w, 1]: weight of each pixel in the loss; None: all weigh the same
         self.weights: Tensor | None = None

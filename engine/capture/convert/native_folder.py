@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,8 @@ def convert_dataset(video: MultiViewVideo, target: Path, quality: int = 14) -> C
             for done in _write_view(partial, video, view, stems[view], cameras.sizes[view], fps, quality):
                 yield Converted(view * video.moments + done, total)
         if video.points is not None:
-            write_points(partial / POINTS, video.points, video.point_colors)
+            origin = torch.tensor(cameras.origin, dtype=torch.float64)
+            write_points(partial / POINTS, video.points.double() + origin, video.point_colors)
         trained = set(video.views_to_train())
         write_description(
             partial,
@@ -95,7 +96,7 @@ def _frame_rate(video: MultiViewVideo) -> float:
 def _even_sizes(cameras: Cameras) -> Cameras:
     """The same cameras without an odd last row or column, which H.264 does not allow; K stays as it is."""
     even = tuple((max(2, w // 2 * 2), max(2, h // 2 * 2)) for w, h in cameras.sizes)
-    return Cameras(cameras.world_to_camera, cameras.K.clone(), even, cameras.names)
+    return replace(cameras, K=cameras.K.clone(), sizes=even)
 
 
 def _write_view(

@@ -8,14 +8,27 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ...errors import InputError
 from ...files.paths import printable, read_regular, relative_name, require_file
-from .colmap_values import MODELS, Array, ColmapCamera, ColmapImage, camera_of, check_model, pose_of
+from ...scene.cameras import Origin
+from ...scene.origins import origin_for
+from .colmap_values import (
+    MODELS,
+    Array,
+    ColmapCamera,
+    ColmapImage,
+    camera_of,
+    centers_of,
+    check_model,
+    pose_of,
+)
 
 # bytes of one model file
 LARGEST = 4 * 2**30
@@ -32,6 +45,12 @@ class ColmapModel:
     files: list[Path]
     frames: dict[int, int]  # image key → frame of a rig, from frames.bin or frames.txt; empty without one
     frames_name: str = ""
+
+    @cached_property
+    def origin(self) -> Origin:
+        """A place near all cameras: zero, unless they are far from it (`scene.origins`)."""
+        poses = np.stack([image.world_to_camera for image in self.images])
+        return origin_for(torch.from_numpy(centers_of(poses)))
 
 
 def is_model(folder: Path) -> bool:

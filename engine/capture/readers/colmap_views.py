@@ -11,13 +11,14 @@ import numpy as np
 from ...errors import InputError
 from ...files.paths import inside, printable, relative_name, require_file
 from ...wording import listed
+from ..coordinates import moved
 from ..description import Capture, View, ViewVideo
 from ..frames import ImageFile
 from ..video_file import probe
 from .colmap_frames import Arrangement, arrange
 from .colmap_media import ROOTS, Contents, camera_part, image_path, other_images
 from .colmap_model import ColmapModel
-from .colmap_values import Array, ColmapCamera, ColmapImage
+from .colmap_values import ColmapCamera, ColmapImage
 from .listing import Place, last_number, number_images
 
 
@@ -176,11 +177,10 @@ def _view(
 
 def _is_still(model: ColmapModel, images: list[ColmapImage]) -> bool:
     """Whether all images have one pose and lens, within what bundle adjustment leaves."""
-    first = images[0]
     lenses = {_lens(model.cameras[i.camera_id]) for i in images}
-    poses: Array = np.stack([i.world_to_camera for i in images])
-    moved = np.abs(poses - first.world_to_camera).max()
-    return len(lenses) == 1 and bool(moved <= 1e-3 * (1 + np.abs(first.world_to_camera[:3, 3]).max()))
+    poses = moved(np.stack([i.world_to_camera for i in images]), model.origin)
+    apart = np.abs(poses - poses[0]).max()
+    return len(lenses) == 1 and bool(apart <= 1e-3 * (1 + np.abs(poses[0, :3, 3]).max()))
 
 
 def _lens(camera: ColmapCamera) -> tuple[object, ...]:

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ...errors import InputError
 from ...files.images import image_size
 from ...files.paths import inside, printable, relative_name
+from ...scene.cameras import AT_ZERO, Origin
+from ...scene.origins import origin_for
 from ..camera_checks import inverted, matrix, number
 from ..depth_maps import UNIT, DepthFile
 from ..description import Array, Capture, View
@@ -43,10 +46,11 @@ class Shot:
     label: str  # the camera's name, "" where the file gives none
     depth: DepthFile | None = None
     split: str = "train"  # or "test", "val"
+    origin: Origin = AT_ZERO  # near which all cameras of the file are
 
     def stands_with(self, other: Shot) -> bool:
         """Whether both images come from one camera that did not move between them."""
-        reach = 1e-5 * (1 + np.abs(other.pose[:3, 3]).max())
+        reach = 1e-5 * (1 + np.abs(other.pose[:3, 3] - other.origin).max())
         with np.errstate(invalid="ignore"):
             moved, zoomed = np.abs(self.pose - other.pose).max(), np.abs(self.K - other.K).max()
         return (
@@ -70,7 +74,9 @@ def shots(folder: Path, data: dict[str, Any], file: str, split: str = "train") -
             f"{file} lists {len(frames):,} frames; at most {MOST_FRAMES:,} are supported. Split the dataset.",
         )
     common = {key: value for key, value in data.items() if key != "frames"}
-    return [_shot(folder, common, frame, file, i, split) for i, frame in enumerate(frames)]
+    found = [_shot(folder, common, frame, file, i, split) for i, frame in enumerate(frames)]
+    origin = origin_for(torch.from_numpy(np.stack([shot.pose[:3, 3] for shot in found])))
+    return found if origin == AT_ZERO else [replace(shot, origin=origin) for shot in found]
 
 
 def _shot(folder: Path, common: dict[str, Any], frame: object, file: str, index: int, split: str) -> Shot:
