@@ -178,8 +178,10 @@ def test_neither_depth_nor_digits_nor_length_take_long():
     assert time.monotonic() - start < 5
 
 
+# whole numbers beyond these become floats
+WHOLE = st.integers(-(2**63), 2**64 - 1)
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | WHOLE | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=200,
 )
