@@ -14,8 +14,10 @@ from ..wording import printable
 Stamps = NDArray[np.int64]
 
 SECOND = 10**9
-# between frames of cameras that have one frame each, so that nothing says how fast they run
+# between frames where nothing says how fast the cameras run
 USUAL_PERIOD = SECOND // 30
+# between images of one instant, of cameras that were triggered together
+TOGETHER = SECOND // 250
 # in whole periods: half a frame, with some room for stamps that were rounded
 HALF = 0.52
 # how well the offsets of a camera's frames agree (1 = exactly), from which they are one offset
@@ -45,6 +47,13 @@ def period_of(views: Sequence[Stamps]) -> int:
         single = steps[(steps > 0.5 * middle) & (steps < 1.5 * middle)]
         found.append(round(float(single.mean())) if len(single) else round(middle))
     return min(found, default=0)
+
+
+def _period_of_images(views: Sequence[Stamps]) -> int:
+    """As `period_of`, where each view is one image, as those of moving cameras are: by the steps between all of them."""
+    steps = np.diff(np.unique(np.concatenate(views))) if views else np.zeros(0, np.int64)
+    steps = steps[steps > TOGETHER]
+    return round(float(np.median(steps))) if len(steps) > 2 else USUAL_PERIOD
 
 
 def room(stamps: Sequence[int]) -> int:
@@ -78,14 +87,15 @@ def pair(views: Sequence[Sequence[int]]) -> Pairing:
         The moments; each frame belongs to the nearest one within half a frame.
     """
     stamps = [np.asarray(view, dtype=np.int64) for view in views]
-    period = period_of(stamps) or USUAL_PERIOD
+    period = period_of(stamps) or _period_of_images(stamps)
     order = sorted((v for v in range(len(stamps)) if len(stamps[v])), key=lambda v: -len(stamps[v]))
     times = stamps[order[0]] if order else np.zeros(0, np.int64)
     lags = [0] * len(stamps)
     for v in order[1:]:
         lags[v] = _lag(times, stamps[v], period)
         _, late = nearest(times, stamps[v] - lags[v])
-        times = np.union1d(times, (stamps[v] - lags[v])[np.abs(late) > HALF * period])
+        new = (stamps[v] - lags[v])[np.abs(late) > HALF * period]
+        times = np.union1d(times, new) if len(new) else times
     frames = [_assigned(times, s - lag, period) for s, lag in zip(stamps, lags, strict=True)]
     unused = [len(s) - len(found) for s, found in zip(stamps, frames, strict=True)]
     return Pairing(times, frames, period, lags, _spread(len(times), stamps, frames), unused)

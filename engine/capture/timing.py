@@ -24,9 +24,11 @@ def capture_times(capture: Capture, options: LoadOptions, warnings: list[str]) -
     """Seconds of all frames of the capture [T] float64; adds to `warnings`, and fills in `capture.fps`."""
     if capture.times is not None:
         return _given_times(capture.times, capture.times_are_fractions, options)
-    if capture.time_unit:
-        return _times_in_names(capture, options, warnings)
     videos = {v.name: v.images for v in capture.views if isinstance(v.images, ViewVideo)}
+    if capture.time_unit:
+        times = _times_in_names(capture, options, warnings)
+        if not videos:
+            return times
     fps = options.frames_per_second or capture.fps
     if videos:
         _check_mask_lengths(videos)

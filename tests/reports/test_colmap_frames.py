@@ -80,7 +80,19 @@ def test_names_are_taken_apart(tmp_path: Path, name: str, motion: str, lenses: s
 def test_frames_of_a_rig_decide(tmp_path: Path, name: str, motion: str) -> None:
     video = load_video(model(tmp_path, NAMES[name], motion, frames="by name"))
     assert video.moments == FRAMES and len(seen(video)) == CAMERAS * FRAMES and doubts(video) == []
-    assert video.notes == (f"COLMAP images: {CAMERAS} cameras × {FRAMES} frames, by frames.txt.",)
+    assert video.notes[0] == f"COLMAP images: {CAMERAS} cameras × {FRAMES} frames, by frames.txt."
+
+
+@pytest.mark.parametrize(("motion", "frames"), [("still", ""), ("still", "by name"), ("moving", "by name")])
+def test_times_of_cameras_that_run_apart_are_paired(tmp_path: Path, motion: str, frames: str) -> None:
+    def name(f: int, c: int) -> str:
+        return f"cam{c}/{1_305_031_102_775_304_000 + 83_333_333 * f + (0, 3_000_000, -7_000_000, 11_000_000)[c]}.png"
+
+    video = load_video(model(tmp_path, name, motion, frames=frames))
+    assert video.moments == FRAMES and len(seen(video)) == CAMERAS * FRAMES
+    assert np.allclose(video.times.diff().numpy(), 1 / 12, atol=1e-6) and abs((video.fps or 0) - 12) < 1e-3
+    assert f"{CAMERAS} cameras × {FRAMES} frames" in video.notes[0]
+    assert any("nanoseconds since 1970" in note for note in video.notes)
 
 
 def test_frames_of_a_rig_decide_against_the_names(tmp_path: Path) -> None:

@@ -267,6 +267,17 @@ def test_one_image_of_each_camera_is_one_frame(tmp_path: Path) -> None:
     assert shown(serial) == {0: [5] * CAMERAS}
 
 
+def test_images_of_one_moving_camera_are_frames_of_their_own(tmp_path: Path) -> None:
+    """Each camera of the list has one image, and their times run on."""
+    rig = ring(8, size=SIZE)
+    for c, name in enumerate(rig.names):
+        save(tmp_path / name / f"{instant(c, 60)}.png", (10 * (c + 1), 20 * (c + 1), 0))
+    write_cameras_json(tmp_path, rig, 60, frames=list(rig.names))
+    video = load_video(tmp_path)
+    assert shown(video) == {c: [c] for c in range(8)} and video.warnings == ()
+    assert np.abs(video.times.numpy() - np.arange(8) / 60).max() < 1e-8
+
+
 def test_names_that_read_as_one_are_refused(tmp_path: Path) -> None:
     names = {0: "1", 1: "01"}
     with pytest.raises(InputError, match=r"01\.png and .*1\.png have the same frame number.*CAP-130"):

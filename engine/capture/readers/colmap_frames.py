@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from ...errors import InputError
 from ...files.folders import natural_key
 from ...wording import shown
+from ..pairing import pair
 from .colmap_model import ColmapModel
 from .colmap_names import Reading, readings, same_division, short_labels
 from .colmap_values import Array, ColmapImage
+from .name_times import read_times
+
+NAMES = "image names"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +30,8 @@ class Arrangement:
     labels: tuple[str, ...]  # of the cameras
     origin: str  # what decided: frames.bin, names
     doubt: str = ""  # a warning, where another reading fits nearly as well
+    times: Array | None = None  # [F] nanoseconds of each frame, where the names are times
+    time_unit: str = ""  # how they were read, in words
 
     def sentence(self) -> str:
         """One line about how the images were read."""
@@ -53,7 +60,32 @@ def arrange(model: ColmapModel, others: Sequence[str]) -> Arrangement:
                 f"{shown(first)} and {shown(image.name)} are both read as frame {frame + 1} of camera "
                 f"{shown(found.labels[camera])}; name images <camera>/frame_<number>.",
             )
-    return found
+    return _timed(found, [*(i.name for i in model.images), *others])
+
+
+def _timed(found: Arrangement, names: Sequence[str]) -> Arrangement:
+    """The arrangement with the times in the names; where names told the frames, cameras are paired by their times."""
+    stems = [str(PurePosixPath(n.replace("\\", "/")).with_suffix("")) for n in names]
+    members = [np.flatnonzero(found.cameras == c).tolist() for c in range(len(found.labels))]
+    read = read_times([[stems[i] for i in group] for group in members])
+    if read is None:
+        return found
+    frames, stamps = found.frames.copy(), np.zeros(len(names), np.int64)
+    for group, times in zip(members, read.stamps, strict=True):
+        stamps[group] = times
+    if found.origin == NAMES:
+        order = [sorted(group, key=lambda i: int(stamps[i])) for group in members]
+        paired = pair([stamps[group].tolist() for group in order])
+        if any(paired.unused):
+            return found
+        for group, shown_by in zip(order, paired.frames, strict=True):
+            for moment, place in shown_by.items():
+                frames[group[place]] = moment
+        return replace(found, frames=frames, times=paired.times, time_unit=read.unit)
+    there = found.cameras >= 0
+    shown_at = [np.sort(stamps[there & (frames == f)]) for f in range(int(frames.max()) + 1)]
+    times = np.array([each[len(each) // 2] for each in shown_at])
+    return replace(found, times=times, time_unit=read.unit) if bool((np.diff(times) > 0).all()) else found
 
 
 def _arranged(model: ColmapModel, others: Sequence[str]) -> Arrangement:
@@ -96,7 +128,7 @@ def _from_names(reading: Reading, images: Sequence[ColmapImage]) -> Arrangement:
             f"{int(reading.frames[len(images) - 1]) + 1} of camera '{camera}'. Name images <camera>/frame_<number> "
             "if that is wrong."
         )
-    return Arrangement(reading.cameras, reading.frames, reading.labels, "image names", doubt)
+    return Arrangement(reading.cameras, reading.frames, reading.labels, NAMES, doubt)
 
 
 def _rig_frames(model: ColmapModel) -> Array | None:

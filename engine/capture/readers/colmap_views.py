@@ -18,7 +18,7 @@ from ..video_file import probe
 from .colmap_frames import Arrangement, arrange
 from .colmap_media import ROOTS, Contents, camera_part, image_path, other_images
 from .colmap_model import ColmapModel
-from .colmap_values import ColmapCamera, ColmapImage
+from .colmap_values import Array, ColmapCamera, ColmapImage
 from .listing import Place, last_number, number_images
 
 
@@ -119,7 +119,8 @@ def arranged_views(
                 name = PurePosixPath(image.name).with_suffix("").as_posix()
                 views.append(_view(model, image, name, {int(arranged.frames[i]): files[i]}))
                 used.add(i)
-    _close_gaps(views)
+    _close_gaps(views, arranged.times)
+    capture.time_unit = arranged.time_unit
     _report(capture, arranged, used, [*(i.name for i in model.images), *others], unposed)
     return views
 
@@ -154,10 +155,10 @@ def _belongs(arranged: Arrangement, index: int, unposed: list[str]) -> bool:
     return camera >= 0 and arranged.labels[camera] in unposed
 
 
-def _close_gaps(views: list[View]) -> None:
-    """Number frames without those that no view has."""
+def _close_gaps(views: list[View], times: Array | None) -> None:
+    """Number frames without those that no view has; or by nanoseconds, where they are known."""
     frames = sorted({m for view in views if isinstance(view.images, dict) for m in view.images})
-    at = {frame: i for i, frame in enumerate(frames)}
+    at = {frame: i if times is None else int(times[frame]) for i, frame in enumerate(frames)}
     for view in views:
         if isinstance(view.images, dict):
             images = {at[m]: file for m, file in view.images.items()}

@@ -26,6 +26,8 @@ MOST_FPS, MOST_DOUBTFUL_FPS, USUAL_FPS = 2000.0, 300.0, 30.0
 UNEVEN, PRESENT = 0.25, 0.5
 # steps between frame numbers are smaller
 LARGE_STEP = 1000
+# nanoseconds between images of a camera that moves
+SLOWEST = 10 * SECOND
 # how far a rate may be from the stated one to be the same, and to be meant at all
 SAME_RATE, MEANT_RATE = 1.05, 4.0
 
@@ -170,8 +172,12 @@ def _is_time(stamps: list[Stamps], step: int, is_sure: bool, fps: float | None) 
     """Whether the times are those of a camera, rather than a counter or a date that happens to be there."""
     period = period_of([np.sort(group) for group in stamps])
     if not period:
-        # one image of each camera: long numbers that are far apart are serial numbers of cameras
-        return is_sure and int(np.ptp(np.concatenate(stamps))) < SECOND
+        # one image of each camera: long numbers that are far apart are serial numbers, if they are not those of a moving one
+        merged = [np.unique(np.concatenate(stamps))]
+        if is_sure and int(np.ptp(merged[0])) < SECOND:
+            return True
+        is_slow = period_of(merged) > SLOWEST
+        return len(merged[0]) > 2 and not is_slow and _is_time(merged, step, False, fps)
     if any(len(np.unique(group)) < len(group) for group in stamps):
         return False
     rate = SECOND / period
