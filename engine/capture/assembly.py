@@ -44,7 +44,7 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
     title = printable(capture.folder.name)
     coordinates: list[str] = []
     poses = _checked_poses(capture, title)
-    world = placed(poses, capture.near, capture.points, warnings, coordinates)
+    world = placed(capture, poses, warnings, coordinates)
     times = capture_times(capture, options, warnings)
     videos = capture.videos()
     warnings += video_warnings(videos, has_images=len(videos) < len(capture.views))

@@ -8,12 +8,9 @@ import numpy as np
 import torch
 
 from ..scene.cameras import AT_ZERO, Origin, in_words
-from ..scene.origins import FAR, is_near, middle_and_width, origin_for
+from ..scene.origins import COARSE, FAR, coarse_step, is_near, middle_and_width, origin_for
 from .camera_checks import orthonormal
-from .description import Array
-
-# of the rig's width: points that their file resolves no finer are of no use
-COARSE = 0.005
+from .description import Array, Capture
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,21 +39,21 @@ def moved(poses: Array, origin: Origin) -> Array:
     return result
 
 
-def placed(
-    poses: Array, near: float | None, points: Array | None, warnings: list[str], notes: list[str]
-) -> Placed:
-    """Checked poses [V, 4, 4] and points [P, 3] of a file's coordinates, where necessary around a local origin.
+def placed(capture: Capture, poses: Array, warnings: list[str], notes: list[str]) -> Placed:
+    """Checked poses [V, 4, 4] and the points of a capture, where necessary around a local origin.
 
     Points that cannot belong to the cameras are left out with a warning.
     """
     centers = torch.from_numpy(exact_centers(poses))
-    origin = origin_for(centers, near or 0.0)
+    points = capture.points
+    origin = origin_for(centers, capture.near or 0.0)
     rig = np.stack([orthonormal(pose) for pose in moved(poses, origin)])
     if origin != AT_ZERO:
         notes.append(
             f"Coordinates: positions are stored relative to {in_words(origin)}, because float32 cannot resolve them that far "
             "from zero."
         )
+        warnings += _rounding(poses, centers, capture.stores_positions)
     if points is None or not len(points):
         return Placed(rig, points, origin)
     doubt = _doubt(torch.from_numpy(points), centers, origin)
@@ -79,16 +76,34 @@ def _doubt(points: torch.Tensor, centers: torch.Tensor, origin: Origin) -> str:
             f"The initial points lie around {_rounded(middle)}, but the cameras around {_rounded(rig_middle)}: they are in other "
             "coordinates and are not used. Export both in the same coordinates."
         )
-    if origin == AT_ZERO:
-        return ""
-    # the step of float32 there
-    step = float(np.spacing(np.float32(finite.abs().amax())))
-    if step > COARSE * width and bool((finite == finite.float()).all()):
+    step = 0.0 if origin == AT_ZERO else coarse_step(finite, width)
+    if step:
         return (
-            f"The initial points are stored as float32, which resolves steps of {step:.2g} units that far from zero. They are "
-            "not used; export them as double, or relative to a local origin together with the cameras."
+            f"The initial points are rounded to {step:.2g} units, as float32 is that far from zero. They are not used; export "
+            "them as double, or relative to a local origin together with the cameras."
         )
     return ""
+
+
+def _rounding(poses: Array, centers: torch.Tensor, stores_positions: bool) -> list[str]:
+    """A sentence where the digits of a file do not say where the cameras are."""
+    _, width = middle_and_width(centers)
+    remedy = "Export the cameras with 15 digits, or relative to a local origin."
+    step = coarse_step(centers, width)
+    if step:
+        return [
+            f"Camera positions are rounded to {step:.2g} units, as float32 is that far from zero. {remedy}"
+        ]
+    turns = poses[:, :3, :3]
+    errors = np.abs(turns @ turns.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
+    transposed = -np.einsum("vji,vj->vi", turns, poses[:, :3, 3])
+    apart = float((centers - torch.from_numpy(transposed)).norm(dim=1).max())
+    if stores_positions or apart <= COARSE * width:
+        return []
+    return [
+        f"Rotations are rounded (error {errors.max():.1g}), which that far from zero may move cameras by {apart:.2g} units. "
+        f"{remedy}"
+    ]
 
 
 def _rounded(place: torch.Tensor) -> str:

@@ -64,6 +64,8 @@ class Capture:
     )
     points: Array | None = None  # [P, 3]
     point_colors: Array | None = None  # [P, 3] in 0..1
+    # whether camera positions are stored as such, so that rounded rotations do not move them
+    stores_positions: bool = True
     near: float | None = None
     far: float | None = None
     near_far_from: str = ""  # the file that says near and far

@@ -14,6 +14,7 @@ from ..files.atomic import write_atomically
 from ..files.npyfile import read_numbers
 from ..files.paths import relative_name, require_file
 from ..files.ply_header import header_bytes, read_header, read_vertices
+from ..io.ply import ply_origin
 
 Array = NDArray[Any]
 MOST = 20_000_000  # points
@@ -41,6 +42,8 @@ def read_points(path: Path, name: str) -> tuple[Array, Array | None]:
         if all(c in names for c in triple):
             colors = np.stack([table[c].astype(np.float64) for c in triple], axis=1)
             colors = colors / 255.0 if table[triple[0]].dtype.kind in "iu" else colors
+    # of Gaussians that this pack exported
+    xyz = xyz + np.array(ply_origin(path))
     if not np.isfinite(xyz).all():
         raise InputError(
             "CAP-076", f"{name} contains points with NaN or infinite coordinates. Export it again."

@@ -30,11 +30,14 @@ from ..io.mask_folder import load_masks, save_masks
 from ..io.scene_file import load_scene, save_scene
 from ..io.selection_file import load_selection, save_selection
 from ..io.splats import SUFFIXES as SPLAT_SUFFIXES
-from ..io.splats import read_splat
+from ..io.splats import read_splat, splat_origin
 from ..io.view_folder import load_views, save_views
 from ..latent.files import load_field, save_field
 from ..masks.grounded import Segmentation
-from ..steps import camera_path, sample_scene
+from ..messages import result
+from ..scene.cameras import AT_ZERO
+from ..scene.origins import origin_for
+from ..steps import camera_path, import_scene, sample_scene
 from ..steps.step import Input, Kind
 from .arguments import Arguments, add_config, config_from, device_of
 
@@ -133,7 +136,14 @@ def _trellis(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
 
 def _scene_or_splat(name: str, *_: Any) -> Any:
     path = Path(name)
-    return [read_splat(path)] if path.suffix.lower() in SPLAT_SUFFIXES else load_scene(path)
+    if path.suffix.lower() not in SPLAT_SUFFIXES:
+        return load_scene(path)
+    if splat_origin(path) == AT_ZERO and origin_for(read_splat(path, as_stored=True).means) == AT_ZERO:
+        return [read_splat(path)]
+    # a list of Gaussians has no origin
+    scene = result(import_scene.run(path))
+    log.info(import_scene.summary(scene))
+    return scene
 
 
 def _variation(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:

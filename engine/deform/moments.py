@@ -13,7 +13,7 @@ from ..geometry.boxes import gaussian_bounds
 from ..scene import Gaussians, Scene4D
 from ..scene.cameras import Origin
 from ..scene.mending import mended
-from ..scene.origins import around_origin
+from ..scene.origins import around_origin, coarse_note
 from ..scene.rigs import ring_of_cameras
 from .per_frame import PerFrame
 
@@ -24,7 +24,7 @@ MENDED = "mended"
 
 
 def mending_note(scene: Scene4D) -> str:
-    """What `scene_of_moments` left out of a scene ("" if nothing)."""
+    """What `scene_of_moments` left out of a scene or found rounded ("" if nothing)."""
     return str((scene.last_entry(MENDED) or {}).get("note", ""))
 
 
@@ -46,6 +46,8 @@ def scene_of_moments(
             "DEF-016",
             "Every Gaussian of the splat contains NaN or infinite values; clean it in the program that made it.",
         )
+    rounded = next(filter(None, (coarse_note(m.means) for m in moments)), "")
+    note = "\n".join(filter(None, (note, rounded)))
     moments, origin = around_origin(moments, origins)
     blends = blends and len({len(m) for m in moments}) == 1
     most, bases = max(len(m) for m in moments), max(m.sh.shape[1] for m in moments)

@@ -23,6 +23,9 @@ from .video import MultiViewVideo
 FAR = 100.0
 # world units: the width of positions that show none, such as one static camera
 UNKNOWN_WIDTH = 100.0
+# of the width: positions that are resolved no finer are visibly rounded
+COARSE = 0.005
+SAMPLES = 100_000
 
 
 def origin_for(positions: Tensor, reach: float = 0.0) -> Origin:
@@ -45,10 +48,42 @@ def origin_for(positions: Tensor, reach: float = 0.0) -> Origin:
 
 def middle_and_width(positions: Tensor) -> tuple[Tensor, float]:
     """The median [3] of positions [P, 3] on each axis (float64), and the distance from it within which 90 % of them lie."""
-    exact = positions.double()
+    exact = _sample(positions)
     middle = exact.median(dim=0).values
     apart = (exact - middle).norm(dim=1).sort().values
     return middle, float(apart[int(0.9 * (len(apart) - 1))])
+
+
+def _sample(positions: Tensor) -> Tensor:
+    """At most about SAMPLES of positions [P, 3], in float64: good enough for percentiles."""
+    return positions.detach()[:: max(1, len(positions) // SAMPLES)].double()
+
+
+def coarse_step(positions: Tensor, width: float) -> float:
+    """The step of float32 at positions [P, 3] that are rounded to it and too coarse for their width; 0.0 elsewhere."""
+    exact = _sample(positions)
+    exact = exact[torch.isfinite(exact).all(dim=1)]
+    if not len(exact):
+        return 0.0
+    step = float(torch.finfo(torch.float32).eps) * 2.0 ** math.floor(
+        math.log2(float(exact.abs().amax()) or 1.0)
+    )
+    is_rounded = bool(((exact - exact.float().double()).abs() <= 1e-3 * step).all())
+    return step if step > COARSE * width and is_rounded else 0.0
+
+
+def coarse_note(positions: Tensor) -> str:
+    """A sentence about Gaussians [N, 3] that lie so far from zero that float32 has rounded them; empty for others."""
+    if not len(positions):
+        return ""
+    middle, width = middle_and_width(positions)
+    step = coarse_step(positions, width)
+    if not step:
+        return ""
+    return (
+        f"The Gaussians lie {float(middle.norm()):.4g} units from zero, where float32 resolves steps of {step:.2g}: detail is "
+        "lost. Export them again relative to a local origin, or with double positions."
+    )
 
 
 def shifted(positions: Tensor, origin: Origin) -> Tensor:
@@ -74,7 +109,8 @@ def around_origin(
         if origin != first:
             moved = torch.tensor(origin, dtype=torch.float64) - torch.tensor(first, dtype=torch.float64)
             means[i] = means[i].double() + moved.to(means[i].device)
-    places = torch.cat(means)
+    every = max(1, sum(map(len, means)) // SAMPLES)
+    places = torch.cat([m.detach()[::every] for m in means])
     local = origin_for(places) if len(places) else AT_ZERO
     made = [
         g.with_(means=m.float() if local == AT_ZERO else shifted(m, local))

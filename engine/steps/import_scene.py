@@ -26,7 +26,7 @@ from ..io.splats import SUFFIXES, UNREADABLE, read_splat, splat_origin
 from ..messages import Finished, Message, Progress, Started, Stream
 from ..scene import Gaussians, Scene4D
 from ..scene.mending import mended
-from ..scene.origins import around_origin
+from ..scene.origins import around_origin, coarse_note
 from ..scene.rigs import UPS, ring_of_cameras
 from .step import Input, Kind, Output, Step
 
@@ -141,6 +141,7 @@ def _still(source: Path, config: Config) -> Scene4D:
     (gaussians,), note = mended([read_splat(source, as_stored=True)])
     if len(gaussians) == 0:
         raise InputError("STP-018", f"{source.name} holds no Gaussians; export it again.")
+    note = "\n".join(filter(None, (note, coarse_note(gaussians.means))))
     (gaussians,), origin = around_origin([gaussians], [splat_origin(source)])
     bounds = gaussian_bounds(gaussians.means)
     rig = ring_of_cameras(bounds, torch.tensor(UPS[config.up], dtype=torch.float64))

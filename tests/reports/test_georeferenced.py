@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from torch import Tensor
 from engine import messages as m
 from engine.capture.convert.native_folder import convert_dataset
 from engine.capture.readers import load_video
+from engine.cli.kinds import READERS
 from engine.errors import InputError
 from engine.files.ply_header import header_bytes
 from engine.io.ply import read_ply, write_ply
@@ -38,7 +40,9 @@ from engine.steps import (
     preflight,
     render_scene,
     sample_scene,
+    splat_to_scene,
 )
+from engine.steps.step import Kind
 from tests.scenes import RenderedFrames, moving_scene
 
 UTM: Origin = (500120.0, 4649780.0, 90.0)
@@ -466,3 +470,70 @@ def test_reported_captures_are_resolved_by_float32(reported: Callable[..., list[
             rounded, _ = video.cameras.project(local.float(), view)
             front = depth > 0
             assert float((exact - rounded)[front].abs().max()) < 0.01, folder.name
+
+
+def test_positions_and_rotations_without_their_digits_are_named(
+    truth: Scene4D, frames: Path, tmp_path: Path
+) -> None:
+    rig = rig_at(truth, UTM)
+    centers = nerfstudio(frames, tmp_path / "centers", rig)
+    data = json.loads((centers / "transforms.json").read_text())
+    for frame in data["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] = float(np.float32(row[3]))
+    (centers / "transforms.json").write_text(json.dumps(data))
+    rotations = native(frames, tmp_path / "rotations", rig)
+    data = json.loads((rotations / "cameras.json").read_text())
+    for camera in data["cameras"]:
+        for row in camera["w2c"]:
+            row[:3] = [round(n, 6) for n in row[:3]]
+    (rotations / "cameras.json").write_text(json.dumps(data))
+    for folder, words in (
+        (centers, "Camera positions are rounded to 0.5 units"),
+        (rotations, "Rotations are rounded"),
+    ):
+        warnings = load_video(folder).warnings
+        assert len(warnings) == 1 and words in warnings[0]
+
+
+def test_rounded_rotations_of_stored_positions_are_no_fault(
+    truth: Scene4D, frames: Path, tmp_path: Path
+) -> None:
+    rig = rig_at(truth, ECEF)
+    folder = nerfstudio(frames, tmp_path / "capture", rig)
+    data = json.loads((folder / "transforms.json").read_text())
+    for frame in data["frames"]:
+        for row in frame["transform_matrix"]:
+            row[:3] = [round(n, 5) for n in row[:3]]
+    (folder / "transforms.json").write_text(json.dumps(data))
+    video = load_video(folder)
+    assert video.warnings == ()
+    assert float((video.cameras.with_origin(AT_ZERO).centers - rig.centers).norm(dim=1).max()) < 1e-3
+
+
+def test_splats_rounded_by_float32_are_named(scene: Scene4D, tmp_path: Path) -> None:
+    now = scene.at(0.0).map(lambda t: t.detach())
+    far = now.with_(means=now.means + torch.tensor(UTM))
+    found = m.result(import_scene.run(write_ply(far, tmp_path / "a.ply")))
+    assert "resolves steps of 0.5" in import_scene.summary(found)
+    batch = splat_to_scene.make([far, far])
+    assert "resolves steps of 0.5" in splat_to_scene.summary(batch)
+    assert float(batch.canonical.means.abs().max()) < 100 and batch.rig.origin != AT_ZERO
+
+
+def test_exported_gaussians_serve_as_initial_points(
+    truth: Scene4D, frames: Path, tmp_path: Path, scene: Scene4D
+) -> None:
+    folder = native(frames, tmp_path / "capture", rig_at(truth, UTM))
+    write_ply(scene.canonical, folder / "points.ply", origin=scene.rig.origin)
+    points = load_video(folder).points
+    assert points is not None and float((points - scene.canonical.means).abs().max()) < 1e-6
+
+
+def test_splats_of_the_command_line_keep_their_origin(scene: Scene4D, tmp_path: Path) -> None:
+    path = write_ply(scene.at(0.0), tmp_path / "a.ply", origin=scene.rig.origin)
+    read = READERS[Kind.CANONICAL].read
+    found = read(str(path), argparse.Namespace(), {})
+    assert isinstance(found, Scene4D) and found.rig.origin == scene.rig.origin
+    plain = write_ply(scene.at(0.0), tmp_path / "b.ply")
+    assert isinstance(read(str(plain), argparse.Namespace(), {}), list)

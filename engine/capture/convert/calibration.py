@@ -14,6 +14,7 @@ from ...errors import InputError
 from ...files.folders import natural_key
 from ...files.images import check_size
 from ...scene.cameras import Cameras
+from ...scene.origins import origin_for
 from ..camera_checks import check_intrinsics, rigid
 from ..undistort import Distortion
 
@@ -37,13 +38,14 @@ class CalibratedCamera:
 
 
 def as_cameras(calibrated: list[CalibratedCamera]) -> Cameras:
-    """The rig without its lenses (float64)."""
-    return Cameras(
+    """The rig without its lenses (float64), around a local origin where float32 needs one."""
+    cameras = Cameras(
         torch.tensor(np.stack([c.world_to_camera for c in calibrated]), dtype=torch.float64),
         torch.tensor(np.stack([c.K for c in calibrated]), dtype=torch.float64),
         tuple(c.size for c in calibrated),
         tuple(c.name for c in calibrated),
     )
+    return cameras.with_origin(origin_for(cameras.centers))
 
 
 def read_text(path: Path) -> str:

@@ -92,6 +92,7 @@ def read(folder: Path, options: LoadOptions) -> Capture:
         fps=fps,
         time_unit=images.time_unit,
         background=_background(data),
+        stores_positions=False,
         points=points,
         point_colors=colors,
         near=number(data, "near", CAMERAS) if data.get("near") is not None else None,

@@ -19,9 +19,8 @@ from ...errors import InputError
 from ...files.torch_weights import read_pickled_tensors
 from ...geometry.boxes import gaussian_bounds
 from ...scene import Scene4D
-from ...scene.cameras import AT_ZERO
 from ...scene.mending import mended
-from ...scene.origins import origin_for
+from ...scene.origins import coarse_note
 from ...scene.rigs import UPS, ring_of_cameras
 from ..ply import read_ply
 from .cfg_args import read_cfg_args
@@ -78,7 +77,7 @@ def import_fourdgaussians(
         )
     (gaussians,), note = mended([read_ply(found / "point_cloud.ply", as_stored=True)])
     gaussians = gaussians.with_(means=gaussians.means.float())
-    note = "\n".join(filter(None, (note, _precision_note(gaussians.means))))
+    note = "\n".join(filter(None, (note, coarse_note(gaussians.means))))
     weights = found / "deformation.pth"
     state = _load_state(weights)
     field = field_from_state(
@@ -135,17 +134,6 @@ def _heads(choice: str, settings: dict[str, Any]) -> tuple[str, ...]:
     defaults = {"no_do": True, "no_dshs": True}
     return tuple(
         head for head, switch in SWITCHES.items() if not settings.get(switch, defaults.get(switch, False))
-    )
-
-
-def _precision_note(means: Tensor) -> str:
-    """A sentence where the scene was trained so far from zero that float32 cannot resolve it; its field belongs to that place."""
-    if not len(means) or origin_for(means) == AT_ZERO:
-        return ""
-    step = float(means.abs().amax()) * torch.finfo(torch.float32).eps
-    return (
-        f"The Gaussians lie up to {float(means.abs().amax()):.4g} units from zero, where float32 resolves steps of {step:.2g}; "
-        "train the scene again in coordinates around it."
     )
 
 
