@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
+from ..files.jsonfile import parse_json
 from ..files.safetensors_writer import write_tensors
 from ..files.weights import read_header, refuse_pickle
 from ..models.loading import load_weights
@@ -168,7 +169,7 @@ def load_camera(projection: WidenedProjection, path: Path | str, model: str) -> 
 
 def _facts(metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
-        found = json.loads(metadata.get("rays", ""))
+        found = parse_json(metadata.get("rays", ""))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

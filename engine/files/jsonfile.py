@@ -6,11 +6,12 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from .atomic import write_atomically
@@ -20,15 +21,23 @@ from .paths import open_regular, printable
 LARGEST = 256 * 2**20
 # objects and lists within each other
 DEEPEST = 100
+# commas, colons and opening brackets: each makes up to 80 bytes of memory
+MOST_MARKS = 6_000_000
 # digits of an integer that are looked at: one with more is not even a float
 DIGITS = 310
 
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_NO_BRACKET = re.compile(r"[^\[\]{}]+")
+# characters that are looked at together
+PART = 1 << 22
+
+_BACKSLASHES = re.compile(r"\\*")
 
 
 class DeeplyNested(ValueError):
     """JSON with more levels than any description has."""
+
+
+class ManyValues(ValueError):
+    """JSON with more values than any description has."""
 
 
 def parse_json(
@@ -38,24 +47,47 @@ def parse_json(
     """The value of a JSON `text` from an untrusted source (bytes are UTF-8), at most `DEEPEST` levels deep.
 
     Whole numbers that 64 bits do not hold become floats, infinity among them, as 1e999 does: what reads the value names it.
-    Raises ValueError, and nothing else: json.JSONDecodeError for what is not JSON, DeeplyNested, UnicodeDecodeError.
+    Raises ValueError, and nothing else: json.JSONDecodeError for what is not JSON, DeeplyNested, ManyValues,
+    UnicodeDecodeError.
     """
     text = text.decode("utf-8") if isinstance(text, bytes) else text
     # counted beforehand: json.loads recurses, and the interpreter's own limit may be set beyond what the stack holds
-    if _depth(text) > DEEPEST:
-        raise DeeplyNested(f"nested more than {DEEPEST} levels deep")
+    _check(text)
     return json.loads(text, object_pairs_hook=object_pairs_hook, parse_int=_whole)
 
 
-def _depth(text: str) -> int:
-    """How many brackets are open at once, outside of strings."""
+def _check(text: str) -> None:
+    """Raise ValueError where a JSON text is too deep or has too many values."""
+    brackets = text.count("[") + text.count("{")
     # a few brackets cannot be deep, and most texts have few
-    if text.count("[") + text.count("{") <= DEEPEST:
-        return 0
-    brackets = _NO_BRACKET.sub("", _STRING.sub("", text)).encode()
-    codes = np.frombuffer(brackets, np.uint8)
-    steps = np.where((codes == ord("[")) | (codes == ord("{")), np.int8(1), np.int8(-1))
-    return int(np.cumsum(steps, dtype=np.int32).max(initial=0))
+    if brackets <= DEEPEST and brackets + text.count(",") + text.count(":") <= MOST_MARKS:
+        return
+    depth = marks = 0
+    for codes in _structure(text):
+        opens = (codes == ord("[")) | (codes == ord("{"))
+        closes = (codes == ord("]")) | (codes == ord("}"))
+        marks += int(np.count_nonzero(opens | (codes == ord(",")) | (codes == ord(":"))))
+        depths = depth + np.cumsum(opens.astype(np.int8) - closes, dtype=np.int32)
+        if depths.max(initial=0) > DEEPEST:
+            raise DeeplyNested(f"nested more than {DEEPEST} levels deep")
+        if marks > MOST_MARKS:
+            raise ManyValues(f"more than {MOST_MARKS:,} commas, colons and brackets")
+        depth = int(depths[-1]) if len(depths) else depth
+
+
+def _structure(text: str) -> Iterator[NDArray[np.uint8]]:
+    """The bytes outside of strings, of one part of a JSON text after the other."""
+    start, is_inside = 0, False
+    while start < len(text):
+        end = start + PART
+        if text[end - 1 : end] == "\\":
+            # an escape is not torn apart
+            end = _BACKSLASHES.match(text, end).end() + 1  # pyright: ignore[reportOptionalMemberAccess]
+        part = text[start:end].encode("utf-8", "surrogatepass")
+        codes = np.frombuffer(part.replace(b"\\\\", b"__").replace(b'\\"', b"__"), np.uint8)
+        inside = np.logical_xor.accumulate(codes == ord('"')) ^ is_inside
+        yield codes[~inside]
+        start, is_inside = end, bool(inside[-1])
 
 
 def _whole(number: str) -> int | float:
@@ -115,6 +147,11 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     except DeeplyNested as error:
         raise InputError(
             "FIL-017", f"{name} is nested more than {DEEPEST} levels deep. Check that it is the right file."
+        ) from error
+    except ManyValues as error:
+        raise InputError(
+            "FIL-135",
+            f"{name} has millions of values, too many for a dataset's JSON. Check that it is the right file.",
         ) from error
     if not isinstance(data, dict):
         raise InputError(
