@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,10 @@ Array = NDArray[Any]
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "TGA")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".tga")
 LARGEST_SIDE = 16000
-# pixels; an 8K frame has 33 million
-LARGEST_AREA = 150_000_000
+# pixels, of 4 bytes each while an image is decoded; a 12K frame has 80 million
+LARGEST_AREA = 80_000_000
+# pixels that are converted at a time
+STRIP = 1 << 20
 # endings of files that may hold floating point or whole numbers of 32 bits
 UNSCALED = (".tif", ".tiff", ".ppm")
 # values of an image that are looked at for its range
@@ -59,7 +61,7 @@ def image_size(path: Path, name: str) -> tuple[int, int]:
     size = use_image(path, name, _size)
     if not _has_end_mark(path):
         # settles it: some writers append bytes of their own
-        _decode(path, name)
+        use_image(path, name, Image.Image.load)
     return size
 
 
@@ -70,15 +72,47 @@ def read_image(
 
     Alpha is straight: colors stay as they are stored. `white` is what `white_of_images` found out over all images.
     """
-    image = _decode(path, name, white)
-    alpha = _carries_alpha(image)
-    image = image.convert("RGBA" if alpha else "RGB")
-    if image.size != size:
-        image = image.resize(size, Image.Resampling.BOX)
-    values = np.asarray(image)
-    if not alpha:
+
+    def load(image: Image.Image) -> Array:
+        image.load()
+        narrow = _narrower(image, name, white)
+        mode = "RGBA" if _carries_alpha(image) and narrow is None else "RGB"
+        if image.size == size:
+            return pixels(image, mode, narrow=narrow)
+        image = image if narrow is None else narrow(image)
+        image = image if image.mode == mode else image.convert(mode)
+        return np.asarray(image.resize(size, Image.Resampling.BOX))
+
+    values = use_image(path, name, load)
+    if values.shape[2] == 3:
         return values, None
     return np.ascontiguousarray(values[..., :3]), np.ascontiguousarray(values[..., 3])
+
+
+def pixels(
+    image: Image.Image,
+    mode: str,
+    factor: int = 1,
+    narrow: Callable[[Image.Image], Image.Image] | None = None,
+) -> Array:
+    """A loaded image as [H, W, C] uint8, by strips: Pillow's own conversion and NumPy's would both hold all pixels once more.
+
+    Args:
+        image: The image.
+        mode: "RGB" or "RGBA".
+        factor: What each side is divided by (means of blocks).
+        narrow: What makes strips of 8 bits per channel, where the image has more.
+    """
+    width, height = image.size
+    result = np.empty((-(-height // factor), -(-width // factor), len(mode)), np.uint8)
+    step = factor * max(1, STRIP // (width * factor))
+    for top in range(0, height, step):
+        strip = image.crop((0, top, width, min(top + step, height)))
+        strip = strip if narrow is None else narrow(strip)
+        strip = strip if strip.mode == mode else strip.convert(mode)
+        strip = strip if factor == 1 else strip.reduce(factor)
+        result[top // factor : top // factor + strip.height] = np.asarray(strip)
+    return result
 
 
 def read_gray(path: Path, name: str) -> Array:
@@ -144,18 +178,24 @@ def _refuse_foreign(path: Path, name: str) -> None:
         raise InputError("FIL-132", f"{name} {what}. Convert it to PNG or JPEG.")
 
 
-def _decode(path: Path, name: str, white: float | None = None) -> Image.Image:
-    def load(image: Image.Image) -> Image.Image:
-        image.load()
-        if _is_unscaled(image):
-            values = np.asarray(image)
-            scaled = values * (255 / (white or white_of_values(values, name)))
-            return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
-        if image.mode.startswith("I;16") or image.mode == "I":
-            return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-        return image.copy() if image.mode != "P" else image
+def _narrower(
+    image: Image.Image, name: str, white: float | None
+) -> Callable[[Image.Image], Image.Image] | None:
+    """What makes a gray image of 8 bits of one of more, or of a part of it; None where it has no more."""
+    if _is_unscaled(image):
+        factor = 255 / (white or white_of_values(np.asarray(image), name))
 
-    return use_image(path, name, load)
+        def scaled(part: Image.Image) -> Image.Image:
+            values = np.asarray(part) * factor
+            return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
+
+        return scaled
+    return _shifted if image.mode.startswith("I;16") or image.mode == "I" else None
+
+
+def _shifted(image: Image.Image) -> Image.Image:
+    """The upper 8 of 16 bits."""
+    return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
 
 
 def use_image(path: Path, name: str, use: Any) -> Any:
