@@ -31,6 +31,7 @@ import torch
 from engine.errors import InputError
 from tests.fuzz.mutations import mutate
 from tests.fuzz.parsers import PARSERS, Parser
+from tests.memory import peak, start_measuring
 
 LONGEST_SENTENCE = 400
 # bytes; what one case may hold beyond the valid input's
@@ -74,7 +75,7 @@ def run_case(parser: Parser, base: Path, folder: Path, seed: int, case: int) -> 
     choose = Random(f"{seed} {parser.name} {case}")
     shutil.copytree(base, folder, symlinks=True)
     report: dict[str, Any] = {"case": case, "done": mutate(folder, choose) if parser.mutates_files else ""}
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = start_measuring()
     start = time.monotonic()
     try:
         parser.read(folder, choose)
@@ -91,7 +92,7 @@ def run_case(parser: Parser, base: Path, folder: Path, seed: int, case: int) -> 
         }
     if time.monotonic() - start > LIMIT / 2 and "kind" not in report:
         report |= {"kind": "slow", "detail": f"{time.monotonic() - start:.1f} s"}
-    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    grown = peak() - before
     if grown > MEMORY and "kind" not in report:
         report |= {"kind": "memory", "detail": f"{grown / 2**20:.0f} MB more"}
     return report

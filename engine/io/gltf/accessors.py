@@ -37,7 +37,8 @@ def read_accessor(
         [count], or [count, components] where there is more than one.
 
     Raises:
-        InputError: The accessor is of another type, has another count, or claims more than the file holds.
+        InputError: The accessor is of another type, has another count, claims more than the file holds, or uses its data too
+            often (`Document.charge`).
     """
     entry = document.item("accessors", index, where)
     kind, number = entry.get("type"), entry.get("count")
@@ -63,6 +64,7 @@ def read_accessor(
             f"{document.name}: {where} claims {number:,} elements without data. The file is damaged; export it again.",
         )
     else:
+        document.charge(number * columns)
         values = np.zeros((number, columns), dtype)
     if isinstance(entry.get("sparse"), dict):
         values = _with_sparse(document, entry["sparse"], values, where)
@@ -93,6 +95,7 @@ def _elements(
         )
     if count == 0:
         return np.zeros((0, columns), dtype)
+    document.charge(count * columns)
     return np.ndarray((count, columns), dtype, data, start, (stride, dtype.itemsize)).copy()
 
 

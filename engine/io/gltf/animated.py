@@ -19,14 +19,20 @@ from ...files.paths import printable
 from ...geometry.animated_mesh import AnimatedMesh
 from .document import Document
 from .nodes import NodeTree, read_channels
+from .poses import Poses
 from .samplers import Sampler
 from .surfaces import Surface, read_surfaces, target_counts
 
 Array = NDArray[Any]
 
-MOST_NUMBERS = 250_000_000  # of all frames: 1 GB
-# frames whose node matrices are held at a time
-BLOCK = 32
+# numbers of all frames (1 GB), and what a small file may claim of them: SMALL and PER_BYTE for each of its bytes
+MOST_NUMBERS, SMALL, PER_BYTE = 250_000_000, 100_000_000, 64
+# an hour at 24 per second
+MOST_FRAMES = 100_000
+# frames that are evaluated at a time, and numbers that these may have
+BLOCK, BLOCK_NUMBERS = 1000, 1_000_000
+# operations on a node for a block of frames (a surface or a channel counts as CHANNEL of them): some ten seconds
+MOST_WORK, CHANNEL = 5_000_000, 20
 # of the mesh's own size: what counts as no motion, and as hidden
 STILL, HIDDEN = 1e-6, 1e-5
 
@@ -53,10 +59,10 @@ def read_animated_mesh(
 
     Raises:
         InputError: The file has no animation or no triangles, the animation is unknown, moves nothing or changes the
-            triangles that are shown, or it needs too much memory.
+            triangles that are shown, or it needs too much memory or time.
     """
     try:
-        return (yield from _evaluated(document, action, fps, hidden))
+        return (yield from _evaluated(document.reread(), action, fps, hidden))
     except InputError:
         raise
     except (TypeError, AttributeError, KeyError, ValueError, IndexError) as error:
@@ -88,24 +94,35 @@ def _evaluated(
     channels = read_channels(document, animation, target_counts(document, tree))
     start, count = _frames(channels, fps)
     vertices = sum(len(s.positions) for s in surfaces)
-    if count * vertices * 3 > MOST_NUMBERS:
+    most = min(MOST_NUMBERS, SMALL + PER_BYTE * document.total)
+    if count * vertices * 3 > most:
         raise InputError(
             "GLT-035",
             f"{document.name}: {count:,} frames of {vertices:,} vertices need {count * vertices * 12e-9:,.1f} GB, more than the "
-            f"limit of {MOST_NUMBERS * 4e-9:.0f} GB. Lower the frame rate or reduce the mesh.",
+            f"limit of {most * 4e-9:.1f} GB. Lower the frame rate or reduce the mesh.",
+        )
+    wanted = {node for surface in surfaces for node in surface.nodes}
+    poses = Poses(tree, channels, wanted)
+    joints = sum(len(s.nodes) for s in surfaces)
+    block = max(1, min(BLOCK, BLOCK_NUMBERS // (16 * len(poses) + 20 * vertices + 40 * joints)))
+    work = math.ceil(count / block) * (len(poses) + CHANNEL * (len(channels) + len(surfaces)))
+    if count > MOST_FRAMES or work > MOST_WORK:
+        raise InputError(
+            "GLT-042",
+            f"{document.name}: {count:,} frames of {len(surfaces):,} meshes and {len(poses):,} nodes are more than can be "
+            "evaluated. Lower the frame rate, shorten the animation, or join its meshes.",
         )
     seconds = start + np.arange(count) / fps
-    rest_world = tree.world({}, np.zeros(1))[0]
-    rest = np.concatenate([s.at(rest_world, s.rest_weights) for s in surfaces])
+    still = poses.at_rest()
+    rest = np.concatenate([s.at(still, poses.row, s.rest_weights[None])[0] for s in surfaces])
     frames = np.empty((count, vertices, 3), np.float32)
-    for done in range(0, count, BLOCK):
-        times = seconds[done : done + BLOCK]
-        world = tree.world(channels, times)
-        weights = [s.weights_at(channels, times) for s in surfaces]
-        for t in range(len(times)):
-            frames[done + t] = np.concatenate(
-                [s.at(world[t], w[t]) for s, w in zip(surfaces, weights, strict=True)]
-            )
+    ends = list(itertools.accumulate(len(s.positions) for s in surfaces))
+    for done in range(0, count, block):
+        times = seconds[done : done + block]
+        world = poses.at(times)
+        for end, surface in zip(ends, surfaces, strict=True):
+            moved = surface.at(world, poses.row, surface.weights_at(channels, times))
+            frames[done : done + block, end - len(surface.positions) : end] = moved
         yield done + len(times), count
     _check_motion(frames, rest, surfaces, names[number], document.name)
     offsets = np.cumsum([0, *(len(s.positions) for s in surfaces[:-1])])

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...errors import InputError
-from ...files.images import check_size
+from ...files.images import check_size, pixels
 from .accessors import read_accessor
 from .document import Document
 
 Array = NDArray[Any]
+
+# pixels of a texture that count as one number, and pixels of a side beyond which it is made smaller
+PIXELS, SIDE = 16, 2048
 
 
 def vertex_colors(document: Document, primitive: dict[str, Any], count: int, label: str) -> Array:
@@ -51,12 +54,18 @@ def vertex_colors(document: Document, primitive: dict[str, Any], count: int, lab
 
 
 def _image(document: Document, index: Any, label: str) -> Array | None:
-    """[H, W, 3] uint8; None where the image is of an unknown kind."""
+    """[H, W, 3] uint8, the mean of blocks where it is very large; None where the image is of an unknown kind."""
     texture = document.item("textures", index, label)
     if "source" not in texture:
         return None
-    entry = document.item("images", texture["source"], f"a texture of {label}")
-    where = f"image {texture['source']}"
+    number = texture["source"]
+    entry = document.item("images", number, f"a texture of {label}")
+    if number not in document.textures:
+        document.textures[number] = _decoded(document, entry, f"image {number}")
+    return document.textures[number]
+
+
+def _decoded(document: Document, entry: dict[str, Any], where: str) -> Array | None:
     if "bufferView" in entry:
         data = bytes(document.view(entry["bufferView"], where)[0])
     else:
@@ -66,8 +75,9 @@ def _image(document: Document, index: Any, label: str) -> Array | None:
             # a large texture is measured below
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as opened:
-                check_size(*opened.size, f"{document.name}: {where}")
-                return np.asarray(opened.convert("RGB"))
+                width, height = check_size(*opened.size, f"{document.name}: {where}")
+                document.charge(width * height // PIXELS)
+                return pixels(opened, "RGB", -(-max(width, height) // SIDE))
     except InputError:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):

@@ -10,9 +10,12 @@ import binascii
 import os
 import struct
 import urllib.parse
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...files.jsonfile import parse_json
@@ -20,6 +23,8 @@ from ...files.paths import inside, open_regular, printable, require_file
 
 SUFFIXES = (".glb", ".gltf", ".vrm")
 LARGEST = 1 << 30  # bytes of one file
+# numbers beyond a file's bytes that may come of using the same data again and again; each takes up to 50 bytes while it is read
+MOST_REPEATED = 10_000_000
 MAGIC, JSON_CHUNK, BINARY_CHUNK = b"glTF", 0x4E4F534A, 0x004E4942
 # required extensions that leave geometry and motion alone, by the beginning of their names
 HARMLESS = (
@@ -38,6 +43,13 @@ COMPRESSED = {
 }
 
 
+@dataclass
+class Claims:
+    """How many numbers have been made of a file."""
+
+    numbers: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Document:
     """An opened glTF file.
@@ -47,21 +59,59 @@ class Document:
         data: The JSON object.
         blob: The binary chunk of a .glb; None where there is none.
         folder: Where files named by the document lie; None allows none.
+        size: Bytes of the file itself.
+        claims: What has been made of it.
     """
 
     name: str
     data: dict[str, Any]
     blob: bytes | None = None
     folder: Path | None = None
-    _buffers: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    size: int = 0
+    claims: Claims = field(default_factory=Claims)
+    # of buffers with a data URI, by number, and of files
+    _inline: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    _files: dict[Path, bytes] = field(default_factory=dict[Path, bytes])
+    # decoded textures [H, W, 3] uint8 by number; None where one is of an unknown kind
+    textures: dict[int, NDArray[np.uint8] | None] = field(
+        default_factory=dict[int, "NDArray[np.uint8] | None"]
+    )
+    _lists: dict[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
+
+    def reread(self) -> Document:
+        """The same document, of which nothing has been made."""
+        return replace(self, claims=Claims())
+
+    @property
+    def total(self) -> int:
+        """Bytes of the file and of those that it named so far."""
+        return self.size + sum(map(len, self._files.values()))
+
+    def charge(self, numbers: int) -> None:
+        """Count numbers before they are made. InputError where they are many more than the file has bytes.
+
+        Data that is used once has at least a byte for each number, and a stranger's file may use the same data without end.
+        """
+        self.claims.numbers += numbers
+        size = self.total
+        if self.claims.numbers > size + MOST_REPEATED:
+            raise InputError(
+                "GLT-041",
+                f"{self.name} has {size:,} bytes, but uses the same data so often that more than "
+                f"{(size + MOST_REPEATED) // 10**6:,} million numbers come of it. Remove copies of nodes and primitives, or join "
+                "them into one mesh.",
+            )
 
     def items(self, kind: str) -> list[dict[str, Any]]:
         """The objects of a top-level list such as "meshes"; empty where there is none. Raises InputError."""
+        if kind in self._lists:
+            return self._lists[kind]
         found = self.data.get(kind, [])
         if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
             raise InputError(
                 "GLT-001", f"{self.name}: '{kind}' is not a list of objects. Export the file again."
             )
+        self._lists[kind] = found
         return found
 
     def item(self, kind: str, index: Any, where: str) -> dict[str, Any]:
@@ -93,13 +143,14 @@ class Document:
 
     def _buffer(self, index: Any, where: str) -> bytes:
         entry = self.item("buffers", index, where)
-        if index not in self._buffers:
-            uri = entry.get("uri")
-            if uri is None and index == 0 and self.blob is not None:
-                self._buffers[index] = self.blob
-            else:
-                self._buffers[index] = self.resource(uri, f"buffer {index}")
-        return self._buffers[index]
+        uri = entry.get("uri")
+        if uri is None and index == 0 and self.blob is not None:
+            return self.blob
+        if isinstance(uri, str) and uri.startswith("data:"):
+            if index not in self._inline:
+                self._inline[index] = self.resource(uri, f"buffer {index}")
+            return self._inline[index]
+        return self.resource(uri, f"buffer {index}")
 
     def resource(self, uri: Any, what: str) -> bytes:
         """The bytes that a URI names: in the URI itself, or in a file in the document's folder. Raises InputError."""
@@ -125,8 +176,11 @@ class Document:
                 "Save the model as .glb.",
             )
         path = inside(self.folder, urllib.parse.unquote(uri), f"{self.name} ({what})")
-        require_file(path, self.folder, f"put it beside {self.name} again, or export as .glb")
-        return _read(path, printable(path.name))
+        # several buffers may name one file
+        if path not in self._files:
+            require_file(path, self.folder, f"put it beside {self.name} again, or export as .glb")
+            self._files[path] = _read(path, printable(path.name))
+        return self._files[path]
 
 
 def open_document(path: Path) -> Document:
@@ -141,7 +195,7 @@ def open_document(path: Path) -> Document:
 
 def parse_document(data: bytes, name: str, folder: Path | None = None) -> Document:
     """As `open_document`, from the bytes of a file; `folder` is where files that it names may lie."""
-    blob = None
+    blob, size = None, len(data)
     if data[:4] == MAGIC:
         data, blob = _chunks(data, name)
     try:
@@ -158,7 +212,7 @@ def parse_document(data: bytes, name: str, folder: Path | None = None) -> Docume
             "GLT-008", f"{name} is not a glTF 2.0 file ({found} found). Export it as glTF 2.0 (.glb)."
         )
     _check_extensions(content, name)
-    return Document(name, content, blob, folder)
+    return Document(name, content, blob, folder, size)
 
 
 def _chunks(data: bytes, name: str) -> tuple[bytes, bytes | None]:

@@ -5,6 +5,8 @@ Source: Khronos Group, glTF 2.0 specification, sections 3.5 and 3.11.
 
 from __future__ import annotations
 
+import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,8 +40,9 @@ class NodeTree:
         self.document = document
         self.nodes = document.items("nodes")
         self.parents = [-1] * len(self.nodes)
-        for index, node in enumerate(self.nodes):
-            for child in _indices(node.get("children")):
+        self.children = [_indices(node.get("children")) for node in self.nodes]
+        for index, children in enumerate(self.children):
+            for child in children:
                 document.item("nodes", child, f"node {index}")
                 if self.parents[child] >= 0 or child == index:
                     raise self._not_a_tree(child)
@@ -47,9 +50,12 @@ class NodeTree:
         # parents before their children
         self.order = self._reachable([i for i, parent in enumerate(self.parents) if parent < 0])
         if len(self.order) < len(self.nodes):
-            raise self._not_a_tree(next(i for i in range(len(self.nodes)) if i not in set(self.order)))
-        self.rest = {part: np.array([self._part(i, part) for i in range(len(self.nodes))]) for part in PARTS}
+            raise self._not_a_tree(min(set(range(len(self.nodes))) - set(self.order)))
+        self.rest = {part: np.tile(np.array(usual), (len(self.nodes), 1)) for part, usual in PARTS.items()}
+        # [nodes, 4, 4] from each node to its parent, without animation
+        self.local = self._resting()
 
+    @cached_property
     def drawn(self) -> list[int]:
         """Nodes of the default scene that have a mesh, parents first; all nodes of a file without scenes."""
         scenes = self.document.items("scenes")
@@ -61,46 +67,37 @@ class NodeTree:
             self.document.item("nodes", root, "the default scene")
         return [i for i in self._reachable(roots) if "mesh" in self.nodes[i]]
 
-    def world(self, channels: dict[tuple[int, str], Sampler], seconds: Array) -> Array:
-        """World matrices [T, nodes, 4, 4] at times [T]."""
-        parts = {
-            name: np.broadcast_to(rest, (len(seconds), *rest.shape)).copy()
-            for name, rest in self.rest.items()
-        }
-        for (node, path), sampler in channels.items():
-            if path in parts:
-                parts[path][:, node] = sampler.at(seconds)
-        local = np.zeros((len(seconds), len(self.nodes), 4, 4))
-        local[..., :3, :3] = _turns(unit(parts["rotation"])) * parts["scale"][..., None, :]
-        local[..., :3, 3] = parts["translation"]
-        local[..., 3, 3] = 1.0
-        for node in self.order:
-            if self.parents[node] >= 0:
-                local[:, node] = local[:, self.parents[node]] @ local[:, node]
-        return local
-
     def _reachable(self, roots: list[int]) -> list[int]:
         found: list[int] = []
         level = list(dict.fromkeys(roots))
         while level:
             found += level
-            level = [child for node in level for child in _indices(self.nodes[node].get("children"))]
+            level = [child for node in level for child in self.children[node]]
             if len(found) > len(self.nodes):
                 raise self._not_a_tree(level[0] if level else found[-1])
         return found
 
-    def _part(self, index: int, part: str) -> Array:
-        node = self.nodes[index]
-        if "matrix" in node:
-            return _decomposed(self._numbers(index, "matrix", 16).reshape(4, 4).T)[part]
-        return self._numbers(index, part, len(PARTS[part])) if part in node else np.array(PARTS[part])
+    def _resting(self) -> Array:
+        """Fill `rest` from the file, and return the nodes' matrices."""
+        matrices: dict[int, Array] = {}
+        for index, node in enumerate(self.nodes):
+            if "matrix" in node:
+                matrices[index] = self._numbers(index, "matrix", 16).reshape(4, 4).T
+                continue
+            for part, usual in PARTS.items():
+                if part in node:
+                    self.rest[part][index] = self._numbers(index, part, len(usual))
+        rows = list(matrices)
+        if rows:
+            for part, values in decomposed(np.stack(list(matrices.values()))).items():
+                self.rest[part][rows] = values
+        return composed(**self.rest)
 
     def _numbers(self, index: int, key: str, count: int) -> Array:
         values = self.nodes[index][key]
         if isinstance(values, list) and len(values) == count and all(type(v) in (int, float) for v in values):
-            found = np.array(values, np.float64)
-            if np.isfinite(found).all():
-                return found
+            if all(map(math.isfinite, values)):
+                return np.array(values, np.float64)
         raise InputError(
             "GLT-027",
             f"{self.document.name}: the {key} of node {index} does not consist of {count} finite numbers. Export the file again.",
@@ -127,6 +124,8 @@ def read_channels(
         InputError: A channel or its sampler is damaged.
     """
     found: dict[tuple[int, str], Sampler] = {}
+    # channels may share a sampler
+    known: dict[tuple[int, str, int], Sampler] = {}
     samplers = [each for each in animation.get("samplers", []) if isinstance(each, dict)]
     for number, channel in enumerate(animation.get("channels", [])):
         target = channel.get("target") if isinstance(channel, dict) else None
@@ -143,12 +142,24 @@ def read_channels(
             )
         count = targets_of.get(target["node"], 0) if path == "weights" else len(PARTS[path])
         if count:
-            found[target["node"], path] = read_sampler(document, samplers[index], path, count, where)
+            key = (index, path, count)
+            if key not in known:
+                known[key] = read_sampler(document, samplers[index], path, count, where)
+            found[target["node"], path] = known[key]
     return found
 
 
 def _indices(children: Any) -> list[int]:
     return [child for child in children if type(child) is int] if isinstance(children, list) else []
+
+
+def composed(translation: Array, rotation: Array, scale: Array) -> Array:
+    """Matrices [..., 4, 4] of translations, quaternions xyzw and scales."""
+    result = np.zeros((*translation.shape[:-1], 4, 4))
+    result[..., :3, :3] = _turns(unit(rotation)) * scale[..., None, :]
+    result[..., :3, 3] = translation
+    result[..., 3, 3] = 1.0
+    return result
 
 
 def _turns(quats: Array) -> Array:
@@ -162,15 +173,19 @@ def _turns(quats: Array) -> Array:
     return np.stack(rows, axis=-1).reshape(*quats.shape[:-1], 3, 3)
 
 
-def _decomposed(matrix: Array) -> dict[str, Array]:
-    """A matrix without shear as translation, rotation and scale; a mirrored one has a negative scale along x."""
+def decomposed(matrices: Array) -> dict[str, Array]:
+    """Matrices [M, 4, 4] without shear as translation, rotation and scale; a mirrored one has a negative scale along x."""
     # the pack also loads where scipy is missing
     from scipy.spatial.transform import Rotation
 
-    scale = np.linalg.norm(matrix[:3, :3], axis=0)
-    if np.linalg.det(matrix[:3, :3]) < 0:
-        scale[0] = -scale[0]
-    turn = matrix[:3, :3] / np.where(np.abs(scale) > 1e-12, scale, 1.0)
-    is_turn = abs(np.linalg.det(turn)) > 1e-6
-    quat = Rotation.from_matrix(turn).as_quat() if is_turn else np.array(PARTS["rotation"])
-    return {"translation": matrix[:3, 3], "rotation": quat, "scale": scale}
+    linear = matrices[:, :3, :3]
+    scale = np.linalg.norm(linear, axis=1)
+    scale[np.linalg.det(linear) < 0, 0] *= -1
+    turns = linear / np.where(np.abs(scale) > 1e-12, scale, 1.0)[:, None]
+    # a flat or empty matrix turns nothing
+    turns[np.abs(np.linalg.det(turns)) <= 1e-6] = np.eye(3)
+    return {
+        "translation": matrices[:, :3, 3],
+        "rotation": Rotation.from_matrix(turns).as_quat(),
+        "scale": scale,
+    }

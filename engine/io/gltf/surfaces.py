@@ -5,7 +5,7 @@ Source: Khronos Group, glTF 2.0 specification, section 3.7.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,8 @@ Array = NDArray[Any]
 TRIANGLES, STRIP, FAN = 4, 5, 6
 # joints per vertex: JOINTS_0 and, from some programs, JOINTS_1 …
 JOINT_SETS = 4
+# what a surface of any size counts as, in numbers
+SURFACE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,7 @@ class Surface:
         positions: [V, 3] float64.
         faces: [F, 3].
         colors: [V, 3] in 0..1, display-referred.
-        targets: [K, V, 3] displacements of its morph targets.
+        targets: [K, V, 3] float32 displacements of its morph targets.
         rest_weights: [K] their weights without animation.
         skin: What bends it; None where its node carries it.
     """
@@ -68,17 +70,26 @@ class Surface:
     rest_weights: Array
     skin: Skin | None
 
-    def at(self, world: Array, weights: Array) -> Array:
-        """Vertices [V, 3] for the nodes' world matrices [nodes, 4, 4] and morph weights [K]."""
-        positions = self.positions
-        if len(self.targets):
-            positions = positions + np.tensordot(weights, self.targets, 1)
+    def at(self, world: Array, row: Array, weights: Array) -> Array:
+        """Vertices [T, V, 3] for world matrices [T, rows, 4, 4], the `row` of each node, and morph weights [T, K]."""
+        positions = self.positions[None]
+        for k, target in enumerate(self.targets):
+            # most are at rest
+            if weights[:, k].any():
+                positions = positions + weights[:, k, None, None] * target
         if self.skin is None:
-            return positions @ world[self.node, :3, :3].T + world[self.node, :3, 3]
+            own = world[:, row[self.node]]
+            return positions @ own[:, :3, :3].transpose(0, 2, 1) + own[:, None, :3, 3]
         # a skinned surface stands where its joints are, wherever its own node is
-        bones = (world[self.skin.joints] @ self.skin.inverse)[:, :3, :]
-        blended = (self.skin.weights @ bones.reshape(-1, 12)).reshape(-1, 3, 4)
-        return np.einsum("vij,vj->vi", blended[:, :, :3], positions) + blended[:, :, 3]
+        bones = (world[:, row[self.skin.joints]] @ self.skin.inverse)[:, :, :3]
+        flat = np.ascontiguousarray(bones.transpose(1, 0, 2, 3)).reshape(len(self.skin.joints), -1)
+        blended = (self.skin.weights @ flat).reshape(-1, len(world), 3, 4).transpose(1, 0, 2, 3)
+        return np.einsum("tvij,tvj->tvi", blended[..., :3], positions) + blended[..., 3]
+
+    @property
+    def nodes(self) -> list[int]:
+        """The nodes whose matrices it needs."""
+        return [self.node] if self.skin is None else self.skin.joints.tolist()
 
     def weights_at(self, channels: dict[tuple[int, str], Sampler], seconds: Array) -> Array:
         """Morph weights [T, K] at times [T]."""
@@ -95,33 +106,47 @@ def read_surfaces(document: Document, tree: NodeTree, hidden: tuple[str, ...] = 
         InputError: Something in the file is damaged.
     """
     found: list[Surface] = []
-    for index in tree.drawn():
+    # nodes may share a mesh: its arrays are read once for each skin
+    known: dict[tuple[int, int, int | None], Surface] = {}
+    for index in tree.drawn:
         node = tree.nodes[index]
         mesh = document.item("meshes", node["mesh"], f"node {index}")
         names = [str(each.get("name", "")) for each in (node, mesh)]
         if any(name.lower() in hidden for name in names if name):
             continue
-        label = printable(names[0] or names[1] or f"node {index}")[:40]
-        for primitive in mesh.get("primitives", []):
+        label = printable((names[0] or names[1] or f"node {index}")[:40])
+        for number, primitive in enumerate(mesh.get("primitives", [])):
+            document.charge(SURFACE)
             is_drawn = isinstance(primitive, dict) and primitive.get("mode", TRIANGLES) in (
                 TRIANGLES,
                 STRIP,
                 FAN,
             )
-            if is_drawn:
-                surface = _surface(document, index, node, mesh, primitive, label)
-                if len(surface.faces):
-                    found.append(surface)
+            if not is_drawn:
+                continue
+            key = (node["mesh"], number, node.get("skin"))
+            if key not in known:
+                known[key] = _surface(document, index, node, mesh, primitive, label)
+            made = known[key]
+            if len(made.faces):
+                # the vertices and triangles of all surfaces are joined
+                document.charge(made.positions.size + made.faces.size)
+                rest = _rest_weights(node, mesh, len(made.targets))
+                found.append(replace(made, node=index, label=label, rest_weights=rest))
     return found
 
 
 def target_counts(document: Document, tree: NodeTree) -> dict[int, int]:
     """How many morph targets each node with a mesh has."""
     found: dict[int, int] = {}
-    for index in tree.drawn():
-        mesh = document.item("meshes", tree.nodes[index]["mesh"], f"node {index}")
-        primitives = [each for each in mesh.get("primitives", []) if isinstance(each, dict)]
-        found[index] = max((len(each.get("targets", [])) for each in primitives), default=0)
+    of_mesh: dict[int, int] = {}
+    for index in tree.drawn:
+        number = tree.nodes[index]["mesh"]
+        mesh = document.item("meshes", number, f"node {index}")
+        if number not in of_mesh:
+            primitives = [each for each in mesh.get("primitives", []) if isinstance(each, dict)]
+            of_mesh[number] = max((len(each.get("targets", [])) for each in primitives), default=0)
+        found[index] = of_mesh[number]
     return found
 
 
@@ -137,19 +162,14 @@ def _surface(
     where = f"POSITION of {label}"
     positions = read_accessor(document, attributes.get("POSITION"), where, ("VEC3",)).astype(np.float64)
     count = len(positions)
-    moving = [isinstance(t, dict) and "POSITION" in t for t in primitive.get("targets", [])]
+    shifts = primitive.get("targets", [])
+    moving = [isinstance(t, dict) and "POSITION" in t for t in shifts]
     # targets that move normals alone count, and move nothing
-    targets = [
-        read_accessor(document, target["POSITION"], f"morph target {k} of {label}", ("VEC3",), count)
-        if moving[k]
-        else np.zeros((count, 3), np.float32)
-        for k, target in enumerate(primitive.get("targets", []))
-        if any(moving)
-    ]
-    weights = node.get("weights", mesh.get("weights", []))
-    rest = np.zeros(len(targets))
-    if isinstance(weights, list) and all(type(w) in (int, float) for w in weights):
-        rest[: len(weights)] = np.array(weights, np.float64)[: len(targets)]
+    document.charge(positions.size * len(shifts) if any(moving) else 0)
+    targets = np.zeros((len(shifts) if any(moving) else 0, count, 3), np.float32)
+    for k in np.flatnonzero(moving).tolist():
+        where = f"morph target {k} of {label}"
+        targets[k] = read_accessor(document, shifts[k]["POSITION"], where, ("VEC3",), count)
     skin = _skin(document, node["skin"], attributes, count, label) if "skin" in node else None
     return Surface(
         node=index,
@@ -157,10 +177,19 @@ def _surface(
         positions=positions,
         faces=_faces(document, primitive, count, label),
         colors=vertex_colors(document, primitive, count, label),
-        targets=np.array(targets, np.float64) if targets else np.zeros((0, count, 3)),
-        rest_weights=rest,
+        targets=targets,
+        rest_weights=_rest_weights(node, mesh, len(targets)),
         skin=skin,
     )
+
+
+def _rest_weights(node: dict[str, Any], mesh: dict[str, Any], count: int) -> Array:
+    """[count], the weights of morph targets without animation."""
+    weights = node.get("weights", mesh.get("weights", []))
+    rest = np.zeros(count)
+    if isinstance(weights, list) and all(type(w) in (int, float) for w in weights):
+        rest[: len(weights)] = np.array(weights, np.float64)[:count]
+    return rest
 
 
 def _faces(document: Document, primitive: dict[str, Any], count: int, label: str) -> Array:
@@ -192,6 +221,8 @@ def _faces(document: Document, primitive: dict[str, Any], count: int, label: str
 def _skin(document: Document, index: Any, attributes: dict[str, Any], count: int, label: str) -> Skin | None:
     skin = document.item("skins", index, label)
     joints = skin.get("joints", [])
+    # a matrix for each
+    document.charge(16 * len(joints))
     for joint in joints:
         document.item("nodes", joint, f"the skin of {label}")
     sets = [k for k in range(JOINT_SETS) if f"JOINTS_{k}" in attributes and f"WEIGHTS_{k}" in attributes]
