@@ -22,7 +22,7 @@ def processor() -> str:
 def environment(device: str, seed: int) -> dict[str, Any]:
     """Machine, device, seed and versions, as plain JSON."""
     versions: dict[str, str | None] = {}
-    for package in ("torch", "numba", "gsplat", "numpy"):
+    for package in ("torch", "numba", "gsplat", "warp-lang", "numpy"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

@@ -52,8 +52,9 @@ def make_scene(
 
 
 def device_of(name: str) -> str:
-    """The device a rasterizer is measured on: the CPU if it runs there."""
-    return "cpu" if "cpu" in find(name).priorities else "cuda"
+    """The device a rasterizer is measured on: the CPU if it runs there, but for Warp a GPU if there is one."""
+    has_gpu = name == "warp" and torch.cuda.is_available()
+    return "cpu" if "cpu" in find(name).priorities and not has_gpu else "cuda"
 
 
 def measure(
@@ -127,7 +128,7 @@ def main() -> None:
     )
     for scene in scenes:
         for rasterizer in rasterizers:
-            slow = rasterizer.name == "torch"
+            slow = rasterizer.name in ("torch", "warp") and device_of(rasterizer.name) == "cpu"
             repeats = (2 if scene[0] < 10_000 else 1) if slow else args.repeats
             row = measure(rasterizer, *scene, args.seed, repeats)
             rows.append(row)

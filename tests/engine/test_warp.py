@@ -5,6 +5,8 @@ Their images and gradients are held to the formulas in test_rasterizer.py, on th
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,9 @@ from tests.engine.test_rasterizer import HEIGHT, NAMES, WIDTH, make_scene, relat
 
 wp = pytest.importorskip("warp", reason="warp-lang is not installed")
 source = pytest.importorskip("engine.render.warp.rasterizer", reason="warp-lang is not installed")
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def gradients(rasterizer, channels: int, count: int = 300) -> list[torch.Tensor]:
@@ -40,6 +45,16 @@ def test_many_channels_are_composited_in_groups():
     ours, reference = gradients(source.WarpRasterizer(), 37), gradients(TorchRasterizer(), 37)
     for name, a, b in zip(NAMES, ours, reference, strict=True):
         assert relative(a, b) < 1e-4, name
+
+
+def test_nothing_is_printed_between_the_results_of_the_command_line():
+    code = (
+        "from tests.engine.test_warp import gradients, source\n"
+        "gradients(source.WarpRasterizer(), 3, count=5)\n"
+        "print('the result')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == "the result\n"
 
 
 def test_the_same_call_gives_the_same_bits():

@@ -45,12 +45,23 @@ def _array(tensor: Tensor, dtype: Any = None) -> Any:
 
 
 @contextmanager
+def _quiet() -> Generator[None]:
+    """Warp prints its devices and what it compiles on standard output, which belongs to the command line's results."""
+    before, wp.config.log_level = wp.config.log_level, wp.LOG_WARNING
+    try:
+        yield
+    finally:
+        wp.config.log_level = before
+
+
+@contextmanager
 def _place(device: torch.device) -> Generator[str]:
     """Warp's name of a device, with Warp's work in the order of torch's."""
     if device.type != "cuda":
-        yield "cpu"
+        with _quiet():
+            yield "cpu"
         return
-    with wp.ScopedStream(wp.stream_from_torch(torch.cuda.current_stream(device))):
+    with _quiet(), wp.ScopedStream(wp.stream_from_torch(torch.cuda.current_stream(device))):
         yield str(wp.device_from_torch(device))
 
 
@@ -186,12 +197,8 @@ class WarpRasterizer:
 
     def __init__(self, block: int | None = None) -> None:
         self.block = block
-        # Warp prints its devices on standard output, which belongs to the command line's results
-        before, wp.config.log_level = wp.config.log_level, wp.LOG_WARNING
-        try:
+        with _quiet():
             wp.init()
-        finally:
-            wp.config.log_level = before
 
     def render(
         self,
