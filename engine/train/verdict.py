@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..capture.inspection import camera_spread
+from ..deform import PerFrame, Static
 from ..errors import InputError
 from ..figures.color_maps import spread
 from ..geometry.carving import in_picture
@@ -28,6 +29,8 @@ GAP = 6.0
 OPACITY, OUTSIDE = 0.2, 0.1
 # views and degrees between neighbors from which a capture has few, wide views
 FEW, WIDE = 6, 40.0
+# frames up to which an offset per frame is suggested
+SHORT = 30
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ def verdict_of(
     outside = _outside(scene, video, trained) if video.has_masks else None
     verdict = Verdict(seen, seen_inside, new, new_inside, outside)
     views = len({view for view, _ in trained})
-    return replace(verdict, advice=tuple(_advice(verdict, video, views)))
+    follows = isinstance(scene.deformation, PerFrame | Static)
+    return replace(verdict, advice=tuple(_advice(verdict, video, views, follows)))
 
 
 @torch.no_grad()
@@ -146,8 +150,11 @@ def _outside(scene: Scene4D, video: MultiViewVideo, samples: Sequence[tuple[int,
     return float((misses > 0.5 * hits).sum() / (hits > 0).sum())
 
 
-def _advice(found: Verdict, video: MultiViewVideo, views: int) -> list[str]:
-    """Sentences for what looks wrong after a training on `views` views; none if nothing does."""
+def _advice(found: Verdict, video: MultiViewVideo, views: int, follows: bool) -> list[str]:
+    """Sentences for what looks wrong after a training on `views` views; none if nothing does.
+
+    `follows`: whether Gaussians have an offset at every frame, or nothing moves.
+    """
     poor_inside = found.trained_inside is not None and found.trained_inside < POOR_INSIDE
     poor = poor_inside or found.trained < POOR
     angle = camera_spread(video).neighbour if views > 1 else 0.0
@@ -158,6 +165,11 @@ def _advice(found: Verdict, video: MultiViewVideo, views: int) -> list[str]:
         advice.append(
             f"The scene does not look like the subject, even {where} the images that it was trained on. If the training was "
             "short, raise iterations; otherwise run Pre-flight Check: cameras, masks or times do not fit the images."
+        )
+    if poor and not follows and video.moments <= SHORT:
+        advice.append(
+            f"{video.moments} frames are few for a deformation field, which suits small steps between many frames: set motion "
+            "to per_frame."
         )
     if found.held_out is not None and found.trained - found.held_out > GAP:
         advice.append(

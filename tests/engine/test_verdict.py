@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from engine.deform import Static
 from engine.errors import InputError
 from engine.messages import result
 from engine.render import choose
@@ -46,6 +47,10 @@ def test_shards_of_a_body_are_called_so(scene, video) -> None:
     found = verdict_of(wrong, video, *split(video), RASTERIZER)
     assert found.trained_inside is not None and found.trained_inside < 15
     assert "does not look like the subject" in found.advice[0] and "Pre-flight Check" in found.advice[0]
+    # it moves by a deformation field, and has few frames
+    assert "set motion to per_frame" in found.advice[1]
+    still = verdict_of(wrong.with_(deformation=Static()), video, *split(video), RASTERIZER)
+    assert not any("per_frame" in line for line in still.advice)
 
 
 def test_gaussians_outside_the_masks_are_counted(scene, video) -> None:
