@@ -12,10 +12,13 @@ from PIL import Image
 
 from engine.capture.assembly import assemble
 from engine.capture.cameras_json import write_cameras_json
+from engine.capture.convert.native_folder import convert_dataset
+from engine.capture.convert.real_capture import CaptureConfig, convert_capture
 from engine.capture.description import Capture, ViewVideo
 from engine.capture.findings import check_description
 from engine.capture.readers import LoadOptions, folder, load_video
 from engine.capture.video_file import VideoFacts
+from engine.errors import InputError
 from engine.scene.video import MultiViewVideo
 from tests.scenes import ring
 
@@ -244,6 +247,57 @@ def test_chosen_frames_are_chosen_from_the_paired_ones(tmp_path: Path) -> None:
         assert abs(cameras[view][shown(video, view, moment)] - float(video.times[moment])) < 1e-3
     without = load_video(source, LoadOptions(first_frame=5, frame_count=5))
     assert without.cameras.names == ("cam01", "cam02", "cam03")
+
+
+def studio(folder: Path, cameras: Sequence[Sequence[float]]) -> Path:
+    """A capture folder with a Calib.toml, as studios leave it."""
+    tables: list[str] = []
+    for c, times in enumerate(cameras):
+        write(folder / "videos" / f"c{c}.mp4", times)
+        tables.append(
+            f"[c{c}]\nname = 'c{c}'\nsize = [{SIZE[0]}, {SIZE[1]}]\ndistortions = [0.0, 0.0, 0.0, 0.0]\n"
+            f"matrix = [[40.0, 0.0, 15.5], [0.0, 40.0, 15.5], [0.0, 0.0, 1.0]]\n"
+            f"rotation = [1.2, {1.2 * (c - 1)}, {-1.2 * (c - 1)}]\ntranslation = [{0.1 * c}, 0.2, 4.0]\n"
+        )
+    (folder / "Calib.toml").write_text("\n".join(tables))
+    return folder
+
+
+def test_captures_of_studios_are_converted_by_time(tmp_path: Path) -> None:
+    cameras = [every(without=DROPPED[c]) for c in range(3)]
+    conversion = convert_capture(
+        studio(tmp_path, cameras), tmp_path / "out", CaptureConfig(makes_masks=False)
+    )
+    said = " ".join(step.note for step in conversion)
+    assert "45 of 60 frames are in all videos" in said and "c0.mp4 lacks 5" in said
+    video = load_video(tmp_path / "out")
+    there = [i for i in range(FRAMES) if not any(i in DROPPED[c] for c in range(3))]
+    assert video.moments == len(there) and bool(video.available.all())
+    assert (
+        np.allclose(video.times.numpy(), np.array(there) / FPS, atol=1e-4)
+        and abs((video.fps or 0) - FPS) < 0.1
+    )
+    for view, moment in video.samples():
+        level = float(video.source.read(view, moment).image.float().mean())
+        frame = cameras[view].index(there[moment] / FPS)
+        assert abs(level - 12 - 3 * frame) < 3, (view, moment)
+    assert not any("frame_count" in w for w in video.warnings)
+
+
+def test_captures_without_a_common_frame_are_refused(tmp_path: Path) -> None:
+    early, late = every(without=range(30, 59)), every(count=29, start=1.0)
+    with pytest.raises(InputError, match=r"no frame in common.*CAP-262"):
+        next(convert_capture(studio(tmp_path, [early, late, early]), tmp_path / "out"))
+
+
+def test_conversions_of_uneven_times_keep_them(tmp_path: Path) -> None:
+    times = every(without=range(20, 35))
+    source = load_video(capture(tmp_path, [times] * 3))
+    for _ in convert_dataset(source, tmp_path / "out"):
+        pass
+    made = load_video(tmp_path / "out")
+    assert np.allclose(made.times.numpy(), times, atol=1e-4) and made.fps == source.fps
+    assert not any("frame_count" in w for w in made.warnings)
 
 
 def test_a_rate_that_is_stated_otherwise_is_said(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from ...files.folders import natural_key, visible
 from ...files.jsonfile import read_json
 from ...files.paths import existing_folder, inside, relative_name
 from ...geometry.pose_adjustment import Sighting
+from ..pairing import SECOND, period_of, room
 from ..undistort import pinhole_inside
 from ..video_file import SUFFIXES, VideoFacts, VideoFile, probe
+from ..video_pairing import pair_videos
 from ..video_pixels import to_pixels
 from ..video_remarks import video_remarks
 from .calibration import CalibratedCamera
@@ -36,6 +39,9 @@ class Shot:
     facts: VideoFacts
     zoom: tuple[float, float]
     offset: tuple[float, float]
+    # frames of the video that all cameras have, in order; and their times in seconds, where they are not at a constant rate
+    numbers: Sequence[int] = ()
+    seconds: tuple[float, ...] | None = None
 
     @property
     def pinhole(self) -> NDArray[np.float64]:
@@ -56,8 +62,9 @@ def read_capture_folder(
 ) -> tuple[list[Shot], list[str]]:
     """The shots of a folder with a calibration file and a video per camera, and sentences about what was found odd.
 
-    Both may lie in `source` or in its subfolders `calibration` and `videos`. InputError: no calibration, no videos,
-    cameras and videos that do not belong together, frame rates that differ, sizes that the calibration cannot explain.
+    Both may lie in `source` or in its subfolders `calibration` and `videos`. InputError: no calibration, no videos, cameras
+    and videos that do not belong together, frame rates that differ, no common frame, sizes that the calibration cannot
+    explain.
     """
     source = existing_folder(source)
     file = _calibration_file(source, calibration)
@@ -65,14 +72,30 @@ def read_capture_folder(
     pairs, warnings = _pair(source, file, cameras)
     shots = [_shot(source, camera, video, fit) for camera, video in pairs]
     warnings += video_remarks({shot.name: shot.facts for shot in shots})
-    rates = {shot.name: shot.facts.fps for shot in shots}
-    slow, fast = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
-    if rates[fast] - rates[slow] > 0.01 * rates[fast]:
-        raise InputError(
-            "CAP-040",
-            f"{slow} has {rates[slow]:g} fps, but {fast} has {rates[fast]:g} fps. Synchronize the videos "
-            "and export them at one frame rate.",
+    return _paired(shots, warnings), warnings
+
+
+def _paired(shots: list[Shot], warnings: list[str]) -> list[Shot]:
+    """The shots with the frames that show the same instants: those of one number, or the nearest in time."""
+    stamps = {shot.name: shot.facts.nanoseconds() for shot in shots}
+    _check_rates({shot.name: _rate(shot.facts) for shot in shots})
+    paired = pair_videos(stamps, warnings)
+    if paired is not None:
+        shared = [m for m in range(len(paired.times)) if all(m in frames for frames in paired.frames)]
+        if not shared:
+            raise InputError(
+                "CAP-262",
+                f"The {len(shots)} videos have no frame in common: they were taken at different times. Cut them so that they "
+                "start together.",
+            )
+        seconds = tuple(((paired.times[shared] - paired.times[shared[0]]) / SECOND).tolist())
+        warnings.append(
+            f"{len(shared)} of {len(paired.times)} frames are in all videos; the others are left out."
         )
+        return [
+            replace(shot, numbers=[frames[m] for m in shared], seconds=seconds)
+            for shot, frames in zip(shots, paired.frames, strict=True)
+        ]
     counts = {shot.name: shot.facts.frames for shot in shots}
     short = min(counts, key=counts.__getitem__)
     if counts[short] != max(counts.values()):
@@ -80,7 +103,23 @@ def read_capture_folder(
             f"{short} has {counts[short]} frames, but others have up to {max(counts.values())}. All videos are cut to "
             "the shortest; check that they start together."
         )
-    return shots, warnings
+    return [replace(shot, numbers=range(counts[short])) for shot in shots]
+
+
+def _rate(facts: VideoFacts) -> float:
+    """Frames per second, those included that are missing."""
+    stamps = facts.nanoseconds()
+    return facts.fps if room(stamps) == len(stamps) else SECOND / period_of([np.array(stamps)])
+
+
+def _check_rates(rates: dict[str, float]) -> None:
+    slow, fast = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
+    if rates[fast] - rates[slow] > 0.01 * rates[fast]:
+        raise InputError(
+            "CAP-040",
+            f"{slow} has {rates[slow]:g} fps, but {fast} has {rates[fast]:g} fps. Synchronize the videos "
+            "and export them at one frame rate.",
+        )
 
 
 def read_sightings(path: Path, shots: list[Shot]) -> list[Sighting]:

@@ -26,6 +26,10 @@ from ..point_cloud import write_points
 
 Pixels = NDArray[np.uint8]
 POINTS = "points.ply"
+# of a second, in which videos of variable rate are timed
+TICKS = 90_000
+# how far, in frames, times may be from those of a constant rate to be the same
+UNEVEN = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +97,12 @@ def _frame_rate(video: MultiViewVideo) -> float:
     return (video.moments - 1) / float(video.times[-1] - video.times[0]) if video.moments > 1 else 1.0
 
 
+def uneven_times(times: Sequence[float], fps: float) -> list[float] | None:
+    """The times in seconds from the first one; None where they are those of a constant rate."""
+    shifted = [float(t - times[0]) for t in times]
+    return shifted if any(abs(t * fps - i) > UNEVEN for i, t in enumerate(shifted)) else None
+
+
 def _even_sizes(cameras: Cameras) -> Cameras:
     """The same cameras without an odd last row or column, which H.264 does not allow; K stays as it is."""
     even = tuple((max(2, w // 2 * 2), max(2, h // 2 * 2)) for w, h in cameras.sizes)
@@ -103,10 +113,11 @@ def _write_view(
     folder: Path, video: MultiViewVideo, view: int, stem: str, size: tuple[int, int], fps: float, quality: int
 ) -> Iterator[int]:
     """The video and the mask video of one view; yields the number of frames done."""
+    times = uneven_times(video.times.tolist(), fps)
     masks = folder / "masks" / f"{stem}.mp4" if video.has_masks else None
     with (
-        encoder(folder / "videos" / f"{stem}.mp4", size, fps, quality) as image_video,
-        encoder(masks, size, fps, min(quality, 8)) as mask_video,
+        encoder(folder / "videos" / f"{stem}.mp4", size, fps, quality, times) as image_video,
+        encoder(masks, size, fps, min(quality, 8), times) as mask_video,
     ):
         for moment in range(video.moments):
             frame = video.source.read(view, moment)
@@ -186,13 +197,24 @@ def new_folder(target: Path) -> Generator[Path, None, None]:
 
 
 class VideoWriter:
-    """An H.264 file that images are added to one by one; without a path, nothing is written."""
+    """An H.264 file that images are added to one by one; without a path, nothing is written.
 
-    def __init__(self, path: Path | None, size: tuple[int, int], fps: float, quality: int) -> None:
+    The images follow each other at `fps`, or at `times` in seconds.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        size: tuple[int, int],
+        fps: float,
+        quality: int,
+        times: Sequence[float] | None = None,
+    ) -> None:
         backends.require("av")
         import av
 
         self._av, self._container = av, None
+        self._times = None if times is None else iter(times)
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -204,6 +226,8 @@ class VideoWriter:
         self._large = size[1] >= 720
         stream.codec_context.colorspace = 1 if self._large else 5
         stream.codec_context.color_range = 1
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, TICKS)
         self._stream = stream
 
     def add(self, image: Pixels) -> None:
@@ -212,6 +236,8 @@ class VideoWriter:
             return
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709" if self._large else "ITU601")
+        if self._times is not None:
+            frame.pts, frame.time_base = round(next(self._times) * TICKS), Fraction(1, TICKS)
         self._container.mux(self._stream.encode(frame))
 
     def close(self, whole: bool) -> None:
@@ -223,9 +249,9 @@ class VideoWriter:
 
 @contextmanager
 def encoder(
-    path: Path | None, size: tuple[int, int], fps: float, quality: int
+    path: Path | None, size: tuple[int, int], fps: float, quality: int, times: Sequence[float] | None = None
 ) -> Generator[VideoWriter, None, None]:
-    video = VideoWriter(path, size, fps, quality)
+    video = VideoWriter(path, size, fps, quality, times)
     whole = False
     try:
         yield video

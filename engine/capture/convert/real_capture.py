@@ -31,7 +31,7 @@ from ..video_pixels import to_grey, to_pixels
 from .background import empty_scene, subject_mask
 from .calibration import as_cameras
 from .capture_folder import FITS, Shot, read_capture_folder, read_sightings
-from .native_folder import Conversion, Converted, Pixels, encoder, new_folder, write_description
+from .native_folder import Conversion, Converted, Pixels, encoder, new_folder, uneven_times, write_description
 from .silhouettes import agreeing_masks
 
 # images the empty scene is made from: memory stays the same for any length
@@ -107,23 +107,32 @@ def convert_capture(source: Path, target: Path, config: CaptureConfig | None = N
             "(RMS at the calibrated size)."
         )
     cameras = cameras.resized(tuple(_size(size, config.height) for size in cameras.sizes))
-    frames = range(0, min(s.facts.frames for s in shots), config.every)
+    frames = range(0, len(shots[0].numbers), config.every)
     stems = file_stems(cameras.names)
     views = [_View(shot, stems[v], cameras, v, config) for v, shot in enumerate(shots)]
-    fps = shots[0].facts.fps / config.every
+    fps, times = _timing(shots[0], frames)
     agrees = config.makes_masks and len(shots) >= 3
     total = (1 + config.makes_masks + agrees) * len(shots) * len(frames)
     yield Converted(0, total, "; ".join([f"{len(shots)} views, {len(frames)} frames", *notes]))
     done = 0
     with new_folder(target) as partial:
         for view in views:
-            for seen, image in view.write(partial, frames, fps):
+            for seen, image in view.write(partial, frames, fps, times):
                 yield Converted(done + seen, total, image=image)
             done += (1 + config.makes_masks) * len(frames)
-        for moment in _agree(partial, cameras, fps, config) if agrees else ():
+        for moment in _agree(partial, cameras, fps, times, config) if agrees else ():
             yield Converted(done + (moment + 1) * len(shots), total)
         write_description(partial, cameras, fps, len(frames), config.makes_masks, notes)
     return Path(target)
+
+
+def _timing(shot: Shot, frames: range) -> tuple[float, list[float] | None]:
+    """Frames per second of the chosen frames, and their times in seconds where they are not at a constant rate."""
+    if shot.seconds is None:
+        return shot.facts.fps / frames.step, None
+    seconds = [shot.seconds[i] for i in frames]
+    fps = 1 / float(np.median(np.diff(shot.seconds))) if len(shot.seconds) > 1 else shot.facts.fps
+    return fps / frames.step, uneven_times(seconds, fps / frames.step)
 
 
 def ideal_cameras(shots: list[Shot]) -> Cameras:
@@ -144,7 +153,9 @@ class _View:
             _plate(config.plates, shot, cameras, view) if config.plates and config.makes_masks else None
         )
 
-    def write(self, folder: Path, frames: range, fps: float) -> Iterator[tuple[int, Pixels | None]]:
+    def write(
+        self, folder: Path, frames: range, fps: float, times: list[float] | None
+    ) -> Iterator[tuple[int, Pixels | None]]:
         """The view's video and mask video in `folder`; yields frames done and, in the middle, an image to look at."""
         shot, config = self.shot, self.config
         reader = VideoFile(shot.path, shot.name, shot.facts)
@@ -161,8 +172,10 @@ class _View:
                 before = len(frames)
             masks = folder / "masks" / f"{self.stem}.mp4" if config.makes_masks else None
             with (
-                encoder(folder / "videos" / f"{self.stem}.mp4", self.size, fps, config.quality) as video,
-                encoder(masks, self.size, fps, min(config.quality, 8)) as mask_video,
+                encoder(
+                    folder / "videos" / f"{self.stem}.mp4", self.size, fps, config.quality, times
+                ) as video,
+                encoder(masks, self.size, fps, min(config.quality, 8), times) as mask_video,
             ):
                 for i, moment in enumerate(frames):
                     image = self._image(reader, moment)
@@ -179,11 +192,13 @@ class _View:
             reader.close()
 
     def _image(self, reader: VideoFile, moment: int) -> Pixels:
-        large = remap(to_pixels(reader.read(moment), self.shot.facts), self.source_map)
+        large = remap(to_pixels(reader.read(self.shot.numbers[moment]), self.shot.facts), self.source_map)
         return _averaged(large, self.size)
 
 
-def _agree(folder: Path, cameras: Cameras, fps: float, config: CaptureConfig) -> Iterator[int]:
+def _agree(
+    folder: Path, cameras: Cameras, fps: float, times: list[float] | None, config: CaptureConfig
+) -> Iterator[int]:
     """Rewrites the masks in `folder` so that views agree, one frame after another; yields each frame done."""
     quality = min(config.quality, 8)
     rough = folder / "masks.rough"
@@ -195,7 +210,7 @@ def _agree(folder: Path, cameras: Cameras, fps: float, config: CaptureConfig) ->
         for reader in readers:
             stack.callback(reader.close)
         writers = [
-            stack.enter_context(encoder(folder / "masks" / f"{stem}.mp4", size, fps, quality))
+            stack.enter_context(encoder(folder / "masks" / f"{stem}.mp4", size, fps, quality, times))
             for stem, size in zip(stems, cameras.sizes, strict=True)
         ]
         for moment in range(facts[0].frames):

@@ -75,13 +75,11 @@ def read(folder: Path, options: LoadOptions) -> Capture:
         points_path = inside(folder, data["points"], CAMERAS)
         points, colors = optional_points(folder, (points_path.relative_to(folder).as_posix(),), warnings)
     count = data.get("frame_count")
-    lengths = {room(v.images.facts.nanoseconds()) for v in views if isinstance(v.images, ViewVideo)}
-    if (
-        count is not None
-        and lengths
-        and lengths != {integer(data, "frame_count", CAMERAS)}
-        and len(lengths) == 1
-    ):
+    videos = [v.images.facts for v in views if isinstance(v.images, ViewVideo)]
+    lengths = {facts.frames for facts in videos}
+    # dropped frames may be counted or not
+    possible = lengths | {room(facts.nanoseconds()) for facts in videos}
+    if count is not None and len(lengths) == 1 and integer(data, "frame_count", CAMERAS) not in possible:
         warnings.append(
             f"{CAMERAS} states frame_count {count}, but the videos have {lengths.pop()} frames. All frames are used."
         )
