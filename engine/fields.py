@@ -8,7 +8,7 @@ from dataclasses import Field, field, fields, is_dataclass
 from typing import Any
 
 from .errors import InputError
-from .wording import shown
+from .wording import is_utf8, shown
 
 
 def number(
@@ -120,7 +120,7 @@ def _check_type(f: Field[Any], value: Any) -> None:
     """InputError unless `value` is of the kind that the field's default has: graphs and scripts may hold anything."""
     if isinstance(f.default, str):
         # lone surrogates, which JSON can hold, cannot be written to a file or given to a tokenizer
-        fits, wanted = _is_utf8(value), "text"
+        fits, wanted = isinstance(value, str) and is_utf8(value), "text"
     elif isinstance(f.default, bool):
         fits, wanted = isinstance(value, bool), "true or false"
     elif isinstance(f.default, int | float):
@@ -132,10 +132,6 @@ def _check_type(f: Field[Any], value: Any) -> None:
         return
     if not fits:
         raise InputError("ENG-009", f"{f.name} is {shown(value)}; it must be {wanted}.")
-
-
-def _is_utf8(value: Any) -> bool:
-    return isinstance(value, str) and value.encode("utf-8", "ignore").decode("utf-8") == value
 
 
 def indices(text: str, count: int, what: str) -> tuple[int, ...]:

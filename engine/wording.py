@@ -22,6 +22,15 @@ def printable(text: str | os.PathLike[str]) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in safe)
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8: names of files and texts in JSON may hold lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def shown(value: object, most: int = 2 * KEPT) -> str:
     """A value of any type as it may stand in a sentence: one printable line of at most `most` characters."""
     try:

@@ -54,7 +54,8 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
     reading = survey_values(capture.views, uses_masks)
     warnings += reading.warnings
     kept = _readable(capture, chosen, options, reading)
-    names = tuple(capture.views[i].name for i in kept.views)
+    # scenes keep them, and every file that holds a scene must be able to
+    names = tuple(printable(capture.views[i].name) for i in kept.views)
     available = _availability(kept.sources, len(chosen), title)
     if not capture.is_paired:
         _warn_about_gaps(available, names, warnings)
@@ -117,12 +118,12 @@ def _float(values: Array | None) -> torch.Tensor | None:
 def _check_names(views: list[View]) -> None:
     seen: dict[str, str] = {}
     for view in views:
-        if view.name in seen:
+        name = printable(view.name)
+        if name in seen:
             raise InputError(
-                "CAP-004",
-                f"{view.where}: two views are named '{printable(view.name)}'. Give every camera a unique name.",
+                "CAP-004", f"{view.where}: two views are named '{name}'. Give every camera a unique name."
             )
-        seen[view.name] = view.where
+        seen[name] = view.where
 
 
 def _check_images(view: View) -> None:

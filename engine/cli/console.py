@@ -32,7 +32,8 @@ def prepare_console() -> None:
     """Let stdout and stderr write every text: what their encoding lacks becomes plain characters or an escape."""
     codecs.register_error(HANDLER, _plain)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+        # UTF-8 too: it lacks the bytes of names that are not UTF-8
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=HANDLER)
 
 

@@ -6,6 +6,7 @@ Nothing is downloaded. Configs, names and shapes are compared before a weight is
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def described_latents(source: Path | str) -> LatentFormat:
 
 
 def _folder(source: Path | str) -> Path:
-    folder = Path(source).expanduser().resolve()
+    folder = Path(os.path.realpath(Path(source).expanduser()))
     if folder.name == "model_index.json":
         folder = folder.parent
     if not folder.is_dir():

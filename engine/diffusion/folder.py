@@ -11,7 +11,7 @@ import torch
 from ..errors import InputError
 from ..files.folders import visible
 from ..files.jsonfile import read_json
-from ..files.weights import check_shards
+from ..files.weights import check_folder
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _Loaded = TypeVar("_Loaded")
@@ -73,7 +73,7 @@ def weight_files(folder: Path) -> list[Path]:
             "DIF-024",
             f"{folder.parent.name}/{folder.name} does not contain weights; add the .safetensors of the same model.",
         )
-    check_shards(folder)
+    check_folder(folder)
     plain = [file for file in files if ".fp16." not in file.name]
     return plain or files
 

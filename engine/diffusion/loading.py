@@ -5,6 +5,7 @@ Nothing is downloaded: the config files for single files are in `configs/`, and 
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def load(source: Path | str, device: torch.device | str = "cpu", dtype: str = "a
     require("transformers")
     where = choose_device(device)
     check_precision(dtype)
-    path = Path(source).expanduser().resolve()
+    path = Path(os.path.realpath(Path(source).expanduser()))
     if path.name == "model_index.json":
         path = path.parent
     if path.is_dir():

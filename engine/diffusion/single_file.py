@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.safetensors_header import Header
+from ..files.safetensors_reader import open_tensors
 from .tokenizer import clip_tokenizer
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -132,10 +133,9 @@ def check_input_channels(found: int, latent_channels: int, name: str) -> None:
 def load_parts(path: Path, kind: Kind, dtype: torch.dtype) -> dict[str, Any]:
     """Load {unet, vae, text_encoder, tokenizer, scheduler} from the file; reads only the tensors that are used."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from safetensors import safe_open
 
     config = str(CONFIGS / kind.family)
-    with safe_open(path, "pt") as file:
+    with open_tensors(path) as file:
         names = set(file.keys())
 
         def read(prefix: str, rename: Callable[[str], str] = str) -> dict[str, Tensor]:

@@ -160,11 +160,18 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     return data
 
 
+def json_text(data: Any, **options: Any) -> bytes:
+    """`data` as JSON in UTF-8; bytes of names that are not UTF-8 are escaped as JSON has it, and so read back as they were."""
+    text = json.dumps(data, ensure_ascii=False, **options)
+    # a lone surrogate stands inside a string only, where "\\udce9" is its escape
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write `data` as JSON (UTF-8, numbers at full precision) under a temporary name, then rename."""
-    text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
+    text = json_text(data, indent=1, allow_nan=False)
     with write_atomically(path) as partial:
-        partial.write_bytes(text.encode("utf-8"))
+        partial.write_bytes(text)
 
 
 def _owner(pairs: list[tuple[str, Any]]) -> str:

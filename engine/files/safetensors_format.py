@@ -7,7 +7,6 @@ Floating-point numbers in it are written with the shortest digits that read back
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ..errors import InputError
 from ..finite import is_finite
 from .atomic import write_atomically
-from .jsonfile import parse_json
+from .jsonfile import json_text, parse_json
 from .safetensors_header import HeaderError, read_header
+from .safetensors_reader import read_tensors
 from .safetensors_writer import write_tensors
 
 # what other files of this pack are, and where they go
@@ -57,7 +57,7 @@ class SafetensorsFormat:
         metadata = {
             "format": self.format,
             "version": str(self.version),
-            self.key: json.dumps(about, ensure_ascii=False, default=str),
+            self.key: json_text(about, default=str).decode(),
         }
         with write_atomically(path) as partial:
             write_tensors(partial, tensors, metadata)
@@ -66,9 +66,7 @@ class SafetensorsFormat:
         """Tensors and description. Raises InputError: missing, cut short, another kind, newer, damaged, NaN."""
         about = self._description(path)
         try:
-            with safe_open(path, framework="pt") as file:
-                # cloned: a view of the file's memory may lie anywhere, and goes when the file is replaced
-                tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}
+            tensors = read_tensors(path)
         except (SafetensorError, OSError, ValueError, RuntimeError) as error:
             raise InputError(
                 "FIL-051", f"{path.name} is damaged ({_short(error)}); copy or {self.again}."

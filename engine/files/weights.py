@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError
-from ..wording import shown
+from ..wording import is_utf8, shown
 from . import safetensors_header
 from .folders import visible
 from .jsonfile import read_json
@@ -51,11 +51,16 @@ def read_header(path: Path) -> Header:
         raise
 
 
-def check_shards(folder: Path) -> None:
-    """InputError where an index of a model in parts names anything but .safetensors files of its own folder.
+def check_folder(folder: Path) -> None:
+    """InputError for a folder whose path the libraries cannot open, and for one whose weights could be pickles.
 
-    The libraries open each part by its ending, so an index that names a .bin would have a pickle opened.
+    The libraries open each part of a model by its ending, so an index that names a .bin would have a pickle opened.
     """
+    if not is_utf8(str(folder)):
+        raise InputError(
+            "DIF-104",
+            f"The path of {folder.name} is not UTF-8, so its model cannot be loaded; rename the folder and those above it.",
+        )
     for index in visible(folder, "*.safetensors.index*.json"):
         name = f"{folder.name}/{printable(index.name)}"
         parts = read_json(index, name).get("weight_map")

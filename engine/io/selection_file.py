@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..files.safetensors_header import read_header
+from ..files.safetensors_reader import read_tensors
 from ..files.safetensors_writer import write_tensors
 from ..scene import Selection
 
@@ -38,8 +39,7 @@ def load_selection(path: Path | str) -> Selection:
     try:
         header = read_header(path)
         known = header.metadata.get("format") == FORMAT and "weights" in header.tensors
-        with safe_open(path, framework="pt") as file:
-            weights = file.get_tensor("weights").clone() if known else None
+        weights = read_tensors(path)["weights"] if known else None
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError("IO-029", f"{path.name} is damaged; create it again with lift-mask.") from error
     if weights is None or weights.ndim != 1 or weights.dtype != torch.float32:

@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from .. import backends
 from ..errors import InputError
 from ..files.jsonfile import read_json
+from ..files.safetensors_reader import read_tensors
+from ..files.weights import check_folder
 
 # indices as in torchvision's `features`: convolution → (stride, padding); taps read the ReLU after a convolution
 _NETWORKS: dict[str, dict[str, Any]] = {
@@ -149,7 +150,7 @@ def _read(path: Path, what: str) -> dict[str, Tensor]:
         raise InputError("LOS-005", f"{path.name} ({what}) was not found; add the file, or leave LPIPS out.")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return read_tensors(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise InputError("LOS-006", f"{path.name} cannot be read as {what}; copy the file again.") from error
@@ -263,10 +264,11 @@ def load_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:
             f"{folder.name} contains a model of type '{kind}', not a complete CLIP model (images and text); "
             "use a folder such as clip-vit-base-patch32.",
         )
+    check_folder(folder)
     from transformers import CLIPModel, CLIPTokenizer
 
     try:
-        model: Any = CLIPModel.from_pretrained(folder, local_files_only=True)
+        model: Any = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
         raise InputError(

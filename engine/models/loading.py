@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..files.safetensors_reader import open_tensors
 from ..files.weights import read_header, refuse_pickle
 
 # name in the file -> name in the network; None: not a part of it
@@ -57,7 +57,7 @@ def load_weights(
     """
     refuse_pickle(path)
     shapes = read_header(path).shapes
-    with safe_open(path, "pt") as file:
+    with open_tensors(path) as file:
         return load_state(
             network,
             shapes,

@@ -13,7 +13,7 @@ from ..backends import require
 from ..errors import InputError
 from ..files.folders import visible
 from ..files.jsonfile import read_json
-from ..files.weights import check_shards, read_header
+from ..files.weights import check_folder, read_header
 
 # the first release with SAM 2
 TRANSFORMERS = "4.56"
@@ -74,7 +74,7 @@ class ModelFolder:
                 f"{self.path.name} has no .safetensors file; download the checkpoint's model.safetensors. Pickled weights "
                 "(.bin, .pt) are not loaded, because they can run code.",
             )
-        check_shards(self.path)
+        check_folder(self.path)
         # a download that broke off is found before anything runs
         for file in self.files:
             read_header(file)

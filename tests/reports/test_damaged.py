@@ -18,7 +18,7 @@ from engine.errors import InputError
 from engine.files.jsonfile import parse_json
 from engine.files.paths import inside
 from engine.files.torch_weights import as_safetensors
-from engine.files.weights import check_shards
+from engine.files.weights import check_folder
 from engine.io.imports.fourdgaussians_folder import import_fourdgaussians, is_fourdgaussians
 from engine.io.scene_file import SCENE, is_scene_file, load_scene, save_scene
 from engine.io.splats import read_splat
@@ -180,10 +180,10 @@ def test_weights_are_held_against_what_the_file_stores(tmp_path: Path) -> None:
 def test_an_index_that_names_no_weights_of_its_folder_is_refused(part: str, tmp_path: Path) -> None:
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "model-00001.safetensors"}}))
-    check_shards(tmp_path)
+    check_folder(tmp_path)
     index.write_text(json.dumps({"weight_map": {"a": "model-00001.safetensors", "b": part}}))
     with pytest.raises(InputError, match=r"model\.safetensors\.index\.json"):
-        check_shards(tmp_path)
+        check_folder(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["x" * 256, "images/" + "é" * 128 + ".png", "x" * 1001, "a\0b"])

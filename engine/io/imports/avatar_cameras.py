@@ -6,7 +6,6 @@ stored; they are taken to be the image's middle, as the reference code renders.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...files.atomic import write_atomically
-from ...files.jsonfile import LARGEST, parse_json
+from ...files.jsonfile import LARGEST, json_text, parse_json
 from ...files.paths import open_regular, printable
 from ...scene import Cameras
 
@@ -108,5 +107,5 @@ def write_avatar_cameras(rig: Cameras, folder: Path) -> Path:
         for i, (name, (width, height)) in enumerate(zip(rig.names, rig.sizes, strict=True))
     ]
     with write_atomically(folder / CAMERAS) as partial:
-        partial.write_text(json.dumps(entries, ensure_ascii=False, allow_nan=False), "utf-8")
+        partial.write_bytes(json_text(entries, allow_nan=False))
     return folder / CAMERAS

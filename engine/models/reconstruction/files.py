@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from ...errors import InputError
+from ...files.safetensors_reader import open_tensors
 from ...files.weights import read_header
 from ..described import description_of, write_described
 from ..loading import load_weights, on_meta
@@ -82,7 +82,7 @@ def camera_names(path: Path) -> list[str]:
 
 def load_camera_branch(path: Path) -> dict[str, Tensor]:
     """The parameters of the backbone's camera branch that a file holds, by their names there; none: empty."""
-    with safe_open(path, "pt") as file:
+    with open_tensors(path) as file:
         return {name.removeprefix(CAMERA_PREFIX): file.get_tensor(name) for name in camera_names(path)}
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from ...errors import InputError
 from ...files.folders import visible
 from ...files.safetensors_header import read_header
+from ...files.safetensors_reader import open_tensors
 from ...files.torch_weights import as_safetensors
 from ..loading import load_weights, on_meta
 from ..trellis import GVF_CANONICAL, GaussianDecoder, GaussianDecoderShape
@@ -165,7 +165,7 @@ class VariationFolder:
     def _vector(self, name: str, channels: int) -> Tensor:
         file = self._file(name)
         shapes = read_header(file).shapes
-        with safe_open(file, "pt") as opened:
+        with open_tensors(file) as opened:
             values = [opened.get_tensor(key).float().flatten() for key in shapes]
         found = values[0] if len(values) == 1 else torch.zeros(0)
         is_usable = len(found) == channels and bool(found.isfinite().all())
