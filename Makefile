@@ -40,7 +40,7 @@ test-engine: setup-dev
 test: lint comfy-env
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests
 
-# kills, signals, small disks and little memory at random: ROUNDS rounds of about ten minutes, from the seed SEED on
+# bad values of every flag (half an hour); kills, signals, small disks and little memory at random: ROUNDS rounds of about ten minutes, from the seed SEED on
 ROUNDS ?= 1
 SEED ?= 0
 test-faults: setup-dev

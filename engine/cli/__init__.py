@@ -9,19 +9,17 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..backends import explains_memory
 from ..errors import InputError
-from ..files.paths import printable
+from ..files.paths import explains_files
 from ..steps import all_steps
 from ..steps.step import Input
-from .arguments import Arguments, add_config, config_from, follow
+from .arguments import Arguments, Parser, add_config, add_path, check_configs, config_from, follow
 from .console import UNREPORTED, prepare_console, tell
 from .edit import add_edit
 from .kinds import add_input
@@ -62,20 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the verb found; memory that ran out and files that cannot be read on the way are InputErrors too."""
-    try:
-        with explains_memory("working"):
-            return arguments.verb(arguments)
-    except OSError as error:
-        name = printable(Path(os.fsdecode(error.filename)).name) if error.filename else "A file"
-        raise InputError(
-            "CLI-009",
-            f"{name} cannot be used: {error.strerror or error}. Check that it exists, that its disk works, and its "
-            "permissions.",
-        ) from error
+    with explains_files(), explains_memory("working"):
+        check_configs(arguments)
+        return arguments.verb(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m engine", description="Train, edit, render, evaluate and convert 4D Gaussian scenes."
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
@@ -100,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         for declared in inputs:
             add_input(sub, declared)
         if out:
-            sub.add_argument("--out", "-o", required=True, metavar="PATH", help=out)
+            add_path(sub, "--out", "-o", required=True, help=out)
         if has_device:
             devices = "auto, cpu or cuda; auto uses CUDA where gsplat or Warp works"
             sub.add_argument("--device", default="auto", metavar="NAME", help=devices)

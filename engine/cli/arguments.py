@@ -10,19 +10,50 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import fields
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from ..errors import InputError
 from ..fields import id_of
+from ..files.paths import typed_path
 from ..messages import Finished, Progress, Started, Stream
 from ..render import choose_device
+from ..wording import LONGEST_SENTENCE, sentence
 from .console import tell
 from .stopping import signals
 
 Arguments = argparse.Namespace
+# frames per second
+FASTEST = 1000
 AddVerb = Callable[..., argparse.ArgumentParser]  # see `add_verb` in __init__.py
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong arguments end in one line that a person can read, whatever was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(sentence(message, LONGEST_SENTENCE - len(f"{self.prog}: error: ")))
+
+
+def add_path(parser: argparse.ArgumentParser, *names: str, metavar: str = "PATH", **more: Any) -> None:
+    """A flag that names a file or folder."""
+    parser.add_argument(*names, type=_path, metavar=metavar, **more)
+
+
+def frame_rate(text: str) -> float:
+    """The value of a flag with a frame rate; 0 is one that is stored elsewhere."""
+    rate = float(text)
+    if not 0 <= rate <= FASTEST:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to {FASTEST} frames per second")
+    return rate
+
+
+def _path(text: str) -> str:
+    try:
+        return str(typed_path(text))
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_config(
@@ -32,6 +63,7 @@ def add_config(
 
     A field that was renamed keeps its old flag beside the new one.
     """
+    parser.set_defaults(configs=[*(parser.get_default("configs") or ()), (config, skip, prefix)])
     for f in fields(config):
         if f.name in skip:
             continue
@@ -54,6 +86,13 @@ def config_from(
     flags = {f.name: f.name if f.name in shared else prefix + f.name for f in fields(config)}
     named = {name: getattr(arguments, flag) for name, flag in flags.items() if hasattr(arguments, flag)}
     return config(**{**named, **fixed})
+
+
+def check_configs(arguments: Arguments) -> None:
+    """InputError for the first value that its field does not take, of configs that the verb may never need, too."""
+    for config, skip, prefix in getattr(arguments, "configs", ()):
+        names = [f.name for f in fields(config) if f.name not in skip]
+        config(**{name: getattr(arguments, prefix + name) for name in names})
 
 
 def follow(

@@ -11,7 +11,7 @@ from ..diffusion.known_edits import check_prompt
 from ..io.view_folder import load_views, save_views
 from ..steps import edit_views, fit_edits, refine_score
 from ..steps.step import Kind
-from .arguments import AddVerb, Arguments, add_config, config_from, device_of, follow
+from .arguments import AddVerb, Arguments, add_config, add_path, config_from, device_of, follow
 from .kinds import WRITERS, read_input
 from .outputs import check_outputs
 from .step_verb import least_size
@@ -85,9 +85,9 @@ def add_edit(add_verb: AddVerb) -> None:
         configs=(edit_views.Config,),
     )
     keep = "folder to save the edited views in, to check or change them"
-    sub.add_argument("--keep-views", metavar="DIR", help=keep)
+    add_path(sub, "--keep-views", metavar="DIR", help=keep)
     use = "folder of edited views to fit to (from --keep-views)"
-    sub.add_argument("--use-views", metavar="DIR", help=use)
+    add_path(sub, "--use-views", metavar="DIR", help=use)
     sub.add_argument(
         "--refine",
         action=argparse.BooleanOptionalAction,

@@ -39,7 +39,7 @@ from ..scene.cameras import AT_ZERO
 from ..scene.origins import origin_for
 from ..steps import camera_path, import_scene, sample_scene
 from ..steps.step import Input, Kind
-from .arguments import Arguments, add_config, config_from, device_of
+from .arguments import Arguments, add_config, add_path, config_from, device_of, frame_rate
 
 log = logging.getLogger("gs4d")
 
@@ -211,43 +211,41 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
     if reader is None:
         return
     has_default = declared.optional or declared.kind in (Kind.PATH, *BUNDLED) or _may_be_model_alone(declared)
-    parser.add_argument(
+    add_path(
+        parser,
         flag_of(declared),
         *(["-o"] if declared.kind is Kind.TARGET else []),
         required=not has_default,
-        default="" if declared.kind in BUNDLED else None,
         metavar=reader.metavar,
         help=reader.help or declared.help,
     )
     if declared.kind is Kind.IMAGE_TO_4D:
         video = "video model: a CogVideoX folder or .safetensors file, instead of the folder's own"
-        parser.add_argument("--video-model", metavar="DIR|FILE", help=video)
+        add_path(parser, "--video-model", metavar="DIR|FILE", help=video)
     if declared.kind in (Kind.GUIDANCE, Kind.IMAGE_TO_4D):
         precisions = ("auto", "fp32", "fp16", "bf16")
         parser.add_argument("--dtype", default="auto", choices=precisions, help="precision of the model")
     if declared.kind is Kind.SEGMENTATION:
-        parser.add_argument(
-            "--detector", metavar="DIR", help="folder of a Grounding DINO model, for --prompt"
-        )
+        detector = "folder of a Grounding DINO model, for --prompt"
+        add_path(parser, "--detector", metavar="DIR", help=detector)
     if declared.kind is Kind.TRELLIS:
         encoder = "folder of DINOv2 with registers (dinov2-with-registers-large)"
-        parser.add_argument("--image-encoder", required=True, metavar="DIR", help=encoder)
+        add_path(parser, "--image-encoder", required=True, metavar="DIR", help=encoder)
         decoder = "GVFDiffusion's canonical VAE, for 8 Gaussians per voxel instead of 32"
-        parser.add_argument("--canonical-decoder", metavar="FILE", help=decoder)
+        add_path(parser, "--canonical-decoder", metavar="FILE", help=decoder)
     if declared.kind is Kind.VARIATION:
         encoder = "folder of DINOv2 with registers, for models without an image encoder of their own"
-        parser.add_argument("--image-encoder", metavar="DIR", help=encoder)
+        add_path(parser, "--image-encoder", metavar="DIR", help=encoder)
     if declared.kind in (Kind.SEGMENTATION, Kind.TRELLIS, Kind.VARIATION, Kind.IMAGE_TO_4D):
         parser.add_argument(
             "--device", default="auto", metavar="NAME", help="auto, cpu or cuda, of the models"
         )
     if _may_be_model_alone(declared):
-        parser.add_argument(
-            "--head-model", metavar="FILE", help="head model (.npz or FLAME's .pkl); default: bundled"
-        )
+        model = "head model (.npz or FLAME's .pkl); default: bundled"
+        add_path(parser, "--head-model", metavar="FILE", help=model)
         parser.add_argument(
             "--head-fps",
-            type=float,
+            type=frame_rate,
             default=0.0,
             help="frame rate of the head parameters; 0 = as stored, else 25",
         )
@@ -280,7 +278,8 @@ def read_input(arguments: Arguments, declared: Input, before: Mapping[str, Any])
         return None
     value = getattr(arguments, flag_of(declared)[2:].replace("-", "_"))
     is_model_alone = _may_be_model_alone(declared) and (not declared.optional or bool(arguments.head_model))
-    return None if value is None and not is_model_alone else reader.read(value or "", arguments, before)
+    has_default = is_model_alone or declared.kind in BUNDLED
+    return None if value is None and not has_default else reader.read(value or "", arguments, before)
 
 
 def _latents_report(field: Any) -> dict[str, Any]:

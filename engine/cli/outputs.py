@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..errors import InputError
 from ..files.atomic import check_folder_writable, check_writable
 from ..steps.step import Kind
 
@@ -17,8 +19,17 @@ def check_outputs(
 ) -> None:
     """Try to write every output, and a checkpoint beside the first; each is expected to have `size` bytes at least.
 
-    Raises InputError, naming the file or folder, where one cannot be written.
+    Raises InputError, naming the file or folder, where one cannot be written, or two are the same.
     """
+    outputs, checkpoints = list(outputs), list(checkpoints)
+    taken: set[str] = set()
+    for path in (*(path for _, path in outputs), *checkpoints):
+        if os.path.realpath(path) in taken:
+            raise InputError(
+                "CLI-010",
+                f"{path.name} would be written twice. Give every output and the checkpoint a path of its own.",
+            )
+        taken.add(os.path.realpath(path))
     for kind, path in outputs:
         if kind in FOLDERS:
             check_folder_writable(path)

@@ -14,7 +14,7 @@ from ..io.scene_file import load_scene, save_scene
 from ..steps import bake_clip, camera_path, convert_capture, export_scene, render_scene
 from ..steps import import_scene as importing
 from ..steps.step import Input, Kind
-from .arguments import AddVerb, Arguments, config_from, device_of, follow, say
+from .arguments import AddVerb, Arguments, add_path, config_from, device_of, follow, say
 from .kinds import read_input
 
 SCENE = Input("scene", Kind.SCENE, "scene (.safetensors)")
@@ -90,7 +90,7 @@ def add_scene_verbs(add_verb: AddVerb) -> None:
         has_device=True,
         configs=(camera_path.Config, render_scene.Config),
     )
-    add_verb(
+    importer = add_verb(
         "import",
         import_scene,
         "Import a scene (a 4DGaussians or GaussianAvatars folder, a splat file or a folder of them), or convert a studio's "
@@ -98,7 +98,8 @@ def add_scene_verbs(add_verb: AddVerb) -> None:
         inputs=(HEAD,),
         out="scene to write (.safetensors); with any other name, the folder a capture is converted into",
         configs=(importing.Config, convert_capture.Config),
-    ).add_argument("--source", required=True, metavar="PATH", help="file or folder to import")
+    )
+    add_path(importer, "--source", required=True, help="file or folder to import")
     add_verb(
         "clip",
         clip,
@@ -119,7 +120,7 @@ def add_scene_verbs(add_verb: AddVerb) -> None:
         "Train the demo scene, edit it with a prompt, and write videos, scenes, a .ply and a contact sheet."
     )
     sub = add_verb("demo", demo, about_demo, has_device=True)
-    sub.add_argument("--out", "-o", default="demo", metavar="DIR", help="folder to write")
+    add_path(sub, "--out", "-o", default="demo", metavar="DIR", help="folder to write")
     prompt = f"the edit (default: {demonstration.PROMPT}); empty skips it. {BUNDLED_EDITS}"
     sub.add_argument("--prompt", default=demonstration.PROMPT, help=prompt)
     sub.add_argument("--force", action="store_true", help=FORCE_TEXT)

@@ -13,7 +13,7 @@ from ..figures.drawing import as_picture
 from ..files.atomic import write_atomically
 from ..messages import as_stream
 from ..steps.step import Kind, Output, Step
-from .arguments import AddVerb, Arguments, config_from, device_of, follow, say
+from .arguments import AddVerb, Arguments, add_path, config_from, device_of, follow, say
 from .kinds import WRITERS, Writer, flag_of, read_input
 from .outputs import check_outputs
 
@@ -35,12 +35,12 @@ def add_step(add_verb: AddVerb, step: Step) -> None:
         configs=(step.config, *step.more.values()),
     )
     for output in further_outputs(step):
-        sub.add_argument(f"--{output.id}-out", metavar="PATH", help=f"also: {WRITERS[output.kind].help}")
+        add_path(sub, f"--{output.id}-out", help=f"also: {WRITERS[output.kind].help}")
     if step.outputs[0].kind is Kind.IMAGES:
-        sub.add_argument("--sheet", metavar="FILE", help="image to write: the comparison rows")
+        add_path(sub, "--sheet", metavar="FILE", help="image to write: the comparison rows")
     if step.resumes:
         help = "unfinished work, resumed if it exists (default: next to --out)"
-        sub.add_argument("--checkpoint", metavar="FILE", help=help)
+        add_path(sub, "--checkpoint", metavar="FILE", help=help)
 
 
 def writer_of(step: Step) -> Writer | None:

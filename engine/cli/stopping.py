@@ -80,6 +80,7 @@ def stoppable() -> Generator[None, None, None]:
         return
     before = {n: signal.getsignal(n) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
     hook = sys.unraisablehook
+    late: list[threading.Timer] = []
     signals.came = 0
 
     def swallowed(event: Any) -> None:
@@ -87,6 +88,7 @@ def stoppable() -> Generator[None, None, None]:
         if isinstance(event.exc_value, Stopped):
             again = threading.Timer(0.02, _send, (event.exc_value.number,))
             again.daemon = True
+            late.append(again)
             again.start()
         else:
             hook(event)
@@ -98,6 +100,9 @@ def stoppable() -> Generator[None, None, None]:
         yield
     finally:
         sys.unraisablehook = hook
+        # what comes after this command is not stopped for it
+        for again in late:
+            again.cancel()
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 

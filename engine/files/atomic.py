@@ -73,8 +73,16 @@ def _check_name(path: Path) -> None:
     """Raise OSError where `path` could not be replaced at the end, though a temporary file can be written."""
     # raises for a name that is too long
     with suppress(FileNotFoundError):
-        if stat.S_ISDIR(os.lstat(path).st_mode):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            # a link is replaced, but not one to a device, such as /dev/stdout
+            with suppress(OSError):
+                mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+            # root may replace even /dev/null
+            raise FileExistsError(errno.EEXIST, "it is a device or a pipe, not a file")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Paths that other people's files name: read only what lies inside the dataset's folder."""
+"""Paths that people type, and paths that their files name: only what lies inside the dataset's folder is read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,7 +15,9 @@ from ..errors import InputError
 from ..wording import printable
 
 __all__ = [
+    "check_names",
     "existing_folder",
+    "explains_files",
     "file_stems",
     "inside",
     "open_regular",
@@ -22,6 +25,7 @@ __all__ = [
     "read_regular",
     "relative_name",
     "require_file",
+    "typed_path",
 ]
 
 
@@ -30,6 +34,8 @@ _FOREIGN = re.compile(r'[<>:"/\\|?*\x00-\x1f\ud800-\udfff]')
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 # bytes of a stem; file systems take 255 with its ending
 LONGEST_STEM = 120
+# bytes of a name and characters of a path; most file systems take no longer ones
+LONGEST_NAME, LONGEST_PATH = 255, 4000
 
 
 def file_stems(names: Iterable[str]) -> list[str]:
@@ -49,6 +55,53 @@ def file_stems(names: Iterable[str]) -> list[str]:
         taken.add(unique.lower())
         stems.append(unique)
     return stems
+
+
+def typed_path(text: str) -> Path:
+    """The path that a person typed, with a name that messages can call it by: "." becomes that folder's own path.
+
+    Raises InputError for an empty text, the root of a disk, and what `check_names` refuses. Nothing is opened here.
+    """
+    if not text.strip():
+        raise InputError("FIL-140", "The path is empty. Enter the path of a file or folder.")
+    check_names(text)
+    path = Path(text)
+    if path.name in ("", ".."):
+        path = Path(os.path.realpath(path))
+    if not path.name:
+        raise InputError(
+            "FIL-142", f"'{text}' is the root of a disk. Enter the path of a file or folder below it."
+        )
+    return path
+
+
+def check_names(text: str) -> None:
+    """Raise InputError for a path that no file system takes: asking for it would be an OSError or a ValueError."""
+    try:
+        longest = max(len(os.fsencode(part)) for part in re.split(r"[/\\]", text))
+    # half of a pair of surrogates, as JSON can hold it; bytes that are not UTF-8 can be encoded
+    except UnicodeEncodeError:
+        longest = LONGEST_NAME + 1
+    if longest > LONGEST_NAME or len(text) > LONGEST_PATH or "\0" in text:
+        raise InputError(
+            "FIL-141",
+            f"'{text[:60]}…' cannot be a path: it is too long, or has a character that file names cannot have. Enter another "
+            "path.",
+        )
+
+
+@contextmanager
+def explains_files() -> Generator[None, None, None]:
+    """Inside, a file that cannot be used is an InputError that names it instead of an OSError."""
+    try:
+        yield
+    except OSError as error:
+        name = printable(Path(os.fsdecode(error.filename)).name) if error.filename else "A file"
+        raise InputError(
+            "CLI-009",
+            f"{name} cannot be used: {error.strerror or error}. Check that it exists, that its disk works, and its "
+            "permissions.",
+        ) from error
 
 
 def relative_name(path: Path, folder: Path) -> str:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..files.jsonfile import parse_json
 from ..files.safetensors_header import read_header
+from ..files.safetensors_reader import read_tensors
 from ..files.safetensors_writer import write_tensors
 from .identity import fingerprint_of, identity, input_identity, key_of
 
@@ -116,21 +117,22 @@ def save_state(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any], 
 def load_state(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """(tensors, numbers) of a checkpoint that belongs to `key`; None where there is none, or it belongs to another run.
 
-    Raises InputError where the file is damaged.
+    Raises InputError where the file is damaged, and where it is not a checkpoint: the run would replace and remove it.
     """
     if not path.is_file():
         return None
     try:
         header = read_header(path).metadata
-        if (header.get("format"), header.get("version"), header.get("key")) != (FORMAT, str(VERSION), key):
-            return None
-        numbers = parse_json(header.get("numbers", ""))
-        with safe_open(path, framework="pt") as file:
-            # cloned: safetensors' views may lie anywhere, fresh tensors are aligned, and bits can depend on it
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+        if (header.get("format"), header.get("version"), header.get("key")) == (FORMAT, str(VERSION), key):
+            return read_tensors(path), parse_json(header.get("numbers", ""))
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
             "TRN-019",
             f"{path.name} is damaged and cannot be resumed ({error}); delete it to start over.",
         ) from error
-    return tensors, numbers
+    if header.get("format") != FORMAT:
+        raise InputError(
+            "TRN-045",
+            f"{path.name} is not a training checkpoint, and this run would replace it. Enter another checkpoint file.",
+        )
+    return None
