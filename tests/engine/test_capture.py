@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from engine.capture.convert.background import empty_scene, subject_mask
 from engine.capture.convert.capture_folder import read_capture_folder, read_sightings
-from engine.capture.convert.native_folder import convert_dataset
+from engine.capture.convert.native_folder import convert_dataset, encoder
 from engine.capture.convert.real_capture import CaptureConfig, convert_capture, ideal_cameras
 from engine.capture.convert.silhouettes import agreeing_masks
 from engine.capture.readers import LoadOptions, load_video
@@ -459,3 +459,14 @@ def test_one_view_is_not_enough_to_triangulate() -> None:
     rig = Cameras(torch.from_numpy(pose(0))[None], torch.from_numpy(K)[None], (SIZE,), ("a",))
     with pytest.raises(InputError, match="two or more"):
         triangulate(rig, Sighting("nose", {0: (1.0, 2.0)}))
+
+
+def test_written_videos_have_a_key_frame_every_twelve_frames(tmp_path: Path) -> None:
+    with encoder(tmp_path / "video.mp4", (32, 32), 30.0, 18) as video:
+        for i in range(30):
+            video.add(np.full((32, 32, 3), 4 * i, np.uint8))
+    with av.open(str(tmp_path / "video.mp4")) as container:
+        frames = [frame.key_frame for frame in container.decode(video=0)]
+    keys = [i for i, is_key in enumerate(frames) if is_key]
+    assert len(frames) == 30 and keys[0] == 0
+    assert max(np.diff([*keys, 30])) <= 12

@@ -30,6 +30,8 @@ POINTS = "points.ply"
 TICKS = 90_000
 # how far, in frames, times may be from those of a constant rate to be the same
 UNEVEN = 0.01
+# frames from one key frame of a written video to the next: training reads frames in random order, and each costs half of them
+KEY_EVERY = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +223,7 @@ class VideoWriter:
         self._container = av.open(str(path), "w", format="mp4")
         stream: Any = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        stream.options = {"crf": str(quality), "preset": "medium"}
+        stream.options = {"crf": str(quality), "preset": "medium", "g": str(KEY_EVERY)}
         # players take untagged video as BT.709 from here up
         self._large = size[1] >= 720
         stream.codec_context.colorspace = 1 if self._large else 5
