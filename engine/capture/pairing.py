@@ -21,7 +21,7 @@ TOGETHER = SECOND // 250
 # in whole periods: half a frame, with some room for stamps that were rounded
 HALF = 0.52
 # how well the offsets of a camera's frames agree (1 = exactly), from which they are one offset
-STEADY = 0.7
+STEADY = 0.5
 # offsets between cameras that are told, as a share of a frame
 LEAST_OFFSET = 0.03
 
@@ -76,9 +76,9 @@ def nearest(times: Stamps, stamps: Stamps) -> tuple[NDArray[np.intp], Stamps]:
 def pair(views: Sequence[Sequence[int]]) -> Pairing:
     """Pair the frames of several cameras by time.
 
-    The view with the most frames gives the moments; where another view has a frame that is farther than half a frame
-    from all of them, a moment is added. A view whose frames come later by a steady fraction of a frame stays paired with the
-    same moments however its stamps are rounded.
+    The densest view, of several the one with the most frames, gives the moments; where another view has a frame that is
+    farther than half a frame from all of them, a moment is added. A view whose frames come later by a steady fraction of a
+    frame stays paired with the same moments however its stamps are rounded.
 
     Args:
         views: Of each view, the times of its frames in nanoseconds, ascending.
@@ -88,7 +88,9 @@ def pair(views: Sequence[Sequence[int]]) -> Pairing:
     """
     stamps = [np.asarray(view, dtype=np.int64) for view in views]
     period = period_of(stamps) or _period_of_images(stamps)
-    order = sorted((v for v in range(len(stamps)) if len(stamps[v])), key=lambda v: -len(stamps[v]))
+    # rates up to a fifth apart are alike; a view of one frame comes last
+    slower = [round(math.log(max((period_of([s]) or SECOND) / period, 1)) / math.log(1.2)) for s in stamps]
+    order = sorted((v for v, s in enumerate(stamps) if len(s)), key=lambda v: (slower[v], -len(stamps[v])))
     times = stamps[order[0]] if order else np.zeros(0, np.int64)
     lags = [0] * len(stamps)
     for v in order[1:]:

@@ -24,6 +24,8 @@ from .video_orientation import UPRIGHT, Orientation, orientation
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts")
 # Pixels decoded at most to look at a video's end: about half a second
 PIXELS_TO_PROBE = 150_000_000
+# Nanoseconds beyond which times are damage, and the frame rate below which it is
+LATEST, SLOWEST = 2**61, 1e-3
 # Decoders kept open over all views
 OPEN_AT_ONCE = 12
 
@@ -49,9 +51,11 @@ class VideoFacts:
 
     def nanoseconds(self) -> list[int]:
         """When each frame is shown; at a constant rate where the file's times are not to be relied on."""
-        if self.is_counted:
-            return [round(i * 10**9 / (self.fps or 1)) for i in range(self.frames)]
-        return [round(stamp * self.unit * 10**9) for stamp in self.stamps]
+        times = [] if self.is_counted else [round(stamp * self.unit * 10**9) for stamp in self.stamps]
+        if times and max(abs(times[0]), abs(times[-1])) < LATEST:
+            return times
+        step = round(10**9 / self.fps) if self.fps > SLOWEST else 10**9
+        return [i * step for i in range(self.frames)]
 
 
 def probe(path: Path, name: str) -> VideoFacts:

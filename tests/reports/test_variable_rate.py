@@ -16,8 +16,10 @@ from engine.capture.convert.native_folder import convert_dataset
 from engine.capture.convert.real_capture import CaptureConfig, convert_capture
 from engine.capture.description import Capture, ViewVideo
 from engine.capture.findings import check_description
+from engine.capture.pairing import pair
 from engine.capture.readers import LoadOptions, folder, load_video
 from engine.capture.video_file import VideoFacts
+from engine.capture.video_pairing import pair_videos
 from engine.errors import InputError
 from engine.scene.video import MultiViewVideo
 from tests.scenes import ring
@@ -247,6 +249,37 @@ def test_chosen_frames_are_chosen_from_the_paired_ones(tmp_path: Path) -> None:
         assert abs(cameras[view][shown(video, view, moment)] - float(video.times[moment])) < 1e-3
     without = load_video(source, LoadOptions(first_frame=5, frame_count=5))
     assert without.cameras.names == ("cam01", "cam02", "cam03")
+
+
+@pytest.mark.parametrize("stamp", [2**62, -(2**62), 2**63 - 1])
+def test_times_beyond_reason_leave_the_numbers(stamp: int) -> None:
+    stamps = tuple(sorted([0, 1, 2, stamp]))
+    facts = VideoFacts(SIZE, 4, FPS, stamps, (0,), unit=Fraction(1, 1000))
+    assert facts.nanoseconds() == [round(1e9 / FPS) * i for i in range(4)]
+    assert pair_videos({"a": facts.nanoseconds(), "b": every_ns(4)}, []) is None
+
+
+def every_ns(count: int) -> list[int]:
+    return [round(1e9 * t) for t in every(count=count)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_times_are_paired_within_half_a_frame(seed: int) -> None:
+    """Random rates, offsets, jitter and drops: each frame is near its moment, and no moment is without frames."""
+    generator = np.random.default_rng(seed)
+    views: list[list[int]] = []
+    for _ in range(int(generator.integers(1, 6))):
+        times = np.arange(200) * 1e9 / generator.choice([24, 25, 29.97, 30, 60]) + generator.uniform(0, 1e9)
+        times += generator.uniform(-3e6, 3e6, len(times))
+        views.append(sorted(times[generator.random(len(times)) > 0.1].astype(np.int64).tolist()))
+    paired = pair(views)
+    assert (np.diff(paired.times) > 0).all()
+    assert {m for frames in paired.frames for m in frames} == set(range(len(paired.times)))
+    for stamps, frames, lag, unused in zip(views, paired.frames, paired.lags, paired.unused, strict=True):
+        off = [stamps[n] - lag - int(paired.times[m]) for m, n in frames.items()]
+        assert max(map(abs, off)) <= 0.521 * paired.period
+        assert list(frames.values()) == sorted(set(frames.values())) and len(frames) + unused == len(stamps)
+        assert unused <= 0.05 * len(stamps)
 
 
 def studio(folder: Path, cameras: Sequence[Sequence[float]]) -> Path:
