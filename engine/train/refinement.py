@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint as recomputed
 
 from ..diffusion import Backbone
 from ..diffusion.backbone import check_makes_images
@@ -107,15 +106,7 @@ class ScoreRefinement(CanonicalEdit):
 
     def _encode(self, image: Tensor, seed: int) -> Tensor:
         """Latents [1, C, h, w] of an image [1, H, W, 3], with the posterior's noise from `seed`."""
-
-        def encode(pixels: Tensor) -> Tensor:
-            return self.backbone.encode(pixels, torch.Generator().manual_seed(seed))
-
-        if not self.config.low_vram:
-            return encode(image)
-        made = recomputed(encode, image, use_reentrant=False, preserve_rng_state=False)
-        assert isinstance(made, Tensor)
-        return made
+        return self.backbone.encode(image, torch.Generator().manual_seed(seed))
 
     def step(self) -> dict[str, float]:
         index = torch.randint(len(self.pairs), (self.config.images_per_step,), generator=self.generator)
@@ -129,8 +120,17 @@ class ScoreRefinement(CanonicalEdit):
         images = torch.cat([p.rgb for p in pictures])
         leaf = images.detach().requires_grad_()
         with threads_for_model(self.backbone):
-            score = self._score(leaf, pairs, t, seeds)
-            score.loss.backward()
+            # The encoder's intermediate results take more memory than anything else. On a GPU, latents are therefore made
+            # without them for the model, and then once more, an image at a time.
+            views = list(zip(leaf.split(1), seeds, strict=True))
+            with torch.set_grad_enabled(self.device.type == "cpu" and not self.config.low_vram):
+                encoded = [self._encode(image, seed) for image, seed in views]
+            score = self._score(torch.cat(encoded).detach(), pairs, t)
+            # of the loss with respect to the latents
+            gradients = score.gradient / len(pairs)
+            for (image, seed), latents, gradient in zip(views, encoded, gradients, strict=True):
+                known = latents if latents.requires_grad else self._encode(image, seed)
+                (known * gradient[None]).sum().backward()
         with threads_for(self.rasterizer, self.device, len(self)):
             assert leaf.grad is not None
             # its gradient with respect to the images is leaf.grad
@@ -142,10 +142,8 @@ class ScoreRefinement(CanonicalEdit):
         self._shown = pairs[0], score.clean[:1]
         return {"score": float(score.loss.detach()), "timestep": float(t)}
 
-    def _score(self, images: Tensor, pairs: list[Pair], t: int, seeds: list[int]) -> Score:
-        latents = torch.cat(
-            [self._encode(image[None], seed) for image, seed in zip(images, seeds, strict=True)]
-        )
+    @torch.no_grad()
+    def _score(self, latents: Tensor, pairs: list[Pair], t: int) -> Score:
         noise = torch.randn(latents.shape, generator=self.generator).to(latents)
         condition = None
         if self.backbone.has_image_conditioning:

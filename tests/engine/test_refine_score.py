@@ -8,6 +8,7 @@ import torch
 from engine import messages as m
 from engine.deform import FrozenAppearance
 from engine.errors import InputError
+from engine.guidance.score import surrogate_loss
 from engine.scene import Selection
 from engine.steps import fit_edits, refine_score
 from engine.steps.refine_score import RefineScore, earlier_edits
@@ -105,6 +106,37 @@ def test_saving_memory_gives_the_same_gradient(scene, video, random_model):
         gradients.append(work.parameters.tensors["sh_dc"].grad.clone())
     assert torch.allclose(*gradients, rtol=1e-3, atol=1e-6 * float(gradients[0].abs().max()))
     assert float(gradients[0].abs().max()) > 0
+
+
+def test_encoding_twice_gives_the_gradient_of_encoding_once(scene, video, random_model, monkeypatch):
+    """With low VRAM, as on a GPU, the encoder is differentiated after the model has run, an image at a time."""
+    config = replace(QUICK, low_vram=True)
+    work = RefineScore(scene, random_model, config, video, None, "cpu", None)
+    work.learn = lambda infos: None
+    encoded, scores = [], []
+    encode, score = work._encode, work._score
+
+    def watched(image, seed):
+        encoded.append((image, seed, torch.is_grad_enabled(), len(scores)))
+        return encode(image, seed)
+
+    def scored(*args):
+        scores.append(score(*args))
+        return scores[-1]
+
+    monkeypatch.setattr(work, "_encode", watched)
+    monkeypatch.setattr(work, "_score", scored)
+    work.step()
+    first, second = encoded[: QUICK.images_per_step], encoded[QUICK.images_per_step :]
+    assert all(not grad and done == 0 for _, _, grad, done in first)
+    assert all(len(image) == 1 and grad and done == 1 for image, _, grad, done in second)
+    assert [seed for _, seed, _, _ in first] == [seed for _, seed, _, _ in second]
+    images = torch.cat([image.detach() for image, _, _, _ in first]).requires_grad_()
+    latents = [encode(image, seed) for image, (_, seed, _, _) in zip(images.split(1), first, strict=True)]
+    surrogate_loss(torch.cat(latents).float(), scores[0].gradient).backward()
+    leaf = second[0][0]._base
+    assert leaf.grad.abs().max() > 0
+    torch.testing.assert_close(leaf.grad, images.grad, rtol=1e-5, atol=1e-5 * float(images.grad.abs().max()))
 
 
 @pytest.mark.parametrize("changes", [{}, {"trains_deformation": True}, {"anneals": True}])
