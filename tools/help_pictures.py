@@ -44,6 +44,7 @@ from engine.steps import (  # noqa: E402
     align_depth,
     camera_embedding,
     camera_path,
+    capture_images,
     decode_latents,
     delta_edit,
     drive_head,
@@ -184,6 +185,27 @@ def load_multi_view_video(studio: Studio) -> Image.Image:
         stacks.append([frame.image.float() / 255, mask])
     names = [video.cameras.names[view] for view in range(0, video.views, 2)]
     return sheet(stacks, names, len(stacks), "pictures and masks of one moment", width=WIDTH)
+
+
+def capture_images_pictures(studio: Studio) -> Image.Image:
+    made = result(capture_images.run(studio.video, capture_images.Config("0 3 6 9", "0 12")))
+    names = [f"view {view}, frame {moment}" for view, moment in made.pairs]
+    return sheet([[image] for image in made.images], names, 8, "the batch, in order", width=WIDTH)
+
+
+def add_depth_pictures(studio: Studio) -> Image.Image:
+    """Depth of a trained scene instead of a network's."""
+    config = capture_images.Config("0 3 6 9", "0")
+    images = result(capture_images.run(studio.video, config)).images
+    path = [studio.scene.rig[view] for view in (0, 3, 6, 9)]
+    now, rasterizer = studio.scene.at(0.0), choose("auto", studio.scene.device)
+    drawn = [render_gaussians(now, camera, rasterizer, want_depth=True) for camera in path]
+    depth = torch.cat([each.depth * (each.alpha > 0.5) for each in drawn])
+    shades = depth_picture(depth, (depth > 0).float())
+    stacks = [list(pair) for pair in zip(images, shades, strict=True)]
+    return sheet(
+        stacks, [f"view {v}" for v in (0, 3, 6, 9)], 4, "images and their depth: near is bright", width=WIDTH
+    )
 
 
 def preflight_check(studio: Studio) -> Image.Image:
@@ -623,6 +645,8 @@ def capture_plan(studio: Studio) -> Image.Image:
 MADE: dict[str, Callable[[Studio], Image.Image]] = {
     "GS4D_LoadMultiViewVideo": load_multi_view_video,
     "GS4D_PreflightCheck": preflight_check,
+    "GS4D_CaptureImages": capture_images_pictures,
+    "GS4D_AddDepth": add_depth_pictures,
     "GS4D_Train4DScene": train_scene,
     "GS4D_TrainingSettings": training_settings,
     "GS4D_LiftVideo": lift_video_pictures,

@@ -22,6 +22,8 @@ DECLARED = (
     "generate_from_image",
     "encode_mesh",
     "preflight",
+    "capture_images",
+    "add_depth",
     "fit_scene",
     "scene_views",
     "edit_views",

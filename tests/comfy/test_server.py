@@ -30,6 +30,8 @@ IDS = {
     "GS4D_LiftVideo",
     "GS4D_LoadImageTo4D",
     "GS4D_GenerateFromImage",
+    "GS4D_CaptureImages",
+    "GS4D_AddDepth",
 }  # fmt: skip
 
 
