@@ -8,6 +8,7 @@ from typing import Any
 
 from ..engine.errors import InputError
 from ..engine.files.folders import fingerprint
+from ..engine.files.paths import explains_files
 
 # fingerprint of a file whose path comes from another node: unknown when ComfyUI asks
 WIRED = "wired"
@@ -16,15 +17,16 @@ WIRED = "wired"
 def checked(find: Callable[..., Any], *names: str, watches: bool = False) -> Callable[[type[Any]], type[Any]]:
     """A decorator for nodes: `find` is called with the values of the widgets `names`; its InputError rejects them.
 
-    With `watches`, the node runs again when what `find` returns has changed: a file, a folder, or a tuple of them. ComfyUI asks
-    before anything has run and passes None for a connected input, which is checked when its value arrives.
+    With `watches`, the node runs again when what `find` returns has changed: a file, a folder, or a tuple of them and None.
+    ComfyUI asks before anything has run and passes None for a connected input, which is checked when its value arrives.
     """
 
     def validate_inputs(cls: Any, **values: str | None) -> bool | str:
         given = [values.get(name) for name in names]
         try:
             if None not in given:
-                find(*given)
+                with explains_files():
+                    find(*given)
         except InputError as error:
             return str(error)
         return True
@@ -33,8 +35,12 @@ def checked(find: Callable[..., Any], *names: str, watches: bool = False) -> Cal
         given = [values.get(name) for name in names]
         if None in given:
             return WIRED
-        found = find(*given)
-        return "-".join(fingerprint(path) for path in (found if isinstance(found, tuple) else (found,)))
+        # an exception would have the node run again in every run
+        with explains_files():
+            found = find(*given)
+        return "-".join(
+            fingerprint(path) for path in (found if isinstance(found, tuple) else (found,)) if path
+        )
 
     # ComfyUI turns its own range checks off for every input in this signature, so it lists only these inputs
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD

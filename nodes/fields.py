@@ -65,7 +65,14 @@ def _round(step: float) -> float:
 def config_from(config: type[Any], values: dict[str, Any]) -> Any:
     """The Config with `values` (by id) for the fields it has; raises InputError for a value out of range."""
     known = {id_of(f): f for f in fields(config)}
-    # an integer typed into a FLOAT widget arrives as int
     return config(
-        **{known[n].name: type(known[n].default)(value) for n, value in values.items() if n in known}
+        **{known[n].name: _fitting(known[n].default, value) for n, value in values.items() if n in known}
     )
+
+
+def _fitting(default: Any, value: Any) -> Any:
+    """The value as the number that its field holds; what is none stays as it is, for the config to name."""
+    # a whole number typed into a FLOAT widget arrives as int, and a wired one may be a float
+    if type(default) is float and type(value) is int and abs(value) < 1 << 1000:
+        return float(value)
+    return int(value) if type(default) is int and type(value) is float and value.is_integer() else value

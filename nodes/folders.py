@@ -13,6 +13,7 @@ import folder_paths  # pyright: ignore[reportMissingImports]
 
 from ..engine.errors import InputError
 from ..engine.files.folders import changed, is_within, subfolders, walk
+from ..engine.files.paths import check_names
 
 PACK = Path(__file__).resolve().parents[1]
 DEMOS = PACK / "assets" / "clips"
@@ -44,8 +45,7 @@ def readable(text: str) -> Path:
 
     Raises InputError for any other path, and if it does not exist.
     """
-    if "\0" in text or len(text) > 4000:
-        raise InputError("NOD-012", "The path is too long or contains a null character; enter another path.")
+    check_names(text)
     asked, known = text.strip().strip('"'), roots()
     candidates = [Path(os.path.expanduser(asked))] if os.path.isabs(os.path.expanduser(asked)) else []
     if not candidates:
@@ -109,6 +109,7 @@ def captures() -> list[str]:
 
 def capture(choice: str, folder: str) -> Path:
     """The folder of a capture: `folder` if set, else the list's choice."""
+    check_names(choice)
     if folder.strip():
         path = readable(folder)
     elif choice.startswith("demo: "):
@@ -191,7 +192,8 @@ def output_target(prefix: str, suffix: str) -> Path:
 def check_prefix(prefix: str) -> None:
     """Raise InputError if a file name prefix is empty or leads out of the output folder."""
     output = Path(folder_paths.get_output_directory())
-    if not prefix.strip() or "\0" in prefix or prefix.replace("\\", "/").endswith("/"):
+    check_names(prefix)
+    if not prefix.strip() or prefix.replace("\\", "/").endswith("/"):
         raise InputError("NOD-021", "filename_prefix is empty; enter a name such as gs4d/scene.")
     asked = prefix.replace("\\", "/")
     if os.path.isabs(asked) or not is_within(output / asked, output):

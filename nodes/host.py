@@ -16,6 +16,7 @@ from torch import Tensor
 from ..engine.errors import InputError
 from ..engine.figures.drawing import as_picture
 from ..engine.figures.training_curves import TrainingCurves
+from ..engine.files.paths import explains_files
 from ..engine.messages import Finished, Message, Preview, Progress, Saved, Started, Stream, status
 from ..engine.render import choose_device
 from .compat import io
@@ -33,13 +34,14 @@ MARKUP = re.compile(r"(?<=[<&])|(?<=\[)(?=\[)|(?<=__)(?=LNK)|(?<=:)(?=//)|(?<=ww
 
 @contextmanager
 def node_context() -> Generator[None, None, None]:
-    """Inside, gradients are enabled, and an InputError is shown as its message only.
+    """Inside, gradients are enabled, and an InputError, or a file that cannot be used, is shown as its message only.
 
     ComfyUI runs nodes in inference mode, whose tensors cannot be trained; nodes do all their work inside this instead.
     """
     with torch.inference_mode(False), torch.enable_grad():
         try:
-            yield
+            with explains_files():
+                yield
         except InputError as error:
             raise InputError(error.code, error.message) from None
 

@@ -9,6 +9,7 @@ import folder_paths  # pyright: ignore[reportMissingImports]
 
 from ..engine.errors import InputError
 from ..engine.files.folders import marked_folders, walk
+from ..engine.files.paths import check_names
 from . import folders
 
 # -- heads ----------------------------------------------------------------------------------------------------------
@@ -99,8 +100,9 @@ def diffusion_model(choice: str) -> Path:
 
 def _below(parents: Iterable[str | Path], name: str) -> list[Path]:
     """What a name from a list may mean in each folder; nothing for a name that leads out of them."""
+    check_names(name)
     steps = name.replace("\\", "/").split("/")
-    if not name.strip() or ".." in steps or "\0" in name:
+    if not name.strip() or ".." in steps:
         return []
     return [Path(folder, *[step for step in steps if step]) for folder in parents]
 

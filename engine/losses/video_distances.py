@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
+from ..files.paths import open_regular
 
 # clips from which papers report FVD; fewer bias it upward
 ENOUGH_CLIPS = 2048
@@ -115,7 +116,9 @@ def load_video_network(path: Path, device: torch.device | str = "cpu") -> TorchS
         with warnings.catch_warnings():
             # files of this kind are what there is of published I3Ds
             warnings.simplefilter("ignore", DeprecationWarning)
-            module = torch.jit.load(str(path), map_location=device)
+            # a path that is not UTF-8 cannot be given
+            with open_regular(path) as file:
+                module = torch.jit.load(file, map_location=device)
     except (RuntimeError, ValueError, OSError, EOFError) as error:
         raise InputError(
             "LOS-023",

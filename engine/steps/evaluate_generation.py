@@ -19,7 +19,6 @@ from torch import Tensor
 from ..errors import InputError
 from ..fields import number, text, validate
 from ..figures.color_maps import padded
-from ..files.folders import visible
 from ..generation import left_out
 from ..generation.measures import (
     ClipSet,
@@ -38,6 +37,7 @@ from ..generation.output_measures import (
 )
 from ..generation.scene_videos import References, SceneVideos
 from ..generation.video_pairs import pairs_of_folders
+from ..generation.video_sources import videos_in
 from ..losses.means import Number, as_json, as_lines
 from ..losses.perceptual import load_clip, load_lpips
 from ..losses.video_distances import PooledPixels, load_video_network
@@ -231,7 +231,7 @@ def run(
     videos = SceneVideos(scene, _angles(config.azimuths), config.resolution, config.view, rasterizer)
     compared = References(truth, images, capture)
     total = videos.count(compared) + sum(
-        len(visible(folder)) if folder is not None else 0 for folder in (generated, references)
+        len(videos_in(folder)) if folder is not None else 0 for folder in (generated, references)
     )
     units = max(total, 1)
     # of frames, tracked in the scene's video and in the one that it was generated from

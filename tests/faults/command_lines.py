@@ -172,7 +172,9 @@ def ended(words: list[str], limit: float, run: Callable[[list[str]], int] = main
     fault, code = "", 0
 
     def stop(*_: object) -> None:
-        signal.raise_signal(signal.SIGTERM)
+        # at the very end of a command nobody hears it, and it would end this process
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            signal.raise_signal(signal.SIGTERM)
 
     before = signal.signal(signal.SIGALRM, stop)
     # again and again: the first may come where an exception is swallowed or a step is finished first

@@ -45,6 +45,7 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         "output": outputs(part["host"]),
         "wired": wired(nodes),
         "depth_beside": depth_beside(nodes, base),
+        "numbers": numbers(pack, errors.InputError),
     }
 
 
@@ -223,6 +224,24 @@ def outputs(host: ModuleType) -> list[Any]:
         host.output(1, ui=picture),
     ]
     return [[list(each.result), each.ui] for each in made]
+
+
+def numbers(pack: ModuleType, InputError: type[Exception]) -> list[Any]:
+    """What becomes of wired values of other types than the field's."""
+    fields = importlib.import_module(pack.__name__ + ".nodes.fields")
+    config = importlib.import_module(pack.__name__ + ".engine.steps.render_scene").Config
+    camera = importlib.import_module(pack.__name__ + ".engine.steps.camera_path").Config
+    made: list[Any] = []
+    for kind, name, value in (
+        (camera, "frames", 12.0), (camera, "fps", 24), (camera, "frames", 12.5), (camera, "frames", float("nan")),
+        (camera, "fps", 10**400), (camera, "fps", None), (config, "wants_depth", "no"),
+    ):  # fmt: skip
+        try:
+            found = getattr(fields.config_from(kind, {name: value}), name)
+            made.append([type(found).__name__, found])
+        except InputError as error:
+            made.append(error.code)
+    return made
 
 
 def labels(messages: ModuleType) -> str:

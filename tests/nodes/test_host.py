@@ -105,6 +105,10 @@ def test_a_video_is_read_again_when_its_depth_changes(answers: dict[str, Any]) -
     assert len({alone, first, second}) == 3 and second == unchanged
 
 
+def test_wired_numbers_fit_their_fields_or_are_named(answers: dict[str, Any]) -> None:
+    assert answers["numbers"] == [["int", 12], ["float", 24.0], *["ENG-009"] * 2, "ENG-005", *["ENG-009"] * 2]
+
+
 def test_a_wired_text_is_not_taken_for_an_empty_one(answers: dict[str, Any]) -> None:
     assert len(answers["wired"]) == 5
     for node, (when_wired, when_empty, *fingerprints) in answers["wired"].items():
