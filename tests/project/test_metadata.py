@@ -15,9 +15,9 @@ import engine
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 # ComfyUI brings these, built for the user's GPU: a pack that lists one may replace it by another build
-THE_HOSTS_OWN = {"torch", "torchvision", "torchaudio"}
+THE_HOSTS_OWN = {"torch", "torchvision", "torchaudio", "psutil"}
 # where the import's name is not the package's
-PACKAGE_OF = {"PIL": "pillow", "llvmlite": "numba"}
+PACKAGE_OF = {"PIL": "pillow", "llvmlite": "numba", "warp": "warp-lang"}
 
 
 def listed(name: str) -> list[str]:
