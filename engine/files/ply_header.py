@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ TYPES = {
 }  # fmt: skip
 BYTE_ORDERS = {"ascii": "<", "binary_little_endian": "<", "binary_big_endian": ">"}
 MAX_HEADER_BYTES = 1 << 16
+# bytes of text that are taken apart at a time
+TEXT = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -238,36 +241,67 @@ def _row(header: PlyHeader, name: str) -> np.dtype[Any]:
 
 
 def _ascii_rows(file: BinaryIO, count: int, row: np.dtype[Any], rest: int, name: str) -> NDArray[Any]:
-    names = row.names or ()
+    columns = len(row.names or ())
+    cut_short = InputError(
+        "FIL-048",
+        f"{name} claims {count} vertices but contains fewer; it is cut short. Copy or export it again.",
+    )
     # Every number takes a digit and a separator, but for the last one: a larger claim is not read at all.
-    enough = count * len(names) * 2 - 1 <= rest
-    lines = file.read().split(b"\n", count)[:count] if enough else []
-    if len(lines) < count or (count and len(lines[-1].split()) < len(names)):
-        raise InputError(
-            "FIL-048",
-            f"{name} claims {count} vertices but contains fewer; it is cut short. Copy or export it again.",
-        )
+    if count * columns * 2 - 1 > rest:
+        raise cut_short
+    result, start = np.zeros(count, dtype=row), 0
+    # some at a time, since words are many times larger than the numbers that are made of them
+    while start < count:
+        lines = file.readlines(TEXT)[: count - start]
+        if not lines or (start + len(lines) == count and len(lines[-1].split(None, columns)) < columns):
+            raise cut_short
+        table = _table(lines, columns)
+        if table is None:
+            raise InputError("FIL-049", f"{name}: a vertex line is not a list of numbers. Export it again.")
+        _fill(result[start : start + len(lines)], table, start, name)
+        start += len(lines)
+    return result
+
+
+def _table(lines: list[bytes], columns: int) -> NDArray[np.float64] | None:
+    """The first numbers of each line, [P, columns]; None where there are fewer, or others than numbers."""
+    text = b"".join(lines)
+    codes = np.frombuffer(text, np.uint8)
+    blank = (codes == 32) | ((codes >= 9) & (codes <= 13))
+    starts = np.flatnonzero(~blank & np.concatenate([[True], blank[:-1]]))
+    ends = np.cumsum([len(line) for line in lines])
+    if bool((np.diff(np.searchsorted(starts, ends), prepend=0) == columns).all()):
+        try:
+            with warnings.catch_warnings():
+                # what NumPy says of a word that is not a number
+                warnings.simplefilter("error")
+                table = np.fromstring(text, np.float64, sep=" ")
+            if len(table) == len(starts):
+                return table.reshape(-1, columns)
+        except (ValueError, DeprecationWarning):
+            pass
+    # slower, and settles it
     try:
-        table = np.array([line.split()[: len(names)] for line in lines], dtype=np.float64)
-        table = table.reshape(count, len(names))
-    except ValueError as error:
-        raise InputError(
-            "FIL-049", f"{name}: a vertex line is not a list of numbers. Export it again."
-        ) from error
-    result = np.zeros(count, dtype=row)
-    for i, column in enumerate(names):
-        values = table[:, i]
-        if row[column].kind in "iu" and count:
-            limits = np.iinfo(row[column])
+        table = np.array([line.split(None, columns)[:columns] for line in lines], dtype=np.float64)
+        return table.reshape(len(lines), columns)
+    except ValueError:
+        return None
+
+
+def _fill(rows: NDArray[Any], table: NDArray[np.float64], first: int, name: str) -> None:
+    """Write numbers [P, properties] into `rows`, of which the first is vertex `first` of the file."""
+    for i, column in enumerate(rows.dtype.names or ()):
+        values, type_ = table[:, i], rows.dtype[column]
+        if type_.kind in "iu":
+            limits = np.iinfo(type_)
             # NumPy would wrap what does not fit: −1 in a byte becomes 255; NaN fits nowhere
             wrong = ~((values >= limits.min) & (values <= limits.max))
             if wrong.any():
                 raise InputError(
                     "FIL-129",
-                    f"{name}: vertex {int(wrong.argmax())} has {printable(column)[:80]} {values[wrong][0]:g}, but its type "
-                    f"holds {limits.min} to {limits.max}. Export it again.",
+                    f"{name}: vertex {first + int(wrong.argmax())} has {printable(column)[:80]} {values[wrong][0]:g}, but its "
+                    f"type holds {limits.min} to {limits.max}. Export it again.",
                 )
         # a number that float32 cannot hold becomes infinite, which the caller names
         with np.errstate(over="ignore"):
-            result[column] = values
-    return result
+            rows[column] = values
