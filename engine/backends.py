@@ -71,6 +71,22 @@ def memory() -> float:
         return float(psutil.virtual_memory().total)
 
 
+def free_memory() -> float:
+    """Bytes of main memory that this process may still take: what is available, within the limits of its shell and container."""
+    used, limit = _memory_used()
+    available = memory()
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        available = next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    # there is no such file on Windows and macOS
+    except (OSError, ValueError, StopIteration):
+        if installed("psutil"):
+            import psutil
+
+            available = float(psutil.virtual_memory().available)
+    return max(0.0, min(available, limit - used))
+
+
 def gsplat_obstacle(may_compile: bool = False) -> str | None:
     """Why gsplat's CUDA kernels cannot be used; None if they can. Tested once, then cached.
 

@@ -16,11 +16,14 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputError
+from engine.wording import LONGEST_SENTENCE
 
 # /proc tells the memory in use, and lets its peak be measured anew
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 # bytes of addresses that a child may take beyond its parent's
 ADDRESSES = 6 << 30
+# megabytes beyond what the process holds, and seconds on a machine that has other work
+MEMORY, SECONDS = 500, 60
 # seconds after which a child is ended
 LONGEST = 120
 
@@ -86,3 +89,12 @@ def _measured(use: Callable[[], object]) -> tuple[str, float, float]:
     except BaseException as error:
         said = f"{type(error).__name__}: {str(error)[:300]}"
     return said, (peak() - before) / 2**20, time.monotonic() - start
+
+
+def bounded(use: Callable[[], object], said: str, megabytes: float = MEMORY) -> Cost:
+    """The cost of `use`, which must end in a value or in a sentence with `said` in it."""
+    cost = cost_of(use)
+    assert said in cost.said, cost
+    assert cost.said == "value" or (cost.said.isprintable() and len(cost.said) <= LONGEST_SENTENCE), cost
+    assert cost.megabytes < megabytes and cost.seconds < SECONDS, cost
+    return cost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,12 +21,14 @@ from ..files.masks import WHITE_ON_BLACK, MaskEncoding, read_mask
 from ..lru import LruCache
 from ..scene.video import Frame
 from .depth_maps import DepthFile, read_depth
-from .undistort import Distortion, remap, remap_nearest, undistortion_map
+from .undistort import Distortion, remap, remap_by_strips, remap_nearest, undistortion_map
 from .video_file import VideoFile
 from .video_pixels import to_mask_pixels, to_pixels
 
 Array = NDArray[Any]
 MEGABYTE = 2**20
+# pixels beyond which an image is straightened by strips
+LARGE = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -39,17 +41,28 @@ class Lens:
 
     def straighten(self, image: Array) -> Array:
         """An image [H, W(, C)] uint8 as the pinhole camera `new_K` takes it."""
-        return remap(image, _map(self, image.shape[1], image.shape[0]))
+        return self._taken(image, remap)
 
     def straighten_depth(self, depth: Array) -> Array:
         """A depth map [H, W] float32 in the same way; depths are not mixed."""
-        return remap_nearest(depth, _map(self, depth.shape[1], depth.shape[0]))
+        return self._taken(depth, remap_nearest)
+
+    def _taken(self, values: Array, take: Callable[[Array, Array], Array]) -> Array:
+        height, width = values.shape[:2]
+        if height * width <= LARGE:
+            return take(values, _map(self, width, height))
+        # maps of large images are as large as many images, so they are neither kept nor made at once
+        return remap_by_strips(values, lambda rows: _map_of(self, width, height, rows), take)
 
 
 @lru_cache(maxsize=16)
 def _map(lens: Lens, width: int, height: int) -> Array:
+    return _map_of(lens, width, height, None)
+
+
+def _map_of(lens: Lens, width: int, height: int, rows: range | None) -> Array:
     old, new = (np.reshape(k, (3, 3)) for k in (lens.K, lens.new_K))
-    return undistortion_map(old, lens.distortion, new, (width, height))
+    return undistortion_map(old, lens.distortion, new, (width, height), rows)
 
 
 def without_background(image: Array, mask: Array) -> Array:

@@ -10,6 +10,7 @@ Qualisys count from the first pixel's center instead: add 0.5 to their principal
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,8 @@ MODELS = {
     "division": 1,  # k
     "eucm": 2,  # alpha beta
 }
+# pixels whose map is made at a time
+STRIP = 1 << 20
 # Half the widest pinhole view: beyond it a flat image has no usable pixels.
 WIDEST = np.tan(np.radians(70.0))
 
@@ -237,14 +240,37 @@ def undistortion_map(
     distortion: Distortion,
     new_K: Array,  # [3, 3] of the wanted pinhole image
     new_size: tuple[int, int],  # (width, height) of the wanted image
+    rows: range | None = None,  # of the wanted image; None for all
 ) -> Array:
     """Where in the distorted image each wanted pixel's center lies: [H, W, 2] float32, x then y, corner origin."""
     width, height = new_size
-    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.asarray(range(height) if rows is None else rows) + 0.5)
     rays = _apply(np.linalg.inv(np.asarray(new_K, dtype=np.float64)), np.stack([x, y], axis=-1))
     source = _apply(np.asarray(K, dtype=np.float64), distortion.distort(rays))
     # what the lens cannot show lies outside the image
     return np.nan_to_num(source, nan=-1e4).astype(np.float32)
+
+
+def remap_by_strips(
+    values: Array, map_of: Callable[[range], Array], take: Callable[[Array, Array], Array]
+) -> Array:
+    """As `take(values, map_of(all rows))`, with the map of some rows at a time and the part of the image that these need.
+
+    Args:
+        values: [H, W(, C)].
+        map_of: Where the pixels of some rows lie, as `undistortion_map` says it.
+        take: `remap` or `remap_nearest`.
+    """
+    height, width = values.shape[:2]
+    result = np.empty_like(values)
+    step = max(1, STRIP // width)
+    for start in range(0, height, step):
+        source = map_of(range(start, min(start + step, height)))
+        low = int(np.clip(source[..., 1].min() - 2, 0, height - 1))
+        high = int(np.clip(source[..., 1].max() + 2, low + 1, height))
+        source[..., 1] -= low
+        result[start : start + step] = take(values[low:high], source)
+    return result
 
 
 def remap(image: Array, source: Array) -> Array:

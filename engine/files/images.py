@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def pixels(
     factor: int = 1,
     narrow: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Array:
-    """A loaded image as [H, W, C] uint8, by strips: Pillow's own conversion and NumPy's would both hold all pixels once more.
+    """A loaded image as [H, W, C] uint8: Pillow's own conversion and NumPy's would both hold all pixels once more.
 
     Args:
         image: The image.
@@ -105,14 +105,20 @@ def pixels(
     """
     width, height = image.size
     result = np.empty((-(-height // factor), -(-width // factor), len(mode)), np.uint8)
-    step = factor * max(1, STRIP // (width * factor))
-    for top in range(0, height, step):
-        strip = image.crop((0, top, width, min(top + step, height)))
+    for top, strip in strips(image, factor):
         strip = strip if narrow is None else narrow(strip)
         strip = strip if strip.mode == mode else strip.convert(mode)
         strip = strip if factor == 1 else strip.reduce(factor)
         result[top // factor : top // factor + strip.height] = np.asarray(strip)
     return result
+
+
+def strips(image: Image.Image, factor: int = 1) -> Iterator[tuple[int, Image.Image]]:
+    """Parts of an image as wide as it is, and the row that each begins at, which is a multiple of `factor`."""
+    width, height = image.size
+    step = factor * max(1, STRIP // (width * factor))
+    for top in range(0, height, step):
+        yield top, image.crop((0, top, width, min(top + step, height)))
 
 
 def read_gray(path: Path, name: str) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .images import use_image
+from .images import strips, use_image
 
 Array = NDArray[Any]
 
@@ -34,7 +34,7 @@ class MaskLayers:
 
 def layers_of_pixels(pixels: Array) -> MaskLayers:
     """Layers of a decoded video frame [H, W, 3] uint8."""
-    return _of_colors(pixels, None, is_lossy=True)
+    return _of_colors(*_brightest(pixels), None, is_lossy=True)
 
 
 def load_layers(path: Path, name: str) -> MaskLayers:
@@ -56,7 +56,8 @@ def _layers(image: Image.Image) -> MaskLayers:
         # colors of these are multiplied by alpha, and few conversions exist
         image = image.convert(image.mode.upper())
     if image.mode in ("LA", "RGBA", "PA") or (image.mode == "P" and "transparency" in image.info):
-        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+        has_channel = image.mode in ("LA", "RGBA")
+        alpha = np.asarray((image if has_channel else image.convert("RGBA")).getchannel("A"))
     if image.mode == "P":
         return _of_palette(image, alpha)
     if image.mode in ("1", "LA"):
@@ -66,15 +67,24 @@ def _layers(image: Image.Image) -> MaskLayers:
         if image.mode == "F":
             values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).clip(0, LARGEST)
         return MaskLayers(values, alpha, is_lossy=lossy)
-    return _of_colors(np.asarray(image.convert("RGB")), alpha, lossy)
+    values, colored = np.empty((image.height, image.width), np.uint8), 0
+    for top, strip in strips(image):
+        values[top : top + strip.height], found = _brightest(np.asarray(strip.convert("RGB")))
+        colored += found
+    return _of_colors(values, colored, alpha, lossy)
 
 
-def _of_colors(pixels: Array, alpha: Array | None, is_lossy: bool) -> MaskLayers:
-    """The brightest channel of [H, W, 3]: objects of label maps have colors, the background is black."""
+def _brightest(pixels: Array) -> tuple[Array, int]:
+    """The brightest channel of [H, W, 3], and how many pixels have a color."""
     values = pixels.max(axis=-1)
+    return values, int(np.count_nonzero(values - pixels.min(axis=-1) > COLORED))
+
+
+def _of_colors(values: Array, colored: int, alpha: Array | None, is_lossy: bool) -> MaskLayers:
+    """The brightest channel counts: objects of label maps have colors, the background is black."""
     # noise of JPEG files has colors too
-    colored = float((values - pixels.min(axis=-1) > COLORED).mean()) > SOME
-    return MaskLayers(values, alpha, "colored" if colored else "", is_lossy)
+    kind = "colored" if colored > SOME * values.size else ""
+    return MaskLayers(values, alpha, kind, is_lossy)
 
 
 def _of_palette(image: Image.Image, alpha: Array | None) -> MaskLayers:

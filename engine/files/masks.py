@@ -30,6 +30,8 @@ BRIGHT, DARK = 0.9, 0.1
 PLATEAU, LABELED = 0.5, 0.9
 # labels that may lie between 0 and white; soft edges that were enlarged have more
 FEW = 32
+# values that are counted at a time, and levels that floating point and whole numbers of 32 bits are counted in
+COUNTED, FINEST = 1 << 22, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,23 @@ class _Levels:
 
 def _counted(values: Array) -> Iterator[tuple[float, int]]:
     """Each value with its number of pixels."""
+    flat = values.ravel()
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
-        counts = np.bincount(values.ravel())
+        counts = np.zeros(np.iinfo(values.dtype).max + 1, np.int64)
+        # bincount makes 8 bytes of each value
+        for start in range(0, len(flat), COUNTED):
+            counts += np.bincount(flat[start : start + COUNTED], minlength=len(counts))
         found = counts.nonzero()[0]
         counts = counts[found]
     else:
-        found, counts = np.unique(values, return_counts=True)
+        found, counts = np.unique(flat, return_counts=True)
+        if len(found) > FINEST:
+            above = found.astype(np.float64) - float(found[0])
+            level = np.round(above * (FINEST / above[-1])).astype(np.int64)
+            coarse = np.bincount(level, counts).astype(np.int64)
+            # the value of each level's last member, so that the largest stays what it is
+            last = np.flatnonzero(np.diff(level, append=-1))
+            found, counts = found[last], coarse[level[last]]
     return zip(found.tolist(), counts.tolist(), strict=True)
 
 

@@ -10,9 +10,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..backends import free_memory
 from ..errors import InputError
 from ..files.atomic import write_atomically
-from ..files.images import has_one_channel, image_size, images_in, read_gray, read_image, white_of_images
+from ..files.images import (
+    has_alpha,
+    has_one_channel,
+    image_size,
+    images_in,
+    read_gray,
+    read_image,
+    white_of_images,
+)
 
 log = logging.getLogger("gs4d")
 
@@ -36,13 +45,17 @@ def load_images(path: Path | str) -> Tensor:
     white, note = white_of_images([(file, file.name) for file in files])
     if note:
         log.info(note)
-    frames: list[np.ndarray] = []
-    for file in files:
+    channels = 4 if any(has_alpha(file, file.name) for file in files) else 3
+    # written image by image: no other copy of floating-point numbers is made
+    batch = torch.empty(len(files), height, width, channels)
+    for frame, file in zip(batch, files, strict=True):
         rgb, alpha = read_image(file, file.name, (width, height), white)
-        opaque = np.full((height, width), 255, np.uint8)
-        frames.append(np.concatenate([rgb, (opaque if alpha is None else alpha)[..., None]], axis=-1))
-    batch = torch.from_numpy(np.stack(frames)).float() / 255
-    return batch if bool((batch[..., 3] < 1).any()) else batch[..., :3].contiguous()
+        frame[..., :3] = torch.from_numpy(rgb)
+        if channels == 4:
+            frame[..., 3] = 255 if alpha is None else torch.from_numpy(alpha)
+        frame /= 255
+    has_any = channels == 4 and bool((batch[..., 3] < 1).any())
+    return batch if has_any or channels == 3 else batch[..., :3].contiguous()
 
 
 def load_depth_images(path: Path | str, unit: float) -> Tensor:
@@ -61,12 +74,16 @@ def load_depth_images(path: Path | str, unit: float) -> Tensor:
     files, (width, height) = _checked(Path(path))
     if not all(has_one_channel(file, file.name) for file in files):
         return load_images(path)
-    maps: list[Tensor] = []
-    for file in files:
-        values = torch.from_numpy(read_gray(file, file.name).astype(np.float32))[None, None]
-        # means of depths across an edge lie between its two sides
-        maps.append(torch.nn.functional.interpolate(values, (height, width), mode="nearest-exact")[0, 0])
-    return torch.stack(maps) * unit
+    maps = torch.empty(len(files), height, width)
+    for one, file in zip(maps, files, strict=True):
+        values = torch.from_numpy(read_gray(file, file.name).astype(np.float32))
+        if values.shape != one.shape:
+            # means of depths across an edge lie between its two sides
+            values = torch.nn.functional.interpolate(
+                values[None, None], (height, width), mode="nearest-exact"
+            )[0, 0]
+        one.copy_(values)
+    return maps.mul_(unit)
 
 
 def _checked(path: Path) -> tuple[list[Path], tuple[int, int]]:
@@ -77,12 +94,7 @@ def _checked(path: Path) -> tuple[list[Path], tuple[int, int]]:
     if not files or not files[0].is_file():
         raise InputError("IO-062", f"{path.name} is not an image or a folder of images; check the path.")
     width, height = image_size(files[0], files[0].name)
-    if 4 * width * height * len(files) > MOST_NUMBERS:
-        raise InputError(
-            "IO-063",
-            f"{path.name} holds {len(files)} images of {width}×{height}, too many to read at once; make them smaller or "
-            "leave some out.",
-        )
+    check_batch(len(files), (width, height), 4, path.name, MOST_NUMBERS)
     for file in files:
         wide, high = image_size(file, file.name)
         if abs(wide / high / (width / height) - 1) > 0.05:
@@ -91,6 +103,19 @@ def _checked(path: Path) -> tuple[list[Path], tuple[int, int]]:
                 f"{file.name} is {wide}×{high} and {files[0].name} {width}×{height}; give images of one size.",
             )
     return files, (width, height)
+
+
+def check_batch(
+    count: int, size: tuple[int, int], channels: int, name: str, most: float = float("inf")
+) -> None:
+    """Raise InputError where `count` images (width, height) of float32 have more numbers than `most`, or than memory holds."""
+    numbers = count * size[0] * size[1] * channels
+    if min(most, free_memory() / 4) < numbers:
+        raise InputError(
+            "IO-063",
+            f"{name} holds {count} images of {size[0]}×{size[1]} ({4e-9 * numbers:.1f} GB in memory), too many to read at once; "
+            "make them smaller or leave some out.",
+        )
 
 
 def save_images(images: Tensor, folder: Path | str) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -15,6 +14,7 @@ from ..files.atomic import write_atomically
 from ..files.images import image_size, images_in
 from ..files.masks import encoding_of_files, read_mask
 from ..scene import ViewSet
+from .image_files import check_batch
 
 log = logging.getLogger("gs4d")
 
@@ -48,11 +48,14 @@ def load_masks(folder: Path | str, views: ViewSet | None, any_number: bool = Fal
                 f"{file.name} is {width}×{height}, its view {size[0]}×{size[1]}: their shapes differ, so it cannot be "
                 "its mask; resize without cropping.",
             )
+    check_batch(len(files), size, 1, folder.name)
     encoding = encoding_of_files([(file, file.name) for file in files])
     for sentence in filter(None, (encoding.note, encoding.doubt)):
         log.info(sentence)
-    masks = np.stack([read_mask(file, file.name, size, encoding) for file in files])
-    return torch.from_numpy(masks).float() / 255
+    masks = torch.empty(len(files), size[1], size[0])
+    for mask, file in zip(masks, files, strict=True):
+        mask.copy_(torch.tensor(read_mask(file, file.name, size, encoding)))
+    return masks.div_(255)
 
 
 def save_masks(masks: Tensor, folder: Path | str) -> Path:

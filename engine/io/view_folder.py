@@ -26,6 +26,7 @@ from ..files.jsonfile import read_json, write_json
 from ..files.masks import WHITE_ON_BLACK, read_mask
 from ..files.paths import existing_folder, inside, printable, require_file
 from ..scene import Cameras, ViewSet
+from .image_files import check_batch
 
 FORMAT = "gs4d-views"
 VERSION = 1
@@ -89,6 +90,8 @@ def load_views(folder: Path | str) -> ViewSet:
     about = _read_index(folder)
     cameras, entries = _read_entries(about)
     size = _check_entries(cameras, entries)
+    has_coverage = bool(about.get("has_coverage"))
+    check_batch(len(entries), size, 7 if has_coverage else 6, folder.name)
     originals = [_picture(folder, "originals", entry.file, size)[0] for entry in entries]
     edited: list[Tensor] = []
     for entry, original in zip(entries, originals, strict=True):
@@ -102,7 +105,7 @@ def load_views(folder: Path | str) -> ViewSet:
         views=tuple(entry.view for entry in entries),
         moments=tuple(entry.moment for entry in entries),
         seconds=tuple(entry.seconds for entry in entries),
-        alphas=_coverage(folder, entries, size) if about.get("has_coverage") else None,
+        alphas=_coverage(folder, entries, size) if has_coverage else None,
         edit=edit if isinstance(edit, dict) else None,
     )
 
@@ -211,7 +214,7 @@ def _picture(folder: Path, part: str, file: Any, size: tuple[int, int]) -> tuple
 
 
 def _tensor(values: Any) -> Tensor:
-    return torch.from_numpy(np.array(values, dtype=np.float32)) / 255
+    return torch.from_numpy(np.array(values, dtype=np.float32)).div_(255)
 
 
 def _write_png(path: Path, values: Tensor) -> None:

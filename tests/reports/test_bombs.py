@@ -1,4 +1,4 @@
-"""Small files that claim much: refused, or read within bounds of memory and time. Each is made here and never stored."""
+"""JSON and glTF that claim much: refused, or read within bounds of memory and time. Each is made here and never stored."""
 
 import io
 import json
@@ -13,24 +13,10 @@ from PIL import Image
 from engine.files.jsonfile import DeeplyNested, parse_json
 from engine.io.gltf import parse_document, read_animated_mesh
 from engine.messages import returned
-from engine.wording import LONGEST_SENTENCE
 from tests.gltf_files import Gltf, triangle
-from tests.memory import Cost, cost_of, needs_linux
+from tests.memory import MEMORY, bounded, needs_linux
 
 pytestmark = needs_linux
-
-# megabytes beyond what the process holds, and seconds on a machine that has other work
-MEMORY, SECONDS = 500, 60
-
-
-def bounded(use: Callable[[], object], said: str, megabytes: float = MEMORY) -> Cost:
-    """The cost of `use`, which must end in a value or in a sentence with `said` in it."""
-    cost = cost_of(use)
-    assert said in cost.said, cost
-    assert cost.said == "value" or (cost.said.isprintable() and len(cost.said) <= LONGEST_SENTENCE), cost
-    assert cost.megabytes < megabytes and cost.seconds < SECONDS, cost
-    return cost
-
 
 # -- JSON -------------------------------------------------------------------------------------------------------------
 
