@@ -11,12 +11,8 @@ writing rotate positions, rotations and harmonics by 180° about x.
 
 from __future__ import annotations
 
-import struct
 import zlib
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,20 +22,11 @@ from torch import Tensor
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..files.paths import read_regular
-from ..scene import Gaussians, harmonics, rotations
-from ..scene.mending import mended
-from .spz_streams import HEADER as V4_HEADER
-from .spz_streams import unpacked_streams
+from ..scene import Gaussians, rotations
+from .spz_decoding import COLOR_SCALE, HEADER, MAGIC, decode_spz, turned
 
-MAGIC = 0x5053474E
-# magic, version, count, SH degree, fraction bits, flags, reserved
-HEADER = struct.Struct("<IIIBBBB")
-# of an SH DC coefficient; leaves room for colors outside 0..1
-COLOR_SCALE = 0.15
 # range of a byte
 LOG_SCALES = (-10.0, 5.9375)
-# Gaussians; 4 GB in memory
-MOST = 50_000_000
 # of the 23 bits of a position 17 are left, where one Gaussian is this many times further than nearly all
 FAR = 64.0
 Bytes = NDArray[np.uint8]
@@ -98,7 +85,7 @@ def encode_spz(gaussians: Gaussians, name: str, version: int = 3, sh_bits: int =
                 "IO-033",
                 f"{name} was not written: {field} contains NaN or infinite values. Check the step that created the scene.",
             )
-    g = _turned(g)
+    g = turned(g)
     largest = float(g.means.abs().max()) if len(g) else 0.0
     bits = next((b for b in range(20, -1, -1) if round(largest * 2**b) < 2**23), None)
     if bits is None:
@@ -159,151 +146,8 @@ def read_spz(path: Path | str) -> Gaussians:
     return decode_spz(packed, path.name)
 
 
-def decode_spz(packed: bytes, name: str) -> Gaussians:
-    """Decode the bytes of an .spz file; `name` identifies it in errors. Raises InputError as `read_spz`."""
-    if packed[:4] == struct.pack("<I", MAGIC):
-        header, body = _streams(packed, name)
-        return _mended(_unpack(header, body), name)
-    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
-    try:
-        header = _parse_header(unpacker.decompress(packed, HEADER.size), name)
-        wanted = header.count * sum(header.widths)
-        # one byte more than needed: enough to notice excess data, and too little for a decompression bomb
-        body = unpacker.decompress(unpacker.unconsumed_tail, wanted + 1)
-    except zlib.error as error:
-        raise InputError(
-            "IO-041", f"{name} is not an .spz file, or it is damaged; copy or export it again."
-        ) from error
-    if len(body) < wanted:
-        raise InputError(
-            "IO-042",
-            f"{name} claims {header.count:,} Gaussians but contains {len(body):,} of {wanted:,} bytes; copy or export it again.",
-        )
-    return _mended(_unpack(header, body), name)
-
-
-def _mended(stored: Gaussians, name: str) -> Gaussians:
-    """Turned to the pack's axes, without Gaussians at NaN or infinity, which the half floats of version 1 can hold."""
-    made = mended([_turned(stored)])[0][0]
-    if len(made) == 0 < len(stored):
-        raise InputError(
-            "IO-043",
-            f"{name}: all {len(stored):,} Gaussians were left out, because their positions are NaN or infinite; export it again.",
-        )
-    return made
-
-
-def _streams(packed: bytes, name: str) -> tuple[_Header, bytes]:
-    """Header and blocks of version 4."""
-    if len(packed) < V4_HEADER.size:
-        raise _cut_short(name)
-    _, version, count, degree, bits, *_ = V4_HEADER.unpack_from(packed)
-    if version != 4:
-        raise InputError("IO-036", f"{name} is an .spz of version {version}; save it as version 3 or 4.")
-    header = _checked(version, count, degree, bits, name)
-    return header, unpacked_streams(packed, [header.count * width for width in header.widths], name)
-
-
-def _cut_short(name: str) -> InputError:
-    return InputError("IO-037", f"{name} is cut short; copy or export it again.")
-
-
-@dataclass(frozen=True)
-class _Header:
-    """The 16 bytes at the beginning."""
-
-    version: int
-    count: int
-    degree: int
-    bits: int
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Bytes of one Gaussian in each block: position, opacity, color, scale, rotation, higher harmonics."""
-        high = 3 * (harmonics.bases(self.degree) - 1)
-        return 6 if self.version == 1 else 9, 1, 3, 3, 4 if self.version >= 3 else 3, high
-
-
-def _parse_header(data: bytes, name: str) -> _Header:
-    if len(data) < HEADER.size:
-        raise _cut_short(name)
-    magic, version, count, degree, bits, _flags, _reserved = HEADER.unpack(data)
-    if magic != MAGIC:
-        raise InputError("IO-038", f"{name} is not an .spz file; export it again.")
-    if version not in (1, 2, 3):
-        raise InputError(
-            "IO-039",
-            f"{name} is an .spz of version {version}, but only versions 1 to 4 are supported; save it as version 3.",
-        )
-    return _checked(version, count, degree, bits, name)
-
-
-def _checked(version: int, count: int, degree: int, bits: int, name: str) -> _Header:
-    """The header, if its numbers are possible."""
-    if degree > harmonics.MAX_DEGREE or bits > 23 or count > MOST:
-        raise InputError(
-            "IO-040",
-            f"{name} claims {count:,} Gaussians of SH degree {degree} with {bits} fraction bits, which is impossible or more "
-            "than can be read; export it again.",
-        )
-    return _Header(version, count, degree, bits)
-
-
-def _unpack(header: _Header, body: bytes) -> Gaussians:
-    """The Gaussians in the file's axes, from blocks that are as long as the header says."""
-    count = header.count
-    data, blocks, start = np.frombuffer(body, dtype=np.uint8), [], 0
-    for width in header.widths:
-        blocks.append(data[start : start + count * width].reshape(count, width))
-        start += count * width
-    positions, alphas, colors, scales, quats, sh = blocks
-    # half a step from 0 and 1, so that the logit stays finite
-    opacity = _tensor(alphas[:, 0] / 255.0).clamp(1 / 1020, 1 - 1 / 1020)
-    dc = (_tensor(colors / 255.0) - 0.5) / COLOR_SCALE
-    high_sh = (_tensor(sh.astype(np.float32)) - 128) / 128
-    return Gaussians(
-        means=_positions(header, positions),
-        log_scales=_tensor(scales / 16.0) - 10,
-        quats=_from_smallest_three(quats) if header.version >= 3 else _from_three_bytes(quats),
-        logit_opacities=opacity.logit(),
-        sh=torch.cat([dc[:, None], high_sh.reshape(count, header.widths[-1] // 3, 3)], dim=1),
-    )
-
-
-def _positions(header: _Header, packed: Bytes) -> Tensor:
-    """[N, 3] from half floats (version 1) or 24-bit fixed point (later versions)."""
-    if header.version == 1:
-        return _tensor(np.ascontiguousarray(packed).view("<f2").astype(np.float32))
-    low, middle, high = (packed.reshape(-1, 3, 3)[..., i].astype(np.int32) for i in range(3))
-    fixed = low | middle << 8 | high << 16
-    return _tensor((fixed - ((fixed & 0x800000) << 1)) / 2.0**header.bits)
-
-
-def _turned(g: Gaussians) -> Gaussians:
-    """Rotation by 180° about x: OpenCV axes to OpenGL's and back. Each real harmonic keeps or changes its sign."""
-    flip = torch.tensor([1.0, -1.0, -1.0]).to(g.means)
-    return g.with_(
-        means=g.means * flip,
-        quats=g.quats * torch.tensor([1.0, 1.0, -1.0, -1.0]).to(g.quats),
-        sh=g.sh * _signs(g.sh.shape[1]).to(g.sh)[:, None],
-    )
-
-
-@lru_cache(maxsize=4)
-def _signs(bases: int) -> Tensor:
-    """±1 [K]: factors of the first K harmonics under a rotation by 180° about x."""
-    direction = torch.nn.functional.normalize(torch.tensor([0.3, 0.5, 0.81], dtype=torch.float64), dim=0)
-    degree = harmonics.degree_of(bases)
-    turned = harmonics.basis(direction * torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64), degree)
-    return (turned / harmonics.basis(direction, degree)).round()
-
-
 def _byte(values: Tensor) -> Bytes:
     return values.round().clamp(0, 255).to(torch.uint8).numpy()
-
-
-def _tensor(array: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
 def _fixed_point(values: Tensor) -> Bytes:
@@ -328,12 +172,6 @@ def _three_bytes(quats: Tensor) -> Bytes:
     return _byte(q[:, :3] * 127.5 + 127.5)
 
 
-def _from_three_bytes(packed: Bytes) -> Tensor:
-    xyz = _tensor(packed / 127.5) - 1
-    w = (1 - xyz.square().sum(dim=1, keepdim=True)).clamp(min=0).sqrt()
-    return rotations.normalise(torch.cat([w, xyz], dim=1))
-
-
 def _smallest_three(quats: Tensor) -> Bytes:
     """Version 3, 32 bits: the index of the largest of x, y, z, w on top, then the others in order, sign and 9 bits each."""
     q = _xyzw(quats).numpy()
@@ -345,22 +183,3 @@ def _smallest_three(quats: Tensor) -> Bytes:
         code = (q[:, axis] < 0).astype(np.uint32) << 9 | magnitude
         packed = np.where(largest == axis, packed, packed << np.uint32(10) | code)
     return packed.astype("<u4").view(np.uint8).reshape(-1, 4)
-
-
-def _from_smallest_three(data: Bytes) -> Tensor:
-    packed = np.ascontiguousarray(data).view("<u4")[:, 0].astype(np.uint32)
-    largest = packed >> np.uint32(30)
-    q = np.zeros((len(packed), 4))
-    # the last one written is in the lowest bits
-    for axis in (3, 2, 1, 0):
-        value = (
-            (packed & np.uint32(511))
-            / (511 * 2**0.5)
-            * np.where(packed >> np.uint32(9) & np.uint32(1), -1, 1)
-        )
-        there = largest != axis
-        q[there, axis] = value[there]
-        packed = np.where(there, packed >> np.uint32(10), packed)
-    rest = np.sqrt(np.maximum(0.0, 1 - np.square(q).sum(axis=1)))
-    np.put_along_axis(q, largest[:, None].astype(np.int64), rest[:, None], axis=1)
-    return rotations.normalise(_tensor(q[:, [3, 0, 1, 2]]))

@@ -18,12 +18,12 @@ HEADER = struct.Struct("<IIIBBBBI12x")
 ENTRY = struct.Struct("<QQ")
 
 
-def unpacked_streams(packed: bytes, sizes: Sequence[int], name: str) -> bytes:
+def unpacked_streams(packed: bytes, sizes: Sequence[int], name: str) -> list[bytes]:
     """The attributes' blocks, in the order of version 3.
 
     Args:
         packed: The whole file, whose header was checked.
-        sizes: Bytes of each block; blocks of size 0 have no stream.
+        sizes: Bytes of each block; blocks of size 0 have no stream and are empty.
         name: The file's name in messages.
 
     Raises:
@@ -39,13 +39,17 @@ def unpacked_streams(packed: bytes, sizes: Sequence[int], name: str) -> bytes:
     if place < HEADER.size or end > len(packed):
         raise _damaged(name, "is cut short")
     blocks: list[bytes] = []
-    for i, size in enumerate(wanted):
-        length, claimed = ENTRY.unpack_from(packed, place + i * ENTRY.size)
+    entries = (ENTRY.unpack_from(packed, place + i * ENTRY.size) for i in range(len(wanted)))
+    for size in sizes:
+        if not size:
+            blocks.append(b"")
+            continue
+        length, claimed = next(entries)
         if claimed != size or end + length > len(packed):
             raise _damaged(name, f"claims {claimed:,} bytes in a stream of {size:,}, or is cut short")
         blocks.append(_unpacked(packed[end : end + length], size, name))
         end += length
-    return b"".join(blocks)
+    return blocks
 
 
 def _unpacked(stream: bytes, size: int, name: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..finite import is_finite
 from .gaussians import Gaussians
 
 # logit of an opacity of 1 - 1e-6, and log of a scale of 1e-12: the limits of `Gaussians.from_activated`
@@ -48,5 +49,8 @@ def _clamped(g: Gaussians) -> Gaussians:
 
 def _are_finite(g: Gaussians) -> Tensor:
     """[N], whether all numbers of a Gaussian are finite."""
+    # nearly always, and asked so without a copy of anything
+    if all(is_finite(tensor) for tensor in g.tensors().values()):
+        return torch.ones(len(g), dtype=torch.bool, device=g.device)
     flat = [torch.isfinite(t[:, None]).flatten(1).all(dim=1) for t in g.tensors().values()]
     return torch.stack(flat).all(dim=0)
