@@ -28,7 +28,7 @@ def answer(pack: ModuleType) -> dict[str, Any]:
     nodes.extension()
     part = {
         name: importlib.import_module(f"{pack.__name__}.nodes.{name}")
-        for name in ("host", "folders", "model_folders", "compat")
+        for name in ("host", "folders", "model_folders", "compat", "mesh_files", "video_clip")
     }
     errors = importlib.import_module(pack.__name__ + ".engine.errors")
     messages = importlib.import_module(pack.__name__ + ".engine.messages")
@@ -38,7 +38,9 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         "cancel": cancel(part["host"], messages),
         "paths": paths(part["folders"], errors.InputError, base),
         "checkpoints": checkpoints(part["folders"]),
-        "lists": lists(part["folders"], part["model_folders"], files, base),
+        "lists": lists(
+            part["folders"], part["model_folders"], [part["mesh_files"], part["video_clip"]], files, base
+        ),
         "splats": splats(part["compat"]),
         "labels": labels(messages),
         "progress": [part["host"].inert(text) for text in PROGRESS],
@@ -109,7 +111,9 @@ def paths(folders: ModuleType, InputError: type[Exception], base: Path) -> dict[
     return result
 
 
-def lists(folders: ModuleType, model_folders: ModuleType, files: ModuleType, base: Path) -> dict[str, Any]:
+def lists(
+    folders: ModuleType, model_folders: ModuleType, more: list[ModuleType], files: ModuleType, base: Path
+) -> dict[str, Any]:
     """What the lists offer, and how long they take, where the folders hold what no list may open."""
 
     def file(name: str, header: bytes) -> None:
@@ -123,6 +127,8 @@ def lists(folders: ModuleType, model_folders: ModuleType, files: ModuleType, bas
         "output/shots/half.safetensors", scene[:-1] + b',"a":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}}'
     )
     file("output/odd/deep.safetensors", scene[:-1] + b',"a":' + b"[" * 100_000)
+    # 10 KB that are JSON to the end
+    file("output/odd/nested.safetensors", scene[:-1] + b',"a":' + b"[" * 5000 + b"]" * 5000 + b"}")
     file("output/odd/digits.safetensors", scene[:-1] + b',"a":' + b"9" * 100_000 + b"}")
     file("output/odd/list.safetensors", b"[" * 50 + b"]" * 50)
     file("output/odd/text.safetensors", scene[:-1] + b',"a":"\xff"}')
@@ -138,6 +144,21 @@ def lists(folders: ModuleType, model_folders: ModuleType, files: ModuleType, bas
         os.symlink(base / "nowhere", base / room / "dangling.safetensors")
         os.symlink(base / room / "loop.safetensors", base / room / "loop.safetensors")
         os.symlink("/proc/self/mem", base / room / "unreadable.safetensors")
+    for number, name in enumerate(
+        ("cameras.json", "transforms.json", "transforms_train.json", "dataset.json", "poses_bounds.npy", "cam00.mp4",
+         "cameras_parameters.txt", "cameras.bin", "rigs.bin")
+    ):  # fmt: skip
+        for kind in ("pipe", "deep", "long"):
+            place = base / "input" / f"{kind}{number}" / name
+            place.parent.mkdir()
+            if kind == "pipe":
+                os.mkfifo(place)
+            elif kind == "deep":
+                place.write_bytes(b"[" * 100_000)
+            else:
+                os.symlink("x" * 300, place)
+    for name in ("pipe.glb", "pipe.mp4", "pipe.npz"):
+        os.mkfifo(base / "input" / name)
     # a name that is not UTF-8
     os.mkfifo(os.fsencode(base / "input/capture") + b"/pipe\xff.json")
     start = time.monotonic()
@@ -146,6 +167,10 @@ def lists(folders: ModuleType, model_folders: ModuleType, files: ModuleType, bas
         "captures": folders.captures(),
         "models": model_folders.diffusion_models(),
     }
+    for module in (model_folders, *more):
+        for name, function in vars(module).items():
+            if name.endswith(("models", "encoders", "decoders", "meshes", "videos")) and callable(function):
+                offered[name] = function()
     known = files.fingerprint(base / "input/capture") == files.fingerprint(base / "input/capture")
     looped = files.is_within(base / "input/loop.safetensors", base / "input")
     return {**offered, "seconds": time.monotonic() - start, "fingerprint": known, "looped": looped}
