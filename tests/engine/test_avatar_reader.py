@@ -99,7 +99,7 @@ def test_opening_decodes_no_image_and_looks_at_each_file_once(
         return image_size(path, name)
 
     monkeypatch.setattr("engine.files.images.image_size", size)
-    monkeypatch.setattr("engine.files.images._decode", lambda *_: pytest.fail("an image was decoded"))
+    monkeypatch.setattr("engine.files.images.read_image", lambda *_: pytest.fail("an image was decoded"))
     video = load_video(tmp_path)
     assert len(looked) == len(set(looked)) == 2 * video.views * video.moments
 
