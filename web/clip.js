@@ -3,7 +3,8 @@
 
 const CHANNELS = { position: 3, rotation: 3, scale: 3, opacity: 1, color: 3 };
 const INTERPOLATIONS = ["cubic", "linear", "hold"];
-const LARGEST = 2 ** 31; // bytes that one unpacked track may have
+// bytes that one unpacked track may have: in all, and for its packed ones beyond a few
+const LARGEST = 2 ** 31, SMALL = 2 ** 26, PER_BYTE = 200;
 const AGAIN = "run the graph again, or export it again.";
 
 /** What is wrong with a file, as a sentence for the person. */
@@ -15,8 +16,10 @@ export class ClipError extends Error {
 
 /** Values of a file may stand in a message as they are: it is made one line of at most 400 characters. */
 function oneLine(message) {
-  const text = message.replace(/[\p{C}\p{Zl}\p{Zp}]+/gu, " ");
-  return text.length > 400 ? `${text.slice(0, 250)}…${text.slice(-149)}` : text;
+  const ends = message.length > 4000 ? message.slice(0, 2000) + message.slice(-2000) : message;
+  // whole characters: half of one cannot be printed
+  const text = [...ends.replace(/[\p{C}\p{Z}]+/gu, " ")];
+  return text.length > 400 ? `${text.slice(0, 250).join("")}…${text.slice(-149).join("")}` : text.join("");
 }
 
 /**
@@ -109,7 +112,8 @@ async function readMotion(about, body, moving) {
 /** The whole numbers of a track, [c][K][M], from its zlib stream of differences. */
 async function unpack(packed, name, bits, channels, knots, moving) {
   const count = channels * knots * moving, wide = bits <= 8 ? 1 : 2;
-  if (count * wide > LARGEST) throw new ClipError(`its track '${name}' claims ${count * wide} bytes, more than can be read`);
+  if (count * wide > Math.min(LARGEST, SMALL + PER_BYTE * packed.length))
+    throw new ClipError(`its track '${name}' claims ${count * wide} bytes, more than can be read`);
   const bytes = await inflate(packed, "deflate", count * wide, `track '${name}'`);
   const planes = wide === 1 ? bytes : new Uint16Array(count);
   if (wide === 2) for (let i = 0; i < count; i++) planes[i] = bytes[i] | (bytes[count + i] << 8);
@@ -143,12 +147,21 @@ async function inflate(packed, format, wanted, what, exactly = true) {
   return out;
 }
 
-/** The .spz is decoded by the splat renderer; that it is one, and of how many Gaussians, is seen here. */
+/**
+ * The .spz is decoded by the splat renderer, which takes memory for as many Gaussians as its header claims; that it is one, and
+ * unpacks to as many bytes as these have, is seen here.
+ */
 async function checkSpz(spz, gaussians) {
   const head = new DataView((await inflate(spz, "gzip", 16, "splat", false)).buffer);
   if (head.getUint32(0, true) !== 0x5053474e) throw new ClipError("its splat is not an .spz file");
   const count = head.getUint32(8, true);
   if (count !== gaussians) throw new ClipError(`it claims ${gaussians} Gaussians and holds ${count}`);
+  const version = head.getUint32(4, true), bases = (head.getUint8(12) + 1) ** 2;
+  const unpacked = 16 + count * ((version === 1 ? 6 : 9) + (version >= 3 ? 4 : 3) + 7 + 3 * (bases - 1));
+  // gzip ends with the number of bytes that it holds, of which it keeps 32 bits
+  const held = new DataView(spz.buffer, spz.byteOffset + spz.length - 4, 4).getUint32(0, true);
+  if (held !== unpacked % 2 ** 32 || unpacked > SMALL + PER_BYTE * spz.length)
+    throw new ClipError(`its splat claims ${count} Gaussians (${unpacked} bytes) and holds ${held} bytes`);
 }
 
 /**

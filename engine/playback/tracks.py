@@ -20,8 +20,8 @@ from ..errors import InputError
 
 CHANNELS = {"position": 3, "rotation": 3, "scale": 3, "opacity": 1, "color": 3}
 INTERPOLATIONS = ("cubic", "linear", "hold")
-# bytes of one unpacked track
-LARGEST = 1 << 32
+# bytes that one unpacked track may have: in all, and for its packed ones beyond a few
+LARGEST, SMALL, PER_BYTE = 1 << 32, 1 << 26, 200
 # zlib level: 9 is two percent smaller and many times slower
 LEVEL = 7
 
@@ -85,7 +85,7 @@ def unpack(
     knots, moving, channels = shape
     wide = 1 if bits <= 8 else 2
     wanted = knots * moving * channels * wide
-    if wanted > LARGEST:
+    if wanted > min(LARGEST, SMALL + PER_BYTE * len(packed)):
         raise InputError(
             "PLB-024", f"its track '{name}' claims {wanted:,} bytes, more than can be read; export it again."
         )

@@ -338,6 +338,13 @@ def _glb(data: bytes, choose: Random) -> bytes:
     return data[:8] + struct.pack("<III", 20 + len(text) + len(rest), len(text), 0x4E4F534A) + text + rest
 
 
+def _player_file(data: bytes, choose: Random) -> bytes:
+    """The header changed; its length stays right, and blocks lie where they did."""
+    size = int.from_bytes(data[8:12], "little")
+    text = _dumped(change_value(json.loads(data[12 : 12 + size]), choose))
+    return data[:8] + len(text).to_bytes(4, "little") + text + data[12 + size :]
+
+
 def _png(data: bytes, choose: Random) -> bytes:
     """Another size or kind of pixel in the header, with a right checksum."""
     header = bytearray(data[16:29])
@@ -359,4 +366,5 @@ BY_SUFFIX: dict[str, list[Callable[[bytes, Random], bytes]]] = {
     ".npz": [_npz],
     ".spz": [_gzip, _gzip],
     ".png": [_png],
+    ".gs4dclip": [_player_file, _player_file, _player_file],
 }

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.fuzz.parsers import PARSERS
+from tests.fuzz.player import OLDEST, fuzz_player, node
 from tests.fuzz.runner import BATCH, fuzz
 
 SECONDS = float(os.environ.get("GS4D_FUZZ_SECONDS", "25"))
@@ -23,3 +24,13 @@ def test_mutated_inputs_end_in_a_value_or_a_sentence() -> None:
     for name, (ran, refused) in counts.items():
         assert not ran or ran >= BATCH, name
         assert not ran or refused, name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="pipes are waited for")
+def test_mutated_player_files_end_in_a_picture_or_a_sentence() -> None:
+    if node() is None:
+        pytest.skip(f"NOT RUN: no node here (node {OLDEST} or later)")
+    findings, (ran, refused) = fuzz_player(SECONDS / 3, seed=0)
+    assert not findings, "\n".join(map(str, findings))
+    assert ran >= BATCH and ran // 4 < refused < ran

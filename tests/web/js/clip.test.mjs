@@ -88,7 +88,18 @@ const refused = {
   "radius is null": clip({ changes: { radius: NaN } }),
   "splat is damaged": clip({ splat: Buffer.from("not gzip") }),
   "does not match its content": clip({ changes: { spz: null } }),
+  "claims 72000000 bytes, more than can be read": clip({ gaussians: 12e5, moving: 12e5, tracks: [EIGHT], knots: [...Array(20).keys()] }),
+  "its splat claims 50000000 Gaussians (1000000016 bytes) and holds 76 bytes": clip({ gaussians: 5e7, splat: spz(3, 5e7) }),
 };
+test("a sentence is one line of whole characters", () => {
+  for (const filler of ["x", "\n", "\u2028", "😀", "\ud83d", "é\u00a0"])
+    for (const length of [1, 249, 250, 251, 399, 400, 401, 1999, 2000, 2001, 100000]) {
+      const { message } = new ClipError(`a${filler.repeat(length)}.`);
+      assert.ok([...message].length <= 400 && !/[\p{C}\p{Zl}\p{Zp}\u00a0]/u.test(message), message);
+      assert.ok(message.startsWith("a") && message.endsWith("."), message);
+    }
+});
+
 for (const [words, bytes] of Object.entries(refused))
   test(`one sentence: ${words}`, async () => {
     await assert.rejects(readClip(bytes, "x.gs4dclip"), (error) => {
