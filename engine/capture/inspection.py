@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,10 @@ from ..scene.video import Frame, MultiViewVideo
 from .bounds import gaze_center
 
 SHEET_VIEWS = 48
+# views of which all pairs are looked at, and pairs of views with the same pose that are listed
+MOST_COMPARED, MOST_TWINS = 10_000, 100
+# pairs at once: 32 MB a matrix
+PAIRS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -134,29 +139,47 @@ def camera_spread(video: MultiViewVideo) -> Spread:
     offset = centers - point
     distance = offset.norm(dim=-1).clamp(min=1e-12)
     directions = offset / distance[:, None]
-    degrees = torch.rad2deg((directions @ directions.T).clamp(-1, 1).acos())
-    degrees.fill_diagonal_(math.inf)
-    nearest = degrees.amin(dim=1)
-    finite = torch.where(degrees.isfinite(), degrees, torch.zeros_like(degrees))
     foot = centers + along[:, None] * cameras.forward.double()
     miss = (foot - point).norm(dim=-1) / distance
     scale = float(distance.median())
-    apart = torch.cdist(centers, centers)
-    turned = cameras.forward.double() @ cameras.forward.double().T
-    pairs = ((apart < 1e-5 * scale) & (turned > 1 - 1e-9)).triu(1).nonzero().tolist()
+    chosen = torch.arange(len(cameras))
+    if len(chosen) > MOST_COMPARED:
+        chosen = torch.linspace(0, len(cameras) - 1, MOST_COMPARED).round().long()
+    pairs = _pairs(directions[chosen], centers[chosen], cameras.forward.double()[chosen], 1e-5 * scale)
     places = len(np.unique(np.round((centers / max(scale, 1e-12)).numpy(), 5), axis=0))
-    alone = int(nearest.argmax()) if len(cameras) > 1 else 0
+    alone = int(pairs.nearest.argmax()) if len(cameras) > 1 else 0
     return Spread(
-        widest=float(finite.max()),
-        neighbour=float(nearest.median()) if len(cameras) > 1 else 0.0,
-        loneliest=float(nearest[alone]) if len(cameras) > 1 else 0.0,
-        loneliest_view=alone,
+        widest=pairs.widest,
+        neighbour=float(pairs.nearest.median()) if len(cameras) > 1 else 0.0,
+        loneliest=float(pairs.nearest[alone]) if len(cameras) > 1 else 0.0,
+        loneliest_view=int(chosen[alone]),
         miss=float(miss.median()),
         behind=tuple((along <= 0).nonzero().flatten().tolist()),
         distance=scale,
-        twins=tuple((int(a), int(b)) for a, b in pairs[:100]),
+        twins=tuple((int(chosen[a]), int(chosen[b])) for a, b in pairs.twins[:MOST_TWINS]),
         places=places,
     )
+
+
+class _Pairs(NamedTuple):
+    nearest: Tensor  # [V] degrees to the nearest other view
+    widest: float  # degrees
+    twins: list[tuple[int, int]]
+
+
+def _pairs(directions: Tensor, centers: Tensor, forward: Tensor, near: float) -> _Pairs:
+    """All pairs of views [V, 3], some rows at a time: all at once are gigabytes for thousands of views."""
+    nearest, widest, twins = list[Tensor](), 0.0, list[tuple[int, int]]()
+    for rows in torch.arange(len(centers)).split(max(1, PAIRS_AT_ONCE // len(centers))):
+        degrees = torch.rad2deg((directions[rows] @ directions.T).clamp(-1, 1).acos())
+        degrees[torch.arange(len(rows)), rows] = math.inf
+        nearest.append(degrees.amin(dim=1))
+        widest = max(widest, float(degrees[degrees.isfinite()].max()) if degrees.isfinite().any() else 0.0)
+        if len(twins) < MOST_TWINS:
+            same = (torch.cdist(centers[rows], centers) < near) & (forward[rows] @ forward.T > 1 - 1e-9)
+            found = same.triu(int(rows[0]) + 1).nonzero()
+            twins += [(int(rows[a]), b) for a, b in found.tolist()]
+    return _Pairs(torch.cat(nearest), widest, twins)
 
 
 def thumbnail(frame: Frame, width: int, background: Tensor | None) -> Tensor:

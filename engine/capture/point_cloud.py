@@ -18,6 +18,7 @@ from ..io.ply import ply_origin
 
 Array = NDArray[Any]
 MOST = 20_000_000  # points
+ROUNDING = 1e-4
 AGAIN = "export it again"
 
 
@@ -40,15 +41,39 @@ def read_points(path: Path, name: str) -> tuple[Array, Array | None]:
     colors = None
     for triple in (("red", "green", "blue"), ("r", "g", "b")):
         if all(c in names for c in triple):
-            colors = np.stack([table[c].astype(np.float64) for c in triple], axis=1)
-            colors = colors / 255.0 if table[triple[0]].dtype.kind in "iu" else colors
+            colors = _unit_colors([table[c] for c in triple], name)
     # of Gaussians that this pack exported
     xyz = xyz + np.array(ply_origin(path))
     if not np.isfinite(xyz).all():
         raise InputError(
             "CAP-076", f"{name} contains points with NaN or infinite coordinates. Export it again."
         )
-    return xyz, None if colors is None else colors.clip(0, 1)
+    return xyz, colors
+
+
+def _unit_colors(channels: list[Array], name: str) -> Array:
+    """Colors [P, 3] in 0..1 of stored ones: floats in 0..1, or whole numbers in 0..255 or, with 16 bits, 0..65535.
+
+    Raises InputError for any others: scaled by a guess, all points could be white.
+    """
+    # a damaged file's NaNs are named below
+    with np.errstate(invalid="ignore"):
+        stored = np.stack([channel.astype(np.float64) for channel in channels], axis=1)
+    low, high = float(stored.min(initial=0)), float(stored.max(initial=0))
+    is_float = channels[0].dtype.kind == "f"
+    is_whole = not is_float or bool((stored == np.round(stored)).all())
+    # floats may be a rounding error beyond
+    if is_float and low >= -ROUNDING and high <= 1 + ROUNDING:
+        return stored.clip(0, 1)
+    if low >= 0 and is_whole and high <= 255:
+        return stored / 255
+    if low >= 0 and high <= 65535 and channels[0].dtype.itemsize == 2 and not is_float:
+        return stored / 65535
+    raise InputError(
+        "CAP-264",
+        f"{name} has point colors from {low:g} to {high:g}, which are neither 0 to 1 nor 0 to 255. Export it again with colors "
+        "of 8 bits.",
+    )
 
 
 def write_points(path: Path, points: Tensor, colors: Tensor | None) -> Path:

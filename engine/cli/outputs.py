@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files.atomic import check_folder_writable, check_writable
+from ..files.mp4 import check_video
 from ..steps.step import Kind
 
 # kinds that are written as a folder
@@ -33,6 +34,8 @@ def check_outputs(
     for kind, path in outputs:
         if kind in FOLDERS:
             check_folder_writable(path)
+        elif kind is Kind.VIDEO:
+            check_video(path)
         else:
             check_writable(path, size)
     for path in checkpoints:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from engine.capture.convert.calibration import CalibratedCamera, as_cameras
+from engine.capture.convert.calibration import MOST_CAMERAS, CalibratedCamera, as_cameras
 from engine.capture.convert.pose2sim import read_pose2sim
 from engine.capture.convert.qualisys import read_qualisys
 from engine.errors import InputError
@@ -192,3 +192,12 @@ def test_calibrations_and_captures_know_one_set_of_tolerances(tmp_path: Path) ->
                 tmp_path, re.sub(r'(radial|tangental)Distortion(\d)="[^"]*"', r'\1Distortion\2="0"', rounded)
             )
         )
+
+
+def test_a_calibration_of_thousands_of_cameras_is_refused_at_once(tmp_path: Path) -> None:
+    """All pairs of cameras are compared, which takes a minute for as many as the file may hold."""
+    first = pose2sim().split("\n\n")[0]
+    text = "\n".join(first.replace("cam10", f"cam{i}") for i in range(MOST_CAMERAS + 1))
+    (tmp_path / "Calib.toml").write_text(text)
+    with pytest.raises(InputError, match=r"1,001 cameras; at most 1,000"):
+        read_pose2sim(tmp_path / "Calib.toml")

@@ -1,10 +1,13 @@
 """Points from PLY files: both spellings of every type, all three formats, and a sentence for every lie."""
 
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from engine.capture.point_cloud import optional_points, read_points, write_points
+from engine.capture.point_cloud import optional_points, points_array, read_points, write_points
 from engine.errors import InputError
 from engine.files.ply_header import read_header, read_vertices
 
@@ -129,3 +132,71 @@ def test_vertices_without_properties_are_refused(tmp_path):
 def test_a_folder_is_not_a_file_of_points(tmp_path):
     with pytest.raises(InputError, match=r"a\.ply does not exist"):
         read_points(tmp_path, "a.ply")
+
+
+def colored(path: Path, kind: str, *rows: tuple[float, float, float]) -> Path:
+    """A text .ply of points in a row with colors of a type of the format."""
+    header = [
+        "ply",
+        "format ascii 1.0",
+        f"element vertex {len(rows)}",
+        *(f"property float {c}" for c in "xyz"),
+    ]
+    header += [f"property {kind} {c}" for c in ("red", "green", "blue")]
+    lines = [f"{i} 0 0 {r} {g} {b}" for i, (r, g, b) in enumerate(rows)]
+    path.write_text("\n".join([*header, "end_header", *lines, ""]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored", "scale"),
+    [
+        ("uchar", (0, 51, 255), 255),
+        ("int", (0, 51, 255), 255),
+        ("float", (0, 0.2, 1), 1),
+        ("float", (0, 51, 255), 255),
+        ("double", (-1e-9, 0.2, 1.0000001), 1),
+        ("ushort", (0, 13107, 65535), 65535),
+    ],
+)
+def test_point_colors_are_scaled_by_what_they_are(
+    tmp_path: Path, kind: str, stored: tuple[float, float, float], scale: float
+) -> None:
+    colors = read_points(colored(tmp_path / "a.ply", kind, stored), "a.ply")[1]
+    np.testing.assert_allclose(colors, [[0, 0.2, 1]], atol=1e-6)
+    np.testing.assert_allclose(np.array(stored) / scale, [0, 0.2, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored"),
+    [
+        ("int", (0, 51, 256)),
+        ("char", (0, 51, -1)),
+        ("float", (0, 51.5, 255)),
+        ("float", (0, 51, 300)),
+        ("float", (0, -0.5, 1)),
+        ("float", (0, math.nan, 1)),
+    ],
+)
+def test_point_colors_of_unknown_scale_are_not_guessed(
+    tmp_path: Path, kind: str, stored: tuple[float, float, float]
+) -> None:
+    colored(tmp_path / "a.ply", kind, stored)
+    with pytest.raises(InputError, match=r"a\.ply has point colors from"):
+        read_points(tmp_path / "a.ply", "a.ply")
+    warnings: list[str] = []
+    assert optional_points(tmp_path, ("a.ply",), warnings) == (None, None)
+    assert "neither 0 to 1 nor 0 to 255" in warnings[0] and "without initial points" in warnings[0]
+
+
+def test_points_are_not_followed_out_of_the_data_set(tmp_path: Path) -> None:
+    folder = tmp_path / "capture"
+    folder.mkdir()
+    write_points(tmp_path / "secret.ply", torch.ones(3, 3), None)
+    np.save(tmp_path / "secret.npy", np.ones((3, 3)))
+    for name in ("points.ply", "points.npy"):
+        (folder / name).symlink_to(tmp_path / f"secret{Path(name).suffix}")
+    warnings: list[str] = []
+    assert optional_points(folder, ("points.ply",), warnings) == (None, None)
+    assert points_array(folder, "points.npy", warnings) is None
+    assert len(warnings) == 2 and all("link to a place outside" in text for text in warnings)

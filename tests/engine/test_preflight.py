@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.capture import inspection
+from engine.capture.inspection import camera_spread
 from engine.errors import InputError
 from engine.figures.contact_sheets import GAP, MARGIN
 from engine.messages import Finished, Preview, Progress, Started, result
@@ -14,6 +16,7 @@ from engine.scene.cameras import Cameras, look_at
 from engine.scene.video import Frame, MultiViewVideo
 from engine.steps import preflight
 from engine.steps.preflight import Config, Report
+from tests.scenes import capture_of, moving_scene
 
 SIZE = (96, 64)
 
@@ -197,3 +200,26 @@ def test_every_frame_is_read_when_asked(tmp_path: Path) -> None:
     source = Counting([1.0] * 8)
     report(video(source=source), Config(every_frame=True))
     assert len(source.seen) == 40
+
+
+def test_pairs_of_views_are_compared_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once are gigabytes for thousands of views."""
+    scene = moving_scene(count=20, views=12)
+    twice = scene.rig[[*range(12), 3, 7]]
+    video = capture_of(scene.with_(rig=replace(twice, names=tuple(map(str, range(14))))))
+    whole = camera_spread(video)
+    assert (
+        whole.twins == ((3, 12), (7, 13))
+        and whole.widest > 170
+        and whole.neighbour == pytest.approx(33.29, abs=0.01)
+    )
+    monkeypatch.setattr(inspection, "PAIRS_AT_ONCE", 40)
+    parts = camera_spread(video)
+    assert parts.twins == whole.twins and parts.loneliest_view == whole.loneliest_view
+    assert (parts.widest, parts.neighbour, parts.loneliest) == pytest.approx(
+        (whole.widest, whole.neighbour, whole.loneliest), abs=1e-6
+    )
+    monkeypatch.setattr(inspection, "MOST_COMPARED", 7)
+    few = camera_spread(video)
+    assert few.loneliest_view in range(0, 14, 2) or few.loneliest_view == 13
+    assert few.places == whole.places

@@ -122,6 +122,16 @@ def test_two_outputs_are_never_one_file(
         assert "would be written twice" in capsys.readouterr().err
 
 
+def test_the_name_of_a_video_is_checked_before_it_is_generated(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--out", tmp_path / "a.safetensors", "--video-out", tmp_path / "new" / "a.mov"]
+    assert main([*bench.command("generate"), *map(str, words)]) == 1
+    said = capsys.readouterr().err
+    assert "videos are written as .mp4" in said and len(said.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_checkpoint_replaces_nothing_but_a_checkpoint(
     bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

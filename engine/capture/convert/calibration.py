@@ -21,6 +21,7 @@ from ..undistort import Distortion
 Array = NDArray[np.float64]
 # bytes: a calibration is a few kilobytes
 LARGEST = 4 << 20
+MOST_CAMERAS = 1000
 # meters between the two cameras farthest apart
 NARROWEST, WIDEST = 0.02, 300.0
 
@@ -75,6 +76,13 @@ def check_rig(path: Path, cameras: list[CalibratedCamera]) -> list[CalibratedCam
         raise InputError(
             "CAP-036",
             f"{path} does not describe any video camera. Export the calibration with its video cameras.",
+        )
+    # the distances of all pairs are looked at
+    if len(cameras) > MOST_CAMERAS:
+        raise InputError(
+            "CAP-263",
+            f"{path} describes {len(cameras):,} cameras; at most {MOST_CAMERAS:,} are supported. Check that it is the right "
+            "file.",
         )
     counts = Counter(c.name for c in cameras)
     if twice := next((name for name, count in counts.items() if count > 1), None):
