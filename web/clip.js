@@ -3,8 +3,8 @@
 
 const CHANNELS = { position: 3, rotation: 3, scale: 3, opacity: 1, color: 3 };
 const INTERPOLATIONS = ["cubic", "linear", "hold"];
-// bytes that one unpacked track may have: in all, and for its packed ones beyond a few
-const LARGEST = 2 ** 31, SMALL = 2 ** 26, PER_BYTE = 200;
+// bytes that one unpacked track may have: in all, and for its packed ones beyond a few (deflate makes at most 1032 of one)
+const LARGEST = 2 ** 31, SMALL = 2 ** 26, PER_BYTE = 1100;
 const AGAIN = "run the graph again, or export it again.";
 
 /** What is wrong with a file, as a sentence for the person. */

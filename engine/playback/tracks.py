@@ -20,8 +20,8 @@ from ..errors import InputError
 
 CHANNELS = {"position": 3, "rotation": 3, "scale": 3, "opacity": 1, "color": 3}
 INTERPOLATIONS = ("cubic", "linear", "hold")
-# bytes that one unpacked track may have: in all, and for its packed ones beyond a few
-LARGEST, SMALL, PER_BYTE = 1 << 32, 1 << 26, 200
+# bytes that one unpacked track may have: in all, and for its packed ones beyond a few (deflate makes at most 1032 of one)
+LARGEST, SMALL, PER_BYTE = 1 << 32, 1 << 26, 1100
 # zlib level: 9 is two percent smaller and many times slower
 LEVEL = 7
 
