@@ -2,9 +2,11 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from engine.errors import InputError
@@ -214,3 +216,17 @@ def test_variance_counts_still_covered_pixels_only():
         picture[0], picture[1], picture[2] = 5 * value, 3 * value, value
         region.add(picture, moving, covered)
     assert region.variance() == pytest.approx(0.01 / 2, rel=1e-4)  # one of two still rows has variance 0.1²
+
+
+def test_a_clip_folder_with_pickled_weights_is_refused(clip_folder, tmp_path):
+    """transformers would open them by their ending."""
+    folder = shutil.copytree(clip_folder, tmp_path / "clip")
+    weights = load_file(folder / "model.safetensors")
+    torch.save(weights, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="LOS-011"):
+        load_clip(folder)
+    index = {"weight_map": dict.fromkeys(weights, "pytorch_model.bin")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="DIF-103"):
+        load_clip(folder)
