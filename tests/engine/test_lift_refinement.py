@@ -100,7 +100,7 @@ def test_training_goes_on_from_the_lifted_scene(clip: Clip, lifted: Lifted) -> N
 
 
 def test_the_bundled_clip_has_exact_depth() -> None:
-    frames, fps = load_clip(ROOM)
+    frames, fps, _ = load_clip(ROOM)
     folder = depth_beside(ROOM)
     assert folder is not None and fps == 12
     depth = load_depth_images(folder, UNIT)
