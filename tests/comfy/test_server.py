@@ -86,6 +86,31 @@ def test_a_graph_runs_from_capture_to_video(running: Server, info: dict[str, Any
     assert size_of_video(running.base / "output" / video["subfolder"] / video["filename"]) == (6, 64, 64)
 
 
+def test_depth_made_of_a_captures_images_is_trained_with(running: Server, info: dict[str, Any]) -> None:
+    """An image node of the host stands in for a depth network: dark is far."""
+    chosen = {"views": "0 3 6 9", "moments": "0 4"}
+    graph = {
+        "load": graphs.node(info, "GS4D_LoadMultiViewVideo", scale=0.5),
+        "images": graphs.node(info, "GS4D_CaptureImages", video=["load", 0], **chosen),
+        "depth": graphs.node(info, "ImageInvert", image=["images", 0]),
+        "add": graphs.node(info, "GS4D_AddDepth", video=["load", 0], depth=["depth", 0], **chosen),
+        "settings": graphs.node(info, "GS4D_TrainingSettings", depth_weight=0.05),
+        "train": graphs.node(
+            info, "GS4D_Train4DScene", video=["add", 0], settings=["settings", 0], iterations=12, budget=300,
+            motion="none", preview_every=0,
+        ),
+        "save": graphs.node(info, "GS4D_Save4DScene", scene=["train", 0], filename_prefix="deep"),
+    }  # fmt: skip
+    run = running.run(graph)
+    assert run.outcome == "execution_success", run.error
+    assert run.progress("train")[-1] == 12
+    assert any("8 images of 80×104: 4 views, 2 frames" in text for text in run.notes["images"])
+    assert any("8 depth maps of 80×104 were added, read as disparity" in text for text in run.notes["add"])
+    graph["add"]["inputs"]["moments"] = "0"
+    refused = running.run(graph)
+    assert refused.outcome == "execution_error" and "There are 8 depth maps" in str(refused.error)
+
+
 def history(running: Server, prompt: str) -> dict[str, Any]:
     """What the server keeps of a run; it writes it down a moment after the run's last message."""
     for _ in range(50):
