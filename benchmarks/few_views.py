@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.environment import environment
+from engine.capture.added_depth import DepthAdded
 from engine.capture.readers import load_video
 from engine.demo import CLIP
 from engine.losses.means import Means
 from engine.losses.metrics import decibels
 from engine.messages import result
 from engine.render import Rasterizer, choose, render_gaussians
-from engine.scene import Frame, FrameSource, MultiViewVideo, Scene4D
+from engine.scene import MultiViewVideo, Scene4D
 from engine.steps import fit_scene
 from engine.train.targets import composite
 
@@ -44,31 +45,17 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(eq=False)
-class RenderedDepth:
-    """A capture's frames with the depth of a scene."""
-
-    frames: FrameSource
-    scene: Scene4D
-    rasterizer: Rasterizer
-    known: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
-
-    def read(self, view: int, moment: int) -> Frame:
-        """See FrameSource."""
-        if (view, moment) not in self.known:
-            self.known[view, moment] = self._depth(view, moment)
-        return replace(self.frames.read(view, moment), depth=self.known[view, moment])
-
-    @torch.no_grad()
-    def _depth(self, view: int, moment: int) -> torch.Tensor:
-        now = self.scene.at(float(self.scene.times[moment]))
-        drawn = render_gaussians(now, self.scene.rig[view], self.rasterizer, want_depth=True)
-        assert drawn.depth is not None
-        return torch.where(drawn.alpha[0] > 0.5, drawn.depth[0], 0.0)
-
-    def fingerprint(self) -> str:
-        """See FrameSource."""
-        return self.frames.fingerprint()
+@torch.no_grad()
+def rendered_depth(scene: Scene4D, rasterizer: Rasterizer) -> dict[tuple[int, int], torch.Tensor]:
+    """Depth maps [H, W] of the four cameras at all frames, 0 where the scene is empty."""
+    maps: dict[tuple[int, int], torch.Tensor] = {}
+    for moment, time_now in enumerate(scene.times.tolist()):
+        now = scene.at(time_now)
+        for view in FOUR:
+            drawn = render_gaussians(now, scene.rig[view], rasterizer, want_depth=True)
+            assert drawn.depth is not None
+            maps[view, moment] = torch.where(drawn.alpha[0] > 0.5, drawn.depth[0], 0.0)
+    return maps
 
 
 @torch.no_grad()
@@ -93,7 +80,7 @@ def report(iterations: int, rows: list[str], truth_iterations: int) -> dict[str,
     config = fit_scene.Config(iterations=truth_iterations, keeps_test_views_out=False, preview_every=0)
     truth = result(fit_scene.run(video, config))
     rest = tuple(view for view in range(video.views) if view not in FOUR)
-    source = RenderedDepth(video.source, truth, rasterizer)
+    source = DepthAdded(video.source, rendered_depth(truth, rasterizer), video.cameras)
     few = replace(video, source=source, has_depths=True, train_views=FOUR, test_views=rest)
     found: dict[str, Any] = {}
     for name in rows:

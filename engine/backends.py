@@ -37,8 +37,6 @@ HINTS = {
 _LIBRARIES = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 # whether a compiler was allowed → why gsplat does not work
 _gsplat: dict[bool, str | None] = {}
-# "cuda" → why Warp does not work there
-_warp: dict[str, str | None] = {}
 _GIB = 1 << 30
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
@@ -101,30 +99,6 @@ def gsplat_obstacle(may_compile: bool = False) -> str | None:
         _gsplat[may_compile] = _load_gsplat(may_compile)
     # a compiler error says more than "kernels are missing"
     return _gsplat[may_compile] and (_gsplat.get(True) or _gsplat[may_compile])
-
-
-def warp_obstacle() -> str | None:
-    """Why Warp's kernels cannot be used; None if they can. Tested once on a machine with a GPU, then cached."""
-    if not installed("warp"):
-        return HINTS["warp"]
-    if not torch.cuda.is_available():
-        return None
-    if "cuda" not in _warp:
-        _warp["cuda"] = _try_warp()
-    return _warp["cuda"]
-
-
-def _try_warp() -> str | None:
-    """Run a kernel of Warp on the GPU, or return why that failed. Catches everything that a driver may raise."""
-    try:
-        import warp as wp
-
-        if not wp.is_cuda_available():
-            return "Warp does not find the GPU's driver; update the NVIDIA driver"
-        wp.zeros(1, dtype=wp.float32, device="cuda").fill_(1.0)
-    except Exception as error:
-        return f"Warp cannot use the GPU ({_short(error)})"
-    return None
 
 
 def _load_gsplat(may_compile: bool) -> str | None:

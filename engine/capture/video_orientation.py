@@ -52,7 +52,7 @@ def display_matrix(frame: Any) -> tuple[int, ...] | None:
 
 
 def orientation(frame: Any, name: str) -> Orientation:
-    """How `frame` is to be shown; InputError, naming the file `name`, where that is no quarter turn.
+    """How `frame` is to be shown; InputError, naming the file `name`, if that is not a quarter turn.
 
     Ask for one frame of a file: PyAV's side data keep their frame, and it them, until garbage is collected.
     """

@@ -41,7 +41,7 @@ def to_pixels(
 
 
 def to_mask_pixels(frame: Any, facts: VideoFacts, size: tuple[int, int] | None = None) -> Array:
-    """A decoded frame of a mask video as [H, W, 3] uint8. Its values are no light: they are not tone-mapped."""
+    """A decoded frame of a mask video as [H, W, 3] uint8. Its values do not measure light, so they are not tone-mapped."""
     return to_pixels(frame, replace(facts, transfer=""), size)
 
 

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ..capture.added_depth import DepthAdded
 from ..errors import InputError
-from ..fields import choice, indices, text, validate
+from ..fields import choice, text, validate
 from ..geometry.depth_maps import read_depth_maps
 from ..messages import Finished, Progress, Started, Stream
 from ..scene import MultiViewVideo
 from ..scene.cameras import have_one_shape
 from ..train.normalization import subject_bounds
+from ..train.originals import captured_pairs
 from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
@@ -66,9 +67,7 @@ def run(video: MultiViewVideo, depth: Any, config: Config = Config()) -> Stream:
     Example:
         deep = result(add_depth.run(video, maps, Config(moments="all", kind="depth")))
     """
-    views = indices(config.views, video.views, "view")
-    moments = indices(config.moments, video.moments, "frame")
-    pairs = [(v, m) for m in moments for v in views if bool(video.available[v, m])]
+    pairs = captured_pairs(video, config.views, config.moments)
     values = read_depth_maps(depth)
     if len(values) != len(pairs):
         raise InputError(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..fields import indices, text, validate
+from ..fields import text, validate
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..scene import MultiViewVideo
+from ..train.originals import captured_pairs, check_one_size
 from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "CapturedImages", "Config", "run"]
@@ -61,21 +61,8 @@ def run(video: MultiViewVideo, config: Config = Config()) -> Stream:
     Example:
         images = result(capture_images.run(video, Config(moments="all"))).images
     """
-    views = indices(config.views, video.views, "view")
-    moments = indices(config.moments, video.moments, "frame")
-    pairs = tuple((v, m) for m in moments for v in views if bool(video.available[v, m]))
-    if not pairs:
-        raise InputError(
-            "STP-089",
-            f"{video.name} does not have images of the chosen views at the chosen frames; choose other numbers.",
-        )
-    sizes = sorted({video.cameras.sizes[v] for v, _ in pairs})
-    if len(sizes) > 1:
-        listed = ", ".join(f"{w}×{h}" for w, h in sizes)
-        raise InputError(
-            "STP-090",
-            f"The chosen views of {video.name} have images of different sizes ({listed}); choose views of one size.",
-        )
+    pairs = captured_pairs(video, config.views, config.moments)
+    check_one_size(video, pairs)
     yield Started(len(pairs), f"{len(pairs)} images of {video.name}")
     images: list[Tensor] = []
     masks: list[Tensor] = []
@@ -85,7 +72,7 @@ def run(video: MultiViewVideo, config: Config = Config()) -> Stream:
         masks.append(torch.ones(frame.image.shape[:2]) if frame.mask is None else frame.mask.float() / 255)
         yield Progress(done + 1)
     yield Preview(images[0], len(pairs))
-    yield Finished(CapturedImages(torch.stack(images), torch.stack(masks), pairs))
+    yield Finished(CapturedImages(torch.stack(images), torch.stack(masks), tuple(pairs)))
 
 
 STEP = Step(

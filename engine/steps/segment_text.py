@@ -12,7 +12,7 @@ from PIL import ImageDraw
 from torch import Tensor
 
 from ..errors import InputError
-from ..fields import choice, indices, number, text, validate
+from ..fields import choice, number, text, validate
 from ..figures.color_maps import marked, spread
 from ..figures.contact_sheets import sheet
 from ..figures.drawing import as_picture, as_tensor, write
@@ -21,6 +21,7 @@ from ..masks.grounded import MODES, PICKS, Segmentation, Segmented, SegmentReque
 from ..masks.prompts import phrases_of, prompts_of
 from ..messages import Finished, Preview, Started, Stream, progress_of
 from ..scene import MultiViewVideo, ViewSet
+from ..train.originals import captured_pairs, check_one_size
 from ..train.targets import composite
 from .step import Figure, Input, Kind, Output, Step
 
@@ -163,23 +164,10 @@ def _images(
         raise InputError(
             "STP-034", "There are no images to segment; connect views, images or a multi-view video."
         )
-    chosen = indices(config.view_numbers, video.views, "view")
-    when = indices(config.frame_numbers, video.moments, "frame")
-    pairs = [(v, m) for m in when for v in chosen if bool(video.available[v, m])]
-    if not pairs:
-        raise InputError(
-            "STP-035",
-            f"{video.name} does not have images of the chosen views at the chosen frames; choose other numbers.",
-        )
+    pairs = captured_pairs(video, config.view_numbers, config.frame_numbers)
+    check_one_size(video, pairs)
     black = torch.zeros(3)
     frames = [composite(video.source.read(v, m), black).image for v, m in pairs]
-    sizes = {(int(f.shape[1]), int(f.shape[0])) for f in frames}
-    if len(sizes) > 1:
-        listed = ", ".join(f"{w}×{h}" for w, h in sorted(sizes))
-        raise InputError(
-            "STP-036",
-            f"The chosen views of {video.name} have images of different sizes ({listed}); choose views of one size.",
-        )
     return torch.stack(frames), _by_camera([v for v, _ in pairs], [m for _, m in pairs])
 
 

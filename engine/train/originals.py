@@ -47,6 +47,33 @@ def choose_pairs(scene: Scene4D, views: str, moments: str, video: MultiViewVideo
     return [(view, moment) for moment in when for view in chosen]
 
 
+def captured_pairs(video: MultiViewVideo, views: str, moments: str) -> list[Pair]:
+    """(view, frame) of the images that a capture has of the named views and frames, frame by frame.
+
+    Raises InputError for numbers that are not there, or where there is no image.
+    """
+    chosen = indices(views, video.views, "view")
+    when = indices(moments, video.moments, "frame")
+    pairs = [(v, m) for m in when for v in chosen if bool(video.available[v, m])]
+    if not pairs:
+        raise InputError(
+            "STP-035",
+            f"{video.name} does not have images of the chosen views at the chosen frames; choose other numbers.",
+        )
+    return pairs
+
+
+def check_one_size(video: MultiViewVideo, pairs: Sequence[Pair]) -> None:
+    """Raise InputError where images of `pairs` differ in size, so that they cannot be one batch."""
+    sizes = sorted({video.cameras.sizes[view] for view, _ in pairs})
+    if len(sizes) > 1:
+        listed = ", ".join(f"{w}×{h}" for w, h in sizes)
+        raise InputError(
+            "STP-036",
+            f"The chosen views of {video.name} have images of different sizes ({listed}); choose views of one size.",
+        )
+
+
 def choose_source(
     choice: str,
     scene: Scene4D,

@@ -7,6 +7,7 @@ import torch
 
 from engine import backends
 from engine.render import RasterSettings, choose
+from engine.render.registry import find
 from engine.scene.cameras import look_at
 
 pytestmark = [
@@ -15,7 +16,7 @@ pytestmark = [
 ]
 OBSTACLES = {
     "gsplat": lambda: backends.gsplat_obstacle(may_compile=True),
-    "warp": backends.warp_obstacle,
+    "warp": find("warp").obstacle,
 }
 
 NAMES = ("means", "quats", "scales", "opacities", "features", "background")
@@ -75,7 +76,7 @@ def test_a_cuda_rasterizer_equals_the_cpu_kernel(rasterizer, channels, antialias
 
 
 def test_warp_gives_the_same_bits_twice():
-    obstacle = backends.warp_obstacle()
+    obstacle = OBSTACLES["warp"]()
     if obstacle is not None:
         pytest.skip(obstacle)
     generator = torch.Generator().manual_seed(1)

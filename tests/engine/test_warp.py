@@ -77,6 +77,9 @@ def test_a_device_whose_images_differ_is_not_used(monkeypatch):
     assert check.difference("cpu") < 1e-5
     assert check.difference("cpu", Blurred()) > check.LARGEST
     assert not check.is_close(float("nan"))
+    monkeypatch.setattr(wp, "is_cuda_available", lambda: False)
+    assert "update the NVIDIA driver" in registered._wrong_here.__wrapped__()
+    monkeypatch.setattr(wp, "is_cuda_available", lambda: True)
     monkeypatch.setattr(check, "difference", lambda device: 0.5)
     assert "differ from the reference by 0.5" in registered._wrong_here.__wrapped__()
 

@@ -70,7 +70,7 @@ def mutated(folder: Path, valid: list[bytes], seed: int, case: int) -> Path:
     place.mkdir()
     (place / "a.gs4dclip").write_bytes(valid[case % len(valid)])
     mutate(place, choose)
-    # a mutation may also rename, remove or link the file, which is no matter of the decoder
+    # a mutation may also rename, remove or link the file, which does not concern the decoder
     path = folder / f"{case}.gs4dclip"
     files = [file for file in place.glob("*") if file.is_file() and not file.is_symlink()]
     path.write_bytes(files[0].read_bytes() if files else b"")

@@ -194,7 +194,7 @@ def test_subjects_that_come_late_are_no_surprise(
     video = load_video(capture(tmp_path, suffix, make, lambda i: objects(i) if i == 3 else 0 * objects(i)))
     shares = [float((mask > 127).mean()) for mask in read_masks(video)]
     assert shares[3] > 0.1
-    # the noise of a JPEG file is no subject either
+    # the noise of a JPEG file is not a subject either
     assert max(shares[:3] + shares[4:]) == 0
 
 

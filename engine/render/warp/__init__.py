@@ -24,16 +24,24 @@ def _create() -> Rasterizer:
 
 
 def _obstacle() -> str | None:
-    reason = backends.warp_obstacle()
-    return _wrong_here() if reason is None and torch.cuda.is_available() else reason
+    if not backends.installed("warp"):
+        return backends.HINTS["warp"]
+    return _wrong_here() if torch.cuda.is_available() else None
 
 
 @functools.cache
 def _wrong_here() -> str | None:
-    """Why this GPU's images cannot be trusted; None if they equal the reference's. Tried once: kernels are compiled."""
-    from .self_check import difference, is_close
+    """Why this GPU cannot be used, or its images cannot be trusted; None if they equal the reference's.
 
+    Tried once, since kernels are compiled. Catches everything that a driver may raise.
+    """
     try:
+        import warp as wp
+
+        from .self_check import difference, is_close
+
+        if not wp.is_cuda_available():
+            return "Warp does not find the GPU's driver; update the NVIDIA driver"
         off = difference("cuda")
     except Exception as error:
         return f"Warp failed on this GPU ({type(error).__name__}: {' '.join(str(error).split())[:200]})"

@@ -65,6 +65,13 @@ def tile_box(center: wp.vec2, reach: wp.vec2, tiles_x: int, tiles_y: int):
     return wp.vec4i(x0, y0, x1, y1)
 
 
+@wp.func
+def tile_place(tile: int, tiles_x: int, tiles_y: int):
+    """The view of a tile, and the column and row of its first pixel."""
+    view = tile // (tiles_x * tiles_y)
+    return wp.vec3i(view, (tile % tiles_x) * TILE, ((tile // tiles_x) % tiles_y) * TILE)
+
+
 @wp.kernel
 def count_tiles(
     centers: wp.array(dtype=wp.vec2),
@@ -147,9 +154,10 @@ def compositing(channels: int, block: int) -> tuple[Any, Any, Any]:
         thread = wp.tid()
         tile = thread // PIXELS
         pixel = thread % PIXELS
-        view = tile // (tiles_x * tiles_y)
-        column = (tile % tiles_x) * TILE + pixel % TILE
-        row = ((tile // tiles_x) % tiles_y) * TILE + pixel // TILE
+        place = tile_place(tile, tiles_x, tiles_y)
+        view = place[0]
+        column = place[1] + pixel % TILE
+        row = place[2] + pixel // TILE
         if row < image.shape[1] and column < image.shape[2]:
             x = float(column) + 0.5
             y = float(row) + 0.5
@@ -190,9 +198,10 @@ def compositing(channels: int, block: int) -> tuple[Any, Any, Any]:
     ):
         """A block is a tile; it writes a row of `slots` for each of its entries, in the order before sorting."""
         tile, lane = wp.tid()
-        view = tile // (tiles_x * tiles_y)
-        column = (tile % tiles_x) * TILE
-        row = ((tile // tiles_x) % tiles_y) * TILE
+        place = tile_place(tile, tiles_x, tiles_y)
+        view = place[0]
+        column = place[1]
+        row = place[2]
         # transmittance so far, 0 once the pixel has stopped or lies outside the image
         left = states()
         # of the loss: by what was composited so far, by all of it, and by the transmittance in the end
