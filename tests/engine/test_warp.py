@@ -13,6 +13,8 @@ import pytest
 import torch
 
 import engine.render.warp as registered
+from engine.render import torch_reference
+from engine.render.rasterizer import RasterSettings
 from engine.render.torch_reference import TorchRasterizer
 from tests.engine.test_rasterizer import HEIGHT, NAMES, WIDTH, make_scene, relative, with_gradients
 
@@ -65,11 +67,56 @@ def test_the_same_call_gives_the_same_bits():
 @pytest.mark.parametrize("architecture", [75, 90])
 def test_kernels_compile_for_cuda_without_a_gpu(tmp_path: Path, architecture: int):
     source.WarpRasterizer()
-    kernels = source.compositing(3, source.PIXELS)
+    kernels = *source.compositing(3, source.PIXELS), source.count_tiles, source.projection.project_backward
     for kernel in kernels:
         kernel.module.options["block_dim"] = source.PIXELS
         wp.compile_aot_module(kernel.module, arch=architecture, module_dir=tmp_path)
     assert len(list(tmp_path.glob(f"*.sm{architecture}.cubin"))) == len(kernels)
+
+
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_projection_and_its_gradients_equal_the_formulas(antialiased: bool):
+    """In two cameras, with Gaussians behind them, far outside of the image (their rays are clamped) and on its border."""
+    generator = torch.Generator().manual_seed(4)
+    count, size = 400, (64, 48)
+    leaves = [
+        torch.randn(count, 3, generator=generator) * torch.tensor([6.0, 4.0, 2.0]),
+        torch.randn(count, 4, generator=generator) * 3.0,
+        0.3 * torch.rand(count, 3, generator=generator) + 0.05,
+        torch.rand(count, generator=generator),
+    ]
+    poses = torch.eye(4).repeat(2, 1, 1)
+    poses[:, 2, 3] = torch.tensor([3.0, 5.0])
+    poses[1, :3, :3] = torch.linalg.matrix_exp(torch.tensor([[0, -0.3, 0.2], [0.3, 0, 0.1], [-0.2, -0.1, 0]]))
+    K = torch.tensor([[50.0, 0, 30], [0, 55, 25], [0, 0, 1]]).repeat(2, 1, 1)
+    settings = RasterSettings(antialiased=antialiased)
+    found = []
+    for project, dtype in (
+        (source.projection.project, torch.float32),
+        (torch_reference.project, torch.float64),
+    ):
+        copies = [leaf.to(dtype, copy=True).requires_grad_() for leaf in leaves]
+        p = project(*copies, poses.to(dtype), K.to(dtype), *size, settings)
+        shown = (p.radii > 0)[..., None]
+        values = [p.means2d, p.conics, p.opacities[..., None], p.reach, p.depths[..., None]]
+        values = [torch.where(shown, value, 0) for value in values]
+        sum((value.sin() * (k + 1)).sum() for k, value in enumerate(values[:3])).backward()
+        found.append([p.radii, *(value.detach() for value in values), *(copy.grad for copy in copies)])
+    assert torch.equal(found[0][0], found[1][0])
+    assert 100 < int((found[0][0] > 0).sum()) < 700
+    for ours, reference in zip(found[0][1:], found[1][1:], strict=True):
+        assert relative(ours.double(), reference) < 1e-4
+
+
+def test_cameras_that_are_optimized_have_gradients():
+    found = []
+    for rasterizer in (source.WarpRasterizer(), TorchRasterizer()):
+        leaves, background, w2c, K = make_scene(50, 3, torch.float32, seed=3)
+        w2c, K = w2c.clone().requires_grad_(), K.clone().requires_grad_()
+        image, *_ = rasterizer.render(*leaves, w2c, K, WIDTH, HEIGHT, background)
+        image.sin().sum().backward()
+        found.append((w2c.grad, K.grad))
+    assert all(relative(ours, reference) < 1e-4 for ours, reference in zip(*found, strict=True))
 
 
 def test_a_device_whose_images_differ_is_not_used(monkeypatch):

@@ -27,6 +27,8 @@ THRESHOLD = 1.0 / 255.0
 STOP = 1e-4
 # exponents within this of the limit are kept when lists are made, and decided per pixel
 MARGIN = 1e-3
+# pixels added to a Gaussian's rectangle, as in the reference
+BEYOND = 0.01
 # entries between two looks at whether all pixels of a tile have stopped
 LOOK_EVERY = 32
 
@@ -56,12 +58,14 @@ def reaches(center: wp.vec2, conic: wp.vec3, limit: float, tile_x: int, tile_y: 
 
 @wp.func
 def tile_box(center: wp.vec2, reach: wp.vec2, tiles_x: int, tiles_y: int):
-    """First and last tiles (x0, y0, x1, y1; the last ones are not in it) of the rectangle center ± reach."""
+    """First and last tiles (x0, y0, x1, y1; the last ones are not in it) of the rectangle center ± reach, and a little."""
     side = float(TILE)
-    x0 = wp.clamp(int(wp.floor((center[0] - reach[0]) / side)), 0, tiles_x)
-    y0 = wp.clamp(int(wp.floor((center[1] - reach[1]) / side)), 0, tiles_y)
-    x1 = wp.clamp(int(wp.floor((center[0] + reach[0]) / side)) + 1, 0, tiles_x)
-    y1 = wp.clamp(int(wp.floor((center[1] + reach[1]) / side)) + 1, 0, tiles_y)
+    low = (center - reach - wp.vec2(BEYOND)) / side
+    high = (center + reach + wp.vec2(BEYOND)) / side
+    x0 = wp.clamp(int(wp.floor(low[0])), 0, tiles_x)
+    y0 = wp.clamp(int(wp.floor(low[1])), 0, tiles_y)
+    x1 = wp.clamp(int(wp.floor(high[0])) + 1, 0, tiles_x)
+    y1 = wp.clamp(int(wp.floor(high[1])) + 1, 0, tiles_y)
     return wp.vec4i(x0, y0, x1, y1)
 
 
@@ -76,7 +80,7 @@ def tile_place(tile: int, tiles_x: int, tiles_y: int):
 def count_tiles(
     centers: wp.array(dtype=wp.vec2),
     conics: wp.array(dtype=wp.vec3),
-    limits: wp.array(dtype=float),
+    opacities: wp.array(dtype=float),
     reach: wp.array(dtype=wp.vec2),
     radii: wp.array(dtype=wp.int32),
     tiles_x: int,
@@ -87,10 +91,11 @@ def count_tiles(
     g = wp.tid()
     found = wp.int64(0)
     if radii[g] > 0:
+        limit = wp.log(opacities[g] / THRESHOLD)
         box = tile_box(centers[g], reach[g], tiles_x, tiles_y)
         for ty in range(box[1], box[3]):
             for tx in range(box[0], box[2]):
-                if reaches(centers[g], conics[g], limits[g], tx, ty):
+                if reaches(centers[g], conics[g], limit, tx, ty):
                     found += wp.int64(1)
     counts[g] = found
 
@@ -99,7 +104,7 @@ def count_tiles(
 def list_tiles(
     centers: wp.array(dtype=wp.vec2),
     conics: wp.array(dtype=wp.vec3),
-    limits: wp.array(dtype=float),
+    opacities: wp.array(dtype=float),
     reach: wp.array(dtype=wp.vec2),
     radii: wp.array(dtype=wp.int32),
     depths: wp.array(dtype=float),
@@ -117,10 +122,11 @@ def list_tiles(
         depth = wp.int64(wp.cast(depths[g], wp.int32))
         first = (g // count) * tiles_x * tiles_y
         place = starts[g]
+        limit = wp.log(opacities[g] / THRESHOLD)
         box = tile_box(centers[g], reach[g], tiles_x, tiles_y)
         for ty in range(box[1], box[3]):
             for tx in range(box[0], box[2]):
-                if reaches(centers[g], conics[g], limits[g], tx, ty):
+                if reaches(centers[g], conics[g], limit, tx, ty):
                     tile = wp.int64(first + ty * tiles_x + tx)
                     keys[place] = (tile << wp.int64(32)) | depth
                     gaussians[place] = g

@@ -1,10 +1,8 @@
-"""The Warp rasterizer: torch projects and sorts, Warp makes tile lists and composites. CUDA, and the CPU for tests."""
+"""The Warp rasterizer: Warp projects, makes tile lists and composites, torch sorts. CUDA, and the CPU for tests."""
 # pyright: basic
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +10,12 @@ import torch
 import warp as wp
 from torch import Tensor
 
+from .. import torch_reference
 from ..rasterizer import RasterInfo, RasterSettings
-from ..torch_reference import THRESHOLD, Projection, project
+from ..torch_reference import Projection
+from . import projection
 from .kernels import GEOMETRY, PIXELS, TILE, compositing, count_tiles, list_tiles
+from .launching import array, place, quiet
 
 # channel counts with kernels of their own; other counts are padded, larger ones are composited in groups of the last
 WIDTHS = (1, 3, 4, 8, 16)
@@ -39,59 +40,31 @@ class Lists:
     starts: Tensor
 
 
-def _array(tensor: Tensor, dtype: Any = None) -> Any:
-    """A Warp array on a tensor's memory."""
-    return wp.from_torch(tensor.detach().contiguous(), dtype=dtype, requires_grad=False)
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Warp prints its devices and what it compiles on standard output, which belongs to the command line's results."""
-    before, wp.config.log_level = wp.config.log_level, wp.LOG_WARNING
-    try:
-        yield
-    finally:
-        wp.config.log_level = before
-
-
-@contextmanager
-def _place(device: torch.device) -> Generator[str]:
-    """Warp's name of a device, with Warp's work in the order of torch's."""
-    if device.type != "cuda":
-        with _quiet():
-            yield "cpu"
-        return
-    with _quiet(), wp.ScopedStream(wp.stream_from_torch(torch.cuda.current_stream(device))):
-        yield str(wp.device_from_torch(device))
-
-
 @torch.no_grad()
 def tile_lists(p: Projection, width: int, height: int) -> Lists:
     """Sort the Gaussians of all tiles of all cameras by depth; equal depths keep the order of the Gaussians."""
     views, count = p.depths.shape
     device = p.depths.device
     tiles_x, tiles_y = -(-width // TILE), -(-height // TILE)
-    limits = (p.opacities.clamp(min=THRESHOLD) / THRESHOLD).log()
     geometry = [
-        _array(p.means2d.reshape(-1, 2), wp.vec2),
-        _array(p.conics.reshape(-1, 3), wp.vec3),
-        _array(limits.reshape(-1)),
-        # as the reference, a little beyond
-        _array((p.reach + 0.01).reshape(-1, 2), wp.vec2),
-        _array(p.radii.reshape(-1)),
+        array(p.means2d.reshape(-1, 2), wp.vec2),
+        array(p.conics.reshape(-1, 3), wp.vec3),
+        array(p.opacities.reshape(-1)),
+        array(p.reach.reshape(-1, 2), wp.vec2),
+        array(p.radii.reshape(-1)),
     ]
     counts = torch.empty(views * count, dtype=torch.int64, device=device)
-    with _place(device) as place:
-        wp.launch(count_tiles, views * count, [*geometry, tiles_x, tiles_y], [_array(counts)], device=place)
+    with place(device) as where:
+        wp.launch(count_tiles, views * count, [*geometry, tiles_x, tiles_y], [array(counts)], device=where)
         starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
         # the one number that the CPU waits for
         total = int(starts[-1])
         keys = torch.empty(total, dtype=torch.int64, device=device)
         gaussians = torch.empty(total, dtype=torch.int32, device=device)
         if total:
-            depths = _array(p.depths.reshape(-1))
-            given = [*geometry, depths, _array(starts), count, tiles_x, tiles_y]
-            wp.launch(list_tiles, views * count, given, [_array(keys), _array(gaussians)], device=place)
+            depths = array(p.depths.reshape(-1))
+            given = [*geometry, depths, array(starts), count, tiles_x, tiles_y]
+            wp.launch(list_tiles, views * count, given, [array(keys), array(gaussians)], device=where)
     keys, order = keys.sort(stable=True)
     firsts = torch.arange(views * tiles_x * tiles_y + 1, device=device) << 32
     return Lists((tiles_x, tiles_y), torch.searchsorted(keys, firsts), gaussians[order], order, starts)
@@ -120,21 +93,21 @@ class _Composite(torch.autograd.Function):
         image = means2d.new_empty(len(opacities), height, width, wide)
         transmittance = means2d.new_empty(len(opacities), height, width)
         ctx.splats = [
-            _array(means2d.reshape(-1, 2), wp.vec2),
-            _array(conics.reshape(-1, 3), wp.vec3),
-            _array(opacities.reshape(-1)),
-            _array(table, colors),
+            array(means2d.reshape(-1, 2), wp.vec2),
+            array(conics.reshape(-1, 3), wp.vec3),
+            array(opacities.reshape(-1)),
+            array(table, colors),
         ]
-        ctx.where = (_array(lists.ends), _array(lists.entries))
+        ctx.lists_at = (array(lists.ends), array(lists.entries))
         ctx.rest = (float(max_alpha), *lists.tiles)
-        drawn = [_array(image, colors), _array(transmittance)]
-        with _place(means2d.device) as place:
+        drawn = [array(image, colors), array(transmittance)]
+        with place(means2d.device) as where:
             wp.launch(
                 composite,
                 (len(lists.ends) - 1) * PIXELS,
-                [*ctx.where, *ctx.splats, *ctx.rest],
+                [*ctx.lists_at, *ctx.splats, *ctx.rest],
                 drawn,
-                device=place,
+                device=where,
                 block_dim=PIXELS,
             )
         ctx.lists, ctx.widths, ctx.block, ctx.shapes = lists, (channels, wide), block, opacities.shape
@@ -155,19 +128,19 @@ class _Composite(torch.autograd.Function):
         slots = means2d.new_zeros(len(lists.entries), GEOMETRY + wide)
         sums = means2d.new_empty(len(lists.starts) - 1, GEOMETRY + wide)
         if len(lists.entries):
-            drawn = [_array(image, colors), _array(transmittance)]
-            given = [_array(upstream, colors), _array(g_transmittance)]
-            with _place(means2d.device) as place:
+            drawn = [array(image, colors), array(transmittance)]
+            given = [array(upstream, colors), array(g_transmittance)]
+            with place(means2d.device) as where:
                 wp.launch_tiled(
                     backward,
                     dim=[len(lists.ends) - 1],
-                    inputs=[*ctx.where, _array(lists.order), *ctx.splats, *ctx.rest, *drawn, *given],
-                    outputs=[_array(slots, slot)],
-                    device=place,
+                    inputs=[*ctx.lists_at, array(lists.order), *ctx.splats, *ctx.rest, *drawn, *given],
+                    outputs=[array(slots, slot)],
+                    device=where,
                     block_dim=ctx.block,
                 )
-                rows = [_array(lists.starts), _array(slots, slot)]
-                wp.launch(sums_of, len(sums), rows, [_array(sums, slot)], device=place)
+                rows = [array(lists.starts), array(slots, slot)]
+                wp.launch(sums_of, len(sums), rows, [array(sums, slot)], device=where)
         else:
             sums.zero_()
         sums = sums.view(*ctx.shapes, GEOMETRY + wide)
@@ -197,7 +170,7 @@ class WarpRasterizer:
 
     def __init__(self, block: int | None = None) -> None:
         self.block = block
-        with _quiet():
+        with quiet():
             wp.init()
 
     def render(
@@ -218,6 +191,9 @@ class WarpRasterizer:
         views = len(world_to_camera)
         means, quats, scales, opacities = (t.float() for t in (means, quats, scales, opacities))
         pose, K = world_to_camera.to(means), K.to(means)
+        # cameras that are optimized get their gradients from torch
+        moving = torch.is_grad_enabled() and (pose.requires_grad or K.requires_grad)
+        project = torch_reference.project if moving else projection.project
         p = project(means, quats, scales, opacities, pose, K, width, height, settings)
         info = RasterInfo(p.means2d.detach(), p.radii)
         if p.means2d.requires_grad:
