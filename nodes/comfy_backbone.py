@@ -1,8 +1,8 @@
 """Connected MODEL, CLIP and VAE as the engine's diffusion backbone.
 
 The patched ModelPatcher runs unchanged (LoRAs, attention patches, offloading, memory estimates), prompts go through
-ComfyUI's tokenizer (weights in brackets, embeddings), the VAE through its patcher. This module adds cross-frame attention
-between views and gradients through the VAE's encoder, which ComfyUI's own `encode` does not provide.
+ComfyUI's tokenizer (weights in brackets, embeddings), the VAE through a copy of its patched weights (`comfy_vae`). This module
+adds cross-frame attention between views and gradients through the VAE's encoder, which ComfyUI's own `encode` does not provide.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..engine.diffusion.cross_frame_attention import is_plain
 from ..engine.diffusion.known_edits import KnownEdits
 from ..engine.diffusion.stable_diffusion import mid_block
 from ..engine.errors import InputError
-from . import host
+from . import comfy_vae, host
 from .comfy_patchers import WANTED, fingerprint, noise_schedule, share
 
 # Stable Diffusion 2.x; with v-prediction it was trained at 768 pixels
@@ -67,6 +67,8 @@ class ComfyBackbone:
             image_guidance_scale=1.5 if self.has_image_conditioning else 1.0, resolution=768 if large else 512
         )
         self._texts: dict[str, Tensor] = {}
+        # see `comfy_vae`; held until `release`
+        self._coder: Any = None
         black, gray = vae.process_output(torch.tensor([0.0, 0.5])).tolist()
         # of process_output, which also clamps
         self._offset, self._slope = black, 2 * (gray - black)
@@ -187,20 +189,16 @@ class ComfyBackbone:
         memory_used: Callable[[Any, Any], float],
         wants_gradient: bool,
     ) -> Tensor:
-        vae, first = self.vae, self.vae.first_stage_model
+        vae = self.vae
         each = memory_used((1, *batch.shape[1:]), vae.vae_dtype) * (GRADIENT_MEMORY if wants_gradient else 1)
         try:
-            with host.as_host():
-                model_management.load_models_gpu([vae.patcher], memory_required=each * len(batch))
+            coder = self._loaded_vae(each * len(batch))
             # with gradients all activations are kept, so splitting the batch would not save memory
             free = model_management.get_free_memory(vae.device)
             count = len(batch) if wants_gradient else min(max(int(free / max(each, 1)), 1), len(batch))
-            tensors = {f"module.{name}": t for name, t in host.trainable_through(first).items()}
-            through = _Through(first, call)
 
             def coded(part: Tensor) -> Tensor:
-                moved = part.to(vae.device, vae.vae_dtype)
-                return torch.func.functional_call(through, tensors, (moved,))
+                return call(coder, part.to(vae.device, vae.vae_dtype))
 
             parts = [_to_the_end(lambda p=part: coded(p)) for part in batch.split(count)]
         except model_management.OOM_EXCEPTION as error:
@@ -208,10 +206,27 @@ class ComfyBackbone:
         out = torch.cat(parts).float().to(self.device)
         return _finite(out, "VAE", vae.vae_dtype, "--fp32-vae")
 
+    def _loaded_vae(self, working: float) -> Any:
+        """The VAE's network on its device, with room for `working` bytes beside it."""
+        vae = self.vae
+        if self._coder is None:
+            weights = comfy_vae.size_of(vae.first_stage_model, vae.vae_dtype)
+            comfy_vae.make_room(weights + working, vae.device)
+            self._coder = comfy_vae.standalone(vae.patcher, vae.vae_dtype, vae.device)
+        else:
+            comfy_vae.make_room(working, vae.device)
+        return self._coder
+
+    def release(self) -> None:
+        """Free the device memory that this object itself holds; ComfyUI frees the rest as it needs it."""
+        self._coder = None
+
     # -- the network ------------------------------------------------------------------------------------------------
 
     def mid_block(self) -> MidBlock | None:
-        decoder = getattr(self.vae.first_stage_model, "decoder", None)
+        # on the CPU, with the VAE's patches
+        first = comfy_vae.standalone(self.vae.patcher, torch.float32, torch.device("cpu"))
+        decoder = getattr(first, "decoder", None)
         middle: Any = getattr(decoder, "mid", None)
         if decoder is None or not all(hasattr(middle, name) for name in ("block_1", "attn_1", "block_2")):
             return None
@@ -228,7 +243,7 @@ class ComfyBackbone:
         zero = torch.zeros(1, self.latent_channels, 1, 1)
         offset = self.format.process_out(zero).flatten()
         slope = self.format.process_out(zero + 1).flatten() - offset
-        mix = getattr(self.vae.first_stage_model, "post_quant_conv", None)
+        mix = getattr(first, "post_quant_conv", None)
         return mid_block(parts, decoder.conv_in, mix, slope, offset, int(middle.block_1.norm1.num_groups))
 
     def predict(
@@ -306,17 +321,6 @@ def _to_the_end(work: Callable[[], Tensor]) -> Tensor:
         made = work()
         model_management.interrupt_current_processing()
         return made
-
-
-class _Through(torch.nn.Module):
-    """A call of a module's method in the form that functional_call needs."""
-
-    def __init__(self, module: torch.nn.Module, call: Callable[[Any, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.module, self.call = module, call
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.call(self.module, x)
 
 
 def _moments(first: Any, pixels: Tensor) -> Tensor:

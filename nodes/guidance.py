@@ -28,15 +28,19 @@ class Guidance:
     @contextmanager
     def in_use(self) -> Generator[Backbone, None, None]:
         """Inside, the weights are on the chosen device."""
-        if self.device is None or self.device.type == "cpu":
+        if self.device is not None and self.device.type == "cpu":
             yield self.backbone
             return
-        host.make_room(self.backbone.megabytes + WORKING_MEGABYTES, self.device)
-        self.backbone.move(self.device)
         try:
+            if self.device is not None:
+                host.make_room(self.backbone.megabytes + WORKING_MEGABYTES, self.device)
+                self.backbone.move(self.device)
             yield self.backbone
         finally:
-            self.backbone.move("cpu")
+            if self.device is None:
+                self.backbone.release()
+            else:
+                self.backbone.move("cpu")
             host.free()
 
 

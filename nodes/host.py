@@ -54,20 +54,6 @@ def as_host() -> Generator[None, None, None]:
         yield
 
 
-def trainable_through(module: torch.nn.Module) -> dict[str, Tensor]:
-    """The module's tensors by name, without a copy, as tensors that autograd accepts when it differentiates the
-    module's output with respect to its *input*, for torch.func.functional_call. None of them requires gradients."""
-    return {name: _outside_inference(t) for name, t in (*module.named_parameters(), *module.named_buffers())}
-
-
-def _outside_inference(tensor: Tensor) -> Tensor:
-    if not tensor.is_inference():
-        return tensor.detach()
-    # autograd rejects the tensor, but not its memory
-    same = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-    return same.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
-
-
 def detach(tensor: Tensor) -> Tensor:
     """A trainable clone of a tensor that another node created in inference mode."""
     return tensor.detach().clone()
