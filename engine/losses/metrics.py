@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -32,8 +32,14 @@ def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
     return -10 * ((error * weight).flatten(1).sum(dim=1) / weight.flatten(1).sum(dim=1)).log10()
 
 
-def decibels(squared: float) -> float:
+@overload
+def decibels(squared: float) -> float: ...
+@overload
+def decibels(squared: Tensor) -> Tensor: ...
+def decibels(squared: float | Tensor) -> float | Tensor:
     """PSNR in dB of a mean squared error; 120 for zero error."""
+    if isinstance(squared, Tensor):
+        return -10 * squared.clamp(min=1e-12).log10()
     return -10 * math.log10(max(squared, 1e-12))
 
 

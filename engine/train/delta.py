@@ -20,6 +20,7 @@ from ..masks.lift import render_selection
 from ..scene import MultiViewVideo, Selection
 from .delta_config import DeltaConfig
 from .latents import GEOMETRY, LatentOptimization, tensor_cache, views_by_moment
+from .loop import Losses
 from .originals import Originals, Pair, choose_pairs, choose_source
 from .schedule import log_linear
 from .threads import threads_for, threads_for_model
@@ -131,7 +132,7 @@ class DeltaOptimization(LatentOptimization):
         }
         return {name: rate * late for name, rate in rates.items()}
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> Losses:
         moment, views = self.draw_pairs(self.pairs, self.moments)
         pairs = [(view, moment) for view in views]
         t = self._timestep()
@@ -154,7 +155,7 @@ class DeltaOptimization(LatentOptimization):
             (loss + kept).backward()
             self.learn()
         self._shown = pairs[0], score.clean[:1]
-        return {"score": float(score.loss.detach()), "kept": float(kept.detach()), "timestep": float(t)}
+        return {"score": score.loss.detach(), "kept": kept.detach(), "timestep": float(t)}
 
     def _score(
         self, latents: Tensor, source: Tensor, t: int, pairs: list[Pair], mask: Tensor | None

@@ -28,6 +28,7 @@ from .densify import DefaultStrategy, DensityControl, DensityStrategy, MCMCStrat
 from .geometry_terms import GeometryTerms
 from .head_motion import head_for, head_gaussians, mesh_bounds
 from .initialization import anchor_moment, first_gaussians
+from .loop import Losses
 from .motion import MotionStart
 from .normalization import Normalization, subject_bounds
 from .parameters import GaussianParameters
@@ -202,20 +203,19 @@ class Fit(TrainStage):
             return self.motion.to_canonical(gaussians)
         return self.motion.deform(gaussians, float(self.video.times[moment]))
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> Losses:
         """One optimization step; returns the losses."""
         with threads_for(self.rasterizer, self.device, len(self.parameters)):
             return self._step()
 
-    def _step(self) -> dict[str, float]:
+    def _step(self) -> Losses:
         rates = self._rates(self.progress)
         self.parameters.set_rates(rates)
         moment, views = self._draw_sample()
         scale = picture_scale_at(self.progress, self.config.start_scale, self.config.full_size_at)
         gaussians = self.gaussians_at(moment)
         loss = torch.zeros((), device=self.device)
-        seen = {"l1": 0.0}
-        squared = 0.0
+        color = squared = torch.zeros((), device=self.device)
         infos: list[tuple[RasterInfo, int, int]] = []
         rig = self.rig(scale)
         later = None
@@ -236,11 +236,10 @@ class Fit(TrainStage):
             )
             targets = [self.targets.get(view, moment, scale) for view in group]
             share = len(group) / len(views)
-            loss, color, error = self._compare(loss, rendered, targets, share)
+            loss, difference, error = self._compare(loss, rendered, targets, share)
             term = self.geometry.loss(rendered, targets, group, rig, moment, later)
             loss = loss if term is None else loss + share * term
-            seen["l1"] += share * color
-            squared += share * error
+            color, squared = color + share * difference, squared + share * error
             infos.append((rendered.info, *rig.sizes[group[0]]))
         moving = None if self.is_coarse else self.motion
         penalty = None if self.density is None else self.density.strategy.penalty(self.parameters)
@@ -255,27 +254,25 @@ class Fit(TrainStage):
         self._control_density(infos, rates["means"])
         if self.motion is not None and not self.is_coarse:
             self.motion.after_step(self.parameters, self.iteration, self.progress)
-        seen["loss"] = float(loss.detach())
         # of the images of this step
-        seen["psnr"] = decibels(squared)
-        return seen
+        return {"l1": color, "loss": loss.detach(), "psnr": decibels(squared)}
 
     def _compare(
         self, loss: Tensor, rendered: Picture, targets: list[Target], share: float
-    ) -> tuple[Tensor, float, float]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """(`loss` with the photometric terms added one by one, mean L1, mean squared error) of a group of views."""
         c = self.config
         truth = torch.stack([t.image for t in targets])
         color = l1(rendered.rgb, truth)
         loss = loss + share * (1 - c.ssim_weight) * color
-        error = float((rendered.rgb.detach() - truth).square().mean())
+        error = (rendered.rgb.detach() - truth).square().mean()
         if c.ssim_weight:
             likeness = ssim(rendered.rgb.permute(0, 3, 1, 2), truth.permute(0, 3, 1, 2)).mean()
             loss = loss + share * c.ssim_weight * (1 - likeness)
         masks = [t.mask for t in targets if t.mask is not None]
         if masks and c.mask_weight:
             loss = loss + share * c.mask_weight * l1(rendered.alpha, torch.stack(masks))
-        return loss, float(color.detach()), error
+        return loss, color.detach(), error
 
     def _control_density(self, infos: list[tuple[RasterInfo, int, int]], position_rate: float) -> None:
         if self.density is None:

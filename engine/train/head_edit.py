@@ -24,6 +24,7 @@ from ..masks.head_regions import PARTS, draw_part, has_part, part_faces
 from ..scene import Scene4D, Selection, ViewSet
 from . import state as states
 from .head_edit_config import HeadEditConfig, Round
+from .loop import Losses
 from .originals import choose_pairs
 from .view_edit import ViewEditing
 from .view_edit_config import ViewEditConfig
@@ -177,7 +178,7 @@ class HeadEditing:
             return done + self.editing.iteration
         return done + self._edit_steps(self.rounds[self.round]) + self.fit.iteration
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> Losses:
         if self.fit is not None:
             losses = self.fit.step()
             if self.fit.iteration >= self.fit_iterations:
@@ -208,7 +209,11 @@ class HeadEditing:
         return self.editing.preview() if self.fit is None else self.fit.preview()
 
     def trained(self) -> Mapping[str, Tensor]:
-        return self.editing.trained() if self.fit is None else self.fit.trained()
+        if self.fit is not None:
+            return self.fit.trained()
+        # what the last step of a fit left is looked at in the next round
+        fitted = {f"fitted.{name}": tensor for name, tensor in self.current.canonical.tensors().items()}
+        return {**self.editing.trained(), **fitted}
 
     def result(self) -> Scene4D:
         """The head as edited so far; bindings and head parameters are the input's own."""

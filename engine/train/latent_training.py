@@ -18,6 +18,7 @@ from ..models.latent_refiner import LatentRefiner, RefinerShape
 from ..scene import MultiViewVideo, Scene4D, harmonics
 from .latent_training_config import LatentTrainingConfig
 from .latents import LatentOptimization, tensor_cache, views_by_moment
+from .loop import Losses
 from .originals import Originals, Pair, choose_pairs, choose_source
 from .schedule import log_linear
 from .threads import one_thread, threads_for, threads_for_model
@@ -127,17 +128,17 @@ class LatentTraining(LatentOptimization):
             "refiner": falling(c.refiner_lr),
         }
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> Losses:
         moment, views = self.draw_pairs(self.pairs, self.moments)
         truth = torch.stack([self.targets[view, moment] for view in views])
         with threads_for(self.rasterizer, self.device, len(self)):
             drawn, _ = self.drawn(views, float(self.before.scene.times[moment]))
             raw = (drawn - truth).square().mean()
-            loss, seen = self.config.field_weight * raw, {"latent_error": float(raw.detach())}
+            loss, seen = self.config.field_weight * raw, {"latent_error": raw.detach()}
             if self.refiner is not None and self.progress >= self.config.warm_up:
                 refined = (self.refiner(drawn) - truth).square().mean()
                 loss = loss + self.config.refiner_weight * refined
-                seen["refined_error"] = float(refined.detach())
+                seen["refined_error"] = refined.detach()
             loss.backward()
             self.learn()
         return seen

@@ -1,4 +1,9 @@
-"""The loop of every long optimization: messages, previews, checkpoints, and what happens when it is closed."""
+"""The loop of every long optimization: messages, previews, checkpoints, and what happens when it is closed.
+
+Reading a number from a GPU makes the CPU wait for all work before it, so on a GPU the losses, and whether what is trained
+is finite, are read every `READ_EVERY` steps only, and before every preview, save and result. NaN is therefore noticed at
+most `READ_EVERY` - 1 steps late, and never saved or shown. On the CPU both are read after every step.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +18,16 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..fields import as_record
-from ..finite import is_finite
+from ..finite import first_not_finite
 from ..messages import Finished, Preview, Progress, Saved, Started, Stream
 
 log = logging.getLogger("gs4d")
 # fields of a Config that change no result
 QUIET = {"max_seconds", "checkpoint_seconds", "preview_every", "force"}
+# steps on a GPU between two readings
+READ_EVERY = 10
+# of one step, by name; a tensor [] stays on its device until it is read
+Losses = Mapping[str, Tensor | float]
 
 
 def shaping(config: Any) -> dict[str, Any]:
@@ -51,8 +60,8 @@ class Optimization(Protocol):
         """How many Gaussians there are now."""
         ...
 
-    def step(self) -> dict[str, float]:
-        """One step; returns the losses."""
+    def step(self) -> Losses:
+        """One step; returns the losses, as tensors where reading them would wait for a GPU."""
         ...
 
     def preview(self) -> Tensor:
@@ -87,25 +96,27 @@ def optimize(
     With `checkpoint`, the state is saved there every `checkpoint_seconds` and when the generator is closed; a `run` that
     resumes from it ends with the same bits as an uninterrupted one. The file is removed when the generator is resumed after
     Finished: a caller that fails to save the result closes the generator there, and the file stays. `max_seconds` counts from
-    `start` on the clock (default: now). Raises InputError after a step that left NaN or infinite values; the last
-    checkpoint before it stays.
+    `start` on the clock (default: now). Progress holds the losses that were read last. Raises InputError where NaN or
+    infinite values are read; the last checkpoint before them stays.
     """
     start = clock() if start is None else start
     yield Started(pace.iterations, note)
+    readings = _Readings(run)
     saves = None if checkpoint is None else _Checkpoints(run, checkpoint, pace.checkpoint_seconds, clock)
     whole = True
     try:
         while run.iteration < pace.iterations:
             whole = False
-            losses = _step(run)
+            readings.step(is_last=run.iteration + 1 >= pace.iterations)
             whole = True
-            yield from _reports(run, pace, losses, saves)
+            yield from _reports(run, pace, readings, saves)
             if pace.max_seconds and clock() - start > pace.max_seconds:
                 break
+        readings.check()
     except BaseException:
         # Closed, interrupted or failed between two steps: keep what was trained. Within a step, the state is not whole,
-        # and the last checkpoint stays.
-        if saves is not None and whole and saves.is_behind:
+        # and the last checkpoint stays, as it does where steps that were not read left NaN.
+        if saves is not None and whole and saves.is_behind and not readings.bad():
             run.save(saves.path)
         raise
     made = run.result()
@@ -118,15 +129,71 @@ def optimize(
             checkpoint.unlink()
 
 
-def _reports(
-    run: Optimization, pace: LoopConfig, losses: dict[str, float], saves: _Checkpoints | None
-) -> Stream:
+def _reports(run: Optimization, pace: LoopConfig, readings: _Readings, saves: _Checkpoints | None) -> Stream:
     """The messages after a step: Progress, then Preview and Saved where they are due."""
-    yield Progress(run.iteration, losses, len(run))
-    if pace.preview_every and run.iteration % pace.preview_every == 0:
+    shows = pace.preview_every > 0 and run.iteration % pace.preview_every == 0
+    if shows:
+        readings.read()
+    yield Progress(run.iteration, readings.losses, len(run))
+    if shows:
         yield Preview(run.preview(), run.iteration)
-    if saves is not None and saves.save_if_due():
-        yield Saved(str(saves.path), run.iteration)
+    if saves is not None and saves.is_due():
+        readings.check()
+        if saves.save():
+            yield Saved(str(saves.path), run.iteration)
+
+
+class _Readings:
+    """The losses of a run, and whether what it trains is finite, as they were read last."""
+
+    def __init__(self, run: Optimization) -> None:
+        self.run = run
+        self.losses: dict[str, float] = {}
+        # of the last step, not read yet
+        self._latest: Losses = {}
+        # the step after which the state was found finite
+        self._checked = run.iteration
+
+    def step(self, is_last: bool) -> None:
+        """One step, read where that is due. InputError where it produces NaN or infinite values."""
+        number = self.run.iteration + 1
+        try:
+            self._latest = self.run.step()
+        except (ArithmeticError, RuntimeError, ValueError) as error:
+            # an operation that fails on NaN names neither the step nor the remedy
+            self._refuse(self.bad(), number, error)
+            raise
+        waits = any(isinstance(loss, Tensor) and loss.device.type != "cpu" for loss in self._latest.values())
+        if is_last or not waits or not self.losses or self.run.iteration - self._checked >= READ_EVERY:
+            self.read()
+
+    def read(self) -> None:
+        """Bring losses and check up to date; does nothing where they are."""
+        self.check()
+        self.losses = {name: float(loss) for name, loss in self._latest.items()}
+        self._latest = self.losses
+
+    def check(self) -> None:
+        """InputError where a step since the last check produced NaN or infinite values."""
+        if self._checked == self.run.iteration:
+            return
+        self._refuse(self.bad(), self.run.iteration)
+        self._checked = self.run.iteration
+
+    def bad(self) -> str:
+        """The name of the first trained tensor that holds NaN or infinite values; empty where all are finite."""
+        return first_not_finite(self.run.trained())
+
+    def _refuse(self, bad: str, step: int, cause: Exception | None = None) -> None:
+        if not bad:
+            return
+        first = self._checked + 1
+        which = f"Step {step}" if first >= step else f"One of the steps {first} to {step}"
+        raise InputError(
+            "TRN-009",
+            f"{which} produced NaN or infinite values in '{bad}', so the run stopped without saving. Run it again with "
+            "lower learning rates.",
+        ) from cause
 
 
 class _Checkpoints:
@@ -141,12 +208,12 @@ class _Checkpoints:
         """Whether steps were done since the last save."""
         return self.run.iteration > self.saved_iteration
 
-    def save_if_due(self) -> bool:
-        """Save where the interval has passed; True where that worked."""
+    def is_due(self) -> bool:
+        """Whether the interval has passed; the next one starts then."""
         if self.clock() - self.saved_at <= self.seconds:
             return False
         self.saved_at = self.clock()
-        return self.save()
+        return True
 
     def save(self) -> bool:
         """Save; False with a warning where that fails, since a full disk must not lose what is in memory."""
@@ -173,34 +240,6 @@ def resume(run: Optimization, checkpoint: Path | None) -> bool:
             "TRN-007",
             f"{checkpoint.name} is damaged and cannot be resumed ({type(error).__name__}: {error}); {anew}",
         ) from error
-    if resumed and (bad := _not_finite(run)):
+    if resumed and (bad := first_not_finite(run.trained())):
         raise InputError("TRN-008", f"{checkpoint.name} contains NaN or infinite values in '{bad}'; {anew}")
     return resumed
-
-
-def _step(run: Optimization) -> dict[str, float]:
-    """One step; InputError where it produces NaN or infinite values."""
-    number = run.iteration + 1
-    try:
-        losses = run.step()
-    except (ArithmeticError, RuntimeError, ValueError) as error:
-        # an operation that fails on NaN names neither the step nor the remedy
-        _check(run, number, error)
-        raise
-    _check(run, number)
-    return losses
-
-
-def _check(run: Optimization, step: int, cause: Exception | None = None) -> None:
-    bad = _not_finite(run)
-    if bad:
-        raise InputError(
-            "TRN-009",
-            f"Step {step} produced NaN or infinite values in '{bad}', so the run stopped without saving. Run it again with "
-            "lower learning rates.",
-        ) from cause
-
-
-def _not_finite(run: Optimization) -> str:
-    """The name of the first tensor that holds NaN or infinite values; empty where all are finite."""
-    return next((name for name, tensor in run.trained().items() if not is_finite(tensor)), "")

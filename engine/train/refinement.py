@@ -19,6 +19,7 @@ from ..lru import LruCache
 from ..render import Picture, render_gaussians
 from ..scene import Gaussians, MultiViewVideo, Scene4D, Selection
 from .edits import CanonicalEdit
+from .loop import Losses
 from .originals import Originals, Pair, choose_pairs, choose_source
 from .refine_config import RefineConfig
 from .threads import threads_for, threads_for_model
@@ -108,7 +109,7 @@ class ScoreRefinement(CanonicalEdit):
         """Latents [1, C, h, w] of an image [1, H, W, 3], with the posterior's noise from `seed`."""
         return self.backbone.encode(image, torch.Generator().manual_seed(seed))
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> Losses:
         index = torch.randint(len(self.pairs), (self.config.images_per_step,), generator=self.generator)
         pairs = [self.pairs[i] for i in index.tolist()]
         t = self._timestep()
@@ -140,7 +141,7 @@ class ScoreRefinement(CanonicalEdit):
             loss.backward()
             self.learn([])
         self._shown = pairs[0], score.clean[:1]
-        return {"score": float(score.loss.detach()), "timestep": float(t)}
+        return {"score": score.loss.detach(), "timestep": float(t)}
 
     @torch.no_grad()
     def _score(self, latents: Tensor, pairs: list[Pair], t: int) -> Score:

@@ -22,7 +22,7 @@ from ..messages import Finished, Started, Stream
 from ..render import choose
 from ..scene import Selection
 from . import state as states
-from .loop import LoopConfig, optimize, resume
+from .loop import LoopConfig, Losses, optimize, resume
 
 
 class Part(Protocol):
@@ -152,7 +152,7 @@ class TrainStage(ABC):
         yield from optimize(self, self.config, note, checkpoint, clock, begun)
 
     @abstractmethod
-    def step(self) -> dict[str, float]:
+    def step(self) -> Losses:
         """Render, compare, `backward`, `learn`; returns the losses."""
 
     @abstractmethod

@@ -18,6 +18,7 @@ from ..scene import Scene4D, Selection, ViewSet
 from ..scene.origins import in_coordinates_of
 from .edit_config import EditConfig
 from .edits import CanonicalEdit
+from .loop import Losses
 from .threads import threads_for
 
 
@@ -120,16 +121,16 @@ class ViewFit(CanonicalEdit):
         order = torch.randperm(len(others), generator=self.generator)[: self.config.views_per_step - 1]
         return seconds, [first, *(others[i] for i in order.tolist())]
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> Losses:
         with threads_for(self.rasterizer, self.device, len(self)):
             return self._step()
 
-    def _step(self) -> dict[str, float]:
+    def _step(self) -> Losses:
         seconds, index = self._draw()
         cameras, truth = self.views.cameras[index], self.targets[index]
         picture = render_gaussians(self.gaussians_at(seconds), cameras, self.rasterizer, self.background)
         color = l1(picture.rgb, truth)
-        loss, seen = color, {"l1": float(color.detach())}
+        loss, seen = color, {"l1": color.detach()}
         if self.weights is not None:
             color = loss = (self.weights[index] * (picture.rgb - truth).abs()).mean()
         if self.config.ssim_weight:
@@ -139,8 +140,8 @@ class ViewFit(CanonicalEdit):
         loss = loss if motion_loss is None else loss + motion_loss
         loss.backward()
         self.learn([(picture.info, *cameras.sizes[0])])
-        squared = float((picture.rgb.detach() - truth).square().mean())
-        return {**seen, "loss": float(loss.detach()), "psnr": decibels(squared)}
+        squared = (picture.rgb.detach() - truth).square().mean()
+        return {**seen, "loss": loss.detach(), "psnr": decibels(squared)}
 
     def preview(self) -> Tensor:
         """[H, 2W, 3]: an edited view next to the current render; cycles through the views."""
