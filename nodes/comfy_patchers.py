@@ -15,7 +15,10 @@ from ..engine.diffusion.cross_frame_attention import gather
 from ..engine.diffusion.key_views import Injection, Recording
 from ..engine.errors import InputError
 
-WANTED = "connect an InstructPix2Pix, SD 1.x or SD 2.x checkpoint"
+WANTED = (
+    "connect an InstructPix2Pix, SD 1.x or SD 2.x checkpoint. To edit with Flux Kontext, Qwen-Image-Edit or another image "
+    "editor, open the template edit_with_image_editor"
+)
 # values of each weight that the fingerprint includes
 SAMPLED = 16
 

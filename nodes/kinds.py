@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..engine.scene import ActivatedGaussians, Gaussians, Scene4D
+from ..engine.scene.view_set import one_batch
 from ..engine.steps.step import Input, Kind, Output
 from . import folders, host, mesh_files, types
 from .compat import blocked, combo, io, make, splat, splat_parts, video
@@ -112,6 +113,16 @@ def entering(kind: Kind, value: Any, suffix: str = "") -> Any:
     if kind is Kind.FRAMED_VIEW:
         return from_load3d(value)
     return host.detach(value) if kind in (Kind.IMAGES, Kind.FRAMES, Kind.DEPTH) else value
+
+
+def one_value(kind: Kind, parts: list[Any], name: str) -> Any:
+    """A list of batches of images or masks, as ComfyUI gives it, as one batch; None where nothing is connected."""
+    if parts == [None]:
+        return None
+    if kind is Kind.MASKS:
+        return one_batch([part[None] if part.ndim == 2 else part for part in parts], name)
+    # images with alpha may stand beside images without
+    return one_batch(parts, name, channels=3)
 
 
 def _splats(value: Any) -> list[Gaussians]:

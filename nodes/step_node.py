@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import Field
 from typing import Any, ClassVar
 
+from ..engine.errors import InputError
 from ..engine.fields import id_of
 from ..engine.figures.training_curves import TrainingCurves
 from ..engine.steps.step import Figure, Input, Kind, Step, version
@@ -37,14 +38,18 @@ class StepNode(io.ComfyNode):
             inputs=inputs(step),
             outputs=[kinds.output(declared) for declared in step.outputs],
             is_output_node=step.is_output,
+            is_input_list=any(declared.gathers for declared in step.inputs),
         )
 
     @classmethod
-    def execute(cls, device: str = "cpu", **values: Any) -> Any:
+    def execute(cls, **values: Any) -> Any:
         step, node = cls.step, cls.hidden.unique_id
         curves = TrainingCurves(counts=step.settings is not None) if step.figure is Figure.CURVES else None
         seen: list[Any] = []
         with host.node_context(), ExitStack() as stack:
+            if any(declared.gathers for declared in step.inputs):
+                values = gathered(step, values)
+            device = values.pop("device", "cpu")
             config = fields.config_from(step.config, {**(values.get("settings") or {}), **values})
             given = {
                 i.name: kinds.entering(i.kind, values.get(i.socket), step.suffix(config)) for i in step.inputs
@@ -72,6 +77,26 @@ class StepNode(io.ComfyNode):
         return host.output(
             *leaving, notes="\n".join(filter(None, notes)), ui=figure(step, made, seen, curves)
         )
+
+
+def gathered(step: Step, values: dict[str, list[Any]]) -> dict[str, Any]:
+    """The values of a node that ComfyUI gives lists to: batches of a list as one, of everything else the only value.
+
+    Raises InputError for a list of several values at another input.
+    """
+    lists = {declared.socket: declared.kind for declared in step.inputs if declared.gathers}
+    single: dict[str, Any] = {}
+    for name, found in values.items():
+        if name in lists:
+            single[name] = kinds.one_value(lists[name], found, name)
+        elif len(found) > 1:
+            raise InputError(
+                "NOD-070",
+                f"{name} is a list of {len(found)}, but {step.label} runs once, on all of its images; connect a single value.",
+            )
+        else:
+            single[name] = found[0] if found else None
+    return single
 
 
 def inputs(step: Step) -> list[Any]:

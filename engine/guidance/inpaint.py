@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..scene.framing import MOST_SHIFT, edge_shift
 
 WAYS = ("hard", "soft")
 # latent cells below which hardly anything of a mask is kept
 FEW_CELLS = 4
-# relative difference of aspect ratios from which a mask is not of its image
-OTHER_SHAPE = 0.05
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,8 @@ def fitted(
         )
     rows, columns = masks.shape[1:]
     shapes = [(width, height), source or (width, height)]
-    if all(abs(columns / rows / (w / h) - 1) > OTHER_SHAPE for w, h in shapes):
+    # a mask may be coarse: half a pixel of the larger ones
+    if not any(edge_shift((columns, rows), (w, h)) * min(columns / w, 1) <= MOST_SHIFT for w, h in shapes):
         raise InputError(
             "GUI-016",
             f"The {name} masks are {columns}×{rows}, but the images are {width}×{height}, which is another shape; resize "

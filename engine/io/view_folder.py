@@ -26,6 +26,7 @@ from ..files.jsonfile import read_json, write_json
 from ..files.masks import WHITE_ON_BLACK, read_mask
 from ..files.paths import existing_folder, inside, printable, require_file
 from ..scene import Cameras, ViewSet
+from ..scene.framing import fitting_sizes, is_whole, listed
 from .image_files import check_batch
 
 FORMAT = "gs4d-views"
@@ -203,11 +204,11 @@ def _picture(folder: Path, part: str, file: Any, size: tuple[int, int]) -> tuple
     path = _found(folder, part, file)
     name = f"{part}/{printable(path.name)}"
     width, height = image_size(path, name)
-    if abs(width / height / (size[0] / size[1]) - 1) > 0.05:
+    if not is_whole((width, height), size):
         raise InputError(
             "IO-051",
-            f"{name} is {width}×{height}, but its view is {size[0]}×{size[1]}: the aspect ratios differ. Resize it without "
-            "cropping.",
+            f"{name} is {width}×{height}, but its view is {size[0]}×{size[1]}: the aspect ratios differ. Save it at "
+            f"{listed(fitting_sizes((width, height), size))}, without cropping.",
         )
     colors, alpha = read_image(path, name, size)
     return _tensor(colors), None if alpha is None else _tensor(alpha)[..., None]

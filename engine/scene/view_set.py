@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .cameras import Cameras
+from .framing import edge_shift, fitting_sizes, is_whole, listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,20 +66,22 @@ class ViewSet:
     def with_images(self, images: Tensor) -> ViewSet:
         """The same views with other images [F, H', W', 3], resized where their size differs.
 
-        Raises InputError where the number or the aspect ratio differs by more than 5 %.
+        Raises InputError where the number differs, or where resizing would move the edges by more than half a pixel.
         """
+        w, h = self.size
+        got_h, got_w = int(images.shape[1]), int(images.shape[2])
         if len(images) != len(self):
             raise InputError(
                 "SCN-009",
-                f"{len(images)} images were given for {len(self)} views; give one image per view, in the same order.",
+                f"{len(images)} images of {got_w}×{got_h} were given for {len(self)} views of {w}×{h}; give one image per "
+                "view, in the same order.",
             )
-        w, h = self.size
-        got_h, got_w = int(images.shape[1]), int(images.shape[2])
-        if abs(got_w / got_h / (w / h) - 1) > 0.05:
+        if not is_whole((got_w, got_h), (w, h)):
             raise InputError(
                 "SCN-010",
-                f"The given images are {got_w}×{got_h} and the views {w}×{h}, which is another aspect ratio; resize without "
-                "cropping.",
+                f"The given images are {got_w}×{got_h} and the views {w}×{h}, which is another aspect ratio: at the edges they "
+                f"are {edge_shift((got_w, got_h), (w, h)):.1f} pixels apart. Give images of "
+                f"{listed(fitting_sizes((got_w, got_h), (w, h)))}, or choose the editor in 'size for' of Scene Views.",
             )
         images = images[..., :3].float()
         if (got_w, got_h) != (w, h):
@@ -85,6 +90,34 @@ class ViewSet:
             )
             images = moved.permute(0, 2, 3, 1).clamp(0, 1)
         return replace(self, images=images.contiguous())
+
+
+def one_batch(parts: Sequence[Tensor], what: str, channels: int | None = None) -> Tensor:
+    """A list of batches as one batch, in the order of the list.
+
+    Args:
+        parts: Batches [B, H, W, …].
+        what: What they are, in errors, such as "images".
+        channels: How many of the last axis to keep; None keeps every value.
+
+    Returns:
+        [sum of B, H, W, …].
+
+    Raises:
+        InputError: An empty list, or images of different sizes.
+    """
+    if not parts:
+        raise InputError("SCN-018", f"The list of {what} is empty; connect at least one.")
+    sizes = Counter(_size(part) for part in parts for _ in range(len(part)))
+    if len(sizes) > 1:
+        counts = ", ".join(f"{count} of {size}" for size, count in sizes.most_common())
+        raise InputError(
+            "SCN-019",
+            f"The list of {what} has {sizes.total()} of different sizes: {counts}. Bring them to one size, in the order of "
+            "the views.",
+        )
+    kept = [part if channels is None else part[..., :channels] for part in parts]
+    return kept[0] if len(kept) == 1 else torch.cat(kept)
 
 
 @dataclass(frozen=True, eq=False)

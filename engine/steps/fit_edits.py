@@ -73,8 +73,8 @@ def run(
         Started, Progress, Preview, Saved, and Finished with a `Scene4D` on the input scene's device.
 
     Raises:
-        InputError: A selection of another scene, pin masks that do not fit the views, views with NaN, or a step that
-            produces NaN or infinite values.
+        InputError: A selection of another scene, images or pin masks that do not fit the views, views with NaN, or a step
+            that produces NaN or infinite values.
 
     Example:
         edited = messages.result(fit_edits.run(scene, views, fit_edits.Config(iterations=400), device="cuda"))
@@ -83,13 +83,24 @@ def run(
         Instruct-4DGS, Kwon, Cho and Kim, CVPR 2025, section 3.3 (stage 1).
     """
     if images is not None:
-        views = replace(views.with_images(images), edit={**(views.edit or {}), "images": "replaced by hand"})
+        order = ", ".join(views.caption(i) for i in range(len(views)))
+        about = {**(views.edit or {}), "images": "replaced by hand", "order": order}
+        views = replace(views.with_images(images), edit=about)
     work = FitEdits(
         scene, views, config, selection, device, None if pin is None else Pins(pin, config.pin_weight)
     )
     moments = len(work.moments)
     note = f"{len(views)} edited views of {moments} frame{'s' if moments > 1 else ''}, {config.preset} preset"
     yield from work.stream(note, checkpoint)
+
+
+def summary(scene: Scene4D) -> str:
+    """The scene, and which image was taken for which view, since images themselves do not say."""
+    entry = scene.last_entry("fit_edits") or {}
+    order = (entry.get("edit") or {}).get("order")
+    return "\n".join(
+        filter(None, (scene.summary(), f"order of the images assumed: {order}" if order else ""))
+    )
 
 
 STEP = Step(
@@ -108,8 +119,9 @@ STEP = Step(
         Input(
             "images",
             Kind.IMAGES,
-            "Images of the same views from any other node, in the same order; they replace the edited images.",
+            "Images of the same views from any other node, as a batch or list in the same order; they replace the edited images.",
             optional=True,
+            gathers=True,
         ),
         Input(
             "selection",
@@ -123,6 +135,7 @@ STEP = Step(
             "Pixels that are fitted to the unedited images, such as the mouth: one mask per view, in their order, or one for "
             "all.",
             optional=True,
+            gathers=True,
             since="0.2",
         ),
     ),
@@ -134,5 +147,5 @@ STEP = Step(
     resumes="fitting",
     megabytes=lambda config: 1500,
     figure=Figure.CURVES,
-    note=Scene4D.summary,
+    note=summary,
 )

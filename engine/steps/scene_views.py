@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ..diffusion.sizes import nearest_size
+from ..diffusion.editor_sizes import AS_RENDERED, SIZES_FOR, editor_size, fixed_sizes
 from ..fields import choice, number, text, validate
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import choose, rasterizer_field
 from ..scene import MultiViewVideo, Scene4D, ViewSet
+from ..scene.framing import Framing, edge_shift
 from ..train.originals import SOURCES, Originals, choose_pairs, choose_source, collect
 from . import EDITS
 from .step import Input, Kind, Output, Step
@@ -40,6 +41,14 @@ class Config:
         label="original source",
     )
     rasterizer: str = rasterizer_field()
+    size_for: str = choice(
+        AS_RENDERED,
+        SIZES_FOR,
+        "Image size for a model that edits single images. Images are then not stretched: renders show more, captured images "
+        "are cropped, and their cameras follow. Flux Kontext and Qwen-Image-Edit choose the size themselves.",
+        label="size for",
+        since="0.2",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -70,13 +79,27 @@ def run(
     pairs = choose_pairs(scene, config.views, config.moments, video)
     source, pairs = choose_source(config.originals, scene, video, pairs, EDITS)
     width, height = scene.rig.sizes[pairs[0][0]]
-    size = nearest_size(width, height, config.resolution or max(width, height), 1)
+    size = editor_size(config.size_for, width, height, config.resolution)
     rasterizer = choose(config.rasterizer, scene.device)
     yield Started(1, f"{len(pairs)} {source} images of {size[0]}×{size[1]}")
-    views = collect(Originals(scene, rasterizer, size, video if source == "captured" else None), pairs)
+    is_framed = config.size_for != AS_RENDERED
+    originals = Originals(scene, rasterizer, size, video if source == "captured" else None, is_framed)
+    views = collect(originals, pairs)
+    if is_framed:
+        note = _framing_note(config, [originals.framings[view] for view, _ in pairs])
+        views = replace(views, edit={"size_for": config.size_for, "note": note})
     yield Progress(1)
     yield Preview(views.images[0], 1)
     yield Finished(views)
+
+
+def _framing_note(config: Config, framings: list[Framing]) -> str:
+    """What the chosen size crops or adds; of views of different sizes, where that is most."""
+    most = max(framings, key=lambda framing: edge_shift(framing.size, framing.source))
+    lines = [f"for {config.size_for}: {most.note()}"]
+    if config.resolution and fixed_sizes(config.size_for):
+        lines.append(f"resolution {config.resolution} is not used, since {config.size_for} has fixed sizes")
+    return "\n".join(lines)
 
 
 def coverage(views: ViewSet) -> Tensor:
@@ -85,9 +108,10 @@ def coverage(views: ViewSet) -> Tensor:
 
 
 def summary(views: ViewSet) -> str:
-    """One line about the images."""
+    """One line about the images, and what their size crops or adds."""
     width, height = views.size
-    return f"{len(views)} images of {width}×{height}"
+    note = (views.edit or {}).get("note", "")
+    return "\n".join(filter(None, (f"{len(views)} images of {width}×{height}", note)))
 
 
 STEP = Step(

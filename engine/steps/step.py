@@ -90,6 +90,8 @@ class Input:
     default: str = ""  # of a text widget
     optional: bool = False
     since: str = ""  # version that added it
+    # on the canvas, a list of image or mask batches is one batch; the node then runs once, whatever is connected
+    gathers: bool = False
 
     @property
     def socket(self) -> str:

@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..fields import indices
 from ..render import Rasterizer, render_gaussians
 from ..scene import Gaussians, MultiViewVideo, Scene4D, ViewSet
+from ..scene.framing import framed
 from ..scene.origins import in_coordinates_of
 from .targets import composite
 
@@ -115,9 +116,17 @@ class Originals:
     rasterizer: Rasterizer
     size: tuple[int, int]  # (width, height) in pixels
     video: MultiViewVideo | None = None  # captured images are taken from here; None = rendered
+    # of each view: without stretch, cropped where captured and with a wider field of view where rendered
+    is_framed: bool = False
 
     def __post_init__(self) -> None:
-        self.rig = self.scene.rig.resized((self.size,) * len(self.scene.rig))
+        rig = self.scene.rig
+        self.framings = [framed(each, self.size, self.video is None) for each in rig.sizes]
+        if self.is_framed:
+            scaled = rig.resized(tuple(framing.scaled for framing in self.framings))
+            self.rig = scaled.cropped([framing.box for framing in self.framings])
+        else:
+            self.rig = rig.resized((self.size,) * len(rig))
         self._moment: tuple[int, Gaussians] | None = None
 
     def gaussians(self, moment: int) -> Gaussians:
@@ -135,11 +144,19 @@ class Originals:
         """
         if self.video is not None:
             frame = composite(self.video.source.read(view, moment), self.scene.background.cpu())
-            image = resize(frame.image, self.size)
+            image = self._at_size(frame.image, view)
             if frame.mask is not None:
-                return image, resize(frame.mask[..., None], self.size)[..., 0]
+                return image, self._at_size(frame.mask[..., None], view)[..., 0]
             return image, self._draw(view, moment)[1]
         return self._draw(view, moment)
+
+    def _at_size(self, image: Tensor, view: int) -> Tensor:
+        """A captured image [h, w, C] as its camera in `rig` sees it."""
+        if not self.is_framed:
+            return resize(image, self.size)
+        framing = self.framings[view]
+        left, top, width, height = framing.box
+        return resize(image, framing.scaled)[top : top + height, left : left + width].contiguous()
 
     def _draw(self, view: int, moment: int) -> tuple[Tensor, Tensor]:
         drawn = render_gaussians(

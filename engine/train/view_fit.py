@@ -96,7 +96,7 @@ class ViewFit(CanonicalEdit):
         self.pins = pins if pins is not None and pins.weight > 0 else None
         if self.pins is not None:
             width, height = views.size
-            source = scene.rig.sizes[views.views[0]]
+            source = scene.rig.sizes[views.views[0]] if _shows_whole_view(scene, views) else None
             masks = fitted(self.pins.masks, len(views), height, width, source, "pin")[..., None]
             images = torch.lerp(images, views.originals, masks.to(images))
             self.weights = (1 + (self.pins.weight - 1) * masks).to(self.device, torch.float32)
@@ -163,3 +163,9 @@ class ViewFit(CanonicalEdit):
 
     def inputs(self) -> list[Any]:
         return [*super().inputs(), self.views, *([] if self.pins is None else [self.pins.masks])]
+
+
+def _shows_whole_view(scene: Scene4D, views: ViewSet) -> bool:
+    """Whether the images show what the scene's cameras see, at another size, rather than a part of it."""
+    whole = scene.rig[[views.views[0]]].resized((views.size,)).K[0]
+    return torch.allclose(whole, views.cameras.K[0].to(whole), atol=1e-3)

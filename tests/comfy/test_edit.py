@@ -159,6 +159,46 @@ def test_pictures_of_another_node_take_the_place_of_the_edited_ones(
     assert max(to_views) - min(to_views) > 3, "the scene did not follow the pictures that were put in"
 
 
+@pytest.mark.parametrize("other", ["", "missing", "sizes", "numbers"])
+def test_a_list_of_pictures_is_fitted_in_one_run(running: Server, info: dict[str, Any], other: str) -> None:
+    """Rebatch makes a list, as a graph does that sends views through an editor one at a time."""
+    graph = trained(info)
+    graph |= {
+        "views": graphs.node(info, "GS4D_SceneViews", scene=["train", 0], views="0 4 8", resolution=64),
+        "each": graphs.node(info, "RebatchImages", images=["views", 1], batch_size=1),
+        "inverted": graphs.node(info, "ImageInvert", image=["each", 0]),
+        "fit": graphs.node(
+            info, "GS4D_FitEdits", scene=["train", 0], views=["views", 0], images=["inverted", 0], iterations=6,
+            preview_every=0,
+        ),
+        "save": graphs.node(info, "GS4D_Save4DScene", scene=["fit", 0], filename_prefix=f"gs4d/list{other}"),
+    }  # fmt: skip
+    if other == "missing":
+        graph["inverted"] = graphs.node(info, "ImageFromBatch", image=["views", 1], batch_index=0, length=2)
+    if other == "sizes":
+        graph["inverted"] = graphs.node(
+            info, "ImageScale", image=["views", 1], width=64, height=64, crop="center", upscale_method="area"
+        )
+    if other == "numbers":
+        # the width of each image, as a list
+        graph["fit"]["inputs"]["iterations"] = ["count", 0]
+        graph["count"] = graphs.node(info, "GetImageSize", image=["each", 0])
+    run = running.run(graph)
+    if other:
+        assert run.outcome == "execution_error"
+        said = {
+            "missing": "2 images of 49×64 were given for 3 views of 49×64",
+            "sizes": "edges they are 7.5 pixels apart. Give images of 64×84 or 49×64",
+            "numbers": "iterations is a list of 3",
+        }[other]
+        assert said in run.error
+        return
+    assert run.outcome == "execution_success", run.error
+    assert run.progress("fit") == sorted(run.progress("fit")) and run.progress("fit")[-1] == 6
+    assert len(list((running.base / "output" / "gs4d").glob("list_*.safetensors"))) == 1
+    assert any("order of the images assumed: cam00" in line for line in run.notes["fit"])
+
+
 def psnr_to_edits(text: str) -> float:
     (line,) = (line for line in text.splitlines() if line.strip().startswith("psnr_to_edits"))
     return float(line.split()[1])
