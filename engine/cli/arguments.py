@@ -19,6 +19,7 @@ from ..fields import id_of
 from ..files.paths import typed_path
 from ..messages import Finished, Progress, Started, Stream
 from ..render import choose_device
+from ..train.presets import PARAMETERS
 from ..wording import LONGEST_SENTENCE, sentence
 from .console import tell
 from .stopping import signals
@@ -34,6 +35,20 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         super().error(sentence(message, LONGEST_SENTENCE - len(f"{self.prog}: error: ")))
+
+
+class _Store(argparse.Action):
+    """Stores a value, and that its flag was given: it may equal the default."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: Arguments,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.given = {*getattr(namespace, "given", ()), self.dest}
 
 
 def add_path(parser: argparse.ArgumentParser, *names: str, metavar: str = "PATH", **more: Any) -> None:
@@ -73,10 +88,10 @@ def add_config(
         if isinstance(f.default, bool):
             parser.add_argument(*names, action=argparse.BooleanOptionalAction, **common)
         elif "options" in f.metadata:
-            parser.add_argument(*names, choices=f.metadata["options"], **common)
+            parser.add_argument(*names, action=_Store, choices=f.metadata["options"], **common)
         else:
             kind = type(f.default)
-            parser.add_argument(*names, type=kind, metavar=kind.__name__.upper(), **common)
+            parser.add_argument(*names, action=_Store, type=kind, metavar=kind.__name__.upper(), **common)
 
 
 def config_from(
@@ -85,6 +100,10 @@ def config_from(
     """The Config whose flags `add_config` added; the fields in `shared` are read from flags without the prefix."""
     flags = {f.name: f.name if f.name in shared else prefix + f.name for f in fields(config)}
     named = {name: getattr(arguments, flag) for name, flag in flags.items() if hasattr(arguments, flag)}
+    if "quality_keeps" in named and named["quality"] != "custom":
+        # a flag that was given wins over a preset, even with the value of its default
+        given = [name for name in PARAMETERS if flags[name] in getattr(arguments, "given", ())]
+        named["quality_keeps"] = ", ".join(filter(None, [named["quality_keeps"], *given]))
     return config(**{**named, **fixed})
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ from ..messages import Stream
 from ..scene import MultiViewVideo, Scene4D
 from ..train.config import FitConfig as Config
 from ..train.fit import Fit
+from ..train.presets import largest_count, preset_text, resolved
 from ..train.verdict import verdict_of, verdict_text
 from .step import Figure, Input, Kind, Output, Settings, Step
 
@@ -23,6 +25,20 @@ __all__ = ["STEP", "Config", "run"]
 
 class FitScene(Fit):
     step_name = "fit_scene"
+
+    def __init__(
+        self,
+        video: MultiViewVideo,
+        config: Config,
+        device: torch.device | str,
+        head: Head | None = None,
+        start: Scene4D | None = None,
+    ) -> None:
+        config, self.preset = resolved(config, device, video, start)
+        super().__init__(video, config, device, head, start)
+
+    def metadata(self) -> dict[str, Any]:
+        return {**super().metadata(), **({"quality": self.preset} if self.preset else {})}
 
     def result(self) -> Scene4D:
         """The scene, with a verdict on it in its history."""
@@ -35,9 +51,10 @@ class FitScene(Fit):
 
 
 def summary(scene: Scene4D) -> str:
-    """One line about the scene, and the verdict on the training."""
-    found = scene.history[-1].get("verdict") if scene.history else None
-    return "\n".join([scene.summary(), *([verdict_text(found)] if found else [])])
+    """One line about the scene, its preset, and the verdict on the training."""
+    entry = scene.history[-1] if scene.history else {}
+    found, preset = entry.get("verdict"), preset_text(entry.get("quality", {}), Config)
+    return "\n".join(filter(None, [scene.summary(), preset, verdict_text(found) if found else ""]))
 
 
 def run(
@@ -53,7 +70,7 @@ def run(
 
     Args:
         video: The capture.
-        config: Training parameters.
+        config: Training parameters; its `quality` may be a preset, which is resolved first (see engine/train/presets.py).
         device: Device to train on.
         checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
             from it with the same bits. None keeps none.
@@ -96,7 +113,8 @@ def _train(
 ) -> Stream:
     begun = clock()
     work = FitScene(video, config, device, head, start)
-    yield from work.stream("", checkpoint, clock, begun, f"initialized from {work.origin}")
+    note = preset_text(work.preset, Config)
+    yield from work.stream(note, checkpoint, clock, begun, f"initialized from {work.origin}")
 
 
 # 60 floats with gradient, two Adam moments and working copies
@@ -141,7 +159,7 @@ STEP = Step(
     verb="fit-scene",
     aliases=("fit_scene",),
     resumes="training",
-    megabytes=lambda config: (config.budget * BYTES_PER_GAUSSIAN >> 20) + 1500,
+    megabytes=lambda config: (largest_count(config) * BYTES_PER_GAUSSIAN >> 20) + 1500,
     figure=Figure.CURVES,
     note=summary,
     settings=Settings(

@@ -8,11 +8,12 @@ from ..fields import choice, flag, number, text, validate
 from ..losses.geometric import DEPTH_LOSSES
 from ..render import rasterizer_field
 from .motions import NAMES as MOTIONS
+from .presets import QUALITIES, kept
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Defaults suit a small capture on a CPU; the presets of the paper are one option away."""
+    """Defaults suit a small capture on a CPU; `quality` has presets for other machines (see presets.py)."""
 
     iterations: int = number(
         5000, 1, 1_000_000, "Number of training steps. More is sharper and takes longer; typical 3000–30000."
@@ -243,6 +244,21 @@ class FitConfig:
         advanced=True,
         since="0.2",
     )
+    quality: str = choice(
+        "custom",
+        QUALITIES,
+        "Preset for iterations, max Gaussians, motion, SH degree, densification and learning rates. It replaces the values "
+        "that are at their defaults; values that you change win. custom changes nothing; draft is a quick look; standard is "
+        "made for a GPU; paper has 4DGaussians' published values; auto is standard on a GPU and custom on a CPU.",
+        since="0.2",
+    )
+    quality_keeps: str = text(
+        "",
+        "Parameters that quality must not change although they are at their defaults, such as 'SH degree, motion'.",
+        advanced=True,
+        since="0.2",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
+        kept(self)

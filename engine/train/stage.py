@@ -146,6 +146,11 @@ class TrainStage(ABC):
             yield Finished(self.result())
             return
         resumed = resume(self, checkpoint)
+        if not resumed and checkpoint is not None and checkpoint.is_file():
+            other = (
+                f"{checkpoint.name} belongs to a run with other inputs or settings, so this one starts over"
+            )
+            note_at_start = "; ".join(filter(None, (other, note_at_start)))
         where = f"resumed at step {self.iteration}" if resumed else note_at_start
         note = "; ".join(filter(None, (where, note, f"{self.rasterizer.name} rasterizer on {self.device}")))
         note = "\n".join(filter(None, (note, self.prompt_note)))
