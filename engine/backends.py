@@ -37,6 +37,7 @@ HINTS = {
 _LIBRARIES = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 # whether a compiler was allowed → why gsplat does not work
 _gsplat: dict[bool, str | None] = {}
+_NO_MEMORY = re.compile(r"out of memory|ALLOC_FAILED", re.IGNORECASE)
 _GIB = 1 << 30
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
@@ -101,25 +102,33 @@ def gsplat_obstacle(may_compile: bool = False) -> str | None:
     return _gsplat[may_compile] and (_gsplat.get(True) or _gsplat[may_compile])
 
 
+def gsplat_built(reason: str | None) -> str | None:
+    """Remember how another process fared that compiled gsplat's kernels. Returns why they cannot be used; None if they can."""
+    _gsplat.clear()
+    if reason is not None:
+        _gsplat[True] = reason
+    return gsplat_obstacle()
+
+
 def _load_gsplat(may_compile: bool) -> str | None:
     """Import gsplat's kernels, or return why that failed. Catches everything that an import or a compiler may raise."""
     try:
         built = _built_kernels()
         if built is not None:
             _load_kernels(*built)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if not may_compile:
-            return f"gsplat's compiled kernels cannot be loaded ({_short(error)})"
+            return f"gsplat's compiled kernels cannot be loaded ({short(error)})"
         built = None
     if built is None and not may_compile:
-        return "gsplat has no compiled kernels; choose rasterizer 'gsplat' to compile them once (needs a CUDA toolkit)"
+        return "gsplat has no compiled kernels; Prepare GPU with 'compile gsplat' compiles them once (needs a CUDA toolkit)"
     if built is None:
         log.info("gsplat: compiling its CUDA kernels, which takes some minutes the first time")
     try:
         from gsplat.cuda._backend import _C  # pyright: ignore
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         sys.modules.pop("gsplat.csrc", None)
-        return f"gsplat cannot be imported ({_short(error)})"
+        return f"gsplat cannot be imported ({short(error)})"
     return None if _C is not None else "gsplat found no CUDA toolkit (nvcc) to compile its kernels with"
 
 
@@ -163,7 +172,8 @@ def _load_kernels(name: str, file: Path) -> None:
     sys.modules["gsplat.csrc"] = module
 
 
-def _short(error: Exception) -> str:
+def short(error: BaseException) -> str:
+    """An error of any kind in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
@@ -178,10 +188,15 @@ def explains_memory(
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        wanted = _asked(str(error))
-        on_gpu = isinstance(error, torch.OutOfMemoryError)
-        if not on_gpu and not isinstance(error, MemoryError) and wanted is None:
+        text = str(error)
+        wanted = _asked(text)
+        # Warp, and CUDA itself where torch does not allocate, raise plain RuntimeErrors
+        out_of_memory = (torch.OutOfMemoryError, MemoryError)
+        if not isinstance(error, out_of_memory) and wanted is None and not _NO_MEMORY.search(text):
             raise
+        on_gpu = isinstance(error, torch.OutOfMemoryError) or (
+            "cuda" in text.lower() and torch.cuda.is_available()
+        )
         if on_gpu:
             held = torch.cuda.memory_allocated(device)
             total = torch.cuda.get_device_properties(device).total_memory
@@ -237,5 +252,5 @@ def _amount(size: float) -> str:
 
 def _asked(message: str) -> int | None:
     """Requested bytes according to an allocator's error message; None for other messages."""
-    found = re.search(r"(?:[Tt]ried|[Uu]nable) to allocate ([\d.]+) (bytes|[KMGT]iB)", message)
+    found = re.search(r"(?:[Tt]ried|[Uu]nable|[Ff]ailed) to allocate ([\d.]+) (bytes|[KMGT]iB)", message)
     return int(float(found[1]) * _UNITS[found[2]]) if found else None

@@ -25,9 +25,9 @@ from .render import choose, render_gaussians
 from .scene import MultiViewVideo, Scene4D, ViewSet
 from .steps import camera_path, edit_views, evaluate_scene, fit_edits, fit_scene, render_scene
 from .train.originals import resize
+from .train.speed import CLIP
 
 log = logging.getLogger("gs4d")
-CLIP = Path(__file__).resolve().parents[1] / "assets" / "clips" / "walker"
 # of training; the whole demo takes less than five minutes on two cores
 SECONDS = 160.0
 PROMPT = "make it night"

@@ -19,9 +19,10 @@ from ..engine.figures.training_curves import TrainingCurves
 from ..engine.files.paths import explains_files
 from ..engine.messages import Finished, Message, Preview, Progress, Saved, Started, Stream, status
 from ..engine.render import choose_device
+from ..engine.render.hardware import gpu_choices, missing
 from .compat import io
 
-DEVICES = ["auto", "cpu", "cuda"]
+DEVICES = ["auto", "cpu", "cuda", *gpu_choices()]
 DEVICE_TEXT = "Device. auto uses ComfyUI's GPU if gsplat or Warp works on it, otherwise the CPU."
 PREVIEW_PIXELS = 512
 SECONDS_BETWEEN_UPDATES = 0.1
@@ -61,18 +62,28 @@ def detach(tensor: Tensor) -> Tensor:
 
 def device(choice: str, megabytes: int = 0, rasterizer: str = "auto") -> torch.device:
     """The device for a widget's choice, with `megabytes` freed on it. Raises InputError if CUDA is unavailable."""
-    if choice == "cuda" or (choice == "auto" and choose_device(rasterizer) == "cuda"):
+    if choice.startswith("cuda") or (choice == "auto" and choose_device(rasterizer) == "cuda"):
         found = model_management.get_torch_device()
         if found.type == "cuda":
+            if ":" in choice:
+                found = _named_gpu(choice)
             if megabytes:
                 model_management.free_memory(megabytes << 20, found)
             return found
-        if choice == "cuda":
+        if choice != "auto":
             raise InputError(
                 "NOD-023",
-                "device is 'cuda', but ComfyUI runs without a CUDA GPU here; choose auto or cpu.",
+                f"device is '{choice}', but ComfyUI runs without a CUDA GPU here; choose auto or cpu.",
             )
     return torch.device("cpu")
+
+
+def _named_gpu(name: str) -> torch.device:
+    """A GPU by its index. Raises InputError if there is no such GPU."""
+    problem = missing(name)
+    if problem is not None:
+        raise InputError("NOD-062", problem)
+    return torch.device(name)
 
 
 def diffusion_device(choice: str) -> torch.device:
@@ -80,7 +91,7 @@ def diffusion_device(choice: str) -> torch.device:
     found = model_management.get_torch_device()
     if choice == "cpu" or (choice == "auto" and found.type != "cuda"):
         return torch.device("cpu")
-    return device("cuda") if choice == "cuda" else found
+    return device(choice) if choice != "auto" else found
 
 
 def make_room(megabytes: int, where: torch.device) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from ..engine.errors import InputError
 from ..engine.fields import id_of
 from ..engine.figures.training_curves import TrainingCurves
+from ..engine.render import remark
 from ..engine.steps.step import Figure, Input, Kind, Step, version
 from ..engine.train.loop import shaping
 from ..engine.train.state import input_identity
@@ -74,6 +75,8 @@ class StepNode(io.ComfyNode):
         host.free()
         leaving = [kinds.leaving(declared, made) for declared in step.outputs]
         notes = [*(kinds.note(declared, made) for declared in step.outputs), step.note(made)]
+        if where is not None:
+            notes.append(remark(config.rasterizer, where, is_free=device == "auto"))
         return host.output(
             *leaving, notes="\n".join(filter(None, notes)), ui=figure(step, made, seen, curves)
         )
@@ -150,6 +153,9 @@ def node_of(step: Step) -> type[StepNode]:
         return found[0]
 
     watches = any(i.kind in (Kind.SOURCE, Kind.MESH) for i in step.inputs)
+    if step.always_runs:
+        # unequal to itself, so never unchanged
+        node.fingerprint_inputs = classmethod(lambda cls, **values: float("nan"))
     return checked(check, *texts, watches=watches)(node) if texts else node
 
 

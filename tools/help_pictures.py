@@ -14,6 +14,7 @@ import io
 import math
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -62,6 +63,7 @@ from engine.steps import (  # noqa: E402
     lift_video,
     pose_head,
     preflight,
+    prepare_gpu,
     refine_score,
     render_scene,
     scene_views,
@@ -642,9 +644,18 @@ def capture_plan(studio: Studio) -> Image.Image:
     return picture
 
 
+def prepare_gpu_report(_: Studio) -> Image.Image:
+    report = result(prepare_gpu.run(prepare_gpu.Config(steps=5)))
+    lines: list[str] = []
+    for line in report.text().splitlines():
+        lines += textwrap.wrap(line, 84, subsequent_indent="  ", drop_whitespace=False)
+    return lines_of_text(lines, 13)
+
+
 MADE: dict[str, Callable[[Studio], Image.Image]] = {
     "GS4D_LoadMultiViewVideo": load_multi_view_video,
     "GS4D_PreflightCheck": preflight_check,
+    "GS4D_PrepareGPU": prepare_gpu_report,
     "GS4D_CaptureImages": capture_images_pictures,
     "GS4D_AddDepth": add_depth_pictures,
     "GS4D_Train4DScene": train_scene,

@@ -93,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         if out:
             add_path(sub, "--out", "-o", required=True, help=out)
         if has_device:
-            devices = "auto, cpu or cuda; auto uses CUDA where gsplat or Warp works"
+            devices = (
+                "auto, cpu, cuda, or cuda:1 for the second GPU; auto uses CUDA where gsplat or Warp works"
+            )
             sub.add_argument("--device", default="auto", metavar="NAME", help=devices)
         for config in configs:
             add_config(sub, config)

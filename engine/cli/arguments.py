@@ -19,6 +19,7 @@ from ..fields import id_of
 from ..files.paths import typed_path
 from ..messages import Finished, Progress, Started, Stream
 from ..render import choose_device
+from ..render.hardware import missing
 from ..train.presets import PARAMETERS
 from ..wording import LONGEST_SENTENCE, sentence
 from .console import tell
@@ -169,14 +170,12 @@ def device_of(arguments: Arguments) -> str:
     if name == "auto":
         return choose_device(getattr(arguments, "rasterizer", "auto"))
     if re.fullmatch(r"cpu|cuda(:\d{1,3})?", name) is None:
-        raise InputError("CLI-001", f"'{name}' is not a device; use auto, cpu or cuda.")
-    if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(
-            "CLI-002",
-            "CUDA was asked for, but this machine or this build of torch has none; use --device cpu.",
+            "CLI-001", f"'{name}' is not a device; use auto, cpu, cuda or cuda:1 (the second GPU)."
         )
-    if ":" in name and int(name.split(":")[1]) >= torch.cuda.device_count():
-        raise InputError(
-            "CLI-003", f"There is no {name} here: {torch.cuda.device_count()} CUDA devices, from cuda:0."
-        )
+    problem = missing(name)
+    if problem is not None and not torch.cuda.is_available():
+        raise InputError("CLI-002", problem)
+    if problem is not None:
+        raise InputError("CLI-003", problem)
     return name

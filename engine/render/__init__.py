@@ -1,7 +1,7 @@
 """Rendering of Gaussians: the rasterizer protocol and its backends, the renderer, camera paths."""
 
 from .camera_paths import CameraPath
-from .choice import choose, choose_device, rasterizer_field
+from .choice import choose, choose_device, rasterizer_field, remark
 from .rasterizer import RasterInfo, Rasterizer, RasterSettings
 from .registry import Registration, register
 from .renderer import Picture, render_gaussians
@@ -17,5 +17,6 @@ __all__ = [
     "choose_device",
     "rasterizer_field",
     "register",
+    "remark",
     "render_gaussians",
 ]

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from .. import fields
+from ..backends import HINTS
 from ..errors import InputError
 
 # each of these modules registers a rasterizer; the order is that of the options
 from . import gsplat_cuda, numba, torch_reference, warp  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from .hardware import current, gpus
 from .rasterizer import Rasterizer
 from .registry import NAMES, Registration, find, ranked
 
@@ -63,19 +65,55 @@ def choose(name: str = "auto", device: torch.device | str = "cpu") -> Rasterizer
         image = render_gaussians(scene.at(0.0), scene.rig, choose("auto", scene.device)).rgb
     """
     if name == "auto":
-        chosen, kind, obstacles = _fastest(torch.device(device).type)
+        with current(device):
+            chosen, kind, obstacles = _fastest(torch.device(device).type)
         slower = "".join(
             f"; {other} would be faster: {reason}" for other, reason in obstacles.get(kind, {}).items()
         )
         log.info("rasterizer: %s (%s tensors%s)", chosen.name, "CUDA" if kind == "cuda" else "CPU", slower)
     else:
         chosen = find(name)
-        obstacle = (chosen.prepare or chosen.obstacle)()
+        with current(device):
+            obstacle = (chosen.prepare or chosen.obstacle)()
         if obstacle is not None:
             raise InputError(
                 "REN-001", f"The {name} rasterizer cannot run here: {obstacle}; or choose rasterizer 'auto'."
             )
     return chosen.create()
+
+
+def remark(name: str, device: torch.device | str, is_free: bool = False) -> str:
+    """One line for the user on what rendered, and why a faster rasterizer did not.
+
+    Args:
+        name: The rasterizer's setting.
+        device: Torch device of the Gaussians.
+        is_free: Whether "auto" chose the device, so that a GPU might have been used.
+
+    Returns:
+        Such as "warp rasterizer on cuda:0 (NVIDIA GeForce RTX 4090, 24.0 GB)".
+    """
+    device = torch.device(device)
+    types = ("cuda", "cpu") if is_free and torch.cuda.is_available() else (device.type,)
+    if name != "auto":
+        chosen, reasons = name, {}
+    else:
+        with current(device):
+            registration, _, obstacles = _fastest(*types)
+        chosen, reasons = registration.name, {k: v for found in obstacles.values() for k, v in found.items()}
+    # gsplat need not be installed: it is no loss where Warp works, and not what to mend where it does not
+    if len(reasons) > 1 or chosen == "warp":
+        reasons = {other: reason for other, reason in reasons.items() if reason != HINTS["gsplat"]}
+    why = "".join(f"; {other} would be faster: {reason}" for other, reason in reasons.items())
+    return f"{chosen} rasterizer on {_place(device)}{why}"
+
+
+def _place(device: torch.device) -> str:
+    """A device for the user; GPUs with their names."""
+    if device.type != "cuda":
+        return "the CPU" if device.type == "cpu" else str(device)
+    index = device.index or 0
+    return next((str(gpu) for gpu in gpus() if gpu.name == f"cuda:{index}"), str(device))
 
 
 def _fastest(*device_types: str) -> tuple[Registration, str, dict[str, dict[str, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from .. import backends
 from ..errors import InputError
+from .hardware import ROCM, current_gpu
 from .rasterizer import RasterInfo, RasterSettings
 from .registry import Registration, register
 
@@ -87,12 +89,38 @@ class GsplatRasterizer:
         return image, alpha, info
 
 
+@functools.cache
+def _wrong_here(index: int) -> str | None:
+    """Why gsplat's kernels cannot be used on this GPU, although they are built; None if their images equal the reference's.
+
+    Kernels that were built for another kind of GPU fail when they are first used.
+    """
+    try:
+        from .warp.self_check import difference, is_close
+
+        off = difference(f"cuda:{index}", GsplatRasterizer())
+    except (Exception, SystemExit) as error:
+        return f"gsplat failed on this GPU ({backends.short(error)})"
+    return None if is_close(off) else f"gsplat's images on this GPU differ from the reference by {off:.2g}"
+
+
+def _obstacle(may_compile: bool = False) -> str | None:
+    if torch.version.hip:
+        return ROCM
+    return backends.gsplat_obstacle(may_compile) or _wrong_here(current_gpu())
+
+
+def forget() -> None:
+    """Try gsplat again when it is next asked for."""
+    _wrong_here.cache_clear()
+
+
 register(
     Registration(
         "gsplat",
         {"cuda": 100},
         GsplatRasterizer,
-        obstacle=backends.gsplat_obstacle,
-        prepare=lambda: backends.gsplat_obstacle(may_compile=True),
+        obstacle=_obstacle,
+        prepare=lambda: _obstacle(may_compile=True),
     )
 )

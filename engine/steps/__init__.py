@@ -24,6 +24,7 @@ DECLARED = (
     "preflight",
     "capture_images",
     "add_depth",
+    "prepare_gpu",
     "fit_scene",
     "scene_views",
     "edit_views",

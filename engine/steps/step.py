@@ -188,6 +188,7 @@ class Step:
     note: Callable[[Any], str] = lambda result: ""  # one or two lines about the result
     settings: Settings | None = None
     is_output: bool = False  # its node runs although nothing is wired to it
+    always_runs: bool = False  # its node runs each time, since what it finds is not in its inputs
 
     def fields(self) -> list[Field[Any]]:
         """Config fields in canvas order: the first release's, then later ones by version."""

@@ -239,7 +239,7 @@ def test_cuda_asked_for_where_there_is_none(tmp_path, capsys):
     file = tmp_path / "scene.safetensors"
     save_scene(still_scene(), file)
     assert main(["render", "--scene", str(file), "--out", str(tmp_path / "a.mp4"), "--device", "cuda"]) == 1
-    assert "CUDA was asked for" in capsys.readouterr().err
+    assert "There is no device 'cuda'" in capsys.readouterr().err
 
 
 def test_pictures_of_depth_and_flow_are_made_where_their_tensors_are():

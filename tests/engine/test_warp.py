@@ -125,16 +125,16 @@ def test_a_device_whose_images_differ_is_not_used(monkeypatch):
     assert check.difference("cpu", Blurred()) > check.LARGEST
     assert not check.is_close(float("nan"))
     monkeypatch.setattr(wp, "is_cuda_available", lambda: False)
-    assert "update the NVIDIA driver" in registered._wrong_here.__wrapped__()
+    assert "update the NVIDIA driver" in registered._wrong_here.__wrapped__(0)
     monkeypatch.setattr(wp, "is_cuda_available", lambda: True)
     monkeypatch.setattr(check, "difference", lambda device: 0.5)
-    assert "differ from the reference by 0.5" in registered._wrong_here.__wrapped__()
+    assert "differ from the reference by 0.5" in registered._wrong_here.__wrapped__(0)
 
     def no_driver(device):
         raise RuntimeError("no kernel image\nis available")
 
     monkeypatch.setattr(check, "difference", no_driver)
-    assert registered._wrong_here.__wrapped__().endswith("(RuntimeError: no kernel image is available)")
+    assert registered._wrong_here.__wrapped__(0).endswith("(RuntimeError: no kernel image is available)")
 
 
 class Blurred(source.WarpRasterizer):

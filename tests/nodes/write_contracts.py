@@ -77,6 +77,9 @@ def contract(info: dict[str, Any]) -> dict[str, Any]:
                 options = dict(rest[0]) if rest else {}
                 for passing in ("tooltip", "display_name", "multiselect", "advanced", "widgetType"):
                     options.pop(passing, None)
+                if name == "device" and options.get("options"):
+                    # a machine with several GPUs lists each
+                    options["options"] = [each for each in options["options"] if ":" not in each]
                 if (node, name) in LISTS_OF_FILES:
                     options = {"options": "files"}
                 inputs[name] = {"type": kind, "section": section, **options}

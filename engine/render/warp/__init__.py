@@ -13,6 +13,7 @@ import functools
 import torch
 
 from ... import backends
+from ..hardware import FAILED, ROCM, current_gpu
 from ..rasterizer import Rasterizer
 from ..registry import Registration, register
 
@@ -26,11 +27,20 @@ def _create() -> Rasterizer:
 def _obstacle() -> str | None:
     if not backends.installed("warp"):
         return backends.HINTS["warp"]
-    return _wrong_here() if torch.cuda.is_available() else None
+    if torch.version.hip:
+        return ROCM
+    if not torch.cuda.is_available():
+        return None
+    return FAILED.get(("warp", current_gpu())) or _wrong_here(current_gpu())
+
+
+def forget() -> None:
+    """Try Warp again when it is next asked for."""
+    _wrong_here.cache_clear()
 
 
 @functools.cache
-def _wrong_here() -> str | None:
+def _wrong_here(index: int) -> str | None:
     """Why this GPU cannot be used, or its images cannot be trusted; None if they equal the reference's.
 
     Tried once, since kernels are compiled. Catches everything that a driver may raise.
@@ -42,9 +52,9 @@ def _wrong_here() -> str | None:
 
         if not wp.is_cuda_available():
             return "Warp does not find the GPU's driver; update the NVIDIA driver"
-        off = difference("cuda")
-    except Exception as error:
-        return f"Warp failed on this GPU ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        off = difference(f"cuda:{index}")
+    except (Exception, SystemExit) as error:
+        return f"Warp failed on this GPU ({backends.short(error)})"
     return None if is_close(off) else f"Warp's images on this GPU differ from the reference by {off:.2g}"
 
 
