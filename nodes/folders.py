@@ -174,6 +174,19 @@ def bundled_file(choice: str) -> Path:
     )
 
 
+def files(suffixes: Iterable[str]) -> list[str]:
+    """Files with one of these endings in input, output and models/gs4d, newest first."""
+    endings = tuple(suffixes)
+    found = [
+        (changed(path), f"{word}/{path.relative_to(root).as_posix()}")
+        for word, group in roots().items()
+        for root in group
+        for path in walk(root)
+        if path.suffix.lower() in endings
+    ]
+    return listable(name for _, name in sorted(found, reverse=True))
+
+
 # -- writing --------------------------------------------------------------------------------------------------------
 
 

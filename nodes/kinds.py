@@ -11,7 +11,7 @@ import torch
 from ..engine.scene import ActivatedGaussians, Gaussians, Scene4D
 from ..engine.scene.view_set import one_batch
 from ..engine.steps.step import Input, Kind, Output
-from . import folders, host, mesh_files, types
+from . import color_tables, folders, host, mesh_files, types
 from .compat import blocked, combo, io, make, splat, splat_parts, video
 from .load3d import from_load3d, path_to_load3d
 from .model_files import model_document
@@ -38,6 +38,7 @@ SOCKETS: dict[Kind, Any] = {
     Kind.FILES: io.String,
     Kind.SPLAT: types.SplatSocket,
     Kind.MESH: io.Combo,
+    Kind.COLOR_TABLE: io.Combo,
     Kind.MODEL_FILE: types.ModelFileSocket,
     Kind.TEXT: io.String,
     Kind.REPORT: io.String,
@@ -68,6 +69,12 @@ CHECKS: dict[Kind, Callable[[str], object]] = {
     Kind.SOURCE: folders.source,
     Kind.TARGET: folders.check_prefix,
     Kind.MESH: mesh_files.mesh_file,
+    Kind.COLOR_TABLE: color_tables.table_file,
+}
+# files that are chosen from a list, of which the first is the default
+LISTS: dict[Kind, Callable[[], list[str]]] = {
+    Kind.MESH: mesh_files.meshes,
+    Kind.COLOR_TABLE: color_tables.tables,
 }
 
 
@@ -76,8 +83,8 @@ def socket(declared: Input) -> Any:
     keywords: dict[str, Any] = {"tooltip": declared.help, "optional": declared.optional or None}
     if declared.label:
         keywords["display_name"] = declared.label
-    if declared.kind is Kind.MESH:
-        names = mesh_files.meshes()
+    if declared.kind in LISTS:
+        names = LISTS[declared.kind]()
         return combo(declared.socket, names, names[0] if names else None, **keywords)
     if declared.kind in CHECKS:
         keywords["default"] = declared.default

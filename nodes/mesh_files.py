@@ -5,21 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..engine.errors import InputError
-from ..engine.files.folders import changed, walk
 from ..engine.io.gltf import SUFFIXES
 from . import folders
 
 
 def meshes() -> list[str]:
     """Bundled animated meshes, then glTF files in input, output and models/gs4d, newest first."""
-    found = [
-        (changed(path), f"{word}/{path.relative_to(root).as_posix()}")
-        for word, group in folders.roots().items()
-        for root in group
-        for path in walk(root)
-        if path.suffix.lower() in SUFFIXES
-    ]
-    return [*folders.bundled("*.glb"), *folders.listable(name for _, name in sorted(found, reverse=True))]
+    return [*folders.bundled("*.glb"), *folders.files(SUFFIXES)]
 
 
 def mesh_file(choice: str) -> Path:

@@ -152,7 +152,7 @@ def node_of(step: Step) -> type[StepNode]:
         found = [each(value) for each, value in zip(texts.values(), values, strict=True)]
         return found[0]
 
-    watches = any(i.kind in (Kind.SOURCE, Kind.MESH) for i in step.inputs)
+    watches = any(i.kind is Kind.SOURCE or i.kind in kinds.LISTS for i in step.inputs)
     if step.always_runs:
         # unequal to itself, so never unchanged
         node.fingerprint_inputs = classmethod(lambda cls, **values: float("nan"))

@@ -56,6 +56,7 @@ from engine.steps import (  # noqa: E402
     export_scene,
     fit_edits,
     fit_scene,
+    grade_scene,
     head_masks,
     import_scene,
     latents_to_scene,
@@ -458,6 +459,17 @@ def refine_pictures(studio: Studio) -> Image.Image:
     return sheet(stacks, ["scene", "fitted to edited views", "and refined, 60 steps"], 3, width=WIDTH)
 
 
+def grade_pictures(studio: Studio) -> Image.Image:
+    looks = ("gold", "marble", "night", "golden hour", "fog", "black and white")
+    scenes = {"scene": studio.scene}
+    scenes |= {name: result(grade_scene.run(studio.scene, grade_scene.Config(preset=name))) for name in looks}
+    scenes["one stop brighter, bluer"] = result(
+        grade_scene.run(studio.scene, grade_scene.Config(exposure=1.0, temperature=-40.0))
+    )
+    stacks = [[studio.draw(scene, 4, 0.3)] for scene in scenes.values()]
+    return sheet(stacks, list(scenes), 4, "the demo scene graded", width=WIDTH)
+
+
 def train_latents_pictures(studio: Studio) -> Image.Image:
     at, seen = (20, 100, 300), []
     config = train_latents.Config(iterations=300, moments="0", resolution=208, preview_every=20)
@@ -676,6 +688,7 @@ MADE: dict[str, Callable[[Studio], Image.Image]] = {
     "GS4D_LiftMask": lift_mask_pictures,
     "GS4D_FitEdits": fit_edits_pictures,
     "GS4D_RefineScore": refine_pictures,
+    "GS4D_GradeScene": grade_pictures,
     "GS4D_TrainLatentField": train_latents_pictures,
     "GS4D_DeltaEdit": delta_edit_pictures,
     "GS4D_DecodeLatents": decode_pictures,

@@ -196,6 +196,7 @@ READERS: dict[Kind, Reader] = {
         "channel are read at full precision, a stored 1 as 0.001 (millimeters in meters)",
     ),
     Kind.MESH: Reader("FILE", lambda path, *_: Path(path), help="animated mesh (.glb, .gltf)"),
+    Kind.COLOR_TABLE: Reader("FILE", lambda path, *_: Path(path), help="color look-up table (.cube)"),
     Kind.PATH: Reader("PATH", lambda path, *_: Path(path)),
     Kind.TARGET: Reader(
         "PATH", lambda path, *_: Path(path), flag="out", help="file to write, or folder for a sequence"

@@ -3,12 +3,19 @@
 from ..scene.scene4d import Deformation, Static
 from .bound_mesh import BoundMesh
 from .frozen_appearance import FrozenAppearance, freeze_appearance
+from .graded import Graded, graded_deformation
 from .hexplane import PRESETS, HexPlane, HexPlaneConfig
 from .masked import Masked
 from .per_frame import PerFrame
 
 AnyKind = (
-    type[Static] | type[HexPlane] | type[Masked] | type[PerFrame] | type[FrozenAppearance] | type[BoundMesh]
+    type[Static]
+    | type[HexPlane]
+    | type[Masked]
+    | type[PerFrame]
+    | type[FrozenAppearance]
+    | type[BoundMesh]
+    | type[Graded]
 )
 KINDS: dict[str, AnyKind] = {
     Static.kind: Static,
@@ -17,6 +24,7 @@ KINDS: dict[str, AnyKind] = {
     PerFrame.kind: PerFrame,
     FrozenAppearance.kind: FrozenAppearance,
     BoundMesh.kind: BoundMesh,
+    Graded.kind: Graded,
 }
 
 __all__ = [
@@ -25,10 +33,12 @@ __all__ = [
     "BoundMesh",
     "Deformation",
     "FrozenAppearance",
+    "Graded",
     "HexPlane",
     "HexPlaneConfig",
     "Masked",
     "PerFrame",
     "Static",
     "freeze_appearance",
+    "graded_deformation",
 ]

@@ -77,6 +77,14 @@ def dc_to_rgb(dc: Tensor) -> Tensor:
     return dc * C0 + 0.5
 
 
+def spread(count: int) -> Tensor:
+    """Unit directions [count, 3] in float64, evenly spread over the sphere (a Fibonacci lattice)."""
+    steps = torch.arange(count, dtype=torch.float64)
+    z, angle = 1 - (2 * steps + 1) / count, steps * (math.pi * (3 - 5**0.5))
+    flat = (1 - z * z).sqrt()
+    return torch.stack([flat * angle.cos(), flat * angle.sin(), z], dim=-1)
+
+
 def turned(sh: Tensor, matrix: Tensor) -> Tensor:
     """Coefficients of the same colors after the object was turned.
 
@@ -88,11 +96,7 @@ def turned(sh: Tensor, matrix: Tensor) -> Tensor:
     """
     parts = [sh[:, :1]]
     if sh.shape[1] > 1:
-        # evenly spread over the sphere (a Fibonacci lattice)
-        steps = torch.arange(64, dtype=torch.float64)
-        z, angle = 1 - (2 * steps + 1) / 64, steps * (math.pi * (3 - 5**0.5))
-        flat = (1 - z * z).sqrt()
-        directions = torch.stack([flat * angle.cos(), flat * angle.sin(), z], dim=-1)
+        directions = spread(64)
         before = directions @ matrix.double().cpu()
         for degree in range(1, degree_of(sh.shape[1]) + 1):
             own = slice(bases(degree - 1), bases(degree))

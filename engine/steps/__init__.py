@@ -32,6 +32,7 @@ DECLARED = (
     "lift_mask",
     "fit_edits",
     "refine_score",
+    "grade_scene",
     "train_latents",
     "delta_edit",
     "decode_latents",
@@ -54,7 +55,7 @@ HAND_WRITTEN = ("convert_capture", "bake_clip")
 STEPS = (*DECLARED, *HAND_WRITTEN)
 
 # those that leave a scene which the captured images no longer show
-EDITS = ("fit_edits", "edit_head", "refine_score", "latents_to_scene")
+EDITS = ("fit_edits", "edit_head", "refine_score", "latents_to_scene", "grade_scene")
 
 
 def all_steps() -> list[Step]:

@@ -43,6 +43,7 @@ class Kind(Enum):
     FILES = "files"
     SPLAT = "splat"
     MESH = "mesh"  # an animated glTF file; on the canvas, one of a list
+    COLOR_TABLE = "color look-up table"  # a .cube file; on the canvas, one of a list
     MODEL_FILE = "3D model file"  # an opened glTF file of another node
     TEXT = "text"
     NUMBER = "number"

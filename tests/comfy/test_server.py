@@ -33,6 +33,7 @@ IDS = {
     "GS4D_GenerateFromImage",
     "GS4D_CaptureImages",
     "GS4D_AddDepth",
+    "GS4D_GradeScene",
 }  # fmt: skip
 
 

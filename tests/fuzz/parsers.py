@@ -23,9 +23,11 @@ from engine.capture.convert.qualisys import read_qualisys
 from engine.capture.point_cloud import write_points
 from engine.capture.readers import load_video, scene_bounds
 from engine.capture.single_video import load_clip
-from engine.deform import BoundMesh, FrozenAppearance, HexPlane, HexPlaneConfig, Masked, PerFrame
+from engine.color import ColorTable
+from engine.deform import BoundMesh, FrozenAppearance, Graded, HexPlane, HexPlaneConfig, Masked, PerFrame
 from engine.fields import indices
 from engine.files.torch_weights import as_safetensors
+from engine.io.cube_file import read_cube
 from engine.io.gltf import open_document, read_animated_mesh
 from engine.io.heads import read_head_model, read_timed_motion
 from engine.io.image_files import load_depth_images, load_images
@@ -46,6 +48,7 @@ from engine.steps import STEPS
 from engine.train.state import load_state, save_state
 from tests.engine import test_avatar_reader, test_capture, test_gaussian_avatars, test_readers
 from tests.engine.test_capture_calibration import pose2sim, qualisys
+from tests.engine.test_cube_file import write_cube
 from tests.engine.test_head_files import named, write_flame_pickle, write_npz
 from tests.engine.test_head_motion_files import write_capture, write_motion
 from tests.engine.test_import_export import state
@@ -103,6 +106,9 @@ SCENES: dict[str, Callable[[], Scene4D]] = {
     "masked": lambda: SCENE.with_(deformation=Masked(_hexplane(), torch.arange(30) % 3 > 0)),
     "frozen": lambda: SCENE.with_(deformation=FrozenAppearance(_hexplane())),
     "bound": _bound,
+    "graded": lambda: SCENE.with_(
+        deformation=Graded(_hexplane(), ColorTable.identity(4), SCENE.canonical.sh, torch.ones(30))
+    ),
 }
 
 
@@ -304,6 +310,10 @@ def _read_gltf(folder: Path) -> None:
         returned(read_animated_mesh(open_document(folder / name), fps=4))
 
 
+def _curve(folder: Path) -> None:
+    write_cube(folder / "a.cube", ColorTable.identity(9, True), "# a remark\nLUT_1D_INPUT_RANGE 0 1")
+
+
 def _state(folder: Path) -> None:
     save_state(folder / "a.safetensors", {"a.b": torch.rand(3), "c": torch.tensor(1)}, {"step": 3}, "key")
 
@@ -441,6 +451,12 @@ PARSERS: list[Parser] = [
     ),
     _parser("motion", lambda f: write_motion(f / "flame_param.npz", tiny_head()), _read_motion),
     _parser("motion capture", lambda f: write_capture(f, tiny_head()), _read_motion),
+    _parser(
+        "cube",
+        lambda f: write_cube(f / "a.cube", ColorTable.identity(4), 'TITLE "a"\nDOMAIN_MIN 0 0 0'),
+        lambda f: read_cube(f / "a.cube").apply(torch.rand(4, 3)),
+    ),
+    _parser("cube curve", _curve, lambda f: read_cube(f / "a.cube").apply(torch.rand(4, 3))),
     _parser("gltf", _gltf, _read_gltf),
     _parser("4dgaussians", _fourdgaussians, lambda f: _use_scene(import_fourdgaussians(f, "import_scene"))),
     _parser(

@@ -35,6 +35,7 @@ LISTS_OF_FILES = {
     ("GS4D_LoadImageTo4D", "model"),
     ("GS4D_LoadImageTo4D", "video_model"),
     ("GS4D_LoadVideoClip", "clip"),
+    ("GS4D_GradeScene", "lut"),
 }
 OPEN, CLOSE = "<!-- from the schema -->", "<!-- end -->"
 HOST_TYPES = {
