@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+from ..engine.backends import explains_memory
 from ..engine.diffusion import Backbone
 from ..engine.diffusion.backbone import describe
 from . import host, model_folders
@@ -34,7 +35,8 @@ class Guidance:
         try:
             if self.device is not None:
                 host.make_room(self.backbone.megabytes + WORKING_MEGABYTES, self.device)
-                self.backbone.move(self.device)
+                with explains_memory(f"moving {self.backbone.name} to the GPU", self.device, TOO_LARGE):
+                    self.backbone.move(self.device)
             yield self.backbone
         finally:
             if self.device is None:
@@ -44,6 +46,7 @@ class Guidance:
             host.free()
 
 
+TOO_LARGE = "Choose precision fp16, or device cpu, in Load Diffusion Guidance."
 # activations at the paper's image sizes
 WORKING_MEGABYTES = 4000
 
@@ -91,10 +94,9 @@ class LoadGuidance(io.ComfyNode):
 
         with host.node_context():
             where = host.diffusion_device(device)
-            backbone = load(model_folders.diffusion_model(model), where, precision)
-            if where.type != "cpu":
-                backbone.move("cpu")
-        return host.output(Guidance(backbone, where), notes=describe(backbone))
+            # moved to the device when a step makes room there
+            backbone = load(model_folders.diffusion_model(model), "cpu", precision, runs_on=where)
+        return host.output(Guidance(backbone, where), notes=describe(backbone, where))
 
 
 class GuidanceFromModel(io.ComfyNode):

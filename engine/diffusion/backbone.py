@@ -13,6 +13,7 @@ from ..errors import InputError
 from .cross_frame_attention import Attention
 from .known_edits import KnownEdits
 from .noise_schedule import DiscreteSchedule
+from .precision import precision_note
 
 
 @dataclass(frozen=True)
@@ -246,8 +247,13 @@ def check_makes_images(backbone: Backbone, work: str) -> None:
         )
 
 
-def describe(backbone: Backbone) -> str:
-    """Say in a few lines what a model is and what it can do."""
+def describe(backbone: Backbone, device: torch.device | None = None) -> str:
+    """Say in a few lines what a model is, what it can do, and in which precision.
+
+    Args:
+        backbone: The model.
+        device: Where it will compute; None: where it is.
+    """
     if backbone.time_factor is not None:
         kind = "makes videos from an image" if backbone.has_image_conditioning else "makes videos from text"
     elif backbone.has_image_conditioning:
@@ -256,7 +262,9 @@ def describe(backbone: Backbone) -> str:
         kind = "has no conditioning image: score distillation and delta edits only"
     advised = backbone.defaults
     known = "" if backbone.known_edits is None else f"\n{backbone.known_edits.text()}"
+    precision = precision_note(getattr(backbone, "dtype", None), device or backbone.device)
+    computes = f"\nPrecision: {precision}" if precision else ""
     return (
         f"{backbone.name}: {kind}\n{backbone.latent_channels} latent channels, 1/{backbone.vae_scale_factor} size, advised: "
-        f"{advised.steps} steps, {advised.resolution} pixels{known}"
+        f"{advised.steps} steps, {advised.resolution} pixels{computes}{known}"
     )

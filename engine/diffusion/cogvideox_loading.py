@@ -22,15 +22,14 @@ from ..models.transformers_folder import class_of
 from .backbone import ModelDefaults
 from .cogvideox import CogVideoX
 from .folder import (
-    check_precision,
     choose_device,
-    choose_precision,
     explained,
     load_part,
     read_config,
     weight_files,
 )
 from .noise_schedule import DiscreteSchedule
+from .precision import check_precision, choose_precision
 from .sampling import straight_alphas
 
 log = logging.getLogger(__name__)
@@ -57,6 +56,7 @@ def load_cogvideox(
     dtype: str = "auto",
     camera: Path | str | None = None,
     in_tiles: bool = True,
+    runs_on: torch.device | None = None,
 ) -> CogVideoX:
     """Load a CogVideoX model.
 
@@ -65,9 +65,10 @@ def load_cogvideox(
     Args:
         source: A diffusers folder, or its model_index.json.
         device: A torch device, or "auto" for CUDA where available.
-        dtype: "fp32", "fp16", "bf16", or "auto": fp32 on a CPU, bf16 on CUDA.
+        dtype: "fp32", "fp16", "bf16", or "auto": bf16 where the device computes it, else fp16 on CUDA and fp32 on a CPU.
         camera: Weights of a camera condition, from `CogVideoX.save_camera`; None: no camera path.
         in_tiles: Encode and decode large frames in tiles.
+        runs_on: Device that the model will be moved to, which decides the precision; None: `device`.
 
     Returns:
         The model on `device`, frozen and in eval mode.
@@ -82,7 +83,9 @@ def load_cogvideox(
     require("diffusers")
     where = choose_device(device)
     check_precision(dtype)
-    model = _from_folder(_folder(source), where, dtype, in_tiles)
+    model = _from_folder(
+        _folder(source), where, choose_precision(dtype, runs_on or where, prefers_bf16=True), in_tiles
+    )
     if camera is not None:
         model.load_camera(camera)
     return model
@@ -114,14 +117,13 @@ def _folder(source: Path | str) -> Path:
     return folder
 
 
-def _from_folder(folder: Path, device: torch.device, dtype: str, in_tiles: bool) -> CogVideoX:
+def _from_folder(folder: Path, device: torch.device, precision: torch.dtype, in_tiles: bool) -> CogVideoX:
     from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 
     _refuse_other_pipelines(folder)
     transformer, vae = (read_config(folder / part / "config.json") for part in ("transformer", "vae"))
     _check_configs(transformer, vae, folder.name)
     files = {part: weight_files(folder / part) for part in ("transformer", "vae")}
-    precision = choose_precision(dtype, device, True)
     kinds: dict[str, Any] = {"transformer": CogVideoXTransformer3DModel, "vae": AutoencoderKLCogVideoX}
     configs = {"transformer": transformer, "vae": vae}
     for part, kind in kinds.items():

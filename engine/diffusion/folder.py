@@ -1,4 +1,4 @@
-"""What loading a diffusers folder needs whatever the model: device, precision, configs, weight files and one part."""
+"""What loading a diffusers folder needs whatever the model: device, configs, weight files and one part."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ..files.folders import visible
 from ..files.jsonfile import read_json
 from ..files.weights import check_folder
 
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _Loaded = TypeVar("_Loaded")
 
 
@@ -27,21 +26,6 @@ def choose_device(device: torch.device | str) -> torch.device:
             "DIF-012", "Device is cuda, but PyTorch does not find a CUDA GPU; choose cpu or auto."
         )
     return where
-
-
-def check_precision(dtype: str) -> None:
-    """InputError unless `dtype` is "auto" or one of PRECISIONS."""
-    if dtype != "auto" and dtype not in PRECISIONS:
-        raise InputError("DIF-009", f"Precision is '{dtype}'; choose auto, {', '.join(PRECISIONS)}.")
-
-
-def choose_precision(dtype: str, device: torch.device, prefers_bf16: bool) -> torch.dtype:
-    """The precision of that name; "auto" is fp32 on a CPU, and on CUDA fp16 or, if preferred, bf16."""
-    if dtype != "auto":
-        return PRECISIONS[dtype]
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if prefers_bf16 and torch.cuda.is_bf16_supported() else torch.float16
 
 
 def read_config(path: Path) -> dict[str, Any]:

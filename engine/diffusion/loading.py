@@ -18,9 +18,7 @@ from ..files.folders import visible
 from ..files.weights import fingerprint, read_header, refuse_pickle
 from .backbone import ModelDefaults
 from .folder import (
-    check_precision,
     choose_device,
-    choose_precision,
     explained,
     load_part,
     read_config,
@@ -28,6 +26,7 @@ from .folder import (
 )
 from .known_edits import KnownEdits
 from .noise_schedule import DiscreteSchedule
+from .precision import check_precision, choose_precision
 from .single_file import (
     CONFIGS,
     WANTED,
@@ -63,14 +62,20 @@ def embedded() -> Path:
     return EMBEDDED
 
 
-def load(source: Path | str, device: torch.device | str = "cpu", dtype: str = "auto") -> StableDiffusion:
+def load(
+    source: Path | str,
+    device: torch.device | str = "cpu",
+    dtype: str = "auto",
+    runs_on: torch.device | None = None,
+) -> StableDiffusion:
     """Load a diffusion model.
 
     Args:
         source: A diffusers folder, its model_index.json, or a .safetensors checkpoint.
         device: A torch device, or "auto" for CUDA where available.
         dtype: "fp32", "fp16", "bf16", or "auto": fp32 on a CPU; on CUDA fp16, or bf16 where the model upcasts its
-            attention.
+            attention and the GPU computes it.
+        runs_on: Device that the model will be moved to, which decides the precision; None: `device`.
 
     Returns:
         The model on `device`, frozen and in eval mode.
@@ -86,22 +91,23 @@ def load(source: Path | str, device: torch.device | str = "cpu", dtype: str = "a
     require("transformers")
     where = choose_device(device)
     check_precision(dtype)
+    then = runs_on or where
     path = Path(os.path.realpath(Path(source).expanduser()))
     if path.name == "model_index.json":
         path = path.parent
     if path.is_dir():
-        return _from_folder(path, where, dtype)
+        return _from_folder(path, where, dtype, then)
     if not path.is_file():
         raise InputError("DIF-010", f"No model found at {source}; {WANTED}.")
     refuse_pickle(path)
     if path.suffix.lower() != ".safetensors":
         raise InputError("DIF-011", f"{path.name} is not a .safetensors file; {WANTED}.")
-    return _from_file(path, where, dtype)
+    return _from_file(path, where, dtype, then)
 
 
-def _from_file(path: Path, device: torch.device, dtype: str) -> StableDiffusion:
+def _from_file(path: Path, device: torch.device, dtype: str, runs_on: torch.device) -> StableDiffusion:
     kind = identify(read_header(path), path.name)
-    precision = choose_precision(dtype, device, kind.family == "sd2")
+    precision = choose_precision(dtype, runs_on, overflows=kind.family == "sd2")
     parts = explained(lambda: load_parts(path, kind, precision), path.name, WANTED)
     noise_schedule = DiscreteSchedule.from_config(parts.pop("scheduler"))
     large = kind.family == "sd2" and noise_schedule.prediction == "v_prediction"
@@ -117,7 +123,7 @@ def _from_file(path: Path, device: torch.device, dtype: str) -> StableDiffusion:
     )
 
 
-def _from_folder(folder: Path, device: torch.device, dtype: str) -> StableDiffusion:
+def _from_folder(folder: Path, device: torch.device, dtype: str, runs_on: torch.device) -> StableDiffusion:
     from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -135,7 +141,7 @@ def _from_folder(folder: Path, device: torch.device, dtype: str) -> StableDiffus
     for found in files.values():
         for file in found:
             read_header(file)
-    precision = choose_precision(dtype, device, bool(unet.get("upcast_attention")))
+    precision = choose_precision(dtype, runs_on, overflows=bool(unet.get("upcast_attention")))
 
     def part(kind: Any, name: str) -> Any:
         return load_part(kind, folder / name, files[name], precision, WANTED)

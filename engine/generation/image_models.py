@@ -101,7 +101,7 @@ class ImageTo4DModels:
                     f"{self.folder.name}/{LDRM} has no camera weights for {name}, so the video would not follow the camera path; "
                     "choose a model that was trained with this video model.",
                 )
-            self._network = load_cogvideox(source, "cpu", _precision(dtype, self.device), weights)
+            self._network = load_cogvideox(source, "cpu", dtype, weights, runs_on=self.device)
         self.video = self._network
         self.name = self.folder.name if video is None else f"{name} + {self.folder.name}"
         self._files = [weights]
@@ -152,11 +152,6 @@ class ImageTo4DModels:
             yield self.ldrm
         finally:
             self.ldrm.to("cpu")
-
-
-def _precision(dtype: str, device: torch.device) -> str:
-    """The precision for a device on which the weights are not yet."""
-    return "bf16" if dtype == "auto" and device.type != "cpu" else dtype
 
 
 def _check_latents(made: LatentFormat, read: LatentFormat, video: str, reconstruction: str) -> None:

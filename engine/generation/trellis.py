@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..backends import explains_memory
 from ..diffusion.flow import StraightSchedule, euler, guided
+from ..diffusion.precision import choose_precision
 from ..errors import InputError
 from ..files.torch_weights import as_safetensors
 from ..files.weights import fingerprint
@@ -95,8 +96,8 @@ class TrellisModels:
         self.folder = trellis.TrellisFolder(folder)
         self.encoder = ImageEncoder(encoder, PLACE)
         self.device = torch.device(device)
-        # published in float16, which CPUs do not compute well
-        self.dtype = torch.float32 if self.device.type == "cpu" else torch.float16
+        # published in float16
+        self.dtype = choose_precision("auto", self.device)
         for what, channels in self.folder.cond_channels.items():
             if channels != self.encoder.channels:
                 raise InputError(

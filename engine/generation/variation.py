@@ -20,6 +20,7 @@ from ..backends import explains_memory
 from ..diffusion import windows
 from ..diffusion.cosine_schedule import CosineSchedule
 from ..diffusion.dpm_solver import Predict, Sample, adaptive, multistep, singlestep
+from ..diffusion.precision import choose_precision
 from ..errors import InputError
 from ..files.weights import fingerprint
 from ..models import dinov2
@@ -79,8 +80,7 @@ class VariationModels:
         self.folder = VariationFolder(folder)
         self.config = self.folder.config
         self.device = torch.device(device)
-        # a CPU does not compute well in half precision
-        self.dtype = torch.float32 if self.device.type == "cpu" else torch.float16
+        self.dtype = choose_precision("auto", self.device)
         self.encoder: dinov2.ImageEncoder | None = None
         if self.config.image_encoder is not None:
             return
