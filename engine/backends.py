@@ -38,6 +38,7 @@ _LIBRARIES = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 # whether a compiler was allowed → why gsplat does not work
 _gsplat: dict[bool, str | None] = {}
 _NO_MEMORY = re.compile(r"out of memory|ALLOC_FAILED", re.IGNORECASE)
+_OF_A_GPU = re.compile(r"cuda|cudnn|cublas|hip\b", re.IGNORECASE)
 _GIB = 1 << 30
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
@@ -179,7 +180,9 @@ def short(error: BaseException) -> str:
 
 @contextmanager
 def explains_memory(
-    doing: str, device: torch.device | None = None, advice: str = "Lower the resolution or the batch size."
+    doing: str,
+    device: torch.device | str | None = None,
+    advice: str = "Lower the resolution or the batch size.",
 ) -> Generator[None, None, None]:
     """Inside, running out of memory becomes an InputError that says how much was requested and which setting to lower.
 
@@ -194,22 +197,26 @@ def explains_memory(
         out_of_memory = (torch.OutOfMemoryError, MemoryError)
         if not isinstance(error, out_of_memory) and wanted is None and not _NO_MEMORY.search(text):
             raise
-        on_gpu = isinstance(error, torch.OutOfMemoryError) or (
-            "cuda" in text.lower() and torch.cuda.is_available()
-        )
-        if on_gpu:
-            held = torch.cuda.memory_allocated(device)
-            total = torch.cuda.get_device_properties(device).total_memory
-            needed = (
-                f"about {(held + (wanted or 0)) / _GIB:.1f} GB needed, but the GPU has {total / _GIB:.1f} GB"
-            )
-            torch.cuda.empty_cache()
-        else:
-            needed = _shortage(wanted)
+        on_gpu = isinstance(error, torch.OutOfMemoryError) or _OF_A_GPU.search(text) is not None
+        needed = _gpu_shortage(wanted, device) if on_gpu else _shortage(wanted)
         raise InputError(
             "ENG-002",
             f"Out of memory while {doing}: {needed}. {advice}",
         ) from error
+
+
+def _gpu_shortage(wanted: int | None, device: torch.device | str | None) -> str:
+    """What would be needed of a GPU's memory, and what it has."""
+    if not torch.cuda.is_available():
+        return f"{_amount(wanted)} more were requested of the GPU" if wanted else "the GPU's memory is full"
+    # a step may render on the CPU while its model is on a GPU
+    where = torch.device(device) if device is not None and torch.device(device).type == "cuda" else None
+    held, total = (
+        torch.cuda.memory_allocated(where),
+        torch.cuda.get_device_properties(where).total_memory,
+    )
+    torch.cuda.empty_cache()
+    return f"about {(held + (wanted or 0)) / _GIB:.1f} GB needed, but the GPU has {total / _GIB:.1f} GB"
 
 
 def _shortage(wanted: int | None) -> str:

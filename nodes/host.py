@@ -13,6 +13,7 @@ import comfy.utils  # pyright: ignore[reportMissingImports]
 import torch
 from torch import Tensor
 
+from ..engine.backends import explains_memory
 from ..engine.errors import InputError
 from ..engine.figures.drawing import as_picture
 from ..engine.figures.training_curves import TrainingCurves
@@ -35,13 +36,14 @@ MARKUP = re.compile(r"(?<=[<&])|(?<=\[)(?=\[)|(?<=__)(?=LNK)|(?<=:)(?=//)|(?<=ww
 
 @contextmanager
 def node_context() -> Generator[None, None, None]:
-    """Inside, gradients are enabled, and an InputError, or a file that cannot be used, is shown as its message only.
+    """Inside, gradients are enabled, and an InputError, a file that cannot be used, or memory that runs out, is shown as one
+    message only.
 
     ComfyUI runs nodes in inference mode, whose tensors cannot be trained; nodes do all their work inside this instead.
     """
     with torch.inference_mode(False), torch.enable_grad():
         try:
-            with explains_files():
+            with explains_files(), explains_memory("working", advice="Use smaller or fewer inputs."):
                 yield
         except InputError as error:
             raise InputError(error.code, error.message) from None

@@ -69,7 +69,7 @@ class StepNode(io.ComfyNode):
                 more["checkpoint"] = folders.checkpoint(
                     step.name, shaping(config), str(where), *input_identity(*given.values())
                 )
-            made = step.run(config=config, **given, **more)
+            made = step(config=config, **given, **more)
             if isinstance(made, Generator):
                 made = host.follow(made, node, seen, curves)
         host.free()

@@ -53,19 +53,19 @@ def edit(arguments: Arguments) -> dict[str, Any]:
         views = load_views(arguments.use_views)
     else:
         config = config_from(arguments, edit_views.Config)
-        views = finish(edit_views.run(**given, config=config, checkpoint=checkpoints[0], device=device))
+        views = finish(edit_views.STEP(**given, config=config, checkpoint=checkpoints[0], device=device))
     if arguments.keep_views:
         save_views(views, arguments.keep_views)
     config = config_from(arguments, fit_edits.Config, "fit_", SHARED)
     # the fit checks number and shape: the model may have stretched the views
     pin = read_input(arguments, PIN, {})
-    edited = finish(fit_edits.run(scene, views, config, selection, device, checkpoints[1], pin=pin))
+    edited = finish(fit_edits.STEP(scene, views, config, selection, device, checkpoints[1], pin=pin))
     if arguments.refine:
         config = config_from(arguments, refine_score.Config, "refine_", (*SHARED, *PROMPTS))
         inputs = {**given, "scene": edited, "original": scene}
         # of the views alone
         del inputs["keep"]
-        edited = finish(refine_score.run(**inputs, config=config, device=device, checkpoint=checkpoints[2]))
+        edited = finish(refine_score.STEP(**inputs, config=config, device=device, checkpoint=checkpoints[2]))
     writer = WRITERS[Kind.SCENE]
     writer.write(edited, out)
     for path in checkpoints:

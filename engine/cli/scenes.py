@@ -27,7 +27,7 @@ def render(arguments: Arguments) -> dict[str, Any]:
     scene = load_scene(arguments.scene)
     path = camera_path.make(scene, config_from(arguments, camera_path.Config))
     config = config_from(arguments, render_scene.Config)
-    rendering = follow(render_scene.run(scene, path, config, device_of(arguments)), arguments.json)
+    rendering = follow(render_scene.STEP(scene, path, config, device_of(arguments)), arguments.json)
     out = write_mp4(rendering.images, rendering.fps, Path(arguments.out))
     return {"out": str(out), "frames": len(path)}
 

@@ -72,7 +72,7 @@ def run(step: Step, arguments: Arguments) -> dict[str, Any]:
         more["device"] = device
     if step.resumes:
         more["checkpoint"] = checkpoint
-    stream = as_stream(step.run(config=config, **given, **more))
+    stream = as_stream(step(config=config, **given, **more))
     if writer is None:
         return _reported(follow(stream, arguments.json), arguments)
     report: dict[str, Any] = {"out": str(arguments.out)}

@@ -361,4 +361,5 @@ STEP = Step(
     verb="align",
     figure=Figure.PREVIEW,
     note=lambda made: made.note,
+    lowers=("resolution",),
 )

@@ -196,4 +196,5 @@ STEP = Step(
     has_device=False,
     figure=Figure.PREVIEW,
     note=lambda made: made.note,
+    lowers=("max_voxels",),
 )

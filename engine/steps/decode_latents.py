@@ -128,4 +128,5 @@ STEP = Step(
     verb="decode-latents",
     figure=Figure.BEFORE_AFTER,
     note=summary,
+    lowers=("views", "moments"),
 )

@@ -126,6 +126,7 @@ STEP = Step(
     verb="delta-edit",
     resumes="editing",
     megabytes=lambda config: 1500,
+    lowers=("images_per_step", "saves_memory"),
     figure=Figure.CURVES,
     note=summary,
 )

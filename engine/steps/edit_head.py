@@ -106,6 +106,7 @@ STEP = Step(
     verb="edit-head",
     resumes="head edit",
     megabytes=lambda config: 4000,
+    lowers=("resolution", "frames_per_round"),
     figure=Figure.CURVES,
     note=Scene4D.summary,
 )

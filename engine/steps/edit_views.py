@@ -147,4 +147,5 @@ STEP = Step(
     resumes="editing",
     figure=Figure.BEFORE_AFTER,
     note=summary,
+    lowers=("resolution", "frames_at_once"),
 )

@@ -117,4 +117,5 @@ STEP = Step(
     verb="encode-mesh",
     has_device=False,
     note=summary,
+    lowers=("points", "chunk"),
 )

@@ -312,4 +312,5 @@ STEP = Step(
     figure=Figure.COMPARISON,
     note=EditEvaluation.text,
     is_output=True,
+    lowers=("the capture's scale", "pictures"),
 )

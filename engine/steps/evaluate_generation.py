@@ -401,4 +401,5 @@ STEP = Step(
     figure=Figure.COMPARISON,
     note=GenerationEvaluation.text,
     is_output=True,
+    lowers=("resolution", "pictures"),
 )

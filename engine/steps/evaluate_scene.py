@@ -276,4 +276,5 @@ STEP = Step(
     figure=Figure.COMPARISON,
     note=Evaluation.text,
     is_output=True,
+    lowers=("the capture's scale", "pictures"),
 )

@@ -146,6 +146,7 @@ STEP = Step(
     verb="fit-edits",
     resumes="fitting",
     megabytes=lambda config: 1500,
+    lowers=("views_per_step", "the size of the edited views"),
     figure=Figure.CURVES,
     note=summary,
 )

@@ -160,6 +160,7 @@ STEP = Step(
     aliases=("fit_scene",),
     resumes="training",
     megabytes=lambda config: (largest_count(config) * BYTES_PER_GAUSSIAN >> 20) + 1500,
+    lowers=("budget", "views_per_step", "sh_degree", "the capture's scale"),
     figure=Figure.CURVES,
     note=summary,
     settings=Settings(

@@ -320,4 +320,5 @@ STEP = Step(
     resumes="generation",
     figure=Figure.PREVIEW,
     note=lambda made: made.note,
+    lowers=("resolution",),
 )

@@ -130,4 +130,5 @@ STEP = Step(
     verb="head-mask",
     figure=Figure.PREVIEW,
     note=summary,
+    lowers=("the size of the views",),
 )

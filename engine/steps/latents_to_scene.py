@@ -147,6 +147,7 @@ STEP = Step(
     verb="latents-to-scene",
     resumes="fitting",
     megabytes=lambda config: 1500,
+    lowers=("views_per_step", "views", "moments"),
     figure=Figure.CURVES,
     note=Scene4D.summary,
 )

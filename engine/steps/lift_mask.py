@@ -164,4 +164,5 @@ STEP = Step(
     verb="lift-mask",
     figure=Figure.PREVIEW,
     note=summary,
+    lowers=("the size of the views",),
 )

@@ -264,4 +264,5 @@ STEP = Step(
     has_device=False,
     figure=Figure.PREVIEW,
     note=lambda made: made.note,
+    lowers=("frame_count",),
 )

@@ -304,4 +304,5 @@ STEP = Step(
     has_device=False,
     figure=Figure.PREVIEW,
     note=lambda made: made.note,
+    lowers=("size", "frame_count"),
 )

@@ -154,6 +154,7 @@ STEP = Step(
     verb="refine",
     resumes="refining",
     megabytes=lambda config: 1500,
+    lowers=("resolution", "images_per_step", "saves_memory"),
     figure=Figure.CURVES,
     note=summary,
 )

@@ -170,4 +170,5 @@ STEP = Step(
         ),
     ),
     note=summary,
+    lowers=("the width and height of the camera path",),
 )

@@ -139,4 +139,5 @@ STEP = Step(
     ),
     verb="scene-views",
     note=summary,
+    lowers=("resolution", "views", "moments"),
 )

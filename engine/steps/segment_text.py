@@ -240,4 +240,5 @@ STEP = Step(
     has_device=False,
     figure=Figure.PREVIEW,
     note=lambda made: made.note,
+    lowers=("the size of the images",),
 )

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ..fields import id_of
+from ..train.out_of_memory import run_explained
 
 
 class Kind(Enum):
@@ -184,12 +185,18 @@ class Step:
     has_device: bool = True
     resumes: str = ""  # `run` takes a checkpoint: the word in its file name, such as "training"
     megabytes: Callable[[Any], int] = lambda config: 500  # GPU memory to free before the step starts
+    # what its memory grows with, for the error where it runs out: ids of fields, or words for what inputs decide
+    lowers: tuple[str, ...] = ()
     suffix: Callable[[Any], str] = lambda config: ""  # of the file at its Kind.TARGET; empty for a folder
     figure: Figure = Figure.NONE
     note: Callable[[Any], str] = lambda result: ""  # one or two lines about the result
     settings: Settings | None = None
     is_output: bool = False  # its node runs although nothing is wired to it
     always_runs: bool = False  # its node runs each time, since what it finds is not in its inputs
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        """`run` with these arguments; out of memory anywhere in it is an InputError that says which numbers to lower."""
+        return run_explained(self, given, named)
 
     def fields(self) -> list[Field[Any]]:
         """Config fields in canvas order: the first release's, then later ones by version."""

@@ -119,6 +119,7 @@ STEP = Step(
     verb="train-latents",
     resumes="training",
     megabytes=lambda config: 1500,
+    lowers=("resolution", "images_per_step", "samples"),
     figure=Figure.CURVES,
     note=summary,
 )

@@ -279,4 +279,5 @@ STEP = Step(
     resumes="generation",
     figure=Figure.PREVIEW,
     note=lambda made: made.note,
+    lowers=("window", "chunk", "saves_memory"),
 )

@@ -121,10 +121,10 @@ class ScoreRefinement(CanonicalEdit):
         images = torch.cat([p.rgb for p in pictures])
         leaf = images.detach().requires_grad_()
         with threads_for_model(self.backbone):
-            # The encoder's intermediate results take more memory than anything else. On a GPU, latents are therefore made
-            # without them for the model, and then once more, an image at a time.
+            # The encoder's intermediate results take more memory than anything else. Where the model is on a GPU, latents are
+            # therefore made without them for the model, and then once more, an image at a time.
             views = list(zip(leaf.split(1), seeds, strict=True))
-            with torch.set_grad_enabled(self.device.type == "cpu" and not self.config.low_vram):
+            with torch.set_grad_enabled(self.backbone.device.type == "cpu" and not self.config.low_vram):
                 encoded = [self._encode(image, seed) for image, seed in views]
             score = self._score(torch.cat(encoded).detach(), pairs, t)
             # of the loss with respect to the latents

@@ -139,6 +139,32 @@ def test_encoding_twice_gives_the_gradient_of_encoding_once(scene, video, random
     torch.testing.assert_close(leaf.grad, images.grad, rtol=1e-5, atol=1e-5 * float(images.grad.abs().max()))
 
 
+class Elsewhere:
+    """A model that says it is on a GPU, whatever the scene is rendered on."""
+
+    device = torch.device("cuda")
+
+    def __init__(self, model):
+        self.model = model
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+
+def test_a_model_on_a_gpu_keeps_no_encoder_graph_while_it_predicts(scene, video, random_model, monkeypatch):
+    """The scene is rendered on the CPU here, as where no rasterizer works on the GPU."""
+    work = RefineScore(scene, Elsewhere(random_model), QUICK, video, None, "cpu", None)
+    graphs, encode, score = [], work._encode, work._score
+    monkeypatch.setattr(work, "_encode", lambda image, seed: graphs.append(encode(image, seed)) or graphs[-1])
+    alive = []
+    monkeypatch.setattr(
+        work, "_score", lambda *args: alive.append([z.requires_grad for z in graphs]) or score(*args)
+    )
+    work.step()
+    assert alive == [[False] * QUICK.images_per_step]
+    assert [z.requires_grad for z in graphs[QUICK.images_per_step :]] == [True] * QUICK.images_per_step
+
+
 @pytest.mark.parametrize("changes", [{}, {"trains_deformation": True}, {"anneals": True}])
 def test_resumed_equals_uninterrupted(scene, video, random_model, tmp_path, changes):
     config = replace(QUICK, **changes)
