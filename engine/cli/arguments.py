@@ -166,9 +166,21 @@ def say(text: str, arguments: Arguments) -> None:
 
 
 def device_of(arguments: Arguments) -> str:
-    name = arguments.device
-    if name == "auto":
+    """The device that scenes are rendered and trained on."""
+    if arguments.device == "auto":
         return choose_device(getattr(arguments, "rasterizer", "auto"))
+    return _checked_device(arguments.device)
+
+
+def model_device_of(arguments: Arguments) -> str:
+    """The device of a verb's networks: any GPU is faster for them, also where scenes are rendered on the CPU."""
+    for name in (getattr(arguments, "diffusion_device", "auto"), arguments.device):
+        if name != "auto":
+            return _checked_device(name)
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _checked_device(name: str) -> str:
     if re.fullmatch(r"cpu|cuda(:\d{1,3})?", name) is None:
         raise InputError(
             "CLI-001", f"'{name}' is not a device; use auto, cpu, cuda or cuda:1 (the second GPU)."

@@ -39,7 +39,7 @@ from ..scene.cameras import AT_ZERO
 from ..scene.origins import origin_for
 from ..steps import camera_path, import_scene, sample_scene
 from ..steps.step import Input, Kind
-from .arguments import Arguments, add_config, add_path, config_from, device_of, frame_rate
+from .arguments import Arguments, add_config, add_path, config_from, frame_rate, model_device_of
 
 log = logging.getLogger("gs4d")
 
@@ -103,13 +103,6 @@ def _video_frames(path: str) -> torch.Tensor:
     return clip.frames
 
 
-def _model_device(arguments: Arguments) -> str:
-    """Any GPU is faster than the CPU for networks, also where the CPU is where scenes are rendered."""
-    if arguments.device != "auto":
-        return device_of(arguments)
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _depth(path: str, *rest: Any) -> Any:
     if Path(path).suffix.lower() == ".npy":
         return torch.from_numpy(read_numbers(Path(path), Path(path).name).astype("float32"))
@@ -126,12 +119,12 @@ def _write_depth(depth: Any, out: Path) -> None:
 
 
 def _segmentation(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
-    return Segmentation(folder, arguments.detector, _model_device(arguments))
+    return Segmentation(folder, arguments.detector, model_device_of(arguments))
 
 
 def _trellis(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
     decoder = Path(arguments.canonical_decoder) if arguments.canonical_decoder else None
-    return TrellisModels(folder, arguments.image_encoder, decoder, _model_device(arguments))
+    return TrellisModels(folder, arguments.image_encoder, decoder, model_device_of(arguments))
 
 
 def _scene_or_splat(name: str, *_: Any) -> Any:
@@ -147,12 +140,12 @@ def _scene_or_splat(name: str, *_: Any) -> Any:
 
 
 def _variation(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
-    return VariationModels(folder or bundled_variation(), arguments.image_encoder, _model_device(arguments))
+    return VariationModels(folder or bundled_variation(), arguments.image_encoder, model_device_of(arguments))
 
 
 def _image_models(folder: str, arguments: Arguments, _: Mapping[str, Any]) -> Any:
     place, video = folder or bundled_image_model(), arguments.video_model or None
-    return ImageTo4DModels(place, video, _model_device(arguments), arguments.dtype)
+    return ImageTo4DModels(place, video, model_device_of(arguments), arguments.dtype)
 
 
 READERS: dict[Kind, Reader] = {
@@ -161,7 +154,7 @@ READERS: dict[Kind, Reader] = {
     Kind.VIEWS: Reader("DIR", lambda path, *_: load_views(path)),
     Kind.GUIDANCE: Reader(
         "DIR|FILE",
-        lambda path, arguments, _: load(path or embedded(), device_of(arguments), arguments.dtype),
+        lambda path, arguments, _: load(path or embedded(), model_device_of(arguments), arguments.dtype),
         flag="model",
         help="diffusers folder or .safetensors file (default: the bundled InstructPix2Pix model)",
     ),
@@ -226,6 +219,13 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
     if declared.kind in (Kind.GUIDANCE, Kind.IMAGE_TO_4D):
         precisions = ("auto", "fp32", "fp16", "bf16")
         parser.add_argument("--dtype", default="auto", choices=precisions, help="precision of the model")
+    if declared.kind is Kind.GUIDANCE:
+        parser.add_argument(
+            "--diffusion-device",
+            default="auto",
+            metavar="NAME",
+            help="auto, cpu or cuda, of the diffusion model; auto is --device, or CUDA if that is auto too and there is a GPU",
+        )
     if declared.kind is Kind.SEGMENTATION:
         detector = "folder of a Grounding DINO model, for --prompt"
         add_path(parser, "--detector", metavar="DIR", help=detector)
