@@ -244,6 +244,11 @@ def temporary(name: str) -> Path:
     return folder / name
 
 
+def prepared_frames() -> Path:
+    """Where training keeps decoded frames of large captures."""
+    return Path(folder_paths.get_temp_directory()) / "gs4d" / "frames"
+
+
 def as_view(path: Path) -> dict[str, str]:
     """The parameters of /view with which the canvas requests a file of `temporary`."""
     return {"filename": path.name, "subfolder": "gs4d", "type": "temp"}

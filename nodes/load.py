@@ -11,7 +11,8 @@ from .compat import combo, io, make, schema
 from .types import MultiViewVideoSocket, SceneSocket
 
 LOAD_FIELDS = (
-    "layout scale first_frame frame_count frame_step frames_per_second background hold_out cache_megabytes"
+    "layout scale first_frame frame_count frame_step frames_per_second background hold_out cache_megabytes "
+    "prepared_gigabytes"
 )
 FIRST_CLIP = "demo: walker"
 
@@ -62,7 +63,8 @@ class LoadMultiViewVideo(io.ComfyNode):
         from ..engine.capture.readers import load_video
 
         with host.node_context():
-            video = load_video(folders.capture(clip, folder), fields.config_from(LoadOptions, options))
+            chosen = fields.config_from(LoadOptions, options)
+            video = load_video(folders.capture(clip, folder), chosen, folders.prepared_frames())
         return host.output(video, notes="\n".join([video.summary(), *video.notes, *video.warnings[:5]]))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..scene import Frame, FrameSource
 from ..scene.cameras import Cameras
+from .prepared_frames import PreparedFrames
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,16 @@ class DepthAdded:
         width, height = self.cameras.sizes[view]
         sized = torch.nn.functional.interpolate(found[None, None], (height, width), mode="nearest-exact")
         return replace(frame, depth=sized[0, 0])
+
+    @property
+    def is_large(self) -> bool:
+        """See FrameStore."""
+        return bool(getattr(self.frames, "is_large", False))
+
+    @property
+    def prepared(self) -> PreparedFrames | None:
+        """See FrameStore; the added maps stay in memory."""
+        return getattr(self.frames, "prepared", None)
 
     def fingerprint(self) -> str:
         """See FrameSource; changes with the maps, too."""

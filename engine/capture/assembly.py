@@ -16,23 +16,28 @@ from .camera_checks import check_intrinsics, check_near_far, checked_pose
 from .coordinates import placed
 from .depth_maps import DepthFile
 from .description import Array, Capture, View, ViewVideo
-from .frames import FrameStore, ImageView, Lens, VideoView, ViewImages
+from .frames import FrameStore
 from .options import BACKGROUNDS, LoadOptions
+from .prepared_folder import PreparedFolder
 from .timing import capture_times
 from .undistort import pinhole_inside
 from .value_survey import ValueReading, survey_values
 from .video_file import Handles, VideoFile
 from .video_remarks import video_notes, video_warnings
+from .view_images import ImageView, Lens, VideoView, ViewImages
 
 MOST_VIEWS = 100_000
 
 
-def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
+def assemble(
+    capture: Capture, options: LoadOptions, prepared: PreparedFolder | None = None
+) -> MultiViewVideo:
     """Check what a reader found and make the video from it.
 
     Args:
         capture: The cameras and files that a reader describes.
         options: Scale, frames, background and held-out views.
+        prepared: Where frames of a large capture may be prepared; None reads all from the capture's files.
 
     Returns:
         The video with its cameras at the chosen scale; frames are decoded when they are read.
@@ -73,7 +78,7 @@ def assemble(capture: Capture, options: LoadOptions) -> MultiViewVideo:
         ),
         times=torch.as_tensor(times[list(chosen)]),
         available=available,
-        source=FrameStore(kept.sources, options.cache_megabytes, capture.files, uses_masks, depths),
+        source=FrameStore(kept.sources, options.cache_megabytes, capture.files, uses_masks, depths, prepared),
         background=_background(capture, options, reading),
         points=_float(world.points),
         point_colors=None if world.points is None else _float(capture.point_colors),

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ..scene.video import Tracks
 from .depth_maps import DepthFile
-from .frames import ImageFile
 from .undistort import Distortion
 from .video_file import VideoFacts
+from .view_images import ImageFile
 
 Array = NDArray[Any]
 

@@ -61,6 +61,17 @@ class LoadOptions:
         label="cache (MB)",
         advanced=True,
     )
+    prepared_gigabytes: float = number(
+        64.0,
+        0.0,
+        100_000.0,
+        "Disk space for prepared frames, in GB. Training decodes a capture that does not fit into the cache once and keeps its "
+        "frames in a temporary folder; typical 3 GB per 1000 frames of 1000×1000. 0 decodes frames whenever they are needed.",
+        step=1,
+        label="prepared frames (GB)",
+        advanced=True,
+        since="0.2",
+    )
 
     def __post_init__(self) -> None:
         validate(self)

@@ -11,9 +11,9 @@ from ..files.mask_layers import ALIKE, alpha_varies, layers_of_pixels, load_laye
 from ..files.masks import WHITE_ON_BLACK, MaskEncoding, encoding_of_files, find_encoding
 from ..files.samples import LOOKED_AT, spread_first
 from .description import Array, View, ViewVideo
-from .frames import ImageFile
 from .video_file import VideoFacts, VideoFile
 from .video_pixels import to_mask_pixels, to_pixels
+from .view_images import ImageFile
 
 # videos of which the first frame is looked at in any case
 VIDEOS_LOOKED_AT = 8

@@ -181,6 +181,10 @@ class VideoFile:
             )
         return frame
 
+    def reopened(self) -> VideoFile:
+        """The same video with a decoder of its own, which is not counted among the open ones."""
+        return VideoFile(self.path, self.name, self.facts)
+
     def close(self, blocking: bool = True) -> bool:
         """Close the decoder; False where another thread is reading and `blocking` is not wanted."""
         if not self._lock.acquire(blocking):

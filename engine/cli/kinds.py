@@ -15,6 +15,7 @@ import torch
 
 from ..capture.depth_maps import UNIT
 from ..capture.options import BACKGROUNDS, LoadOptions
+from ..capture.prepared_folder import default_folder
 from ..capture.readers import load_video
 from ..capture.single_video import is_video, load_clip
 from ..diffusion.loading import embedded, load
@@ -74,7 +75,7 @@ def _capture(folder: str, arguments: Arguments, before: Mapping[str, Any]) -> An
     background = getattr(arguments, "background", "auto")
     known = background in ("auto", "keep", *BACKGROUNDS)
     options = config_from(arguments, LoadOptions, background=background if known else "auto")
-    video = load_video(folder, options)
+    video = load_video(folder, options, Path(arguments.prepared))
     for sentence in (*video.notes, *video.warnings):
         log.info(sentence)
     return video
@@ -253,6 +254,8 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
     # one set of options for all captures of a verb
     if declared.kind is Kind.CAPTURE and flag_of(declared) == "--data":
         add_config(parser, LoadOptions, skip=("background",))
+        place = "folder for prepared frames of large captures (default: %(default)s)"
+        add_path(parser, "--prepared", metavar="DIR", default=str(default_folder()), help=place)
 
 
 def is_made_of_flags(declared: Input) -> bool:

@@ -57,7 +57,7 @@ def temporary_beside(path: Path) -> Generator[Path, None, None]:
 
     What killed processes left in the same folder under such names is removed first.
     """
-    number = f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+    number = f"{machine_name()}-{os.getpid()}-{secrets.token_hex(4)}"
     partial = path.with_name(f".{path.name[:LETTERS]}.{number}.partial")
     _writing.add(partial.name)
     try:
@@ -134,14 +134,14 @@ def _clean(folder: Path) -> None:
 
 def _is_abandoned(entry: os.DirEntry[str], machine: str | None, process: str | None) -> bool:
     """Whether nobody writes this temporary file any more. Processes of other machines cannot be seen; age decides."""
-    if machine == _machine() and process is not None and os.name != "nt":
+    if machine == machine_name() and process is not None and os.name != "nt":
         number = int(process)
         # in a container that was started again, the number of the killed process may be this one's
-        return entry.name not in _writing if number == os.getpid() else not _is_running(number)
+        return entry.name not in _writing if number == os.getpid() else not is_running(number)
     return time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -152,7 +152,7 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _machine() -> str:
+def machine_name() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
 

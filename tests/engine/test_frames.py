@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from engine.capture.frames import FrameStore, Lens, VideoView
+from engine.capture.frames import FrameStore
 from engine.capture.readers import LoadOptions, load_video, write_cameras_json
 from engine.capture.undistort import Distortion
 from engine.capture.video_file import OPEN_AT_ONCE, Handles, VideoFile, probe
+from engine.capture.view_images import Lens, VideoView
 from engine.errors import InputError
 from engine.scene.cameras import Cameras, look_at
 from engine.train.targets import Targets
@@ -391,7 +392,7 @@ def test_a_turned_video_is_shown_upright(tmp_path: Path) -> None:
 
 
 def test_an_image_that_was_composited_already_is_not_composited_twice():
-    from engine.capture.frames import without_background
+    from engine.capture.view_images import without_background
 
     rng = np.random.default_rng(0)
     own = rng.integers(0, 256, (12, 10, 3)).astype(np.float64)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.capture.frames import Lens
 from engine.capture.readers import load_video
 from engine.capture.undistort import Distortion
+from engine.capture.view_images import Lens
 from engine.files.images import read_image
 from engine.io.image_files import load_depth_images, load_images
 from engine.io.mask_folder import load_masks
@@ -87,7 +87,7 @@ def test_strips_straighten_as_the_whole_image(
     )
     made = Lens(Distortion(*lens), tuple(K.ravel()), tuple(new_K.ravel()))
     whole, far = made.straighten(image), made.straighten_depth(depth)
-    monkeypatch.setattr("engine.capture.frames.LARGE", 0)
+    monkeypatch.setattr("engine.capture.view_images.LARGE", 0)
     monkeypatch.setattr("engine.capture.undistort.STRIP", 400 * 37)
     # positions are rounded otherwise, by a thousandth of a pixel
     assert np.abs(made.straighten(image).astype(int) - whole).max() <= 1

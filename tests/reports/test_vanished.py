@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.capture.frames import FrameStore, ImageFile, ImageView, VideoView
+from engine.capture.frames import FrameStore
 from engine.capture.video_container import guarded
 from engine.capture.video_file import Handles, VideoFile, probe
+from engine.capture.view_images import ImageFile, ImageView, VideoView
 from engine.errors import InputError
 from engine.files.mp4 import write_mp4
 from engine.io.image_files import save_images

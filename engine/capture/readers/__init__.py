@@ -16,6 +16,7 @@ from ..bounds import scene_bounds
 from ..cameras_json import write_cameras_json
 from ..description import Capture
 from ..options import LAYOUTS, LoadOptions
+from ..prepared_folder import PreparedFolder
 from ..single_video import is_video
 from . import avatar, colmap, dnerf, dynerf, folder, hypernerf, nerfstudio, technicolor
 
@@ -92,12 +93,16 @@ def _without_cameras(what: str) -> InputError:
     )
 
 
-def load_video(path: str | os.PathLike[str], options: LoadOptions | None = None) -> MultiViewVideo:
+def load_video(
+    path: str | os.PathLike[str], options: LoadOptions | None = None, prepared: Path | None = None
+) -> MultiViewVideo:
     """Open a folder of multi-view video; frames are decoded when they are read, not here.
 
     Args:
         path: The folder of the capture, in any of `LAYOUTS`.
         options: Layout, scale, frames and background; the defaults suit most captures.
+        prepared: A folder in which training prepares frames that do not fit into the options' cache, in at most
+            `options.prepared_gigabytes`. None reads all frames from the capture's files.
 
     Returns:
         V views of T frames with their cameras. What is unusual but usable is listed in its `warnings`.
@@ -113,4 +118,5 @@ def load_video(path: str | os.PathLike[str], options: LoadOptions | None = None)
     root = _folder(path)
     layout = detect_layout(root) if chosen.layout == "auto" else chosen.layout
     capture = READERS[layout][1](root, chosen)
-    return assemble(capture, chosen)
+    limit = round(chosen.prepared_gigabytes * 1e9)
+    return assemble(capture, chosen, PreparedFolder(prepared, limit) if prepared and limit else None)

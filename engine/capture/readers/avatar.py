@@ -19,8 +19,8 @@ from ...files.paths import open_regular, printable, require_file
 from ...heads.motion import USUAL_HEAD_FPS
 from ..camera_checks import inverted, number
 from ..description import Capture, View
-from ..frames import ImageFile
 from ..options import LoadOptions
+from ..view_images import ImageFile
 from .transforms import FLIP, Shot, shots
 
 TRAIN, VAL, TEST = "transforms_train.json", "transforms_val.json", "transforms_test.json"

@@ -13,8 +13,8 @@ from ...files.paths import inside, printable, relative_name, require_file
 from ...wording import listed
 from ..coordinates import moved
 from ..description import Capture, View, ViewVideo
-from ..frames import ImageFile
 from ..video_file import probe
+from ..view_images import ImageFile
 from .colmap_frames import Arrangement, arrange
 from .colmap_media import ROOTS, Contents, camera_part, image_path, other_images
 from .colmap_model import ColmapModel

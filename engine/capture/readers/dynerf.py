@@ -17,10 +17,10 @@ from ...files.npyfile import read_numbers
 from ...files.paths import printable, relative_name, require_file
 from ..camera_checks import inverted
 from ..description import Array, Capture, View, ViewVideo
-from ..frames import ImageFile
 from ..options import LoadOptions
 from ..point_cloud import optional_points
 from ..video_file import SUFFIXES, probe
+from ..view_images import ImageFile
 from .listing import Numbering, Place, number_images
 
 POSES = "poses_bounds.npy"

@@ -12,9 +12,9 @@ from ...errors import InputError
 from ...files.paths import inside, printable, relative_name
 from ..depth_maps import DepthFile
 from ..description import ViewVideo
-from ..frames import ImageFile
 from ..pairing import matched
 from ..video_file import probe
+from ..view_images import ImageFile
 from .listing import Place, moments_of, number_images
 
 Images = ViewVideo | dict[int, ImageFile]

@@ -18,11 +18,11 @@ from ...files.jsonfile import read_json
 from ...files.paths import inside, printable, relative_name, require_file
 from ..camera_checks import matrix, number
 from ..description import Capture, View
-from ..frames import ImageFile
 from ..options import LoadOptions
 from ..point_cloud import optional_points, points_array
 from ..timing import USUAL_FPS
 from ..undistort import Distortion
+from ..view_images import ImageFile
 
 DATASET = "dataset.json"
 MOST_IDS = 100_000

@@ -13,7 +13,7 @@ from ...errors import InputError
 from ...files.folders import MOST_DIGITS
 from ...files.images import images_in
 from ...files.paths import printable, relative_name, require_file
-from ..frames import ImageFile
+from ..view_images import ImageFile
 from .name_times import read_times
 
 Label = TypeVar("Label", bound=Hashable)

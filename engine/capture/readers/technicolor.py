@@ -17,10 +17,10 @@ from ...files.folders import visible
 from ...files.images import SUFFIXES, image_size
 from ...files.paths import open_regular, printable, relative_name, require_file
 from ..description import Capture, View
-from ..frames import ImageFile
 from ..options import LoadOptions
 from ..timing import USUAL_FPS
 from ..undistort import Distortion
+from ..view_images import ImageFile
 from .colmap_values import pose_of
 from .listing import image_files, moments_of
 

@@ -23,8 +23,8 @@ from ...scene.origins import origin_for
 from ..camera_checks import inverted, matrix, number
 from ..depth_maps import UNIT, DepthFile
 from ..description import Array, Capture, View
-from ..frames import ImageFile
 from ..undistort import Distortion
+from ..view_images import ImageFile
 
 MOST_FRAMES = 200_000
 # columns: OpenGL camera axes → OpenCV's
