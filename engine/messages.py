@@ -15,6 +15,8 @@ class Started:
 
     total: int
     note: str = ""
+    # what is counted, where it is not the step's own work: "preparing frames"
+    task: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ Stream = Generator[Message, None, None]
 _Made = TypeVar("_Made")
 
 
-def status(message: Progress, total: int, first: int, elapsed: float) -> str:
-    """One line such as "step 120 of 4000 · 8000 Gaussians · loss 0.031 · 2:10 left"."""
-    parts = [f"{message.done} of {total}"]
+def status(message: Progress, total: int, first: int, elapsed: float, task: str = "") -> str:
+    """One line such as "120 of 4000 · 8000 Gaussians · loss 0.031 · 2:10 left", after the task where there is one."""
+    parts = [f"{task} {message.done} of {total}".lstrip()]
     if message.count:
         parts.append(f"{message.count} Gaussians")
     for name in ("loss", "psnr", "latent_error", "refined_error"):

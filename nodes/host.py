@@ -134,14 +134,14 @@ class _Display:
     def __init__(self, node_id: str | None, record: TrainingCurves | None) -> None:
         self.node_id, self.record = node_id, record
         self.bar: Any = None
-        self.total = 1
+        self.total, self.task = 1, ""
         self.updated = 0.0
         # time and unit of the first progress
         self.begun, self.first = time.monotonic(), -1
 
     def show(self, message: Message) -> None:
         if isinstance(message, Started):
-            self.total = max(message.total, 1)
+            self.total, self.task, self.first = max(message.total, 1), message.task, -1
             self.bar = comfy.utils.ProgressBar(self.total, node_id=self.node_id)
             self.bar.update_absolute(0, self.total)
             say(self.node_id, message.note)
@@ -162,7 +162,7 @@ class _Display:
         if self.bar is not None:
             self.bar.update_absolute(message.done, self.total)
         if now - self.begun > 1:
-            say(self.node_id, status(message, self.total, self.first, now - self.begun))
+            say(self.node_id, status(message, self.total, self.first, now - self.begun, self.task))
         self.updated = now
 
     def _show_preview(self, message: Preview) -> None:

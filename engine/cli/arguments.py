@@ -128,7 +128,7 @@ def follow(
     With `keeps_checkpoint` the stream is closed there, so that a later stage may fail and this one be had again.
     `resumes`: the step saves a checkpoint when it is closed between two messages, so a signal waits for the next one.
     """
-    total, shown, value, has_worked = 0, 0.0, None, False
+    total, task, shown, value, has_worked = 0, "", 0.0, None, False
     with closing(stream):
         while True:
             # before the first progress there is nothing to lose
@@ -146,7 +146,7 @@ def follow(
                         deque(stream, maxlen=0)
                 return value
             if isinstance(message, Started):
-                total = message.total
+                total, task = message.total, f"{message.task} ".lstrip()
                 if not quiet:
                     tell(message.note, sys.stderr)
             elif isinstance(message, Progress):
@@ -155,7 +155,7 @@ def follow(
                     shown = time.monotonic()
                     numbers = "  ".join(f"{k} {v:.4f}" for k, v in message.losses.items())
                     count = f"  {message.count} Gaussians" if message.count else ""
-                    tell(f"  {message.done}/{total}{count}  {numbers}", sys.stderr)
+                    tell(f"  {task}{message.done}/{total}{count}  {numbers}", sys.stderr)
             signals.check()
 
 

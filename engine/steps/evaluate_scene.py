@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import choose, rasterizer_field, render_gaussians
 from ..scene import MultiViewVideo, Scene4D
 from ..scene.origins import in_coordinates_of
+from ..train.feeding import FRAMES, Feed
 from ..train.targets import Targets
 from .step import Comparison, Figure, Input, Kind, Output, Step, report_outputs
 
@@ -163,47 +165,51 @@ def run(
         )
     rasterizer = choose(config.rasterizer, device)
     yield Started(len(samples), f"comparing {len(samples)} images with the {rasterizer.name} rasterizer")
-    moving, targets = scene.to(device), Targets(video, scene.background.to(device))
+    # images are compared in the order of their files, so one pass over them is as good as preparing them
+    feed = Feed(video, device)
+    moving, targets = scene.to(device), Targets(feed.video or video, scene.background.to(device))
     cameras = in_coordinates_of(scene, video.cameras)
     shown = set(spread(len(samples), config.pictures))
     rows: list[Row] = []
     pictures: list[Tensor] = []
-    for i, (view, moment) in enumerate(samples):
-        seconds = float(video.times[moment])
-        with torch.no_grad():
-            drawn = render_gaussians(
-                moving.at(seconds),
-                cameras[view],
-                rasterizer,
-                scene.background.to(device),
-                want_depth=True,
-            )
-            target = targets.get(view, moment)
-            ours = drawn.rgb[0].clamp(0, 1)
-            a, b = ours.permute(2, 0, 1)[None], target.image.permute(2, 0, 1)[None]
-            inside = None
-            if target.mask is not None and bool((target.mask > 0.5).any()):
-                covered = target.mask > 0.5
-                inside = float(
-                    -10 * torch.log10((ours - target.image)[covered].square().mean().clamp(min=1e-12))
+    with closing(feed):
+        for i, (view, moment) in enumerate(samples):
+            feed.expect(samples[i : i + FRAMES])
+            seconds = float(video.times[moment])
+            with torch.no_grad():
+                drawn = render_gaussians(
+                    moving.at(seconds),
+                    cameras[view],
+                    rasterizer,
+                    scene.background.to(device),
+                    want_depth=True,
                 )
-            rows.append(
-                Row(
-                    video.cameras.names[view],
-                    moment,
-                    seconds,
-                    float(psnr(a, b).mean()),
-                    float(ssim(a, b).mean()),
-                    inside,
-                    moment in video.test_moments,
+                target = targets.get(view, moment)
+                ours = drawn.rgb[0].clamp(0, 1)
+                a, b = ours.permute(2, 0, 1)[None], target.image.permute(2, 0, 1)[None]
+                inside = None
+                if target.mask is not None and bool((target.mask > 0.5).any()):
+                    covered = target.mask > 0.5
+                    inside = float(
+                        -10 * torch.log10((ours - target.image)[covered].square().mean().clamp(min=1e-12))
+                    )
+                rows.append(
+                    Row(
+                        video.cameras.names[view],
+                        moment,
+                        seconds,
+                        float(psnr(a, b).mean()),
+                        float(ssim(a, b).mean()),
+                        inside,
+                        moment in video.test_moments,
+                    )
                 )
-            )
+                if i in shown:
+                    depth = drawn.depth[0] if drawn.depth is not None else torch.zeros_like(drawn.alpha[0])
+                    pictures.append(comparison(target.image, ours, depth, drawn.alpha[0]).cpu())
+            yield Progress(i + 1, {"psnr": rows[-1].psnr})
             if i in shown:
-                depth = drawn.depth[0] if drawn.depth is not None else torch.zeros_like(drawn.alpha[0])
-                pictures.append(comparison(target.image, ours, depth, drawn.alpha[0]).cpu())
-        yield Progress(i + 1, {"psnr": rows[-1].psnr})
-        if i in shown:
-            yield Preview(pictures[-1], i + 1)
+                yield Preview(pictures[-1], i + 1)
     which = config.views if video.test_views or config.views == "trained" else "all"
     yield Finished(
         Evaluation(

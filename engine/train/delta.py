@@ -19,6 +19,7 @@ from ..latent import LatentField
 from ..masks.lift import render_selection
 from ..scene import MultiViewVideo, Selection
 from .delta_config import DeltaConfig
+from .feeding import Feed
 from .latents import GEOMETRY, LatentOptimization, tensor_cache, views_by_moment
 from .loop import Losses
 from .originals import Originals, Pair, choose_pairs, choose_source
@@ -71,8 +72,8 @@ class DeltaOptimization(LatentOptimization):
         self.masks = tensor_cache(self._mask)
         self.originals: Originals | None = None
         if looks:
-            captured = video if source == "captured" else None
-            self.originals = Originals(self.field.scene, self.rasterizer, field.size, captured)
+            self.feed = Feed(video if source == "captured" else None)
+            self.originals = Originals(self.field.scene, self.rasterizer, field.size, self.feed.video)
         elif config.looks_at == "originals":
             raise InputError(
                 "STP-005",
@@ -132,8 +133,16 @@ class DeltaOptimization(LatentOptimization):
         }
         return {name: rate * late for name, rate in rates.items()}
 
+    def captured(self) -> list[Pair]:
+        return self.pairs
+
+    def wanted(self, step: int) -> list[Pair]:
+        moment, views = self.draw_pairs(self.pairs, self.moments, step)
+        return [(view, moment) for view in views if (view, moment) not in self.conditions]
+
     def step(self) -> Losses:
-        moment, views = self.draw_pairs(self.pairs, self.moments)
+        self.read_ahead()
+        moment, views = self.draw_pairs(self.pairs, self.moments, self.iteration)
         pairs = [(view, moment) for view in views]
         t = self._timestep()
         with threads_for(self.rasterizer, self.device, len(self)):

@@ -25,6 +25,8 @@ from ..scene.origins import video_in_coordinates_of
 from . import motions
 from .config import FitConfig
 from .densify import DefaultStrategy, DensityControl, DensityStrategy, MCMCStrategy
+from .draws import generator_at
+from .feeding import Feed, Pair
 from .geometry_terms import GeometryTerms
 from .head_motion import head_for, head_gaussians, mesh_bounds
 from .initialization import anchor_moment, first_gaussians
@@ -71,7 +73,8 @@ class Fit(TrainStage):
         self.samples = self._samples()
         self.anchor = anchor_moment(video, self.views, list(self.samples))
         self.background = background_of(video, config.background).to(self.device)
-        self.targets = Targets(video, self.background)
+        self.feed = Feed(video, self.device)
+        self.targets = Targets(self.feed.video or video, self.background)
         self.bounds = self._bounds()
         self.world = Normalization.of(self.bounds)
         self._rigs: dict[float, Cameras] = {}
@@ -175,24 +178,36 @@ class Fit(TrainStage):
             self._rigs[scale] = self.world.shrink_cameras(self.targets.rig(scale))
         return self._rigs[scale]
 
-    def _moments_now(self) -> list[int]:
-        """Frames that take part at this point: a window around the anchor that grows to the whole video."""
+    def _moments_at(self, step: int) -> list[int]:
+        """Frames that take part in a step: a window around the anchor that grows to the whole video."""
         moments, c = list(self.samples), self.config
         shared = len(self.samples.get(self.anchor, ()))
         at_once = shared < 4 or self.start is not None
         if c.order == "all at once" or self.motion is None or (c.order == "auto" and at_once):
             return moments
         span = max(c.outwards_until - c.coarse_fraction, 1e-9)
-        grown = min(max((self.progress - c.coarse_fraction) / span, 0.0), 1.0)
+        grown = min(max((step / c.iterations - c.coarse_fraction) / span, 0.0), 1.0)
         reach = grown * max(moments[-1] - self.anchor, self.anchor - moments[0])
         return [moment for moment in moments if abs(moment - self.anchor) <= reach]
 
-    def _draw_sample(self) -> tuple[int, list[int]]:
-        moments = self._moments_now()
-        moment = moments[int(torch.randint(len(moments), (), generator=self.generator))]
+    def _sample_at(self, step: int) -> tuple[int, list[int]]:
+        """The frame of a step, and the views of it that the step compares."""
+        generator = generator_at(self.config.seed, step)
+        moments = self._moments_at(step)
+        moment = moments[int(torch.randint(len(moments), (), generator=generator))]
         views = self.samples[moment]
-        order = torch.randperm(len(views), generator=self.generator)[: self.config.views_per_step]
+        order = torch.randperm(len(views), generator=generator)[: self.config.views_per_step]
         return moment, [views[i] for i in order.tolist()]
+
+    def captured(self) -> list[Pair]:
+        return [(view, moment) for moment, views in self.samples.items() for view in views]
+
+    def wanted(self, step: int) -> list[Pair]:
+        moment, views = self._sample_at(step)
+        scale = picture_scale_at(
+            step / self.config.iterations, self.config.start_scale, self.config.full_size_at
+        )
+        return [(view, moment) for view in views if not self.targets.has(view, moment, scale)]
 
     def gaussians_at(self, moment: int) -> Gaussians:
         """The current Gaussians at one frame (differentiable)."""
@@ -211,7 +226,8 @@ class Fit(TrainStage):
     def _step(self) -> Losses:
         rates = self._rates(self.progress)
         self.parameters.set_rates(rates)
-        moment, views = self._draw_sample()
+        self.read_ahead()
+        moment, views = self._sample_at(self.iteration)
         scale = picture_scale_at(self.progress, self.config.start_scale, self.config.full_size_at)
         gaussians = self.gaussians_at(moment)
         loss = torch.zeros((), device=self.device)
@@ -220,7 +236,7 @@ class Fit(TrainStage):
         rig = self.rig(scale)
         later = None
         if not self.is_coarse:
-            later = self.geometry.draw_later(self._moments_now(), moment, self.generator)
+            later = self.geometry.draw_later(self._moments_at(self.iteration), moment, self.generator)
         ahead = None if later is None else self.gaussians_at(later).means
         for group in _by_size(rig, views):
             seen_by = group if later is None else self.geometry.later_views(group, moment, later)

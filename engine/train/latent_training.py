@@ -16,6 +16,7 @@ from ..guidance.delta import vae_mismatch
 from ..latent import Drawing, LatentField, VaeSignature, latent_cameras
 from ..models.latent_refiner import LatentRefiner, RefinerShape
 from ..scene import MultiViewVideo, Scene4D, harmonics
+from .feeding import Feed
 from .latent_training_config import LatentTrainingConfig
 from .latents import LatentOptimization, tensor_cache, views_by_moment
 from .loop import Losses
@@ -80,8 +81,8 @@ class LatentTraining(LatentOptimization):
             trains_refiner=refiner is not None,
             trains_geometry=False,
         )
-        captured = video if self.source == "captured" else None
-        self.originals = Originals(self.field.scene, self.rasterizer, size, captured)
+        self.feed = Feed(video if self.source == "captured" else None)
+        self.originals = Originals(self.field.scene, self.rasterizer, size, self.feed.video)
         self.moments = views_by_moment(self.pairs)
         self.targets = tensor_cache(self._encoded)
         self._start()
@@ -128,8 +129,16 @@ class LatentTraining(LatentOptimization):
             "refiner": falling(c.refiner_lr),
         }
 
+    def captured(self) -> list[Pair]:
+        return self.pairs
+
+    def wanted(self, step: int) -> list[Pair]:
+        moment, views = self.draw_pairs(self.pairs, self.moments, step)
+        return [(view, moment) for view in views if (view, moment) not in self.targets]
+
     def step(self) -> Losses:
-        moment, views = self.draw_pairs(self.pairs, self.moments)
+        self.read_ahead()
+        moment, views = self.draw_pairs(self.pairs, self.moments, self.iteration)
         truth = torch.stack([self.targets[view, moment] for view in views])
         with threads_for(self.rasterizer, self.device, len(self)):
             drawn, _ = self.drawn(views, float(self.before.scene.times[moment]))

@@ -19,6 +19,7 @@ from ..latent import FieldRenderer, LatentField
 from ..lru import LruCache
 from ..models.latent_refiner import LatentRefiner
 from ..scene import Gaussians, Selection
+from .draws import generator_at
 from .latent_config import LatentConfig
 from .motion import freeze
 from .originals import Pair
@@ -99,11 +100,14 @@ class LatentOptimization(TrainStage):
             return latents
         return torch.cat([self.refiner(one) for one in latents.split(1)])
 
-    def draw_pairs(self, pairs: Sequence[Pair], moments: dict[int, list[int]]) -> tuple[int, list[int]]:
-        """A frame of a random pair, and up to `images_per_step` of its views: they share the cost of the motion."""
-        view, moment = pairs[int(torch.randint(len(pairs), (), generator=self.generator))]
+    def draw_pairs(
+        self, pairs: Sequence[Pair], moments: dict[int, list[int]], step: int
+    ) -> tuple[int, list[int]]:
+        """The frame of a random pair, and up to `images_per_step` of its views: they share the cost of the motion."""
+        generator = generator_at(self.config.seed, step)
+        view, moment = pairs[int(torch.randint(len(pairs), (), generator=generator))]
         others = [v for v in moments[moment] if v != view]
-        order = torch.randperm(len(others), generator=self.generator)[: self.config.images_per_step - 1]
+        order = torch.randperm(len(others), generator=generator)[: self.config.images_per_step - 1]
         return moment, [view, *(others[i] for i in order.tolist())]
 
     def learn(self) -> None:

@@ -18,7 +18,9 @@ from ..guidance.score import Score, score_loss
 from ..lru import LruCache
 from ..render import Picture, render_gaussians
 from ..scene import Gaussians, MultiViewVideo, Scene4D, Selection
+from .draws import generator_at
 from .edits import CanonicalEdit
+from .feeding import Feed
 from .loop import Losses
 from .originals import Originals, Pair, choose_pairs, choose_source
 from .refine_config import RefineConfig
@@ -67,8 +69,8 @@ class ScoreRefinement(CanonicalEdit):
         source = self.image_source(scene, video, original)
         self.source, self.pairs = choose_source(source, original or scene, video, pairs, self.edits)
         unedited = (original or scene).to(self.device)
-        captured = video if self.source == "captured" else None
-        self.originals = Originals(unedited, self.rasterizer, self.size, captured)
+        self.feed = Feed(video if self.source == "captured" else None)
+        self.originals = Originals(unedited, self.rasterizer, self.size, self.feed.video)
         self._encoded: LruCache[Pair, Tensor] = LruCache(KEPT_BYTES, lambda t: t.nbytes, at_least=1)
         # the model's last prediction for an image: latents [1, C, h, w]
         self._shown: tuple[Pair, Tensor] | None = None
@@ -109,9 +111,23 @@ class ScoreRefinement(CanonicalEdit):
         """Latents [1, C, h, w] of an image [1, H, W, 3], with the posterior's noise from `seed`."""
         return self.backbone.encode(image, torch.Generator().manual_seed(seed))
 
+    def _pairs_at(self, step: int) -> list[Pair]:
+        """The views and frames that a step renders."""
+        generator = generator_at(self.config.seed, step)
+        index = torch.randint(len(self.pairs), (self.config.images_per_step,), generator=generator)
+        return [self.pairs[i] for i in index.tolist()]
+
+    def captured(self) -> list[Pair]:
+        return self.pairs if self.backbone.has_image_conditioning else []
+
+    def wanted(self, step: int) -> list[Pair]:
+        if not self.backbone.has_image_conditioning:
+            return []
+        return [pair for pair in self._pairs_at(step) if pair not in self._encoded]
+
     def step(self) -> Losses:
-        index = torch.randint(len(self.pairs), (self.config.images_per_step,), generator=self.generator)
-        pairs = [self.pairs[i] for i in index.tolist()]
+        self.read_ahead()
+        pairs = self._pairs_at(self.iteration)
         t = self._timestep()
         seeds = torch.randint(2**62, (len(pairs),), generator=self.generator).tolist()
         # A small scene is rendered with one thread, but a large model needs all of them. So the gradient is computed in two

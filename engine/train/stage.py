@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from ..messages import Finished, Started, Stream
 from ..render import choose
 from ..scene import Selection
 from . import state as states
+from .feeding import STEPS, Feed, Pair
 from .loop import LoopConfig, Losses, optimize, resume
 
 
@@ -86,6 +87,8 @@ class TrainStage(ABC):
         # created once the trained tensors exist
         self.constraint: SelectionConstraint | None = None
         self.iteration = 0
+        # a stage that reads a capture puts its own here
+        self.feed = Feed(None)
         self.checkpointed = states.Checkpointed(self, self.identity)
 
     def constrain(self, origin: Tensor | None = None) -> None:
@@ -145,6 +148,11 @@ class TrainStage(ABC):
             yield Started(1, f"{self.idle}: nothing to do")
             yield Finished(self.result())
             return
+        if self.feed.is_active:
+            preparing = clock()
+            yield from self.feed.prepare(self.captured())
+            # frames stay prepared, so that their time is not the training's
+            begun = None if begun is None else begun + clock() - preparing
         resumed = resume(self, checkpoint)
         if not resumed and checkpoint is not None and checkpoint.is_file():
             other = (
@@ -153,8 +161,25 @@ class TrainStage(ABC):
             note_at_start = "; ".join(filter(None, (other, note_at_start)))
         where = f"resumed at step {self.iteration}" if resumed else note_at_start
         note = "; ".join(filter(None, (where, note, f"{self.rasterizer.name} rasterizer on {self.device}")))
-        note = "\n".join(filter(None, (note, self.prompt_note)))
-        yield from optimize(self, self.config, note, checkpoint, clock, begun)
+        note = "\n".join(filter(None, (note, self.prompt_note, self.feed.note)))
+        try:
+            yield from optimize(self, self.config, note, checkpoint, clock, begun)
+        finally:
+            self.feed.close()
+
+    def captured(self) -> Sequence[Pair]:
+        """The captured frames that steps may read; none where a stage does not read a capture."""
+        return ()
+
+    def wanted(self, step: int) -> Sequence[Pair]:
+        """The captured frames that the step of this number will read; see `draws`."""
+        return ()
+
+    def read_ahead(self) -> None:
+        """Let the frames of this step and the next ones be read."""
+        if self.feed.is_active:
+            steps = range(self.iteration, min(self.iteration + STEPS, self.config.iterations))
+            self.feed.expect([pair for step in steps for pair in self.wanted(step)])
 
     @abstractmethod
     def step(self) -> Losses:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..lru import LruCache
 from ..scene import Cameras, Frame, MultiViewVideo
+from .feeding import frame_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,11 +21,12 @@ class Target:
 
 def composite(frame: Frame, background: Tensor) -> Target:
     """A frame over a background [3]; a frame without a mask stays as it is."""
-    image = frame.image.to(background.device).float() / 255
-    depth = None if frame.depth is None else frame.depth.to(background.device)
+    # as it is stored: a fourth of the bytes, and the conversion is the device's work
+    frame = frame_on(frame, background.device)
+    image, depth = frame.image.float() / 255, frame.depth
     if frame.mask is None:
         return Target(image, None, depth)
-    mask = frame.mask.to(background.device).float() / 255
+    mask = frame.mask.float() / 255
     return Target(image * mask[..., None] + background * (1 - mask[..., None]), mask, depth)
 
 
@@ -59,6 +61,10 @@ class Targets:
         if scale not in self._rigs:
             self._rigs[scale] = self.video.cameras.scaled(scale)
         return self._rigs[scale]
+
+    def has(self, view: int, moment: int, scale: float = 1.0) -> bool:
+        """Whether a target is ready, so that no frame is read for it."""
+        return (view, moment, scale) in self._ready
 
     def get(self, view: int, moment: int, scale: float = 1.0) -> Target:
         key = (view, moment, scale)

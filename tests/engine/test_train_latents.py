@@ -179,8 +179,8 @@ def test_stream_tells_progress_previews_and_the_end(scene, video, random_model):
 def test_test_views_are_not_learned_from_and_one_step_shows_one_moment(scene, video):
     work = TrainLatents(scene, Known(), replace(QUICK, images_per_step=3), video, "cpu")
     assert {view for view, _ in work.pairs} == {1, 2, 3} and len(work.pairs) == 3 * 4
-    for _ in range(10):
-        moment, views = work.draw_pairs(work.pairs, work.moments)
+    for step in range(10):
+        moment, views = work.draw_pairs(work.pairs, work.moments, step)
         assert sorted(views) == [1, 2, 3] and 0 <= moment < 4
     few = TrainLatents(scene, Known(), replace(QUICK, moments="1 3"), video, "cpu")
     assert {moment for _, moment in few.pairs} == {1, 3}
