@@ -57,4 +57,4 @@ def _graded(sh: Tensor, grade: Recoloring, basis: Tensor, inverse: Tensor, weigh
 
 def _directions(degree: int) -> int:
     """How many directions determine the bases of a degree, with some to spare."""
-    return 1 if degree == 0 else 3 * harmonics.bases(degree)
+    return 1 if degree == 0 else harmonics.bases(degree) + 4

@@ -74,9 +74,8 @@ class Graded:
         at = index.to(self.before.device)
         return Graded(self.inner.take(index), self.table, self.before[at], self.weights[at])
 
-    def trainable(self) -> None:
-        """None: a grade is the end of a training, and edits of the graded colors are trained with the motion frozen."""
-        return None
+    def trainable(self) -> Deformation | None:
+        return self.inner.trainable()
 
     @classmethod
     def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Graded:

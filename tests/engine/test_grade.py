@@ -293,6 +293,15 @@ def test_motion_follows_gaussians_that_are_taken() -> None:
     torch.testing.assert_close(made.deformation.take(index).deform(part, 0.7).sh, made.at(0.7).sh[index])
 
 
+def test_a_graded_scene_is_edited_through_its_grade() -> None:
+    made = grade(varying("field"), preset="gold")
+    assert isinstance(made.deformation, Graded)
+    assert made.deformation.trainable() is made.deformation.inner
+    sh = made.canonical.sh.clone().requires_grad_(True)
+    made.deformation.deform(made.canonical.with_(sh=sh), 0.7).sh.sum().backward()
+    torch.testing.assert_close(sh.grad, torch.ones_like(sh))
+
+
 def test_too_many_grades_of_changing_colors_are_refused() -> None:
     scene = varying("field")
     for _ in range(DEEPEST):
