@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,14 +11,16 @@ import pytest
 import torch
 
 from engine import messages as m
+from engine.cli import main
 from engine.color import PRESETS, ColorTable, Grade, graded_sh
 from engine.color.adjustments import LUMINANCE, to_display, to_linear
 from engine.deform import FrozenAppearance, Graded, HexPlane, HexPlaneConfig, Masked, PerFrame
 from engine.deform.graded import DEEPEST
 from engine.errors import InputError
 from engine.io.scene_file import load_scene, save_scene
+from engine.io.selection_file import save_selection
 from engine.render import choose, render_gaussians
-from engine.scene import Scene4D, Selection, harmonics
+from engine.scene import Scene4D, Selection, Static, harmonics
 from engine.steps import grade_scene
 from engine.steps.grade_scene import Config
 from tests.engine.test_cube_file import bent, random_colors, write_cube
@@ -331,3 +334,49 @@ def test_every_number_has_its_neutral_value_as_default() -> None:
     assert Grade(
         **{f.name: getattr(Config(), f.name) for f in fields(Config) if f.name != "background"}
     ).is_neutral()
+
+
+# -- command line -----------------------------------------------------------------------------------------------------
+
+
+def test_the_verb_grades_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = tmp_path / "scene.safetensors", tmp_path / "out.safetensors"
+    scene = colored().with_(deformation=Static())
+    save_scene(scene, source)
+    save_selection(Selection((torch.arange(60) < 30).float()), tmp_path / "half.safetensors")
+    table = write_cube(tmp_path / "look.cube", ColorTable.lattice(bent(ColorTable.identity(17).values)))
+    words = [
+        "grade",
+        "--scene",
+        source,
+        "--lut",
+        table,
+        "--selection",
+        tmp_path / "half.safetensors",
+        "--exposure",
+        -1,
+    ]
+    assert main([str(word) for word in (*words, "--out", out, "--json")]) == 0
+    report = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert report["notes"] == [
+        "Graded the selected Gaussians: look.cube, exposure -1; strength 1, background 1.00 1.00 1.00."
+    ]
+    made = load_scene(out).canonical.sh
+    assert torch.equal(made[30:], scene.canonical.sh[30:])
+    assert bool((made[:30] != scene.canonical.sh[:30]).flatten(1).any(dim=1).all())
+
+
+@pytest.mark.parametrize(
+    "name, text, code", [("gone.cube", None, "GRD-017"), ("cut.cube", "LUT_3D_SIZE 9\n0 0 0", "GRD-008")]
+)
+def test_the_verb_refuses_a_bad_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | None, code: str
+) -> None:
+    save_scene(colored().with_(deformation=Static()), tmp_path / "scene.safetensors")
+    if text is not None:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    words = ["grade", "--scene", tmp_path / "scene.safetensors", "--lut", tmp_path / name]
+    assert main([str(word) for word in (*words, "--out", tmp_path / "out.safetensors")]) != 0
+    said = capsys.readouterr().err
+    assert code in said and name in said and "Traceback" not in said
+    assert not (tmp_path / "out.safetensors").exists()
