@@ -21,6 +21,8 @@ from .video_clip import LoadVideoClip
 HAND_WRITTEN: list[type[Any]] = [
     LoadMultiViewVideo,
     Load4DScene,
+    # before the others that take a scene: what a wire dropped on the canvas offers is in this order
+    Preview4DScene,
     Save4DScene,
     LoadHead,
     HeadFromLandmarks,
@@ -31,7 +33,6 @@ HAND_WRITTEN: list[type[Any]] = [
     LoadVariation,
     LoadImageTo4D,
     LoadVideoClip,
-    Preview4DScene,
 ]
 
 

@@ -15,6 +15,8 @@ import torch
 from comfy_api import latest  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
+from .search import aliases
+
 __all__ = [
     "ComfyExtension",
     "blocked",
@@ -50,7 +52,8 @@ def make(target: Any, *args: Any, **keywords: Any) -> Any:
 
 
 def schema(**keywords: Any) -> Any:
-    """An io.Schema that knows its node's id in the graph, which progress messages need."""
+    """An io.Schema that knows its node's id in the graph, which progress messages need, and is found by artists' words."""
+    keywords["search_aliases"] = aliases(keywords["node_id"], keywords.get("search_aliases", ()))
     keywords["hidden"] = [io.Hidden.unique_id]
     return make(io.Schema, **keywords)
 
