@@ -104,22 +104,20 @@ def make_room(megabytes: int, where: torch.device) -> None:
 def follow(
     stream: Stream,
     node_id: str | None,
-    last_preview: list[Tensor] | None = None,
+    live: LivePreviews | None = None,
     record: TrainingCurves | None = None,
 ) -> Any:
     """Run a step's stream to its end and return its result. Cancel takes effect at every message.
 
-    Cancel is an exception: the stream is closed before it propagates, which saves the checkpoint. `last_preview`, if
-    given, contains the latest preview image afterwards. `record`, if given, collects curves, which previews then show.
+    Cancel is an exception: the stream is closed before it propagates, which saves the checkpoint. `live`, if given, knows
+    the latest preview afterwards. `record`, if given, collects curves, which previews then show.
     """
-    display, value = _Display(node_id, record), None
+    display, value = _Display(node_id, record, live or LivePreviews(node_id)), None
     try:
         for message in stream:
             model_management.throw_exception_if_processing_interrupted()
             if record is not None:
                 record.hear(message)
-            if isinstance(message, Preview) and last_preview is not None:
-                last_preview[:] = [message.image]
             display.show(message)
             if isinstance(message, Finished):
                 value = message.value
@@ -128,11 +126,42 @@ def follow(
     return value
 
 
+class LivePreviews:
+    """The previews that a node shows while it works.
+
+    Frontends keep the last one beside the image that a node returns, or in its place. A figure that follows previews is
+    therefore streamed as the last of them (`show`) as well, and web/pictures.js leaves one of the two. With `holds_back`, a
+    preview is shown once the next one has come: a figure that is the only preview is returned, and not streamed.
+    """
+
+    def __init__(self, node_id: str | None, holds_back: bool = False) -> None:
+        self.node_id, self.holds_back = node_id, holds_back
+        # the latest preview [H, W, 3]
+        self.latest: Tensor | None = None
+        self.streamed = False
+        # units of the progress bar
+        self.done, self.total = 0, 1
+        self._pending: Any = None
+
+    def add(self, picture: Any) -> None:
+        """Show a PIL image, or the one before it."""
+        if self.holds_back:
+            picture, self._pending = self._pending, picture
+        if picture is not None:
+            self.show(picture)
+
+    def show(self, picture: Any) -> None:
+        """Show a PIL image; one that is larger than PREVIEW_PIXELS keeps its size, so that its text stays legible."""
+        self.streamed = True
+        bar = comfy.utils.ProgressBar(self.total, node_id=self.node_id)
+        bar.update_absolute(self.done, self.total, ("JPEG", picture, max(PREVIEW_PIXELS, *picture.size)))
+
+
 class _Display:
     """Shows a step's messages on its node: progress bar, preview and status line."""
 
-    def __init__(self, node_id: str | None, record: TrainingCurves | None) -> None:
-        self.node_id, self.record = node_id, record
+    def __init__(self, node_id: str | None, record: TrainingCurves | None, live: LivePreviews) -> None:
+        self.node_id, self.record, self.live = node_id, record, live
         self.bar: Any = None
         self.total, self.task = 1, ""
         self.updated = 0.0
@@ -142,6 +171,7 @@ class _Display:
     def show(self, message: Message) -> None:
         if isinstance(message, Started):
             self.total, self.task, self.first = max(message.total, 1), message.task, -1
+            self.live.total = self.total
             self.bar = comfy.utils.ProgressBar(self.total, node_id=self.node_id)
             self.bar.update_absolute(0, self.total)
             say(self.node_id, message.note)
@@ -154,6 +184,7 @@ class _Display:
 
     def _show_progress(self, message: Progress) -> None:
         now = time.monotonic()
+        self.live.done = message.done
         # the time before the first progress was spent on reading and compiling: it does not predict the rest
         if self.first < 0:
             self.begun, self.first = now, message.done
@@ -166,10 +197,12 @@ class _Display:
         self.updated = now
 
     def _show_preview(self, message: Preview) -> None:
-        image = as_picture(message.image) if self.record is None else self.record.live(message.image)
-        # an image with curves keeps its size: scaled down, the curves would be illegible
-        pixels = PREVIEW_PIXELS if self.record is None else max(PREVIEW_PIXELS, *image.size)
-        self.bar.update_absolute(message.done, self.total, ("JPEG", image, pixels))
+        self.live.latest, self.live.done = message.image, message.done
+        if self.record is not None:
+            return self.live.add(self.record.live(message.image))
+        picture = as_picture(message.image)
+        picture.thumbnail((PREVIEW_PIXELS, PREVIEW_PIXELS))
+        self.live.add(picture)
 
 
 def output(*values: Any, notes: str = "", ui: Mapping[str, Any] | None = None) -> Any:

@@ -15,45 +15,51 @@ from ..engine.figures.drawing import as_picture
 from ..engine.figures.training_curves import TrainingCurves
 from ..engine.files.atomic import write_atomically
 from ..engine.steps.step import Comparison
+from .host import LivePreviews
 
 QUALITY = 90
 MOST_PAIRS = 24
 
 
-def shown(*pictures: Any, photographic: bool = True) -> dict[str, Any] | None:
-    """The `ui` of a NodeOutput that shows these PIL images; None if there are none.
+def shown(picture: Any, live: LivePreviews, photographic: bool = True) -> dict[str, Any] | None:
+    """The `ui` of a NodeOutput that shows this PIL image; None for None. After live previews it is the last of them, too.
 
-    Files are named by their content, so that another run does not write a second copy. `photographic` images are saved as
-    JPEG, drawn ones as PNG, because that is smaller.
+    Files are named by their content, so that another run does not write a second copy. A `photographic` image is saved as
+    JPEG, a drawn one as PNG, which is smaller.
     """
-    found = [_saved(picture, photographic) for picture in pictures if picture is not None]
-    return {"images": found} if found else None
+    if picture is None:
+        return None
+    if live.streamed:
+        live.show(picture)
+    return {"images": [_saved(picture, photographic)]}
 
 
-def curves(record: TrainingCurves, title: str = "") -> dict[str, Any] | None:
+def curves(record: TrainingCurves, live: LivePreviews, title: str = "") -> dict[str, Any] | None:
     """The finished training curves, below the latest preview."""
-    return shown(record.finished(title), photographic=record.image is not None)
+    return shown(record.finished(title), live, photographic=record.image is not None)
 
 
-def before_and_after(views: Any) -> dict[str, Any] | None:
+def before_and_after(views: Any, live: LivePreviews) -> dict[str, Any] | None:
     """Originals above their edited versions, for at most MOST_PAIRS views."""
     chosen = spread(len(views), MOST_PAIRS)
     captions = [views.caption(i) for i in chosen]
-    return shown(sheets.before_and_after(views.originals[chosen], views.images[chosen], captions))
+    return shown(sheets.before_and_after(views.originals[chosen], views.images[chosen], captions), live)
 
 
-def compared(comparison: Comparison) -> dict[str, Any] | None:
+def compared(comparison: Comparison, live: LivePreviews) -> dict[str, Any] | None:
     """Rows of four images, the last of them an error map, with captions and the map's scale."""
     if not len(comparison.rows):
         return None
     scale = sheets.Scale(comparison.columns[-1], f"{ERROR_FULL:.0%} or more")
     stacks = [[row] for row in comparison.rows]
-    return shown(sheets.sheet(stacks, comparison.captions, 1, comparison.title, comparison.columns, scale))
+    return shown(
+        sheets.sheet(stacks, comparison.captions, 1, comparison.title, comparison.columns, scale), live
+    )
 
 
-def preview(found: list[Any]) -> dict[str, Any] | None:
-    """The latest preview [H, W, 3] of a step."""
-    return shown(as_picture(found[-1])) if found else None
+def preview(live: LivePreviews) -> dict[str, Any] | None:
+    """The latest preview of a step."""
+    return shown(as_picture(live.latest), live) if live.latest is not None else None
 
 
 def _saved(picture: Any, photographic: bool) -> dict[str, str]:

@@ -46,7 +46,7 @@ class StepNode(io.ComfyNode):
     def execute(cls, **values: Any) -> Any:
         step, node = cls.step, cls.hidden.unique_id
         curves = TrainingCurves(counts=step.settings is not None) if step.figure is Figure.CURVES else None
-        seen: list[Any] = []
+        live = host.LivePreviews(node, holds_back=step.figure is Figure.PREVIEW)
         with host.node_context(), ExitStack() as stack:
             if any(declared.gathers for declared in step.inputs):
                 values = gathered(step, values)
@@ -71,14 +71,14 @@ class StepNode(io.ComfyNode):
                 )
             made = step(config=config, **given, **more)
             if isinstance(made, Generator):
-                made = host.follow(made, node, seen, curves)
+                made = host.follow(made, node, live, curves)
         host.free()
         leaving = [kinds.leaving(declared, made) for declared in step.outputs]
         notes = [*(kinds.note(declared, made) for declared in step.outputs), step.note(made)]
         if where is not None:
             notes.append(remark(config.rasterizer, where, is_free=device == "auto"))
         return host.output(
-            *leaving, notes="\n".join(filter(None, notes)), ui=figure(step, made, seen, curves)
+            *leaving, notes="\n".join(filter(None, notes)), ui=figure(step, made, live, curves)
         )
 
 
@@ -129,15 +129,17 @@ def _later_inputs(step: Step, own: list[Field[Any]]) -> list[Any]:
     return [each for _, each in sorted(later, key=lambda pair: pair[0])]
 
 
-def figure(step: Step, made: Any, seen: list[Any], curves: TrainingCurves | None) -> dict[str, Any] | None:
+def figure(
+    step: Step, made: Any, live: host.LivePreviews, curves: TrainingCurves | None
+) -> dict[str, Any] | None:
     """What the node shows in addition to its outputs."""
     if curves is not None:
-        return pictures.curves(curves)
+        return pictures.curves(curves, live)
     if step.figure is Figure.PREVIEW:
-        return pictures.preview(seen)
+        return pictures.preview(live)
     if step.figure is Figure.BEFORE_AFTER:
-        return pictures.before_and_after(made)
-    return pictures.compared(made.comparison) if step.figure is Figure.COMPARISON else None
+        return pictures.before_and_after(made, live)
+    return pictures.compared(made.comparison, live) if step.figure is Figure.COMPARISON else None
 
 
 def node_of(step: Step) -> type[StepNode]:

@@ -31,10 +31,16 @@ export function onNodes(extension, wanted, life) {
         };
       };
       before("onNodeCreated", (node) => lives.set(node, life(node)));
-      before("onAdded", (node) => lives.get(node)?.added?.());
+      before("onAdded", (node) => {
+        takePlaces(node);
+        lives.get(node)?.added?.();
+      });
       before("onConfigure", (node) => lives.get(node)?.configured?.());
       before("onExecuted", (node, output) => lives.get(node)?.executed?.(output));
-      before("onRemoved", (node) => lives.get(node)?.removed?.());
+      before("onRemoved", (node) => {
+        leavePlaces(node);
+        lives.get(node)?.removed?.();
+      });
     },
   });
 }
@@ -46,17 +52,23 @@ function nodeAt(place) {
   return graph?.nodes?.find((node) => String(node.id) === id);
 }
 
+/** The key of what the frontend knows of a node's run: the inverse of nodeAt. */
+function place(node) {
+  const { graph } = node;
+  return graph && graph !== (graph.rootGraph ?? graph) ? `${graph.id}:${node.id}` : node.id;
+}
+
 /** What the frontend still knows of the node's last run. */
 export function lastOutput(node) {
-  const { graph } = node;
-  return app.nodeOutputs?.[graph && graph !== (graph.rootGraph ?? graph) ? `${graph.id}:${node.id}` : node.id];
+  return app.nodeOutputs?.[place(node)];
 }
 
 /** Put an element into a node as a widget of at least `height`; both of the frontend's renderers show it. */
 export function addElement(node, name, element, height) {
-  element.classList.add("widget-expands"); // the Vue renderer gives such a one the room that is left
-  element.style.minHeight = `${height}px`;
-  return addWidget(node, name, element, { getMinHeight: () => height });
+  const widget = addWidget(node, name, element, { getMinHeight: () => height });
+  widget.element.classList.add("widget-expands"); // older Vue renderers give such a one the room that is left
+  widget.element.style.minHeight = `${height}px`;
+  return widget;
 }
 
 /** Put an element into a node as a widget that is always as high as `height()` says. */
@@ -65,15 +77,53 @@ export function addFixedElement(node, name, element, height) {
   return addWidget(node, name, element, { getMinHeight: height, getMaxHeight: height, hideInPanel: true });
 }
 
+const HOST = { display: "flex", flexDirection: "column", boxSizing: "border-box", width: "100%", height: "100%" };
+const places = new Map(); // "node id/widget name" → the host there, of a node that was removed
+const inside = new WeakMap(); // widget → the element in its host
+
+/** What the frontend gets is a bare host: the Vue renderer from 1.55 on keeps it when a node is undone, see takePlaces. */
 function addWidget(node, name, element, options) {
-  const widget = node.addDOMWidget(name, name, element, { serialize: false, hideOnZoom: false, ...options });
+  const host = document.createElement("div");
+  Object.assign(host.style, HOST);
+  element.style.flex = "1 1 auto";
+  host.append(element);
+  const widget = node.addDOMWidget(name, name, host, { serialize: false, hideOnZoom: false, ...options });
   widget.serialize = false; // of the graph's file; the option above is of the prompt
+  inside.set(widget, element);
+  takePlace(node, widget);
   return widget;
+}
+
+const hosted = (node) => (node.widgets ?? []).filter((widget) => inside.has(widget));
+
+/** Undo makes a new node in place of the old one, but the page may keep the old node's host: the new element goes in there. */
+function takePlaces(node) {
+  for (const widget of hosted(node)) takePlace(node, widget);
+}
+
+function takePlace(node, widget) {
+  const key = `${node.id}/${widget.name}`, host = places.get(key);
+  if (!host || !node.graph) return;
+  places.delete(key);
+  if (!host.isConnected || host === widget.element) return;
+  host.style.minHeight = widget.element.style.minHeight;
+  host.className = widget.element.className;
+  host.replaceChildren(inside.get(widget));
+  widget.element = host;
+}
+
+function leavePlaces(node) {
+  for (const widget of hosted(node)) {
+    const key = `${node.id}/${widget.name}`, host = widget.element;
+    places.set(key, host);
+    // nobody has come within the time that undoing takes: it was removed for good
+    setTimeout(() => { if (places.get(key) === host) places.delete(key); }, 5000);
+  }
 }
 
 /** Give a node the room that its widgets need; the Vue renderer does so by itself. */
 export function grow(node) {
-  if (!globalThis.LiteGraph?.vueNodesMode) {
+  if (!vue()) {
     const high = node.computeSize()[1];
     if (high > node.size[1]) node.setSize([node.size[0], high]);
   }
@@ -90,7 +140,7 @@ export function removeProgressText(node) {
 export function passWheel(element) {
   element.addEventListener("wheel", (event) => {
     const scrolls = element.scrollHeight > element.clientHeight;
-    if (!scrolls && !globalThis.LiteGraph?.vueNodesMode) app.canvas.processMouseWheel(event);
+    if (!scrolls && !vue()) app.canvas.processMouseWheel(event);
   });
 }
 
@@ -123,7 +173,22 @@ export function language() {
 
 /** Whether a widget's value comes from elsewhere, over a wire: what is written into it would not count. */
 export function wired(node, name) {
-  return Boolean(node.inputs?.some((input) => input.widget?.name === name && input.link != null));
+  const slot = (node.inputs ?? []).findIndex((input) => input.widget?.name === name);
+  return slot >= 0 && Boolean(node.isInputConnected?.(slot));
+}
+
+/**
+ * Of a live preview and an image of the same content (nodes/host.py sees to that) keep the preview, in the Vue renderer, which
+ * shows both. It is the page alone that forgets the image: a reload or the queue's history brings it back.
+ */
+export function keepOnePicture(node) {
+  const key = place(node), { images, ...others } = app.nodeOutputs?.[key] ?? {};
+  if (vue() && images?.length && app.nodePreviewImages?.[key]?.length) app.nodeOutputs[key] = others;
+}
+
+/** Whether the Vue renderer draws the nodes. */
+export function vue() {
+  return Boolean(globalThis.LiteGraph?.vueNodesMode);
 }
 
 /** Write a widget's value as if a person had typed it. */
@@ -143,4 +208,26 @@ export function changed(node) {
   const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
   if (tracker?.captureCanvasState) tracker.captureCanvasState(); // the newer name
   else tracker?.checkState?.();
+}
+
+/** Give socket types their colors, in both renderers. A palette that names such a type has its way. */
+export function colorTypes(colors) {
+  const sheet = document.createElement("style");
+  // the Vue renderer's; what a palette sets on the element itself counts more
+  const rules = Object.entries(colors).map(([type, color]) => `--color-datatype-${type}: ${color};`);
+  sheet.textContent = `:root { ${rules.join(" ")} }`;
+  document.head.append(sheet);
+  app.registerExtension({
+    name: "gs4d.colors",
+    setup() {
+      const tables = [app.canvas.default_connection_color_byType, app.canvas.constructor.link_type_colors];
+      for (const table of tables) for (const [type, color] of Object.entries(colors)) if (table) fall(table, type, color);
+    },
+  });
+}
+
+/** Have `table[key]` be `value` wherever it is set to nothing, as palettes do for types that they do not know. */
+function fall(table, key, value) {
+  let set = table[key];
+  Object.defineProperty(table, key, { get: () => set || value, set: (given) => { set = given; }, enumerable: true, configurable: true });
 }

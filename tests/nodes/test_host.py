@@ -30,6 +30,17 @@ def test_cancel_closes_the_stream_and_goes_on_to_comfyui(answers: dict[str, Any]
     assert answers["cancel"]["seen"] == ["step 1", "step 2", "step 3", "closed", "interrupted"]
 
 
+def test_a_figure_is_the_last_preview_where_there_were_any(answers: dict[str, Any]) -> None:
+    assert answers["previews"] == {
+        "0": [],
+        "1": [1, 9],
+        "3": [1, 2, 3, 9],
+        "0 held back": [],
+        "1 held back": [],
+        "3 held back": [1, 2, 9],
+    }
+
+
 def test_only_paths_inside_the_known_folders_are_read(answers: dict[str, Any]) -> None:
     paths = answers["paths"]
     good = [name for name, said in paths.items() if name.endswith("good") and said == "input/good"]

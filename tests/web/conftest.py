@@ -27,6 +27,17 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]
         yield started
 
 
+@pytest.fixture(scope="session")
+def newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]:
+    """A server with the newest frontend that the pack was tried with."""
+    comfy, frontend = setup_comfy.locate(), setup_comfy.newest_frontend()
+    if comfy is None or frontend is None:
+        pytest.skip("no newest frontend here: python tests/comfy/setup_comfy.py fetches it")
+    base = tmp_path_factory.mktemp("newest")
+    with server.serving(comfy.tree, comfy.python, base, "--front-end-root", str(frontend)) as started:
+        yield started
+
+
 @pytest.fixture(params=["canvas", "vue"])
 def renderer(request: pytest.FixtureRequest, running: server.Server) -> Iterator[str]:
     """What draws the nodes, a setting that the server keeps: to be asked for before the page."""

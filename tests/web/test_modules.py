@@ -51,7 +51,12 @@ def test_each_library_is_known_to_one_file() -> None:
     host = {n for n, t in texts.items() if any(p.startswith("..") for p in imported(n, t, STATIC))}
     assert host == {"host.js"}
     assert {n for n, t in texts.items() if "vendor/" in t} == {"splats.js"}
-    assert {n for n, t in texts.items() if "host.js" in imported(n, t, STATIC)} == {"preview.js", "notes.js"}
+    assert {n for n, t in texts.items() if "host.js" in imported(n, t, STATIC)} == {
+        "preview.js",
+        "notes.js",
+        "pictures.js",
+        "colors.js",
+    }
     pure = ("clip.js", "player.js", "camera.js")
     for name in pure:
         assert not imported(name, texts[name], STATIC)

@@ -203,7 +203,7 @@ def test_contexts_are_freed_when_nodes_go(page: Page, folder: Path) -> None:
               node.properties.gs4d_preview = structuredClone(kept);
               app.graph.add(node);
               node.onConfigure?.({});
-              const view = node.widgets.find(w => w.name === 'player').element.gs4d;
+              const view = node.widgets.find(w => w.name === 'player').element.firstChild.gs4d;
               while (!view.clips.length) await new Promise(done => setTimeout(done, 20));
               const gl = view.stage.gl;
               gls.push(gl);
@@ -232,7 +232,7 @@ def test_contexts_are_freed_when_nodes_go(page: Page, folder: Path) -> None:
       const whenCopied = opened;
       app.canvas.pasteFromClipboard();
       const twin = app.graph.nodes.filter(n => n.type === 'GS4D_Preview4DScene').at(-1);
-      const view = twin.widgets.find(w => w.name === 'player').element.gs4d;
+      const view = twin.widgets.find(w => w.name === 'player').element.firstChild.gs4d;
       while (!view.plays || !view.clips.length) await new Promise(done => setTimeout(done, 20));
       const apart = twin !== node && twin.properties.gs4d_preview !== node.properties.gs4d_preview;
       app.graph.remove(twin);

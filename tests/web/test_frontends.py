@@ -1,0 +1,123 @@
+"""The pack in the newest frontend, in both renderers: what nodes show once, keep after the job, and keep when undone.
+
+The other tests of this folder run on the frontend of the ComfyUI tree, the oldest.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from browser import Page, browsing
+from server import Server
+
+pytestmark = [pytest.mark.browser, pytest.mark.comfy]
+BUILD = """(seed) => {
+  app.graph.clear();
+  const add = (type, x, widgets) => {
+    const node = LiteGraph.createNode(type);
+    app.graph.add(node);
+    node.pos = [x, 0];
+    for (const [name, value] of Object.entries(widgets)) node.widgets.find(w => w.name === name).value = value;
+    return node;
+  };
+  const wire = (from, to, name) => from.connect(0, to, to.inputs.findIndex(i => i.name === name));
+  const load = add('GS4D_LoadMultiViewVideo', 0, {scale: 0.25, frame_step: 15, cache_megabytes: 300 + seed});
+  const check = add('GS4D_PreflightCheck', 320, {moments: 1});
+  const train = add('GS4D_Train4DScene', 640, {iterations: 12, budget: 300, preview_every: 4, seed});
+  const play = add('GS4D_Preview4DScene', 1000, {});
+  wire(load, check, 'video');
+  wire(load, train, 'video');
+  wire(train, play, 'scene');
+}"""
+RUN = """() => {
+  window.outcome = null;
+  const on = (name, act) => app.api.addEventListener(name, act, {once: true});
+  on('execution_success', () => { window.outcome = 'success'; });
+  on('execution_error', e => { window.outcome = e.detail.exception_message; });
+  return app.queuePrompt(0, 1);
+}"""
+SEEDS = itertools.count(40)
+PLAYS = """() => { const view = document.querySelector('.gs4d')?.gs4d;
+  return view && view.clips.length && view.panel.say.hidden; }"""
+# drawn without a GPU, a playing scene leaves little for the page
+PAUSE = "() => document.querySelector('.gs4d').gs4d.player.pause()"
+# how many images each node shows, how high the player is, and the notes
+SHOWN = """() => {
+  const pictures = {};
+  for (const node of app.graph.nodes) {
+    const drawn = document.querySelector(`[data-node-id="${node.id}"]`);
+    pictures[node.type] = LiteGraph.vueNodesMode && drawn
+      ? [...drawn.querySelectorAll('img')].filter(i => i.clientHeight > 40).length : (node.imgs ?? []).length;
+  }
+  const player = document.querySelector('.gs4d');
+  return {pictures, height: player?.clientHeight ?? 0,
+          notes: [...document.querySelectorAll('.gs4d-node-notes, .gs4d-notes')].map(e => e.textContent).sort()};
+}"""
+# two states of the graph, and back to the first: a node is moved
+UNDO = """async () => {
+  const tracker = app.extensionManager.workflow.activeWorkflow.changeTracker;
+  const note = () => (tracker.captureCanvasState ?? tracker.checkState).call(tracker);
+  note();
+  window.before = document.querySelector('.gs4d').gs4d;
+  app.graph.nodes[0].pos = [-60, 20];
+  note();
+  await tracker.undo();
+}"""
+
+
+@pytest.fixture(params=["canvas", "vue"])
+def page(request: pytest.FixtureRequest, newest: Server, chromium: str) -> Iterator[Page]:
+    assert newest.post("/settings/Comfy.VueNodes.Enabled", request.param == "vue")[0] == 200
+    with browsing(chromium, 1900, 1000) as opened:
+        opened.open(newest.url)
+        assert opened.js("() => Boolean(LiteGraph.vueNodesMode)") == (request.param == "vue")
+        yield opened
+
+
+def test_a_run_is_shown_once_and_is_still_there_after_undo(page: Page) -> None:
+    # a graph of its own for each renderer: what comes from the server's cache has no previews
+    page.js(BUILD, next(SEEDS))
+    page.fit()
+    empty = page.js(SHOWN)
+    assert empty["height"] >= 360
+    page.js(RUN)
+    page.page.wait_for_function("() => window.outcome", timeout=180_000)
+    assert page.js("() => window.outcome") == "success"
+    page.page.wait_for_function(PLAYS, timeout=60_000)
+    page.js(PAUSE)
+    page.page.wait_for_timeout(2000)  # frontends from 1.54 on remove progress when the job has ended
+    page.fit()
+    page.page.wait_for_function(f"() => ({SHOWN})().pictures.GS4D_Train4DScene > 0", timeout=60_000)
+    shown: dict[str, Any] = page.js(SHOWN)
+    working = ("GS4D_PreflightCheck", "GS4D_Train4DScene")
+    assert [shown["pictures"][node] for node in working] == [1, 1]
+    assert len(shown["notes"]) == 4 and all(shown["notes"])
+    assert shown["height"] >= empty["height"], "the player keeps its room"
+
+    page.js(UNDO)
+    page.page.wait_for_function(
+        "() => document.querySelectorAll('.gs4d').length === 1 && document.querySelector('.gs4d').gs4d !== window.before"
+    )
+    page.page.wait_for_function(PLAYS, timeout=60_000)
+    page.js(PAUSE)
+    page.page.wait_for_timeout(500)
+    again = page.js(SHOWN)
+    assert again["height"] >= empty["height"] and again["notes"] == shown["notes"]
+    assert [again["pictures"][node] for node in working] == [1, 1]
+    assert page.js("() => document.querySelector('.gs4d').isConnected && !window.before.stage")
+    assert not page.complaints_about_the_pack()
+
+
+def test_sockets_have_colors_and_a_wire_offers_the_player(page: Page) -> None:
+    colors = page.js(
+        """() => ['GS4D_SCENE', 'GS4D_VIDEO', 'GS4D_VIEWS', 'GS4D_SELECTION', 'GS4D_LATENT_FIELD'].map(type =>
+             [app.canvas.default_connection_color_byType[type], app.canvas.constructor.link_type_colors[type],
+              getComputedStyle(document.documentElement).getPropertyValue(`--color-datatype-${type}`).trim()])"""
+    )
+    assert all(len(set(three)) == 1 and three[0].startswith("#") for three in colors)
+    assert len({three[0] for three in colors}) == len(colors)
+    offered = page.js("() => LiteGraph.slot_types_default_out.GS4D_SCENE")
+    assert next(name for name in offered if name != "Reroute") == "GS4D_Preview4DScene"
