@@ -27,14 +27,14 @@ class Guidance:
         self.backbone, self.device = backbone, device
 
     @contextmanager
-    def in_use(self) -> Generator[Backbone, None, None]:
-        """Inside, the weights are on the chosen device."""
+    def in_use(self, working_megabytes: int = 0) -> Generator[Backbone, None, None]:
+        """Inside, the weights are on the chosen device, with room for so much besides them."""
         if self.device is not None and self.device.type == "cpu":
             yield self.backbone
             return
         try:
             if self.device is not None:
-                host.make_room(self.backbone.megabytes + WORKING_MEGABYTES, self.device)
+                host.make_room(self.backbone.megabytes + working_megabytes, self.device)
                 with explains_memory(f"moving {self.backbone.name} to the GPU", self.device, TOO_LARGE):
                     self.backbone.move(self.device)
             yield self.backbone
@@ -47,8 +47,6 @@ class Guidance:
 
 
 TOO_LARGE = "Choose precision fp16, or device cpu, in Load Diffusion Guidance."
-# activations at the paper's image sizes
-WORKING_MEGABYTES = 4000
 
 
 @checked(model_folders.diffusion_model, "model", watches=True)

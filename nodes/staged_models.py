@@ -36,10 +36,11 @@ class StagedModels(Generic[M]):
         self.models, self.working_megabytes = models, working_megabytes
 
     @contextmanager
-    def in_use(self) -> Generator[M, None, None]:
-        """Inside, there is room on the device for the largest network."""
+    def in_use(self, working_megabytes: int = 0) -> Generator[M, None, None]:
+        """Inside, there is room on the device for the largest network, and so much besides."""
         if self.models.device.type != "cpu":
-            host.make_room(self.models.megabytes + self.working_megabytes, self.models.device)
+            needed = self.models.megabytes + self.working_megabytes + working_megabytes
+            host.make_room(needed, self.models.device)
         try:
             yield self.models
         finally:

@@ -56,12 +56,16 @@ class StepNode(io.ComfyNode):
                 i.name: kinds.entering(i.kind, values.get(i.socket), step.suffix(config)) for i in step.inputs
             }
             given.pop("settings", None)
-            where = (
-                host.device(device, step.megabytes(config), config.rasterizer) if step.has_device else None
-            )
+            where, needed = None, None
+            if step.has_device:
+                guidance = {i.name: given[i.name].backbone for i in step.inputs if i.kind is Kind.GUIDANCE}
+                needed = step.memory(config, {**given, **guidance})
+                where = host.device(device, needed.megabytes, config.rasterizer)
             for declared in step.inputs:
                 if declared.kind in kinds.MODELS:
-                    given[declared.name] = stack.enter_context(given[declared.name].in_use())
+                    # rendering needs its room beside the model's
+                    room = () if needed is None else (needed.model_megabytes + needed.megabytes,)
+                    given[declared.name] = stack.enter_context(given[declared.name].in_use(*room))
             more: dict[str, Any] = {n: fields.config_from(c, values) for n, c in step.more.items()}
             if step.has_device:
                 more["device"] = where

@@ -12,6 +12,7 @@ from ..latent import LatentField
 from ..messages import Finished, Stream
 from ..scene import MultiViewVideo, ViewSet
 from ..train.latent_views import Decoding, DecodingConfig
+from ..train.memory_use import decoding_latents
 from ..train.originals import SOURCES
 from . import EDITS
 from .step import Figure, Input, Kind, Output, Step
@@ -128,5 +129,6 @@ STEP = Step(
     verb="decode-latents",
     figure=Figure.BEFORE_AFTER,
     note=summary,
+    memory=decoding_latents,
     lowers=("views", "moments"),
 )

@@ -20,6 +20,7 @@ from ..messages import Stream
 from ..scene import MultiViewVideo, Selection
 from ..train.delta import DeltaOptimization
 from ..train.delta_config import DeltaConfig as Config
+from ..train.memory_use import editing_latents
 from . import EDITS
 from .step import Figure, Input, Kind, Output, Step
 
@@ -125,7 +126,7 @@ STEP = Step(
     "moments saves_memory rasterizer checkpoint_seconds",
     verb="delta-edit",
     resumes="editing",
-    megabytes=lambda config: 1500,
+    memory=editing_latents,
     lowers=("images_per_step", "saves_memory"),
     figure=Figure.CURVES,
     note=summary,

@@ -15,6 +15,7 @@ from ..scene import Scene4D, Selection
 from ..train.head_edit import HeadEditing
 from ..train.head_edit_config import HeadEditConfig as Config
 from ..train.loop import optimize, resume
+from ..train.memory_use import editing_head
 from ..train.view_edit import Steps, ViewEditing
 from ..train.view_fit import ViewFit
 from . import EDITS
@@ -105,7 +106,7 @@ STEP = Step(
     outputs=(Output("scene_out", Kind.SCENE, label="scene"),),
     verb="edit-head",
     resumes="head edit",
-    megabytes=lambda config: 4000,
+    memory=editing_head,
     lowers=("resolution", "frames_per_round"),
     figure=Figure.CURVES,
     note=Scene4D.summary,

@@ -18,6 +18,7 @@ from ..diffusion import Backbone
 from ..messages import Stream
 from ..scene import MultiViewVideo, Scene4D, Selection, ViewSet
 from ..train.loop import optimize, resume
+from ..train.memory_use import editing_views
 from ..train.view_edit import Steps, ViewEditing
 from ..train.view_edit_config import ViewEditConfig as Config
 from . import EDITS
@@ -147,5 +148,6 @@ STEP = Step(
     resumes="editing",
     figure=Figure.BEFORE_AFTER,
     note=summary,
+    memory=editing_views,
     lowers=("resolution", "frames_at_once"),
 )

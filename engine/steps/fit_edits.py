@@ -21,6 +21,7 @@ import torch
 from ..fields import number, validate
 from ..messages import Stream
 from ..scene import Scene4D, Selection, ViewSet
+from ..train.memory_use import fitting_views
 from ..train.view_fit import Pins, ViewFit, ViewFitConfig
 from .step import Figure, Input, Kind, Output, Step
 
@@ -145,7 +146,7 @@ STEP = Step(
     "trains_deformation rasterizer checkpoint_seconds",
     verb="fit-edits",
     resumes="fitting",
-    megabytes=lambda config: 1500,
+    memory=fitting_views,
     lowers=("views_per_step", "the size of the edited views"),
     figure=Figure.CURVES,
     note=summary,

@@ -16,7 +16,8 @@ from ..messages import Stream
 from ..scene import MultiViewVideo, Scene4D
 from ..train.config import FitConfig as Config
 from ..train.fit import Fit
-from ..train.presets import largest_count, preset_text, resolved
+from ..train.memory_use import training
+from ..train.presets import preset_text, resolved
 from ..train.verdict import verdict_of, verdict_text
 from .step import Figure, Input, Kind, Output, Settings, Step
 
@@ -117,9 +118,6 @@ def _train(
     yield from work.stream(note, checkpoint, clock, begun, f"initialized from {work.origin}")
 
 
-# 60 floats with gradient, two Adam moments and working copies
-BYTES_PER_GAUSSIAN = 4 * 60 * 8
-
 STEP = Step(
     name="fit_scene",
     node="Train4DScene",
@@ -159,7 +157,7 @@ STEP = Step(
     verb="fit-scene",
     aliases=("fit_scene",),
     resumes="training",
-    megabytes=lambda config: (largest_count(config) * BYTES_PER_GAUSSIAN >> 20) + 1500,
+    memory=training,
     lowers=("budget", "views_per_step", "sh_degree", "the capture's scale"),
     figure=Figure.CURVES,
     note=summary,

@@ -18,6 +18,7 @@ from ..latent import LatentField
 from ..messages import Preview, Progress, Started, Stream
 from ..scene import Scene4D, Selection
 from ..train.latent_views import Decoding, DecodingConfig
+from ..train.memory_use import decoding_latents
 from ..train.view_fit import ViewFit, ViewFitConfig
 from . import EDITS
 from .step import Figure, Input, Kind, Output, Step
@@ -146,7 +147,7 @@ STEP = Step(
     "rotation_rate densifies trains_deformation rasterizer checkpoint_seconds",
     verb="latents-to-scene",
     resumes="fitting",
-    megabytes=lambda config: 1500,
+    memory=decoding_latents,
     lowers=("views_per_step", "views", "moments"),
     figure=Figure.CURVES,
     note=Scene4D.summary,

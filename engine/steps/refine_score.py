@@ -18,6 +18,7 @@ from ..diffusion import Backbone
 from ..errors import InputError
 from ..messages import Stream
 from ..scene import MultiViewVideo, Scene4D, Selection
+from ..train.memory_use import distilling
 from ..train.refine_config import RefineConfig as Config
 from ..train.refinement import ScoreRefinement
 from . import EDITS
@@ -153,7 +154,7 @@ STEP = Step(
     "trains_deformation rasterizer checkpoint_seconds",
     verb="refine",
     resumes="refining",
-    megabytes=lambda config: 1500,
+    memory=distilling,
     lowers=("resolution", "images_per_step", "saves_memory"),
     figure=Figure.CURVES,
     note=summary,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ..fields import id_of
+from ..train.memory_use import MemoryUse, rendering
 from ..train.out_of_memory import run_explained
 
 
@@ -184,7 +185,8 @@ class Step:
     aliases: tuple[str, ...] = ()  # older spellings of the verb
     has_device: bool = True
     resumes: str = ""  # `run` takes a checkpoint: the word in its file name, such as "training"
-    megabytes: Callable[[Any], int] = lambda config: 500  # GPU memory to free before the step starts
+    # what a host frees before the step starts, from its config and its inputs by name
+    memory: Callable[[Any, Mapping[str, Any]], MemoryUse] = rendering
     # what its memory grows with, for the error where it runs out: ids of fields, or words for what inputs decide
     lowers: tuple[str, ...] = ()
     suffix: Callable[[Any], str] = lambda config: ""  # of the file at its Kind.TARGET; empty for a folder

@@ -19,6 +19,7 @@ from ..messages import Stream
 from ..scene import MultiViewVideo, Scene4D
 from ..train.latent_training import LatentTraining
 from ..train.latent_training_config import LatentTrainingConfig as Config
+from ..train.memory_use import training_latents
 from . import EDITS
 from .step import Figure, Input, Kind, Output, Step
 
@@ -118,7 +119,7 @@ STEP = Step(
     "scale_floor rasterizer checkpoint_seconds",
     verb="train-latents",
     resumes="training",
-    megabytes=lambda config: 1500,
+    memory=training_latents,
     lowers=("resolution", "images_per_step", "samples"),
     figure=Figure.CURVES,
     note=summary,

@@ -159,13 +159,6 @@ def resolved(
     return replace(config, quality="custom", quality_keeps="", **taken), found
 
 
-def largest_count(config: Any) -> int:
-    """The most Gaussians that a FitConfig allows on a GPU, before the capture is known."""
-    if config.quality == "custom" or "budget" in kept(config) or config.budget != type(config)().budget:
-        return config.budget
-    return _preset(config.quality, "cuda", "dynerf")[1].get("budget", config.budget)
-
-
 def kept(config: Any) -> set[str]:
     """Fields that `quality_keeps` of a FitConfig names, by name, id or label. Raises InputError."""
     names = {

@@ -16,7 +16,7 @@ from engine.steps import fit_scene
 from engine.steps.fit_scene import FitScene
 from engine.train import presets
 from engine.train.fit import Fit
-from engine.train.presets import largest_count, preset_text, resolved
+from engine.train.presets import preset_text, resolved
 from tests.engine.test_fit import QUICK, assert_same_bits
 from tests.scenes import capture_of, moving_scene
 
@@ -133,11 +133,14 @@ def test_the_motion_of_a_start_scene_is_left_alone(video):
 
 
 def test_memory_is_asked_for_the_preset(video):
-    assert largest_count(Config()) == 5000
-    assert largest_count(Config(quality="auto")) == largest_count(Config(quality="standard")) == 100_000
-    assert largest_count(Config(quality="paper", budget=70_000)) == 70_000
-    assert largest_count(Config(quality="paper", quality_keeps="max Gaussians")) == 5000
-    assert fit_scene.STEP.megabytes(Config(quality="paper")) > 600 + fit_scene.STEP.megabytes(Config())
+    def asked(**changes):
+        return fit_scene.STEP.memory(Config(**changes), {"video": video}).megabytes
+
+    assert (
+        asked(quality="paper") > 100 + asked()
+        and asked(quality="auto") == asked(quality="standard") > asked()
+    )
+    assert asked(quality="paper", budget=70_000) != asked(quality="paper")
 
 
 def test_without_a_preset_the_bits_are_those_of_the_numbers(video):

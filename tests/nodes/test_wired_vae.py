@@ -57,3 +57,17 @@ def test_a_lora_acts_as_in_comfyuis_own_sampling(answers: dict[str, Any], what: 
 
 def test_the_copy_of_the_vae_is_held_for_the_run_of_a_node(answers: dict[str, Any]) -> None:
     assert answers["held"] == {"inside": True, "once": True, "after": True, "equal": True}
+
+
+def test_room_is_made_before_a_model_is_moved_and_it_leaves_afterwards(answers: dict[str, Any]) -> None:
+    assert answers["moved"]["fits"] == ["room 150 on cuda:0", "to cuda:0", "used", "to cpu"]
+    *_, back, said = answers["moved"]["full"]
+    assert back == "to cpu" and "used" not in answers["moved"]["full"]
+    assert said.startswith("Out of memory while moving recorded to the GPU") and "2.0 GB" in said
+    assert "Choose precision fp16, or device cpu" in said and "\n" not in said
+
+
+def test_a_model_for_a_gpu_is_loaded_on_the_cpu_in_the_gpus_precision(answers: dict[str, Any]) -> None:
+    said = answers["loaded"]
+    assert (said["on"], said["as"], said["for"]) == (["cpu"], ["torch.float16"], "cuda:0")
+    assert "Precision: fp16 on cuda:0 (this GPU would emulate bf16)" in said["notes"]

@@ -33,6 +33,8 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         result["vae lora"] = {kind: vae_lora(kind, wired, host) for kind in ("plain", "dynamic")}
         result["model lora"] = {kind: model_lora(kind, wired, host) for kind in ("plain", "dynamic")}
     result["held"] = held(wired, host, guidance)
+    result["moved"] = moved(host, guidance)
+    result["loaded"] = loaded(host, guidance)
     return result
 
 
@@ -200,6 +202,59 @@ def held(wired: Any, host: Any, guidance: Any) -> dict[str, Any]:
         "once": same,
         "after": after,
         "equal": bool(torch.equal(first, again)),
+    }
+
+
+class Recorded:
+    """A model that notes where it is moved; `fails`: its device is full."""
+
+    name, megabytes = "recorded", 100
+
+    def __init__(self, log: list[str], fails: bool) -> None:
+        self.log, self.fails = log, fails
+
+    def move(self, device: Any) -> None:
+        self.log.append(f"to {device}")
+        if self.fails and str(device) != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def moved(host: Any, guidance: Any) -> dict[str, Any]:
+    """What happens to a model of Load Diffusion Guidance while a node uses it on a GPU."""
+    result: dict[str, Any] = {}
+    room = host.make_room
+    for name, fails in (("fits", False), ("full", True)):
+        log: list[str] = []
+        host.make_room = lambda megabytes, where, log=log: log.append(f"room {megabytes} on {where}")
+        value = guidance.Guidance(Recorded(log, fails), torch.device("cuda", 0))
+        try:
+            with host.node_context(), value.in_use(50):
+                log.append("used")
+        except Exception as error:
+            log.append(str(error))
+        finally:
+            host.make_room = room
+        result[name] = log
+    return result
+
+
+def loaded(host: Any, guidance: Any) -> dict[str, Any]:
+    """Where Load Diffusion Guidance puts the bundled model that a GPU is chosen for."""
+    gpu, plain = torch.device("cuda", 0), host.diffusion_device
+    capability = torch.cuda.get_device_capability
+    host.diffusion_device = lambda choice: gpu
+    torch.cuda.get_device_capability = lambda device=None: (7, 5)
+    try:
+        made = guidance.LoadGuidance.execute(guidance.model_folders.EMBEDDED_MODEL, "auto", "auto")
+    finally:
+        host.diffusion_device, torch.cuda.get_device_capability = plain, capability
+    value = made.args[0]
+    weights = list(value.backbone.unet.parameters())
+    return {
+        "on": sorted({p.device.type for p in weights}),
+        "as": sorted({str(p.dtype) for p in weights}),
+        "for": str(value.device),
+        "notes": made.ui[host.NOTES],
     }
 
 
