@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 import weakref
@@ -26,10 +28,23 @@ _MARK = re.compile(r"\.in-use\.([0-9a-f]{6})-(\d{1,10})-[0-9a-f]{8}")
 
 def default_folder() -> Path:
     """Where the command line prepares frames: a folder of this user alone in the system's folder for large temporary files."""
-    user = str(os.getuid()) if hasattr(os, "getuid") else "user"
     # /tmp often lies in memory; TMPDIR is what somebody chose
     chosen = "TMPDIR" in os.environ or not os.path.isdir("/var/tmp")
-    return Path(tempfile.gettempdir() if chosen else "/var/tmp") / f"gs4d-frames-{user}"
+    parent = Path(tempfile.gettempdir() if chosen else "/var/tmp")
+    user = str(os.getuid()) if hasattr(os, "getuid") else "user"
+    names = (f"gs4d-frames-{user}{'' if i == 0 else f'-{i}'}" for i in itertools.count())
+    return next(parent / name for name in names if _is_own(parent / name))
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether nobody else can have put files into a folder, which need not exist."""
+    if not hasattr(os, "getuid"):
+        return True
+    try:
+        facts = os.lstat(folder)
+    except OSError:
+        return True
+    return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o022
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,9 @@ class PreparedFolder:
         Returns:
             Why that is not possible, as a part of a sentence, else nothing. Then nothing was removed.
         """
+        # what is filmed is nobody else's business; writing says what is wrong with the folder
+        with suppress(OSError):
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         files = sorted(self._files())
         stays = self._held() | {f"{key}{SUFFIX}" for key in keep}
         total = sum(size for _, size, _ in files)

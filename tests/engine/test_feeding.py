@@ -11,14 +11,20 @@ from engine import messages as m
 from engine.capture.frames import FrameStore
 from engine.capture.prepared_folder import PreparedFolder
 from engine.capture.readers import load_video
+from engine.cli import main
 from engine.errors import InputError
 from engine.scene import MultiViewVideo
-from engine.steps import evaluate_scene, fit_scene
+from engine.steps import evaluate_scene, fit_scene, refine_score, train_latents
 from engine.steps.fit_scene import FitScene
 from engine.train.draws import generator_at
 from engine.train.feeding import Feed
+from engine.train.targets import composite
+from tests.edit_scenes import field_scene
 from tests.engine.test_fit import assert_same_bits
 from tests.engine.test_frames import capture
+from tests.latent_scenes import QUICK as LATENTS
+from tests.scenes import capture_of
+from tests.tiny_diffusion import tiny_backbone
 
 QUICK = fit_scene.Config(
     iterations=24,
@@ -166,6 +172,62 @@ def test_evaluation_reads_ahead_with_the_same_figures(small, tmp_path) -> None:
     ]
     assert figures[0] == figures[1] == figures[2]
     assert feeding_threads() == []
+
+
+def test_refinement_and_latents_read_ahead_with_the_same_bits() -> None:
+    scene = field_scene(count=80, views=4, moments=4)
+    video, model = capture_of(scene), tiny_backbone()
+    quick = refine_score.Config(prompt="swap the colours", iterations=6, preview_every=3, images_per_step=2)
+    runs = {
+        "refine": lambda capture: refine_score.run(scene, model, quick, capture),
+        "latents": lambda capture: train_latents.run(scene, model, LATENTS, capture),
+    }
+    for name, run in runs.items():
+        noting = Noting(video.source)
+        ahead, plain = (m.result(run(each)) for each in (replace(video, source=noting), video))
+        tensors = [
+            made.canonical.tensors() if name == "refine" else {"features": made.features}
+            for made in (ahead, plain)
+        ]
+        assert noting.read_pairs and all(torch.equal(t, tensors[1][key]) for key, t in tensors[0].items()), (
+            name
+        )
+    assert feeding_threads() == []
+
+
+def test_progress_names_what_is_counted() -> None:
+    assert m.status(m.Progress(3), 10, 0, 3.0, "preparing frames") == "preparing frames 3 of 10 · 0:07 left"
+    assert m.status(m.Progress(3), 10, 0, 3.0) == "3 of 10 · 0:07 left"
+
+
+def test_the_command_line_prepares_a_capture_that_is_larger_than_its_cache(tmp_path, capsys) -> None:
+    folder = capture(tmp_path / "room", frames=24, masks=False, size=(320, 256))
+    command = ["fit-scene", "--data", str(folder), "--out", str(tmp_path / "scene.safetensors")]
+    command += ["--cache-megabytes", "16", "--prepared", str(tmp_path / "frames"), "--device", "cpu"]
+    command += ["--iterations", "2", "--initial-count", "50", "--budget", "50", "--start-scale", "0.25"]
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert "preparing 72 frames of the capture" in said, "the view that is held out is not prepared"
+    assert len(list((tmp_path / "frames").glob("*.frames"))) == 3
+    assert main(command) == 0
+    assert "preparing" not in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+def test_frames_on_a_gpu_have_the_bits_of_those_that_are_uploaded_one_by_one(small, tmp_path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+    video, background = large(small, tmp_path / "frames"), torch.rand(3, device="cuda")
+    feed = Feed(video, "cuda")
+    for _ in feed.prepare(video.samples()):
+        pass
+    for _ in range(2):
+        feed.expect(video.samples())
+        for pair in video.samples():
+            ours, theirs = (composite(source.read(*pair), background) for source in (feed, small.source))
+            assert torch.equal(ours.image, theirs.image)
+    assert len(feed._resident) == len(video.samples()), "all of them fit"
+    feed.close()
 
 
 def test_draws_depend_on_seed_and_step_alone() -> None:

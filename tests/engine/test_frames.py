@@ -212,12 +212,14 @@ def rig(count: int, size: tuple[int, int] = SIZE) -> Cameras:
     return Cameras(torch.stack(poses), K.repeat(count, 1, 1), (size,) * count, names)
 
 
-def capture(folder: Path, count: int = 4, frames: int = 6, masks: bool = True) -> Path:
+def capture(
+    folder: Path, count: int = 4, frames: int = 6, masks: bool = True, size: tuple[int, int] = SIZE
+) -> Path:
     (folder / "videos").mkdir(parents=True)
     (folder / "masks").mkdir()
-    cameras = rig(count)
+    cameras = rig(count, size)
     for name in cameras.names:
-        write_video(folder / "videos" / f"{name}.mp4", frames)
+        write_video(folder / "videos" / f"{name}.mp4", frames, size=size)
         if masks:
             write_video(folder / "masks" / f"{name}.mp4", frames, draw=mask_picture)
     write_cameras_json(

@@ -307,6 +307,19 @@ def test_a_frame_that_cannot_be_decoded_says_so_when_it_is_read(tmp_path: Path) 
         store.read(1, 4)
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="folders of other users are told by their owner")
+def test_the_default_folder_is_nobody_elses(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(prepared_folder.tempfile, "tempdir", None)
+    first = prepared_folder.default_folder()
+    assert first.parent == tmp_path
+    first.mkdir()
+    first.chmod(0o777)
+    assert prepared_folder.default_folder() not in (first, None)
+    first.chmod(0o700)
+    assert prepared_folder.default_folder() == first
+
+
 @needs_linux
 def test_memory_of_a_preparation_does_not_grow_with_the_video(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(prepared_frames, "FILE_BYTES", 64 << 20)
