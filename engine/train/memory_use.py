@@ -13,6 +13,7 @@ from ..deform import PRESETS
 from ..diffusion.backbone import Backbone
 from ..diffusion.sizes import size_for
 from ..diffusion.working_memory import ModelShapes
+from ..guidance.image_latents import AT_ONCE
 from ..scene import Cameras, Scene4D
 from .presets import resolved
 
@@ -166,7 +167,9 @@ def editing_views(config: Any, given: Mapping[str, Any]) -> MemoryUse:
     every = views * number_of(config.moments, len(scene.times), 1)
     at_once = min(config.frames_at_once or every, every)
     model = max(
-        shapes.encoding(*size), shapes.predicting(*size, at_once * shapes.branches), shapes.decoding(*size)
+        shapes.encoding(*size),
+        shapes.predicting(*size, at_once * shapes.branches),
+        shapes.decoding(*size, min(every, AT_ONCE)),
     )
     return MemoryUse(of_scene(scene, size), model)
 
@@ -176,7 +179,9 @@ def editing_head(config: Any, given: Mapping[str, Any]) -> MemoryUse:
     scene, backbone = given["scene"], given["backbone"]
     size, shapes = model_size(backbone, scene, config.resolution), ModelShapes.of(backbone)
     images = number_of(config.views, len(scene.rig), len(scene.rig)) * config.frames_per_round
-    model = max(shapes.predicting(*size, images * shapes.branches), shapes.decoding(*size))
+    model = max(
+        shapes.predicting(*size, images * shapes.branches), shapes.decoding(*size, min(images, AT_ONCE))
+    )
     return MemoryUse(of_scene(scene, size, 2, trained=True), model)
 
 
@@ -193,7 +198,8 @@ def training_latents(config: Any, given: Mapping[str, Any]) -> MemoryUse:
 def editing_latents(config: Any, given: Mapping[str, Any]) -> MemoryUse:
     """Two prompts for each latent image, and a preview of two decoded images."""
     field, backbone = given["field"], given["backbone"]
-    size, shapes = field.size, ModelShapes.of(backbone)
+    size: tuple[int, int] = field.size
+    shapes = ModelShapes.of(backbone)
     branches = 1 if config.low_vram else 2 * shapes.branches
     model = max(
         shapes.encoding(*size),
