@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 PORT ?= 8188
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-dev demo test test-engine test-faults fuzz lint bench release-check comfy comfy-env clean
+.PHONY: setup setup-dev demo test test-engine test-faults fuzz lint bench gpu-report release-check comfy comfy-env clean
 
 setup: $(VENV)/.ready
 $(VENV)/.ready: requirements.txt
@@ -55,6 +55,10 @@ bench: setup
 	$(BIN)/python benchmarks/rasterizer.py --json
 	$(BIN)/python benchmarks/fit.py --json
 	$(BIN)/python benchmarks/edit.py --json --quick
+
+# what an NVIDIA GPU does with this project, in at most ten minutes: build/gpu_report.json and .md
+gpu-report: setup-dev
+	$(BIN)/python benchmarks/gpu_report.py
 
 release-check:
 	$(PYTHON) tools/release_check.py

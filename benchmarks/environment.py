@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
 
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
+from engine.render.hardware import cpu_name
 
 
 def environment(device: str, seed: int) -> dict[str, Any]:
@@ -27,7 +19,7 @@ def environment(device: str, seed: int) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = None
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else processor()
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else cpu_name()
     return {
         "machine": name,
         "device": device,

@@ -1,6 +1,6 @@
 """Time and memory of an edit at the paper's full size: InstructPix2Pix with 860 M RANDOM weights.
 
-    python benchmarks/full_size.py --json [--device cuda] [--dtype auto] [--scale 0.1]
+    python benchmarks/full_size.py --json [--device cuda] [--dtype auto] [--scale 0.1] [--brief]
 
 Speed does not depend on the values of the weights, so the results are noise; only times and memory are reported. The
 paper's sizes (Instruct-4DGS, Kwon et al., CVPR 2025): 20 views of 1352×1014 edited at 512×384 in 20 steps, 1000
@@ -72,6 +72,10 @@ class Sizes:
             frames_at_once=self.frames_at_once,
             key_view_frames=least(self.key_view_frames, 2),
         )
+
+    def brief(self) -> Sizes:
+        """The same sizes with fewer steps, whose times can be multiplied, and without the episode with key views."""
+        return replace(self, stage1=min(self.stage1, 100), stage2=min(self.stage2, 10), key_view_frames=0)
 
 
 def random_backbone(
@@ -184,10 +188,16 @@ def finished(stream: m.Stream, what: str) -> Any:
 
 
 def run(
-    scale: float, device: str, dtype: torch.dtype, seed: int, frames_at_once: int | None = None
+    scale: float,
+    device: str,
+    dtype: torch.dtype,
+    seed: int,
+    frames_at_once: int | None = None,
+    is_brief: bool = False,
 ) -> dict[str, Any]:
     """Times and memory of both stages, as plain JSON."""
     sizes = Sizes() if scale == 1 else Sizes().shrunk(scale)
+    sizes = sizes.brief() if is_brief else sizes
     together = sizes.frames_at_once if frames_at_once is None else frames_at_once
     backbone = Counting(random_backbone(scale, device, dtype, seed, sizes.resolution))
     scene, video = random_scene(sizes, seed)
@@ -211,7 +221,8 @@ def run(
     with costing(backbone, device) as episode:
         frames = " ".join(map(str, range(sizes.key_view_frames)))
         config = replace(config, attention="epipolar", moments=frames, frames_at_once=0)
-        finished(edit_views.run(scene, backbone, config, video), "key views")
+        if sizes.key_view_frames:
+            finished(edit_views.run(scene, backbone, config, video), "key views")
     with costing(None, device) as fitting:
         config = fit_edits.Config(iterations=sizes.stage1, preview_every=0, seed=seed)
         fitted = finished(fit_edits.run(scene, views, config, None, device), "fit")
@@ -266,6 +277,9 @@ def main() -> None:
     parser.add_argument(
         "--scale", type=float, default=1.0, help="shrinks model, scene and steps (0.02 on a CPU)"
     )
+    parser.add_argument(
+        "--brief", action="store_true", help="fewer steps of the same size, without key views"
+    )
     parser.add_argument("--frames-at-once", type=int, help="images edited together; 0 = all")
     parser.add_argument("--seed", type=int, default=0)
     a = parser.parse_args()
@@ -278,7 +292,7 @@ def main() -> None:
         sys.exit(f"error: {said}")
     named = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     dtype = named.get(a.dtype, torch.float16 if cuda else torch.float32)
-    print(json.dumps(run(a.scale, a.device, dtype, a.seed, a.frames_at_once)))
+    print(json.dumps(run(a.scale, a.device, dtype, a.seed, a.frames_at_once, a.brief)))
 
 
 if __name__ == "__main__":

@@ -452,6 +452,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     add_config(parser, LoadOptions, skip=("background", "resolution"))
     parser.add_argument("--full-size", action="store_true", help="times only, with 860 M random weights")
+    parser.add_argument("--brief", action="store_true", help="--full-size with few steps")
     parser.add_argument("--shrink", type=float, default=1.0, help="shrinks --full-size (0.02 on a CPU)")
     arguments = parser.parse_args()
     if not 0 < arguments.shrink <= 1:
@@ -486,7 +487,7 @@ def report_of(a: argparse.Namespace) -> dict[str, Any]:
         from benchmarks import latent_full_size
 
         dtype = torch.float16 if a.device.startswith("cuda") else torch.float32
-        return latent_full_size.run(a.shrink, a.device, dtype, a.seed)
+        return latent_full_size.run(a.shrink, a.device, dtype, a.seed, a.brief)
     from engine.diffusion.loading import embedded, load
 
     names = tuple(a.variants.split(","))

@@ -23,8 +23,9 @@ from benchmarks.full_size import Sizes, finished, numbers, random_backbone, rand
 from engine.steps import delta_edit, latents_to_scene, train_latents
 
 
-def run(scale: float, device: str, dtype: torch.dtype, seed: int) -> dict[str, Any]:
-    """Times and memory of the three steps, as plain JSON. `scale` shrinks model, scene and step counts at once."""
+def run(scale: float, device: str, dtype: torch.dtype, seed: int, is_brief: bool = False) -> dict[str, Any]:
+    """Times and memory of the three steps, as plain JSON. `scale` shrinks model, scene and step counts at once; `is_brief`
+    makes at most 30 steps of each."""
     sizes = Sizes() if scale == 1 else Sizes().shrunk(scale)
     backbone: Any = Counting(random_backbone(scale, device, dtype, seed, sizes.resolution))
     scene, video = random_scene(sizes, seed)
@@ -35,7 +36,8 @@ def run(scale: float, device: str, dtype: torch.dtype, seed: int) -> dict[str, A
     common: dict[str, Any] = {"preview_every": 0, "seed": seed}
 
     def steps(step: Any) -> int:
-        return max(2, round(step.Config.iterations * scale))
+        wanted = max(2, round(step.Config.iterations * scale))
+        return min(wanted, 30) if is_brief else wanted
 
     def training(iterations: int) -> Any:
         config = train_latents.Config(iterations=iterations, refiner="full", resolution=resolution, **common)

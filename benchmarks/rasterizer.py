@@ -29,6 +29,7 @@ from engine.render import Rasterizer, choose
 from engine.render.registry import NAMES, find
 
 COUNTS, SIZES, CHANNELS = (2_000, 20_000, 100_000), (128, 256, 512), (3, 4, 16)
+TINY = ((300, 64, 3),)
 QUICK = ((2_000, 128, 3), (20_000, 256, 3), (20_000, 256, 16))
 
 
@@ -102,6 +103,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--quick", action="store_true", help="three of the 27 scenes")
+    parser.add_argument("--tiny", action="store_true", help="one scene, to check that it runs")
     parser.add_argument(
         "--backends", default="", help="comma-separated; default: all that run on this machine"
     )
@@ -121,7 +123,8 @@ def main() -> None:
             if args.backends:
                 raise SystemExit(str(error)) from None
             print(f"without {name}: {error}")
-    scenes = QUICK if args.quick else [(n, s, c) for n in COUNTS for s in SIZES for c in CHANNELS]
+    few = TINY if args.tiny else QUICK if args.quick else ()
+    scenes = few or [(n, s, c) for n in COUNTS for s in SIZES for c in CHANNELS]
     rows = []
     print(
         f"{'backend':8} {'N':>7} {'size':>5} {'C':>3} {'forward':>10} {'fwd+bwd':>10}   ms, median (minimum)"

@@ -113,7 +113,7 @@ def _child(call: str) -> Generator[str, None, str | None]:
                 last = seen[-1]
             yield f"{last} ({time.monotonic() - begun:.0f} s)"
     finally:
-        _end(process)
+        end_process(process)
     if process.returncode == 0:
         return None
     return seen[-1] if seen else f"exit code {process.returncode}"
@@ -127,7 +127,7 @@ def _read(process: subprocess.Popen[bytes], lines: queue.Queue[str]) -> None:
             lines.put(text)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_process(process: subprocess.Popen[bytes]) -> None:
     """End a child that still runs, with the compilers that it started."""
     if process.poll() is not None:
         return

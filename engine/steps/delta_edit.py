@@ -51,7 +51,7 @@ def run(
         video: The capture that the scene was trained on, for captured conditioning images.
         device: Device to render and optimize on.
         checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
-            from it with the same bits. None keeps none.
+            from it, on the CPU with the same bits. None keeps none.
 
     Yields:
         Started, Progress, Preview, Saved, and Finished with a `LatentField` on the input field's device.

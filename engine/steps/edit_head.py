@@ -59,7 +59,7 @@ def run(
         device: Device to render and fit on.
         selection: Gaussians that may change; None: all.
         checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
-            from it with the same bits. None keeps none.
+            from it, on the CPU with the same bits. None keeps none.
         clock: Seconds; the limits and intervals of `config` count on it.
 
     Yields:

@@ -52,7 +52,7 @@ def run(
         video: The capture that the scene was trained on; its images are edited instead of renders.
         selection: Gaussians that the edit may change; None allows all.
         checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
-            from it with the same bits. None keeps none.
+            from it, on the CPU with the same bits. None keeps none.
         clock: Seconds; the intervals of `config` count on it.
         device: Device to render on; None uses the scene's.
         keep: Masks [F, h, w] in 0..1 of what stays as it is, one per edited image in their order (frame by frame) or a

@@ -66,7 +66,7 @@ def run(
         selection: Gaussians that may change; None allows all.
         device: Device to fit on.
         checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
-            from it with the same bits. None keeps none.
+            from it, on the CPU with the same bits. None keeps none.
         images: Images [F, H, W, 3] in 0..1 that replace those of the views, in the same order.
         pin: Masks [F, h, w] in 0..1 of pixels that are fitted to the unedited originals, one per view or one for all.
 

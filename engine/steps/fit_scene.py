@@ -74,7 +74,7 @@ def run(
         config: Training parameters; its `quality` may be a preset, which is resolved first (see engine/train/presets.py).
         device: Device to train on.
         checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
-            from it with the same bits. None keeps none.
+            from it, on the CPU with the same bits. None keeps none.
         head: A head model with its motion: the Gaussians are bound to its mesh. None trains a deformation field.
         start: A scene to start from: its Gaussians and its motion are trained on instead of new ones.
         clock: Seconds; the limits and intervals of `config` count on it.

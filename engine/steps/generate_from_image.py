@@ -152,7 +152,7 @@ def run(
         path: A camera for each frame; the first one sees the image. Frames are 1 / fps seconds apart.
         config: Prompt, sampling, size and number of Gaussians.
         checkpoint: File for unfinished sampling: written at intervals and when the generator is closed. The same call resumes
-            from it with the same bits. None keeps none.
+            from it, on the CPU with the same bits. None keeps none.
         clock: Seconds; the interval of `config` counts on it.
 
     Yields:

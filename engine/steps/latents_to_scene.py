@@ -74,7 +74,7 @@ def run(
         selection: Gaussians that may change; None allows all.
         device: Device to render and optimize on.
         checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
-            from it with the same bits. None keeps none.
+            from it, on the CPU with the same bits. None keeps none.
 
     Yields:
         Started, Progress, Preview, Saved, and Finished with a `Scene4D` on the field's device.

@@ -19,7 +19,7 @@ from ..messages import Finished, Message, Progress, Started, Stream
 from ..render import building, choose, choose_device
 from ..render.hardware import MPS, Device, current, devices, gpu_problem, gpus
 from ..render.registry import Registration, ranked
-from ..train.speed import CLIP, WARM_UP, step_milliseconds
+from ..train.speed import CLIP, GAUSSIANS, WARM_UP, step_milliseconds
 from .step import Kind, Output, Step
 
 
@@ -47,6 +47,13 @@ class Config:
         "Also compiles gsplat's CUDA kernels, which takes some minutes and needs the package gsplat, a CUDA toolkit and a "
         "C++ compiler. Warp needs none of them.",
         label="compile gsplat",
+    )
+    gaussians: int = number(
+        GAUSSIANS,
+        16,
+        1_000_000,
+        "Gaussians of the trained scene. More shows how fast large scenes train; typical 5000 on a CPU, 100,000 on a GPU.",
+        label="Gaussians",
     )
 
     def __post_init__(self) -> None:
@@ -178,7 +185,7 @@ def _measured(
         is_auto = obstacle is None and choose("auto", device.name).name == name
     if obstacle is not None:
         return Row(device.name, device.label, name, None, obstacle)
-    timing = step_milliseconds(video, name, device.name, config.steps, config.seconds)
+    timing = step_milliseconds(video, name, device.name, config.steps, config.seconds, config.gaussians)
     try:
         with explains_memory(f"training with {name}", torch.device(device.name)):
             while True:

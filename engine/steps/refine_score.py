@@ -3,8 +3,8 @@
 Each step renders a few random views at random frames, encodes them with gradients, and takes the score distillation
 gradient of the diffusion model, conditioned on the unedited images of the same views and frames. The deformation is frozen
 as in stage 1; the number of diffusion calls is the number of steps, however long the video. Changed: renders have the
-model's own size; the loss is float32; random numbers come from one seeded generator, so that a resumed run ends with the
-same bits.
+model's own size; the loss is float32; random numbers come from one seeded generator, so that a resumed run ends on the
+CPU with the same bits.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def run(
         selection: Gaussians that may change; None allows all.
         device: Device to render and optimize on.
         checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
-            from it with the same bits. None keeps none.
+            from it, on the CPU with the same bits. None keeps none.
         original: The scene before this edit; its renders condition the model where the capture does not fit.
 
     Yields:

@@ -48,7 +48,7 @@ def run(
         video: The capture that the scene was trained on; its images are encoded instead of renders.
         device: Device to train on.
         checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
-            from it with the same bits. None keeps none.
+            from it, on the CPU with the same bits. None keeps none.
 
     Yields:
         Started, Progress, Preview, Saved, and Finished with a `LatentField` on the input scene's device.

@@ -75,7 +75,7 @@ def run(
         masks: 1 on the object, [T, H, W] or [1, H, W]; None: the images' alpha, or what differs from a plain background.
         config: Sampler, guidance, windows and seed; 0 and "auto" are the model's defaults.
         checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes from
-            it with the same bits. None keeps none.
+            it, on the CPU with the same bits. None keeps none.
         clock: Seconds; the interval of `config` counts on it.
 
     Yields:

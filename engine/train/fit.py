@@ -3,7 +3,8 @@
 After 4D Gaussian Splatting (Wu et al., CVPR 2024). Changed: the world is normalized to the subject during training, so
 that no parameter depends on the capture's units; the field starts as the identity; images start small; one step
 compares several views of one frame, which share the cost of the field; static Gaussians are held and skip the field.
-Same inputs and config, same bits; stopped and resumed, still the same bits.
+On the CPU: same inputs and config, same bits; stopped and resumed, still the same bits. On a GPU, sums whose order varies make
+runs differ in their last digits, resumed or not.
 """
 
 from __future__ import annotations

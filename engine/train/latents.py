@@ -2,7 +2,7 @@
 
 The parameters are the features, the latent background and, optionally, the refinement layer and the geometry; subclasses
 define the loss. The deformation is frozen. Random numbers come from one seeded generator, so that a resumed run
-ends with the same bits.
+ends on the CPU with the same bits.
 """
 
 from __future__ import annotations

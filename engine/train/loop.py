@@ -94,9 +94,9 @@ def optimize(
     """Started(note), then steps with Progress, Preview and Saved, then Finished(run.result()).
 
     With `checkpoint`, the state is saved there every `checkpoint_seconds` and when the generator is closed; a `run` that
-    resumes from it ends with the same bits as an uninterrupted one. The file is removed when the generator is resumed after
-    Finished: a caller that fails to save the result closes the generator there, and the file stays. `max_seconds` counts from
-    `start` on the clock (default: now). Progress holds the losses that were read last. Raises InputError where NaN or
+    resumes from it ends on the CPU with the same bits as an uninterrupted one. The file is removed when the generator is resumed
+    after Finished: a caller that fails to save the result closes the generator there, and the file stays. `max_seconds` counts
+    from `start` on the clock (default: now). Progress holds the losses that were read last. Raises InputError where NaN or
     infinite values are read; the last checkpoint before them stays.
     """
     start = clock() if start is None else start

@@ -109,7 +109,7 @@ class TrainableMotion(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        """Everything needed to go on with the same bits: parameters and the optimizer's memory."""
+        """Everything needed to go on, on the CPU with the same bits: parameters and the optimizer's memory."""
 
     @abstractmethod
     def load_state(self, state: dict[str, Tensor]) -> None:

@@ -1,7 +1,7 @@
 """The base of every optimization of Gaussians: messages, selection, and checkpoints.
 
 A stage defines the loss of a step and what is trained; `loop` runs it. Random numbers come from one seeded generator, so
-that a resumed run ends with the same bits.
+that a resumed run ends on the CPU with the same bits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Part(Protocol):
     """Something of a stage that changes while it runs."""
 
     def state(self) -> dict[str, Tensor]:
-        """Everything needed to continue with the same bits."""
+        """Everything needed to continue, on the CPU with the same bits."""
         ...
 
     def load_state(self, state: dict[str, Tensor]) -> None:

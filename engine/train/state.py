@@ -1,4 +1,4 @@
-"""Training state on disk: one safetensors file, written atomically, that resumes with the same bits."""
+"""Training state on disk: one safetensors file, written atomically, that resumes on the CPU with the same bits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Resumable(Protocol):
     """A run whose whole state can be saved between two steps."""
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and plain numbers: everything needed to continue with the same bits."""
+        """Tensors and plain numbers: everything needed to continue, on the CPU with the same bits."""
         ...
 
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:

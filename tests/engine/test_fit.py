@@ -1,4 +1,4 @@
-"""Training: it learns motion, the same bits come out of a resumed run, inputs stay as they were."""
+"""Training: it learns motion, the same bits come out of a run resumed on the CPU, inputs stay as they were."""
 
 import math
 from dataclasses import replace
