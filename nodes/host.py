@@ -34,6 +34,12 @@ WORD_JOINER = "\u2060"
 MARKUP = re.compile(r"(?<=[<&])|(?<=\[)(?=\[)|(?<=__)(?=LNK)|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 
 
+class ShownError(InputError):
+    """An InputError as ComfyUI shows it: under the name of its type, which would begin with the path of the pack."""
+
+    __module__, __qualname__ = "gs4d", "InputError"
+
+
 @contextmanager
 def node_context() -> Generator[None, None, None]:
     """Inside, gradients are enabled, and an InputError, a file that cannot be used, or memory that runs out, is shown as one
@@ -46,7 +52,7 @@ def node_context() -> Generator[None, None, None]:
             with explains_files(), explains_memory("working", advice="Use smaller or fewer inputs."):
                 yield
         except InputError as error:
-            raise InputError(error.code, error.message) from None
+            raise ShownError(error.code, error.message) from None
 
 
 @contextmanager

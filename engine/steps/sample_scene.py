@@ -35,6 +35,10 @@ def parse_seconds(words: str) -> list[float] | None:
     return seconds
 
 
+# seconds that a rounded time may lie outside
+SLACK = 1e-3
+
+
 @dataclass(frozen=True)
 class Config:
     times: str = text(
@@ -55,7 +59,17 @@ def run(scene: Scene4D, config: Config = Config()) -> dict[str, Tensor]:
 def parse_times(words: str, scene: Scene4D) -> list[float]:
     """Seconds from "0,0.5,1", or every captured moment from "all". Raises InputError."""
     seconds = parse_seconds(words)
-    return scene.times.tolist() if seconds is None else seconds
+    if seconds is None:
+        return scene.times.tolist()
+    first, last = float(scene.times[0]), float(scene.times[-1])
+    outside = [t for t in seconds if not first - SLACK <= t <= last + SLACK]
+    # the scene would stand still there, and nothing would tell
+    if outside:
+        raise InputError(
+            "STP-101",
+            f"times has {outside[0]:g} s, but the scene lasts from {first:g} to {last:g} s; choose times within it, or 'all'.",
+        )
+    return seconds
 
 
 @torch.no_grad()

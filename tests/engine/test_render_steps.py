@@ -144,6 +144,9 @@ def test_samples_are_what_the_scene_says(scene, tmp_path):
             sample_scene.parse_times(words, scene)
         with pytest.raises(InputError, match="finite"):
             sample_scene.Config(words)
+    for words in ("-1", f"0,{float(scene.times[-1]) + 1}"):
+        with pytest.raises(InputError, match="the scene lasts from"):
+            sample_scene.parse_times(words, scene)
     sampled = sample_scene.run(scene, sample_scene.Config("0,0.5"))
     assert all(torch.equal(value, data[name]) for name, value in sampled.items())
 

@@ -49,6 +49,7 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         "wired": wired(nodes),
         "depth_beside": depth_beside(nodes, base),
         "numbers": numbers(pack, errors.InputError),
+        "error": shown_error(part["host"], errors.InputError),
     }
 
 
@@ -300,6 +301,17 @@ def numbers(pack: ModuleType, InputError: type[Exception]) -> list[Any]:
         except InputError as error:
             made.append(error.code)
     return made
+
+
+def shown_error(host: ModuleType, InputError: type[Exception]) -> list[Any]:
+    """The name of an error that a node raises, and whether it still is the engine's."""
+    from execution import full_type_name
+
+    try:
+        with host.node_context():
+            raise InputError("CAP-012", "cam01.mp4 is empty.")
+    except InputError as error:
+        return [full_type_name(type(error)), str(error)]
 
 
 def labels(messages: ModuleType) -> str:

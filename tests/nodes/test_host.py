@@ -129,3 +129,7 @@ def test_a_wired_text_is_not_taken_for_an_empty_one(answers: dict[str, Any]) -> 
         assert when_wired is True, node
         assert isinstance(when_empty, str), node  # one sentence
         assert all(isinstance(f, str) for f in fingerprints), "else the scene is loaded anew in every run"
+
+
+def test_an_error_is_named_without_the_packs_path(answers: dict[str, Any]) -> None:
+    assert answers["error"] == ["gs4d.InputError", "cam01.mp4 is empty. [GS4D-CAP-012]"]

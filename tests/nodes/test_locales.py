@@ -84,6 +84,8 @@ def test_english_names_every_category_and_type_of_the_contracts() -> None:
     main = tree("en", "main")
     categories = {part for node in contracts.values() for part in node["category"].split("/")}
     assert categories == set(main["nodeCategories"])
+    # languages translate them for all of ComfyUI
+    assert [word for word in categories if not word.startswith(("4D", "4dgs"))] == []
     used = {
         slot["type"] for node in contracts.values() for slot in (*node["inputs"].values(), *node["outputs"])
     }
