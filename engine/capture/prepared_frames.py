@@ -214,6 +214,12 @@ class PreparedFrames:
             self._folder.hold(self._mark, [key])
         return path
 
+    def adopts(self, number: int) -> bool:
+        """Whether a part's file is there by now, from another process."""
+        with self._lock, suppress(OSError):
+            self._take(number, self._key(number))
+        return number in self._found
+
     def opened(self) -> _Pass:
         """The views, for a thread that reads them one after the other."""
         return _Pass(self._open)
@@ -302,6 +308,9 @@ class _Work:
                 except _Left:
                     continue
                 except InputError as error:
+                    if self._frames.adopts(number):
+                        # another process wrote it meanwhile, and Windows replaces no file that is being read
+                        continue
                     self.obstacle = error.message.rstrip(".")
                     self._stop.set()
                     return

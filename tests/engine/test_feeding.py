@@ -16,6 +16,7 @@ from engine.errors import InputError
 from engine.scene import MultiViewVideo
 from engine.steps import evaluate_scene, fit_scene, refine_score, train_latents
 from engine.steps.fit_scene import FitScene
+from engine.train import feeding
 from engine.train.draws import generator_at
 from engine.train.feeding import Feed
 from engine.train.targets import composite
@@ -211,6 +212,24 @@ def test_the_command_line_prepares_a_capture_that_is_larger_than_its_cache(tmp_p
     assert len(list((tmp_path / "frames").glob("*.frames"))) == 3
     assert main(command) == 0
     assert "preparing" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("free", "stays"), [(10**9, True), (10**6, False)])
+def test_frames_stay_on_a_gpu_only_where_all_of_them_fit(small, monkeypatch, free, stays) -> None:
+    pinned = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(1) or tensor)
+    monkeypatch.setattr(feeding, "frame_on", lambda frame, device: frame)
+    noting = Noting(small.source)
+    feed = Feed(replace(small, source=noting), "cuda")
+    pairs = small.samples()
+    for _ in range(3):
+        for i, pair in enumerate(pairs):
+            feed.expect(pairs[i : i + 4])
+            assert torch.equal(feed.read(*pair).image, small.source.read(*pair).image)
+    assert len(pinned) > 0
+    assert len(noting.read_pairs) == (1 if stays else 3) * len(pairs)
+    feed.close()
 
 
 @pytest.mark.gpu

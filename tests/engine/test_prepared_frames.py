@@ -307,6 +307,23 @@ def test_a_frame_that_cannot_be_decoded_says_so_when_it_is_read(tmp_path: Path) 
         store.read(1, 4)
 
 
+def test_a_file_that_another_process_wrote_meanwhile_is_used(tmp_path: Path, monkeypatch) -> None:
+    view, folder = plain_view(tmp_path), tmp_path / "frames"
+    store = FrameStore([view], 0, prepared=PreparedFolder(folder, 10**9))
+    assert store.prepared is not None
+    numbers = store.prepared.missing(pairs_of(store))
+    prepared([view], folder)
+
+    def refused(path):
+        raise InputError(
+            "FIL-003", f"{path.name} was not written: Permission denied. Choose a writable folder."
+        )
+
+    monkeypatch.setattr(prepared_frames, "write_atomically", refused)
+    assert returned(store.prepared.prepare(numbers)) == ""
+    assert store.prepared.has_all(pairs_of(store))
+
+
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="folders of other users are told by their owner")
 def test_the_default_folder_is_nobody_elses(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
