@@ -201,7 +201,9 @@ class ComfyBackbone:
                 return call(coder, part.to(vae.device, vae.vae_dtype))
 
             parts = [_to_the_end(lambda p=part: coded(p)) for part in batch.split(count)]
-        except model_management.OOM_EXCEPTION as error:
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
             raise _too_large(each * len(batch), "the VAE") from error
         out = torch.cat(parts).float().to(self.device)
         return _finite(out, "VAE", vae.vae_dtype, "--fp32-vae")
@@ -265,7 +267,9 @@ class ComfyBackbone:
             out = _to_the_end(
                 lambda: self._predict(noisy.to(self.device), t, text, condition, sharing, needed)
             )
-        except model_management.OOM_EXCEPTION as error:
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
             raise _too_large(needed, "the diffusion model") from error
         return _finite(out, "MODEL", inner.get_dtype(), "--fp32-unet")
 
@@ -339,6 +343,12 @@ def _finite(out: Tensor, part: str, dtype: Any, remedy: str) -> Tensor:
             f"with {remedy}, or use another checkpoint.",
         )
     return out
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether ComfyUI takes the error for one of memory; newer versions know more kinds than OOM_EXCEPTION."""
+    ask = getattr(model_management, "is_oom", None)
+    return bool(ask(error)) if ask else isinstance(error, model_management.OOM_EXCEPTION)
 
 
 def _too_large(needed: float, part: str) -> InputError:

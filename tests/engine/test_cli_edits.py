@@ -1,6 +1,7 @@
 """The verbs of prompt editing on a tiny scene and a tiny model of RANDOM weights: files in, files out, resumed, refused."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from engine.io.selection_file import load_selection, save_selection
 from engine.io.view_folder import load_views
 from engine.scene import Selection
 from engine.steps import edit_views
+from tests.conftest import ROOT
 from tests.scenes import moving_scene
 from tests.tiny_diffusion import tiny_folder
 
@@ -232,3 +234,13 @@ def test_too_few_masks_are_counted(tmp_path, scene, capsys):
         Image.new("L", (90, 20), 255).save(masks / f"{name}.png")
     assert verb(*words) == 1
     assert "90×20" in capsys.readouterr().err
+
+
+def test_the_fit_has_the_numbers_of_the_workflow(capsys):
+    """What `edit` says of its default is what the shipped graph sets."""
+    graph = json.loads((ROOT / "workflows" / "instruct_4dgs.json").read_text(encoding="utf-8"))
+    (fit,) = (node for node in graph["nodes"] if node["type"] == "GS4D_FitEdits")
+    assert main(["edit", "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    (default,) = re.findall(r"--fit-iterations INT [^(]*\(default (\d+)\)", words)
+    assert int(default) in fit["widgets_values"]

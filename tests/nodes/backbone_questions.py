@@ -34,7 +34,20 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         result["fingerprints"] = fingerprints(wired)
         result["refused"] = refused(wired, errors.InputError)
         result["text"] |= long_prompts(wired)
+    result["memory"] = memory(wired)
     return result
+
+
+def memory(wired: ModuleType) -> list[bool]:
+    """Which errors are of memory: without and with what newer versions of ComfyUI say themselves."""
+    management, found = wired.model_management, list[bool]()
+    known = getattr(management, "is_oom", None)
+    for ask in (None, lambda error: "accelerator" in str(error)):
+        management.is_oom = ask
+        errors = (torch.OutOfMemoryError("out of memory"), RuntimeError("shape"), RuntimeError("accelerator"))
+        found += [wired._is_out_of_memory(error) for error in errors]
+    management.is_oom = known
+    return found
 
 
 class NoText(torch.nn.Module):

@@ -114,3 +114,7 @@ def test_what_cannot_be_used_is_one_sentence(
 def test_other_samplings_that_editing_understands_are_taken(answers: dict[str, Any]) -> None:
     assert answers["refused"]["accepted v"] == "v_prediction"
     assert answers["refused"]["accepted x0"] == "sample"
+
+
+def test_errors_of_memory_are_those_that_comfyui_knows(answers: dict[str, Any]) -> None:
+    assert answers["memory"] == [True, False, False, False, False, True]
