@@ -68,8 +68,10 @@ from engine.steps import (  # noqa: E402
     refine_score,
     render_scene,
     scene_views,
+    sheet_to_views,
     splat_to_scene,
     train_latents,
+    views_to_sheet,
 )
 
 PICTURES = REPOSITORY / "web" / "docs" / "pictures"
@@ -419,6 +421,37 @@ def scene_views_pictures(studio: Studio) -> Image.Image:
                  "images and mask", width=WIDTH)  # fmt: skip
 
 
+def on_sheets(studio: Studio) -> ViewSet:
+    """Four captured views on a sheet."""
+    config = scene_views.Config(views="0 2 4 7")
+    views = result(scene_views.run(studio.scene, config, studio.video))
+    return views_to_sheet.run(views, views_to_sheet.Config())
+
+
+def overlaid(sheets: Tensor) -> Tensor:
+    """Sheets under an overlay of one color: an editor that needs no weights."""
+    color = torch.tensor([0.06, 0.22, 0.82])
+    return torch.where(sheets <= 0.5, 2 * sheets * color, 1 - 2 * (1 - sheets) * (1 - color))
+
+
+def views_to_sheet_pictures(studio: Studio) -> Image.Image:
+    (page,) = views_to_sheet.sheets(on_sheets(studio))
+    return sheet([[page], [overlaid(page)]], ["sheet", "edited sheet"], 2, width=WIDTH)
+
+
+def sheet_to_views_pictures(studio: Studio) -> Image.Image:
+    laid_out = on_sheets(studio)
+    pages = overlaid(views_to_sheet.sheets(laid_out))
+    views = sheet_to_views.run(laid_out, pages)
+    edited = result(fit_edits.run(studio.scene, views, fit_edits.Config(iterations=400)))
+    stacks = [
+        [pages[0]],
+        *([studio.draw(edited, view, share)] for view, share in ((0, 0.0), (5, 0.3), (9, 0.6))),
+    ]
+    words = ["edited sheet", "scene, edited frame", "30% of the clip later", "60% of the clip later"]
+    return sheet(stacks, words, 4, width=WIDTH)
+
+
 def edit_views_pictures(studio: Studio) -> Image.Image:
     made, keep = studio.edited, slice(0, 5)
     words = [f"view {v}" for v in made.views[keep]]
@@ -684,6 +717,8 @@ MADE: dict[str, Callable[[Studio], Image.Image]] = {
     "GS4D_Export4DScene": export_4d_scene,
     "GS4D_LoadGuidance": load_guidance,
     "GS4D_SceneViews": scene_views_pictures,
+    "GS4D_ViewsToSheet": views_to_sheet_pictures,
+    "GS4D_SheetToViews": sheet_to_views_pictures,
     "GS4D_EditViews": edit_views_pictures,
     "GS4D_LiftMask": lift_mask_pictures,
     "GS4D_FitEdits": fit_edits_pictures,

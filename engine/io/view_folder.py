@@ -1,6 +1,6 @@
 """Views of a scene as a folder of images, so that any image editor can change them between two steps.
 
-    views.json            cameras, views, frame indices, seconds, settings of the edit
+    views.json            cameras, views, frame indices, seconds, settings of the edit, places on sheets
     originals/000_cam00_0.png …   images before the edit
     edited/000_cam00_0.png …      edited images: replace these and keep the names (other image formats are accepted)
     coverage/000_cam00_0.png …    the scene's alpha, if the scene does not fill its images
@@ -27,6 +27,7 @@ from ..files.masks import WHITE_ON_BLACK, read_mask
 from ..files.paths import existing_folder, inside, printable, require_file
 from ..scene import Cameras, ViewSet
 from ..scene.framing import fitting_sizes, is_whole, listed
+from ..scene.view_sheets import SheetLayout
 from .image_files import check_batch
 
 FORMAT = "gs4d-views"
@@ -68,6 +69,8 @@ def save_views(views: ViewSet, folder: Path | str) -> Path:
         "cameras": views.cameras.to_json(),
         "has_coverage": views.alphas is not None,
         "edit": views.edit,
+        # absent where the views are on no sheet, as in older files
+        **({} if views.sheet is None else {"sheet": views.sheet.to_json()}),
         "pictures": entries,
     }
     write_json(folder / INDEX, about)
@@ -89,8 +92,10 @@ def load_views(folder: Path | str) -> ViewSet:
     """
     folder = existing_folder(folder)
     about = _read_index(folder)
-    cameras, entries = _read_entries(about)
+    cameras, entries, sheet = _read_entries(about)
     size = _check_entries(cameras, entries)
+    if sheet is not None and (sheet.count, sheet.view_width, sheet.view_height) != (len(entries), *size):
+        raise InputError("IO-091", f"{INDEX}: the places on sheets are not those of its views; {REMEDY}.")
     has_coverage = bool(about.get("has_coverage"))
     check_batch(len(entries), size, 7 if has_coverage else 6, folder.name)
     originals = [_picture(folder, "originals", entry.file, size)[0] for entry in entries]
@@ -108,6 +113,7 @@ def load_views(folder: Path | str) -> ViewSet:
         seconds=tuple(entry.seconds for entry in entries),
         alphas=_coverage(folder, entries, size) if has_coverage else None,
         edit=edit if isinstance(edit, dict) else None,
+        sheet=sheet,
     )
 
 
@@ -139,21 +145,22 @@ def _read_index(folder: Path) -> dict[str, Any]:
     return about
 
 
-def _read_entries(about: dict[str, Any]) -> tuple[Cameras, list[_Entry]]:
-    """The cameras and views that views.json lists."""
+def _read_entries(about: dict[str, Any]) -> tuple[Cameras, list[_Entry], SheetLayout | None]:
+    """The cameras and views that views.json lists, and where the views stand on sheets."""
     try:
         cameras = Cameras.from_json(about["cameras"])
         entries = [
             _Entry(entry["file"], int(entry["view"]), int(entry["moment"]), float(entry["seconds"]))
             for entry in about["pictures"]
         ]
+        sheet = None if about.get("sheet") is None else SheetLayout.from_json(about["sheet"])
     except InputError as error:
         raise error.at(INDEX) from error
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError) as error:
         raise InputError(
             "IO-047", f"{INDEX} is incomplete ({type(error).__name__}: {str(error)[:80]}); {REMEDY}."
         ) from error
-    return cameras, entries
+    return cameras, entries, sheet
 
 
 def _check_entries(cameras: Cameras, entries: list[_Entry]) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from .cameras import Cameras
 from .framing import edge_shift, fitting_sizes, is_whole, listed
+from .view_sheets import SheetLayout
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class ViewSet:
     seconds: tuple[float, ...]  # F times in seconds
     alphas: Tensor | None = None  # [F, H, W]: the scene's own coverage; None where the scene fills the image
     edit: dict[str, Any] | None = None  # how they were edited: prompt, model, parameters (plain JSON)
+    sheet: SheetLayout | None = None  # where they stand on sheets; None: on none
 
     def __post_init__(self) -> None:
         f = len(self.images)

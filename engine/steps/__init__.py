@@ -27,6 +27,8 @@ DECLARED = (
     "prepare_gpu",
     "fit_scene",
     "scene_views",
+    "views_to_sheet",
+    "sheet_to_views",
     "edit_views",
     "segment_text",
     "lift_mask",

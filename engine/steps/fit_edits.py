@@ -18,10 +18,12 @@ from pathlib import Path
 
 import torch
 
-from ..fields import number, validate
+from ..fields import choice, number, validate
+from ..masks.matte import over_background
 from ..messages import Stream
 from ..scene import Scene4D, Selection, ViewSet
 from ..train.memory_use import fitting_views
+from ..train.view_edit_config import BACKGROUNDS
 from ..train.view_fit import Pins, ViewFit, ViewFitConfig
 from .step import Figure, Input, Kind, Output, Step
 
@@ -36,6 +38,14 @@ class Config(ViewFitConfig):
         1e6,
         "Weight of pinned pixels in the fit, against 1 of all others. Higher holds them closer to the original; the paper "
         "uses 1000; 0 ignores the pin mask.",
+        since="0.2",
+    )
+    background: str = choice(
+        "auto",
+        BACKGROUNDS,
+        "Background of the edited images: the scene's own or the one that an editor painted, which a scene on a plain "
+        "background cannot show. auto uses the scene's own for images of other nodes.",
+        advanced=True,
         since="0.2",
     )
 
@@ -87,12 +97,23 @@ def run(
         order = ", ".join(views.caption(i) for i in range(len(views)))
         about = {**(views.edit or {}), "images": "replaced by hand", "order": order}
         views = replace(views.with_images(images), edit=about)
+    views = _over_background(scene, views, config.background)
     work = FitEdits(
         scene, views, config, selection, device, None if pin is None else Pins(pin, config.pin_weight)
     )
     moments = len(work.moments)
     note = f"{len(views)} edited views of {moments} frame{'s' if moments > 1 else ''}, {config.preset} preset"
     yield from work.stream(note, checkpoint)
+
+
+def _over_background(scene: Scene4D, views: ViewSet, choice: str) -> ViewSet:
+    """The views over the scene's own background where that is asked for; "auto": where another node edited them."""
+    about = views.edit or {}
+    is_foreign = "images" in about
+    if views.alphas is None or choice == "as edited" or (choice == "auto" and not is_foreign):
+        return views
+    images = over_background(views.images, views.alphas, scene.background.cpu())
+    return replace(views, images=images, edit={**about, "background": "scene"})
 
 
 def summary(scene: Scene4D) -> str:

@@ -199,6 +199,36 @@ def test_a_list_of_pictures_is_fitted_in_one_run(running: Server, info: dict[str
     assert any("order of the images assumed: cam00" in line for line in run.notes["fit"])
 
 
+def test_sheets_of_views_go_through_an_editor_one_by_one(running: Server, info: dict[str, Any]) -> None:
+    graph = trained(info)
+    graph |= {
+        "views": graphs.node(
+            info, "GS4D_SceneViews", scene=["train", 0], views="0 4 8", resolution=64, size_for="multiple of 16"
+        ),
+        "sheet": graphs.node(info, "GS4D_ViewsToSheet", views=["views", 0], rows=1, columns=2, size_for="multiple of 64"),
+        "each": graphs.node(info, "RebatchImages", images=["sheet", 1], batch_size=1),
+        "twice": graphs.node(info, "ImageScaleBy", image=["each", 0], upscale_method="bilinear", scale_by=2.0),
+        "inverted": graphs.node(info, "ImageInvert", image=["twice", 0]),
+        "back": graphs.node(info, "GS4D_SheetToViews", views=["sheet", 0], sheets=["inverted", 0]),
+        "shown": graphs.node(info, "PreviewImage", images=["back", 1]),
+        "fit": graphs.node(info, "GS4D_FitEdits", scene=["train", 0], views=["back", 0], iterations=6, preview_every=0),
+        "save": graphs.node(info, "GS4D_Save4DScene", scene=["fit", 0], filename_prefix="gs4d/sheets"),
+    }  # fmt: skip
+    run = running.run(graph)
+    assert run.outcome == "execution_success", run.error
+    shown = {data["node"]: data["output"] for data in run.of("executed")}
+    assert len(shown["shown"]["images"]) == 3
+    assert any("3 views on 2 sheets of 128×64" in line for line in run.notes["sheet"])
+    assert any("1 cell of the last sheet has no view" in line for line in run.notes["sheet"])
+    assert any(
+        "3 views of 48×64 from 2 sheets of 256×128, scaled to 128×64" in line for line in run.notes["back"]
+    )
+    assert any("over the scene's own background" in line for line in run.notes["fit"])
+    graph["back"]["inputs"]["views"] = ["views", 0]
+    refused = running.run(graph)
+    assert refused.outcome == "execution_error" and "were not put on a sheet" in refused.error
+
+
 def psnr_to_edits(text: str) -> float:
     (line,) = (line for line in text.splitlines() if line.strip().startswith("psnr_to_edits"))
     return float(line.split()[1])

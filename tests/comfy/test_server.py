@@ -34,6 +34,8 @@ IDS = {
     "GS4D_CaptureImages",
     "GS4D_AddDepth",
     "GS4D_GradeScene",
+    "GS4D_ViewsToSheet",
+    "GS4D_SheetToViews",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.diffusion.editor_sizes import KONTEXT_SIZES, SIZES_FOR, editor_size, qwen_size, qwen_sizes
 from engine.errors import InputError
-from engine.messages import result
+from engine.messages import Preview, result
 from engine.render import choose, render_gaussians
 from engine.scene import Scene4D, ViewSet
 from engine.scene.framing import edge_shift, fitting_sizes, framed, is_whole
@@ -168,3 +168,22 @@ def test_the_order_that_was_assumed_is_told() -> None:
     made = result(fit_edits.run(scene, views, config, images=1 - views.images))
     assert "order of the images assumed: cam00 · 0.00 s, cam01 · 0.00 s, cam02" in fit_edits.summary(made)
     assert "assumed" not in fit_edits.summary(result(fit_edits.run(scene, views, config)))
+
+
+def test_a_background_that_an_editor_painted_is_not_fitted() -> None:
+    """The scene is on white; the editor darkens all of the image."""
+    views, scene = small(), moving_scene()
+    assert views.alphas is not None
+
+    def fitted(**config: Any) -> Tensor:
+        settings = fit_edits.Config(iterations=1, preview_every=1, rasterizer="torch", **config)
+        stream = fit_edits.run(scene, views, settings, images=0.5 * views.images)
+        # of the second view
+        shown = next(message.image for message in stream if isinstance(message, Preview))
+        return shown[:, : views.size[0]]
+
+    auto = fitted()
+    covered, empty = views.alphas[1] > 0.99, views.alphas[1] == 0
+    assert bool(empty.any()) and bool((auto[empty] == 1).all())
+    assert torch.allclose(auto[covered], 0.5 * views.images[1][covered], atol=0.01)
+    assert torch.equal(fitted(background="as edited"), 0.5 * views.images[1])

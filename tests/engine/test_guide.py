@@ -31,6 +31,8 @@ QUICK = {
     "edit": "--views 0,2 --resolution 64 --steps 1 --fit-iterations 4",
     "fit-edits": "--iterations 4",
     "scene-views": "",
+    "views-to-sheet": "--size-for multiple,of,64",
+    "sheet-to-views": "",
     "lift-mask": "",
     "train-latents": "--iterations 4 --resolution 64 --moments 0",
     "delta-edit": "--iterations 2 --moments 0",

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from engine.cli import _parser
+from engine.cli import _parser, main
 from engine.io.imports.gaussian_avatars import import_gaussian_avatar
 from engine.io.mask_folder import save_masks
 from engine.io.ply import write_ply
@@ -65,7 +65,8 @@ class Bench:
         self.values: dict[str, Path] = {
             "--scene": made.folder / "scene.safetensors",
             "--field": made.folder / "field.safetensors",
-            "--views": made.folder / "views",
+            "--views": self._sheets(made.folder / "views"),
+            "--sheets": self.inputs / "sheets",
             "--selection": made.folder / "selection.safetensors",
             "--model": made.folder / "model",
             "--data": CLIP,
@@ -97,6 +98,13 @@ class Bench:
 
     def _splat(self) -> Path:
         return write_ply(animal(20), self.inputs / "animal.ply")
+
+    def _sheets(self, views: Path) -> Path:
+        """The views as they stand on sheets, which are beside them."""
+        laid_out, sheets = self.inputs / "laid out", self.inputs / "sheets"
+        words = ("views-to-sheet", "--views", views, "--out", laid_out, "--sheets-out", sheets, "--json")
+        assert main([str(word) for word in words]) == 0
+        return laid_out
 
     def _images(self) -> Path:
         folder = self.inputs / "images"
@@ -200,4 +208,5 @@ class Bench:
             "align-depth": ".npy",
         }
         folders = ("demo", "prepare-video", "scene-views", "segment", "decode-latents", "head-mask")
+        folders += ("views-to-sheet", "sheet-to-views")
         return str(self.out / f"a{'' if verb in folders else endings.get(verb, '.safetensors')}")

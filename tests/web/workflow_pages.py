@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import animate_workflow
+import editor_workflow
 import generate_workflow
 import graphs
 import head_workflow
@@ -403,6 +404,15 @@ PAGES = {
             wan_workflow.NOTE,
             wan_workflow.NOTE_PLACE,
             None,
+        ),
+        WorkflowPage(
+            "edit_with_image_editor",
+            editor_workflow.edit_with_image_editor,
+            editor_workflow.PLACES,
+            editor_workflow.GROUPS,
+            editor_workflow.NOTE,
+            editor_workflow.NOTE_PLACE,
+            editor_workflow.thumbnail,
         ),
     )
 }  # fmt: skip
