@@ -117,12 +117,14 @@ def _over_background(scene: Scene4D, views: ViewSet, choice: str) -> ViewSet:
 
 
 def summary(scene: Scene4D) -> str:
-    """The scene, and which image was taken for which view, since images themselves do not say."""
-    entry = scene.last_entry("fit_edits") or {}
-    order = (entry.get("edit") or {}).get("order")
-    return "\n".join(
-        filter(None, (scene.summary(), f"order of the images assumed: {order}" if order else ""))
-    )
+    """The scene, which image was taken for which view, since images themselves do not say, and their background."""
+    edit = (scene.last_entry("fit_edits") or {}).get("edit") or {}
+    lines = [scene.summary()]
+    if "order" in edit:
+        lines.append(f"order of the images assumed: {edit['order']}")
+    if "images" in edit and edit.get("background") == "scene":
+        lines.append("the edited images are fitted over the scene's own background (see background)")
+    return "\n".join(lines)
 
 
 STEP = Step(

@@ -9,6 +9,7 @@ import graphs
 
 # nine of those that are trained on
 VIEWS = "0 2 3 4 5 7 8 9 10"
+VIEW_SIZE = (160, 208)
 QUICK_TRAINING = {"iterations": 1200, "budget": 4000}
 # dark blue, as EmptyImage takes it: overlaid, it turns light colors blue and leaves white white
 COLOR = 0x1038D0
@@ -87,10 +88,14 @@ def thumbnail(base: Path) -> Any:
     edited = Image.open(
         max((base / "temp").glob("ComfyUI_temp_*.png"), key=lambda path: path.stat().st_mtime)
     )
+    # without the padding around the views
     wide, tall = edited.size[0] // 3, edited.size[1] // 3
-    views = [
-        edited.crop((x * wide, y * tall, (x + 1) * wide, (y + 1) * tall)) for x, y in ((0, 0), (1, 1), (2, 2))
-    ]
+    views = []
+    for place in (0, 1, 2):
+        left, top = (
+            place * each + (each - inner) // 2 for each, inner in zip((wide, tall), VIEW_SIZE, strict=True)
+        )
+        views.append(edited.crop((left, top, left + VIEW_SIZE[0], top + VIEW_SIZE[1])))
     frames = pages.movie_frames(base, "edited by*.mp4", 3)
     return pages.sheet([*(_square(view.convert("RGB")) for view in views), *frames], columns=3)
 
