@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import choose, rasterizer_field
 from ..scene import MultiViewVideo, Scene4D, ViewSet
 from ..scene.framing import Framing, edge_shift
+from ..train.memory_use import MemoryUse, of_scene
 from ..train.originals import SOURCES, Originals, choose_pairs, choose_source, collect
 from . import EDITS
 from .step import Input, Kind, Output, Step
@@ -93,6 +96,13 @@ def run(
     yield Finished(views)
 
 
+def _memory(config: Config, given: Mapping[str, Any]) -> MemoryUse:
+    """Renders at the size of the editor, which may be larger than the rig's."""
+    scene = given["scene"]
+    sizes = {editor_size(config.size_for, w, h, config.resolution) for w, h in scene.rig.sizes}
+    return MemoryUse(of_scene(scene, max(sizes, key=lambda size: size[0] * size[1])))
+
+
 def _framing_note(config: Config, framings: list[Framing]) -> str:
     """What the chosen size crops or adds; of views of different sizes, where that is most."""
     most = max(framings, key=lambda framing: edge_shift(framing.size, framing.source))
@@ -139,5 +149,6 @@ STEP = Step(
     ),
     verb="scene-views",
     note=summary,
+    memory=_memory,
     lowers=("resolution", "views", "moments"),
 )

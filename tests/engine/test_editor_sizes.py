@@ -187,3 +187,12 @@ def test_a_background_that_an_editor_painted_is_not_fitted() -> None:
     assert bool(empty.any()) and bool((auto[empty] == 1).all())
     assert torch.allclose(auto[covered], 0.5 * views.images[1][covered], atol=0.01)
     assert torch.equal(fitted(background="as edited"), 0.5 * views.images[1])
+
+
+def test_memory_is_asked_for_at_the_editors_size() -> None:
+    given = {"scene": moving_scene()}
+    asked = [
+        scene_views.STEP.memory(Config(size_for=size_for), given).rendering
+        for size_for in ("as rendered", "Flux Kontext")
+    ]
+    assert asked[1] > asked[0] + 4 * 1024 * 1024

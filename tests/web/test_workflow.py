@@ -149,6 +149,18 @@ def test_the_edit_runs_to_the_end_on_what_ships(page: Page, running: Server) -> 
     )
 
 
+def test_an_image_editor_edits_a_sheet_on_what_ships(page: Page, running: Server) -> None:
+    open_from_templates(page, "edit_with_image_editor")
+    page.js(SET_WIDGETS, QUICK)
+    seen, ids = run_to_the_end(page)
+    assert seen["progress"][ids["GS4D_FitEdits"]][-1] == 12
+    assert {ids["PreviewImage"], ids["SaveVideo"]} <= set(seen["executed"])
+    assert any("9 views on 1 sheet of" in text for text in seen["texts"])
+    assert any("over the scene's own background" in text for text in seen["texts"])
+    assert list((running.base / "output" / "gs4d").glob("edited by image editor_*.safetensors"))
+    assert not page.complaints_about_the_pack()
+
+
 def test_the_edit_in_latent_space_runs_to_the_end_on_what_ships(page: Page, running: Server) -> None:
     open_from_templates(page, "ed_nerf")
     page.js(SET_WIDGETS, QUICK)
