@@ -91,7 +91,7 @@ def test_prompts_of_several_lengths_fit_into_one_batch(answers: dict[str, Any]) 
     [
         ("no vae", ("VAE", "empty")),
         ("sdxl", ("SDXL", "InstructPix2Pix")),
-        ("flux", ("Flux", "InstructPix2Pix")),
+        ("flux", ("Flux", "InstructPix2Pix", "the template edit_with_image_editor")),
         ("video", ("WAN21_T2V, a video model", "InstructPix2Pix")),
         ("inpaint", ("9 input channels", "8 (InstructPix2Pix)")),
         ("flow", ("flow", "InstructPix2Pix")),
@@ -109,6 +109,8 @@ def test_what_cannot_be_used_is_one_sentence(
     said = answers["refused"][case]
     assert all(word in said for word in words), said
     assert re.search(r"\. \[GS4D-NOD-\d{3}\]$", said) and "\n" not in said
+    for template in re.findall(r"the template (\w+)", said):
+        assert (contracts.REPOSITORY / "workflows" / f"{template}.json").is_file()
 
 
 def test_other_samplings_that_editing_understands_are_taken(answers: dict[str, Any]) -> None:
