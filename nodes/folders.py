@@ -22,6 +22,8 @@ PUPPETS = PACK / "assets" / "puppets"
 # models/gs4d, and the folders that extra_model_paths.yaml adds under that name
 MODELS = "gs4d"
 CHECKPOINTS_KEPT = 5
+# files of one run that the history names
+MOST_NAMED = 100
 
 
 def register() -> None:
@@ -252,3 +254,14 @@ def prepared_frames() -> Path:
 def as_view(path: Path) -> dict[str, str]:
     """The parameters of /view with which the canvas requests a file of `temporary`."""
     return {"filename": path.name, "subfolder": "gs4d", "type": "temp"}
+
+
+def as_download(paths: Iterable[Path]) -> dict[str, list[dict[str, str]]]:
+    """The `ui` that names written files, for ComfyUI's list of assets, its history and downloads; the first MOST_NAMED."""
+    named: list[dict[str, str]] = []
+    for path in paths:
+        folder, _, name = relative(path).rpartition("/")
+        named.append({"filename": name, "subfolder": folder, "type": "output"})
+        if len(named) == MOST_NAMED:
+            break
+    return {"files": named}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.capture.readers import LoadOptions
-from . import fields, folders, host
+from . import fields, folders, host, pictures
 from .checks import checked
 from .compat import combo, io, make, schema
 from .types import MultiViewVideoSocket, SceneSocket
@@ -65,7 +65,10 @@ class LoadMultiViewVideo(io.ComfyNode):
         with host.node_context():
             chosen = fields.config_from(LoadOptions, options)
             video = load_video(folders.capture(clip, folder), chosen, folders.prepared_frames())
-        return host.output(video, notes="\n".join([video.summary(), *video.notes, *video.warnings[:5]]))
+            shown = pictures.capture(video)
+        return host.output(
+            video, notes="\n".join([video.summary(), *video.notes, *video.warnings[:5]]), ui=shown
+        )
 
 
 @checked(folders.scene_file, "scene_file", watches=True)
@@ -129,4 +132,6 @@ class Save4DScene(io.ComfyNode):
         with host.node_context():
             target = folders.output_target(filename_prefix, ".safetensors")
             save_scene(scene, target)
-        return host.output(str(target), notes=f"output/{folders.relative(target)}")
+        return host.output(
+            str(target), notes=f"output/{folders.relative(target)}", ui=folders.as_download([target])
+        )

@@ -14,11 +14,15 @@ from ..engine.figures.color_maps import ERROR_FULL, spread
 from ..engine.figures.drawing import as_picture
 from ..engine.figures.training_curves import TrainingCurves
 from ..engine.files.atomic import write_atomically
+from ..engine.scene import MultiViewVideo
 from ..engine.steps.step import Comparison
 from .host import LivePreviews
 
 QUALITY = 90
 MOST_PAIRS = 24
+MOST_VIEWS = 12
+# least pixels on the longer side of a view of a capture
+THUMBNAIL = 256
 
 
 def shown(picture: Any, live: LivePreviews, photographic: bool = True) -> dict[str, Any] | None:
@@ -54,6 +58,22 @@ def compared(comparison: Comparison, live: LivePreviews) -> dict[str, Any] | Non
     stacks = [[row] for row in comparison.rows]
     return shown(
         sheets.sheet(stacks, comparison.captions, 1, comparison.title, comparison.columns, scale), live
+    )
+
+
+def capture(video: MultiViewVideo) -> dict[str, Any] | None:
+    """The first image of up to MOST_VIEWS views of a capture, with their names."""
+    chosen = [v for v in range(video.views) if bool(video.available[v].any())]
+    chosen = [chosen[i] for i in spread(len(chosen), MOST_VIEWS)]
+    images: list[Any] = []
+    for v in chosen:
+        image = video.source.read(v, int(video.available[v].nonzero()[0])).image
+        step = max(max(image.shape[:2]) // THUMBNAIL, 1)
+        images.append([image[::step, ::step, :3].float() / 255])
+    return (
+        shown(sheets.sheet(images, [video.cameras.names[v] for v in chosen]), LivePreviews(None))
+        if images
+        else None
     )
 
 

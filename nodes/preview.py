@@ -12,13 +12,16 @@ from weakref import WeakKeyDictionary
 from ..engine.errors import InputError
 from ..engine.messages import Stream
 from ..engine.render.camera_paths import rig_focus
+from ..engine.scene import Scene4D
 from ..engine.scene.origins import check_same_origin
 from ..engine.steps import bake_clip as step
-from . import fields, folders, host
+from ..engine.steps import splat_to_scene
+from ..engine.steps.step import Kind
+from . import fields, folders, host, kinds
 from .checks import checked
 from .compat import io, make, schema
 from .load3d import read_load3d, to_load3d
-from .types import Load3DCameraSocket, SceneSocket
+from .types import Load3DCameraSocket, SceneOrSplatSocket, SceneSocket
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,9 @@ class Preview4DScene(io.ComfyNode):
             "captured cameras, and frame a shot for Camera Path.",
             search_aliases=["player", "timeline", "viewer", "4d", "splat", "compare", "before after"],
             inputs=[
-                SceneSocket.Input("scene", tooltip="The scene to play."),
+                SceneOrSplatSocket.Input(
+                    "scene", tooltip="The scene to play, or a splat of another node (several play as frames)."
+                ),
                 *fields.inputs(step.Config),
                 make(
                     io.Boolean.Input,
@@ -70,7 +75,9 @@ class Preview4DScene(io.ComfyNode):
                 ),
             ],
             outputs=[
-                SceneSocket.Output("played", display_name="scene", tooltip="The first scene, unchanged."),
+                SceneSocket.Output(
+                    "played", display_name="scene", tooltip="The first scene; a splat as a scene."
+                ),
                 Load3DCameraSocket.Output(
                     "framed", display_name="camera", tooltip="The framed view, for Camera Path."
                 ),
@@ -84,7 +91,8 @@ class Preview4DScene(io.ComfyNode):
             return host.follow(stream, cls.hidden.unique_id)
 
         with host.node_context():
-            framed = read_load3d(camera)
+            framed, given = read_load3d(camera), kinds.entering(Kind.CANONICAL, scene)
+            scene = given if isinstance(given, Scene4D) else splat_to_scene.make(given)
             config = fields.config_from(step.Config, numbers)
             check_same_origin([each for each in (scene, compare) if each is not None])
             scenes = {"4D scene": scene} if compare is None else {"Before": scene, "After": compare}

@@ -81,9 +81,11 @@ class StepNode(io.ComfyNode):
         notes = [*(kinds.note(declared, made) for declared in step.outputs), step.note(made)]
         if where is not None:
             notes.append(remark(config.rasterizer, where, is_free=device == "auto"))
-        return host.output(
-            *leaving, notes="\n".join(filter(None, notes)), ui=figure(step, made, live, curves)
-        )
+        ui = dict(figure(step, made, live, curves) or {})
+        for declared in step.outputs:
+            if declared.kind is Kind.FILES:
+                ui |= folders.as_download(declared.of(made))
+        return host.output(*leaving, notes="\n".join(filter(None, notes)), ui=ui)
 
 
 def gathered(step: Step, values: dict[str, list[Any]]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What nodes tell is text, whatever stood in the file that it tells of."""
 
+import urllib.parse
 from typing import Any
 
 import graphs
@@ -27,6 +28,13 @@ def test_markup_from_a_file_or_a_widget_is_text(running: Server) -> None:
     # notes go to a widget that shows text; progress goes to one that may show HTML
     assert f"{markup.IMAGE} has 4 frames" in run.notes["load"][1]
     assert run.notes["export"] == [f"output/gs4d/{markup.IMAGE}_00001_.ply"]
+    # the written file is named in the history, to be listed and downloaded, by what /view takes
+    (file,) = next(data["output"]["files"] for data in run.of("executed") if data["node"] == "export")
+    assert file == {"filename": f"{markup.IMAGE}_00001_.ply", "subfolder": "gs4d", "type": "output"}
+    assert running.get_bytes(f"/view?{urllib.parse.urlencode(file)}").startswith(b"ply")
+    # the loader shows what it read
+    (image,) = next(data["output"]["images"] for data in run.of("executed") if data["node"] == "load")
+    assert running.get_bytes(f"/view?{urllib.parse.urlencode(image)}")[:2] == b"\xff\xd8"
     (progress,) = (text for text in run.texts if text.startswith("writing"))
     assert progress.replace("\u2060", "") == f"writing {markup.IMAGE}_00001_.ply"
     assert not [text for text in run.texts if "<img" in text]

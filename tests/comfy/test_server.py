@@ -181,6 +181,7 @@ def test_a_scene_is_saved_loaded_and_exported(running: Server, info: dict[str, A
         "scene": graphs.node(info, "GS4D_Load4DScene", scene_file=choices[0]),
         "splat": graphs.node(info, "GS4D_SceneToSplat", scene=["scene", 0], times="0,0.5,1"),
         "back": graphs.node(info, "GS4D_SplatToScene", splat=["splat", 0]),
+        "play": graphs.node(info, "GS4D_Preview4DScene", scene=["splat", 0], makes_movie=False),
         "path": graphs.node(info, "GS4D_CameraPath", scene=["back", 0], frames=3, width=64, height=64),
         "render": graphs.node(info, "GS4D_Render4DScene", scene=["back", 0], path=["path", 0]),
         "shown": graphs.node(info, "PreviewImage", images=["render", 0]),
@@ -201,6 +202,12 @@ def test_a_scene_is_saved_loaded_and_exported(running: Server, info: dict[str, A
     assert (written / "ply_00001_.ply").read_bytes().startswith(b"ply")
     assert (written / "spz_00001_.spz").read_bytes().startswith(b"\x1f\x8b")
     assert len(list((written / "ply sequence_00001").glob("*.ply"))) == 30
+    shown = {data["node"]: data["output"] for data in run.of("executed")}
+    assert len(shown["play"]["clip"]) == 1, "a splat plays without a node in between"
+    assert len(shown["export ply sequence"]["files"]) == 30
+    assert {file["subfolder"] for file in shown["export ply sequence"]["files"]} == {
+        "gs4d/ply sequence_00001"
+    }
 
 
 def test_a_head_is_trained_masked_posed_driven_measured_and_exported(
