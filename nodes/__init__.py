@@ -6,6 +6,7 @@ from typing import Any
 
 from ..engine.steps import all_steps
 from . import folders
+from .capture_images import CaptureFromVideos
 from .compat import ComfyExtension
 from .guidance import GuidanceFromModel, LoadGuidance
 from .heads import HeadFromLandmarks, LoadHead
@@ -33,6 +34,7 @@ HAND_WRITTEN: list[type[Any]] = [
     LoadVariation,
     LoadImageTo4D,
     LoadVideoClip,
+    CaptureFromVideos,
 ]
 
 

@@ -26,6 +26,7 @@ LatentFieldSocket = socket("GS4D_LATENT_FIELD")  # engine.latent.LatentField
 SplatSocket = socket("SPLAT")
 # ComfyUI accepts either of the types that a comma separates
 SceneOrSplatSocket = socket("GS4D_SCENE,SPLAT")
+ImagesOrVideoSocket = socket("IMAGE,VIDEO")
 # of the Depth Anything 3 and MoGe nodes: dictionaries
 DepthSocket = socket("IMAGE,DA3_GEOMETRY,MOGE_GEOMETRY")
 ModelFileSocket = socket("FILE_3D,FILE_3D_GLB,FILE_3D_GLTF")

@@ -155,6 +155,14 @@ PAGES: dict[str, Graph] = {
         [(0, 0, 1, "video"), (1, 0, 2, "images"), (1, 2, 2, "frames_per_second"), (3, 0, 4, "models"),
          (2, 0, 4, "images"), (2, 1, 4, "mask"), (2, 2, 4, "fps")],
     ),
+    "GS4D_CaptureFromVideos": (
+        [
+            ("GS4D_CameraPath", [0, 0], [270, 0], {}),
+            ("GS4D_Render4DScene", [0, 420], [270, 0], {}),
+            ("GS4D_CaptureFromVideos", [330, 0], [310, 0], {"order": "one moving camera"}),
+        ],
+        [(0, 0, 1, "path"), (1, 0, 2, "videos"), (0, 0, 2, "path")],
+    ),
     "GS4D_LoadVideoClip": (
         [
             ("GS4D_LoadVideoClip", [0, 0], [310, 0], {}),

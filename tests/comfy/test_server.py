@@ -14,7 +14,7 @@ pytestmark = pytest.mark.comfy
 ROOT = Path(__file__).resolve().parents[2]
 IDS = {
     "GS4D_LoadMultiViewVideo", "GS4D_PreflightCheck", "GS4D_Train4DScene", "GS4D_TrainingSettings", "GS4D_Load4DScene",
-    "GS4D_PrepareGPU",
+    "GS4D_PrepareGPU", "GS4D_CaptureFromVideos",
     "GS4D_Save4DScene", "GS4D_Import4DScene", "GS4D_CameraPath", "GS4D_Render4DScene", "GS4D_EvaluateScene",
     "GS4D_SceneToSplat", "GS4D_SplatToScene", "GS4D_Export4DScene", "GS4D_LoadGuidance", "GS4D_GuidanceFromModel",
     "GS4D_SceneViews", "GS4D_EditViews", "GS4D_LiftMask", "GS4D_FitEdits", "GS4D_RefineScore", "GS4D_EvaluateEdit",
