@@ -21,11 +21,15 @@ class Started:
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` units of Started.total, the current losses, and the current number of Gaussians (0: not told)."""
+    """`done` units of Started.total, the current losses, and the current number of Gaussians (0: not told).
+
+    `total` is after how many units the step is expected to end, where that is before Started.total; else 0.
+    """
 
     done: int
     losses: dict[str, float] = field(default_factory=dict)
     count: int = 0
+    total: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +50,10 @@ class Saved:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """The step is done; `value` is its result."""
+    """The step is done; `value` is its result, `note` how it ended, where that was before all was done."""
 
     value: Any
+    note: str = ""
 
 
 Message = Started | Progress | Preview | Saved | Finished
@@ -57,8 +62,11 @@ _Made = TypeVar("_Made")
 
 
 def status(message: Progress, total: int, first: int, elapsed: float, task: str = "") -> str:
-    """One line such as "120 of 4000 · 8000 Gaussians · loss 0.031 · 2:10 left", after the task where there is one."""
-    parts = [f"{task} {message.done} of {total}".lstrip()]
+    """One line such as "120 of 4000 · 8000 Gaussians · loss 0.031 · 2:10 left", counted to the nearer end, after the task
+    where there is one."""
+    end = f"about {message.total} in the time set (of {total})" if message.total else f"{total}"
+    parts = [f"{task} {message.done} of {end}".lstrip()]
+    total = message.total or total
     if message.count:
         parts.append(f"{message.count} Gaussians")
     for name in ("loss", "psnr", "latent_error", "refined_error"):

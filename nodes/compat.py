@@ -52,12 +52,12 @@ def make(target: Any, *args: Any, **keywords: Any) -> Any:
 
 
 def schema(**keywords: Any) -> Any:
-    """An io.Schema that knows its node's id in the graph, which progress messages need, and is found by artists' words."""
+    """An io.Schema that knows its node's id, which progress messages need, and its graph, and is found by artists' words."""
     pack, _, menu = keywords["category"].partition("/")
     # languages translate menus by their words alone, for all of ComfyUI: those of the pack must be of its own
     keywords["category"] = f"{pack}/4D {menu}"
     keywords["search_aliases"] = aliases(keywords["node_id"], keywords.get("search_aliases", ()))
-    keywords["hidden"] = [io.Hidden.unique_id]
+    keywords["hidden"] = [io.Hidden.unique_id, io.Hidden.extra_pnginfo]
     return make(io.Schema, **keywords)
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 import folder_paths  # pyright: ignore[reportMissingImports]
@@ -21,7 +18,6 @@ DEMOS = PACK / "assets" / "clips"
 PUPPETS = PACK / "assets" / "puppets"
 # models/gs4d, and the folders that extra_model_paths.yaml adds under that name
 MODELS = "gs4d"
-CHECKPOINTS_KEPT = 5
 # files of one run that the history names
 MOST_NAMED = 100
 
@@ -216,19 +212,6 @@ def check_prefix(prefix: str) -> None:
             "NOD-022",
             f"filename_prefix '{prefix}' leads out of ComfyUI's output folder; enter a name such as gs4d/scene.",
         )
-
-
-def checkpoint(*parts: object) -> Path:
-    """Path of the checkpoint of the training that `parts` describe; removes all but the newest checkpoints."""
-    folder = Path(folder_paths.get_output_directory()) / "gs4d" / "training"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:24]
-    path = folder / f"{name}.safetensors"
-    others = sorted((p for p in folder.glob("*.safetensors") if p != path), key=changed)
-    for old in others[: max(0, len(others) - CHECKPOINTS_KEPT + 1)]:
-        with suppress(OSError):
-            old.unlink()
-    return path
 
 
 def relative(path: Path) -> str:

@@ -112,11 +112,13 @@ def follow(
     node_id: str | None,
     live: LivePreviews | None = None,
     record: TrainingCurves | None = None,
+    endings: list[str] | None = None,
 ) -> Any:
     """Run a step's stream to its end and return its result. Cancel takes effect at every message.
 
     Cancel is an exception: the stream is closed before it propagates, which saves the checkpoint. `live`, if given, knows
-    the latest preview afterwards. `record`, if given, collects curves, which previews then show.
+    the latest preview afterwards. `record`, if given, collects curves, which previews then show. `endings`, if given, gets
+    what the step says about an early end.
     """
     display, value = _Display(node_id, record, live or LivePreviews(node_id)), None
     try:
@@ -127,6 +129,8 @@ def follow(
             display.show(message)
             if isinstance(message, Finished):
                 value = message.value
+                if message.note and endings is not None:
+                    endings.append(message.note)
     finally:
         stream.close()
     return value
@@ -194,10 +198,11 @@ class _Display:
         # the time before the first progress was spent on reading and compiling: it does not predict the rest
         if self.first < 0:
             self.begun, self.first = now, message.done
-        if now - self.updated <= SECONDS_BETWEEN_UPDATES and message.done != self.total:
+        end = message.total or self.total
+        if now - self.updated <= SECONDS_BETWEEN_UPDATES and message.done != end:
             return
         if self.bar is not None:
-            self.bar.update_absolute(message.done, self.total)
+            self.bar.update_absolute(message.done, end)
         if now - self.begun > 1:
             say(self.node_id, status(message, self.total, self.first, now - self.begun, self.task))
         self.updated = now

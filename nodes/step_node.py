@@ -14,7 +14,7 @@ from ..engine.render import remark
 from ..engine.steps.step import Figure, Input, Kind, Step, version
 from ..engine.train.loop import shaping
 from ..engine.train.state import input_identity
-from . import fields, folders, host, kinds, pictures
+from . import fields, folders, host, kinds, pictures, unfinished
 from .checks import checked
 from .compat import combo, io, schema
 
@@ -47,6 +47,8 @@ class StepNode(io.ComfyNode):
         step, node = cls.step, cls.hidden.unique_id
         curves = TrainingCurves(counts=step.settings is not None) if step.figure is Figure.CURVES else None
         live = host.LivePreviews(node, holds_back=step.figure is Figure.PREVIEW)
+        removed: list[str] = []
+        endings: list[str] = []
         with host.node_context(), ExitStack() as stack:
             if any(declared.gathers for declared in step.inputs):
                 values = gathered(step, values)
@@ -70,15 +72,22 @@ class StepNode(io.ComfyNode):
             if step.has_device:
                 more["device"] = where
             if step.resumes:
-                more["checkpoint"] = folders.checkpoint(
-                    step.name, shaping(config), str(where), *input_identity(*given.values())
-                )
+                parts = (shaping(config), str(where), *input_identity(*given.values()))
+                graph = unfinished.graph_of(cls.hidden)
+                more["checkpoint"], removed = unfinished.checkpoint(step.name, step.label, graph, *parts)
             made = step(config=config, **given, **more)
             if isinstance(made, Generator):
-                made = host.follow(made, node, live, curves)
+                made = host.follow(made, node, live, curves, endings)
         host.free()
+        if endings:
+            unfinished.remember_stop(step.node, {"device": device, **values})
         leaving = [kinds.leaving(declared, made) for declared in step.outputs]
-        notes = [*(kinds.note(declared, made) for declared in step.outputs), step.note(made)]
+        notes = [
+            *removed,
+            *endings,
+            *(kinds.note(declared, made) for declared in step.outputs),
+            step.note(made),
+        ]
         if where is not None:
             notes.append(remark(config.rasterizer, where, is_free=device == "auto"))
         ui = dict(figure(step, made, live, curves) or {})
@@ -151,6 +160,12 @@ def figure(
 def node_of(step: Step) -> type[StepNode]:
     """The node class of a step."""
     members: dict[str, Any] = {"step": step, "__module__": __name__, "__doc__": step.description}
+    watches = any(i.kind is Kind.SOURCE or i.kind in kinds.LISTS for i in step.inputs)
+    if step.always_runs:
+        # unequal to itself, so never unchanged
+        members["fingerprint_inputs"] = classmethod(lambda cls, **values: float("nan"))
+    elif step.resumes and not watches:
+        members["fingerprint_inputs"] = classmethod(lambda cls, **values: unfinished.stops(step.node, values))
     node = type(step.node, (StepNode,), members)
     texts = {i.socket: kinds.CHECKS[i.kind] for i in step.inputs if i.kind in kinds.CHECKS}
     texts |= {id_of(f): f.metadata["check"] for f in step.fields() if f.metadata.get("check")}
@@ -160,10 +175,6 @@ def node_of(step: Step) -> type[StepNode]:
         found = [each(value) for each, value in zip(texts.values(), values, strict=True)]
         return found[0]
 
-    watches = any(i.kind is Kind.SOURCE or i.kind in kinds.LISTS for i in step.inputs)
-    if step.always_runs:
-        # unequal to itself, so never unchanged
-        node.fingerprint_inputs = classmethod(lambda cls, **values: float("nan"))
     return checked(check, *texts, watches=watches)(node) if texts else node
 
 

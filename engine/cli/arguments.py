@@ -127,11 +127,13 @@ def follow(
     put_away: Callable[[Any], object] | None = None,
     keeps_checkpoint: bool = False,
     resumes: bool = False,
+    endings: list[str] | None = None,
 ) -> Any:
     """Run a step's stream, printing its progress on stderr.
 
     `put_away` is given what the step makes before the stream ends: where it fails, a training keeps its checkpoint.
     With `keeps_checkpoint` the stream is closed there, so that a later stage may fail and this one be had again.
+    `endings`, if given, gets what the step says about an early end; else it is printed.
     `resumes`: the step saves a checkpoint when it is closed between two messages, so a signal waits for the next one.
     """
     total, task, shown, value, has_worked = 0, "", 0.0, None, False
@@ -144,6 +146,10 @@ def follow(
                 return value
             if isinstance(message, Finished):
                 value = message.value
+                if message.note and endings is not None:
+                    endings.append(message.note)
+                elif message.note and not quiet:
+                    tell(message.note, sys.stderr)
                 # what is made is not thrown away for a signal that came too late
                 with signals.waiting():
                     if put_away is not None:
@@ -161,7 +167,8 @@ def follow(
                     shown = time.monotonic()
                     numbers = "  ".join(f"{k} {v:.4f}" for k, v in message.losses.items())
                     count = f"  {message.count} Gaussians" if message.count else ""
-                    tell(f"  {task}{message.done}/{total}{count}  {numbers}", sys.stderr)
+                    end = message.total or total
+                    tell(f"  {task}{message.done}/{end}{count}  {numbers}", sys.stderr)
             signals.check()
 
 

@@ -77,6 +77,8 @@ def run(step: Step, arguments: Arguments) -> dict[str, Any]:
         return _reported(follow(stream, arguments.json), arguments)
     report: dict[str, Any] = {"out": str(arguments.out)}
 
+    endings: list[str] = []
+
     def put_away(made: Any) -> None:
         first = step.outputs[0].of(made)
         writer.write(first, Path(arguments.out))
@@ -84,11 +86,11 @@ def run(step: Step, arguments: Arguments) -> dict[str, Any]:
             if path := getattr(arguments, f"{output.id}_out"):
                 WRITERS[output.kind].write(output.of(made), Path(path))
         report.update(writer.report(first), seconds=round(time.monotonic() - start, 2))
-        if note := step.note(made):
+        if note := "\n".join(filter(None, (*endings, step.note(made)))):
             report["notes"] = note.splitlines()
             say(note, arguments)
 
-    follow(stream, arguments.json, put_away, resumes=bool(step.resumes))
+    follow(stream, arguments.json, put_away, resumes=bool(step.resumes), endings=endings)
     return report
 
 

@@ -102,7 +102,8 @@ def run(
     work = LatentsToScene(field.scene, decoding.made(), config, selection, device)
     for message in work.stream(f"{total} decoded views, {config.preset} preset", checkpoint):
         if isinstance(message, Progress):
-            yield Progress(total + message.done, message.losses, message.count)
+            end = total + message.total if message.total else 0
+            yield Progress(total + message.done, message.losses, message.count, end)
         elif isinstance(message, Preview):
             yield Preview(message.image, total + message.done)
         elif isinstance(message, Started):

@@ -79,6 +79,8 @@ class Fit(TrainStage):
         self.bounds = self._bounds()
         self.world = Normalization.of(self.bounds)
         self._rigs: dict[float, Cameras] = {}
+        # whether the last step trained the motion: time may have ended the coarse stage early
+        self.is_fine = False
         self.geometry = GeometryTerms(video, config, self.samples)
         scene, self.origin = None, ""
         if start is None:
@@ -155,7 +157,17 @@ class Fit(TrainStage):
         if self.motion is None:
             return True
         has_coarse_stage = self.motion.has_coarse_stage and self.start is None
-        return has_coarse_stage and self.progress < self.config.coarse_fraction
+        share = self.iteration / self.steps_expected
+        return has_coarse_stage and not self.is_fine and share < self.config.coarse_fraction
+
+    @property
+    def steps_expected(self) -> int:
+        """Steps of the run that there is time for; at least one.
+
+        What is trained depends on them, so that a run which time ends learns motion too; how (rates, image size) does not, since
+        the run may go on later.
+        """
+        return max(1, min(self.config.iterations, self.limit.expected))
 
     def _rates(self, progress: float) -> dict[str, float]:
         c = self.config
@@ -187,7 +199,7 @@ class Fit(TrainStage):
         if c.order == "all at once" or self.motion is None or (c.order == "auto" and at_once):
             return moments
         span = max(c.outwards_until - c.coarse_fraction, 1e-9)
-        grown = min(max((step / c.iterations - c.coarse_fraction) / span, 0.0), 1.0)
+        grown = min(max((step / self.steps_expected - c.coarse_fraction) / span, 0.0), 1.0)
         reach = grown * max(moments[-1] - self.anchor, self.anchor - moments[0])
         return [moment for moment in moments if abs(moment - self.anchor) <= reach]
 
@@ -227,6 +239,8 @@ class Fit(TrainStage):
     def _step(self) -> Losses:
         rates = self._rates(self.progress)
         self.parameters.set_rates(rates)
+        self.is_fine = not self.is_coarse
+        self.limit.lacking = "" if self.is_fine or self.motion is None else "motion not trained"
         self.read_ahead()
         moment, views = self._sample_at(self.iteration)
         scale = picture_scale_at(self.progress, self.config.start_scale, self.config.full_size_at)
@@ -344,6 +358,15 @@ class Fit(TrainStage):
 
     def inputs(self) -> list[Any]:
         return [self.video, *(each for each in (self.head, self.start) if each is not None)]
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, numbers = super().state()
+        return tensors, {**numbers, "is_fine": self.is_fine}
+
+    def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        super().load_state(tensors, numbers)
+        # absent in files of before
+        self.is_fine = bool(numbers.get("is_fine", False))
 
     def parts(self) -> dict[str, Part]:
         parts: dict[str, Part | None] = {

@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..fields import as_record
 from ..finite import first_not_finite
 from ..messages import Finished, Preview, Progress, Saved, Started, Stream
+from .time_limit import TimeLimit
 
 log = logging.getLogger("gs4d")
 # fields of a Config that change no result
@@ -90,16 +91,18 @@ def optimize(
     checkpoint: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
     start: float | None = None,
+    limit: TimeLimit | None = None,
 ) -> Stream:
     """Started(note), then steps with Progress, Preview and Saved, then Finished(run.result()).
 
     With `checkpoint`, the state is saved there every `checkpoint_seconds` and when the generator is closed; a `run` that
     resumes from it ends on the CPU with the same bits as an uninterrupted one. The file is removed when the generator is resumed
     after Finished: a caller that fails to save the result closes the generator there, and the file stays. `max_seconds` counts
-    from `start` on the clock (default: now). Progress holds the losses that were read last. Raises InputError where NaN or
-    infinite values are read; the last checkpoint before them stays.
+    from `start` on the clock (default: now), or as `limit` does; the last message says where time ended the run. Progress holds
+    the losses that were read last. Raises InputError where NaN or infinite values are read; the last checkpoint before them
+    stays.
     """
-    start = clock() if start is None else start
+    limit = TimeLimit(pace, clock, start) if limit is None else limit
     yield Started(pace.iterations, note)
     readings = _Readings(run)
     saves = None if checkpoint is None else _Checkpoints(run, checkpoint, pace.checkpoint_seconds, clock)
@@ -109,8 +112,9 @@ def optimize(
             whole = False
             readings.step(is_last=run.iteration + 1 >= pace.iterations)
             whole = True
-            yield from _reports(run, pace, readings, saves)
-            if pace.max_seconds and clock() - start > pace.max_seconds:
+            limit.tick(run.iteration)
+            yield from _reports(run, pace, readings, saves, limit.remaining)
+            if limit.is_over(run.iteration):
                 break
         readings.check()
     except BaseException:
@@ -122,19 +126,22 @@ def optimize(
     made = run.result()
     if saves is not None and saves.is_behind:
         saves.save()
-    yield Finished(made)
+    goes_on = "run it again to go on" if limit.ending and saves is not None else ""
+    yield Finished(made, "; ".join(filter(None, (limit.ending, goes_on))))
     if checkpoint is not None and run.iteration >= pace.iterations:
         # a checkpoint that cannot be removed does no harm
         with suppress(OSError):
             checkpoint.unlink()
 
 
-def _reports(run: Optimization, pace: LoopConfig, readings: _Readings, saves: _Checkpoints | None) -> Stream:
+def _reports(
+    run: Optimization, pace: LoopConfig, readings: _Readings, saves: _Checkpoints | None, total: int
+) -> Stream:
     """The messages after a step: Progress, then Preview and Saved where they are due."""
     shows = pace.preview_every > 0 and run.iteration % pace.preview_every == 0
     if shows:
         readings.read()
-    yield Progress(run.iteration, readings.losses, len(run))
+    yield Progress(run.iteration, readings.losses, len(run), total)
     if shows:
         yield Preview(run.preview(), run.iteration)
     if saves is not None and saves.is_due():

@@ -24,6 +24,7 @@ from ..scene import Selection
 from . import state as states
 from .feeding import STEPS, Feed, Pair
 from .loop import LoopConfig, Losses, optimize, resume
+from .time_limit import TimeLimit
 
 
 class Part(Protocol):
@@ -87,6 +88,7 @@ class TrainStage(ABC):
         # created once the trained tensors exist
         self.constraint: SelectionConstraint | None = None
         self.iteration = 0
+        self.limit = TimeLimit(config)
         # a stage that reads a capture puts its own here
         self.feed = Feed(None)
         self.checkpointed = states.Checkpointed(self, self.identity)
@@ -162,8 +164,9 @@ class TrainStage(ABC):
         where = f"resumed at step {self.iteration}" if resumed else note_at_start
         note = "; ".join(filter(None, (where, note, f"{self.rasterizer.name} rasterizer on {self.device}")))
         note = "\n".join(filter(None, (note, self.prompt_note, self.feed.note)))
+        self.limit = TimeLimit(self.config, clock, begun)
         try:
-            yield from optimize(self, self.config, note, checkpoint, clock, begun)
+            yield from optimize(self, self.config, note, checkpoint, clock, limit=self.limit)
         finally:
             self.feed.close()
 
@@ -242,6 +245,8 @@ class TrainStage(ABC):
             said["selected"] = int((self.selection.weights > 0).sum())
         if self.prompt_note:
             said["note"] = self.prompt_note
+        if self.limit.ending:
+            said["ending"] = self.limit.ending
         return said
 
 

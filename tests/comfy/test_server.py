@@ -168,6 +168,21 @@ def test_cancel_acts_within_a_second_and_the_next_run_goes_on(running: Server, i
     assert not list((running.base / "output" / "gs4d").glob("training stopped*"))
 
 
+def test_what_time_stopped_goes_on_when_queued_again(running: Server, info: dict[str, Any]) -> None:
+    numbers = {**graphs.QUICK_TRAINING, "iterations": 100_000, "preview_every": 0, "max_seconds": 3}
+    graph = {
+        "load": graphs.node(info, "GS4D_LoadMultiViewVideo", scale=0.5),
+        "train": graphs.node(info, "GS4D_Train4DScene", video=["load", 0], **numbers),
+        "save": graphs.node(info, "GS4D_Save4DScene", scene=["train", 0], filename_prefix="gs4d/in time"),
+    }
+    first, second = (running.run(graph, timeout=300) for _ in range(2))
+    assert first.outcome == second.outcome == "execution_success", first.error or second.error
+    for run in (first, second):
+        (note,) = [line for line in run.notes["train"] if line.startswith("stopped after ")]
+        assert "of 100000" in note and "run it again to go on" in note
+    assert [text for text in second.texts if "resumed at step" in text], "the node runs again"
+
+
 def test_a_scene_is_saved_loaded_and_exported(running: Server, info: dict[str, Any]) -> None:
     graph = graphs.train_and_render(info)
     kept = {"load": graph["load"], "train": graph["train"]}

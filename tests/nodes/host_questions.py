@@ -28,7 +28,7 @@ def answer(pack: ModuleType) -> dict[str, Any]:
     nodes.extension()
     part = {
         name: importlib.import_module(f"{pack.__name__}.nodes.{name}")
-        for name in ("host", "folders", "model_folders", "compat", "mesh_files", "video_clip")
+        for name in ("host", "folders", "unfinished", "model_folders", "compat", "mesh_files", "video_clip")
     }
     errors = importlib.import_module(pack.__name__ + ".engine.errors")
     messages = importlib.import_module(pack.__name__ + ".engine.messages")
@@ -38,7 +38,8 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         "cancel": cancel(part["host"], messages),
         "previews": previews(part["host"], messages),
         "paths": paths(part["folders"], errors.InputError, base),
-        "checkpoints": checkpoints(part["folders"]),
+        "checkpoints": checkpoints(part["unfinished"]),
+        "stops": stops(part["unfinished"]),
         "lists": lists(
             part["folders"], part["model_folders"], [part["mesh_files"], part["video_clip"]], files, base
         ),
@@ -210,16 +211,46 @@ def lists(
     return {**offered, "seconds": time.monotonic() - start, "fingerprint": known, "looped": looped}
 
 
-def checkpoints(folders: ModuleType) -> dict[str, Any]:
-    """Ten trainings leave a handful of files; the same training finds its own again."""
-    made = []
-    for i in range(10):
-        path = folders.checkpoint("training", i)
-        path.write_bytes(b"x")
-        os.utime(path, (time.time() - 100 + i, time.time() - 100 + i))
-        made.append(path)
-    again = folders.checkpoint("training", 9)
-    return {"left": sum(p.exists() for p in made), "newest": made[9].exists(), "same": again == made[9]}
+def checkpoints(unfinished: ModuleType) -> dict[str, Any]:
+    """Old and large files go, the newest of each node stays, other steps' files are left alone, and each removal is told."""
+
+    def made(step: str, node: int, run: int, days: float, size: int = 1) -> Path:
+        path, _ = unfinished.checkpoint(step, "Train", ["graph", node], run)
+        path.write_bytes(b"x" * size)
+        os.utime(path, (time.time() - days * 86400,) * 2)
+        return path
+
+    long = made("train", 1, 100, days=400)
+    others = [made("edit", 1, i, days=20) for i in range(3)]
+    short = [made("train", 2, i, days=i / 100) for i in range(10)]
+    old = made("train", 2, 77, days=31)
+    path, told = unfinished.checkpoint("train", "Train", ["graph", 2], "new")
+    ages = {"long": long.exists(), "short": sum(p.exists() for p in short), "old": old.exists(), "told": told}
+    ages["others"] = sum(p.exists() for p in others)
+    same, _ = unfinished.checkpoint("train", "Train", ["graph", 2], 5)
+    elsewhere, _ = unfinished.checkpoint("train", "Train", ["another graph", 7], 5)
+    ages["found"] = same == short[5] and elsewhere.exists() and not short[5].exists()
+    legacy = path.parent / f"{elsewhere.stem.split('-')[-1]}.safetensors"
+    elsewhere.replace(legacy)
+    again, _ = unfinished.checkpoint("train", "Train", ["another graph", 7], 5)
+    ages["legacy"] = again == elsewhere and again.exists() and not legacy.exists()
+    unfinished.MOST_BYTES = 1000
+    big = [made("fit", 1, i, days=5 - i, size=400) for i in range(5)]
+    kept = made("fit", 2, 0, days=20, size=5000)
+    _, told = unfinished.checkpoint("fit", "Fit", ["graph", 1], 4)
+    return {**ages, "big": [p.exists() for p in big], "kept": kept.exists(), "told_big": len(told)}
+
+
+def stops(unfinished: ModuleType) -> list[int]:
+    """How a node's fingerprint changes when time stops it."""
+    values = {"iterations": 500, "max_seconds": 3.0, "video": object(), "device": "cpu"}
+    asked = {"iterations": 500, "max_seconds": 3.0, "video": None}
+    found = [unfinished.stops("Train", asked)]
+    unfinished.remember_stop("Train", values)
+    found += [unfinished.stops("Train", asked), unfinished.stops("Train", {**asked, "iterations": 501})]
+    found += [unfinished.stops("Edit", asked), unfinished.stops("Train", {**asked, "max_seconds": None})]
+    unfinished.remember_stop("Train", values)
+    return [*found, unfinished.stops("Train", asked)]
 
 
 def splats(compat: ModuleType) -> dict[str, Any]:

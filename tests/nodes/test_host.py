@@ -79,8 +79,22 @@ def test_lists_open_nothing_but_whole_headers_of_regular_files(answers: dict[str
     assert lists["fingerprint"] and lists["seconds"] < 5
 
 
-def test_a_handful_of_unfinished_trainings_is_kept(answers: dict[str, Any]) -> None:
-    assert answers["checkpoints"] == {"left": 5, "newest": True, "same": True}
+def test_unfinished_work_is_kept_by_age_and_size_of_its_step(answers: dict[str, Any]) -> None:
+    found = answers["checkpoints"]
+    assert found["short"] == 10, "short runs do not count"
+    assert found["long"] is True, "the newest of a node stays, however old it is"
+    assert found["old"] is False and found["others"] == 3, "other steps are left alone"
+    (told,) = found["told"]
+    assert told.startswith("removed unfinished work of Train of 20") and "output/gs4d/training" in told
+    assert found["big"] == [False, False, False, True, True] and found["kept"] is True
+
+
+def test_unfinished_work_is_found_from_another_node_and_by_its_old_name(answers: dict[str, Any]) -> None:
+    assert answers["checkpoints"]["found"] is True and answers["checkpoints"]["legacy"] is True
+
+
+def test_what_time_stopped_runs_again_and_what_is_done_does_not(answers: dict[str, Any]) -> None:
+    assert answers["stops"] == [0, 1, 0, 0, 1, 2]
 
 
 def test_a_padded_batch_of_splats_is_cut_to_its_counts(answers: dict[str, Any]) -> None:
