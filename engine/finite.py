@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from .errors import InputError
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -40,3 +45,37 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str:
             sums = torch.stack([_quick_sum(tensors[name]) for name in here]).tolist()
             suspects.update(name for name, total in zip(here, sums, strict=True) if not math.isfinite(total))
     return next((name for name in tensors if name in suspects and not is_finite(tensors[name])), "")
+
+
+def require_finite(values: Tensor, error: Callable[[], InputError]) -> None:
+    """Raises what `error` makes if an element is NaN or infinite; see `LaterChecks`."""
+    later = _collecting.get()
+    if later is not None and values.device.type != "cpu":
+        later.checks.append((torch.isfinite(values.detach()).all(), error))
+    elif not is_finite(values):
+        raise error()
+
+
+@dataclass
+class LaterChecks:
+    """Checks on a GPU that were not read yet, since each makes the CPU wait; read them where something went wrong."""
+
+    checks: list[tuple[Tensor, Callable[[], InputError]]] = field(default_factory=list)
+
+    @contextmanager
+    def collecting(self) -> Generator[None]:
+        """Inside, `require_finite` adds its checks on a GPU here instead of reading them."""
+        token = _collecting.set(self)
+        try:
+            yield
+        finally:
+            _collecting.reset(token)
+
+    def read(self) -> None:
+        """Raises the error of the first check that failed."""
+        for passed, error in self.checks:
+            if not bool(passed):
+                raise error()
+
+
+_collecting: ContextVar[LaterChecks | None] = ContextVar("collecting", default=None)

@@ -147,8 +147,10 @@ class HexPlane(nn.Module):
         p = (means - self.aabb[0]) * _per_unit(self.aabb) - 1.0
         _check_coordinates(p)
         # both [3, 1, N, 2]; a line is one row high
-        grid = torch.stack([p[:, list(PAIRS[i])] for i in SPACE_PLANES])[:, None]
-        line = torch.stack([p.T, torch.zeros_like(p.T)], dim=-1)[:, None]
+        x, y, z = p.unbind(1)
+        nothing = torch.zeros_like(x)
+        grid = torch.stack([x, y, x, z, y, z]).unflatten(0, (3, 1, 2)).transpose(-1, -2)
+        line = torch.stack([x, nothing, y, nothing, z, nothing]).unflatten(0, (3, 1, 2)).transpose(-1, -2)
         coordinates = [self.time_coordinate(s) for s in seconds]
         levels: list[Tensor] = []
         for planes in self.planes():

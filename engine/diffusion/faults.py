@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..finite import require_finite
 
 
 def check_finite(values: Tensor, what: str, name: str, dtype: torch.dtype) -> Tensor:
@@ -20,14 +21,19 @@ def check_finite(values: Tensor, what: str, name: str, dtype: torch.dtype) -> Te
     Raises:
         InputError: A half-precision model overflowed, or its weights are damaged.
     """
-    if bool(values.isfinite().all()):
-        return values
+    require_finite(values, lambda: _overflow(what, name, dtype))
+    return values
+
+
+def _overflow(what: str, name: str, dtype: torch.dtype) -> InputError:
     if dtype == torch.float32:
-        raise InputError(
+        return InputError(
             "DIF-003",
             f"{name} returned {what} with NaN or infinite values in full precision. Its weights or the input images "
             "are damaged; load the model again or check the images.",
         )
     other = "bf16 or fp32" if dtype == torch.float16 else "fp32"
     kind = {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(dtype, str(dtype))
-    raise InputError("DIF-004", f"{name} returned {what} with NaN in {kind}; load it with precision {other}.")
+    return InputError(
+        "DIF-004", f"{name} returned {what} with NaN in {kind}; load it with precision {other}."
+    )

@@ -78,8 +78,8 @@ class StableDiffusion:
             latents = _mode(posterior)
         else:
             # drawn on the CPU, so that a seed gives the same image on every device
-            noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean)
-            latents = posterior.mean + posterior.std * noise
+            noise = torch.randn(posterior.mean.shape, generator=generator)
+            latents = posterior.mean + posterior.std * noise.to(posterior.mean, non_blocking=True)
         return self.scaled(latents.float())
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -116,7 +116,7 @@ def predict_each(
     branches: list[_Branch] = []
     # for each query: scales, and indices of its branches
     chains: list[list[tuple[float, int]]] = []
-    for question in questions:
+    for question in _merged(questions):
         chain: list[tuple[float, int]] = []
         for scale, branch in _branches(question, backbone.has_image_conditioning):
             index = next((i for i, known in enumerate(branches) if known.same(branch)), len(branches))
@@ -151,6 +151,7 @@ def predict_each(
                 for text, branch in zip(texts, branches, strict=True)
             ]
         )
+    outputs = _unified(list(outputs), branches)
     answers: list[Tensor] = []
     for chain in chains:
         guided = outputs[chain[-1][1]]
@@ -167,13 +168,41 @@ class _Branch:
     condition: Tensor | None  # [F, C, ...]
     camera: Tensor | None  # [F, T, H, W, 6]
 
+    is_blank: bool = False  # `condition` is zeros, of no image
+
     def same(self, other: _Branch) -> bool:
+        """Whether both are one branch of `_merged` queries, whose equal tensors are one object."""
+        known = self.text == other.text and self.noisy is other.noisy and self.camera is other.camera
         return (
-            self.text == other.text
-            and _equal(self.noisy, other.noisy)
-            and _equal(self.condition, other.condition)
-            and _equal(self.camera, other.camera)
+            known and self.is_blank == other.is_blank and (self.is_blank or self.condition is other.condition)
         )
+
+    def equals(self, other: _Branch) -> Tensor | None:
+        """Whether both have equal values, [] bool on their device; None where they certainly have not."""
+        pairs = [(self.noisy, other.noisy)]
+        if self.condition is not None and other.condition is not None and not self.is_blank:
+            pairs.append((self.condition, other.condition))
+        known = self.text == other.text and self.is_blank == other.is_blank and self.camera is other.camera
+        if not known or any(a.shape != b.shape for a, b in pairs):
+            return None
+        return torch.stack([(a == b).all() for a, b in pairs]).all()
+
+
+def _merged(questions: Sequence[GuidanceQuery]) -> list[GuidanceQuery]:
+    """The queries, where equal tensors are one object. On a GPU, they must be one before: see `_unified`."""
+    merged: list[GuidanceQuery] = []
+    for question in questions:
+        for known in merged:
+            question = replace(
+                question,
+                **{
+                    name: getattr(known, name)
+                    for name in ("noisy", "condition", "camera")
+                    if _equal(getattr(question, name), getattr(known, name))
+                },
+            )
+        merged.append(question)
+    return merged
 
 
 def _camera(rays: Sequence[Tensor | None]) -> dict[str, Tensor]:
@@ -183,28 +212,43 @@ def _camera(rays: Sequence[Tensor | None]) -> dict[str, Tensor]:
 
 
 def _equal(a: Tensor | None, b: Tensor | None) -> bool:
-    if a is None or b is None or a is b:
+    if a is None or b is None or a is b or a.device.type != "cpu":
         return a is b
     return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
+
+
+def _unified(outputs: list[Tensor], branches: list[_Branch]) -> list[Tensor]:
+    """The outputs, where branches of equal values have the first one's, as if they had been merged.
+
+    On a GPU, merging them before would make the CPU wait for the comparison.
+    """
+    if branches[0].noisy.device.type == "cpu":
+        return outputs
+    for later in range(len(outputs)):
+        for first in range(later):
+            are_equal = branches[first].equals(branches[later])
+            if are_equal is not None:
+                outputs[later] = torch.where(are_equal, outputs[first], outputs[later])
+    return outputs
 
 
 def _branches(question: GuidanceQuery, has_image_conditioning: bool) -> list[tuple[float, _Branch]]:
     """The branches, each with the scale of its difference to the next; the last one is the base."""
     asked = question.guidance
     if not has_image_conditioning:
-        steps = [(asked.scale, asked.prompt, None), (1.0, asked.negative, None)]
+        steps = [(asked.scale, asked.prompt, None, False), (1.0, asked.negative, None, False)]
     elif question.condition is None:
         empty = torch.zeros_like(question.noisy)
-        steps = [(asked.scale, asked.prompt, empty), (1.0, asked.negative, empty)]
+        steps = [(asked.scale, asked.prompt, empty, True), (1.0, asked.negative, empty, True)]
     else:
         steps = [
-            (asked.scale, asked.prompt, question.condition),
-            (asked.image_scale, asked.negative, question.condition),
-            (1.0, asked.negative, torch.zeros_like(question.condition)),
+            (asked.scale, asked.prompt, question.condition, False),
+            (asked.image_scale, asked.negative, question.condition, False),
+            (1.0, asked.negative, torch.zeros_like(question.condition), True),
         ]
-    before = [0.0, *(scale for scale, _, _ in steps[:-1])]
+    before = [0.0, *(scale for scale, *_ in steps[:-1])]
     return [
-        (scale, _Branch(question.noisy, text, condition, question.camera))
-        for (scale, text, condition), last in zip(steps, before, strict=True)
+        (scale, _Branch(question.noisy, text, condition, question.camera, is_blank))
+        for (scale, text, condition, is_blank), last in zip(steps, before, strict=True)
         if scale != last
     ]

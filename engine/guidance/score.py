@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..diffusion import Backbone, CrossFrameAttention, VariancePreserving
 from ..errors import InputError
+from ..finite import require_finite
 from .classifier_free import Guidance, predict
 
 WEIGHTINGS = ("reference code", "standard", "uniform", "picture")
@@ -182,9 +183,11 @@ def check_timestep(backbone: Backbone, t: int) -> None:
 
 def check_finite(values: Tensor, name: str) -> None:
     """InputError if a model's output contains NaN or infinity."""
-    if not bool(torch.isfinite(values).all()):
-        raise InputError(
+    require_finite(
+        values,
+        lambda: InputError(
             "GUI-010",
             f"{name} returned values that are not finite. Its weights may overflow in half precision; load it with "
             "precision fp32 or bf16, or lower the guidance scale.",
-        )
+        ),
+    )

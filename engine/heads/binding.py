@@ -71,7 +71,7 @@ def to_world(local: Gaussians, frames: TriangleFrames, binding: Tensor) -> Gauss
 def to_local(world: Gaussians, frames: TriangleFrames, binding: Tensor) -> Gaussians:
     """The inverse of `to_world`."""
     turns = rotations.matrices_to_quats(frames.axes)[binding]
-    back = turns * turns.new_tensor([1.0, -1.0, -1.0, -1.0])
+    back = rotations.conjugate(turns)
     sizes = frames.sizes[binding]
     offset = (world.means - frames.centers[binding]) / sizes[:, None]
     return world.with_(

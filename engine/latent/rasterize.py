@@ -107,8 +107,8 @@ def draw(
         scales,
         a.opacities,
         towards(a.means, features, cameras),
-        fine.world_to_camera.to(a.means),
-        fine.K.to(a.means),
+        cameras.on(a.means).world_to_camera,
+        fine.K.to(a.means, non_blocking=True),
         width * how.samples,
         height * how.samples,
         background,
@@ -125,7 +125,7 @@ def towards(means: Tensor, features: Tensor, cameras: Cameras) -> Tensor:
     """Features towards each camera: [N, C], or [B, N, C] if they depend on the direction."""
     if features.shape[1] == 1:
         return features[:, 0]
-    directions = F.normalize(means[None] - cameras.centers.to(means)[:, None], dim=-1)
+    directions = F.normalize(means[None] - cameras.on(means).centers[:, None], dim=-1)
     # dividing by the first basis, a constant, makes features[:, 0] the latent itself
     return harmonics.evaluate(features, directions) / harmonics.C0
 

@@ -33,7 +33,7 @@ def rigidity(
     means, quats = means.detach(), quats.detach()
     before = means[neighbors] - means[:, None]
     after = moved_means[neighbors] - moved_means[:, None]
-    inverse = rotations.normalise(quats) * quats.new_tensor([1, -1, -1, -1])
+    inverse = rotations.conjugate(rotations.normalise(quats))
     turn = rotations.multiply(rotations.normalise(moved_quats), inverse)
     squared = before.square().sum(-1)
     scale = squared.mean().clamp(min=1e-20)

@@ -110,7 +110,7 @@ def _draw(
     gaussians: Gaussians, features: Tensor, cameras: Cameras, rasterizer: Rasterizer
 ) -> tuple[Tensor, Tensor]:
     a = gaussians.map(torch.Tensor.detach).activated()
-    w2c, K = cameras.world_to_camera.to(a.means), cameras.K.to(a.means)
+    w2c, K, _ = cameras.on(a.means)
     width, height = cameras.sizes[0]
     return rasterizer.render(a.means, a.quats, a.scales, a.opacities, features, w2c, K, width, height)[:2]
 

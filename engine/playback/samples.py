@@ -196,7 +196,7 @@ def offsets(
 
 def _turns(quats: Tensor, base: Tensor) -> Tensor:
     """[S, M, 4]: unit quaternions of the rotations from `base` [M, 4] to `quats` [S, M, 4], without sign jumps."""
-    back = rotations.normalise(base) * torch.tensor([1.0, -1.0, -1.0, -1.0])
+    back = rotations.conjugate(rotations.normalise(base))
     return aligned(rotations.multiply(quats, back.expand_as(quats)))
 
 

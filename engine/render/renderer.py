@@ -49,7 +49,7 @@ def view_dependent_colors(means: Tensor, sh: Tensor, cameras: Cameras, degree: i
     )
     if degree == 0:
         return (sh[:, 0] * harmonics.C0 + 0.5).clamp(min=0).expand(len(cameras), -1, -1)
-    centers = cameras.centers.to(means)
+    centers = cameras.on(means).centers
     # gradients of the directions with respect to the means are tiny and noisy, but kept as in gsplat and 3DGS
     directions = torch.nn.functional.normalize(means[None] - centers[:, None], dim=-1)
     return harmonics.colors(sh, directions, degree)
@@ -97,7 +97,7 @@ def render_gaussians(
         raise ValueError(f"cameras of one call must have one size, got {sorted(set(cameras.sizes))}")
     width, height = cameras.sizes[0]
     a = gaussians.activated()
-    w2c, K = cameras.world_to_camera.to(a.means), cameras.K.to(a.means)
+    w2c, K, _ = cameras.on(a.means)
     channels = [view_dependent_colors(a.means, a.sh, cameras, sh_degree)]
     if want_depth:
         channels.append(a.means @ w2c[:, 2, :3, None] + w2c[:, 2, 3, None, None])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,9 +16,17 @@ Origin = tuple[float, float, float]
 AT_ZERO: Origin = (0.0, 0.0, 0.0)
 
 
+class PlacedCameras(NamedTuple):
+    """B cameras in the dtype and on the device of what is rendered."""
+
+    world_to_camera: Tensor  # [B, 4, 4]
+    K: Tensor  # [B, 3, 3]
+    centers: Tensor  # [B, 3]
+
+
 @dataclass(frozen=True, eq=False)
 class Cameras:
-    """V pinhole cameras, usually float64; rendering casts them. Never changed in place.
+    """V pinhole cameras, usually float64; rendering casts them (`on`). Never changed in place.
 
     Raises:
         InputError: Fields that do not describe the same number of views.
@@ -54,13 +63,40 @@ class Cameras:
         """A rig of the chosen views; an int gives a rig of one."""
         chosen = list(range(len(self)))[index] if isinstance(index, slice) else index
         chosen = [chosen] if isinstance(chosen, int) else chosen
-        return Cameras(
+        part = Cameras(
             self.world_to_camera[chosen],
             self.K[chosen],
             tuple(self.sizes[i] for i in chosen),
             tuple(self.names[i] for i in chosen),
             self.origin,
         )
+        part.__dict__["_whole"] = (self, chosen)
+        return part
+
+    def on(self, like: Tensor) -> PlacedCameras:
+        """The cameras in the dtype and on the device of `like`.
+
+        Kept, so that a rig is uploaded once; chosen views take theirs from it there.
+        """
+        if self.world_to_camera.requires_grad or self.K.requires_grad:
+            return self._place(like)
+        key = (like.device, like.dtype)
+        if key not in self._placed:
+            self._placed[key] = self._place(like)
+        return self._placed[key]
+
+    def _place(self, like: Tensor) -> PlacedCameras:
+        whole: tuple[Cameras, list[int]] | None = self.__dict__.get("_whole")
+        if whole is None or whole[0].world_to_camera.requires_grad or whole[0].K.requires_grad:
+            tensors = self.world_to_camera, self.K, self.centers
+            return PlacedCameras(*(t.to(like, non_blocking=True) for t in tensors))
+        rig, chosen = whole
+        # a list as an index would be uploaded, and the CPU would wait for a GPU
+        return PlacedCameras(*(torch.stack([tensor[i] for i in chosen]) for tensor in rig.on(like)))
+
+    @cached_property
+    def _placed(self) -> dict[tuple[torch.device, torch.dtype], PlacedCameras]:
+        return {}
 
     @property
     def camera_to_world(self) -> Tensor:

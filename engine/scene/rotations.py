@@ -60,6 +60,11 @@ def multiply(a: Tensor, b: Tensor) -> Tensor:
     )
 
 
+def conjugate(quats: Tensor) -> Tensor:
+    """The inverse rotations of unit quaternions [..., 4], wxyz."""
+    return torch.cat([quats[..., :1], -quats[..., 1:]], dim=-1)
+
+
 def rotate(quats: Tensor, vectors: Tensor) -> Tensor:
     """Vectors [..., 3] turned by unit quaternions [..., 4], wxyz."""
     axis, w = quats[..., 1:], quats[..., :1]

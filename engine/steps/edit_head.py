@@ -73,7 +73,7 @@ def run(
         Edit3DGS, sections 3 and 4; DGE (ECCV 2024) for the noise levels.
     """
     begun = clock()
-    work = HeadEdit(scene.to(device), head, backbone, config, selection, device)
+    work = HeadEdit(scene, head, backbone, config, selection, device)
     resumed = resume(work, checkpoint)
     pace = Steps(work.total, config.preview_every, config.checkpoint_seconds, config.max_seconds)
     frames = "; ".join(" ".join(map(str, r.frames)) for r in work.rounds)

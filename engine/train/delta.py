@@ -102,7 +102,7 @@ class DeltaOptimization(LatentOptimization):
     def _condition(self, pair: Pair) -> Tensor:
         assert self.originals is not None
         image, _ = self.originals.get(*pair)
-        return self.backbone.encode_image_latents(image[None].to(self.backbone.device))[0]
+        return self.backbone.encode_image_latents(image[None].to(self.backbone.device, non_blocking=True))[0]
 
     def _guidance(self) -> Guidance:
         c, best = self.config, self.backbone.defaults
@@ -169,7 +169,7 @@ class DeltaOptimization(LatentOptimization):
     def _score(
         self, latents: Tensor, source: Tensor, t: int, pairs: list[Pair], mask: Tensor | None
     ) -> Score:
-        noise = torch.randn(latents.shape, generator=self.generator).to(latents)
+        noise = torch.randn(latents.shape, generator=self.generator).to(latents, non_blocking=True)
         condition = None
         if self.originals is not None:
             condition = torch.stack([self.conditions[pair] for pair in pairs])

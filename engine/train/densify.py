@@ -117,7 +117,8 @@ class DefaultStrategy:
         views = sum(info.radii.shape[0] for info, _, _ in infos)
         for info, width, height in infos:
             # the loss is a mean over views: undo that, and measure in half image sizes as 3DGS does
-            half_picture = torch.tensor([width / 2, height / 2], device=info.radii.device) * views
+            half_picture = torch.tensor([width / 2 * views, height / 2 * views])
+            half_picture = half_picture.to(info.radii.device, non_blocking=True)
             # [B, N]
             norms = (info.means2d_gradient * half_picture).norm(dim=-1)
             state["gradient"] += torch.where(info.visible, norms, 0).sum(0)
@@ -253,7 +254,10 @@ class MCMCStrategy:
         opacity = parameters.tensors["logit_opacities"].sigmoid()
         # 0.5 at the opacity below which a Gaussian is dead, 0 for living ones
         gate = torch.sigmoid(-100 * (opacity - self.dead_opacity))
-        noise = torch.randn(means.shape, generator=generator).to(means) * (gate * self.noise * rate)[:, None]
+        noise = (
+            torch.randn(means.shape, generator=generator).to(means, non_blocking=True)
+            * (gate * self.noise * rate)[:, None]
+        )
         rotation = rotations.quats_to_matrices(parameters.tensors["quats"])
         variance = parameters.tensors["log_scales"].mul(2).exp()
         shaped = (rotation @ (variance[..., None] * (rotation.transpose(1, 2) @ noise[..., None])))[..., 0]

@@ -62,12 +62,13 @@ class HeadEditing:
         selection: Selection | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.scene, self.head, self.backbone, self.config = scene, head, backbone, config
+        self.before, self.scene = scene, scene.to(device)
+        self.head, self.backbone, self.config = head, backbone, config
         self.device, self.given = device, selection
         self.selection = self._selection(selection)
         self.rounds = config.rounds(len(scene.times))
         self.round, self.calls = 0, 0
-        self.current = scene
+        self.current = self.scene
         # images of the round that is fitted, and what its edit says of itself
         self.views: ViewSet | None = None
         self.about: dict[str, Any] | None = None
@@ -227,12 +228,13 @@ class HeadEditing:
             "diffusion_calls": self.calls,
             "engine": __version__,
         }
-        return self.scene.with_(canonical=canonical).with_history(self.step_name, **entry)
+        canonical = canonical.map(lambda t: t.to(self.before.device))
+        return self.before.with_(canonical=canonical).with_history(self.step_name, **entry)
 
     # -- the checkpoint -----------------------------------------------------------------------------------------------
 
     def identity(self) -> list[Any]:
-        parts = states.identity(self.config, self.given, self.scene, self.head, self.backbone)
+        parts = states.identity(self.config, self.given, self.before, self.head, self.backbone)
         return [self.step_name, *parts, __version__]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -14,11 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..fields import as_record
-from ..finite import first_not_finite
+from ..finite import LaterChecks, first_not_finite
 from ..messages import Finished, Preview, Progress, Saved, Started, Stream
 from .time_limit import TimeLimit
 
@@ -160,12 +161,15 @@ class _Readings:
         self._latest: Losses = {}
         # the step after which the state was found finite
         self._checked = run.iteration
+        # of models' outputs since then: NaN there reaches the trained tensors
+        self._later = LaterChecks()
 
     def step(self, is_last: bool) -> None:
         """One step, read where that is due. InputError where it produces NaN or infinite values."""
         number = self.run.iteration + 1
         try:
-            self._latest = self.run.step()
+            with self._later.collecting():
+                self._latest = self.run.step()
         except (ArithmeticError, RuntimeError, ValueError) as error:
             # an operation that fails on NaN names neither the step nor the remedy
             self._refuse(self.bad(), number, error)
@@ -177,8 +181,11 @@ class _Readings:
     def read(self) -> None:
         """Bring losses and check up to date; does nothing where they are."""
         self.check()
-        self.losses = {name: float(loss) for name, loss in self._latest.items()}
-        self._latest = self.losses
+        tensors = {name: loss for name, loss in self._latest.items() if isinstance(loss, Tensor)}
+        # one transfer for all
+        numbers = torch.stack(list(tensors.values())).tolist() if tensors else []
+        known = {name: loss for name, loss in self._latest.items() if not isinstance(loss, Tensor)}
+        self._latest = self.losses = {**known, **dict(zip(tensors, numbers, strict=True))}
 
     def check(self) -> None:
         """InputError where a step since the last check produced NaN or infinite values."""
@@ -186,6 +193,7 @@ class _Readings:
             return
         self._refuse(self.bad(), self.run.iteration)
         self._checked = self.run.iteration
+        self._later.checks.clear()
 
     def bad(self) -> str:
         """The name of the first trained tensor that holds NaN or infinite values; empty where all are finite."""
@@ -194,6 +202,7 @@ class _Readings:
     def _refuse(self, bad: str, step: int, cause: Exception | None = None) -> None:
         if not bad:
             return
+        self._later.read()
         first = self._checked + 1
         which = f"Step {step}" if first >= step else f"One of the steps {first} to {step}"
         raise InputError(

@@ -93,7 +93,7 @@ class ScoreRefinement(CanonicalEdit):
         latents = self._encoded.get(pair)
         if latents is None:
             image, _ = self.originals.get(*pair)
-            latents = self.backbone.encode_image_latents(image[None].to(self.device))[0]
+            latents = self.backbone.encode_image_latents(image[None].to(self.device, non_blocking=True))[0]
             self._encoded.put(pair, latents)
         return latents
 
@@ -161,7 +161,7 @@ class ScoreRefinement(CanonicalEdit):
 
     @torch.no_grad()
     def _score(self, latents: Tensor, pairs: list[Pair], t: int) -> Score:
-        noise = torch.randn(latents.shape, generator=self.generator).to(latents)
+        noise = torch.randn(latents.shape, generator=self.generator).to(latents, non_blocking=True)
         condition = None
         if self.backbone.has_image_conditioning:
             condition = torch.stack([self._condition_latents(pair) for pair in pairs])

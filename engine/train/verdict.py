@@ -89,6 +89,7 @@ def verdict_of(
         held_out: Those of images that were not.
         rasterizer: Draws them.
     """
+    scene = scene.with_(background=scene.background.to(scene.device))
     targets = Targets(video, scene.background)
     seen, seen_inside = _measured(scene, video, targets, trained, rasterizer)
     new, new_inside = _measured(scene, video, targets, held_out, rasterizer)

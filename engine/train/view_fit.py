@@ -127,12 +127,12 @@ class ViewFit(CanonicalEdit):
 
     def _step(self) -> Losses:
         seconds, index = self._draw()
-        cameras, truth = self.views.cameras[index], self.targets[index]
+        cameras, truth = self.views.cameras[index], _rows(self.targets, index)
         picture = render_gaussians(self.gaussians_at(seconds), cameras, self.rasterizer, self.background)
         color = l1(picture.rgb, truth)
         loss, seen = color, {"l1": color.detach()}
         if self.weights is not None:
-            color = loss = (self.weights[index] * (picture.rgb - truth).abs()).mean()
+            color = loss = (_rows(self.weights, index) * (picture.rgb - truth).abs()).mean()
         if self.config.ssim_weight:
             likeness = ssim(picture.rgb.permute(0, 3, 1, 2), truth.permute(0, 3, 1, 2)).mean()
             loss = (1 - self.config.ssim_weight) * color + self.config.ssim_weight * (1 - likeness)
@@ -169,3 +169,8 @@ def _shows_whole_view(scene: Scene4D, views: ViewSet) -> bool:
     """Whether the images show what the scene's cameras see, at another size, rather than a part of it."""
     whole = scene.rig[[views.views[0]]].resized((views.size,)).K[0]
     return torch.allclose(whole, views.cameras.K[0].to(whole), atol=1e-3)
+
+
+def _rows(tensor: Tensor, index: list[int]) -> Tensor:
+    """`tensor[index]`, without the upload of the list that makes the CPU wait for a GPU."""
+    return torch.stack([tensor[i] for i in index])
