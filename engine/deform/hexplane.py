@@ -20,7 +20,7 @@ from ..finite import is_finite
 from ..scene import rotations
 from ..scene.gaussians import Gaussians
 from .hexplane_config import HEADS, PAIRS, PRESETS, SPACE_PLANES, THREE, TIME_PLANES, HexPlaneConfig
-from .plane_sampling import row_of, sample_product
+from .plane_sampling import rows_of, sample_product
 
 __all__ = ["HEADS", "PAIRS", "PRESETS", "THREE", "HexPlane", "HexPlaneConfig"]
 
@@ -155,7 +155,7 @@ class HexPlane(nn.Module):
         levels: list[Tensor] = []
         for planes in self.planes():
             still = sample_product([planes[i] for i in SPACE_PLANES], grid)
-            moving = [sample_product([row_of(planes[i], t) for i in TIME_PLANES], line) for t in coordinates]
+            moving = [sample_product(rows_of([planes[i] for i in TIME_PLANES], t), line) for t in coordinates]
             levels.append(
                 torch.cat([still * m for m in moving], dim=1) if len(moving) > 1 else still * moving[0]
             )

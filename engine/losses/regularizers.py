@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 # indices into (xy, xz, xt, yz, yt, zt)
 SPACE_PLANES, TIME_PLANES = (0, 1, 3), (2, 4, 5)
@@ -20,8 +21,7 @@ class _SecondDifference(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, plane: Tensor) -> Tensor:
-        difference = plane[..., 2:, :] - 2 * plane[..., 1:-1, :]
-        difference += plane[..., :-2, :]
+        difference = _curvature(plane)
         ctx.save_for_backward(difference)
         return difference.square().mean()
 
@@ -66,6 +66,54 @@ def time_l1(planes: Sequence[Sequence[Tensor]]) -> Tensor:
     return _total((1 - level[i]).abs().mean() for level in planes for i in TIME_PLANES)
 
 
+class _Regularizer(torch.autograd.Function):
+    """Value and gradient of the weighted terms at once, for all planes of one shape together.
+
+    Same as the terms above one by one, in a fifth of the operators, since on a GPU each one costs more than its work.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weights: Sequence[tuple[float, float]], *planes: Tensor) -> Tensor:
+        """`weights` [P] are those of each plane's smoothness and of its distance from one."""
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for i, plane in enumerate(planes):
+            groups.setdefault((plane.shape, *weights[i]), []).append(i)
+        total = planes[0].new_zeros(())
+        ctx.groups, gradients = list(groups.values()), []
+        for (shape, smoothness, l1), members in groups.items():
+            x = torch.cat([planes[i] for i in members])
+            gradient = None
+            if smoothness and shape[-2] >= 3:
+                difference = _curvature(x)
+                scale = smoothness * len(members) / difference.numel()
+                total.add_(difference.square().sum(), alpha=scale)
+                # the operator's adjoint: itself, with zeros beyond the border
+                gradient = _curvature(F.pad(difference, (0, 0, 2, 2))).mul_(2 * scale)
+            if l1:
+                above = x - 1
+                scale = l1 * len(members) / x.numel()
+                total.add_(above.abs().sum(), alpha=scale)
+                sign = above.sign_()
+                gradient = sign.mul_(scale) if gradient is None else gradient.add_(sign, alpha=scale)
+            gradients.append(gradient)
+        ctx.gradients = gradients
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        result: dict[int, Tensor] = {}
+        for members, gradient in zip(ctx.groups, ctx.gradients, strict=True):
+            if gradient is not None:
+                result.update(zip(members, (gradient * grads[0]).split(1), strict=True))
+        return None, *(result.get(i) for i in range(sum(map(len, ctx.groups))))
+
+
+def _curvature(plane: Tensor) -> Tensor:
+    """Second difference [..., H - 2, W] along the height."""
+    difference = torch.sub(plane[..., 2:, :], plane[..., 1:-1, :], alpha=2)
+    return difference.add_(plane[..., :-2, :])
+
+
 def hexplane_regularizer(
     planes: Sequence[Sequence[Tensor]],
     plane_weight: float,
@@ -86,14 +134,9 @@ def hexplane_regularizer(
     Source:
         4D-GS (Wu et al., CVPR 2024), section 4.3.
     """
-    total = planes[0][0].new_zeros(())
-    if plane_weight:
-        total = total + plane_weight * plane_smoothness(planes)
-    if time_weight:
-        total = total + time_weight * time_smoothness(planes)
-    if l1_weight:
-        total = total + l1_weight * time_l1(planes)
-    return total
+    weights = [(time_weight, l1_weight) if i in TIME_PLANES else (plane_weight, 0.0) for i in range(6)]
+    flat = [plane for level in planes for plane in level]
+    return _Regularizer.apply(weights * len(planes), *flat)  # pyright: ignore[reportReturnType]
 
 
 def _total(values: Any) -> Tensor:

@@ -258,9 +258,11 @@ class MCMCStrategy:
             torch.randn(means.shape, generator=generator).to(means, non_blocking=True)
             * (gate * self.noise * rate)[:, None]
         )
-        rotation = rotations.quats_to_matrices(parameters.tensors["quats"])
+        quats = rotations.normalise(parameters.tensors["quats"])
         variance = parameters.tensors["log_scales"].mul(2).exp()
-        shaped = (rotation @ (variance[..., None] * (rotation.transpose(1, 2) @ noise[..., None])))[..., 0]
+        # along each Gaussian's own axes, scaled there, and back
+        along = rotations.rotate(rotations.conjugate(quats), noise)
+        shaped = rotations.rotate(quats, variance * along)
         means.copy_(torch.where(parameters.held[:, None], means, means + shaped))
 
 
