@@ -157,12 +157,17 @@ class PretendGPU:
             "current_device": lambda: 0,
             "synchronize": lambda *_: None,
             "empty_cache": lambda: None,
+            "mem_get_info": lambda *_: (8 << 30, 8 << 30),
+            "_exchange_device": lambda _: 0,
+            "_maybe_exchange_device": lambda _: 0,
             "is_bf16_supported": lambda *_, **__: True,
             "is_current_stream_capturing": lambda: False,
             "_lazy_init": lambda: None,
         }
         for name, stand_in in cuda.items():
             self._open.enter_context(mock.patch.object(torch.cuda, name, stand_in))
+        # also in other threads, where the modes are not active
+        self._open.enter_context(mock.patch.object(torch.Tensor, "pin_memory", lambda tensor, *_: tensor))
         self._open.enter_context(_Operators(self))
         self._open.enter_context(_Calls())
         return self
