@@ -9,6 +9,7 @@ from pathlib import Path
 import folder_paths  # pyright: ignore[reportMissingImports]
 
 from ..engine.errors import InputError
+from ..engine.files.archive import unpack
 from ..engine.files.folders import changed, is_within, subfolders, walk
 from ..engine.files.paths import check_names
 
@@ -102,11 +103,14 @@ def captures() -> list[str]:
                 for folder in subfolders(root, depth=2)
                 if is_capture(folder)
             ]
+    for root in roots()["input"]:
+        zips = sorted(path for path in walk(root) if path.suffix.lower() == ".zip")
+        names += [f"input/{path.relative_to(root).as_posix()}" for path in zips]
     return listable(names)
 
 
 def capture(choice: str, folder: str) -> Path:
-    """The folder of a capture: `folder` if set, else the list's choice."""
+    """The folder of a capture: `folder` if set, else the list's choice. A zip is unpacked into ComfyUI's temp folder, once."""
     check_names(choice)
     if folder.strip():
         path = readable(folder)
@@ -119,9 +123,18 @@ def capture(choice: str, folder: str) -> Path:
             )
     else:
         path = readable(choice)
+    if path.suffix.lower() == ".zip" and path.is_file():
+        return _unpacked(path)
     if not path.is_dir():
         raise InputError("NOD-017", f"'{path.name}' is a file; choose the folder that contains the capture.")
     return path
+
+
+def _unpacked(path: Path) -> Path:
+    """The capture in a zip; another zip of the same name is another folder."""
+    about = path.stat()
+    key = hashlib.sha256(f"{path}/{about.st_size}/{about.st_mtime_ns}".encode()).hexdigest()[:16]
+    return unpack(path, Path(folder_paths.get_temp_directory()) / "gs4d" / "zips" / key / path.stem)
 
 
 # -- scenes ---------------------------------------------------------------------------------------------------------

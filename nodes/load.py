@@ -43,8 +43,8 @@ class LoadMultiViewVideo(io.ComfyNode):
                     clips,
                     FIRST_CLIP if FIRST_CLIP in clips else None,
                     display_name="capture",
-                    tooltip="The demo capture, or a folder in ComfyUI's input folder with videos or images and their "
-                    "cameras.",
+                    tooltip="The demo capture, or a folder or zip file in ComfyUI's input folder with videos or images and "
+                    "their cameras.",
                 ),
                 make(
                     io.String.Input,

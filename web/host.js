@@ -231,3 +231,62 @@ function fall(table, key, value) {
   let set = table[key];
   Object.defineProperty(table, key, { get: () => set || value, set: (given) => { set = given; }, enumerable: true, configurable: true });
 }
+
+/**
+ * Add a button to a node that uploads files into ComfyUI's input folder; files dropped on the node are uploaded as well.
+ * `place(files)` gives the subfolder for them, `done(path, files)` is told the path of the file or, of several, their folder.
+ */
+export function addUpload(node, label, accept, place, done) {
+  const choose = document.createElement("input");
+  Object.assign(choose, { type: "file", accept, multiple: true });
+  const send = async (files) => {
+    const subfolder = place(files);
+    try {
+      let path = "";
+      for (const [i, file] of files.entries()) {
+        button.label = button.name = `${label} ${i + 1}/${files.length} …`;
+        node.setDirtyCanvas?.(true, true);
+        path = await upload(file, subfolder);
+      }
+      done(files.length > 1 ? path.slice(0, path.lastIndexOf("/")) : path);
+    } catch (error) {
+      app.extensionManager?.toast?.add?.({ severity: "error", summary: label, detail: String(error?.message ?? error) });
+    } finally {
+      button.label = button.name = label;
+    }
+  };
+  const button = node.addWidget("button", label, null, () => choose.click(), { serialize: false });
+  button.serialize = false;
+  choose.addEventListener("change", () => {
+    const files = [...choose.files];
+    choose.value = "";
+    if (files.length) send(files);
+  });
+  const dropped = (event) => [...(event.dataTransfer?.files ?? [])];
+  node.onDragOver = (event) => Boolean([...(event.dataTransfer?.items ?? [])].some((item) => item.kind === "file"));
+  node.onDragDrop = (event) => {
+    const files = dropped(event);
+    if (files.length) send(files);
+    return files.length > 0;
+  };
+  return send;
+}
+
+/** Upload a file; its path as the pack's lists name it. Raises a sentence for the person. */
+async function upload(file, subfolder) {
+  const body = new FormData();
+  body.append("image", file, file.name); // the endpoint takes any file under this name
+  body.append("type", "input");
+  body.append("subfolder", subfolder);
+  const answer = await api.fetchApi("/upload/image", { method: "POST", body });
+  if (!answer.ok) throw new Error(`${file.name} could not be uploaded (${answer.status} ${answer.statusText}).`);
+  const saved = await answer.json();
+  return ["input", ...(saved.subfolder ? [saved.subfolder] : []), saved.name].join("/");
+}
+
+/** Choose a value of a list, or write it into a text; a value that the list does not have yet is added. */
+export function chooseValue(node, name, value) {
+  const options = node.widgets?.find((each) => each.name === name)?.options;
+  if (Array.isArray(options?.values) && !options.values.includes(value)) options.values.push(value);
+  return writeWidget(node, name, value);
+}

@@ -13,6 +13,8 @@ export const WORDS = {
   "Drag to compare: before on the left, after on the right": [
     "拖动以对比：左侧为编辑前，右侧为编辑后", "ドラッグで比較：左が編集前、右が編集後", "드래그하여 비교: 왼쪽이 편집 전, 오른쪽이 편집 후",
   ],
+  "upload zip or videos": ["上传 zip 或视频", "zip または動画をアップロード", "zip 또는 비디오 업로드"],
+  "upload file": ["上传文件", "ファイルをアップロード", "파일 업로드"],
   Before: ["编辑前", "編集前", "편집 전"],
   After: ["编辑后", "編集後", "편집 후"],
   "Play (space)": ["播放（空格键）", "再生（スペース）", "재생(스페이스바)"],

@@ -5,13 +5,19 @@ The other tests of this folder run on the frontend of the ComfyUI tree, the olde
 
 from __future__ import annotations
 
+import base64
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from browser import Page, browsing
 from server import Server
+
+from engine.deform import PerFrame
+from engine.io.scene_file import save_scene
+from tests.scenes import moving_scene
 
 pytestmark = [pytest.mark.browser, pytest.mark.comfy]
 BUILD = """(seed) => {
@@ -121,3 +127,47 @@ def test_sockets_have_colors_and_a_wire_offers_the_player(page: Page) -> None:
     assert len({three[0] for three in colors}) == len(colors)
     offered = page.js("() => LiteGraph.slot_types_default_out.GS4D_SCENE")
     assert next(name for name in offered if name != "Reroute") == "GS4D_Preview4DScene"
+
+
+DROP = """([type, name, data]) => {
+  app.graph.clear();
+  const node = LiteGraph.createNode(type);
+  app.graph.add(node);
+  const carried = new DataTransfer();
+  carried.items.add(new File([Uint8Array.from(atob(data), c => c.charCodeAt(0))], name));
+  return node.onDragOver({dataTransfer: carried}) && node.onDragDrop({dataTransfer: carried});
+}"""
+SAVE = """() => {
+  const [load] = app.graph.nodes, save = LiteGraph.createNode('GS4D_Save4DScene');
+  app.graph.add(save);
+  save.pos = [400, 0];
+  load.connect(0, save, 0);
+}"""
+LINK = """async () => {
+  const link = document.querySelector('.gs4d-node-notes a[download]');
+  return [link.download, (await (await fetch(link.href)).arrayBuffer()).byteLength];
+}"""
+
+
+def test_files_are_dropped_on_a_node_and_downloaded_from_one(
+    page: Page, newest: Server, tmp_path: Path
+) -> None:
+    scene = moving_scene(60, moments=2, views=2)
+    pages = PerFrame.of([scene.at(float(t)) for t in scene.times], scene.times)
+    save_scene(scene.with_(deformation=pages), tmp_path / "dropped.safetensors")
+    data = (tmp_path / "dropped.safetensors").read_bytes()
+    name = f"dropped {next(SEEDS)}.safetensors"
+    assert page.js(DROP, ["GS4D_Load4DScene", name, base64.b64encode(data).decode()])
+    chosen = "app.graph.nodes[0].widgets.find(w => w.name === 'scene_file').value"
+    page.page.wait_for_function(f"name => {chosen} === name", arg=f"input/{name}", timeout=30_000)
+    assert (newest.base / "input" / name).read_bytes() == data
+    page.js(SAVE)
+    page.fit()
+    page.js(RUN)
+    page.page.wait_for_function("() => window.outcome", timeout=60_000)
+    assert page.js("() => window.outcome") == "success"
+    page.page.wait_for_selector(".gs4d-node-notes a[download]", state="attached", timeout=30_000)
+    saved, size = page.js(LINK)
+    assert saved.endswith(".safetensors")
+    assert (newest.base / "output" / "gs4d" / saved).stat().st_size == size
+    assert not page.complaints_about_the_pack()
