@@ -137,6 +137,26 @@ DOWNLOADS = {
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda path: path.stem)
+def test_published_models_can_be_downloaded(file: Path) -> None:
+    """ComfyUI's list of missing models offers those that a node's properties name with an address and a folder."""
+    for node in json.loads(file.read_text(encoding="utf-8"))["nodes"]:
+        if node["type"].startswith("GS4D_"):
+            continue  # these take folders of files, which that list does not know
+        values = [v for v in node.get("widgets_values") or [] if str(v).endswith(".safetensors")]
+        models = {model["name"]: model for model in node.get("properties", {}).get("models", [])}
+        assert set(models) == set(values), node["type"]
+        for name, model in models.items():
+            assert model["url"].startswith("https://huggingface.co/") and model["url"].endswith(f"/{name}")
+            assert model["directory"] in (
+                "checkpoints",
+                "diffusion_models",
+                "text_encoders",
+                "vae",
+                "clip_vision",
+            )
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda path: path.stem)
 def test_the_shipped_workflows_fit_the_schemas(info: dict[str, Any], file: Path) -> None:
     assert file.with_suffix(".jpg").read_bytes()[:2] == b"\xff\xd8", "a workflow needs a thumbnail"
     workflow = json.loads(file.read_text(encoding="utf-8"))
