@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "web"))
 import write_contracts as contracts
+from node_room import spread
 
 pytestmark = pytest.mark.comfy
 
@@ -134,6 +136,13 @@ DOWNLOADS = {
         for name in ("trellis", "image_encoder", "decoder")
     ),
 }
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda path: path.stem)
+def test_nodes_have_room_to_grow_by_what_they_show(file: Path) -> None:
+    workflow = json.loads(file.read_text(encoding="utf-8"))
+    placed = json.dumps(workflow)
+    assert json.dumps(spread(workflow)) == placed, "tests/web/make_workflow.py places them"
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda path: path.stem)

@@ -22,6 +22,7 @@ sys.path.insert(0, str(REPOSITORY / "tests" / "web"))
 import browser  # noqa: E402
 import server  # noqa: E402
 import setup_comfy  # noqa: E402
+from node_room import spread  # noqa: E402
 from published_models import with_models  # noqa: E402
 from workflow_pages import CLOSE_UP, PAGES, WorkflowPage  # noqa: E402
 
@@ -115,7 +116,9 @@ def main() -> None:
     pictures.mkdir(exist_ok=True)
     for name in arguments.names:
         made, target = PAGES[name], REPOSITORY / "workflows" / f"{name}.json"
-        saved = with_models(tidy(build(comfy, made, pictures / f"{name}.png"), list(PAGES).index(name) + 1))
+        saved = with_models(
+            spread(tidy(build(comfy, made, pictures / f"{name}.png"), list(PAGES).index(name) + 1))
+        )
         target.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if arguments.thumbnail and made.thumbnail is None:
             shutil.copyfile(pictures / f"{name}.jpg", target.with_suffix(".jpg"))

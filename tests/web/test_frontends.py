@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ RUN = """() => {
   on('execution_error', e => { window.outcome = e.detail.exception_message; });
   return app.queuePrompt(0, 1);
 }"""
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 SEEDS = itertools.count(40)
 PLAYS = """() => { const view = document.querySelector('.gs4d')?.gs4d;
   return view && view.clips.length && view.panel.say.hidden; }"""
@@ -171,3 +173,26 @@ def test_files_are_dropped_on_a_node_and_downloaded_from_one(
     assert saved.endswith(".safetensors")
     assert (newest.base / "output" / "gs4d" / saved).stat().st_size == size
     assert not page.complaints_about_the_pack()
+
+
+OVERLAPS = """async graph => {
+  await app.loadGraphData(graph);
+  await new Promise(done => setTimeout(done, 500));
+  const boxes = app.graph.nodes.map(node => {
+    const drawn = LiteGraph.vueNodesMode && document.querySelector(`[data-node-id="${node.id}"]`);
+    const scale = app.canvas.ds.scale, [x, y] = node.pos, title = LiteGraph.NODE_TITLE_HEIGHT;
+    const high = drawn ? drawn.getBoundingClientRect().height / scale : node.size[1] + title;
+    return [`${node.type} ${node.id}`, x, y - title, node.size[0], high];
+  });
+  const both = (a, b, i) => Math.min(a[i] + a[i + 2], b[i] + b[i + 2]) - Math.max(a[i], b[i]) > 1;
+  return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b => both(a, b, 1) && both(a, b, 2)).map(b => [a[0], b[0]]));
+}"""
+
+
+def test_no_node_of_a_workflow_lies_on_another(page: Page) -> None:
+    found = {
+        file.stem: overlaps
+        for file in sorted(WORKFLOWS.glob("*.json"))
+        if (overlaps := page.js(OVERLAPS, json.loads(file.read_text(encoding="utf-8"))))
+    }
+    assert not found
