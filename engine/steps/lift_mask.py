@@ -15,6 +15,7 @@ from ..figures.color_maps import marked, spread
 from ..figures.contact_sheets import sheet
 from ..figures.drawing import as_tensor
 from ..masks.lift import hardened, lift, render_selection
+from ..masks.painted import view_of
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import Rasterizer, choose, rasterizer_field
 from ..scene import Scene4D, Selection, ViewSet
@@ -67,6 +68,7 @@ def run(
     masks: Tensor,
     config: Config = Config(),
     device: torch.device | str = "cpu",
+    painted: Tensor | None = None,
 ) -> Stream:
     """Select the Gaussians behind painted masks.
 
@@ -77,6 +79,7 @@ def run(
             [F, h, w].
         config: Threshold, softness, and the view of a single mask.
         device: Device to render on.
+        painted: The image [F, h, w, 3] that the first mask was painted on, if that is one of the views: the first of a batch.
 
     Yields:
         Started, Progress, a Preview of the views with the selection in red, and Finished with a `Selection`.
@@ -86,6 +89,13 @@ def run(
     """
     rasterizer = choose(config.rasterizer, device)
     masks = masks[None] if masks.ndim == 2 else masks
+    if painted is not None:
+        if views is None:
+            raise InputError(
+                "STP-114",
+                "A painted image is connected without views; connect those of Scene Views that it is one of.",
+            )
+        views, masks = _only(views, view_of(painted[0], views.images)), masks[:1]
     if views is None:
         masks = masks[:1]
         views = _one_view(scene.to(device), config, max(masks.shape[1:]), rasterizer)
@@ -106,6 +116,21 @@ def run(
     yield Preview(as_tensor(_overlays(moving, selection, views, masks, rasterizer)), 2)
     yield Progress(2, count=int((selection.weights > 0).sum()))
     yield Finished(selection)
+
+
+def _only(views: ViewSet, i: int) -> ViewSet:
+    """One of the views."""
+    return replace(
+        views,
+        images=views.images[i : i + 1],
+        originals=views.originals[i : i + 1],
+        cameras=views.cameras[i],
+        views=views.views[i : i + 1],
+        moments=views.moments[i : i + 1],
+        seconds=views.seconds[i : i + 1],
+        alphas=None if views.alphas is None else views.alphas[i : i + 1],
+        sheet=None,
+    )
 
 
 def _one_view(scene: Scene4D, config: Config, long_side: int, rasterizer: Rasterizer) -> ViewSet:
@@ -158,6 +183,14 @@ STEP = Step(
             Kind.VIEWS,
             "The images that were masked, from Scene Views; one mask for each.",
             optional=True,
+        ),
+        Input(
+            "painted",
+            Kind.FRAMES,
+            "The image that a mask was painted on by hand, one of the views: it finds its view and frame by itself.",
+            label="painted image",
+            optional=True,
+            since="0.2",
         ),
     ),
     outputs=(Output("selection", Kind.SELECTION),),

@@ -129,3 +129,25 @@ def test_a_threshold_that_leaves_nothing_says_so(scene):
 def test_shown_refuses_a_selection_of_another_scene(scene):
     with pytest.raises(InputError, match="lift it again"):
         render_selection(scene, Selection(torch.ones(3)), scene.rig[[0]], [0.0], RASTERIZER)
+
+
+def test_a_painted_image_finds_its_view(scene):
+    views = edited_views(scene, range(4))
+    mask = torch.zeros(1, *views.images.shape[1:3])
+    mask[:, :, : mask.shape[2] // 2] = 1
+    config = lift_mask.Config(rasterizer="torch")
+    # saved in 8 bits and read again, in another size
+    copy = (views.images[2:3] * 255).round() / 255
+    copy = torch.nn.functional.interpolate(copy.permute(0, 3, 1, 2), scale_factor=2).permute(0, 2, 3, 1)
+    found = m.result(lift_mask.run(scene, views, mask, config, painted=copy)).weights
+    alone = m.result(lift_mask.run(scene, edited_views(scene, [2]), mask, config)).weights
+    assert torch.equal(found, alone)
+    refused = (
+        ("MSK-031", views, torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(0))),
+        ("MSK-032", edited_views(scene, [2, 2]), views.images[2:3]),
+        ("STP-114", None, views.images[2:3]),
+    )
+    for code, among, image in refused:
+        with pytest.raises(InputError) as error:
+            m.result(lift_mask.run(scene, among, mask, config, painted=image))
+        assert error.value.code == code
