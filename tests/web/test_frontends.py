@@ -76,7 +76,8 @@ UNDO = """async () => {
 }"""
 
 
-@pytest.fixture(params=["canvas", "vue"])
+# one page for all tests of a renderer: opening one takes as long as most of them
+@pytest.fixture(scope="module", params=["canvas", "vue"])
 def page(request: pytest.FixtureRequest, newest: Server, chromium: str) -> Iterator[Page]:
     assert newest.post("/settings/Comfy.VueNodes.Enabled", request.param == "vue")[0] == 200
     with browsing(chromium, 1900, 1000) as opened:
