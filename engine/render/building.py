@@ -34,6 +34,8 @@ _WINDOWS = sys.platform == "win32"
 
 def build_warp(index: int) -> Generator[str, None, str | None]:
     """Compile Warp's kernels for a GPU; yields lines of progress, returns why it failed or None."""
+    if not backends.installed("warp"):
+        return backends.HINTS["warp"]
     reason = yield from _child(f"warp_child({index})")
     warp.forget()
     FAILED.pop(("warp", index), None)

@@ -86,6 +86,8 @@ class Report:
     problem: str = ""
     # what was not compiled although it was asked for
     remarks: tuple[str, ...] = ()
+    # of the scene whose training steps are timed
+    gaussians: int = GAUSSIANS
 
     def conclusion(self) -> str:
         """What training and rendering use, in one line, after the reason why that is no GPU."""
@@ -100,7 +102,7 @@ class Report:
     def text(self) -> str:
         """The table, remarks and the conclusion as lines for a person."""
         width = max(len(row.rasterizer) for row in self.rows)
-        lines: list[str] = []
+        lines = [f"One training step of the demo with {self.gaussians:,} Gaussians:"]
         before = ""
         for row in self.rows:
             if row.device != before:
@@ -157,7 +159,9 @@ def run(config: Config = Config()) -> Stream:
     kind = choose_device()
     rasterizer = choose("auto", kind).name
     first = next(device for device in found if device.type == kind)
-    yield Finished(Report(tuple(rows), first.name, rasterizer, gpu_problem(), tuple(remarks)))
+    yield Finished(
+        Report(tuple(rows), first.name, rasterizer, gpu_problem(), tuple(remarks), config.gaussians)
+    )
 
 
 def _built(what: str, build: Generator[str, None, str | None]) -> Generator[Message, None, str | None]:
@@ -180,13 +184,14 @@ def _measured(
 ) -> Generator[Message, None, Row]:
     """The row of a rasterizer on a device; nothing that it raises ends the step."""
     name = registration.name
-    with current(device.name):
-        obstacle = registration.obstacle()
-        is_auto = obstacle is None and choose("auto", device.name).name == name
-    if obstacle is not None:
-        return Row(device.name, device.label, name, None, obstacle)
     timing = step_milliseconds(video, name, device.name, config.steps, config.seconds, config.gaussians)
+    is_auto = False
     try:
+        with current(device.name):
+            obstacle = registration.obstacle()
+            is_auto = obstacle is None and choose("auto", device.name).name == name
+        if obstacle is not None:
+            return Row(device.name, device.label, name, None, obstacle)
         with explains_memory(f"training with {name}", torch.device(device.name)):
             while True:
                 yield Progress(before * (WARM_UP + config.steps) + next(timing))

@@ -12,7 +12,7 @@ import torch
 
 from engine import backends
 from engine.errors import InputError
-from engine.render import choose, choose_device
+from engine.render import choose, choose_device, gsplat_cuda, remark
 
 # gsplat/cuda/_backend.py: prebuilt kernels, else the compiler
 BACKEND = """
@@ -56,6 +56,7 @@ def gsplat(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(backends, "_gsplat", {})
+    make.really_wrong_here = gsplat_cuda._wrong_here
     # its kernels draw nothing
     monkeypatch.setattr("engine.render.gsplat_cuda._wrong_here", lambda index: None)
     # a test cannot compile a library: kernels are Python here, loaded in the same way
@@ -86,6 +87,11 @@ def test_auto_never_starts_a_compiler(gsplat, compiler, caplog):
         (SYNTAX, "SyntaxError"),
         (NO_TOOLKIT, "no CUDA toolkit"),
         ("raise KeyError('CUDA_HOME')", "KeyError: 'CUDA_HOME'"),
+        ("raise OSError('libcudart.so.12: cannot open')", "OSError: libcudart.so.12: cannot open"),
+        (
+            "raise SystemExit('Microsoft Visual C++ is required')",
+            "SystemExit: Microsoft Visual C++ is required",
+        ),
     ],
 )
 def test_a_failure_is_tried_once_remembered_and_said(gsplat, compiler, reason, caplog):
@@ -167,3 +173,37 @@ def test_the_folder_of_compiled_kernels_is_torchs_own(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert str(backends._jit_folder()) == cpp_extension._get_build_directory("gsplat_cuda", verbose=False)
+
+
+def test_kernels_that_fail_when_they_are_used_are_tried_once_and_a_note_says_why(gsplat, monkeypatch):
+    """Kernels for another kind of GPU load, and fail at their first call."""
+    package = gsplat(
+        DONE, init="def rasterization(**given):\n    raise RuntimeError('no kernel image is available')\n"
+    )
+    (package / "csrc.py").write_text(KERNELS)
+    calls = []
+
+    def difference(device, ours):
+        calls.append(device)
+        from gsplat import rasterization
+
+        rasterization()
+
+    monkeypatch.setattr("engine.render.gsplat_cuda._wrong_here", gsplat.really_wrong_here)
+    monkeypatch.setattr("engine.render.warp.self_check.difference", difference)
+    gsplat.really_wrong_here.cache_clear()
+    try:
+        for _ in range(2):
+            assert choose("auto", "cuda").name == "torch"
+            said = remark("auto", "cuda")
+            assert said.startswith("torch rasterizer on cuda")
+            assert (
+                "gsplat would be faster: gsplat failed on this GPU (RuntimeError: no kernel image is available)"
+                in said
+            )
+        assert remark("auto", "cpu", is_free=True).startswith(
+            "numba rasterizer on the CPU; gsplat would be faster"
+        )
+        assert calls == ["cuda:0"]
+    finally:
+        gsplat.really_wrong_here.cache_clear()

@@ -2,7 +2,7 @@
 
 import importlib
 from dataclasses import make_dataclass, replace
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 
@@ -23,4 +23,34 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         "sparkle": grown["optional"]["sparkle"][1],
         "outside": measuring.validate_inputs(clip_folder="/etc", lpips_weights=""),
         "wired": measuring.validate_inputs(clip_folder=None, lpips_weights=""),
+        "ran": ran(pack, step_node, edit.STEP),
+        "always": prepared(pack, step_node),
+        "second_gpu": second_gpu(pack),
     }
+
+
+def ran(pack: ModuleType, step_node: ModuleType, step: Any) -> list[str]:
+    """Lines under a node that chose its device and rasterizer by itself."""
+    declared = importlib.import_module(f"{pack.__name__}.engine.steps.step")
+    output = declared.Output("text", declared.Kind.TEXT)
+    toy = replace(step, run=lambda config, device: "made", inputs=(), outputs=(output,), note=lambda made: made,
+                  figure=declared.Figure.NONE)  # fmt: skip
+    node = step_node.node_of(toy)
+    node.hidden = SimpleNamespace(unique_id=None)
+    return node.execute(device="auto").ui["gs4d_notes"]
+
+
+def prepared(pack: ModuleType, step_node: ModuleType) -> bool:
+    """Whether the node finds itself changed each time."""
+    step = importlib.import_module(f"{pack.__name__}.engine.steps.prepare_gpu").STEP
+    node = step_node.node_of(step)
+    return node.fingerprint_inputs(steps=1) != node.fingerprint_inputs(steps=1)
+
+
+def second_gpu(pack: ModuleType) -> str:
+    """What a graph that names a GPU of another machine is told."""
+    host = importlib.import_module(f"{pack.__name__}.nodes.host")
+    try:
+        return str(host.device("cuda:7"))
+    except ValueError as error:
+        return str(error)

@@ -37,6 +37,19 @@ def test_paths_are_checked_before_the_run(answers: dict[str, Any]) -> None:
     assert answers["wired"] is True
 
 
+def test_a_node_says_which_rasterizer_ran_and_where(answers: dict[str, Any]) -> None:
+    made, hardware = answers["ran"]
+    assert made == "made" and " rasterizer on " in hardware
+
+
+def test_prepare_gpu_runs_each_time(answers: dict[str, Any]) -> None:
+    assert answers["always"] is True
+
+
+def test_a_gpu_that_is_not_there_is_named(answers: dict[str, Any]) -> None:
+    assert "cuda:7" in answers["second_gpu"] and "NOD-0" in answers["second_gpu"]
+
+
 def test_every_kind_looks_like_something_on_both_sides() -> None:
     source = (contracts.REPOSITORY / "nodes" / "kinds.py").read_text(encoding="utf-8")
     assert all(f"Kind.{kind.name}:" in source for kind in Kind)
