@@ -31,7 +31,7 @@ GRAPH: help_canvas.Graph = (
         ("PreviewImage", [0, 680], [720, 260], {}),
         ("GS4D_Train4DScene", [380, 0], [340, 0], {"iterations": 1200, "budget": 4000}),
         ("GS4D_EditViews", [770, 0], [360, 0], {"prompt": "turn it into a gold statue"}),
-        ("GS4D_FitEdits", [1180, 0], [360, 0], {"iterations": 400}),
+        ("GS4D_FitEdits", [1180, 0], [360, 0], {}),
         ("GS4D_Preview4DScene", [1590, 0], [640, 930], {}),
     ],
     [

@@ -55,9 +55,9 @@ def lift(
     sized = _fitting(cameras, masks, seconds)
     count, device = len(scene.canonical), scene.device
     inside, whole = torch.zeros(count, device=device), torch.zeros(count, device=device)
-    for now, index in _by_time(scene, seconds):
+    for now, index in by_time(scene, seconds):
         features = torch.ones(count, 2, device=device, requires_grad=True)
-        drawn, _ = _draw(now, features, sized[index], rasterizer)
+        drawn, _ = composited(now, features, sized[index], rasterizer)
         mask = masks[index].to(drawn)
         drawn.backward(torch.stack([mask, torch.ones_like(mask)], dim=-1))
         assert features.grad is not None
@@ -93,8 +93,8 @@ def render_selection(
     width, height = cameras.sizes[0]
     masks = torch.zeros(len(cameras), height, width, device=scene.device)
     with torch.no_grad():
-        for now, index in _by_time(scene, seconds):
-            masks[index] = _draw(now, features, cameras[index], rasterizer)[0][..., 0].clamp(0, 1)
+        for now, index in by_time(scene, seconds):
+            masks[index] = composited(now, features, cameras[index], rasterizer)[0][..., 0].clamp(0, 1)
     return masks
 
 
@@ -106,16 +106,17 @@ def hardened(selection: Selection, threshold: float, softness: float = 0.0) -> S
     return Selection((weights >= threshold).float())
 
 
-def _draw(
+def composited(
     gaussians: Gaussians, features: Tensor, cameras: Cameras, rasterizer: Rasterizer
 ) -> tuple[Tensor, Tensor]:
+    """Features [N, C] composited by cameras of one size [F, H, W, C], and alpha [F, H, W]; differentiable in the features."""
     a = gaussians.map(torch.Tensor.detach).activated()
     w2c, K, _ = cameras.on(a.means)
     width, height = cameras.sizes[0]
     return rasterizer.render(a.means, a.quats, a.scales, a.opacities, features, w2c, K, width, height)[:2]
 
 
-def _by_time(scene: Scene4D, seconds: Sequence[float]) -> list[tuple[Gaussians, list[int]]]:
+def by_time(scene: Scene4D, seconds: Sequence[float]) -> list[tuple[Gaussians, list[int]]]:
     """(Gaussians, image indices) for each distinct time."""
     groups: dict[float, list[int]] = {}
     for i, s in enumerate(seconds):

@@ -85,7 +85,7 @@ def choose_source(
     """("captured" | "rendered", the pairs that it has). Auto takes captured images where all are there and none of the
     steps `edits` is in the scene's history. Raises InputError where captured ones are asked for and missing."""
     if video is not None:
-        _check_same(scene, video)
+        check_same(scene, video)
     if choice not in SOURCES:
         raise InputError("TRN-014", f"originals is '{choice}'; choose one of {', '.join(SOURCES)}.")
     if choice == "rendered" or (choice == "auto" and video is None):
@@ -207,7 +207,7 @@ def resampled(image: Tensor, size: tuple[int, int]) -> Tensor:
     return moved[0].permute(1, 2, 0)
 
 
-def _check_same(scene: Scene4D, video: MultiViewVideo) -> None:
+def check_same(scene: Scene4D, video: MultiViewVideo) -> None:
     """InputError where the video does not have the scene's cameras and number of frames."""
     if len(video.cameras) != len(scene.rig) or video.moments != len(scene.times):
         raise InputError(

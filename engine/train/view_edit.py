@@ -26,7 +26,8 @@ from ..masks.matte import over_background
 from ..render import Rasterizer, choose
 from ..scene import MultiViewVideo, Scene4D, Selection, ViewSet
 from . import state as states
-from .originals import Originals, choose_pairs, choose_source, collect
+from .image_choice import images_to_edit
+from .originals import Originals, Pair, choose_source, collect
 from .threads import threads_for_model
 from .view_crops import Crops, Window, longest_side, windows_of
 from .view_edit_config import ViewEditConfig
@@ -72,8 +73,13 @@ class ViewEditing:
         )
         if selection is not None:
             selection.check(len(scene.canonical))
-        request, size, pairs, self.source = _plan(scene, backbone, config, video, self.edits)
         rasterizer = choose(config.rasterizer, scene.device)
+        # masks that are one for each image were made for images that are known beforehand
+        is_fixed = keep is not None and len(keep) > 1
+        chosen, self.choice_note = images_to_edit(
+            scene, config.views, config.moments, video, rasterizer, is_fixed
+        )
+        request, size, pairs, self.source = _plan(scene, backbone, config, video, self.edits, chosen)
         captured = video if self.source == "captured" else None
         first = scene.rig.sizes[pairs[0][0]]
         windows, side = None, 0
@@ -145,7 +151,9 @@ class ViewEditing:
     @property
     def note(self) -> str:
         """What the artist should know about this edit, one sentence per line."""
-        return "\n".join(filter(None, (self.prompt_note, self._crop_note, *self.edit.notes)))
+        return "\n".join(
+            filter(None, (self.choice_note, self.prompt_note, self._crop_note, *self.edit.notes))
+        )
 
     @property
     def _crop_note(self) -> str:
@@ -250,7 +258,8 @@ def _plan(
     config: ViewEditConfig,
     video: MultiViewVideo | None,
     edits: tuple[str, ...],
-) -> tuple[EditRequest, tuple[int, int], list[tuple[int, int]], str]:
+    chosen: list[Pair],
+) -> tuple[EditRequest, tuple[int, int], list[Pair], str]:
     """The request with all defaults resolved, the image size, the (view, frame) pairs, and the source of the images."""
     advised = backbone.defaults
     request = EditRequest(
@@ -268,8 +277,7 @@ def _plan(
         seed=config.seed,
         keep=config.keep,
     )
-    pairs = choose_pairs(scene, config.views, config.moments, video)
-    source, pairs = choose_source(config.originals, scene, video, pairs, edits)
+    source, pairs = choose_source(config.originals, scene, video, chosen, edits)
     size = size_for(backbone, *scene.rig.sizes[pairs[0][0]], config.resolution)
     return replace(request, key=_key_index(config.key_view, pairs)), size, pairs, source
 

@@ -45,8 +45,9 @@ class ViewEditConfig:
     )
     views: str = text("", "Indices of the views to edit, such as '0 2 5-8'. Empty edits all training views.")
     moments: str = text(
-        "0",
-        "Indices of the frames to edit, such as '0' or '0 10 20'; 'all' edits every frame.",
+        "auto",
+        "Indices of the frames to edit, such as '0' (the paper) or '0 10 20'; 'all' edits every frame. auto edits as many images "
+        "as there are views, chosen over all frames so that together they show the most of the scene.",
         label="frames",
     )
     seed: int = number(0, 0, 2**32 - 1, "Random seed.")

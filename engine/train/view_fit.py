@@ -13,19 +13,28 @@ from ..fields import flag, number
 from ..guidance.inpaint import fitted
 from ..losses.metrics import decibels
 from ..losses.photometric import l1, ssim
+from ..masks.coverage import contributions, enough
 from ..render import render_gaussians
 from ..scene import Scene4D, Selection, ViewSet
+from ..scene.harmonics import dc_to_rgb, rgb_to_dc
 from ..scene.origins import in_coordinates_of
 from .edit_config import EditConfig
 from .edits import CanonicalEdit
 from .loop import Losses
 from .threads import threads_for
+from .unseen_colors import settled
 
 
 @dataclass(frozen=True)
 class ViewFitConfig(EditConfig):
     """Parameters of a fit to views; a step's Config may set other defaults."""
 
+    iterations: int = number(
+        200,
+        1,
+        1_000_000,
+        "Number of optimization steps. More follows the edited views more closely, with what is wrong in them; the paper uses 1000.",
+    )
     views_per_step: int = number(
         2, 1, 64, "Edited views per optimization step. More is smoother and slower.", label="batch size"
     )
@@ -61,6 +70,13 @@ class ViewFitConfig(EditConfig):
         "Adds Gaussians where the edit needs detail, in the last 40% of the steps (reference code).",
         label="densify",
         advanced=True,
+    )
+    fills_unseen: bool = flag(
+        True,
+        "Gaussians that the edited images hardly show take the colors of similar ones nearby. Off leaves them as they are.",
+        label="fill unseen",
+        advanced=True,
+        since="0.2",
     )
 
 
@@ -142,6 +158,23 @@ class ViewFit(CanonicalEdit):
         self.learn([(picture.info, *cameras.sizes[0])])
         squared = (picture.rgb.detach() - truth).square().mean()
         return {**seen, "loss": loss.detach(), "psnr": decibels(squared)}
+
+    def result(self) -> Scene4D:
+        edited = super().result()
+        if not self.config.fills_unseen or self.iteration == 0 or self.idle:
+            return edited
+        here = edited.to(self.device)
+        shown = contributions(here, self.views.cameras, self.views.seconds, self.rasterizer)
+        canonical, first = edited.canonical, self.origin.cpu()
+        before, after = (dc_to_rgb(g.sh[:, 0].detach().cpu()) for g in (self.before.canonical, canonical))
+        limit = torch.ones(len(first)) if self.selection is None else self.selection.weights.cpu()[first]
+        colors = settled(
+            before[first], after, canonical.means.detach().cpu(), shown.amax(dim=0), enough(shown), limit
+        )
+        changed = (colors != after).any(dim=1).to(canonical.device)
+        base = torch.where(changed[:, None], rgb_to_dc(colors).to(canonical.sh), canonical.sh[:, 0])
+        sh = torch.cat([base[:, None], canonical.sh[:, 1:]], dim=1)
+        return edited.with_(canonical=canonical.with_(sh=sh))
 
     def preview(self) -> Tensor:
         """[H, 2W, 3]: an edited view next to the current render; cycles through the views."""

@@ -22,7 +22,9 @@ from engine.steps import edit_views
 from tests.scenes import RenderedFrames, capture_of, moving_scene
 from tests.tiny_diffusion import SCHEDULER, tiny_backbone
 
-CONFIG = edit_views.Config(prompt="make it night", steps=2, views="0-2", resolution=48, preview_every=0)
+CONFIG = edit_views.Config(
+    moments="0", prompt="make it night", steps=2, views="0-2", resolution=48, preview_every=0
+)
 
 
 @pytest.fixture(scope="module")

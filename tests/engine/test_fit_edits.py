@@ -202,7 +202,7 @@ def test_gaussians_outside_the_mask_keep_their_bits(scene, views, preset):
 
 
 def test_a_gaussian_of_weight_one_half_goes_half_a_step(scene, views):
-    config = replace(QUICK, iterations=1)
+    config = replace(QUICK, iterations=1, fills_unseen=False)
     whole = m.result(fit_edits.run(scene, views, config))
     weights = torch.full((len(scene.canonical),), 0.5)
     half = m.result(fit_edits.run(scene, views, config, Selection(weights)))
