@@ -50,6 +50,7 @@ from training.tiny_editor import lookup
 
 VARIANTS = (
     "unedited",
+    "first_frame",
     "stage1",
     "stage1_stage2",
     "score_only",
@@ -102,6 +103,7 @@ class Benchmark:
         """The variants that can be run, by name."""
         every = {
             "unedited": lambda: (self.scene, Cost()),
+            "first_frame": self.first_frame,
             "stage1": lambda: self.stage1(),
             "stage1_stage2": lambda: self.both(),
             "score_only": self.score_only,
@@ -111,14 +113,14 @@ class Benchmark:
             "epipolar": lambda: self.both(attention="epipolar"),
         }
         if self.backbone is None:  # no model to distill from, and no attention to share
-            every = {name: every[name] for name in ("unedited", "stage1", "every_image")}
+            every = {name: every[name] for name in ("unedited", "first_frame", "stage1", "every_image")}
             every["deformation_trained"] = lambda: self.stage1(trains_deformation=True)
             every["stage1_reference_code"] = lambda: self.stage1(preset="reference code")
         wanted = (*self.plan.variants, "stage1_reference_code")
         return {name: run for name, run in every.items() if name in wanted}
 
     def views(self, attention: str | None = None) -> tuple[ViewSet, Cost]:
-        """The edited views of the first frame; made once for each kind of attention."""
+        """The edited views; made once for each kind of attention."""
         attention = attention or self.plan.edit.attention
         if attention not in self._edited:
             with costing(self.backbone, self.device) as cost:
@@ -136,7 +138,7 @@ class Benchmark:
         return true_views(views, self.pair.edited, scene.background.cpu())
 
     def stage1(self, attention: str | None = None, **changes: Any) -> tuple[Scene4D, Cost]:
-        """Edit the views of the first frame and fit the canonical Gaussians to them; made once for each variant."""
+        """Edit as many images as there are views, of any frame, and fit the canonical Gaussians to them; made once for each."""
         key = key_of(attention or self.plan.edit.attention, changes)
         if key not in self._fitted:
             views, cost = self.views(attention)
@@ -145,6 +147,14 @@ class Benchmark:
                 scene = follow(fit_edits.run(self.scene, views, config, None, self.device), "fit")
             self._fitted[key] = scene, cost + fitting
         return self._fitted[key]
+
+    def first_frame(self) -> tuple[Scene4D, Cost]:
+        """Stage 1 as in the paper: the views of the first frame alone."""
+        config = replace(self.plan.edit, prompt=self.prompt, moments="0", force=True)
+        with costing(self.backbone, self.device) as cost:
+            views = self._edit(self.scene, config, self.pair.original)
+            scene = follow(fit_edits.run(self.scene, views, self.plan.fit, None, self.device), "fit")
+        return scene, cost
 
     def refined(self, scene: Scene4D, **changes: Any) -> tuple[Scene4D, Cost]:
         """Stage 2: score distillation on the whole capture."""

@@ -15,8 +15,9 @@ from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import choose, rasterizer_field
 from ..scene import MultiViewVideo, Scene4D, ViewSet
 from ..scene.framing import Framing, edge_shift
+from ..train.image_choice import images_to_edit
 from ..train.memory_use import MemoryUse, of_scene
-from ..train.originals import SOURCES, Originals, choose_pairs, choose_source, collect
+from ..train.originals import SOURCES, Originals, choose_source, collect
 from . import EDITS
 from .step import Input, Kind, Output, Step
 
@@ -27,7 +28,10 @@ __all__ = ["STEP", "Config", "run"]
 class Config:
     views: str = text("", "Indices of the views, such as '0 2 5-8'. Empty uses all training views.")
     moments: str = text(
-        "0", "Indices of the frames, such as '0' or '0 10 20'; 'all' uses every frame.", label="frames"
+        "0",
+        "Indices of the frames, such as '0' or '0 10 20'; 'all' uses every frame. auto takes as many images as there are views, "
+        "chosen over all frames so that together they show the most of the scene.",
+        label="frames",
     )
 
     resolution: int = number(
@@ -79,12 +83,14 @@ def run(
         InputError: Views or frames that do not exist, or views of different aspect ratios.
     """
     scene = scene if device is None else scene.to(device)
-    pairs = choose_pairs(scene, config.views, config.moments, video)
+    rasterizer = choose(config.rasterizer, scene.device)
+    pairs, choice = images_to_edit(scene, config.views, config.moments, video, rasterizer)
     source, pairs = choose_source(config.originals, scene, video, pairs, EDITS)
     width, height = scene.rig.sizes[pairs[0][0]]
     size = editor_size(config.size_for, width, height, config.resolution)
-    rasterizer = choose(config.rasterizer, scene.device)
-    yield Started(1, f"{len(pairs)} {source} images of {size[0]}×{size[1]}")
+    yield Started(
+        1, "\n".join(filter(None, (f"{len(pairs)} {source} images of {size[0]}×{size[1]}", choice)))
+    )
     is_framed = config.size_for != AS_RENDERED
     originals = Originals(scene, rasterizer, size, video if source == "captured" else None, is_framed)
     views = collect(originals, pairs)

@@ -33,7 +33,8 @@ class ViewFitConfig(EditConfig):
         200,
         1,
         1_000_000,
-        "Number of optimization steps. More follows the edited views more closely, with what is wrong in them; the paper uses 1000.",
+        "Number of optimization steps. More follows the edited views more closely, with what is wrong in them; the paper uses "
+        "1000.",
     )
     views_per_step: int = number(
         2, 1, 64, "Edited views per optimization step. More is smoother and slower.", label="batch size"
@@ -76,7 +77,7 @@ class ViewFitConfig(EditConfig):
         "Gaussians that the edited images hardly show take the colors of similar ones nearby. Off leaves them as they are.",
         label="fill unseen",
         advanced=True,
-        since="0.2",
+        since="0.3",
     )
 
 
