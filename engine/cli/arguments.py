@@ -7,10 +7,9 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import fields
-from types import MappingProxyType
 from typing import Any, NoReturn
 
 import torch
@@ -78,20 +77,18 @@ def add_config(
     config: type[Any],
     skip: tuple[str, ...] = (),
     prefix: str = "",
-    defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """One flag per Config field, with its default, range and help; `prefix` goes before each name.
 
-    A field that was renamed keeps its old flag beside the new one. `defaults` by field go before the Config's own.
+    A field that was renamed keeps its old flag beside the new one.
     """
     parser.set_defaults(configs=[*(parser.get_default("configs") or ()), (config, skip, prefix)])
     for f in fields(config):
         if f.name in skip:
             continue
         names = ["--" + (prefix + name).replace("_", "-") for name in dict.fromkeys((f.name, id_of(f)))]
-        default = defaults.get(f.name, f.default)
-        help = f"{f.metadata['help']} (default {default})".replace("%", "%%")
-        common: dict[str, Any] = {"default": default, "dest": prefix + f.name, "help": help}
+        help = f"{f.metadata['help']} (default {f.default})".replace("%", "%%")
+        common: dict[str, Any] = {"default": f.default, "dest": prefix + f.name, "help": help}
         if isinstance(f.default, bool):
             parser.add_argument(*names, action=argparse.BooleanOptionalAction, **common)
         elif "options" in f.metadata:

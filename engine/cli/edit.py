@@ -19,8 +19,6 @@ from .step_verb import least_size
 # one flag for all stages
 SHARED = ("rasterizer", "seed", "preview_every", "checkpoint_seconds")
 PROMPTS = ("prompt", "negative", "force")
-# as in workflows/instruct_4dgs.json: measured there, more steps are no closer to the edit at other frames
-FIT_ITERATIONS = 400
 # an input of the fit
 PIN = next(each for each in fit_edits.STEP.inputs if each.name == "pin")
 
@@ -96,5 +94,5 @@ def add_edit(add_verb: AddVerb) -> None:
         default=False,
         help="then refine the whole scene by score distillation (stage 2 of Instruct-4DGS)",
     )
-    add_config(sub, fit_edits.Config, SHARED, "fit_", {"iterations": FIT_ITERATIONS})
+    add_config(sub, fit_edits.Config, SHARED, "fit_")
     add_config(sub, refine_score.Config, (*SHARED, *PROMPTS), "refine_")

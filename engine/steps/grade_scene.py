@@ -231,7 +231,6 @@ STEP = Step(
     ),
     outputs=(Output("scene_out", Kind.SCENE, "The graded scene.", label="scene"),),
     verb="grade",
-    aliases=("grade-scene",),
     has_device=False,
     figure=Figure.PREVIEW,
     note=summary,

@@ -182,10 +182,12 @@ class _Readings:
         """Bring losses and check up to date; does nothing where they are."""
         self.check()
         tensors = {name: loss for name, loss in self._latest.items() if isinstance(loss, Tensor)}
-        # one transfer for all
-        numbers = torch.stack(list(tensors.values())).tolist() if tensors else []
         known = {name: loss for name, loss in self._latest.items() if not isinstance(loss, Tensor)}
-        self._latest = self.losses = {**known, **dict(zip(tensors, numbers, strict=True))}
+        # one transfer for all of a device: a model may have another one than the scene
+        for device in {loss.device for loss in tensors.values()}:
+            there = {name: loss for name, loss in tensors.items() if loss.device == device}
+            known |= dict(zip(there, torch.stack(list(there.values())).tolist(), strict=True))
+        self._latest = self.losses = {name: known[name] for name in self._latest}
 
     def check(self) -> None:
         """InputError where a step since the last check produced NaN or infinite values."""

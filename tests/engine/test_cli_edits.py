@@ -126,10 +126,11 @@ def test_an_edit_stopped_in_a_later_stage_does_not_edit_its_views_again(
         yield next(own(*args, **kwargs))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit_edits, "run", interrupted)
+    whole_fit = fit_edits.STEP
+    monkeypatch.setattr(fit_edits, "STEP", replace(whole_fit, run=interrupted))
     assert verb(*command) == 130
     assert (tmp_path / "edited.editing.safetensors").is_file() and not out.exists()
-    monkeypatch.setattr(fit_edits, "run", own)
+    monkeypatch.setattr(fit_edits, "STEP", whole_fit)
     steps = []
     whole = edit_views.run
 
@@ -138,7 +139,7 @@ def test_an_edit_stopped_in_a_later_stage_does_not_edit_its_views_again(
             steps.extend([message.done] if isinstance(message, m.Progress) else [])
             yield message
 
-    monkeypatch.setattr(edit_views, "run", counted)
+    monkeypatch.setattr(edit_views, "STEP", replace(edit_views.STEP, run=counted))
     assert verb(*command) == 0
     assert steps == [], "the edited views came from the checkpoint"
     assert out.is_file() and not (tmp_path / "edited.editing.safetensors").exists()

@@ -27,6 +27,7 @@ QUICK = {
     "preflight": "--moments 1",
     "fit_scene": "--iterations 40 --budget 500 --initial-count 500 --preview-every 0",
     "evaluate": "--every 3",
+    "grade": "",
     "render": "--frames 3 --width 64 --height 80",
     "edit": "--views 0,2 --resolution 64 --steps 1 --fit-iterations 4",
     "fit-edits": "--iterations 4",

@@ -305,6 +305,9 @@ raise SystemExit(main(["render", "--scene", {str(kept)!r}, "--out", {str(video)!
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
-    sentence = r"^error: Out of memory while working: [\d.]+ [GM]B .*this process may use 3\.0 GB\. Lower the resolution"
+    sentence = (
+        r"^error: Out of memory while running Render 4D Scene: [\d.]+ [GM]B .*this process may use 3\.0 GB\. "
+        "Lower the width and height"
+    )
     assert re.search(sentence, done.stderr, re.MULTILINE), done.stderr
     assert list(tmp_path.iterdir()) == [kept]

@@ -62,7 +62,8 @@ def test_every_figure_has_a_script_that_takes_these_options() -> None:
     assert named <= set(scripts)
     measuring = {name for name, path in scripts.items() if '"--json"' in path.read_text(encoding="utf-8")}
     assert not measuring - named - {"table.py"}, "measured, but not in docs/benchmarks.md"
-    steps = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "engine" / "steps").glob("*.py")]
+    configs = [path for room in ("steps", "train") for path in (REPOSITORY / "engine" / room).glob("*.py")]
+    steps = [path.read_text(encoding="utf-8") for path in configs]
     commands = re.findall(r"`(?:OMP_NUM_THREADS=1\s+)?python\s+benchmarks/(\w+\.py)\s([^`]*)`", BENCHMARKS)
     assert len(commands) >= 5
     for script, options in commands:
