@@ -1,4 +1,4 @@
-"""The demo: train on the bundled capture, edit the scene with a prompt, write videos, scenes, a .ply and a contact sheet."""
+"""The demo: train on the bundled capture, edit the scene, and write videos, scenes, a .ply, a contact sheet and a page."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from .io.ply import write_ply
 from .io.scene_file import save_scene
 from .render import choose, render_gaussians
 from .scene import MultiViewVideo, Scene4D, ViewSet
-from .steps import camera_path, edit_views, evaluate_scene, fit_edits, fit_scene, render_scene
+from .steps import camera_path, edit_views, evaluate_scene, export_scene, fit_edits, fit_scene, render_scene
 from .train.originals import resize
 from .train.speed import CLIP
 
 log = logging.getLogger("gs4d")
 # of training; the whole demo takes less than five minutes on two cores
 SECONDS = 160.0
-PROMPT = "make it night"
+PROMPT = "turn it into a gold statue"
 SCENE = "scene.safetensors"
+PAGE = "before_after.html"
 # for the fit to the edited views
 FIT_SECONDS = 35.0
 
@@ -108,6 +109,7 @@ def run(
         "seconds_training": round(trained, 1),
         "seconds_editing": round(edited_in, 1),
         "prompt": prompt,
+        "page": str(folder / PAGE) if prompt else "",
         "gaussians": len(scene.canonical),
         "psnr_views": round(evaluation.summary["psnr"], 2),
     }
@@ -122,7 +124,7 @@ def _edit(
     config: edit_views.Config,
     model: Path,
 ) -> Sheet:
-    """Edit the first frame's views and fit the scene to them; writes the edited scene and its video."""
+    """Edit images of the scene and fit it to them; writes the edited scene, its video, and a page that plays both scenes."""
     backbone = load(model, device)
     there = scene.to(device)
     views = follow(edit_views.run(there, backbone, config, video), False)
@@ -130,7 +132,9 @@ def _edit(
     edited: Scene4D = follow(fit_edits.run(there, views, fitting, None, device), False).to("cpu")
     save_scene(edited, folder / "edited.safetensors")
     _orbit(edited, folder / "edited.mp4", follow, device)
-    told = f"'{config.prompt}' ({backbone.name}): {len(views)} views of the first frame edited; all frames follow"
+    follow(export_scene.run(scene, export_scene.Config(kind="html"), folder / PAGE, edited), False)
+    count = len(set(views.moments))
+    told = f"'{config.prompt}' ({backbone.name}): {len(views)} images of {count} frames edited; all frames follow"
     return Sheet(before_and_after(scene, edited, views, device), EDITED, told)
 
 

@@ -75,6 +75,9 @@ def demo(arguments: Arguments) -> dict[str, Any]:
         Path(arguments.out), follow, device_of(arguments), prompt=arguments.prompt, force=arguments.force
     )
     made = f"made {', '.join(report['files'])} in {report['folder']}/ in {report['seconds']:.0f} s"
+    if report["page"]:
+        megabytes = Path(report["page"]).stat().st_size / 1e6
+        made += f"\nopen {report['page']} ({megabytes:.1f} MB) in a browser: the moving scene before and after the edit"
     say(made, arguments)
     return report
 
@@ -116,9 +119,7 @@ def add_scene_verbs(add_verb: AddVerb) -> None:
         out="page to write (.html)",
         configs=(bake_clip.Config,),
     )
-    about_demo = (
-        "Train the demo scene, edit it with a prompt, and write videos, scenes, a .ply and a contact sheet."
-    )
+    about_demo = "Train the demo scene, edit it with a prompt, and write videos, scenes, a .ply, a contact sheet and a page."
     sub = add_verb("demo", demo, about_demo, has_device=True)
     add_path(sub, "--out", "-o", default="demo", metavar="DIR", help="folder to write")
     prompt = f"the edit (default: {demonstration.PROMPT}); empty skips it. {BUNDLED_EDITS}"
