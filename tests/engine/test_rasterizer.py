@@ -394,6 +394,7 @@ def test_a_card_without_gsplat_and_warp_is_left_alone_where_the_cpu_kernel_is_th
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
     monkeypatch.setattr(backends, "_gsplat", {False: None if gsplat else "it was not compiled"})
+    monkeypatch.setattr("engine.render.gsplat_cuda._wrong_here", lambda index: None)
     monkeypatch.setattr("engine.render.warp._wrong_here", lambda index: None if has_warp else "an old driver")
     monkeypatch.setattr(backends, "installed", lambda package: has_numba)
     with caplog.at_level("INFO", logger="gs4d"):
