@@ -24,6 +24,8 @@ SUFFIX = ".frames"
 RESERVE = 2 << 30
 # a text file that names the files which one reader uses
 _MARK = re.compile(r"\.in-use\.([0-9a-f]{6})-(\d{1,10})-[0-9a-f]{8}")
+# names of the marks that this process made
+_marks: set[str] = set()
 
 
 def default_folder() -> Path:
@@ -61,6 +63,7 @@ class PreparedFolder:
     def mark(self, owner: Any) -> Path:
         """A file that names what `owner` uses; it goes with its owner."""
         mark = self.path / f".in-use.{machine_name()}-{os.getpid()}-{secrets.token_hex(4)}"
+        _marks.add(mark.name)
         weakref.finalize(owner, _remove, mark)
         return mark
 
@@ -93,7 +96,8 @@ class PreparedFolder:
         spare = sum(size for size, _ in removable)
         free = self._free()
         if total - spare + needed > self.limit:
-            return f"they need {needed / 1e9:.1f} GB, and the limit of prepared frames is {self.limit / 1e9:.1f} GB"
+            used = f", of which {(total - spare) / 1e9:.1f} GB are in use" if total > spare else ""
+            return f"they need {needed / 1e9:.1f} GB, and the limit of prepared frames is {self.limit / 1e9:.1f} GB{used}"
         if needed + RESERVE > free + spare:
             return f"they need {needed / 1e9:.1f} GB, and the disk has {max(free + spare - RESERVE, 0) / 1e9:.1f} GB to spare"
         for size, name in removable:
@@ -123,7 +127,7 @@ class PreparedFolder:
                 if match is None:
                     continue
                 with suppress(OSError):
-                    if _has_ended(match[1], int(match[2]), entry.stat().st_mtime):
+                    if _has_ended(entry.name, match[1], int(match[2]), entry.stat().st_mtime):
                         _remove(Path(entry.path))
                     else:
                         held.update(Path(entry.path).read_text(encoding="ascii").split())
@@ -140,10 +144,11 @@ class PreparedFolder:
             return 0
 
 
-def _has_ended(machine: str, process: int, since: float) -> bool:
+def _has_ended(mark: str, machine: str, process: int, since: float) -> bool:
     """Whether the process that left a mark is gone; where it cannot be seen, its age decides."""
     if machine == machine_name() and os.name != "nt":
-        return not is_running(process)
+        # in a container that was started again, the number of the killed process may be this one's
+        return mark not in _marks if process == os.getpid() else not is_running(process)
     return time.time() - since > ABANDONED
 
 

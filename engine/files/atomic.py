@@ -46,7 +46,8 @@ def write_atomically(path: Path | str) -> Generator[Path, None, None]:
         _check_name(path)
         with temporary_beside(path) as partial:
             yield partial
-            with open(partial, "rb") as file:
+            # Windows flushes files only where they may be written
+            with open(partial, "r+b") as file:
                 os.fsync(file.fileno())
             os.replace(partial, path)
 

@@ -128,7 +128,9 @@ class DefaultStrategy:
         self._grow(parameters, state, generator)
         opacity = parameters.tensors["logit_opacities"].sigmoid()
         size = parameters.tensors["log_scales"].exp().amax(dim=-1)
-        keep = (opacity > self.prune_opacity) & (size < self.prune_large * self.extent) | parameters.held
+        # NaN is neither: it stays, so that the run notices it
+        pruned = (opacity <= self.prune_opacity) | (size >= self.prune_large * self.extent)
+        keep = ~pruned | parameters.held
         keep = parameters.without_empty_groups(keep)
         if bool(keep.any()) and not bool(keep.all()):
             parameters.keep(keep.nonzero().flatten())

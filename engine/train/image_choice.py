@@ -35,7 +35,7 @@ def images_to_edit(
         frames: Indices of frames, or AUTO: as many images as there are views, those that show the most of the scene.
         video: The capture, whose held-out images are left out; None if there is none.
         rasterizer: Any rasterizer.
-        first_frame_only: What AUTO means where something fixes the images: all views of the first frame.
+        first_frame_only: What AUTO means where something fixes the images: all views of the first frame that is not held out.
 
     Raises:
         InputError: Numbers that do not exist, images that differ in shape, or a capture of another scene.
@@ -44,7 +44,9 @@ def images_to_edit(
         return choose_pairs(scene, views, frames, video), ""
     if video is not None:
         check_same(scene, video)
-    first = choose_pairs(scene, views, "0", video)
+    held = set() if video is None else set(video.test_moments)
+    usable = [frame for frame in range(len(scene.times)) if frame not in held] or [0]
+    first = choose_pairs(scene, views, str(usable[0]), video)
     if len(scene.times) == 1:
         return first, ""
     if first_frame_only:
@@ -53,8 +55,6 @@ def images_to_edit(
             "all views of the first frame, which the masks were made for; frame numbers choose others",
         )
     chosen = [view for view, _ in first]
-    held = set() if video is None else set(video.test_moments)
-    usable = [frame for frame in range(len(scene.times)) if frame not in held]
     spread = torch.linspace(0, len(usable) - 1, min(CANDIDATES, len(usable))).round().long().tolist()
     pairs = [
         (view, usable[i])

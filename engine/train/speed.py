@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -59,14 +60,15 @@ def step_milliseconds(
     )
     work, taken = Demo(video, config, device), list[float]()
     begun = time.monotonic()
-    for done in range(1, WARM_UP + steps + 1):
-        start = time.perf_counter()
-        work.step()
-        if work.device.type == "cuda":
-            torch.cuda.synchronize(work.device)
-        taken.append(1e3 * (time.perf_counter() - start))
-        yield done
-        if time.monotonic() - begun > seconds:
-            break
+    with closing(work.feed):
+        for done in range(1, WARM_UP + steps + 1):
+            start = time.perf_counter()
+            work.step()
+            if work.device.type == "cuda":
+                torch.cuda.synchronize(work.device)
+            taken.append(1e3 * (time.perf_counter() - start))
+            yield done
+            if time.monotonic() - begun > seconds:
+                break
     # a step that takes longer than the limit is hardly changed by what it loads
     return statistics.median(taken[WARM_UP:] or taken[-1:])

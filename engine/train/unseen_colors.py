@@ -47,8 +47,11 @@ def settled(
     found = KDTree(places[trusted].numpy()).query(places[asked].numpy(), k=NEIGHBORS + 1)
     distance, index = torch.from_numpy(found[0]), trusted[torch.from_numpy(found[1]).long()]
     weight = torch.where(index == asked[:, None], 0, 1 / (distance + 1e-3))
-    near = (weight[..., None] * after[index].double()).sum(dim=1) / weight.sum(dim=1, keepdim=True)
-    expected = torch.lerp(before[asked], near.to(before), limit[asked, None].to(before))
+    # what the edit changes around, so that nothing changes where nothing was edited
+    change = (weight[..., None] * (after - before)[index].double()).sum(dim=1) / weight.sum(
+        dim=1, keepdim=True
+    )
+    expected = before[asked] + limit[asked, None].to(before) * change.to(before)
     known = (shown[asked] / (HALF * enough)).square()
     share = (known / (1 + known))[:, None].to(after)
     result = after.clone()

@@ -108,6 +108,12 @@ def test_a_selection_limits_what_is_filled(scene):
     assert not torch.equal(made.canonical.sh[CORE:], scene.canonical.sh[CORE:])
 
 
+def test_an_edit_that_changes_no_color_changes_none_that_is_not_shown():
+    before, means = torch.rand(200, 3), torch.rand(200, 3)
+    found = settled(before, before, means, torch.rand(200), 1.0, torch.rand(200))
+    assert torch.allclose(found, before, atol=1e-6)
+
+
 def test_too_few_known_colors_fill_nothing():
     before = torch.rand(20, 3)
     after, shown = before + 0.2, torch.zeros(20)
@@ -137,6 +143,8 @@ def test_held_out_images_are_not_chosen(scene):
 def test_masks_for_each_image_fix_the_first_frame_and_numbers_win(scene):
     chosen, note = images_to_edit(scene, "0 2", "auto", None, choose("auto"), first_frame_only=True)
     assert chosen == [(0, 0), (2, 0)] and "first frame" in note
+    held = replace(capture_of(scene), test_moments=(0,))
+    assert images_to_edit(scene, "2", "auto", held, choose("auto"), first_frame_only=True)[0] == [(2, 1)]
     assert images_to_edit(scene, "1", "0 3", None, choose("auto")) == ([(1, 0), (1, 3)], "")
     with pytest.raises(InputError, match="frame"):
         images_to_edit(scene, "", "soon", None, choose("auto"))

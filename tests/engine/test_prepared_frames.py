@@ -20,6 +20,7 @@ from engine.capture.undistort import Distortion
 from engine.capture.video_file import VideoFile, probe
 from engine.capture.view_images import ImageFile, ImageView, Lens, VideoView
 from engine.errors import InputError
+from engine.files.atomic import machine_name
 from engine.messages import returned
 from engine.scene import Frame
 from tests.engine.test_frames import capture, mask_picture, write_video
@@ -275,6 +276,15 @@ def test_the_least_recently_used_files_go_first_and_none_in_use(tmp_path: Path) 
     gc.collect()
     assert prepare(third) == ""
     assert {p.name for p in folder.glob("*.frames")} == {names[1], prepared_names(third)}
+
+
+def test_marks_of_a_killed_process_with_this_number_hold_nothing(tmp_path: Path) -> None:
+    """In a container that is started again, process numbers come back."""
+    folder = PreparedFolder(tmp_path, limit=100)
+    folder.file("old").write_bytes(bytes(80))
+    left = tmp_path / f".in-use.{machine_name()}-{os.getpid()}-0123abcd"
+    left.write_text(f"{folder.file('old').name}\n")
+    assert folder.make_room(50, []) == "" and not left.exists() and not folder.file("old").exists()
 
 
 def prepared_names(store: FrameStore) -> str:

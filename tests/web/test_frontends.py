@@ -116,7 +116,8 @@ def test_a_run_is_shown_once_and_is_still_there_after_undo(page: Page) -> None:
     again = page.js(SHOWN)
     assert again["height"] >= empty["height"] and again["notes"] == shown["notes"]
     assert [again["pictures"][node] for node in working] == [1, 1]
-    assert page.js("() => document.querySelector('.gs4d').isConnected && !window.before.stage")
+    # the old view lets go of the GPU once its last work is done
+    page.page.wait_for_function("() => document.querySelector('.gs4d').isConnected && !window.before.stage")
     assert not page.complaints_about_the_pack()
 
 
