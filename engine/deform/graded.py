@@ -19,6 +19,8 @@ from .per_frame import PerFrame
 
 # entries along a side of the stored grade; each side of a file's larger lattice counts up to MOST
 FEWEST, MOST = 33, 65
+# entries for colors above 1, whose inverses are evenly spaced; the last is at BRIGHTEST
+ABOVE, BRIGHTEST = 16, 256.0
 DEEPEST = 8
 
 
@@ -30,15 +32,19 @@ class Graded:
 
     Args:
         inner: The deformation of the ungraded scene.
-        table: The grade as a lattice over 0..1.
+        table: The grade as a lattice [S, S, S, 3], whose inputs are `lattice_inputs(S, above)`.
         before: [N, K, 3] ungraded canonical coefficients.
         weights: [N] in 0..1, how much of the grade each Gaussian takes.
+        above: Entries along each side for colors above 1; 0 takes those for 1, as older files do.
     """
 
     kind: ClassVar[str] = "graded"
 
-    def __init__(self, inner: Deformation, table: ColorTable, before: Tensor, weights: Tensor) -> None:
+    def __init__(
+        self, inner: Deformation, table: ColorTable, before: Tensor, weights: Tensor, above: int = 0
+    ) -> None:
         self.inner, self.table, self.before, self.weights = inner, table, before, weights
+        self.above = above
 
     def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
         """The Gaussians at a time. Raises InputError where their number has changed."""
@@ -49,17 +55,27 @@ class Graded:
                 "program changed their number, or the file is damaged; load the scene as it was saved here.",
             )
         moved = self.inner.deform(gaussians.with_(sh=self.before), seconds)
-        change = graded_sh(moved.sh, self.table.apply, self.weights) - self._after
+        change = graded_sh(moved.sh, self.recolored, self.weights) - self._after
         # bases that the canonical Gaussians gained or lost since
         change = torch.nn.functional.pad(change, (0, 0, 0, gaussians.sh.shape[1] - change.shape[1]))
         return moved.with_(sh=gaussians.sh + change)
 
     @cached_property
     def _after(self) -> Tensor:
-        return graded_sh(self.before, self.table.apply, self.weights)
+        return graded_sh(self.before, self.recolored, self.weights)
+
+    def recolored(self, colors: Tensor) -> Tensor:
+        """Colors [M, 3] ≥ 0 through the lattice."""
+        if not self.above:
+            return self.table.apply(colors)
+        inputs = lattice_inputs(self.table.size, self.above).to(colors)
+        last = len(inputs) - 1
+        first = (torch.bucketize(colors.detach().contiguous(), inputs, right=True) - 1).clamp(0, last - 1)
+        place = first + (colors - inputs[first]) / (inputs[first + 1] - inputs[first])
+        return self.table.apply(place / last)
 
     def config(self) -> dict[str, Any]:
-        return {"inner": {"kind": self.inner.kind, "config": self.inner.config()}}
+        return {"inner": {"kind": self.inner.kind, "config": self.inner.config()}, "above": self.above}
 
     def tensors(self) -> dict[str, Tensor]:
         inner = {f"inner.{name}": t for name, t in self.inner.tensors().items()}
@@ -67,12 +83,14 @@ class Graded:
 
     def to(self, device: torch.device | str) -> Graded:
         table = ColorTable.lattice(self.table.values.to(device))
-        return Graded(self.inner.to(device), table, self.before.to(device), self.weights.to(device))
+        return Graded(
+            self.inner.to(device), table, self.before.to(device), self.weights.to(device), self.above
+        )
 
     def take(self, index: Tensor) -> Graded:
         """The same grade of Gaussians `index` [M]."""
         at = index.to(self.before.device)
-        return Graded(self.inner.take(index), self.table, self.before[at], self.weights[at])
+        return Graded(self.inner.take(index), self.table, self.before[at], self.weights[at], self.above)
 
     def trainable(self) -> Deformation | None:
         return self.inner.trainable()
@@ -92,7 +110,9 @@ class Graded:
                 "The scene's color grade lacks a part; the file is damaged or from a newer version.",
             )
         side = table.shape[0] if table.ndim else 0
-        fits = table.shape == (side, side, side, 3) and 2 <= side <= MOST and before.ndim == 3
+        above = config.get("above", 0)
+        fits = type(above) is int and 0 <= above <= ABOVE and 2 <= side - above <= MOST
+        fits = fits and table.shape == (side, side, side, 3) and before.ndim == 3
         fits = (
             fits
             and before.shape[1] in (1, 4, 9, 16)
@@ -107,7 +127,7 @@ class Graded:
             )
         parts = {name.removeprefix("inner."): t for name, t in tensors.items() if name.startswith("inner.")}
         made = KINDS[kind].from_parts(dict(inner.get("config", {})), parts)
-        return cls(made, ColorTable.lattice(table), before, weights)
+        return cls(made, ColorTable.lattice(table), before, weights, above)
 
 
 def graded_deformation(
@@ -125,7 +145,7 @@ def graded_deformation(
         canonical: Its N Gaussians.
         seconds: Any time of the scene.
         grade: Colors [M, 3] to graded colors.
-        size: Entries along each side of the stored lattice, where one is needed; see `FEWEST` and `MOST`.
+        size: Entries along each side of the stored lattice for colors in 0..1, where one is needed; see `FEWEST` and `MOST`.
         weights: [N] in 0..1, how much of the grade each Gaussian takes.
 
     Returns:
@@ -150,9 +170,16 @@ def graded_deformation(
             f"The colors of this scene change over time and were graded {DEEPEST} times already; grade the scene as it was "
             "before, with all changes in one Grade Scene.",
         )
-    plain = ColorTable.identity(min(max(size, FEWEST), MOST)).values.to(canonical.sh)
+    inputs = lattice_inputs(min(max(size, FEWEST), MOST) + ABOVE, ABOVE).to(canonical.sh)
+    plain = torch.stack(torch.meshgrid([inputs] * 3, indexing="ij"), dim=-1)
     lattice = ColorTable.lattice(grade(plain.reshape(-1, 3)).view_as(plain))
-    return Graded(deformation, lattice, canonical.sh, weights)
+    return Graded(deformation, lattice, canonical.sh, weights, ABOVE)
+
+
+def lattice_inputs(side: int, above: int) -> Tensor:
+    """The colors [side] of the entries along a side of a stored lattice: evenly over 0..1, and `above` more up to BRIGHTEST."""
+    brighter = 1 / (1 - torch.arange(1, above + 1) / max(above, 1)).clamp(min=1 / BRIGHTEST)
+    return torch.cat([torch.linspace(0, 1, side - above), brighter])
 
 
 def _frames_graded(motion: PerFrame, sh: Tensor, grade: Recoloring, weights: Tensor) -> PerFrame:

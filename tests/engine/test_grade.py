@@ -15,12 +15,12 @@ from engine.cli import main
 from engine.color import PRESETS, ColorTable, Grade, graded_sh
 from engine.color.adjustments import LUMINANCE, to_display, to_linear
 from engine.deform import FrozenAppearance, Graded, HexPlane, HexPlaneConfig, Masked, PerFrame
-from engine.deform.graded import DEEPEST
+from engine.deform.graded import ABOVE, DEEPEST
 from engine.errors import InputError
 from engine.io.scene_file import load_scene, save_scene
 from engine.io.selection_file import save_selection
 from engine.render import choose, render_gaussians
-from engine.scene import Scene4D, Selection, Static, harmonics
+from engine.scene import Gaussians, Scene4D, Selection, Static, harmonics
 from engine.steps import grade_scene
 from engine.steps.grade_scene import Config
 from tests.engine.test_cube_file import bent, random_colors, write_cube
@@ -287,6 +287,49 @@ def test_a_graded_scene_is_saved_and_loaded_bit_for_bit(tmp_path: Path, kind: st
     for second in (0.0, 0.7):
         for name, tensor in made.at(second).tensors().items():
             assert torch.equal(again.at(second).tensors()[name], tensor)
+
+
+class Shift:
+    """All colors change by the same at every time."""
+
+    kind = "shift"
+
+    def __init__(self, change: float) -> None:
+        self.change = change
+
+    def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
+        return gaussians.with_(sh=gaussians.sh + self.change / harmonics.C0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"exposure": -2.0}, {"preset": "black and white", "strength": 0.5}, {"preset": "gold"}],
+    ids=str,
+)
+@pytest.mark.parametrize(("base", "change"), [(1.3, -0.5), (0.8, 0.5), (1.3, 0.9), (30.0, -29.5)])
+def test_colors_above_one_that_change_are_graded_like_those_that_do_not(
+    config: dict[str, object], base: float, change: float
+) -> None:
+    scene = moving_scene(4, sh_degree=0)
+    sh = torch.full_like(scene.canonical.sh, (base - 0.5) / harmonics.C0)
+    scene = scene.with_(canonical=scene.canonical.with_(sh=sh), deformation=Shift(change))
+    made = base_colors(grade(scene, **config).at(0.5).sh)  # pyright: ignore[reportArgumentType]
+    shown = torch.full_like(made, base + change)
+    torch.testing.assert_close(made, Grade(**config).apply(shown), atol=3e-3, rtol=0)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_grade_of_an_older_file_is_a_lattice_over_0_to_1() -> None:
+    made = grade(varying("field"), preset="gold").deformation
+    assert isinstance(made, Graded) and made.above == ABOVE
+    older = {name: value for name, value in made.config().items() if name != "above"}
+    tensors = made.tensors() | {"table": made.table.values[:-ABOVE, :-ABOVE, :-ABOVE].contiguous()}
+    again = Graded.from_parts(older, tensors)
+    colors = random_colors()
+    assert again.above == 0
+    torch.testing.assert_close(again.recolored(colors), made.recolored(colors), atol=1e-5, rtol=0)
+    for above in (-1, ABOVE + 1, 2.5, "16"):
+        with pytest.raises(InputError, match="GRD-013"):
+            Graded.from_parts({**older, "above": above}, made.tensors())
 
 
 def test_motion_follows_gaussians_that_are_taken() -> None:
