@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..engine.capture.from_images import ORDERS, capture_of_images
+from ..engine.capture.from_images import ORDERS, capture_of_images, frame_rate
 from ..engine.errors import InputError
 from ..engine.scene import Cameras
 from . import host, pictures
@@ -97,14 +97,15 @@ class CaptureFromVideos(io.ComfyNode):
 def _images(videos: list[Any], fps: float) -> tuple[list[torch.Tensor], float]:
     """The images of each connected video or batch, and the frames per second."""
     batches: list[torch.Tensor] = []
+    rates: list[float] = []
     for each in videos:
         if hasattr(each, "get_components"):
             parts = each.get_components()
             batches.append(host.detach(parts.images))
-            fps = fps or float(parts.frame_rate)
+            rates.append(float(parts.frame_rate))
         else:
             batches.append(host.detach(each))
-    return batches, fps or 24.0
+    return batches, frame_rate(fps, rates)
 
 
 def _rig(rig: Cameras) -> tuple[int, Any]:

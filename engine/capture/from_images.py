@@ -62,6 +62,13 @@ def capture_of_images(
     Raises:
         InputError: Images, masks and cameras do not belong together.
     """
+    moving = order == "one moving camera"
+    if moving and len(batches) > 1 and any(len(batch) != 1 for batch in batches):
+        raise InputError(
+            "CAP-269",
+            f"{len(batches)} videos are connected, but the order 'one moving camera' takes a single one, with one camera per "
+            "image; choose 'view by view' for one camera per video, or connect one video.",
+        )
     views = _divided(batches, count, order, "images")
     if any(len(view) != len(views[0]) for view in views):
         raise InputError(
@@ -71,7 +78,14 @@ def capture_of_images(
         )
     sizes = [(view.shape[2], view.shape[1]) for view in views]
     cameras = _placed(cameras_at, sizes)
-    planes = [view[..., 3] for view in views] if all(view.shape[-1] == 4 for view in views) else []
+    planes = [view[..., 3] for view in views if view.shape[-1] == 4]
+    if planes and len(planes) < len(views) and not masks:
+        opaque = ", ".join(str(i) for i, view in enumerate(views) if view.shape[-1] != 4)
+        raise InputError(
+            "CAP-270",
+            f"{len(planes)} of {len(views)} views have alpha as their mask, but not view {opaque} (counted from 0); connect "
+            "masks for all images, or remove the alpha from all views.",
+        )
     if masks:
         planes = _divided(masks, count, order, "masks")
         if [tuple(plane.shape) for plane in planes] != [tuple(view.shape[:3]) for view in views]:
@@ -81,7 +95,6 @@ def capture_of_images(
                 f"The masks have shape {found}, but the images {expected} (frames, height, width); connect one mask of the "
                 "same size for each image.",
             )
-    moving = order == "one moving camera"
     frames = len(views) if moving else len(views[0])
     return MultiViewVideo(
         "the connected images",
@@ -94,6 +107,22 @@ def capture_of_images(
         layout="images",
         notes=() if len(batches) > 1 or count == 1 else (f"{len(batches[0])} images were taken {order}",),
     )
+
+
+def frame_rate(fps: float, rates: Sequence[float]) -> float:
+    """Frames per second of a capture: `fps`, and where that is 0, the videos' own `rates`, which are none for images: then 24.
+
+    Raises:
+        InputError: The videos' own differ.
+    """
+    # 29.97 and 30000/1001 are the same
+    if not fps and len({round(rate, 2) for rate in rates}) > 1:
+        raise InputError(
+            "CAP-271",
+            f"The videos have {', '.join(f'{rate:g}' for rate in rates)} frames per second, so their frames are of different "
+            "times; connect videos of one frame rate, or set frames per second if the n-th frames belong together.",
+        )
+    return fps or (rates[0] if rates else 0.0) or 24.0
 
 
 def _divided(batches: Sequence[Tensor], count: int, order: str, noun: str) -> list[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.capture.from_images import capture_of_images
+from engine.capture.from_images import capture_of_images, frame_rate
 from engine.errors import InputError
 from tests.scenes import ring
 
@@ -49,6 +49,21 @@ def test_a_moving_camera_has_one_frame_in_each_view():
     assert [int(found.source.read(i, i).image.float().mean()) for i in range(VIEWS)] == [0, 1, 2]
 
 
+def test_a_moving_camera_takes_single_images():
+    found = capture_of_images(
+        [batch[:1] for batch in numbered()], VIEWS, cameras_at, 24.0, "one moving camera"
+    )
+    assert found.samples() == [(0, 0), (1, 1), (2, 2)]
+    assert [int(found.source.read(i, i).image.float().mean()) for i in range(VIEWS)] == [0, 4, 8]
+
+
+def test_connected_masks_replace_the_alpha_of_some_views():
+    images = [torch.zeros(2, 4, 6, 4), torch.zeros(2, 4, 6, 3), torch.zeros(2, 4, 6, 4)]
+    found = capture_of_images(images, VIEWS, cameras_at, 8.0, masks=[torch.ones(6, 4, 6)])
+    mask = found.source.read(0, 1).mask
+    assert mask is not None and int(mask.min()) == 255
+
+
 def test_alpha_and_masks_are_masks():
     images = numbered()
     masks = torch.zeros(VIEWS, FRAMES, 4, 6)
@@ -71,9 +86,24 @@ def test_alpha_and_masks_are_masks():
         ("CAP-268", [torch.zeros(7, 4, 6, 3)], "frame by frame", []),
         ("CAP-268", [torch.zeros(6, 4, 6, 3)], "one moving camera", []),
         ("CAP-268", [torch.zeros(0, 4, 6, 3)], "view by view", []),
+        ("CAP-269", [torch.zeros(5, 4, 6, 3)] * 3, "one moving camera", []),
+        ("CAP-269", [torch.zeros(2, 4, 6, 3)] * 3, "one moving camera", []),
+        ("CAP-270", [torch.zeros(2, 4, 6, 4), torch.zeros(2, 4, 6, 3), torch.zeros(2, 4, 6, 4)], "view by view", []),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(code, batches, order, masks):
     with pytest.raises(InputError) as refused:
         capture_of_images(batches, VIEWS, cameras_at, 8.0, order, masks)
     assert refused.value.code == code
+
+
+def test_the_frame_rate_is_that_of_the_videos_and_24_for_images():
+    assert frame_rate(0.0, [30000 / 1001, 29.97]) == 30000 / 1001
+    assert frame_rate(0.0, []) == 24
+    assert frame_rate(12.0, [24.0, 30.0]) == 12
+
+
+def test_videos_of_different_frame_rates_are_refused():
+    with pytest.raises(InputError, match="24, 30 frames per second") as refused:
+        frame_rate(0.0, [24.0, 30.0])
+    assert refused.value.code == "CAP-271"
