@@ -10,7 +10,7 @@ from pathlib import Path
 import folder_paths  # pyright: ignore[reportMissingImports]
 
 from ..engine.errors import InputError
-from ..engine.files.archive import unpack
+from ..engine.files.archive import check_archive, unpack
 from ..engine.files.folders import changed, is_within, subfolders, walk
 from ..engine.files.paths import check_names
 
@@ -112,6 +112,12 @@ def captures() -> list[str]:
 
 def capture(choice: str, folder: str) -> Path:
     """The folder of a capture: `folder` if set, else the list's choice. A zip is unpacked into ComfyUI's temp folder, once."""
+    path = capture_source(choice, folder)
+    return _unpacked(path) if path.is_file() else path
+
+
+def capture_source(choice: str, folder: str) -> Path:
+    """The folder or the zip of a capture, without unpacking it: what ComfyUI asks for while it answers a request."""
     check_names(choice)
     if folder.strip():
         path = readable(folder)
@@ -125,7 +131,8 @@ def capture(choice: str, folder: str) -> Path:
     else:
         path = readable(choice)
     if path.suffix.lower() == ".zip" and path.is_file():
-        return _unpacked(path)
+        check_archive(path)
+        return path
     if not path.is_dir():
         raise InputError("NOD-017", f"'{path.name}' is a file; choose the folder that contains the capture.")
     return path

@@ -17,7 +17,7 @@ LOAD_FIELDS = (
 FIRST_CLIP = "demo: walker"
 
 
-@checked(folders.capture, "clip", "folder", watches=True)
+@checked(folders.capture_source, "clip", "folder", watches=True)
 class LoadMultiViewVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:

@@ -234,21 +234,30 @@ function fall(table, key, value) {
 
 /**
  * Add a button to a node that uploads files into ComfyUI's input folder; files dropped on the node are uploaded as well.
- * `place(files)` gives the subfolder for them, `done(path, files)` is told the path of the file or, of several, their folder.
+ * Of several files, only the first is taken without `multiple`; files with other endings than `accept` are not for this node.
+ * `place(files)` gives the subfolder for them, `done(path)` is told the path of the file or, where they have one, their folder.
  */
-export function addUpload(node, label, accept, place, done) {
+export function addUpload(node, label, accept, multiple, place, done) {
   const choose = document.createElement("input");
-  Object.assign(choose, { type: "file", accept, multiple: true });
+  Object.assign(choose, { type: "file", accept, multiple });
+  const endings = accept.split(",");
+  const accepted = (all) => {
+    const files = [...all].filter((file) => endings.some((ending) => file.name.toLowerCase().endsWith(ending)));
+    return multiple ? files : files.slice(0, 1);
+  };
   const send = async (files) => {
     const subfolder = place(files);
     try {
+      // older frontends show the names in lists as markup
+      const odd = files.find((file) => /[<>]/.test(file.name));
+      if (odd) throw new Error(`${odd.name}: rename the file without < and >, then upload it again.`);
       let path = "";
       for (const [i, file] of files.entries()) {
         button.label = button.name = `${label} ${i + 1}/${files.length} …`;
         node.setDirtyCanvas?.(true, true);
         path = await upload(file, subfolder);
       }
-      done(files.length > 1 ? path.slice(0, path.lastIndexOf("/")) : path);
+      done(subfolder ? path.slice(0, path.lastIndexOf("/")) : path);
     } catch (error) {
       app.extensionManager?.toast?.add?.({ severity: "error", summary: label, detail: String(error?.message ?? error) });
     } finally {
@@ -258,14 +267,13 @@ export function addUpload(node, label, accept, place, done) {
   const button = node.addWidget("button", label, null, () => choose.click(), { serialize: false });
   button.serialize = false;
   choose.addEventListener("change", () => {
-    const files = [...choose.files];
+    const files = accepted(choose.files);
     choose.value = "";
     if (files.length) send(files);
   });
-  const dropped = (event) => [...(event.dataTransfer?.files ?? [])];
   node.onDragOver = (event) => Boolean([...(event.dataTransfer?.items ?? [])].some((item) => item.kind === "file"));
   node.onDragDrop = (event) => {
-    const files = dropped(event);
+    const files = accepted(event.dataTransfer?.files ?? []);
     if (files.length) send(files);
     return files.length > 0;
   };
