@@ -5,12 +5,12 @@
 Without `--data`: the demo capture with an exact edit applied to its frames. `DIR` holds `original` and `edited` (the
 same cameras and times, in any layout) and `instruction.txt`. A scene is trained on the original (`--scene` keeps it),
 then edited in several ways; PSNR and SSIM compare each against the true edited video in all views and in every
-`--every`-th frame (inside the masks as `psnr_subject`). `--exact` uses the true images instead of the model's, which
-shows the limit of the fit. `seconds` covers editing and fitting, not the training of the scene; `every_image`
-retrains with the budget of the first training; `lookup_table` edits the images with the best look-up table of colors
-for the very pair. `diffusion_calls` counts images passed through the network, one per guidance branch. Each variant
-is reported on stderr when it is done; with `--keep` it is also saved, and a later run with the same settings reuses
-it.
+`--every`-th frame (inside the masks as `psnr_subject`, in all frames but the first as `psnr_later`). `--exact` uses
+the true images instead of the model's, which shows the limit of the fit. `seconds` covers editing and fitting, not
+the training of the scene; `every_image` retrains with the budget of the first training; `lookup_table` edits the
+images with the best look-up table of colors for the very pair. `diffusion_calls` counts images passed through the
+network, one per guidance branch. Each variant is reported on stderr when it is done; with `--keep` it is also saved,
+and a later run with the same settings reuses it.
 """
 
 from __future__ import annotations
@@ -203,8 +203,11 @@ class Benchmark:
 
     def measure(self, scene: Scene4D) -> dict[str, float]:
         config = evaluate_scene.Config(views="all", every=self.plan.every, pictures=0)
-        found = m.result(evaluate_scene.run(scene, self.pair.edited, config, self.device)).summary
-        return {key: found[key] for key in ("psnr", "ssim", "psnr_subject") if found[key] is not None}
+        found = m.result(evaluate_scene.run(scene, self.pair.edited, config, self.device))
+        summary = found.summary
+        numbers = {key: summary[key] for key in ("psnr", "ssim", "psnr_subject") if summary[key] is not None}
+        later = [row.psnr for row in found.rows if row.moment > 0]
+        return {**numbers, "psnr_later": sum(later) / len(later)} if later else numbers
 
     def lookup_table(self) -> dict[str, Any]:
         """The best look-up table of colors for this very pair, applied to its images: what recoloring alone reaches."""

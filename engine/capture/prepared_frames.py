@@ -109,8 +109,7 @@ class PreparedFrames:
             return read_frame(self._folder.file(key), places[view, moment])
         except OSError:
             # removed, or a disk that fails
-            with self._lock:
-                self._found.pop(number, None)
+            self.forget(number)
             return None
 
     def has_all(self, pairs: Iterable[Pair]) -> bool:
@@ -220,6 +219,11 @@ class PreparedFrames:
             self._take(number, self._key(number))
         return number in self._found
 
+    def forget(self, number: int) -> None:
+        """Read a part's frames from the capture's files from now on."""
+        with self._lock:
+            self._found.pop(number, None)
+
     def opened(self) -> _Pass:
         """The views, for a thread that reads them one after the other."""
         return _Pass(self._open)
@@ -271,7 +275,7 @@ class _Work:
         self._frames, self._numbers = frames, numbers
         self._stop = threading.Event()
         self._ticks: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._made: list[Path] = []
+        self._made: list[tuple[int, Path]] = []
         # why the work ended early
         self.obstacle = ""
 
@@ -292,7 +296,8 @@ class _Work:
             future.result()
         if self.obstacle:
             # a full disk must still take what is trained
-            for path in self._made:
+            for number, path in self._made:
+                self._frames.forget(number)
                 with suppress(OSError):
                     path.unlink()
         else:
@@ -314,7 +319,7 @@ class _Work:
                     self.obstacle = error.message.rstrip(".")
                     self._stop.set()
                     return
-                self._made.append(path)
+                self._made.append((number, path))
 
 
 def _cores() -> int:

@@ -15,7 +15,7 @@ from ..render import Rasterizer
 from ..scene import Cameras, Scene4D
 from .lift import by_time, composited
 
-# longer side of the renders that are measured, in pixels
+# longest side of the renders that are measured, in pixels
 SIDE = 128
 
 
@@ -31,9 +31,9 @@ def contributions(
         rasterizer: Any rasterizer.
 
     Returns:
-        [F, N] on the CPU, in pixels of renders whose longer side is SIDE.
+        [F, N] on the CPU, in pixels of renders whose longest side is SIDE.
     """
-    small = cameras.resized(tuple(_small(*size) for size in cameras.sizes))
+    small = cameras.scaled(min(1.0, SIDE / max(side for size in cameras.sizes for side in size)))
     found = torch.zeros(len(cameras), len(scene.canonical))
     with torch.enable_grad():
         for now, index in by_time(scene, seconds):
@@ -76,8 +76,3 @@ def covering(shown: Tensor, count: int) -> tuple[list[int], float]:
     every = float(capped.amax(dim=0).sum()) if len(shown) else 0.0
     share = float(best.sum()) / every if every else 1.0
     return [i for i in range(len(shown)) if i not in left], share
-
-
-def _small(width: int, height: int) -> tuple[int, int]:
-    factor = min(1.0, SIDE / max(width, height))
-    return max(1, round(width * factor)), max(1, round(height * factor))

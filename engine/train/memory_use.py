@@ -164,6 +164,7 @@ def editing_views(config: Any, given: Mapping[str, Any]) -> MemoryUse:
     scene, backbone = given["scene"], given["backbone"]
     size, shapes = model_size(backbone, scene, config.resolution), ModelShapes.of(backbone)
     views = number_of(config.views, len(scene.rig), len(scene.rig))
+    # "auto" counts as one frame: it edits as many images as there are views
     every = views * number_of(config.moments, len(scene.times), 1)
     at_once = min(config.frames_at_once or every, every)
     model = max(

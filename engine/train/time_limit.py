@@ -42,9 +42,8 @@ class TimeLimit:
         self.ending = ""
         # what the run would lack if it ended now
         self.lacking = ""
-        # (seconds, steps) after the first step, and the number of steps since
+        # (seconds, steps) after the first step
         self._first: tuple[float, int] | None = None
-        self._steps = 0
 
     @property
     def remaining(self) -> int:
@@ -59,9 +58,9 @@ class TimeLimit:
         if self._first is None:
             self._first = now, done
             return
-        self._steps += 1
-        if self._steps >= FIRST_STEPS:
-            seconds = max(now - self._first[0], 1e-9) / (done - self._first[1])
+        begun, before = self._first
+        if done - before >= FIRST_STEPS:
+            seconds = max(now - begun, 1e-9) / (done - before)
             left = (self.pace.max_seconds - (now - self.start)) / seconds
             # the step in which the time passes is finished
             more = int(min(left, self.pace.iterations)) + 1 if left >= 0 else 0

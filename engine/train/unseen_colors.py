@@ -1,6 +1,6 @@
-"""Colors of Gaussians that the fitted images hardly show: those of similar ones nearby, instead of what gradients left there.
+"""Colors of Gaussians that the fitted images hardly show: they change as similar ones nearby do.
 
-Without it, a Gaussian that only another frame shows, such as the sole of a foot, keeps its color from before the edit or gets a
+Without this, a Gaussian that only another frame shows, such as the sole of a foot, keeps its color from before the edit or gets a
 saturated one.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# contributions, in parts of what counts as fully shown: from which neighbors take a color, and at which it counts half
+# contributions, in parts of what counts as fully shown: from which a Gaussian is a neighbor to follow, and at which its own
+# change counts half
 TRUSTED, HALF = 0.3, 0.5
 NEIGHBORS = 8
 # distance of black and white, in diagonals of the scene
@@ -19,7 +20,7 @@ COLOR_DISTANCE = 0.4
 def settled(
     before: Tensor, after: Tensor, means: Tensor, shown: Tensor, enough: float, limit: Tensor
 ) -> Tensor:
-    """Colors after an edit, where the less a Gaussian was shown, the more it follows its neighbors.
+    """Colors after an edit, where the less a Gaussian was shown, the more it changes as its neighbors do.
 
     Neighbors are the Gaussians that were shown and are nearest in position and in color before the edit, so that what looked
     alike looks alike again.
@@ -48,12 +49,11 @@ def settled(
     distance, index = torch.from_numpy(found[0]), trusted[torch.from_numpy(found[1]).long()]
     weight = torch.where(index == asked[:, None], 0, 1 / (distance + 1e-3))
     # what the edit changes around, so that nothing changes where nothing was edited
-    change = (weight[..., None] * (after - before)[index].double()).sum(dim=1) / weight.sum(
-        dim=1, keepdim=True
-    )
+    share = weight / weight.sum(dim=1, keepdim=True)
+    change = (share[..., None] * (after - before)[index].double()).sum(dim=1)
     expected = before[asked] + limit[asked, None].to(before) * change.to(before)
     known = (shown[asked] / (HALF * enough)).square()
-    share = (known / (1 + known))[:, None].to(after)
+    own = (known / (1 + known))[:, None].to(after)
     result = after.clone()
-    result[asked] = torch.lerp(expected, after[asked], share)
+    result[asked] = torch.lerp(expected, after[asked], own)
     return result

@@ -74,9 +74,10 @@ class ViewFitConfig(EditConfig):
     )
     fills_unseen: bool = flag(
         True,
-        "Gaussians that the edited images hardly show take the colors of similar ones nearby. Off leaves them as they are.",
+        "Gaussians that the edited images hardly show change as similar ones nearby do. Off leaves them as they are.",
         label="fill unseen",
         advanced=True,
+        # after the steps' own fields of 0.2, which were there before it
         since="0.3",
     )
 

@@ -86,9 +86,14 @@ def test_an_uploaded_zip_is_a_capture(running: Server, tmp_path: Path) -> None:
         "load": graphs.node(info, "GS4D_LoadMultiViewVideo", clip=name, scale=0.5),
         "check": graphs.node(info, "GS4D_PreflightCheck", video=["load", 0], moments=1),
     }
+    graph["check"]["inputs"]["moments"] = -1
+    assert running.post("/prompt", {"prompt": graph})[0] == 400
+    assert not list(running.base.rglob("my shot")), "ComfyUI's question does not wait for the unpacking"
+    graph["check"]["inputs"]["moments"] = 1
     run = running.run(graph)
     assert run.outcome == "execution_success", run.error
     assert "12 views, 30 frames" in run.notes["load"][0]
+    assert list(running.base.rglob("my shot"))
     # none of these is read, and each says why before anything runs
     with zipfile.ZipFile(tmp_path / "outside.zip", "w") as made:
         made.writestr("../outside.mp4", b"x")

@@ -227,6 +227,7 @@ def test_a_full_disk_loses_nothing_and_is_left_as_it_was(tmp_path: Path, monkeyp
     note = prepare(store)
     assert "read from the capture's files" in note and "the disk is full" in note
     assert not list(folder.glob("*.frames")), "others need the space"
+    assert store.prepared is not None and not any(store.prepared.has_all([pair]) for pair in pairs_of(store))
     direct = FrameStore([view], 0)
     for pair in pairs_of(store):
         assert_same(store.read(*pair), direct.read(*pair))

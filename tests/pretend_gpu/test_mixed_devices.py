@@ -8,28 +8,11 @@ import pytest
 
 from engine import messages as m
 from engine.steps import decode_latents, delta_edit, edit_views, latents_to_scene, refine_score, train_latents
-from tests.edit_scenes import field_scene
-from tests.latent_scenes import EDIT, KEEP, trained
+from tests.latent_scenes import EDIT, KEEP
 from tests.pretend_gpu.device import PretendGPU
-from tests.scenes import capture_of
 from tests.tiny_diffusion import tiny_backbone
 
 FEW = {"iterations": 2, "preview_every": 1}
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return field_scene(count=80, views=4, moments=4)
-
-
-@pytest.fixture(scope="module")
-def video(scene):
-    return capture_of(scene)
-
-
-@pytest.fixture(scope="module")
-def field(scene):
-    return trained(scene, tiny_backbone(), warm_up=0.0)
 
 
 @pytest.fixture

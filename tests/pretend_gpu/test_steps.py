@@ -24,14 +24,12 @@ from engine.steps import (
     render_scene,
     train_latents,
 )
-from tests.edit_scenes import edited_views, field_scene
+from tests.edit_scenes import edited_views
 from tests.engine.test_edit_head import CONFIG as HEAD_EDIT
 from tests.engine.test_edit_head import rig as head_rig
 from tests.engine.test_head_steps import scene_of
-from tests.latent_scenes import trained
 from tests.pretend_gpu.device import PretendGPU
 from tests.pretend_gpu.rasterizer import rasterizer_on
-from tests.scenes import capture_of
 from tests.tiny_diffusion import tiny_backbone
 from tests.tiny_head import tiny_head
 
@@ -49,23 +47,8 @@ def gpu() -> Generator[PretendGPU]:
 
 
 @pytest.fixture(scope="module")
-def scene():
-    return field_scene(count=80, views=4, moments=4)
-
-
-@pytest.fixture(scope="module")
-def video(scene):
-    return capture_of(scene)
-
-
-@pytest.fixture(scope="module")
 def views(scene):
     return edited_views(scene, (0, 1, 2), (0, 2))
-
-
-@pytest.fixture(scope="module")
-def field(scene):
-    return trained(scene, tiny_backbone(), warm_up=0.0)
 
 
 @pytest.fixture

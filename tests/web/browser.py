@@ -13,6 +13,24 @@ FLAGS = [
     "--disable-component-update", "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader",
     "--ignore-gpu-blocklist",
 ]  # fmt: skip
+# queues the graph of the page; `window.outcome` then says how the run ended
+RUN = """() => {
+  window.outcome = null;
+  const on = (name, act) => app.api.addEventListener(name, act, {once: true});
+  on('execution_success', () => { window.outcome = 'success'; });
+  on('execution_error', e => { window.outcome = e.detail.exception_message; });
+  return app.queuePrompt(0, 1);
+}"""
+# whether every node lies within the canvas
+IN_VIEW = """() => {
+  const {ds, canvas} = app.canvas;
+  const inside = (low, length, offset, room) => low + offset >= 0 && low + length + offset <= room / ds.scale;
+  return app.graph.nodes.every(n => inside(n.pos[0], n.size[0], ds.offset[0], canvas.clientWidth)
+    && inside(n.pos[1], n.size[1], ds.offset[1], canvas.clientHeight));
+}"""
+# whether a player shows what it loaded
+PLAYS = """() => { const view = document.querySelector('.gs4d')?.gs4d;
+  return view && view.clips.length && view.panel.say.hidden; }"""
 
 
 def chromium() -> str | None:
@@ -51,9 +69,14 @@ class Page:
         return self.page.evaluate(script, argument)
 
     def fit(self) -> None:
-        """Bring the whole graph into view."""
-        self.js("() => { app.canvas.ds && app.extensionManager?.command?.execute('Comfy.Canvas.FitView'); }")
-        self.page.wait_for_timeout(1200)
+        """Bring the whole graph into view; again where a frontend that has just started moves it away."""
+        for _ in range(5):
+            self.js(
+                "() => { app.canvas.ds && app.extensionManager?.command?.execute('Comfy.Canvas.FitView'); }"
+            )
+            self.page.wait_for_timeout(1200)
+            if self.js(IN_VIEW):
+                return
 
     def picture(self, path: str) -> None:
         self.page.screenshot(path=path)

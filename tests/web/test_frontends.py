@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Page, browsing
+from browser import PLAYS, RUN, Page, browsing
 from server import Server
 
 from engine.deform import PerFrame
@@ -39,17 +39,8 @@ BUILD = """(seed) => {
   wire(load, train, 'video');
   wire(train, play, 'scene');
 }"""
-RUN = """() => {
-  window.outcome = null;
-  const on = (name, act) => app.api.addEventListener(name, act, {once: true});
-  on('execution_success', () => { window.outcome = 'success'; });
-  on('execution_error', e => { window.outcome = e.detail.exception_message; });
-  return app.queuePrompt(0, 1);
-}"""
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 SEEDS = itertools.count(40)
-PLAYS = """() => { const view = document.querySelector('.gs4d')?.gs4d;
-  return view && view.clips.length && view.panel.say.hidden; }"""
 # drawn without a GPU, a playing scene leaves little for the page
 PAUSE = "() => document.querySelector('.gs4d').gs4d.player.pause()"
 # how many images each node shows, how high the player is, and the notes
@@ -90,8 +81,9 @@ def test_a_run_is_shown_once_and_is_still_there_after_undo(page: Page) -> None:
     # a graph of its own for each renderer: what comes from the server's cache has no previews
     page.js(BUILD, next(SEEDS))
     page.fit()
+    # the frontend lays the player out in a frame of its own
+    page.page.wait_for_function(f"() => ({SHOWN})().height >= 360", timeout=30_000)
     empty = page.js(SHOWN)
-    assert empty["height"] >= 360
     page.js(RUN)
     page.page.wait_for_function("() => window.outcome", timeout=180_000)
     assert page.js("() => window.outcome") == "success"
@@ -133,12 +125,13 @@ def test_sockets_have_colors_and_a_wire_offers_the_player(page: Page) -> None:
     assert next(name for name in offered if name != "Reroute") == "GS4D_Preview4DScene"
 
 
-DROP = """([type, name, data]) => {
+DROP = """([type, files]) => {
   app.graph.clear();
   const node = LiteGraph.createNode(type);
   app.graph.add(node);
   const carried = new DataTransfer();
-  carried.items.add(new File([Uint8Array.from(atob(data), c => c.charCodeAt(0))], name));
+  for (const [name, data] of files)
+    carried.items.add(new File([Uint8Array.from(atob(data), c => c.charCodeAt(0))], name));
   return node.onDragOver({dataTransfer: carried}) && node.onDragDrop({dataTransfer: carried});
 }"""
 SAVE = """() => {
@@ -147,6 +140,7 @@ SAVE = """() => {
   save.pos = [400, 0];
   load.connect(0, save, 0);
 }"""
+CHOSEN = "app.graph.nodes[0].widgets.find(w => ['scene_file', 'source', 'clip'].includes(w.name)).value"
 LINK = """async () => {
   const link = document.querySelector('.gs4d-node-notes a[download]');
   return [link.download, (await (await fetch(link.href)).arrayBuffer()).byteLength];
@@ -161,9 +155,8 @@ def test_files_are_dropped_on_a_node_and_downloaded_from_one(
     save_scene(scene.with_(deformation=pages), tmp_path / "dropped.safetensors")
     data = (tmp_path / "dropped.safetensors").read_bytes()
     name = f"dropped {next(SEEDS)}.safetensors"
-    assert page.js(DROP, ["GS4D_Load4DScene", name, base64.b64encode(data).decode()])
-    chosen = "app.graph.nodes[0].widgets.find(w => w.name === 'scene_file').value"
-    page.page.wait_for_function(f"name => {chosen} === name", arg=f"input/{name}", timeout=30_000)
+    assert page.js(DROP, ["GS4D_Load4DScene", [[name, base64.b64encode(data).decode()]]])
+    page.page.wait_for_function(f"name => {CHOSEN} === name", arg=f"input/{name}", timeout=30_000)
     assert (newest.base / "input" / name).read_bytes() == data
     page.js(SAVE)
     page.fit()
@@ -198,3 +191,25 @@ def test_no_node_of_a_workflow_lies_on_another(page: Page) -> None:
         if (overlaps := page.js(OVERLAPS, json.loads(file.read_text(encoding="utf-8"))))
     }
     assert not found
+
+
+def test_files_that_belong_together_are_one_folder_and_others_are_left_alone(
+    page: Page, newest: Server
+) -> None:
+    mark, data = next(SEEDS), base64.b64encode(b"splat").decode()
+    files = [[f"shot{mark}.ply", data], [f"second{mark}.ply", data], [f"graph{mark}.json", data]]
+    assert page.js(DROP, ["GS4D_Import4DScene", files])
+    page.page.wait_for_function(f"start => {CHOSEN}.startsWith(start)", arg=f"input/shot{mark}_")
+    folder = newest.base / page.js(f"() => {CHOSEN}")
+    assert sorted(path.name for path in folder.iterdir()) == [f"second{mark}.ply", f"shot{mark}.ply"]
+    assert not page.js(DROP, ["GS4D_Import4DScene", files[2:]]), "a workflow is the frontend's to open"
+
+
+def test_an_upload_wins_over_a_folder_that_was_typed_before(page: Page) -> None:
+    mark = next(SEEDS)
+    typed = "app.graph.nodes[0].widgets.find(w => w.name === 'folder')"
+    dropped = DROP.replace("const carried", f"{typed}.value = 'input/old'; const carried")
+    assert page.js(dropped, ["GS4D_LoadMultiViewVideo", [[f"cam{mark}.mp4", ""]]])
+    page.page.wait_for_function(f"start => {CHOSEN}.startsWith(start)", arg=f"input/cam{mark}_")
+    assert "/" not in page.js(f"() => {CHOSEN}.slice(6)"), "the folder of the video"
+    assert page.js(f"() => {typed}.value") == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Page
+from browser import RUN, Page
 from server import Server
 
 from engine.deform import PerFrame
@@ -27,13 +27,6 @@ BUILD = """(nodes) => {
     for (const [key, value] of Object.entries(widgets)) node.widgets.find(w => w.name === key).value = value;
     if (from) made[from].connect(0, node, 0);
   });
-}"""
-RUN = """() => {
-  window.outcome = null;
-  const on = (name, act) => app.api.addEventListener(name, act, {once: true});
-  on('execution_success', () => { window.outcome = 'success'; });
-  on('execution_error', e => { window.outcome = e.detail.exception_message; });
-  return app.queuePrompt(0, 1);
 }"""
 SHOWN = """() => Object.fromEntries(app.graph.nodes.map(n =>
   [n.type, (n.widgets ?? []).filter(w => w.name === 'gs4d_notes').map(w => w.element.textContent)]))"""

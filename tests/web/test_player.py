@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Page
+from browser import PLAYS, RUN, Page
 from server import Server
 
 from engine.deform import PerFrame
@@ -35,15 +35,6 @@ BUILD = """([scene, compare]) => {
   load(scene, 0).connect(0, player, player.inputs.findIndex(i => i.name === 'scene'));
   if (compare) load(compare, 420).connect(0, player, player.inputs.findIndex(i => i.name === 'compare'));
 }"""
-RUN = """() => {
-  window.outcome = null;
-  const on = (name, act) => app.api.addEventListener(name, act, {once: true});
-  on('execution_success', () => { window.outcome = 'success'; });
-  on('execution_error', e => { window.outcome = e.detail.exception_message; });
-  return app.queuePrompt(0, 1);
-}"""
-PLAYS = """() => { const view = document.querySelector('.gs4d')?.gs4d;
-  return view && view.clips.length && view.panel.say.hidden; }"""
 NO_WEBGL2 = """const real = HTMLCanvasElement.prototype.getContext;
 HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
   return kind === 'webgl2' ? null : real.call(this, kind, ...more);
