@@ -66,7 +66,13 @@ class CaptureFromVideos(io.ComfyNode):
                     tooltip="Masks of the subject, one per image in the order of the images.",
                 ),
             ],
-            outputs=[MultiViewVideoSocket.Output("video", display_name="video")],
+            outputs=[
+                MultiViewVideoSocket.Output(
+                    "video",
+                    display_name="video",
+                    tooltip="The videos and their cameras as a capture, for Train 4D Scene.",
+                )
+            ],
         )
 
     @classmethod

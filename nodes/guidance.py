@@ -15,6 +15,7 @@ from .compat import combo, io, schema
 from .types import GuidanceSocket
 
 PRECISIONS = ["auto", "fp32", "fp16", "bf16"]
+GUIDES = "The diffusion model, for Edit Views with Prompt and the other nodes that edit with one."
 
 
 class Guidance:
@@ -83,7 +84,7 @@ class LoadGuidance(io.ComfyNode):
                     tooltip="Device of the model. auto uses the GPU if there is one.",
                 ),
             ],
-            outputs=[GuidanceSocket.Output("guidance", display_name="guidance")],
+            outputs=[GuidanceSocket.Output("guidance", display_name="guidance", tooltip=GUIDES)],
         )
 
     @classmethod
@@ -115,7 +116,7 @@ class GuidanceFromModel(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="The text encoder of the model."),
                 io.Vae.Input("vae", tooltip="The VAE of the model."),
             ],
-            outputs=[GuidanceSocket.Output("guidance", display_name="guidance")],
+            outputs=[GuidanceSocket.Output("guidance", display_name="guidance", tooltip=GUIDES)],
         )
 
     @classmethod

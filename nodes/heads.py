@@ -53,7 +53,13 @@ class LoadHead(io.ComfyNode):
                     tooltip="Frame rate of the parameters; must equal the video's. 0 uses the stored rate, else 25.",
                 ),
             ],
-            outputs=[HeadSocket.Output("head", display_name="head")],
+            outputs=[
+                HeadSocket.Output(
+                    "head",
+                    display_name="head",
+                    tooltip="The head model with its recorded motion, for Train 4D Scene and the nodes that move a head.",
+                )
+            ],
         )
 
     @classmethod
@@ -109,7 +115,13 @@ class HeadFromLandmarks(io.ComfyNode):
                     "FLAME. Empty matches names.",
                 ),
             ],
-            outputs=[HeadSocket.Output("head_out", display_name="head")],
+            outputs=[
+                HeadSocket.Output(
+                    "head_out",
+                    display_name="head",
+                    tooltip="The head model with the video's motion, for Drive Head.",
+                )
+            ],
         )
 
     @classmethod

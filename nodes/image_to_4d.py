@@ -68,7 +68,11 @@ class LoadImageTo4D(io.ComfyNode):
                     tooltip="Device of the models. auto uses the GPU if there is one.",
                 ),
             ],
-            outputs=[ImageTo4DSocket.Output("models", display_name="models")],
+            outputs=[
+                ImageTo4DSocket.Output(
+                    "models", display_name="models", tooltip="The loaded models, for Generate 4D from Image."
+                )
+            ],
         )
 
     @classmethod

@@ -55,7 +55,13 @@ class LoadMultiViewVideo(io.ComfyNode):
                 ),
                 *fields.inputs(LoadOptions, LOAD_FIELDS),
             ],
-            outputs=[MultiViewVideoSocket.Output("video", display_name="video")],
+            outputs=[
+                MultiViewVideoSocket.Output(
+                    "video",
+                    display_name="video",
+                    tooltip="The capture: synchronized videos and their cameras, for Train 4D Scene.",
+                )
+            ],
         )
 
     @classmethod
@@ -90,7 +96,7 @@ class Load4DScene(io.ComfyNode):
                     tooltip="A scene in ComfyUI's output or input folder or in models/gs4d; newest first.",
                 )
             ],
-            outputs=[SceneSocket.Output("scene", display_name="scene")],
+            outputs=[SceneSocket.Output("scene", display_name="scene", tooltip="The loaded scene.")],
         )
 
     @classmethod

@@ -62,7 +62,11 @@ class LoadSegmentation(io.ComfyNode):
                     tooltip="Device of the models, which run one after the other. auto uses the GPU if there is one.",
                 ),
             ],
-            outputs=[SegmentationSocket.Output("models", display_name="models")],
+            outputs=[
+                SegmentationSocket.Output(
+                    "models", display_name="models", tooltip="The loaded models, for Segment by Text."
+                )
+            ],
         )
 
     @classmethod

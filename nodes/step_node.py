@@ -193,7 +193,11 @@ def settings_node_of(step: Step) -> type[Any]:
                 category=step.category,
                 description=about.description,
                 inputs=[fields.widget(f, shown=True) for f in advanced],
-                outputs=[kinds.SOCKETS[Kind.SETTINGS].Output("settings", display_name="settings")],
+                outputs=[
+                    kinds.SOCKETS[Kind.SETTINGS].Output(
+                        "settings", display_name="settings", tooltip=f"These settings, for {step.label}."
+                    )
+                ],
             )
 
         @classmethod

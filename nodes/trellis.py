@@ -74,7 +74,13 @@ class LoadTrellis(io.ComfyNode):
                     tooltip="Device of the models, which run one after the other. auto uses the GPU if there is one.",
                 ),
             ],
-            outputs=[TrellisSocket.Output("models", display_name="models")],
+            outputs=[
+                TrellisSocket.Output(
+                    "models",
+                    display_name="models",
+                    tooltip="The loaded models, for Canonical Gaussians from Image.",
+                )
+            ],
         )
 
     @classmethod

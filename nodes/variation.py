@@ -62,7 +62,13 @@ class LoadVariation(io.ComfyNode):
                     tooltip="Device of the models. auto uses the GPU if there is one.",
                 ),
             ],
-            outputs=[VariationSocket.Output("models", display_name="models")],
+            outputs=[
+                VariationSocket.Output(
+                    "models",
+                    display_name="models",
+                    tooltip="The loaded models, for Variation Diffusion and Encode Mesh Animation.",
+                )
+            ],
         )
 
     @classmethod

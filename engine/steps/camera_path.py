@@ -277,7 +277,7 @@ STEP = Step(
         ),
     ),
     outputs=(
-        Output("path", Kind.CAMERA_PATH),
+        Output("path", Kind.CAMERA_PATH, "One camera and scene time per frame, for Render 4D Scene."),
         Output(
             "cameras",
             Kind.FRAMED_VIEW,

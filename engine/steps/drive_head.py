@@ -80,7 +80,7 @@ STEP = Step(
         Input("head", Kind.HEAD, "The head model that the scene was trained with."),
         Input("driver", Kind.HEAD, "The motion to follow, from Load Head.", flag="driver"),
     ),
-    outputs=(Output("scene_out", Kind.SCENE, label="scene"),),
+    outputs=(Output("scene_out", Kind.SCENE, "The scene with the motion of the other head.", "scene"),),
     verb="drive-head",
     has_device=False,
     note=Scene4D.summary,

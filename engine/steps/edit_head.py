@@ -103,7 +103,7 @@ STEP = Step(
             optional=True,
         ),
     ),
-    outputs=(Output("scene_out", Kind.SCENE, label="scene"),),
+    outputs=(Output("scene_out", Kind.SCENE, "The edited scene; it still follows the head.", "scene"),),
     verb="edit-head",
     resumes="head edit",
     memory=editing_head,

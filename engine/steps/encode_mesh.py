@@ -113,7 +113,11 @@ STEP = Step(
         ),
         *MESH_INPUTS,
     ),
-    outputs=(Output("scene", Kind.SCENE),),
+    outputs=(
+        Output(
+            "scene", Kind.SCENE, "The splat as a scene with the mesh's motion as the model reconstructs it."
+        ),
+    ),
     verb="encode-mesh",
     has_device=False,
     note=summary,

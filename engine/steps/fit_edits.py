@@ -163,7 +163,7 @@ STEP = Step(
             since="0.2",
         ),
     ),
-    outputs=(Output("scene_out", Kind.SCENE, label="scene"),),
+    outputs=(Output("scene_out", Kind.SCENE, "The edited scene, with the motion of the original.", "scene"),),
     order="preset iterations strength views_per_step mutes_appearance max_seconds preview_every seed "
     "ssim_weight position_rate color_rate opacity_rate scale_rate rotation_rate densifies "
     "trains_deformation rasterizer checkpoint_seconds",

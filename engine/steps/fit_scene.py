@@ -153,7 +153,7 @@ STEP = Step(
             since="0.2",
         ),
     ),
-    outputs=(Output("scene", Kind.SCENE),),
+    outputs=(Output("scene", Kind.SCENE, "The trained scene: Gaussians and their motion."),),
     verb="fit-scene",
     aliases=("fit_scene",),
     resumes="training",

@@ -228,7 +228,7 @@ STEP = Step(
             since="0.2",
         ),
     ),
-    outputs=(Output("scene", Kind.SCENE),),
+    outputs=(Output("scene", Kind.SCENE, "The imported scene."),),
     has_device=False,
     note=summary,
 )

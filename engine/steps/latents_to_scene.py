@@ -142,7 +142,9 @@ STEP = Step(
             optional=True,
         ),
     ),
-    outputs=(Output("scene_out", Kind.SCENE, label="scene"),),
+    outputs=(
+        Output("scene_out", Kind.SCENE, "The scene with the colors of the decoded latent field.", "scene"),
+    ),
     order="views moments iterations detail background strength preset mutes_appearance max_seconds "
     "preview_every seed views_per_step ssim_weight position_rate color_rate opacity_rate scale_rate "
     "rotation_rate densifies trains_deformation rasterizer checkpoint_seconds",

@@ -193,7 +193,7 @@ STEP = Step(
             since="0.2",
         ),
     ),
-    outputs=(Output("selection", Kind.SELECTION),),
+    outputs=(Output("selection", Kind.SELECTION, "The selected Gaussians, to limit an edit to them."),),
     verb="lift-mask",
     figure=Figure.PREVIEW,
     note=summary,

@@ -89,7 +89,7 @@ STEP = Step(
         Input("scene", Kind.SCENE, "A scene trained with a head."),
         Input("head", Kind.HEAD, "The head model that the scene was trained with."),
     ),
-    outputs=(Output("scene_out", Kind.SCENE, label="scene"),),
+    outputs=(Output("scene_out", Kind.SCENE, "The scene with the changed expression and pose.", "scene"),),
     verb="pose-head",
     has_device=False,
     note=Scene4D.summary,

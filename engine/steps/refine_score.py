@@ -147,7 +147,9 @@ STEP = Step(
             optional=True,
         ),
     ),
-    outputs=(Output("scene_out", Kind.SCENE, label="scene"),),
+    outputs=(
+        Output("scene_out", Kind.SCENE, "The refined scene, with the motion of the original.", "scene"),
+    ),
     order="prompt iterations guidance_scale image_guidance_scale preset mutes_appearance max_seconds "
     "preview_every seed negative images_per_step weighting min_timestep max_timestep anneals condition "
     "resolution saves_memory position_rate color_rate opacity_rate scale_rate rotation_rate "

@@ -80,7 +80,7 @@ STEP = Step(
             id="splat",
         ),
     ),
-    outputs=(Output("scene", Kind.SCENE),),
+    outputs=(Output("scene", Kind.SCENE, "The splats as a scene, one frame each."),),
     has_device=False,
     note=summary,
 )

@@ -108,7 +108,7 @@ class Output:
 
     id: str  # in saved graphs; it never changes
     kind: Kind
-    help: str = ""
+    help: str
     label: str = ""
     of: Callable[[Any], Any] = lambda result: result
     absent: str = ""  # why the value may be None, for whoever wired it

@@ -32,7 +32,7 @@ def answer(pack: ModuleType) -> dict[str, Any]:
 def ran(pack: ModuleType, step_node: ModuleType, step: Any) -> list[str]:
     """Lines under a node that chose its device and rasterizer by itself."""
     declared = importlib.import_module(f"{pack.__name__}.engine.steps.step")
-    output = declared.Output("text", declared.Kind.TEXT)
+    output = declared.Output("text", declared.Kind.TEXT, "A text.")
     toy = replace(step, run=lambda config, device: "made", inputs=(), outputs=(output,), note=lambda made: made,
                   figure=declared.Figure.NONE)  # fmt: skip
     node = step_node.node_of(toy)

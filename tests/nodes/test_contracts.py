@@ -54,6 +54,16 @@ def test_every_input_has_a_tooltip(info: dict[str, Any]) -> None:
     assert not bare
 
 
+def test_every_output_has_a_tooltip(info: dict[str, Any]) -> None:
+    bare = [
+        f"{node}.{name}"
+        for node, schema in info.items()
+        for name, tip in zip(schema["output_name"], schema["output_tooltips"], strict=True)
+        if len(tip or "") < 10 or not tip.endswith(".")
+    ]
+    assert not bare
+
+
 def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
     from engine.capture.readers import LoadOptions
     from engine.fields import id_of
