@@ -17,6 +17,9 @@ class InputError(ValueError):
         message: What was found, in which file or view, and what to do next; at most two sentences. Values from files may
             stand in it as they are: it is made one printable line, and shortened to `LONGEST_SENTENCE` characters.
 
+    Attributes:
+        field: Name of the field it is about, set by whoever checks several at once; else empty.
+
     Example:
         >>> str(InputError("CAP-012", "cam01.mp4 is empty (0 bytes); copy it again."))
         'cam01.mp4 is empty (0 bytes); copy it again. [GS4D-CAP-012]'
@@ -24,6 +27,7 @@ class InputError(ValueError):
 
     def __init__(self, code: str, message: str) -> None:
         self.code = code
+        self.field = ""
         self.message = sentence(message, LONGEST_SENTENCE - len(self._suffix))
         super().__init__(code, self.message)
 

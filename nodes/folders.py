@@ -118,10 +118,10 @@ def capture(choice: str, folder: str) -> Path:
 
 def capture_source(choice: str, folder: str) -> Path:
     """The folder or the zip of a capture, without unpacking it: what ComfyUI asks for while it answers a request."""
-    check_names(choice)
     if folder.strip():
         path = readable(folder)
     elif choice.startswith("demo: "):
+        check_names(choice)
         path = DEMOS / choice.removeprefix("demo: ")
         if not is_within(path, DEMOS) or not path.is_dir():
             raise InputError(

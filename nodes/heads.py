@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from . import folders, host, model_folders
-from .checks import checked
+from .checks import about, checked
 from .compat import combo, io, make, schema
 from .types import FaceLandmarksSocket, HeadSocket
 
 
 def _motion(model: str, motion: str) -> Any:
     """What the node watches: the motion, or the model alone."""
-    found = model_folders.head_model(model)
-    return model_folders.head_motion(motion) or found
+    with about("model"):
+        found = model_folders.head_model(model)
+    with about("motion"):
+        return model_folders.head_motion(motion) or found
 
 
 @checked(_motion, "model", "motion", watches=True)

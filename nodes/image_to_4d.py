@@ -7,7 +7,7 @@ from typing import Any
 
 from ..engine.errors import InputError
 from . import host, model_folders
-from .checks import checked
+from .checks import about, checked
 from .compat import combo, io, schema
 from .guidance import PRECISIONS
 from .staged_models import StagedModels
@@ -21,13 +21,16 @@ NO_MODEL = "no image-to-4D models in models/gs4d"
 
 def _sources(model: str, video_model: str) -> tuple[Path, Path | None]:
     """The model's folder, and that of another video model; both must exist."""
-    if model == NO_MODEL:
-        raise InputError(
-            "NOD-060",
-            "Image-to-4D models were not found; put a folder with ldrm.safetensors into models/gs4d and refresh.",
-        )
-    video = None if video_model == model_folders.OWN_VIDEO else model_folders.video_model(video_model)
-    return model_folders.image_model(model), video
+    with about("model"):
+        if model == NO_MODEL:
+            raise InputError(
+                "NOD-060",
+                "Image-to-4D models were not found; put a folder with ldrm.safetensors into models/gs4d and refresh.",
+            )
+        found = model_folders.image_model(model)
+    with about("video_model"):
+        video = None if video_model == model_folders.OWN_VIDEO else model_folders.video_model(video_model)
+    return found, video
 
 
 @checked(_sources, "model", "video_model", watches=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..engine.capture.readers import LoadOptions
 from . import fields, folders, host, pictures
-from .checks import checked
+from .checks import about, checked
 from .compat import combo, io, make, schema
 from .types import MultiViewVideoSocket, SceneSocket
 
@@ -17,7 +17,13 @@ LOAD_FIELDS = (
 FIRST_CLIP = "demo: walker"
 
 
-@checked(folders.capture_source, "clip", "folder", watches=True)
+def _capture(clip: str, folder: str) -> Any:
+    """The capture's folder or zip; a folder that is set hides the list."""
+    with about("folder" if folder.strip() else "clip"):
+        return folders.capture_source(clip, folder)
+
+
+@checked(_capture, "clip", "folder", watches=True)
 class LoadMultiViewVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..engine.errors import InputError
 from . import host, model_folders
-from .checks import checked
+from .checks import about, checked
 from .compat import combo, io, schema
 from .staged_models import StagedModels
 from .types import SegmentationSocket
@@ -19,15 +19,18 @@ NO_MODEL = "no model in models/gs4d/segmentation"
 
 def _folders(segmenter: str, detector: str) -> Any:
     """The segmenter's folder; both must exist."""
-    if segmenter == NO_MODEL:
-        raise InputError(
-            "NOD-031",
-            "There is no SAM 2 model; put the folder of a checkpoint such as sam2.1-hiera-tiny into "
-            "models/gs4d/segmentation and refresh.",
-        )
-    if detector != model_folders.NO_DETECTOR:
-        model_folders.segmentation_model(detector)
-    return model_folders.segmentation_model(segmenter)
+    with about("segmenter"):
+        if segmenter == NO_MODEL:
+            raise InputError(
+                "NOD-031",
+                "There is no SAM 2 model; put the folder of a checkpoint such as sam2.1-hiera-tiny into "
+                "models/gs4d/segmentation and refresh.",
+            )
+        found = model_folders.segmentation_model(segmenter)
+    with about("detector"):
+        if detector != model_folders.NO_DETECTOR:
+            model_folders.segmentation_model(detector)
+    return found
 
 
 @checked(_folders, "segmenter", "detector", watches=True)

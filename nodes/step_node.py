@@ -15,7 +15,7 @@ from ..engine.steps.step import Figure, Input, Kind, Step, version
 from ..engine.train.loop import shaping
 from ..engine.train.state import input_identity
 from . import fields, folders, host, kinds, pictures, unfinished
-from .checks import checked
+from .checks import about, checked
 from .compat import combo, io, schema
 
 PREFIX = "GS4D_"
@@ -172,7 +172,10 @@ def node_of(step: Step) -> type[StepNode]:
 
     def check(*values: str) -> Any:
         """What the first text names, which is the source of a step that has one."""
-        found = [each(value) for each, value in zip(texts.values(), values, strict=True)]
+        found: list[Any] = []
+        for (name, each), value in zip(texts.items(), values, strict=True):
+            with about(name):
+                found.append(each(value))
         return found[0]
 
     return checked(check, *texts, watches=watches)(node) if texts else node

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..engine.errors import InputError
 from . import host, model_folders
-from .checks import checked
+from .checks import about, checked
 from .compat import combo, io, schema
 from .staged_models import StagedModels
 from .types import TrellisSocket
@@ -21,20 +21,24 @@ NO_ENCODER = "no DINOv2 folder in models/gs4d"
 
 def _paths(trellis: str, image_encoder: str, decoder: str) -> Any:
     """TRELLIS' folder; all three must exist."""
-    if trellis == NO_TRELLIS:
-        raise InputError(
-            "NOD-034",
-            "A TRELLIS model was not found; put the folder of TRELLIS-image-large (pipeline.json and ckpts) into models/gs4d and "
-            "refresh.",
-        )
-    if image_encoder == NO_ENCODER:
-        raise InputError(
-            "NOD-035",
-            "An image encoder was not found; put the folder of dinov2-with-registers-large into models/gs4d and refresh.",
-        )
-    model_folders.generation_model(image_encoder)
-    model_folders.canonical_decoder(decoder)
-    return model_folders.generation_model(trellis)
+    with about("trellis"):
+        if trellis == NO_TRELLIS:
+            raise InputError(
+                "NOD-034",
+                "A TRELLIS model was not found; put the folder of TRELLIS-image-large (pipeline.json and ckpts) into models/gs4d "
+                "and refresh.",
+            )
+        found = model_folders.generation_model(trellis)
+    with about("image_encoder"):
+        if image_encoder == NO_ENCODER:
+            raise InputError(
+                "NOD-035",
+                "An image encoder was not found; put the folder of dinov2-with-registers-large into models/gs4d and refresh.",
+            )
+        model_folders.generation_model(image_encoder)
+    with about("decoder"):
+        model_folders.canonical_decoder(decoder)
+    return found
 
 
 @checked(_paths, "trellis", "image_encoder", "decoder", watches=True)

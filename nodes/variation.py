@@ -6,7 +6,7 @@ from typing import Any
 
 from ..engine.errors import InputError
 from . import host, model_folders
-from .checks import checked
+from .checks import about, checked
 from .compat import combo, io, schema
 from .staged_models import StagedModels
 from .types import VariationSocket
@@ -19,15 +19,18 @@ NO_VARIATION = "no variation models in models/gs4d"
 
 def _folders(model: str, image_encoder: str) -> Any:
     """The model's folder; both must exist."""
-    if model == NO_VARIATION:
-        raise InputError(
-            "NOD-040",
-            "Variation models were not found; put the files of BwZhang/GaussianVariationFieldDiffusion into a folder in "
-            "models/gs4d and refresh.",
-        )
-    if image_encoder != model_folders.OWN_ENCODER:
-        model_folders.generation_model(image_encoder)
-    return model_folders.variation_model(model)
+    with about("model"):
+        if model == NO_VARIATION:
+            raise InputError(
+                "NOD-040",
+                "Variation models were not found; put the files of BwZhang/GaussianVariationFieldDiffusion into a folder in "
+                "models/gs4d and refresh.",
+            )
+        found = model_folders.variation_model(model)
+    with about("image_encoder"):
+        if image_encoder != model_folders.OWN_ENCODER:
+            model_folders.generation_model(image_encoder)
+    return found
 
 
 @checked(_folders, "model", "image_encoder", watches=True)

@@ -45,6 +45,39 @@ export function onNodes(extension, wanted, life) {
   });
 }
 
+/**
+ * When the server refuses a graph, have `keep(errors, inputs)` choose which errors of a node are shown, and which widgets they
+ * mark. `inputs` are the declarations of the node's inputs by their name.
+ * @param {(type: string) => boolean} wanted whether nodes of this type are meant
+ */
+export function onRefused(wanted, keep) {
+  const inputs = new Map();
+  app.registerExtension({
+    name: "gs4d.refused",
+    beforeRegisterNodeDef(_, { name, input }) {
+      if (!wanted(name)) return;
+      const declared = Object.entries({ ...input?.required, ...input?.optional });
+      inputs.set(name, Object.fromEntries(declared.map(([id, [, options]]) => [id, options])));
+    },
+  });
+  const choose = (answer) => {
+    for (const node of Object.values(answer?.node_errors ?? {})) {
+      if (inputs.has(node.class_type)) node.errors = keep(node.errors, inputs.get(node.class_type));
+    }
+  };
+  const { queuePrompt } = api;
+  api.queuePrompt = async function (...given) {
+    try {
+      const answer = await queuePrompt.apply(this, given);
+      choose(answer); // nodes that other outputs do not need may be refused alone
+      return answer;
+    } catch (error) {
+      choose(error.response);
+      throw error;
+    }
+  };
+}
+
 /** The node that an output belongs to: "12", or "<id of a subgraph>:12". */
 function nodeAt(place) {
   const steps = place.split(":"), id = steps.pop(), root = app.rootGraph ?? app.graph;

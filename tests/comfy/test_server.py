@@ -311,6 +311,7 @@ def test_a_capture_that_cannot_be_read_is_one_sentence(
         "load": graphs.node(info, "GS4D_LoadMultiViewVideo", **change),
         "check": graphs.node(info, "GS4D_PreflightCheck", video=["load", 0]),
     }
+    (running.base / "output").mkdir(exist_ok=True)
     status, body = running.post("/prompt", {"prompt": graph, "client_id": "x"})
     if said:
         assert status == 400
@@ -318,6 +319,7 @@ def test_a_capture_that_cannot_be_read_is_one_sentence(
             problem["details"].split(" - ", 1)[1] for problem in body["node_errors"]["load"]["errors"]
         }
         assert said in sentence
+        assert sentence.startswith("or folder: " if "folder" in change else "capture: ")
     else:  # found only when it is opened
         run = running.run(graph)
         assert run.outcome == "execution_error"

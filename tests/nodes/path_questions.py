@@ -147,6 +147,9 @@ def faults_of(
         said = node.validate_inputs(**checks)
         if said is not True and (not isinstance(said, str) or len(said) > 400 or not said.isprintable()):
             yield f"the check says {ascii(said)[:200]}"
+        labels = [each.display_name or each.id for each in node.GET_SCHEMA().inputs if each.id in names]
+        if said is not True and len(names) > 1 and not str(said).startswith(tuple(f"{x}: " for x in labels)):
+            yield f"the check names no widget: {ascii(said)[:200]}"
     except Exception as error:
         yield f"the check raises {type(error).__name__}: {ascii(str(error))[:200]}"
         said = "raised"
