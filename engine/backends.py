@@ -37,7 +37,7 @@ HINTS = {
 _LIBRARIES = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 # whether a compiler was allowed → why gsplat does not work
 _gsplat: dict[bool, str | None] = {}
-_NO_MEMORY = re.compile(r"out of memory|ALLOC_FAILED", re.IGNORECASE)
+_NO_MEMORY = re.compile(r"out of memory|ALLOC_FAILED|\bMemoryError\b", re.IGNORECASE)
 _OF_A_GPU = re.compile(r"cuda|cudnn|cublas|hip\b", re.IGNORECASE)
 _GIB = 1 << 30
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
@@ -178,6 +178,17 @@ def short(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a GPU's or the main memory ran out."""
+    # Warp, and CUDA itself where torch does not allocate, raise plain RuntimeErrors
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or names_full_memory(str(error))
+
+
+def names_full_memory(text: str) -> bool:
+    """Whether a message, such as the last line of another process, says that memory ran out."""
+    return _NO_MEMORY.search(text) is not None or _asked(text) is not None
+
+
 @contextmanager
 def explains_memory(
     doing: str,
@@ -191,12 +202,10 @@ def explains_memory(
     try:
         yield
     except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         text = str(error)
         wanted = _asked(text)
-        # Warp, and CUDA itself where torch does not allocate, raise plain RuntimeErrors
-        out_of_memory = (torch.OutOfMemoryError, MemoryError)
-        if not isinstance(error, out_of_memory) and wanted is None and not _NO_MEMORY.search(text):
-            raise
         on_gpu = isinstance(error, torch.OutOfMemoryError) or _OF_A_GPU.search(text) is not None
         needed = _gpu_shortage(wanted, device) if on_gpu else _shortage(wanted)
         raise InputError(

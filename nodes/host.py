@@ -21,6 +21,7 @@ from ..engine.files.paths import explains_files
 from ..engine.messages import Finished, Message, Preview, Progress, Saved, Started, Stream, status
 from ..engine.render import choose_device
 from ..engine.render.hardware import gpu_choices, missing
+from ..engine.render.self_check import check_again
 from .compat import io
 
 DEVICES = ["auto", "cpu", "cuda", *gpu_choices()]
@@ -47,6 +48,8 @@ def node_context() -> Generator[None, None, None]:
 
     ComfyUI runs nodes in inference mode, whose tensors cannot be trained; nodes do all their work inside this instead.
     """
+    # memory may be free that was not in an earlier run
+    check_again()
     with torch.inference_mode(False), torch.enable_grad():
         try:
             with explains_files(), explains_memory("working", advice="Use smaller or fewer inputs."):

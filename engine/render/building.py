@@ -17,8 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .. import backends
-from . import gsplat_cuda, warp
-from .hardware import FAILED
+from . import gsplat_cuda, self_check, warp
 
 # a call of a function below, in a fresh process; a path file of an embedded Python ignores the working directory
 CALL = (
@@ -37,11 +36,9 @@ def build_warp(index: int) -> Generator[str, None, str | None]:
     if not backends.installed("warp"):
         return backends.HINTS["warp"]
     reason = yield from _child(f"warp_child({index})")
-    warp.forget()
-    FAILED.pop(("warp", index), None)
-    if reason is not None:
-        FAILED["warp", index] = f"Warp failed on this GPU ({reason})"
-    return FAILED.get(("warp", index))
+    self_check.forget(warp.NAME)
+    # this process does not try what crashed a child
+    return None if reason is None else self_check.failed_elsewhere(warp.NAME, index, reason)
 
 
 def build_gsplat() -> Generator[str, None, str | None]:
@@ -50,7 +47,7 @@ def build_gsplat() -> Generator[str, None, str | None]:
     if obstacle is not None:
         return obstacle
     reason = yield from _child("gsplat_child()")
-    gsplat_cuda.forget()
+    self_check.forget(gsplat_cuda.NAME)
     return backends.gsplat_built(reason and f"gsplat was not compiled ({reason})")
 
 
@@ -68,12 +65,11 @@ def _gsplat_needs() -> str | None:
 def warp_child(index: int) -> int | str:
     """In the child: use every kernel once. Returns an exit code, or the reason for failing."""
     from .warp.rasterizer import WIDTHS, WarpRasterizer
-    from .warp.self_check import difference, is_close
 
     for channels in WIDTHS:
         print(f"compiling Warp's kernels for {channels} channels", flush=True)
-        off = difference(f"cuda:{index}", WarpRasterizer(), channels)
-        if not is_close(off):
+        off = self_check.difference(f"cuda:{index}", WarpRasterizer(), channels)
+        if not self_check.is_close(off):
             return f"images differ from the reference by {off:.2g}"
     return 0
 

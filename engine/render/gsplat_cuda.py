@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
@@ -10,9 +9,13 @@ from torch import Tensor
 
 from .. import backends
 from ..errors import InputError
+from . import self_check
 from .hardware import ROCM, current_gpu
 from .rasterizer import RasterInfo, RasterSettings
 from .registry import Registration, register
+
+# in messages
+NAME = "gsplat"
 
 
 class GsplatRasterizer:
@@ -89,30 +92,15 @@ class GsplatRasterizer:
         return image, alpha, info
 
 
-@functools.cache
 def _wrong_here(index: int) -> str | None:
-    """Why gsplat's kernels cannot be used on this GPU, although they are built; None if their images equal the reference's.
-
-    Kernels that were built for another kind of GPU fail when they are first used.
-    """
-    try:
-        from .warp.self_check import difference, is_close
-
-        off = difference(f"cuda:{index}", GsplatRasterizer())
-    except (Exception, SystemExit) as error:
-        return f"gsplat failed on this GPU ({backends.short(error)})"
-    return None if is_close(off) else f"gsplat's images on this GPU differ from the reference by {off:.2g}"
+    # kernels that were built for another kind of GPU fail when they are first used
+    return self_check.wrong_here(NAME, index, GsplatRasterizer)
 
 
 def _obstacle(may_compile: bool = False) -> str | None:
     if torch.version.hip:
         return ROCM
     return backends.gsplat_obstacle(may_compile) or _wrong_here(current_gpu())
-
-
-def forget() -> None:
-    """Try gsplat again when it is next asked for."""
-    _wrong_here.cache_clear()
 
 
 register(

@@ -18,8 +18,6 @@ from ..wording import LONGEST_SENTENCE, sentence
 
 ROCM = "it runs on NVIDIA GPUs only, and this torch is built for AMD GPUs (ROCm)"
 MPS = "no rasterizer runs on Apple's GPU (MPS); scenes use the CPU"
-# why a rasterizer failed in a child process of Prepare GPU, by name and GPU: this process does not try it
-FAILED: dict[tuple[str, int], str] = {}
 _GIB = 1 << 30
 
 

@@ -16,7 +16,7 @@ from engine import backends
 from engine import messages as m
 from engine.cli import main
 from engine.errors import InputError
-from engine.render import Registration, building, hardware, register, registry, remark
+from engine.render import Registration, building, hardware, register, registry, remark, self_check
 from engine.steps import prepare_gpu
 from engine.train.speed import step_milliseconds
 from tests.scenes import capture_of, moving_scene
@@ -199,7 +199,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, two_gpus: None) -> None:
     """gsplat is not installed, and Warp failed in Prepare GPU on the first GPU."""
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(backends, "gsplat_obstacle", lambda may_compile=False: backends.HINTS["gsplat"])
-    monkeypatch.setitem(hardware.FAILED, ("warp", 0), "Warp failed on this GPU (exit code -11)")
+    monkeypatch.setattr(self_check, "_found", {})
+    self_check.failed_elsewhere("Warp", 0, "exit code -11")
 
 
 @pytest.mark.usefixtures("failing")

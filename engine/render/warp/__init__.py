@@ -8,14 +8,16 @@ private and cannot run on a CPU; numba's CUDA target needs further packages of N
 
 from __future__ import annotations
 
-import functools
-
 import torch
 
 from ... import backends
-from ..hardware import FAILED, ROCM, current_gpu
+from .. import self_check
+from ..hardware import ROCM, current_gpu
 from ..rasterizer import Rasterizer
 from ..registry import Registration, register
+
+# in messages
+NAME = "Warp"
 
 
 def _create() -> Rasterizer:
@@ -31,31 +33,18 @@ def _obstacle() -> str | None:
         return ROCM
     if not torch.cuda.is_available():
         return None
-    return FAILED.get(("warp", current_gpu())) or _wrong_here(current_gpu())
+    return _wrong_here(current_gpu())
 
 
-def forget() -> None:
-    """Try Warp again when it is next asked for."""
-    _wrong_here.cache_clear()
-
-
-@functools.cache
 def _wrong_here(index: int) -> str | None:
-    """Why this GPU cannot be used, or its images cannot be trusted; None if they equal the reference's.
+    return self_check.wrong_here(NAME, index, _create, _problem)
 
-    Tried once, since kernels are compiled. Catches everything that a driver may raise.
-    """
-    try:
-        import warp as wp
 
-        from .self_check import difference, is_close
+def _problem() -> str | None:
+    import warp as wp
 
-        if not wp.is_cuda_available():
-            return "Warp does not find the GPU's driver; update the NVIDIA driver"
-        off = difference(f"cuda:{index}")
-    except (Exception, SystemExit) as error:
-        return f"Warp failed on this GPU ({backends.short(error)})"
-    return None if is_close(off) else f"Warp's images on this GPU differ from the reference by {off:.2g}"
+    found = wp.is_cuda_available()
+    return None if found else "Warp does not find the GPU's driver; update the NVIDIA driver"
 
 
 # on a CPU it is a slow twin for tests: numba and torch are faster there
