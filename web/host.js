@@ -9,7 +9,7 @@ const NOT_READ = "The preview file could not be loaded";
 /**
  * Have `life(node)` called for each node of a type as it is made. What it returns is told about the node's life:
  * added() once it is in a graph, configured() once its saved properties are there, executed(output) after a run,
- * restored(output) when the frontend shows an earlier run again, removed() at its end.
+ * restored(output) when the frontend shows an earlier run again, rewired() when its wires change, removed() at its end.
  * @param {(type: string) => boolean} wanted whether nodes of this type are meant
  */
 export function onNodes(extension, wanted, life) {
@@ -36,6 +36,7 @@ export function onNodes(extension, wanted, life) {
         lives.get(node)?.added?.();
       });
       before("onConfigure", (node) => lives.get(node)?.configured?.());
+      before("onConnectionsChange", (node) => lives.get(node)?.rewired?.());
       before("onExecuted", (node, output) => lives.get(node)?.executed?.(output));
       before("onRemoved", (node) => {
         leavePlaces(node);
@@ -199,9 +200,14 @@ export async function read(file) {
   }
 }
 
+/** The value of one of the frontend's settings; undefined where it has no such setting. */
+export function setting(id) {
+  return app.extensionManager?.setting?.get?.(id);
+}
+
 /** The language that the page is in, by its code: "en", "zh", "ja". */
 export function language() {
-  return app.extensionManager?.setting?.get?.("Comfy.Locale") ?? app.ui?.settings?.getSettingValue?.("Comfy.Locale") ?? "en";
+  return setting("Comfy.Locale") ?? app.ui?.settings?.getSettingValue?.("Comfy.Locale") ?? "en";
 }
 
 /** Whether a widget's value comes from elsewhere, over a wire: what is written into it would not count. */
