@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, field, fields, is_dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ def number(
     id: str = "",
     advanced: bool = False,
     since: str = "",
+    words: Mapping[int, str] | None = None,
 ) -> Any:
     """A numeric Config field.
 
@@ -35,8 +36,11 @@ def number(
         id: Name in saved graphs and scene histories if the field was renamed since; it never changes.
         advanced: Hidden until advanced settings are shown.
         since: Version that added the field; such an input is optional, so that older graphs still run.
+        words: What numbers that are no amounts stand for, such as {0: "auto"}. Files and graphs hold the number; the canvas
+            shows the word in its place, and the command line takes both.
     """
-    return _field(default, help, label, id, advanced, since, low=low, high=high, step=step)
+    words = words or {}
+    return _field(default, help, label, id, advanced, since, low=low, high=high, step=step, words=words)
 
 
 def choice(
@@ -92,6 +96,30 @@ def label_of(f: Field[Any]) -> str:
     """The name of a Config field in user interfaces."""
     words = re.sub(r"_lr$", " learning rate", f.name)
     return f.metadata.get("label") or words.replace("_", " ")
+
+
+def caption_of(f: Field[Any]) -> str:
+    """The label with what numbers stand for: "steps (0 = auto)". The canvas reads the words from it (web/faces.js)."""
+    words = ", ".join(f"{value} = {word}" for value, word in f.metadata.get("words", {}).items())
+    return f"{label_of(f)} ({words})" if words else label_of(f)
+
+
+def number_of(f: Field[Any], text: str) -> float | int:
+    """The number that a text stands for: one of the field's words, or digits. Raises ValueError for another text."""
+    named = {_plain(word): value for value, word in f.metadata["words"].items()}
+    kind = int if isinstance(f.default, int) else float
+    return kind(named.get(_plain(text), text))
+
+
+def text_of(f: Field[Any], value: Any) -> str:
+    """A value for the user: the field's word for it where it has one."""
+    words = f.metadata.get("words", {})
+    return words[value] if value in words else str(value)
+
+
+def _plain(text: str) -> str:
+    """A word as it is compared: "no limit" may be typed as "No-Limit"."""
+    return " ".join(re.split(r"[\s_-]+", text.strip().casefold()))
 
 
 def as_record(config: Any) -> dict[str, Any]:

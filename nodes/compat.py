@@ -48,7 +48,11 @@ def _known(target: Any) -> set[str] | None:
 def make(target: Any, *args: Any, **keywords: Any) -> Any:
     """`target(*args, **keywords)` without the keywords that this ComfyUI does not support."""
     known = _known(target)
-    return target(*args, **{k: v for k, v in keywords.items() if known is None or k in known})
+    made = target(*args, **{k: v for k, v in keywords.items() if known is None or k in known})
+    if keywords.get("advanced") and known is not None and "advanced" not in known:
+        # the frontend knows it longer than this class does
+        made.extra_dict["advanced"] = True
+    return made
 
 
 def schema(**keywords: Any) -> Any:

@@ -6,7 +6,7 @@ import math
 from dataclasses import Field, fields
 from typing import Any
 
-from ..engine.fields import id_of, label_of
+from ..engine.fields import caption_of, id_of
 from .compat import io, make
 
 # the canvas stores integers as doubles
@@ -22,13 +22,13 @@ def inputs(config: type[Any], ids: str = "", optional: bool = False) -> list[Any
 def widget(field: Field[Any], optional: bool = False, shown: bool = False) -> Any:
     """The input for one Config field; optional if a later version added it, so that older graphs still run.
 
-    `shown` keeps an advanced field visible, for a node that has no others.
+    `shown` keeps an advanced field visible, for a node of advanced fields.
     """
     meta, default = field.metadata, field.default
     name = id_of(field)
     common: dict[str, Any] = {
         "default": default,
-        "display_name": label_of(field),
+        "display_name": caption_of(field),
         "tooltip": meta["help"],
         "advanced": (meta["advanced"] and not shown) or None,
         "optional": optional or bool(meta["since"]) or None,
@@ -42,7 +42,9 @@ def widget(field: Field[Any], optional: bool = False, shown: bool = False) -> An
         # otherwise the canvas changes the seed after each run, and no run could be resumed
         if name == "seed":
             common["control_after_generate"] = False
-        return make(io.Int.Input, name, min=low, max=high, step=int(meta["step"] or 1), **common)
+        step = int(meta["step"] or 1)
+        # the canvas rounds to the lowest value plus whole steps: 300,000 would become 300,001
+        return make(io.Int.Input, name, min=low - low % step, max=high, step=step, **common)
     if isinstance(default, float):
         low, high = float(meta["low"]), float(meta["high"])
         step = meta["step"] or _step(default, high)

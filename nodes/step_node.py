@@ -186,6 +186,7 @@ def settings_node_of(step: Step) -> type[Any]:
     about = step.settings
     assert about is not None
     advanced = [f for f in step.fields() if f.metadata["advanced"]]
+    visible = about.visible.split()
 
     class SettingsNode(io.ComfyNode):
         @classmethod
@@ -195,7 +196,7 @@ def settings_node_of(step: Step) -> type[Any]:
                 display_name=about.label,
                 category=step.category,
                 description=about.description,
-                inputs=[fields.widget(f, shown=True) for f in advanced],
+                inputs=[fields.widget(f, shown=id_of(f) in visible) for f in advanced],
                 outputs=[
                     kinds.SOCKETS[Kind.SETTINGS].Output(
                         "settings", display_name="settings", tooltip=f"These settings, for {step.label}."

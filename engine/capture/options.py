@@ -27,7 +27,7 @@ class LoadOptions:
         1_000_000,
         "Number of frames to use. More makes a longer scene; 0 uses all.",
         step=1,
-        label="frame count (0 = all)",
+        words={0: "all"},
     )
     frame_step: int = number(
         1, 1, 1000, "Uses every n-th frame. More makes motion coarser and training faster.", step=1
@@ -37,7 +37,7 @@ class LoadOptions:
         0.0,
         1000.0,
         "Frame rate for layouts that store none. More plays faster; 0 uses the stored rate.",
-        label="frames per second (0 = as stored)",
+        words={0: "as stored"},
         advanced=True,
     )
     background: str = choice(

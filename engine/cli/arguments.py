@@ -9,13 +9,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any, NoReturn
 
 import torch
 
 from ..errors import InputError
-from ..fields import id_of
+from ..fields import id_of, number_of, text_of
 from ..files.paths import typed_path
 from ..messages import Finished, Progress, Started, Stream
 from ..render import choose_device
@@ -87,7 +87,7 @@ def add_config(
         if f.name in skip:
             continue
         names = ["--" + (prefix + name).replace("_", "-") for name in dict.fromkeys((f.name, id_of(f)))]
-        help = f"{f.metadata['help']} (default {f.default})".replace("%", "%%")
+        help = f"{f.metadata['help']} (default {text_of(f, f.default)})".replace("%", "%%")
         common: dict[str, Any] = {"default": f.default, "dest": prefix + f.name, "help": help}
         if isinstance(f.default, bool):
             parser.add_argument(*names, action=argparse.BooleanOptionalAction, **common)
@@ -95,7 +95,19 @@ def add_config(
             parser.add_argument(*names, action=_Store, choices=f.metadata["options"], **common)
         else:
             kind = type(f.default)
-            parser.add_argument(*names, action=_Store, type=kind, metavar=kind.__name__.upper(), **common)
+            taken = _number_type(f) if f.metadata.get("words") else kind
+            parser.add_argument(*names, action=_Store, type=taken, metavar=kind.__name__.upper(), **common)
+
+
+def _number_type(f: Field[Any]) -> Callable[[str], float | int]:
+    """What reads the flag of a number that has words, such as "auto"."""
+
+    def read(text: str) -> float | int:
+        return number_of(f, text)
+
+    # argparse names the type where a value is wrong
+    read.__name__ = f"{type(f.default).__name__} or {' or '.join(f.metadata['words'].values())}"
+    return read
 
 
 def config_from(

@@ -30,7 +30,7 @@ class AnimationConfig:
         1000,
         "Sampling steps. More steps take longer and are more exact; typical 20–100 for the published model. 0 uses the model's "
         "default.",
-        label="steps (0 = auto)",
+        words={0: "auto"},
     )
     image_scale: float = number(
         0.0,
@@ -40,6 +40,7 @@ class AnimationConfig:
         "model's default.",
         0.1,
         label="image guidance scale",
+        words={0: "auto"},
     )
     canonical_scale: float = number(
         0.0,
@@ -48,6 +49,7 @@ class AnimationConfig:
         "Guidance scale of the splat. Higher follows its shape more closely; 1 is off; 0 uses the model's default.",
         0.1,
         label="splat guidance scale",
+        words={0: "auto"},
         advanced=True,
     )
     up: str = choice(
@@ -63,7 +65,7 @@ class AnimationConfig:
         1000,
         "Frames that are sampled together. Longer videos are sampled in overlapping windows. Lower needs less memory; 0 uses the "
         "length that the model was trained with.",
-        label="window (0 = auto)",
+        words={0: "auto"},
         advanced=True,
     )
     overlap: int = number(
@@ -71,7 +73,7 @@ class AnimationConfig:
         0,
         1000,
         "Frames that neighboring windows share. More is smoother and slower; 0 uses half a window.",
-        label="overlap (0 = auto)",
+        words={0: "auto"},
         advanced=True,
     )
     largest_step: float = number(
@@ -105,7 +107,12 @@ class AnimationConfig:
         advanced=True,
     )
     preview_every: int = number(
-        10, 0, 1000, "Sampling steps between two preview images. 0 shows none until the end.", advanced=True
+        10,
+        0,
+        1000,
+        "Sampling steps between two preview images. 0 shows none until the end.",
+        words={0: "never"},
+        advanced=True,
     )
     checkpoint_seconds: float = number(
         60.0, 1.0, 1e6, "Seconds between two checkpoints.", label="checkpoint every (seconds)", advanced=True
@@ -116,6 +123,7 @@ class AnimationConfig:
         1000,
         "Gradient steps that fit the generated motion to the video, as seen from its camera. 40 is typical for the bundled "
         "model; 0 keeps what the model generates. What the video does not show, such as depth, changes little.",
+        words={0: "off"},
     )
 
     def __post_init__(self) -> None:

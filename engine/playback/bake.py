@@ -84,7 +84,7 @@ class BakeConfig:
         1,
         10_000_000,
         "Largest number of Gaussians; beyond it the least visible ones are dropped.",
-        10_000,
+        1000,
         label="max Gaussians",
         advanced=True,
     )

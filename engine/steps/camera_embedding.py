@@ -27,7 +27,8 @@ class Config:
         1e6,
         "World distance that is one unit of the video model. Higher weakens the camera's movement, lower strengthens it. 0 "
         "uses the distance from the first camera to the subject.",
-        label="unit length (0 = distance to the subject)",
+        label="unit length",
+        words={0: "distance to the subject"},
     )
 
     def __post_init__(self) -> None:

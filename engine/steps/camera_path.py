@@ -46,7 +46,12 @@ class Config:
         "Playback speed of the scene: 0.5 is half speed, 0 freezes it at the start time.",
     )
     start_seconds: float = number(
-        0.0, 0.0, 1e6, "Scene time at the first frame, in seconds.", label="start time (seconds)"
+        0.0,
+        0.0,
+        1e6,
+        "Scene time at the first frame, in seconds.",
+        label="start time (seconds)",
+        advanced=True,
     )
     turns: float = number(
         1.0, -100.0, 100.0, "Number of revolutions of an orbit or spiral; negative turns the other way."
@@ -57,9 +62,9 @@ class Config:
         89.0,
         "Elevation of an orbit in degrees above the horizon. -1000 uses the height of the captured cameras.",
         1.0,
-        label="elevation (-1000 = as captured)",
+        words={-1000: "as captured"},
     )
-    zoom: float = number(1.0, 0.05, 20.0, "Zoom factor. Higher brings the subject closer.")
+    zoom: float = number(1.0, 0.05, 20.0, "Zoom factor. Higher brings the subject closer.", advanced=True)
     view: int = number(
         0,
         0,
@@ -67,14 +72,14 @@ class Config:
         "Captured view where a still or spiral path is placed and where a named movement starts, from 0.",
     )
     width: int = number(
-        0, 0, MOST_PIXELS, "Image width in pixels. 0 uses the captured width.", label="width (0 = captured)"
+        0, 0, MOST_PIXELS, "Image width in pixels. 0 uses the captured width.", words={0: "captured"}
     )
     height: int = number(
         0,
         0,
         MOST_PIXELS,
         "Image height in pixels. 0 uses the captured height.",
-        label="height (0 = captured)",
+        words={0: "captured"},
     )
     amount: float = number(
         1.0,
@@ -89,6 +94,7 @@ class Config:
         "Rounds the number of frames to 4n + 1, which Wan generates. CogVideoX needs 8n + 1, such as 49 or 81.",
         label="frames of video models (4n + 1)",
         since="0.2",
+        advanced=True,
     )
     field_of_view: float = number(
         50.0,
@@ -98,6 +104,7 @@ class Config:
         1.0,
         label="vertical field of view (without a scene)",
         since="0.2",
+        advanced=True,
     )
 
     def __post_init__(self) -> None:

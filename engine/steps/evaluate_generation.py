@@ -62,7 +62,12 @@ class Config:
         0, 0, 100_000, "Camera of the scene that took the reference images.", label="view of the images"
     )
     clip_length: int = number(
-        16, 2, 256, "Frames of a clip for FVD and KVD. Papers use 16.", label="frames per clip"
+        16,
+        2,
+        256,
+        "Frames of a clip for FVD and KVD. Papers use 16.",
+        label="frames per clip",
+        advanced=True,
     )
     clip_stride: int = number(
         8,
@@ -70,13 +75,16 @@ class Config:
         256,
         "Frames between the starts of two clips. Lower makes more clips, which share frames.",
         label="frames between clips",
+        advanced=True,
     )
     clips: int = number(
         0,
         0,
         1_000_000,
         "Largest number of clips of each set. Papers use 2048; fewer give a higher FVD. 0 uses all.",
-        label="max clips (0 = all)",
+        label="max clips",
+        words={0: "all"},
+        advanced=True,
     )
     resolution: int = number(
         256, 32, 2048, "Size of the images at the azimuths, in pixels. Higher is slower.", 32, advanced=True
@@ -87,6 +95,7 @@ class Config:
         64,
         "Number of comparison rows (reference, generated, difference, error map) to show.",
         label="comparison rows",
+        advanced=True,
     )
     seed: int = number(
         0, 0, 2**31 - 1, "Random seed of the subsets that KVD is averaged over.", advanced=True
@@ -103,8 +112,10 @@ class Config:
         1e6,
         "How long the generation took, in seconds, for the report. 0 leaves it out.",
         1.0,
-        label="seconds of generation (0 = unknown)",
+        label="seconds of generation",
+        words={0: "unknown"},
         since="0.2",
+        advanced=True,
     )
 
     def __post_init__(self) -> None:

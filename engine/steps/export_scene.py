@@ -57,7 +57,8 @@ class Config:
         0,
         10_000,
         "Number of frames in a sequence. More plays more smoothly; 0 uses the captured frames.",
-        label="frames (0 = captured)",
+        label="frames",
+        words={0: "captured"},
     )
 
     def __post_init__(self) -> None:

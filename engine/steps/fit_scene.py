@@ -165,5 +165,7 @@ STEP = Step(
         "TrainingSettings",
         "Training Settings",
         "Advanced training parameters: learning rates, loss weights, schedules. The defaults suit most captures.",
+        visible="density initial_count coarse_fraction views_per_step time_resolution ssim_weight mask_weight "
+        "hold_out_every head_lr depth_weight",
     ),
 )

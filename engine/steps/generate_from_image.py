@@ -70,14 +70,15 @@ class Config:
         "Sampling steps of the video. More is slower and often sharper; typical 20 to 50 for CogVideoX. 0 uses the model's "
         "default.",
         step=1,
-        label="steps (0 = auto)",
+        words={0: "auto"},
     )
     guidance: float = number(
         0.0,
         0.0,
         30.0,
         "Text guidance scale. Higher follows the prompt more strictly; typical 4 to 8. 0 uses the model's default.",
-        label="guidance scale (0 = auto)",
+        label="guidance scale",
+        words={0: "auto"},
     )
     seed: int = number(0, 0, 2**64 - 1, "Random seed. The same seed and inputs give the same scene.")
     resolution: int = number(
@@ -86,7 +87,7 @@ class Config:
         4096,
         "Longer side of the video in pixels, rounded to what the model makes. 0 uses the size that it was trained with.",
         step=1,
-        label="resolution (0 = auto)",
+        words={0: "auto"},
     )
     unit: float = number(
         0.0,
@@ -94,7 +95,8 @@ class Config:
         1e6,
         "World distance that is one unit of the models. Higher weakens the camera's movement. 0 places the subject of the path "
         "where the models expect it.",
-        label="unit length (0 = from the path)",
+        label="unit length",
+        words={0: "from the path"},
     )
     frame_stride: int = number(
         0,
@@ -103,7 +105,7 @@ class Config:
         "Every n-th frame gives Gaussians, in multiples of the model's own stride. Higher gives fewer Gaussians. 0 is as "
         "trained.",
         step=1,
-        label="frame stride (0 = auto)",
+        words={0: "auto"},
     )
     pixel_stride: int = number(
         0,
@@ -112,7 +114,7 @@ class Config:
         "Every n-th pixel of a row and column gives a Gaussian, in multiples of the model's own stride. Higher gives fewer and "
         "larger Gaussians. 0 is as trained.",
         step=1,
-        label="pixel stride (0 = auto)",
+        words={0: "auto"},
     )
     preview_every: int = number(
         10,
@@ -120,7 +122,8 @@ class Config:
         1000,
         "Sampling steps between two preview images. 0 shows none until the end.",
         step=1,
-        label="preview every",
+        words={0: "never"},
+        advanced=True,
     )
     checkpoint_seconds: float = number(
         60.0,

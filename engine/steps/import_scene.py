@@ -73,7 +73,8 @@ class Config:
         "Frame rate of an avatar or of a folder with one file per frame. More plays faster; 0 uses 25 for an avatar and 24 "
         "for a folder.",
         1.0,
-        label="frames per second (0 = usual)",
+        label="frames per second",
+        words={0: "usual"},
         since="0.1",
     )
     blends_moments: bool = flag(

@@ -72,7 +72,8 @@ class Config:
         "Horizontal field of view in degrees. 0 uses that of the depth, else solves it; a known value makes cameras more "
         "accurate.",
         1.0,
-        label="horizontal field of view (0 = auto)",
+        label="horizontal field of view",
+        words={0: "auto"},
     )
     first_frame: int = number(0, 0, 1_000_000, "First frame to use.", step=1)
     frame_count: int = number(
@@ -81,7 +82,7 @@ class Config:
         MOST_FRAMES,
         "Number of frames to use. 0 uses all to the end.",
         step=1,
-        label="frame count (0 = all)",
+        words={0: "all"},
     )
     frame_step: int = number(
         0,
@@ -90,7 +91,7 @@ class Config:
         "Uses every n-th frame. More is faster, but motion between frames becomes hard to follow. 0 uses every frame, or of a "
         f"long video as many as stay within {MOST_FRAMES}.",
         step=1,
-        label="frame step (0 = auto)",
+        words={0: "auto"},
     )
     frames_per_second: float = number(
         24.0, 0.1, 1000.0, "Frame rate of the video, such as that of Get Video Components."

@@ -59,7 +59,7 @@ class Config:
         MOST_FRAMES,
         "Number of frames to use. 0 uses all to the end.",
         step=1,
-        label="frame count (0 = all)",
+        words={0: "all"},
     )
     frame_step: int = number(
         0,
@@ -68,7 +68,7 @@ class Config:
         "Uses every n-th frame. More makes motion coarser. 0 uses every frame, or of a long video as many as stay within "
         f"{MOST_FRAMES}.",
         step=1,
-        label="frame step (0 = auto)",
+        words={0: "auto"},
     )
     frames_per_second: float = number(
         24.0,

@@ -39,7 +39,7 @@ class Config:
         0,
         4096,
         "Longer side of the images in pixels. More shows more detail. 0 uses the captured size.",
-        label="resolution (0 = captured)",
+        words={0: "captured"},
     )
     originals: str = choice(
         "auto",

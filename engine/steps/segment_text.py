@@ -62,6 +62,7 @@ class Config:
         "Score that a word of the text must exceed for a box to count. Higher drops boxes that match the text only "
         "vaguely; typical 0.2 to 0.3.",
         0.01,
+        advanced=True,
     )
     pick: str = choice(
         "union",
@@ -91,10 +92,12 @@ class Config:
         "",
         "Extra points as x y in pixels, separated by semicolons. A minus sign excludes, a number selects the image: "
         "'120 80; -40 60; 3: 200 90'.",
+        advanced=True,
     )
     boxes: str = text(
         "",
         "Extra boxes as left top right bottom in pixels, separated by semicolons: '40 30 200 180; 3: 50 30 210 180'.",
+        advanced=True,
     )
     view_numbers: str = text(
         "all", "Views of the capture, if neither views nor images are connected: all, or numbers."

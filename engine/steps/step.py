@@ -160,6 +160,8 @@ class Settings:
     node: str
     label: str
     description: str
+    # ids of the fields that are visible at once; the others are the second node's advanced ones
+    visible: str
 
 
 @dataclass(frozen=True)

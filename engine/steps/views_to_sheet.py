@@ -43,7 +43,7 @@ class Config:
         LONGEST,
         "Longer side of a sheet in pixels. More shows more detail. 0 keeps the views' size. Not used for Flux Kontext and "
         "Qwen-Image-Edit.",
-        label="resolution (0 = as the views)",
+        words={0: "as the views"},
     )
 
     def __post_init__(self) -> None:

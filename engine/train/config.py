@@ -54,10 +54,10 @@ class FitConfig:
         0.0,
         1e7,
         "Stops after this many seconds and returns the scene as it is. 0 runs all iterations.",
-        label="max seconds (0 = no limit)",
+        words={0: "no limit"},
     )
     preview_every: int = number(
-        100, 0, 100_000, "Steps between two preview images. 0 shows none.", label="preview every (0 = never)"
+        100, 0, 100_000, "Steps between two preview images. 0 shows none.", words={0: "never"}
     )
     seed: int = number(0, 0, 2**63 - 1, "Random seed. The same seed and inputs give the same scene.")
 
@@ -92,7 +92,7 @@ class FitConfig:
         0,
         1000,
         "Resolution of the deformation field along time. More follows faster motion. 0 uses half the number of frames.",
-        label="time resolution (0 = auto)",
+        words={0: "auto"},
         advanced=True,
     )
     ssim_weight: float = number(
@@ -142,7 +142,7 @@ class FitConfig:
         0,
         1000,
         "Hold out every n-th frame to evaluate interpolation; 0 trains on all frames.",
-        label="hold out every (0 = none)",
+        words={0: "none"},
         advanced=True,
     )
     keeps_test_views_out: bool = flag(
@@ -205,7 +205,8 @@ class FitConfig:
         100.0,
         "With a head connected: multiplies the learning rates of its expression, pose and translation, which corrects "
         "inaccurate tracking. Typical 1; 0 keeps the head parameters.",
-        label="head fine-tuning (0 = off)",
+        label="head fine-tuning",
+        words={0: "off"},
         advanced=True,
         since="0.2",
     )

@@ -50,7 +50,7 @@ class DeltaConfig(LatentConfig):
         "Guidance scale for the text. Higher follows the prompts more; the DDS notebook uses 7.5; 0 uses the model's "
         "default.",
         0.1,
-        label="guidance scale (0 = auto)",
+        words={0: "auto"},
     )
     final_guidance_scale: float = number(
         0.0,
@@ -58,7 +58,7 @@ class DeltaConfig(LatentConfig):
         100.0,
         "Guidance scale at the last step, reached linearly. 0 keeps it constant.",
         0.1,
-        label="final guidance scale (0 = constant)",
+        words={0: "constant"},
         advanced=True,
     )
     frees: str = choice(
@@ -106,7 +106,8 @@ class DeltaConfig(LatentConfig):
         "Image guidance scale, for models with a conditioning image. Higher stays closer to the originals; 0 uses the "
         "model's default.",
         0.1,
-        label="image guidance scale (0 = auto)",
+        words={0: "auto"},
+        advanced=True,
     )
     min_timestep: float = number(
         0.05,

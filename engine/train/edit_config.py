@@ -59,6 +59,7 @@ class EditConfig:
         False,
         "Ignores color and opacity changes of the deformation, so that the edit looks the same in every frame.",
         label="freeze appearance over time",
+        advanced=True,
     )
     trains_deformation: bool = flag(
         False,
@@ -68,7 +69,12 @@ class EditConfig:
     )
     rasterizer: str = rasterizer_field()
     preview_every: int = number(
-        50, 0, 100_000, "Steps between two preview images. 0 shows none.", label="preview every (0 = never)"
+        50,
+        0,
+        100_000,
+        "Steps between two preview images. 0 shows none.",
+        words={0: "never"},
+        advanced=True,
     )
     checkpoint_seconds: float = number(
         60.0, 1.0, 1e6, "Seconds between two checkpoints.", label="checkpoint every (seconds)", advanced=True
@@ -78,7 +84,7 @@ class EditConfig:
         0.0,
         1e7,
         "Stops after this many seconds and returns the result as it is. 0 runs all iterations.",
-        label="max seconds (0 = no limit)",
+        words={0: "no limit"},
     )
     seed: int = number(0, 0, 2**63 - 1, "Random seed. The same seed and inputs give the same scene.")
     iterations: int = number(

@@ -15,7 +15,7 @@ def guidance_scale_field() -> Any:
         50.0,
         "Guidance scale for the text (s_T). Higher follows the prompt more; typical 7–12; 0 uses the model's default.",
         0.1,
-        label="guidance scale (0 = auto)",
+        words={0: "auto"},
     )
 
 
@@ -28,5 +28,5 @@ def image_guidance_scale_field() -> Any:
         "Image guidance scale (s_I). Higher stays closer to the original image; typical 1.2–1.8; 0 uses the model's "
         "default.",
         0.1,
-        label="image guidance scale (0 = auto)",
+        words={0: "auto"},
     )

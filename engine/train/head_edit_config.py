@@ -56,7 +56,8 @@ class HeadEditConfig:
         0,
         200,
         "Denoising steps. More is slower; typical 20; 0 uses the model's default.",
-        label="steps (0 = auto)",
+        words={0: "auto"},
+        advanced=True,
     )
     levels: str = text(
         "999 300 300 21",
@@ -65,22 +66,30 @@ class HeadEditConfig:
         label="noise levels",
     )
     frames_per_round: int = number(
-        3, 1, 1000, "Frames that are edited together in a round. More covers more expressions and is slower."
+        3,
+        1,
+        1000,
+        "Frames that are edited together in a round. More covers more expressions and is slower.",
+        advanced=True,
     )
     frames: str = text(
         "all", "Frames to draw from, such as '0-17'; 'all' uses every frame.", label="frame numbers"
     )
-    views: str = text("", "Indices of the views to edit, such as '0 2 5-8'. Empty edits all views.")
+    views: str = text(
+        "", "Indices of the views to edit, such as '0 2 5-8'. Empty edits all views.", advanced=True
+    )
     keep: str = choice(
         "expression",
         ("nothing", *NAMES),
         "Part of the head that stays as it is: expression is eyes and mouth.",
         label="keep",
     )
-    keep_grow: int = number(3, -64, 64, "Pixels by which the kept part is grown. Typical 3 to 8.")
+    keep_grow: int = number(
+        3, -64, 64, "Pixels by which the kept part is grown. Typical 3 to 8.", advanced=True
+    )
     keep_feather: int = number(
         0, 0, 256, "Pixels over which the kept part's own pixels are blended in; 0 does not blend.",
-        label="keep feather (0 = no blending)", advanced=True,
+        words={0: "no blending"}, advanced=True,
     )  # fmt: skip
     freezes_mouth: bool = flag(
         False,
@@ -94,12 +103,13 @@ class HeadEditConfig:
         10_000,
         "Fitting steps per edited frame and round. More follows the edit more closely; 0 uses the preset's (balanced 100, "
         "paper 10).",
-        label="fitting steps per frame (0 = auto)",
+        label="fitting steps per frame",
+        words={0: "auto"},
         advanced=True,
     )
     resolution: int = number(
         0, 0, 4096, "Longer side of the edited images in pixels; 0 uses the model's default.",
-        label="resolution (0 = auto)", advanced=True,
+        words={0: "auto"}, advanced=True,
     )  # fmt: skip
     rasterizer: str = rasterizer_field()
     preview_every: int = number(
@@ -107,7 +117,7 @@ class HeadEditConfig:
         0,
         100_000,
         "Steps between two preview images. 0 shows none.",
-        label="preview every (0 = never)",
+        words={0: "never"},
         advanced=True,
     )
     checkpoint_seconds: float = number(
@@ -115,7 +125,7 @@ class HeadEditConfig:
     )
     max_seconds: float = number(
         0.0, 0.0, 1e7, "Stops after this many seconds with the result so far. 0 runs all rounds.",
-        label="max seconds (0 = no limit)", advanced=True,
+        words={0: "no limit"}, advanced=True,
     )  # fmt: skip
     seed: int = number(0, 0, 2**32 - 1, "Random seed.")
     force: bool = flag(False, FORCE_TEXT, label="force unknown prompt")
@@ -125,7 +135,8 @@ class HeadEditConfig:
         1e6,
         "Weight with which the mouth's pixels are fitted to the unedited images, against 1 of all others. Higher holds the "
         "mouth closer; 0 is off; -1 uses the preset's (GaussianAvatar-Editor 1000, others off).",
-        label="mouth pin weight (-1 = auto)",
+        label="mouth pin weight",
+        words={-1: "auto"},
         advanced=True,
         since="0.2",
     )

@@ -27,7 +27,7 @@ class LatentTrainingConfig(LatentConfig):
         0,
         4096,
         "Longer side of the encoded images in pixels. More is slower; 0 uses the model's default.",
-        label="resolution (0 = auto)",
+        words={0: "auto"},
     )
     originals: str = choice(
         "auto",

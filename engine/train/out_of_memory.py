@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import fields
 from typing import Any, Protocol
 
 from ..backends import explains_memory
-from ..fields import id_of, label_of
+from ..fields import id_of, label_of, text_of
 from ..messages import Stream
 
 
@@ -56,14 +55,16 @@ def advice_of(step: Declared, given: tuple[Any, ...], named: Mapping[str, Any]) 
         if name not in known:
             lower.append(name)
             continue
-        # without what its 0 means
-        value, label = getattr(config, known[name].name), re.sub(r" \(.*\)$", "", label_of(known[name]))
+        field = known[name]
+        value, label = getattr(config, field.name), label_of(field)
         if isinstance(value, str):
             fewer.append(label)
         elif isinstance(value, bool):
             turn_on += [] if value else [label]
         else:
-            lower.append(f"{label} ({'auto' if value == 0 else f'{value:g}'})")
+            lower.append(
+                f"{label} ({text_of(field, value) if value in field.metadata['words'] else f'{value:g}'})"
+            )
     parts = [f"{verb} {_listed(names)}" for verb, names in (
         ("lower", lower), ("choose fewer", fewer), ("turn on", turn_on)
     ) if names]  # fmt: skip

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError
-from ..fields import id_of, label_of
+from ..fields import caption_of, id_of, label_of
 from ..scene import MultiViewVideo, Scene4D, Static
 from ..wording import shown
 
@@ -165,7 +165,7 @@ def kept(config: Any) -> set[str]:
         _plain(word): f.name
         for f in fields(config)
         if f.name in PARAMETERS
-        for word in (f.name, id_of(f), label_of(f))
+        for word in (f.name, id_of(f), label_of(f), caption_of(f))
     }
     wanted = [each for each in map(_plain, config.quality_keeps.split(",")) if each]
     if unknown := [each for each in wanted if each not in names]:

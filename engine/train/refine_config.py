@@ -43,7 +43,7 @@ class RefineConfig(EditConfig):
         "Guidance scale for the text (s_T). Higher follows the prompt more; the paper uses 10.5; 0 uses the model's "
         "default.",
         0.1,
-        label="guidance scale (0 = auto)",
+        words={0: "auto"},
     )
     image_guidance_scale: float = number(
         0.0,
@@ -52,7 +52,7 @@ class RefineConfig(EditConfig):
         "Image guidance scale (s_I). Higher stays closer to the unedited images; the paper uses 1.2; 0 uses the model's "
         "default.",
         0.1,
-        label="image guidance scale (0 = auto)",
+        words={0: "auto"},
     )
     weighting: str = choice(
         "reference code",
@@ -67,7 +67,7 @@ class RefineConfig(EditConfig):
         1.0,
         "Smallest timestep, as a fraction of the schedule. Smaller refines finer detail; 0 uses the model's default.",
         0.01,
-        label="min timestep (0 = auto)",
+        words={0: "auto"},
         advanced=True,
     )
     max_timestep: float = number(
@@ -76,7 +76,7 @@ class RefineConfig(EditConfig):
         1.0,
         "Largest timestep, as a fraction of the schedule. Larger changes shapes more; 0 uses the model's default.",
         0.01,
-        label="max timestep (0 = auto)",
+        words={0: "auto"},
         advanced=True,
     )
     anneals: bool = flag(
@@ -98,7 +98,7 @@ class RefineConfig(EditConfig):
         0,
         4096,
         "Longer side of the rendered images in pixels. More is slower; 0 uses the model's default.",
-        label="resolution (0 = auto)",
+        words={0: "auto"},
         advanced=True,
     )
     low_vram: bool = flag(
@@ -109,7 +109,12 @@ class RefineConfig(EditConfig):
         advanced=True,
     )
     preview_every: int = number(
-        25, 0, 100_000, "Steps between two preview images. 0 shows none.", label="preview every (0 = never)"
+        25,
+        0,
+        100_000,
+        "Steps between two preview images. 0 shows none.",
+        words={0: "never"},
+        advanced=True,
     )
     force: bool = flag(False, FORCE_TEXT, label="force unknown prompt", since="0.2")
 

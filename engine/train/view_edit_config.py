@@ -33,7 +33,8 @@ class ViewEditConfig:
         0,
         200,
         "Denoising steps. More is slower and often cleaner; typical 20; 0 uses the model's default.",
-        label="steps (0 = auto)",
+        words={0: "auto"},
+        advanced=True,
     )
     strength: float = number(
         1.0,
@@ -59,7 +60,7 @@ class ViewEditConfig:
         0,
         4096,
         "Longer side of the edited images in pixels. More is slower; 0 uses the model's default.",
-        label="resolution (0 = auto)",
+        words={0: "auto"},
         advanced=True,
     )
     attention: str = choice(
@@ -75,7 +76,7 @@ class ViewEditConfig:
         -1,
         9999,
         "View that the others attend to. -1 uses the first edited view.",
-        label="key view (-1 = first)",
+        words={-1: "first"},
         advanced=True,
     )
     start: str = choice(
@@ -104,7 +105,8 @@ class ViewEditConfig:
         1000,
         "Images per batch. Fewer need less memory; all batches share one key view. 0 puts all images in one batch (epipolar: "
         "5 views of one frame).",
-        label="batch size (0 = all)",
+        label="batch size",
+        words={0: "all"},
         advanced=True,
     )
     rasterizer: str = rasterizer_field()
@@ -113,7 +115,7 @@ class ViewEditConfig:
         0,
         1000,
         "Steps between two preview images. 0 shows none.",
-        label="preview every (0 = never)",
+        words={0: "never"},
         advanced=True,
     )
     checkpoint_seconds: float = number(
@@ -130,6 +132,7 @@ class ViewEditConfig:
         "Fine detail: as painted by the model, or transferred from the originals, which keeps faces and seams and limits "
         "new shapes. auto uses the model's default.",
         since="0.1",
+        advanced=True,
     )
     force: bool = flag(False, FORCE_TEXT, label="force unknown prompt", since="0.2")
     keep_mode: str = choice(
@@ -164,7 +167,8 @@ class ViewEditConfig:
         0,
         50,
         "Steps that resampling goes back within the keep window, for softer seams. 0 turns it off; typical 2–5.",
-        label="keep resampling jump (0 = off)",
+        label="keep resampling jump",
+        words={0: "off"},
         advanced=True,
         since="0.2",
     )
@@ -183,7 +187,7 @@ class ViewEditConfig:
         256,
         "Pixels over which the original's own pixels are blended in where the keep mask is. Higher widens the transition; "
         "typical 4–12; 0 does not blend, so that the model's autoencoder still changes fine detail.",
-        label="keep feather (0 = no blending)",
+        words={0: "no blending"},
         advanced=True,
         since="0.2",
     )
@@ -202,6 +206,7 @@ class ViewEditConfig:
         "surroundings at a lower resolution; typical 0.3–1.",
         0.01,
         since="0.2",
+        advanced=True,
     )
 
     def __post_init__(self) -> None:

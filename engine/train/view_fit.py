@@ -37,7 +37,12 @@ class ViewFitConfig(EditConfig):
         "1000.",
     )
     views_per_step: int = number(
-        2, 1, 64, "Edited views per optimization step. More is smoother and slower.", label="batch size"
+        2,
+        1,
+        64,
+        "Edited views per optimization step. More is smoother and slower.",
+        label="batch size",
+        advanced=True,
     )
     strength: float = number(
         1.0,

@@ -64,6 +64,18 @@ def test_every_output_has_a_tooltip(info: dict[str, Any]) -> None:
     assert not bare
 
 
+def test_the_canvas_leaves_defaults_as_they_are(info: dict[str, Any]) -> None:
+    """It rounds whole numbers to the lowest value plus whole steps."""
+    moved = [
+        f"{node}.{name}"
+        for node, schema in info.items()
+        for section in ("required", "optional")
+        for name, (kind, *rest) in schema["input"].get(section, {}).items()
+        if kind == "INT" and rest and (rest[0]["default"] - rest[0]["min"]) % rest[0].get("step", 1)
+    ]
+    assert not moved
+
+
 def test_every_number_of_a_step_is_on_a_node(info: dict[str, Any]) -> None:
     from engine.capture.readers import LoadOptions
     from engine.fields import id_of

@@ -137,6 +137,19 @@ def test_figures_quotations_and_names_are_kept(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
+def test_the_canvas_finds_the_words_of_numbers_in_every_label(language: str) -> None:
+    # "steps (0 = auto)": web/faces.js shows "auto" in place of 0
+    english, words = re.compile(r"\((-?\d+) = [^()]+\)$"), re.compile(r"[(（](-?\d+) = [^()（）]+[)）]$")
+    found = [
+        (place, number[1], words.search(text))
+        for place, label, text in pairs(language)
+        if (number := english.search(label))
+    ]
+    assert len(found) > 50
+    assert not [place for place, number, match in found if match is None or match[1] != number]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_a_node_is_called_the_same_wherever_it_is_mentioned(language: str) -> None:
     english, other = tree("en", "nodeDefs"), tree(language, "nodeDefs")
     known = write_locales.read(write_locales.PHRASES)
