@@ -19,8 +19,8 @@ from ..errors import InputError
 from ..finite import is_finite
 from ..scene import rotations
 from ..scene.gaussians import Gaussians
-from .hexplane_config import HEADS, PAIRS, PRESETS, SPACE_PLANES, THREE, TIME_PLANES, HexPlaneConfig
-from .plane_sampling import rows_of, sample_product
+from .hexplane_config import HEADS, PAIRS, PRESETS, THREE, TIME_PLANES, HexPlaneConfig
+from .plane_sampling import field_features
 
 __all__ = ["HEADS", "PAIRS", "PRESETS", "THREE", "HexPlane", "HexPlaneConfig"]
 
@@ -146,20 +146,7 @@ class HexPlane(nn.Module):
         """HexPlane features [C·levels, B·N] of `means` [N, 3] at B times (paper, equation 5); N runs fastest."""
         p = (means - self.aabb[0]) * _per_unit(self.aabb) - 1.0
         _check_coordinates(p)
-        # both [3, 1, N, 2]; a line is one row high
-        x, y, z = p.unbind(1)
-        nothing = torch.zeros_like(x)
-        grid = torch.stack([x, y, x, z, y, z]).unflatten(0, (3, 1, 2)).transpose(-1, -2)
-        line = torch.stack([x, nothing, y, nothing, z, nothing]).unflatten(0, (3, 1, 2)).transpose(-1, -2)
-        coordinates = [self.time_coordinate(s) for s in seconds]
-        levels: list[Tensor] = []
-        for planes in self.planes():
-            still = sample_product([planes[i] for i in SPACE_PLANES], grid)
-            moving = [sample_product(rows_of([planes[i] for i in TIME_PLANES], t), line) for t in coordinates]
-            levels.append(
-                torch.cat([still * m for m in moving], dim=1) if len(moving) > 1 else still * moving[0]
-            )
-        return torch.cat(levels) if len(levels) > 1 else levels[0]
+        return field_features(self.planes(), p, [self.time_coordinate(s) for s in seconds])
 
     def deltas(self, means: Tensor, seconds: Sequence[float]) -> dict[str, Tensor]:
         """Output of each enabled head, [B, N, k], for `means` [N, 3] at B times."""

@@ -53,6 +53,11 @@ def ssim_map(a: Tensor, b: Tensor) -> Tensor:
     return _SsimMap.apply(a.contiguous(), b.contiguous())  # pyright: ignore[reportReturnType]
 
 
+def window() -> Tensor:
+    """The window's weights along one axis [11] in float64, with sum 1."""
+    return _taps(torch.float64, torch.device("cpu"))
+
+
 @lru_cache(maxsize=8)
 def _taps(dtype: torch.dtype, device: torch.device) -> Tensor:
     """The window's weights along one axis [11], with sum 1."""

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..heads import Head
+from ..losses.color_loss import color_loss
 from ..losses.metrics import decibels
-from ..losses.photometric import l1, ssim
+from ..losses.photometric import l1
 from ..render import Picture, RasterInfo, render_gaussians
 from ..scene import Cameras, Gaussians, MultiViewVideo, Scene4D
 from ..scene.origins import video_in_coordinates_of
@@ -293,17 +294,12 @@ class Fit(TrainStage):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(`loss` with the photometric terms added one by one, mean L1, mean squared error) of a group of views."""
         c = self.config
-        truth = torch.stack([t.image for t in targets])
-        color = l1(rendered.rgb, truth)
-        loss = loss + share * (1 - c.ssim_weight) * color
-        error = (rendered.rgb.detach() - truth).square().mean()
-        if c.ssim_weight:
-            likeness = ssim(rendered.rgb.permute(0, 3, 1, 2), truth.permute(0, 3, 1, 2)).mean()
-            loss = loss + share * c.ssim_weight * (1 - likeness)
+        color = color_loss(rendered.rgb, torch.stack([t.image for t in targets]), c.ssim_weight)
+        loss = loss + share * color.loss
         masks = [t.mask for t in targets if t.mask is not None]
         if masks and c.mask_weight:
             loss = loss + share * c.mask_weight * l1(rendered.alpha, torch.stack(masks))
-        return loss, color.detach(), error
+        return loss, color.l1, color.squared
 
     def _control_density(self, infos: list[tuple[RasterInfo, int, int]], position_rate: float) -> None:
         if self.density is None:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 
 from ..diffusion import Backbone
+from ..kernels.threads import fixed_threads
 from ..render import Rasterizer
-from ..render.threads import fixed_threads
 
 # Gaussians
 SMALL = 20_000

@@ -11,8 +11,8 @@ from torch import Tensor
 from ..errors import InputError
 from ..fields import flag, number
 from ..guidance.inpaint import fitted
+from ..losses.color_loss import color_loss
 from ..losses.metrics import decibels
-from ..losses.photometric import l1, ssim
 from ..masks.coverage import contributions, enough
 from ..render import render_gaussians
 from ..scene import Scene4D, Selection, ViewSet
@@ -152,19 +152,16 @@ class ViewFit(CanonicalEdit):
         seconds, index = self._draw()
         cameras, truth = self.views.cameras[index], _rows(self.targets, index)
         picture = render_gaussians(self.gaussians_at(seconds), cameras, self.rasterizer, self.background)
-        color = l1(picture.rgb, truth)
-        loss, seen = color, {"l1": color.detach()}
+        color = color_loss(picture.rgb, truth, self.config.ssim_weight)
+        loss = color.loss
         if self.weights is not None:
-            color = loss = (_rows(self.weights, index) * (picture.rgb - truth).abs()).mean()
-        if self.config.ssim_weight:
-            likeness = ssim(picture.rgb.permute(0, 3, 1, 2), truth.permute(0, 3, 1, 2)).mean()
-            loss = (1 - self.config.ssim_weight) * color + self.config.ssim_weight * (1 - likeness)
+            extra = _rows(self.weights, index) - 1
+            loss = loss + (1 - self.config.ssim_weight) * (extra * (picture.rgb - truth).abs()).mean()
         motion_loss = self.motion_loss()
         loss = loss if motion_loss is None else loss + motion_loss
         loss.backward()
         self.learn([(picture.info, *cameras.sizes[0])])
-        squared = (picture.rgb.detach() - truth).square().mean()
-        return {**seen, "loss": loss.detach(), "psnr": decibels(squared)}
+        return {"l1": color.l1, "loss": loss.detach(), "psnr": decibels(color.squared)}
 
     def result(self) -> Scene4D:
         edited = super().result()

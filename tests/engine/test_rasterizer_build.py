@@ -22,7 +22,7 @@ class Keep(logging.Handler):
         lines.append(record.getMessage())
 logging.getLogger("gs4d").addHandler(Keep())
 logging.getLogger("gs4d").setLevel(logging.INFO)
-from engine.render.numba.build import cache_folder
+from engine.kernels.build import cache_folder
 from engine.render.numba.composite import composite
 from engine.render.numba.rasterizer import NumbaRasterizer
 needed = NumbaRasterizer.needs_compiling(1)
@@ -39,7 +39,7 @@ print(json.dumps({
 # the cheapest kernel stands for all: they share one decorator
 ONE_KERNEL = """
 import json, numpy as np
-from engine.render.numba.build import cache_folder
+from engine.kernels.build import cache_folder
 from engine.render.numba.projection import order
 ids, starts, counts = np.zeros((1, 3), np.int32), np.zeros((1, 4), np.int64), np.zeros(1, np.int64)
 depths = np.array([[3.0, 1.0, 2.0]], np.float32)
@@ -86,7 +86,7 @@ def test_a_package_folder_that_cannot_be_written_sends_kernels_to_the_temporary_
     pack, temporary = copy_of_engine(root, tmp_path / "pack"), tmp_path / "temporary"
     temporary.mkdir()
     # a file where the folder should be stops even root, whom permissions do not
-    (pack / "engine" / "render" / "numba" / "__pycache__").write_text("")
+    (pack / "engine" / "kernels" / "__pycache__").write_text("")
     first = in_new_process(pack, ONE_KERNEL, TMPDIR=str(temporary))
     assert Path(first["folder"]).is_relative_to(temporary) and any(Path(first["folder"]).rglob("*.nbc"))
     assert first["drawn"] == 2 and first["ids"] == [1, 0] and first["starts"] == [0, 2, 3]
@@ -97,7 +97,7 @@ def test_a_package_folder_that_cannot_be_written_sends_kernels_to_the_temporary_
     second = in_new_process(pack, ONE_KERNEL, TMPDIR=str(temporary))
     assert first["hits"] == 0 and second["hits"] == 1
     # changed sources make another folder: old machine code is never loaded
-    with (pack / "engine" / "render" / "numba" / "simd.py").open("a") as file:
+    with (pack / "engine" / "kernels" / "simd.py").open("a") as file:
         file.write("# changed\n")
     third = in_new_process(pack, ONE_KERNEL, TMPDIR=str(temporary))
     assert third["folder"] != first["folder"] and third["hits"] == 0

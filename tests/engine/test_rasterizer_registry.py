@@ -10,8 +10,8 @@ from torch import Tensor
 
 from engine import messages as m
 from engine.errors import InputError
+from engine.kernels.threads import threads_now
 from engine.render import RasterInfo, RasterSettings, Registration, choose, choose_device, register, registry
-from engine.render.threads import threads_now
 from engine.render.torch_reference import TorchRasterizer
 from engine.steps import fit_scene
 from tests.scenes import capture_of, moving_scene

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .build import kernel, part
+from ...kernels.build import kernel, part
+from ...kernels.simd import WIDTH, bits, exp2, fma, load, lowest_bit, magnitude, select, splat, store
+from ...kernels.sums import add_moments, add_products, add_scaled, dot, load_all, store_all, store_sums, zeros
 from .projection import GEOMETRY, TILE
-from .simd import WIDTH, bits, exp2, fma, load, lowest_bit, magnitude, select, splat, store
-from .sums import add_moments, add_products, add_scaled, dot, load_all, store_all, store_sums, zeros
 from .tiles import BLOCKS
 
 # Gaussians gathered at once: their values and a block's weights fit the L1 cache

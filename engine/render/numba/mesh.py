@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .build import kernel
+from ...kernels.build import kernel
 
 
 @kernel

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..threads import threads_now
-from .build import launch
+from ...kernels.build import launch
+from ...kernels.threads import threads_now
 from .projection import GEOMETRY, TILE, order, project
 from .structs import DepthOrder, Ellipses, Settings, Splats, TileLists, Views
 from .tiles import bin_tiles, cover

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from .build import kernel, part
+from ...kernels.build import kernel, part
 
 LOG2E = 1.4426950408889634
 LOG_255 = 5.541263545158426

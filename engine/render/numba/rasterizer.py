@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
+from ...kernels.build import cache_folder, launch
 from ..rasterizer import RasterInfo, RasterSettings
-from .build import cache_folder, launch
 from .composite import composite, composite_backward
 from .plan import SOME_GAUSSIANS, Plan, make_plan
 from .projection import GEOMETRY, unproject

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .build import kernel
+from ...kernels.build import kernel
+from ...kernels.simd import bits, fma, load, select, splat
 from .projection import TILE
-from .simd import bits, fma, load, select, splat
 
 # 4×4 blocks of 4×4 pixels in a tile
 BLOCKS = 16

@@ -21,13 +21,15 @@ from typing import Any
 
 import numba
 
-from ..threads import threads_now
+from .threads import threads_now
 
 log = logging.getLogger("gs4d")
 
 _HERE = Path(__file__).parent
+# folders with kernels
+SOURCES = (_HERE, _HERE.parent / "render" / "numba")
 # files without kernels; they only call them
-CALLERS = ("__init__.py", "plan.py", "rasterizer.py")
+CALLERS = ("__init__.py", "plan.py", "rasterizer.py", "threads.py")
 
 
 def _is_private_and_writable(folder: Path) -> bool:
@@ -50,7 +52,7 @@ def cache_folder() -> Path | None:
     the package's name, because compiled signatures name it: ComfyUI loads the engine under another one than the command line.
     """
     sources = hashlib.sha256(f"{numba.__version__} {__name__}".encode())
-    for path in sorted(_HERE.glob("*.py")):
+    for path in (path for folder in SOURCES for path in sorted(folder.glob("*.py"))):
         if path.name not in CALLERS:
             sources.update(path.read_bytes())
     user = str(os.getuid()) if hasattr(os, "getuid") else "user"

@@ -1,0 +1,96 @@
+"""The CPU kernels of training beside their twins of PyTorch's operators: value and gradient, CPU milliseconds.
+
+    python benchmarks/kernels.py [--json] [--repeats 20] [--threads 1]
+
+Rows {kernel, size, kernel_ms, twin_ms}: the fastest of the repeats, after one that compiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch import Tensor
+
+from benchmarks.environment import environment
+from engine.deform import PRESETS
+from engine.deform.plane_sampling import field_features, field_features_reference
+from engine.losses.color_loss import color_loss, color_loss_reference
+
+SEED = 0
+# views, height, width
+IMAGES = ((2, 208, 160), (2, 512, 512), (1, 1014, 1352))
+# preset, Gaussians
+FIELDS = (("small", 5_000), ("small", 30_000), ("dynerf", 100_000))
+Case = tuple[str, str, Callable[[], Any], Callable[[], Any]]
+
+
+def colors(views: int, height: int, width: int) -> Case:
+    generator = torch.Generator().manual_seed(SEED)
+    truth = torch.rand(views, height, width, 3, generator=generator)
+    rendered = (truth + 0.1 * torch.randn(truth.shape, generator=generator)).requires_grad_()
+    kernel, twin = (
+        lambda f=f: torch.autograd.grad(f(rendered, truth, 0.2).loss, rendered)
+        for f in (color_loss, color_loss_reference)
+    )
+    return "L1 + SSIM", f"{views} × {width}×{height}", kernel, twin
+
+
+def planes(preset: str, count: int) -> Case:
+    generator = torch.Generator().manual_seed(SEED)
+    levels = [
+        [torch.rand(shape, generator=generator).requires_grad_() for shape in level]
+        for level in PRESETS[preset].plane_shapes()
+    ]
+    points = (torch.rand(count, 3, generator=generator) * 2 - 1).requires_grad_()
+    inputs: list[Tensor] = [points, *(plane for level in levels for plane in level)]
+    kernel, twin = (
+        lambda f=f: torch.autograd.grad(f(levels, points, [0.3]).sum(), inputs)
+        for f in (field_features, field_features_reference)
+    )
+    return "HexPlane samples", f"{preset}, {count:,} Gaussians", kernel, twin
+
+
+def fastest(run: Callable[[], Any], repeats: int) -> float:
+    """CPU milliseconds."""
+    run()
+    taken = []
+    for _ in range(repeats):
+        start = time.process_time()
+        run()
+        taken.append(time.process_time() - start)
+    return round(1e3 * min(taken), 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="(always) the last line is one JSON object")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rows: list[dict[str, Any]] = []
+    for kind, size, kernel, twin in (*(colors(*size) for size in IMAGES), *(planes(*f) for f in FIELDS)):
+        row = {
+            "kernel": kind,
+            "size": size,
+            "kernel_ms": fastest(kernel, arguments.repeats),
+            "twin_ms": fastest(twin, arguments.repeats),
+        }
+        rows.append(row)
+        print(row, file=sys.stderr)
+    print(json.dumps({"rows": rows, "env": environment("cpu", SEED)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Samples of HexPlane planes: the kernel against its twin of PyTorch's operators."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.deform import HexPlane, HexPlaneConfig
+from engine.deform.plane_sampling import field_features, field_features_reference
+from engine.kernels.threads import fixed_threads
+
+pytest.importorskip("numba", reason="numba is not installed")
+
+CONFIGS = (
+    HexPlaneConfig(16, (5, 6, 7, 4), (1, 2)),
+    HexPlaneConfig(32, (4, 3, 2, 5), (1,)),
+    # an axis of a single sample
+    HexPlaneConfig(16, (4, 1, 3, 1), (1, 3)),
+)
+
+
+def inputs(
+    config: HexPlaneConfig, count: int = 60, dtype: torch.dtype = torch.float64
+) -> tuple[list[list[Tensor]], Tensor]:
+    """Planes, and points of which some lie beyond the box, on its border and on samples of the planes."""
+    generator = torch.Generator().manual_seed(1)
+    levels = [
+        [torch.rand(shape, generator=generator, dtype=dtype) + 0.5 for shape in level]
+        for level in config.plane_shapes()
+    ]
+    points = torch.rand(count, 3, generator=generator, dtype=dtype) * 2.6 - 1.3
+    points[:3] = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, 1.0], [3.0, -3.0, 0.1]])
+    return [[plane.requires_grad_() for plane in level] for level in levels], points.requires_grad_()
+
+
+def gradients(features: Tensor, levels: list[list[Tensor]], points: Tensor) -> tuple[Tensor, ...]:
+    weights = torch.linspace(-1, 1, features.numel(), dtype=features.dtype).view_as(features)
+    return torch.autograd.grad(
+        (features * weights).sum(), [points, *(plane for level in levels for plane in level)]
+    )
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: str(config.resolution))
+@pytest.mark.parametrize("time", [-1.0, 0.31, 1.0, 7.0])
+def test_the_kernel_equals_its_twin(config: HexPlaneConfig, time: float) -> None:
+    levels, points = inputs(config)
+    found, expected = (f(levels, points, [time]) for f in (field_features, field_features_reference))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    # points on a sample have two slopes, of which either is right
+    inner = (slice(3, None),)
+    for i, (a, b) in enumerate(
+        zip(gradients(found, levels, points), gradients(expected, levels, points), strict=True)
+    ):
+        torch.testing.assert_close(
+            *((a[inner], b[inner]) if i == 0 else (a, b)), rtol=1e-11, atol=1e-12, msg=f"gradient {i}"
+        )
+
+
+def test_bits_do_not_depend_on_threads() -> None:
+    levels, points = inputs(CONFIGS[0], 5000, torch.float32)
+    results = []
+    for threads in (1, 3):
+        with fixed_threads(threads):
+            features = field_features(levels, points, [0.2])
+            results.append((features, *gradients(features, levels, points)))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_what_the_kernel_does_not_take_goes_to_the_twin() -> None:
+    few = HexPlaneConfig(8, (4, 4, 4, 4), (1,))
+    levels, points = inputs(few)
+    assert torch.equal(field_features(levels, points, [0.5]), field_features_reference(levels, points, [0.5]))
+    levels, points = inputs(CONFIGS[0])
+    both = field_features(levels, points, [0.5, -0.5])
+    assert torch.equal(both, field_features_reference(levels, points, [0.5, -0.5]))
+    each = torch.cat([field_features(levels, points, [t]) for t in (0.5, -0.5)], dim=1)
+    torch.testing.assert_close(both, each, rtol=1e-12, atol=1e-12)
+
+
+def test_a_field_trains_alike_with_kernel_and_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred Adam steps toward a motion end within 1e-5."""
+
+    def trained() -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        field = HexPlane.create(
+            HexPlaneConfig(16, (8, 8, 8, 6), (1, 2), 0, 48, ("position",), time_mapping="symmetric"),
+            torch.tensor([[1.0] * 3, [-1.0] * 3]),
+            generator,
+        ).double()
+        points = torch.rand(200, 3, generator=generator, dtype=torch.float64) * 2 - 1
+        optimizer = torch.optim.Adam(field.parameters(), 3e-2)
+        for step in range(100):
+            seconds = step % 7 / 6
+            wanted = 0.3 * torch.sin(3 * points.roll(1, 1) + 5 * seconds)
+            loss = (field.deltas(points, [seconds])["position"][0] - wanted).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return field.deltas(points, [0.4])["position"].detach()
+
+    fused = trained()
+    monkeypatch.setattr("engine.backends.installed", lambda package: package != "numba")
+    twin = trained()
+    assert float(twin.abs().max()) > 0.1, "it learned to move"
+    torch.testing.assert_close(fused, twin, rtol=0, atol=1e-5)
