@@ -274,7 +274,8 @@ function fall(table, key, value) {
 /**
  * Add a button to a node that uploads files into ComfyUI's input folder; files dropped on the node are uploaded as well.
  * Of several files, only the first is taken without `multiple`; files with other endings than `accept` are not for this node.
- * `place(files)` gives the subfolder for them, `done(path)` is told the path of the file or, where they have one, their folder.
+ * `place(names)` gives the subfolder for them, `done(path, names, isFolder)` is told the path of the file or, where they have one,
+ * their folder. Uploads of one node follow each other.
  */
 export function addUpload(node, label, accept, multiple, place, done) {
   const choose = document.createElement("input");
@@ -284,9 +285,9 @@ export function addUpload(node, label, accept, multiple, place, done) {
     const files = [...all].filter((file) => endings.some((ending) => file.name.toLowerCase().endsWith(ending)));
     return multiple ? files : files.slice(0, 1);
   };
-  const send = async (files) => {
-    const subfolder = place(files);
+  const upload = async (files) => {
     try {
+      const names = files.map((file) => file.name), subfolder = place(names);
       // older frontends show the names in lists as markup
       const odd = files.find((file) => /[<>]/.test(file.name));
       if (odd) throw new Error(`${odd.name}: rename the file without < and >, then upload it again.`);
@@ -294,15 +295,17 @@ export function addUpload(node, label, accept, multiple, place, done) {
       for (const [i, file] of files.entries()) {
         button.label = button.name = `${label} ${i + 1}/${files.length} …`;
         node.setDirtyCanvas?.(true, true);
-        path = await upload(file, subfolder);
+        path = await sendFile(file, subfolder);
       }
-      done(subfolder ? path.slice(0, path.lastIndexOf("/")) : path);
+      done(subfolder ? path.slice(0, path.lastIndexOf("/")) : path, names, Boolean(subfolder));
     } catch (error) {
       app.extensionManager?.toast?.add?.({ severity: "error", summary: label, detail: String(error?.message ?? error) });
     } finally {
       button.label = button.name = label;
     }
   };
+  let last = Promise.resolve();
+  const send = (files) => (last = last.then(() => upload(files)));
   const button = node.addWidget("button", label, null, () => choose.click(), { serialize: false });
   button.serialize = false;
   choose.addEventListener("change", () => {
@@ -320,7 +323,7 @@ export function addUpload(node, label, accept, multiple, place, done) {
 }
 
 /** Upload a file; its path as the pack's lists name it. Raises a sentence for the person. */
-async function upload(file, subfolder) {
+async function sendFile(file, subfolder) {
   const body = new FormData();
   body.append("image", file, file.name); // the endpoint takes any file under this name
   body.append("type", "input");

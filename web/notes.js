@@ -25,6 +25,13 @@ function links(files) {
   });
 }
 
+const shown = new WeakMap(); // node → shows lines in it
+
+/** Have a node say a line at once, until it has run again. */
+export function tell(node, line) {
+  shown.get(node)?.({ [NOTES]: [line] });
+}
+
 // the player shows its notes inside: a second widget would take its room
 onNodes("gs4d.notes", (type) => type.startsWith("GS4D_") && type !== "GS4D_Preview4DScene", (node) => {
   let widget = null, text = null;
@@ -58,6 +65,7 @@ onNodes("gs4d.notes", (type) => type.startsWith("GS4D_") && type !== "GS4D_Previ
     text.textContent = lines.join("\n").slice(0, MOST);
     text.append(...links(output.files));
   };
+  shown.set(node, show);
   const restored = (output) => { if (output?.[NOTES]) show(output); };
   return {
     restored,

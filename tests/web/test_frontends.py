@@ -213,3 +213,47 @@ def test_an_upload_wins_over_a_folder_that_was_typed_before(page: Page) -> None:
     page.page.wait_for_function(f"start => {CHOSEN}.startsWith(start)", arg=f"input/cam{mark}_")
     assert "/" not in page.js(f"() => {CHOSEN}.slice(6)"), "the folder of the video"
     assert page.js(f"() => {typed}.value") == ""
+
+
+ADD = (
+    DROP.replace("app.graph.clear();", "")
+    .replace("const node = LiteGraph.createNode(type);", "const [node] = app.graph.nodes;")
+    .replace("app.graph.add(node);", "")
+)
+NOTE = "(document.querySelector('.gs4d-node-notes')?.textContent ?? '')"
+
+
+def test_videos_that_are_dropped_one_by_one_are_one_capture(page: Page, newest: Server) -> None:
+    mark, data, loader = next(SEEDS), base64.b64encode(b"video").decode(), "GS4D_LoadMultiViewVideo"
+
+    def add(*names: str, said: str) -> tuple[str, list[str]]:
+        """What the node then reads, and the files in it."""
+        assert page.js(ADD, [loader, [[name, data] for name in names]])
+        page.page.wait_for_function(f"said => {NOTE}.includes(said)", arg=said, timeout=30_000)
+        chosen = page.js(f"() => {CHOSEN}")
+        return chosen, sorted(path.name for path in (newest.base / chosen).glob("*"))
+
+    assert page.js(DROP, [loader, [[f"s{mark}_cam00.mp4", data]]])
+    page.page.wait_for_function(f"start => {CHOSEN}.startsWith(start)", arg=f"input/s{mark}_cam00_")
+    first = page.js(f"() => {CHOSEN}")
+    names = [f"s{mark}_cam{i:02}.mp4" for i in range(4)]
+    joined = [
+        add(names[1], said=f"Added {names[1]} to {first} (2 files)"),
+        add("cameras.json", said=f"Added cameras.json to {first}"),
+        # two drops at once wait for each other
+        add(names[3], names[2], said="(5 files)"),
+    ]
+    assert [chosen for chosen, _ in joined] == [first] * 3
+    assert joined[-1][1] == ["cameras.json", *names]
+    # saved and opened again, the node goes on with its folder
+    page.js("async () => app.loadGraphData(app.graph.serialize())")
+    assert add(f"s{mark}_cam11.mp4", said="(6 files)")[0] == first
+    second, inside = add(names[0], said=f"{names[0]} is in {first} already")
+    assert second != first and inside == [names[0]], "the same name again is another capture"
+    third, inside = add(f"other{mark}.mp4", said=f"other{mark}.mp4 is named unlike {names[0]}")
+    assert third != second and inside == [f"other{mark}.mp4"]
+    assert add(f"s{mark}.zip", said=f"Uploaded input/s{mark}.zip")[0] == f"input/s{mark}.zip"
+    fourth, inside = add(f"other{mark + 1}.mp4", said="New capture")
+    assert fourth not in (first, second, third) and len(inside) == 1, "a zip is not continued"
+    assert len(list((newest.base / first).glob("*"))) == 6
+    assert not page.complaints_about_the_pack()
