@@ -51,6 +51,7 @@ from training.tiny_editor import lookup
 VARIANTS = (
     "unedited",
     "first_frame",
+    "first_frame_own_edits",
     "stage1",
     "stage1_stage2",
     "score_only",
@@ -60,7 +61,7 @@ VARIANTS = (
     "lookup_table",
 )
 # only where --variants names them
-EXTRA = ("epipolar",)
+EXTRA = ("first_frame_score", "stage1_own_edits", "epipolar")
 MOMENTS = (8, 16, 32)
 
 
@@ -104,6 +105,9 @@ class Benchmark:
         every = {
             "unedited": lambda: (self.scene, Cost()),
             "first_frame": self.first_frame,
+            "first_frame_own_edits": lambda: self.further(self.first_frame(), objective="own edits"),
+            "first_frame_score": lambda: self.further(self.first_frame()),
+            "stage1_own_edits": lambda: self.both(objective="own edits"),
             "stage1": lambda: self.stage1(),
             "stage1_stage2": lambda: self.both(),
             "score_only": self.score_only,
@@ -169,9 +173,15 @@ class Benchmark:
         return made, cost
 
     def both(self, attention: str | None = None, **changes: Any) -> tuple[Scene4D, Cost]:
-        fitted, cost = self.stage1(attention, **changes)
-        scene, refining = self.refined(fitted, **changes)
-        return scene, cost + refining
+        # what is of stage 2 alone
+        fitting = {name: value for name, value in changes.items() if name != "objective"}
+        fitted, cost = self.stage1(attention, **fitting)
+        return self.further((fitted, cost), **changes)
+
+    def further(self, stage1: tuple[Scene4D, Cost], **changes: Any) -> tuple[Scene4D, Cost]:
+        """Stage 2 after a stage 1, and what both cost."""
+        scene, refining = self.refined(stage1[0], **changes)
+        return scene, stage1[1] + refining
 
     def score_only(self) -> tuple[Scene4D, Cost]:
         iterations = self.plan.score_only_iterations or self.plan.refine.iterations
@@ -369,7 +379,9 @@ def main() -> None:
     parser.add_argument("--scene", help="trained scene; created if it does not exist")
     parser.add_argument("--keep", help="folder for the edited scenes and their contact sheets")
     parser.add_argument(
-        "--variants", default=",".join(VARIANTS), help="variants to run, separated by commas; also: epipolar"
+        "--variants",
+        default=",".join(VARIANTS),
+        help=f"variants to run, separated by commas; also: {', '.join(EXTRA)}",
     )
     parser.add_argument("--every", type=int, default=1, help="measure every n-th frame")
     parser.add_argument("--repeats", type=int, default=2, help="timings by frame count; 0 skips them")

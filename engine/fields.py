@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, field, fields, is_dataclass
-from typing import Any
+from contextlib import suppress
+from dataclasses import Field, field, fields, is_dataclass, replace
+from typing import Any, TypeVar, cast
 
 from .errors import InputError
 from .wording import is_utf8, shown
+
+C = TypeVar("C")
 
 
 def number(
@@ -125,6 +128,18 @@ def _plain(text: str) -> str:
 def as_record(config: Any) -> dict[str, Any]:
     """The config's values by the ids that files use: for histories and checkpoint keys."""
     return {id_of(f): getattr(config, f.name) for f in fields(config)}
+
+
+def restored(kind: type[C], record: Mapping[str, Any]) -> C:
+    """A config with the values of a record from a history, by id; what is missing or no longer valid is as by default."""
+    config = kind()
+    for f in fields(cast(Any, config)):
+        if id_of(f) in record:
+            with suppress(InputError):
+                changed = replace(cast(Any, config), **{f.name: record[id_of(f)]})
+                validate(changed)
+                config = changed
+    return config
 
 
 def validate(config: Any) -> None:

@@ -57,22 +57,32 @@ def enough(shown: Tensor) -> float:
     return float(largest[largest > 0].mean()) if bool((largest > 0).any()) else 0.0
 
 
-def covering(shown: Tensor, count: int) -> tuple[list[int], float]:
+def covering(
+    shown: Tensor, count: int, seen: Tensor | None = None, least: float = 0.0
+) -> tuple[list[int], float]:
     """The images that together show the most Gaussians.
 
     Args:
         shown: Contributions [F, N] of all images.
         count: Number of images to choose.
+        seen: Contributions [M, N] of images that are there already; None: none.
+        least: Fraction of what all images show that an image must add to be chosen.
 
     Returns:
-        Indices of min(count, F) images in order, and the fraction of what all images show that they show.
+        Indices of at most min(count, F) images in order, and the fraction of what all images show that they and the seen
+        ones show.
     """
-    capped = shown.clamp(max=enough(shown))
-    best = torch.zeros(shown.shape[1])
+    seen = shown[:0] if seen is None else seen
+    both = torch.cat([seen, shown])
+    capped = both.clamp(max=enough(both))
+    every = float(capped.amax(dim=0).sum()) if len(both) else 0.0
+    best = torch.cat([torch.zeros(1, shown.shape[1]), capped[: len(seen)]]).amax(dim=0)
+    capped = capped[len(seen) :]
     left = list(range(len(shown)))
     while left and len(shown) - len(left) < count:
         gains = (capped[left] - best).clamp(min=0).sum(dim=1)
+        if float(gains.max()) < least * every:
+            break
         best = torch.maximum(best, capped[left.pop(int(gains.argmax()))])
-    every = float(capped.amax(dim=0).sum()) if len(shown) else 0.0
     share = float(best.sum()) / every if every else 1.0
     return [i for i in range(len(shown)) if i not in left], share

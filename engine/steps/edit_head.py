@@ -14,9 +14,8 @@ from ..messages import Stream
 from ..scene import Scene4D, Selection
 from ..train.head_edit import HeadEditing
 from ..train.head_edit_config import HeadEditConfig as Config
-from ..train.loop import optimize, resume
 from ..train.memory_use import editing_head
-from ..train.view_edit import Steps, ViewEditing
+from ..train.view_edit import ViewEditing
 from ..train.view_fit import ViewFit
 from . import EDITS
 from .step import Figure, Input, Kind, Output, Step
@@ -74,13 +73,9 @@ def run(
     """
     begun = clock()
     work = HeadEdit(scene, head, backbone, config, selection, device)
-    resumed = resume(work, checkpoint)
-    pace = Steps(work.total, config.preview_every, config.checkpoint_seconds, config.max_seconds)
     frames = "; ".join(" ".join(map(str, r.frames)) for r in work.rounds)
     note = f"{len(work.rounds)} rounds at the noise levels {config.levels}, frames {frames}"
-    note = f"resumed at step {work.iteration}; {note}" if resumed else note
-    note = "\n".join(filter(None, (note, work.editing.note)))
-    yield from optimize(work, pace, note, checkpoint, clock, begun)
+    yield from work.stream(config, note, checkpoint, clock, begun)
 
 
 STEP = Step(

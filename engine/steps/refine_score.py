@@ -1,14 +1,16 @@
-"""Refine an edited scene by score distillation: stage 2 of Instruct-4DGS (Kwon, Cho and Kim, CVPR 2025, section 3.4).
+"""Refine an edited scene: stage 2 of Instruct-4DGS (Kwon, Cho and Kim, CVPR 2025, section 3.4), or more edited images.
 
 Each step renders a few random views at random frames, encodes them with gradients, and takes the score distillation
 gradient of the diffusion model, conditioned on the unedited images of the same views and frames. The deformation is frozen
 as in stage 1; the number of diffusion calls is the number of steps, however long the video. Changed: renders have the
 model's own size; the loss is float32; random numbers come from one seeded generator, so that a resumed run ends on the
-CPU with the same bits.
+CPU with the same bits. Added: for models whose own edit is better than their score, the objective "own edits" edits images of
+further frames and fits the scene to them (see engine/train/own_edits.py).
 """
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,19 @@ from ..diffusion import Backbone
 from ..errors import InputError
 from ..messages import Stream
 from ..scene import MultiViewVideo, Scene4D, Selection
-from ..train.memory_use import distilling
+from ..train.fitted_edit import StepNames, fitted_edit, obstacle
+from ..train.memory_use import refining
+from ..train.own_edits import FEW_STEPS, AnchoredFit, OwnEdits
 from ..train.refine_config import RefineConfig as Config
 from ..train.refinement import ScoreRefinement
+from ..train.view_edit import ViewEditing
 from . import EDITS
 from .step import Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
+
+
+NAMES = StepNames("fit_edits", "refine_score", EDITS)
 
 
 class RefineScore(ScoreRefinement):
@@ -33,6 +41,22 @@ class RefineScore(ScoreRefinement):
 
     def image_source(self, scene: Scene4D, video: MultiViewVideo | None, original: Scene4D | None) -> str:
         return _condition(self.config, scene, video, original)
+
+
+class MoreViews(ViewEditing):
+    step_name = "refine_score"
+    edits = EDITS
+
+
+class MoreFit(AnchoredFit):
+    step_name = "refine_score"
+
+
+class RefineOwnEdits(OwnEdits):
+    step_name = "refine_score"
+    editing_of = MoreViews
+    fit_of = MoreFit
+    names = NAMES
 
 
 def run(
@@ -45,7 +69,7 @@ def run(
     checkpoint: Path | None = None,
     original: Scene4D | None = None,
 ) -> Stream:
-    """Refine an edited scene by score distillation.
+    """Refine an edited scene by score distillation, or by more edited images.
 
     Args:
         scene: The edited scene; it is not changed.
@@ -56,7 +80,7 @@ def run(
         device: Device to render and optimize on.
         checkpoint: File for unfinished work: written at intervals and when the generator is closed. The same call resumes
             from it, on the CPU with the same bits. None keeps none.
-        original: The scene before this edit; its renders condition the model where the capture does not fit.
+        original: The scene before this edit; its renders condition the model, or are edited, where the capture does not fit.
 
     Yields:
         Started, Progress, Preview, Saved, and Finished with a `Scene4D` on the input scene's device.
@@ -68,11 +92,37 @@ def run(
     Source:
         Instruct-4DGS, Kwon, Cho and Kim, CVPR 2025, section 3.4 (stage 2).
     """
+    begun = time.monotonic()
+    if not config.prompt.strip():
+        raise InputError("STP-024", "The prompt is empty; describe the edit, such as 'make it night'.")
+    objective, why = _objective(config, scene, backbone)
+    if objective == "own edits":
+        source = _condition(config, scene, video, original)
+        work = RefineOwnEdits(scene, backbone, config, source, video, original, selection, device)
+        note = f"own edits of {len(work.added)} {source} images, {backbone.name} on {backbone.device}"
+        note = "\n".join(filter(None, (note, work.note)))
+        yield from work.stream(config, note, checkpoint, begun=begun)
+        return
     work = RefineScore(scene, backbone, config, video, selection, device, original)
     width, height = work.size
-    note = f"{config.images_per_step} of {len(work.pairs)} images of {width}×{height} per step, {backbone.name} on "
+    note = f"{why}{config.images_per_step} of {len(work.pairs)} images of {width}×{height} per step, {backbone.name} on "
     note += f"{backbone.device}, conditioned on {work.source} originals"
     yield from work.stream(note, checkpoint)
+
+
+def _objective(config: Config, scene: Scene4D, backbone: Backbone) -> tuple[str, str]:
+    """What is refined toward, and the reason where "auto" decides for the score, for the note."""
+    if config.objective != "auto":
+        return config.objective, ""
+    if backbone.defaults.steps > FEW_STEPS or not backbone.has_image_conditioning:
+        return (
+            "score",
+            f"objective score, since {backbone.name} is not an editor of at most {FEW_STEPS} steps; ",
+        )
+    fitted, reason = fitted_edit(scene, NAMES), obstacle(scene, config, NAMES)
+    if fitted is not None and fitted.is_foreign:
+        reason = "the scene was fitted to images of another editor"
+    return ("score", f"objective score, since {reason}; ") if reason else ("own edits", "")
 
 
 def earlier_edits(scene: Scene4D, prompt: str) -> list[dict[str, Any]]:
@@ -156,7 +206,7 @@ STEP = Step(
     "trains_deformation rasterizer checkpoint_seconds",
     verb="refine",
     resumes="refining",
-    memory=distilling,
+    memory=refining,
     lowers=("resolution", "images_per_step", "saves_memory"),
     figure=Figure.CURVES,
     note=summary,

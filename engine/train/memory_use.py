@@ -159,6 +159,24 @@ def distilling(config: Any, given: Mapping[str, Any]) -> MemoryUse:
     return MemoryUse(of_scene(scene, size, images, trained=True), model)
 
 
+def refining(config: Any, given: Mapping[str, Any]) -> MemoryUse:
+    """Score distillation, or own edits: as many images as there are views, and a fit to them; the larger where both may be."""
+    uses = [distilling(config, given)] if config.objective != "own edits" else []
+    if config.objective != "score":
+        scene, backbone = given["scene"], given["backbone"]
+        uses.append(_editing_and_fitting(scene, backbone, config.resolution, len(scene.rig)))
+    return MemoryUse(max(use.rendering for use in uses), max(use.model for use in uses))
+
+
+def _editing_and_fitting(scene: Scene4D, backbone: Backbone, resolution: int, images: int) -> MemoryUse:
+    """Denoising of so many images at once, and a fit to them, two at a time."""
+    size, shapes = model_size(backbone, scene, resolution), ModelShapes.of(backbone)
+    model = max(
+        shapes.predicting(*size, images * shapes.branches), shapes.decoding(*size, min(images, AT_ONCE))
+    )
+    return MemoryUse(of_scene(scene, size, 2, trained=True), model)
+
+
 def editing_views(config: Any, given: Mapping[str, Any]) -> MemoryUse:
     """Denoising of the chosen views, so many at once."""
     scene, backbone = given["scene"], given["backbone"]
@@ -177,13 +195,9 @@ def editing_views(config: Any, given: Mapping[str, Any]) -> MemoryUse:
 
 def editing_head(config: Any, given: Mapping[str, Any]) -> MemoryUse:
     """Denoising of the views of a round, and a fit to them."""
-    scene, backbone = given["scene"], given["backbone"]
-    size, shapes = model_size(backbone, scene, config.resolution), ModelShapes.of(backbone)
+    scene = given["scene"]
     images = number_of(config.views, len(scene.rig), len(scene.rig)) * config.frames_per_round
-    model = max(
-        shapes.predicting(*size, images * shapes.branches), shapes.decoding(*size, min(images, AT_ONCE))
-    )
-    return MemoryUse(of_scene(scene, size, 2, trained=True), model)
+    return _editing_and_fitting(scene, given["backbone"], config.resolution, images)
 
 
 def training_latents(config: Any, given: Mapping[str, Any]) -> MemoryUse:

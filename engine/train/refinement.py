@@ -12,7 +12,6 @@ from ..diffusion import Backbone
 from ..diffusion.backbone import check_makes_images
 from ..diffusion.known_edits import check_prompt
 from ..diffusion.sizes import size_for
-from ..errors import InputError
 from ..guidance.classifier_free import Guidance
 from ..guidance.score import Score, score_loss
 from ..lru import LruCache
@@ -47,8 +46,6 @@ class ScoreRefinement(CanonicalEdit):
         device: torch.device | str,
         original: Scene4D | None,
     ) -> None:
-        if not config.prompt.strip():
-            raise InputError("STP-024", "The prompt is empty; describe the edit, such as 'make it night'.")
         check_makes_images(backbone, "score distillation")
         self.prompt_note = check_prompt(
             backbone.known_edits, config.prompt, config.force, is_local=selection is not None
@@ -190,6 +187,7 @@ class ScoreRefinement(CanonicalEdit):
         return {
             "prompt": self.config.prompt,
             "model": self.backbone.name,
+            "objective": "score",
             "guidance_scale": self.guidance.scale,
             "image_guidance_scale": self.guidance.image_scale,
             "condition": self.source,

@@ -13,6 +13,8 @@ from torch import Tensor
 # change counts half
 TRUSTED, HALF = 0.3, 0.5
 NEIGHBORS = 8
+# darkest color that a Gaussian gets from its neighbors
+DARKEST = 1 / 255
 # distance of black and white, in diagonals of the scene
 COLOR_DISTANCE = 0.4
 
@@ -51,7 +53,10 @@ def settled(
     # what the edit changes around, so that nothing changes where nothing was edited
     share = weight / weight.sum(dim=1, keepdim=True)
     change = (share[..., None] * (after - before)[index].double()).sum(dim=1)
-    expected = before[asked] + limit[asked, None].to(before) * change.to(before)
+    first = before[asked]
+    expected = first + limit[asked, None].to(before) * change.to(before)
+    # a color below black is drawn as black, and no gradient of a later fit brings it back
+    expected = expected.clamp(min=first.clamp(max=DARKEST), max=first.clamp(min=1.0))
     known = (shown[asked] / (HALF * enough)).square()
     own = (known / (1 + known))[:, None].to(after)
     result = after.clone()

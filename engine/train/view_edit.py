@@ -54,7 +54,8 @@ class ViewEditing:
     # steps after which the captured images no longer show the scene
     edits: tuple[str, ...]
 
-    # `current`, an edited state of `scene`, is what denoising starts from; the model sees `scene` itself
+    # `current`, an edited state of `scene`, is what denoising starts from; the model sees `scene` itself. `pairs` are edited
+    # instead of the views and frames of `config`.
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class ViewEditing:
         selection: Selection | None = None,
         keep: Tensor | None = None,
         current: Scene4D | None = None,
+        pairs: list[Pair] | None = None,
     ) -> None:
         check_makes_images(backbone, "editing views")
         self.scene, self.backbone, self.config = scene, backbone, config
@@ -76,8 +78,10 @@ class ViewEditing:
         rasterizer = choose(config.rasterizer, scene.device)
         # masks that are one for each image were made for images that are known beforehand
         is_fixed = keep is not None and len(keep) > 1
-        chosen, self.choice_note = images_to_edit(
-            scene, config.views, config.moments, video, rasterizer, is_fixed
+        chosen, self.choice_note = (
+            (pairs, "")
+            if pairs
+            else images_to_edit(scene, config.views, config.moments, video, rasterizer, is_fixed)
         )
         request, size, pairs, self.source = _plan(scene, backbone, config, video, self.edits, chosen)
         captured = video if self.source == "captured" else None
@@ -147,6 +151,11 @@ class ViewEditing:
 
     def __len__(self) -> int:
         return len(self.scene.canonical)
+
+    @property
+    def uncropped(self) -> ViewSet:
+        """The unedited views as they are in the result."""
+        return self.views if self.crops is None else self.crops.whole
 
     @property
     def note(self) -> str:
@@ -222,10 +231,11 @@ class ViewEditing:
         }
         if self.note:
             about["note"] = self.note
-        if self.crops is None:
-            return replace(self.views, images=edit.limited(images), edit=about)
-        about |= {"crop": config.crop, "crop_margin": config.crop_margin, "crops": self.crops.record()}
-        return replace(self.crops.whole, images=self.crops.pasted(edit.limited(images)), edit=about)
+        images = edit.limited(images)
+        if self.crops is not None:
+            about |= {"crop": config.crop, "crop_margin": config.crop_margin, "crops": self.crops.record()}
+            images = self.crops.pasted(images)
+        return replace(self.uncropped, images=images, edit=about)
 
     def _with_detail(self, images: Tensor) -> Tensor:
         """Images with the originals' detail; what the edit keeps is the original itself."""

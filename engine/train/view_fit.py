@@ -15,7 +15,7 @@ from ..losses.color_loss import color_loss
 from ..losses.metrics import decibels
 from ..masks.coverage import contributions, enough
 from ..render import render_gaussians
-from ..scene import Scene4D, Selection, ViewSet
+from ..scene import Gaussians, Scene4D, Selection, ViewSet
 from ..scene.harmonics import dc_to_rgb, rgb_to_dc
 from ..scene.origins import in_coordinates_of
 from .edit_config import EditConfig
@@ -136,9 +136,18 @@ class ViewFit(CanonicalEdit):
     def idle(self) -> str:
         return super().idle or ("strength is 0" if self.config.strength == 0 else "")
 
+    @property
+    def unedited(self) -> Gaussians:
+        """The input's Gaussians before the edit, whose colors what is not shown follows."""
+        return self.before.canonical
+
+    def _first(self) -> int:
+        """A view, at random."""
+        return int(torch.randint(len(self.views), (), generator=self.generator))
+
     def _draw(self) -> tuple[float, list[int]]:
         """A view, and others of its frame: they share the cost of the motion."""
-        first = int(torch.randint(len(self.views), (), generator=self.generator))
+        first = self._first()
         seconds = float(self.views.seconds[first])
         others = [i for i in self.moments[seconds] if i != first]
         order = torch.randperm(len(others), generator=self.generator)[: self.config.views_per_step - 1]
@@ -170,7 +179,7 @@ class ViewFit(CanonicalEdit):
         here = edited.to(self.device)
         shown = contributions(here, self.views.cameras, self.views.seconds, self.rasterizer)
         canonical, first = edited.canonical, self.origin.cpu()
-        before, after = (dc_to_rgb(g.sh[:, 0].detach().cpu()) for g in (self.before.canonical, canonical))
+        before, after = (dc_to_rgb(g.sh[:, 0].detach().cpu()) for g in (self.unedited, canonical))
         limit = torch.ones(len(first)) if self.selection is None else self.selection.weights.cpu()[first]
         colors = settled(
             before[first], after, canonical.means.detach().cpu(), shown.amax(dim=0), enough(shown), limit

@@ -114,6 +114,17 @@ def test_an_edit_that_changes_no_color_changes_none_that_is_not_shown():
     assert torch.allclose(found, before, atol=1e-6)
 
 
+def test_what_follows_neighbors_stays_a_color_that_a_later_fit_can_change():
+    before, means = torch.full((200, 3), 0.6), torch.rand(200, 3)
+    before[:20], shown = 0.2, torch.ones(200)
+    shown[:20] = 0.0
+    after = torch.where(shown[:, None] > 0, before - 0.5, before)
+    found = settled(before, after, means, shown, 1.0, torch.ones(200))
+    assert 0 < float(found[:20].min()) and float(found[:20].max()) < 0.01
+    brighter = torch.where(shown[:, None] > 0, before + 0.9, before)
+    assert float(settled(before, brighter, means, shown, 1.0, torch.ones(200))[:20].max()) <= 1
+
+
 def test_too_few_known_colors_fill_nothing():
     before = torch.rand(20, 3)
     after, shown = before + 0.2, torch.zeros(20)
