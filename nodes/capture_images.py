@@ -133,7 +133,7 @@ def _rig(rig: Cameras) -> tuple[int, Any]:
 def _framed(cameras: list[Any]) -> tuple[int, Any]:
     """As `_rig`, of ComfyUI's cameras."""
     flat = [one for each in cameras for one in (each if isinstance(each, list | tuple) else [each])]
-    views = from_load3d(flat)
+    views = [view.as_stored() for view in from_load3d(flat)]
 
     def at(width: int, height: int) -> Cameras:
         return Cameras(

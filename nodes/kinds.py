@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..engine.geometry.upright import SampledFrom, Splats
 from ..engine.scene import ActivatedGaussians, Gaussians, Scene4D
 from ..engine.scene.view_set import one_batch
 from ..engine.steps.step import Input, Kind, Output
@@ -53,6 +54,9 @@ SOCKETS: dict[Kind, Any] = {
     Kind.DEPTH: types.DepthSocket,
     Kind.CANONICAL: types.SceneOrSplatSocket,
 }
+
+# attribute of a SPLAT
+SAMPLED_FROM = "gs4d_sampled_from"
 
 # models that occupy their device only while a step runs: their values have `in_use`
 MODELS = (Kind.GUIDANCE, Kind.SEGMENTATION, Kind.TRELLIS, Kind.VARIATION, Kind.IMAGE_TO_4D)
@@ -107,7 +111,8 @@ def entering(kind: Kind, value: Any, suffix: str = "") -> Any:
     if kind in CHECKS:
         return CHECKS[kind](value)
     if kind is Kind.CANONICAL:
-        return value if isinstance(value, Scene4D) else _splats(value)
+        # in the axes of the scene that it was made from, as if that were connected
+        return value if isinstance(value, Scene4D) else _splats(value).as_stored()
     if kind is Kind.SPLAT:
         return _splats(value)
     if kind is Kind.MODEL_FILE:
@@ -132,11 +137,13 @@ def one_value(kind: Kind, parts: list[Any], name: str) -> Any:
     return one_batch(parts, name, channels=3)
 
 
-def _splats(value: Any) -> list[Gaussians]:
-    return [
+def _splats(value: Any) -> Splats:
+    moments = [
         Gaussians.from_activated(ActivatedGaussians(means, quats, scales, opacities, sh))
         for means, scales, quats, opacities, sh in splat_parts(value)
     ]
+    known = getattr(value, SAMPLED_FROM, None)
+    return Splats(moments, known if isinstance(known, SampledFrom) else None)
 
 
 def leaving(declared: Output, result: Any) -> Any:
@@ -157,7 +164,10 @@ def leaving(declared: Output, result: Any) -> Any:
         return str(value[0])
     if declared.kind is Kind.SPLAT:
         opacities = value["opacities"][..., None].contiguous()
-        return splat(value["means"], value["scales"], value["quats"], opacities, value["sh"])
+        made = splat(value["means"], value["scales"], value["quats"], opacities, value["sh"])
+        # stays with the splat through nodes that hand it on as it is; those that make a new one drop it
+        setattr(made, SAMPLED_FROM, SampledFrom(value["times"], value.get("turn")))
+        return made
     return value.text() if declared.kind is Kind.REPORT else value
 
 

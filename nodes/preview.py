@@ -14,13 +14,14 @@ from ..engine.messages import Stream
 from ..engine.render.camera_paths import rig_focus
 from ..engine.scene import Scene4D
 from ..engine.scene.origins import check_same_origin
+from ..engine.scene.rigs import upright_turn
 from ..engine.steps import bake_clip as step
 from ..engine.steps import splat_to_scene
 from ..engine.steps.step import Kind
 from . import fields, folders, host, kinds
 from .checks import checked
 from .compat import io, make, schema
-from .load3d import read_load3d, to_load3d
+from .load3d import read_load3d, to_load3d, upright
 from .types import Load3DCameraSocket, SceneOrSplatSocket, SceneSocket
 
 
@@ -91,8 +92,9 @@ class Preview4DScene(io.ComfyNode):
             return host.follow(stream, cls.hidden.unique_id)
 
         with host.node_context():
-            framed, given = read_load3d(camera), kinds.entering(Kind.CANONICAL, scene)
-            scene = given if isinstance(given, Scene4D) else splat_to_scene.make(given)
+            framed = read_load3d(camera)
+            if not isinstance(scene, Scene4D):
+                scene = splat_to_scene.make(kinds.entering(Kind.SPLAT, scene))
             config = fields.config_from(step.Config, numbers)
             check_same_origin([each for each in (scene, compare) if each is not None])
             scenes = {"4D scene": scene} if compare is None else {"Before": scene, "After": compare}
@@ -100,6 +102,9 @@ class Preview4DScene(io.ComfyNode):
             if framed is None:
                 focus = rig_focus(scene.rig, scene.bounds.double().mean(0))
                 framed = to_load3d(scene.rig, 0, focus)
+            # the player shows scenes in their own axes
+            turn = upright_turn(scene.rig)
+            framed = framed if turn is None else upright(framed, turn)
         names = [f"{title}: " for title in scenes] if len(scenes) > 1 else [""]
         notes = [f"{name}{note}" for name, one in zip(names, shown, strict=True) for note in one.notes]
         text = "\n".join(f"{name}{one.text}" for name, one in zip(names, shown, strict=True))

@@ -29,9 +29,16 @@ def mending_note(scene: Scene4D) -> str:
 
 
 def scene_of_moments(
-    moments: list[Gaussians], fps: float, up: Tensor, blends: bool, origins: Sequence[Origin] = ()
+    moments: list[Gaussians],
+    fps: float,
+    up: Tensor,
+    blends: bool,
+    origins: Sequence[Origin] = (),
+    seconds: Tensor | None = None,
 ) -> Scene4D:
     """A scene of T ≥ 1 frames, 1/fps seconds apart, seen by a ring of cameras with the up axis `up` [3].
+
+    `seconds` [T] (float64, ascending) are the times of the frames where they are known; one frame may have several.
 
     Frames with different counts are padded with invisible Gaussians and held instead of interpolated, since equal indices
     are then not the same Gaussian. Positions far from zero are stored around a local origin (`scene.origins`); `origins` says
@@ -52,7 +59,8 @@ def scene_of_moments(
     blends = blends and len({len(m) for m in moments}) == 1
     most, bases = max(len(m) for m in moments), max(m.sh.shape[1] for m in moments)
     moments = [_padded(m, most, bases) for m in moments]
-    seconds = torch.arange(len(moments), dtype=torch.float64) / fps
+    if seconds is None:
+        seconds = torch.arange(len(moments), dtype=torch.float64) / fps
     shown = torch.cat([m.means[m.logit_opacities > HIDDEN / 2] for m in moments])
     bounds = gaussian_bounds(shown if len(shown) else torch.cat([m.means for m in moments]))
     rig = replace(ring_of_cameras(bounds, up.double()), origin=origin)

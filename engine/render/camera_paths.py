@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,12 +24,16 @@ class CameraPath:
         seconds: Times [F], float64.
         fps: Frames per second of the rendered video.
         focus: The subject's position [3] in world units, if it is known.
+        turn: Rotation [3, 3] (float64) by which the cameras are turned for programs that take y as down, if they are to be.
+        note: What was assumed about views that were framed elsewhere.
     """
 
     cameras: Cameras
     seconds: Tensor
     fps: float
     focus: Tensor | None = None
+    turn: Tensor | None = None
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -43,11 +47,30 @@ class FramedView:
         world_to_camera: [4, 4] float64.
         fov: Vertical field of view, in degrees.
         zoom: Multiplies the focal length.
+        is_upright: Whether the pose is in coordinates with y down instead of a scene's own; None: unknown.
+        turn: Rotation [3, 3] (float64) that took a scene's coordinates to those of the pose, where one did.
     """
 
     world_to_camera: Tensor
     fov: float
     zoom: float = 1.0
+    is_upright: bool | None = False
+    turn: Tensor | None = None
+
+    @property
+    def center(self) -> Tensor:
+        """Camera center [3] (float64)."""
+        return -(self.world_to_camera[:3, :3].double().T @ self.world_to_camera[:3, 3].double())
+
+    def turned_back(self, turn: Tensor) -> FramedView:
+        """The same view in the scene's coordinates that `turn` [3, 3] took to those of the pose."""
+        pose = self.world_to_camera.double().clone()
+        pose[:3, :3] = pose[:3, :3] @ turn.to(pose)
+        return replace(self, world_to_camera=pose, is_upright=False, turn=None)
+
+    def as_stored(self) -> FramedView:
+        """The same view in the coordinates of the scene that it was framed for, as far as that is known."""
+        return self if self.turn is None else self.turned_back(self.turn)
 
     def intrinsics(self, width: int, height: int) -> Tensor:
         """K [3, 3] float64 for an image of width×height pixels, with the principal point at its center."""

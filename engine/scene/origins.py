@@ -120,11 +120,15 @@ def around_origin(
     return made, (x, y, z)
 
 
-def origin_note(origin: Origin) -> str:
-    """A sentence for what leaves in local coordinates; empty where these are the world's own."""
+def origin_note(origin: Origin, is_turned: bool = False) -> str:
+    """A sentence for what leaves in local coordinates; empty where these are the world's own.
+
+    `is_turned`: positions were also turned about zero.
+    """
     if origin == AT_ZERO:
         return ""
-    return f"Positions are relative to {in_words(origin)}; add it for the coordinates of the capture."
+    first = "turn them back and " if is_turned else ""
+    return f"Positions are relative to {in_words(origin)}; {first}add it for the coordinates of the capture."
 
 
 def is_near(place: Tensor, origin: Origin) -> bool:

@@ -11,13 +11,15 @@ from torch import Tensor
 from ..errors import InputError
 from ..fields import choice, flag, number, validate
 from ..frame_counts import nearest_count
+from ..geometry.upright import ORIENTATIONS, UPRIGHT
 from ..render import camera_moves as moves
 from ..render import camera_paths as paths
 from ..render.camera_paths import CameraPath, FramedView
 from ..scene import Cameras, Scene4D
-from ..scene.origins import in_coordinates_of
+from ..scene.cameras import AT_ZERO
+from ..scene.origins import in_coordinates_of, is_near
 from ..scene.rays import WAN_TIME_FACTOR
-from ..scene.rigs import rig_up
+from ..scene.rigs import is_unturned, rig_up, up_in_words, upright_turn
 from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "make", "with_cameras"]
@@ -106,6 +108,15 @@ class Config:
         since="0.2",
         advanced=True,
     )
+    camera_orientation: str = choice(
+        UPRIGHT,
+        ORIENTATIONS,
+        "Axes of the 3D cameras, connected and returned. upright: ComfyUI's 3D world, where 4D Scene to Splat puts the scene. as "
+        "stored: the scene's own axes, as in files of Export 4D Scene.",
+        label="3D camera orientation",
+        advanced=True,
+        since="0.3",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -159,10 +170,13 @@ def make(
     width, height = _size(rig.sizes[config.view], config)
     frames = nearest_count(config.frames, WAN_TIME_FACTOR) if config.fits_video_model else config.frames
     seconds = scene_seconds(scene, frames, config.fps, config.speed, config.start_seconds)
+    note = ""
     if framed is None:
         w2c, K = _cameras(rig, focus, config, frames, width, height)
     else:
         views = [framed] if isinstance(framed, FramedView) else framed
+        if scene is not None:
+            views, note = _in_scene(views, scene, config.camera_orientation)
         w2c, K = paths.through_views(views, frames, width, height)
         if scene is not None:
             # framed in the player: local coordinates; by another program, perhaps the world's
@@ -172,7 +186,27 @@ def make(
             w2c = moves.move(config.kind, w2c[0], focus, rig_up(rig), frames, config.fps, config.amount)
     names = tuple(f"frame {i}" for i in range(frames))
     cameras = Cameras(w2c, K, ((width, height),) * frames, names, rig.origin)
-    return CameraPath(cameras, seconds, config.fps, focus)
+    turn = upright_turn(rig) if scene is not None and config.camera_orientation == UPRIGHT else None
+    return CameraPath(cameras, seconds, config.fps, focus, turn, note)
+
+
+def _in_scene(views: Sequence[FramedView], scene: Scene4D, orientation: str) -> tuple[list[FramedView], str]:
+    """Views in the coordinates of the scene, and what was assumed about those that do not say where they are."""
+    turn, note = upright_turn(scene.rig), ""
+    made: list[FramedView] = []
+    for view in views:
+        is_upright = orientation == UPRIGHT if view.is_upright is None else view.is_upright
+        # another program's view in the world's coordinates, which lie too far from zero to have been turned about it
+        is_world = scene.rig.origin != AT_ZERO and is_near(view.center, scene.rig.origin)
+        if not is_upright or is_world:
+            made.append(view)
+            continue
+        made.append(view.as_stored() if turn is None else view.turned_back(turn))
+        if view.is_upright is None and turn is None:
+            note = "3D cameras were not turned: the scene's cameras do not agree which way is up"
+        elif view.is_upright is None and turn is not None and not is_unturned(turn):
+            note = f"3D cameras are taken for upright: the scene's up, {up_in_words(rig_up(scene.rig))}, is ComfyUI's up"
+    return made, note
 
 
 def _rig_without_scene(field_of_view: float) -> Cameras:
@@ -241,9 +275,10 @@ def _fitted(rig: Cameras, view: int, width: int, height: int) -> Tensor:
 
 
 def summary(path: CameraPath) -> str:
-    """One line about a path."""
+    """One line about a path, and what was assumed."""
     width, height = path.cameras.sizes[0]
-    return f"{len(path)} frames, {width}×{height}, {len(path) / path.fps:.2f} s"
+    line = f"{len(path)} frames, {width}×{height}, {len(path) / path.fps:.2f} s"
+    return "\n".join(filter(None, (line, path.note)))
 
 
 STEP = Step(

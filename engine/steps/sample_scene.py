@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..fields import text, validate
+from ..fields import choice, text, validate
 from ..files.atomic import write_atomically
 from ..files.safetensors_writer import write_tensors
+from ..geometry.placement import turned
+from ..geometry.upright import ORIENTATIONS, UPRIGHT
 from ..scene import Scene4D
 from ..scene.cameras import AT_ZERO
 from ..scene.origins import origin_note
+from ..scene.rigs import is_unturned, rig_up, up_in_words, upright_turn
 from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "parse_seconds", "parse_times", "run", "sample", "save"]
@@ -46,14 +49,34 @@ class Config:
         "Times in seconds, such as 0,0.5,1, or 'all' for every captured frame. More frames use more memory.",
         check=parse_seconds,
     )
+    orientation: str = choice(
+        UPRIGHT,
+        ORIENTATIONS,
+        "upright turns the scene by its cameras' up direction to y down, which ComfyUI's 3D nodes expect; as stored keeps the "
+        "scene's own axes.",
+        since="0.3",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
 
 
-def run(scene: Scene4D, config: Config = Config()) -> dict[str, Tensor]:
-    """What `sample` gives for the times of the config."""
-    return sample(scene, parse_times(config.times, scene))
+class Samples(dict[str, Tensor]):
+    """What `sample` gives, and what there is to say about it."""
+
+    note: str = ""
+
+
+def run(scene: Scene4D, config: Config = Config()) -> Samples:
+    """What `sample` gives for the times and the orientation of the config."""
+    seconds = parse_times(config.times, scene)
+    turn = upright_turn(scene.rig) if config.orientation == UPRIGHT else None
+    samples = Samples(sample(scene, seconds, turn))
+    if turn is None and config.orientation == UPRIGHT:
+        samples.note = "not turned: the scene's cameras do not agree which way is up"
+    elif turn is not None and not is_unturned(turn):
+        samples.note = f"turned upright: the cameras' up, {up_in_words(rig_up(scene.rig))}, is now −y"
+    return samples
 
 
 def parse_times(words: str, scene: Scene4D) -> list[float]:
@@ -73,15 +96,29 @@ def parse_times(words: str, scene: Scene4D) -> list[float]:
 
 
 @torch.no_grad()
-def sample(scene: Scene4D, seconds: list[float]) -> dict[str, Tensor]:
-    """means [T, N, 3], scales [T, N, 3], quats [T, N, 4] wxyz, opacities [T, N], sh [T, N, K, 3], times [T]; activated.
+def sample(scene: Scene4D, seconds: list[float], turn: Tensor | None = None) -> dict[str, Tensor]:
+    """The activated Gaussians of a scene at chosen times.
 
-    Where means are relative to a local origin, also that: origin [3], float64.
+    Args:
+        scene: The scene.
+        seconds: T times in seconds.
+        turn: Rotation [3, 3] to turn the Gaussians by, about zero; view-dependent colors turn with them.
+
+    Returns:
+        means [T, N, 3], scales [T, N, 3], quats [T, N, 4] wxyz, opacities [T, N], sh [T, N, K, 3], times [T] (float64).
+        Where they were turned, also turn [3, 3] (float64). Where means are relative to a local origin, also that in the
+        scene's own axes: origin [3] (float64).
     """
-    moments = [scene.at(t).activated() for t in seconds]
+    gaussians = [scene.at(t) for t in seconds]
+    # colors and positions of what stands upright already stay bit for bit
+    if turn is not None and not is_unturned(turn):
+        gaussians = [turned(each, turn) for each in gaussians]
+    moments = [each.activated() for each in gaussians]
     names = ("means", "scales", "quats", "opacities", "sh")
     stacked = {name: torch.stack([getattr(m, name) for m in moments]).contiguous() for name in names}
     stacked["times"] = torch.tensor(seconds, dtype=torch.float64)
+    if turn is not None:
+        stacked["turn"] = turn.double()
     if scene.rig.origin != AT_ZERO:
         stacked["origin"] = torch.tensor(scene.rig.origin, dtype=torch.float64)
     return stacked
@@ -100,10 +137,12 @@ def write(sampled: dict[str, Tensor], target: Path) -> Path:
 
 
 def summary(sampled: dict[str, Tensor]) -> str:
-    """How much was sampled."""
+    """How much was sampled, and how it was turned."""
     moments, count = sampled["means"].shape[:2]
     x, y, z = sampled["origin"].tolist() if "origin" in sampled else AT_ZERO
-    return "\n".join(filter(None, (f"{moments} moments of {count} splats", origin_note((x, y, z)))))
+    note = sampled.note if isinstance(sampled, Samples) else ""
+    where = origin_note((x, y, z), is_turned="turn" in sampled and not is_unturned(sampled["turn"]))
+    return "\n".join(filter(None, (f"{moments} moments of {count} splats", note, where)))
 
 
 STEP = Step(

@@ -8,7 +8,10 @@ from typing import Any
 import graphs
 import numpy as np
 import pytest
+import torch
 from server import FORBIDDEN_IN_LOG, PACK_NAME, Run, Server
+
+from engine.io.scene_file import load_scene
 
 pytestmark = pytest.mark.comfy
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,6 +199,8 @@ def test_a_scene_is_saved_loaded_and_exported(running: Server, info: dict[str, A
         "scene": graphs.node(info, "GS4D_Load4DScene", scene_file=choices[0]),
         "splat": graphs.node(info, "GS4D_SceneToSplat", scene=["scene", 0], times="0,0.5,1"),
         "back": graphs.node(info, "GS4D_SplatToScene", splat=["splat", 0]),
+        "restored": graphs.node(info, "GS4D_SplatToScene", splat=["splat", 0], original=["scene", 0]),
+        "kept": graphs.node(info, "GS4D_Save4DScene", scene=["restored", 0], filename_prefix="gs4d/restored"),
         "play": graphs.node(info, "GS4D_Preview4DScene", scene=["splat", 0], makes_movie=False),
         "path": graphs.node(info, "GS4D_CameraPath", scene=["back", 0], frames=3, width=64, height=64),
         "render": graphs.node(info, "GS4D_Render4DScene", scene=["back", 0], path=["path", 0]),
@@ -213,6 +218,15 @@ def test_a_scene_is_saved_loaded_and_exported(running: Server, info: dict[str, A
     assert run.outcome == "execution_success", run.error
     assert any("3 moments of" in text for text in run.said)
     assert any("motion: flipbook" in text for text in run.said)
+    assert any("the cameras' up, +z, is now −y" in text for text in run.said)
+    scene, restored = (
+        load_scene(running.base / "output" / "gs4d" / f"{name}_00001_.safetensors")
+        for name in ("again", "restored")
+    )
+    assert torch.equal(restored.rig.world_to_camera, scene.rig.world_to_camera)
+    assert restored.times.tolist() == [0.0, 0.5, 1.0]
+    for seconds in (0.0, 0.5, 1.0):
+        assert torch.allclose(restored.at(seconds).means, scene.at(seconds).means, atol=1e-4)
     written = running.base / "output" / "gs4d"
     assert (written / "ply_00001_.ply").read_bytes().startswith(b"ply")
     assert (written / "spz_00001_.spz").read_bytes().startswith(b"\x1f\x8b")
@@ -399,7 +413,7 @@ def test_comfyuis_own_splat_nodes_take_our_scenes_and_give_theirs(
         "path": graphs.node(
             info, "GS4D_CameraPath", scene=["back", 0], camera=["camera", 0], frames=2, width=96, height=96
         ),
-        "back": graphs.node(info, "GS4D_SplatToScene", splat=["splat", 0], up="z up"),
+        "back": graphs.node(info, "GS4D_SplatToScene", splat=["splat", 0], original=["train", 0]),
         "render": graphs.node(info, "GS4D_Render4DScene", scene=["back", 0], path=["path", 0]),
         "ours": graphs.node(info, "SaveImage", images=["render", 0], filename_prefix="ours"),
     }  # fmt: skip

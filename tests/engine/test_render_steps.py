@@ -147,7 +147,7 @@ def test_samples_are_what_the_scene_says(scene, tmp_path):
     for words in ("-1", f"0,{float(scene.times[-1]) + 1}"):
         with pytest.raises(InputError, match="the scene lasts from"):
             sample_scene.parse_times(words, scene)
-    sampled = sample_scene.run(scene, sample_scene.Config("0,0.5"))
+    sampled = sample_scene.run(scene, sample_scene.Config("0,0.5", orientation="as stored"))
     assert all(torch.equal(value, data[name]) for name, value in sampled.items())
 
 

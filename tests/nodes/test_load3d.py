@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from engine.errors import InputError
+from engine.scene.rigs import upright_turn
 from engine.steps import camera_path
 from tests.pack_modules import pack_module
 from tests.scenes import moving_scene
@@ -23,7 +25,8 @@ def scene():
 
 def test_load3d_camera_frames_the_shot(scene):
     view = {"position": {"x": 0, "y": 0.5, "z": 4}, "target": {"x": 0, "y": 0, "z": 0}, "fov": 40}
-    path = camera_path.make(scene, camera_path.Config(frames=3, width=64, height=48), from_load3d(view))
+    config = camera_path.Config(frames=3, width=64, height=48, camera_orientation="as stored")
+    path = camera_path.make(scene, config, from_load3d(view))
     # ComfyUI shows splats turned by half a turn about x; its view is undone, so that what was framed is what is seen
     assert torch.allclose(path.cameras.centers[0], torch.tensor([0, -0.5, -4.0]).double())
     assert float(path.cameras.K[0, 1, 1]) == pytest.approx(24 / math.tan(math.radians(20)))
@@ -82,7 +85,8 @@ def test_the_players_text_is_read_and_what_is_no_camera_is_refused(scene):
 
 def test_a_list_of_cameras_is_a_path(scene):
     rig = scene.rig
-    given = json.loads(json.dumps([to_load3d(rig, view, torch.zeros(3)) for view in range(4)]))
+    turn = upright_turn(rig)
+    given = json.loads(json.dumps([to_load3d(rig, view, torch.zeros(3), turn) for view in range(4)]))
     w, h = rig.sizes[0]
     path = camera_path.make(scene, camera_path.Config(frames=4, width=w, height=h), from_load3d(given))
     assert torch.allclose(path.cameras.world_to_camera, rig.world_to_camera[:4].double(), atol=1e-9)
@@ -113,7 +117,7 @@ def test_a_wrong_camera_of_a_list_is_named(scene):
 def test_a_path_comes_back_from_its_list_of_cameras(scene, with_focus):
     config = camera_path.Config(kind="arc right", frames=6, width=64, height=48)
     path = camera_path.make(scene, config)
-    given = path if with_focus else camera_path.with_cameras(path.cameras, path.seconds, path.fps)
+    given = path if with_focus else replace(path, focus=None)
     cameras = json.loads(json.dumps(path_to_load3d(given)))
     back = camera_path.make(scene, config, from_load3d(cameras))
     assert torch.allclose(back.cameras.world_to_camera, path.cameras.world_to_camera, atol=1e-9)
