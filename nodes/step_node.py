@@ -120,7 +120,11 @@ def gathered(step: Step, values: dict[str, list[Any]]) -> dict[str, Any]:
 def inputs(step: Step) -> list[Any]:
     """The node's inputs in an order that later versions only append to."""
     own = [f for f in step.fields() if not (step.settings and f.metadata["advanced"])]
-    device = [combo("device", host.DEVICES, "auto", tooltip=host.DEVICE_TEXT)] if step.has_device else []
+    device = (
+        [combo("device", host.DEVICES, "auto", tooltip=host.DEVICE_TEXT, advanced=True)]
+        if step.has_device
+        else []
+    )
     return [
         *_first_sockets(step, lambda i: not i.optional and i.kind is not Kind.PATH),
         *(fields.widget(f) for f in own if not f.metadata["since"]),

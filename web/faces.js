@@ -2,6 +2,7 @@
 // few need are folded away. What the graph holds of a widget, and in which order, stays as it is.
 
 import { grow, language, onNodes, setting, wired } from "./host.js";
+import { varySeed } from "./seeds.js";
 import { translator } from "./words.js";
 
 const CAPTION = /^(.*?)\s*[(（]([^()（）]*=[^()（）]*)[)）]$/u; // "steps (0 = auto)", in any language
@@ -124,5 +125,13 @@ function fold(node) {
 
 onNodes("gs4d.faces", (type) => type.startsWith("GS4D_"), (node) => {
   for (const widget of node.widgets ?? []) showWords(widget);
-  return fold(node) ?? {};
+  const seed = varySeed(node), folding = fold(node) ?? {};
+  return {
+    ...folding,
+    ...seed,
+    configured() {
+      seed.configured?.();
+      folding.configured?.();
+    },
+  };
 });

@@ -9,7 +9,8 @@ const NOT_READ = "The preview file could not be loaded";
 /**
  * Have `life(node)` called for each node of a type as it is made. What it returns is told about the node's life:
  * added() once it is in a graph, configured() once its saved properties are there, executed(output) after a run,
- * restored(output) when the frontend shows an earlier run again, rewired() when its wires change, removed() at its end.
+ * restored(output) when the frontend shows an earlier run again, rewired() when its wires change,
+ * serialized(data) when it is saved, removed() at its end.
  * @param {(type: string) => boolean} wanted whether nodes of this type are meant
  */
 export function onNodes(extension, wanted, life) {
@@ -37,6 +38,7 @@ export function onNodes(extension, wanted, life) {
       });
       before("onConfigure", (node) => lives.get(node)?.configured?.());
       before("onConnectionsChange", (node) => lives.get(node)?.rewired?.());
+      before("onSerialize", (node, data) => lives.get(node)?.serialized?.(data));
       before("onExecuted", (node, output) => lives.get(node)?.executed?.(output));
       before("onRemoved", (node) => {
         leavePlaces(node);
@@ -223,6 +225,15 @@ export function wired(node, name) {
 export function keepOnePicture(node) {
   const key = place(node), { images, ...others } = app.nodeOutputs?.[key] ?? {};
   if (vue() && images?.length && app.nodePreviewImages?.[key]?.length) app.nodeOutputs[key] = others;
+}
+
+/** Add the frontend's own "control after generate" to a number, fixed and not part of the saved values; null where it has none. */
+export function addControl(node, widget) {
+  const [control] = globalThis.comfyAPI?.widgets?.addValueControlWidgets?.(node, widget, "fixed") ?? [];
+  if (!control) return null;
+  control.serialize = false; // of the graph's file: graphs that were saved before have no value for it
+  widget.linkedWidgets = [control];
+  return control;
 }
 
 /** Whether the Vue renderer draws the nodes. */

@@ -15,6 +15,12 @@ export const WORDS = {
   ],
   "upload zip or videos": ["上传 zip 或视频", "zip または動画をアップロード", "zip 또는 비디오 업로드"],
   "more settings ({})": ["更多设置（{}）", "その他の設定（{}）", "추가 설정 ({})"],
+  "seed after each run": ["每次运行后的种子", "実行ごとのシード", "실행할 때마다 시드"],
+  "What becomes of the seed when the graph is queued. A run that was canceled goes on only with its own seed.": [
+    "工作流加入队列后种子如何变化。取消的运行只有使用原来的种子才能继续。",
+    "ワークフローをキューに追加した後のシードの扱い。キャンセルした実行は、同じシードでのみ再開できます。",
+    "워크플로를 대기열에 넣은 뒤 시드를 어떻게 바꿀지 정합니다. 취소한 실행은 같은 시드로만 이어집니다.",
+  ],
   "fewer settings": ["收起设置", "設定を閉じる", "설정 접기"],
   "upload file": ["上传文件", "ファイルをアップロード", "파일 업로드"],
   Before: ["编辑前", "編集前", "편집 전"],

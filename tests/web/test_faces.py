@@ -134,7 +134,8 @@ def test_more_settings_change_what_is_seen_and_nothing_else(page: Page) -> None:
     if is_vue(page):
         assert len(page.js(ROWS)) == 30
     else:
-        assert len(page.js(NAMES)) == 31
+        # the values, the button, and what becomes of the seed
+        assert len(page.js(NAMES)) == 32
         assert page.js(f"() => {NODE}.size[1]") > size[1] + 300
         assert "fewer settings" in page.js(DRAWN)
     assert page.js(GRAPH) == before
@@ -169,3 +170,30 @@ def test_what_was_changed_or_wired_stays_visible(page: Page) -> None:
     assert {"key_view", "resolution"} <= set(names) and "attention" not in names
     values: dict[str, Any] = page.js(f"() => Object.fromEntries({NODE}.widgets.map(w => [w.name, w.value]))")
     assert values["key_view"] == 3 and values["attention"] == "keyframe"
+
+
+SEED = f"""async value => {{
+  const {{widgets}} = {NODE}, control = widgets.find(w => w.name === 'control_after_generate');
+  if (value) control.value = value;
+  await app.loadGraphData(JSON.parse(JSON.stringify(app.graph.serialize())));
+  const [node] = app.graph.nodes, again = node.widgets.find(w => w.name === 'control_after_generate');
+  for (const widget of node.widgets) widget.beforeQueued?.();
+  for (const widget of node.widgets) widget.afterQueued?.();
+  return [again.value, node.widgets.find(w => w.name === 'seed').value, node.properties.gs4d_seed ?? null,
+          app.graph.serialize().nodes[0].widgets_values.length];
+}}"""
+
+
+def test_a_seed_changes_with_each_run_only_if_wanted(page: Page) -> None:
+    page.js(ADD, "GS4D_EditViews")
+    assert page.js(SEED, "") == ["fixed", 0, None, 30]
+    assert page.js(SEED, "increment") == ["increment", 1, "increment", 30]
+    value, seed, kept, count = page.js(SEED, "randomize")
+    assert (value, kept, count) == ("randomize", "randomize", 30) and seed > 1
+    assert page.js(SEED, "fixed") == ["fixed", seed, None, 30]
+    prompt = page.js("async () => Object.values((await app.graphToPrompt()).output)[0].inputs")
+    assert "control_after_generate" not in prompt and len(prompt) == 30
+    if is_vue(page):
+        assert page.page.locator(
+            "[data-node-id] button[aria-label*='ontrol'], [data-testid*='control']"
+        ).count()
