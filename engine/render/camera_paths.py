@@ -100,6 +100,13 @@ def scene_focus(scene: Scene4D) -> Tensor:
     return rig_focus(scene.rig, scene.bounds.double().mean(0))
 
 
+def captured_elevation(rig: Cameras, focus: Tensor) -> float:
+    """Median elevation of the cameras above the horizon of `focus` [3], in degrees."""
+    offsets = rig.centers.double() - focus
+    heights = (offsets @ rig_up(rig) / offsets.norm(dim=-1).clamp(min=1e-9)).asin()
+    return math.degrees(float(heights.median()))
+
+
 def orbit(
     rig: Cameras, focus: Tensor, frames: int, turns: float, elevation: float | None, zoom: float
 ) -> Tensor:
@@ -119,8 +126,7 @@ def orbit(
     up = rig_up(rig)
     offsets = rig.centers.double() - focus
     distance = float(offsets.norm(dim=-1).median()) / zoom
-    heights = (offsets @ up / offsets.norm(dim=-1).clamp(min=1e-9)).asin()
-    angle_up = float(heights.median()) if elevation is None else math.radians(elevation)
+    angle_up = math.radians(captured_elevation(rig, focus) if elevation is None else elevation)
     a, b = _basis(up, offsets[0])
     poses: list[Tensor] = []
     for i in range(frames):

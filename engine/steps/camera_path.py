@@ -173,6 +173,8 @@ def make(
     note = ""
     if framed is None:
         w2c, K = _cameras(rig, focus, config, frames, width, height)
+        if config.kind == "orbit" and _elevation(config) is None:
+            note = f"elevation {paths.captured_elevation(rig, focus):.0f}°, as captured"
     else:
         views = [framed] if isinstance(framed, FramedView) else framed
         if scene is not None:
@@ -227,6 +229,11 @@ def _size(captured: tuple[int, int], config: Config) -> tuple[int, int]:
     return max(width, 1), max(height, 1)
 
 
+def _elevation(config: Config) -> float | None:
+    """Degrees above the horizon; None: as captured."""
+    return None if config.elevation < -90 else config.elevation
+
+
 def _cameras(
     rig: Cameras, focus: Tensor, config: Config, frames: int, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
@@ -246,8 +253,7 @@ def _cameras(
     if config.kind == "spiral":
         w2c = paths.spiral(rig, focus, frames, config.turns, config.zoom, config.view)
     else:
-        elevation = None if config.elevation <= -999 else config.elevation
-        w2c = paths.orbit(rig, focus, frames, config.turns, elevation, config.zoom)
+        w2c = paths.orbit(rig, focus, frames, config.turns, _elevation(config), config.zoom)
     # these look straight at the subject, so the captured principal point does not apply
     K[0, 2], K[1, 2] = width / 2, height / 2
     return w2c, K.repeat(frames, 1, 1)

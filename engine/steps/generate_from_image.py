@@ -213,7 +213,7 @@ def run(
         engine=__version__,
     )
     yield Preview(_preview(frames, scene), steps + EXTRA)
-    notes.insert(0, scene.summary())
+    notes.insert(0, f"{scene.summary()}\nvideo of {width}×{height}, {steps} steps")
     yield Finished(Generated(scene, frames, path.fps, "\n".join(notes)))
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)

@@ -160,9 +160,14 @@ def _condition(config: Config, scene: Scene4D, video: MultiViewVideo | None, ori
 
 
 def summary(scene: Scene4D) -> str:
-    """One line about the scene, and what its edit noted of the prompt."""
-    note = scene.history[-1].get("note") if scene.history else None
-    return "\n".join([scene.summary(), note] if note else [scene.summary()])
+    """One line about the scene, one with the values that the model gave, and what its edit noted of the prompt."""
+    made = scene.history[-1] if scene.history else {}
+    values = ""
+    if "size" in made and "guidance_scale" in made:
+        width, height = made["size"]
+        values = f"{width}×{height}, guidance scale {made['guidance_scale']:g}, image guidance scale "
+        values += f"{made['image_guidance_scale']:g}"
+    return "\n".join(filter(None, (scene.summary(), values, made.get("note"))))
 
 
 STEP = Step(

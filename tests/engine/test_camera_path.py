@@ -43,6 +43,15 @@ def test_an_orbit_stays_level_and_comes_round(scene):
     assert float(centers[0] @ centers[18]) < 0, "half way round is on the other side"
 
 
+def test_the_elevation_that_as_captured_stands_for_is_said(scene):
+    path = camera_path.make(scene, camera_path.Config(frames=3))
+    degrees = int(camera_path.summary(path).partition("elevation ")[2].partition("°, as captured")[0])
+    same = camera_path.make(scene, camera_path.Config(frames=3, elevation=float(degrees)))
+    apart = (path.cameras.centers - same.cameras.centers).norm(dim=-1)
+    assert apart.max() < 0.02 * (path.cameras.centers[0] - scene_focus(scene)).norm()
+    assert "elevation" not in camera_path.summary(same)
+
+
 def test_rig_path_starts_at_a_captured_camera(scene):
     path = camera_path.make(scene, camera_path.Config(kind="rig", frames=15))
     assert torch.allclose(path.cameras.world_to_camera[0], scene.rig.world_to_camera[0], atol=1e-9)

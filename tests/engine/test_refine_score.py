@@ -62,6 +62,9 @@ def test_invariant_2_one_diffusion_call_an_iteration_however_many_moments(moment
     model = PerfectEditor()
     made = m.result(refine_score.run(scene, model, QUICK, capture_of(scene)))
     assert model.calls == QUICK.iterations == made.history[-1]["diffusion_calls"]
+    best, (width, height) = model.defaults, made.history[-1]["size"]
+    told = f"{width}×{height}, guidance scale {best.guidance_scale:g}, image guidance scale {best.image_guidance_scale:g}"
+    assert QUICK.guidance_scale == 0 and told in refine_score.summary(made), "what auto stood for is said"
 
 
 def test_a_perfect_editor_pulls_all_moments_and_views_to_the_truth():
