@@ -414,6 +414,11 @@ def test_comfyuis_own_splat_nodes_take_our_scenes_and_give_theirs(
             info, "GS4D_CameraPath", scene=["back", 0], camera=["camera", 0], frames=2, width=96, height=96
         ),
         "back": graphs.node(info, "GS4D_SplatToScene", splat=["splat", 0], original=["train", 0]),
+        "file": graphs.node(info, "SplatToFile3D", splat=["splat", 0], format="ply"),
+        "read": graphs.node(info, "File3DToSplat", model_3d=["file", 0]),
+        "restored": graphs.node(info, "GS4D_SplatToScene", splat=["read", 0], original=["train", 0]),
+        "written": graphs.node(info, "GS4D_Save4DScene", scene=["restored", 0], filename_prefix="gs4d/from_file"),
+        "trained": graphs.node(info, "GS4D_Save4DScene", scene=["train", 0], filename_prefix="gs4d/trained"),
         "render": graphs.node(info, "GS4D_Render4DScene", scene=["back", 0], path=["path", 0]),
         "ours": graphs.node(info, "SaveImage", images=["render", 0], filename_prefix="ours"),
     }  # fmt: skip
@@ -430,6 +435,18 @@ def test_comfyuis_own_splat_nodes_take_our_scenes_and_give_theirs(
     ours = picture(next((running.base / "output").glob("ours_00001*.png")))
     likeness = np.corrcoef(framed.ravel(), ours.ravel())[0, 1]
     assert likeness > 0.95, likeness
+    # a file does not say how it stands
+    assert any("taken for upright and turned back" in text for text in run.said)
+    folder = running.base / "output" / "gs4d"
+    restored, trained = (
+        load_scene(folder / f"{name}_00001_.safetensors") for name in ("from_file", "trained")
+    )
+    assert torch.equal(restored.rig.world_to_camera, trained.rig.world_to_camera)
+    assert torch.equal(restored.times, trained.times)
+    first, wanted = restored.at(0.0), trained.at(0.0)
+    assert torch.allclose(first.means, wanted.means, atol=1e-4) and torch.allclose(
+        first.sh, wanted.sh, atol=1e-4
+    )
 
 
 def picture(path: Path) -> np.ndarray:
