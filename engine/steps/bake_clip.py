@@ -18,6 +18,7 @@ from ..playback.bake import BakeConfig, Baked, bake, units
 from ..playback.player_file import PlayerFile
 from ..render import camera_paths, choose, render_gaussians
 from ..scene import Cameras, Scene4D
+from ..train.threads import on_one_thread
 
 __all__ = ["Baked", "Config", "describe", "measures", "movie", "run"]
 
@@ -25,6 +26,7 @@ Config = BakeConfig
 MOVIE_PIXELS, MOVIE_FRAMES = 320, 60  # the longer side; at most
 
 
+@on_one_thread
 def run(scene: Scene4D, config: Config = Config(), title: str = "4D scene") -> Stream:
     """Started, Progress after each moment, Finished(Baked). Raises InputError for a scene that has nothing to show."""
     total = units(scene, config)
@@ -62,6 +64,7 @@ def measures(baked: Baked) -> dict[str, Any]:
     }
 
 
+@on_one_thread
 def movie(player_file: PlayerFile, target: Path) -> Stream:
     """The player file as a small mp4 for where nothing can play it: through the first captured camera, a still one in an orbit.
 

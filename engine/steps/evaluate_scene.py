@@ -20,6 +20,7 @@ from ..scene import MultiViewVideo, Scene4D
 from ..scene.origins import in_coordinates_of
 from ..train.feeding import FRAMES, Feed
 from ..train.targets import Targets
+from ..train.threads import on_one_thread
 from .step import Comparison, Figure, Input, Kind, Output, Step, report_outputs
 
 __all__ = ["STEP", "Config", "Evaluation", "run"]
@@ -127,6 +128,7 @@ def _samples(video: MultiViewVideo, views: str) -> list[tuple[int, int]]:
     return every
 
 
+@on_one_thread
 def run(
     scene: Scene4D, video: MultiViewVideo, config: Config = Config(), device: torch.device | str = "cpu"
 ) -> Stream:

@@ -31,6 +31,7 @@ from ..figures.contact_sheets import sheet
 from ..figures.drawing import as_tensor
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..scene import MultiViewVideo
+from ..train.threads import on_one_thread
 from .step import Figure, Input, Kind, Output, Step
 
 # frames whose masks are compared between the views
@@ -110,6 +111,7 @@ class Report:
         return shown | {"severity": self.severity, "can_train": self.can_train}
 
 
+@on_one_thread
 def run(video: MultiViewVideo, config: Config | None = None) -> Stream:
     """Check a capture before training.
 

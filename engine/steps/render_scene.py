@@ -15,6 +15,7 @@ from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import CameraPath, RasterSettings, choose, rasterizer_field, render_gaussians
 from ..scene import Scene4D
 from ..scene.origins import in_coordinates_of
+from ..train.threads import on_one_thread
 from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "Rendering", "run"]
@@ -60,6 +61,7 @@ class Rendering:
     fps: float
 
 
+@on_one_thread
 def run(
     scene: Scene4D, path: CameraPath, config: Config = Config(), device: torch.device | str = "cpu"
 ) -> Stream:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
+from typing import ParamSpec
 
 import torch
 
 from ..diffusion import Backbone
 from ..kernels.threads import fixed_threads
+from ..messages import Message, Stream
 from ..render import Rasterizer
 
 # Gaussians
 SMALL = 20_000
 # megabytes of weights
 SMALL_MODEL = 200
+Given = ParamSpec("Given")
 
 
 @contextmanager
@@ -50,3 +54,24 @@ def threads_for_model(backbone: Backbone) -> Generator[None, None, None]:
         return
     with one_thread():
         yield
+
+
+def on_one_thread(run: Callable[Given, Stream]) -> Callable[Given, Stream]:
+    """Have a step's `run` compute with one torch thread, whatever the number of Gaussians; the rasterizer keeps all.
+
+    For steps whose work is the rasterizer's: beside a browser that draws the player, a second thread costs ten times the time
+    that it saves on an idle machine (docs/benchmarks.md).
+    """
+
+    @functools.wraps(run)
+    def stream(*given: Given.args, **named: Given.kwargs) -> Generator[Message, None, None]:
+        with closing(run(*given, **named)) as messages:
+            while True:
+                # not while the receiver of the message works
+                with fixed_threads(torch.get_num_threads()), one_thread():
+                    message = next(messages, None)
+                if message is None:
+                    return
+                yield message
+
+    return stream
