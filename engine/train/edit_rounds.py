@@ -175,14 +175,15 @@ class EditRounds(ABC):
         return named, {**about, "inner": numbers}
 
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        canonical = {n: tensors[f"canonical.{n}"] for n in self.scene.canonical.tensors()}
+        canonical = {n: tensors[f"canonical.{n}"].to(self.device) for n in self.scene.canonical.tensors()}
         self.current = self.scene.with_(canonical=self.scene.canonical.with_(**canonical))
         self.round, self.calls = int(numbers["round"]), int(numbers["calls"])
         self.fit, self.about = None, numbers["edit"]
         if self.is_finished:
             return
         self.editing = self._editing()
-        inner = states.part(tensors, "inner", self.device)
+        # edit and fit bring it to their devices themselves, but for the state of random numbers
+        inner = states.part(tensors, "inner")
         if not numbers["fits"]:
             self.editing.edit.load_state(inner, numbers["inner"])
             return

@@ -122,6 +122,27 @@ def test_refine(gpu, scene, video, model):
     assert on_the_cpu(run(gpu, stream, steps=10, warm=4))
 
 
+@pytest.mark.parametrize("wanted", ["cuda", "cpu"])
+def test_own_edits(gpu, scene, video, model, tmp_path, wanted):
+    """Scene and model on one device, and on two; resumed in the fit."""
+    fitted = m.result(fit_edits.run(scene, edited_views(scene, (0, 1, 2)), fit_edits.Config(iterations=8)))
+    config = refine_score.Config(
+        prompt="make it night", objective="own edits", resolution=48, preview_every=2
+    )
+    path = tmp_path / "half.safetensors"
+
+    def stream() -> m.Stream:
+        return refine_score.run(fitted, model, config, video, device=wanted, original=scene, checkpoint=path)
+
+    first = stream()
+    total = next(message.total for message in first if isinstance(message, m.Started))
+    next(message for message in first if isinstance(message, m.Progress) and message.done == total - 2)
+    first.close()
+    messages = list(stream())
+    assert "resumed at step" in messages[0].note
+    assert on_the_cpu(messages[-1].value)
+
+
 def test_train_latents(gpu, scene, video, model):
     config = train_latents.Config(iterations=STEPS + WARM, refiner="small", samples=2, warm_up=0.1)
     made = run(gpu, train_latents.run(scene, model, config, video, "cuda"))
@@ -138,11 +159,18 @@ def test_delta_edit(gpu, field, model, some):
     assert on_the_cpu(run(gpu, stream, steps=10, warm=8).scene)
 
 
-def test_edit_head(gpu, model):
-    head = tiny_head(frames=5)
+def test_edit_head(gpu, model, tmp_path):
+    head, path = tiny_head(frames=5), tmp_path / "half.safetensors"
     scene = scene_of(head).with_(rig=head_rig())
-    config = replace(HEAD_EDIT, rasterizer="auto", levels="300", iterations_per_frame=2)
-    assert on_the_cpu(m.result(edit_head.run(scene, head, model, config, "cuda")))
+    config = replace(HEAD_EDIT, rasterizer="auto", levels="300 300", iterations_per_frame=2)
+    first = edit_head.run(scene, head, model, config, "cuda", checkpoint=path)
+    total = next(message.total for message in first if isinstance(message, m.Started))
+    # in the fit of the second round
+    next(message for message in first if isinstance(message, m.Progress) and message.done == total - 2)
+    first.close()
+    messages = list(edit_head.run(scene, head, model, config, "cuda", checkpoint=path))
+    assert "resumed at step" in messages[0].note
+    assert on_the_cpu(messages[-1].value)
 
 
 def test_render(gpu, scene):

@@ -53,7 +53,15 @@ def editing(info: dict[str, Any]) -> dict[str, Any]:
         "1": node(info, "GS4D_LoadGuidance"),
         "2": node(info, "GS4D_EditViews", guidance=["1", 0], prompt=PROMPT),
         "3": node(info, "GS4D_FitEdits", views=["2", 0], iterations=400),
-        "4": node(info, "GS4D_RefineScore", scene=["3", 0], guidance=["1", 0], prompt=PROMPT, iterations=20),
+        "4": node(
+            info,
+            "GS4D_RefineScore",
+            scene=["3", 0],
+            guidance=["1", 0],
+            prompt=PROMPT,
+            iterations=20,
+            objective="auto",
+        ),
     }
 
 
