@@ -29,6 +29,7 @@ from ..scene import MultiViewVideo, Scene4D, Selection
 from ..scene.view_set import ViewSet
 from ..train.edit_measures import EditMeasures, MeasureSettings, Networks, invariants, missing_networks
 from ..train.edit_settings import SettingInputs
+from ..train.originals import check_original
 from ..train.setting_table import SettingsWork, SettingTable
 from .step import Comparison, Figure, Input, Kind, Step, report_outputs
 
@@ -149,7 +150,7 @@ def run(
     if truth is not None:
         _check_truth(scene, truth)
     if original is not None:
-        _check_original(scene, original)
+        check_original(scene, original)
     if capture is not None:
         _check_truth(scene, capture)
     networks = Networks(
@@ -195,15 +196,6 @@ def _rows(
     for f in range(0 if views is None else len(views)):
         assert views is not None
         yield measuring.edited_view(views, f), f"{views.caption(f)} · against its edited image"
-
-
-def _check_original(scene: Scene4D, original: Scene4D) -> None:
-    if len(original.rig) != len(scene.rig) or len(original.times) != len(scene.times):
-        raise InputError(
-            "STP-007",
-            f"The original scene has {len(original.rig)} views and {len(original.times)} frames, the edited scene "
-            f"{len(scene.rig)} and {len(scene.times)}. Connect the scene that this one was edited from.",
-        )
 
 
 def _check_truth(scene: Scene4D, truth: MultiViewVideo) -> None:

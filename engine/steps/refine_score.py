@@ -22,6 +22,7 @@ from ..messages import Stream
 from ..scene import MultiViewVideo, Scene4D, Selection
 from ..train.fitted_edit import StepNames, fitted_edit, obstacle
 from ..train.memory_use import refining
+from ..train.originals import check_original
 from ..train.own_edits import FEW_STEPS, AnchoredFit, OwnEdits
 from ..train.refine_config import RefineConfig as Config
 from ..train.refinement import ScoreRefinement
@@ -87,7 +88,7 @@ def run(
 
     Raises:
         InputError: An empty prompt or one that the model does not know, a selection of another scene, no source for images
-            before the edit, or a step that produces NaN or infinite values.
+            before the edit, an original with other cameras or frames, or a step that produces NaN or infinite values.
 
     Source:
         Instruct-4DGS, Kwon, Cho and Kim, CVPR 2025, section 3.4 (stage 2).
@@ -95,9 +96,14 @@ def run(
     begun = time.monotonic()
     if not config.prompt.strip():
         raise InputError("STP-024", "The prompt is empty; describe the edit, such as 'make it night'.")
+    if original is not None:
+        check_original(scene, original)
     objective, why = _objective(config, scene, backbone)
     if objective == "own edits":
         source = _condition(config, scene, video, original)
+        if source == "rendered" and original is None:
+            # renders of the scene itself show the edit already
+            raise _nothing_unedited()
         work = RefineOwnEdits(scene, backbone, config, source, video, original, selection, device)
         note = f"own edits of {len(work.added)} {source} images, {backbone.name} on {backbone.device}"
         note = "\n".join(filter(None, (note, work.note)))
@@ -151,12 +157,16 @@ def _condition(config: Config, scene: Scene4D, video: MultiViewVideo | None, ori
             "before this edit as 'original'.",
         )
     if video is None and scene.last_entry(*EDITS) is not None:
-        raise InputError(
-            "STP-026",
-            "The model needs images of the scene before the edit. Connect the video that the scene was trained on, or the "
-            "scene before the edit as 'original'.",
-        )
+        raise _nothing_unedited()
     return "rendered" if video is None else "captured"
+
+
+def _nothing_unedited() -> InputError:
+    return InputError(
+        "STP-026",
+        "The model needs images of the scene before the edit. Connect the video that the scene was trained on, or the "
+        "scene before the edit as 'original'.",
+    )
 
 
 def summary(scene: Scene4D) -> str:

@@ -225,3 +225,13 @@ def check_same(scene: Scene4D, video: MultiViewVideo) -> None:
             f"Camera {name} has another pose in {video.name} than in the scene; connect the video that the scene was "
             "trained on, or none.",
         )
+
+
+def check_original(scene: Scene4D, original: Scene4D) -> None:
+    """InputError where a scene before its edit does not have the edited scene's number of cameras and frames."""
+    if len(original.rig) != len(scene.rig) or len(original.times) != len(scene.times):
+        raise InputError(
+            "STP-007",
+            f"The original scene has {len(original.rig)} views and {len(original.times)} frames, the edited scene "
+            f"{len(scene.rig)} and {len(scene.times)}. Connect the scene that this one was edited from.",
+        )

@@ -213,10 +213,18 @@ def test_a_scene_without_a_fit_to_go_on_from_is_refused(
     assert isinstance(first, m.Started) and words in first.note and "objective score" in first.note
 
 
-def test_without_images_before_the_edit_it_is_refused(fitted: Scene4D) -> None:
-    with pytest.raises(InputError, match="before the edit") as found:
-        m.result(refine_score.run(fitted, OneStepEditor(), CONFIG))
-    assert found.value.code == "STP-026"
+def test_without_images_before_the_edit_it_is_refused(
+    scene: Scene4D, fitted: Scene4D, video: MultiViewVideo
+) -> None:
+    for config, given in ((CONFIG, None), (replace(CONFIG, condition="rendered"), video)):
+        with pytest.raises(InputError, match="before the edit") as found:
+            m.result(refine_score.run(fitted, OneStepEditor(), config, given))
+        assert found.value.code == "STP-026"
+    shorter = scene.with_(times=scene.times[:2])
+    for objective in ("own edits", "score"):
+        config = replace(CONFIG, objective=objective)
+        with pytest.raises(InputError, match="2 frames, the edited scene"):
+            m.result(refine_score.run(fitted, OneStepEditor(), config, original=shorter))
 
 
 def test_auto_takes_own_edits_for_a_model_of_few_steps_and_its_score_for_others(
