@@ -32,11 +32,6 @@ SECONDS = float(os.environ.get("GS4D_FAULT_SECONDS", "8"))
 ROUNDS = int(os.environ.get("GS4D_FAULT_ROUNDS", "0"))
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("bench"))
-
-
 def test_a_sample_of_all_command_lines(bench: Bench) -> None:
     findings, ends = try_all(bench, draw(bench, 0), SECONDS)
     assert not findings, "\n".join(findings)
