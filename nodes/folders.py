@@ -18,6 +18,8 @@ PACK = Path(__file__).resolve().parents[1]
 DEMOS = PACK / "assets" / "clips"
 # folders with an animated mesh and a splat of the same subject
 PUPPETS = PACK / "assets" / "puppets"
+# folders with a trained scene
+SCENES = PACK / "assets" / "scenes"
 # models/gs4d, and the folders that extra_model_paths.yaml adds under that name
 MODELS = "gs4d"
 # files of one run that the history names
@@ -149,7 +151,7 @@ def _unpacked(path: Path) -> Path:
 
 
 def scenes() -> list[str]:
-    """Scene files in output, input and models/gs4d, newest first."""
+    """Scene files in output, input and models/gs4d, newest first, then the bundled ones."""
     from ..engine.io.scene_file import is_scene_file
 
     found: list[tuple[int, str]] = []
@@ -158,7 +160,8 @@ def scenes() -> list[str]:
             for path in walk(root):
                 if path.name.endswith(".safetensors") and is_scene_file(path):
                     found.append((changed(path), f"{word}/{path.relative_to(root).as_posix()}"))
-    return listable(name for _, name in sorted(found, reverse=True))
+    shipped = [f"demo: {path.stem}" for path in sorted(SCENES.glob("*/*.safetensors"))]
+    return listable([*(name for _, name in sorted(found, reverse=True)), *shipped])
 
 
 def scene_file(choice: str) -> Path:
@@ -167,10 +170,22 @@ def scene_file(choice: str) -> Path:
         raise InputError(
             "NOD-018", "No scene file is selected; save one with Save 4D Scene, then refresh the list."
         )
+    if choice.startswith("demo: "):
+        return _bundled_scene(choice)
     path = readable(choice)
     if not path.is_file():
         raise InputError("NOD-019", f"'{choice}' is not a file; choose a .safetensors scene.")
     return path
+
+
+def _bundled_scene(choice: str) -> Path:
+    """The scene that ships under a name of the list. Raises InputError."""
+    for path in SCENES.glob("*/*.safetensors"):
+        if path.stem == choice.removeprefix("demo: ").strip():
+            return path
+    raise InputError(
+        "NOD-074", f"'{choice}' does not ship with this version of the pack; choose another scene."
+    )
 
 
 # -- bundled files ---------------------------------------------------------------------------------------------------

@@ -92,14 +92,14 @@ class Load4DScene(io.ComfyNode):
             node_id="GS4D_Load4DScene",
             display_name="Load 4D Scene",
             category="4dgs/load",
-            description="Loads a scene saved by Save 4D Scene.",
+            description="Loads a scene saved by Save 4D Scene, or the one that ships.",
             inputs=[
                 combo(
                     "scene_file",
                     names,
                     names[0] if names else None,
                     display_name="scene file",
-                    tooltip="A scene in ComfyUI's output or input folder or in models/gs4d; newest first.",
+                    tooltip="The demo scene, or a scene in ComfyUI's output or input folder or in models/gs4d; newest first.",
                 )
             ],
             outputs=[SceneSocket.Output("scene", display_name="scene", tooltip="The loaded scene.")],

@@ -68,7 +68,9 @@ def test_only_prefixes_inside_the_output_folder_are_written(answers: dict[str, A
 def test_lists_open_nothing_but_whole_headers_of_regular_files(answers: dict[str, Any]) -> None:
     """A named pipe waits for ever, and what a list raises takes down the node list of the whole server."""
     lists = answers["lists"]
-    assert sorted(lists["scenes"]) == ["output/shots/good.safetensors", "output/shots/half.safetensors"]
+    *own, shipped = lists["scenes"]
+    assert sorted(own) == ["output/shots/good.safetensors", "output/shots/half.safetensors"]
+    assert shipped == "demo: walker", "the user's own scenes come first"
     own = [name for name in lists["captures"] if not name.startswith("demo: ")]
     assert "input/capture" in own and all(
         name.startswith(("input/capture", "input/pipe", "input/deep")) for name in own

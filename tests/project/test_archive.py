@@ -34,12 +34,12 @@ def test_the_archive_holds_what_ships_and_nothing_else() -> None:
     assert not [name for name in files if name.startswith(developers_only)]
 
 
-def test_every_bundled_capture_and_head_has_a_card_with_its_license() -> None:
+def test_every_bundled_capture_scene_and_head_has_a_card_with_its_license() -> None:
     files = release_check.archive_files()
-    folders = {
-        "/".join(name.split("/")[:3]) for name in files if name.startswith(("assets/clips/", "assets/heads/"))
-    }
-    assert {"assets/clips/walker", "assets/clips/talking_head", "assets/heads/bundled"} <= folders
+    kinds = ("assets/clips/", "assets/heads/", "assets/scenes/")
+    folders = {"/".join(name.split("/")[:3]) for name in files if name.startswith(kinds)}
+    expected = {"clips/walker", "clips/talking_head", "heads/bundled", "scenes/walker"}
+    assert {f"assets/{name}" for name in expected} <= folders
     for folder in folders:
         assert f"{folder}/CARD.md" in files
         card = (REPOSITORY / folder / "CARD.md").read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
 sys.path.insert(0, str(REPOSITORY / "tests" / "comfy"))
 sys.path.insert(0, str(REPOSITORY / "tests" / "web"))
 import browser  # noqa: E402

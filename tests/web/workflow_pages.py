@@ -14,6 +14,7 @@ import graphs
 import head_workflow
 import image_workflow
 import lift_workflow
+import play_workflow
 import wan_workflow
 
 CLOSE_UP = (355, -45, 415, 545)  # x, y, width, height on the canvas
@@ -413,6 +414,15 @@ PAGES = {
             editor_workflow.NOTE,
             editor_workflow.NOTE_PLACE,
             editor_workflow.thumbnail,
+        ),
+        WorkflowPage(
+            "play_and_edit",
+            play_workflow.play_and_edit,
+            play_workflow.PLACES,
+            play_workflow.GROUPS,
+            play_workflow.NOTE,
+            play_workflow.NOTE_PLACE,
+            play_workflow.thumbnail,
         ),
     )
 }  # fmt: skip
