@@ -86,7 +86,9 @@ def test_a_graph_runs_from_capture_to_video(running: Server, info: dict[str, Any
     told = {node: output["gs4d_notes"] for node, output in kept.items() if "gs4d_notes" in output}
     assert told == run.notes and {"load", "check", "train", "save", "path", "render", "measure"} <= set(told)
     assert all(lines and all(isinstance(line, str) for line in lines) for lines in told.values())
-    assert told["path"] == ["6 frames, 65×64, 0.25 s"] and kept["train"]["images"]
+    assert (
+        told["path"] == ["6 frames, 65×64, 0.25 s", "elevation 27°, as captured"] and kept["train"]["images"]
+    )
     video = shown["video"]["images"][0]
     data = running.get_bytes(f"/view?filename={video['filename']}&subfolder={video['subfolder']}&type=output")
     assert data[4:8] == b"ftyp"

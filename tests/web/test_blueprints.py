@@ -8,6 +8,8 @@ import pytest
 from browser import Page
 from server import PACK_NAME, Server
 
+from engine.train.own_edits import FIT_SHARE
+
 pytestmark = [pytest.mark.browser, pytest.mark.comfy]
 FOLDER = Path(__file__).resolve().parents[2] / "subgraphs"
 FILES = sorted(FOLDER.glob("*.json"))
@@ -115,7 +117,9 @@ def test_they_are_inserted_wired_and_run(page: Page, running: Server) -> None:
     ends = {
         prompt[node]["class_type"]: values[-1] for node, values in seen["progress"].items() if node in prompt
     }
-    assert ends["GS4D_Train4DScene"] == 12 and ends["GS4D_FitEdits"] == 7 and ends["GS4D_RefineScore"] == 2
+    assert ends["GS4D_Train4DScene"] == 12 and ends["GS4D_FitEdits"] == 7
+    # the bundled model refines by its own edits: two editing steps, and a share of the fit's steps
+    assert ends["GS4D_RefineScore"] == 2 + round(FIT_SHARE * 7)
     assert list((running.base / "output" / "gs4d").glob("by blueprint_*.safetensors"))
     assert not page.complaints_about_the_pack()
 
