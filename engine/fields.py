@@ -39,7 +39,7 @@ def number(
         id: Name in saved graphs and scene histories if the field was renamed since; it never changes.
         advanced: Hidden until advanced settings are shown.
         since: Version that added the field; such an input is optional, so that older graphs still run.
-        words: What numbers that are no amounts stand for, such as {0: "auto"}. Files and graphs hold the number; the canvas
+        words: Words for numbers that are not amounts, such as {0: "auto"}. Files and graphs hold the number; the canvas
             shows the word in its place, and the command line takes both.
     """
     words = words or {}
@@ -137,6 +137,7 @@ def restored(kind: type[C], record: Mapping[str, Any]) -> C:
         if id_of(f) in record:
             with suppress(InputError):
                 changed = replace(cast(Any, config), **{f.name: record[id_of(f)]})
+                # configs that others extend leave it to them
                 validate(changed)
                 config = changed
     return config

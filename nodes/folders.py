@@ -20,6 +20,7 @@ DEMOS = PACK / "assets" / "clips"
 PUPPETS = PACK / "assets" / "puppets"
 # folders with a trained scene
 SCENES = PACK / "assets" / "scenes"
+BUNDLED = (PUPPETS, DEMOS, SCENES)
 # models/gs4d, and the folders that extra_model_paths.yaml adds under that name
 MODELS = "gs4d"
 # files of one run that the history names
@@ -160,8 +161,8 @@ def scenes() -> list[str]:
             for path in walk(root):
                 if path.name.endswith(".safetensors") and is_scene_file(path):
                     found.append((changed(path), f"{word}/{path.relative_to(root).as_posix()}"))
-    shipped = [f"demo: {path.stem}" for path in sorted(SCENES.glob("*/*.safetensors"))]
-    return listable([*(name for _, name in sorted(found, reverse=True)), *shipped])
+    demos = [name.removesuffix(".safetensors") for name in bundled("*.safetensors")]
+    return listable([*(name for _, name in sorted(found, reverse=True)), *demos])
 
 
 def scene_file(choice: str) -> Path:
@@ -171,21 +172,11 @@ def scene_file(choice: str) -> Path:
             "NOD-018", "No scene file is selected; save one with Save 4D Scene, then refresh the list."
         )
     if choice.startswith("demo: "):
-        return _bundled_scene(choice)
+        return bundled_file(f"{choice.strip()}.safetensors")
     path = readable(choice)
     if not path.is_file():
         raise InputError("NOD-019", f"'{choice}' is not a file; choose a .safetensors scene.")
     return path
-
-
-def _bundled_scene(choice: str) -> Path:
-    """The scene that ships under a name of the list. Raises InputError."""
-    for path in SCENES.glob("*/*.safetensors"):
-        if path.stem == choice.removeprefix("demo: ").strip():
-            return path
-    raise InputError(
-        "NOD-074", f"'{choice}' does not ship with this version of the pack; choose another scene."
-    )
 
 
 # -- bundled files ---------------------------------------------------------------------------------------------------
@@ -193,13 +184,13 @@ def _bundled_scene(choice: str) -> Path:
 
 def bundled(pattern: str) -> list[str]:
     """ "demo: NAME" of the bundled files whose name fits a pattern such as *.glb."""
-    return sorted(f"demo: {path.name}" for root in (PUPPETS, DEMOS) for path in root.glob(f"*/{pattern}"))
+    return sorted(f"demo: {path.name}" for root in BUNDLED for path in root.glob(f"*/{pattern}"))
 
 
 def bundled_file(choice: str) -> Path:
     """The bundled file that "demo: NAME" names. Raises InputError."""
     name = choice.removeprefix("demo: ").strip()
-    for root in (PUPPETS, DEMOS):
+    for root in BUNDLED:
         for path in root.glob("*/*"):
             if path.name == name:
                 return path

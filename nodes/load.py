@@ -92,7 +92,7 @@ class Load4DScene(io.ComfyNode):
             node_id="GS4D_Load4DScene",
             display_name="Load 4D Scene",
             category="4dgs/load",
-            description="Loads a scene saved by Save 4D Scene, or the one that ships.",
+            description="Loads a scene saved by Save 4D Scene, or the bundled one.",
             inputs=[
                 combo(
                     "scene_file",

@@ -187,19 +187,19 @@ def node_of(step: Step) -> type[StepNode]:
 
 def settings_node_of(step: Step) -> type[Any]:
     """The node with a step's advanced fields."""
-    about = step.settings
-    assert about is not None
+    declared = step.settings
+    assert declared is not None
     advanced = [f for f in step.fields() if f.metadata["advanced"]]
-    visible = about.visible.split()
+    visible = declared.visible.split()
 
     class SettingsNode(io.ComfyNode):
         @classmethod
         def define_schema(cls) -> Any:
             return schema(
-                node_id=PREFIX + about.node,
-                display_name=about.label,
+                node_id=PREFIX + declared.node,
+                display_name=declared.label,
                 category=step.category,
-                description=about.description,
+                description=declared.description,
                 inputs=[fields.widget(f, shown=id_of(f) in visible) for f in advanced],
                 outputs=[
                     kinds.SOCKETS[Kind.SETTINGS].Output(
@@ -215,5 +215,5 @@ def settings_node_of(step: Step) -> type[Any]:
                 fields.config_from(step.config, values)
             return host.output(values)
 
-    SettingsNode.__name__ = about.node
+    SettingsNode.__name__ = declared.node
     return SettingsNode

@@ -14,6 +14,8 @@ from .hexplane_config import SPACE_PLANES, TIME_PLANES
 
 # channels of one vector of the kernel
 CHANNELS = 16
+# Gaussians that one thread samples at least
+SOME_GAUSSIANS = 512
 
 
 class _RowBlend(torch.autograd.Function):
@@ -78,7 +80,7 @@ def sample_product(planes: Sequence[Tensor], grid: Tensor) -> Tensor:
 def field_features(levels: Sequence[Sequence[Tensor]], points: Tensor, times: Sequence[float]) -> Tensor:
     """Products of the samples of six planes, level by level.
 
-    On the CPU, a kernel computes them for one time, in a quarter of the operators' time (benchmarks/kernels.py).
+    On the CPU, a kernel computes them for one time, in less than a quarter of the operators' time (benchmarks/kernels.py).
 
     Args:
         levels: Six planes [1, C, res_b, res_a] per level, in the order of `PAIRS`.
@@ -126,13 +128,14 @@ class _Fused(torch.autograd.Function):
         points = points.detach().contiguous()
         levels = [_channels_last(planes[i : i + 6], time) for i in range(0, len(planes), 6)]
         features = points.new_empty(len(points), len(levels) * planes[0].shape[1])
-        launch(sample, len(points), 512, points.numpy(), _arrays(levels), features.numpy())
+        launch(sample, len(points), SOME_GAUSSIANS, points.numpy(), _arrays(levels), features.numpy())
         ctx.time, ctx.shapes = time, [plane.shape for plane in planes]
         ctx.save_for_backward(points, *(values for level in levels for values in level))
         return features
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         from ..kernels.build import launch
         from ..kernels.planes import sample_backward
 

@@ -1,4 +1,4 @@
-"""How kernels for the CPU are compiled and launched, and the vectors that they compute with.
+"""Kernels for the CPU that losses and deformations call, how kernels are compiled and launched, and their vectors.
 
 Importing the package imports no numba; each of its modules but `threads` does.
 """

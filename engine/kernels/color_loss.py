@@ -14,7 +14,6 @@ import numpy as np
 from .build import kernel, part
 from .simd import WIDTH, fma, load, magnitude, select, splat, store
 
-CHANNELS = 3
 # rows that the 11×11 window of SSIM spans
 SPAN = 11
 RADIUS = 5

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..fields import number, validate
 from ..io.spz import decode_spz, encode_spz
 from ..scene import Gaussians, Scene4D, harmonics
 from ..scene.cameras import AT_ZERO
 from ..scene.origins import origin_note
 from ..scene.rigs import rig_up
 from . import knot_fit
+from .bake_config import BakeConfig
 from .player_file import (
     FLIP,
     VERSION,
@@ -63,42 +63,6 @@ REACH = 2**23 - 1
 FINEST = 2.0**-20
 # relative change of a coordinate by another order of summation in single precision
 ROUNDING = 2e-7
-
-
-@dataclass(frozen=True)
-class BakeConfig:
-    """Accuracy and size of a player file."""
-
-    max_error: float = number(
-        0.002,
-        1e-5,
-        0.1,
-        "Largest position error of a Gaussian, relative to the subject's radius. Higher makes a smaller file; typical "
-        "0.001–0.005.",
-        0.0005,
-        label="max error",
-        advanced=True,
-    )
-    most: int = number(
-        300_000,
-        1,
-        10_000_000,
-        "Largest number of Gaussians; beyond it the least visible ones are dropped.",
-        1000,
-        label="max Gaussians",
-        advanced=True,
-    )
-    sh_degree: int = number(
-        1,
-        0,
-        harmonics.MAX_DEGREE,
-        "Spherical harmonics degree to keep. 0 drops view-dependent color, 3 keeps everything and makes a larger file.",
-        label="SH degree",
-        advanced=True,
-    )
-
-    def __post_init__(self) -> None:
-        validate(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..fields import number, text, validate
 from ..figures.color_maps import padded
 from ..generation import left_out
+from ..generation.evaluation_config import EvaluationConfig as Config
+from ..generation.evaluation_config import angles
 from ..generation.measures import (
     ClipSet,
     ClipSettings,
@@ -43,96 +43,12 @@ from ..losses.perceptual import load_clip, load_lpips
 from ..losses.video_distances import PooledPixels, load_video_network
 from ..messages import Finished, Preview, Progress, Started, Stream, progress_of
 from ..models.dino import DinoFeatures
-from ..render import choose, rasterizer_field
+from ..render import choose
 from ..render.camera_paths import CameraPath
 from ..scene import MultiViewVideo, Scene4D
 from .step import Comparison, Figure, Input, Kind, Step, report_outputs
 
 __all__ = ["STEP", "Config", "GenerationEvaluation", "run"]
-
-
-@dataclass(frozen=True)
-class Config:
-    azimuths: str = text(
-        "",
-        "Views to render for a true scene, in degrees around it, counterclockwise from the front, such as '-75 15 105 195'. The "
-        "scene must be z up, in a box of side 1. Empty uses the scene's own cameras.",
-    )
-    view: int = number(
-        0, 0, 100_000, "Camera of the scene that took the reference images.", label="view of the images"
-    )
-    clip_length: int = number(
-        16,
-        2,
-        256,
-        "Frames of a clip for FVD and KVD. Papers use 16.",
-        label="frames per clip",
-        advanced=True,
-    )
-    clip_stride: int = number(
-        8,
-        1,
-        256,
-        "Frames between the starts of two clips. Lower makes more clips, which share frames.",
-        label="frames between clips",
-        advanced=True,
-    )
-    clips: int = number(
-        0,
-        0,
-        1_000_000,
-        "Largest number of clips of each set. Papers use 2048; fewer give a higher FVD. 0 uses all.",
-        label="max clips",
-        words={0: "all"},
-        advanced=True,
-    )
-    resolution: int = number(
-        256, 32, 2048, "Size of the images at the azimuths, in pixels. Higher is slower.", 32, advanced=True
-    )
-    pictures: int = number(
-        4,
-        0,
-        64,
-        "Number of comparison rows (reference, generated, difference, error map) to show.",
-        label="comparison rows",
-        advanced=True,
-    )
-    seed: int = number(
-        0, 0, 2**31 - 1, "Random seed of the subsets that KVD is averaged over.", advanced=True
-    )
-    rasterizer: str = rasterizer_field()
-    prompt: str = text(
-        "",
-        "What the video should show, such as 'a dog walks over a meadow', for the CLIP score. Empty skips it.",
-        since="0.2",
-    )
-    seconds: float = number(
-        0.0,
-        0.0,
-        1e6,
-        "How long the generation took, in seconds, for the report. 0 leaves it out.",
-        1.0,
-        label="seconds of generation",
-        words={0: "unknown"},
-        since="0.2",
-        advanced=True,
-    )
-
-    def __post_init__(self) -> None:
-        validate(self)
-        _angles(self.azimuths)
-
-
-def _angles(words: str) -> list[float]:
-    try:
-        angles = [float(word) for word in words.replace(",", " ").split()]
-    except ValueError:
-        angles = [float("nan")]
-    if not all(-1e4 < angle < 1e4 for angle in angles) or len(angles) > 360:
-        raise InputError(
-            "STP-050", f"azimuths is '{words[:60]}'; enter angles in degrees, such as '-75 15 105 195'."
-        )
-    return angles
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +155,7 @@ def run(
     features = PooledPixels() if video_network is None else load_video_network(video_network, device)
     settings = ClipSettings(config.clip_length, config.clip_stride, config.clips)
     ours, reference = ClipSet(features, settings), ClipSet(features, settings)
-    videos = SceneVideos(scene, _angles(config.azimuths), config.resolution, config.view, rasterizer)
+    videos = SceneVideos(scene, angles(config.azimuths), config.resolution, config.view, rasterizer)
     compared = References(truth, images, capture)
     total = videos.count(compared) + sum(
         len(videos_in(folder)) if folder is not None else 0 for folder in (generated, references)

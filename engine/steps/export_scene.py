@@ -17,7 +17,8 @@ from ..io.imports.gaussian_avatars import export_gaussian_avatar, files_of
 from ..io.ply import write_ply
 from ..io.scene_file import save_scene
 from ..messages import Finished, Progress, Saved, Started, Stream, progress_of
-from ..playback.bake import BakeConfig, Baked, bake, units
+from ..playback.bake import Baked, bake, units
+from ..playback.bake_config import BakeConfig
 from ..playback.page import check_player, write_page
 from ..scene import Scene4D
 from ..scene.origins import check_same_origin, origin_note

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,20 +18,9 @@ from torch import Tensor
 from ..messages import Stream
 from ..scene import Gaussians, Scene4D, ViewSet
 from . import state as states
-from .loop import Losses, optimize, resume
+from .loop import Losses, PaceConfig, optimize, resume
 from .view_edit import Steps, ViewEditing
 from .view_fit import ViewFit
-
-
-class PaceConfig(Protocol):
-    """The fields of a Config that control previews, checkpoints and time."""
-
-    @property
-    def preview_every(self) -> int: ...
-    @property
-    def checkpoint_seconds(self) -> float: ...
-    @property
-    def max_seconds(self) -> float: ...
 
 
 class EditRounds(ABC):

@@ -37,17 +37,22 @@ def shaping(config: Any) -> dict[str, Any]:
     return {name: value for name, value in as_record(config).items() if name not in QUIET}
 
 
-class LoopConfig(Protocol):
-    """The fields of a Config that control the loop."""
+class PaceConfig(Protocol):
+    """The fields of a Config that control previews, checkpoints and time."""
 
-    @property
-    def iterations(self) -> int: ...
     @property
     def preview_every(self) -> int: ...
     @property
     def checkpoint_seconds(self) -> float: ...
     @property
     def max_seconds(self) -> float: ...
+
+
+class LoopConfig(PaceConfig, Protocol):
+    """The fields of a Config that control the loop."""
+
+    @property
+    def iterations(self) -> int: ...
 
 
 class Optimization(Protocol):

@@ -55,11 +55,7 @@ class AnchoredFit(ViewFit):
     ) -> None:
         super().__init__(scene, views, config, selection, device)
         self.added = len(views) - anchors
-        self._unedited = unedited
-
-    @property
-    def unedited(self) -> Gaussians:
-        return self._unedited
+        self.unedited = unedited
 
     def _first(self) -> int:
         is_anchor = float(torch.rand((), generator=self.generator)) < ANCHOR_SHARE

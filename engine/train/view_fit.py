@@ -112,6 +112,8 @@ class ViewFit(CanonicalEdit):
         pins: Pins | None = None,
     ) -> None:
         super().__init__(scene, config, selection, device, config.densifies)
+        # the Gaussians before the edit: their colors tell how those that no image shows change
+        self.unedited: Gaussians = self.before.canonical
         self.views = views = replace(views, cameras=in_coordinates_of(scene, views.cameras))
         images = torch.lerp(views.originals, views.images, config.strength)
         # [F, h, w, 1]: weight of each pixel in the loss; None: all weigh the same
@@ -135,11 +137,6 @@ class ViewFit(CanonicalEdit):
     @property
     def idle(self) -> str:
         return super().idle or ("strength is 0" if self.config.strength == 0 else "")
-
-    @property
-    def unedited(self) -> Gaussians:
-        """The input's Gaussians before the edit, whose colors what is not shown follows."""
-        return self.before.canonical
 
     def _first(self) -> int:
         """A view, at random."""

@@ -105,7 +105,7 @@ def test_an_export_compares_two_scenes_in_one_page(tmp_path):
 
 @pytest.mark.parametrize("kind", ["clip", "html"])
 def test_an_export_tells_what_was_left_out_and_is_named_like_its_file(kind, tmp_path):
-    from engine.playback.bake import BakeConfig
+    from engine.playback.bake_config import BakeConfig
 
     scene = moving_scene(40, views=2)
     config = export_scene.Config(kind=kind)

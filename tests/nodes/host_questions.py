@@ -41,7 +41,12 @@ def answer(pack: ModuleType) -> dict[str, Any]:
         "checkpoints": checkpoints(part["unfinished"]),
         "stops": stops(part["unfinished"]),
         "lists": lists(
-            part["folders"], part["model_folders"], [part["mesh_files"], part["video_clip"]], files, base
+            part["folders"],
+            part["model_folders"],
+            [part["mesh_files"], part["video_clip"]],
+            files,
+            base,
+            errors.InputError,
         ),
         "splats": splats(part["compat"]),
         "labels": labels(messages),
@@ -147,7 +152,12 @@ def paths(folders: ModuleType, InputError: type[Exception], base: Path) -> dict[
 
 
 def lists(
-    folders: ModuleType, model_folders: ModuleType, more: list[ModuleType], files: ModuleType, base: Path
+    folders: ModuleType,
+    model_folders: ModuleType,
+    more: list[ModuleType],
+    files: ModuleType,
+    base: Path,
+    InputError: type[Exception],
 ) -> dict[str, Any]:
     """What the lists offer, and how long they take, where the folders hold what no list may open."""
 
@@ -208,7 +218,14 @@ def lists(
                 offered[name] = function()
     known = files.fingerprint(base / "input/capture") == files.fingerprint(base / "input/capture")
     looped = files.is_within(base / "input/loop.safetensors", base / "input")
-    return {**offered, "seconds": time.monotonic() - start, "fingerprint": known, "looped": looped}
+    demos: list[str] = []
+    for name in ("demo: walker", "demo: nobody", "demo: ../walker/walker", "demo: walker.safetensors"):
+        try:
+            demos.append(folders.scene_file(name).name)
+        except InputError as error:
+            demos.append(str(error))
+    answers = {"seconds": time.monotonic() - start, "fingerprint": known, "looped": looped, "demos": demos}
+    return {**offered, **answers}
 
 
 def checkpoints(unfinished: ModuleType) -> dict[str, Any]:

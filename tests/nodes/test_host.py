@@ -71,6 +71,8 @@ def test_lists_open_nothing_but_whole_headers_of_regular_files(answers: dict[str
     *own, shipped = lists["scenes"]
     assert sorted(own) == ["output/shots/good.safetensors", "output/shots/half.safetensors"]
     assert shipped == "demo: walker", "the user's own scenes come first"
+    opened, *refused = lists["demos"]
+    assert opened == "walker.safetensors" and all("does not ship" in said for said in refused), refused
     own = [name for name in lists["captures"] if not name.startswith("demo: ")]
     assert "input/capture" in own and all(
         name.startswith(("input/capture", "input/pipe", "input/deep")) for name in own

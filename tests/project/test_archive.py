@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.io.scene_file import load_scene
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "tools"), str(REPOSITORY / "tests" / "nodes")]
 import release_check  # noqa: E402
@@ -44,6 +46,16 @@ def test_every_bundled_capture_scene_and_head_has_a_card_with_its_license() -> N
         assert f"{folder}/CARD.md" in files
         card = (REPOSITORY / folder / "CARD.md").read_text(encoding="utf-8")
         assert "License" in card and "Limits" in card, folder
+
+
+def test_the_demo_scene_is_small_sharp_and_moves() -> None:
+    file = REPOSITORY / "assets" / "scenes" / "walker" / "walker.safetensors"
+    scene = load_scene(file)
+    assert file.stat().st_size <= 4_000_000 and 20_000 <= len(scene.canonical) <= 40_000
+    assert all(max(size) >= 512 for size in scene.rig.sizes) and len(scene.rig) == 12
+    first, later = (scene.at(float(seconds)).means for seconds in scene.times[[0, 12]])
+    height = float((scene.bounds[1] - scene.bounds[0]).max())
+    assert float((later - first).norm(dim=1).max()) > 0.2 * height, "a foot"
 
 
 def test_flame_does_not_ship() -> None:

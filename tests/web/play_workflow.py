@@ -1,4 +1,4 @@
-"""The bundled workflow that plays the scene that ships, and edits it with a prompt: nothing is trained."""
+"""The bundled workflow that plays the demo scene and edits it with a prompt: nothing is trained."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ PLACES = {
 }  # fmt: skip
 
 GROUPS = [
-    ("1 · A scene that ships", (-20, -80, 1010, 1620), "#3f789e"),
+    ("1 · The demo scene", (-20, -80, 1010, 1620), "#3f789e"),
     ("2 · Edit it with a prompt", (1000, -80, 870, 1620), "#8a6f3c"),
     ("3 · Compare before and after", (1880, -80, 680, 1620), "#3c7a4f"),
 ]
 
 NOTE = """## Play a moving 3D scene, and edit it
 
-Press **Run**. A scene that ships with the pack plays at once: drag to orbit, scrub through time. Meanwhile nine images of it are
+Press **Run**. The demo scene plays at once: drag to orbit, scrub through time. Meanwhile nine images of it are
 edited with the prompt, and the scene is fitted to them: all frames and all views change, the motion stays. On the right it plays
 before and after: drag the divider. The edited scene is saved to `output/gs4d`.
 

@@ -1,6 +1,6 @@
-"""Train the scene that ships: python -m training.demo_scene.train CAPTURE --out assets/scenes/walker/walker.safetensors
+"""Train the demo scene: python -m training.demo_scene.train CAPTURE --out assets/scenes/walker/walker.safetensors
 
-Unfinished work is kept beside the scene; the same command resumes it. The last line is one JSON object with the figures of the
+Unfinished work is kept next to the scene; the same command resumes it. The last line is one JSON object with the figures of the
 card.
 """
 
