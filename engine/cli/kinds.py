@@ -75,7 +75,8 @@ def _capture(folder: str, arguments: Arguments, before: Mapping[str, Any]) -> An
     background = getattr(arguments, "background", "auto")
     known = background in ("auto", "keep", *BACKGROUNDS)
     options = config_from(arguments, LoadOptions, background=background if known else "auto")
-    video = load_video(folder, options, Path(arguments.prepared))
+    # only verbs with --data have the flags of captures
+    video = load_video(folder, options, Path(getattr(arguments, "prepared", default_folder())))
     for sentence in (*video.notes, *video.warnings):
         log.info(sentence)
     return video

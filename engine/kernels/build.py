@@ -98,7 +98,7 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 
 def _pool(threads: int) -> ThreadPoolExecutor:
     if threads not in _pools:
-        _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="gs4d-raster")
+        _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="gs4d-kernels")
     return _pools[threads]
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +34,8 @@ from tests.engine.test_perceptual import clip_folder, random_lpips_files
 from tests.filmed_room import Room, film_clip, walk
 from tests.scenes import RenderedFrames, capture_of, moving_scene
 from tests.tiny_dino import save_dino
+
+WALKER = Path(__file__).resolve().parents[2] / "assets" / "clips" / "walker"
 
 __all__ = ["clip_folder"]
 
@@ -346,6 +349,13 @@ def test_motion_that_was_joined_from_windows_shows_where_they_meet():
     torn = smooth.with_(deformation=PerFrame(t, {"means": jumped}))
     assert {n.name: n.value for n in motion_numbers(torn)}[name] > 2
     assert name not in {n.name for n in motion_numbers(scene)}
+
+
+def test_the_verb_reads_a_capture(truth, tmp_path, capsys):
+    save_scene(truth, tmp_path / "scene.safetensors")
+    given = ["--scene", str(tmp_path / "scene.safetensors"), "--capture", str(WALKER), "--device", "cpu"]
+    assert main(["evaluate-generation", *given]) == 1
+    assert "walker" in capsys.readouterr().err, "it was read, and is of another scene"
 
 
 def test_the_verb_reports_as_json(truth, guess, tmp_path, capsys):
