@@ -35,7 +35,7 @@ class Shown:
     text: str
 
 
-# framing another camera does not bake the scene again
+# framing another camera does not bake the scene again, nor does another node that shows it
 _baked: WeakKeyDictionary[Any, dict[tuple[Any, ...], Shown]] = WeakKeyDictionary()
 
 
@@ -98,7 +98,7 @@ class Preview4DScene(io.ComfyNode):
             config = fields.config_from(step.Config, numbers)
             check_same_origin([each for each in (scene, compare) if each is not None])
             scenes = {"4D scene": scene} if compare is None else {"Before": scene, "After": compare}
-            shown = [show(each, config, makes_movie, title, follow) for title, each in scenes.items()]
+            shown = [show(each, config, makes_movie, follow) for each in scenes.values()]
             if framed is None:
                 focus = rig_focus(scene.rig, scene.bounds.double().mean(0))
                 framed = to_load3d(scene.rig, 0, focus)
@@ -116,14 +116,15 @@ class Preview4DScene(io.ComfyNode):
         return host.output(scene, framed, notes=text, ui=ui)
 
 
-def show(scene: Any, config: Any, makes_movie: bool, title: str, follow: Callable[[Stream], Any]) -> Shown:
+def show(scene: Any, config: Any, makes_movie: bool, follow: Callable[[Stream], Any]) -> Shown:
     """Bake `scene` into ComfyUI's temp folder, under a name derived from its content, so that another run adds nothing."""
-    key = (config, makes_movie, title)
+    key = (config, makes_movie)
     known = _baked.setdefault(scene, {})
     found = known.get(key)
     if found is not None and found.clip.is_file() and (found.movie is None or found.movie.is_file()):
         return found
-    baked = follow(step.run(scene, config, title))
+    # the player names the two sides itself: a scene shown before and after an edit is baked once
+    baked = follow(step.run(scene, config, title=""))
     name = hashlib.sha256(baked.data).hexdigest()[:24]
     clip = folders.temporary(f"{name}.gs4dclip")
     baked.save(clip)

@@ -76,7 +76,7 @@ def movie(player_file: PlayerFile, target: Path) -> Stream:
     seconds = torch.linspace(first, last, frames, dtype=torch.float64).tolist()
     cameras = _cameras(player_file, frames)
     fps = 24.0 if player_file.motion is None else min(max((frames - 1) / max(last - first, 1e-6), 1.0), 60.0)
-    yield Started(frames, f"{frames} small frames of {player_file.title}")
+    yield Started(frames, f"{frames} small frames")
     drawn: list[Tensor] = []
     rasterizer = choose("auto")
     for i, second in enumerate(seconds):

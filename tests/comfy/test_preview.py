@@ -93,6 +93,15 @@ def test_running_again_and_framing_anew_add_no_files(
     assert counts == [120, 90]
 
 
+def test_a_scene_played_by_two_nodes_is_baked_once(
+    running: Server, info: dict[str, Any], scene: Scene4D
+) -> None:
+    graph = preview(info, compare=True)
+    graph["alone"] = graphs.node(info, "GS4D_Preview4DScene", scene=["load", 0])
+    run = running.run(graph)
+    assert shown(run, "alone")["clip"] == shown(run)["clip"][:1]
+
+
 def test_left_out_gaussians_are_told(running: Server, info: dict[str, Any], scene: Scene4D) -> None:
     output = shown(running.run(preview(info, compare=True, most=100, makes_movie=False)))
     assert output["notes"] == [
