@@ -25,11 +25,10 @@ from ..scene.origins import origin_note
 from ..scene.rigs import rig_up
 from . import knot_fit
 from .bake_config import BakeConfig
+from .player_content import Motion, PlayerFile
 from .player_file import (
     FLIP,
     VERSION,
-    Motion,
-    PlayerFile,
     camera_entries,
     encode_player_file,
     in_file_axes,

@@ -16,7 +16,7 @@ from ..files.mp4 import write_mp4
 from ..messages import Finished, Progress, Started, Stream, progress_of
 from ..playback.bake import Baked, bake, units
 from ..playback.bake_config import BakeConfig
-from ..playback.player_file import PlayerFile
+from ..playback.player_content import PlayerFile
 from ..render import camera_paths, choose, render_gaussians
 from ..scene import Cameras, Scene4D
 from ..train.threads import on_one_thread

@@ -14,7 +14,8 @@ from engine import messages as m
 from engine.deform import PerFrame
 from engine.errors import InputError
 from engine.io.spz import decode_spz, read_spz
-from engine.playback.player_file import PlayerFile, decode_player_file, read_player_file
+from engine.playback.player_content import PlayerFile
+from engine.playback.player_file import decode_player_file, read_player_file
 from engine.playback.tracks import pack, quantize, unpack, weights
 from engine.scene import Gaussians, Scene4D, harmonics, rotations
 from engine.scene.cameras import look_at

@@ -8,7 +8,8 @@ from engine import messages as m
 from engine.deform import PerFrame
 from engine.errors import InputError
 from engine.playback import bake, samples
-from engine.playback.player_file import PlayerFile, decode_player_file
+from engine.playback.player_content import PlayerFile
+from engine.playback.player_file import decode_player_file
 from engine.scene import Gaussians, Scene4D
 from engine.steps import bake_clip
 from tests.scenes import Swing, moving_scene

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from engine.playback.page import write_page
-from engine.playback.player_file import PlayerFile, decode_player_file
+from engine.playback.player_content import PlayerFile
+from engine.playback.player_file import decode_player_file
 from engine.scene import Scene4D
 from tests import markup
 from tests.web import clips

@@ -13,7 +13,8 @@ from server import Server
 
 from engine.deform import PerFrame
 from engine.io.scene_file import save_scene
-from engine.playback.player_file import PlayerFile, read_player_file
+from engine.playback.player_content import PlayerFile
+from engine.playback.player_file import read_player_file
 from engine.scene import Cameras
 from tests.pack_modules import pack_module
 from tests.scenes import moving_scene
