@@ -87,6 +87,12 @@ def free_memory() -> float:
     return max(0.0, min(available, limit - used))
 
 
+def shortage(need: float) -> str:
+    """ "8.9 GB of memory, but 3.2 GB are free" where `need` bytes of main memory are more than are free; else empty."""
+    free = free_memory()
+    return f"{_amount(need)} of memory, but {_amount(free)} are free" if need > free else ""
+
+
 def gsplat_obstacle(may_compile: bool = False) -> str | None:
     """Why gsplat's CUDA kernels cannot be used; None if they can. Tested once, then cached.
 

@@ -18,7 +18,6 @@ from .diffusion.loading import EMBEDDED, known_edits_of, load
 from .errors import InputError
 from .figures.contact_sheets import below, sheet
 from .files.atomic import check_writable, write_atomically
-from .files.mp4 import write_mp4
 from .io.ply import write_ply
 from .io.scene_file import save_scene
 from .render import choose, render_gaussians
@@ -140,8 +139,7 @@ def _edit(
 
 def _orbit(scene: Scene4D, target: Path, follow: Follow, device: str) -> None:
     path = camera_path.make(scene, camera_path.Config(frames=72, fps=24.0, width=320, height=320))
-    rendering = follow(render_scene.run(scene, path, render_scene.Config(wants_depth=False), device), False)
-    write_mp4(rendering.images, rendering.fps, target)
+    follow(render_scene.to_video(scene, path, render_scene.Config(), target, device), False)
 
 
 @torch.no_grad()

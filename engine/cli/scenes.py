@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from .. import demo as demonstration
 from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT
 from ..errors import InputError
 from ..files.atomic import check_writable
-from ..files.mp4 import check_video, write_mp4
+from ..files.mp4 import check_video
 from ..io.scene_file import load_scene, save_scene
 from ..steps import bake_clip, camera_path, convert_capture, export_scene, render_scene
 from ..steps import import_scene as importing
@@ -27,8 +28,8 @@ def render(arguments: Arguments) -> dict[str, Any]:
     scene = load_scene(arguments.scene)
     path = camera_path.make(scene, config_from(arguments, camera_path.Config))
     config = config_from(arguments, render_scene.Config)
-    rendering = follow(render_scene.STEP(scene, path, config, device_of(arguments)), arguments.json)
-    out = write_mp4(rendering.images, rendering.fps, Path(arguments.out))
+    step = replace(render_scene.STEP, run=render_scene.to_video)
+    out = follow(step(scene, path, config, Path(arguments.out), device=device_of(arguments)), arguments.json)
     return {"out": str(out), "frames": len(path)}
 
 

@@ -15,21 +15,34 @@ def depth_picture(depth: Tensor, alpha: Tensor) -> Tensor:
     if not bool(covered.any()):
         return torch.zeros(*depth.shape, 3, device=depth.device)
     values = depth[covered]
-    values = values[:: max(1, len(values) // 100_000)]
+    # a copy: a view would keep all of them
+    values = values[:: max(1, len(values) // 100_000)].clone()
     near, far = torch.quantile(values, values.new_tensor([0.01, 0.99])).tolist()
-    shade = 1 - 0.85 * ((depth - near) / max(far - near, 1e-9)).clamp(0, 1)
-    return torch.where(covered, shade, 0)[..., None].expand(*depth.shape, 3).contiguous()
+    made = depth.new_zeros(*depth.shape, 3)
+    # one image at a time: all of a long video take several times the memory of the result
+    for image, z, mask in zip(_images(made, 3), _images(depth, 2), _images(covered, 2), strict=True):
+        shade = 1 - 0.85 * ((z - near) / max(far - near, 1e-9)).clamp(0, 1)
+        image.copy_(torch.where(mask, shade, 0)[..., None].expand_as(image))
+    return made
 
 
 def flow_picture(flow: Tensor) -> Tensor:
     """Flow [..., H, W, 2] as color [..., H, W, 3]: hue = direction, strength = length (99th percentile = full)."""
-    length = flow.norm(dim=-1)
-    values = length.flatten()[:: max(1, length.numel() // 100_000)]
+    pixels = flow.reshape(-1, 2)
+    values = pixels[:: max(1, len(pixels) // 100_000)].norm(dim=-1)
     full = max(float(torch.quantile(values, 0.99)), 1e-6)
     thirds = flow.new_tensor([0.0, 2 * torch.pi / 3, -2 * torch.pi / 3])
-    angle = torch.atan2(flow[..., 1], flow[..., 0])[..., None] + thirds
-    strength = (length / full).clamp(0, 1)[..., None]
-    return (0.5 + 0.5 * angle.cos()) * strength
+    made = flow.new_empty(*flow.shape[:-1], 3)
+    for image, shift in zip(_images(made, 3), _images(flow, 3), strict=True):
+        angle = torch.atan2(shift[..., 1], shift[..., 0])[..., None] + thirds
+        strength = (shift.norm(dim=-1) / full).clamp(0, 1)[..., None]
+        image.copy_((0.5 + 0.5 * angle.cos()) * strength)
+    return made
+
+
+def _images(values: Tensor, dims: int) -> Tensor:
+    """The images, of `dims` dimensions each, of contiguous values, as a batch that shares their memory."""
+    return values.reshape(-1, *values.shape[-dims:])
 
 
 # mean color difference that is drawn white

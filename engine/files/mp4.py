@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,12 +29,26 @@ def write_mp4(images: Iterable[Tensor], fps: float, target: Path, crf: int = 18)
 
     Written to a temporary name first. `crf`: 0 is lossless, 23 is usual, more is smaller. Raises InputError.
     """
+    with mp4_writer(fps, target, crf) as add:
+        for image in images:
+            add(image)
+    return target
+
+
+@contextmanager
+def mp4_writer(fps: float, target: Path, crf: int = 18) -> Generator[Callable[[Tensor], None]]:
+    """Give a function that adds an image [H, W, 3] to an mp4, so that no more than the encoder's own frames are in memory.
+
+    When the block ends well, `target` is the file that `write_mp4` makes of the same images; otherwise nothing is left.
+    """
     check_video(target)
     import av
 
     with write_atomically(target) as partial, av.open(str(partial), "w", format="mp4") as container:
-        stream = None
-        for image in images:
+        stream: Any = None
+
+        def add(image: Tensor) -> None:
+            nonlocal stream
             height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
             if not height or not width:
                 raise InputError(
@@ -49,7 +65,8 @@ def write_mp4(images: Iterable[Tensor], fps: float, target: Path, crf: int = 18)
             )
             for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
                 container.mux(packet)
+
+        yield add
         if stream is not None:
             for packet in stream.encode():
                 container.mux(packet)
-    return target

@@ -155,12 +155,12 @@ def _checked(header: _Header, size: int, name: str) -> _Header:
             f"{name} has {size:,} bytes but claims {count:,} Gaussians ({unpacked:,} bytes), which no splat packs to; export it "
             "again.",
         )
-    need, free = unpacked + 4 * count * (11 + 3 * harmonics.bases(degree)), backends.free_memory()
-    if need > free:
+    shortage = backends.shortage(unpacked + 4 * count * (11 + 3 * harmonics.bases(degree)))
+    if shortage:
         raise InputError(
             "IO-090",
-            f"{name} has {count:,} Gaussians, which need {need / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free. Close "
-            "other programs, or export fewer Gaussians.",
+            f"{name} has {count:,} Gaussians, which need {shortage}. Close other programs, or export fewer "
+            "Gaussians.",
         )
     return header
 

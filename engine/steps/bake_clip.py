@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ..files.mp4 import write_mp4
+from ..files.mp4 import mp4_writer
 from ..messages import Finished, Progress, Started, Stream, progress_of
 from ..playback.bake import Baked, bake, units
 from ..playback.bake_config import BakeConfig
@@ -77,14 +76,15 @@ def movie(player_file: PlayerFile, target: Path) -> Stream:
     cameras = _cameras(player_file, frames)
     fps = 24.0 if player_file.motion is None else min(max((frames - 1) / max(last - first, 1e-6), 1.0), 60.0)
     yield Started(frames, f"{frames} small frames")
-    drawn: list[Tensor] = []
     rasterizer = choose("auto")
-    for i, second in enumerate(seconds):
-        with torch.no_grad():
-            picture = render_gaussians(player_file.at(second), cameras[i], rasterizer, player_file.background)
-        drawn.append(picture.rgb[0].clamp(0, 1))
-        yield Progress(i + 1)
-    yield Finished(write_mp4(drawn, fps, target, crf=26))
+    with mp4_writer(fps, target, crf=26) as add:
+        for i, second in enumerate(seconds):
+            with torch.no_grad():
+                now = player_file.at(second)
+                picture = render_gaussians(now, cameras[i], rasterizer, player_file.background)
+            add(picture.rgb[0].clamp(0, 1))
+            yield Progress(i + 1)
+    yield Finished(target)
 
 
 def _cameras(player_file: PlayerFile, frames: int) -> Cameras:

@@ -68,11 +68,12 @@ def make(path: CameraPath, config: Config = Config()) -> CameraEmbedding:
             "in Camera Path.",
         )
     need = 24 * (len(path) + 3) * width * height
-    if need > backends.memory():
+    shortage = backends.shortage(need)
+    if shortage:
         raise InputError(
             "STP-068",
-            f"The ray maps of {len(path)} frames of {width}×{height} pixels need {need / 1e9:.3g} GB, this machine has "
-            f"{backends.memory() / 1e9:.3g} GB; lower frames, width or height.",
+            f"The ray maps of {len(path)} frames of {width}×{height} pixels need {shortage}; lower frames, width or "
+            "height, or close other programs.",
         )
     unit, about = _unit(path, config)
     rays = wan_camera_embedding(path.cameras, unit)

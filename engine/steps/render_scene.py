@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from .. import backends
 from ..errors import InputError
 from ..fields import choice, flag, validate
 from ..figures.color_maps import depth_picture, flow_picture
+from ..files.mp4 import mp4_writer
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import CameraPath, RasterSettings, choose, rasterizer_field, render_gaussians
 from ..scene import Scene4D
@@ -18,7 +21,7 @@ from ..scene.origins import in_coordinates_of
 from ..train.threads import on_one_thread
 from .step import Input, Kind, Output, Step
 
-__all__ = ["STEP", "Config", "Rendering", "run"]
+__all__ = ["STEP", "Config", "Rendering", "run", "to_video"]
 
 BACKDROPS = {
     "white": (1.0, 1.0, 1.0),
@@ -84,27 +87,98 @@ def run(
     """
     frames = len(path)
     width, height = path.cameras.sizes[0]
-    need = frames * width * height * 4 * (4 + int(config.wants_depth) + 2 * int(config.wants_flow))
-    if need > backends.memory():
+    need = frames * width * height * bytes_per_pixel(config)
+    shortage = backends.shortage(need)
+    if shortage:
         raise InputError(
             "STP-027",
-            f"{frames} frames of {width}×{height} pixels need {need / 1e9:.3g} GB, this machine has "
-            f"{backends.memory() / 1e9:.3g} GB; lower frames, width or height.",
+            f"{frames} frames of {width}×{height} pixels need {shortage}; lower frames, width or height, or close other "
+            "programs.",
         )
-    rasterizer = choose(config.rasterizer, device)
-    yield Started(frames, f"{frames} frames of {width}×{height}; {rasterizer.name} rasterizer on {device}")
-    moving, cameras = scene.to(device), in_coordinates_of(scene, path.cameras)
-    color = scene.background if config.background == "scene" else torch.tensor(BACKDROPS[config.background])
-    settings = RasterSettings(antialiased=config.antialiased)
     images = torch.empty(frames, height, width, 3)
     alpha = torch.empty(frames, height, width)
     depth = torch.empty(frames, height, width) if config.wants_depth else None
     flow = torch.zeros(frames, height, width, 2) if config.wants_flow else None
-    for i in range(frames):
+    yield _started(path, config, device)
+    for i, drawn in enumerate(_frames(scene, path, config, device)):
+        images[i], alpha[i] = drawn.image, drawn.alpha
+        if depth is not None and drawn.depth is not None:
+            depth[i] = drawn.depth
+        if flow is not None and drawn.flow is not None:
+            flow[i] = drawn.flow
+        yield Progress(i + 1, count=drawn.count)
+        yield Preview(images[i], i + 1)
+    if flow is not None and frames > 1:
+        flow[-1] = flow[-2]
+    yield Finished(Rendering(images, alpha, depth, flow, path.fps))
+
+
+@on_one_thread
+def to_video(
+    scene: Scene4D,
+    path: CameraPath,
+    config: Config,
+    target: Path,
+    device: torch.device | str = "cpu",
+) -> Stream:
+    """Render the images of a scene along a camera path into an mp4, frame by frame: memory does not grow with the path.
+
+    Args:
+        scene: The scene.
+        path: The cameras and their times.
+        config: Background; depth and flow are not rendered.
+        target: The .mp4 file; it is replaced when the last frame is written, and untouched if the stream is closed before.
+        device: Device to render on.
+
+    Yields:
+        Started, Progress and Preview for each frame, and Finished with `target`.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    config = replace(config, wants_depth=False, wants_flow=False)
+    with mp4_writer(path.fps, target) as add:
+        yield _started(path, config, device)
+        for i, drawn in enumerate(_frames(scene, path, config, device)):
+            add(drawn.image)
+            yield Progress(i + 1, count=drawn.count)
+            yield Preview(drawn.image, i + 1)
+    yield Finished(target)
+
+
+def bytes_per_pixel(config: Config) -> int:
+    """Memory for each pixel of a `Rendering`, with the images of depth and flow that the node returns."""
+    return 4 * (3 + 1 + (1 + 3) * int(config.wants_depth) + (2 + 3) * int(config.wants_flow))
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """One frame on the CPU: as in `Rendering`, and the number of Gaussians."""
+
+    image: Tensor
+    alpha: Tensor
+    depth: Tensor | None
+    flow: Tensor | None
+    count: int
+
+
+def _started(path: CameraPath, config: Config, device: torch.device | str) -> Started:
+    width, height = path.cameras.sizes[0]
+    name = choose(config.rasterizer, device).name
+    return Started(len(path), f"{len(path)} frames of {width}×{height}; {name} rasterizer on {device}")
+
+
+def _frames(scene: Scene4D, path: CameraPath, config: Config, device: torch.device | str) -> Iterator[_Drawn]:
+    """The frames of a path, one after the other."""
+    rasterizer = choose(config.rasterizer, device)
+    moving, cameras = scene.to(device), in_coordinates_of(scene, path.cameras)
+    color = scene.background if config.background == "scene" else torch.tensor(BACKDROPS[config.background])
+    settings = RasterSettings(antialiased=config.antialiased)
+    for i in range(len(path)):
         with torch.no_grad():
             now = moving.at(float(path.seconds[i]))
-            later = min(i + 1, frames - 1)
-            ahead = moving.at(float(path.seconds[later])).means if flow is not None else None
+            later = min(i + 1, len(path) - 1)
+            ahead = moving.at(float(path.seconds[later])).means if config.wants_flow else None
             picture = render_gaussians(
                 now,
                 cameras[i],
@@ -115,17 +189,13 @@ def run(
                 next_cameras=cameras[later],
                 settings=settings,
             )
-            images[i] = picture.rgb[0].clamp(0, 1)
-            alpha[i] = picture.alpha[0].clamp(0, 1)
-            if depth is not None and picture.depth is not None:
-                depth[i] = picture.depth[0]
-            if flow is not None and picture.flow is not None:
-                flow[i] = picture.flow[0]
-        yield Progress(i + 1, count=len(now))
-        yield Preview(images[i], i + 1)
-    if flow is not None and frames > 1:
-        flow[-1] = flow[-2]
-    yield Finished(Rendering(images, alpha, depth, flow, path.fps))
+            yield _Drawn(
+                picture.rgb[0].clamp(0, 1).cpu(),
+                picture.alpha[0].clamp(0, 1).cpu(),
+                None if picture.depth is None else picture.depth[0].cpu(),
+                None if picture.flow is None else picture.flow[0].cpu(),
+                len(now),
+            )
 
 
 def summary(rendering: Rendering) -> str:

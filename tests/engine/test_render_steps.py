@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -13,14 +14,17 @@ from safetensors.torch import load_file
 
 from engine import backends
 from engine import messages as m
+from engine.capture.video_file import probe
 from engine.cli import follow, main
 from engine.deform import Static
 from engine.errors import InputError
 from engine.figures.color_maps import depth_picture, flow_picture
+from engine.files import mp4
 from engine.io.scene_file import save_scene
 from engine.render import choose, render_gaussians
 from engine.scene import Cameras, Gaussians, Scene4D, harmonics
 from engine.steps import camera_path, evaluate_scene, render_scene, sample_scene
+from tests.memory import needs_linux
 from tests.scenes import Swing, capture_of, moving_scene, ring
 
 
@@ -277,9 +281,84 @@ def test_too_many_pixels_are_refused_before_memory_is_taken(scene):
 def test_a_small_machine_refuses_sooner(scene, monkeypatch):
     path = camera_path.make(scene, camera_path.Config(frames=10, width=64, height=64))
     next(render_scene.run(scene, path))
-    monkeypatch.setattr(backends, "memory", lambda: 1e5)
-    with pytest.raises(InputError, match=r"need 0\.000819 GB, this machine has 0\.0001"):
+    monkeypatch.setattr(backends, "free_memory", lambda: 1e6)
+    with pytest.raises(
+        InputError, match=r"64×64 pixels need 1 MB of memory, but 1 MB are free; lower frames"
+    ):
         next(render_scene.run(scene, path))
+
+
+def test_memory_that_others_hold_is_not_counted_as_free(scene, monkeypatch):
+    path = camera_path.make(scene, camera_path.Config(frames=10, width=64, height=64))
+    need = 10 * 64 * 64 * render_scene.bytes_per_pixel(render_scene.Config())
+    monkeypatch.setattr(backends, "memory", lambda: 100.0 * need)
+    monkeypatch.setattr(backends, "free_memory", lambda: need - 1.0)
+    with pytest.raises(InputError, match="STP-027"):
+        next(render_scene.run(scene, path))
+    monkeypatch.setattr(backends, "free_memory", lambda: float(need))
+    next(render_scene.run(scene, path))
+
+
+def test_a_video_drawn_frame_by_frame_is_encoded_from_the_same_images(scene, tmp_path, monkeypatch):
+    """The encoder's bytes are not compared: of the same images, x264 does not always make the same ones."""
+    added = []
+
+    @contextmanager
+    def spy(*given):
+        with mp4.mp4_writer(*given) as add:
+            yield lambda image: (added.append(image.clone()), add(image))
+
+    monkeypatch.setattr(render_scene, "mp4_writer", spy)
+    path = camera_path.make(scene, camera_path.Config(frames=6, fps=12.0, width=64, height=48))
+    config = render_scene.Config(background="green", wants_flow=True)
+    streamed = m.result(render_scene.to_video(scene, path, config, tmp_path / "streamed.mp4"))
+    rendering = m.result(render_scene.run(scene, path, config))
+    assert torch.equal(torch.stack(added), rendering.images)
+    facts = probe(streamed, streamed.name)
+    assert facts.size == (64, 48) and facts.fps == 12.0 and facts.frames == 6
+
+
+def test_a_video_that_is_cancelled_leaves_the_old_file_and_nothing_else(scene, tmp_path):
+    path = camera_path.make(scene, camera_path.Config(frames=6, width=64, height=48))
+    target = tmp_path / "video.mp4"
+    target.write_bytes(b"old")
+    stream = render_scene.to_video(scene, path, render_scene.Config(), target)
+    done = [next(message for message in stream if isinstance(message, m.Progress)) for _ in range(3)]
+    assert done[-1].done == 3
+    stream.close()
+    assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_video_draws_no_depth_and_no_flow(scene, tmp_path, monkeypatch):
+    seen = []
+
+    def spy(*given, **named):
+        seen.append((named["want_depth"], named["next_means"]))
+        return render_gaussians(*given, **named)
+
+    monkeypatch.setattr(render_scene, "render_gaussians", spy)
+    path = camera_path.make(scene, camera_path.Config(frames=2, width=64, height=48))
+    m.result(render_scene.to_video(scene, path, render_scene.Config(wants_flow=True), tmp_path / "video.mp4"))
+    assert seen == [(False, None)] * 2
+
+
+@needs_linux
+def test_the_memory_of_a_video_does_not_grow_with_its_frames(scene, tmp_path):
+    """120 more frames of 512×512 would be 500 MB of images."""
+    kept = save_scene(replace(scene, deformation=Static()), tmp_path / "scene.safetensors")
+
+    def render(frames: int) -> float:
+        words = f"--frames {frames} --width 512 --height 512 --device cpu --json".split()
+        command = ["render", "--scene", str(kept), "--out", str(tmp_path / "orbit.mp4"), *words]
+        script = (
+            "import sys; from engine.cli import main; from tests.memory import peak\n"
+            f"code = main({command!r}); print(peak() if code == 0 else code)"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout.splitlines()[-1]) / 2**20
+
+    assert render(180) - render(60) < 100
 
 
 def test_swing_truth_is_periodic(scene):
