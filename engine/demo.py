@@ -25,6 +25,7 @@ from .scene import MultiViewVideo, Scene4D, ViewSet
 from .steps import camera_path, edit_views, evaluate_scene, export_scene, fit_edits, fit_scene, render_scene
 from .train.originals import resize
 from .train.speed import CLIP
+from .wording import brief
 
 log = logging.getLogger("gs4d")
 # of training; the whole demo takes less than five minutes on two cores
@@ -71,6 +72,7 @@ def run(
             "ENG-003",
             f"The bundled demo capture {clip.name}/ is missing; install the pack again, including its assets folder.",
         )
+    prompt = prompt.strip()
     if prompt and not model.is_dir():
         raise InputError(
             "ENG-004",
@@ -133,7 +135,7 @@ def _edit(
     _orbit(edited, folder / "edited.mp4", follow, device)
     follow(export_scene.run(scene, export_scene.Config(kind="html"), folder / PAGE, edited), False)
     count = len(set(views.moments))
-    told = f"'{config.prompt}' ({backbone.name}): {len(views)} images of {count} frames edited; all frames follow"
+    told = f"'{brief(config.prompt)}' ({backbone.name}): {len(views)} images of {count} frames edited; all frames follow"
     return Sheet(before_and_after(scene, edited, views, device), EDITED, told)
 
 

@@ -12,6 +12,8 @@ from .errors import InputError
 from .wording import is_utf8, shown
 
 C = TypeVar("C")
+# characters of a text, which histories repeat in every file of a scene
+LONGEST_TEXT = 100_000
 
 
 def number(
@@ -176,6 +178,11 @@ def _check_type(f: Field[Any], value: Any) -> None:
         return
     if not fits:
         raise InputError("ENG-009", f"{f.name} is {shown(value)}; it must be {wanted}.")
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        raise InputError(
+            "ENG-010",
+            f"{f.name} has {len(value):,} characters, {shown(value)}; at most {LONGEST_TEXT:,} fit. Shorten it.",
+        )
 
 
 def indices(text: str, count: int, what: str) -> tuple[int, ...]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 # characters of an error's text, its code included
 LONGEST_SENTENCE = 400
+# characters of a prompt in a message
+LONGEST_QUOTE = 60
 # characters that a long value keeps on each side of the gap
 KEPT = 40
 
@@ -38,6 +40,18 @@ def shown(value: object, most: int = 2 * KEPT) -> str:
     except (ValueError, RecursionError):
         # the interpreter refuses to print whole numbers of thousands of digits
         return f"a {type(value).__name__} too large to print"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def printable_lines(text: str) -> str:
+    """`text` in its lines, each made printable."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def brief(text: str, most: int = LONGEST_QUOTE) -> str:
+    """A text that a user typed, as it may be quoted: one printable line of at most `most` characters."""
+    # cut before anything else: a text may have megabytes
+    text = printable(" ".join(text[: 50 * most].split()))
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

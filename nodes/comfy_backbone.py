@@ -32,6 +32,8 @@ from .comfy_patchers import WANTED, fingerprint, noise_schedule, share
 
 # Stable Diffusion 2.x; with v-prediction it was trained at 768 pixels
 SD2_TEXT_WIDTH = 1024
+# of 75 tokens each, in a prompt: those of a batch are repeated to one length, which grows with their product
+MOST_CHUNKS = 4
 # a differentiated encoder keeps about this many times the activations
 GRADIENT_MEMORY = 3
 
@@ -137,9 +139,17 @@ class ComfyBackbone:
         length = math.lcm(*(s.shape[1] for s in states))
         return torch.cat([s.repeat(1, length // s.shape[1], 1) for s in states])
 
+    def cut_short(self, prompt: str) -> tuple[int, int] | None:
+        with host.as_host():
+            chunks = max(self.clip.tokenize(prompt).values(), key=len)
+        if len(chunks) <= MOST_CHUNKS:
+            return None
+        return sum(map(_length, chunks)), sum(map(_length, chunks[:MOST_CHUNKS]))
+
     def _states(self, prompt: str) -> Tensor:
         with host.as_host():
-            states = self.clip.encode_from_tokens(self.clip.tokenize(prompt))
+            tokens = {name: chunks[:MOST_CHUNKS] for name, chunks in self.clip.tokenize(prompt).items()}
+            states = self.clip.encode_from_tokens(tokens)
         return host.detach(states[:1]).float().to(self.device)
 
     # -- images -----------------------------------------------------------------------------------------------------
@@ -314,6 +324,15 @@ class ComfyBackbone:
         if self.noise_schedule.prediction == "v_prediction":
             return (x / scale**2 - clean) * scale / sigma
         return (x - clean) / sigma
+
+
+def _length(chunk: Sequence[Any]) -> int:
+    """Tokens of a chunk, without the start and without the end that fills it up."""
+    ids = [entry[0] for entry in chunk]
+    end = ids[-1]
+    while ids and isinstance(ids[-1], int) and ids[-1] == end:
+        ids.pop()
+    return max(len(ids) - 1, 0)
 
 
 def _to_the_end(work: Callable[[], Tensor]) -> Tensor:

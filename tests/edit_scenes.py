@@ -110,6 +110,9 @@ class PerfectEditor:
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         return torch.tensor([[[float(bool(p))]] for p in prompts])
 
+    def cut_short(self, prompt: str) -> None:
+        return None
+
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         small = torch.nn.functional.avg_pool2d(images.permute(0, 3, 1, 2), self.vae_scale_factor)
         if generator is not None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import IO
 
 from ..errors import InputError
+from ..wording import printable_lines
 
 # for encodings of few characters, such as cp1252 and ASCII
 PLAIN = {
@@ -45,9 +46,10 @@ def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def tell(text: str, stream: IO[str], end: str = "\n") -> None:
-    """Print a text. Where the reader has ended (`| head`), the text is dropped and the work goes on."""
+    """Print a text without control characters, which may stand in prompts and names. Where the reader has ended (`| head`),
+    it is dropped and the work goes on."""
     try:
-        print(text, end=end, file=stream, flush=True)
+        print(printable_lines(text), end=end, file=stream, flush=True)
     except BrokenPipeError:
         _silence(stream)
     except OSError as error:

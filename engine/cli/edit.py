@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..diffusion.known_edits import check_prompt
 from ..io.view_folder import load_views, save_views
 from ..steps import edit_views, fit_edits, refine_score
 from ..steps.step import Kind
@@ -49,7 +48,7 @@ def edit(arguments: Arguments) -> dict[str, Any]:
     if arguments.use_views:
         if arguments.refine:
             # else the refinement would refuse it after the fit
-            check_prompt(given["backbone"].known_edits, arguments.prompt, arguments.force)
+            refine_score.check_instruction(given["backbone"], arguments.prompt, arguments.force)
         views = load_views(arguments.use_views)
     else:
         config = config_from(arguments, edit_views.Config)

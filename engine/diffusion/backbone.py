@@ -96,6 +96,10 @@ class Backbone(Protocol):
         """
         ...
 
+    def cut_short(self, prompt: str) -> tuple[int, int] | None:
+        """(tokens of a prompt, tokens that are read) where the model reads only its start; None: it reads all of it."""
+        ...
+
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Encode images to scaled latents. Differentiable in the images.
 

@@ -67,6 +67,9 @@ class CameraVideoBackbone:
             )
         return torch.zeros(len(prompts), 1, 1, device=self.device)
 
+    def cut_short(self, prompt: str) -> tuple[int, int] | None:
+        return None
+
     # -- frames --------------------------------------------------------------------------------------------------------
 
     def latent_frames(self, frames: int) -> int:

@@ -95,6 +95,9 @@ class CogVideoX:
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         return self.text.encode(prompts, self.device)
 
+    def cut_short(self, prompt: str) -> tuple[int, int] | None:
+        return self.text.cut_short(prompt)
+
     # -- frames --------------------------------------------------------------------------------------------------------
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -10,8 +10,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
+from unicodedata import category
 
 from ..errors import InputError
+from ..wording import brief
 
 BUNDLED_EDITS = (
     "The bundled model knows these edits: night, golden hour, black and white, fog, gold, bronze, marble, red, green and "
@@ -31,8 +33,6 @@ SMALL_WORDS = frozenset(
     "me my you your we our us he him his she her they them their please now can could would should will want like just "
     "so very really more all whole only up down some make turn change set put give show look".split()
 )
-# characters of a prompt in a message
-LONGEST_SHOWN = 60
 # unknown words in a message
 MOST_SHOWN = 5
 
@@ -160,12 +160,12 @@ def check_prompt(
     if not reading.edits and not (is_caption and reading.is_trained):
         if force:
             return (
-                f"'{_short(prompt)}' does not match any edit of {known.model}{_unknown(reading)}; "
+                f"'{brief(prompt)}' does not match any edit of {known.model}{_unknown(reading)}; "
                 "it runs because 'force' is on."
             )
         raise InputError(
             "DIF-006",
-            f"'{_short(prompt)}' does not match any edit of {known.model}{_unknown(reading)}. Choose one of "
+            f"'{brief(prompt)}' does not match any edit of {known.model}{_unknown(reading)}. Choose one of "
             f"{_list(known.edits)}; or load another model, or turn on 'force' for this prompt.",
         )
     notes = (
@@ -201,19 +201,19 @@ def check_source_prompt(
     if not reading.edits and not means_something:
         if force:
             return (
-                f"'{_short(prompt)}' does not contain a subject of {known.model}{_unknown(reading)}; "
+                f"'{brief(prompt)}' does not contain a subject of {known.model}{_unknown(reading)}; "
                 "it runs because 'force' is on."
             )
         options = [f"'{text}'" for text in (known.unchanged, *known.subjects[:1]) if text]
         raise InputError(
             "DIF-007",
-            f"'{_short(prompt)}' does not contain a subject of {known.model}{_unknown(reading)}. Use "
+            f"'{brief(prompt)}' does not contain a subject of {known.model}{_unknown(reading)}. Use "
             f"{' or '.join(options) or 'one of its captions'} as the source prompt; or load another model, or turn on "
             "'force' for this prompt.",
         )
     if sees_originals and not reading.edits and known.unchanged:
         return (
-            f"'{_short(prompt)}' is a caption, but {known.model} takes instructions when it is conditioned on the "
+            f"'{brief(prompt)}' is a caption, but {known.model} takes instructions when it is conditioned on the "
             f"originals; use '{known.unchanged}' as the source prompt."
         )
     return ""
@@ -262,7 +262,7 @@ def _unknown(reading: Reading) -> str:
 
 def _quoted(words: list[str] | tuple[str, ...]) -> str:
     more = len(words) - MOST_SHOWN
-    shown = ", ".join(f"'{_short(word)}'" for word in words[:MOST_SHOWN])
+    shown = ", ".join(f"'{brief(word)}'" for word in words[:MOST_SHOWN])
     return f"{shown} and {more} more" if more > 0 else shown
 
 
@@ -270,15 +270,11 @@ def _list(edits: tuple[str, ...]) -> str:
     return ", ".join(name.replace("_", " ") for name in edits)
 
 
-def _short(text: str) -> str:
-    """`text` on one line, cut to LONGEST_SHOWN characters."""
-    text = " ".join(text.split())
-    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
-
-
 def _words(text: str) -> list[str]:
-    found = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.lower())
-    return [re.sub(r"['’]s$", "", word) for word in found]
+    # marks belong to their letters: vowels of Arabic and Hindi, accents that follow the letter
+    plain = "".join(c if c.isalnum() or c in "'’" or category(c)[0] == "M" else " " for c in text.lower())
+    found = [word.strip("'’") for word in plain.split()]
+    return [re.sub(r"['’]s$", "", word) for word in found if word]
 
 
 def _plain(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,13 +10,12 @@ from torch import Tensor
 
 from ..backends import explains_memory
 from ..errors import InputError
+from ..models.text_length import cut_short
 from .backbone import MidBlock, ModelDefaults
 from .cross_frame_attention import Attention, shared
 from .faults import check_finite
 from .known_edits import KnownEdits
 from .noise_schedule import DiscreteSchedule
-
-log = logging.getLogger(__name__)
 
 
 class StableDiffusion:
@@ -56,21 +54,26 @@ class StableDiffusion:
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         for prompt in prompts:
             if prompt not in self._texts:
-                length = min(
-                    int(self.tokenizer.model_max_length),
-                    int(self.text_encoder.config.max_position_embeddings),
-                )
                 tokens = self.tokenizer(
-                    prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+                    prompt,
+                    padding="max_length",
+                    max_length=self._text_length,
+                    truncation=True,
+                    return_tensors="pt",
                 )
-                whole = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
-                if len(whole) > length:
-                    log.warning(
-                        "The prompt has %d tokens; %s uses only the first %d.", len(whole), self.name, length
-                    )
                 states = self.text_encoder(tokens.input_ids.to(self.device))[0]
                 self._texts[prompt] = check_finite(states[0].float(), "text states", self.name, self.dtype)
         return torch.stack([self._texts[prompt] for prompt in prompts])
+
+    def cut_short(self, prompt: str) -> tuple[int, int] | None:
+        return cut_short(self.tokenizer, prompt, self._text_length)
+
+    @property
+    def _text_length(self) -> int:
+        """Tokens of a prompt that are read."""
+        return min(
+            int(self.tokenizer.model_max_length), int(self.text_encoder.config.max_position_embeddings)
+        )
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         posterior = self._posterior(images)

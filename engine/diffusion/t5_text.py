@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +9,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..models.text_length import cut_short
 from ..models.transformers_folder import on_device
 from .faults import check_finite
-
-log = logging.getLogger(__name__)
 
 
 class T5Text:
@@ -49,6 +47,10 @@ class T5Text:
                 self._known |= {prompt: self._states(encoder, prompt, device) for prompt in new}
         return torch.stack([self._known[prompt] for prompt in prompts])
 
+    def cut_short(self, prompt: str) -> tuple[int, int] | None:
+        """See `Backbone`."""
+        return None if self.tokenizer is None else cut_short(self.tokenizer, prompt, self.length)
+
     def clear(self) -> None:
         """Forget all states, which are on the device that they were made on."""
         self._known.clear()
@@ -57,10 +59,5 @@ class T5Text:
         tokens = self.tokenizer(
             prompt, padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
         )
-        whole = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
-        if len(whole) > self.length:
-            log.warning(
-                "The prompt has %d tokens; %s uses only the first %d.", len(whole), self.name, self.length
-            )
         states = encoder(tokens.input_ids.to(device))[0][0]
         return check_finite(states.float(), "text states", self.name, states.dtype)

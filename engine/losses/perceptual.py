@@ -23,6 +23,7 @@ from ..errors import InputError
 from ..files.jsonfile import read_json
 from ..files.safetensors_reader import read_tensors
 from ..files.weights import check_folder
+from ..models.text_length import cut_short, length_note
 
 # indices as in torchvision's `features`: convolution → (stride, padding); taps read the ReLU after a convolution
 _NETWORKS: dict[str, dict[str, Any]] = {
@@ -218,7 +219,7 @@ class Clip:
 
     @torch.no_grad()
     def texts(self, prompts: Sequence[str]) -> Tensor:
-        """Encode texts; a text beyond the model's length is truncated.
+        """Encode texts; a text beyond the model's length is truncated, see `length_note`.
 
         Args:
             prompts: P texts.
@@ -226,12 +227,23 @@ class Clip:
         Returns:
             Unit features [P, D].
         """
-        length = int(self.model.config.text_config.max_position_embeddings)
         tokens = self.tokenizer(
-            list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            list(prompts),
+            padding="max_length",
+            max_length=self._text_length,
+            truncation=True,
+            return_tensors="pt",
         ).to(self.model.device)
         seen = self.model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
         return F.normalize(self.model.text_projection(seen.pooler_output), dim=-1).float()
+
+    def length_note(self, text: str, what: str) -> str:
+        """The line for a text that is truncated; `what` names it."""
+        return length_note("CLIP", cut_short(self.tokenizer, text, self._text_length), what)
+
+    @property
+    def _text_length(self) -> int:
+        return int(self.model.config.text_config.max_position_embeddings)
 
 
 def load_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:

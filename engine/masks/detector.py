@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..models.transformers_folder import ModelFolder, class_of, on_device
+from ..wording import brief
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # boxes of one image that are segmented, the best ones
@@ -92,7 +93,7 @@ class TextDetector:
             At most MOST_BOXES boxes, best first; a box belongs to the phrase whose word scores highest.
 
         Raises:
-            InputError: The text is too long for the model.
+            InputError: The text is too long for the model, or a phrase has no word that it knows.
         """
         model = self._model
         ids, spans = self._tokens(phrases)
@@ -102,6 +103,7 @@ class TextDetector:
                 f"The text has {ids.shape[1]} tokens, but {self.folder.name} reads {model.config.max_text_len}; use fewer "
                 "phrases.",
             )
+        self._check_known(phrases, ids[0].tolist(), spans)
         pixels = prepared(image, self.size_of(image)).to(model.device)
         ids = ids.to(model.device)
         output = model(
@@ -133,6 +135,16 @@ class TextDetector:
         # rounded as transformers does
         scale = (raw if limit < self.shortest else side) / min(height, width)
         return (side, int(height * scale)) if width < height else (int(width * scale), side)
+
+    def _check_known(self, phrases: Sequence[str], ids: list[int], spans: list[list[int]]) -> None:
+        unknown = self._tokenizer.unk_token_id
+        for phrase, span in zip(phrases, spans, strict=True):
+            if all(ids[position] == unknown for position in span):
+                raise InputError(
+                    "MSK-033",
+                    f"{self.folder.name} does not know any word of '{brief(phrase)}'; it reads English. Describe it in simple "
+                    "English words.",
+                )
 
     def _tokens(self, phrases: Sequence[str]) -> tuple[Tensor, list[list[int]]]:
         """Token ids [1, L] of "first. second." and the positions of each phrase's tokens."""

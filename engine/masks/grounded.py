@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..wording import brief
 from .detector import Found, TextDetector
 from .prompts import ImagePrompts
 from .sam2 import MaskPredictor
@@ -141,7 +142,7 @@ def segment(
     for i, boxes in found.items():
         prompts[i] = prompts.get(i, ImagePrompts()).with_boxes(boxes.chosen(request.pick).boxes)
     if not any(len(each) for each in prompts.values()):
-        named = "' or '".join(request.phrases)
+        named = "' or '".join(map(brief, request.phrases))
         raise InputError(
             "MSK-019",
             f"'{named}' was not found in any of the {len(images)} images; lower the box threshold, use simpler words, or "

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..errors import InputError
 
+# between phrases; those of Chinese, Japanese and Arabic too
+_SEPARATORS = r".,;\n。，、；،؛"
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _IMAGE = r"(?:(\d{1,6})\s*:\s*)?"
 _POINT = re.compile(rf"{_IMAGE}(-?)\s*{_NUMBER}[\s,]+{_NUMBER}")
@@ -36,7 +38,7 @@ class ImagePrompts:
 
 def phrases_of(text: str) -> tuple[str, ...]:
     """The phrases in a text such as "left eye. mouth, teeth", lower case, without duplicates."""
-    words = (" ".join(part.lower().split()) for part in re.split(r"[.,;\n]", text))
+    words = (" ".join(part.lower().split()) for part in re.split(rf"[{_SEPARATORS}]", text))
     return tuple(dict.fromkeys(word for word in words if word))
 
 

@@ -158,7 +158,9 @@ def run(
         load_lpips(lpips_weights, device) if lpips_weights is not None else None,
     )
     rasterizer, prompt = choose(config.rasterizer, device), _prompt(scene, views, config)
-    wanted = MeasureSettings(config.wants_temporal, config.source_caption, config.target_caption)
+    wanted = MeasureSettings(
+        config.wants_temporal, config.source_caption.strip(), config.target_caption.strip()
+    )
     inputs = SettingInputs(head, capture, driver, region, config.relative)
     table = SettingsWork(scene, original, inputs, config.every, wanted, prompt, device, rasterizer, networks)
     moments = list(range(0, len(scene.times), config.every))
@@ -215,7 +217,7 @@ def _check_truth(scene: Scene4D, truth: MultiViewVideo) -> None:
 
 
 def _prompt(scene: Scene4D, views: ViewSet | None, config: Config) -> str:
-    if config.prompt:
+    if config.prompt.strip():
         return config.prompt
     if views is not None and views.edit and views.edit.get("prompt"):
         return str(views.edit["prompt"])

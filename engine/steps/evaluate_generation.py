@@ -221,6 +221,8 @@ def run(
         left_out.SECONDS: not config.seconds,
     }
     words = [sentence for sentence, holds in skipped.items() if holds]
+    if clip_model is not None:
+        words += filter(None, [clip_model.length_note(networks.prompt, "prompt")])
     words += [*missing, *left_out.about_clips(ours, reference)]
     yield Finished(GenerationEvaluation(numbers, about, tuple(words), padded(pictures), tuple(titles)))
 

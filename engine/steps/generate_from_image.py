@@ -30,6 +30,7 @@ from ..generation.video_frame import VideoFrame, check_path, framed
 from ..guidance.classifier_free import Guidance
 from ..guidance.video import VideoRequest, sample_video
 from ..messages import Finished, Message, Preview, Progress, Saved, Started, Stream
+from ..models.text_length import length_note
 from ..render import choose, render_gaussians
 from ..render.camera_paths import CameraPath
 from ..scene import Scene4D, plucker_rays, relative_to_first
@@ -173,6 +174,8 @@ def run(
     # another number of frames is refused here, with those that fit
     video.latent_frames(len(path))
     notes = check_path(path)
+    cut = length_note(models.name, video.cut_short(config.prompt))
+    notes += [cut] if cut else []
     frame = framed(image[0], path, config.resolution or video.defaults.resolution, models.multiple)
     if frame.note:
         notes.append(frame.note)

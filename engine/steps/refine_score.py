@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ..diffusion import Backbone
+from ..diffusion.known_edits import check_prompt
 from ..errors import InputError
 from ..messages import Stream
 from ..scene import MultiViewVideo, Scene4D, Selection
@@ -94,8 +95,7 @@ def run(
         Instruct-4DGS, Kwon, Cho and Kim, CVPR 2025, section 3.4 (stage 2).
     """
     begun = time.monotonic()
-    if not config.prompt.strip():
-        raise InputError("STP-024", "The prompt is empty; describe the edit, such as 'make it night'.")
+    check_instruction(backbone, config.prompt, config.force)
     if original is not None:
         check_original(scene, original)
     objective, why = _objective(config, scene, backbone)
@@ -129,6 +129,13 @@ def _objective(config: Config, scene: Scene4D, backbone: Backbone) -> tuple[str,
     if fitted is not None and fitted.is_foreign:
         reason = "the scene was fitted to images of another editor"
     return ("score", f"objective score, since {reason}; ") if reason else ("own edits", "")
+
+
+def check_instruction(backbone: Backbone, prompt: str, force: bool = False) -> None:
+    """InputError for an empty prompt and, unless `force`, for one that the model does not know."""
+    if not prompt.strip():
+        raise InputError("STP-024", "The prompt is empty; describe the edit, such as 'make it night'.")
+    check_prompt(backbone.known_edits, prompt, force)
 
 
 def earlier_edits(scene: Scene4D, prompt: str) -> list[dict[str, Any]]:

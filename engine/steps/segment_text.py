@@ -23,6 +23,7 @@ from ..messages import Finished, Preview, Started, Stream, progress_of
 from ..scene import MultiViewVideo, ViewSet
 from ..train.originals import captured_pairs, check_one_size
 from ..train.targets import composite
+from ..wording import brief
 from .step import Figure, Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
@@ -30,6 +31,8 @@ __all__ = ["STEP", "Config", "run"]
 # images in the preview, and image numbers listed in a note
 MOST_SHOWN, MOST_LISTED = 6, 12
 YELLOW = (255, 230, 26)
+# characters of a phrase beside its box
+MOST_DRAWN = 24
 
 
 class TextMasks(NamedTuple):
@@ -188,7 +191,13 @@ def _drawn(image: Tensor, mask: Tensor, made: Segmented, request: SegmentRequest
     pen, size = ImageDraw.Draw(picture), max(10, picture.height // 40)
     for box, score, phrase in zip(boxes.boxes.tolist(), boxes.scores, boxes.phrases, strict=True):
         pen.rectangle(box, outline=YELLOW)
-        write(pen, (box[0] + 2, box[1] + 1), f"{request.phrases[phrase]} {score:.2f}", size, YELLOW)
+        write(
+            pen,
+            (box[0] + 2, box[1] + 1),
+            f"{brief(request.phrases[phrase], MOST_DRAWN)} {score:.2f}",
+            size,
+            YELLOW,
+        )
     return as_tensor(picture)
 
 
@@ -200,7 +209,7 @@ def _note(made: Segmented, request: SegmentRequest) -> str:
     ]
     for which, phrase in enumerate(request.phrases):
         images = sum(which in boxes.phrases for boxes in made.found.values())
-        lines.append(f"{phrase}: found in {images} of {len(made.found)} searched images")
+        lines.append(f"{brief(phrase)}: found in {images} of {len(made.found)} searched images")
     if made.empty:
         listed = ", ".join(str(i) for i in made.empty[:MOST_LISTED])
         listed += ", …" if len(made.empty) > MOST_LISTED else ""

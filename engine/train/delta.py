@@ -17,6 +17,7 @@ from ..guidance.delta import check_prompts, delta_loss, masked_reconstruction
 from ..guidance.score import Score, score_loss
 from ..latent import LatentField
 from ..masks.lift import render_selection
+from ..models.text_length import length_note
 from ..scene import MultiViewVideo, Selection
 from .delta_config import DeltaConfig
 from .feeding import Feed
@@ -235,6 +236,9 @@ def _check_known(backbone: Backbone, config: DeltaConfig, is_local: bool, sees_o
     """A note on the prompts. Raises InputError for one that the model does not know."""
     known, force = backbone.known_edits, config.force
     notes = [check_prompt(known, config.prompt, force, is_local, is_caption=not sees_originals)]
+    read = {"prompt": config.prompt, "negative prompt": config.negative}
     if config.method == "dds":
+        read["source prompt"] = config.source_prompt
         notes.append(check_source_prompt(known, config.source_prompt, force, sees_originals))
+    notes += [length_note(backbone.name, backbone.cut_short(text), what) for what, text in read.items()]
     return "\n".join(filter(None, notes))

@@ -205,7 +205,7 @@ def invariants(scene: Scene4D, original: Scene4D | None) -> tuple[Number, ...]:
 def missing_networks(
     networks: Networks, original: Scene4D | None, prompt: str, settings: MeasureSettings
 ) -> tuple[str, ...]:
-    """A sentence for each metric of a network that was skipped."""
+    """A sentence for each metric of a network that was skipped, and for each text that is longer than CLIP reads."""
     missing: list[str] = []
     if networks.lpips is None:
         missing.append("LPIPS was skipped; it needs torchvision's VGG16 or AlexNet weights.")
@@ -220,4 +220,10 @@ def missing_networks(
         missing.append(
             "CLIP direction was skipped; it needs captions of the scene before and after the edit."
         )
-    return tuple(missing)
+    texts = {
+        "prompt": prompt,
+        "source caption": settings.source_caption,
+        "target caption": settings.target_caption,
+    }
+    missing += [networks.clip.length_note(text, what) for what, text in texts.items()]
+    return tuple(filter(None, missing))

@@ -156,6 +156,8 @@ class HeadEditing(EditRounds):
             "diffusion_calls": self.calls,
             "engine": __version__,
         }
+        if self.editing.note:
+            entry["note"] = self.editing.note
         canonical = self.canonical.map(lambda t: t.to(self.before.device))
         return self.before.with_(canonical=canonical).with_history(self.step_name, **entry)
 

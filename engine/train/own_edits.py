@@ -22,6 +22,7 @@ from ..fields import as_record, restored
 from ..messages import Finished, Started, Stream
 from ..render import choose
 from ..scene import Gaussians, MultiViewVideo, Scene4D, Selection, ViewSet
+from ..wording import brief
 from . import state as states
 from .edit_rounds import EditRounds
 from .fitted_edit import StepNames, fitted_edit, obstacle
@@ -124,7 +125,9 @@ class OwnEdits(EditRounds):
         about = self.fitted.edit
         before, prompt = str(about.get("prompt", "")), self.config.prompt
         other = (
-            f'the scene was fitted to the edit "{before}", this one is "{prompt}"' if before != prompt else ""
+            f'the scene was fitted to the edit "{brief(before)}", this one is "{brief(prompt)}"'
+            if before != prompt
+            else ""
         )
         by_hand = (
             "the scene was fitted to images of another editor; the model's own may differ"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..diffusion import Backbone
 from ..diffusion.backbone import check_makes_images
-from ..diffusion.known_edits import check_prompt
+from ..diffusion.prompts import checked_prompt
 from ..diffusion.sizes import size_for
 from ..guidance.classifier_free import Guidance
 from ..guidance.score import Score, score_loss
@@ -47,8 +47,8 @@ class ScoreRefinement(CanonicalEdit):
         original: Scene4D | None,
     ) -> None:
         check_makes_images(backbone, "score distillation")
-        self.prompt_note = check_prompt(
-            backbone.known_edits, config.prompt, config.force, is_local=selection is not None
+        self.prompt_note = checked_prompt(
+            backbone, config.prompt, config.negative, config.force, is_local=selection is not None
         )
         super().__init__(scene, config, selection, device)
         self.backbone, self.given = backbone, [backbone, video, original]

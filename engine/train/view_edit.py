@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import __version__
 from ..diffusion import Backbone
 from ..diffusion.backbone import check_makes_images
-from ..diffusion.known_edits import check_prompt
+from ..diffusion.prompts import checked_prompt
 from ..diffusion.sizes import nearest_size, size_for
 from ..errors import InputError
 from ..figures.contact_sheets import sheet
@@ -70,8 +70,8 @@ class ViewEditing:
     ) -> None:
         check_makes_images(backbone, "editing views")
         self.scene, self.backbone, self.config = scene, backbone, config
-        self.prompt_note = check_prompt(
-            backbone.known_edits, config.prompt, config.force, is_local=selection is not None
+        self.prompt_note = checked_prompt(
+            backbone, config.prompt, config.negative, config.force, is_local=selection is not None
         )
         if selection is not None:
             selection.check(len(scene.canonical))

@@ -140,10 +140,12 @@ def test_sides_that_the_factor_does_not_divide_are_refused() -> None:
         tiny_backbone().encode(torch.rand(1, 32, 36, 3))
 
 
-def test_long_prompts_are_cut_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_long_prompts_are_cut_and_the_cut_is_known() -> None:
     backbone = tiny_backbone()
     assert backbone.encode_text(["gold " * 40]).shape[1] == 77
-    assert "uses only the first 77" in caplog.text
+    tokens, read = backbone.cut_short("gold " * 40) or (0, 0)
+    assert tokens > read == 77
+    assert backbone.cut_short("gold") is None
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ from engine import messages as m
 from engine.diffusion import DiscreteSchedule, ModelDefaults
 from engine.diffusion.sizes import edit_size, size_for
 from engine.errors import InputError
-from engine.fields import indices
+from engine.fields import LONGEST_TEXT, indices
 from engine.io.view_folder import load_views, save_views
 from engine.masks.matte import over_background
 from engine.scene import Cameras, Frame, Selection, ViewSet
 from engine.steps import edit_views
+from engine.wording import LONGEST_QUOTE, brief
 from tests.scenes import RenderedFrames, capture_of, moving_scene
 from tests.tiny_diffusion import SCHEDULER, tiny_backbone
 
@@ -159,6 +160,14 @@ def test_exchanging_the_background_leaves_an_untouched_picture_untouched():
     assert float((got - over(b)).square().mean()) < 0.1 * float((naive - over(b)).square().mean())
 
 
+def test_texts_are_limited_and_quoted_in_short():
+    with pytest.raises(InputError, match=r"prompt has 100,001 characters, 'nnn.*Shorten it"):
+        edit_views.Config(prompt="n" * (LONGEST_TEXT + 1))
+    assert edit_views.Config(prompt="n" * LONGEST_TEXT).prompt
+    assert brief(" make\n it\x00  gold ") == "make it\\x00 gold"
+    assert len(brief("n" * 10_000)) == LONGEST_QUOTE and brief("n" * 10_000).endswith("…")
+
+
 class Darkening:
     """A backbone that knows its craft: latents are blocks of pixels, and its network sees x ↦ x/2 behind any noise."""
 
@@ -170,6 +179,9 @@ class Darkening:
 
     def encode_text(self, prompts):
         return torch.zeros(len(prompts), 1, 1)
+
+    def cut_short(self, prompt):
+        return None
 
     def encode(self, images, generator=None):
         return torch.nn.functional.pixel_unshuffle((images * 2 - 1).permute(0, 3, 1, 2), 8)

@@ -33,6 +33,11 @@ def known() -> KnownEdits:
     return found
 
 
+@pytest.mark.parametrize("prompt", ["حوّله", "बनाओ", "cafe\u0301", "it's"])
+def test_marks_and_apostrophes_belong_to_their_word(known: KnownEdits, prompt: str) -> None:
+    assert known.read(prompt).unknown == (() if prompt == "it's" else (prompt,))
+
+
 def test_the_models_list_is_the_one_that_it_was_trained_with() -> None:
     told = edits.facts(FACTS["known_edits"], FACTS["weak_edits"])
     assert FACTS == {**told, "recommended": FACTS["recommended"]}

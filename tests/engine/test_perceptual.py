@@ -157,6 +157,13 @@ def test_clip_features_are_the_models_own_and_unit(clip_folder):
     assert not torch.allclose(clip.images(pictures), clip.images(pictures, crops=False), atol=1e-3)
 
 
+def test_texts_that_clip_does_not_read_to_their_end_are_known(clip_folder):
+    clip = load_clip(clip_folder)
+    assert clip.length_note("a cat", "prompt") == ""
+    assert "prompt has 1,602 tokens" in clip.length_note("gold " * 400, "prompt")
+    assert clip.length_note("gold " * 400, "source caption").startswith("The source caption has")
+
+
 def test_clip_numbers_keep_their_identities():
     g = torch.Generator().manual_seed(1)
     e, o = (F.normalize(torch.randn(5, 16, generator=g), dim=-1) for _ in range(2))

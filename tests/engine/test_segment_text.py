@@ -272,6 +272,7 @@ def test_grow_and_feather_shape_the_edge(models: Segmentation, images: Tensor) -
 
 
 def test_texts_points_and_boxes_are_read() -> None:
+    assert phrases_of("左眼。嘴，\u0641\u0645، mouth") == ("左眼", "嘴", "\u0641\u0645", "mouth")
     assert phrases_of(" Left  Eye. mouth, teeth\nmouth. ") == ("left eye", "mouth", "teeth")
     found = prompts_of("12 8; -4,5; 2: 7.5 9", "2: 1 2 30 20", 3, (56, 40))
     assert found[0].inside.tolist() == [[12, 8]] and found[0].outside.tolist() == [[4, 5]]
@@ -304,6 +305,8 @@ def test_what_cannot_be_segmented_is_said(
         segmented(models, images, prompt="mouth", box_threshold=1.0)
     with pytest.raises(InputError, match="no Grounding DINO model"):
         segmented(Segmentation(folders[0]), images, prompt="mouth")
+    with pytest.raises(InputError, match="not know any word of '左眼'; it reads English"):
+        segmented(models, images, prompt="mouth. 左眼")
     with pytest.raises(InputError, match="use fewer phrases"):
         segmented(models, images, prompt=". ".join(f"red ball {i}" for i in range(20)))
     with pytest.raises(InputError, match="connect views, images or a multi-view video"):

@@ -15,6 +15,11 @@ TEXT = "12 views × 30 frames → 2.5 σ … 日"
 PREFLIGHT = [sys.executable, "-m", "engine", "preflight", "--data", str(CLIP), "--moments", "1"]
 
 
+def test_control_characters_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    tell("a\x1b[31m \u202eb\r\n\tc", sys.stdout)
+    assert capsys.readouterr().out == "a\\x1b[31m \\u202eb\\r\n\\tc\n"
+
+
 @pytest.mark.parametrize(
     ("encoding", "written"),
     [

@@ -277,6 +277,10 @@ def long_prompts(wired: ModuleType) -> dict[str, Any]:
     twice = backbone.predict(noisy, 500, both[1:], condition)
     return {
         "lengths": [short.shape[1], both.shape[1]],
+        "cut": backbone.cut_short("gold " * 2500),
+        "whole": backbone.cut_short("gold " * 250),
+        # 29 and 30 chunks would be repeated to 870
+        "longest": backbone.encode_text(["gold " * 2170, "gold " * 2240]).shape[1],
         "repeated": distance(twice, once),
         "prompts differ": distance(short[:1], short[1:]),
     }

@@ -86,6 +86,12 @@ def test_prompts_of_several_lengths_fit_into_one_batch(answers: dict[str, Any]) 
     assert answers["text"]["repeated"] < 1e-5 and answers["text"]["prompts differ"] > 0.01
 
 
+def test_prompts_of_thousands_of_words_are_cut_and_the_cut_is_known(answers: dict[str, Any]) -> None:
+    said = answers["text"]
+    assert said["cut"] == [2500, 300] and said["whole"] is None
+    assert said["longest"] == 4 * 77
+
+
 @pytest.mark.parametrize(
     ("case", "words"),
     [
