@@ -24,12 +24,17 @@ from benchmarks.environment import environment
 from engine.deform import PRESETS
 from engine.deform.plane_sampling import field_features, field_features_reference
 from engine.losses.color_loss import color_loss, color_loss_reference
+from engine.render.shading import shade, shade_reference
+from engine.scene import Gaussians, harmonics
+from tests.scenes import ring
 
 SEED = 0
 # views, height, width
 IMAGES = ((2, 208, 160), (2, 512, 512), (1, 1014, 1352))
 # preset, Gaussians
 FIELDS = (("small", 5_000), ("small", 30_000), ("dynerf", 100_000))
+# Gaussians, SH degree; seen by two cameras
+SHADED = ((5_000, 1), (5_000, 3), (100_000, 1), (100_000, 3))
 Case = tuple[str, str, Callable[[], Any], Callable[[], Any]]
 
 
@@ -59,6 +64,19 @@ def planes(preset: str, count: int) -> Case:
     return "HexPlane samples", f"{preset}, {count:,} Gaussians", kernel, twin
 
 
+def shading(count: int, degree: int) -> Case:
+    generator = torch.Generator().manual_seed(SEED)
+    shapes = ((count, 3), (count, 3), (count, 4), (count,), (count, harmonics.bases(degree), 3))
+    gaussians = Gaussians(*(torch.randn(shape, generator=generator).requires_grad_() for shape in shapes))
+    inputs, cameras = list(gaussians.tensors().values()), ring(2)
+    weights = [torch.ones_like(t) for t in shade(gaussians, cameras)]
+    kernel, twin = (
+        lambda f=f: torch.autograd.grad(list(f(gaussians, cameras)), inputs, weights)
+        for f in (shade, shade_reference)
+    )
+    return "activation and colors", f"{count:,} Gaussians, SH degree {degree}, 2 views", kernel, twin
+
+
 def fastest(run: Callable[[], Any], repeats: int) -> float:
     """CPU milliseconds."""
     run()
@@ -80,7 +98,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows: list[dict[str, Any]] = []
-    for kind, size, kernel, twin in (*(colors(*size) for size in IMAGES), *(planes(*f) for f in FIELDS)):
+    cases = (
+        *(colors(*size) for size in IMAGES),
+        *(planes(*field) for field in FIELDS),
+        *(shading(*size) for size in SHADED),
+    )
+    for kind, size, kernel, twin in cases:
         row = {
             "kernel": kind,
             "size": size,

@@ -219,6 +219,16 @@ def magnitude(typingctx: Any, a: Any) -> Any:
 
 
 @intrinsic
+def root(typingctx: Any, a: Any) -> Any:
+    """The square root."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _call(builder, "sqrt", args)
+
+    return a(a), codegen
+
+
+@intrinsic
 def bits(typingctx: Any, mask: Any) -> Any:
     """The mask as an integer, lane 0 in bit 0."""
 

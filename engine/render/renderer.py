@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..scene import Cameras, Gaussians, harmonics
+from ..scene import Cameras, Gaussians
 from .rasterizer import RasterInfo, Rasterizer, RasterSettings
+from .shading import shade
 
 DEFAULTS = RasterSettings()
 
@@ -30,29 +31,6 @@ class Picture:
     depth: Tensor | None
     flow: Tensor | None
     info: RasterInfo
-
-
-def view_dependent_colors(means: Tensor, sh: Tensor, cameras: Cameras, degree: int | None = None) -> Tensor:
-    """Evaluate spherical harmonics toward cameras, with 3DGS's direction from camera center to mean.
-
-    Args:
-        means: [N, 3] in world units.
-        sh: Coefficients [N, K, 3].
-        cameras: B cameras.
-        degree: Maximum SH degree; None: that of `sh`.
-
-    Returns:
-        RGB [B, N, 3], not below 0.
-    """
-    degree = (
-        harmonics.degree_of(sh.shape[1]) if degree is None else min(degree, harmonics.degree_of(sh.shape[1]))
-    )
-    if degree == 0:
-        return (sh[:, 0] * harmonics.C0 + 0.5).clamp(min=0).expand(len(cameras), -1, -1)
-    centers = cameras.on(means).centers
-    # gradients of the directions with respect to the means are tiny and noisy, but kept as in gsplat and 3DGS
-    directions = torch.nn.functional.normalize(means[None] - centers[:, None], dim=-1)
-    return harmonics.colors(sh, directions, degree)
 
 
 def render_gaussians(
@@ -96,25 +74,26 @@ def render_gaussians(
     if len(set(cameras.sizes)) != 1:
         raise ValueError(f"cameras of one call must have one size, got {sorted(set(cameras.sizes))}")
     width, height = cameras.sizes[0]
-    a = gaussians.activated()
-    w2c, K, _ = cameras.on(a.means)
-    channels = [view_dependent_colors(a.means, a.sh, cameras, sh_degree)]
+    means = gaussians.means
+    w2c, K, _ = cameras.on(means)
+    quats, scales, opacities, colors = shade(gaussians, cameras, sh_degree)
+    channels = [colors]
     if want_depth:
-        channels.append(a.means @ w2c[:, 2, :3, None] + w2c[:, 2, 3, None, None])
+        channels.append(means @ w2c[:, 2, :3, None] + w2c[:, 2, 3, None, None])
     if next_means is not None:
         later = cameras if next_cameras is None else next_cameras
-        shift = [
-            later.project(next_means, b)[0] - cameras.project(a.means, b)[0] for b in range(len(cameras))
-        ]
+        shift = [later.project(next_means, b)[0] - cameras.project(means, b)[0] for b in range(len(cameras))]
         channels.append(torch.stack(shift))
     features = torch.cat(channels, dim=-1) if len(channels) > 1 else channels[0]
     extra = features.shape[-1] - 3
     backdrop = None
     if background is not None:
-        backdrop = torch.nn.functional.pad(background.to(a.means), (0, extra))
+        backdrop = torch.nn.functional.pad(background.to(means), (0, extra))
     drawn, alpha, info = rasterizer.render(
-        a.means, a.quats, a.scales, a.opacities, features, w2c, K, width, height, backdrop, settings
+        means, quats, scales, opacities, features, w2c, K, width, height, backdrop, settings
     )
+    if not extra:
+        return Picture(drawn, alpha, None, None, info)
     safe = torch.where(alpha > 1e-3, alpha, torch.inf)[..., None]
     position = 3
     depth = flow = None
