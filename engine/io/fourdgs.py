@@ -7,9 +7,9 @@ frames and linear between them, everything else holds until the next frame. Stat
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -18,11 +18,14 @@ from torch import Tensor
 from .. import backends
 from ..errors import InputError
 from ..files.atomic import write_atomically
+from ..finite import is_finite
+from ..messages import returned
 from ..scene import Gaussians, Scene4D, harmonics
 from ..scene.cameras import AT_ZERO
+from .fourdgs_chunks import ChunkWriter, Contents, MedianScale
 
 # Gaussians × frames
-MOST = 20_000_000
+MOST = 100_000_000
 # the format's bytes span −4..4
 SH_RANGE = 4.0
 
@@ -42,6 +45,14 @@ def write_fourdgs(scene: Scene4D, seconds: list[float], path: Path | str) -> Pat
 
     Raises:
         InputError: The package is missing, the times do not ascend, or the scene is empty or too large.
+    """
+    return returned(writing_fourdgs(scene, seconds, path))
+
+
+def writing_fourdgs(scene: Scene4D, seconds: list[float], path: Path | str) -> Generator[int, None, Path]:
+    """As `write_fourdgs`, frame by frame: memory does not grow with the frames. Yields after each of 2 · frames parts.
+
+    If it is closed before its end, nothing is written.
     """
     backends.require("fourdgs")
     import fourdgs  # pyright: ignore[reportMissingTypeStubs]
@@ -63,46 +74,111 @@ def write_fourdgs(scene: Scene4D, seconds: list[float], path: Path | str) -> Pat
             f"{path.name} was not written: {len(scene.canonical):,} Gaussians in {len(times)} frames exceed the limit of "
             f"{MOST:,}. Export fewer frames.",
         )
-    with torch.no_grad():
-        moments = [scene.at(float(t)).map(lambda x: x.detach().cpu().float()) for t in times]
-    steps = np.diff(times)
-    end = float(times[-1] - times[0]) + (float(steps[-1]) if len(steps) else 1.0)
-    parts = [part for part in _pieces(moments, times - times[0], end) if part["mu_t"].size]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    sh = joined.pop("sh")
-    degree = moments[0].sh_degree
-    gaussians = fourdgs.GaussianSet(**joined, sh=sh if degree else None, sh_degree=degree)
-    # the format's metadata is text
-    place = scene.rig.origin
-    origin = None if place == AT_ZERO else {"origin": " ".join(repr(c) for c in place)}
-    options = fourdgs.WriteOptions(profile="default", library="gs4d-studio", sh_bands=degree, metadata=origin)
-    with write_atomically(path) as partial, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    survey = _Survey()
+    for done, moment in enumerate(_moments(scene, times, path.name), 1):
+        survey.add(moment)
+        yield done
+    with write_atomically(path) as partial, open(partial, "wb") as file:
         try:
-            fourdgs.write(str(partial), gaussians, end, options=options)
-        except fourdgs.FourdgsError as error:
+            yield from _chunks(file, scene, times, survey, path.name)
+        except (fourdgs.FourdgsError, ValueError) as error:
             raise InputError(
                 "IO-004", f"{path.name} was not written: {' '.join(str(error).split())[:200]}."
             ) from error
     return path
 
 
-def _pieces(moments: list[Gaussians], times: Any, end: float) -> list[dict[str, Any]]:
-    """The static Gaussians once, then the moving ones for each interval."""
-    still = torch.ones(len(moments[0]), dtype=torch.bool)
-    for moment in moments[1:]:
-        for a, b in zip(moments[0].tensors().values(), moment.tensors().values(), strict=True):
-            still &= (a == b).flatten(1).all(dim=1) if a.ndim > 1 else a == b
-    everything = [_piece(moments[0], still, torch.zeros(len(still), 3), 0.0, end)]
-    for i, moment in enumerate(moments):
-        stop = float(times[i + 1]) if i + 1 < len(moments) else end
-        following = moments[i + 1] if i + 1 < len(moments) else moment
-        velocity = (following.means - moment.means) / (stop - float(times[i]))
-        everything.append(_piece(moment, ~still, velocity, float(times[i]), stop))
-    return everything
+def _chunks(
+    file: BinaryIO, scene: Scene4D, times: Any, survey: _Survey, name: str
+) -> Generator[int, None, None]:
+    """Write the file's contents. Yields after each frame, counted from those of the survey."""
+    windows = _windows(times)
+    # the first frame's chunk comes before that of the static ones
+    written = ChunkWriter(file, survey.contents(scene, windows))
+    still, moves = survey.still, bool((~survey.still).any())
+    before: Gaussians | None = None
+    for i, moment in enumerate(_moments(scene, times, name)):
+        if before is not None and moves:
+            velocity = (moment.means - before.means) / (windows[i - 1][1] - windows[i - 1][0])
+            written.add(windows[i - 1], _piece(before, ~still, velocity, windows[i - 1][0]))
+        if i == min(1, len(times) - 1) and bool(still.any()):
+            rest = torch.zeros(len(still), 3)
+            written.add((0.0, windows[-1][1]), _piece(survey.first, still, rest, 0.0))
+        before = moment
+        yield len(times) + i + 1
+    if before is not None and moves:
+        rest = torch.zeros(len(still), 3)
+        written.add(windows[-1], _piece(before, ~still, rest, windows[-1][0]))
+    written.finish()
 
 
-def _piece(g: Gaussians, chosen: Tensor, velocity: Tensor, start: float, stop: float) -> dict[str, Any]:
+def _moments(scene: Scene4D, times: Any, name: str) -> Iterator[Gaussians]:
+    """The Gaussians at each time, on the CPU. Raises InputError for NaN."""
+    for t in times.tolist():
+        with torch.no_grad():
+            moment = scene.at(t).map(lambda x: x.detach().cpu().float())
+        for field, tensor in {**moment.tensors(), "scales": moment.log_scales.exp()}.items():
+            if not is_finite(tensor):
+                raise InputError(
+                    "IO-093",
+                    f"{name} was not written: at {t:.3f} s, {field} contain NaN or infinite values. Check the step that created "
+                    "the scene.",
+                )
+        yield moment
+
+
+def _windows(times: Any) -> list[tuple[float, float]]:
+    """(start, stop) in seconds of each frame from the first one; the last one lasts as long as the one before."""
+    starts = (times - times[0]).tolist()
+    last = float(times[-1] - times[-2]) if len(times) > 1 else 1.0
+    return list(zip(starts, [*starts[1:], starts[-1] + last], strict=True))
+
+
+class _Survey:
+    """What the head of the file says, from all frames one after the other."""
+
+    def __init__(self) -> None:
+        self.first: Gaussians
+        self.frames = 0
+        # [N]: equal at all frames
+        self.still: Tensor
+        self.low, self.high = torch.empty(0), torch.empty(0)
+        self._scales = MedianScale()
+
+    def add(self, moment: Gaussians) -> None:
+        """Look at the next frame."""
+        low, high = moment.means.amin(0), moment.means.amax(0)
+        if not self.frames:
+            self.first, self.low, self.high = moment, low, high
+            self.still = torch.ones(len(moment), dtype=torch.bool)
+        for a, b in zip(self.first.tensors().values(), moment.tensors().values(), strict=True):
+            self.still &= (a == b).flatten(1).all(dim=1) if a.ndim > 1 else a == b
+        self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
+        self._scales.add(moment.log_scales.exp())
+        self.frames += 1
+
+    def contents(self, scene: Scene4D, windows: list[tuple[float, float]]) -> Contents:
+        """With the static Gaussians once, and the others once a frame."""
+        static = int(self.still.sum())
+        moving = len(self.still) - static
+        # they were counted at every frame
+        self._scales.add(self.first.log_scales[self.still].exp(), 1 - self.frames)
+        used = {(0.0, windows[-1][1])} if static else set[tuple[float, float]]()
+        # the format's metadata is text
+        place = scene.rig.origin
+        return Contents(
+            count=static + moving * self.frames,
+            low=self.low.numpy(),
+            high=self.high.numpy(),
+            median_scale=self._scales.value(),
+            sh_degree=self.first.sh_degree,
+            windows=sorted(used.union(windows if moving else ())),
+            duration=windows[-1][1],
+            attributes={} if place == AT_ZERO else {"origin": " ".join(repr(c) for c in place)},
+        )
+
+
+def _piece(g: Gaussians, chosen: Tensor, velocity: Tensor, start: float) -> dict[str, Any]:
     a = g.map(lambda t: t[chosen]).activated()
     count = len(a.means)
     color = torch.cat([harmonics.dc_to_rgb(a.sh[:, 0]).clamp(0, 1), a.opacities[:, None]], dim=1)
@@ -116,8 +192,5 @@ def _piece(g: Gaussians, chosen: Tensor, velocity: Tensor, start: float, stop: f
         "colors": color.numpy(),
         "motions": velocity[chosen].numpy(),
         "mu_t": np.full(count, start, dtype=np.float32),
-        "sigma_t": np.full(count, np.inf, dtype=np.float32),
-        "win_lo": np.full(count, start),
-        "win_hi": np.full(count, stop),
         "sh": byte.numpy(),
     }

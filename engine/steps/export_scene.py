@@ -141,6 +141,9 @@ def run(
     if config.kind in ("clip", "html"):
         yield from _player_files([scene] if compare is None else [scene, compare], bake_config, target)
         return
+    if config.kind == "4dgs":
+        yield from _fourdgs(scene, config, target, local)
+        return
     yield Started(1, f"writing {target.name}")
     written = Written([target])
     if config.kind == AVATAR:
@@ -148,11 +151,6 @@ def run(
         written.notes = local
     elif config.kind == "scene":
         save_scene(scene, target)
-    elif config.kind == "4dgs":
-        from ..io.fourdgs import write_fourdgs
-
-        write_fourdgs(scene, times_of(scene, config), target)
-        written.notes = local
     else:
         if config.seconds > scene.duration + 1e-9:
             raise InputError(
@@ -162,6 +160,18 @@ def run(
         written.notes = (*notes, *local)
         _write(scene, start + config.seconds, target, kept)
     yield Progress(1)
+    yield Finished(written)
+
+
+def _fourdgs(scene: Scene4D, config: Config, target: Path, notes: tuple[str, ...]) -> Stream:
+    """One .4dgs file, frame by frame."""
+    from ..io.fourdgs import writing_fourdgs
+
+    seconds = times_of(scene, config)
+    yield Started(2 * len(seconds), f"{len(seconds)} frames into {target.name}")
+    yield from progress_of(writing_fourdgs(scene, seconds, target), count=len(scene.canonical))
+    written = Written([target])
+    written.notes = notes
     yield Finished(written)
 
 
