@@ -43,6 +43,7 @@ class MeshEncoding:
     points: int
     chunk: int
 
+    @torch.no_grad()
     def changes(self) -> Generator[int, None, tuple[dict[str, Tensor], str]]:
         """Encode and decode; yields the frames done, returns changes for a `PerFrame` deformation and a note.
 
@@ -68,7 +69,7 @@ class MeshEncoding:
         parts: list[dict[str, Tensor]] = []
         advice = f"Lower 'decode chunk' below {self.chunk:,}, or 'surface points' below {self.points:,}."
         where = device if device.type == "cuda" else None
-        with torch.no_grad(), explains_memory("encoding the mesh", where, advice):
+        with explains_memory("encoding the mesh", where, advice):
             for some in frames.split(FRAMES_AT_ONCE):
                 shifts = (samples.points(some, self.mesh.faces) - first) @ turn.T
                 posterior = vae.encode(points, shifts[None].to(device), [vectors])

@@ -108,6 +108,7 @@ class EditEvaluation:
         return "\n".join([*as_lines(self.numbers), *table, *self.missing])
 
 
+@torch.no_grad()
 def run(
     scene: Scene4D,
     original: Scene4D | None = None,
@@ -171,14 +172,13 @@ def run(
     measuring = EditMeasures(scene, original, truth, wanted, device, rasterizer, networks)
     shown = set(spread(total, config.pictures))
     pictures, titles = list[Tensor](), list[str]()
-    with torch.no_grad():
-        rows = chain(_rows(measuring, views, moments, prompt), table.rows())
-        for done, (row, title) in enumerate(rows, 1):
-            if done - 1 in shown or (done > total and title and config.pictures):
-                pictures.append(row.cpu())
-                titles.append(title)
-                yield Preview(pictures[-1], done)
-            yield Progress(done)
+    rows = chain(_rows(measuring, views, moments, prompt), table.rows())
+    for done, (row, title) in enumerate(rows, 1):
+        if done - 1 in shown or (done > total and title and config.pictures):
+            pictures.append(row.cpu())
+            titles.append(title)
+            yield Preview(pictures[-1], done)
+        yield Progress(done)
     numbers = (*measuring.means.numbers(), *invariants(scene, original))
     missing = (*missing_networks(networks, original, prompt, wanted), *table.missing)
     yield Finished(EditEvaluation(numbers, missing, padded(pictures), tuple(titles), table.table))

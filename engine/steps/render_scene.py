@@ -168,6 +168,7 @@ def _started(path: CameraPath, config: Config, device: torch.device | str) -> St
     return Started(len(path), f"{len(path)} frames of {width}×{height}; {name} rasterizer on {device}")
 
 
+@torch.no_grad()
 def _frames(scene: Scene4D, path: CameraPath, config: Config, device: torch.device | str) -> Iterator[_Drawn]:
     """The frames of a path, one after the other."""
     rasterizer = choose(config.rasterizer, device)
@@ -175,27 +176,26 @@ def _frames(scene: Scene4D, path: CameraPath, config: Config, device: torch.devi
     color = scene.background if config.background == "scene" else torch.tensor(BACKDROPS[config.background])
     settings = RasterSettings(antialiased=config.antialiased)
     for i in range(len(path)):
-        with torch.no_grad():
-            now = moving.at(float(path.seconds[i]))
-            later = min(i + 1, len(path) - 1)
-            ahead = moving.at(float(path.seconds[later])).means if config.wants_flow else None
-            picture = render_gaussians(
-                now,
-                cameras[i],
-                rasterizer,
-                color.to(device),
-                want_depth=config.wants_depth,
-                next_means=ahead,
-                next_cameras=cameras[later],
-                settings=settings,
-            )
-            yield _Drawn(
-                picture.rgb[0].clamp(0, 1).cpu(),
-                picture.alpha[0].clamp(0, 1).cpu(),
-                None if picture.depth is None else picture.depth[0].cpu(),
-                None if picture.flow is None else picture.flow[0].cpu(),
-                len(now),
-            )
+        now = moving.at(float(path.seconds[i]))
+        later = min(i + 1, len(path) - 1)
+        ahead = moving.at(float(path.seconds[later])).means if config.wants_flow else None
+        picture = render_gaussians(
+            now,
+            cameras[i],
+            rasterizer,
+            color.to(device),
+            want_depth=config.wants_depth,
+            next_means=ahead,
+            next_cameras=cameras[later],
+            settings=settings,
+        )
+        yield _Drawn(
+            picture.rgb[0].clamp(0, 1).cpu(),
+            picture.alpha[0].clamp(0, 1).cpu(),
+            None if picture.depth is None else picture.depth[0].cpu(),
+            None if picture.flow is None else picture.flow[0].cpu(),
+            len(now),
+        )
 
 
 def summary(rendering: Rendering) -> str:

@@ -1,7 +1,10 @@
 """The engine stands alone: no ComfyUI, no optional package, and nothing of the host is reached for."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,3 +64,26 @@ def test_a_fit_on_the_gpu_learns_as_on_the_cpu():
     scene = m.result(fit_scene.run(video, config, "cuda"))
     assert isinstance(scene, Scene4D) and scene.device.type == "cpu"
     assert m.result(evaluate_scene.run(scene, video)).summary["psnr"] > 22
+
+
+def _yields_in(nodes: Sequence[ast.AST]) -> Iterator[int]:
+    """Lines of `yield` in the statements themselves, not in functions inside them."""
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.Yield | ast.YieldFrom):
+            yield node.lineno
+        yield from _yields_in(list(ast.iter_child_nodes(node)))
+
+
+def test_no_generator_waits_with_gradients_off(root: Path) -> None:
+    """`with torch.no_grad()` around a `yield` turns gradients off for whoever follows the generator; the decorator does not."""
+    found = [
+        f"{path.relative_to(root)}:{line}"
+        for path in (root / "engine").rglob("*.py")
+        for block in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(block, ast.With)
+        and any(mode in ast.unparse(item) for item in block.items for mode in ("no_grad", "inference_mode"))
+        for line in _yields_in(block.body)
+    ]
+    assert found == []
