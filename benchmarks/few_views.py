@@ -22,16 +22,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.environment import environment
+from benchmarks.leave_one_out import measured
 from engine.capture.added_depth import DepthAdded
 from engine.capture.readers import load_video
 from engine.demo import CLIP
-from engine.losses.means import Means
-from engine.losses.metrics import decibels
 from engine.messages import result
 from engine.render import Rasterizer, choose, render_gaussians
-from engine.scene import MultiViewVideo, Scene4D
+from engine.scene import Scene4D
 from engine.steps import fit_scene
-from engine.train.targets import composite
 
 # cameras about 90 degrees apart
 FOUR = (1, 3, 6, 8)
@@ -58,22 +56,6 @@ def rendered_depth(scene: Scene4D, rasterizer: Rasterizer) -> dict[tuple[int, in
     return maps
 
 
-@torch.no_grad()
-def measured(scene: Scene4D, video: MultiViewVideo, views: tuple[int, ...], rasterizer: Rasterizer) -> Means:
-    """Mean PSNR of views, whole and inside the masks."""
-    means = Means()
-    for moment in range(0, video.moments, EVERY):
-        now = scene.at(float(video.times[moment]))
-        for view in views:
-            target = composite(video.source.read(view, moment), scene.background)
-            drawn = render_gaussians(now, video.cameras[view], rasterizer, scene.background).rgb[0]
-            error = (drawn.clamp(0, 1) - target.image).square().mean(-1)
-            means.add("whole", decibels(float(error.mean())))
-            assert target.mask is not None
-            means.add("inside", decibels(float((error * target.mask).sum() / target.mask.sum())))
-    return means
-
-
 def report(iterations: int, rows: list[str], truth_iterations: int) -> dict[str, Any]:
     """All rows."""
     video, rasterizer = load_video(CLIP), choose("auto", "cpu")
@@ -90,7 +72,7 @@ def report(iterations: int, rows: list[str], truth_iterations: int) -> dict[str,
         seconds = time.perf_counter() - start
         found[name] = {"seconds": round(seconds, 1)}
         for what, views in (("trained", FOUR), ("between", rest)):
-            means = measured(scene, video, views, rasterizer).rounded()
+            means = measured(scene, video, views, EVERY)
             found[name] |= {what: means["whole"], f"{what}_inside": means["inside"]}
         print(json.dumps({name: found[name]}), file=sys.stderr, flush=True)
     return {**found, "iterations": iterations, "env": environment("cpu", 0)}

@@ -1,9 +1,11 @@
 """How well and how fast a capture is trained, against a static scene trained on the same images.
 
     python benchmarks/fit.py --json [--data DIR] [--max-seconds 180] [--hold-out-every 8]
+    python benchmarks/fit.py --json --leave-one-out [VIEW ...] [--picture FILE.png]
 
 Held-out views are those of the capture or of `--hold-out`; held-out frames are every n-th one of the trained views. The
-time covers the whole training (reading, initialization and all steps), not the evaluation.
+time covers the whole training (reading, initialization and all steps), not the evaluation. With `--leave-one-out`, each of the
+named cameras, or every one, is left out of training in turn (PSNR of trained and of left-out views, and the gap between them).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.environment import environment
+from benchmarks.leave_one_out import leave_one_out
 from engine import messages as m
 from engine.capture.readers import LoadOptions, load_video
 from engine.cli import add_config, config_from
@@ -79,12 +82,25 @@ def main() -> None:
     parser.add_argument("--device", default=choose_device())
     parser.add_argument("--keep", help="write the trained scene here")
     parser.add_argument("--no-static", action="store_true", help="skip the still fit")
+    parser.add_argument(
+        "--leave-one-out", nargs="*", type=int, metavar="VIEW", help="leave each of these cameras out in turn"
+    )
+    parser.add_argument("--picture", type=Path, help="a contact sheet of the left-out views")
     add_config(parser, LoadOptions)
     add_config(parser, fit_scene.Config, skip=tuple({"background"} & {f.name for f in fields(LoadOptions)}))
     parser.set_defaults(hold_out_every=8, preview_every=0)
     arguments = parser.parse_args()
     video = load_video(arguments.data, config_from(arguments, LoadOptions))
     config = config_from(arguments, fit_scene.Config, background="auto")
+    if arguments.leave_one_out is not None:
+        views = arguments.leave_one_out or list(range(video.views))
+        # frames in between are held out by the other rows
+        every_frame = replace(config, hold_out_every=0)
+        found = leave_one_out(
+            video, views, lambda each: train(each, every_frame, arguments.device), arguments.picture
+        )
+        print(json.dumps({"capture": video.name, **found, "env": environment(arguments.device, config.seed)}))
+        return
     scene, seconds, iterations = train(video, config, arguments.device)
     result = {
         "capture": video.name,
