@@ -259,6 +259,17 @@ class FitConfig:
         advanced=True,
         since="0.2",
     )
+    averaged: float = number(
+        0.15,
+        0.0,
+        0.5,
+        "Fraction of the iterations, at the end, whose parameters are averaged: this removes the noise of single steps. 0 "
+        "keeps the values of the last step.",
+        label="averaged end",
+        words={0: "off"},
+        advanced=True,
+        since="0.3",
+    )
 
     def __post_init__(self) -> None:
         validate(self)

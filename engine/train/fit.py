@@ -25,6 +25,7 @@ from ..render import Picture, RasterInfo, render_gaussians
 from ..scene import Cameras, Gaussians, MultiViewVideo, Scene4D
 from ..scene.origins import video_in_coordinates_of
 from . import motions
+from .averaging import EVERY, Averages
 from .config import FitConfig
 from .densify import DefaultStrategy, DensityControl, DensityStrategy, MCMCStrategy
 from .draws import generator_at
@@ -80,6 +81,7 @@ class Fit(TrainStage):
         self.bounds = self._bounds()
         self.world = Normalization.of(self.bounds)
         self._rigs: dict[float, Cameras] = {}
+        self.averages = Averages()
         # whether the last step trained the motion: time may have ended the coarse stage early
         self.is_fine = False
         self.geometry = GeometryTerms(video, config, self.samples)
@@ -286,6 +288,8 @@ class Fit(TrainStage):
         self._control_density(infos, rates["means"])
         if self.motion is not None and not self.is_coarse:
             self.motion.after_step(self.parameters, self.iteration, self.progress)
+        if self.progress > 1 - self.config.averaged and self.iteration % EVERY == 0:
+            self.averages.add(self.trained())
         # of the images of this step
         return {"l1": color, "loss": loss.detach(), "psnr": decibels(squared)}
 
@@ -307,7 +311,10 @@ class Fit(TrainStage):
         change = self.density.after_step(
             self.parameters, infos, self.iteration, self.config.iterations, self.generator, position_rate
         )
-        if change is not None and self.motion is not None:
+        if change is None:
+            return
+        self.averages.restart()
+        if self.motion is not None:
             self.motion.after_density(change)
 
     def preview(self) -> Tensor:
@@ -333,7 +340,11 @@ class Fit(TrainStage):
         return {**self.parameters.tensors, **({} if self.motion is None else self.motion.trained())}
 
     def result(self) -> Scene4D:
-        """The scene as trained so far, in the capture's own units."""
+        """The scene as trained so far, in the capture's own units: the means of the last steps, where they were taken."""
+        with self.averages.applied(self.trained()):
+            return self._scene()
+
+    def _scene(self) -> Scene4D:
         trained = self.parameters.detached()
         if self.motion is not None:
             trained = self.motion.to_canonical(trained)
@@ -369,6 +380,7 @@ class Fit(TrainStage):
             "gaussians": self.parameters,
             "density": self.density,
             "motion": self.motion,
+            "averages": self.averages,
         }
         return {name: part for name, part in parts.items() if part is not None}
 

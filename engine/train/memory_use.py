@@ -22,14 +22,15 @@ FLOAT = 4
 BASE = 300 << 20
 # floats of a Gaussian besides its color: position, scale, rotation, opacity
 GEOMETRY = 11
-# copies of all Gaussians: the stored ones and those of a frame; trained: also gradients, two moments of Adam, and the graph
-COPIES, TRAINED_COPIES = 3, 9
+# copies of all Gaussians: the stored ones and those of a frame; trained: also gradients, two moments of Adam, averages, and
+# the graph
+COPIES, TRAINED_COPIES = 3, 10
 # tiles that a Gaussian covers, with a sort key and an index each, twice for sorting
 TILE_BYTES = 12 * (8 + 4) * 2
 # floats per pixel and channel of an image: with its alpha; trained: also target, gradients, and the maps of SSIM
 PIXEL, TRAINED_PIXEL = 2, 28
-# tensors of a deformation with gradients and two moments
-TRAINED_MOTION = 4
+# tensors of a deformation with gradients, two moments, and averages
+TRAINED_MOTION = 5
 
 
 @dataclass(frozen=True)
