@@ -12,15 +12,16 @@ from torch import Tensor
 from ..errors import InputError
 from ..fields import choice, number, validate
 from ..figures.color_maps import depth_picture, error_picture, padded, spread
-from ..losses.metrics import psnr
+from ..losses.metrics import decibels, psnr
 from ..losses.photometric import ssim
 from ..messages import Finished, Preview, Progress, Started, Stream
-from ..render import choose, rasterizer_field, render_gaussians
+from ..render import Rasterizer, choose, rasterizer_field, render_gaussians
 from ..scene import MultiViewVideo, Scene4D
 from ..scene.origins import in_coordinates_of
 from ..train.feeding import FRAMES, Feed
 from ..train.targets import Targets
 from ..train.threads import on_one_thread
+from ..train.verdict import IMAGES, gap_advice
 from .step import Comparison, Figure, Input, Kind, Output, Step, report_outputs
 
 __all__ = ["STEP", "Config", "Evaluation", "run"]
@@ -73,7 +74,8 @@ class Row:
 class Evaluation:
     rows: tuple[Row, ...]
     # means over images: psnr, ssim, psnr_subject, and the counts pictures and views; held-out frames are not among them
-    # but under "held_out_frames", unless nothing else was compared; "note" says where nothing was held out
+    # but under "held_out_frames", unless nothing else was compared; "note" says where nothing was held out; "trained" has the
+    # means over a few images of trained views, where held-out views were compared
     summary: dict[str, Any]
     # [K, H, 4W, 3]: captured, render, depth, error
     pictures: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1, 3))
@@ -100,6 +102,8 @@ class Evaluation:
         for row in self.rows:
             name = f"{row.view}, {HELD_FRAMES}" if row.is_held_out_frame else row.view
             by_view.setdefault(name, []).append(row.psnr)
+        if s["trained"] is not None:
+            lines += _gap(s["trained"], s)
         if s["note"]:
             lines.append(s["note"])
         lines += [f"  {view}: {sum(values) / len(values):.2f} dB" for view, values in by_view.items()]
@@ -115,6 +119,13 @@ def _lines(figures: dict[str, Any], what: str) -> list[str]:
     if f["psnr_subject"] is not None:
         lines.append(f"inside the masks: PSNR {f['psnr_subject']:.2f} dB")
     return lines
+
+
+def _gap(trained: dict[str, Any], held_out: dict[str, Any]) -> list[str]:
+    """How much better trained views are, and what it means if it is much."""
+    gap = trained["psnr"] - held_out["psnr"]
+    line = f"trained views: PSNR {trained['psnr']:.2f} dB ({trained['pictures']} images), {gap:+.2f} dB"
+    return [line, *gap_advice(gap)]
 
 
 def _samples(video: MultiViewVideo, views: str) -> list[tuple[int, int]]:
@@ -165,62 +176,82 @@ def run(
             f"{video.name} holds no view and no frame out: these images were trained on, so the figures say nothing of new "
             "views. Hold a view out in the capture (hold_out) and train again."
         )
-    rasterizer = choose(config.rasterizer, device)
-    yield Started(len(samples), f"comparing {len(samples)} images with the {rasterizer.name} rasterizer")
-    # images are compared in the order of their files, so one pass over them is as good as preparing them
-    feed = Feed(video, device)
-    moving, targets = scene.to(device), Targets(feed.video or video, scene.background.to(device))
-    cameras = in_coordinates_of(scene, video.cameras)
+    measuring = _Measuring(scene, video, choose(config.rasterizer, device), torch.device(device))
+    seen = _trained(video, config, samples)
+    total = len(samples) + len(seen)
+    yield Started(total, f"comparing {total} images with the {measuring.rasterizer.name} rasterizer")
     shown = set(spread(len(samples), config.pictures))
     rows: list[Row] = []
     pictures: list[Tensor] = []
-    with closing(feed):
-        for i, (view, moment) in enumerate(samples):
-            feed.expect(samples[i : i + FRAMES])
-            seconds = float(video.times[moment])
-            with torch.no_grad():
-                drawn = render_gaussians(
-                    moving.at(seconds),
-                    cameras[view],
-                    rasterizer,
-                    scene.background.to(device),
-                    want_depth=True,
-                )
-                target = targets.get(view, moment)
-                ours = drawn.rgb[0].clamp(0, 1)
-                a, b = ours.permute(2, 0, 1)[None], target.image.permute(2, 0, 1)[None]
-                inside = None
-                if target.mask is not None and bool((target.mask > 0.5).any()):
-                    covered = target.mask > 0.5
-                    inside = float(
-                        -10 * torch.log10((ours - target.image)[covered].square().mean().clamp(min=1e-12))
-                    )
-                rows.append(
-                    Row(
-                        video.cameras.names[view],
-                        moment,
-                        seconds,
-                        float(psnr(a, b).mean()),
-                        float(ssim(a, b).mean()),
-                        inside,
-                        moment in video.test_moments,
-                    )
-                )
-                if i in shown:
-                    depth = drawn.depth[0] if drawn.depth is not None else torch.zeros_like(drawn.alpha[0])
-                    pictures.append(comparison(target.image, ours, depth, drawn.alpha[0]).cpu())
-            yield Progress(i + 1, {"psnr": rows[-1].psnr})
-            if i in shown:
-                yield Preview(pictures[-1], i + 1)
+    with closing(measuring.feed):
+        for i, (view, moment) in enumerate([*samples, *seen]):
+            measuring.feed.expect([*samples, *seen][i : i + FRAMES])
+            row, picture = measuring.compare(view, moment, i in shown)
+            rows.append(row)
+            yield Progress(i + 1, {"psnr": row.psnr})
+            if picture is not None:
+                pictures.append(picture)
+                yield Preview(picture, i + 1)
+    rows, trained = rows[: len(samples)], rows[len(samples) :]
     which = config.views if video.test_views or config.views == "trained" else "all"
     yield Finished(
         Evaluation(
             tuple(rows),
-            _summary(rows, which) | {"note": note},
+            _summary(rows, which) | {"note": note, "trained": _means(trained) if trained else None},
             padded(pictures),
             tuple(rows[i] for i in sorted(shown)),
         )
     )
+
+
+def _trained(video: MultiViewVideo, config: Config, samples: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """A few images of trained views at the frames of `samples`, to compare held-out views with; none without such views."""
+    if config.views != "held out" or not video.test_views:
+        return []
+    moments = {moment for _, moment in samples}
+    trained = [(v, m) for v, m in _samples(video, "trained") if m in moments]
+    return [trained[i] for i in spread(len(trained), IMAGES)]
+
+
+class _Measuring:
+    """Compares images of a scene with a capture's, one by one."""
+
+    def __init__(
+        self, scene: Scene4D, video: MultiViewVideo, rasterizer: Rasterizer, device: torch.device
+    ) -> None:
+        self.scene, self.video, self.rasterizer = scene.to(device), video, rasterizer
+        self.background = scene.background.to(device)
+        # images are compared in the order of their files, so one pass over them is as good as preparing them
+        self.feed = Feed(video, device)
+        self.targets = Targets(self.feed.video or video, self.background)
+        self.cameras = in_coordinates_of(scene, video.cameras)
+
+    @torch.no_grad()
+    def compare(self, view: int, moment: int, with_picture: bool) -> tuple[Row, Tensor | None]:
+        """The figures of an image, and its comparison (see `comparison`) on the CPU if it is wanted."""
+        seconds = float(self.video.times[moment])
+        drawn = render_gaussians(
+            self.scene.at(seconds), self.cameras[view], self.rasterizer, self.background, want_depth=True
+        )
+        target = self.targets.get(view, moment)
+        ours = drawn.rgb[0].clamp(0, 1)
+        a, b = ours.permute(2, 0, 1)[None], target.image.permute(2, 0, 1)[None]
+        inside = None
+        if target.mask is not None and bool((target.mask > 0.5).any()):
+            inside = decibels(float((ours - target.image)[target.mask > 0.5].square().mean()))
+        row = Row(
+            self.video.cameras.names[view],
+            moment,
+            seconds,
+            float(psnr(a, b).mean()),
+            float(ssim(a, b).mean()),
+            inside,
+            moment in self.video.test_moments,
+        )
+        if not with_picture:
+            return row, None
+        depth = drawn.depth[0] if drawn.depth is not None else torch.zeros_like(drawn.alpha[0])
+        return row, comparison(target.image, ours, depth, drawn.alpha[0]).cpu()
 
 
 def comparison(truth: Tensor, ours: Tensor, depth: Tensor, alpha: Tensor) -> Tensor:

@@ -73,6 +73,16 @@ def _line(what: str, whole: float, inside: float | None) -> str:
     return f"{what}: {whole:.1f} dB" + ("" if inside is None else f", {inside:.1f} dB inside the masks")
 
 
+def gap_advice(gap: float) -> list[str]:
+    """A sentence where images that were not trained on are worse by more than `GAP` dB; else none."""
+    if gap <= GAP:
+        return []
+    return [
+        f"Held-out images are {gap:.0f} dB worse: between the trained views the scene is a guess. Add cameras in between, or "
+        "lower the number of Gaussians."
+    ]
+
+
 def verdict_of(
     scene: Scene4D,
     video: MultiViewVideo,
@@ -172,11 +182,8 @@ def _advice(found: Verdict, video: MultiViewVideo, views: int, follows: bool) ->
             f"{video.moments} frames are few for a deformation field, which suits small steps between many frames: set motion "
             "to per_frame."
         )
-    if found.held_out is not None and found.trained - found.held_out > GAP:
-        advice.append(
-            f"Held-out images are {found.trained - found.held_out:.0f} dB worse: between the trained views the scene is a guess. "
-            "Add cameras in between, or lower the number of Gaussians."
-        )
+    if found.held_out is not None:
+        advice += gap_advice(found.trained - found.held_out)
     if found.outside is not None and found.outside > OUTSIDE:
         advice.append(
             "Many Gaussians lie outside the masks: the masks of some views keep the background or lack the subject. Run "

@@ -25,7 +25,7 @@ from engine.render import choose, render_gaussians
 from engine.scene import Cameras, Gaussians, Scene4D, harmonics
 from engine.steps import camera_path, evaluate_scene, render_scene, sample_scene
 from tests.memory import needs_linux
-from tests.scenes import Swing, capture_of, moving_scene, ring
+from tests.scenes import RenderedFrames, Swing, capture_of, moving_scene, ring
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,34 @@ def test_held_out_frames_have_their_own_figures(scene):
     trained = m.result(evaluate_scene.run(scene, video, evaluate_scene.Config(views="trained")))
     assert 1 not in {row.moment for row in trained.rows}
     assert trained.summary["held_out_frames"] is None
+
+
+class OtherTestViews(RenderedFrames):
+    """Frames of a scene, except that view 0 shows another one: as if a fit knew nothing of it."""
+
+    def read(self, view, moment):
+        return super().read(view, moment) if view else RenderedFrames(self.scene_of_view_0).read(view, moment)
+
+
+def test_the_gap_between_trained_and_held_out_views_is_told(scene):
+    video = capture_of(scene)
+    even = m.result(evaluate_scene.run(scene, video))
+    assert even.summary["trained"]["pictures"] == 8
+    assert "cam00" not in even.summary["trained"]["views"]
+    assert "trained views: PSNR" in even.text() and "is a guess" not in even.text()
+    source = OtherTestViews(scene)
+    source.scene_of_view_0 = moving_scene(seed=1)
+    found = m.result(evaluate_scene.run(scene, replace(video, source=source)))
+    gap = found.summary["trained"]["psnr"] - found.summary["psnr"]
+    assert gap > 10 and found.summary["trained"]["psnr"] > 48
+    assert f"{gap:+.2f} dB" in found.text()
+    assert (
+        f"Held-out images are {gap:.0f} dB worse: between the trained views the scene is a guess."
+        in found.text()
+    )
+    for views in ("trained", "all"):
+        other = m.result(evaluate_scene.run(scene, video, evaluate_scene.Config(views=views)))
+        assert other.summary["trained"] is None
 
 
 def test_a_capture_that_holds_out_frames_alone_is_measured_on_them(scene):
