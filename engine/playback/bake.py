@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,13 @@ from .player_file import (
 )
 from .samples import (
     MotionSamples,
-    changed,
     interpolation_between,
     morton_order,
     most_visible,
     offsets,
     within_reach,
 )
+from .series import Scratch
 from .tracks import Track
 
 # track name → (fewest bits, most bits)
@@ -121,8 +122,14 @@ def bake(scene: Scene4D, config: BakeConfig, title: str) -> Generator[int, None,
             "PLB-002",
             f"The scene's {len(scene.times)} times are not in ascending order; load or train it again.",
         )
-    total = units(scene, config)
-    baking = _Baking(scene, config)
+    with closing(Scratch()) as scratch:
+        return (yield from _bake(_Baking(scene, config, scratch), title))
+
+
+def _bake(baking: _Baking, title: str) -> Generator[int, None, Baked]:
+    """The stages in turn."""
+    scene = baking.scene
+    total = units(scene, baking.config)
     yield 1
     for i, second in enumerate(MotionSamples.moments(scene), 2):
         baking.taken.take(scene, second)
@@ -146,7 +153,7 @@ def bake(scene: Scene4D, config: BakeConfig, title: str) -> Generator[int, None,
 class _Baking:
     """The stages of baking: sample, sort, fit, finish."""
 
-    def __init__(self, scene: Scene4D, config: BakeConfig) -> None:
+    def __init__(self, scene: Scene4D, config: BakeConfig, scratch: Scratch) -> None:
         self.scene, self.config = scene, config
         self.center, self.radius = subject(scene)
         self.limit = config.max_error * self.radius
@@ -164,7 +171,7 @@ class _Baking:
             self.notes.append(
                 f"Thinned from {count:,} to {len(self.kept):,} Gaussians; the least visible ones were dropped."
             )
-        self.taken = MotionSamples(self.kept)
+        self.taken = MotionSamples(scratch, self.kept)
 
     def sort(self) -> None:
         """Sort the sampled Gaussians: moving ones first, neighbors in space next to each other."""
@@ -172,7 +179,7 @@ class _Baking:
             self.notes.append(
                 "View-dependent color changes over time; the player shows that of the first frame throughout."
             )
-        beyond = changed(self.taken, STILL * self.limit)
+        beyond = self.taken.changed(STILL * self.limit)
         seen, means = self.taken.visible(), self.taken.first.means
         moving = torch.stack(list(beyond.values())).any(0) & seen
         self.order = torch.cat([morton_order(means, moving), morton_order(means, ~moving & seen)])
@@ -210,15 +217,15 @@ class _Baking:
         if samples is None:
             return None, []
         knots = knot_fit.held(samples) if search is None else search.knots()
-        if "opacity" in knots.values:
-            opacities = knots.values["opacity"].clamp(0, 1)
-            knots = replace(knots, values={**knots.values, "opacity": opacities})
         tracks: list[Track] = []
-        for name in knots.values:
+        for name in samples.values:
             if name == "position":
                 tracks.append(knot_fit.quantize_positions(samples, knots, 0.998 * self.limit))
-            else:
-                tracks.append(knot_fit.quantize_others(samples, knots, name, *BITS[name]))
+                continue
+            values = knots.of(name)
+            if name == "opacity":
+                values = values.clamp(0, 1)
+            tracks.append(knot_fit.quantize_others(samples, values, name, *BITS[name]))
         return knots, [_turned(t) for t in tracks]
 
     def finished(self, title: str, knots: knot_fit.Knots | None, tracks: list[Track]) -> Baked:

@@ -7,11 +7,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .. import backends
 from ..errors import InputError
 from ..io import spz
 from ..scene import Gaussians, Scene4D, harmonics, rotations
-from .tracks import aligned
+from .series import Scratch, Series
 
 # opacity below which renderers draw nothing
 VISIBLE = 1 / 255
@@ -26,26 +25,25 @@ MIN_ROTATION = 0.0175
 GROWTH = 0.02
 SHADE = 1 / 128
 TINGE = 1 / 32
-# sampled numbers per Gaussian and frame
-NUMBERS = 14
-# Gaussians × times up to which a scene is also sampled between its frames: this bounds memory (a gigabyte) and time
+# Gaussians × times up to which a scene is also sampled between its frames: this bounds disk space (a gigabyte) and time
 MANY = 1 << 24
-# samples, their offsets and temporaries are three times the samples; they may use half of the memory
-SHARE = 6
 
 
 class MotionSamples:
-    """The Gaussians `kept` (None: all) at each sampled time. Values that never change are stored once."""
+    """The Gaussians `kept` (None: all) at each sampled time, in `scratch`, and what was largest over time."""
 
-    def __init__(self, kept: Tensor | None = None) -> None:
-        self.kept = kept
+    def __init__(self, scratch: Scratch, kept: Tensor | None = None) -> None:
+        self.scratch, self.kept = scratch, kept
         self.seconds: list[float] = []
-        # name → S × [N, c] float32 on the CPU
-        self.values: dict[str, list[Tensor]] = {}
+        # name → [S, N, c]
+        self.values: dict[str, Series] = {}
         # at the first time
         self.first: Gaussians
         # largest fraction of the Gaussians whose harmonics above degree 0 differ from those at the first time
         self.shaded = 0.0
+        # [N]: largest opacity, largest log scale, and by name the largest change since the first time
+        self._opacity, self._size = torch.empty(0), torch.empty(0)
+        self._change: dict[str, Tensor] = {}
 
     @staticmethod
     def is_even(times: Tensor) -> bool:
@@ -85,15 +83,24 @@ class MotionSamples:
             "opacity": a.opacities[:, None],
             "color": harmonics.dc_to_rgb(now.sh[:, 0]),
         }
+        opacity, size = a.opacities, values["scale"].amax(-1)
+        is_first = len(self.seconds) == 1
+        self._opacity = opacity if is_first else torch.maximum(self._opacity, opacity)
+        self._size = size if is_first else torch.maximum(self._size, size)
         for name, value in values.items():
-            rows = self.values.setdefault(name, [])
-            rows.append(rows[0] if rows and torch.equal(rows[0], value) else value)
+            series = self.values.setdefault(name, Series(self.scratch))
+            series.append(value)
+            if is_first:
+                self._change[name] = torch.zeros(len(value))
+            elif not series.is_first(len(series) - 1):
+                change = _difference(name, value, series.row(0))
+                self._change[name] = torch.maximum(self._change[name], change)
         if now.sh.shape[1] > 1:
             change = (now.sh[:, 1:] - self.first.sh[:, 1:]).abs().amax(dim=(1, 2))
             self.shaded = max(self.shaded, float((change > TINGE).float().mean()))
 
     def at(self, name: str, seconds: float) -> Tensor:
-        return self.values[name][self.seconds.index(seconds)]
+        return self.values[name].row(self.seconds.index(seconds))
 
     def means_at(self, seconds: float) -> Tensor:
         """Centers [N, 3] at a sampled time."""
@@ -101,12 +108,35 @@ class MotionSamples:
 
     def visible(self) -> Tensor:
         """[N] bool: Gaussians that ever reach the opacity that renderers draw; all if none does."""
-        seen = torch.stack([o[:, 0] for o in _distinct(self.values["opacity"])]).amax(0) >= VISIBLE
+        seen = self._opacity >= VISIBLE
         return seen if bool(seen.any()) else torch.ones_like(seen)
 
     def extent(self) -> Tensor:
         """[N] world units: largest distance of a Gaussian's rim from its center."""
-        return 2 * torch.stack([s.amax(-1) for s in _distinct(self.values["scale"])]).amax(0).exp()
+        return 2 * self._size.exp()
+
+    def changed(self, reach: float) -> dict[str, Tensor]:
+        """Track name → [N] bool: Gaussians that change visibly. `reach`: movement in world units that is not visible."""
+        extent = self.extent()
+        result: dict[str, Tensor] = {}
+        for name, change in self._change.items():
+            if name == "position":
+                result[name] = change > reach
+            elif name == "rotation":
+                result[name] = (change > MIN_ROTATION) & (change * extent > reach)
+            elif name == "scale":
+                result[name] = (change > GROWTH) & (change * extent > reach)
+            else:
+                result[name] = change > SHADE
+        return result
+
+
+def _difference(name: str, now: Tensor, first: Tensor) -> Tensor:
+    """How much values [N, c] of a track differ [N]; rotations by an angle in radians."""
+    if name != "rotation":
+        return (now - first).norm(dim=-1)
+    cosine = (now * first).sum(-1).abs().clamp(max=1)
+    return 2 * cosine.acos()
 
 
 def part(gaussians: Gaussians, kept: Tensor | None) -> Gaussians:
@@ -129,10 +159,9 @@ def within_reach(scene: Scene4D, reach: float) -> Tensor:
 def most_visible(scene: Scene4D, most: int, near: Tensor) -> Tensor | None:
     """Indices of the most visible Gaussians among `near` [N] (bool), by opacity × area over time; None: all N.
 
-    At most `most` are kept, and no more than can be baked in half of this machine's memory.
+    At most `most` are kept.
     """
     times, count = MotionSamples.moments(scene), int(near.sum())
-    most = max(1, min(most, int(backends.memory() / SHARE / (len(times) * NUMBERS * 4))))
     if count <= most:
         return None if count == len(near) else near.nonzero()[:, 0]
     shown = torch.zeros(len(near))
@@ -144,60 +173,58 @@ def most_visible(scene: Scene4D, most: int, near: Tensor) -> Tensor | None:
     return shown.topk(most).indices.sort().values
 
 
-def changed(taken: MotionSamples, reach: float) -> dict[str, Tensor]:
-    """Track name → [N] bool: Gaussians that change visibly. `reach`: movement in world units that is not visible."""
-    extent = taken.extent()
-    result: dict[str, Tensor] = {}
-    for name, rows in taken.values.items():
-        beyond = torch.zeros(len(extent), dtype=torch.bool)
-        for now in _distinct(rows)[1:]:
-            if name == "rotation":
-                cosine = (now * rows[0]).sum(-1).abs().clamp(max=1)
-                turn = 2 * cosine.acos()
-                beyond |= (turn > MIN_ROTATION) & (turn * extent > reach)
-                continue
-            change = (now - rows[0]).norm(dim=-1)
-            if name == "position":
-                beyond |= change > reach
-            elif name == "scale":
-                beyond |= (change > GROWTH) & (change * extent > reach)
-            else:
-                beyond |= change > SHADE
-        result[name] = beyond
-    return result
-
-
 def offsets(
     taken: MotionSamples, moving: Tensor, base: Gaussians, needed: dict[str, Tensor]
-) -> dict[str, Tensor]:
+) -> dict[str, Series]:
     """Track name → [S, M, c] of the Gaussians `moving` [M], relative to `base` (opacity: absolute; rotation: quaternions).
 
     `needed`: track name → [M] bool: Gaussians that need the track; the others get a constant, which compresses to almost
     nothing.
     """
-    result: dict[str, Tensor] = {}
+    constant = {"rotation": torch.tensor([1.0, 0, 0, 0])}
+    relative_to = {
+        "position": base.means,
+        "scale": base.log_scales,
+        "color": harmonics.dc_to_rgb(base.sh[:, 0]),
+    }
+    result: dict[str, Series] = {}
     for name, mask in needed.items():
-        values = torch.stack([row[moving] for row in taken.values[name]])
-        if name == "position":
-            values -= base.means
-        elif name == "rotation":
-            values = _turns(values, base.quats)
-        elif name == "scale":
-            values -= base.log_scales
-        elif name == "color":
-            values -= harmonics.dc_to_rgb(base.sh[:, 0])
-        if name == "opacity":
-            values[:, ~mask] = base.logit_opacities.sigmoid()[~mask, None]
-        else:
-            values[:, ~mask] = torch.tensor([1.0, 0, 0, 0]) if name == "rotation" else 0.0
-        result[name] = values
+        series, turns = Series(taken.scratch), _Turns(base.quats)
+        for i in range(len(taken.seconds)):
+            values = taken.values[name].row(i)[moving]
+            if name == "rotation":
+                values = turns.to(values)
+            elif name != "opacity":
+                values = values - relative_to[name]
+            others = (
+                base.logit_opacities.sigmoid()[:, None]
+                if name == "opacity"
+                else constant.get(name, values.new_zeros(1))
+            )
+            series.append(torch.where(mask[:, None], values, others))
+        result[name] = series
     return result
 
 
-def _turns(quats: Tensor, base: Tensor) -> Tensor:
-    """[S, M, 4]: unit quaternions of the rotations from `base` [M, 4] to `quats` [S, M, 4], without sign jumps."""
-    back = rotations.conjugate(rotations.normalise(base))
-    return aligned(rotations.multiply(quats, back.expand_as(quats)))
+class _Turns:
+    """Unit quaternions of the rotations from `base` [M, 4], one time after the other, without sign jumps (see `aligned`)."""
+
+    def __init__(self, base: Tensor) -> None:
+        self._back = rotations.conjugate(rotations.normalise(base))
+        self._before: Tensor | None = None
+        self._sign = torch.empty(0)
+
+    def to(self, quats: Tensor) -> Tensor:
+        """The rotations to `quats` [M, 4], which are those at the next time."""
+        turned = rotations.multiply(quats, self._back)
+        if self._before is None:
+            self._sign = torch.where(turned[:, :1] < 0, -1.0, 1.0)
+        else:
+            self._sign = self._sign * torch.where(
+                (turned * self._before).sum(-1, keepdim=True) < 0, -1.0, 1.0
+            )
+        self._before = turned
+        return turned * self._sign
 
 
 def interpolation_between(scene: Scene4D, taken: MotionSamples, moving: Tensor) -> str:
@@ -207,23 +234,26 @@ def interpolation_between(scene: Scene4D, taken: MotionSamples, moving: Tensor) 
     """
     moving = moving[:: max(1, len(moving) // ASKED)]
     times = scene.times.double().tolist()
-    rows = [torch.cat([taken.at(name, t)[moving] for name in taken.values], dim=-1) for t in times]
-    steps = torch.tensor([float((b - a).abs().sum()) for a, b in pairwise(rows)])
+
+    def row(i: int) -> Tensor:
+        return torch.cat([taken.at(name, times[i])[moving] for name in taken.values], dim=-1)
+
+    steps = torch.tensor([float((b - a).abs().sum()) for a, b in pairwise(map(row, range(len(times))))])
     jumps, straight, curved = True, 0.0, 0.0
     for i in steps.argsort(descending=True)[:PROBES].tolist():
         if float(steps[i]) == 0:
             continue
-        probe = MotionSamples(taken.kept)
+        probe = MotionSamples(taken.scratch, taken.kept)
         probe.take(scene, (times[i] + times[i + 1]) / 2)
-        middle = torch.cat([probe.values[name][0][moving] for name in taken.values], dim=-1)
-        a, b = rows[i], rows[i + 1]
+        middle = torch.cat([probe.values[name].row(0)[moving] for name in taken.values], dim=-1)
+        a, b = row(i), row(i + 1)
         differs = (b - a).abs() > 1e-6
         if not bool(differs.any()):
             continue
         stays = (middle - a).abs() <= 1e-3 * (b - a).abs()
         jumps = jumps and float(stays[differs].float().mean()) > 0.99
-        before = rows[i - 1] if i else 2 * a - b
-        after = rows[i + 2] if i + 2 < len(rows) else 2 * b - a
+        before = row(i - 1) if i else 2 * a - b
+        after = row(i + 2) if i + 2 < len(times) else 2 * b - a
         straight += float((middle - (a + b) / 2).square().sum())
         curved += float((middle - (9 * (a + b) - before - after) / 16).square().sum())
     if jumps:
@@ -244,8 +274,3 @@ def morton_order(points: Tensor, chosen: Tensor) -> Tensor:
         for axis in range(3):
             code |= (cells[:, axis] >> bit & 1) << (3 * bit + axis)
     return indices[code.argsort(stable=True)]
-
-
-def _distinct(rows: list[Tensor]) -> list[Tensor]:
-    """Each tensor once: values equal to the first frame's are the first frame's tensor."""
-    return [rows[0], *(row for row in rows[1:] if row is not rows[0])]

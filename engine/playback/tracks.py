@@ -44,34 +44,37 @@ class Track:
     high: Tensor
     whole: NDArray[Any]
 
-    def values(self) -> Tensor:
-        """[K, M, c] float32."""
+    def values(self, which: slice = slice(None)) -> Tensor:
+        """[K, M, c] float32, or those of some of the M."""
         step = (self.high - self.low) / (2**self.bits - 1)
-        whole = torch.from_numpy(self.whole.astype(np.float32))
+        whole = torch.from_numpy(self.whole[:, which].astype(np.float32))
         return whole * step.float() + self.low.float()
 
 
 def quantize(name: str, values: Tensor, bits: int) -> Track:
     """The track of `values` [K, M, c], each channel between its own extremes."""
-    flat = values.reshape(-1, values.shape[-1]).double()
-    low, high = flat.amin(0), flat.amax(0)
+    flat = values.reshape(-1, values.shape[-1])
+    low, high = flat.amin(0).double(), flat.amax(0).double()
     span = torch.where(high > low, high - low, 1.0)
-    whole = ((values.double() - low) / span * (2**bits - 1)).round().clamp(0, 2**bits - 1)
-    return Track(name, bits, low, high, whole.numpy().astype(_dtype(bits)))
+    result = np.empty(tuple(values.shape), dtype=_dtype(bits))
+    # knot by knot, since all of them in double precision are large
+    for whole, row in zip(result, values, strict=True):
+        whole[:] = ((row.double() - low) / span * (2**bits - 1)).round().clamp(0, 2**bits - 1).numpy()
+    return Track(name, bits, low, high, result)
 
 
 def pack(track: Track) -> bytes:
     """The track's whole numbers as a zlib stream."""
-    whole = track.whole
-    change = whole.copy()
-    # unsigned: wraps around, and adding wraps back
-    change[1:] -= whole[:-1]
-    change = np.ascontiguousarray(change.transpose(2, 0, 1))
-    if change.dtype == np.uint8:
-        return zlib.compress(change.tobytes(), LEVEL)
-    return zlib.compress(
-        (change & 255).astype(np.uint8).tobytes() + (change >> 8).astype(np.uint8).tobytes(), LEVEL
-    )
+    packer = zlib.compressobj(LEVEL)
+    packed: list[bytes] = []
+    # channel by channel, since copies of all of them are large
+    for shift in range(0, 8 * track.whole.itemsize, 8):
+        for c in range(track.whole.shape[2]):
+            change = track.whole[..., c].copy()
+            # unsigned: wraps around, and adding wraps back
+            change[1:] -= track.whole[:-1, :, c]
+            packed.append(packer.compress((change >> shift).astype(np.uint8).tobytes()))
+    return b"".join([*packed, packer.flush()])
 
 
 def unpack(

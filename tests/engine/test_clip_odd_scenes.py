@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from engine import backends
 from engine import messages as m
 from engine.deform import PerFrame
 from engine.errors import InputError
@@ -114,14 +113,6 @@ def test_slow_motion_follows_the_scene_between_its_moments(monkeypatch):
     bent = played([scene.at(t) for t in scene.times.tolist()])
     player_file = baked(bent).player_file
     assert player_file.motion.interpolation == "linear" and len(player_file.motion.knots) == 10
-
-
-def test_a_scene_is_thinned_to_what_this_machine_can_bake(monkeypatch):
-    scene = moving_scene(60, moments=9, views=2)
-    monkeypatch.setattr(backends, "memory", lambda: 17 * 14 * 4 * 6 * 25.5)  # 25 Gaussians at 17 times
-    monkeypatch.setattr(backends, "free_memory", lambda: 1e9)
-    player_file = baked(scene).player_file
-    assert len(player_file.base) == 25 and "Thinned from 60 to 25" in player_file.notes[0]
 
 
 def test_a_scene_of_very_many_is_asked_at_its_moments_alone(monkeypatch):
