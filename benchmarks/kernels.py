@@ -1,6 +1,6 @@
 """The CPU kernels of training beside their twins of PyTorch's operators: value and gradient, CPU milliseconds.
 
-    python benchmarks/kernels.py [--json] [--repeats 20] [--threads 1]
+    python benchmarks/kernels.py [--json] [--repeats 20] [--threads 1] [--only plane]
 
 Rows {kernel, size, kernel_ms, twin_ms}: the fastest of the repeats, after one that compiles.
 """
@@ -24,6 +24,7 @@ from benchmarks.environment import environment
 from engine.deform import PRESETS
 from engine.deform.plane_sampling import field_features, field_features_reference
 from engine.losses.color_loss import color_loss, color_loss_reference
+from engine.losses.regularizers import hexplane_regularizer, hexplane_regularizer_reference
 from engine.render.shading import shade, shade_reference
 from engine.scene import Gaussians, harmonics
 from tests.scenes import ring
@@ -49,12 +50,16 @@ def colors(views: int, height: int, width: int) -> Case:
     return "L1 + SSIM", f"{views} × {width}×{height}", kernel, twin
 
 
-def planes(preset: str, count: int) -> Case:
-    generator = torch.Generator().manual_seed(SEED)
-    levels = [
+def levels_of(preset: str, generator: torch.Generator) -> list[list[Tensor]]:
+    return [
         [torch.rand(shape, generator=generator).requires_grad_() for shape in level]
         for level in PRESETS[preset].plane_shapes()
     ]
+
+
+def planes(preset: str, count: int) -> Case:
+    generator = torch.Generator().manual_seed(SEED)
+    levels = levels_of(preset, generator)
     points = (torch.rand(count, 3, generator=generator) * 2 - 1).requires_grad_()
     inputs: list[Tensor] = [points, *(plane for level in levels for plane in level)]
     kernel, twin = (
@@ -62,6 +67,16 @@ def planes(preset: str, count: int) -> Case:
         for f in (field_features, field_features_reference)
     )
     return "HexPlane samples", f"{preset}, {count:,} Gaussians", kernel, twin
+
+
+def plane_terms(preset: str) -> Case:
+    levels = levels_of(preset, torch.Generator().manual_seed(SEED))
+    inputs = [plane for level in levels for plane in level]
+    kernel, twin = (
+        lambda f=f: torch.autograd.grad(f(levels, 1e-4, 1e-2, 1e-4), inputs)
+        for f in (hexplane_regularizer, hexplane_regularizer_reference)
+    )
+    return "plane regularizers", preset, kernel, twin
 
 
 def shading(count: int, degree: int) -> Case:
@@ -94,6 +109,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="(always) the last line is one JSON object")
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--only", default="", help="kernels whose name starts so")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -102,8 +118,11 @@ def main() -> None:
         *(colors(*size) for size in IMAGES),
         *(planes(*field) for field in FIELDS),
         *(shading(*size) for size in SHADED),
+        *(plane_terms(preset) for preset in ("small", "dynerf")),
     )
     for kind, size, kernel, twin in cases:
+        if not kind.startswith(arguments.only):
+            continue
         row = {
             "kernel": kind,
             "size": size,

@@ -5,12 +5,15 @@ Source: 4D-GS (Wu et al., CVPR 2024), section 4.3; definitions as in its publish
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from .. import backends
 
 # indices into (xy, xz, xt, yz, yt, zt)
 SPACE_PLANES, TIME_PLANES = (0, 1, 3), (2, 4, 5)
@@ -26,7 +29,8 @@ class _SecondDifference(torch.autograd.Function):
         return difference.square().mean()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         (difference,) = ctx.saved_tensors
         scaled = difference * (grads[0] * (2 / difference.numel()))
         shape = list(scaled.shape)
@@ -66,7 +70,7 @@ def time_l1(planes: Sequence[Sequence[Tensor]]) -> Tensor:
     return _total((1 - level[i]).abs().mean() for level in planes for i in TIME_PLANES)
 
 
-class _Regularizer(torch.autograd.Function):
+class _Grouped(torch.autograd.Function):
     """Value and gradient of the weighted terms at once, for all planes of one shape together.
 
     Same as the terms above one by one, in a fifth of the operators, since on a GPU each one costs more than its work.
@@ -100,12 +104,63 @@ class _Regularizer(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         result: dict[int, Tensor] = {}
         for members, gradient in zip(ctx.groups, ctx.gradients, strict=True):
             if gradient is not None:
                 result.update(zip(members, (gradient * grads[0]).split(1), strict=True))
         return None, *(result.get(i) for i in range(sum(map(len, ctx.groups))))
+
+
+class _Fused(torch.autograd.Function):
+    """As `_Grouped`, by the kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Sequence[tuple[float, float]], *planes: Tensor) -> Tensor:
+        from ..kernels.build import launch
+        from ..kernels.plane_terms import plane_terms
+
+        ctx.shapes = tuple(plane.shape for plane in planes)
+        places, per_number = _layout(ctx.shapes, tuple(weights))
+        gradient = planes[0].new_empty(sum(shape.numel() for shape in ctx.shapes))
+        sums = torch.zeros(len(planes), dtype=torch.float64)
+        launch(
+            plane_terms,
+            len(planes),
+            1,
+            tuple(plane.detach().flatten().numpy() for plane in planes),
+            places.numpy(),
+            per_number.numpy(),
+            gradient.numpy(),
+            sums.numpy(),
+        )
+        ctx.save_for_backward(gradient)
+        return sums.sum().to(gradient.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (gradient,) = ctx.saved_tensors
+        parts = (gradient * grads[0]).split([shape.numel() for shape in ctx.shapes])
+        return None, *(part.view(shape) for part, shape in zip(parts, ctx.shapes, strict=True))
+
+
+@functools.lru_cache(maxsize=8)
+def _layout(
+    shapes: tuple[torch.Size, ...], weights: tuple[tuple[float, float], ...]
+) -> tuple[Tensor, Tensor]:
+    """Where planes start and their sizes [P, 4], and the weights per number [P, 2], as the kernel takes them."""
+    places: list[tuple[int, ...]] = []
+    per_number: list[tuple[float, float]] = []
+    start = 0
+    for shape, (smoothness, l1) in zip(shapes, weights, strict=True):
+        channels, height, width = shape[-3:]
+        differences = channels * max(height - 2, 0) * width
+        places.append((start, channels, height, width))
+        per_number.append((smoothness / differences if differences else 0.0, l1 / shape.numel()))
+        start += shape.numel()
+    return torch.tensor(places), torch.tensor(per_number, dtype=torch.float64)
 
 
 def _curvature(plane: Tensor) -> Tensor:
@@ -122,6 +177,8 @@ def hexplane_regularizer(
 ) -> Tensor:
     """Weighted total of the three terms; a term of weight zero is not computed.
 
+    On the CPU, a kernel computes value and gradient in one pass (benchmarks/kernels.py).
+
     Args:
         planes: 6 planes [1, C, H, W] per level.
         plane_weight: Weight of `plane_smoothness`.
@@ -134,9 +191,30 @@ def hexplane_regularizer(
     Source:
         4D-GS (Wu et al., CVPR 2024), section 4.3.
     """
+    if planes[0][0].device.type == "cpu" and backends.installed("numba"):
+        weights = _weights(planes, plane_weight, time_weight, l1_weight)
+        return _Fused.apply(weights, *_flat(planes))  # pyright: ignore[reportReturnType]
+    return hexplane_regularizer_reference(planes, plane_weight, time_weight, l1_weight)
+
+
+def hexplane_regularizer_reference(
+    planes: Sequence[Sequence[Tensor]], plane_weight: float, time_weight: float, l1_weight: float
+) -> Tensor:
+    """`hexplane_regularizer` of PyTorch's own operators, on any device."""
+    weights = _weights(planes, plane_weight, time_weight, l1_weight)
+    return _Grouped.apply(weights, *_flat(planes))  # pyright: ignore[reportReturnType]
+
+
+def _weights(
+    planes: Sequence[Sequence[Tensor]], plane_weight: float, time_weight: float, l1_weight: float
+) -> list[tuple[float, float]]:
+    """Of each plane's smoothness and of its distance from one."""
     weights = [(time_weight, l1_weight) if i in TIME_PLANES else (plane_weight, 0.0) for i in range(6)]
-    flat = [plane for level in planes for plane in level]
-    return _Regularizer.apply(weights * len(planes), *flat)  # pyright: ignore[reportReturnType]
+    return weights * len(planes)
+
+
+def _flat(planes: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    return [plane for level in planes for plane in level]
 
 
 def _total(values: Any) -> Tensor:

@@ -90,9 +90,12 @@ class HexPlaneMotion(TrainableMotion):
 
     def loss(self) -> Tensor:
         """The regularizers of 4D-GS with the preset's weights (paper, equation 7)."""
-        s = self.field.settings
-        return self.plane_weight * hexplane_regularizer(
-            self.field.planes(), s.plane_smoothness_weight, s.time_smoothness_weight, s.time_l1_weight
+        s, weight = self.field.settings, self.plane_weight
+        return hexplane_regularizer(
+            self.field.planes(),
+            weight * s.plane_smoothness_weight,
+            weight * s.time_smoothness_weight,
+            weight * s.time_l1_weight,
         )
 
     def step(self, progress: float) -> None:
