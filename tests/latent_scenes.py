@@ -4,19 +4,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from engine import messages as m
 from engine.latent import FieldRenderer, LatentField
 from engine.render import choose
-from engine.scene import Scene4D
+from engine.scene import MultiViewVideo, Scene4D
 from engine.steps import train_latents
 from engine.train.state import fingerprint_of
-from tests.edit_scenes import MATRIX, PerfectEditor
+from tests.edit_scenes import MATRIX, PerfectEditor, field_scene
+from tests.scenes import capture_of
 
 EDIT, KEEP = "swap the colours", "leave it as it is"
 QUICK = train_latents.Config(iterations=6, preview_every=3, images_per_step=2, refiner="small", samples=2)
+
+
+@pytest.fixture(scope="module", name="scene")
+def small_scene() -> Scene4D:
+    return field_scene(count=80, views=4, moments=4)
+
+
+@pytest.fixture(scope="module", name="video")
+def small_video(scene: Scene4D) -> MultiViewVideo:
+    return capture_of(scene)
 
 
 class Known(PerfectEditor):

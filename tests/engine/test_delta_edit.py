@@ -12,17 +12,22 @@ from engine.scene import Selection
 from engine.steps import delta_edit
 from engine.steps.delta_edit import DeltaEdit
 from tests.edit_scenes import field_scene
-from tests.latent_scenes import EDIT, KEEP, Known, bits_of, changed, latents_of, swapped, trained
+from tests.latent_scenes import (
+    EDIT,
+    KEEP,
+    Known,
+    bits_of,
+    changed,
+    latents_of,
+    small_scene,  # noqa: F401  # fixtures
+    swapped,
+    trained,
+)
 from tests.scenes import capture_of
 from tests.tiny_diffusion import tiny_backbone
 
 QUICK = delta_edit.Config(prompt=EDIT, source_prompt=KEEP, iterations=6, preview_every=3)
 SHAPE = {"means", "log_scales", "quats", "logit_opacities"}
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return field_scene(count=80, views=4, moments=4)
 
 
 @pytest.fixture(scope="module")

@@ -12,17 +12,19 @@ from engine.scene import Selection
 from engine.steps import EDITS, decode_latents, delta_edit, latents_to_scene
 from engine.train.latent_views import Decoding
 from engine.train.originals import choose_source
-from tests.edit_scenes import field_scene, psnr, render, truth_of
-from tests.latent_scenes import EDIT, KEEP, Known, latents_of, trained
+from tests.edit_scenes import psnr, render, truth_of
+from tests.latent_scenes import (
+    EDIT,
+    KEEP,
+    Known,
+    latents_of,
+    small_scene,  # noqa: F401  # fixtures
+    trained,
+)
 from tests.scenes import capture_of
 from tests.tiny_diffusion import tiny_backbone
 
 FIT = latents_to_scene.Config(iterations=6, preview_every=0)
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return field_scene(count=80, views=4, moments=4)
 
 
 @pytest.fixture(scope="module")

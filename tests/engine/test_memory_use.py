@@ -11,24 +11,13 @@ from engine.diffusion.working_memory import ModelShapes
 from engine.steps import all_steps, delta_edit, edit_views, fit_edits, fit_scene, refine_score, train_latents
 from engine.steps.step import Kind
 from engine.train.memory_use import BASE, MemoryUse, number_of, rendering_bytes
-from tests.edit_scenes import edited_views, field_scene
-from tests.latent_scenes import EDIT, KEEP, Known, trained
-from tests.scenes import capture_of
+from tests.edit_scenes import edited_views
+from tests.latent_scenes import EDIT, KEEP, Known, small_scene, small_video, trained  # noqa: F401  # fixtures
 from tests.tiny_diffusion import tiny_backbone
 
 GIB = 1 << 30
 # what the memory of full-size models is counted with: Stable Diffusion in half precision, conditioned on an image
 FULL = ModelShapes((128, 256, 512, 512), 2, 320, 8, 2, 3)
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return field_scene(count=80, views=4, moments=4)
-
-
-@pytest.fixture(scope="module")
-def video(scene):
-    return capture_of(scene)
 
 
 def kept_bytes(backbone, width, height):

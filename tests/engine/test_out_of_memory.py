@@ -15,9 +15,8 @@ from engine.steps.step import Kind
 from engine.train.out_of_memory import advice_of
 from engine.train.parameter_groups import ParameterGroups
 from engine.train.parameters import GaussianParameters
-from tests.edit_scenes import PerfectEditor, edited_views, field_scene
-from tests.latent_scenes import EDIT, KEEP, Known, trained
-from tests.scenes import capture_of
+from tests.edit_scenes import PerfectEditor, edited_views
+from tests.latent_scenes import EDIT, KEEP, Known, small_scene, small_video, trained  # noqa: F401  # fixtures
 
 CUDA = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 8.00 GiB"
 MODELS = (Kind.GUIDANCE, Kind.SEGMENTATION, Kind.TRELLIS, Kind.VARIATION, Kind.IMAGE_TO_4D)
@@ -26,16 +25,6 @@ HEAVY = [s for s in all_steps() if s.has_device or any(i.kind in MODELS for i in
 
 def full(*_args, **_named):
     raise torch.OutOfMemoryError(CUDA)
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return field_scene(count=80, views=4, moments=4)
-
-
-@pytest.fixture(scope="module")
-def video(scene):
-    return capture_of(scene)
 
 
 @pytest.mark.parametrize("step", HEAVY, ids=lambda step: step.name)

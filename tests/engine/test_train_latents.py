@@ -11,22 +11,12 @@ from engine.errors import InputError
 from engine.latent import Drawing
 from engine.steps import train_latents
 from engine.steps.train_latents import TrainLatents
-from tests.edit_scenes import field_scene, render
-from tests.latent_scenes import QUICK, Known, bits_of, changed, latents_of, trained
+from tests.edit_scenes import render
+from tests.latent_scenes import QUICK, Known, bits_of, changed, latents_of, small_scene, small_video, trained  # noqa: F401  # fixtures
 from tests.scenes import capture_of, moving_scene
 from tests.tiny_diffusion import tiny_backbone
 
 HELD_OUT = 0
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return field_scene(count=80, views=4, moments=4)
-
-
-@pytest.fixture(scope="module")
-def video(scene):
-    return capture_of(scene)
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +153,7 @@ def test_history_says_what_was_done(scene, video, random_model):
     assert entry["step"] == "train_latents" and entry["iterations"] == 6
     assert entry["model"] == random_model.name and entry["originals"] == "captured"
     assert entry["refiner"]["width"] == 32 and entry["config"]["samples"] == 2
+    assert "trained on captured images" in train_latents.summary(field)
     assert field.how == Drawing(2, 0.5) and field.vae.name == random_model.name
     assert field.before is None
 

@@ -4,20 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.edit_scenes import field_scene
-from tests.latent_scenes import trained
-from tests.scenes import capture_of
+from tests.latent_scenes import small_scene, small_video, trained  # noqa: F401  # fixtures
 from tests.tiny_diffusion import tiny_backbone
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return field_scene(count=80, views=4, moments=4)
-
-
-@pytest.fixture(scope="module")
-def video(scene):
-    return capture_of(scene)
 
 
 @pytest.fixture(scope="module")
