@@ -134,7 +134,12 @@ class OwnEdits(EditRounds):
             if self.fitted.is_foreign
             else ""
         )
-        return "\n".join(filter(None, (self.choice_note, other, by_hand)))
+        steps = (
+            f"{self.fit_iterations} fitting steps, three quarters of the fit's; iterations is for the objective score alone"
+            if self.added
+            else ""
+        )
+        return "\n".join(filter(None, (self.choice_note, steps, other, by_hand)))
 
     @property
     def fit_iterations(self) -> int:

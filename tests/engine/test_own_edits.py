@@ -73,6 +73,9 @@ def test_edited_images_are_of_other_frames_and_show_what_was_not_shown(
     assert entry["step"] == "refine_score" and entry["objective"] == "own edits"
     assert 0 < len(entry["moments"]) < len(FIRST) and 0 not in entry["moments"]
     assert "more images of" in entry["note"] and "instead of" in entry["note"]
+    said = refine_score.summary(refined)
+    assert "fitting steps, three quarters of the fit's; iterations is for the objective score alone" in said
+    assert f"{entry['edit']['steps']} steps, guidance scale" in said
     assert entry["diffusion_calls"] == 1 + len(entry["views"]), "the key view and the new images"
 
 

@@ -92,7 +92,9 @@ BLUEPRINTS = {
             "Edit 4D Scene with Prompt",
             2,
             "Edits a moving scene with a prompt: edits its views together, fits the scene to them and refines it. The motion "
-            "is unchanged. Only a scene is required; the video that it was trained on is optional. The bundled "
+            "is unchanged. Only a scene is required; the video that it was trained on is optional. Models of a few "
+            "steps, such as the bundled one, refine by edits of their own and take three quarters of the fit iterations; refine "
+            "iterations are for the score distillation of other models. The bundled "
             "model knows these edits: night, golden hour, black and white, fog, gold, bronze, marble, red, green and blue; on "
             "heads also blue hair, green skin, older and snow.",
             editing,
@@ -114,7 +116,7 @@ BLUEPRINTS = {
                 ("views", "2", "views"),
                 ("seed", "2", "seed"),
                 ("fit iterations", "3", "iterations"),
-                ("refine iterations", "4", "iterations"),
+                ("refine iterations (score only)", "4", "iterations"),
                 ("force unknown prompt", "2", "force"),
                 ("force unknown prompt", "4", "force"),
             ],

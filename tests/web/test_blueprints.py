@@ -97,7 +97,7 @@ def test_they_are_inserted_wired_and_run(page: Page, running: Server) -> None:
             node.widgets.find(w => w.name === name).value = value;
           });
           set(a, {scale: 0.5, iterations: 12, "max Gaussians": 600});
-          set(b, {views: '0 4', prompt: 'make it bronze', 'fit iterations': 7, 'refine iterations': 2});
+          set(b, {views: '0 4', prompt: 'make it bronze', 'fit iterations': 7, 'refine iterations (score only)': 2});
           const quick = {GS4D_EditViews: {resolution: 64, steps: 2}, GS4D_RefineScore: {images_per_step: 2, resolution: 64},
                          GS4D_PreflightCheck: {moments: 1}};
           for (const outer of [a, b]) for (const n of outer.subgraph.nodes) set(n, quick[n.type] ?? {});
@@ -139,7 +139,7 @@ def test_a_scene_is_all_that_the_edit_needs(page: Page, running: Server) -> None
             node.widgets.find(w => w.name === name).value = value;
           });
           set(a, {scale: 0.5, iterations: 6, "max Gaussians": 300});
-          set(b, {views: '0 4', prompt: 'make it bronze', 'fit iterations': 2, 'refine iterations': 1});
+          set(b, {views: '0 4', prompt: 'make it bronze', 'fit iterations': 2, 'refine iterations (score only)': 1});
           const quick = {GS4D_EditViews: {resolution: 64, steps: 1}, GS4D_RefineScore: {images_per_step: 1, resolution: 64}};
           for (const outer of [a, b]) for (const n of outer.subgraph.nodes) set(n, quick[n.type] ?? {});
         }""",
