@@ -9,8 +9,9 @@ videos; F counts what is batched, whatever axes follow.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +40,27 @@ class Guidance:
         """Index of the branch with the image and without the prompt, among those that `predict` computes."""
         is_first = self.scale in (0, self.image_scale) or self.prompt == self.negative
         return 0 if is_first else 1
+
+
+def values_line(record: Mapping[str, Any]) -> str:
+    """What "auto" became in an edit, in one line; empty for a record without such values.
+
+    Args:
+        record: Of a history or of edited views, with some of size, steps, guidance_scale (a list: from, to) and
+            image_guidance_scale.
+    """
+    parts: list[str] = []
+    if "size" in record:
+        width, height = record["size"]
+        parts.append(f"{width}×{height}")
+    if "steps" in record:
+        parts.append(f"{record['steps']} steps")
+    for name in ("guidance_scale", "image_guidance_scale"):
+        if name in record:
+            value = record[name]
+            ends = value if isinstance(value, list) else [value]
+            parts.append(f"{name.replace('_', ' ')} {' to '.join(f'{end:g}' for end in ends)}")
+    return ", ".join(parts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from ..diffusion import Backbone
+from ..guidance.classifier_free import values_line
 from ..latent import LatentField
 from ..messages import Stream
 from ..scene import MultiViewVideo, Selection
@@ -75,9 +76,15 @@ def run(
 
 
 def summary(field: LatentField) -> str:
-    """Two lines about the field, and what its edit noted of the prompts."""
-    note = field.scene.history[-1].get("note") if field.scene.history else None
-    return "\n".join([field.summary(), note] if note else [field.summary()])
+    """Two lines about the field, one with the values that the model gave, and what its edit noted of the prompts."""
+    made = field.scene.history[-1] if field.scene.history else {}
+    values = ""
+    if "guidance_scales" in made:
+        first, last = made["guidance_scales"]
+        values = values_line({**made, "guidance_scale": first if first == last else [first, last]})
+        values += f", conditioned on {made['looks_at']}"
+        values += "" if made["looks_at"] == "nothing" else " originals"
+    return "\n".join(filter(None, (field.summary(), values, made.get("note"))))
 
 
 STEP = Step(

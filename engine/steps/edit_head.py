@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..diffusion import Backbone
+from ..guidance.classifier_free import values_line
 from ..heads import Head
 from ..messages import Stream
 from ..scene import Scene4D, Selection
@@ -78,6 +79,18 @@ def run(
     yield from work.stream(config, note, checkpoint, clock, begun)
 
 
+def summary(scene: Scene4D) -> str:
+    """One line about the scene, one with the values that the model and the preset gave, and what the edit noted."""
+    made = scene.history[-1] if scene.history else {}
+    values = ""
+    if "iterations_per_frame" in made:
+        values = (
+            f"{values_line(made)}, {made['iterations_per_frame']} fitting steps per frame, mouth pin weight "
+        )
+        values += f"{made['pin_weight']:g}"
+    return "\n".join(filter(None, (scene.summary(), values, made.get("note"))))
+
+
 STEP = Step(
     name="edit_head",
     node="EditHeadAvatar",
@@ -104,5 +117,5 @@ STEP = Step(
     memory=editing_head,
     lowers=("resolution", "frames_per_round"),
     figure=Figure.CURVES,
-    note=Scene4D.summary,
+    note=summary,
 )

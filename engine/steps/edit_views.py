@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion import Backbone
+from ..guidance.classifier_free import values_line
 from ..messages import Stream
 from ..scene import MultiViewVideo, Scene4D, Selection, ViewSet
 from ..train.loop import optimize, resume
@@ -85,14 +86,8 @@ def summary(views: ViewSet) -> str:
     width, height = views.size
     edit = views.edit or {}
     lines = [f"{len(views)} images, {width}×{height}, {edit.get('originals', '')} originals"]
-    if edit:
-        lines.append(
-            f"{edit.get('steps')} steps, guidance scale {edit.get('guidance_scale'):g}, image guidance scale "
-            f"{edit.get('image_guidance_scale'):g}"
-        )
-    if edit.get("note"):
-        lines.append(str(edit["note"]))
-    return "\n".join(lines)
+    lines += [values_line(edit), str(edit.get("note", ""))]
+    return "\n".join(filter(None, lines))
 
 
 STEP = Step(

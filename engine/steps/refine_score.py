@@ -19,6 +19,7 @@ import torch
 from ..diffusion import Backbone
 from ..diffusion.known_edits import check_prompt
 from ..errors import InputError
+from ..guidance.classifier_free import values_line
 from ..messages import Stream
 from ..scene import MultiViewVideo, Scene4D, Selection
 from ..train.fitted_edit import StepNames, fitted_edit, obstacle
@@ -179,11 +180,8 @@ def _nothing_unedited() -> InputError:
 def summary(scene: Scene4D) -> str:
     """One line about the scene, one with the values that the model gave, and what its edit noted of the prompt."""
     made = scene.history[-1] if scene.history else {}
-    values = ""
-    if "size" in made and "guidance_scale" in made:
-        width, height = made["size"]
-        values = f"{width}×{height}, guidance scale {made['guidance_scale']:g}, image guidance scale "
-        values += f"{made['image_guidance_scale']:g}"
+    # own edits keep them with the edit
+    values = values_line(made) or values_line(made.get("edit") or {})
     return "\n".join(filter(None, (scene.summary(), values, made.get("note"))))
 
 

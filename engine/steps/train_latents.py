@@ -82,10 +82,11 @@ def mismatch_warning(noise_missed: float) -> str:
 
 
 def summary(field: LatentField) -> str:
-    """A few lines about a latent field, with a warning where its model seems not to match."""
+    """A few lines about a latent field and its images, with a warning where its model seems not to match."""
     trained = next((e for e in field.scene.history if e.get("step") == "train_latents"), {})
     warning = mismatch_warning(float(trained.get("noise_missed", 0)))
-    return "\n".join([field.summary(), warning] if warning else [field.summary()])
+    images = f"trained on {trained['originals']} images" if "originals" in trained else ""
+    return "\n".join(filter(None, (field.summary(), images, warning)))
 
 
 STEP = Step(

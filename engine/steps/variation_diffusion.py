@@ -28,7 +28,7 @@ from ..figures.drawing import as_tensor
 from ..generation.animation_config import AnimationConfig as Config
 from ..generation.model_space import ModelSpace
 from ..generation.variation import VariationModels, VariationRun
-from ..generation.variation_sampling import units
+from ..generation.variation_sampling import Sampling, units
 from ..geometry.boxes import gaussian_bounds
 from ..masks.video_frames import Frames, coverage, cropped_frames, frames_over_splat
 from ..messages import Finished, Message, Preview, Progress, Saved, Started, Stream
@@ -143,13 +143,17 @@ def _frames(models: VariationModels, images: Tensor, alphas: Tensor, space: Mode
 
 def _about(models: VariationModels, work: VariationRun, begun: Sample | None) -> str:
     count, sampling = len(work.windows), work.sampling
-    how = "steps of its own" if sampling.sampler == "adaptive" else f"{sampling.steps} steps"
-    words = [f"{models.name} on {models.device}", f"{sampling.sampler}, {how}"]
+    words = [f"{models.name} on {models.device}", _how(sampling)]
     if count > 1:
         words.append(f"{count} windows of {sampling.window} frames")
     if begun is not None:
         words.append("resumed")
     return "; ".join(words)
+
+
+def _how(sampling: Sampling) -> str:
+    how = "steps of its own" if sampling.sampler == "adaptive" else f"{sampling.steps} steps"
+    return f"{sampling.sampler}, {how}"
 
 
 def _followed(
@@ -217,11 +221,15 @@ def _scene(base: Scene4D, changes: dict[str, Tensor], config: Config) -> Scene4D
 
 
 def _note(scene: Scene4D, work: VariationRun, frames: Frames, splat: Any) -> str:
-    lines = [scene.summary()]
-    if len(work.windows) > 1:
-        lines.append(
-            f"{len(work.windows)} windows of {work.sampling.window} frames, {work.sampling.overlap} shared"
-        )
+    used, count = work.sampling, len(work.windows)
+    lines = [
+        scene.summary(),
+        f"{_how(used)}, image guidance scale {used.image_scale:g}, splat guidance scale {used.canonical_scale:g}, "
+        f"{'standardized' if used.standardized_anchors else 'raw'} anchor positions",
+        f"{count} windows of {used.window} frames, {used.overlap} shared"
+        if count > 1
+        else f"one window of {used.window} frames",
+    ]
     if frames.empty:
         listed = ", ".join(str(i) for i in frames.empty[:MOST_LISTED])
         listed += ", …" if len(frames.empty) > MOST_LISTED else ""

@@ -105,10 +105,14 @@ class DeltaOptimization(LatentOptimization):
         image, _ = self.originals.get(*pair)
         return self.backbone.encode_image_latents(image[None].to(self.backbone.device, non_blocking=True))[0]
 
+    def _scales(self) -> tuple[float, float]:
+        """The guidance scale at the start and at the end."""
+        first = self.config.guidance_scale or self.backbone.defaults.guidance_scale
+        return first, self.config.final_guidance_scale or first
+
     def _guidance(self) -> Guidance:
         c, best = self.config, self.backbone.defaults
-        first = c.guidance_scale or best.guidance_scale
-        last = c.final_guidance_scale or first
+        first, last = self._scales()
         keeps = (c.image_guidance_scale or best.image_guidance_scale) if self.originals is not None else 1.0
         return Guidance(c.prompt, first + (last - first) * self.progress, keeps, c.negative)
 
@@ -224,6 +228,8 @@ class DeltaOptimization(LatentOptimization):
             "source_prompt": self.config.source_prompt,
             "model": self.backbone.name,
             "guidance_scale": guidance.scale,
+            "guidance_scales": list(self._scales()),
+            **({"image_guidance_scale": guidance.image_scale} if self.originals is not None else {}),
             "looks_at": self.looks_at,
             "diffusion_calls": self.iteration,
         }

@@ -138,19 +138,31 @@ class HeadEditing(EditRounds):
 
     def _pins(self, views: ViewSet) -> Pins | None:
         """The mouth in the edited images, where it is pinned to what the unedited head shows."""
-        weight, model = self.config.pin_weight_of_preset, self.head.model
-        is_asked = self.config.pin_weight > 0
-        if not weight or not (is_asked or has_part(model, "mouth")):
+        if not self.pin_weight:
             return None
-        masks = draw_part(self.scene, model, "mouth", views.cameras, views.seconds)
-        return Pins(masks, weight)
+        masks = draw_part(self.scene, self.head.model, "mouth", views.cameras, views.seconds)
+        return Pins(masks, self.pin_weight)
+
+    @property
+    def pin_weight(self) -> float:
+        """Weight of the mouth's pixels; 0 where a preset asks for it and the head has no mouth."""
+        weight = self.config.pin_weight_of_preset
+        is_possible = self.config.pin_weight > 0 or has_part(self.head.model, "mouth")
+        return weight if weight and is_possible else 0.0
 
     def result(self) -> Scene4D:
         """The head as edited so far; bindings and head parameters are the input's own."""
+        request = self.editing.edit.request
         entry = {
             "config": self.config.record(),
             "prompt": self.config.prompt,
             "model": self.backbone.name,
+            "size": list(self.editing.views.size),
+            "steps": request.steps,
+            "guidance_scale": request.guidance.scale,
+            "image_guidance_scale": request.guidance.image_scale,
+            "iterations_per_frame": self.config.iterations_of_preset,
+            "pin_weight": self.pin_weight,
             "edit": self.about,
             "rounds": min(self.round + 1, len(self.rounds)),
             "diffusion_calls": self.calls,

@@ -92,6 +92,17 @@ def test_a_known_model_pulls_all_views_and_moments_to_the_truth(known, method, o
     assert distance(made, known)[0] < 0.3 * distance(known, known)[0]
 
 
+def test_the_note_says_what_auto_stood_for(field, random_model):
+    best = random_model.defaults
+    assert QUICK.guidance_scale == QUICK.image_guidance_scale == 0
+    said = delta_edit.summary(run(field, random_model, iterations=1))
+    scales = f"guidance scale {best.guidance_scale:g}, image guidance scale {best.image_guidance_scale:g}"
+    assert f"{scales}, conditioned on rendered originals" in said
+    changed = {"guidance_scale": 5.0, "final_guidance_scale": 2.5, "looks_at": "nothing"}
+    said = delta_edit.summary(run(field, random_model, iterations=1, **changed))
+    assert "guidance scale 5 to 2.5, conditioned on nothing" in said
+
+
 def test_delta_denoising_of_equal_prompts_changes_no_bit(field, random_model):
     same = run(field, random_model, prompt=KEEP)
     assert changed(field, same) == set()

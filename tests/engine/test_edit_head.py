@@ -78,6 +78,11 @@ def test_parameters_and_bindings_are_bit_identical_and_colors_change(
     assert len(after.canonical) == len(scene.canonical)
     entry = after.last_entry("edit_head")
     assert entry is not None and entry["rounds"] == 2 and entry["prompt"] == "make it night"
+    best, (width, height) = backbone.defaults, entry["size"]
+    said = edit_head.STEP.note(after)
+    told = f"{CONFIG.steps or best.steps} steps, guidance scale {CONFIG.guidance_scale or best.guidance_scale:g}, image"
+    assert f"{width}×{height}, {told}" in said, said
+    assert f"{CONFIG.iterations_of_preset} fitting steps per frame, mouth pin weight 0" in said
 
 
 def test_every_round_draws_its_frames_and_seed(head: Head) -> None:

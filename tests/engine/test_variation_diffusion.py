@@ -357,6 +357,9 @@ def test_frames_without_the_subject_are_listed(models, scene):
     images = video()
     images[2, ..., 3] = 0
     note = m.result(step.run(models, scene, images, config=QUICK)).note
+    used = QUICK.sampling(models.config, len(images))
+    assert f"{used.sampler}, {used.steps} steps, image guidance scale {used.image_scale:g}, splat" in note
+    assert "anchor positions\n" in note and "one window of" in note
     assert "not visible in 1 frames (2)" in note
 
 
