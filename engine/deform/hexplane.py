@@ -144,12 +144,34 @@ class HexPlane(nn.Module):
 
     def features(self, means: Tensor, seconds: Sequence[float]) -> Tensor:
         """HexPlane features [C·levels, B·N] of `means` [N, 3] at B times (paper, equation 5); N runs fastest."""
-        p = (means - self.aabb[0]) * _per_unit(self.aabb) - 1.0
-        _check_coordinates(p)
+        p = self._coordinates(means)
         return field_features(self.planes(), p, [self.time_coordinate(s) for s in seconds])
 
+    def _coordinates(self, means: Tensor) -> Tensor:
+        """Grid coordinates [N, 3] of `means`. Raises InputError where they are not finite."""
+        p = (means - self.aabb[0]) * _per_unit(self.aabb) - 1.0
+        _check_coordinates(p)
+        return p
+
     def deltas(self, means: Tensor, seconds: Sequence[float]) -> dict[str, Tensor]:
-        """Output of each enabled head, [B, N, k], for `means` [N, 3] at B times."""
+        """Output of each enabled head, [B, N, k], for `means` [N, 3] at B times.
+
+        Without gradients, a part of the Gaussians after the other: the network's buffers are up to 2 kB a Gaussian and time.
+        """
+        count, size = len(means), _at_once(means.device, len(seconds))
+        if torch.is_grad_enabled() or count <= size:
+            return self._deltas(means, seconds)
+        # says how many of all are not finite
+        self._coordinates(means)
+        widths = {head: HEADS[head] for head in self.settings.heads}
+        result = {head: means.new_empty(len(seconds), count, width) for head, width in widths.items()}
+        for start in range(0, count, size):
+            for head, part in self._deltas(means[start : start + size], seconds).items():
+                result[head][:, start : start + size] = part
+        return result
+
+    def _deltas(self, means: Tensor, seconds: Sequence[float]) -> dict[str, Tensor]:
+        """`deltas` of all Gaussians at once."""
         if not self.settings.heads:
             return {}
         h = self.features(means, seconds)
@@ -213,6 +235,11 @@ class HexPlane(nn.Module):
         if "sh" in deltas:
             changed["sh"] = g.sh + deltas["sh"].unflatten(-1, (16, 3))[:, : g.sh.shape[1]]
         return g.with_(**changed)
+
+
+def _at_once(device: torch.device, times: int) -> int:
+    """Gaussians whose motion is evaluated at once without gradients."""
+    return max(1, (1 << 14 if device.type == "cpu" else 1 << 18) // max(times, 1))
 
 
 def _checked_box(aabb: Tensor) -> Tensor:

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from engine.deform import KINDS, PRESETS, Deformation, HexPlane, HexPlaneConfig
+from engine.deform import KINDS, PRESETS, Deformation, HexPlane, HexPlaneConfig, hexplane
 from engine.deform.hexplane import HEADS, PAIRS
 from engine.errors import InputError
 from engine.losses import hexplane_regularizer, plane_smoothness, second_difference, time_l1, time_smoothness
 from engine.scene import Gaussians, rotations
+from tests.memory import cost_of, needs_linux
 
 BOX = torch.tensor([[1.0, 0.8, 1.2], [-0.9, -1.0, -0.7]])
 TINY = HexPlaneConfig(
@@ -173,6 +174,43 @@ def test_many_times_at_once_equal_one_at_a_time(seconds, count):
         alone = field.deform(g, t).tensors()
         for name, tensor in moved.tensors().items():
             torch.testing.assert_close(tensor, alone[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("seconds", [[1.5], [1.2, 2.5, 2.9]])
+@pytest.mark.parametrize("width", [16, 64])
+def test_gaussians_in_parts_move_as_all_at_once(seconds, width, monkeypatch):
+    field, g = field_with_random_planes(replace(TINY, features=16, width=width)), gaussians(1000)
+    with torch.no_grad():
+        whole = field.deform_many(g, seconds)
+        monkeypatch.setattr(hexplane, "_at_once", lambda device, times: 192)
+        parts = field.deform_many(g, seconds)
+    for a, b in zip(whole, parts, strict=True):
+        for name, tensor in a.tensors().items():
+            torch.testing.assert_close(b.tensors()[name], tensor, rtol=1e-6, atol=1e-6)
+
+
+def test_the_message_about_positions_counts_all_parts(monkeypatch):
+    monkeypatch.setattr(hexplane, "_at_once", lambda device, times: 16)
+    field, g = field_with_random_planes(), gaussians(40)
+    g.means[[3, 39], 0] = torch.nan
+    with torch.no_grad(), pytest.raises(InputError, match="2 of 40 Gaussians"):
+        field.deform(g, 1.5)
+
+
+@needs_linux
+def test_the_memory_of_moving_gaussians_is_hardly_more_than_the_result():
+    """The network's buffers of all 200,000 at once take 200 MB."""
+    field = HexPlane.create(PRESETS["dynerf"], BOX, generator())
+    g = gaussians(200_000, bases=1)
+    with torch.no_grad():
+        field.deform(gaussians(100, bases=1), 1.5)
+
+        def move() -> None:
+            with torch.no_grad():
+                field.deform(g, 1.5)
+
+        cost = cost_of(move)
+    assert cost.said == "value" and cost.megabytes < 130
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
