@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.environment import environment
-from engine.deform import PRESETS
+from engine.deform import PRESETS, HexPlane
+from engine.deform.network import head_outputs, head_outputs_reference
 from engine.deform.plane_sampling import field_features, field_features_reference
 from engine.losses.color_loss import color_loss, color_loss_reference
 from engine.losses.regularizers import hexplane_regularizer, hexplane_regularizer_reference
@@ -92,6 +93,20 @@ def shading(count: int, degree: int) -> Case:
     return "activation and colors", f"{count:,} Gaussians, SH degree {degree}, 2 views", kernel, twin
 
 
+def network(preset: str, count: int) -> Case:
+    generator = torch.Generator().manual_seed(SEED)
+    field = HexPlane.create(PRESETS[preset], torch.tensor([[1.0] * 3, [-1.0] * 3]), generator)
+    layers = field.layers()
+    channels = layers.trunk[0][0].shape[1]
+    features = torch.rand(count, channels, generator=generator).t().requires_grad_()
+    inputs = [features, *layers.tensors()]
+    kernel, twin = (
+        lambda f=f: torch.autograd.grad(torch.cat(f(layers, features), dim=1).sum(), inputs)
+        for f in (head_outputs, head_outputs_reference)
+    )
+    return "HexPlane network", f"{preset}, {count:,} Gaussians", kernel, twin
+
+
 def fastest(run: Callable[[], Any], repeats: int) -> float:
     """CPU milliseconds."""
     run()
@@ -116,7 +131,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     cases = (
         *(colors(*size) for size in IMAGES),
-        *(planes(*field) for field in FIELDS),
+        *(make(*field) for make in (planes, network) for field in FIELDS),
         *(shading(*size) for size in SHADED),
         *(plane_terms(preset) for preset in ("small", "dynerf")),
     )

@@ -20,6 +20,7 @@ from ..finite import is_finite
 from ..scene import rotations
 from ..scene.gaussians import Gaussians
 from .hexplane_config import HEADS, PAIRS, PRESETS, THREE, TIME_PLANES, HexPlaneConfig
+from .network import Layers, head_outputs
 from .plane_sampling import field_features
 
 __all__ = ["HEADS", "PAIRS", "PRESETS", "THREE", "HexPlane", "HexPlaneConfig"]
@@ -134,6 +135,14 @@ class HexPlane(nn.Module):
     def network_parameters(self) -> list[nn.Parameter]:
         return [*self.trunk.parameters(), *self.hidden.parameters(), *self.output.parameters()]
 
+    def layers(self) -> Layers:
+        """The network's."""
+        heads = self.settings.heads
+        return Layers(
+            [_layer(layer) for layer in self.trunk],
+            [(_layer(self.hidden[head]), _layer(self.output[head])) for head in heads],
+        )
+
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
     def time_coordinate(self, seconds: float) -> float:
@@ -174,17 +183,9 @@ class HexPlane(nn.Module):
         """`deltas` of all Gaussians at once."""
         if not self.settings.heads:
             return {}
-        h = self.features(means, seconds)
-        for index, layer in enumerate(self.trunk):
-            h = _columns(layer, h.relu_() if index else h)
-        h = h.relu_()
+        outputs = head_outputs(self.layers(), self.features(means, seconds))
         shape = (len(seconds), means.shape[0])
-        result: dict[str, Tensor] = {}
-        # one head at a time: buffers of all heads at once cost more in page faults
-        for head in self.settings.heads:
-            out = _columns(self.output[head], _columns(self.hidden[head], h).relu_())
-            result[head] = out.unflatten(1, shape).permute(1, 2, 0)
-        return result
+        return {head: out.unflatten(0, shape) for head, out in zip(self.settings.heads, outputs, strict=True)}
 
     def deform(self, gaussians: Gaussians, seconds: float) -> Gaussians:
         """The Gaussians at a time in seconds; differentiable in both the Gaussians and the field."""
@@ -196,7 +197,9 @@ class HexPlane(nn.Module):
         if not times:
             return []
         deltas = self.deltas(gaussians.means, times)
-        return [self._add(gaussians, {k: v[i] for k, v in deltas.items()}) for i in range(len(times))]
+        # a view of a single time costs autograd nothing; a part of several is a copy in the backward pass
+        each = {k: v.unbind() if len(times) > 1 else (v.squeeze(0),) for k, v in deltas.items()}
+        return [self._add(gaussians, {k: v[i] for k, v in each.items()}) for i in range(len(times))]
 
     def deform_active(self, gaussians: Gaussians, seconds: float, active: Tensor | None) -> Gaussians:
         """As `deform`, but only where `active` [N] bool; the rest keeps its values bit for bit. None = all."""
@@ -304,7 +307,6 @@ def _linear(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.
     return layer
 
 
-def _columns(layer: nn.Module, x: Tensor) -> Tensor:
-    """A linear layer on columns: [inputs, M] → [outputs, M]; grid samples have this layout."""
-    assert isinstance(layer, nn.Linear)
-    return torch.addmm(layer.bias[:, None], layer.weight, x)
+def _layer(module: nn.Module) -> tuple[Tensor, Tensor]:
+    assert isinstance(module, nn.Linear)
+    return module.weight, module.bias

@@ -1,0 +1,162 @@
+"""The network of a HexPlane field: the kernel against its twin of PyTorch's operators."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.deform import HexPlane, HexPlaneConfig
+from engine.deform.hexplane_config import HEADS
+from engine.deform.network import PIECES, SOME_BLOCKS, Layers, head_outputs, head_outputs_reference
+from engine.kernels.threads import fixed_threads
+
+pytest.importorskip("numba", reason="numba is not installed")
+
+# features, width, layers of the trunk, heads
+NETWORKS = (
+    (32, 48, 1, ("position", "scale", "rotation")),
+    (16, 8, 3, ("position",)),
+    (40, 24, 2, tuple(HEADS)),
+)
+# of Gaussians: less than a block, blocks with a part of one, several pieces
+COUNTS = (1, 100, 16 * SOME_BLOCKS * 3 + 5)
+
+
+def network(
+    features: int, width: int, depth: int, heads: tuple[str, ...], dtype: torch.dtype = torch.float64
+) -> Layers:
+    generator = torch.Generator().manual_seed(0)
+
+    def layer(inputs: int, outputs: int) -> tuple[Tensor, Tensor]:
+        weight = torch.randn(outputs, inputs, generator=generator, dtype=torch.float64) / inputs**0.5
+        bias = torch.randn(outputs, generator=generator, dtype=torch.float64) / 4
+        return weight.to(dtype).requires_grad_(), bias.to(dtype).requires_grad_()
+
+    sizes = pairwise([features] + [width] * depth)
+    return Layers(
+        [layer(*size) for size in sizes],
+        [(layer(width, width), layer(width, HEADS[head])) for head in heads],
+    )
+
+
+def inputs(channels: int, count: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(channels, count, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+
+
+def gradients(outputs: list[Tensor], wanted: list[Tensor]) -> tuple[Tensor | None, ...]:
+    total = sum((out * torch.linspace(-1, 2, out.numel()).to(out).view_as(out)).sum() for out in outputs)
+    assert isinstance(total, Tensor)
+    return torch.autograd.grad(total, wanted, allow_unused=True)
+
+
+@pytest.mark.parametrize("shape", NETWORKS, ids=lambda shape: f"{shape[0]}-{shape[1]}")
+@pytest.mark.parametrize("count", COUNTS)
+def test_the_kernel_equals_its_twin(shape: tuple[int, int, int, tuple[str, ...]], count: int) -> None:
+    layers, features = network(*shape), inputs(shape[0], count)
+    found, expected = (f(layers, features) for f in (head_outputs, head_outputs_reference))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    wanted = [features, *layers.tensors()]
+    slopes = zip(gradients(found, wanted), gradients(expected, wanted), strict=True)
+    for i, (a, b) in enumerate(slopes):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11, msg=f"gradient {i}")
+
+
+def test_float32_is_as_close_to_float64_as_the_twin_is() -> None:
+    shape, count = NETWORKS[0], 3000
+    exact_layers, exact_features = network(*shape), inputs(shape[0], count)
+    wanted = [exact_features, *exact_layers.tensors()]
+    exact = gradients(head_outputs_reference(exact_layers, exact_features), wanted)
+    layers, features = network(*shape, torch.float32), inputs(shape[0], count, torch.float32)
+    for function in (head_outputs, head_outputs_reference):
+        found = gradients(function(layers, features), [features, *layers.tensors()])
+        for a, b in zip(found, exact, strict=True):
+            assert a is not None and b is not None
+            # a ReLU whose input is almost zero may be on or off
+            assert (a - b).norm() < 2e-5 * b.norm(), function
+
+
+def test_bits_do_not_depend_on_threads() -> None:
+    layers, features = network(*NETWORKS[0], torch.float32), inputs(32, 9000, torch.float32)
+    assert 9000 / 16 / SOME_BLOCKS > PIECES, "several pieces"
+    results = []
+    for threads in (1, 3):
+        with fixed_threads(threads):
+            outputs = head_outputs(layers, features)
+            results.append((*outputs, *gradients(outputs, [features, *layers.tensors()])))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_what_nothing_depends_on_has_no_gradient() -> None:
+    layers, features = network(*NETWORKS[2]), inputs(40, 50)
+    wanted = [features, *layers.tensors()]
+    for function in (head_outputs, head_outputs_reference):
+        found = gradients(function(layers, features)[1:2], wanted)
+        unused = [i for i, slope in enumerate(found) if slope is None]
+        # all layers of all heads but the second
+        first = 1 + 2 * len(layers.trunk)
+        assert unused == [*range(first, first + 4), *range(first + 8, len(wanted))], function
+    expected = gradients(head_outputs_reference(layers, features)[1:2], wanted)
+    found = gradients(head_outputs(layers, features)[1:2], wanted)
+    for a, b in zip(found, expected, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+def test_a_frozen_network_passes_gradients_on() -> None:
+    layers, features = network(*NETWORKS[0]), inputs(32, 700)
+    exact = gradients(head_outputs(layers, features), [features])[0]
+    for tensor in layers.tensors():
+        tensor.requires_grad_(False)
+    assert torch.equal(gradients(head_outputs(layers, features), [features])[0], exact)  # pyright: ignore
+    assert not any(out.requires_grad for out in head_outputs(layers, features.detach()))
+
+
+def test_nan_stays() -> None:
+    layers, features = network(*NETWORKS[0]), inputs(32, 40).detach().clone()
+    features[3, 7] = float("nan")
+    for out in head_outputs(layers, features):
+        assert bool(out[7].isnan().all()) and not bool(out[8].isnan().any())
+
+
+def test_what_the_kernel_does_not_take_goes_to_the_twin() -> None:
+    for channels, width, count in ((30, 48, 20), (32, 30, 20), (32, 48, 0)):
+        layers, features = network(channels, width, 1, ("position", "scale")), inputs(channels, count)
+        found, expected = (f(layers, features) for f in (head_outputs, head_outputs_reference))
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_field_trains_alike_with_kernel_and_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred Adam steps toward a motion end within 1e-5."""
+
+    def trained() -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        field = HexPlane.create(
+            HexPlaneConfig(16, (8, 8, 8, 6), (1, 2), 2, 48, ("position", "opacity")),
+            torch.tensor([[1.0] * 3, [-1.0] * 3]),
+            generator,
+        ).double()
+        points = torch.rand(300, 3, generator=generator, dtype=torch.float64) * 2 - 1
+        optimizer = torch.optim.Adam(field.parameters(), 1e-2)
+        for step in range(100):
+            seconds = step % 7 / 6
+            wanted = 0.3 * torch.sin(3 * points.roll(1, 1) + 5 * seconds)
+            found = field.deltas(points, [seconds])
+            loss = (found["position"][0] - wanted).square().mean()
+            loss = loss + (found["opacity"][0] - wanted[:, :1]).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return field.deltas(points, [0.4])["position"].detach()
+
+    fused = trained()
+    monkeypatch.setattr("engine.deform.network.head_outputs", head_outputs_reference)
+    monkeypatch.setattr("engine.deform.hexplane.head_outputs", head_outputs_reference)
+    twin = trained()
+    assert float(twin.abs().max()) > 0.1, "it learned to move"
+    torch.testing.assert_close(fused, twin, rtol=0, atol=1e-5)
