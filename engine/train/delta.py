@@ -150,7 +150,7 @@ class DeltaOptimization(LatentOptimization):
         moment, views = self.draw_pairs(self.pairs, self.moments, self.iteration)
         pairs = [(view, moment) for view in views]
         t = self._timestep()
-        with threads_for(self.rasterizer, self.device, len(self)):
+        with threads_for(self.rasterizer, self.device):
             latents = self.refined(self.drawn(views, self.times[moment])[0])
             source = torch.stack([self.unedited[pair] for pair in pairs])
             mask = torch.stack([self.masks[pair] for pair in pairs]) if self.selection is not None else None
@@ -158,7 +158,7 @@ class DeltaOptimization(LatentOptimization):
         with threads_for_model(self.backbone):
             score = self._score(leaf, source.to(leaf), t, pairs, None if mask is None else mask.to(leaf))
             score.loss.backward()
-        with threads_for(self.rasterizer, self.device, len(self)):
+        with threads_for(self.rasterizer, self.device):
             assert leaf.grad is not None
             # its gradient with respect to the latents is leaf.grad
             loss = (latents * leaf.grad.to(latents)).sum()

@@ -236,7 +236,7 @@ class Fit(TrainStage):
 
     def step(self) -> Losses:
         """One optimization step; returns the losses."""
-        with threads_for(self.rasterizer, self.device, len(self.parameters)):
+        with threads_for(self.rasterizer, self.device):
             return self._step()
 
     def _step(self) -> Losses:

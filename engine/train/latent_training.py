@@ -140,7 +140,7 @@ class LatentTraining(LatentOptimization):
         self.read_ahead()
         moment, views = self.draw_pairs(self.pairs, self.moments, self.iteration)
         truth = torch.stack([self.targets[view, moment] for view in views])
-        with threads_for(self.rasterizer, self.device, len(self)):
+        with threads_for(self.rasterizer, self.device):
             drawn, _ = self.drawn(views, float(self.before.scene.times[moment]))
             raw = (drawn - truth).square().mean()
             loss, seen = self.config.field_weight * raw, {"latent_error": raw.detach()}

@@ -99,7 +99,7 @@ class Decoding:
     @torch.no_grad()
     def _picture(self, renderer: FieldRenderer, view: int, moment: int) -> Tensor:
         seconds = float(self.field.scene.times[moment])
-        with threads_for(self.rasterizer, self.device, len(self.field.scene.canonical)):
+        with threads_for(self.rasterizer, self.device):
             latents, _ = renderer.latents([view], seconds, self.is_refined)
         with threads_for_model(self.backbone):
             decoded = self.backbone.decode(latents.to(self.backbone.device))[0]

@@ -129,7 +129,7 @@ class ScoreRefinement(CanonicalEdit):
         seeds = torch.randint(2**62, (len(pairs),), generator=self.generator).tolist()
         # A small scene is rendered with one thread, but a large model needs all of them. So the gradient is computed in two
         # steps: from the loss to the images, and from there to the Gaussians.
-        with threads_for(self.rasterizer, self.device, len(self)):
+        with threads_for(self.rasterizer, self.device):
             pictures = self._render(pairs)
         images = torch.cat([p.rgb for p in pictures])
         leaf = images.detach().requires_grad_()
@@ -145,7 +145,7 @@ class ScoreRefinement(CanonicalEdit):
             for (image, seed), latents, gradient in zip(views, encoded, gradients, strict=True):
                 known = latents if latents.requires_grad else self._encode(image, seed)
                 (known * gradient[None]).sum().backward()
-        with threads_for(self.rasterizer, self.device, len(self)):
+        with threads_for(self.rasterizer, self.device):
             assert leaf.grad is not None
             # its gradient with respect to the images is leaf.grad
             loss = (images * leaf.grad).sum()

@@ -10,12 +10,10 @@ from typing import ParamSpec
 import torch
 
 from ..diffusion import Backbone
-from ..kernels.threads import fixed_threads
+from ..kernels.threads import fixed_threads, threads_now
 from ..messages import Message, Stream
 from ..render import Rasterizer
 
-# Gaussians
-SMALL = 20_000
 # megabytes of weights
 SMALL_MODEL = 200
 Given = ParamSpec("Given")
@@ -25,8 +23,8 @@ Given = ParamSpec("Given")
 def one_thread() -> Generator[None, None, None]:
     """One torch thread inside; the previous count afterwards.
 
-    On small tensors, torch's threads gain little on two idle cores and cost several times the work on busy ones, where they
-    wait for each other. The count also affects bits, so this lets a run resume on another number of cores.
+    Torch's threads gain little on two idle cores and cost several times the work on busy ones, where they wait for each other
+    (docs/benchmarks.md). The count also affects bits, so this lets a run resume on another number of cores.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -37,12 +35,12 @@ def one_thread() -> Generator[None, None, None]:
 
 
 @contextmanager
-def threads_for(rasterizer: Rasterizer, device: torch.device, count: int) -> Generator[None, None, None]:
-    """One torch thread for `count` Gaussians if they are few; the rasterizer keeps all threads."""
-    if device.type != "cpu" or not rasterizer.uses_own_threads or count > SMALL:
+def threads_for(rasterizer: Rasterizer, device: torch.device) -> Generator[None, None, None]:
+    """One torch thread for a training step on the CPU; kernels and the rasterizer keep all, if they have threads of their own."""
+    if device.type != "cpu" or not rasterizer.uses_own_threads:
         yield
         return
-    with fixed_threads(torch.get_num_threads()), one_thread():
+    with fixed_threads(threads_now()), one_thread():
         yield
 
 
@@ -68,7 +66,7 @@ def on_one_thread(run: Callable[Given, Stream]) -> Callable[Given, Stream]:
         with closing(run(*given, **named)) as messages:
             while True:
                 # not while the receiver of the message works
-                with fixed_threads(torch.get_num_threads()), one_thread():
+                with fixed_threads(threads_now()), one_thread():
                     message = next(messages, None)
                 if message is None:
                     return

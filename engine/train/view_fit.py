@@ -151,7 +151,7 @@ class ViewFit(CanonicalEdit):
         return seconds, [first, *(others[i] for i in order.tolist())]
 
     def step(self) -> Losses:
-        with threads_for(self.rasterizer, self.device, len(self)):
+        with threads_for(self.rasterizer, self.device):
             return self._step()
 
     def _step(self) -> Losses:

@@ -7,7 +7,8 @@ import torch
 
 from engine import messages as m
 from engine.kernels.threads import threads_now
-from engine.train.threads import on_one_thread
+from engine.render import choose
+from engine.train.threads import on_one_thread, threads_for
 
 
 @pytest.fixture()
@@ -47,3 +48,16 @@ def test_closing_such_a_step_closes_what_it_runs(two_threads: None) -> None:
     next(stream)
     stream.close()
     assert len(closed) == 1 and torch.get_num_threads() == 2
+
+
+def test_a_training_step_leaves_kernels_all_threads_and_torch_one(two_threads: None) -> None:
+    pytest.importorskip("numba", reason="numba is not installed")
+    numba, cpu = choose("numba", "cpu"), torch.device("cpu")
+    with threads_for(numba, cpu), threads_for(numba, cpu):
+        assert (torch.get_num_threads(), threads_now()) == (1, 2)
+    assert torch.get_num_threads() == threads_now() == 2
+
+
+def test_a_training_step_without_kernels_keeps_torchs_threads(two_threads: None) -> None:
+    with threads_for(choose("torch", "cpu"), torch.device("cpu")):
+        assert torch.get_num_threads() == threads_now() == 2
