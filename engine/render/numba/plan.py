@@ -26,8 +26,7 @@ class Plan:
     settings: Settings
     geometry: np.ndarray  # [B·N, 6]
     radii: np.ndarray  # [B·N] int32
-    positions: np.ndarray  # [B, N] int64: place in `slot_starts`, -1 where not drawn
-    slot_starts: np.ndarray  # [places + 1] int64
+    slot_starts: np.ndarray  # [B·N + 1] int64: first slot of each Gaussian
     lists: TileLists
 
     @property
@@ -38,23 +37,14 @@ class Plan:
 
 def make_plan(splats: Splats, views: Views, settings: Settings) -> Plan:
     """Project, sort, and list each tile's Gaussians."""
-    cameras, count = len(views.cameras), len(splats.means)
     ellipses = _project(splats, views, settings)
-    ordered, slots = _sort(ellipses, cameras, count)
-    masks = np.empty(slots, np.uint16)
-    positions = np.full(cameras * count, -1, np.int64)
-    launch(cover, cameras * count, SOME_GAUSSIANS, ordered, ellipses, masks, positions)
-    lists = _bin(ordered, ellipses.tiles, masks, views)
-    return Plan(
-        splats,
-        views,
-        settings,
-        ellipses.geometry,
-        ellipses.radii,
-        positions.reshape(cameras, count),
-        ordered.starts,
-        lists,
-    )
+    items = len(ellipses.tiles)
+    ordered = _sort(ellipses, len(views.cameras))
+    starts = _slot_starts(ellipses.tiles)
+    masks = np.empty(int(starts[-1]), np.uint16)
+    launch(cover, items, SOME_GAUSSIANS, ellipses, starts, masks)
+    lists = _bin(ordered, ellipses.tiles, starts, masks, views)
+    return Plan(splats, views, settings, ellipses.geometry, ellipses.radii, starts, lists)
 
 
 def _project(splats: Splats, views: Views, settings: Settings) -> Ellipses:
@@ -69,37 +59,39 @@ def _project(splats: Splats, views: Views, settings: Settings) -> Ellipses:
     return ellipses
 
 
-def _sort(ellipses: Ellipses, views: int, count: int) -> tuple[DepthOrder, int]:
-    """The visible Gaussians by depth, and the number of slots S."""
-    ids = np.empty((views, count), np.int32)
-    local = np.empty((views, count + 1), np.int64)
-    counts = np.empty(views, np.int64)
+def _sort(ellipses: Ellipses, views: int) -> DepthOrder:
+    """The visible Gaussians by depth."""
+    count = len(ellipses.depths) // views
+    ids, counts = np.empty((views, count), np.int32), np.empty(views, np.int64)
     keys = ellipses.depths.view(np.uint32 if ellipses.depths.itemsize == 4 else np.uint64)
     tiles = ellipses.tiles.reshape(views, count, 4)
-    launch(order, views, 1, keys.reshape(views, count), tiles, ids, local, counts)
-    bases = np.concatenate([[0], np.cumsum(counts)])
-    starts = np.zeros(int(bases[-1]) + 1, np.int64)
-    total = 0
-    for b in range(views):
-        n = int(counts[b])
-        starts[bases[b] : bases[b] + n + 1] = local[b, : n + 1] + total
-        total += int(local[b, n])
-    return DepthOrder(ids, counts, bases, starts), total
+    launch(order, views, 1, keys.reshape(views, count), tiles, ids, counts)
+    return DepthOrder(ids, counts)
 
 
-def _bin(ordered: DepthOrder, tiles: np.ndarray, masks: np.ndarray, views: Views) -> TileLists:
+def _slot_starts(tiles: np.ndarray) -> np.ndarray:
+    """First slot of each Gaussian of `tiles` [B·N, 4], and the number of slots S."""
+    starts = np.zeros(len(tiles) + 1, np.int64)
+    sizes = (tiles[:, 2] - tiles[:, 0]) * (tiles[:, 3] - tiles[:, 1])
+    np.cumsum(sizes, out=starts[1:])
+    return starts
+
+
+def _bin(
+    ordered: DepthOrder, tiles: np.ndarray, starts: np.ndarray, masks: np.ndarray, views: Views
+) -> TileLists:
     """The list of each tile, counted in a first pass and written in a second."""
     cameras, count = ordered.ids.shape
     tiles_x, tiles_y = -(-views.width // TILE), -(-views.height // TILE)
     bands = min(tiles_y, 2 * threads_now()) if count > 4 * SOME_GAUSSIANS else 1
     ends = np.zeros(cameras * tiles_x * tiles_y, np.int64)
     lists = TileLists(ends, np.empty(0, np.int32), np.empty(0, np.int64), masks)
-    launch(bin_tiles, cameras * bands, 1, bands, views, ordered, tiles, lists)
+    launch(bin_tiles, cameras * bands, 1, bands, views, ordered, tiles, starts, lists)
     sizes = ends.copy()
     np.cumsum(sizes, out=ends)
     total = int(ends[-1])
     lists = TileLists(ends, np.empty(total, np.int32), np.empty(total, np.int64), masks)
     ends -= sizes
     if total:
-        launch(bin_tiles, cameras * bands, 1, bands, views, ordered, tiles, lists)
+        launch(bin_tiles, cameras * bands, 1, bands, views, ordered, tiles, starts, lists)
     return lists

@@ -119,11 +119,11 @@ def project(first, last, splats, views, settings, ellipses):
 
 
 @kernel
-def order(first, last, keys, tiles, ids, starts, counts):
-    """Items are cameras: sorts the Gaussians that touch a tile by depth (ties by index), with their first slots.
+def order(first, last, keys, tiles, ids, counts):
+    """Items are cameras: sorts the Gaussians that touch a tile by depth (ties by index).
 
     keys [B, N] are depths read as integers (depths are positive, so both orders agree). A radix sort of 11 bits per pass;
-    a pass in which all keys agree is skipped. Fills ids [B, N], starts [B, N + 1] and counts [B].
+    a pass in which all keys agree is skipped. Fills ids [B, N] and counts [B].
     """
     n = keys.shape[1]
     bits = keys.itemsize * 8
@@ -152,13 +152,7 @@ def order(first, last, keys, tiles, ids, starts, counts):
                 spare[histogram[digit]] = a[i]
                 histogram[digit] += 1
             a, spare = spare, a
-        total = 0
-        for i in range(seen):
-            g = a[i]
-            ids[b, i] = g
-            starts[b, i] = total
-            total += (tiles[b, g, 2] - tiles[b, g, 0]) * (tiles[b, g, 3] - tiles[b, g, 1])
-        starts[b, seen] = total
+        ids[b, :seen] = a[:seen]
         counts[b] = seen
 
 
@@ -172,7 +166,7 @@ def unproject(first, last, splats, views, settings, geometry, slots, per_camera,
     means, quats, scales, opacities = splats.means, splats.quats, splats.scales, splats.opacities
     cameras, width, height = views.cameras, views.width, views.height
     eps2d, antialiased = settings.eps2d, settings.antialiased
-    positions, starts, values = slots.positions, slots.starts, slots.values
+    starts, values = slots.starts, slots.values
     g_means2d, g_means, g_quats = gradients.means2d, gradients.means, gradients.quats
     g_scales, g_opacities, g_features = gradients.scales, gradients.opacities, gradients.features
     channels = values.shape[1] - GEOMETRY
@@ -193,12 +187,11 @@ def unproject(first, last, splats, views, settings, geometry, slots, per_camera,
         g_scale[:] = 0.0
         g_R[:] = 0.0
         for b in range(cameras.shape[0]):
-            position = positions[b, n]
-            if position < 0:
-                continue
             item = b * count + n
+            if starts[item] == starts[item + 1]:
+                continue
             sums[:] = 0.0
-            for slot in range(starts[position], starts[position + 1]):
+            for slot in range(starts[item], starts[item + 1]):
                 for k in range(sums.shape[0]):
                     sums[k] += values[slot, k]
             row = item if per_camera else n

@@ -132,10 +132,12 @@ class _Rasterize(torch.autograd.Function):
         )
         launch(
             unproject, len(plan.splats.means), SOME_GAUSSIANS, plan.splats, plan.views, plan.settings, plan.geometry,
-            Slots(plan.positions, plan.slot_starts, slots), table.per_camera, wanted.shape, gradients,
+            Slots(plan.slot_starts, slots), table.per_camera, wanted.shape, gradients,
         )  # fmt: skip
         if wanted.shape:
-            ctx.info.gradient.append(torch.from_numpy(gradients.means2d).reshape(*plan.positions.shape, 2))
+            ctx.info.gradient.append(
+                torch.from_numpy(gradients.means2d).reshape(len(plan.views.cameras), -1, 2)
+            )
         of_splats = (gradients.means, gradients.quats, gradients.scales, gradients.opacities)
         g_shape = [torch.from_numpy(g) if need else None for g, need in zip(of_splats, needs, strict=False)]
         g_rows = None

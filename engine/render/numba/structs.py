@@ -1,7 +1,8 @@
 """Data between the CPU kernels, by name. numba compiles a NamedTuple to a plain struct.
 
 B cameras, N Gaussians. K channels are kept in registers at once; C' is the channel count as the kernels see it, a multiple
-of K. A *slot* is one Gaussian on one tile that its rectangle touches; there are S of them.
+of K. A *slot* is one Gaussian on one tile that its rectangle touches; there are S of them, in the order of the Gaussians, not of
+their depths: all passes but the one that writes the tiles' lists read memory in order.
 """
 
 from __future__ import annotations
@@ -52,8 +53,6 @@ class DepthOrder(NamedTuple):
 
     ids: np.ndarray  # [B, N] int32, of which the first counts[b] are set
     counts: np.ndarray  # [B] int64
-    bases: np.ndarray  # [B + 1] int64: place of each camera's first Gaussian
-    starts: np.ndarray  # [places + 1] int64: first slot of the Gaussian at each place
 
 
 class TileLists(NamedTuple):
@@ -89,8 +88,7 @@ class Upstream(NamedTuple):
 class Slots(NamedTuple):
     """Gradients of each slot, and the position of a Gaussian's slots."""
 
-    positions: np.ndarray  # [B, N] int64: index into `starts`, negative where not drawn
-    starts: np.ndarray  # [places + 1] int64
+    starts: np.ndarray  # [B·N + 1] int64: first slot of each Gaussian; it has none where it is not drawn
     # [S, 6 + C']: moments 1, x, y, x², xy, y² of dL/d(log alpha), then, where wanted, dL/d features
     values: np.ndarray
 

@@ -14,30 +14,23 @@ BLOCKS = 16
 
 
 @kernel
-def cover(first, last, order, ellipses, masks, positions):
-    """Items are (camera, depth rank): fills masks [S] uint16, bit k set where alpha may reach 1/255 in block k.
+def cover(first, last, ellipses, starts, masks):
+    """Items are (camera, Gaussian): fills masks [S] uint16, bit k set where alpha may reach 1/255 in block k.
 
     The quadratic's minimum over a rectangle lies on the edges that face the center; a block counts if log2 alpha at the
-    minimum is above −log2 255, with a margin for rounding. positions [B·N] receives each visible Gaussian's place.
-    `order` is a DepthOrder, `ellipses` are Ellipses.
+    minimum is above −log2 255, with a margin for rounding. `ellipses` are Ellipses; starts [B·N + 1]: first slots.
     """
-    ids, counts, bases, starts = order.ids, order.counts, order.bases, order.starts
     geometry, tiles = ellipses.geometry, ellipses.tiles
-    count = ids.shape[1]
     left = np.empty(BLOCKS, geometry.dtype)
     top = np.empty(BLOCKS, geometry.dtype)
     for k in range(BLOCKS):
         left[k] = (k & 3) * 4 + 0.5
         top[k] = (k >> 2) * 4 + 0.5
     zero = splat(geometry, 0.0)
-    for item in range(first, last):
-        b = item // count
-        rank = item - b * count
-        if rank >= counts[b]:
+    for g in range(first, last):
+        slot = starts[g]
+        if slot == starts[g + 1]:
             continue
-        g = b * count + ids[b, rank]
-        positions[g] = bases[b] + rank
-        slot = starts[bases[b] + rank]
         mx, my = geometry[g, 0], geometry[g, 1]
         a, bb, c = geometry[g, 2], geometry[g, 3], geometry[g, 4]
         limit = geometry[g, 5] + 7.9943534368588578 + 1e-3
@@ -64,14 +57,14 @@ def cover(first, last, order, ellipses, masks, positions):
 
 
 @kernel
-def bin_tiles(first, last, bands, views, order, tiles, lists):
+def bin_tiles(first, last, bands, views, order, tiles, starts, lists):
     """Items are (camera, band of tile rows). The first pass (entries empty) counts each tile's Gaussians in lists.ends
     [B·tiles]; the second, with ends turned into first places, writes entries and slots [total] and moves ends on.
 
     A Gaussian is written only if its mask is not empty, so tiles do not list Gaussians without effect.
-    `order` is a DepthOrder, `lists` are TileLists.
+    `order` is a DepthOrder, `lists` are TileLists; starts [B·N + 1]: first slots.
     """
-    ids, counts, bases, starts = order.ids, order.counts, order.bases, order.starts
+    ids, counts = order.ids, order.counts
     ends, entries, entry_slots, masks = lists.ends, lists.entries, lists.slots, lists.masks
     width, height, count = views.width, views.height, ids.shape[1]
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
@@ -80,13 +73,14 @@ def bin_tiles(first, last, bands, views, order, tiles, lists):
         b = item // bands
         band = item - b * bands
         row0, row1 = band * tiles_y // bands, (band + 1) * tiles_y // bands
-        for rank in range(counts[b]):
-            g = b * count + ids[b, rank]
+        # counts do not depend on depths: that pass reads memory in order
+        for rank in range(count if counting else counts[b]):
+            g = b * count + (rank if counting else ids[b, rank])
             top, bottom = tiles[g, 1], tiles[g, 3]
             if top >= row1 or bottom <= row0:
                 continue
             x0, x1 = tiles[g, 0], tiles[g, 2]
-            start = starts[bases[b] + rank]
+            start = starts[g]
             for ty in range(max(top, row0), min(bottom, row1)):
                 slot = start + (ty - top) * (x1 - x0)
                 tile = (b * tiles_y + ty) * tiles_x
