@@ -56,6 +56,7 @@ def test_the_demo_scene_is_small_sharp_and_moves() -> None:
     first, later = (scene.at(float(seconds)).means for seconds in scene.times[[0, 12]])
     height = float((scene.bounds[1] - scene.bounds[0]).max())
     assert float((later - first).norm(dim=1).max()) > 0.2 * height, "a foot"
+    assert scene.history[0]["verdict"]["held_out"] > 32, "what its training measured"
 
 
 def test_flame_does_not_ship() -> None:

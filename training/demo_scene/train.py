@@ -23,7 +23,7 @@ SCALE = 0.8
 KEPT = [0, 3, 4, 7, 8, 11, 12, 15, 16, 19, 20, 22]
 # SH degree 1 would take a third of the file for a subject that is matte
 CONFIG = fit_scene.Config(
-    iterations=5000,
+    iterations=14_000,
     budget=25_000,
     initial_count=20_000,
     sh_degree=0,
