@@ -11,19 +11,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from engine.errors import InputError
 from engine.files.images import image_size  # noqa: F401  # used in a process of its own
 from engine.files.jsonfile import DEEPEST, DeeplyNested, parse_json, read_json
 from engine.files.npyfile import read_numbers  # noqa: F401
 from engine.files.safetensors_header import HeaderError, read_header
+from engine.files.safetensors_reader import read_tensors
+from engine.files.safetensors_writer import DTYPES, write_tensors
 from engine.io.scene_file import load_scene
 from engine.io.selection_file import load_selection
 from engine.io.splat_file import read_splat_file  # noqa: F401
 from engine.io.spz import read_spz  # noqa: F401
 from engine.playback.player_file import read_player_file  # noqa: F401
 from engine.train.state import load_state
+from tests.memory import cost_of, needs_linux
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENE = '{"__metadata__":{"format":"gs4d-scene","version":"1","scene":"{}"}%s}'
@@ -111,6 +114,30 @@ def test_a_description_that_is_nested_too_deeply_is_damaged(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_tensors_are_those_that_the_library_reads(tmp_path):
+    g = torch.Generator().manual_seed(0)
+    tensors = {
+        f"{dtype}": (torch.randn(3, 5, 2, generator=g) * 100).to(dtype)
+        for dtype in (*DTYPES, torch.int8, torch.float8_e4m3fn)
+    }
+    tensors |= {"scalar": torch.tensor(2.5), "nothing": torch.empty(0, 3), "late": torch.arange(7.0)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    read, wanted = read_tensors(tmp_path / "a.safetensors"), load_file(tmp_path / "a.safetensors")
+    assert read.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert read[name].dtype == tensor.dtype and read[name].shape == tensor.shape
+        flat, own = (t.contiguous().view(-1).view(torch.uint8) for t in (tensor, read[name]))
+        assert torch.equal(flat, own), name
+
+
+@needs_linux
+def test_a_file_is_in_memory_once_while_it_is_read(tmp_path):
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, {"a": torch.zeros(100 << 18), "b": torch.zeros(2)}, {})
+    cost = cost_of(lambda: read_tensors(path))
+    assert cost.said == "value" and 95 < cost.megabytes < 120
+
+
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
     # in a process of its own: a reader that opens the pipe never comes back
     os.mkfifo(tmp_path / "pipe")
