@@ -16,6 +16,9 @@ MULTIPLE = 8
 SOME_BLOCKS = 32
 # sums over Gaussians in the backward pass
 PIECES = 16
+# megabytes of activations that are kept for the backward pass: up to here, the C library gives freed memory out again. Beyond, it
+# takes pages from the system each time, which costs more than computing activations again
+KEPT = 32
 
 Layer = tuple[Tensor, Tensor]
 
@@ -86,13 +89,16 @@ class _Fused(torch.autograd.Function):
         outputs = [len(bias) for bias in tensors[2 * trunk + 3 :: 4]]
         blocks = -(-len(features) // WIDTH)
         step = spread(width)
-        hidden = features.new_empty(blocks * (trunk + heads) * step if keeps else 0)
+        size = blocks * (trunk + heads) * step
+        keeps = keeps and size * features.element_size() <= KEPT << 20
+        hidden = features.new_empty(size if keeps else 0)
         deltas = features.new_empty(len(features), sum(outputs))
+        weights = _packed(tensors, trunk, OUTPUTS)
         launch(
-            evaluate, blocks, SOME_BLOCKS, features.numpy(), _packed(tensors, trunk, OUTPUTS).numpy(), trunk, width,
+            evaluate, blocks, SOME_BLOCKS, features.numpy(), weights.numpy(), trunk, width,
             torch.tensor(outputs).numpy(), step, keeps, hidden.numpy(), deltas.numpy(),
         )  # fmt: skip
-        ctx.trunk, ctx.outputs = trunk, outputs
+        ctx.trunk, ctx.outputs, ctx.weights = trunk, outputs, weights
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(features, hidden, *tensors)
         return deltas.split(outputs, dim=1)
@@ -118,7 +124,7 @@ class _Fused(torch.autograd.Function):
         to_weights = weights.new_zeros(pieces, len(weights) if learns else 0)
         to_features = torch.empty_like(features)
         launch(
-            evaluate_backward, pieces, 1, pieces, features.numpy(), weights.numpy(), ctx.trunk, width,
+            evaluate_backward, pieces, 1, pieces, features.numpy(), ctx.weights.numpy(), weights.numpy(), ctx.trunk, width,
             torch.tensor(ctx.outputs).numpy(), torch.tensor(used).numpy(), (spread(width), spread(features.shape[1])),
             hidden.numpy(), upstream.numpy(), learns, to_weights.numpy(), to_features.numpy(),
         )  # fmt: skip

@@ -76,49 +76,59 @@ def rectify_backward(gradient, to, y, at, channels):
         store(gradient, to + c, select(load(y, at + c) <= 0.0, 0.0, load(gradient, to + c)))
 
 
+@part
+def padded(outputs):
+    """The number of a head's outputs as `evaluate` computes them."""
+    return (outputs + len(FEW) - 1) // len(FEW) * len(FEW)
+
+
+@part
+def activate(x, at, inputs, weights, trunk, width, outputs, values, to, layer):
+    """The activations of one block from its features: layer by layer at `to`, `to + layer`, …"""
+    where = 0
+    for k in range(trunk):
+        channels = inputs if k == 0 else width
+        source, start = (x, at) if k == 0 else (values, to + (k - 1) * layer)
+        dense(
+            source, start, channels, weights, where, where + channels * width, values, to + k * layer, width, GROUP
+        )  # fmt: skip
+        rectify(values, to + k * layer, width)
+        where += (channels + 1) * width
+    for head in range(len(outputs)):
+        here = to + (trunk + head) * layer
+        last = to + (trunk - 1) * layer
+        dense(values, last, width, weights, where, where + width * width, values, here, width, GROUP)
+        rectify(values, here, width)
+        where += (width + 1) * (width + padded(outputs[head]))
+
+
 @kernel
 def evaluate(first, last, features, weights, trunk, width, outputs, step, keeps, hidden, deltas):
     """Blocks `first` to `last`: features [N, C] → deltas [N, Σ outputs]; weights of matrices [inputs, outputs].
 
-    Heads' outputs are padded to multiples of len(FEW) in `weights`. hidden [trunk + heads, blocks, step] gets the activations
+    Heads' outputs are padded to multiples of OUTPUTS in `weights`. hidden [trunk + heads, blocks, step] gets the activations
     where `keeps`; otherwise it is empty. `step` is `spread(width)`.
     """
     inputs, heads = features.shape[1], len(outputs)
     x = np.empty(inputs * WIDTH, features.dtype)
-    y = np.empty((max(outputs) + len(FEW)) * WIDTH, features.dtype)
+    y = np.empty(padded(max(outputs)) * WIDTH, features.dtype)
     blocks = (len(features) + WIDTH - 1) // WIDTH if keeps else 1
     layer = blocks * step
     values = hidden if keeps else np.empty((trunk + heads) * layer, features.dtype)
+    trunk_size = (inputs + 1) * width + (trunk - 1) * (width + 1) * width
     for block in range(first, last):
         take_in(features, block, x)
         at = block * step if keeps else 0
-        where = 0
-        for k in range(trunk):
-            if k == 0:
-                dense(x, 0, inputs, weights, 0, inputs * width, values, at, width, GROUP)
-                where = (inputs + 1) * width
-            else:
-                dense(
-                    values, at + (k - 1) * layer, width, weights, where, where + width * width,
-                    values, at + k * layer, width, GROUP,
-                )  # fmt: skip
-                where += (width + 1) * width
-            rectify(values, at + k * layer, width)
-        here = min(WIDTH, len(features) - block * WIDTH)
-        column = 0
+        activate(x, 0, inputs, weights, trunk, width, outputs, values, at, layer)
+        where, column = trunk_size, 0
         for head in range(heads):
-            to = at + (trunk + head) * layer
-            dense(
-                values, at + (trunk - 1) * layer, width, weights, where, where + width * width,
-                values, to, width, GROUP,
-            )  # fmt: skip
-            where += (width + 1) * width
-            rectify(values, to, width)
             count = outputs[head]
-            padded = (count + len(FEW) - 1) // len(FEW) * len(FEW)
-            dense(values, to, width, weights, where, where + width * padded, y, 0, padded, FEW)
-            where += (width + 1) * padded
-            for n in range(here):
+            size = padded(count)
+            where += (width + 1) * width
+            to = at + (trunk + head) * layer
+            dense(values, to, width, weights, where, where + width * size, y, 0, size, FEW)
+            where += (width + 1) * size
+            for n in range(min(WIDTH, len(features) - block * WIDTH)):
                 for c in range(count):
                     deltas[block * WIDTH + n, column + c] = y[c * WIDTH + n]
             column += count
@@ -153,18 +163,22 @@ def add_outer(g, g_at, g_step, outputs, x, x_at, x_step, inputs, blocks, row, gr
 
 @kernel
 def evaluate_backward(
-    first, last, pieces, features, weights, trunk, width, outputs, used, steps, hidden, upstream, learns, to_weights, to_features
+    first, last, pieces, features, forward, weights, trunk, width, outputs, used, steps, kept, upstream, learns,
+    to_weights, to_features,
 ):  # fmt: skip
     """Pieces `first` to `last`, from upstream [N, Σ outputs]: to_features [N, C], and where `learns`, to_weights [pieces, P].
 
-    weights of matrices [outputs, inputs], the layout that PyTorch's layers have, without padding. used [heads]: whether anything
-    depends on a head. steps: `spread` of width and C.
+    weights of matrices [outputs, inputs], the layout that PyTorch's layers have, without padding; `forward`: those of
+    `evaluate`. used [heads]: whether anything depends on a head. steps: `spread` of width and C. kept: what `evaluate` kept;
+    where that is empty, activations are computed again, with the same bits.
     """
     count, inputs = features.shape
     heads = len(outputs)
     blocks = (count + WIDTH - 1) // WIDTH
     step, x_step = steps
-    layer = blocks * step
+    keeps = len(kept) > 0
+    layer = (blocks if keeps else CHUNK) * step
+    hidden = kept if keeps else np.empty((trunk + heads) * layer, features.dtype)
     x = np.empty(CHUNK * x_step, features.dtype)
     g_out = np.empty(CHUNK * max(outputs) * WIDTH, features.dtype)
     # of a head's hidden layer, then of a layer of the trunk; and of the trunk's last layer
@@ -179,7 +193,13 @@ def evaluate_backward(
         for turn in range(turns):
             begin = start + (stop - start) * turn // turns
             some = start + (stop - start) * (turn + 1) // turns - begin
-            base = begin * step
+            base = begin * step if keeps else 0
+            if learns or not keeps:
+                for b in range(some):
+                    take_in(features, begin + b, x[b * x_step :])
+            if not keeps:
+                for b in range(some):
+                    activate(x, b * x_step, inputs, forward, trunk, width, outputs, hidden, b * step, layer)
             g_near[:] = 0
             where, column = trunk_size, 0
             for head in range(heads):
@@ -221,8 +241,6 @@ def evaluate_backward(
                         dense(g_near, b * step, width, weights, where, -1, g_far, b * step, width, GROUP)
                     g_near, g_far = g_far, g_near
             for b in range(some):
-                if learns:
-                    take_in(features, begin + b, x[b * x_step :])
                 for c in range(0, inputs * WIDTH, WIDTH):
                     store(g_x, c, splat(g_x, 0.0))
                 dense(g_near, b * step, width, weights, 0, -1, g_x, 0, inputs, GROUP)

@@ -91,6 +91,17 @@ def test_bits_do_not_depend_on_threads() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
+def test_activations_that_are_computed_again_have_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for shape in NETWORKS:
+        layers, features = network(*shape, torch.float32), inputs(shape[0], COUNTS[-1], torch.float32)
+        wanted = [features, *layers.tensors()]
+        kept = gradients(head_outputs(layers, features), wanted)
+        with monkeypatch.context() as patch:
+            patch.setattr("engine.deform.network.KEPT", 0)
+            again = gradients(head_outputs(layers, features), wanted)
+        assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))  # pyright: ignore
+
+
 def test_what_nothing_depends_on_has_no_gradient() -> None:
     layers, features = network(*NETWORKS[2]), inputs(40, 50)
     wanted = [features, *layers.tensors()]
