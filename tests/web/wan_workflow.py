@@ -26,7 +26,8 @@ def _video(info: dict[str, Any]) -> dict[str, Any]:
     """From an image to the frames of node 13."""
     node = graphs.node
     found = {
-        "1": node(info, "LoadImage"),
+        # ComfyUI's own
+        "1": node(info, "LoadImage", image="example.png"),
         "2": node(info, "WanCameraEmbedding", camera_pose="Pan Left", **SIZE),
         "3": node(info, "UNETLoader"),
         "4": node(info, "CLIPLoader", type="wan"),
