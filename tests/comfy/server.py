@@ -125,6 +125,15 @@ class Server:
     def interrupt(self) -> None:
         self.post("/interrupt", {})
 
+    def withdraw(self, seconds: float = 120) -> None:
+        """Take back what is queued and end what runs: its messages would reach the pages of later tests."""
+        end = time.monotonic() + seconds
+        self.post("/queue", {"clear": True})
+        while self.get("/queue")["queue_running"]:
+            assert time.monotonic() < end, "a job does not end"
+            self.interrupt()
+            time.sleep(0.2)
+
     def run(
         self,
         graph: dict[str, Any],

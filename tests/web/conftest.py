@@ -62,6 +62,7 @@ def chromium() -> str:
 
 @pytest.fixture()
 def page(chromium: str, running: server.Server) -> Iterator[browser.Page]:
+    running.withdraw()
     with browser.browsing(chromium) as opened:
         opened.open(running.url)
         yield opened

@@ -7,23 +7,35 @@ from typing import Any
 
 import browser
 import pytest
+from published_models import PUBLISHED
 from server import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.comfy]
 OLD = sorted((Path(__file__).resolve().parents[1] / "old_graphs").glob("*.json"))
-CHECKPOINTS = ("instruct-pix2pix-00-22000.safetensors", "v1-5-pruned-emaonly-fp16.safetensors")
+# files that workflows name, beside those that ComfyUI offers to download
+FILES = (
+    "input/example.png",
+    "models/gs4d/gvfdiffusion/deformation_mean.pt",
+    "models/gs4d/gvfdiffusion/ema_static_vae_0.9999_200000.pt",
+    "models/gs4d/dinov2-with-registers-large/config.json",
+    "models/gs4d/TRELLIS-image-large/pipeline.json",
+)
 
 
 @pytest.fixture(scope="module")
 def opened(chromium: str, running: Server) -> Iterator[browser.Page]:
-    """One page for all graphs; the checkpoints that some of them name are there, by name."""
-    folder = running.base / "models" / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in CHECKPOINTS:
-        (folder / name).touch()
+    """One page for all graphs; the models that some of them name are there, by name."""
+    models = [f"models/{folder}/{name}" for name, (folder, _) in PUBLISHED.items()]
+    made = [path for name in (*models, *FILES) if not (path := running.base / name).exists()]
+    for path in made:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     with browser.browsing(chromium) as page:
         page.open(running.url)
         yield page
+    running.withdraw()
+    for path in made:
+        path.unlink()
 
 
 @pytest.mark.parametrize("file", OLD, ids=lambda path: path.stem)
