@@ -28,11 +28,11 @@ from . import motions
 from .averaging import EVERY, Averages
 from .config import FitConfig
 from .densify import DefaultStrategy, DensityControl, DensityStrategy, MCMCStrategy
-from .draws import generator_at
 from .feeding import Feed, Pair
+from .fit_order import FitOrder
 from .geometry_terms import GeometryTerms
 from .head_motion import head_for, head_gaussians, mesh_bounds
-from .initialization import anchor_moment, first_gaussians
+from .initialization import first_gaussians
 from .loop import Losses
 from .motion import MotionStart
 from .normalization import Normalization, subject_bounds
@@ -72,9 +72,8 @@ class Fit(TrainStage):
                 "A head and a start scene are both connected, and only one can give the first Gaussians; remove one of them.",
             )
         self.head = None if head is None else head_for(video, head)
-        self.views = video.views_to_train() if config.keeps_test_views_out else tuple(range(video.views))
-        self.samples = self._samples()
-        self.anchor = anchor_moment(video, self.views, list(self.samples))
+        self.order = FitOrder(video, config, has_start=start is not None)
+        self.views, self.samples = self.order.views, self.order.samples
         self.background = background_of(video, config.background).to(self.device)
         self.feed = Feed(video, self.device)
         self.targets = Targets(self.feed.video or video, self.background)
@@ -128,22 +127,6 @@ class Fit(TrainStage):
             self.generator,
         )
 
-    def _samples(self) -> dict[int, list[int]]:
-        """Views that can be trained on, by frame; held-out frames are absent."""
-        every = self.config.hold_out_every
-        held = self.video.test_moments if self.config.keeps_test_views_out else ()
-        samples: dict[int, list[int]] = {}
-        for view, moment in self.video.samples(self.views):
-            if moment in held or (every and moment % every == every - 1):
-                continue
-            samples.setdefault(moment, []).append(view)
-        if not samples:
-            raise InputError(
-                "TRN-003",
-                f"No image of {self.video.name} is left to train on; lower hold_out_every or use fewer test views.",
-            )
-        return dict(sorted(samples.items()))
-
     def _strategy(self) -> DensityStrategy | None:
         if self.config.density == "none":
             return None
@@ -195,25 +178,12 @@ class Fit(TrainStage):
         return self._rigs[scale]
 
     def _moments_at(self, step: int) -> list[int]:
-        """Frames that take part in a step: a window around the anchor that grows to the whole video."""
-        moments, c = list(self.samples), self.config
-        shared = len(self.samples.get(self.anchor, ()))
-        at_once = shared < 4 or self.start is not None
-        if c.order == "all at once" or self.motion is None or (c.order == "auto" and at_once):
-            return moments
-        span = max(c.outwards_until - c.coarse_fraction, 1e-9)
-        grown = min(max((step / self.steps_expected - c.coarse_fraction) / span, 0.0), 1.0)
-        reach = grown * max(moments[-1] - self.anchor, self.anchor - moments[0])
-        return [moment for moment in moments if abs(moment - self.anchor) <= reach]
+        """Frames that take part in a step."""
+        return self.order.moments(step / self.steps_expected, self.motion is not None)
 
     def _sample_at(self, step: int) -> tuple[int, list[int]]:
         """The frame of a step, and the views of it that the step compares."""
-        generator = generator_at(self.config.seed, step)
-        moments = self._moments_at(step)
-        moment = moments[int(torch.randint(len(moments), (), generator=generator))]
-        views = self.samples[moment]
-        order = torch.randperm(len(views), generator=generator)[: self.config.views_per_step]
-        return moment, [views[i] for i in order.tolist()]
+        return self.order.at(step, step / self.steps_expected, self.motion is not None)
 
     def captured(self) -> list[Pair]:
         return [(view, moment) for moment, views in self.samples.items() for view in views]

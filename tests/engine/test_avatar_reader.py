@@ -210,7 +210,7 @@ def test_training_never_looks_at_a_held_out_frame(
     monkeypatch.setattr(RenderedFrames, "read", note)
     config = FitConfig(iterations=12, budget=40, initial_count=30, preview_every=1, hold_out_every=every)
     work = Fit(video, config, "cpu")
-    assert "hull" in work.origin and work.anchor in work.samples
+    assert "hull" in work.origin and work.order.anchor in work.samples
     for _ in range(12):
         work.step()
         work.preview()
