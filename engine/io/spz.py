@@ -22,8 +22,9 @@ from torch import Tensor
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..files.paths import read_regular
+from ..finite import is_finite
 from ..scene import Gaussians, rotations
-from .spz_decoding import COLOR_SCALE, HEADER, MAGIC, decode_spz, turned
+from .spz_decoding import COLOR_SCALE, HEADER, MAGIC, ROWS, decode_spz, turned
 
 # range of a byte
 LOG_SCALES = (-10.0, 5.9375)
@@ -78,14 +79,13 @@ def encode_spz(gaussians: Gaussians, name: str, version: int = 3, sh_bits: int =
             "IO-032",
             f"{name}: .spz version {version} with {sh_bits} SH bits cannot be written; use version 2 or 3, and 1 to 8 bits.",
         )
-    g = gaussians.map(lambda t: t.detach().cpu().double())
+    g = gaussians.map(lambda t: t.detach().cpu())
     for field, tensor in g.tensors().items():
-        if not bool(torch.isfinite(tensor).all()):
+        if not is_finite(tensor):
             raise InputError(
                 "IO-033",
                 f"{name} was not written: {field} contains NaN or infinite values. Check the step that created the scene.",
             )
-    g = turned(g)
     largest = float(g.means.abs().max()) if len(g) else 0.0
     bits = next((b for b in range(20, -1, -1) if round(largest * 2**b) < 2**23), None)
     if bits is None:
@@ -94,7 +94,21 @@ def encode_spz(gaussians: Gaussians, name: str, version: int = 3, sh_bits: int =
             f"{name} was not written: a Gaussian is {largest:.3g} units from the origin, beyond the .spz limit of 8.3e6. Export "
             "a .ply instead.",
         )
-    blocks = [
+    blocks: list[list[bytes]] = [[] for _ in range(6)]
+    for start in range(0, len(g), ROWS):
+        rows = slice(start, start + ROWS)
+        some = turned(g.map(lambda t, rows=rows: t[rows].double()))
+        for block, part in zip(blocks, _blocks(some, bits, version, sh_bits), strict=True):
+            block.append(part.tobytes())
+    packer = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    packed = [packer.compress(HEADER.pack(MAGIC, version, len(g), g.sh_degree, bits, 0, 0))]
+    packed += [packer.compress(part) for block in blocks for part in block]
+    return b"".join([*packed, packer.flush()])
+
+
+def _blocks(g: Gaussians, bits: int, version: int, sh_bits: int) -> list[Bytes]:
+    """The attributes of some Gaussians, in the file's axes and order."""
+    return [
         _fixed_point(g.means * 2.0**bits),
         _byte(g.logit_opacities.sigmoid() * 255),
         _byte(g.sh[:, 0] * (COLOR_SCALE * 255) + 127.5),
@@ -102,9 +116,6 @@ def encode_spz(gaussians: Gaussians, name: str, version: int = 3, sh_bits: int =
         _smallest_three(g.quats) if version == 3 else _three_bytes(g.quats),
         _harmonics(g.sh[:, 1:], sh_bits),
     ]
-    header = HEADER.pack(MAGIC, version, len(g), g.sh_degree, bits, 0, 0)
-    packer = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    return packer.compress(header + b"".join(block.tobytes() for block in blocks)) + packer.flush()
 
 
 def far_out(means: Tensor) -> Tensor:

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InputError
+from engine.io import spz
 from engine.io.fourdgs import write_fourdgs
 from engine.io.spz import read_spz, write_spz
 from engine.scene import Gaussians, harmonics, rotations
+from tests.memory import cost_of, needs_linux
 from tests.scenes import moving_scene
 
 
@@ -57,6 +59,24 @@ def test_positions_keep_their_precision_at_every_scale_of_scene(tmp_path_factory
     again = read_spz(write_spz(g, tmp_path_factory.mktemp("spz") / "a.spz"))
     limit = max(float(g.means.abs().max()) * 2**-22, 2**-21) * 1.01
     assert float((again.means - g.means).abs().max()) <= limit + spread * 1e-7
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_gaussians_encoded_in_parts_have_the_bytes_of_all_at_once(version, monkeypatch):
+    g = gaussians(1000)
+    monkeypatch.setattr(spz, "ROWS", 1000)
+    whole = spz.encode_spz(g, "a.spz", version, 5)
+    monkeypatch.setattr(spz, "ROWS", 64)
+    assert spz.encode_spz(g, "a.spz", version, 5) == whole
+
+
+@needs_linux
+def test_the_memory_of_encoding_is_about_that_of_the_file():
+    """Double precision of all at once takes 130 MB."""
+    g = gaussians(200_000, bases=4)
+    spz.encode_spz(gaussians(100, bases=4), "a.spz")
+    cost = cost_of(lambda: spz.encode_spz(g, "a.spz"))
+    assert cost.said == "value" and cost.megabytes < 40
 
 
 def test_a_second_trip_changes_nothing_more(tmp_path):
