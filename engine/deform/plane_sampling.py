@@ -141,7 +141,9 @@ class _Fused(torch.autograd.Function):
 
         points, *flat = ctx.saved_tensors
         levels = [flat[i : i + 6] for i in range(0, len(flat), 6)]
-        slopes = [[torch.zeros_like(values) for values in level] for level in levels]
+        # a frozen field only passes gradients on
+        learns = any(ctx.needs_input_grad[2:])
+        slopes = [[torch.zeros_like(values) for values in level] for level in levels] if learns else levels
         to_points = points.new_empty(len(levels), len(points), 3)
         launch(
             sample_backward,
@@ -150,9 +152,12 @@ class _Fused(torch.autograd.Function):
             points.numpy(),
             _arrays(levels),
             grads[0].contiguous().numpy(),
+            learns,
             _arrays(slopes),
             to_points.numpy(),
         )
+        if not learns:
+            return to_points.sum(dim=0), *(None for _ in ctx.needs_input_grad[1:])
         planes: list[Tensor] = []
         for i, level in enumerate(slopes):
             shapes = ctx.shapes[6 * i : 6 * i + 6]

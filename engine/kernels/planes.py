@@ -82,10 +82,10 @@ def sample(first, last, points, levels, features):
 
 
 @kernel
-def sample_backward(first, last, points, levels, gradient, slopes, point_slopes):
+def sample_backward(first, last, points, levels, gradient, learns, slopes, point_slopes):
     """Levels `first` to `last`, each of which owns its planes.
 
-    gradient [N, levels · C]; slopes, as levels: what the planes and lines get, added; point_slopes [levels, N, 3].
+    gradient [N, levels · C]; slopes, as levels: what the planes and lines get where `learns`, added; point_slopes [levels, N, 3].
     """
     sums = np.zeros(WIDTH, points.dtype)
     for level in range(first, last):
@@ -123,18 +123,19 @@ def sample_backward(first, last, points, levels, gradient, slopes, point_slopes)
                 still, moving = given * (p * q * r), given * (a * b * d)
                 to_a, to_b, to_d = still * (b * d), still * (a * d), still * (a * b)
                 to_p, to_q, to_r = moving * (q * r), moving * (p * r), moving * (p * q)
-                below = to_a * fy
-                spread(to_xy, at_xy + c, right, fx, to_a - below)
-                spread(to_xy, at_xy + c + down * width, right, fx, below)
-                below = to_b * fz
-                spread(to_xz, at_xz + c, right, fx, to_b - below)
-                spread(to_xz, at_xz + c + back * width, right, fx, below)
-                below = to_d * fz
-                spread(to_yz, at_yz + c, down, fy, to_d - below)
-                spread(to_yz, at_yz + c + back * height, down, fy, below)
-                spread(to_xt, x * channels + c, right, fx, to_p)
-                spread(to_yt, y * channels + c, down, fy, to_q)
-                spread(to_zt, z * channels + c, back, fz, to_r)
+                if learns:
+                    below = to_a * fy
+                    spread(to_xy, at_xy + c, right, fx, to_a - below)
+                    spread(to_xy, at_xy + c + down * width, right, fx, below)
+                    below = to_b * fz
+                    spread(to_xz, at_xz + c, right, fx, to_b - below)
+                    spread(to_xz, at_xz + c + back * width, right, fx, below)
+                    below = to_d * fz
+                    spread(to_yz, at_yz + c, down, fy, to_d - below)
+                    spread(to_yz, at_yz + c + back * height, down, fy, below)
+                    spread(to_xt, x * channels + c, right, fx, to_p)
+                    spread(to_yt, y * channels + c, down, fy, to_q)
+                    spread(to_zt, z * channels + c, back, fz, to_r)
                 sum_x = fma(to_a, fma(a_lower - a_upper, fy, a_upper), sum_x)
                 sum_x = fma(to_b, fma(b_lower - b_upper, fz, b_upper), fma(to_p, p_slope, sum_x))
                 sum_y = fma(to_a, a_low - a_top, fma(to_q, q_slope, sum_y))

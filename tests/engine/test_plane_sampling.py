@@ -78,6 +78,15 @@ def test_what_the_kernel_does_not_take_goes_to_the_twin() -> None:
     torch.testing.assert_close(both, each, rtol=1e-12, atol=1e-12)
 
 
+def test_a_frozen_field_passes_gradients_on() -> None:
+    levels, points = inputs(CONFIGS[0])
+    exact = gradients(field_features(levels, points, [0.2]), levels, points)[0]
+    frozen = [[plane.detach() for plane in level] for level in levels]
+    features = field_features(frozen, points, [0.2])
+    weights = torch.linspace(-1, 1, features.numel(), dtype=features.dtype).view_as(features)
+    assert torch.equal(torch.autograd.grad((features * weights).sum(), points)[0], exact)
+
+
 def test_a_field_trains_alike_with_kernel_and_twin(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred Adam steps toward a motion end within 1e-5."""
 
