@@ -189,7 +189,7 @@ PAGES: dict[str, Graph] = {
     "GS4D_EvaluateGeneration": (
         [
             ("GS4D_VariationDiffusion", [0, 0], [330, 0], {}),
-            ("GS4D_Load4DScene", [0, 580], [330, 0], {"scene_file": "output/gs4d/walker.safetensors"}),
+            ("GS4D_Load4DScene", [0, 400], [330, 0], {"scene_file": "output/gs4d/walker.safetensors"}),
             ("GS4D_EvaluateGeneration", [390, 0], [330, 0], {"video_network": "gs4d/i3d_torchscript.pt"}),
             ("PreviewAny", [780, 0], [260, 180], {}),
         ],
@@ -214,8 +214,8 @@ PAGES: dict[str, Graph] = {
     "GS4D_Preview4DScene": (
         [
             ("GS4D_Load4DScene", [0, 0], [280, 0], {"scene_file": "output/gs4d/walker.safetensors"}),
-            ("GS4D_Load4DScene", [0, 190], [280, 0], {"scene_file": "output/gs4d/gold.safetensors"}),
-            ("GS4D_Preview4DScene", [320, 0], [520, 760], {"makes_movie": False}),
+            ("GS4D_Load4DScene", [0, 240], [280, 0], {"scene_file": "output/gs4d/gold.safetensors"}),
+            ("GS4D_Preview4DScene", [320, 0], [520, 700], {"makes_movie": False}),
         ],
         [(0, 0, 2, "scene"), (1, 0, 2, "compare")],
     ),
