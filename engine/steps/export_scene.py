@@ -210,7 +210,9 @@ def _kept(scene: Scene4D, seconds: list[float], ending: str) -> tuple[Tensor | N
         return None, ()
     from ..io.spz import FAR, far_out
 
-    far = torch.stack([far_out(scene.at(t).means) for t in seconds]).any(0)
+    far = torch.zeros(len(scene.canonical), dtype=torch.bool)
+    for t in seconds:
+        far |= far_out(scene.at(t).means).cpu()
     count = int(far.sum())
     if not count:
         return None, ()

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .. import backends
 from ..errors import InputError
 from ..fields import choice, text, validate
 from ..files.atomic import write_atomically
@@ -108,14 +109,30 @@ def sample(scene: Scene4D, seconds: list[float], turn: Tensor | None = None) -> 
         means [T, N, 3], scales [T, N, 3], quats [T, N, 4] wxyz, opacities [T, N], sh [T, N, K, 3], times [T] (float64).
         Where they were turned, also turn [3, 3] (float64). Where means are relative to a local origin, also that in the
         scene's own axes: origin [3] (float64).
+
+    Raises:
+        InputError: They would not fit in memory.
     """
-    gaussians = [scene.at(t) for t in seconds]
-    # colors and positions of what stands upright already stay bit for bit
-    if turn is not None and not is_unturned(turn):
-        gaussians = [turned(each, turn) for each in gaussians]
-    moments = [each.activated() for each in gaussians]
+    count, bases = scene.canonical.sh.shape[:2]
+    shortage = backends.shortage(len(seconds) * count * 4 * (11 + 3 * bases))
+    if shortage and scene.device.type == "cpu":
+        raise InputError(
+            "STP-115",
+            f"{count:,} Gaussians at {len(seconds)} times need {shortage}; choose fewer times, or close other programs.",
+        )
     names = ("means", "scales", "quats", "opacities", "sh")
-    stacked = {name: torch.stack([getattr(m, name) for m in moments]).contiguous() for name in names}
+    stacked: dict[str, Tensor] = {}
+    for i, t in enumerate(seconds):
+        now = scene.at(t)
+        # colors and positions of what stands upright already stay bit for bit
+        if turn is not None and not is_unturned(turn):
+            now = turned(now, turn)
+        activated = now.activated()
+        for name in names:
+            values: Tensor = getattr(activated, name)
+            if not i:
+                stacked[name] = values.new_empty(len(seconds), *values.shape)
+            stacked[name][i] = values
     stacked["times"] = torch.tensor(seconds, dtype=torch.float64)
     if turn is not None:
         stacked["turn"] = turn.double()

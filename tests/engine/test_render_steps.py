@@ -188,6 +188,19 @@ def still_scene() -> Scene4D:
     return Scene4D.still(s.canonical, s.times, s.rig, s.bounds, s.background)
 
 
+def test_samples_that_do_not_fit_are_refused_before_they_are_taken(scene, monkeypatch):
+    seconds = scene.times.tolist()
+    sampled = sample_scene.sample(scene, seconds)
+    need = sum(t.numel() * t.element_size() for name, t in sampled.items() if name != "times")
+    monkeypatch.setattr(backends, "free_memory", lambda: float(need))
+    sample_scene.sample(scene, seconds)
+    monkeypatch.setattr(backends, "free_memory", lambda: need - 1.0)
+    with pytest.raises(
+        InputError, match=r"at 6 times need 1 MB of memory, but 1 MB are free; choose fewer .*STP-115"
+    ):
+        sample_scene.sample(scene, seconds)
+
+
 def test_command_line_renders_samples_and_exports(tmp_path, capsys):
     file = tmp_path / "scene.safetensors"
     save_scene(still_scene(), file)
