@@ -46,7 +46,7 @@ from engine.steps import bake_clip
 WIDTH, HEIGHT, SEED = 1280, 720, 0
 # Gaussians of the rendered scene: images, not Gaussians, are measured
 RENDERED = 5000
-# what is measured: called once to prepare with a small size, whose result is called to do the work
+# what is measured
 Work = Callable[[], object]
 
 
@@ -108,7 +108,7 @@ def _with_field(gaussians: int, moments: int) -> Scene4D:
     return scene.with_(deformation=field)
 
 
-# row → (what it is by, how it is prepared, megabytes per unit in which its size counts)
+# row → what its size counts, and what prepares it: given the size, the other number, and a folder for files
 ROWS: dict[str, tuple[str, Callable[[int, int, Path], Work]]] = {
     "render": ("frames", _render),
     "bake": ("frames", _bake),
