@@ -2,7 +2,7 @@
 
 ED-NeRF decodes every view on its own, which flickers. Here one set of colors is fitted to all decoded views, so views and
 frames agree, and the result is an ordinary moving scene that plays and exports. Where the edit moved Gaussians, the scene
-takes over their positions.
+takes over their positions. Hues that drifted while latents were edited are corrected by the model's own edit of three images.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 
 from ..diffusion import Backbone
-from ..fields import number, text, validate
+from ..fields import choice, number, text, validate
 from ..latent import LatentField
 from ..messages import Preview, Progress, Started, Stream
 from ..scene import Scene4D, Selection
 from ..train.latent_views import Decoding, DecodingConfig
 from ..train.memory_use import decoding_latents
+from ..train.own_colors import MATCHINGS, OwnEdit, own_colors
 from ..train.view_fit import ViewFit, ViewFitConfig
 from . import EDITS
 from .step import Figure, Input, Kind, Output, Step
@@ -48,6 +49,14 @@ class Config(ViewFitConfig, DecodingConfig):
         "Indices of the frames to decode, such as '0 10 20'; 'all' decodes every frame, empty four evenly spaced ones.",
         label="frames",
     )
+    matching: str = choice(
+        "auto",
+        MATCHINGS,
+        "Matches the decoded colors to the model's own edit of three images, which corrects hues that drifted in the delta edit; "
+        "an edit that was stopped halfway becomes a full one. auto does so for models of one to four steps.",
+        label="match colors",
+        since="0.3",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -55,6 +64,12 @@ class Config(ViewFitConfig, DecodingConfig):
 
 class LatentsToScene(ViewFit):
     step_name = "latents_to_scene"
+
+
+class DeltaEditAgain(OwnEdit):
+    step_name = "latents_to_scene"
+    edits = EDITS
+    after = "delta_edit"
 
 
 def run(
@@ -80,8 +95,8 @@ def run(
         Started, Progress, Preview, Saved, and Finished with a `Scene4D` on the field's device.
 
     Raises:
-        InputError: A field trained with another autoencoder, views or frames that do not exist, or a selection of another
-            scene.
+        InputError: A field trained with another autoencoder, views or frames that do not exist, a selection of another
+            scene, or `matching` "own edits" where the model's own edit does not show the same.
     """
     decoding = Decoding(
         field,
@@ -93,14 +108,26 @@ def run(
         edits=EDITS,
         prompt=str((field.scene.last_entry("delta_edit") or {}).get("prompt", "")),
     )
-    total = len(decoding.pairs)
+    if selection is not None:
+        selection.check(len(field.scene.canonical))
+    colors, note = own_colors(
+        decoding, config.matching if config.strength else "none", selection, DeltaEditAgain
+    )
+    decoded = len(decoding.pairs)
+    total = decoded + (colors.total if colors else 0)
     for message in decoding.stream():
         if isinstance(message, Started):
             yield Started(total + config.iterations, message.note)
         else:
             yield message
-    work = LatentsToScene(field.scene, decoding.made(), config, selection, device)
-    for message in work.stream(f"{total} decoded views, {config.preset} preset", checkpoint):
+    views = decoding.made()
+    if colors:
+        yield from colors.stream(decoded)
+        views = colors.matched(views)
+        note = colors.note
+    work = LatentsToScene(field.scene, views, config, selection, device)
+    work.prompt_note = note
+    for message in work.stream(f"{decoded} decoded views, {config.preset} preset", checkpoint):
         if isinstance(message, Progress):
             end = total + message.total if message.total else 0
             yield Progress(total + message.done, message.losses, message.count, end)
@@ -116,6 +143,12 @@ def spread(moments: int, count: int = 4) -> str:
     """`count` frame indices from the first to the last, as text: "0 10 19 29"."""
     chosen = torch.linspace(0, moments - 1, min(count, moments)).round().long().tolist()
     return " ".join(str(i) for i in sorted(set(chosen)))
+
+
+def summary(scene: Scene4D) -> str:
+    """A line about the scene, and one about its colors."""
+    note = (scene.last_entry("latents_to_scene") or {}).get("note")
+    return "\n".join([scene.summary(), note] if note else [scene.summary()])
 
 
 STEP = Step(
@@ -153,5 +186,5 @@ STEP = Step(
     memory=decoding_latents,
     lowers=("views_per_step", "views", "moments"),
     figure=Figure.CURVES,
-    note=Scene4D.summary,
+    note=summary,
 )

@@ -15,6 +15,7 @@ from ..diffusion.sizes import size_for
 from ..diffusion.working_memory import ModelShapes
 from ..guidance.image_latents import AT_ONCE
 from ..scene import Cameras, Scene4D
+from .own_colors import IMAGES, matches_colors
 from .presets import resolved
 
 FLOAT = 4
@@ -181,17 +182,22 @@ def _editing_and_fitting(scene: Scene4D, backbone: Backbone, resolution: int, im
 def editing_views(config: Any, given: Mapping[str, Any]) -> MemoryUse:
     """Denoising of the chosen views, so many at once."""
     scene, backbone = given["scene"], given["backbone"]
-    size, shapes = model_size(backbone, scene, config.resolution), ModelShapes.of(backbone)
+    size = model_size(backbone, scene, config.resolution)
     views = number_of(config.views, len(scene.rig), len(scene.rig))
     # "auto" counts as one frame: it edits as many images as there are views
     every = views * number_of(config.moments, len(scene.times), 1)
     at_once = min(config.frames_at_once or every, every)
-    model = max(
+    return MemoryUse(of_scene(scene, size), _editing(backbone, size, every, at_once))
+
+
+def _editing(backbone: Backbone, size: tuple[int, int], images: int, at_once: int) -> int:
+    """Bytes of the model that edits images, so many at once."""
+    shapes = ModelShapes.of(backbone)
+    return max(
         shapes.encoding(*size),
         shapes.predicting(*size, at_once * shapes.branches),
-        shapes.decoding(*size, min(every, AT_ONCE)),
+        shapes.decoding(*size, min(images, AT_ONCE)),
     )
-    return MemoryUse(of_scene(scene, size), model)
 
 
 def editing_head(config: Any, given: Mapping[str, Any]) -> MemoryUse:
@@ -229,11 +235,16 @@ def editing_latents(config: Any, given: Mapping[str, Any]) -> MemoryUse:
 
 
 def decoding_latents(config: Any, given: Mapping[str, Any]) -> MemoryUse:
-    """Latent images, decoded one at a time; where the step also fits a scene to them, its training."""
+    """Latent images, decoded one at a time; where the step also fits a scene to them, its training and the
+    editing of a few images."""
     field, shapes = given["field"], ModelShapes.of(given["backbone"])
     images = getattr(config, "views_per_step", 0)
     rendering = of_scene(field.scene, field.size, max(images, 1), trained=images > 0)
-    return MemoryUse(rendering, shapes.decoding(*field.size))
+    model = shapes.decoding(*field.size)
+    if matches_colors(getattr(config, "matching", "none"), given["backbone"]):
+        size = model_size(given["backbone"], field.scene, 0)
+        model = max(model, _editing(given["backbone"], size, IMAGES, IMAGES))
+    return MemoryUse(rendering, model)
 
 
 def _latents(

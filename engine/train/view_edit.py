@@ -103,7 +103,7 @@ class ViewEditing:
             self.views = self.crops.views
             kept = list(zip(self.views.views, self.views.moments, strict=True))
             request = replace(request, key=kept.index(key) if key in kept else 0)
-        masks = None if selection is None else _share(scene, selection, self.views, rasterizer)
+        masks = None if selection is None else selected_share(scene, selection, self.views, rasterizer)
         placement = Placement(self.views.cameras, tuple(self.views.moments))
         self.edit = Edit(backbone, self.views.originals, request, masks, placement, keep, noised)
         self.checkpointed = states.Checkpointed(self.edit, self.identity)
@@ -147,7 +147,7 @@ class ViewEditing:
         assert selection is not None
         rasterizer = choose(self.config.rasterizer, scene.device)
         views = collect(Originals(scene, rasterizer, size), pairs)
-        return _share(scene, selection, views, rasterizer)
+        return selected_share(scene, selection, views, rasterizer)
 
     def __len__(self) -> int:
         return len(self.scene.canonical)
@@ -305,7 +305,7 @@ def _key_index(key_view: int, pairs: list[tuple[int, int]]) -> int:
     )
 
 
-def _share(scene: Scene4D, selection: Selection, before: ViewSet, rasterizer: Rasterizer) -> Tensor:
+def selected_share(scene: Scene4D, selection: Selection, before: ViewSet, rasterizer: Rasterizer) -> Tensor:
     """[F, h, w]: the selection's fraction of the visible scene at each pixel."""
     part = render_selection(scene, selection, before.cameras, before.seconds, rasterizer)
     every = Selection(torch.ones(len(scene.canonical)))

@@ -8,7 +8,16 @@ import torch
 
 from engine.diffusion.loading import EMBEDDED, load
 from engine.diffusion.working_memory import ModelShapes
-from engine.steps import all_steps, delta_edit, edit_views, fit_edits, fit_scene, refine_score, train_latents
+from engine.steps import (
+    all_steps,
+    delta_edit,
+    edit_views,
+    fit_edits,
+    fit_scene,
+    latents_to_scene,
+    refine_score,
+    train_latents,
+)
 from engine.steps.step import Kind
 from engine.train.memory_use import BASE, MemoryUse, number_of, rendering_bytes
 from tests.edit_scenes import edited_views
@@ -122,6 +131,11 @@ def test_needs_grow_with_the_numbers_that_steps_say_to_lower(scene, video):
         asked(delta_edit.STEP, replace(delta, images_per_step=64), given).model
         > asked(delta_edit.STEP, delta, given).model
     )
+    back = latents_to_scene.Config(views="0", moments="0")
+    none, some = (
+        asked(latents_to_scene.STEP, replace(back, matching=n), given).model for n in ("none", "own edits")
+    )
+    assert some > none
 
 
 def test_a_published_size_is_near_what_training_holds():

@@ -45,4 +45,6 @@ def test_latent_fields(scene, video, field, model):
         edited = m.result(delta_edit.run(field, model, config, None, video, "cpu"))
         assert not edited.features.equal(field.features)
     m.result(decode_latents.run(field, model, decode_latents.Config(), video, "cpu"))
-    m.result(latents_to_scene.run(field, model, latents_to_scene.Config(iterations=2), None, "cpu"))
+    back = latents_to_scene.Config(iterations=2, matching="own edits")
+    made = m.result(latents_to_scene.run(edited, model, back, None, "cpu"))
+    assert "colors matched" in made.history[-1]["note"]
