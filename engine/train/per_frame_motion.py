@@ -70,7 +70,7 @@ class PerFrameMotion(TrainableMotion):
         if part is not None:
             part.changes = cast("dict[str, Tensor]", self.offsets)
         groups = [{"params": [p], "lr": self.rates[name]} for name, p in self.offsets.items()]
-        self.optimizer = torch.optim.Adam(groups, eps=1e-15)
+        self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
 
     @staticmethod
     def create(start: MotionStart) -> PerFrameMotion:

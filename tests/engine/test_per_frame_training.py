@@ -133,6 +133,28 @@ def test_a_new_frame_starts_where_its_trained_neighbor_is():
     assert motion.seen.tolist() == [False, True, True, False, True]
 
 
+def test_checkpoints_of_the_optimizer_before_go_on():
+    """Those of the unfused Adam that offsets had before: same state, other rounding."""
+
+    def steps(motion, count):
+        for i in range(count):
+            for k, parameter in enumerate(motion.offsets.values()):
+                pattern = torch.arange(parameter.numel()).view_as(parameter).float()
+                parameter.grad = torch.sin(pattern + i + k)
+            motion.step(0.5)
+
+    old, now = motion_of(), motion_of()
+    old.optimizer = torch.optim.Adam(
+        [{"params": [p], "lr": 0.0} for p in old.offsets.values()], eps=1e-15, fused=False
+    )
+    steps(old, 3)
+    now.load_state({name: t.clone() for name, t in old.state().items()})
+    steps(old, 4), steps(now, 4)
+    for name, offset in now.offsets.items():
+        assert float(offset.detach().abs().max()) > 0.01
+        torch.testing.assert_close(offset, old.offsets[name], rtol=1e-5, atol=1e-7)
+
+
 def test_smoothness_draws_a_frame_to_the_line_between_its_neighbors():
     motion, canonical = motion_of(frames=3), gaussians()
     for seconds in (0.0, 1.0, 2.0):
