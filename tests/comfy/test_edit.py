@@ -63,6 +63,23 @@ def test_a_graph_runs_from_clip_to_edited_scene(running: Server, info: dict[str,
     )
 
 
+@pytest.mark.parametrize(("source", "read"), [("file", 77), ("wires", 300)])
+def test_a_hostile_prompt_of_10_000_characters_runs_and_is_noted(
+    running: Server, info: dict[str, Any], source: str, read: int
+) -> None:
+    graph = graphs.edit(info, sources(info)[source])
+    prompt = ("</script><img src=x> 把它变成 make it\x1b[31m gold\n" * 300)[:10_000]
+    for node in graph.values():
+        if "prompt" in node["inputs"]:
+            node["inputs"]["prompt"] = prompt
+    run = running.run(graph)
+    assert run.outcome == "execution_success", run.error
+    for node in ("edit", "refine"):
+        (note,) = [line for line in run.notes[node] if line.startswith("The prompt has")]
+        assert f"reads the first {read} and ignores the rest" in note
+        assert all(len(line) <= 200 and line.isprintable() for line in run.notes[node])
+
+
 @pytest.mark.parametrize("source", ["file", "wires"])
 def test_a_model_without_picture_input_refines_a_scene(
     running: Server, info: dict[str, Any], source: str
