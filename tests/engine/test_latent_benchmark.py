@@ -23,7 +23,8 @@ PLAN = Plan(
     training=fit_scene.Config(iterations=4, budget=60, initial_count=50, preview_every=0),
     latents=train_latents.Config(iterations=4, preview_every=0, samples=2, refiner="small"),
     edit=delta_edit.Config(iterations=2, preview_every=0),
-    back=latents_to_scene.Config(iterations=3, preview_every=0, views="0 1"),
+    # network calls are then those of the edit alone
+    back=latents_to_scene.Config(iterations=3, preview_every=0, views="0 1", matching="none"),
     every=2,
 )
 WAYS = {
