@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from engine.errors import InputError
 from engine.io.scene_file import save_scene
 from engine.latent import LatentField
 from engine.latent.files import load_field, save_field
+from engine.losses.metrics import decibels
 from engine.render import choose
 from engine.scene import MultiViewVideo, Scene4D, ViewSet
 from engine.steps import (
@@ -71,11 +71,7 @@ class Errors:
 
     def figures(self) -> dict[str, float]:
         luma, cb, cr = (float(s) / max(self.pixels, 1) for s in self.sums)
-        return {"hue": _decibels((cb + cr) / 2), "brightness": _decibels(luma)}
-
-
-def _decibels(error: float) -> float:
-    return round(-10 * math.log10(max(error, 1e-12)), 2)
+        return {"hue": round(decibels((cb + cr) / 2), 2), "brightness": round(decibels(luma), 2)}
 
 
 def true_image(video: MultiViewVideo, view: int, frame: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

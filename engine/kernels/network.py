@@ -30,7 +30,7 @@ CHUNK = 16
 
 
 def spread(channels: int) -> int:
-    """Numbers from one block's activations to the next one's: an odd multiple of 512 bytes, so that they share no cache sets."""
+    """Numbers from one block's activations to the next one's: an odd multiple of 512 bytes, for other cache sets."""
     return (channels // MULTIPLE | 1) * MULTIPLE * WIDTH
 
 

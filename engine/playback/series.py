@@ -85,7 +85,7 @@ class Series:
 
     def row(self, index: int) -> Tensor:
         """Values [n, c] at one time."""
-        if self._places[index] == self._places[0]:
+        if self.is_first(index):
             return self._first
         return self._scratch.read(self._places[index], self._first.numel()).view(self._first.shape)
 

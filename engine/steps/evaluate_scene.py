@@ -153,7 +153,7 @@ def run(
 
     Yields:
         Started, Progress, Preview, and Finished with an `Evaluation`. Frames that the capture holds out in every view are
-        measured too, and have figures of their own.
+        measured too, and have figures of their own; so do a few images of trained views, where held-out views are compared.
 
     Raises:
         InputError: No image is left to compare.
@@ -178,14 +178,16 @@ def run(
         )
     measuring = _Measuring(scene, video, choose(config.rasterizer, device), torch.device(device))
     seen = _trained(video, config, samples)
-    total = len(samples) + len(seen)
-    yield Started(total, f"comparing {total} images with the {measuring.rasterizer.name} rasterizer")
+    pairs = [*samples, *seen]
+    yield Started(
+        len(pairs), f"comparing {len(pairs)} images with the {measuring.rasterizer.name} rasterizer"
+    )
     shown = set(spread(len(samples), config.pictures))
     rows: list[Row] = []
     pictures: list[Tensor] = []
     with closing(measuring.feed):
-        for i, (view, moment) in enumerate([*samples, *seen]):
-            measuring.feed.expect([*samples, *seen][i : i + FRAMES])
+        for i, (view, moment) in enumerate(pairs):
+            measuring.feed.expect(pairs[i : i + FRAMES])
             row, picture = measuring.compare(view, moment, i in shown)
             rows.append(row)
             yield Progress(i + 1, {"psnr": row.psnr})
