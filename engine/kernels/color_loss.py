@@ -1,9 +1,9 @@
 """L1 and SSIM of images, and their gradient, in one pass over the rows. `losses/color_loss.py` has the readable twin.
 
-A row enters and is blurred along itself; five rows later the blurred rows around a row give its SSIM and the derivatives by the
+A row enters; five rows later the rows around a row, blurred across and then along it, give its SSIM and the derivatives by the
 blurred means, squares and products; another five rows later those, blurred in turn, give the row's gradient. Only the last
-eleven rows of everything are kept, so that all of it stays in the cache, however large the image is. The three channels stay
-interleaved: neighbors along a row are three numbers apart.
+eleven rows of everything are kept, and of wide images a strip of columns at a time, so that all of it stays in the cache,
+however large the image is. The three channels stay interleaved: neighbors along a row are three numbers apart.
 """
 # pyright: basic, reportCallIssue=false
 
@@ -17,10 +17,11 @@ from .simd import WIDTH, fma, load, magnitude, select, splat, store
 # rows that the 11×11 window of SSIM spans
 SPAN = 11
 RADIUS = 5
-# zeros on both sides of a row: at least RADIUS pixels
-MARGIN = 16
 # rows that a band reads beyond its own on either side
 HALO = 2 * RADIUS
+# numbers that the window reaches along a row, in whole vectors, and those that a strip reads beyond its own on either side
+REACH = WIDTH
+MARGIN = 2 * REACH
 
 
 @part
@@ -46,10 +47,61 @@ def across(rows, at, rings, taps):
 
 
 @part
-def around(rings, row, pitch):
+def add_pair(sums, a, b, above, below, tap):
+    """`sums` of a, b, a² + b² and ab, with two rows as far from the middle one."""
+    a1, b1, a2, b2 = load(a, above), load(b, above), load(a, below), load(b, below)
+    return (
+        fma(a1 + a2, tap, sums[0]),
+        fma(b1 + b2, tap, sums[1]),
+        fma((a1 * a1 + b1 * b1) + (a2 * a2 + b2 * b2), tap, sums[2]),
+        fma(a1 * b1 + a2 * b2, tap, sums[3]),
+    )
+
+
+@part
+def moments(a, b, at, rings, taps):
+    """a, b, a² + b² and ab, blurred over eleven rows as by `across`."""
+    va, vb = load(a, at + rings[5]), load(b, at + rings[5])
+    sums = (va * taps[5], vb * taps[5], (va * va + vb * vb) * taps[5], va * vb * taps[5])
+    sums = add_pair(sums, a, b, at + rings[0], at + rings[10], taps[0])
+    sums = add_pair(sums, a, b, at + rings[1], at + rings[9], taps[1])
+    sums = add_pair(sums, a, b, at + rings[2], at + rings[8], taps[2])
+    sums = add_pair(sums, a, b, at + rings[3], at + rings[7], taps[3])
+    return add_pair(sums, a, b, at + rings[4], at + rings[6], taps[4])
+
+
+@part
+def place(row, pitch):
+    """Where a row starts in a ring."""
+    return (row + 2 * SPAN) % SPAN * pitch
+
+
+@part
+def around(row, pitch):
     """Where the rows `row` - 5 … `row` + 5 start in a ring."""
-    for k in range(SPAN):
-        rings[k] = (row - RADIUS + k + SPAN * 2) % SPAN * pitch
+    return (
+        place(row - 5, pitch),
+        place(row - 4, pitch),
+        place(row - 3, pitch),
+        place(row - 2, pitch),
+        place(row - 1, pitch),
+        place(row, pitch),
+        place(row + 1, pitch),
+        place(row + 2, pitch),
+        place(row + 3, pitch),
+        place(row + 4, pitch),
+        place(row + 5, pitch),
+    )
+
+
+@part
+def copy(source, start, target, to, count):
+    """`count` numbers from `start` on, to `to`."""
+    whole = count // WIDTH * WIDTH
+    for x in range(0, whole, WIDTH):
+        store(target, to + x, load(source, start + x))
+    for x in range(whole, count):
+        target[to + x] = source[start + x]
 
 
 @part
@@ -59,107 +111,120 @@ def clear(row, first, last):
 
 
 @kernel
-def color_loss(first, last, bands, image, truth, taps, constants, weights, gradient, sums):
-    """Bands `first` to `last` of `bands` per image.
+def color_loss(
+    first, last, bands, strips, height, length, image, truth, taps, constants, weights, gradient, sums
+):
+    """Items `first` to `last`: an image's `bands` of rows, each in `strips` of columns.
 
-    image, truth, gradient [B, H, 3·W] contiguous; taps [6]; constants C1, C2; weights of |d| and of SSIM per number, which the
-    gradient gets; sums [B, H, 3]: of |d|, d² and SSIM in each row.
+    image, truth, gradient [B·H·L] of B images with H = `height` rows of L = `length` numbers; taps [6]; constants C1, C2;
+    weights of |d| and of SSIM per number, which the gradient gets; sums [B, H, strips, 3]: of |d|, d² and SSIM.
     """
-    height, length = image.shape[1], image.shape[2]
-    pitch = MARGIN + (length + WIDTH - 1) // WIDTH * WIDTH + MARGIN
-    end = MARGIN + length
+    # a strip's columns, in vectors
+    wide = ((length + WIDTH - 1) // WIDTH + strips - 1) // strips * WIDTH
+    pitch = MARGIN + wide + MARGIN
     ring = SPAN * pitch
     a, b = np.zeros(ring, image.dtype), np.zeros(ring, image.dtype)
-    products = np.zeros(3 * pitch, image.dtype)
-    # means of a, b, a², b², ab, blurred along the row; then the three derivatives
-    means, slopes = np.zeros(5 * ring, image.dtype), np.zeros(3 * ring, image.dtype)
-    row = np.zeros(3 * pitch, image.dtype)
+    # the three derivatives
+    slopes = np.zeros(3 * ring, image.dtype)
+    row = np.zeros(4 * pitch, image.dtype)
     values = np.zeros(pitch, image.dtype)
     lanes = np.zeros(WIDTH, image.dtype)
-    rings = np.zeros(SPAN, np.int64)
-    zero = splat(image, 0.0)
+    zero, one = splat(image, 0.0), splat(image, 1.0)
     c1, c2 = splat(image, constants[0]), splat(image, constants[1])
     up, down = splat(image, weights[0]), splat(image, -weights[0])
-    for band in range(first, last):
-        n = band // bands
-        part_of = band - n * bands
+    by = (
+        splat(image, taps[0]),
+        splat(image, taps[1]),
+        splat(image, taps[2]),
+        splat(image, taps[3]),
+        splat(image, taps[4]),
+        splat(image, taps[5]),
+    )
+    for item in range(first, last):
+        n = item // (bands * strips)
+        part_of = item // strips % bands
+        strip = item % strips
         top, bottom = height * part_of // bands, height * (part_of + 1) // bands
+        # of the image: the strip, and what enters for it; of a row here: where the image ends
+        left, right = strip * wide, min((strip + 1) * wide, length)
+        from_left, from_right = max(left - MARGIN, 0), min(right + MARGIN, length)
+        shift = MARGIN - left
+        end = length + shift
+        own = right + shift
+        # vectors with means, and with derivatives
+        low, high = from_left + shift, from_right + shift
+        inner_low, inner_high = max(low, REACH), min(high, pitch - REACH)
+        clear(a, 0, ring)
+        clear(b, 0, ring)
+        clear(slopes, 0, 3 * ring)
+        clear(row, 0, 4 * pitch)
         for entering in range(top - HALO, bottom + HALO):
-            slot = (entering + SPAN * 2) % SPAN * pitch
+            slot = place(entering, pitch)
             if 0 <= entering < height:
-                for x in range(length):
-                    a[slot + MARGIN + x] = image[n, entering, x]
-                    b[slot + MARGIN + x] = truth[n, entering, x]
-                for x in range(MARGIN, end, WIDTH):
-                    va, vb = load(a, slot + x), load(b, slot + x)
-                    store(products, x, va * va)
-                    store(products, pitch + x, vb * vb)
-                    store(products, 2 * pitch + x, va * vb)
-                for x in range(MARGIN, end, WIDTH):
-                    store(means, slot + x, along(a, slot + x, taps))
-                    store(means, ring + slot + x, along(b, slot + x, taps))
-                    for k in range(3):
-                        store(means, (2 + k) * ring + slot + x, along(products, k * pitch + x, taps))
+                start = (n * height + entering) * length + from_left
+                copy(image, start, a, slot + low, from_right - from_left)
+                copy(truth, start, b, slot + low, from_right - from_left)
             else:
-                for k in range(5):
-                    clear(means, k * ring + slot, k * ring + slot + pitch)
+                clear(a, slot, slot + pitch)
+                clear(b, slot, slot + pitch)
             middle = entering - RADIUS
             if middle < top - RADIUS:
                 continue
-            slot = (middle + SPAN * 2) % SPAN * pitch
+            slot = place(middle, pitch)
             if 0 <= middle < height:
-                around(rings, middle, pitch)
-                for x in range(MARGIN, end, WIDTH):
-                    mean_a, mean_b = across(means, x, rings, taps), across(means, ring + x, rings, taps)
-                    aa, bb = (
-                        across(means, 2 * ring + x, rings, taps),
-                        across(means, 3 * ring + x, rings, taps),
-                    )
-                    ab = across(means, 4 * ring + x, rings, taps)
-                    both, square_a, square_b = mean_a * mean_b, mean_a * mean_a, mean_b * mean_b
-                    p, q = fma(both, 2.0, c1), fma(ab - both, 2.0, c2)
-                    r, s = square_a + square_b + c1, aa - square_a + bb - square_b + c2
-                    share = splat(image, 1.0) / (r * s)
+                rings = around(middle, pitch)
+                for x in range(low, high, WIDTH):
+                    found = moments(a, b, x, rings, by)
+                    store(row, x, found[0])
+                    store(row, pitch + x, found[1])
+                    store(row, 2 * pitch + x, found[2])
+                    store(row, 3 * pitch + x, found[3])
+                for x in range(inner_low, inner_high, WIDTH):
+                    mean_a, mean_b = along(row, x, by), along(row, pitch + x, by)
+                    both, squared = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
+                    p = fma(both, 2.0, c1)
+                    q = fma(along(row, 3 * pitch + x, by) - both, 2.0, c2)
+                    r, s = squared + c1, along(row, 2 * pitch + x, by) - squared + c2
+                    share = one / (r * s)
                     value = p * q * share
                     # as in losses/photometric.py
                     common, twist = (q - p) * share * 2.0, value * (r * share - s * share) * 2.0
                     store(values, x, value)
-                    store(row, x, common * mean_b + twist * mean_a)
-                    store(row, pitch + x, zero - value * (r * share))
-                    store(row, 2 * pitch + x, p * share * 2.0)
-                clear(values, end, pitch)
-                for k in range(3):
-                    clear(row, k * pitch + end, (k + 1) * pitch)
+                    store(slopes, slot + x, common * mean_b + twist * mean_a)
+                    store(slopes, ring + slot + x, zero - value * (r * share))
+                    store(slopes, 2 * ring + slot + x, p * share * 2.0)
+                if end < inner_high + WIDTH:
+                    for k in range(3):
+                        clear(slopes, k * ring + slot + end, k * ring + slot + pitch)
                 if top <= middle < bottom:
+                    clear(values, own, pitch)
                     total = zero
-                    for x in range(MARGIN, end, WIDTH):
+                    for x in range(MARGIN, own, WIDTH):
                         total = total + load(values, x)
                     store(lanes, 0, total)
-                    sums[n, middle, 2] = lanes.sum()
-                for x in range(MARGIN, end, WIDTH):
-                    for k in range(3):
-                        store(slopes, k * ring + slot + x, along(row, k * pitch + x, taps))
+                    sums[n, middle, strip, 2] = lanes.sum()
             else:
                 for k in range(3):
                     clear(slopes, k * ring + slot, k * ring + slot + pitch)
             leaving = middle - RADIUS
             if leaving < top:
                 continue
-            slot = leaving % SPAN * pitch
-            around(rings, leaving, pitch)
+            slot = place(leaving, pitch)
+            rings = around(leaving, pitch)
+            for x in range(inner_low, inner_high, WIDTH):
+                for k in range(3):
+                    store(row, k * pitch + x, across(slopes, k * ring + x, rings, by))
             total, squares = zero, zero
-            for x in range(MARGIN, end, WIDTH):
+            for x in range(MARGIN, own, WIDTH):
                 va, vb = load(a, slot + x), load(b, slot + x)
                 d = va - vb
                 total, squares = total + magnitude(d), fma(d, d, squares)
-                slope = across(slopes, x, rings, taps)
-                slope = fma(va * 2.0, across(slopes, ring + x, rings, taps), slope)
-                slope = fma(vb, across(slopes, 2 * ring + x, rings, taps), slope)
+                slope = fma(va * 2.0, along(row, pitch + x, by), along(row, x, by))
+                slope = fma(vb, along(row, 2 * pitch + x, by), slope)
                 sign = select(d > zero, up, select(d >= zero, zero, down))
                 store(values, x, fma(slope, -weights[1], sign))
             store(lanes, 0, total)
-            sums[n, leaving, 0] = lanes.sum()
+            sums[n, leaving, strip, 0] = lanes.sum()
             store(lanes, 0, squares)
-            sums[n, leaving, 1] = lanes.sum()
-            for x in range(length):
-                gradient[n, leaving, x] = values[MARGIN + x]
+            sums[n, leaving, strip, 1] = lanes.sum()
+            copy(values, MARGIN, gradient, (n * height + leaving) * length + left, right - left)

@@ -28,7 +28,11 @@ def gradient(function, rendered: torch.Tensor, captured: torch.Tensor, weight: f
     return found, slope
 
 
-@pytest.mark.parametrize("size", [(1, 1, 1), (1, 3, 40), (2, 13, 7), (3, 26, 16), (1, 200, 5), (2, 70, 91)])
+# the widest are computed in two and three strips of columns
+SIZES = [(1, 1, 1), (1, 3, 40), (2, 13, 7), (3, 26, 16), (1, 200, 5), (2, 70, 91), (2, 15, 214), (1, 23, 427)]
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_the_kernel_equals_its_twin(size: tuple[int, int, int]) -> None:
     for weight in (0.2, 1.0):
         found, slope = gradient(color_loss, *images(*size), weight)
@@ -57,6 +61,16 @@ def test_bits_do_not_depend_on_threads_or_memory_layout() -> None:
     found.append(gradient(color_loss, rendered, turned, 0.2))
     for again, slope in found[1:]:
         assert torch.equal(again.loss, found[0][0].loss) and torch.equal(slope, found[0][1])
+
+
+def test_the_gradient_is_the_same_the_second_time() -> None:
+    rendered, captured = images(1, 30, 20)
+    loss = color_loss(rendered, captured, 0.2).loss
+    (once,) = torch.autograd.grad(loss, rendered, retain_graph=True)
+    once = once.clone()
+    (doubled,) = torch.autograd.grad(2 * loss, rendered, retain_graph=True)
+    (again,) = torch.autograd.grad(loss, rendered)
+    assert torch.equal(again, once) and torch.equal(doubled, 2 * once)
 
 
 def test_equal_images_have_no_loss_and_no_gradient() -> None:
