@@ -28,6 +28,7 @@ from engine.losses.color_loss import color_loss, color_loss_reference
 from engine.losses.regularizers import hexplane_regularizer, hexplane_regularizer_reference
 from engine.render.shading import shade, shade_reference
 from engine.scene import Gaussians, harmonics
+from engine.train import exploration
 from tests.scenes import ring
 
 SEED = 0
@@ -35,6 +36,8 @@ SEED = 0
 IMAGES = ((2, 208, 160), (2, 512, 512), (1, 1014, 1352))
 # preset, Gaussians
 FIELDS = (("small", 5_000), ("small", 30_000), ("dynerf", 100_000))
+# Gaussians that noise moves
+MOVED = (5_000, 12_000, 100_000)
 # Gaussians, SH degree; seen by two cameras
 SHADED = ((5_000, 1), (5_000, 3), (100_000, 1), (100_000, 3))
 Case = tuple[str, str, Callable[[], Any], Callable[[], Any]]
@@ -93,6 +96,24 @@ def shading(count: int, degree: int) -> Case:
     return "activation and colors", f"{count:,} Gaussians, SH degree {degree}, 2 views", kernel, twin
 
 
+def noise(count: int) -> Case:
+    generator = torch.Generator().manual_seed(SEED)
+    shapes = {"log_scales": (count, 3), "quats": (count, 4), "logit_opacities": (count,)}
+    given = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    held = torch.zeros(count, dtype=torch.bool)
+
+    def twin() -> Tensor:
+        drawn = torch.randn(count, 3, generator=generator)
+        return exploration.shaped_reference(given, held, drawn, 1.0, 0.005)
+
+    return (
+        "noise",
+        f"{count:,} Gaussians",
+        lambda: exploration.shift(given, held, 1.0, 0.005, generator),
+        twin,
+    )
+
+
 def network(preset: str, count: int) -> Case:
     generator = torch.Generator().manual_seed(SEED)
     field = HexPlane.create(PRESETS[preset], torch.tensor([[1.0] * 3, [-1.0] * 3]), generator)
@@ -133,6 +154,7 @@ def main() -> None:
         *(colors(*size) for size in IMAGES),
         *(make(*field) for make in (planes, network) for field in FIELDS),
         *(shading(*size) for size in SHADED),
+        *(noise(count) for count in MOVED),
         *(plane_terms(preset) for preset in ("small", "dynerf")),
     )
     for kind, size, kernel, twin in cases:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..render.rasterizer import RasterInfo
 from ..scene import rotations
+from . import exploration
 from .parameters import GaussianParameters, Lineage
 
 State = dict[str, Tensor]
@@ -252,20 +253,9 @@ class MCMCStrategy:
 
     def _explore(self, parameters: GaussianParameters, rate: float, generator: torch.Generator) -> None:
         """Noise shaped like each Gaussian, strong only where opacity is low (equation 8)."""
-        means = parameters.tensors["means"]
-        opacity = parameters.tensors["logit_opacities"].sigmoid()
-        # 0.5 at the opacity below which a Gaussian is dead, 0 for living ones
-        gate = torch.sigmoid(-100 * (opacity - self.dead_opacity))
-        noise = (
-            torch.randn(means.shape, generator=generator).to(means, non_blocking=True)
-            * (gate * self.noise * rate)[:, None]
-        )
-        quats = rotations.normalise(parameters.tensors["quats"])
-        variance = parameters.tensors["log_scales"].mul(2).exp()
-        # along each Gaussian's own axes, scaled there, and back
-        along = rotations.rotate(rotations.conjugate(quats), noise)
-        shaped = rotations.rotate(quats, variance * along)
-        means.copy_(torch.where(parameters.held[:, None], means, means + shaped))
+        tensors = parameters.tensors
+        shift = exploration.shift(tensors, parameters.held, self.noise * rate, self.dead_opacity, generator)
+        tensors["means"].add_(shift)
 
 
 def shared_opacity_and_scale(opacity: Tensor, copies: Tensor) -> tuple[Tensor, Tensor]:
