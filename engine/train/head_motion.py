@@ -21,6 +21,7 @@ from ..render.mesh import visible_faces
 from ..scene import Deformation, Gaussians, MultiViewVideo, harmonics
 from ..scene.cameras import AT_ZERO, in_words
 from ..scene.origins import is_near
+from .adam import Adam
 from .motion import MotionStart, TrainableMotion
 from .normalization import Normalization
 from .parameters import Lineage
@@ -54,7 +55,7 @@ class BoundMeshMotion(TrainableMotion):
         self.fixed = {name: own[name] for name in ("shape", "static_offset") if name in own}
         self.learned = {name: nn.Parameter(own[name].float().clone(), head_lr > 0) for name in HEAD_RATES}
         groups = [{"params": [p], "lr": 0.0, "rate": HEAD_RATES[name]} for name, p in self.learned.items()]
-        self.optimizer = torch.optim.Adam(groups, eps=1e-15)
+        self.optimizer = Adam(groups)
         self._posed = None if head_lr > 0 else head.posed.to(device)
         self._local: Gaussians | None = None  # as it was rendered last, for `loss`
 

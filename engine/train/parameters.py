@@ -1,13 +1,15 @@
-"""Gaussians as parameters: each tensor has its own Adam, and all follow when Gaussians are added or removed."""
+"""Gaussians as parameters: each tensor has its own rate, and Adam's memory follows when Gaussians are added or removed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..scene import Gaussians
+from .adam import Adam
 from .state import adam_memory
 
 NAMES = ("means", "log_scales", "quats", "logit_opacities", "sh_dc", "sh_rest")
@@ -49,10 +51,7 @@ class GaussianParameters:
             "sh_rest": gaussians.sh[:, 1:],
         }
         self.tensors = {name: nn.Parameter(t.detach().clone().contiguous()) for name, t in tensors.items()}
-        self.optimizers = {
-            name: torch.optim.Adam([p], lr=rates[name], eps=1e-15, fused=True)
-            for name, p in self.tensors.items()
-        }
+        self.optimizer = Adam({"params": [p], "lr": rates[name]} for name, p in self.tensors.items())
         self.held = torch.zeros(len(gaussians), dtype=torch.bool, device=gaussians.device)
         self._lineage: Lineage | None = None
 
@@ -71,25 +70,26 @@ class GaussianParameters:
 
     def set_rates(self, rates: dict[str, float]) -> None:
         for name, rate in rates.items():
-            self.optimizers[name].param_groups[0]["lr"] = rate
+            self._group(name)["lr"] = rate
+
+    def _group(self, name: str) -> dict[str, Any]:
+        return self.optimizer.param_groups[NAMES.index(name)]
 
     def step(self) -> None:
         """One Adam step for every tensor that has a gradient; gradients are dropped."""
-        for optimizer in self.optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
     def _replace(self, name: str, value: Tensor, moments: dict[str, Tensor]) -> None:
-        optimizer, old = self.optimizers[name], self.tensors[name]
         new = nn.Parameter(value.detach().contiguous())
-        state = optimizer.state.pop(old, None)
-        optimizer.param_groups[0]["params"] = [new]
+        state = self.optimizer.state.pop(self.tensors[name], None)
+        self._group(name)["params"] = [new]
         if state:
-            optimizer.state[new] = {"step": state["step"], **moments}
+            self.optimizer.state[new] = {"step": state["step"], **moments}
         self.tensors[name] = new
 
     def _moments(self, name: str) -> dict[str, Tensor]:
-        state = self.optimizers[name].state.get(self.tensors[name], {})
+        state = self.optimizer.state.get(self.tensors[name], {})
         return {key: state[key] for key in ("exp_avg", "exp_avg_sq") if key in state}
 
     def drain_lineage(self) -> Lineage | None:
@@ -157,7 +157,7 @@ class GaussianParameters:
         result: dict[str, Tensor] = {}
         for name, tensor in self.tensors.items():
             result[f"{name}.value"] = tensor.detach()
-            for key, value in self.optimizers[name].state.get(tensor, {}).items():
+            for key, value in self.optimizer.state.get(tensor, {}).items():
                 result[f"{name}.{key}"] = value
         if self.groups is not None:
             result["groups"] = self.groups
@@ -168,16 +168,15 @@ class GaussianParameters:
 
         Tensors are copied: bits depend on memory alignment in some math libraries.
         """
+        self.optimizer.state.clear()
         for name in NAMES:
             value = state[f"{name}.value"].to(self.tensors[name].device)
-            optimizer = self.optimizers[name]
-            optimizer.state.clear()
             parameter = nn.Parameter(value.clone())
-            optimizer.param_groups[0]["params"] = [parameter]
+            self._group(name)["params"] = [parameter]
             self.tensors[name] = parameter
             moments = adam_memory(state, name, parameter)
             if moments:
-                optimizer.state[parameter] = moments
+                self.optimizer.state[parameter] = moments
         self.held = torch.zeros(len(self), dtype=torch.bool, device=self.held.device)
         self.groups = state["groups"].to(self.held.device) if "groups" in state else None
         self._lineage = None

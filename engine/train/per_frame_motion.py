@@ -17,6 +17,7 @@ from ..deform import PerFrame
 from ..deform.frame_times import frames_around
 from ..losses.rigidity import rigidity
 from ..scene import Deformation, Gaussians
+from .adam import Adam
 from .motion import MotionStart, TrainableMotion
 from .normalization import Normalization
 from .parameters import GaussianParameters, Lineage
@@ -70,7 +71,7 @@ class PerFrameMotion(TrainableMotion):
         if part is not None:
             part.changes = cast("dict[str, Tensor]", self.offsets)
         groups = [{"params": [p], "lr": self.rates[name]} for name, p in self.offsets.items()]
-        self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
+        self.optimizer = Adam(groups)
 
     @staticmethod
     def create(start: MotionStart) -> PerFrameMotion:

@@ -50,7 +50,7 @@ def names_of(parameters: GaussianParameters) -> list[int]:
 
 
 def memory_of(parameters: GaussianParameters, name: str = "means") -> torch.Tensor:
-    return parameters.optimizers[name].state[parameters.tensors[name]]["exp_avg"]
+    return parameters.optimizer.state[parameters.tensors[name]]["exp_avg"]
 
 
 def info_of(wanted: list[int]) -> RasterInfo:
