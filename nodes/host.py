@@ -22,6 +22,7 @@ from ..engine.messages import Finished, Message, Preview, Progress, Saved, Start
 from ..engine.render import choose_device
 from ..engine.render.hardware import gpu_choices, missing
 from ..engine.render.self_check import check_again
+from ..engine.train import compile_ahead
 from .compat import io
 
 DEVICES = ["auto", "cpu", "cuda", *gpu_choices()]
@@ -50,6 +51,8 @@ def node_context() -> Generator[None, None, None]:
     """
     # memory may be free that was not in an earlier run
     check_again()
+    # while the first nodes read files
+    compile_ahead.start()
     with torch.inference_mode(False), torch.enable_grad():
         try:
             with explains_files(), explains_memory("working", advice="Use smaller or fewer inputs."):

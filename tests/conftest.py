@@ -9,6 +9,8 @@ import pytest
 from engine.files.folders import visible
 
 ROOT = Path(__file__).resolve().parents[1]
+# tests use a few kernels each; compiling all of them beside would slow them down
+os.environ.setdefault("GS4D_COMPILE_AHEAD", "0")
 
 
 def shared(variable: str, default: str) -> Path:

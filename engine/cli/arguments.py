@@ -20,6 +20,7 @@ from ..files.paths import typed_path
 from ..messages import Finished, Progress, Started, Stream
 from ..render import choose_device
 from ..render.hardware import missing
+from ..train import compile_ahead
 from ..train.presets import PARAMETERS
 from ..wording import LONGEST_SENTENCE, sentence
 from .console import tell
@@ -188,10 +189,14 @@ def say(text: str, arguments: Arguments) -> None:
 
 
 def device_of(arguments: Arguments) -> str:
-    """The device that scenes are rendered and trained on."""
+    """The device that scenes are rendered and trained on. For the CPU, its kernels begin to be compiled if they are not yet."""
     if arguments.device == "auto":
-        return choose_device(getattr(arguments, "rasterizer", "auto"))
-    return _checked_device(arguments.device)
+        device = choose_device(getattr(arguments, "rasterizer", "auto"))
+    else:
+        device = _checked_device(arguments.device)
+    if device == "cpu":
+        compile_ahead.start()
+    return device
 
 
 def model_device_of(arguments: Arguments) -> str:

@@ -9,63 +9,30 @@ a pool of Python threads takes ranges until all are done.
 from __future__ import annotations
 
 import functools
-import hashlib
-import logging
+import gc
 import os
-import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import numba
 
+from .cache import cache_folder, compiling_alone
 from .threads import threads_now
 
-log = logging.getLogger("gs4d")
 
-_HERE = Path(__file__).parent
-# folders with kernels
-SOURCES = (_HERE, _HERE.parent / "render" / "numba")
-# files without kernels; they only call them
-CALLERS = ("__init__.py", "plan.py", "rasterizer.py", "threads.py")
-
-
-def _is_private_and_writable(folder: Path) -> bool:
-    """Whether `folder` (created if needed) is writable and owned by this user, because cached code will be run."""
+@contextmanager
+def _collection_paused() -> Generator[None]:
+    """Inside, Python does not look for garbage, which compiling makes little of and which takes a sixth of its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
-            return False
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
-
-
-@functools.cache
-def cache_folder() -> Path | None:
-    """Folder of compiled kernels: $NUMBA_CACHE_DIR, else next to these files, else the temporary folder; or None.
-
-    The last part of the path is a hash of the sources of all kernels, because numba checks only the date of one file, and of
-    the package's name, because compiled signatures name it: ComfyUI loads the engine under another one than the command line.
-    """
-    sources = hashlib.sha256(f"{numba.__version__} {__name__}".encode())
-    for path in (path for folder in SOURCES for path in sorted(folder.glob("*.py"))):
-        if path.name not in CALLERS:
-            sources.update(path.read_bytes())
-    user = str(os.getuid()) if hasattr(os, "getuid") else "user"
-    candidates = [_HERE / "__pycache__" / "numba", Path(tempfile.gettempdir()) / f"gs4d-numba-{user}"]
-    if numba.config.CACHE_DIR:
-        candidates.insert(0, Path(numba.config.CACHE_DIR))
-    for parent in candidates:
-        if _is_private_and_writable(parent) and _is_private_and_writable(parent / sources.hexdigest()[:16]):
-            return parent / sources.hexdigest()[:16]
-    log.warning(
-        "Compiled kernels cannot be cached (no writable folder); they are compiled again in every process."
-    )
-    return None
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -77,11 +44,24 @@ def kernel(function: Callable[..., Any]) -> Any:
     before = numba.config.CACHE_DIR
     try:
         numba.config.CACHE_DIR = str(folder or "")
-        return numba.njit(nogil=True, boundscheck=False, error_model="numpy", cache=folder is not None)(
+        compiled = numba.njit(nogil=True, boundscheck=False, error_model="numpy", cache=folder is not None)(
             function
         )
     finally:
         numba.config.CACHE_DIR = before
+    # `compile` looks into the cache first, and is called once for each element type
+    compile_or_load = compiled.compile
+
+    @functools.wraps(compile_or_load)
+    def compile_alone(signature: Any) -> Any:
+        with (
+            compiling_alone(f"{function.__module__.rpartition('.')[2]}.{function.__name__}"),
+            _collection_paused(),
+        ):
+            return compile_or_load(signature)
+
+    compiled.compile = compile_alone
+    return compiled
 
 
 def part(function: Callable[..., Any]) -> Any:
