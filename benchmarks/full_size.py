@@ -164,9 +164,9 @@ def random_scene(sizes: Sizes, seed: int) -> tuple[Scene4D, MultiViewVideo]:
     box = torch.tensor([[1.7] * 3, [-1.7] * 3])
     field = HexPlane.create(settings, box, g, zero_init=False)
     with torch.no_grad():  # moves, but stays finite
-        for name, parameter in field.named_parameters():
-            if name.startswith("output"):
-                parameter.mul_(0.05)
+        for head in settings.heads:
+            for tensor in field.head(head):
+                tensor.mul_(0.05)
     bounds = torch.tensor([[-1.6, -1.0, -1.2], [1.6, 1.0, 1.2]], dtype=torch.float64)
     scene = Scene4D(gaussians, field, times, rig, bounds, torch.zeros(3))
     pictures = tuple(

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from benchmarks.environment import environment
 from engine.deform import PRESETS, HexPlane
+from engine.deform.hexplane_layout import GridLayout
 from engine.deform.network import head_outputs, head_outputs_reference
 from engine.deform.plane_sampling import field_features, field_features_reference
 from engine.losses.color_loss import color_loss, color_loss_reference
@@ -54,32 +55,36 @@ def colors(views: int, height: int, width: int) -> Case:
     return "L1 + SSIM", f"{views} × {width}×{height}", kernel, twin
 
 
-def levels_of(preset: str, generator: torch.Generator) -> list[list[Tensor]]:
-    return [
-        [torch.rand(shape, generator=generator).requires_grad_() for shape in level]
-        for level in PRESETS[preset].plane_shapes()
-    ]
+def grids_of(preset: str, generator: torch.Generator) -> tuple[Tensor, GridLayout]:
+    layout = PRESETS[preset].grid_layout()
+    return torch.rand(sum(layout.sizes), generator=generator).requires_grad_(), layout
 
 
 def planes(preset: str, count: int) -> Case:
     generator = torch.Generator().manual_seed(SEED)
-    levels = levels_of(preset, generator)
+    grids, layout = grids_of(preset, generator)
     points = (torch.rand(count, 3, generator=generator) * 2 - 1).requires_grad_()
-    inputs: list[Tensor] = [points, *(plane for level in levels for plane in level)]
-    kernel, twin = (
-        lambda f=f: torch.autograd.grad(f(levels, points, [0.3]).sum(), inputs)
-        for f in (field_features, field_features_reference)
-    )
+
+    def kernel() -> Any:
+        return torch.autograd.grad(field_features(grids, layout, points, [0.3]).sum(), [points, grids])
+
+    def twin() -> Any:
+        features = field_features_reference(layout.planes(grids), points, [0.3])
+        return torch.autograd.grad(features.sum(), [points, grids])
+
     return "HexPlane samples", f"{preset}, {count:,} Gaussians", kernel, twin
 
 
 def plane_terms(preset: str) -> Case:
-    levels = levels_of(preset, torch.Generator().manual_seed(SEED))
-    inputs = [plane for level in levels for plane in level]
-    kernel, twin = (
-        lambda f=f: torch.autograd.grad(f(levels, 1e-4, 1e-2, 1e-4), inputs)
-        for f in (hexplane_regularizer, hexplane_regularizer_reference)
-    )
+    grids, layout = grids_of(preset, torch.Generator().manual_seed(SEED))
+    weights = 1e-4, 1e-2, 1e-4
+
+    def kernel() -> Any:
+        return torch.autograd.grad(hexplane_regularizer(grids, layout, *weights), grids)
+
+    def twin() -> Any:
+        return torch.autograd.grad(hexplane_regularizer_reference(layout.planes(grids), *weights), grids)
+
     return "plane regularizers", preset, kernel, twin
 
 
@@ -117,14 +122,17 @@ def noise(count: int) -> Case:
 def network(preset: str, count: int) -> Case:
     generator = torch.Generator().manual_seed(SEED)
     field = HexPlane.create(PRESETS[preset], torch.tensor([[1.0] * 3, [-1.0] * 3]), generator)
-    layers = field.layers()
-    channels = layers.trunk[0][0].shape[1]
-    features = torch.rand(count, channels, generator=generator).t().requires_grad_()
-    inputs = [features, *layers.tensors()]
-    kernel, twin = (
-        lambda f=f: torch.autograd.grad(torch.cat(f(layers, features), dim=1).sum(), inputs)
-        for f in (head_outputs, head_outputs_reference)
-    )
+    weights, layout = field.network, field.network_layout
+    features = torch.rand(count, layout.inputs, generator=generator).t().requires_grad_()
+
+    def kernel() -> Any:
+        outputs = head_outputs(weights, layout, features)
+        return torch.autograd.grad(torch.cat(outputs, dim=1).sum(), [features, weights])
+
+    def twin() -> Any:
+        outputs = head_outputs_reference(layout.layers(weights), features)
+        return torch.autograd.grad(torch.cat(outputs, dim=1).sum(), [features, weights])
+
     return "HexPlane network", f"{preset}, {count:,} Gaussians", kernel, twin
 
 

@@ -102,9 +102,9 @@ def _with_field(gaussians: int, moments: int) -> Scene4D:
     settings = HexPlaneConfig.from_json({**PRESETS["dynerf"].to_json(), "time_range": [0.0, 2.0]})
     field = HexPlane.create(settings, scene.bounds.flip(0).float() * 1.1, g, zero_init=False)
     with torch.no_grad():
-        for name, parameter in field.named_parameters():
-            if name.startswith("output"):
-                parameter.mul_(0.02)
+        for head in settings.heads:
+            for tensor in field.head(head):
+                tensor.mul_(0.02)
     return scene.with_(deformation=field)
 
 

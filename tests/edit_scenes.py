@@ -47,9 +47,10 @@ def field_scene(
         for level in field.planes():  # time planes start at one, where nothing moves
             for i in (2, 4, 5):
                 level[i].add_(1.5 * torch.randn(level[i].shape, generator=noise))
-        for name, layer in field.output.items():
-            layer.weight.mul_(SIZES.get(name, 0.2))
-            layer.bias.zero_()
+        for head in config.heads:
+            weight, bias = field.head(head)
+            weight.mul_(SIZES.get(head, 0.2))
+            bias.zero_()
     return still.with_(deformation=field)
 
 

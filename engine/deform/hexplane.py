@@ -20,14 +20,18 @@ from ..finite import is_finite
 from ..scene import rotations
 from ..scene.gaussians import Gaussians
 from .hexplane_config import HEADS, PAIRS, PRESETS, THREE, TIME_PLANES, HexPlaneConfig
-from .network import Layers, head_outputs
+from .hexplane_layout import Layer, Layers, NetworkLayout
+from .network import head_outputs
 from .plane_sampling import field_features
 
 __all__ = ["HEADS", "PAIRS", "PRESETS", "THREE", "HexPlane", "HexPlaneConfig"]
 
 
 class HexPlane(nn.Module):
-    """A deformation field. `settings` are its sizes; `aabb` [2, 3] is row 0 = maximum, row 1 = minimum, as in 4D-GS."""
+    """A deformation field. `settings` are its sizes; `aabb` [2, 3] is row 0 = maximum, row 1 = minimum, as in 4D-GS.
+
+    Planes and network are one flat parameter each; `planes` and `layers` are views of them, and `tensors` names the parts.
+    """
 
     kind: ClassVar[str] = "hexplane"
     aabb: Tensor
@@ -43,25 +47,30 @@ class HexPlane(nn.Module):
         super().__init__()
         self.settings = settings
         self.register_buffer("aabb", _checked_box(aabb))
-        self.grids = nn.ModuleList(_new_planes(shapes, generator) for shapes in settings.plane_shapes())
-        width = settings.width
-        inputs = [settings.features * len(settings.multires), *[width] * (max(settings.depth, 1) - 1)]
-        self.trunk = nn.ModuleList(_linear(i, width, generator) for i in inputs)
-        self.hidden = nn.ModuleDict({head: _linear(width, width, generator) for head in settings.heads})
-        self.output = nn.ModuleDict({head: _linear(width, HEADS[head], generator) for head in settings.heads})
+        self.grid_layout, self.network_layout = settings.grid_layout(), settings.network_layout()
+        planes = [_new_planes(shapes, generator) for shapes in self.grid_layout.shapes]
+        self.grids = nn.Parameter(self.grid_layout.pack(planes))
+        self.network = nn.Parameter(NetworkLayout.pack(self._new_layers(generator)))
         if zero_init:
             self._zero_outputs()
 
+    def _new_layers(self, generator: torch.Generator | None) -> Layers:
+        layout = self.network_layout
+        shapes = layout.layer_shapes
+        trunk = [_linear(given, out, generator) for out, given in shapes[: layout.trunk]]
+        hidden = [_linear(layout.width, layout.width, generator) for _ in layout.outputs]
+        output = [_linear(layout.width, outputs, generator) for outputs in layout.outputs]
+        return Layers(trunk, list(zip(hidden, output, strict=True)))
+
     def _zero_outputs(self) -> None:
         """Make the field the identity."""
-        for head, layer in self.output.items():
-            assert isinstance(layer, nn.Linear)
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-            if head == "rotation" and self.settings.apply_rotation:
-                # the identity quaternion
-                with torch.no_grad():
-                    layer.bias[0] = 1.0
+        with torch.no_grad():
+            for head, (_, (weight, bias)) in zip(self.settings.heads, self.layers().heads, strict=True):
+                weight.zero_()
+                bias.zero_()
+                if head == "rotation" and self.settings.apply_rotation:
+                    # the identity quaternion
+                    bias[0] = 1.0
 
     @classmethod
     def create(
@@ -88,7 +97,17 @@ class HexPlane(nn.Module):
 
     def tensors(self) -> dict[str, Tensor]:
         """Every parameter and the box, by name; they share memory with the field."""
-        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
+        named = {"aabb": self.aabb}
+        for level, planes in enumerate(self.planes()):
+            named |= {f"grids.{level}.{i}": plane for i, plane in enumerate(planes)}
+        layers = self.layers()
+        parts = {f"trunk.{i}": layer for i, layer in enumerate(layers.trunk)}
+        heads = dict(zip(self.settings.heads, layers.heads, strict=True))
+        parts |= {f"hidden.{head}": hidden for head, (hidden, _) in heads.items()}
+        parts |= {f"output.{head}": output for head, (_, output) in heads.items()}
+        for name, (weight, bias) in parts.items():
+            named |= {f"{name}.weight": weight, f"{name}.bias": bias}
+        return {name: tensor.detach() for name, tensor in named.items()}
 
     @classmethod
     def from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> HexPlane:
@@ -107,7 +126,8 @@ class HexPlane(nn.Module):
         # the initial values are overwritten; the global random state stays untouched
         with torch.random.fork_rng(devices=[]):
             field = cls(settings, tensors["aabb"])
-        field.load_state_dict({name: tensor.to(torch.float32) for name, tensor in tensors.items()})
+        for name, own in field.tensors().items():
+            own.copy_(tensors[name])
         return field
 
     def to(self, device: torch.device | str) -> HexPlane:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -125,23 +145,18 @@ class HexPlane(nn.Module):
 
     # -- parameters ---------------------------------------------------------------------------------------------------
 
-    def planes(self) -> list[list[nn.Parameter]]:
-        """Levels × 6 planes [1, C, res_b, res_a] in the order of `PAIRS`, for the regularizers."""
-        return [list(level) for level in self.grids]  # pyright: ignore[reportArgumentType]
-
-    def grid_parameters(self) -> list[nn.Parameter]:
-        return [plane for level in self.planes() for plane in level]
-
-    def network_parameters(self) -> list[nn.Parameter]:
-        return [*self.trunk.parameters(), *self.hidden.parameters(), *self.output.parameters()]
+    def planes(self) -> list[list[Tensor]]:
+        """Levels × 6 planes [1, C, res_b, res_a] in the order of `PAIRS`; differentiable views."""
+        return self.grid_layout.planes(self.grids)
 
     def layers(self) -> Layers:
-        """The network's."""
-        heads = self.settings.heads
-        return Layers(
-            [_layer(layer) for layer in self.trunk],
-            [(_layer(self.hidden[head]), _layer(self.output[head])) for head in heads],
-        )
+        """The network's; differentiable views."""
+        return self.network_layout.layers(self.network)
+
+    def head(self, name: str) -> Layer:
+        """The last layer of a head, views that share memory with the field. Raises ValueError where it is not enabled."""
+        weight, bias = self.layers().heads[self.settings.heads.index(name)][1]
+        return weight.detach(), bias.detach()
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -154,7 +169,7 @@ class HexPlane(nn.Module):
     def features(self, means: Tensor, seconds: Sequence[float]) -> Tensor:
         """HexPlane features [C·levels, B·N] of `means` [N, 3] at B times (paper, equation 5); N runs fastest."""
         p = self._coordinates(means)
-        return field_features(self.planes(), p, [self.time_coordinate(s) for s in seconds])
+        return field_features(self.grids, self.grid_layout, p, [self.time_coordinate(s) for s in seconds])
 
     def _coordinates(self, means: Tensor) -> Tensor:
         """Grid coordinates [N, 3] of `means`. Raises InputError where they are not finite."""
@@ -183,7 +198,7 @@ class HexPlane(nn.Module):
         """`deltas` of all Gaussians at once."""
         if not self.settings.heads:
             return {}
-        outputs = head_outputs(self.layers(), self.features(means, seconds))
+        outputs = head_outputs(self.network, self.network_layout, self.features(means, seconds))
         shape = (len(seconds), means.shape[0])
         return {head: out.unflatten(0, shape) for head, out in zip(self.settings.heads, outputs, strict=True)}
 
@@ -268,15 +283,13 @@ def _checked_box(aabb: Tensor) -> Tensor:
 
 
 def _new_planes(
-    shapes: list[tuple[int, int, int, int]], generator: torch.Generator | None
-) -> nn.ParameterList:
+    shapes: Sequence[tuple[int, int, int, int]], generator: torch.Generator | None
+) -> list[Tensor]:
     """The six planes of one level: random in space, ones in time, which are neutral in the product."""
-    return nn.ParameterList(
-        nn.Parameter(
-            torch.ones(shape) if index in TIME_PLANES else torch.rand(shape, generator=generator) * 0.4 + 0.1
-        )
+    return [
+        torch.ones(shape) if index in TIME_PLANES else torch.rand(shape, generator=generator) * 0.4 + 0.1
         for index, shape in enumerate(shapes)
-    )
+    ]
 
 
 def _per_unit(box: Tensor) -> Tensor:
@@ -298,15 +311,7 @@ def _check_coordinates(p: Tensor) -> None:
     )
 
 
-def _linear(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Linear:
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
-    assert isinstance(layer, nn.Linear)
-    nn.init.xavier_uniform_(layer.weight, generator=generator)
+def _linear(inputs: int, outputs: int, generator: torch.Generator | None) -> Layer:
+    weight = nn.init.xavier_uniform_(torch.empty(outputs, inputs), generator=generator)
     bound = inputs**-0.5
-    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
-    return layer
-
-
-def _layer(module: nn.Module) -> tuple[Tensor, Tensor]:
-    assert isinstance(module, nn.Linear)
-    return module.weight, module.bias
+    return weight, nn.init.uniform_(torch.empty(outputs), -bound, bound, generator=generator)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ..errors import InputError
+from .hexplane_layout import GridLayout, NetworkLayout
 
 # number of outputs of each head
 HEADS = {"position": 3, "scale": 3, "rotation": 4, "opacity": 1, "sh": 48}
@@ -91,6 +92,15 @@ class HexPlaneConfig:
             size = [*(r * factor for r in self.resolution[:3]), self.resolution[3]]
             levels.append([(1, self.features, size[b], size[a]) for a, b in PAIRS])
         return levels
+
+    def grid_layout(self) -> GridLayout:
+        return GridLayout(tuple(tuple(level) for level in self.plane_shapes()))
+
+    def network_layout(self) -> NetworkLayout:
+        inputs = self.features * len(self.multires)
+        return NetworkLayout(
+            inputs, self.width, max(self.depth, 1), tuple(HEADS[head] for head in self.heads)
+        )
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name → shape of everything that a field of this configuration stores."""

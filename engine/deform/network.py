@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .. import backends
+from .hexplane_layout import Layer, Layers, NetworkLayout
 
 # divides the numbers of channels that the kernel takes
 MULTIPLE = 8
@@ -20,29 +21,15 @@ PIECES = 16
 # takes pages from the system each time, which costs more than computing activations again
 KEPT = 32
 
-Layer = tuple[Tensor, Tensor]
 
-
-class Layers(NamedTuple):
-    """Weights [outputs, inputs] and biases [outputs] of linear layers; all but the heads' last ones end in a ReLU."""
-
-    trunk: Sequence[Layer]  # at least one
-    # a hidden layer and the outputs
-    heads: Sequence[tuple[Layer, Layer]]
-
-    def tensors(self) -> list[Tensor]:
-        """Trunk, then head by head."""
-        layers = [*self.trunk, *(layer for head in self.heads for layer in head)]
-        return [tensor for layer in layers for tensor in layer]
-
-
-def head_outputs(layers: Layers, features: Tensor) -> list[Tensor]:
+def head_outputs(network: Tensor, layout: NetworkLayout, features: Tensor) -> list[Tensor]:
     """Evaluate the network.
 
     On the CPU, a kernel computes it (benchmarks/kernels.py).
 
     Args:
-        layers: With the same number of channels in all layers but the heads' outputs.
+        network: Flat weights and biases.
+        layout: Where they lie.
         features: [C, N], as `field_features` gives them.
 
     Returns:
@@ -51,13 +38,11 @@ def head_outputs(layers: Layers, features: Tensor) -> list[Tensor]:
     Source:
         4D-GS (Wu et al., CVPR 2024), section 4.2.
     """
-    width = len(layers.trunk[0][1])
-    is_simple = features.shape[1] > 0 and width % MULTIPLE == 0 and features.shape[0] % MULTIPLE == 0
-    if is_simple and layers.heads and features.device.type == "cpu" and backends.installed("numba"):
-        tensors = layers.tensors()
-        keeps = torch.is_grad_enabled() and any(t.requires_grad for t in (features, *tensors))
-        return list(_Fused.apply(features.t(), len(layers.trunk), keeps, *tensors))  # pyright: ignore
-    return head_outputs_reference(layers, features)
+    is_simple = features.shape[1] > 0 and layout.width % MULTIPLE == 0 and features.shape[0] % MULTIPLE == 0
+    if is_simple and layout.outputs and features.device.type == "cpu" and backends.installed("numba"):
+        keeps = torch.is_grad_enabled() and (features.requires_grad or network.requires_grad)
+        return list(_Fused.apply(features.t(), network, layout, keeps))  # pyright: ignore
+    return head_outputs_reference(layout.layers(network), features)
 
 
 def head_outputs_reference(layers: Layers, features: Tensor) -> list[Tensor]:
@@ -80,27 +65,28 @@ class _Fused(torch.autograd.Function):
     """`head_outputs` by the kernel, of features [N, C]. `keeps`: whether there may be a backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, trunk: int, keeps: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, features: Tensor, network: Tensor, layout: NetworkLayout, keeps: bool
+    ) -> tuple[Tensor, ...]:
         from ..kernels.build import launch
         from ..kernels.network import OUTPUTS, WIDTH, evaluate, spread
 
-        features = features.detach().contiguous()
-        width, heads = len(tensors[1]), (len(tensors) - 2 * trunk) // 4
-        outputs = [len(bias) for bias in tensors[2 * trunk + 3 :: 4]]
+        features, network = features.detach().contiguous(), network.detach()
+        outputs = list(layout.outputs)
         blocks = -(-len(features) // WIDTH)
-        step = spread(width)
-        size = blocks * (trunk + heads) * step
+        step = spread(layout.width)
+        size = blocks * (layout.trunk + len(outputs)) * step
         keeps = keeps and size * features.element_size() <= KEPT << 20
         hidden = features.new_empty(size if keeps else 0)
         deltas = features.new_empty(len(features), sum(outputs))
-        weights = _packed(tensors, trunk, OUTPUTS)
+        weights = torch.nn.functional.pad(network, (0, 1))[layout.transposed(OUTPUTS)]
         launch(
-            evaluate, blocks, SOME_BLOCKS, features.numpy(), weights.numpy(), trunk, width,
-            torch.tensor(outputs).numpy(), step, keeps, hidden.numpy(), deltas.numpy(),
+            evaluate, blocks, SOME_BLOCKS, features.numpy(), weights.numpy(), layout.trunk, layout.width,
+            np.array(outputs), step, keeps, hidden.numpy(), deltas.numpy(),
         )  # fmt: skip
-        ctx.trunk, ctx.outputs, ctx.weights = trunk, outputs, weights
+        ctx.layout, ctx.weights = layout, weights
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(features, hidden, *tensors)
+        ctx.save_for_backward(features, hidden, network)
         return deltas.split(outputs, dim=1)
 
     @staticmethod
@@ -109,43 +95,23 @@ class _Fused(torch.autograd.Function):
         from ..kernels.build import launch
         from ..kernels.network import WIDTH, evaluate_backward, spread
 
-        features, hidden, *tensors = ctx.saved_tensors
-        width = len(tensors[1])
-        weights = torch.cat([tensor.flatten() for tensor in tensors])
+        features, hidden, network = ctx.saved_tensors
+        layout: NetworkLayout = ctx.layout
         blocks = -(-len(features) // WIDTH)
         pieces = max(1, min(PIECES, blocks // SOME_BLOCKS))
-        learns = any(ctx.needs_input_grad[3:])
+        learns = ctx.needs_input_grad[1]
         used = [grad is not None for grad in grads]
-        given = zip(ctx.outputs, grads, strict=True)
+        given = zip(layout.outputs, grads, strict=True)
         # what is left empty is not read
         upstream = torch.cat(
             [features.new_empty(len(features), k) if g is None else g for k, g in given], dim=1
         )
-        to_weights = weights.new_zeros(pieces, len(weights) if learns else 0)
+        # heads that nothing depends on keep their zeros
+        to_weights = network.new_zeros(pieces, len(network) if learns else 0)
         to_features = torch.empty_like(features)
         launch(
-            evaluate_backward, pieces, 1, pieces, features.numpy(), ctx.weights.numpy(), weights.numpy(), ctx.trunk, width,
-            torch.tensor(ctx.outputs).numpy(), torch.tensor(used).numpy(), (spread(width), spread(features.shape[1])),
+            evaluate_backward, pieces, 1, pieces, features.numpy(), ctx.weights.numpy(), network.numpy(), layout.trunk,
+            layout.width, np.array(layout.outputs), np.array(used), (spread(layout.width), spread(features.shape[1])),
             hidden.numpy(), upstream.numpy(), learns, to_weights.numpy(), to_features.numpy(),
         )  # fmt: skip
-        if not learns:
-            return to_features, *(None for _ in ctx.needs_input_grad[1:])
-        summed = to_weights.sum(dim=0).split([tensor.numel() for tensor in tensors])
-        # as autograd has it: what nothing depends on has no gradient
-        kept = [True] * 2 * ctx.trunk + [is_used for is_used in used for _ in range(4)]
-        found = zip(summed, tensors, kept, strict=True)
-        return to_features, None, None, *(g.view(t.shape) if is_kept else None for g, t, is_kept in found)
-
-
-def _packed(tensors: Sequence[Tensor], trunk: int, multiple: int) -> Tensor:
-    """The layers in one tensor as the forward pass reads them: matrices [inputs, outputs], heads' outputs
-    padded with zeros to a multiple."""
-    parts: list[Tensor] = []
-    for i in range(0, len(tensors), 2):
-        weight, bias = tensors[i].detach(), tensors[i + 1].detach()
-        if i >= 2 * trunk and (i - 2 * trunk) % 4 == 2 and len(bias) % multiple:
-            missing = -len(bias) % multiple
-            weight = torch.nn.functional.pad(weight, (0, 0, 0, missing))
-            bias = torch.nn.functional.pad(bias, (0, missing))
-        parts += [weight.t().flatten(), bias]
-    return torch.cat(parts)
+        return to_features, to_weights.sum(dim=0) if learns else None, None, None

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from .. import backends
 from .hexplane_config import SPACE_PLANES, TIME_PLANES
+from .hexplane_layout import GridLayout
 
 # channels of one vector of the kernel
 CHANNELS = 16
@@ -77,13 +78,14 @@ def sample_product(planes: Sequence[Tensor], grid: Tensor) -> Tensor:
     return a * b * c
 
 
-def field_features(levels: Sequence[Sequence[Tensor]], points: Tensor, times: Sequence[float]) -> Tensor:
+def field_features(grids: Tensor, layout: GridLayout, points: Tensor, times: Sequence[float]) -> Tensor:
     """Products of the samples of six planes, level by level.
 
     On the CPU, a kernel computes them for one time, in less than a quarter of the operators' time (benchmarks/kernels.py).
 
     Args:
-        levels: Six planes [1, C, res_b, res_a] per level, in the order of `PAIRS`.
+        grids: All planes, flat.
+        layout: Where they lie.
         points: [N, 3] grid coordinates in [-1, 1]; others get the border's values.
         times: B grid coordinates along time.
 
@@ -93,17 +95,19 @@ def field_features(levels: Sequence[Sequence[Tensor]], points: Tensor, times: Se
     Source:
         4D-GS (Wu et al., CVPR 2024), equation 5.
     """
-    is_simple = len(times) == 1 and len(points) > 0 and levels[0][0].shape[1] % CHANNELS == 0
+    is_simple = len(times) == 1 and len(points) > 0 and layout.flat_shapes[0][1] % CHANNELS == 0
     if is_simple and points.device.type == "cpu" and backends.installed("numba"):
-        flat = [plane for level in levels for plane in level]
-        return _Fused.apply(points, times[0], *flat).t()  # pyright: ignore[reportAttributeAccessIssue]
-    return field_features_reference(levels, points, times)
+        return _Fused.apply(points, grids, layout, times[0]).t()  # pyright: ignore[reportAttributeAccessIssue]
+    return field_features_reference(layout.planes(grids), points, times)
 
 
 def field_features_reference(
     levels: Sequence[Sequence[Tensor]], points: Tensor, times: Sequence[float]
 ) -> Tensor:
-    """`field_features` of PyTorch's own operators, on any device."""
+    """`field_features` of PyTorch's own operators, on any device.
+
+    `levels` are six planes [1, C, res_b, res_a] each, in the order of `PAIRS`.
+    """
     # both [3, 1, N, 2]; a line is one row high
     x, y, z = points.unbind(1)
     nothing = torch.zeros_like(x)
@@ -121,16 +125,17 @@ class _Fused(torch.autograd.Function):
     """`field_features` [N, C·levels] at one time, by the kernel."""
 
     @staticmethod
-    def forward(ctx: Any, points: Tensor, time: float, *planes: Tensor) -> Tensor:
+    def forward(ctx: Any, points: Tensor, grids: Tensor, layout: GridLayout, time: float) -> Tensor:
         from ..kernels.build import launch
         from ..kernels.planes import sample
 
-        points = points.detach().contiguous()
-        levels = [_channels_last(planes[i : i + 6], time) for i in range(0, len(planes), 6)]
-        features = points.new_empty(len(points), len(levels) * planes[0].shape[1])
-        launch(sample, len(points), SOME_GAUSSIANS, points.numpy(), _arrays(levels), features.numpy())
-        ctx.time, ctx.shapes = time, [plane.shape for plane in planes]
-        ctx.save_for_backward(points, *(values for level in levels for values in level))
+        points, grids = points.detach().contiguous(), grids.detach()
+        levels = _levels(grids, layout, [_line(grids, layout, plane, time) for plane in _time_planes(layout)])
+        features = points.new_empty(len(points), len(levels) * layout.flat_shapes[0][1])
+        launch(sample, len(points), SOME_GAUSSIANS, points.numpy(), levels, features.numpy())
+        ctx.layout, ctx.time, ctx.levels = layout, time, levels
+        # saved so that autograd notices when they are changed in place: the levels share their memory
+        ctx.save_for_backward(points, grids)
         return features
 
     @staticmethod
@@ -139,55 +144,65 @@ class _Fused(torch.autograd.Function):
         from ..kernels.build import launch
         from ..kernels.planes import sample_backward
 
-        points, *flat = ctx.saved_tensors
-        levels = [flat[i : i + 6] for i in range(0, len(flat), 6)]
+        points, grids = ctx.saved_tensors
+        layout: GridLayout = ctx.layout
         # a frozen field only passes gradients on
-        learns = any(ctx.needs_input_grad[2:])
-        slopes = [[torch.zeros_like(values) for values in level] for level in levels] if learns else levels
-        to_points = points.new_empty(len(levels), len(points), 3)
+        learns = ctx.needs_input_grad[1]
+        slopes, to_grids, lines = ctx.levels, None, []
+        if learns:
+            to_grids = torch.zeros_like(grids)
+            lines = [
+                grids.new_zeros(layout.flat_shapes[i][3], layout.flat_shapes[i][1])
+                for i in _time_planes(layout)
+            ]
+            slopes = _levels(to_grids, layout, lines)
+        to_points = points.new_empty(len(layout.shapes), len(points), 3)
         launch(
             sample_backward,
-            len(levels),
+            len(layout.shapes),
             1,
             points.numpy(),
-            _arrays(levels),
+            ctx.levels,
             grads[0].contiguous().numpy(),
             learns,
-            _arrays(slopes),
+            slopes,
             to_points.numpy(),
         )
-        if not learns:
-            return to_points.sum(dim=0), *(None for _ in ctx.needs_input_grad[1:])
-        planes: list[Tensor] = []
-        for i, level in enumerate(slopes):
-            shapes = ctx.shapes[6 * i : 6 * i + 6]
-            own: dict[int, Tensor] = {}
-            for k, values in zip(SPACE_PLANES, level[:3], strict=True):
-                own[k] = values.permute(2, 0, 1)[None]
-            for k, values in zip(TIME_PLANES, level[3:], strict=True):
-                own[k] = values.new_zeros(shapes[k])
-                row, weight = _row(shapes[k][2], ctx.time)
-                torch.mul(values.t(), 1 - weight, out=own[k][0, :, row])
+        if to_grids is not None:
+            for i, line in zip(_time_planes(layout), lines, strict=True):
+                row, weight = _row(layout.flat_shapes[i][2], ctx.time)
+                rows = _channels_last(to_grids, layout, i)
+                torch.mul(line, 1 - weight, out=rows[row])
                 if weight:
-                    torch.mul(values.t(), weight, out=own[k][0, :, row + 1])
-            planes += [own[k] for k in range(6)]
-        return to_points.sum(dim=0), None, *planes
+                    torch.mul(line, weight, out=rows[row + 1])
+        return to_points.sum(dim=0), to_grids, None, None
 
 
-def _channels_last(planes: Sequence[Tensor], time: float) -> list[Tensor]:
-    """Space planes [res_b, res_a, C] of a level, then the time planes' lines [res_a, C] at a time."""
-    still = [planes[i].detach()[0].permute(1, 2, 0).contiguous() for i in SPACE_PLANES]
-    lines: list[Tensor] = []
-    for i in TIME_PLANES:
-        plane = planes[i].detach()[0]
-        row, weight = _row(plane.shape[1], time)
-        line = torch.lerp(plane[:, row], plane[:, row + 1], weight) if weight else plane[:, row]
-        lines.append(line.t().contiguous())
-    return still + lines
+def _channels_last(grids: Tensor, layout: GridLayout, plane: int) -> Tensor:
+    """A plane [res_b, res_a, C], a view."""
+    _, channels, height, width = layout.flat_shapes[plane]
+    return grids[layout.starts[plane] : layout.starts[plane + 1]].view(height, width, channels)
 
 
-def _arrays(levels: Sequence[Sequence[Tensor]]) -> tuple[Any, ...]:
-    """As the kernel takes them."""
+def _time_planes(layout: GridLayout) -> list[int]:
+    """Of all levels."""
+    return [6 * level + i for level in range(len(layout.shapes)) for i in TIME_PLANES]
+
+
+def _line(grids: Tensor, layout: GridLayout, plane: int, time: float) -> Tensor:
+    """A time plane at a time, [res_a, C]."""
+    rows = _channels_last(grids, layout, plane)
+    row, weight = _row(len(rows), time)
+    return torch.lerp(rows[row], rows[row + 1], weight) if weight else rows[row]
+
+
+def _levels(grids: Tensor, layout: GridLayout, lines: Sequence[Tensor]) -> tuple[Any, ...]:
+    """Space planes and time planes' lines of each level, as the kernel takes them; they share the tensors' memory."""
+    each = iter(lines)
     return tuple(
-        (tuple(t.numpy() for t in level[:3]), tuple(t.numpy() for t in level[3:])) for level in levels
+        (
+            tuple(_channels_last(grids, layout, 6 * level + i).numpy() for i in SPACE_PLANES),
+            tuple(next(each).numpy() for _ in TIME_PLANES),
+        )
+        for level in range(len(layout.shapes))
     )

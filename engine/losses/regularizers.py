@@ -9,11 +9,13 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .. import backends
+from ..deform.hexplane_layout import GridLayout
 
 # indices into (xy, xz, xt, yz, yt, zt)
 SPACE_PLANES, TIME_PLANES = (0, 1, 3), (2, 4, 5)
@@ -114,53 +116,44 @@ class _Grouped(torch.autograd.Function):
 
 
 class _Fused(torch.autograd.Function):
-    """As `_Grouped`, by the kernel."""
+    """As `_Grouped`, by the kernel, of flat planes."""
 
     @staticmethod
-    def forward(ctx: Any, weights: Sequence[tuple[float, float]], *planes: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, grids: Tensor, layout: GridLayout, weights: tuple[tuple[float, float], ...]
+    ) -> Tensor:
         from ..kernels.build import launch
         from ..kernels.plane_terms import plane_terms
 
-        ctx.shapes = tuple(plane.shape for plane in planes)
-        places, per_number = _layout(ctx.shapes, tuple(weights))
-        gradient = planes[0].new_empty(sum(shape.numel() for shape in ctx.shapes))
-        sums = torch.zeros(len(planes), dtype=torch.float64)
-        launch(
-            plane_terms,
-            len(planes),
-            1,
-            tuple(plane.detach().flatten().numpy() for plane in planes),
-            places.numpy(),
-            per_number.numpy(),
-            gradient.numpy(),
-            sums.numpy(),
-        )
+        places, per_number = _per_plane(layout, weights)
+        grids = grids.detach()
+        gradient = torch.empty_like(grids)
+        sums = np.zeros(len(places))
+        launch(plane_terms, len(places), 1, grids.numpy(), places, per_number, gradient.numpy(), sums)
         ctx.save_for_backward(gradient)
-        return sums.sum().to(gradient.dtype)
+        return torch.tensor(sums.sum(), dtype=grids.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (gradient,) = ctx.saved_tensors
-        parts = (gradient * grads[0]).split([shape.numel() for shape in ctx.shapes])
-        return None, *(part.view(shape) for part, shape in zip(parts, ctx.shapes, strict=True))
+        return gradient * grads[0], None, None
 
 
 @functools.lru_cache(maxsize=8)
-def _layout(
-    shapes: tuple[torch.Size, ...], weights: tuple[tuple[float, float], ...]
-) -> tuple[Tensor, Tensor]:
-    """Where planes start and their sizes [P, 4], and the weights per number [P, 2], as the kernel takes them."""
-    places: list[tuple[int, ...]] = []
+def _per_plane(
+    layout: GridLayout, weights: tuple[tuple[float, float], ...]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Where planes start, their heights and the numbers of a row [P, 3], and the weights per number [P, 2]."""
+    places: list[tuple[int, int, int]] = []
     per_number: list[tuple[float, float]] = []
-    start = 0
-    for shape, (smoothness, l1) in zip(shapes, weights, strict=True):
-        channels, height, width = shape[-3:]
-        differences = channels * max(height - 2, 0) * width
-        places.append((start, channels, height, width))
-        per_number.append((smoothness / differences if differences else 0.0, l1 / shape.numel()))
-        start += shape.numel()
-    return torch.tensor(places), torch.tensor(per_number, dtype=torch.float64)
+    shapes = zip(layout.starts, layout.flat_shapes, weights, strict=False)
+    for start, (_, channels, height, width), (smoothness, l1) in shapes:
+        row = width * channels
+        differences = max(height - 2, 0) * row
+        places.append((start, height, row))
+        per_number.append((smoothness / differences if differences else 0.0, l1 / (height * row)))
+    return np.array(places), np.array(per_number)
 
 
 def _curvature(plane: Tensor) -> Tensor:
@@ -170,7 +163,8 @@ def _curvature(plane: Tensor) -> Tensor:
 
 
 def hexplane_regularizer(
-    planes: Sequence[Sequence[Tensor]],
+    grids: Tensor,
+    layout: GridLayout,
     plane_weight: float,
     time_weight: float,
     l1_weight: float,
@@ -180,7 +174,8 @@ def hexplane_regularizer(
     On the CPU, a kernel computes value and gradient in one pass (benchmarks/kernels.py).
 
     Args:
-        planes: 6 planes [1, C, H, W] per level.
+        grids: All planes, flat.
+        layout: Where they lie.
         plane_weight: Weight of `plane_smoothness`.
         time_weight: Weight of `time_smoothness`.
         l1_weight: Weight of `time_l1`.
@@ -191,30 +186,28 @@ def hexplane_regularizer(
     Source:
         4D-GS (Wu et al., CVPR 2024), section 4.3.
     """
-    if planes[0][0].device.type == "cpu" and backends.installed("numba"):
-        weights = _weights(planes, plane_weight, time_weight, l1_weight)
-        return _Fused.apply(weights, *_flat(planes))  # pyright: ignore[reportReturnType]
-    return hexplane_regularizer_reference(planes, plane_weight, time_weight, l1_weight)
+    if grids.device.type == "cpu" and backends.installed("numba"):
+        weights = _weights(len(layout.shapes), plane_weight, time_weight, l1_weight)
+        return _Fused.apply(grids, layout, weights)  # pyright: ignore[reportReturnType]
+    return hexplane_regularizer_reference(layout.planes(grids), plane_weight, time_weight, l1_weight)
 
 
 def hexplane_regularizer_reference(
     planes: Sequence[Sequence[Tensor]], plane_weight: float, time_weight: float, l1_weight: float
 ) -> Tensor:
-    """`hexplane_regularizer` of PyTorch's own operators, on any device."""
-    weights = _weights(planes, plane_weight, time_weight, l1_weight)
-    return _Grouped.apply(weights, *_flat(planes))  # pyright: ignore[reportReturnType]
+    """`hexplane_regularizer` of PyTorch's own operators, on any device; `planes` are 6 of [1, C, H, W] per level."""
+    weights = _weights(len(planes), plane_weight, time_weight, l1_weight)
+    return _Grouped.apply(weights, *(plane for level in planes for plane in level))  # pyright: ignore[reportReturnType]
 
 
 def _weights(
-    planes: Sequence[Sequence[Tensor]], plane_weight: float, time_weight: float, l1_weight: float
-) -> list[tuple[float, float]]:
+    levels: int, plane_weight: float, time_weight: float, l1_weight: float
+) -> tuple[tuple[float, float], ...]:
     """Of each plane's smoothness and of its distance from one."""
-    weights = [(time_weight, l1_weight) if i in TIME_PLANES else (plane_weight, 0.0) for i in range(6)]
-    return weights * len(planes)
-
-
-def _flat(planes: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    return [plane for level in planes for plane in level]
+    return (
+        tuple((time_weight, l1_weight) if i in TIME_PLANES else (plane_weight, 0.0) for i in range(6))
+        * levels
+    )
 
 
 def _total(values: Any) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..deform import PRESETS, HexPlane, HexPlaneConfig, Masked
 from ..losses.regularizers import hexplane_regularizer
@@ -48,8 +48,8 @@ class HexPlaneMotion(TrainableMotion):
         # `still` comes from the start scene and was not measured since
         self.inherits = False
         groups = [
-            {"params": field.grid_parameters(), "lr": grid_lr},
-            {"params": field.network_parameters(), "lr": network_lr},
+            {"params": [field.grids], "lr": grid_lr},
+            {"params": [field.network], "lr": network_lr},
         ]
         self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
 
@@ -92,7 +92,8 @@ class HexPlaneMotion(TrainableMotion):
         """The regularizers of 4D-GS with the preset's weights (paper, equation 7)."""
         s, weight = self.field.settings, self.plane_weight
         return hexplane_regularizer(
-            self.field.planes(),
+            self.field.grids,
+            self.field.grid_layout,
             weight * s.plane_smoothness_weight,
             weight * s.time_smoothness_weight,
             weight * s.time_l1_weight,
@@ -161,10 +162,9 @@ class HexPlaneMotion(TrainableMotion):
 
     def state(self) -> dict[str, Tensor]:
         result = {f"field.{name}": t for name, t in self.field.tensors().items()}
-        parameters = [*self.field.grid_parameters(), *self.field.network_parameters()]
-        for index, parameter in enumerate(parameters):
+        for name, parameter in self._parameters().items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
-                result[f"adam.{index}.{key}"] = value
+                result[f"adam.{name}.{key}"] = value
         if self.still is not None:
             result["still"] = self.still
         if self.inherits:
@@ -172,18 +172,19 @@ class HexPlaneMotion(TrainableMotion):
         return result
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        named = dict(self.field.state_dict())
         with torch.no_grad():
-            for name, tensor in named.items():
+            for name, tensor in self.field.tensors().items():
                 tensor.copy_(state[f"field.{name}"])
-        parameters = [*self.field.grid_parameters(), *self.field.network_parameters()]
         self.optimizer.state.clear()
-        for index, parameter in enumerate(parameters):
-            moments = adam_memory(state, f"adam.{index}", parameter)
+        for name, parameter in self._parameters().items():
+            moments = adam_memory(state, f"adam.{name}", parameter)
             if moments:
                 self.optimizer.state[parameter] = moments
-        self.still = state["still"].to(parameters[0].device) if "still" in state else None
+        self.still = state["still"].to(self.field.grids.device) if "still" in state else None
         self.inherits = "inherits" in state
+
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        return {"grids": self.field.grids, "network": self.field.network}
 
 
 def _rescaled(field: HexPlane, scale: float, center: list[float], first: bool = False) -> HexPlane:
@@ -195,8 +196,8 @@ def _rescaled(field: HexPlane, scale: float, center: list[float], first: bool = 
         else:
             field.aabb.mul_(scale).add_(shift)
         if "position" in field.settings.heads:
-            for parameter in field.output["position"].parameters():
-                parameter.mul_(scale)
+            for tensor in field.head("position"):
+                tensor.mul_(scale)
     return field
 
 

@@ -107,7 +107,9 @@ class Failing(fit_scene.FitScene):
         losses = super()._step()
         if self.iteration == self.at:
             with torch.no_grad():
-                self.trained()[self.of].flatten()[4] = float("nan")
+                # some tensors are views whose flat form is a copy
+                tensor = self.trained()[self.of]
+                tensor[(0,) * tensor.ndim] = float("nan")
         return losses
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 
 from engine.deform import HexPlane, HexPlaneConfig
+from engine.deform.hexplane_layout import GridLayout
 from engine.deform.plane_sampling import field_features, field_features_reference
 from engine.kernels.threads import fixed_threads
 
@@ -20,37 +23,38 @@ CONFIGS = (
 )
 
 
+def features_of(grids: Tensor, layout: GridLayout, points: Tensor, times: Sequence[float]) -> Tensor:
+    """The twin, of flat planes."""
+    return field_features_reference(layout.planes(grids), points, times)
+
+
 def inputs(
     config: HexPlaneConfig, count: int = 60, dtype: torch.dtype = torch.float64
-) -> tuple[list[list[Tensor]], Tensor]:
-    """Planes, and points of which some lie beyond the box, on its border and on samples of the planes."""
+) -> tuple[Tensor, GridLayout, Tensor]:
+    """Flat planes, where they lie, and points of which some lie beyond the box, on its border and on samples of the planes."""
     generator = torch.Generator().manual_seed(1)
-    levels = [
-        [torch.rand(shape, generator=generator, dtype=dtype) + 0.5 for shape in level]
-        for level in config.plane_shapes()
-    ]
+    layout = config.grid_layout()
+    grids = torch.rand(sum(layout.sizes), generator=generator, dtype=dtype) + 0.5
     points = torch.rand(count, 3, generator=generator, dtype=dtype) * 2.6 - 1.3
     points[:3] = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, 1.0], [3.0, -3.0, 0.1]])
-    return [[plane.requires_grad_() for plane in level] for level in levels], points.requires_grad_()
+    return grids.requires_grad_(), layout, points.requires_grad_()
 
 
-def gradients(features: Tensor, levels: list[list[Tensor]], points: Tensor) -> tuple[Tensor, ...]:
+def gradients(features: Tensor, grids: Tensor, points: Tensor) -> tuple[Tensor, ...]:
     weights = torch.linspace(-1, 1, features.numel(), dtype=features.dtype).view_as(features)
-    return torch.autograd.grad(
-        (features * weights).sum(), [points, *(plane for level in levels for plane in level)]
-    )
+    return torch.autograd.grad((features * weights).sum(), [points, grids])
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: str(config.resolution))
 @pytest.mark.parametrize("time", [-1.0, 0.31, 1.0, 7.0])
 def test_the_kernel_equals_its_twin(config: HexPlaneConfig, time: float) -> None:
-    levels, points = inputs(config)
-    found, expected = (f(levels, points, [time]) for f in (field_features, field_features_reference))
+    grids, layout, points = inputs(config)
+    found, expected = (f(grids, layout, points, [time]) for f in (field_features, features_of))
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     # points on a sample have two slopes, of which either is right
     inner = (slice(3, None),)
     for i, (a, b) in enumerate(
-        zip(gradients(found, levels, points), gradients(expected, levels, points), strict=True)
+        zip(gradients(found, grids, points), gradients(expected, grids, points), strict=True)
     ):
         torch.testing.assert_close(
             *((a[inner], b[inner]) if i == 0 else (a, b)), rtol=1e-11, atol=1e-12, msg=f"gradient {i}"
@@ -58,31 +62,32 @@ def test_the_kernel_equals_its_twin(config: HexPlaneConfig, time: float) -> None
 
 
 def test_bits_do_not_depend_on_threads() -> None:
-    levels, points = inputs(CONFIGS[0], 5000, torch.float32)
+    grids, layout, points = inputs(CONFIGS[0], 5000, torch.float32)
     results = []
     for threads in (1, 3):
         with fixed_threads(threads):
-            features = field_features(levels, points, [0.2])
-            results.append((features, *gradients(features, levels, points)))
+            features = field_features(grids, layout, points, [0.2])
+            results.append((features, *gradients(features, grids, points)))
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_what_the_kernel_does_not_take_goes_to_the_twin() -> None:
     few = HexPlaneConfig(8, (4, 4, 4, 4), (1,))
-    levels, points = inputs(few)
-    assert torch.equal(field_features(levels, points, [0.5]), field_features_reference(levels, points, [0.5]))
-    levels, points = inputs(CONFIGS[0])
-    both = field_features(levels, points, [0.5, -0.5])
-    assert torch.equal(both, field_features_reference(levels, points, [0.5, -0.5]))
-    each = torch.cat([field_features(levels, points, [t]) for t in (0.5, -0.5)], dim=1)
+    grids, layout, points = inputs(few)
+    assert torch.equal(
+        field_features(grids, layout, points, [0.5]), features_of(grids, layout, points, [0.5])
+    )
+    grids, layout, points = inputs(CONFIGS[0])
+    both = field_features(grids, layout, points, [0.5, -0.5])
+    assert torch.equal(both, features_of(grids, layout, points, [0.5, -0.5]))
+    each = torch.cat([field_features(grids, layout, points, [t]) for t in (0.5, -0.5)], dim=1)
     torch.testing.assert_close(both, each, rtol=1e-12, atol=1e-12)
 
 
 def test_a_frozen_field_passes_gradients_on() -> None:
-    levels, points = inputs(CONFIGS[0])
-    exact = gradients(field_features(levels, points, [0.2]), levels, points)[0]
-    frozen = [[plane.detach() for plane in level] for level in levels]
-    features = field_features(frozen, points, [0.2])
+    grids, layout, points = inputs(CONFIGS[0])
+    exact = gradients(field_features(grids, layout, points, [0.2]), grids, points)[0]
+    features = field_features(grids.detach(), layout, points, [0.2])
     weights = torch.linspace(-1, 1, features.numel(), dtype=features.dtype).view_as(features)
     assert torch.equal(torch.autograd.grad((features * weights).sum(), points)[0], exact)
 
