@@ -76,7 +76,7 @@ class _Fused(torch.autograd.Function):
         count, length = rendered.numel(), width * channels
         strips = -(-length // STRIP)
         gradient = torch.empty(rendered.shape, dtype=rendered.dtype)
-        sums = torch.zeros(images, height, strips, 3, dtype=torch.float64)
+        sums = np.zeros((images, height, strips, 3))
         # what is summed where does not depend on the bands
         bands = max(1, min(threads_now() // (images * strips), height // FEWEST_ROWS))
         launch(
@@ -93,12 +93,14 @@ class _Fused(torch.autograd.Function):
             CONSTANTS,
             np.array([1 - ssim_weight, ssim_weight]) / count,
             gradient.view(-1).numpy(),
-            sums.numpy(),
+            sums,
         )
-        difference, squared, likeness = (sums.sum(dim=(0, 1, 2)) / count).to(rendered.dtype).unbind()
+        difference, squares, likeness = (sums.sum(axis=(0, 1, 2)) / count).tolist()
+        loss = (1 - ssim_weight) * difference + ssim_weight * (1 - likeness)
+        loss, l1, squared = (rendered.new_tensor(number) for number in (loss, difference, squares))
         ctx.save_for_backward(gradient)
-        ctx.mark_non_differentiable(difference, squared)
-        return (1 - ssim_weight) * difference + ssim_weight * (1 - likeness), difference, squared
+        ctx.mark_non_differentiable(l1, squared)
+        return loss, l1, squared
 
     @staticmethod
     @torch.autograd.function.once_differentiable

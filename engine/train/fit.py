@@ -227,7 +227,7 @@ class Fit(TrainStage):
             later = self.geometry.draw_later(self._moments_at(self.iteration), moment, self.generator)
         ahead = None if later is None else self.gaussians_at(later).means
         for group in _by_size(rig, views):
-            seen_by = group if later is None else self.geometry.later_views(group, moment, later)
+            seen_by = None if later is None else rig[self.geometry.later_views(group, moment, later)]
             rendered = render_gaussians(
                 gaussians,
                 rig[group],
@@ -236,7 +236,7 @@ class Fit(TrainStage):
                 sh_degree=self._sh_degree(),
                 want_depth=self.geometry.wants_depth,
                 next_means=ahead,
-                next_cameras=rig[seen_by],
+                next_cameras=seen_by,
             )
             targets = [self.targets.get(view, moment, scale) for view in group]
             share = len(group) / len(views)
