@@ -10,11 +10,13 @@ of the fastest step, of all threads together (cpu) and by the clock (wall). peak
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -75,23 +77,33 @@ def without_kernels() -> AbstractContextManager[Any]:
     return patch("engine.backends.installed", lambda package: package != "numba" and installed(package))
 
 
+def give_back() -> None:
+    """Return memory that is not in use to the system, where the C library can (glibc)."""
+    gc.collect()
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def rows_of(case: str, count: int, size: tuple[int, int] | None, repeats: int) -> Iterator[dict[str, Any]]:
     fit = training(count, size)
     width, height = fit.video.cameras.sizes[0]
     paths = {"kernels": nullcontext, "twins": without_kernels}
     times: dict[str, list[tuple[float, float]]] = {path: [] for path in paths}
-    peaks = dict.fromkeys(paths, 0.0)
     for turn in range(WARM + repeats):
         for path, context in paths.items():
-            reset_peak("cpu")
             with context():
                 cpu, wall = time.process_time(), time.perf_counter()
                 fit.step()
                 taken = time.process_time() - cpu, time.perf_counter() - wall
             if turn >= WARM:
                 times[path].append(taken)
-                peaks[path] = max(peaks[path], peak_mb("cpu"))
-    for path in paths:
+    for path, context in paths.items():
+        give_back()
+        reset_peak("cpu")
+        with context():
+            for _ in range(WARM):
+                fit.step()
+        peak = peak_mb("cpu")
         yield {
             "case": case,
             "gaussians": len(fit),
@@ -101,7 +113,7 @@ def rows_of(case: str, count: int, size: tuple[int, int] | None, repeats: int) -
             "path": path,
             "cpu_ms": round(1e3 * min(cpu for cpu, _ in times[path]), 1),
             "wall_ms": round(1e3 * min(wall for _, wall in times[path]), 1),
-            "peak_mb": round(peaks[path]),
+            "peak_mb": round(peak),
         }
 
 
