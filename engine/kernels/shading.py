@@ -15,6 +15,7 @@ import math
 import numpy as np
 
 from .build import kernel, part
+from .rows import gather, scatter
 from .simd import WIDTH, fma, load, root, select, splat, store
 
 # shorter ones are not normalized (torch.nn.functional.normalize)
@@ -100,22 +101,6 @@ def slopes(weights, at, x, y, z, count, c):
     dz = dz + w10 * xy + w11 * yz * 8.0 + w12 * (zz * 6.0 - xx * 3.0 - yy * 3.0)
     dz = dz + w13 * xz * 8.0 + w14 * (xx - yy)
     return dx, dy, dz
-
-
-@part
-def gather(scratch, at, rows, first, last, count):
-    """Numbers 0 … `count` of rows `first` to `last`, one vector each, from `at` on."""
-    for n in range(first, last):
-        for k in range(count):
-            scratch[at + k * WIDTH + n - first] = rows[n, k]
-
-
-@part
-def scatter(rows, first, last, count, scratch, at):
-    """The inverse of `gather`."""
-    for n in range(first, last):
-        for k in range(count):
-            rows[n, k] = scratch[at + k * WIDTH + n - first]
 
 
 @part

@@ -1,4 +1,4 @@
-"""Sixteen floats as one value inside numba kernels: loads, arithmetic, masks, exp2 and sums over lanes.
+"""Sixteen floats as one value inside numba kernels: loads, arithmetic, masks and rounding.
 
 numba vectorizes loops only where LLVM can prove that arrays do not overlap, and pip's numba lacks a vector math library.
 Here a `Lanes` value is an LLVM vector, so vectorization is explicit and each machine uses its widest instructions
@@ -15,7 +15,6 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
@@ -32,7 +31,7 @@ class Lanes(types.Type):
         super().__init__(name=f"Lanes({dtype})")
 
 
-def _vector(dtype: types.Type) -> ir.VectorType:
+def vector_of(dtype: types.Type) -> ir.VectorType:
     element = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.boolean: ir.IntType(1)}
     return ir.VectorType(element[dtype], WIDTH)
 
@@ -40,7 +39,7 @@ def _vector(dtype: types.Type) -> ir.VectorType:
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, fe_type: Lanes) -> None:
-        super().__init__(manager, fe_type, _vector(fe_type.dtype))
+        super().__init__(manager, fe_type, vector_of(fe_type.dtype))
 
 
 MASK = Lanes(types.boolean)
@@ -57,14 +56,14 @@ def _as_lanes(builder: ir.IRBuilder, value: Any, kind: types.Type, dtype: types.
     """A Lanes argument as it is; a scalar converted to `dtype` and repeated in every lane."""
     if isinstance(kind, Lanes):
         return value
-    element = _vector(dtype).element
+    element = vector_of(dtype).element
     if value.type != element:
         value = (builder.fptrunc if element == ir.FloatType() else builder.fpext)(value, element)
     return _splat(builder, value)
 
 
 def constant(dtype: types.Type, number: float) -> ir.Constant:
-    vector = _vector(dtype)
+    vector = vector_of(dtype)
     return ir.Constant(vector, [ir.Constant(vector.element, number)] * WIDTH)
 
 
@@ -101,8 +100,15 @@ def address(context: Any, builder: ir.IRBuilder, array: types.Array, value: Any,
 def load_value(context: Any, builder: ir.IRBuilder, array: types.Array, value: Any, index: Any) -> Any:
     pointer = address(context, builder, array, value, index)
     return builder.load(
-        builder.bitcast(pointer, _vector(array.dtype).as_pointer()), align=array.dtype.bitwidth // 8
+        builder.bitcast(pointer, vector_of(array.dtype).as_pointer()), align=array.dtype.bitwidth // 8
     )
+
+
+def store_value(
+    context: Any, builder: ir.IRBuilder, array: types.Array, value: Any, index: Any, lanes: Any
+) -> None:
+    pointer = address(context, builder, array, value, index)
+    builder.store(lanes, builder.bitcast(pointer, lanes.type.as_pointer()), align=array.dtype.bitwidth // 8)
 
 
 def splat_value(context: Any, builder: ir.IRBuilder, array: types.Array, value: Any, index: Any) -> Any:
@@ -142,6 +148,7 @@ _register(operator.mul, lambda builder, a, b: builder.fmul(a, b), is_test=False)
 _register(operator.truediv, lambda builder, a, b: builder.fdiv(a, b), is_test=False)
 _register(operator.gt, lambda builder, a, b: builder.fcmp_ordered(">", a, b), is_test=True)
 _register(operator.ge, lambda builder, a, b: builder.fcmp_ordered(">=", a, b), is_test=True)
+_register(operator.lt, lambda builder, a, b: builder.fcmp_ordered("<", a, b), is_test=True)
 _register(operator.le, lambda builder, a, b: builder.fcmp_ordered("<=", a, b), is_test=True)
 _register(operator.and_, lambda builder, a, b: builder.and_(a, b), is_test=True)
 
@@ -164,10 +171,7 @@ def store(typingctx: Any, array: Any, index: Any, lanes: Any) -> Any:
     """array[index : index + 16] = lanes."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = address(context, builder, sig.args[0], args[0], args[1])
-        builder.store(
-            args[2], builder.bitcast(pointer, args[2].type.as_pointer()), align=array.dtype.bitwidth // 8
-        )
+        store_value(context, builder, array, *args)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), codegen
@@ -229,6 +233,37 @@ def root(typingctx: Any, a: Any) -> Any:
 
 
 @intrinsic
+def round_down(typingctx: Any, a: Any) -> Any:
+    """The largest integers not above a, as floats."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _call(builder, "floor", args)
+
+    return a(a), codegen
+
+
+@intrinsic
+def round_up(typingctx: Any, a: Any) -> Any:
+    """The smallest integers not below a, as floats."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _call(builder, "ceil", args)
+
+    return a(a), codegen
+
+
+@intrinsic
+def widen(typingctx: Any, a: Any) -> Any:
+    """The same numbers as float64."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = vector_of(types.float64)
+        return args[0] if args[0].type == kind else builder.fpext(args[0], kind)
+
+    return Lanes(types.float64)(a), codegen
+
+
+@intrinsic
 def bits(typingctx: Any, mask: Any) -> Any:
     """The mask as an integer, lane 0 in bit 0."""
 
@@ -246,36 +281,3 @@ def lowest_bit(typingctx: Any, word: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.int64), codegen
-
-
-def _exp2_coefficients(degree: int) -> list[float]:
-    """2^f on [-0.5, 0.5] by interpolation in Chebyshev nodes, lowest power first."""
-    fit = np.polynomial.chebyshev.Chebyshev.interpolate(np.exp2, degree, domain=[-0.5, 0.5])
-    return [float(c) for c in fit.convert(kind=np.polynomial.Polynomial, domain=[-1, 1]).coef]
-
-
-# degree, bits of the mantissa: relative errors 8e-8 and 2e-16
-_EXP2 = {types.float32: (_exp2_coefficients(5), 23, 32), types.float64: (_exp2_coefficients(11), 52, 64)}
-
-
-@intrinsic
-def exp2(typingctx: Any, a: Any) -> Any:
-    """2^a for -100 < a < 100: a polynomial in the fraction, the integer part added to the exponent's bits."""
-    coefficients, mantissa, width = _EXP2[a.dtype]
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        # adding 1.5·2^mantissa leaves the rounded integer in the low bits: no rounding instruction is needed
-        magic = constant(a.dtype, 1.5 * 2.0**mantissa)
-        shifted = builder.fadd(args[0], magic)
-        fraction = builder.fsub(args[0], builder.fsub(shifted, magic))
-        value = constant(a.dtype, coefficients[-1])
-        for c in reversed(coefficients[:-1]):
-            value = fma_value(builder, value, fraction, constant(a.dtype, c))
-        integers = ir.VectorType(ir.IntType(width), WIDTH)
-        exponent = builder.shl(
-            builder.bitcast(shifted, integers),
-            ir.Constant(integers, [ir.Constant(ir.IntType(width), mantissa)] * WIDTH),
-        )
-        return builder.bitcast(builder.add(builder.bitcast(value, integers), exponent), _vector(a.dtype))
-
-    return a(a), codegen

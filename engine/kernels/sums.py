@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import WIDTH, Lanes, address, constant, fma_value, load_value, plus, shuffle, splat_value
+from .simd import WIDTH, Lanes, constant, fma_value, load_value, plus, shuffle, splat_value, store_value
 
 
 def _tuple_of(context: Any, builder: ir.IRBuilder, kind: types.UniTuple, values: list[Any]) -> Any:
@@ -51,11 +51,8 @@ def store_all(typingctx: Any, array: Any, index: Any, lanes: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         for k in range(len(lanes)):
-            value = builder.extract_value(args[2], k)
-            pointer = address(context, builder, array, args[0], plus(builder, args[1], WIDTH * k))
-            builder.store(
-                value, builder.bitcast(pointer, value.type.as_pointer()), align=array.dtype.bitwidth // 8
-            )
+            at = plus(builder, args[1], WIDTH * k)
+            store_value(context, builder, array, args[0], at, builder.extract_value(args[2], k))
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), codegen
@@ -173,10 +170,7 @@ def store_sums(typingctx: Any, array: Any, index: Any, lanes: Any) -> Any:
         count = len(lanes)
         sums = _sum_lanes(builder, [builder.extract_value(args[2], k) for k in range(count)])
         packed = shuffle(builder, sums, sums, _final_positions(count))
-        pointer = address(context, builder, array, args[0], args[1])
-        builder.store(
-            packed, builder.bitcast(pointer, packed.type.as_pointer()), align=array.dtype.bitwidth // 8
-        )
+        store_value(context, builder, array, args[0], args[1], packed)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), codegen

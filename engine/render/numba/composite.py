@@ -5,10 +5,9 @@ Gaussians of the block. The backward pass iterates Gaussian by Gaussian, so that
 The sign of the transmittance is its state: it is negative where a pixel has stopped (the next value would be ≤ 1e-4).
 With more than K channels, the first K are computed with the geometry, the others in groups of K from stored weights.
 
-Possible speedups (100k Gaussians, 512 pixels, one busy core: composite 19 ms, composite_backward 40, other stages 30 in total):
+Possible speedups (100k Gaussians, 512 pixels, one busy core: composite 17 ms, composite_backward 36, other stages 20 in total):
 half of a block's lanes lie outside its ellipse; backward divides; its sums over lanes are reduced once per Gaussian and
-tile; `project` and `unproject` process one Gaussian at a time instead of lanes. Gaussians that are neighbors in memory where they
-are in space (Morton order) take 14 and 26 ms.
+tile. Gaussians that are neighbors in memory where they are in space (Morton order) take 14 and 26 ms.
 """
 # pyright: basic, reportCallIssue=false
 
@@ -17,9 +16,10 @@ from __future__ import annotations
 import numpy as np
 
 from ...kernels.build import kernel, part
-from ...kernels.simd import WIDTH, bits, exp2, fma, load, lowest_bit, magnitude, select, splat, store
+from ...kernels.functions import exp2
+from ...kernels.simd import WIDTH, bits, fma, load, lowest_bit, magnitude, select, splat, store
 from ...kernels.sums import add_moments, add_products, add_scaled, dot, load_all, store_all, store_sums, zeros
-from .projection import GEOMETRY, TILE
+from .groups import GEOMETRY, TILE
 from .tiles import BLOCKS
 
 # Gaussians gathered at once: their values and a block's weights fit the L1 cache

@@ -8,13 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...kernels.build import launch
+from ...kernels.simd import WIDTH
 from ...kernels.threads import threads_now
-from .projection import GEOMETRY, TILE, order, project
+from .groups import GEOMETRY, TILE
+from .projection import order, project
 from .structs import DepthOrder, Ellipses, Settings, Splats, TileLists, Views
 from .tiles import bin_tiles, cover
 
 # minimum work for a thread, about 0.3 ms: Gaussians, and entries of tile lists
 SOME_GAUSSIANS, SOME_ENTRIES = 4096, 8192
+
+
+def groups_of(count: int) -> int:
+    """Number of groups of WIDTH Gaussians, of which the last one may be smaller."""
+    return -(-count // WIDTH)
 
 
 @dataclass(eq=False)
@@ -55,7 +62,7 @@ def _project(splats: Splats, views: Views, settings: Settings) -> Ellipses:
         radii=np.empty(items, np.int32),
         tiles=np.empty((items, 4), np.int32),
     )
-    launch(project, items, SOME_GAUSSIANS, splats, views, settings, ellipses)
+    launch(project, groups_of(len(splats.means)), SOME_GAUSSIANS // WIDTH, splats, views, settings, ellipses)
     return ellipses
 
 

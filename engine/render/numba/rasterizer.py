@@ -1,7 +1,8 @@
 """The CPU rasterizer: numba kernels behind the `Rasterizer` protocol, differentiable, any channel count, many cameras.
 
-Stages of a call: project, sort by depth (projection.py) → cover, bin (tiles.py) → composite (composite.py). plan.py
-launches all but the last; structs.py defines the data between them.
+Stages of a call: project, sort by depth (projection.py) → cover, bin (tiles.py) → composite (composite.py), and backward:
+composite_backward → unproject (unprojection.py). plan.py launches all before compositing; structs.py defines the data between
+them.
 Each item of a stage writes only its own output and adds in a fixed order, so the bits do not depend on the thread count.
 """
 # pyright: basic, reportCallIssue=false
@@ -19,11 +20,13 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...kernels.build import cache_folder, launch
+from ...kernels.simd import WIDTH
 from ..rasterizer import RasterInfo, RasterSettings
 from .composite import composite, composite_backward
-from .plan import SOME_GAUSSIANS, Plan, make_plan
-from .projection import GEOMETRY, unproject
+from .groups import GEOMETRY
+from .plan import SOME_GAUSSIANS, Plan, groups_of, make_plan
 from .structs import Canvas, Features, Gradients, Settings, Slots, Splats, Upstream, Views, Wanted
+from .unprojection import unproject
 
 log = logging.getLogger("gs4d")
 
@@ -120,7 +123,9 @@ class _Rasterize(torch.autograd.Function):
         if not (wanted.shape or wanted.features):
             return (None,) * 5 + (g_background,) + (None,) * 3
         upstream = Upstream(_array(_padded(g_image, wide)), _array(g_alpha))
-        slots = np.empty((len(plan.lists.masks), GEOMETRY + (wide if wanted.features else 0)), dtype)
+        shape = (len(plan.lists.masks), GEOMETRY + (wide if wanted.features else 0))
+        # `unproject` reads whole vectors, beyond the last slot too
+        slots = np.empty(shape[0] * shape[1] + WIDTH, dtype)[:-WIDTH].reshape(shape)
         slots[plan.lists.masks == 0] = 0
         launch(
             composite_backward, len(plan.lists.ends), plan.tiles_at_once, plan.views, plan.lists, plan.geometry, table,
@@ -132,7 +137,8 @@ class _Rasterize(torch.autograd.Function):
             np.zeros_like(table.rows),
         )
         launch(
-            unproject, len(plan.splats.means), SOME_GAUSSIANS, plan.splats, plan.views, plan.settings, plan.geometry,
+            unproject, groups_of(len(plan.splats.means)), SOME_GAUSSIANS // WIDTH,
+            plan.splats, plan.views, plan.settings, plan.geometry,
             Slots(plan.slot_starts, slots), table.per_camera, wanted.shape, gradients,
         )  # fmt: skip
         if wanted.shape:

@@ -42,7 +42,7 @@ class Settings(NamedTuple):
 class Ellipses(NamedTuple):
     """Gaussians projected on the images."""
 
-    geometry: np.ndarray  # [B·N, 6], see projection.GEOMETRY
+    geometry: np.ndarray  # [B·N, 6], see groups.GEOMETRY
     depths: np.ndarray  # [B·N]
     radii: np.ndarray  # [B·N] int32 pixels, 0 = not visible
     tiles: np.ndarray  # [B·N, 4] int32: x0, y0, x1, y1 of the tiles that its rectangle touches
@@ -89,7 +89,8 @@ class Slots(NamedTuple):
     """Gradients of each slot, and the position of a Gaussian's slots."""
 
     starts: np.ndarray  # [B·N + 1] int64: first slot of each Gaussian; it has none where it is not drawn
-    # [S, 6 + C']: moments 1, x, y, x², xy, y² of dL/d(log alpha), then, where wanted, dL/d features
+    # [S, 6 + C']: moments 1, x, y, x², xy, y² of dL/d(log alpha), then, where wanted, dL/d features; in memory, WIDTH more
+    # numbers follow, which may be read
     values: np.ndarray
 
 

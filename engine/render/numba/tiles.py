@@ -7,7 +7,7 @@ import numpy as np
 
 from ...kernels.build import kernel
 from ...kernels.simd import bits, fma, load, select, splat
-from .projection import TILE
+from .groups import TILE
 
 # 4×4 blocks of 4×4 pixels in a tile
 BLOCKS = 16
