@@ -45,7 +45,9 @@ def plane_terms(first, last, grids, places, weights, gradient, sums):
         if at + size + WIDTH > len(grids):
             # whole vectors would be read beyond the end
             values, at = np.zeros(size + WIDTH, gradient.dtype), 0
-            values[:size] = grids[start : start + size]
+            # not by slices: their assignment takes two seconds to compile
+            for i in range(size):
+                values[i] = grids[start + i]
         # second differences, with zeros beyond the border: the operator's adjoint is then itself
         differences = np.zeros(size + 2 * row + 2 * WIDTH, gradient.dtype)
         total = 0.0
