@@ -21,6 +21,7 @@ from ..losses.color_loss import color_loss
 from ..losses.regularizers import hexplane_regularizer
 from ..render.shading import shade
 from ..scene import Cameras, Gaussians
+from . import exploration
 
 log = logging.getLogger("gs4d")
 
@@ -156,14 +157,19 @@ def _use_loss() -> None:
     color_loss(torch.zeros(1, 16, 16, 3, requires_grad=True), torch.ones(1, 16, 16, 3), 0.2)
 
 
+def _use_noise() -> None:
+    held = torch.zeros(1, dtype=torch.bool)
+    exploration.shift(_gaussians().tensors(), held, 1.0, 0.5, torch.Generator())
+
+
 def _use_motion() -> None:
     box = torch.tensor([[1.0] * 3, [-1.0] * 3])
     # only the number of levels and the element type decide what is compiled
     field = HexPlane.create(HexPlaneConfig(resolution=(4, 4, 4, 4)), box)
-    hexplane_regularizer(field.planes(), 1.0, 1.0, 1.0)
+    hexplane_regularizer(field.grids, field.grid_layout, 1.0, 1.0, 1.0)
     deltas = field.deltas(torch.zeros(1, 3), [0.0])
     torch.cat([delta.flatten() for delta in deltas.values()]).sum().backward()
 
 
 # in the order in which a training needs them
-USES = (_use_shading, _use_rasterizer, _use_loss, _use_motion)
+USES = (_use_shading, _use_rasterizer, _use_loss, _use_motion, _use_noise)
