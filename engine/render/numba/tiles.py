@@ -6,11 +6,13 @@ from __future__ import annotations
 import numpy as np
 
 from ...kernels.build import kernel
-from ...kernels.simd import bits, fma, load, select, splat
+from ...kernels.simd import bits, fma, load, prefetch, select, splat
 from .groups import TILE
 
 # 4×4 blocks of 4×4 pixels in a tile
 BLOCKS = 16
+# Gaussians that are loaded in advance: neighbors in depth are far from each other in memory
+AHEAD = 16
 
 
 @kernel
@@ -75,6 +77,11 @@ def bin_tiles(first, last, bands, views, order, tiles, starts, lists):
         row0, row1 = band * tiles_y // bands, (band + 1) * tiles_y // bands
         # counts do not depend on depths: that pass reads memory in order
         for rank in range(count if counting else counts[b]):
+            if not counting and rank + AHEAD < counts[b]:
+                g = b * count + ids[b, rank + AHEAD]
+                prefetch(tiles, g * 4)
+                prefetch(starts, g)
+                prefetch(masks, starts[b * count + ids[b, rank + AHEAD // 2]])
             g = b * count + (rank if counting else ids[b, rank])
             top, bottom = tiles[g, 1], tiles[g, 3]
             if top >= row1 or bottom <= row0:
