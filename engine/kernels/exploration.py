@@ -1,19 +1,53 @@
-"""The noise that moves faint Gaussians, shaped like each of them. `train/exploration.py` has the readable twin."""
+"""The noise that moves faint Gaussians, shaped like each of them. `train/exploration.py` has the readable twin.
+
+Sixteen Gaussians are one block. `scratch` holds vectors: the noise, the log scales, the quaternions and the logits.
+"""
 # pyright: basic, reportCallIssue=false
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .build import kernel, part
-from .shading import length_of
+from .functions import exp2
+from .rows import gather_rows, scatter_rows
+from .shading import SHORTEST
+from .simd import WIDTH, fma, load, root, select, splat, store
+
+SCALES, QUATS, LOGITS, ALL = 3, 6, 10, 11
+LOG2_E = math.log2(math.e)
+# of powers of two: beyond, an opacity is 0 or 1, and a gate is closed
+LARGEST = 80.0
+
+
+@part
+def exp(x):
+    """Within 2^±80; NaN stays NaN."""
+    power = x * LOG2_E
+    power = select(power >= LARGEST, LARGEST, power)
+    return exp2(select(power <= -LARGEST, -LARGEST, power))
 
 
 @part
 def turned(w, x, y, z, a, b, c):
-    """The vector (a, b, c), turned by a unit quaternion."""
-    p, q, r = 2 * (y * c - z * b), 2 * (z * a - x * c), 2 * (x * b - y * a)
-    return a + w * p + y * r - z * q, b + w * q + z * p - x * r, c + w * r + x * q - y * p
+    """The vectors (a, b, c), turned by unit quaternions."""
+    p, q, r = (y * c - z * b) * 2.0, (z * a - x * c) * 2.0, (x * b - y * a) * 2.0
+    return (
+        a + fma(w, p, y * r - z * q),
+        b + fma(w, q, z * p - x * r),
+        c + fma(w, r, x * q - y * p),
+    )
+
+
+@part
+def is_any_open(logits, first, last, highest):
+    """Whether a gate is open; it is taken for open where the logit is NaN."""
+    for n in range(first, last):
+        if not logits[n] > highest:
+            return True
+    return False
 
 
 @kernel
@@ -23,19 +57,37 @@ def shape_noise(first, last, log_scales, quats, logits, held, strength, dead, sh
     log_scales [N, 3], quats [N, 4], logits, held [N]; strength: where the gate is 1; dead: the opacity where it is a half;
     highest: the logit above which it is closed.
     """
-    for n in range(first, last):
-        if held[n] or logits[n] > highest:
-            for k in range(3):
-                noise[n, k] = 0
+    scratch = np.zeros(ALL * WIDTH, noise.dtype)
+    one = splat(scratch, 1.0)
+    for start in range(first, last, WIDTH):
+        end = min(start + WIDTH, last)
+        if not is_any_open(logits, start, end, highest):
+            noise[start:end] = 0
             continue
-        opacity = 1 / (1 + math.exp(-logits[n]))
-        factor = strength / (1 + math.exp(sharpness * (opacity - dead)))
-        w, x, y, z = quats[n, 0], quats[n, 1], quats[n, 2], quats[n, 3]
-        inverse = 1 / length_of(w * w + x * x + y * y + z * z)
+        gather_rows(scratch, 0, noise, start, end, (0, 0, 0))
+        gather_rows(scratch, SCALES * WIDTH, log_scales, start, end, (0, 0, 0))
+        gather_rows(scratch, QUATS * WIDTH, quats, start, end, (0, 0, 0, 0))
+        gather_rows(scratch, LOGITS * WIDTH, logits, start, end, (0,))
+        logit = load(scratch, LOGITS * WIDTH)
+        opacity = one / (exp(logit * -1.0) + 1.0)
+        factor = splat(scratch, strength) / (exp((opacity - dead) * sharpness) + 1.0)
+        factor = select(logit >= highest, 0.0, factor)
+        w, x = load(scratch, QUATS * WIDTH), load(scratch, (QUATS + 1) * WIDTH)
+        y, z = load(scratch, (QUATS + 2) * WIDTH), load(scratch, (QUATS + 3) * WIDTH)
+        length = root(fma(w, w, fma(x, x, fma(y, y, z * z))))
+        inverse = one / select(length <= SHORTEST, SHORTEST, length)
         w, x, y, z = w * inverse, x * inverse, y * inverse, z * inverse
+        a, b, c = load(scratch, 0), load(scratch, WIDTH), load(scratch, 2 * WIDTH)
         # along the Gaussian's own axes, scaled there, and back
-        a, b, c = turned(w, -x, -y, -z, noise[n, 0], noise[n, 1], noise[n, 2])
-        a *= factor * math.exp(2 * log_scales[n, 0])
-        b *= factor * math.exp(2 * log_scales[n, 1])
-        c *= factor * math.exp(2 * log_scales[n, 2])
-        noise[n, 0], noise[n, 1], noise[n, 2] = turned(w, x, y, z, a, b, c)
+        a, b, c = turned(w, x * -1.0, y * -1.0, z * -1.0, a, b, c)
+        a = a * factor * exp(load(scratch, SCALES * WIDTH) * 2.0)
+        b = b * factor * exp(load(scratch, (SCALES + 1) * WIDTH) * 2.0)
+        c = c * factor * exp(load(scratch, (SCALES + 2) * WIDTH) * 2.0)
+        a, b, c = turned(w, x, y, z, a, b, c)
+        store(scratch, 0, a)
+        store(scratch, WIDTH, b)
+        store(scratch, 2 * WIDTH, c)
+        scatter_rows(noise, start, end, (0, 0, 0), scratch, 0)
+        for n in range(start, end):
+            if held[n]:
+                noise[n] = 0

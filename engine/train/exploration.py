@@ -27,7 +27,7 @@ def shift(
 ) -> Tensor:
     """How far noise moves each Gaussian.
 
-    On the CPU, a kernel computes it in a quarter of the operators' time (benchmarks/kernels.py).
+    On the CPU, a kernel computes it in a fifth of the operators' time (benchmarks/kernels.py).
 
     Args:
         gaussians: log_scales [N, 3], quats [N, 4] and logit_opacities [N], as stored.
