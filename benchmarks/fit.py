@@ -1,11 +1,12 @@
 """How well and how fast a capture is trained, against a static scene trained on the same images.
 
     python benchmarks/fit.py --json [--data DIR] [--max-seconds 180] [--hold-out-every 8]
-    python benchmarks/fit.py --json --leave-one-out [VIEW ...] [--picture FILE.png]
+    python benchmarks/fit.py --json --leave-one-out [VIEW ...] [--together] [--picture FILE.png]
 
 Held-out views are those of the capture or of `--hold-out`; held-out frames are every n-th one of the trained views. The
 time covers the whole training (reading, initialization and all steps), not the evaluation. With `--leave-one-out`, each of the
-named cameras, or every one, is left out of training in turn (PSNR of trained and of left-out views, and the gap between them).
+named cameras, or every one, is left out of training in turn (PSNR of trained and of left-out views, and the gap between them);
+with `--together`, all of them at once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.environment import environment
-from benchmarks.leave_one_out import leave_one_out
+from benchmarks.leave_one_out import EVERY, leave_one_out
 from engine import messages as m
 from engine.capture.readers import LoadOptions, load_video
 from engine.cli import add_config, config_from
@@ -85,6 +86,8 @@ def main() -> None:
     parser.add_argument(
         "--leave-one-out", nargs="*", type=int, metavar="VIEW", help="leave each of these cameras out in turn"
     )
+    parser.add_argument("--together", action="store_true", help="leave these cameras out at once")
+    parser.add_argument("--measured-every", type=int, default=EVERY, help="measure every n-th frame of these")
     parser.add_argument("--picture", type=Path, help="a contact sheet of the left-out views")
     add_config(parser, LoadOptions)
     add_config(parser, fit_scene.Config, skip=tuple({"background"} & {f.name for f in fields(LoadOptions)}))
@@ -97,7 +100,11 @@ def main() -> None:
         # frames in between are held out by the other rows
         every_frame = replace(config, hold_out_every=0)
         found = leave_one_out(
-            video, views, lambda each: train(each, every_frame, arguments.device), arguments.picture
+            video,
+            [views] if arguments.together else [[view] for view in views],
+            lambda each: train(each, every_frame, arguments.device),
+            arguments.picture,
+            arguments.measured_every,
         )
         print(json.dumps({"capture": video.name, **found, "env": environment(arguments.device, config.seed)}))
         return

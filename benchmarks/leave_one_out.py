@@ -1,4 +1,4 @@
-"""Each camera of a capture left out of training in turn: what an orbit shows between the cameras (`fit.py --leave-one-out`)."""
+"""Cameras of a capture left out of training in turn: what an orbit shows between the cameras (`fit.py --leave-one-out`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ Train = Callable[[MultiViewVideo], tuple[Scene4D, float, int]]
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One camera's row: PSNR in dB as means over frames, of whole images and inside the masks (None without masks)."""
+    """The row of a camera, or of several that were left out together.
+
+    PSNR in dB as means over frames, of whole images and inside the masks (None without masks).
+    """
 
     view: str
     seconds: float
@@ -76,31 +79,38 @@ def pair(scene: Scene4D, video: MultiViewVideo, view: int) -> list[Tensor]:
 
 
 def leave_one_out(
-    video: MultiViewVideo, views: Sequence[int], train: Train, picture: Path | None
+    video: MultiViewVideo,
+    groups: Sequence[Sequence[int]],
+    train: Train,
+    picture: Path | None,
+    every: int = EVERY,
 ) -> dict[str, Any]:
-    """Train without each of `views` in turn.
+    """Train without each of the `groups` of views in turn.
 
     Args:
         video: The capture; its own test views take part like all others.
-        views: Indices of the cameras to leave out.
+        groups: Indices of the cameras to leave out together; one each, or several for wider gaps.
         train: Trains a capture without its test views.
         picture: Where to write a contact sheet of the left-out views: captured above, rendered below. None writes none.
+        every: Every n-th frame is measured.
 
     Returns:
         The rows, and the means over them.
     """
     rows: list[LeftOut] = []
     stacks: list[list[Tensor]] = []
-    for view in views:
-        others = tuple(each for each in range(video.views) if each != view)
-        scene, seconds, _ = train(replace(video, train_views=others, test_views=(view,)))
-        seen, unseen = (measured(scene, video, group) for group in (others, (view,)))
+    captions: list[str] = []
+    for group in map(tuple, groups):
+        others = tuple(each for each in range(video.views) if each not in group)
+        scene, seconds, _ = train(replace(video, train_views=others, test_views=group))
+        seen, unseen = (measured(scene, video, chosen, every) for chosen in (others, group))
         inside = seen.get("inside"), unseen.get("inside")
-        rows.append(LeftOut(video.cameras.names[view], seconds, seen["whole"], unseen["whole"], *inside))
-        stacks.append(pair(scene, video, view))
+        names = [video.cameras.names[view] for view in group]
+        rows.append(LeftOut(" ".join(names), seconds, seen["whole"], unseen["whole"], *inside))
+        stacks += [pair(scene, video, view) for view in group]
+        captions += [f"{name}: {rows[-1].left_out:.1f} dB" for name in names]
         print(rows[-1].to_json(), file=sys.stderr, flush=True)
     if picture is not None:
-        captions = [f"{row.view}: {row.left_out:.1f} dB" for row in rows]
         sheet(stacks, captions, title="Left-out views: captured and rendered").save(picture)
     table = [row.to_json() for row in rows]
     numbers = [name for name in table[0] if name != "view"]
