@@ -115,7 +115,8 @@ def _train(
     begun = clock()
     work = FitScene(video, config, device, head, start)
     note = preset_text(work.preset, Config)
-    yield from work.stream(note, checkpoint, clock, begun, f"initialized from {work.origin}")
+    at_start = "; ".join(filter(None, (f"initialized from {work.origin}", work.support.note)))
+    yield from work.stream(note, checkpoint, clock, begun, at_start)
 
 
 STEP = Step(

@@ -29,6 +29,11 @@ State = dict[str, Tensor]
 
 
 class DensityStrategy(Protocol):
+    @property
+    def stop_at(self) -> float:
+        """Fraction of the stage after which the Gaussians stay."""
+        ...
+
     def start(self, count: int, device: torch.device) -> State:
         """The state before the first iteration."""
         ...

@@ -40,6 +40,7 @@ from .parameters import GaussianParameters
 from .schedule import log_linear, picture_scale_at, sh_degree_at
 from .stage import Part, TrainStage
 from .starting import start_for
+from .support import Support
 from .targets import Target, Targets, background_of
 from .threads import threads_for
 
@@ -101,6 +102,7 @@ class Fit(TrainStage):
             self.parameters.groups = self.motion.groups()
         strategy = self._strategy()
         self.density = None if strategy is None else DensityControl(strategy, self.parameters)
+        self.support = Support(config, self.samples, len(self.parameters), self.device)
 
     def _bounds(self) -> Tensor:
         if self.head is not None and not self.config.bounds.strip():
@@ -278,14 +280,25 @@ class Fit(TrainStage):
     def _control_density(self, infos: list[tuple[RasterInfo, int, int]], position_rate: float) -> None:
         if self.density is None:
             return
+        if self.support.is_due(self.iteration) and self.progress <= self.density.strategy.stop_at:
+            self._retire_unsupported()
         change = self.density.after_step(
             self.parameters, infos, self.iteration, self.config.iterations, self.generator, position_rate
         )
         if change is None:
             return
         self.averages.restart()
+        self.support.after_density(change)
         if self.motion is not None:
             self.motion.after_density(change)
+
+    @torch.no_grad()
+    def _retire_unsupported(self) -> None:
+        rig = self.rig(self.config.start_scale)
+        for moment in self.support.moments(self.iteration, self._moments_at(self.iteration)):
+            views = self.samples[moment]
+            self.support.observe(self.gaussians_at(moment), rig, views, self.rasterizer)
+        self.support.retire(self.parameters)
 
     def preview(self) -> Tensor:
         """[H, W', 3]: a captured image next to the current render; cycles through views and frames."""
@@ -351,6 +364,7 @@ class Fit(TrainStage):
             "density": self.density,
             "motion": self.motion,
             "averages": self.averages,
+            "support": self.support,
         }
         return {name: part for name, part in parts.items() if part is not None}
 

@@ -8,8 +8,8 @@ Where the values come from:
 * draft: measured on the demo capture on two CPU cores (docs/benchmarks.md).
 * standard: for a GPU. Iterations, SH degree and field are those that 4DGaussians publishes for real captures; 100,000
   Gaussians is about what its models of them contain; initial Gaussians is the most points that it starts from. What is
-  better than the paper's on the demo (frame order, small images first, averaged end, learning rates) stays at this project's
-  defaults.
+  better than the paper's on the demo (frame order, small images first, averaged end, recycling, learning rates) stays at
+  this project's defaults.
 * paper: github.com/hustvl/4DGaussians, arguments/{dynerf,hypernerf,dnerf} and the defaults in arguments/__init__.py, commit
   843d5ac (facts only). Its coarse and fine iterations are added up here. What has no counterpart here differs: a step takes
   several views of one frame instead of several frames; densification ends at 60 % of all iterations; opacity is never reset
@@ -60,6 +60,7 @@ DRAFT: Values = {
     "full_size_at": 0.4,
     "still_threshold": 0.0005,
     "averaged": 0.15,
+    "min_views": 0,
     "order": "auto",
     **RATES,
 }
@@ -89,6 +90,7 @@ _REAL: Values = {
     "full_size_at": 0.0,
     "still_threshold": 0.0,
     "averaged": 0.0,
+    "min_views": 1,
     "order": "all at once",
     "position_lr": 1.6e-4,
     "scale_lr": 5e-3,
