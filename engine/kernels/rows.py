@@ -2,7 +2,7 @@
 
 Number k of each row becomes one vector of a scratch array, so that kernels compute sixteen rows at once.
 """
-# pyright: basic, reportCallIssue=false
+# pyright: basic, reportCallIssue=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def scatter_rows(
         small, spare = _spare(builder, ir.ArrayType(parts[0].type, count), first, last)
         chosen = builder.select(small, builder.bitcast(spare, target.type), target)
         for j in range(count):
-            order = [divmod(j * WIDTH + lane, count)[::-1] for lane in range(WIDTH)]
+            order = [(i % count, i // count) for i in range(j * WIDTH, (j + 1) * WIDTH)]
             place = builder.gep(chosen, [ir.Constant(first.type, WIDTH * j)])
             place = builder.bitcast(place, parts[0].type.as_pointer())
             builder.store(_pick(builder, parts, order), place, align=size)

@@ -21,6 +21,8 @@ from numba.extending import intrinsic, lower_builtin, models, register_model, ty
 
 # lanes: one 4×4 block of pixels
 WIDTH = 16
+# of an integer that holds a set
+BITS = 64
 
 
 class Lanes(types.Type):
@@ -151,6 +153,16 @@ _register(operator.ge, lambda builder, a, b: builder.fcmp_ordered(">=", a, b), i
 _register(operator.lt, lambda builder, a, b: builder.fcmp_ordered("<", a, b), is_test=True)
 _register(operator.le, lambda builder, a, b: builder.fcmp_ordered("<=", a, b), is_test=True)
 _register(operator.and_, lambda builder, a, b: builder.and_(a, b), is_test=True)
+
+
+@type_callable(operator.neg)
+def _negated(context: Any) -> Any:
+    return lambda a: a if isinstance(a, Lanes) else None
+
+
+@lower_builtin(operator.neg, Lanes)
+def _negate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
+    return builder.fneg(args[0])
 
 
 # ---- single values -----------------------------------------------------------------------------------------------
@@ -287,6 +299,23 @@ def bits(typingctx: Any, mask: Any) -> Any:
         return builder.zext(builder.bitcast(args[0], ir.IntType(WIDTH)), ir.IntType(64))
 
     return types.int64(mask), codegen
+
+
+@intrinsic
+def bit_column(typingctx: Any, words: Any, index: Any, bit: Any) -> Any:
+    """Bit `bit` of the 64 integers from words[index] on, that of the first in bit 0."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.VectorType(ir.IntType(words.dtype.bitwidth), BITS)
+        pointer = builder.bitcast(address(context, builder, sig.args[0], *args[:2]), kind.as_pointer())
+        column = builder.load(pointer, align=words.dtype.bitwidth // 8)
+        one = builder.shl(ir.Constant(kind.element, 1), builder.trunc(args[2], kind.element))
+        single = builder.insert_element(ir.Constant(kind, ir.Undefined), one, ir.Constant(ir.IntType(32), 0))
+        chosen = builder.and_(column, shuffle(builder, single, single, [0] * BITS))
+        found = builder.icmp_unsigned("!=", chosen, ir.Constant(kind, [ir.Constant(kind.element, 0)] * BITS))
+        return builder.bitcast(found, ir.IntType(BITS))
+
+    return types.int64(words, types.intp, types.intp), codegen
 
 
 @intrinsic

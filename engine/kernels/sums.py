@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -13,6 +14,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from .simd import WIDTH, Lanes, constant, fma_value, load_value, plus, shuffle, splat_value, store_value
+
+# groups of lanes in vectors of half the width
+_HALVES = (WIDTH // 4, WIDTH // 8, WIDTH // 16)
 
 
 def _tuple_of(context: Any, builder: ir.IRBuilder, kind: types.UniTuple, values: list[Any]) -> Any:
@@ -130,46 +134,52 @@ def add_moments(typingctx: Any, sums: Any, weight: Any, x: Any, y: Any) -> Any:
     return sums(sums, weight, x, y), codegen
 
 
-def _sum_lanes(builder: ir.IRBuilder, vectors: list[Any]) -> Any:
-    """A vector whose element k is the sum over the lanes of vectors[k] (at most 16): each merge halves two at once."""
-    half, kind = WIDTH // 2, vectors[0].type
-    while half:
-        # each vector holds groups of 2·half lanes; a merge folds both to groups of half lanes and packs them
-        merged = []
-        for i in range(0, len(vectors), 2):
-            a = vectors[i]
-            b = vectors[i + 1] if i + 1 < len(vectors) else ir.Constant(kind, ir.Undefined)
-            group = 2 * half
-            low = [g + j for g in range(0, WIDTH, group) for j in range(half)]
-            left = [s + j for s in (0, WIDTH) for j in low]
-            right = [j + half for j in left]
-            merged.append(builder.fadd(shuffle(builder, a, b, left), shuffle(builder, a, b, right)))
-        vectors, half = merged, half // 2
-    return vectors[0]
+def _merge(
+    vectors: list[Any], half: int, merge: Callable[[Any, Any, list[int], list[int]], Any]
+) -> list[Any]:
+    """Vectors of groups of 2·half lanes, two by two folded to groups of half lanes and packed."""
+    low = [g + i for g in range(0, WIDTH // 2, 2 * half) for i in range(half)]
+    left = [s + i for s in (0, WIDTH // 2) for i in low]
+    right = [i + half for i in left]
+    pairs = [vectors[i : i + 2] for i in range(0, len(vectors), 2)]
+    return [merge(pair[0], pair[-1], left, right) for pair in pairs]
+
+
+def _sum_lanes(builder: ir.IRBuilder, vectors: list[Any]) -> list[Any]:
+    """Vectors of half the width with the sums over the lanes of `vectors`; see `_final_positions`."""
+
+    def merge(a: Any, b: Any, left: list[int], right: list[int]) -> Any:
+        return builder.fadd(shuffle(builder, a, b, left), shuffle(builder, a, b, right))
+
+    # halves first: what follows then takes half as many instructions
+    low, high = list(range(WIDTH // 2)), list(range(WIDTH // 2, WIDTH))
+    vectors = [builder.fadd(shuffle(builder, v, v, low), shuffle(builder, v, v, high)) for v in vectors]
+    for half in _HALVES:
+        vectors = _merge(vectors, half, merge)
+    return vectors
 
 
 def _final_positions(count: int) -> list[int]:
     """Where `_sum_lanes` leaves the sum of each of `count` vectors: found by running the same merges on names."""
-    vectors: list[list[int]] = [[k] * WIDTH for k in range(count)]
-    half = WIDTH // 2
-    while half:
-        merged = []
-        for i in range(0, len(vectors), 2):
-            both = vectors[i] + (vectors[i + 1] if i + 1 < len(vectors) else [-1] * WIDTH)
-            low = [g + j for g in range(0, WIDTH, 2 * half) for j in range(half)]
-            merged.append([both[s + j] for s in (0, WIDTH) for j in low])
-        vectors, half = merged, half // 2
-    return [vectors[0].index(k) for k in range(count)]
+
+    def merge(a: list[int], b: list[int], left: list[int], right: list[int]) -> list[int]:
+        return [(a + b)[i] for i in left]
+
+    names: list[list[int]] = [[k] * (WIDTH // 2) for k in range(count)]
+    for half in _HALVES:
+        names = _merge(names, half, merge)
+    places = [name for vector in names for name in vector]
+    return [places.index(k) for k in range(count)]
 
 
 @intrinsic
 def store_sums(typingctx: Any, array: Any, index: Any, lanes: Any) -> Any:
-    """array[index + k] = the sum over the lanes of lanes[k]."""
+    """array[index + k] = the sum over the lanes of lanes[k], for at most 16 of them."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         count = len(lanes)
         sums = _sum_lanes(builder, [builder.extract_value(args[2], k) for k in range(count)])
-        packed = shuffle(builder, sums, sums, _final_positions(count))
+        packed = shuffle(builder, sums[0], sums[-1], _final_positions(count))
         store_value(context, builder, array, args[0], args[1], packed)
         return context.get_dummy_value()
 

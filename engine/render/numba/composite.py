@@ -19,7 +19,20 @@ import numpy as np
 
 from ...kernels.build import kernel, part
 from ...kernels.functions import exp2
-from ...kernels.simd import WIDTH, bits, fma, load, lowest_bit, magnitude, prefetch, select, splat, store
+from ...kernels.simd import (
+    BITS,
+    WIDTH,
+    bit_column,
+    bits,
+    fma,
+    load,
+    lowest_bit,
+    magnitude,
+    prefetch,
+    select,
+    splat,
+    store,
+)
 from ...kernels.sums import add_moments, add_products, add_scaled, dot, load_all, store_all, store_sums, zeros
 from .groups import GEOMETRY, TILE
 from .tiles import BLOCKS
@@ -75,8 +88,8 @@ def composite(first, last, views, lists, geometry, features, background, setting
     weights = _aligned(CHUNK * WIDTH, geometry)
     numbers = _aligned(CHUNK * GEOMETRY, geometry)
     colors = _aligned(CHUNK * C, geometry)
-    words = np.empty(CHUNK, np.int64)
-    chosen = np.empty(CHUNK + 1, np.int64)
+    words = np.zeros(CHUNK, masks.dtype)
+    chosen = np.empty(CHUNK, np.int64)
     for item in range(first, last):
         b = item // (tiles_x * tiles_y)
         tile = item - b * tiles_x * tiles_y
@@ -107,15 +120,18 @@ def composite(first, last, views, lists, geometry, features, background, setting
                     numbers[j * GEOMETRY + k] = geometry[g, k]
                 for k in range(C):
                     colors[j * C + k] = table[g - shift, k]
+            words[size:] = 0
             start += size
             for block in range(BLOCKS):
                 if (alive >> block) & 1 == 0:
                     continue
                 here = 0
-                # without a branch: the entry is overwritten unless the bit is set
-                for j in range(size):
-                    chosen[here] = j
-                    here += (words[j] >> block) & 1
+                for column in range(0, size, BITS):
+                    left = bit_column(words, column, block)
+                    while left != 0:
+                        chosen[here] = column + lowest_bit(left)
+                        left &= left - 1
+                        here += 1
                 if here == 0:
                     continue
                 px, py = load(xs, block * WIDTH), load(ys, block * WIDTH)
@@ -138,7 +154,7 @@ def composite(first, last, views, lists, geometry, features, background, setting
                     rest = T - weight
                     going = rest > STOP
                     weight = select(going, weight, 0.0)
-                    T = select(going, rest, splat(geometry, 0.0) - magnitude(T))
+                    T = select(going, rest, -magnitude(T))
                     out = add_scaled(out, weight, colors, j * C)
                     if C > K:
                         store(weights, used * WIDTH, weight)
@@ -183,8 +199,7 @@ def composite_backward(
     state, behind = _aligned(PIXELS, geometry), _aligned(PIXELS, geometry)
     g_pixels = _aligned(PIXELS * C, geometry)  # [block, channel, lane]
     weights = _aligned(PIXELS, geometry)
-    row = np.empty(slots.shape[1] + WIDTH, slots.dtype)
-    flat_features = table.reshape(table.size)
+    flat_features, flat_slots = table.reshape(table.size), slots.reshape(slots.size)
     for item in range(first, last):
         b = item // (tiles_x * tiles_y)
         tile = item - b * tiles_x * tiles_y
@@ -248,7 +263,7 @@ def composite_backward(
                 rest = T - weight
                 going = rest > STOP
                 weight = select(going, weight, 0.0)
-                after = select(going, rest, splat(geometry, 0.0) - magnitude(T))
+                after = select(going, rest, -magnitude(T))
                 store(state, o, after)
                 colors = add_products(colors, weight, g_pixels, o * C)
                 if C > K:
@@ -259,16 +274,18 @@ def composite_backward(
                         d = dot(
                             d, g_pixels, (block * C + group) * WIDTH, flat_features, color + group, channels
                         )
-                    S = fma(splat(geometry, 0.0) - weight, d, load(behind, o))
+                    S = fma(-weight, d, load(behind, o))
                     store(behind, o, S)
                     # alpha·dL/dalpha, with 1 − alpha in the place of T'/T
                     slope = fma(weight, d, alpha * S / (alpha - 1.0))
                     moments = add_moments(moments, select(going & free, slope, 0.0), dx, dy)
                 if bits(after > 0.0) == 0:
                     alive &= ~(1 << block)
-            store_sums(row, 0, moments)
+            at = slot * slots.shape[1]
+            store_sums(flat_slots, at, moments)
             if wanted.features:
-                store_sums(row, GEOMETRY, colors)
+                at += GEOMETRY
+                store_sums(flat_slots, at, colors)
                 for group in range(K, C, K):
                     colors = zeros(geometry, channels)
                     left = word
@@ -278,8 +295,4 @@ def composite_backward(
                         colors = add_products(
                             colors, load(weights, block * WIDTH), g_pixels, (block * C + group) * WIDTH
                         )
-                    store_sums(row, GEOMETRY + group, colors)
-                for k in range(C):
-                    slots[slot, GEOMETRY + k] = row[GEOMETRY + k]
-            for k in range(GEOMETRY):
-                slots[slot, k] = row[k]
+                    store_sums(flat_slots, at + group, colors)
