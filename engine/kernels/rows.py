@@ -35,7 +35,7 @@ def scatter(rows, first, last, count, scratch, at):
 # ---- contiguous rows, by shuffles of vectors: several times faster ------------------------------------------------
 
 
-def _pick(builder: ir.IRBuilder, vectors: list[Any], order: list[tuple[int, int]]) -> Any:
+def pick(builder: ir.IRBuilder, vectors: list[Any], order: list[tuple[int, int]]) -> Any:
     """Lane i is lane order[i][1] of vectors[order[i][0]]: one shuffle for each vector after the first."""
     chosen = shuffle(builder, vectors[0], vectors[0], [lane if v == 0 else 0 for v, lane in order])
     for k in range(1, len(vectors)):
@@ -88,7 +88,7 @@ def gather_rows(typingctx: Any, scratch: Any, at: Any, rows: Any, first: Any, la
             parts.append(builder.load(place, align=size))
         for k in range(count):
             order = [divmod(lane * count + k, WIDTH) for lane in range(WIDTH)]
-            lanes = _converted(builder, _pick(builder, parts, order), scratch.dtype)
+            lanes = _converted(builder, pick(builder, parts, order), scratch.dtype)
             store_value(context, builder, scratch, args[0], plus(builder, at, WIDTH * k), lanes)
         return context.get_dummy_value()
 
@@ -115,7 +115,7 @@ def scatter_rows(
             order = [(i % count, i // count) for i in range(j * WIDTH, (j + 1) * WIDTH)]
             place = builder.gep(chosen, [ir.Constant(first.type, WIDTH * j)])
             place = builder.bitcast(place, parts[0].type.as_pointer())
-            builder.store(_pick(builder, parts, order), place, align=size)
+            builder.store(pick(builder, parts, order), place, align=size)
         with builder.if_then(small, likely=False):
             _copy(builder, target, spare, builder.sub(last, first), count * size)
         return context.get_dummy_value()

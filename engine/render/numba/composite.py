@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...kernels.blocks import BLOCKS, load_tile, store_tile
 from ...kernels.build import kernel, part
 from ...kernels.functions import exp2
 from ...kernels.simd import (
@@ -35,7 +36,6 @@ from ...kernels.simd import (
 )
 from ...kernels.sums import add_moments, add_products, add_scaled, dot, load_all, store_all, store_sums, zeros
 from .groups import GEOMETRY, TILE
-from .tiles import BLOCKS
 
 # Gaussians gathered at once: their values and a block's weights fit the L1 cache
 CHUNK = 128
@@ -45,6 +45,8 @@ GATHER_AHEAD, AHEAD = 16, 4
 # log2(1/255)
 LOG2_THRESHOLD = -7.9943534368588578
 STOP = 1e-4
+# a channel
+ONE = (0,)
 
 
 @part
@@ -57,17 +59,28 @@ def _aligned(size, like):
 
 
 @part
-def _pixel_centers(xs, ys, tx, ty):
-    for k in range(PIXELS):
-        block, lane = k >> 4, k & 15
-        xs[k] = tx * TILE + (block & 3) * 4 + (lane & 3) + 0.5
-        ys[k] = ty * TILE + (block >> 2) * 4 + (lane >> 2) + 0.5
+def _with_channel(images):
+    """[B, H, W, 1] of [B, H, W]."""
+    return images.reshape((*images.shape, 1))
 
 
 @part
-def _place(y, x):
-    """Index of pixel (y, x) of a tile among the blocks' lanes."""
-    return ((y >> 2) * 4 + (x >> 2)) * WIDTH + (y & 3) * 4 + (x & 3)
+def _pixel_centers(like):
+    """x and y of the pixels of a tile's blocks, from the tile's corner."""
+    xs, ys = _aligned(PIXELS, like), _aligned(PIXELS, like)
+    for k in range(PIXELS):
+        block, lane = k >> 4, k & 15
+        xs[k] = (block & 3) * 4 + (lane & 3) + 0.5
+        ys[k] = (block >> 2) * 4 + (lane >> 2) + 0.5
+    return xs, ys
+
+
+@part
+def _reset(state, xs, ys, rows, columns):
+    """1 in the pixels of a tile that are on the image, and in the others -1, as in pixels that have stopped."""
+    for k in range(0, PIXELS, WIDTH):
+        inside = (load(xs, k) < float(columns)) & (load(ys, k) < float(rows))
+        store(state, k, select(inside, splat(state, 1.0), -1.0))
 
 
 @kernel
@@ -78,11 +91,11 @@ def composite(first, last, views, lists, geometry, features, background, setting
     """
     width, height, max_alpha = views.width, views.height, settings.max_alpha
     ends, entries, entry_slots, masks = lists.ends, lists.entries, lists.slots, lists.masks
-    table, image, transmittance = features.rows, canvas.image, canvas.transmittance
+    table, image, transmittance = features.rows, canvas.image, _with_channel(canvas.transmittance)
     shared = 0 if features.per_camera else table.shape[0]
     K, C = len(channels), table.shape[1]
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
-    xs, ys = _aligned(PIXELS, geometry), _aligned(PIXELS, geometry)
+    xs, ys = _pixel_centers(geometry)
     state = _aligned(PIXELS, geometry)
     sums = _aligned(PIXELS * C, geometry)  # [block, channel, lane]
     weights = _aligned(CHUNK * WIDTH, geometry)
@@ -95,13 +108,9 @@ def composite(first, last, views, lists, geometry, features, background, setting
         tile = item - b * tiles_x * tiles_y
         ty = tile // tiles_x
         tx = tile - ty * tiles_x
-        rows, columns = min(TILE, height - ty * TILE), min(TILE, width - tx * TILE)
-        _pixel_centers(xs, ys, tx, ty)
+        y0, x0 = ty * TILE, tx * TILE
+        _reset(state, xs, ys, height - y0, width - x0)
         sums[:] = 0.0
-        state[:] = -1.0
-        for y in range(rows):
-            for x in range(columns):
-                state[_place(y, x)] = 1.0
         alive = 65535
         start = ends[item - 1] if item > 0 else 0
         stop = ends[item]
@@ -116,8 +125,10 @@ def composite(first, last, views, lists, geometry, features, background, setting
                     prefetch(masks, entry_slots[start + j + GATHER_AHEAD])
                 g = entries[start + j]
                 words[j] = masks[entry_slots[start + j]]
-                for k in range(GEOMETRY):
-                    numbers[j * GEOMETRY + k] = geometry[g, k]
+                o = j * GEOMETRY
+                numbers[o], numbers[o + 1] = geometry[g, 0] - x0, geometry[g, 1] - y0
+                for k in range(2, GEOMETRY):
+                    numbers[o + k] = geometry[g, k]
                 for k in range(C):
                     colors[j * C + k] = table[g - shift, k]
             words[size:] = 0
@@ -169,14 +180,14 @@ def composite(first, last, views, lists, geometry, features, background, setting
                     for i in range(used):
                         out = add_scaled(out, load(weights, i * WIDTH), colors, chosen[i] * C + group)
                     store_all(sums, (block * C + group) * WIDTH, out)
-        for y in range(rows):
-            for x in range(columns):
-                k = _place(y, x)
-                rest = abs(state[k])
-                transmittance[b, ty * TILE + y, tx * TILE + x] = rest
-                k += (k >> 4) * (C - 1) * WIDTH
-                for c in range(C):
-                    image[b, ty * TILE + y, tx * TILE + x, c] = sums[k + c * WIDTH] + rest * background[b, c]
+        for block in range(BLOCKS):
+            rest = magnitude(load(state, block * WIDTH))
+            store(state, block * WIDTH, rest)
+            for c in range(C):
+                o = (block * C + c) * WIDTH
+                store(sums, o, fma(rest, background[b, c], load(sums, o)))
+        store_tile(transmittance, b, y0, x0, state, ONE)
+        store_tile(image, b, y0, x0, sums, channels)
 
 
 @kernel
@@ -190,14 +201,15 @@ def composite_backward(
     """
     width, height, max_alpha = views.width, views.height, settings.max_alpha
     ends, entries, entry_slots, masks = lists.ends, lists.entries, lists.slots, lists.masks
-    table, image, transmittance = features.rows, canvas.image, canvas.transmittance
-    g_image, g_alpha = upstream.image, upstream.alpha
+    table, image, transmittance = features.rows, canvas.image, _with_channel(canvas.transmittance)
+    g_image, g_alpha = upstream.image, _with_channel(upstream.alpha)
     shared = 0 if features.per_camera else table.shape[0]
     K, C = len(channels), table.shape[1]
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
-    xs, ys = _aligned(PIXELS, geometry), _aligned(PIXELS, geometry)
+    xs, ys = _pixel_centers(geometry)
     state, behind = _aligned(PIXELS, geometry), _aligned(PIXELS, geometry)
-    g_pixels = _aligned(PIXELS * C, geometry)  # [block, channel, lane]
+    # [block, channel, lane]
+    g_pixels, pixels = _aligned(PIXELS * C, geometry), _aligned(PIXELS * C, geometry)
     weights = _aligned(PIXELS, geometry)
     flat_features, flat_slots = table.reshape(table.size), slots.reshape(slots.size)
     for item in range(first, last):
@@ -209,22 +221,17 @@ def composite_backward(
         stop = ends[item]
         if start == stop:
             continue
-        rows, columns = min(TILE, height - ty * TILE), min(TILE, width - tx * TILE)
-        _pixel_centers(xs, ys, tx, ty)
-        g_pixels[:] = 0.0
-        behind[:] = 0.0
-        state[:] = -1.0
-        for y in range(rows):
-            for x in range(columns):
-                k = _place(y, x)
-                state[k] = 1.0
-                v, u = ty * TILE + y, tx * TILE + x
-                total = -g_alpha[b, v, u] * transmittance[b, v, u]
-                o = k + (k >> 4) * (C - 1) * WIDTH
-                for c in range(C):
-                    total += g_image[b, v, u, c] * image[b, v, u, c]
-                    g_pixels[o + c * WIDTH] = g_image[b, v, u, c]
-                behind[k] = total
+        y0, x0 = ty * TILE, tx * TILE
+        _reset(state, xs, ys, height - y0, width - x0)
+        load_tile(g_image, b, y0, x0, g_pixels, channels)
+        load_tile(image, b, y0, x0, pixels, channels)
+        load_tile(g_alpha, b, y0, x0, weights, ONE)
+        load_tile(transmittance, b, y0, x0, behind, ONE)
+        for block in range(BLOCKS):
+            total = -load(weights, block * WIDTH) * load(behind, block * WIDTH)
+            for o in range(block * C * WIDTH, (block + 1) * C * WIDTH, WIDTH):
+                total = fma(load(g_pixels, o), load(pixels, o), total)
+            store(behind, block * WIDTH, total)
         alive = 65535
         shift = b * shared
         for place in range(start, stop):
@@ -243,7 +250,7 @@ def composite_backward(
                 continue
             color = (g - shift) * C
             mx, my, a, bb, c_, peak = (
-                geometry[g, 0], geometry[g, 1], -geometry[g, 2], -geometry[g, 3], -geometry[g, 4], geometry[g, 5],
+                geometry[g, 0] - x0, geometry[g, 1] - y0, -geometry[g, 2], -geometry[g, 3], -geometry[g, 4], geometry[g, 5],
             )  # fmt: skip
             moments = zeros(geometry, (0, 0, 0, 0, 0, 0))
             colors = zeros(geometry, channels)

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...kernels.blocks import BLOCKS
 from ...kernels.build import kernel
 from ...kernels.simd import bits, fma, load, prefetch, select, splat
 from .groups import TILE
 
-# 4×4 blocks of 4×4 pixels in a tile
-BLOCKS = 16
 # Gaussians that are loaded in advance: neighbors in depth are far from each other in memory
 AHEAD = 16
 
