@@ -32,6 +32,7 @@ class Plan:
     views: Views
     settings: Settings
     geometry: np.ndarray  # [B·N, 6]
+    means2d: np.ndarray  # [B·N, 2]
     radii: np.ndarray  # [B·N] int32
     slot_starts: np.ndarray  # [B·N + 1] int64: first slot of each Gaussian
     lists: TileLists
@@ -48,16 +49,17 @@ def make_plan(splats: Splats, views: Views, settings: Settings) -> Plan:
     items = len(ellipses.tiles)
     ordered = _sort(ellipses, len(views.cameras))
     starts = _slot_starts(ellipses.tiles)
-    masks = np.empty(int(starts[-1]), np.uint16)
-    launch(cover, items, SOME_GAUSSIANS, ellipses, starts, masks)
-    lists = _bin(ordered, ellipses.tiles, starts, masks, views)
-    return Plan(splats, views, settings, ellipses.geometry, ellipses.radii, starts, lists)
+    masks, tiles = np.empty(int(starts[-1]), np.uint16), np.empty(int(starts[-1]), np.int32)
+    launch(cover, items, SOME_GAUSSIANS, ellipses, views, starts, masks, tiles)
+    lists = _bin(ordered, starts, masks, tiles, views)
+    return Plan(splats, views, settings, ellipses.geometry, ellipses.means2d, ellipses.radii, starts, lists)
 
 
 def _project(splats: Splats, views: Views, settings: Settings) -> Ellipses:
     items, dtype = len(views.cameras) * len(splats.means), splats.means.dtype
     ellipses = Ellipses(
         geometry=np.empty((items, GEOMETRY), dtype),
+        means2d=np.empty((items, 2), dtype),
         depths=np.empty(items, dtype),
         radii=np.empty(items, np.int32),
         tiles=np.empty((items, 4), np.int32),
@@ -85,20 +87,20 @@ def _slot_starts(tiles: np.ndarray) -> np.ndarray:
 
 
 def _bin(
-    ordered: DepthOrder, tiles: np.ndarray, starts: np.ndarray, masks: np.ndarray, views: Views
+    ordered: DepthOrder, starts: np.ndarray, masks: np.ndarray, tiles: np.ndarray, views: Views
 ) -> TileLists:
     """The list of each tile, counted in a first pass and written in a second."""
     cameras, count = ordered.ids.shape
     tiles_x, tiles_y = -(-views.width // TILE), -(-views.height // TILE)
     bands = min(tiles_y, 2 * threads_now()) if count > 4 * SOME_GAUSSIANS else 1
     ends = np.zeros(cameras * tiles_x * tiles_y, np.int64)
-    lists = TileLists(ends, np.empty(0, np.int32), np.empty(0, np.int64), masks)
-    launch(bin_tiles, cameras * bands, 1, bands, views, ordered, tiles, starts, lists)
+    lists = TileLists(ends, np.empty(0, np.int32), np.empty(0, np.int64), masks, tiles)
+    launch(bin_tiles, cameras * bands, 1, bands, views, ordered, starts, lists)
     sizes = ends.copy()
     np.cumsum(sizes, out=ends)
     total = int(ends[-1])
-    lists = TileLists(ends, np.empty(total, np.int32), np.empty(total, np.int64), masks)
+    lists = TileLists(ends, np.empty(total, np.int32), np.empty(total, np.int64), masks, tiles)
     ends -= sizes
     if total:
-        launch(bin_tiles, cameras * bands, 1, bands, views, ordered, tiles, starts, lists)
+        launch(bin_tiles, cameras * bands, 1, bands, views, ordered, starts, lists)
     return lists

@@ -22,6 +22,7 @@ from .groups import (
     OPACITY,
     SIX,
     TILE,
+    TWO,
     bounded,
     camera_point,
     covariance,
@@ -100,6 +101,7 @@ def project(first, last, splats, views, settings, ellipses):
             store(scratch, BORDERS + 3 * WIDTH, select(drawn, fma(y1, 1.0 / TILE, 1.0), 0.0))
             row = b * count
             scatter_rows(geometry, row + start, row + end, SIX, scratch, ELLIPSE)
+            scatter_rows(ellipses.means2d, row + start, row + end, TWO, scratch, ELLIPSE)
             scatter_rows(tiles, row + start, row + end, FOUR, scratch, BORDERS)
             for n in range(start, end):
                 depths[row + n] = scratch[DEPTH + n - start]

@@ -87,7 +87,7 @@ class _Rasterize(torch.autograd.Function):
         wide, kept = padded(channels)
         splats = Splats(_array(means), _array(quats), _array(scales), _array(opacities))
         plan = make_plan(splats, views, _settings(settings))
-        info.means2d = torch.from_numpy(plan.geometry[:, :2].copy()).reshape(count, len(means), 2)
+        info.means2d = torch.from_numpy(plan.means2d).reshape(count, len(means), 2)
         info.radii = torch.from_numpy(plan.radii).reshape(count, len(means))
         table = Features(_array(_padded(features, wide).reshape(-1, wide)), features.dim() == 3)
         shape = (count, views.height, views.width)
@@ -126,7 +126,7 @@ class _Rasterize(torch.autograd.Function):
         shape = (len(plan.lists.masks), GEOMETRY + (wide if wanted.features else 0))
         # `unproject` reads whole vectors, beyond the last slot too
         slots = np.empty(shape[0] * shape[1] + WIDTH, dtype)[:-WIDTH].reshape(shape)
-        slots[plan.lists.masks == 0] = 0
+        slots[np.flatnonzero(plan.lists.masks == 0)] = 0
         launch(
             composite_backward, len(plan.lists.ends), plan.tiles_at_once, plan.views, plan.lists, plan.geometry, table,
             plan.settings, (0,) * kept, canvas, upstream, wanted, slots,

@@ -43,6 +43,7 @@ class Ellipses(NamedTuple):
     """Gaussians projected on the images."""
 
     geometry: np.ndarray  # [B·N, 6], see groups.GEOMETRY
+    means2d: np.ndarray  # [B·N, 2] pixels, as in `geometry`
     depths: np.ndarray  # [B·N]
     radii: np.ndarray  # [B·N] int32 pixels, 0 = not visible
     tiles: np.ndarray  # [B·N, 4] int32: x0, y0, x1, y1 of the tiles that its rectangle touches
@@ -62,6 +63,7 @@ class TileLists(NamedTuple):
     entries: np.ndarray  # [E] int32: camera · N + Gaussian
     slots: np.ndarray  # [E] int64: slot of each entry
     masks: np.ndarray  # [S] uint16: the 4×4 blocks of the tile that the slot's Gaussian reaches
+    tiles: np.ndarray  # [S] int32: the slot's tile, as camera · tiles + tile
 
 
 class Features(NamedTuple):

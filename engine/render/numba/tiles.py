@@ -15,8 +15,9 @@ AHEAD = 16
 
 
 @kernel
-def cover(first, last, ellipses, starts, masks):
-    """Items are (camera, Gaussian): fills masks [S] uint16, bit k set where alpha may reach 1/255 in block k.
+def cover(first, last, ellipses, views, starts, masks, slot_tiles):
+    """Items are (camera, Gaussian): fills masks [S] uint16, bit k set where alpha may reach 1/255 in block k, and
+    slot_tiles [S] int32, see `TileLists`.
 
     The quadratic's minimum over a rectangle lies on the edges that face the center; a block counts if log2 alpha at the
     minimum is above −log2 255, with a margin for rounding. `ellipses` are Ellipses; starts [B·N + 1]: first slots.
@@ -28,7 +29,12 @@ def cover(first, last, ellipses, starts, masks):
         left[k] = (k & 3) * 4 + 0.5
         top[k] = (k >> 2) * 4 + 0.5
     zero = splat(geometry, 0.0)
+    count = geometry.shape[0] // views.cameras.shape[0]
+    tiles_x, tiles_y = (views.width + TILE - 1) // TILE, (views.height + TILE - 1) // TILE
+    b = first // count if count else 0
     for g in range(first, last):
+        if g == (b + 1) * count:
+            b += 1
         slot = starts[g]
         if slot == starts[g + 1]:
             continue
@@ -53,12 +59,13 @@ def cover(first, last, ellipses, starts, masks):
                 x = select(x <= x1, x, x1)
                 on_x = fma(near_x * a, near_x, fma(near_x * bb, y, y * y * c))
                 on_y = fma(x * a, x, fma(x * bb, near_y, near_y * near_y * c))
+                slot_tiles[slot] = (b * tiles_y + ty) * tiles_x + tx
                 masks[slot] = bits(select(on_x <= on_y, on_x, on_y) <= limit)
                 slot += 1
 
 
 @kernel
-def bin_tiles(first, last, bands, views, order, tiles, starts, lists):
+def bin_tiles(first, last, bands, views, order, starts, lists):
     """Items are (camera, band of tile rows). The first pass (entries empty) counts each tile's Gaussians in lists.ends
     [B·tiles]; the second, with ends turned into first places, writes entries and slots [total] and moves ends on.
 
@@ -66,35 +73,40 @@ def bin_tiles(first, last, bands, views, order, tiles, starts, lists):
     `order` is a DepthOrder, `lists` are TileLists; starts [B·N + 1]: first slots.
     """
     ids, counts = order.ids, order.counts
-    ends, entries, entry_slots, masks = lists.ends, lists.entries, lists.slots, lists.masks
+    ends, entries, entry_slots, masks, tiles = (
+        lists.ends,
+        lists.entries,
+        lists.slots,
+        lists.masks,
+        lists.tiles,
+    )
     width, height, count = views.width, views.height, ids.shape[1]
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
-    counting = entries.shape[0] == 0
     for item in range(first, last):
         b = item // bands
         band = item - b * bands
-        row0, row1 = band * tiles_y // bands, (band + 1) * tiles_y // bands
-        # counts do not depend on depths: that pass reads memory in order
-        for rank in range(count if counting else counts[b]):
-            if not counting and rank + AHEAD < counts[b]:
-                g = b * count + ids[b, rank + AHEAD]
-                prefetch(tiles, g * 4)
-                prefetch(starts, g)
-                prefetch(masks, starts[b * count + ids[b, rank + AHEAD // 2]])
-            g = b * count + (rank if counting else ids[b, rank])
-            top, bottom = tiles[g, 1], tiles[g, 3]
-            if top >= row1 or bottom <= row0:
+        begin = (b * tiles_y + band * tiles_y // bands) * tiles_x
+        end = (b * tiles_y + (band + 1) * tiles_y // bands) * tiles_x
+        if entries.shape[0] == 0:
+            # counts do not depend on depths: memory is read in order
+            for slot in range(starts[b * count], starts[(b + 1) * count]):
+                if masks[slot] != 0 and begin <= tiles[slot] < end:
+                    ends[tiles[slot]] += 1
+            continue
+        for rank in range(counts[b]):
+            if rank + AHEAD < counts[b]:
+                prefetch(starts, b * count + ids[b, rank + AHEAD])
+                slot = starts[b * count + ids[b, rank + AHEAD // 2]]
+                prefetch(masks, slot)
+                prefetch(tiles, slot)
+            g = b * count + ids[b, rank]
+            # a Gaussian's slots are in the order of their tiles
+            if tiles[starts[g]] >= end or tiles[starts[g + 1] - 1] < begin:
                 continue
-            x0, x1 = tiles[g, 0], tiles[g, 2]
-            start = starts[g]
-            for ty in range(max(top, row0), min(bottom, row1)):
-                slot = start + (ty - top) * (x1 - x0)
-                tile = (b * tiles_y + ty) * tiles_x
-                for tx in range(x0, x1):
-                    if masks[slot] != 0:
-                        place = ends[tile + tx]
-                        ends[tile + tx] = place + 1
-                        if not counting:
-                            entries[place] = g
-                            entry_slots[place] = slot
-                    slot += 1
+            for slot in range(starts[g], starts[g + 1]):
+                tile = tiles[slot]
+                if masks[slot] != 0 and begin <= tile < end:
+                    place = ends[tile]
+                    ends[tile] = place + 1
+                    entries[place] = g
+                    entry_slots[place] = slot
