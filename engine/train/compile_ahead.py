@@ -171,5 +171,5 @@ def _use_motion() -> None:
     torch.cat([delta.flatten() for delta in deltas.values()]).sum().backward()
 
 
-# in the order in which a training needs them
-USES = (_use_shading, _use_rasterizer, _use_loss, _use_motion, _use_noise)
+# the longest first: meanwhile, a process that waits for none of these compiles what it needs at once itself
+USES = (_use_rasterizer, _use_motion, _use_loss, _use_noise, _use_shading)
