@@ -7,6 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from .adam import Adam
+from .state import adam_memory
+
 OPTIMIZERS = ("adam", "sgd")
 
 
@@ -19,7 +22,7 @@ class ParameterGroups:
             name: (
                 torch.optim.SGD(list(group.values()), lr=0.0)
                 if optimizer == "sgd"
-                else torch.optim.Adam(list(group.values()), lr=0.0, eps=1e-15)
+                else Adam([{"params": list(group.values()), "lr": 0.0}])
             )
             for name, group in self.groups.items()
         }
@@ -62,7 +65,10 @@ class ParameterGroups:
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`; parameters keep their places in memory, since bits can depend on them."""
+        """The inverse of `state`; parameters keep their places in memory, since bits can depend on them.
+
+        Raises ValueError where an optimizer's memory does not fit.
+        """
         found: dict[str, dict[str, Tensor]] = {}
         for path, value in state.items():
             owner, key = path.rsplit("/", 1)
@@ -72,7 +78,5 @@ class ParameterGroups:
                 memory = found[f"{group}/{name}"]
                 parameter.copy_(memory.pop("value"))
                 if memory:
-                    self.optimizers[group].state[parameter] = {
-                        key: value.clone() if key == "step" else value.to(parameter.device).clone()
-                        for key, value in memory.items()
-                    }
+                    tensors = {f"{name}.{key}": value for key, value in memory.items()}
+                    self.optimizers[group].state[parameter] = adam_memory(tensors, name, parameter)
