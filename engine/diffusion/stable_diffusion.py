@@ -14,14 +14,20 @@ from ..models.text_length import cut_short
 from .backbone import MidBlock, ModelDefaults
 from .cross_frame_attention import Attention, shared
 from .faults import check_finite
+from .in_parallel import each, is_split
 from .known_edits import KnownEdits
 from .noise_schedule import DiscreteSchedule
+
+# images that one thread predicts at once: single ones cost a third more
+AT_ONCE = 2
 
 
 class StableDiffusion:
     """SD 1.x, 2.x and InstructPix2Pix (a UNet with twice the latent's channels). See `Backbone` for the methods."""
 
     time_factor: int | None = None
+    # see `in_parallel`
+    allows_threads = True
 
     def __init__(
         self,
@@ -45,6 +51,8 @@ class StableDiffusion:
         self.tokenizer, self.noise_schedule = tokenizer, noise_schedule
         self.name, self.fingerprint, self.defaults = name, fingerprint, defaults
         self.known_edits = known_edits
+        # memory of the weights, in MiB
+        self.megabytes = _bytes(self.unet, self.vae, self.text_encoder) >> 20
         self.latent_channels = int(vae.config.latent_channels)
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.has_image_conditioning = int(unet.config.in_channels) == 2 * self.latent_channels
@@ -118,13 +126,17 @@ class StableDiffusion:
                 raise ValueError(f"{self.name} needs a conditioning image, but condition is None")
             noisy = torch.cat([noisy, condition], dim=1)
         with shared(self.unet, sharing), explains_memory(f"predicting {self._size(noisy)}", self.device):
-            when = torch.full((len(noisy),), t, device=self.device, dtype=torch.long)
-            out = self.unet(
-                noisy.to(self.device, self.dtype),
-                when,
-                encoder_hidden_states=text.to(self.device, self.dtype),
-            ).sample.float()
+            if sharing is None and is_split(self):
+                parts = list(zip(noisy.split(AT_ONCE), text.split(AT_ONCE), strict=True))
+                out = torch.cat(each(self, lambda part: self._predicted(part[0], t, part[1]), parts))
+            else:
+                out = self._predicted(noisy, t, text)
         return check_finite(out, "a prediction", self.name, self.dtype)
+
+    def _predicted(self, noisy: Tensor, t: int, text: Tensor) -> Tensor:
+        when = torch.full((len(noisy),), t, device=self.device, dtype=torch.long)
+        states = text.to(self.device, self.dtype)
+        return self.unet(noisy.to(self.device, self.dtype), when, encoder_hidden_states=states).sample.float()
 
     def mid_block(self) -> MidBlock | None:
         decoder: Any = getattr(self.vae, "decoder", None)
@@ -167,12 +179,6 @@ class StableDiffusion:
         check_finite(_mode(posterior), "latents", self.name, self.dtype)
         return posterior
 
-    @property
-    def megabytes(self) -> int:
-        """Memory of the weights, in MiB."""
-        parts = (self.unet, self.vae, self.text_encoder)
-        return sum(p.numel() * p.element_size() for part in parts for p in part.parameters()) >> 20
-
     def move(self, device: torch.device | str) -> None:
         """Move the weights to another device, so that a host can free the GPU between two steps."""
         self.device = torch.device(device)
@@ -188,6 +194,10 @@ class StableDiffusion:
     def _size(self, latents: Tensor) -> str:
         height, width = (int(side) * self.vae_scale_factor for side in latents.shape[-2:])
         return f"{len(latents)} images of {width}×{height} pixels"
+
+
+def _bytes(*parts: Any) -> int:
+    return sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
 
 
 def _mode(posterior: Any) -> Tensor:

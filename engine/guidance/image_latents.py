@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion import Backbone
+from ..diffusion.in_parallel import each, is_split
 from .score import check_finite
 
 # images through the VAE at a time: its full-size layers need the most memory, and more images are not faster
@@ -50,14 +51,19 @@ class ImageLatents:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images [f, H, W, 3] in 0..1 on the CPU of latents [f, C, h, w]. Raises InputError where they are not finite."""
-        parts = [self.backbone.decode(part).float().clamp(0, 1).cpu() for part in latents.split(AT_ONCE)]
-        images = torch.cat(parts)
+        parts = latents.split(1 if is_split(self.backbone) else AT_ONCE)
+        images = torch.cat(each(self.backbone, self._decoded, parts))
         check_finite(images, self.backbone.name)
         return images
 
+    def _decoded(self, latents: Tensor) -> Tensor:
+        return self.backbone.decode(latents).float().clamp(0, 1).cpu()
+
     def _encoded(self, images: Tensor, frames: list[int], done: dict[int, Tensor]) -> Tensor:
-        for i in frames:
-            if i not in done:
-                image = images[i : i + 1].to(self.backbone.device)
-                done[i] = self.backbone.encode_image_latents(image)[0].cpu()
+        missing = [i for i in dict.fromkeys(frames) if i not in done]
+
+        def encode(i: int) -> Tensor:
+            return self.backbone.encode_image_latents(images[i : i + 1].to(self.backbone.device))[0].cpu()
+
+        done.update(zip(missing, each(self.backbone, encode, missing), strict=True))
         return torch.stack([done[i] for i in frames]).to(self.backbone.device)

@@ -23,7 +23,7 @@ from .delta_config import DeltaConfig
 from .feeding import Feed
 from .latents import GEOMETRY, LatentOptimization, tensor_cache, views_by_moment
 from .loop import Losses
-from .originals import Originals, Pair, choose_pairs, choose_source
+from .originals import Originals, Pair, choose_pairs, choose_source, latents_of
 from .schedule import log_linear
 from .threads import threads_for, threads_for_model
 
@@ -80,7 +80,7 @@ class DeltaOptimization(LatentOptimization):
                 "STP-005",
                 f"{backbone.name} does not use a conditioning image; set looks_at to auto, or connect an InstructPix2Pix model.",
             )
-        self.conditions = tensor_cache(self._condition)
+        self.conditions = tensor_cache()
         self.looks_at = source if looks else "nothing"
         bounds = field.scene.bounds
         self.extent = float((bounds[1] - bounds[0]).norm() / 2)
@@ -100,9 +100,7 @@ class DeltaOptimization(LatentOptimization):
         grown = 2 * self.config.dilation + 1
         return F.max_pool2d(mask, grown, stride=1, padding=self.config.dilation)[0]
 
-    def _condition(self, pair: Pair) -> Tensor:
-        assert self.originals is not None
-        image, _ = self.originals.get(*pair)
+    def _condition(self, image: Tensor) -> Tensor:
         return self.backbone.encode_image_latents(image[None].to(self.backbone.device, non_blocking=True))[0]
 
     def _scales(self) -> tuple[float, float]:
@@ -177,7 +175,7 @@ class DeltaOptimization(LatentOptimization):
         noise = torch.randn(latents.shape, generator=self.generator).to(latents, non_blocking=True)
         condition = None
         if self.originals is not None:
-            condition = torch.stack([self.conditions[pair] for pair in pairs])
+            condition = latents_of(self.conditions, pairs, self.originals, self._condition, self.backbone)
         target, at_once = self._guidance(), not self.config.low_vram
         if self.config.method == "sds":
             return score_loss(

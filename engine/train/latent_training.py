@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from .feeding import Feed
 from .latent_training_config import LatentTrainingConfig
 from .latents import LatentOptimization, tensor_cache, views_by_moment
 from .loop import Losses
-from .originals import Originals, Pair, choose_pairs, choose_source
+from .originals import Originals, Pair, choose_pairs, choose_source, latents_of
 from .schedule import log_linear
 from .threads import one_thread, threads_for, threads_for_model
 
@@ -84,17 +85,17 @@ class LatentTraining(LatentOptimization):
         self.feed = Feed(video if self.source == "captured" else None)
         self.originals = Originals(self.field.scene, self.rasterizer, size, self.feed.video)
         self.moments = views_by_moment(self.pairs)
-        self.targets = tensor_cache(self._encoded)
+        self._targets = tensor_cache()
         self._start()
 
-    def _encoded(self, pair: Pair) -> Tensor:
-        image, _ = self.originals.get(*pair)
-        return self._encode(image[None])
-
     @torch.no_grad()
-    def _encode(self, images: Tensor) -> Tensor:
+    def targets(self, pairs: Sequence[Pair]) -> Tensor:
+        """[P, C, h, w] that the field should show."""
         with threads_for_model(self.backbone):
-            return self.backbone.encode(images.to(self.backbone.device))[0].float().to(self.device)
+            return latents_of(self._targets, pairs, self.originals, self._encode, self.backbone)
+
+    def _encode(self, image: Tensor) -> Tensor:
+        return self.backbone.encode(image[None].to(self.backbone.device))[0].float().to(self.device)
 
     @torch.no_grad()
     def _start(self) -> None:
@@ -105,14 +106,15 @@ class LatentTraining(LatentOptimization):
         for pair in self.pairs[::step]:
             image = self.originals.get(*pair)[0].to(self.device).permute(2, 0, 1)
             colors.append(F.avg_pool2d(image, factor).flatten(1).T)
-            latents.append(self.targets[pair].flatten(1).T)
+            latents.append(self.targets([pair])[0].flatten(1).T)
         # sums of many rows depend on the number of threads
         with one_thread():
             affine = _affine(torch.cat(colors), torch.cat(latents))
         dc = harmonics.dc_to_rgb(self.field.scene.canonical.sh[:, 0]).clamp(0, 1)
         self.learned["features"][:, 0] = _homogeneous(dc) @ affine
         width, height = self.field.size
-        middle = self._encode(self.field.scene.background.expand(1, height, width, 3))
+        with threads_for_model(self.backbone):
+            middle = self._encode(self.field.scene.background.expand(height, width, 3))
         # its center: toward the edge, the autoencoder's padding shows
         self.learned["background"].copy_(middle[:, middle.shape[1] // 2, middle.shape[2] // 2])
 
@@ -134,12 +136,12 @@ class LatentTraining(LatentOptimization):
 
     def wanted(self, step: int) -> list[Pair]:
         moment, views = self.draw_pairs(self.pairs, self.moments, step)
-        return [(view, moment) for view in views if (view, moment) not in self.targets]
+        return [(view, moment) for view in views if (view, moment) not in self._targets]
 
     def step(self) -> Losses:
         self.read_ahead()
         moment, views = self.draw_pairs(self.pairs, self.moments, self.iteration)
-        truth = torch.stack([self.targets[view, moment] for view in views])
+        truth = self.targets([(view, moment) for view in views])
         with threads_for(self.rasterizer, self.device):
             drawn, _ = self.drawn(views, float(self.before.scene.times[moment]))
             raw = (drawn - truth).square().mean()
@@ -173,7 +175,7 @@ class LatentTraining(LatentOptimization):
 
     def noise_missed(self) -> float:
         """The fraction of noise that the model misses in the latents of one image; see `vae_mismatch`."""
-        latents = self.targets[self.pairs[0]][None].to(self.backbone.device)
+        latents = self.targets(self.pairs[:1]).to(self.backbone.device)
         with threads_for_model(self.backbone):
             return vae_mismatch(self.backbone, latents)
 

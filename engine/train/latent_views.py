@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..diffusion import Backbone
 from ..diffusion.backbone import check_makes_images
+from ..diffusion.in_parallel import each
 from ..fields import choice
 from ..guidance.detail import carry_detail
 from ..latent import FieldRenderer, LatentField
@@ -18,10 +19,12 @@ from ..masks.matte import over_background
 from ..messages import Message, Preview, Progress, Started
 from ..render import choose, rasterizer_field
 from ..scene import MultiViewVideo, Scene4D, ViewSet
-from .originals import Originals, choose_pairs, choose_source, collect
+from .originals import Originals, Pair, choose_pairs, choose_source, collect
 from .threads import threads_for, threads_for_model
 
 DETAILS = ("auto", "as decoded", "from originals")
+# images between two messages; several are decoded at once (`each`)
+AT_ONCE = 4
 BACKGROUNDS = ("auto", "scene", "as decoded")
 
 
@@ -87,23 +90,30 @@ class Decoding:
             len(self.pairs),
             f"{len(self.pairs)} images of {width}×{height} from {self.backbone.name}'s latents",
         )
-        for i, (view, moment) in enumerate(self.pairs):
-            picture = self._picture(self.renderer, view, moment)
-            self.decoded.append(picture)
+        for start in range(0, len(self.pairs), AT_ONCE):
+            pairs = self.pairs[start : start + AT_ONCE]
+            pictures = self._pictures(self.renderer, pairs)
             if self.carries:
-                before = self.unedited or self.renderer
-                self.seen.append(self._picture(before, view, moment))
-            yield Progress(i + 1, count=len(self.field.scene.canonical))
-            yield Preview(picture, i + 1)
+                self.seen += self._pictures(self.unedited or self.renderer, pairs)
+            for picture in pictures:
+                self.decoded.append(picture)
+                yield Progress(len(self.decoded), count=len(self.field.scene.canonical))
+                yield Preview(picture, len(self.decoded))
 
     @torch.no_grad()
-    def _picture(self, renderer: FieldRenderer, view: int, moment: int) -> Tensor:
-        seconds = float(self.field.scene.times[moment])
+    def _pictures(self, renderer: FieldRenderer, pairs: Sequence[Pair]) -> list[Tensor]:
+        """Images [H, W, 3], each decoded alone."""
         with threads_for(self.rasterizer, self.device):
-            latents, _ = renderer.latents([view], seconds, self.is_refined)
+            seconds = [float(self.field.scene.times[moment]) for _, moment in pairs]
+            latents = [
+                renderer.latents([view], time, self.is_refined)[0]
+                for (view, _), time in zip(pairs, seconds, strict=True)
+            ]
         with threads_for_model(self.backbone):
-            decoded = self.backbone.decode(latents.to(self.backbone.device))[0]
-        return decoded.float().clamp(0, 1).cpu()
+            return each(self.backbone, self._decoded, latents)
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        return self.backbone.decode(latents.to(self.backbone.device))[0].float().clamp(0, 1).cpu()
 
     def _coverage(self, scene: Scene4D) -> Tensor:
         drawn = Originals(scene, self.rasterizer, self.field.size)

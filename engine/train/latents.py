@@ -168,6 +168,8 @@ def views_by_moment(pairs: Sequence[Pair]) -> dict[int, list[int]]:
     return result
 
 
-def tensor_cache(make: Callable[[Pair], Tensor], megabytes: int = 128) -> LruCache[Pair, Tensor]:
+def tensor_cache(
+    make: Callable[[Pair], Tensor] | None = None, megabytes: int = 128
+) -> LruCache[Pair, Tensor]:
     """Tensors of (view, frame) pairs made on demand; the last of them are kept."""
     return LruCache(megabytes * 1_000_000, lambda tensor: tensor.nbytes, make, at_least=1)

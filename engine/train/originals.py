@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..diffusion import Backbone
+from ..diffusion.in_parallel import each
 from ..errors import InputError
 from ..fields import indices
+from ..lru import LruCache
 from ..render import Rasterizer, render_gaussians
 from ..scene import Gaussians, MultiViewVideo, Scene4D, ViewSet
 from ..scene.framing import framed
@@ -166,6 +169,24 @@ class Originals:
             self.scene.background.to(self.scene.device),
         )
         return drawn.rgb[0].clamp(0, 1).cpu(), drawn.alpha[0].clamp(0, 1).cpu()
+
+
+def latents_of(
+    cache: LruCache[Pair, Tensor],
+    pairs: Sequence[Pair],
+    originals: Originals,
+    encode: Callable[[Tensor], Tensor],
+    backbone: Backbone,
+) -> Tensor:
+    """[P, C, h, w] of the images of `pairs`. `encode` makes those that the cache lacks of images [H, W, 3], see `each`."""
+    found = {pair: latents for pair in pairs if (latents := cache.get(pair)) is not None}
+    missing = [pair for pair in dict.fromkeys(pairs) if pair not in found]
+    # videos are read by one thread
+    images = [originals.get(*pair)[0] for pair in missing]
+    for pair, latents in zip(missing, each(backbone, encode, images), strict=True):
+        found[pair] = latents
+        cache.put(pair, latents)
+    return torch.stack([found[pair] for pair in pairs])
 
 
 def collect(originals: Originals, pairs: Sequence[Pair]) -> ViewSet:

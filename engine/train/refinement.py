@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..diffusion import Backbone
 from ..diffusion.backbone import check_makes_images
+from ..diffusion.in_parallel import each
 from ..diffusion.prompts import checked_prompt
 from ..diffusion.sizes import size_for
 from ..guidance.classifier_free import Guidance
@@ -21,7 +22,7 @@ from .draws import generator_at
 from .edits import CanonicalEdit
 from .feeding import Feed
 from .loop import Losses
-from .originals import Originals, Pair, choose_pairs, choose_source
+from .originals import Originals, Pair, choose_pairs, choose_source, latents_of
 from .refine_config import RefineConfig
 from .threads import threads_for, threads_for_model
 
@@ -85,14 +86,9 @@ class ScoreRefinement(CanonicalEdit):
             high = round(high - 0.75 * (high - low) * self.progress)
         return int(torch.randint(low, high + 1, (), generator=self.generator))
 
-    def _condition_latents(self, pair: Pair) -> Tensor:
-        """[C, h, w] of the unedited image, cached."""
-        latents = self._encoded.get(pair)
-        if latents is None:
-            image, _ = self.originals.get(*pair)
-            latents = self.backbone.encode_image_latents(image[None].to(self.device, non_blocking=True))[0]
-            self._encoded.put(pair, latents)
-        return latents
+    def _condition(self, image: Tensor) -> Tensor:
+        """[C, h, w] of an unedited image [H, W, 3]."""
+        return self.backbone.encode_image_latents(image[None].to(self.device, non_blocking=True))[0]
 
     def _render(self, pairs: list[Pair]) -> list[Picture]:
         then: dict[int, Gaussians] = {}
@@ -138,13 +134,17 @@ class ScoreRefinement(CanonicalEdit):
             # therefore made without them for the model, and then once more, an image at a time.
             views = list(zip(leaf.split(1), seeds, strict=True))
             with torch.set_grad_enabled(self.backbone.device.type == "cpu" and not self.config.low_vram):
-                encoded = [self._encode(image, seed) for image, seed in views]
+                encoded = each(self.backbone, lambda view: self._encode(*view), views)
             score = self._score(torch.cat(encoded).detach(), pairs, t)
             # of the loss with respect to the latents
             gradients = score.gradient / len(pairs)
-            for (image, seed), latents, gradient in zip(views, encoded, gradients, strict=True):
-                known = latents if latents.requires_grad else self._encode(image, seed)
+
+            def backward(given: tuple[tuple[Tensor, int], Tensor, Tensor]) -> None:
+                view, latents, gradient = given
+                known = latents if latents.requires_grad else self._encode(*view)
                 (known * gradient[None]).sum().backward()
+
+            each(self.backbone, backward, list(zip(views, encoded, gradients, strict=True)))
         with threads_for(self.rasterizer, self.device):
             assert leaf.grad is not None
             # its gradient with respect to the images is leaf.grad
@@ -161,7 +161,7 @@ class ScoreRefinement(CanonicalEdit):
         noise = torch.randn(latents.shape, generator=self.generator).to(latents, non_blocking=True)
         condition = None
         if self.backbone.has_image_conditioning:
-            condition = torch.stack([self._condition_latents(pair) for pair in pairs])
+            condition = latents_of(self._encoded, pairs, self.originals, self._condition, self.backbone)
         return score_loss(
             self.backbone,
             latents,

@@ -10,12 +10,11 @@ from typing import ParamSpec
 import torch
 
 from ..diffusion import Backbone
+from ..diffusion.in_parallel import SMALL_MODEL
 from ..kernels.threads import fixed_threads, threads_now
 from ..messages import Message, Stream
 from ..render import Rasterizer
 
-# megabytes of weights
-SMALL_MODEL = 200
 Given = ParamSpec("Given")
 
 
@@ -46,11 +45,11 @@ def threads_for(rasterizer: Rasterizer, device: torch.device) -> Generator[None,
 
 @contextmanager
 def threads_for_model(backbone: Backbone) -> Generator[None, None, None]:
-    """One torch thread for a small model on the CPU; a large one keeps all threads."""
+    """One torch thread for a small model on the CPU, whose images `each` shares among all; a large one keeps all threads."""
     if backbone.device.type != "cpu" or backbone.megabytes > SMALL_MODEL:
         yield
         return
-    with one_thread():
+    with fixed_threads(threads_now()), one_thread():
         yield
 
 
