@@ -6,28 +6,15 @@ Sixteen Gaussians are one block. `scratch` holds vectors: the noise, the log sca
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from .build import kernel, part
-from .functions import exp2
+from .functions import exp
 from .rows import gather_rows, scatter_rows
-from .shading import SHORTEST
-from .simd import WIDTH, fma, load, root, select, splat, store
+from .shading import inverse_norm
+from .simd import WIDTH, fma, load, select, splat, store
 
 SCALES, QUATS, LOGITS, ALL = 3, 6, 10, 11
-LOG2_E = math.log2(math.e)
-# of powers of two: beyond, an opacity is 0 or 1, and a gate is closed
-LARGEST = 80.0
-
-
-@part
-def exp(x):
-    """Within 2^±80; NaN stays NaN."""
-    power = x * LOG2_E
-    power = select(power >= LARGEST, LARGEST, power)
-    return exp2(select(power <= -LARGEST, -LARGEST, power))
 
 
 @part
@@ -74,8 +61,7 @@ def shape_noise(first, last, log_scales, quats, logits, held, strength, dead, sh
         factor = select(logit >= highest, 0.0, factor)
         w, x = load(scratch, QUATS * WIDTH), load(scratch, (QUATS + 1) * WIDTH)
         y, z = load(scratch, (QUATS + 2) * WIDTH), load(scratch, (QUATS + 3) * WIDTH)
-        length = root(fma(w, w, fma(x, x, fma(y, y, z * z))))
-        inverse = one / select(length <= SHORTEST, SHORTEST, length)
+        inverse, _ = inverse_norm(w, x, y, z, scratch)
         w, x, y, z = w * inverse, x * inverse, y * inverse, z * inverse
         a, b, c = load(scratch, 0), load(scratch, WIDTH), load(scratch, 2 * WIDTH)
         # along the Gaussian's own axes, scaled there, and back

@@ -1,4 +1,4 @@
-"""exp2 and log2 of lanes: numba from pip lacks a vector math library.
+"""exp2, log2 and exp of lanes: numba from pip lacks a vector math library.
 
 Source: polynomials by interpolation in Chebyshev nodes, exponents by the bits of IEEE 754 numbers.
 """
@@ -15,7 +15,12 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import WIDTH, constant, fma_value, vector_of
+from .build import part
+from .simd import WIDTH, constant, fma_value, select, vector_of
+
+LOG2_E = math.log2(math.e)
+# of powers of two that `exp` tells from infinity and from zero
+LARGEST = 100.0
 
 # bits of the mantissa, bits of the number, offset of its exponent
 _FORMATS = {types.float32: (23, 32, 127), types.float64: (52, 64, 1023)}
@@ -106,3 +111,12 @@ def log2(typingctx: Any, a: Any) -> Any:
         return fma_value(builder, t, slope, exponent)
 
     return a(a), codegen
+
+
+@part
+def exp(x):
+    """e^x, with a relative error of |x| times the type's rounding; infinity from 2^100 on, zero up to 2^-100; NaN stays NaN."""
+    power = x * LOG2_E
+    bounded = select(power >= LARGEST, LARGEST, select(power <= -LARGEST, -LARGEST, power))
+    value = select(power >= LARGEST, math.inf, exp2(bounded))
+    return select(power <= -LARGEST, 0.0, value)

@@ -1,42 +1,67 @@
 """Activation of Gaussians and their colors toward cameras, and the gradient of both. `render/shading.py` has the readable twin.
 
 Sixteen Gaussians are one block: their SH coefficients are turned around in a scratch array, so that a vector holds one
-coefficient of each, and serve all cameras from there. Exponentials and quaternions are computed one by one.
+coefficient of each, and serve all cameras from there.
 
-`scratch` holds vectors: the means from MEANS on, their gradient, a color and its gradient, the K values of the SH bases, their
-weights, then the 3·K coefficients, and in the backward pass the 3·K gradients of these.
+`scratch` holds vectors: the means from MEANS on, their gradient, a color and its gradient, quaternions and their gradient, or
+scales, or logits, the K values of the SH bases, their weights, then the 3·K coefficients, and in the backward pass the 3·K
+gradients of these.
 """
 # pyright: basic, reportCallIssue=false
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from .build import kernel, part
-from .rows import gather, scatter
+from .functions import exp
+from .rows import gather, gather_rows, scatter, scatter_rows
 from .simd import WIDTH, fma, load, root, select, splat, store
 
 # shorter ones are not normalized (torch.nn.functional.normalize)
 SHORTEST = 1e-12
-MEANS, MEAN_SLOPES, COLOR = 0, 3, 6
-VALUES = 9
+MEANS, MEAN_SLOPES, COLOR, SHAPE = 0, 3, 6, 9
+VALUES = 17
+ONE, THREE, FOUR = (0,), (0,) * 3, (0,) * 4
 
 
 @part
-def length_of(squared):
-    """What a vector is divided by to normalize it; NaN stays NaN."""
-    length = math.sqrt(squared)
-    return SHORTEST if length <= SHORTEST else length
+def inverse_of(length, like):
+    """1 / what a vector is divided by to normalize it, and that again where normalizing has a slope along it, else 0."""
+    inverse = splat(like, 1.0) / select(length <= SHORTEST, SHORTEST, length)
+    return inverse, select(length <= SHORTEST, 0.0, inverse)
 
 
 @part
 def inverse_length(x, y, z, like):
-    """1 / the length, and that again where normalizing has a slope along the direction, else 0."""
-    length = root(fma(x, x, fma(y, y, z * z)))
-    inverse = splat(like, 1.0) / select(length <= SHORTEST, SHORTEST, length)
-    return inverse, select(length <= SHORTEST, 0.0, inverse)
+    """`inverse_of` vectors in space."""
+    return inverse_of(root(fma(x, x, fma(y, y, z * z))), like)
+
+
+@part
+def inverse_norm(w, x, y, z, like):
+    """`inverse_of` quaternions."""
+    return inverse_of(root(fma(w, w, fma(x, x, fma(y, y, z * z)))), like)
+
+
+@part
+def load_four(scratch, at):
+    """Four vectors in a row."""
+    return (
+        load(scratch, at),
+        load(scratch, at + WIDTH),
+        load(scratch, at + 2 * WIDTH),
+        load(scratch, at + 3 * WIDTH),
+    )
+
+
+@part
+def store_four(scratch, at, w, x, y, z):
+    """The inverse of `load_four`."""
+    store(scratch, at, w)
+    store(scratch, at + WIDTH, x)
+    store(scratch, at + 2 * WIDTH, y)
+    store(scratch, at + 3 * WIDTH, z)
 
 
 @part
@@ -137,17 +162,20 @@ def shade(
     scratch = np.zeros(coefficients + 3 * count * WIDTH, means.dtype)
     for start in range(first, last, WIDTH):
         end = min(start + WIDTH, last)
-        for n in range(start, end):
-            squared = 0.0
-            for k in range(4):
-                squared += quats[n, k] * quats[n, k]
-            inverse = 1 / length_of(squared)
-            for k in range(4):
-                unit[n, k] = quats[n, k] * inverse
-            for k in range(3):
-                scales[n, k] = math.exp(log_scales[n, k])
-            opacities[n] = 1 / (1 + math.exp(-logits[n]))
-        gather(scratch, MEANS * WIDTH, means, start, end, 3)
+        at = SHAPE * WIDTH
+        gather_rows(scratch, at, quats, start, end, FOUR)
+        w, x, y, z = load_four(scratch, at)
+        inverse, _ = inverse_norm(w, x, y, z, scratch)
+        store_four(scratch, at, w * inverse, x * inverse, y * inverse, z * inverse)
+        scatter_rows(unit, start, end, FOUR, scratch, at)
+        gather_rows(scratch, at, log_scales, start, end, THREE)
+        for k in range(3):
+            store(scratch, at + k * WIDTH, exp(load(scratch, at + k * WIDTH)))
+        scatter_rows(scales, start, end, THREE, scratch, at)
+        gather_rows(scratch, at, logits, start, end, ONE)
+        store(scratch, at, splat(scratch, 1.0) / (exp(load(scratch, at) * -1.0) + 1.0))
+        scatter_rows(opacities, start, end, ONE, scratch, at)
+        gather_rows(scratch, MEANS * WIDTH, means, start, end, THREE)
         gather(scratch, coefficients, sh, start, end, 3 * count)
         for view in range(len(centers)):
             x, y, z, _, _ = direction(scratch, centers, view)
@@ -155,7 +183,7 @@ def shade(
             for channel in range(3):
                 value = color(scratch, coefficients, channel, count)
                 store(scratch, (COLOR + channel) * WIDTH, select(value <= 0.0, 0.0, value))
-            scatter(colors[view], start, end, 3, scratch, COLOR * WIDTH)
+            scatter_rows(colors[view], start, end, THREE, scratch, COLOR * WIDTH)
 
 
 @kernel
@@ -175,7 +203,7 @@ def shade_backward(
     zero = splat(scratch, 0.0)
     for start in range(first, last, WIDTH):
         end = min(start + WIDTH, last)
-        gather(scratch, MEANS * WIDTH, means, start, end, 3)
+        gather_rows(scratch, MEANS * WIDTH, means, start, end, THREE)
         gather(scratch, coefficients, sh, start, end, 3 * count)
         for k in range(3):
             store(scratch, (MEAN_SLOPES + k) * WIDTH, zero)
@@ -184,7 +212,7 @@ def shade_backward(
         for view in range(len(centers)):
             x, y, z, inverse, along = direction(scratch, centers, view)
             bases(scratch, x, y, z, count, c)
-            gather(scratch, COLOR * WIDTH, to_colors[view], start, end, 3)
+            gather_rows(scratch, COLOR * WIDTH, to_colors[view], start, end, THREE)
             for k in range(count):
                 store(scratch, weights + k * WIDTH, zero)
             for channel in range(3):
@@ -210,18 +238,26 @@ def shade_backward(
                 store(scratch, at, fma(dy, inverse, load(scratch, at) - y * lost))
                 at += WIDTH
                 store(scratch, at, fma(dz, inverse, load(scratch, at) - z * lost))
-        scatter(to_means, start, end, 3, scratch, MEAN_SLOPES * WIDTH)
+        scatter_rows(to_means, start, end, THREE, scratch, MEAN_SLOPES * WIDTH)
         scatter(to_sh, start, end, 3 * count, scratch, sums)
-        for n in range(start, end):
-            squared, dot = 0.0, 0.0
-            for k in range(4):
-                squared += quats[n, k] * quats[n, k]
-                dot += quats[n, k] * to_unit[n, k]
-            length = length_of(squared)
-            # of normalizing: what lies along the quaternion is lost
-            lost = dot / squared if length > SHORTEST else 0.0
-            for k in range(4):
-                to_quats[n, k] = (to_unit[n, k] - quats[n, k] * lost) / length
-            for k in range(3):
-                to_log_scales[n, k] = to_scales[n, k] * scales[n, k]
-            to_logits[n] = to_opacities[n] * opacities[n] * (1 - opacities[n])
+        at, given = SHAPE * WIDTH, (SHAPE + 4) * WIDTH
+        gather_rows(scratch, at, quats, start, end, FOUR)
+        gather_rows(scratch, given, to_unit, start, end, FOUR)
+        w, x, y, z = load_four(scratch, at)
+        dw, dx, dy, dz = load_four(scratch, given)
+        inverse, along = inverse_norm(w, x, y, z, scratch)
+        # of normalizing: what lies along the quaternion is lost
+        lost = fma(dw, w, fma(dx, x, fma(dy, y, dz * z))) * along * along
+        dw, dx, dy, dz = dw - w * lost, dx - x * lost, dy - y * lost, dz - z * lost
+        store_four(scratch, at, dw * inverse, dx * inverse, dy * inverse, dz * inverse)
+        scatter_rows(to_quats, start, end, FOUR, scratch, at)
+        gather_rows(scratch, at, scales, start, end, THREE)
+        gather_rows(scratch, given, to_scales, start, end, THREE)
+        for k in range(0, 3 * WIDTH, WIDTH):
+            store(scratch, at + k, load(scratch, at + k) * load(scratch, given + k))
+        scatter_rows(to_log_scales, start, end, THREE, scratch, at)
+        gather_rows(scratch, at, opacities, start, end, ONE)
+        gather_rows(scratch, given, to_opacities, start, end, ONE)
+        opacity = load(scratch, at)
+        store(scratch, at, load(scratch, given) * opacity * (splat(scratch, 1.0) - opacity))
+        scatter_rows(to_logits, start, end, ONE, scratch, at)

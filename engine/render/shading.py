@@ -28,7 +28,7 @@ class Shaded(NamedTuple):
 def shade(gaussians: Gaussians, cameras: Cameras, degree: int | None = None) -> Shaded:
     """Activate Gaussians and evaluate spherical harmonics toward cameras, with 3DGS's direction from camera center to mean.
 
-    On the CPU, a kernel computes them in a quarter of the operators' time (benchmarks/kernels.py), differentiable once.
+    On the CPU, a kernel computes them in a seventh of the operators' time (benchmarks/kernels.py), differentiable once.
 
     Args:
         gaussians: N Gaussians as stored.

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("numba", reason="numba is not installed")
 
 from engine.kernels.build import part
-from engine.kernels.functions import exp2, log2
+from engine.kernels.functions import exp, exp2, log2
 from engine.kernels.rows import gather_rows, scatter_rows
 from engine.kernels.simd import WIDTH, load, store
 
@@ -36,6 +36,25 @@ def test_exp2_and_log2_are_as_exact_as_their_type(dtype, error):
     expected = np.log2(powers.astype(np.longdouble))
     # of a number near one, only the rounding of the number itself is left
     assert (np.abs(logarithms - expected) <= error * np.maximum(np.abs(expected), 1e-3)).all()
+
+
+@part
+def _exponentials(numbers, found):
+    for i in range(0, len(numbers), WIDTH):
+        store(found, i, exp(load(numbers, i)))
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(np.float32, 1e-7), (np.float64, 1e-15)])
+def test_exp_is_as_exact_as_its_argument_and_ends_at_zero_and_infinity(dtype, error):
+    numbers = np.linspace(-69.0, 69.0, 64 * WIDTH, dtype=dtype)
+    found = np.empty_like(numbers)
+    _exponentials(numbers, found)
+    exact = np.exp(numbers.astype(np.longdouble))
+    assert (np.abs(found / exact - 1) <= error * (2 + np.abs(numbers))).all()
+    extremes = np.resize(np.array([-np.inf, -500, 500, np.inf, np.nan], dtype), WIDTH)
+    found = np.empty_like(extremes)
+    _exponentials(extremes, found)
+    np.testing.assert_array_equal(found[:5], np.array([0, 0, np.inf, np.inf, np.nan], dtype))
 
 
 @part
