@@ -6,6 +6,12 @@ import { app } from "../../scripts/app.js";
 const GONE = "The preview file is missing (ComfyUI clears its temp folder at start); run the graph again.";
 const NOT_READ = "The preview file could not be loaded";
 
+let queued = 0;
+api.addEventListener("status", ({ detail }) => { queued = detail?.exec_info?.queue_remaining ?? 0; });
+
+/** Whether a graph is running on the server, or waits to. */
+export function isWorking() { return queued > 0; }
+
 /**
  * Have `life(node)` called for each node of a type as it is made. What it returns is told about the node's life:
  * added() once it is in a graph, configured() once its saved properties are there, executed(output) after a run,

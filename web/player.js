@@ -1,6 +1,8 @@
 // Time: play, pause, scrub, loop, speed, and which captured moment that is. Knows no page and no GPU.
 
 export const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4];
+const SLOW_FRAME = 80; // milliseconds, more than any GPU takes
+const RESTED_FRAMES = 2; // whose time is left to others after a slow one
 const LONGEST_STEP = 0.25; // seconds; a tab that slept does not jump
 
 /** A clock over the moments of a clip. `onChange` is called whenever something that a person sees has changed. */
@@ -88,6 +90,27 @@ export class Player {
     this.onChange();
     return this.playing;
   }
+}
+
+/** How often a player draws while others need the processor: without a GPU, drawing takes the cores that a run needs. */
+export class Pace {
+  constructor() {
+    this.began = null; // when a frame was begun that is not finished, in milliseconds
+    this.ended = 0; // when the last one was finished
+    this.took = 0;
+  }
+
+  /** A frame is begun at `now`. */
+  begin(now) { this.began = now; }
+
+  /** Told whenever no frame is in the making. */
+  finish(now) {
+    if (this.began === null) return;
+    [this.took, this.ended, this.began] = [now - this.began, now, null];
+  }
+
+  /** Whether the next frame should wait. */
+  rests(now) { return this.took > SLOW_FRAME && now < this.ended + RESTED_FRAMES * this.took; }
 }
 
 /** Index of the value nearest to `wanted` in an ascending list. */

@@ -1,7 +1,7 @@
 // The player inside the node "Preview 4D Scene". What it shows and how it is seen is kept in the node's properties, so
 // that a saved graph, a reloaded page and a canvas that had put the node away find it again.
 
-import { addElement, address, language, onNodes, read, wired, writeWidget } from "./host.js";
+import { addElement, address, isWorking, language, onNodes, read, wired, writeWidget } from "./host.js";
 import { remembered } from "./player.js";
 import { View } from "./view.js";
 
@@ -16,6 +16,7 @@ onNodes("gs4d.preview", (type) => type === NODE, (node) => {
   const keep = (changes) => { (node.properties ??= {})[KEPT] = { ...kept(), ...changes }; };
   const view = new View(document, {
     language: language(),
+    yields: isWorking,
     onState: (view) => keep({ view }),
     useCamera: (camera) => {
       if (wired(node, "camera")) return view.confirm("The camera input is connected; disconnect it to set the camera here.", "Connected");

@@ -5,7 +5,7 @@ import { readClip } from "./clip.js";
 import { listen } from "./gestures.js";
 import { icon } from "./icons.js";
 import { buildPanel, showPanel } from "./panel.js";
-import { newest, Player } from "./player.js";
+import { newest, Pace, Player } from "./player.js";
 import { NoWebGL2, openStage } from "./splats.js";
 import { keep, restore, sameSubject, START } from "./state.js";
 import { background, dress } from "./style.js";
@@ -19,13 +19,17 @@ const NO_WEBGL = "WebGL 2 is unavailable; showing a video instead. Enable hardwa
 
 export class View {
   /**
-   * @param {{onState?: (state: object) => void, useCamera?: (camera: object) => void, language?: string}} host
-   *   told about changes; the language of the page by its code
+   * @param {{onState?: (state: object) => void, useCamera?: (camera: object) => void, language?: string,
+   *   yields?: () => boolean}} host told about changes; the language of the page by its code; whether something else needs
+   *   the processor
    */
-  constructor(document, { onState = () => {}, useCamera = null, language = "en" } = {}) {
+  constructor(document, { onState = () => {}, useCamera = null, language = "en", yields = () => false } = {}) {
     dress(document);
     this.document = document;
     this.onState = onState;
+    this.yields = yields;
+    this.pace = new Pace();
+    this.hurries = false; // a person has changed something since the last frame
     this.t = translator(language);
     this.state = { ...START };
     this.clips = [];
@@ -204,6 +208,7 @@ export class View {
 
   #changed() {
     if (this.closed) return;
+    this.hurries = true;
     if (this.clips.length) {
       this.state.time = this.player.time;
       clearTimeout(this.saving);
@@ -219,8 +224,12 @@ export class View {
       this.waiting = 0;
       if (this.closed) return;
       this.player.tick(now / 1000);
-      if (this.stage?.busy) this.wake();
-      else this.draw();
+      if (this.stage?.busy) return this.wake();
+      this.pace.finish(now);
+      if (this.player.playing && !this.hurries && this.yields() && this.pace.rests(now)) return this.wake();
+      this.hurries = false;
+      this.draw();
+      this.pace.begin(now);
     });
   }
 

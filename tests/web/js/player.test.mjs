@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { nearest, newest, Player, remembered } from "../../../web/player.js";
+import { nearest, newest, Pace, Player, remembered } from "../../../web/player.js";
 
 const MOMENTS = [0, 0.25, 0.5, 0.75];
 const ready = (times = MOMENTS, fps = 4) => {
@@ -131,4 +131,16 @@ test("whatever stands in a graph's file, what is remembered has its shape", () =
     assert.deepEqual([remembered(odd).files, remembered(odd).movies, remembered(odd).notes], [[], [], []]);
   const whole = { files: [file], movies: [file], notes: ["said"], view: { time: 1 } };
   assert.deepEqual(remembered(whole), whole);
+});
+
+test("after a slow frame a player rests for two, after a fast one not at all", () => {
+  const pace = new Pace();
+  pace.begin(1000);
+  pace.finish(1200);
+  assert.ok(pace.rests(1599) && !pace.rests(1600));
+  pace.finish(1700); // nothing was begun
+  assert.equal(pace.took, 200);
+  pace.begin(2000);
+  pace.finish(2016);
+  assert.ok(!pace.rests(2017));
 });
