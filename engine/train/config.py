@@ -275,8 +275,8 @@ class FitConfig:
         0,
         64,
         "Number of views that must show a Gaussian: Gaussians that fewer show float unchecked between the cameras, and are "
-        "recycled. Higher leaves fewer floaters, but holes where few cameras look; typical 2. auto uses 2 where at least six "
-        "views share a frame; 1 keeps all Gaussians.",
+        "recycled. Higher leaves fewer floaters, but holes where few cameras look; typical 2. auto uses 2 in captures with masks "
+        "where at least six views share a frame; 1 keeps all Gaussians.",
         label="views per Gaussian",
         words={0: "auto", 1: "off"},
         advanced=True,

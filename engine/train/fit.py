@@ -102,7 +102,7 @@ class Fit(TrainStage):
             self.parameters.groups = self.motion.groups()
         strategy = self._strategy()
         self.density = None if strategy is None else DensityControl(strategy, self.parameters)
-        self.support = Support(config, self.samples, len(self.parameters), self.device)
+        self.support = Support(config, video.has_masks, self.samples, len(self.parameters), self.device)
 
     def _bounds(self) -> Tensor:
         if self.head is not None and not self.config.bounds.strip():

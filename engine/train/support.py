@@ -21,7 +21,8 @@ from ..scene import Cameras, Gaussians
 from .config import FitConfig
 from .parameters import GaussianParameters, Lineage
 
-# views that must share a frame for "auto" to ask for two; with fewer, much of a surface is seen by one alone
+# views that must share a frame for "auto" to ask for two; with fewer, much of a surface is seen by one alone. Without masks there
+# is no hull, and what few views show may be the background (docs/benchmarks.md)
 SHARED = 6
 # steps between two visits, as of density control
 EVERY = 100
@@ -45,6 +46,7 @@ class Support:
 
     Args:
         config: Its `min_views` is the number of views; 0 chooses by the capture.
+        has_masks: Whether the capture has masks.
         samples: Views that are trained on, by frame.
         count: Gaussians at the start.
         device: Device of the training.
@@ -55,14 +57,19 @@ class Support:
     """
 
     def __init__(
-        self, config: FitConfig, samples: Mapping[int, Sequence[int]], count: int, device: torch.device
+        self,
+        config: FitConfig,
+        has_masks: bool,
+        samples: Mapping[int, Sequence[int]],
+        count: int,
+        device: torch.device,
     ) -> None:
         shared = max(len(views) for views in samples.values())
-        chosen = 2 if shared >= SHARED else 1
+        chosen = 2 if has_masks and shared >= SHARED else 1
         self.needed = 1 if config.density == "none" else config.min_views or chosen
         self.note = ""
         if self.needed > 1:
-            why = "" if config.min_views else f" (auto: {shared} views share a frame)"
+            why = "" if config.min_views else f" (auto: masks, and {shared} views share a frame)"
             self.note = f"Gaussians that fewer than {self.needed} views show are recycled{why}"
         rows = 1 + max(max(views) for views in samples.values()) if self.needed > 1 else 0
         # [V, N] pixels: running means of `contributions` over the frames of visits

@@ -41,7 +41,7 @@ def blobs(points: list[list[float]], radii: list[float]) -> Gaussians:
 
 
 def support_of(count: int) -> Support:
-    return Support(replace(CONFIG, min_views=2), {0: VIEWS}, count, CPU)
+    return Support(replace(CONFIG, min_views=2), True, {0: VIEWS}, count, CPU)
 
 
 def parameters_of(count: int) -> GaussianParameters:
@@ -154,13 +154,16 @@ def test_visits_reach_all_parts_of_a_video(count):
 
 
 @pytest.mark.parametrize(
-    ("views", "min_views", "density", "needed"),
-    [(8, 0, "fixed budget", 2), (6, 0, "adaptive", 2), (5, 0, "fixed budget", 1), (8, 1, "fixed budget", 1),
-     (4, 2, "fixed budget", 2), (8, 0, "none", 1)],
+    ("views", "min_views", "density", "has_masks", "needed"),
+    [(8, 0, "fixed budget", True, 2), (6, 0, "adaptive", True, 2), (5, 0, "fixed budget", True, 1),
+     (8, 1, "fixed budget", True, 1), (8, 0, "fixed budget", False, 1), (4, 2, "fixed budget", False, 2),
+     (8, 0, "none", True, 1)],
 )  # fmt: skip
-def test_auto_asks_for_two_views_where_six_share_a_frame(views, min_views, density, needed):
+def test_auto_asks_for_two_views_where_there_are_masks_and_six_share_a_frame(
+    views, min_views, density, has_masks, needed
+):
     config = replace(CONFIG, min_views=min_views, density=density)
-    support = Support(config, {0: [0], 3: list(range(views))}, 5, CPU)
+    support = Support(config, has_masks, {0: [0], 3: list(range(views))}, 5, CPU)
     assert support.needed == needed
     assert bool(support.note) == (needed > 1) == support.is_due(module.EVERY)
     assert ("auto" in support.note) == (needed > 1 and not min_views)
@@ -169,7 +172,10 @@ def test_auto_asks_for_two_views_where_six_share_a_frame(views, min_views, densi
 def test_the_start_says_what_was_chosen(video):
     started = next(iter(fit_scene.run(video, CONFIG)))
     assert isinstance(started, m.Started)
-    assert "Gaussians that fewer than 2 views show are recycled (auto: 7 views share a frame)" in started.note
+    assert (
+        "Gaussians that fewer than 2 views show are recycled (auto: masks, and 7 views share a frame)"
+        in started.note
+    )
 
 
 @pytest.mark.parametrize("density", ["fixed budget", "adaptive"])
