@@ -39,7 +39,8 @@ GLUE = """
 #include <torch/extension.h>
 #include "rasterizer/gsplat-cpu/bindings.h"
 using torch::Tensor;
-std::vector<Tensor> project(Tensor means, Tensor scales, Tensor quats, Tensor view, Tensor projection, double focal, int64_t size) {
+std::vector<Tensor> project(Tensor means, Tensor scales, Tensor quats, Tensor view, Tensor projection, double focal,
+                            int64_t size) {
     auto t = project_gaussians_forward_tensor_cpu(means.size(0), means, scales, 1.0f, quats, view, projection, focal, focal,
                                                   size / 2.0f, size / 2.0f, size, size, 0.01f);
     return {std::get<0>(t), std::get<2>(t), std::get<3>(t), std::get<4>(t)};
@@ -115,7 +116,8 @@ def opensplat(folder: Path) -> Draw:
         )
         # OpenSplat reads the depths as if they were contiguous, which sorts a strided view wrongly
         depths, background = depths.contiguous(), torch.zeros(3)
-        return Rasterize.apply(size, xys, conics, colors, opacities[:, None], background, cov2d, depths)  # pyright: ignore[reportReturnType]
+        given = (xys, conics, colors, opacities[:, None], background, cov2d, depths)
+        return Rasterize.apply(size, *given)  # pyright: ignore
 
     return draw
 
@@ -123,7 +125,12 @@ def opensplat(folder: Path) -> Draw:
 def registered(name: str) -> Draw:
     """A rasterizer of the engine, on the CPU."""
     rasterizer = choose(name, "cpu")
-    return lambda leaves, camera, K, size: rasterizer.render(*leaves, camera, K, size, size)[0][0]
+
+    def draw(leaves: list[Tensor], camera: Tensor, K: Tensor, size: int) -> Tensor:
+        means, quats, scales, opacities, colors = leaves
+        return rasterizer.render(means, quats, scales, opacities, colors, camera, K, size, size)[0][0]
+
+    return draw
 
 
 def cost(draw: Draw, count: int, size: int) -> tuple[float, float, Tensor]:

@@ -276,7 +276,7 @@ class FitConfig:
         64,
         "Number of views that must show a Gaussian: Gaussians that fewer show float unchecked between the cameras, and are "
         "recycled. Higher leaves fewer floaters, but holes where few cameras look; typical 2. auto uses 2 in captures with masks "
-        "where at least six views share a frame; 1 keeps all Gaussians.",
+        "where at least six views share a frame and look from one side; 1 keeps all Gaussians.",
         label="views per Gaussian",
         words={0: "auto", 1: "off"},
         advanced=True,

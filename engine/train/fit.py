@@ -102,7 +102,9 @@ class Fit(TrainStage):
             self.parameters.groups = self.motion.groups()
         strategy = self._strategy()
         self.density = None if strategy is None else DensityControl(strategy, self.parameters)
-        self.support = Support(config, video.has_masks, self.samples, len(self.parameters), self.device)
+        centers = self.rig(1.0).centers
+        count = len(self.parameters)
+        self.support = Support(config, video.has_masks, centers, self.samples, count, self.device)
 
     def _bounds(self) -> Tensor:
         if self.head is not None and not self.config.bounds.strip():

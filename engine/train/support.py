@@ -24,6 +24,9 @@ from .parameters import GaussianParameters, Lineage
 # views that must share a frame for "auto" to ask for two; with fewer, much of a surface is seen by one alone. Without masks there
 # is no hull, and what few views show may be the background (docs/benchmarks.md)
 SHARED = 6
+# length of the mean of the unit vectors from the subject to the cameras, above which they look from one side: an arc of 140° or
+# less, but not a ring that looks down at 44° or less. Cameras around the subject bound the hull themselves
+ONE_SIDE = 0.7
 # steps between two visits, as of density control
 EVERY = 100
 FRAMES = 4
@@ -47,6 +50,7 @@ class Support:
     Args:
         config: Its `min_views` is the number of views; 0 chooses by the capture.
         has_masks: Whether the capture has masks.
+        centers: [V, 3] of the cameras, from the middle of the subject.
         samples: Views that are trained on, by frame.
         count: Gaussians at the start.
         device: Device of the training.
@@ -60,16 +64,18 @@ class Support:
         self,
         config: FitConfig,
         has_masks: bool,
+        centers: Tensor,
         samples: Mapping[int, Sequence[int]],
         count: int,
         device: torch.device,
     ) -> None:
-        shared = max(len(views) for views in samples.values())
-        chosen = 2 if has_masks and shared >= SHARED else 1
+        sharing = max(samples.values(), key=len)
+        is_unbounded = has_masks and len(sharing) >= SHARED and look_from_one_side(centers[list(sharing)])
+        chosen = 2 if is_unbounded else 1
         self.needed = 1 if config.density == "none" else config.min_views or chosen
         self.note = ""
         if self.needed > 1:
-            why = "" if config.min_views else f" (auto: masks, and {shared} views share a frame)"
+            why = "" if config.min_views else f" (auto: {len(sharing)} views from one side)"
             self.note = f"Gaussians that fewer than {self.needed} views show are recycled{why}"
         rows = 1 + max(max(views) for views in samples.values()) if self.needed > 1 else 0
         # [V, N] pixels: running means of `contributions` over the frames of visits
@@ -129,6 +135,11 @@ class Support:
         """The inverse of `state`."""
         self.shown = state["shown"].to(self.shown.device).clone()
         self.age = state["age"].to(self.age.device)
+
+
+def look_from_one_side(centers: Tensor) -> bool:
+    """Whether cameras at `centers` [V, 3], seen from the subject, lie on one side of it."""
+    return float(torch.nn.functional.normalize(centers, dim=-1).mean(dim=0).norm()) > ONE_SIDE
 
 
 def contributions(gaussians: Gaussians, camera: Cameras, rasterizer: Rasterizer) -> Tensor:
