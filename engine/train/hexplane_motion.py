@@ -172,6 +172,9 @@ class HexPlaneMotion(TrainableMotion):
         return result
 
     def load_state(self, state: dict[str, Tensor]) -> None:
+        if "adam.0.step" in state:
+            # one for each plane and layer: its memory would be dropped without a word
+            raise ValueError("it was written by an earlier version")
         with torch.no_grad():
             for name, tensor in self.field.tensors().items():
                 tensor.copy_(state[f"field.{name}"])

@@ -14,6 +14,7 @@ from engine.deform.hexplane import HEADS, PAIRS
 from engine.errors import InputError
 from engine.losses import hexplane_regularizer, plane_smoothness, second_difference, time_l1, time_smoothness
 from engine.scene import Gaussians, rotations
+from engine.train.hexplane_motion import HexPlaneMotion
 from tests.memory import cost_of, needs_linux
 
 BOX = torch.tensor([[1.0, 0.8, 1.2], [-0.9, -1.0, -0.7]])
@@ -248,7 +249,7 @@ def test_a_moved_field_is_a_copy():
     with torch.no_grad():
         for parameter in copy.parameters():
             parameter.zero_()
-    assert all(float(p.abs().sum()) > 0 for p in field.parameters())
+    assert all(bool(p.any()) for p in field.parameters())
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -328,3 +329,10 @@ def test_regulariser_gradients_agree_with_finite_differences():
     layout = HexPlaneConfig(1, (3, 4, 5, 4), (1,)).grid_layout()
     grids = torch.rand(sum(layout.sizes), dtype=torch.float64, generator=generator(), requires_grad=True)
     assert torch.autograd.gradcheck(lambda flat: hexplane_regularizer(flat, layout, 0.3, 0.2, 0.1), (grids,))
+
+
+def test_memory_of_optimizers_that_had_one_for_each_plane_is_refused():
+    motion = HexPlaneMotion.adopt(field_with_random_planes(), torch.linspace(1, 3, 5))
+    state = motion.state() | {"adam.0.step": torch.tensor(3.0)}
+    with pytest.raises(ValueError, match="earlier version"):
+        motion.load_state(state)
