@@ -92,7 +92,7 @@ export class Player {
   }
 }
 
-/** How often a player draws while others need the processor: without a GPU, drawing takes the cores that a run needs. */
+/** How often a player draws while others need the CPU: without a GPU, drawing takes the cores that a run needs. */
 export class Pace {
   constructor() {
     this.began = null; // when a frame was begun that is not finished, in milliseconds

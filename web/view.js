@@ -21,7 +21,7 @@ export class View {
   /**
    * @param {{onState?: (state: object) => void, useCamera?: (camera: object) => void, language?: string,
    *   yields?: () => boolean}} host told about changes; the language of the page by its code; whether something else needs
-   *   the processor
+   *   the CPU
    */
   constructor(document, { onState = () => {}, useCamera = null, language = "en", yields = () => false } = {}) {
     dress(document);

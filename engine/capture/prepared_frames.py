@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 from .. import __version__
 from ..errors import InputError
 from ..files.atomic import write_atomically
+from ..kernels.threads import cores
 from ..scene.video import Frame
 from .frame_file import FORMAT, FrameWriter, Place, read_frame, read_index
 from .prepared_folder import PreparedFolder
@@ -281,7 +281,7 @@ class _Work:
 
     def run(self) -> Generator[int, None, None]:
         """Yields how many frames are done."""
-        threads, done = min(_cores(), MOST_THREADS), 0
+        threads, done = min(cores(), MOST_THREADS), 0
         with ThreadPoolExecutor(threads, thread_name_prefix="gs4d-prepare") as pool:
             pending = [pool.submit(self._prepare, run) for run in self._frames.runs(self._numbers, threads)]
             try:
@@ -320,8 +320,3 @@ class _Work:
                     self._stop.set()
                     return
                 self._made.append((number, path))
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

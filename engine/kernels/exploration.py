@@ -11,8 +11,9 @@ import numpy as np
 from .build import kernel, part
 from .functions import exp
 from .rows import gather_rows, scatter_rows
-from .shading import inverse_norm
-from .simd import WIDTH, fma, load, select, splat, store
+from .shading import FOUR, ONE, THREE, inverse_norm
+from .simd import WIDTH, fma, load, select, splat
+from .sums import load_all, store_all
 
 SCALES, QUATS, LOGITS, ALL = 3, 6, 10, 11
 
@@ -51,29 +52,26 @@ def shape_noise(first, last, log_scales, quats, logits, held, strength, dead, sh
         if not is_any_open(logits, start, end, highest):
             noise[start:end] = 0
             continue
-        gather_rows(scratch, 0, noise, start, end, (0, 0, 0))
-        gather_rows(scratch, SCALES * WIDTH, log_scales, start, end, (0, 0, 0))
-        gather_rows(scratch, QUATS * WIDTH, quats, start, end, (0, 0, 0, 0))
-        gather_rows(scratch, LOGITS * WIDTH, logits, start, end, (0,))
+        gather_rows(scratch, 0, noise, start, end, THREE)
+        gather_rows(scratch, SCALES * WIDTH, log_scales, start, end, THREE)
+        gather_rows(scratch, QUATS * WIDTH, quats, start, end, FOUR)
+        gather_rows(scratch, LOGITS * WIDTH, logits, start, end, ONE)
         logit = load(scratch, LOGITS * WIDTH)
         opacity = one / (exp(logit * -1.0) + 1.0)
         factor = splat(scratch, strength) / (exp((opacity - dead) * sharpness) + 1.0)
         factor = select(logit >= highest, 0.0, factor)
-        w, x = load(scratch, QUATS * WIDTH), load(scratch, (QUATS + 1) * WIDTH)
-        y, z = load(scratch, (QUATS + 2) * WIDTH), load(scratch, (QUATS + 3) * WIDTH)
+        w, x, y, z = load_all(scratch, QUATS * WIDTH, FOUR)
         inverse, _ = inverse_norm(w, x, y, z, scratch)
         w, x, y, z = w * inverse, x * inverse, y * inverse, z * inverse
-        a, b, c = load(scratch, 0), load(scratch, WIDTH), load(scratch, 2 * WIDTH)
+        a, b, c = load_all(scratch, 0, THREE)
         # along the Gaussian's own axes, scaled there, and back
         a, b, c = turned(w, x * -1.0, y * -1.0, z * -1.0, a, b, c)
         a = a * factor * exp(load(scratch, SCALES * WIDTH) * 2.0)
         b = b * factor * exp(load(scratch, (SCALES + 1) * WIDTH) * 2.0)
         c = c * factor * exp(load(scratch, (SCALES + 2) * WIDTH) * 2.0)
         a, b, c = turned(w, x, y, z, a, b, c)
-        store(scratch, 0, a)
-        store(scratch, WIDTH, b)
-        store(scratch, 2 * WIDTH, c)
-        scatter_rows(noise, start, end, (0, 0, 0), scratch, 0)
+        store_all(scratch, 0, (a, b, c))
+        scatter_rows(noise, start, end, THREE, scratch, 0)
         for n in range(start, end):
             if held[n]:
                 noise[n] = 0

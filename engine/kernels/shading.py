@@ -17,6 +17,7 @@ from .build import kernel, part
 from .functions import exp
 from .rows import gather, gather_rows, scatter, scatter_rows
 from .simd import WIDTH, fma, load, root, select, splat, store
+from .sums import load_all, store_all
 
 # shorter ones are not normalized (torch.nn.functional.normalize)
 SHORTEST = 1e-12
@@ -42,26 +43,6 @@ def inverse_length(x, y, z, like):
 def inverse_norm(w, x, y, z, like):
     """`inverse_of` quaternions."""
     return inverse_of(root(fma(w, w, fma(x, x, fma(y, y, z * z)))), like)
-
-
-@part
-def load_four(scratch, at):
-    """Four vectors in a row."""
-    return (
-        load(scratch, at),
-        load(scratch, at + WIDTH),
-        load(scratch, at + 2 * WIDTH),
-        load(scratch, at + 3 * WIDTH),
-    )
-
-
-@part
-def store_four(scratch, at, w, x, y, z):
-    """The inverse of `load_four`."""
-    store(scratch, at, w)
-    store(scratch, at + WIDTH, x)
-    store(scratch, at + 2 * WIDTH, y)
-    store(scratch, at + 3 * WIDTH, z)
 
 
 @part
@@ -164,9 +145,9 @@ def shade(
         end = min(start + WIDTH, last)
         at = SHAPE * WIDTH
         gather_rows(scratch, at, quats, start, end, FOUR)
-        w, x, y, z = load_four(scratch, at)
+        w, x, y, z = load_all(scratch, at, FOUR)
         inverse, _ = inverse_norm(w, x, y, z, scratch)
-        store_four(scratch, at, w * inverse, x * inverse, y * inverse, z * inverse)
+        store_all(scratch, at, (w * inverse, x * inverse, y * inverse, z * inverse))
         scatter_rows(unit, start, end, FOUR, scratch, at)
         gather_rows(scratch, at, log_scales, start, end, THREE)
         for k in range(3):
@@ -243,13 +224,13 @@ def shade_backward(
         at, given = SHAPE * WIDTH, (SHAPE + 4) * WIDTH
         gather_rows(scratch, at, quats, start, end, FOUR)
         gather_rows(scratch, given, to_unit, start, end, FOUR)
-        w, x, y, z = load_four(scratch, at)
-        dw, dx, dy, dz = load_four(scratch, given)
+        w, x, y, z = load_all(scratch, at, FOUR)
+        dw, dx, dy, dz = load_all(scratch, given, FOUR)
         inverse, along = inverse_norm(w, x, y, z, scratch)
         # of normalizing: what lies along the quaternion is lost
         lost = fma(dw, w, fma(dx, x, fma(dy, y, dz * z))) * along * along
         dw, dx, dy, dz = dw - w * lost, dx - x * lost, dy - y * lost, dz - z * lost
-        store_four(scratch, at, dw * inverse, dx * inverse, dy * inverse, dz * inverse)
+        store_all(scratch, at, (dw * inverse, dx * inverse, dy * inverse, dz * inverse))
         scatter_rows(to_quats, start, end, FOUR, scratch, at)
         gather_rows(scratch, at, scales, start, end, THREE)
         gather_rows(scratch, given, to_scales, start, end, THREE)

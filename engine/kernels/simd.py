@@ -191,7 +191,7 @@ def store(typingctx: Any, array: Any, index: Any, lanes: Any) -> Any:
 
 @intrinsic
 def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
-    """Begin to load the line of array[index] (flat element index) into the cache: where the processor cannot guess it."""
+    """Begin to load the line of array[index] (flat element index) into the cache: where the CPU cannot foresee it."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)

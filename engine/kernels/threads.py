@@ -1,7 +1,8 @@
-"""Thread count of rasterizers with their own threads."""
+"""Cores of this process, and the thread count of rasterizers with their own threads."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -24,3 +25,8 @@ def fixed_threads(count: int) -> Generator[None, None, None]:
 def threads_now() -> int:
     """Number of threads for a rasterizer with `uses_own_threads`."""
     return _fixed[-1] if _fixed else torch.get_num_threads()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,7 +15,7 @@ from .photometric import C1, C2, RADIUS, l1, ssim, window
 CHANNELS = 3
 # rows that a band of an image has at least; smaller ones would read as many of their neighbors' rows
 FEWEST_ROWS = 64
-# numbers of a row that a strip has at most: what is kept of its rows fits into the second cache of every processor
+# numbers of a row that a strip has at most: what is kept of its rows fits into the L2 cache of every CPU
 STRIP = 640
 CONSTANTS = np.array([C1, C2])
 

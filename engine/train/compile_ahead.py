@@ -17,6 +17,7 @@ import torch
 
 from .. import backends
 from ..deform import HexPlane, HexPlaneConfig
+from ..kernels.threads import cores
 from ..losses.color_loss import color_loss
 from ..losses.regularizers import hexplane_regularizer
 from ..render.shading import shade
@@ -62,19 +63,12 @@ def start() -> list[subprocess.Popen[bytes]]:
 def _count() -> int:
     """How many child processes are worth their while."""
     is_off = os.environ.get(VARIABLE) == "0" or not sys.executable or getattr(sys, "frozen", False)
-    if is_off or _cores() < FEW_CORES or torch.cuda.is_available() or not backends.installed("numba"):
+    if is_off or cores() < FEW_CORES or torch.cuda.is_available() or not backends.installed("numba"):
         return 0
     done = _stamp()
     if done is None or done.exists():
         return 0
-    return 2 if _cores() >= MANY_CORES else 1
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return 2 if cores() >= MANY_CORES else 1
 
 
 def _stamp() -> Path | None:

@@ -366,7 +366,7 @@ class Fit(TrainStage):
             "density": self.density,
             "motion": self.motion,
             "averages": self.averages,
-            "support": self.support,
+            "support": self.support if self.support.needed > 1 else None,
         }
         return {name: part for name, part in parts.items() if part is not None}
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..deform import PRESETS, HexPlane, HexPlaneConfig, Masked
 from ..losses.regularizers import hexplane_regularizer
 from ..scene import Deformation, Gaussians
+from .adam import Adam
 from .motion import MotionStart, TrainableMotion
 from .normalization import Normalization
 from .parameters import GaussianParameters, Lineage
@@ -51,7 +52,7 @@ class HexPlaneMotion(TrainableMotion):
             {"params": [field.grids], "lr": grid_lr},
             {"params": [field.network], "lr": network_lr},
         ]
-        self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
+        self.optimizer = Adam(groups)
 
     @staticmethod
     def create(start: MotionStart) -> HexPlaneMotion:

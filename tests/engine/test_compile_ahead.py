@@ -61,7 +61,7 @@ pack = types.ModuleType("/custom_nodes/a_x_b")
 pack.__path__ = [sys.argv[1]]
 sys.modules[pack.__name__] = pack
 ahead = importlib.import_module("/custom_nodes/a_x_b.engine.train.compile_ahead")
-ahead._cores = lambda: 2
+ahead.cores = lambda: 2
 started = ahead.start()
 print(len(started), len(ahead.start()), started[0].pid if started else 0, ahead._stamp().parent, flush=True)
 time.sleep(float(sys.argv[2]))
@@ -138,7 +138,7 @@ def test_a_child_compiles_under_the_name_of_the_pack_and_ends_with_its_parent(ro
 def fresh(monkeypatch, tmp_path):
     """The state before the first call, on a machine with two cores and without compiled kernels."""
     monkeypatch.setattr(compile_ahead, "_begun", threading.Event())
-    monkeypatch.setattr(compile_ahead, "_cores", lambda: 2)
+    monkeypatch.setattr(compile_ahead, "cores", lambda: 2)
     monkeypatch.setattr(compile_ahead, "_stamp", lambda: tmp_path / "all.ready")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv(compile_ahead.VARIABLE, raising=False)
@@ -152,7 +152,7 @@ def test_one_child_is_started_on_two_cores_and_two_from_opposite_ends_on_four(fr
     compile_ahead.start()
     assert fresh == [False]
     compile_ahead._begun.clear()
-    monkeypatch.setattr(compile_ahead, "_cores", lambda: 4)
+    monkeypatch.setattr(compile_ahead, "cores", lambda: 4)
     compile_ahead.start()
     assert fresh == [False, False, True]
 
@@ -163,7 +163,7 @@ def test_one_child_is_started_on_two_cores_and_two_from_opposite_ends_on_four(fr
 def test_no_child_is_started_where_it_is_of_no_use(fresh, monkeypatch, tmp_path, why):
     match why:
         case "one core":
-            monkeypatch.setattr(compile_ahead, "_cores", lambda: 1)
+            monkeypatch.setattr(compile_ahead, "cores", lambda: 1)
         case "compiled":
             (tmp_path / "all.ready").touch()
         case "turned off":

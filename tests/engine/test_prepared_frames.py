@@ -183,7 +183,7 @@ def test_other_options_are_prepared_apart(tmp_path: Path) -> None:
 
 
 def test_a_canceled_preparation_keeps_whole_files_and_resumes(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(prepared_frames, "_cores", lambda: 1)
+    monkeypatch.setattr(prepared_frames, "cores", lambda: 1)
     view = video_view(write_video(tmp_path / "clip.mp4", 40, gop=250))
     folder = tmp_path / "frames"
     store = FrameStore([view], 0, prepared=PreparedFolder(folder, 10**9))

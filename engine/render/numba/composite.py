@@ -35,15 +35,14 @@ from ...kernels.simd import (
     store,
 )
 from ...kernels.sums import add_moments, add_products, add_scaled, dot, load_all, store_all, store_sums, zeros
-from .groups import GEOMETRY, TILE
+from .groups import GEOMETRY, LOG2_255, TILE
 
 # Gaussians gathered at once: their values and a block's weights fit the L1 cache
 CHUNK = 128
 PIXELS = TILE * TILE
 # loaded in advance, in entries of a tile: neighbors in depth are far from each other in memory
 GATHER_AHEAD, AHEAD = 16, 4
-# log2(1/255)
-LOG2_THRESHOLD = -7.9943534368588578
+LOG2_THRESHOLD = -LOG2_255
 STOP = 1e-4
 # a channel
 ONE = (0,)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from ...kernels.build import part
 from ...kernels.rows import gather_rows
-from ...kernels.simd import WIDTH, fma, load, root, select, splat, store
+from ...kernels.simd import WIDTH, fma, load, root, select, splat
+from ...kernels.sums import load_all, store_all
 
 LOG2E = 1.4426950408889634
+# alpha below 1/255 is not drawn
+LOG2_255 = 7.9943534368588578
 TILE = 16
 # mean x, y; conic a, b, c (times log2 e, and a, c halved); log2 opacity
 GEOMETRY = 6
@@ -64,33 +67,25 @@ def load_group(scratch, splats, first, last):
     gather_rows(scratch, SCALES, splats.scales, first, last, THREE)
     for n in range(first, last):
         scratch[OPACITY + n - first] = splats.opacities[n]
-    w, x = load(scratch, QUATS), load(scratch, QUATS + WIDTH)
-    y, z = load(scratch, QUATS + 2 * WIDTH), load(scratch, QUATS + 3 * WIDTH)
+    w, x, y, z = load_all(scratch, QUATS, FOUR)
     inverse = 1.0 / (root(fma(w, w, fma(x, x, fma(y, y, z * z)))) + 1e-30)
     w, x, y, z = w * inverse, x * inverse, y * inverse, z * inverse
-    store(scratch, QUATS, w)
-    store(scratch, QUATS + WIDTH, x)
-    store(scratch, QUATS + 2 * WIDTH, y)
-    store(scratch, QUATS + 3 * WIDTH, z)
+    store_all(scratch, QUATS, (w, x, y, z))
     R = rotation(w, x, y, z)
-    sx, sy, sz = load(scratch, SCALES), load(scratch, SCALES + WIDTH), load(scratch, SCALES + 2 * WIDTH)
-    store(scratch, SHAPE, R[0] * sx)
-    store(scratch, SHAPE + WIDTH, R[1] * sy)
-    store(scratch, SHAPE + 2 * WIDTH, R[2] * sz)
-    store(scratch, SHAPE + 3 * WIDTH, R[3] * sx)
-    store(scratch, SHAPE + 4 * WIDTH, R[4] * sy)
-    store(scratch, SHAPE + 5 * WIDTH, R[5] * sz)
-    store(scratch, SHAPE + 6 * WIDTH, R[6] * sx)
-    store(scratch, SHAPE + 7 * WIDTH, R[7] * sy)
-    store(scratch, SHAPE + 8 * WIDTH, R[8] * sz)
+    sx, sy, sz = load_all(scratch, SCALES, THREE)
+    shape = (
+        R[0] * sx, R[1] * sy, R[2] * sz,
+        R[3] * sx, R[4] * sy, R[5] * sz,
+        R[6] * sx, R[7] * sy, R[8] * sz,
+    )  # fmt: skip
+    store_all(scratch, SHAPE, shape)
     return inverse
 
 
 @part
 def camera_point(scratch, camera):
-    x, y, z = to_camera(
-        camera, load(scratch, MEANS), load(scratch, MEANS + WIDTH), load(scratch, MEANS + 2 * WIDTH)
-    )
+    x, y, z = load_all(scratch, MEANS, THREE)
+    x, y, z = to_camera(camera, x, y, z)
     return x + camera[9], y + camera[10], z + camera[11]
 
 

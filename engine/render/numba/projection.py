@@ -18,6 +18,7 @@ from .groups import (
     ELLIPSE,
     FOUR,
     GEOMETRY,
+    LOG2_255,
     LOG2E,
     OPACITY,
     SIX,
@@ -31,8 +32,6 @@ from .groups import (
     rays,
 )  # fmt: skip
 
-# log2 of 255
-LOG2_255 = 7.9943534368588578
 # 3.33 standard deviations, squared
 FURTHEST = 3.33 * 3.33
 

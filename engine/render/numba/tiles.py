@@ -8,7 +8,7 @@ import numpy as np
 from ...kernels.blocks import BLOCKS
 from ...kernels.build import kernel
 from ...kernels.simd import bits, fma, load, prefetch, select, splat
-from .groups import TILE
+from .groups import LOG2_255, TILE
 
 # Gaussians that are loaded in advance: neighbors in depth are far from each other in memory
 AHEAD = 16
@@ -40,7 +40,7 @@ def cover(first, last, ellipses, views, starts, masks, slot_tiles):
             continue
         mx, my = geometry[g, 0], geometry[g, 1]
         a, bb, c = geometry[g, 2], geometry[g, 3], geometry[g, 4]
-        limit = geometry[g, 5] + 7.9943534368588578 + 1e-3
+        limit = geometry[g, 5] + LOG2_255 + 1e-3
         slope_y, slope_x = -0.5 * bb / c, -0.5 * bb / a
         for ty in range(tiles[g, 1], tiles[g, 3]):
             y0 = load(top, 0) + (ty * TILE - np.float64(my))

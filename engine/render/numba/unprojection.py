@@ -9,6 +9,7 @@ from ...kernels.build import kernel, part
 from ...kernels.functions import exp2
 from ...kernels.rows import gather_rows, scatter_rows
 from ...kernels.simd import WIDTH, fma, load, root, select, splat, store, widen
+from ...kernels.sums import load_all, store_all
 from .groups import (
     ELLIPSE,
     FOUR,
@@ -37,6 +38,7 @@ USED, TO_MEANS2D, SUMS = 39 * WIDTH, 40 * WIDTH, 42 * WIDTH
 SIZE = 48 * WIDTH
 # gradients by quaternions, and by scales
 TO_QUATS, TO_SCALES = ELLIPSE, ELLIPSE + 4 * WIDTH
+NINE = (0,) * 9
 
 
 @part
@@ -91,17 +93,11 @@ def _add_camera(scratch, camera, views, settings):
     qa = load(scratch, ELLIPSE + 2 * WIDTH) * (2.0 / LOG2E)
     qb = load(scratch, ELLIPSE + 3 * WIDTH) * (1.0 / LOG2E)
     qc = load(scratch, ELLIPSE + 4 * WIDTH) * (2.0 / LOG2E)
-    weight = load(scratch, SUMS)
-    sx, sy = load(scratch, SUMS + WIDTH), load(scratch, SUMS + 2 * WIDTH)
+    weight, sx, sy, ga, gb, gc = load_all(scratch, SUMS, SIX)
     gu, gv = fma(qa, sx, qb * sy), fma(qb, sx, qc * sy)
     store(scratch, TO_MEANS2D, gu)
     store(scratch, TO_MEANS2D + WIDTH, gv)
     # dL/dΣ = −Q G Q with G the symmetric gradient of the conic: (−Mxx/2, −Mxy/2, −Myy/2); here twice that
-    ga, gb, gc = (
-        load(scratch, SUMS + 3 * WIDTH),
-        load(scratch, SUMS + 4 * WIDTH),
-        load(scratch, SUMS + 5 * WIDTH),
-    )
     ta, tb = fma(qa, ga, qb * gb), fma(qa, gb, qb * gc)
     tc, td = fma(qb, ga, qc * gb), fma(qb, gb, qc * gc)
     s_xx, s_xy, s_yy = fma(ta, qa, tb * qb), fma(ta, qb, tb * qc), fma(tc, qb, td * qc)
@@ -152,17 +148,16 @@ def _add_camera(scratch, camera, views, settings):
 @part
 def _through_shape(scratch, inverse):
     """From TO_SHAPE to TO_SCALES and TO_QUATS; inverse: 1/length of the quaternions."""
-    w, x = load(scratch, QUATS), load(scratch, QUATS + WIDTH)
-    y, z = load(scratch, QUATS + 2 * WIDTH), load(scratch, QUATS + 3 * WIDTH)
+    w, x, y, z = load_all(scratch, QUATS, FOUR)
     R = rotation(w, x, y, z)
-    g0, g1, g2 = load(scratch, TO_SHAPE), load(scratch, TO_SHAPE + WIDTH), load(scratch, TO_SHAPE + 2 * WIDTH)
-    g3, g4 = load(scratch, TO_SHAPE + 3 * WIDTH), load(scratch, TO_SHAPE + 4 * WIDTH)
-    g5, g6 = load(scratch, TO_SHAPE + 5 * WIDTH), load(scratch, TO_SHAPE + 6 * WIDTH)
-    g7, g8 = load(scratch, TO_SHAPE + 7 * WIDTH), load(scratch, TO_SHAPE + 8 * WIDTH)
-    store(scratch, TO_SCALES, fma(g0, R[0], fma(g3, R[3], g6 * R[6])))
-    store(scratch, TO_SCALES + WIDTH, fma(g1, R[1], fma(g4, R[4], g7 * R[7])))
-    store(scratch, TO_SCALES + 2 * WIDTH, fma(g2, R[2], fma(g5, R[5], g8 * R[8])))
-    sx, sy, sz = load(scratch, SCALES), load(scratch, SCALES + WIDTH), load(scratch, SCALES + 2 * WIDTH)
+    g0, g1, g2, g3, g4, g5, g6, g7, g8 = load_all(scratch, TO_SHAPE, NINE)
+    to_scales = (
+        fma(g0, R[0], fma(g3, R[3], g6 * R[6])),
+        fma(g1, R[1], fma(g4, R[4], g7 * R[7])),
+        fma(g2, R[2], fma(g5, R[5], g8 * R[8])),
+    )
+    store_all(scratch, TO_SCALES, to_scales)
+    sx, sy, sz = load_all(scratch, SCALES, THREE)
     r0, r1, r2, r3, r4, r5 = g0 * sx, g1 * sy, g2 * sz, g3 * sx, g4 * sy, g5 * sz
     r6, r7, r8 = g6 * sx, g7 * sy, g8 * sz
     dw = fma(x, r7 - r5, fma(y, r2 - r6, z * (r3 - r1)))
@@ -172,10 +167,8 @@ def _through_shape(scratch, inverse):
     # the length of a quaternion has no effect, so its gradient is orthogonal to it
     along = fma(w, dw, fma(x, dx, fma(y, dy, z * dz)))
     twice = inverse * 2.0
-    store(scratch, TO_QUATS, (dw - along * w) * twice)
-    store(scratch, TO_QUATS + WIDTH, (dx - along * x) * twice)
-    store(scratch, TO_QUATS + 2 * WIDTH, (dy - along * y) * twice)
-    store(scratch, TO_QUATS + 3 * WIDTH, (dz - along * z) * twice)
+    across = (dw - along * w, dx - along * x, dy - along * y, dz - along * z)
+    store_all(scratch, TO_QUATS, (across[0] * twice, across[1] * twice, across[2] * twice, across[3] * twice))
 
 
 @kernel
