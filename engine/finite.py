@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .kernels.threads import one_thread
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -42,7 +43,9 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str:
     for device in {tensor.device for tensor in tensors.values()}:
         here = [name for name, t in tensors.items() if t.device == device and t.is_floating_point()]
         if here:
-            sums = torch.stack([_quick_sum(tensors[name]) for name in here]).tolist()
+            # on the CPU, threads of one sum would still spin when the next step's kernels need the cores
+            with one_thread():
+                sums = torch.stack([_quick_sum(tensors[name]) for name in here]).tolist()
             suspects.update(name for name, total in zip(here, sums, strict=True) if not math.isfinite(total))
     return next((name for name in tensors if name in suspects and not is_finite(tensors[name])), "")
 

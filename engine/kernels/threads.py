@@ -1,4 +1,4 @@
-"""Cores of this process, and the thread count of rasterizers with their own threads."""
+"""Cores of this process, and the thread counts of torch and of the kernels."""
 
 from __future__ import annotations
 
@@ -25,6 +25,21 @@ def fixed_threads(count: int) -> Generator[None, None, None]:
 def threads_now() -> int:
     """Number of threads for a rasterizer with `uses_own_threads`."""
     return _fixed[-1] if _fixed else torch.get_num_threads()
+
+
+@contextmanager
+def one_thread() -> Generator[None]:
+    """One torch thread inside; the previous count afterwards.
+
+    Torch's threads gain little on two idle cores and cost several times the work on busy ones, where they wait for each other
+    (docs/benchmarks.md). The count also affects bits, so this lets a run resume on another number of cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def cores() -> int:

@@ -14,6 +14,7 @@ from ..diffusion.backbone import check_makes_images
 from ..diffusion.sizes import FULL_SIZE, size_for
 from ..errors import InputError
 from ..guidance.delta import vae_mismatch
+from ..kernels.threads import one_thread
 from ..latent import Drawing, LatentField, VaeSignature, latent_cameras
 from ..models.latent_refiner import LatentRefiner, RefinerShape
 from ..scene import MultiViewVideo, Scene4D, harmonics
@@ -23,7 +24,7 @@ from .latents import LatentOptimization, tensor_cache, views_by_moment
 from .loop import Losses
 from .originals import Originals, Pair, choose_pairs, choose_source, latents_of
 from .schedule import log_linear
-from .threads import one_thread, threads_for, threads_for_model
+from .threads import threads_for, threads_for_model
 
 # images from which the map from colors to latents is fitted
 SAMPLED = 16

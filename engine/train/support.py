@@ -124,6 +124,9 @@ class Support:
 
     def after_density(self, change: Lineage) -> None:
         """Gaussians were added, removed or relocated."""
+        if self.needed < 2:
+            # nothing is observed, and nothing of it stored
+            return
         self.shown = torch.where(change.born, 0.0, self.shown[:, change.parents])
         self.age = torch.where(change.born, 0, self.age[change.parents])
 

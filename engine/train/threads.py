@@ -11,26 +11,11 @@ import torch
 
 from ..diffusion import Backbone
 from ..diffusion.in_parallel import SMALL_MODEL
-from ..kernels.threads import fixed_threads, threads_now
+from ..kernels.threads import fixed_threads, one_thread, threads_now
 from ..messages import Message, Stream
 from ..render import Rasterizer
 
 Given = ParamSpec("Given")
-
-
-@contextmanager
-def one_thread() -> Generator[None, None, None]:
-    """One torch thread inside; the previous count afterwards.
-
-    Torch's threads gain little on two idle cores and cost several times the work on busy ones, where they wait for each other
-    (docs/benchmarks.md). The count also affects bits, so this lets a run resume on another number of cores.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
