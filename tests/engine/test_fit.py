@@ -76,6 +76,22 @@ def test_resumed_equals_uninterrupted(video, tmp_path, density, stop_at):
     assert not checkpoint.exists()
 
 
+def test_a_run_that_grew_grows_on_after_a_resume(video, tmp_path):
+    config = replace(QUICK, iterations=300)
+    checkpoint = tmp_path / "training.safetensors"
+    whole = m.result(fit_scene.run(video, config))
+    counts = [QUICK.initial_count]
+    stream = fit_scene.run(video, config, checkpoint=checkpoint)
+    for message in stream:
+        if isinstance(message, m.Progress) and message.done == 120:
+            counts.append(message.count)
+            break
+    stream.close()
+    again = m.result(fit_scene.run(video, config, checkpoint=checkpoint))
+    assert counts[0] < counts[1] < len(again.canonical)
+    assert_same_bits(whole, again)
+
+
 def test_a_checkpoint_of_another_config_is_not_resumed(video, tmp_path):
     checkpoint = tmp_path / "training.safetensors"
     run = FitScene(video, QUICK, "cpu")
