@@ -194,7 +194,10 @@ READERS: dict[Kind, Reader] = {
     Kind.COLOR_TABLE: Reader("FILE", lambda path, *_: Path(path), help="color look-up table (.cube)"),
     Kind.PATH: Reader("PATH", lambda path, *_: Path(path)),
     Kind.TARGET: Reader(
-        "PATH", lambda path, *_: Path(path), flag="out", help="file to write, or folder for a sequence"
+        "PATH",
+        lambda path, *_: Path(path),
+        flag="out",
+        help="file to write; for a sequence, a folder or a .zip",
     ),
 }
 

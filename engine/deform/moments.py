@@ -15,6 +15,7 @@ from ..scene.cameras import Origin
 from ..scene.mending import mended
 from ..scene.origins import around_origin, coarse_note
 from ..scene.rigs import ring_of_cameras
+from ..scene.scene4d import Deformation
 from .per_frame import PerFrame
 
 # logit opacity of Gaussians that only pad a frame to the common count
@@ -61,8 +62,8 @@ def scene_of_moments(
     moments = [_padded(m, most, bases) for m in moments]
     if seconds is None:
         seconds = torch.arange(len(moments), dtype=torch.float64) / fps
-    shown = torch.cat([m.means[m.logit_opacities > HIDDEN / 2] for m in moments])
-    bounds = gaussian_bounds(shown if len(shown) else torch.cat([m.means for m in moments]))
+    visible = torch.cat([m.means[m.logit_opacities > HIDDEN / 2] for m in moments])
+    bounds = gaussian_bounds(visible if len(visible) else torch.cat([m.means for m in moments]))
     rig = replace(ring_of_cameras(bounds, up.double()), origin=origin)
     scene = Scene4D.still(moments[0], seconds, rig, bounds, torch.ones(3))
     if note:
@@ -70,6 +71,19 @@ def scene_of_moments(
     if len(moments) == 1:
         return scene
     return scene.with_(deformation=PerFrame.of(moments, seconds, blends))
+
+
+def is_held(deformation: Deformation | None) -> bool:
+    """Whether a deformation, or one that it changes, holds stored frames: equal rows of two frames are different Gaussians."""
+    while deformation is not None and not isinstance(deformation, PerFrame):
+        deformation = getattr(deformation, "inner", None)
+    return deformation is not None and not deformation.blends
+
+
+def shown(frame: Gaussians) -> Gaussians:
+    """The Gaussians of a held frame without those that only pad it; one where there are no others."""
+    rows = frame.logit_opacities > HIDDEN / 2
+    return frame.map(lambda t: t[rows] if bool(rows.any()) else t[:1])
 
 
 def _padded(gaussians: Gaussians, count: int, bases: int) -> Gaussians:

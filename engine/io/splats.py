@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
 from ..scene import Gaussians
 from ..scene.cameras import AT_ZERO, Origin
-from .ply import ply_origin, read_ply, usable
+from .ply import ply_origin, read_ply, usable, write_ply
 from .splat_file import read_splat_file
-from .spz import read_spz
+from .spz import read_spz, write_spz
 
 SUFFIXES = (".ply", ".spz", ".splat")
 # splat files of other programs, with what to do about them
 UNREADABLE = {
     ".sog": "open it in SuperSplat and export a .ply",
     ".ksplat": "convert it to .splat or .ply",
+}
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that splats are written in: how its files end, and what writes one from Gaussians and their origin."""
+
+    suffix: str
+    write: Callable[[Gaussians, Path, Origin], Path]
+
+
+# by the names that Export 4D Scene gives them; each can be the format of a sequence
+WRITTEN = {
+    "ply": Format(".ply", lambda gaussians, path, origin: write_ply(gaussians, path, origin=origin)),
+    "spz": Format(".spz", lambda gaussians, path, origin: write_spz(gaussians, path)),
 }
 
 

@@ -1,26 +1,30 @@
-"""Take a 4D scene elsewhere: a moment or sequence of `.ply` or `.spz`, `.4dgs`, the scene file, a clip, a web page, or an
+"""Take a 4D scene elsewhere: a frame or sequence of splat files, `.4dgs`, the scene file, a player file, a web page, or an
 avatar's folder."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..deform.moments import is_held, shown
 from ..errors import InputError
 from ..fields import choice, number, validate
 from ..files.atomic import check_writable
 from ..io.imports.gaussian_avatars import export_gaussian_avatar, files_of
-from ..io.ply import write_ply
 from ..io.scene_file import save_scene
+from ..io.sequences.description import NAME, Description
+from ..io.sequences.writing import check_no_others, into_folder, into_zip
+from ..io.splats import SUFFIXES as SPLATS
+from ..io.splats import WRITTEN
 from ..messages import Finished, Progress, Saved, Started, Stream, progress_of
 from ..playback.bake import Baked, bake, units
 from ..playback.bake_config import BakeConfig
 from ..playback.page import check_player, write_page
-from ..scene import Scene4D
+from ..scene import Gaussians, Scene4D
 from ..scene.origins import check_same_origin, origin_note
 from .step import Input, Kind, Output, Step
 
@@ -38,6 +42,10 @@ SUFFIXES = {
     "html": ".html",
     AVATAR: "",
 }
+SEQUENCE = " sequence"
+# of the formats that were added later
+SUFFIXES |= {f"{name}{SEQUENCE}": "" for name in WRITTEN if f"{name}{SEQUENCE}" not in SUFFIXES}
+FOLDER, ZIP = "folder", "zip"
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,13 @@ class Config:
         label="frames",
         words={0: "captured"},
     )
+    container: str = choice(
+        FOLDER,
+        (FOLDER, ZIP),
+        "Whether a sequence is written as a folder or as one zip file. Import 4D Scene reads both.",
+        label="sequence as",
+        since="0.3",
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -82,7 +97,12 @@ class Written(list[Path]):
 
 def suffix(config: Config) -> str:
     """How the written file's name ends; empty where a folder is written."""
-    return SUFFIXES[config.kind]
+    return ".zip" if is_sequence(config) and config.container == ZIP else SUFFIXES[config.kind]
+
+
+def is_sequence(config: Config) -> bool:
+    """Whether a file is written for each frame."""
+    return config.kind.endswith(SEQUENCE)
 
 
 def times_of(scene: Scene4D, config: Config) -> list[float]:
@@ -112,6 +132,9 @@ def run(
             "STP-011",
             f"A {config.kind} holds one scene; leave the second one out, or choose html, which shows two.",
         )
+    # the command line says it by the name alone
+    if is_sequence(config) and target.suffix == ".zip" and not target.is_dir():
+        config = replace(config, container=ZIP)
     ending = suffix(config)
     if ending and target.suffix != ending:
         raise InputError(
@@ -125,18 +148,8 @@ def run(
     start = float(scene.times[0])
     # a scene file keeps the origin, and a player file has a note of its own
     local = tuple(filter(None, [origin_note(scene.rig.origin)]))
-    if config.kind.endswith("sequence"):
-        seconds = times_of(scene, config)
-        yield Started(len(seconds), f"{len(seconds)} moments into {target.name}/")
-        written = Written()
-        ending = f".{config.kind.split()[0]}"
-        kept, notes = _kept(scene, seconds, ending)
-        written.notes = (*notes, *local)
-        for i, t in enumerate(seconds):
-            written.append(_write(scene, t, target / f"frame_{i:05}{ending}", kept))
-            yield Saved(str(written[-1]), i + 1)
-            yield Progress(i + 1)
-        yield Finished(written)
+    if is_sequence(config):
+        yield from _sequence(scene, config, target, local)
         return
     if config.kind in ("clip", "html"):
         yield from _player_files([scene] if compare is None else [scene, compare], bake_config, target)
@@ -158,8 +171,37 @@ def run(
             )
         kept, notes = _kept(scene, [start + config.seconds], target.suffix)
         written.notes = (*notes, *local)
-        _write(scene, start + config.seconds, target, kept)
+        WRITTEN[config.kind].write(_frame(scene, start + config.seconds, kept), target, scene.rig.origin)
     yield Progress(1)
+    yield Finished(written)
+
+
+def _sequence(scene: Scene4D, config: Config, target: Path, local: tuple[str, ...]) -> Stream:
+    """One file per frame and a description, in a folder or a zip; no more than one frame is in memory."""
+    seconds = times_of(scene, config)
+    form = WRITTEN[config.kind.removesuffix(SEQUENCE)]
+    names = [f"frame_{i:05}{form.suffix}" for i in range(len(seconds))]
+    is_zip = config.container == ZIP
+    if not is_zip:
+        check_no_others(target, set(names), SPLATS)
+    yield Started(len(seconds), f"{len(seconds)} frames into {target.name}{'' if is_zip else '/'}")
+    kept, notes = _kept(scene, seconds, form.suffix)
+    follows = not is_held(scene.deformation)
+    description = Description.of(seconds, follows)
+    written = Written()
+    with (into_zip if is_zip else into_folder)(target) as put:
+        # first, so that a sequence whose export was interrupted lacks frames of it
+        about = put(NAME, description.write)
+        for i, (name, t) in enumerate(zip(names, seconds, strict=True)):
+            frame = _frame(scene, t, kept)
+            if not follows:
+                frame = shown(frame)
+            path = put(name, lambda path, frame=frame: form.write(frame, path, scene.rig.origin))
+            written.append(path)
+            yield Saved(str(path), i + 1)
+            yield Progress(i + 1)
+    written[:] = dict.fromkeys([*written, about])
+    written.notes = (*notes, description.text(), *local)
     yield Finished(written)
 
 
@@ -224,16 +266,11 @@ def _kept(scene: Scene4D, seconds: list[float], ending: str) -> tuple[Tensor | N
     return ~far, (note,)
 
 
-def _write(scene: Scene4D, seconds: float, path: Path, kept: Tensor | None = None) -> Path:
-    with torch.no_grad():
-        gaussians = scene.at(seconds)
-    if kept is not None:
-        gaussians = gaussians.map(lambda t: t[kept.to(t.device)])
-    if path.suffix == ".spz":
-        from ..io.spz import write_spz
-
-        return write_spz(gaussians, path)
-    return write_ply(gaussians, path, origin=scene.rig.origin)
+@torch.no_grad()
+def _frame(scene: Scene4D, seconds: float, kept: Tensor | None = None) -> Gaussians:
+    """The Gaussians at a time, of which `kept` [N] are left (None: all)."""
+    gaussians = scene.at(seconds)
+    return gaussians if kept is None else gaussians.map(lambda t: t[kept.to(t.device)])
 
 
 STEP = Step(
@@ -243,7 +280,7 @@ STEP = Step(
     category="4dgs/convert",
     description="Exports a scene to ComfyUI's output folder: one frame or a sequence of .ply or .spz, .4dgs, a player "
     "file, a web page with the player, or an avatar's folder.",
-    search=("ply", "spz", "4dgs", "splat", "html", "web page", "share"),
+    search=("ply", "spz", "4dgs", "splat", "html", "web page", "share", "sequence", "zip"),
     config=Config,
     run=run,
     inputs=(

@@ -235,7 +235,8 @@ def test_a_scene_is_saved_loaded_and_exported(running: Server, info: dict[str, A
     assert len(list((written / "ply sequence_00001").glob("*.ply"))) == 30
     shown = {data["node"]: data["output"] for data in run.of("executed")}
     assert len(shown["play"]["clip"]) == 1, "a splat plays without a node in between"
-    assert len(shown["export ply sequence"]["files"]) == 30
+    # thirty frames and their description
+    assert len(shown["export ply sequence"]["files"]) == 31
     assert {file["subfolder"] for file in shown["export ply sequence"]["files"]} == {
         "gs4d/ply sequence_00001"
     }
