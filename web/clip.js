@@ -1,5 +1,5 @@
 // Reads clips (.gs4dclip, version 1): an .spz of the first moment and, for its first `moving` Gaussians, tracks of
-// knots. Knows no page and no GPU. Axes are the file's: x right, y up, z back, as in three.js.
+// knots; docs/player_format.md. Knows no page and no GPU. Axes are the file's: x right, y up, z back, as in three.js.
 
 const CHANNELS = { position: 3, rotation: 3, scale: 3, opacity: 1, color: 3 };
 const INTERPOLATIONS = ["cubic", "linear", "hold"];
@@ -75,7 +75,7 @@ async function assemble(about, body) {
     background: numbers(about.background, 3, "background"),
     cameras: about.cameras.map((camera, i) => ({
       name: String(camera.name), width: positive(camera.width, "width"), height: positive(camera.height, "height"),
-      fx: positive(camera.fx, "fx"), fy: positive(camera.fy, "fy"), cx: camera.cx, cy: camera.cy,
+      fx: positive(camera.fx, "fx"), fy: positive(camera.fy, "fy"), cx: finite(camera.cx, "cx"), cy: finite(camera.cy, "cy"),
       camera_to_world: numbers(camera.camera_to_world, 16, `camera ${i}`),
     })),
     error: { max: Number(about.error?.max), mean: Number(about.error?.mean) },
@@ -120,6 +120,8 @@ async function unpack(packed, name, bits, channels, knots, moving) {
   // each number is a difference to the knot before; the array's own width wraps the sum round
   for (let c = 0; c < channels; c++)
     for (let i = (c * knots + 1) * moving, end = (c + 1) * knots * moving; i < end; i++) planes[i] += planes[i - moving];
+  if (bits !== 8 && bits !== 16 && planes.some((value) => value >= 2 ** bits))
+    throw new ClipError(`its track '${name}' contains numbers of more than ${bits} bits`);
   return planes;
 }
 
@@ -245,6 +247,11 @@ function whole(value, what) {
 
 function positive(value, what) {
   if (typeof value !== "number" || !(value > 0) || !Number.isFinite(value)) throw new ClipError(`its ${what} is ${value}, not a positive number`);
+  return value;
+}
+
+function finite(value, what) {
+  if (!Number.isFinite(value)) throw new ClipError(`its ${what} is ${value}, not a number`);
   return value;
 }
 

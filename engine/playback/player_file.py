@@ -1,7 +1,8 @@
 """Player files (`.gs4dclip`): a moving scene in the size of a short video, for players that evaluate motion on the GPU.
 
-One binary file, little endian: "GS4C", u32 version, u32 header length, the JSON header padded so that the data begins
-at a multiple of 16, then blocks: an .spz of the first frame and, for the first `moving` Gaussians, tracks of knots.
+docs/player_format.md specifies the format. One binary file, little endian: "GS4C", u32 version, u32 header length, the
+JSON header padded so that the data begins at a multiple of 16, then blocks: an .spz of the first frame and, for the
+first `moving` Gaussians, tracks of knots.
 The file's axes are x right, y up, z back (OpenGL, three.js): this pack's world rotated by 180° about x. Everything
 in `PlayerFile` is in this pack's axes; this module converts.
 """

@@ -89,6 +89,8 @@ const refused = {
   "splat is damaged": clip({ splat: Buffer.from("not gzip") }),
   "does not match its content": clip({ changes: { spz: null } }),
   "claims 72000000 bytes, more than can be read": clip({ gaussians: 12e5, moving: 12e5, tracks: [EIGHT], knots: [...Array(20).keys()] }),
+  "'position' contains numbers of more than 7 bits": clip({ tracks: [{ ...EIGHT, bits: 7 }] }),
+  "cx is null": clip({ changes: { cameras: [{ name: "c", width: 4, height: 4, fx: 1, fy: 1, cx: NaN, cy: 2, camera_to_world: Array(16).fill(1) }] } }),
   "its splat claims 50000000 Gaussians (1000000016 bytes) and holds 76 bytes": clip({ gaussians: 5e7, splat: spz(3, 5e7) }),
 };
 test("a sentence is one line of whole characters", () => {
