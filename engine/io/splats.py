@@ -9,15 +9,17 @@ from pathlib import Path
 from ..errors import InputError
 from ..scene import Gaussians
 from ..scene.cameras import AT_ZERO, Origin
+from .ksplat import read_ksplat
 from .ply import ply_origin, read_ply, usable, write_ply
+from .sog import read_sog
 from .splat_file import read_splat_file
 from .spz import read_spz, write_spz
 
-SUFFIXES = (".ply", ".spz", ".splat")
+SUFFIXES = (".ply", ".spz", ".splat", ".sog", ".ksplat")
 # splat files of other programs, with what to do about them
 UNREADABLE = {
-    ".sog": "open it in SuperSplat and export a .ply",
-    ".ksplat": "convert it to .splat or .ply",
+    ".lcc": "convert it to .ply with splat-transform",
+    ".rad": "export the splat it was made of",
 }
 
 
@@ -42,11 +44,11 @@ def splat_origin(path: Path) -> Origin:
 
 
 def read_splat(path: Path, as_stored: bool = False) -> Gaussians:
-    """The Gaussians of a .ply, .spz or .splat file.
+    """The Gaussians of a file of a format in SUFFIXES.
 
     Args:
         path: The file.
-        as_stored: As in `read_ply`; the other formats have float32 positions, and .spz has finite values.
+        as_stored: As in `read_ply`; the other formats have float32 positions, and .spz and .sog have finite values.
 
     Raises:
         InputError: The file cannot be read, it is of another format, or no Gaussian of it has finite numbers.
@@ -56,6 +58,10 @@ def read_splat(path: Path, as_stored: bool = False) -> Gaussians:
         raise InputError("IO-087", f"{path.name}: {suffix} files cannot be read; {UNREADABLE[suffix]}.")
     if suffix == ".spz":
         return read_spz(path)
+    if suffix == ".sog":
+        return read_sog(path)
+    if suffix == ".ksplat":
+        return usable(read_ksplat(path), path.name, as_stored)
     if suffix == ".splat":
         return usable(read_splat_file(path), path.name, as_stored)
     return read_ply(path, as_stored)

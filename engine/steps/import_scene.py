@@ -1,6 +1,6 @@
 """Bring in a scene that was made elsewhere.
 
-A 4DGaussians folder; an avatar of GaussianAvatars, with its head model; a .ply, .spz or .splat of one frame; or a folder with
+A 4DGaussians folder; an avatar of GaussianAvatars, with its head model; a splat file of one frame (`io.splats`); or a folder with
 such a file for each frame, in the order of their names (as this pack's sequences, 4DGaussians' per-frame export and most
 animation tools write them).
 """
@@ -124,7 +124,7 @@ def run(source: Path, config: Config = Config(), head: Head | None = None) -> St
         raise InputError(
             "STP-017",
             f"{source.name} is not a 4DGaussians or GaussianAvatars folder (cfg_args and point_cloud/iteration_…), a .ply, "
-            ".spz or .splat file, or a folder of them. Choose another path.",
+            ".spz, .splat, .sog or .ksplat file, or a folder of them. Choose another path.",
         )
 
 

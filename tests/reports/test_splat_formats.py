@@ -137,7 +137,7 @@ def test_a_damaged_compressed_ply_is_one_sentence(gaussians: Gaussians, tmp_path
             read_splat(tmp_path / name)
 
 
-# -- .splat, .sog, .spz of version 4 ----------------------------------------------------------------------------------
+# -- .splat, .spz of version 4 ----------------------------------------------------------------------------------------
 
 
 def test_a_splat_file_is_what_was_packed(gaussians: Gaussians, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_splat_file_is_what_was_packed(gaussians: Gaussians, tmp_path: Path) -
         read_splat(tmp_path / "b.splat")
 
 
-@pytest.mark.parametrize("suffix", [".sog", ".ksplat"])
+@pytest.mark.parametrize("suffix", [".lcc", ".rad"])
 def test_formats_that_cannot_be_read_say_what_to_do(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"a{suffix}").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"IO-087"):

@@ -1,0 +1,96 @@
+"""Other people's programs that judge splat files: npm's splat-transform (PlayCanvas) and gltf-validator (Khronos Group).
+
+They are development dependencies, installed into tools/judges when a test first asks for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "tools" / "judges"
+OLDEST = 20
+VALIDATE = """
+const fs = require('fs');
+require('gltf-validator').validateBytes(new Uint8Array(fs.readFileSync(process.argv[1])), { maxIssues: 0 })
+  .then((report) => console.log(JSON.stringify(report)));
+"""
+
+
+def splat_transform(source: Path, target: Path, *options: str) -> Path:
+    """Convert a splat file with splat-transform, on the CPU; skips the test where it cannot be had."""
+    program = modules() / "@playcanvas" / "splat-transform" / "bin" / "cli.mjs"
+    command = [node(), str(program), "-w", "-q", "-g", "cpu", "-i", "1", "--max-workers", "0", *options]
+    run = subprocess.run([*command, str(source), str(target)], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, f"splat-transform cannot convert {source.name}:\n{run.stdout}\n{run.stderr}"
+    return target
+
+
+def validated(glb: Path) -> dict[str, Any]:
+    """The report of gltf-validator; skips the test where it cannot be had."""
+    run = subprocess.run(
+        [node(), "-e", VALIDATE, str(glb)],
+        env={**os.environ, "NODE_PATH": str(modules())},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return json.loads(run.stdout)
+
+
+def node() -> str:
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip(f"NOT RUN: no node here (node {OLDEST} or later)")
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
+    if int(version.strip().lstrip("v").split(".")[0]) < OLDEST:
+        pytest.skip(f"NOT RUN: node {version.strip()} is too old (node {OLDEST} or later)")
+    return found
+
+
+def modules() -> Path:
+    """node_modules as the lock file says, installed where it is missing or older."""
+    lock = FOLDER / "package-lock.json"
+    stamp, wanted = FOLDER / "node_modules" / ".installed", hashlib.sha256(lock.read_bytes()).hexdigest()
+    if not _holds(stamp, wanted):
+        _install(stamp, wanted)
+    return FOLDER / "node_modules"
+
+
+def _install(stamp: Path, wanted: str) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("NOT RUN: no npm here to install splat-transform and gltf-validator")
+    # other test processes wait for the one that installs
+    busy = FOLDER / "node_modules.partial"
+    try:
+        busy.mkdir()
+    except FileExistsError:
+        ends = time.monotonic() + 300
+        while busy.exists() and time.monotonic() < ends:
+            time.sleep(0.5)
+        if _holds(stamp, wanted):
+            return
+    try:
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        run = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=300)
+        if run.returncode:
+            pytest.skip(
+                f"NOT RUN: npm cannot install splat-transform and gltf-validator: {run.stderr[-300:]}"
+            )
+        stamp.write_text(wanted, encoding="utf-8")
+    finally:
+        shutil.rmtree(busy, ignore_errors=True)
+
+
+def _holds(stamp: Path, wanted: str) -> bool:
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted
