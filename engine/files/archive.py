@@ -1,4 +1,4 @@
-"""Zip files unpacked into a folder: bounded, whole or not at all, and nothing outside the folder."""
+"""Zip files unpacked into a folder: bounded, whole or not at all, and nothing outside the folder; or read file by file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from ..errors import InputError
@@ -15,7 +17,7 @@ from .atomic import make_folder, temporary_beside
 from .paths import check_names
 
 MOST_FILES = 20_000
-# what an archive of images and videos can become
+# what an archive of images, videos or splats can become
 LARGEST_RATIO = 200
 # bytes that stay free on the disk
 RESERVE = 1 << 30
@@ -67,7 +69,7 @@ def check_archive(path: Path) -> list[zipfile.ZipInfo]:
     if size > LARGEST_RATIO * max(path.stat().st_size, 1 << 16):
         raise InputError(
             "FIL-145",
-            f"{path.name} would grow to {size / 1e9:,.1f} GB, which no images or videos do; zip them again.",
+            f"{path.name} would grow to {size / 1e9:,.1f} GB, which no images, videos or splats do; zip them again.",
         )
     return files
 
@@ -96,6 +98,30 @@ def unpack(path: Path, folder: Path) -> Path:
             partial.replace(folder)
     inside = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+
+
+@contextmanager
+def single_files(path: Path) -> Generator[Callable[[zipfile.ZipInfo, Path], None], None, None]:
+    """A function that copies one file of a checked zip to a path, which is replaced.
+
+    Raises:
+        InputError: The zip is damaged, at the latest where the damaged file is copied.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except DAMAGED as error:
+        raise _unreadable(path, error) from error
+
+    def copy(entry: zipfile.ZipInfo, target: Path) -> None:
+        try:
+            # ends where the entry's size ends, and raises where its checksum differs
+            with archive.open(entry) as source, open(target, "wb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+        except DAMAGED as error:
+            raise _unreadable(path, error) from error
+
+    with archive:
+        yield copy
 
 
 def _extract(path: Path, files: list[zipfile.ZipInfo], folder: Path) -> None:

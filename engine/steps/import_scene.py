@@ -1,30 +1,29 @@
 """Bring in a scene that was made elsewhere.
 
-A 4DGaussians folder; an avatar of GaussianAvatars, with its head model; a splat file of one frame (`io.splats`); or a folder with
-such a file for each frame, in the order of their names (as this pack's sequences, 4DGaussians' per-frame export and most
-animation tools write them).
+A 4DGaussians folder; an avatar of GaussianAvatars, with its head model; a splat file of one frame (`io.splats`); or a folder or
+zip with such a file for each frame, in the order of their numbers (as this pack's sequences, 4DGaussians' per-frame export and
+most animation tools write them).
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from ..deform.moments import mending_note, scene_of_moments
 from ..errors import InputError
 from ..fields import choice, flag, number, validate
-from ..files.folders import natural_key, visible
 from ..files.paths import printable
 from ..geometry.boxes import gaussian_bounds
 from ..heads import Head
 from ..io.imports.fourdgaussians_folder import import_fourdgaussians, is_fourdgaussians
 from ..io.imports.gaussian_avatars import import_gaussian_avatar, is_gaussian_avatar
+from ..io.sequences.reading import read_sequence
+from ..io.sequences.sources import files_at
 from ..io.splats import SUFFIXES, UNREADABLE, read_splat, splat_origin
-from ..messages import Finished, Message, Progress, Started, Stream
-from ..scene import Gaussians, Scene4D
+from ..messages import Finished, Started, Stream
+from ..scene import Scene4D
 from ..scene.mending import mended
 from ..scene.origins import around_origin, coarse_note
 from ..scene.rigs import UPS, ring_of_cameras
@@ -32,9 +31,7 @@ from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
 
-# frames per second of a folder of splat files: animation tools export at the rate of film
-SPLATS_FPS = 24.0
-MOST_NUMBERS = 500_000_000  # in a sequence: 2 GB, and as much again while it is put together
+AUTO, FILE_ORDER = "auto", "file order"
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,8 @@ class Config:
         0.0,
         0.0,
         240.0,
-        "Frame rate of an avatar or of a folder with one file per frame. More plays faster; 0 uses 25 for an avatar and 24 "
-        "for a folder.",
+        "Frame rate of an avatar or a sequence of splat files. More plays faster; 0 uses the rate in sequence.json, else 25 for "
+        "an avatar and 24 for a sequence.",
         1.0,
         label="frames per second",
         words={0: "usual"},
@@ -79,9 +76,17 @@ class Config:
     )
     blends_moments: bool = flag(
         True,
-        "Interpolates between the files of a folder; off holds each file until the next (for unrelated files).",
+        "Interpolates between the files of a sequence; off holds each file until the next (for unrelated files).",
         label="interpolate frames",
         since="0.1",
+    )
+    correspondence: str = choice(
+        AUTO,
+        (AUTO, FILE_ORDER),
+        "Which Gaussians of a sequence's files are the same. auto compares the frames: equal order, or matched by place and "
+        "looks, else each frame is held; file order trusts the order without a check.",
+        label="match Gaussians",
+        since="0.3",
     )
 
     def __post_init__(self) -> None:
@@ -92,7 +97,7 @@ def run(source: Path, config: Config = Config(), head: Head | None = None) -> St
     """Import what is at a path.
 
     Args:
-        source: A folder of 4DGaussians or GaussianAvatars, a splat file, or a folder of splat files.
+        source: A folder of 4DGaussians or GaussianAvatars, a splat file, or a folder or zip of splat files.
         config: How it is read.
         head: The head model that an avatar was trained with; its motion is not used, the avatar has its own.
 
@@ -104,8 +109,8 @@ def run(source: Path, config: Config = Config(), head: Head | None = None) -> St
     """
     source = Path(source)
     is_avatar = is_gaussian_avatar(source)
-    files = [] if is_avatar or is_fourdgaussians(source) else _sequence(source)
-    yield Started(max(len(files), 1), f"importing {source.name}")
+    files = None if is_avatar or is_fourdgaussians(source) else files_at(source)
+    yield Started(1 if files is None else len(files.names), f"importing {source.name}")
     if is_avatar:
         yield Finished(_avatar(source, head, config))
     elif is_fourdgaussians(source):
@@ -116,15 +121,18 @@ def run(source: Path, config: Config = Config(), head: Head | None = None) -> St
         )
     elif source.suffix.lower() in (*SUFFIXES, *UNREADABLE) and source.is_file():
         yield Finished(_still(source, config))
-    elif files:
-        yield Finished((yield from _moving(source, files, config)))
+    elif files is not None:
+        up = torch.tensor(UPS[config.up], dtype=torch.float64)
+        trusts = config.correspondence == FILE_ORDER
+        moved = yield from read_sequence(files, config.fps, up, config.blends_moments, trusts, "import_scene")
+        yield Finished(moved)
     elif not source.exists():
         raise InputError("STP-016", f"There is nothing at {source.name}; check the path.")
     else:
         raise InputError(
             "STP-017",
             f"{source.name} is not a 4DGaussians or GaussianAvatars folder (cfg_args and point_cloud/iteration_…), a .ply, "
-            ".spz, .splat, .sog or .ksplat file, or a folder of them. Choose another path.",
+            ".spz, .splat, .sog or .ksplat file, or a folder or zip of them. Choose another path.",
         )
 
 
@@ -152,51 +160,6 @@ def _still(source: Path, config: Config) -> Scene4D:
     return scene.with_history("import_scene", source=source.name, gaussians=len(gaussians), note=note)
 
 
-def _sequence(source: Path) -> list[Path]:
-    """The splat files of a folder by name, 2 before 10. Raises InputError where there are two kinds."""
-    if not source.is_dir():
-        return []
-    files = [p for p in visible(source) if p.suffix.lower() in SUFFIXES and p.is_file()]
-    if len({p.suffix.lower() for p in files}) > 1:
-        raise InputError(
-            "STP-019",
-            f"{source.name} holds splat files of several formats; leave the frames of one format in it.",
-        )
-    return sorted(files, key=lambda p: natural_key(p.name))
-
-
-def _moving(source: Path, files: list[Path], config: Config) -> Generator[Message, None, Scene4D]:
-    """Progress for each file; returns the scene."""
-    moments: list[Gaussians] = []
-    for i, file in enumerate(files):
-        moments.append(read_splat(file, as_stored=True))
-        need = len(files) * max(sum(t.numel() for t in moment.tensors().values()) for moment in moments)
-        if need > MOST_NUMBERS:
-            raise InputError(
-                "STP-020",
-                f"{source.name}: {len(files)} files such as {file.name} ({len(moments[-1]):,} Gaussians) need "
-                f"{8e-9 * need:.0f} GB of memory, more than is taken for one scene ({8e-9 * MOST_NUMBERS:.0f} GB); "
-                "leave every second file out, or export them with fewer Gaussians.",
-            )
-        yield Progress(i + 1, count=len(moments[-1]))
-    if not any(len(moment) for moment in moments):
-        raise InputError(
-            "STP-021", f"{source.name}: none of its {len(files)} files holds Gaussians; export them again."
-        )
-    up = torch.tensor(UPS[config.up], dtype=torch.float64)
-    fps = config.fps or SPLATS_FPS
-    origins = [splat_origin(file) for file in files]
-    scene = scene_of_moments(moments, fps, up, config.blends_moments, origins)
-    return scene.with_history(
-        "import_scene",
-        source=source.name,
-        gaussians=len(scene.canonical),
-        moments=len(files),
-        fps=fps,
-        note=mending_note(scene),
-    )
-
-
 def summary(scene: Scene4D) -> str:
     """A line about the scene, and what was assumed about it."""
     entry = scene.last_entry("import_scene") or {}
@@ -209,16 +172,16 @@ STEP = Step(
     label="Import 4D Scene",
     category="4dgs/load",
     description="Imports a scene from other software: a 4DGaussians folder, an avatar of GaussianAvatars, a splat file, or a "
-    "folder with one splat file per frame.",
-    search=("ply", "spz", "splat", "gaussian avatars", "flame avatar"),
+    "folder or zip with one splat file per frame.",
+    search=("ply", "spz", "splat", "gaussian avatars", "flame avatar", "sequence", "zip"),
     config=Config,
     run=run,
     inputs=(
         Input(
             "source",
             Kind.SOURCE,
-            "Path of a 4DGaussians or GaussianAvatars folder, a .ply, .spz or .splat file, or a folder of them (one per frame), "
-            "in input, output or models/gs4d.",
+            "Path of a 4DGaussians or GaussianAvatars folder, a .ply, .spz or .splat file, or a folder or zip of them (one per "
+            "frame), in input, output or models/gs4d.",
         ),
         Input(
             "head",

@@ -9,6 +9,7 @@ from engine.io.imports.fourdgaussians import field_from_state
 from engine.io.imports.fourdgaussians_folder import _load_state
 from engine.io.ply import read_ply, write_ply
 from engine.io.scene_file import load_scene
+from engine.io.sequences import reading
 from engine.io.spz import read_spz, write_spz
 from engine.scene import Scene4D
 from engine.steps import export_scene, import_scene
@@ -124,7 +125,7 @@ def test_a_folder_that_is_no_sequence_is_named(tmp_path, monkeypatch):
         m.result(import_scene.run(tmp_path))
     write_ply(gaussians, tmp_path / "b.ply")
     assert len(m.result(import_scene.run(tmp_path)).canonical) == 10, "a moment may show nothing"
-    monkeypatch.setattr(import_scene, "MOST_NUMBERS", 300)
+    monkeypatch.setattr(reading, "MOST_NUMBERS", 300)
     with pytest.raises(InputError, match=r"2 files such as b\.ply"):
         m.result(import_scene.run(tmp_path))
     write_spz(gaussians, tmp_path / "c.spz")
