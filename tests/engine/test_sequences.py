@@ -17,6 +17,7 @@ from engine.io.splats import WRITTEN
 from engine.messages import Started, result
 from engine.scene import Scene4D
 from engine.steps import export_scene
+from tests.memory import bounded, needs_linux
 from tests.scenes import moving_scene
 
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
@@ -123,6 +124,14 @@ def test_splats_that_would_become_frames_are_not_written_among(tmp_path: Path) -
         exported(scene, tmp_path / "walk.ply", container="zip")
     (tmp_path / "other.zip").mkdir()
     assert len(exported(scene, tmp_path / "other.zip", moments=2)) == 3, "a folder may have any name"
+
+
+@needs_linux
+@pytest.mark.parametrize("name", ["walk", "walk.zip"])
+def test_memory_does_not_grow_with_the_frames(name: str, tmp_path: Path) -> None:
+    scene = moving_scene(10_000, views=2, sh_degree=3)
+    # 30 files of 2.5 MB, of which one is in memory, with its Gaussians
+    bounded(lambda: exported(scene, tmp_path / name, moments=30), "value", 40)
 
 
 def test_the_verb_writes_a_zip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,9 +51,9 @@ def one_clip(names: Sequence[str], source: str) -> Numbering:
     if len(patterns) > 1:
         if max(patterns.values()) == 1:
             return _in_order(by_name)
-        firsts = {tuple(parts[i][::2]): names[i] for i in reversed(by_name)}
-        first, other, *_ = firsts.values()
-        raise _several(first, other, source)
+        first = by_name[0]
+        other = next(i for i in by_name if parts[i][::2] != parts[first][::2])
+        raise _several(names[first], names[other], source)
     values = [[int(number) for number in each[1::2]] for each in parts]
     varying = [slot for slot in range(len(values[0])) if len({each[slot] for each in values}) > 1]
     if not varying:

@@ -177,9 +177,10 @@ def _correspondence(read: _Frames, counts: list[int], blends: bool, held_by: str
     if trusts_order:
         return f"{counts[0]:,} Gaussians, the same in all frames by their order, which was not checked."
     if read.matched:
+        total = len(read.frames)
         return (
-            f"{counts[0]:,} Gaussians, the same in all frames: {read.matched} of {len(read.frames)} files have another order than the "
-            "one before and were matched by place, size, color and opacity."
+            f"{counts[0]:,} Gaussians, the same in all frames: {read.matched} of {total} files have another order than the "
+            "one before and were matched by place and looks."
         )
     return f"{counts[0]:,} Gaussians, the same in all frames by their order."
 
