@@ -180,8 +180,8 @@ STEP = Step(
         Input(
             "source",
             Kind.SOURCE,
-            "Path of a 4DGaussians or GaussianAvatars folder, a .ply, .spz or .splat file, or a folder or zip of them (one per "
-            "frame), in input, output or models/gs4d.",
+            "Path of a 4DGaussians or GaussianAvatars folder, a splat file (.ply, .spz, .splat, .sog, .ksplat), or a folder or "
+            "zip of such files (one per frame), in input, output or models/gs4d.",
         ),
         Input(
             "head",
