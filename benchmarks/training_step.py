@@ -40,6 +40,7 @@ WARM = 4
 # case, Gaussians, width and height of made images; None: the demo capture
 CASES = (
     ("demo", 5_000, None),
+    ("20k", 20_000, (256, 256)),
     ("100k", 100_000, (512, 512)),
     ("1352×1014", 5_000, (1352, 1014)),
 )

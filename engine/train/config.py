@@ -16,10 +16,10 @@ class FitConfig:
     """Defaults suit a small capture on a CPU; `quality` has presets for other machines (see presets.py)."""
 
     iterations: int = number(
-        5000, 1, 1_000_000, "Number of training steps. More is sharper and takes longer; typical 3000–30000."
+        7000, 1, 1_000_000, "Number of training steps. More is sharper and takes longer; typical 3000–30000."
     )
     budget: int = number(
-        5000,
+        12_000,
         16,
         5_000_000,
         "Largest number of Gaussians in the scene. More shows finer detail, trains and renders slower.",
@@ -70,7 +70,7 @@ class FitConfig:
         advanced=True,
     )
     initial_count: int = number(
-        4000,
+        8000,
         16,
         1_000_000,
         "Number of Gaussians at the start.",

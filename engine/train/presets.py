@@ -122,6 +122,12 @@ CAPTURES = {
 }
 # parameters that presets set
 PARAMETERS = tuple(DRAFT)
+# defaults of earlier versions: graphs that were saved then hold them, and nobody chose them
+FORMER_DEFAULTS: dict[str, tuple[Any, ...]] = {
+    "iterations": (5000,),
+    "budget": (5000,),
+    "initial_count": (4000,),
+}
 
 
 def resolved(
@@ -150,7 +156,11 @@ def resolved(
     if start is not None and not isinstance(start.deformation, Static):
         values.pop("motion", None)
     keeps, known = kept(config), {f.name: f for f in fields(config)}
-    own = [n for n in values if n in keeps or getattr(config, n) != known[n].default]
+    own = [
+        n
+        for n in values
+        if n in keeps or getattr(config, n) not in (known[n].default, *FORMER_DEFAULTS.get(n, ()))
+    ]
     taken = {n: value for n, value in values.items() if n not in own}
     found: Values = {
         "asked": config.quality,

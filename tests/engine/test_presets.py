@@ -96,6 +96,16 @@ def test_a_value_at_its_default_is_kept_where_it_is_named(keeps, video):
     assert found["own"] == {"motion": "small", "sh_degree": 1}
 
 
+def test_the_defaults_of_earlier_versions_are_replaced_too(video):
+    """Graphs that were saved then hold them."""
+    saved = Config(iterations=5000, budget=5000, initial_count=4000, quality="standard")
+    config, found = resolved(saved, "cuda", video)
+    assert (config.iterations, config.budget, config.initial_count) == (14_000, 100_000, 40_000)
+    assert found["own"] == {}
+    config, _ = resolved(replace(saved, quality="custom"), "cuda", video)
+    assert (config.iterations, config.budget, config.initial_count) == (5000, 5000, 4000)
+
+
 def test_every_parameter_can_be_kept_by_its_name_its_id_and_its_label():
     for f in fields(Config):
         if f.name in presets.PARAMETERS:
