@@ -1,6 +1,9 @@
 // Hands on the viewport: pointers, wheel and keys become turns, moves, distances and steps.
 
 const PER_HEIGHT = Math.PI; // radians for a drag over the viewport's whole height
+const PER_KEY = Math.PI / 24; // radians
+const TURNS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const NEARER = { "+": 0.9, "=": 0.9, "-": 1 / 0.9 };
 const REPEAT = 1.0015; // nearer or farther per unit of the wheel
 
 /**
@@ -67,8 +70,9 @@ export function listen(panel, deeds) {
 
   // ComfyUI's canvas holds back what a press does by itself, so the focus, and all keys with it, would stay here
   const page = root.ownerDocument;
-  const away = ({ target }) => {
-    const focused = page.activeElement;
+  const away = (event) => {
+    const target = event.composedPath()[0]; // in a shadow tree, the page sees its host
+    const focused = root.getRootNode().activeElement;
     if (!root.contains(focused)) page.removeEventListener("pointerdown", away, true);
     else if (!root.contains(target)) focused.blur();
   };
@@ -79,7 +83,10 @@ export function listen(panel, deeds) {
     if (event.ctrlKey || event.metaKey || event.altKey) return; // the host's own
     event.stopPropagation();
     const tag = event.target.tagName, way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (event.key === " " && tag !== "BUTTON" && tag !== "SELECT") deeds.toggle();
+    const turns = event.shiftKey && event.target === port && TURNS[event.key];
+    if (turns) deeds.turn(turns[0] * PER_KEY, turns[1] * PER_KEY);
+    else if (event.target === port && NEARER[event.key]) deeds.approach(NEARER[event.key]);
+    else if (event.key === " " && tag !== "BUTTON" && tag !== "SELECT") deeds.toggle();
     else if (way && event.target === divider) deeds.divide((Number(divider.getAttribute("aria-valuenow")) + 2 * way) / 100);
     else if (way && tag !== "SELECT" && event.target !== panel.size) deeds.step(way);
     else return;

@@ -46,7 +46,7 @@ export function buildPanel(document, act, t) {
   const port = el(
     "div",
     { class: "gs4d-port", tabindex: "0", "data-capture-wheel": "true", role: "application",
-      "aria-label": t("4D scene: drag to orbit, right-drag to pan, scroll to zoom; space plays or pauses, arrow keys step frames") },
+      "aria-label": t("4D scene: drag to orbit, right-drag to pan, scroll to zoom; space plays or pauses, arrow keys step frames, shift and arrow keys orbit, plus and minus zoom") },
     canvas, frame, left, right, divider, say,
   );
 

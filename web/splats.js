@@ -7,6 +7,7 @@ const WIDTH = 2048; // texels of a row of a knot texture, and the most rows of o
 const EXTRA_BLUR = 0.3; // pixels² on the projected covariance, as the pack's own rasterizers have it
 const FAINTEST = 1 / 255; // alpha that still counts there
 let library; // one promise for the whole page
+let blank = null; // the material that Spark's quad has before a player uses it
 
 /** Thrown where the browser gives no WebGL2. */
 export class NoWebGL2 extends Error {}
@@ -72,6 +73,7 @@ export class Stage {
       preBlurAmount: EXTRA_BLUR, blurAmount: 0, maxStdDev: Math.sqrt(2 * Math.log(1 / FAINTEST)), minAlpha: FAINTEST,
       clipXY: 1.6,
     });
+    blank ??= spark.display.constructor.fullScreenQuad.material;
     const scene = new Scene();
     scene.add(spark, mesh);
     const side = { clip, mesh, spark, scene, motion };
@@ -159,6 +161,7 @@ export class Stage {
     const sides = this.sides.filter(Boolean);
     this.sides = [null, null];
     await Promise.all(sides.map(discard));
+    sides.forEach(release);
     this.renderer.dispose();
     if (!this.gl.isContextLost()) this.renderer.forceContextLoss();
   }
@@ -177,6 +180,21 @@ async function discard({ mesh, spark, scene, motion }) {
   spark.geometry.dispose();
   spark.material.dispose();
   motion.dispose();
+}
+
+/**
+ * What Spark's classes share on a page (a quad, empty textures) remembers every renderer that has used it, and with it the
+ * canvas and all that listens to it. Disposed of, it forgets them; players that go on make their part again.
+ */
+function release({ spark, mesh }) {
+  for (const kind of [spark.constructor, spark.display?.constructor, mesh.constructor, mesh.extSplats?.constructor])
+    for (const shared of Object.values(kind ?? {}).flat()) {
+      if (shared?.isTexture) shared.dispose();
+      if (!shared?._mesh) continue;
+      shared._mesh.geometry.dispose();
+      shared.material.dispose();
+      shared.material = blank;
+    }
 }
 
 /** A clip's knots on the GPU, and the shader that blends them into each Gaussian. */

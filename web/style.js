@@ -52,6 +52,7 @@ const CSS = `
 const BACKGROUNDS = {
   black: "#000", white: "#fff", grey: "#808080",
   checker: "repeating-conic-gradient(#8a8a8a 0% 25%, #b4b4b4 0% 50%) 0 0 / 24px 24px",
+  transparent: "transparent",
 };
 export const BACKGROUND_NAMES = ["scene", ...Object.keys(BACKGROUNDS)];
 
@@ -60,11 +61,12 @@ export function background(name, scene) {
   return BACKGROUNDS[name] ?? `rgb(${scene.map((v) => Math.round(255 * Math.min(Math.max(v, 0), 1))).join(" ")})`;
 }
 
-/** Put the style sheet into the document, once. */
-export function dress(document) {
-  if (document.getElementById("gs4d-style")) return;
+/** Put the style sheet into the document, or into the shadow root, once. */
+export function dress(document, root = document) {
+  if (root.getElementById("gs4d-style")) return;
   const sheet = document.createElement("style");
   sheet.id = "gs4d-style";
   sheet.textContent = CSS;
-  document.head.append(sheet);
+  if (root.head) root.head.append(sheet);
+  else root.prepend(sheet); // before the host's own, which may change it
 }

@@ -8,7 +8,7 @@ import { buildPanel, showPanel } from "./panel.js";
 import { newest, Pace, Player } from "./player.js";
 import { NoWebGL2, openStage } from "./splats.js";
 import { keep, restore, sameSubject, START } from "./state.js";
-import { background, dress } from "./style.js";
+import { background, BACKGROUND_NAMES, dress } from "./style.js";
 import { translator } from "./words.js";
 
 const MOST_PIXELS = 2560; // a side of what is drawn
@@ -20,13 +20,16 @@ const NO_WEBGL = "WebGL 2 is unavailable; showing a video instead. Enable hardwa
 export class View {
   /**
    * @param {{onState?: (state: object) => void, useCamera?: (camera: object) => void, language?: string,
-   *   yields?: () => boolean}} host told about changes; the language of the page by its code; whether something else needs
-   *   the CPU
+   *   yields?: () => boolean, root?: Document|ShadowRoot, onChange?: () => void, onError?: (message: string) => void}} host
+   *   told about changes; the language of the page by its code; whether something else needs the CPU; where the element will
+   *   be; told whenever time or playing has changed, and why a scene cannot be shown
    */
-  constructor(document, { onState = () => {}, useCamera = null, language = "en", yields = () => false } = {}) {
-    dress(document);
+  constructor(document, { onState = () => {}, useCamera = null, language = "en", yields = () => false, root = document,
+    onChange = () => {}, onError = () => {} } = {}) {
+    dress(document, root);
     this.document = document;
     this.onState = onState;
+    this.onError = onError;
     this.yields = yields;
     this.pace = new Pace();
     this.hurries = false; // a person has changed something since the last frame
@@ -41,7 +44,11 @@ export class View {
     this.pending = null; // what `load` is at
     this.losses = []; // when the context was lost
     this.broken = false; // since then nobody has looked
-    this.player = new Player(() => (this.player.playing ? this.wake() : this.#changed()));
+    this.player = new Player(() => {
+      if (this.player.playing) this.wake();
+      else this.#changed();
+      onChange();
+    });
     const panel = (this.panel = buildPanel(document, this.#deeds(useCamera), this.t));
     this.element = panel.root;
     this.element.gs4d = this;
@@ -108,6 +115,7 @@ export class View {
       if (this.closed) return;
       if (error instanceof NoWebGL2) this.#film(movies);
       else this.#say(sentence(error));
+      this.onError(this.panel.say.textContent);
     } finally {
       if (this.pending === mine) this.pending = null;
     }
@@ -175,6 +183,9 @@ export class View {
     const about = { center: clip.center, radius: clip.radius };
     this.#set({ camera: home(clip), lens: clip.cameras[0]?.name ?? null, about });
   }
+
+  /** The background by its name; "scene" for any other. */
+  setBackground(name) { this.#set({ background: BACKGROUND_NAMES.includes(name) ? name : "scene" }); }
 
   /** What is to be kept: a plain object for JSON. */
   saved() { return keep(this.state, this.player); }
@@ -294,7 +305,10 @@ export class View {
   get plays() { return this.clips.length > 0 && this.panel.say.hidden; }
 
   /** Say why there is nothing to see. */
-  fail(error) { this.#say(sentence(error)); }
+  fail(error) {
+    this.#say(sentence(error));
+    this.onError(this.panel.say.textContent);
+  }
 
   /** Say what is to be done before there is something to see. */
   invite(text) { this.#say(this.t(text)); }
@@ -333,7 +347,7 @@ export class View {
       this.panel.canvas = fresh;
       this.#watch(fresh);
       this.losses = [...this.losses.filter((at) => now - at < 60_000), now];
-      if (this.losses.length > LOSSES) return this.#say(TAKEN);
+      if (this.losses.length > LOSSES) return this.fail(TAKEN);
       this.broken = true;
       if (this.seen) this.#mend();
     });

@@ -4,10 +4,10 @@
 export const LANGUAGES = ["zh", "ja", "ko"]; // the order of the texts below
 
 export const WORDS = {
-  "4D scene: drag to orbit, right-drag to pan, scroll to zoom; space plays or pauses, arrow keys step frames": [
-    "4D 场景：拖动旋转，右键拖动平移，滚轮缩放；空格键播放或暂停，方向键逐帧切换",
-    "4Dシーン：ドラッグで回転、右ドラッグで平行移動、ホイールでズーム。スペースで再生／一時停止、矢印キーでコマ送り",
-    "4D 장면: 드래그로 회전, 오른쪽 드래그로 이동, 휠로 확대/축소, 스페이스바로 재생/일시 정지, 화살표 키로 한 프레임씩 이동",
+  "4D scene: drag to orbit, right-drag to pan, scroll to zoom; space plays or pauses, arrow keys step frames, shift and arrow keys orbit, plus and minus zoom": [
+    "4D 场景：拖动旋转，右键拖动平移，滚轮缩放；空格键播放或暂停，方向键逐帧切换，Shift 加方向键旋转，加号和减号缩放",
+    "4Dシーン：ドラッグで回転、右ドラッグで平行移動、ホイールでズーム。スペースで再生／一時停止、矢印キーでコマ送り、Shift＋矢印キーで回転、＋と－でズーム",
+    "4D 장면: 드래그로 회전, 오른쪽 드래그로 이동, 휠로 확대/축소, 스페이스바로 재생/일시 정지, 화살표 키로 한 프레임씩 이동, Shift+화살표 키로 회전, 더하기와 빼기 키로 확대/축소",
   ],
   "Divider between before and after": ["编辑前后的分隔线", "編集前と編集後の境界線", "편집 전후를 나누는 선"],
   "Drag to compare: before on the left, after on the right": [
@@ -41,6 +41,7 @@ export const WORDS = {
   white: ["白色", "白", "흰색"],
   gray: ["灰色", "グレー", "회색"],
   checker: ["棋盘格", "市松模様", "체크무늬"],
+  transparent: ["透明", "透過", "투명"],
   "Splat size": ["泼溅大小", "スプラットのサイズ", "스플랫 크기"],
   "Reset view": ["重置视角", "視点をリセット", "시점 초기화"],
   "Full screen": ["全屏", "全画面", "전체 화면"],

@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..files.atomic import check_writable
 from ..files.mp4 import check_video
 from ..io.scene_file import load_scene, save_scene
+from ..playback import element
 from ..steps import bake_clip, camera_path, convert_capture, export_scene, render_scene
 from ..steps import import_scene as importing
 from ..steps.step import Input, Kind
@@ -71,6 +72,17 @@ def page(arguments: Arguments) -> dict[str, Any]:
     return {"out": str(out), "megabytes": megabytes, "notes": list(written.notes)}
 
 
+def web_player(arguments: Arguments) -> dict[str, Any]:
+    out = Path(arguments.out)
+    check_writable(out / element.SCRIPT)
+    scene, config = load_scene(arguments.scene), config_from(arguments, bake_clip.Config)
+    title = Path(arguments.scene).stem
+    baked = follow(bake_clip.run(scene, config, title), arguments.json)
+    files = element.write_web_player(baked.data, out, title)
+    say("\n".join([bake_clip.describe(baked), *baked.player_file.notes]), arguments)
+    return {"out": str(out), "files": [file.name for file in files], **bake_clip.measures(baked)}
+
+
 def demo(arguments: Arguments) -> dict[str, Any]:
     report = demonstration.run(
         Path(arguments.out), follow, device_of(arguments), prompt=arguments.prompt, force=arguments.force
@@ -118,6 +130,14 @@ def add_scene_verbs(add_verb: AddVerb) -> None:
         "Write a self-contained web page that plays a scene, or two side by side.",
         inputs=(SCENE, COMPARE),
         out="page to write (.html)",
+        configs=(bake_clip.Config,),
+    )
+    add_verb(
+        "web-player",
+        web_player,
+        "Write a folder for a web server: the player as <gs4d-player>, the scene, and a page that shows it.",
+        inputs=(SCENE,),
+        out="folder to write",
         configs=(bake_clip.Config,),
     )
     about_demo = "Train the demo scene, edit it with a prompt, and write videos, scenes, a .ply, a contact sheet and a page."

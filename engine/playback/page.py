@@ -20,6 +20,8 @@ from .player_file import decode_player_file
 WEB = Path(__file__).resolve().parents[2] / "web"
 # player files in a page: before and after
 MOST = 2
+# gives modules that a page holds as text their addresses
+LOADER = "loader.mjs"
 
 
 def write_page(player_files: Sequence[bytes], path: Path | str, title: str, web: Path = WEB) -> Path:
@@ -55,28 +57,34 @@ def assemble(player_files: Sequence[bytes], title: str, web: Path = WEB) -> str:
             "PLB-004", f"A web page shows one or two player files, not {len(player_files)}; remove some."
         )
     titles = [decode_player_file(data, f"player file {i + 1}").title for i, data in enumerate(player_files)]
-    names = json.loads(_text(web / "page" / "modules.json"))["modules"]
+    names = module_names(web)
     parts = {
         "title": html.escape(title),
         "modules": "\n".join(
-            f'<script type="text/plain" data-module="{name}">{_inert(_text(web / name))}</script>'
+            f'<script type="text/plain" data-module="{name}">{_inert(player_text(web / name))}</script>'
             for name in names
         ),
+        "loader": player_text(web / "page" / LOADER).strip(),
         "clips": "\n".join(
             f'<script type="application/octet-stream;base64" data-clip="{i}" data-name="{html.escape(name)}">'
             f"{base64.b64encode(data).decode()}</script>"
             for i, (name, data) in enumerate(zip(titles, player_files, strict=True))
         ),
     }
-    template = _text(web / "page" / "template.html")
+    template = player_text(web / "page" / "template.html")
     # all placeholders at once: the inserted text may contain braces of its own
-    return re.sub(r"\{\{(title|modules|clips)\}\}", lambda mark: parts[mark[1]], template)
+    return re.sub(r"\{\{(title|modules|loader|clips)\}\}", lambda mark: parts[mark[1]], template)
 
 
 def check_player(web: Path = WEB) -> None:
     """Raise InputError if the player's files are missing: a check before the scene is baked."""
-    _text(web / "page" / "modules.json")
-    _text(web / "page" / "template.html")
+    for name in ("modules.json", "template.html", LOADER):
+        player_text(web / "page" / name)
+
+
+def module_names(web: Path = WEB) -> list[str]:
+    """The player's modules, paths below `web`, each after those that it imports; the last one starts a page."""
+    return json.loads(player_text(web / "page" / "modules.json"))["modules"]
 
 
 def _inert(source: str) -> str:
@@ -84,7 +92,8 @@ def _inert(source: str) -> str:
     return re.sub(r"<(?=/script)", r"<\\", source, flags=re.IGNORECASE).replace("<!--", r"<\!--")
 
 
-def _text(path: Path) -> str:
+def player_text(path: Path) -> str:
+    """The text of one of the player's files. Raises InputError if it is missing."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:

@@ -55,6 +55,7 @@ def web(tmp_path) -> Path:
     (folder / "page").mkdir(parents=True)
     (folder / "tricky.js").write_text(TRICKY)
     (folder / "page" / "modules.json").write_text(json.dumps({"modules": ["tricky.js"]}))
+    (folder / "page" / "loader.mjs").write_text("")
     (folder / "page" / "template.html").write_text("<title>{{title}}</title>{{modules}}{{clips}}")
     return folder
 

@@ -208,5 +208,5 @@ class Bench:
             "align-depth": ".npy",
         }
         folders = ("demo", "prepare-video", "scene-views", "segment", "decode-latents", "head-mask")
-        folders += ("views-to-sheet", "sheet-to-views")
+        folders += ("views-to-sheet", "sheet-to-views", "web-player")
         return str(self.out / f"a{'' if verb in folders else endings.get(verb, '.safetensors')}")
