@@ -11,7 +11,6 @@ import json
 import re
 from pathlib import Path
 
-from ..errors import InputError
 from ..files.atomic import write_atomically
 from .page import LOADER, WEB, module_names, player_text
 
@@ -96,12 +95,6 @@ def _quoted(source: str) -> str:
 
 def _licenses(web: Path) -> str:
     """The licenses of the pack and of what it includes, for a comment."""
-    try:
-        own = (web.parent / "LICENSE").read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise InputError(
-            "PLB-028",
-            "The pack's file LICENSE is missing; the web player needs the complete pack. Install it again.",
-        ) from error
+    own = player_text(web.parent / "LICENSE").strip()
     theirs = player_text(web / "vendor" / "LICENSES.txt").strip()
     return f"{NOTICE}\n\n{own}\n\n{theirs}".replace("*/", "* /")
