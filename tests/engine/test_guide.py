@@ -41,6 +41,7 @@ QUICK = {
     "evaluate-edit": "--every 3",
     "export": "",
     "page": "",
+    "web-player": "",
     "clip": "",
 }
 
