@@ -41,6 +41,8 @@ import_module({module!r}).compile_all(backwards={backwards!r})
 """
 # processes: with two, one begins at the other end
 FEW_CORES, MANY_CORES = 2, 4
+# on Windows; elsewhere the child lowers its own priority, by so much
+WINDOWS_FLAGS, NICENESS = ("CREATE_NO_WINDOW", "BELOW_NORMAL_PRIORITY_CLASS"), 10
 _begun = threading.Event()
 
 
@@ -96,7 +98,7 @@ def _start(backwards: bool) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        creationflags=sum(getattr(subprocess, flag, 0) for flag in WINDOWS_FLAGS),
     )
     threading.Thread(target=_follow, args=(process,), daemon=True).start()
     return process
@@ -117,6 +119,9 @@ def _follow(process: subprocess.Popen[bytes]) -> None:
 def compile_all(backwards: bool = False) -> None:
     """Use each kernel of training, editing and playing once, in float32."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # what the parent computes meanwhile goes first
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
     torch.set_num_threads(1)
     for use in reversed(USES) if backwards else USES:
         use()

@@ -127,6 +127,7 @@ def test_a_child_compiles_under_the_name_of_the_pack_and_ends_with_its_parent(ro
     try:
         # the child's kernels come where the parent looks for them
         assert waits_until(lambda: any(Path(folder).rglob("*.lock")) or not is_running(int(number)))
+        assert os.getpriority(os.PRIO_PROCESS, int(number)) == compile_ahead.NICENESS
         assert is_running(int(number)) and [path.name for path in tmp_path.iterdir()] == [Path(folder).name]
     finally:
         process.kill()
