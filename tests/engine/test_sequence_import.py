@@ -22,6 +22,7 @@ from engine.render import choose, render_gaussians
 from engine.scene import Gaussians, Scene4D
 from engine.steps import import_scene
 from tests.engine.test_sequences import SEQUENCES, UP, born_and_dying_scene, changing_scene, exported
+from tests.judges import splat_transform
 from tests.scenes import moving_scene, ring
 
 
@@ -270,6 +271,7 @@ def by_place(g: Gaussians) -> Gaussians:
 
 
 def written(frames: list[Gaussians], folder: Path, write=write_ply) -> Path:
+    folder.mkdir(exist_ok=True)
     ending = ".spz" if write is write_spz else ".ply"
     for i, frame in enumerate(frames):
         write(frame, folder / f"{i}{ending}")
@@ -308,6 +310,20 @@ def test_another_order_is_matched_and_said(order: str, write: Callable[..., Path
     assert travel(scene) < 0.05 < travel(imported(tmp_path, correspondence="file order"))
     for t, frame in zip(scene.times.tolist(), frames, strict=True):
         assert torch.allclose(drawn(scene.at(t)), drawn(frame), atol=1e-4 if write is write_ply else 0.05)
+
+
+@pytest.mark.parametrize("ending", [".sog", ".compressed.ply"])
+def test_frames_that_splat_transform_sorted_are_matched(ending: str, tmp_path: Path) -> None:
+    frames = walking(count=2000, frames=3, reach=0.05)
+    plain = written(frames, tmp_path / "plain")
+    (tmp_path / "packed").mkdir()
+    for i in range(3):
+        splat_transform(plain / f"{i}.ply", tmp_path / "packed" / f"{i}{ending}")
+    scene = imported(zipped(tmp_path / "packed", tmp_path / "packed.zip"))
+    assert "2 of 3 files have another order than the one before" in import_scene.summary(scene)
+    assert travel(scene) < 0.05 < travel(imported(tmp_path / "packed", correspondence="file order"))
+    for t, frame in zip(scene.times.tolist(), frames, strict=True):
+        assert float((drawn(scene.at(t)) - drawn(frame)).abs().mean()) < 0.02
 
 
 def test_unrelated_frames_of_equal_counts_are_held_and_named(tmp_path: Path) -> None:
