@@ -31,10 +31,12 @@ NEARLY = 4.0
 CLEARLY, CLEAR = 1.5, 0.5
 # of how much Gaussians differ: changes below it count alike when the features are weighed
 STEADY = 0.01
+# world units
+FARTHEST = 1e30
 # rounds in which rows that two want are given to the nearer, and the largest rest that is then assigned at once
 ROUNDS, LARGEST_REST = 8, 1500
 
-Numbers = NDArray[np.floating[Any]]
+Numbers = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 
@@ -130,16 +132,19 @@ def _is_same(a: Numbers, b: Numbers) -> NDArray[np.bool_]:
 @torch.no_grad()
 def _features(first: Gaussians, second: Gaussians) -> tuple[Numbers, Numbers]:
     """Place, log scales, color and opacity of both frames [N, 10], in units of how much Gaussians of the first differ in them."""
-    middle = first.means.double().median(dim=0).values
+    middle = first.means.double().nan_to_num().median(dim=0).values
     made: list[Tensor] = []
     for g in (first, second):
         parts = [
-            (g.means.double() - middle).float(),
-            g.log_scales.float().clamp(-15, 15),
-            g.sh[:, 0].float().clamp(-5, 5),
-            g.logit_opacities.float()[:, None].sigmoid(),
+            g.means.double() - middle,
+            g.log_scales.double().clamp(-15, 15),
+            g.sh[:, 0].double().clamp(-5, 5),
+            g.logit_opacities.double()[:, None].sigmoid(),
         ]
-        made.append(torch.cat(parts, dim=1).nan_to_num(posinf=1e6, neginf=-1e6))
+        # damaged files hold numbers near the end of float32, of which squares are needed
+        made.append(
+            torch.cat(parts, dim=1).nan_to_num(posinf=FARTHEST, neginf=-FARTHEST).clamp(-FARTHEST, FARTHEST)
+        )
     spread = made[0].std(dim=0, correction=0)
     # the place has one unit for all axes; what does not differ at all keeps its own
     spread[:3] = made[0][:, :3].sub(made[0][:, :3].median(dim=0).values).abs().median().clamp(min=1e-9) * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import stat
 import struct
@@ -54,7 +55,10 @@ def check_archive(path: Path) -> list[zipfile.ZipInfo]:
         raise _unreadable(path, error) from error
     if _is_part(path):
         raise _part(path)
-    files = [e for e in entries if not e.is_dir() and not JUNK & set(PurePosixPath(e.filename).parts)]
+    # is_dir raises for an empty name
+    files = [
+        e for e in entries if not e.filename.endswith("/") and not JUNK & set(PurePosixPath(e.filename).parts)
+    ]
     if len(files) > MOST_FILES:
         raise InputError(
             "FIL-144",
@@ -117,7 +121,9 @@ def single_files(path: Path) -> Generator[Callable[[zipfile.ZipInfo, Path], None
             # ends where the entry's size ends, and raises where its checksum differs
             with archive.open(entry) as source, open(target, "wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
-        except DAMAGED as error:
+        except (*DAMAGED, OSError) as error:
+            if not _is_damage(error):
+                raise
             raise _unreadable(path, error) from error
 
     with archive:
@@ -138,9 +144,16 @@ def _extract(path: Path, files: list[zipfile.ZipInfo], folder: Path) -> None:
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise _twice(path, Path(str(error.filename)).name) from error
-    except DAMAGED as error:
+    except (*DAMAGED, OSError) as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if not _is_damage(error):
+            raise
         raise _unreadable(path, error) from error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Not a full disk, say; a list of files may lead before the start of the zip."""
+    return not isinstance(error, OSError) or error.errno == errno.EINVAL
 
 
 def _check_method(entry: zipfile.ZipInfo, path: Path) -> None:

@@ -357,6 +357,16 @@ def test_a_subject_without_looks_is_followed_by_its_places(tmp_path: Path) -> No
     assert "the same in all frames by their order" in import_scene.summary(scene)
 
 
+@pytest.mark.parametrize("number", [3e38, float("inf"), float("nan")])
+def test_numbers_of_damaged_files_are_compared_too(number: float, tmp_path: Path) -> None:
+    first = subject(100)
+    for name in ("means", "log_scales", "sh"):
+        values = getattr(first, name).clone()
+        values[7] = number
+        scene = imported(written([first, first.with_(**{name: values})], tmp_path / name))
+        assert "the same in all frames by their order" in import_scene.summary(scene)
+
+
 # -- bad input --------------------------------------------------------------------------------------------------------
 
 

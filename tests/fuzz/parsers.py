@@ -41,10 +41,10 @@ from engine.io.splats import read_splat
 from engine.io.spz import write_spz
 from engine.io.view_folder import load_views, save_views
 from engine.latent.files import load_field, save_field
-from engine.messages import returned
+from engine.messages import result, returned
 from engine.playback.player_file import read_player_file, write_player_file
 from engine.scene import Scene4D, Selection, ViewSet
-from engine.steps import STEPS
+from engine.steps import STEPS, export_scene, import_scene
 from engine.train.state import load_state, save_state
 from tests.engine import test_avatar_reader, test_capture, test_gaussian_avatars, test_readers
 from tests.engine.test_capture_calibration import pose2sim, qualisys
@@ -372,6 +372,18 @@ def _read_indices(folder: Path, choose: Random) -> None:
 
 warnings.filterwarnings("ignore", category=UserWarning)
 
+
+def _sequence(target: Path) -> None:
+    """Three frames at uneven times."""
+    times = torch.tensor([0.0, 0.1, 0.3], dtype=torch.float64)
+    config = export_scene.Config(kind="ply sequence")
+    result(export_scene.run(SCENE.with_(times=times), config, target))
+
+
+def _read_sequence(source: Path) -> None:
+    _use_scene(result(import_scene.run(source)))
+
+
 PARSERS: list[Parser] = [
     *(
         _parser(
@@ -471,6 +483,8 @@ PARSERS: list[Parser] = [
         lambda f: write_player_file(baked(SCENE), f / "a.gs4dclip"),
         lambda f: read_player_file(f / "a.gs4dclip"),
     ),
+    _parser("sequence folder", lambda f: _sequence(f / "walk"), lambda f: _read_sequence(f / "walk")),
+    _parser("sequence zip", lambda f: _sequence(f / "walk.zip"), lambda f: _read_sequence(f / "walk.zip")),
     Parser("settings", lambda folder: None, _read_config, False),
     Parser("indices", lambda folder: None, _read_indices, False),
 ]

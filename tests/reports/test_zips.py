@@ -115,6 +115,26 @@ def test_a_file_that_differs_from_its_checksum_is_refused(tmp_path: Path, folder
     assert refused(path, folder) == "FIL-143"
 
 
+def test_a_list_of_files_that_leads_out_of_the_zip_is_refused(tmp_path: Path, folder: Path) -> None:
+    path = zipped(tmp_path / "lost.zip", {"cam.mp4": b"video"})
+    data = bytearray(path.read_bytes())
+    # the list is said to begin later than it does, so that its files begin before the zip
+    end = data.rfind(b"PK\5\6")
+    struct.pack_into("<I", data, end + 16, struct.unpack_from("<I", data, end + 16)[0] + 9)
+    path.write_bytes(data)
+    assert refused(path, folder) == "FIL-143"
+
+
+def test_a_file_without_a_name_is_refused(tmp_path: Path, folder: Path) -> None:
+    path = zipped(tmp_path / "nameless.zip", {"a": b"video"})
+    data = bytearray(path.read_bytes())
+    # the name becomes the comment that follows it
+    at = data.index(b"PK\1\2")
+    struct.pack_into("<HHH", data, at + 28, 0, 0, 1)
+    path.write_bytes(data)
+    assert refused(path, folder) == "FIL-147"
+
+
 @pytest.mark.parametrize(
     ("method", "name"),
     [(1, "Shrink"), (9, "Deflate64"), (93, "Zstandard"), (95, "XZ"), (98, "PPMd"), (77, "method 77")],
