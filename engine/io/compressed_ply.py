@@ -1,4 +1,5 @@
-"""Gaussians of one frame as PlayCanvas' compressed `.ply`, which SuperSplat and splat-transform write; read only.
+"""Gaussians of one frame as PlayCanvas' compressed `.ply`, which SuperSplat and splat-transform write: reading
+(`compressed_ply_writing` writes it).
 
 Vertices are packed into 16 bytes each: position (11, 10, 11 bits), rotation (2 bits for the largest part, 10 for each other
 one), log scale (11, 10, 11) and color with opacity (8 each). Positions, scales and, in newer files, colors are parts of a

@@ -1,4 +1,4 @@
-"""Gaussians of one frame as `.splat`, the format of antimatter15's viewer; read only.
+"""Gaussians of one frame as `.splat`, the format of antimatter15's viewer.
 
 No header: 32 bytes for each Gaussian, its position and linear scale (float32 each), color and opacity (a byte each), and
 rotation wxyz (bytes around 128). The harmonics are of degree 0.
@@ -12,9 +12,11 @@ import numpy as np
 import torch
 
 from ..errors import InputError
+from ..files.atomic import write_atomically
 from ..files.paths import read_regular
 from ..scene import Gaussians, harmonics, rotations
 from ..scene.gaussians import ActivatedGaussians
+from .writable import writable
 
 ROW = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
 
@@ -57,3 +59,31 @@ def read_splat_file(path: Path) -> Gaussians:
             sh=((rgba[:, :3] - 0.5) / harmonics.C0)[:, None],
         )
     )
+
+
+def write_splat_file(gaussians: Gaussians, path: Path | str) -> Path:
+    """Write the Gaussians of one frame, atomically, without harmonics above degree 0: the format has none.
+
+    Args:
+        gaussians: N Gaussians.
+        path: The .splat file; it is replaced if it exists.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: A value is not finite, or the file cannot be written.
+    """
+    path = Path(path)
+    a = writable(gaussians, path.name).activated()
+    rows = np.zeros(len(a.means), ROW)
+    rows["mean"], rows["scale"] = a.means.numpy(), a.scales.numpy()
+    rgb = a.sh[:, 0] * harmonics.C0 + 0.5
+    rows["rgba"] = (torch.cat([rgb, a.opacities[:, None]], dim=1).clamp(0, 1) * 255).round().byte().numpy()
+    # of 256 steps the last one is missing, so that the largest part is best negative
+    largest = a.quats.gather(1, a.quats.abs().argmax(dim=1, keepdim=True))
+    quats = torch.where(largest > 0, -a.quats, a.quats)
+    rows["quat"] = (quats * 128 + 128).round().clamp(0, 255).byte().numpy()
+    with write_atomically(path) as partial:
+        partial.write_bytes(rows.tobytes())
+    return path

@@ -1,4 +1,4 @@
-"""Gaussians of one frame as `.spz`, the compressed format of Niantic Labs: reads versions 1 to 4, writes 2 or 3.
+"""Gaussians of one frame as `.spz`, the compressed format of Niantic Labs: reads versions 1 to 4, writes 2 to 4.
 
 A gzip stream of a 16-byte header and one block per attribute: positions (24-bit fixed point), opacities, colors, log
 scales, rotations, spherical harmonics (a byte each; version 3 packs a rotation into 32 bits). Version 4 has the same
@@ -22,9 +22,10 @@ from torch import Tensor
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..files.paths import read_regular
-from ..finite import is_finite
 from ..scene import Gaussians, rotations
 from .spz_decoding import COLOR_SCALE, HEADER, MAGIC, ROWS, decode_spz, turned
+from .spz_streams import packed_streams
+from .writable import writable
 
 # range of a byte
 LOG_SCALES = (-10.0, 5.9375)
@@ -39,7 +40,7 @@ def write_spz(gaussians: Gaussians, path: Path | str, version: int = 3, sh_bits:
     Args:
         gaussians: N Gaussians.
         path: The .spz file; it is replaced if it exists.
-        version: 2 or 3; 3 stores rotations more precisely.
+        version: 2, 3 or 4; from 3 on rotations are stored more precisely, 4 is compressed with Zstandard.
         sh_bits: As in `encode_spz`.
 
     Returns:
@@ -64,7 +65,7 @@ def encode_spz(gaussians: Gaussians, name: str, version: int = 3, sh_bits: int =
     Args:
         gaussians: N Gaussians.
         name: Name of the file in errors.
-        version: 2 or 3; 3 stores rotations more precisely.
+        version: 2, 3 or 4; from 3 on rotations are stored more precisely, 4 is compressed with Zstandard.
         sh_bits: 1 to 8 bits per spherical harmonics coefficient above degree 0. Fewer make a smaller file; Niantic's own
             tools use 5 for degree 1 and 4 above.
 
@@ -72,20 +73,14 @@ def encode_spz(gaussians: Gaussians, name: str, version: int = 3, sh_bits: int =
         The file's bytes.
 
     Raises:
-        InputError: A value is not finite, or a position exceeds the format's range.
+        InputError: A value is not finite, a position exceeds the format's range, or version 4 lacks the package zstandard.
     """
-    if version not in (2, 3) or not 1 <= sh_bits <= 8:
+    if version not in (2, 3, 4) or not 1 <= sh_bits <= 8:
         raise InputError(
             "IO-032",
-            f"{name}: .spz version {version} with {sh_bits} SH bits cannot be written; use version 2 or 3, and 1 to 8 bits.",
+            f"{name}: .spz version {version} with {sh_bits} SH bits cannot be written; use version 2 to 4, and 1 to 8 bits.",
         )
-    g = gaussians.map(lambda t: t.detach().cpu())
-    for field, tensor in g.tensors().items():
-        if not is_finite(tensor):
-            raise InputError(
-                "IO-033",
-                f"{name} was not written: {field} contains NaN or infinite values. Check the step that created the scene.",
-            )
+    g = writable(gaussians, name)
     largest = float(g.means.abs().max()) if len(g) else 0.0
     bits = next((b for b in range(20, -1, -1) if round(largest * 2**b) < 2**23), None)
     if bits is None:
@@ -100,6 +95,8 @@ def encode_spz(gaussians: Gaussians, name: str, version: int = 3, sh_bits: int =
         some = turned(g.map(lambda t, rows=rows: t[rows].double()))
         for block, part in zip(blocks, _blocks(some, bits, version, sh_bits), strict=True):
             block.append(part.tobytes())
+    if version == 4:
+        return packed_streams([b"".join(block) for block in blocks], len(g), g.sh_degree, bits)
     packer = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     packed = [packer.compress(HEADER.pack(MAGIC, version, len(g), g.sh_degree, bits, 0, 0))]
     packed += [packer.compress(part) for block in blocks for part in block]
@@ -113,7 +110,7 @@ def _blocks(g: Gaussians, bits: int, version: int, sh_bits: int) -> list[Bytes]:
         _byte(g.logit_opacities.sigmoid() * 255),
         _byte(g.sh[:, 0] * (COLOR_SCALE * 255) + 127.5),
         _byte((g.log_scales + 10) * 16),
-        _smallest_three(g.quats) if version == 3 else _three_bytes(g.quats),
+        _smallest_three(g.quats) if version >= 3 else _three_bytes(g.quats),
         _harmonics(g.sh[:, 1:], sh_bits),
     ]
 

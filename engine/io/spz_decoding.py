@@ -6,7 +6,6 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,10 @@ from .. import backends
 from ..errors import InputError
 from ..scene import Gaussians, harmonics, rotations
 from ..scene.mending import mended
+from .half_turns import X, half_turned
 from .spz_streams import HEADER as V4_HEADER
-from .spz_streams import unpacked_streams
+from .spz_streams import MAGIC, unpacked_streams
 
-MAGIC = 0x5053474E
 # magic, version, count, SH degree, fraction bits, flags, reserved
 HEADER = struct.Struct("<IIIBBBB")
 # of an SH DC coefficient; leaves room for colors outside 0..1
@@ -204,22 +203,8 @@ def _positions(header: _Header, packed: Bytes) -> Tensor:
 
 
 def turned(g: Gaussians) -> Gaussians:
-    """Rotation by 180° about x: OpenCV axes to OpenGL's and back. Each real harmonic keeps or changes its sign."""
-    flip = torch.tensor([1.0, -1.0, -1.0]).to(g.means)
-    return g.with_(
-        means=g.means * flip,
-        quats=g.quats * torch.tensor([1.0, 1.0, -1.0, -1.0]).to(g.quats),
-        sh=g.sh * _signs(g.sh.shape[1]).to(g.sh)[:, None],
-    )
-
-
-@lru_cache(maxsize=4)
-def _signs(bases: int) -> Tensor:
-    """±1 [K]: factors of the first K harmonics under a rotation by 180° about x."""
-    direction = torch.nn.functional.normalize(torch.tensor([0.3, 0.5, 0.81], dtype=torch.float64), dim=0)
-    degree = harmonics.degree_of(bases)
-    turned = harmonics.basis(direction * torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64), degree)
-    return (turned / harmonics.basis(direction, degree)).round()
+    """OpenCV axes to OpenGL's and back."""
+    return half_turned(g, X)
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:

@@ -19,7 +19,8 @@ from ..io.scene_file import save_scene
 from ..io.sequences.description import NAME, Description
 from ..io.sequences.writing import check_no_others, into_folder, into_zip
 from ..io.splats import SUFFIXES as SPLATS
-from ..io.splats import WRITTEN
+from ..io.splats import WRITTEN, Format
+from ..io.writable import spatial_order
 from ..messages import Finished, Progress, Saved, Started, Stream, progress_of
 from ..playback.bake import Baked, bake, units
 from ..playback.bake_config import BakeConfig
@@ -44,6 +45,7 @@ SUFFIXES = {
 }
 SEQUENCE = " sequence"
 # of the formats that were added later
+SUFFIXES |= {name: form.suffix for name, form in WRITTEN.items() if name not in SUFFIXES}
 SUFFIXES |= {f"{name}{SEQUENCE}": "" for name in WRITTEN if f"{name}{SEQUENCE}" not in SUFFIXES}
 FOLDER, ZIP = "folder", "zip"
 
@@ -169,7 +171,7 @@ def run(
             raise InputError(
                 "STP-014", f"seconds is {config.seconds}, but the scene lasts {scene.duration:.3f} seconds."
             )
-        kept, notes = _kept(scene, [start + config.seconds], target.suffix)
+        kept, notes = _kept(scene, [start + config.seconds], WRITTEN[config.kind])
         written.notes = (*notes, *local)
         WRITTEN[config.kind].write(_frame(scene, start + config.seconds, kept), target, scene.rig.origin)
     yield Progress(1)
@@ -185,7 +187,7 @@ def _sequence(scene: Scene4D, config: Config, target: Path, local: tuple[str, ..
     if not is_zip:
         check_no_others(target, set(names), SPLATS)
     yield Started(len(seconds), f"{len(seconds)} frames into {target.name}{'' if is_zip else '/'}")
-    kept, notes = _kept(scene, seconds, form.suffix)
+    kept, notes = _kept(scene, seconds, form)
     follows = not is_held(scene.deformation)
     description = Description.of(seconds, follows)
     written = Written()
@@ -246,10 +248,28 @@ def _player_files(scenes: list[Scene4D], config: BakeConfig, target: Path) -> St
 
 
 @torch.no_grad()
-def _kept(scene: Scene4D, seconds: list[float], ending: str) -> tuple[Tensor | None, tuple[str, ...]]:
+def _kept(scene: Scene4D, seconds: list[float], form: Format) -> tuple[Tensor | None, tuple[str, ...]]:
+    """Which Gaussians are written and in which order (a mask or indices; None: as they are), and what there is to say.
+
+    One order for all frames, so that Gaussians keep their numbers.
+    """
+    lost = scene.canonical.sh_degree and not form.has_harmonics
+    notes = (
+        (f"{form.suffix} files hold no colors that depend on the view; each Gaussian kept its mean color.",)
+        if lost
+        else ()
+    )
+    if not len(scene.canonical):
+        return None, notes
+    if form.sorts:
+        return spatial_order(scene.at(seconds[0]).means), notes
+    return _near(scene, seconds, notes) if form.fixed_point else (None, notes)
+
+
+def _near(
+    scene: Scene4D, seconds: list[float], notes: tuple[str, ...]
+) -> tuple[Tensor | None, tuple[str, ...]]:
     """For .spz, which Gaussians [N] are written (None: all), without those that would cost the others their precision."""
-    if ending != ".spz" or not len(scene.canonical):
-        return None, ()
     from ..io.spz import FAR, far_out
 
     far = torch.zeros(len(scene.canonical), dtype=torch.bool)
@@ -257,18 +277,18 @@ def _kept(scene: Scene4D, seconds: list[float], ending: str) -> tuple[Tensor | N
         far |= far_out(scene.at(t).means).cpu()
     count = int(far.sum())
     if not count:
-        return None, ()
+        return None, notes
     noun = "Gaussian was" if count == 1 else "Gaussians were"
     note = (
         f"{count:,} {noun} left out, more than {FAR:g} times as far from the origin as 99 % of the others: .spz would round all "
         "positions for their sake. Export a .ply to keep them."
     )
-    return ~far, (note,)
+    return ~far, (*notes, note)
 
 
 @torch.no_grad()
 def _frame(scene: Scene4D, seconds: float, kept: Tensor | None = None) -> Gaussians:
-    """The Gaussians at a time, of which `kept` [N] are left (None: all)."""
+    """The Gaussians at a time, of which `kept` (a mask or indices) are left (None: all)."""
     gaussians = scene.at(seconds)
     return gaussians if kept is None else gaussians.map(lambda t: t[kept.to(t.device)])
 
@@ -280,7 +300,19 @@ STEP = Step(
     category="4dgs/convert",
     description="Exports a scene to ComfyUI's output folder: one frame or a sequence of .ply or .spz, .4dgs, a player "
     "file, a web page with the player, or an avatar's folder.",
-    search=("ply", "spz", "4dgs", "splat", "html", "web page", "share", "sequence", "zip"),
+    search=(
+        "ply",
+        "spz",
+        "sog",
+        "supersplat",
+        "4dgs",
+        "splat",
+        "html",
+        "web page",
+        "share",
+        "sequence",
+        "zip",
+    ),
     config=Config,
     run=run,
     inputs=(

@@ -35,7 +35,7 @@ def angle(a, b):
     return 2 * torch.asin((torch.minimum((a - b).norm(dim=1), (a + b).norm(dim=1)) / 2).clamp(max=1))
 
 
-@pytest.mark.parametrize(("version", "turn"), [(2, 0.2), (3, 0.005)])
+@pytest.mark.parametrize(("version", "turn"), [(2, 0.2), (3, 0.005), (4, 0.005)])
 @pytest.mark.parametrize("bases", [1, 4, 9, 16])
 def test_a_trip_costs_no_more_than_the_format_rounds(version, turn, bases, tmp_path):
     g = gaussians(bases=bases)
@@ -61,7 +61,7 @@ def test_positions_keep_their_precision_at_every_scale_of_scene(tmp_path_factory
     assert float((again.means - g.means).abs().max()) <= limit + spread * 1e-7
 
 
-@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("version", [2, 3, 4])
 def test_gaussians_encoded_in_parts_have_the_bytes_of_all_at_once(version, monkeypatch):
     g = gaussians(1000)
     monkeypatch.setattr(spz, "ROWS", 1000)
@@ -152,7 +152,7 @@ def test_what_cannot_be_written_is_refused(tmp_path):
         with pytest.raises(InputError, match=r"a\.spz was not written"):
             write_spz(bad, tmp_path / "a.spz")
     with pytest.raises(InputError, match="version"):
-        write_spz(g, tmp_path / "a.spz", version=4)
+        write_spz(g, tmp_path / "a.spz", version=5)
     assert not list(tmp_path.iterdir())
 
 

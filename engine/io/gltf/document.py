@@ -183,17 +183,23 @@ class Document:
         return self._files[path]
 
 
-def open_document(path: Path) -> Document:
+def open_document(path: Path, supported: tuple[str, ...] = ()) -> Document:
     """Open a .glb or .gltf file.
+
+    Args:
+        path: The file.
+        supported: Names of extensions that it may require, besides those that leave geometry alone.
 
     Raises:
         InputError: It is missing, cut short, not glTF 2.0, or needs an extension that is not supported.
     """
     name = printable(path.name)
-    return parse_document(_read(path, name), name, Path(os.path.abspath(path)).parent)
+    return parse_document(_read(path, name), name, Path(os.path.abspath(path)).parent, supported)
 
 
-def parse_document(data: bytes, name: str, folder: Path | None = None) -> Document:
+def parse_document(
+    data: bytes, name: str, folder: Path | None = None, supported: tuple[str, ...] = ()
+) -> Document:
     """As `open_document`, from the bytes of a file; `folder` is where files that it names may lie."""
     blob, size = None, len(data)
     if data[:4] == MAGIC:
@@ -211,7 +217,7 @@ def parse_document(data: bytes, name: str, folder: Path | None = None) -> Docume
         raise InputError(
             "GLT-008", f"{name} is not a glTF 2.0 file ({found} found). Export it as glTF 2.0 (.glb)."
         )
-    _check_extensions(content, name)
+    _check_extensions(content, name, supported)
     return Document(name, content, blob, folder, size)
 
 
@@ -244,7 +250,7 @@ def _chunks(data: bytes, name: str) -> tuple[bytes, bytes | None]:
     return found[JSON_CHUNK], found.get(BINARY_CHUNK)
 
 
-def _check_extensions(content: dict[str, Any], name: str) -> None:
+def _check_extensions(content: dict[str, Any], name: str, supported: tuple[str, ...]) -> None:
     required = content.get("extensionsRequired", [])
     required = [str(each) for each in required] if isinstance(required, list) else []
     for extension in required:
@@ -253,7 +259,9 @@ def _check_extensions(content: dict[str, Any], name: str) -> None:
                 "GLT-014",
                 f"{name} uses {COMPRESSED[extension]} ({extension}), which is not supported. Export it without compression.",
             )
-    refused = [printable(each)[:60] for each in required if not each.startswith(HARMLESS)]
+    refused = [
+        printable(each)[:60] for each in required if not each.startswith(HARMLESS) and each not in supported
+    ]
     if refused:
         raise InputError(
             "GLT-015",
