@@ -170,7 +170,9 @@ READERS: dict[Kind, Reader] = {
     ),
     Kind.SEGMENTATION: Reader("DIR", _segmentation, flag="segmenter", help="folder of a SAM 2 model"),
     Kind.TRELLIS: Reader("DIR", _trellis, flag="trellis", help="folder of TRELLIS-image-large"),
-    Kind.CANONICAL: Reader("FILE", _scene_or_splat, help="scene (.safetensors), .ply, .spz or .splat"),
+    Kind.CANONICAL: Reader(
+        "FILE", _scene_or_splat, help="scene (.safetensors) or splat file (.ply, .spz, .sog, .glb …)"
+    ),
     Kind.VARIATION: Reader(
         "DIR",
         _variation,

@@ -55,9 +55,10 @@ class Config:
     kind: str = choice(
         "ply",
         tuple(SUFFIXES),
-        "ply is lossless, spz about a tenth of the size; a sequence writes one file per frame; 4dgs holds the motion in "
-        "one file; scene is this pack's own format; clip is a player file; html is a web page with the player; "
-        "GaussianAvatars folder is for scenes bound to a head.",
+        "ply is lossless, spz about a tenth of the size (spz 4 for newer readers); sog, compressed ply and splat are for "
+        "SuperSplat and web viewers; glb is glTF; a sequence writes one file per frame; 4dgs holds the motion in one file; scene is "
+        "this pack's own format; clip is a player file; html is a web page with the player; GaussianAvatars folder is for scenes "
+        "bound to a head.",
         label="format",
     )
     seconds: float = number(
@@ -298,13 +299,15 @@ STEP = Step(
     node="Export4DScene",
     label="Export 4D Scene",
     category="4dgs/convert",
-    description="Exports a scene to ComfyUI's output folder: one frame or a sequence of .ply or .spz, .4dgs, a player "
-    "file, a web page with the player, or an avatar's folder.",
+    description="Exports a scene to ComfyUI's output folder: one frame or a sequence of .ply, .spz, .sog, .glb and other splat "
+    "files, .4dgs, a player file, a web page with the player, or an avatar's folder.",
     search=(
         "ply",
         "spz",
         "sog",
         "supersplat",
+        "gltf",
+        "glb",
         "4dgs",
         "splat",
         "html",
@@ -335,7 +338,8 @@ STEP = Step(
     outputs=(Output("paths", Kind.FILES, "Path of the first exported file.", "path"),),
     more={"bake_config": BakeConfig},
     verb="export",
-    about="Export a scene as .ply, .spz, .4dgs, a sequence of files, a player file, a web page or an avatar's folder.",
+    about="Export a scene as a splat file (.ply, .spz, .sog, .splat, .glb), .4dgs, a sequence of files, a player file, a web page "
+    "or an avatar's folder.",
     has_device=False,
     suffix=suffix,
     note=Written.text,

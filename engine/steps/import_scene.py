@@ -132,7 +132,7 @@ def run(source: Path, config: Config = Config(), head: Head | None = None) -> St
         raise InputError(
             "STP-017",
             f"{source.name} is not a 4DGaussians or GaussianAvatars folder (cfg_args and point_cloud/iteration_…), a .ply, "
-            ".spz, .splat, .sog or .ksplat file, or a folder or zip of them. Choose another path.",
+            ".spz, .splat, .sog, .ksplat, .glb or .gltf file, or a folder or zip of them. Choose another path.",
         )
 
 
@@ -173,15 +173,27 @@ STEP = Step(
     category="4dgs/load",
     description="Imports a scene from other software: a 4DGaussians folder, an avatar of GaussianAvatars, a splat file, or a "
     "folder or zip with one splat file per frame.",
-    search=("ply", "spz", "splat", "gaussian avatars", "flame avatar", "sequence", "zip"),
+    search=(
+        "ply",
+        "spz",
+        "splat",
+        "sog",
+        "supersplat",
+        "gltf",
+        "glb",
+        "gaussian avatars",
+        "flame avatar",
+        "sequence",
+        "zip",
+    ),
     config=Config,
     run=run,
     inputs=(
         Input(
             "source",
             Kind.SOURCE,
-            "Path of a 4DGaussians or GaussianAvatars folder, a splat file (.ply, .spz, .splat, .sog, .ksplat), or a folder or "
-            "zip of such files (one per frame), in input, output or models/gs4d.",
+            "Path of a 4DGaussians or GaussianAvatars folder, a splat file (.ply, .spz, .splat, .sog, .ksplat, .glb, .gltf), or "
+            "a folder or zip of such files (one per frame), in input, output or models/gs4d.",
         ),
         Input(
             "head",
