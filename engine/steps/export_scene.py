@@ -56,9 +56,9 @@ class Config:
         "ply",
         tuple(SUFFIXES),
         "ply is lossless, spz about a tenth of the size (spz 4 for newer readers); sog, compressed ply and splat are for "
-        "SuperSplat and web viewers; glb is glTF; a sequence writes one file per frame; 4dgs holds the motion in one file; scene is "
-        "this pack's own format; clip is a player file; html is a web page with the player; GaussianAvatars folder is for scenes "
-        "bound to a head.",
+        "SuperSplat and web viewers; glb is glTF; a sequence writes one file per frame; 4dgs holds the motion in one file; scene "
+        "is this pack's own format; clip is a player file; html is a web page with the player; GaussianAvatars folder is for "
+        "scenes bound to a head.",
         label="format",
     )
     seconds: float = number(
@@ -338,8 +338,8 @@ STEP = Step(
     outputs=(Output("paths", Kind.FILES, "Path of the first exported file.", "path"),),
     more={"bake_config": BakeConfig},
     verb="export",
-    about="Export a scene as a splat file (.ply, .spz, .sog, .splat, .glb), .4dgs, a sequence of files, a player file, a web page "
-    "or an avatar's folder.",
+    about="Export a scene as a splat file (.ply, .spz, .sog, .splat, .glb), .4dgs, a sequence of files, a player file, a web "
+    "page or an avatar's folder.",
     has_device=False,
     suffix=suffix,
     note=Written.text,
