@@ -22,6 +22,8 @@ from .writable import writable
 
 # how hard lossless WebP tries: 0 to 100, and 0 to 6
 QUALITY, METHOD = 75, 4
+# Gaussians that do not share harmonics
+FEW = 1024
 Array = NDArray[Any]
 
 
@@ -101,7 +103,8 @@ def _size(count: int) -> tuple[int, int]:
 
 
 def _most_sets(count: int) -> int:
-    return min(MOST_SETS, 1 << max(0, count.bit_length() - 1))
+    """Sets of harmonics: the power of two below the Gaussians' number. A few Gaussians have one each, which costs little."""
+    return max(FEW, min(MOST_SETS, 1 << (count.bit_length() - 1)))
 
 
 def _positions(means: Array) -> tuple[Array, Array, list[float], list[float]]:

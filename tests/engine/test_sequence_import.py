@@ -16,7 +16,9 @@ from engine.errors import InputError
 from engine.io.ply import read_ply, write_ply
 from engine.io.scene_file import load_scene
 from engine.io.sequences.frame_names import IRREGULAR, one_clip
+from engine.io.splats import WRITTEN
 from engine.io.spz import write_spz
+from engine.io.writable import spatial_order
 from engine.messages import Progress, result
 from engine.render import choose, render_gaussians
 from engine.scene import Gaussians, Scene4D
@@ -61,7 +63,8 @@ def test_all_that_changes_comes_back(kind: str, container: str, tmp_path: Path) 
     exported(scene, target, kind, container=container)
     again = imported(target)
     assert torch.allclose(again.times, scene.times, rtol=0, atol=1e-12)
-    assert again.canonical.sh.shape == (60, 16, 3)
+    form = WRITTEN[kind.removesuffix(" sequence")]
+    assert again.canonical.sh.shape == (60, 16 if form.has_harmonics else 1, 3)
     summary = import_scene.summary(again)
     assert "5 frames, 12.5 per second, as sequence.json says" in summary
     assert "60 Gaussians, the same in all frames by their order" in summary
@@ -69,11 +72,18 @@ def test_all_that_changes_comes_back(kind: str, container: str, tmp_path: Path) 
     # between frames too
     for t in (0.0, 0.08, 0.13, 0.32):
         before, after = scene.at(t), again.at(t)
-        assert float((before.means - after.means).abs().max()) < 1e-5
+        order = spatial_order(scene.at(0.0).means) if form.sorts else torch.arange(60)
+        before = before.map(lambda tensor, order=order: tensor[order])
+        before = before.with_(sh=before.sh[:, : after.sh.shape[1]])
+        # of a scene of two units, in steps of a range (of 256 Gaussians with 10 and 11 bits)
+        limit = {"sog sequence": 1e-4, "compressed ply sequence": 2e-3}.get(kind, 1e-5)
+        assert float((before.means - after.means).abs().max()) < limit
         if kind == "ply sequence":
             for name in ("log_scales", "logit_opacities", "sh"):
                 torch.testing.assert_close(getattr(before, name), getattr(after, name), rtol=0, atol=1e-5)
-        assert float((drawn(before) - drawn(after)).abs().max()) < (1e-4 if kind == "ply sequence" else 0.05)
+        # a .splat has seven bits for parts of rotations
+        coarse = {"splat sequence": 0.1, "ply sequence": 1e-4}.get(kind, 0.05)
+        assert float((drawn(before) - drawn(after)).abs().max()) < coarse
 
 
 @pytest.mark.parametrize("container", ["folder", "zip"])

@@ -91,7 +91,7 @@ WRITES = {
         "dc": 1 / 76,
         "sh": 1 / 250,
     },
-    "sog": {"means": 1e-3, "log_scales": 0.05, "angle": 0.016, "opacity": 1 / 500, "dc": 0.06, "sh": 0.45},
+    "sog": {"means": 1e-3, "log_scales": 0.05, "angle": 0.016, "opacity": 1 / 500, "dc": 0.06, "sh": 0.06},
     "compressed ply": {
         "means": 0.01,
         "log_scales": 0.003,
@@ -108,7 +108,7 @@ WRITES["spz 4"] = WRITES["spz"]
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 @pytest.mark.parametrize("kind", sorted(WRITES))
 def test_splat_transform_reads_what_is_written(kind: str, degree: int, tmp_path: Path) -> None:
-    g = varied(600, degree, seed=3)
+    g = varied(700, degree, seed=3)
     if kind == "splat":
         rgb = g.sh[:, :1] * 0.28209479177387814 + 0.5
         g = g.with_(sh=(rgb.clamp(0, 1) - 0.5) / 0.28209479177387814)
@@ -121,9 +121,9 @@ def test_splat_transform_reads_what_is_written(kind: str, degree: int, tmp_path:
     same(read_splat(path), g, **WRITES[kind])
 
 
-def test_palettes_of_as_many_sets_as_gaussians_lose_next_to_nothing(tmp_path: Path) -> None:
-    # 512 sets for 512 Gaussians: what is left is the error of the codebook
-    g = varied(512, 3)
+def test_few_gaussians_do_not_share_harmonics(tmp_path: Path) -> None:
+    # what is left is the error of the codebook
+    g = varied(600, 3)
     read = read_splat(WRITTEN["sog"].write(g, tmp_path / "a.sog", AT_ZERO))
     assert float((read.sh[:, 1:] - g.sh[:, 1:]).square().mean().sqrt()) < 0.02 * 0.15
 
@@ -163,3 +163,15 @@ def test_values_that_are_not_finite_are_not_written(kind: str, tmp_path: Path) -
 def test_a_sog_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"IO-118"):
         WRITTEN["sog"].write(varied(1).map(lambda t: t[:0]), tmp_path / "a.sog", AT_ZERO)
+
+
+def test_shared_harmonics_are_the_means_of_similar_ones(tmp_path: Path) -> None:
+    # 1024 different ones for 3000 Gaussians, in three dimensions that an optimal palette would give an error of a twentieth
+    g, generator = varied(3000, 3), torch.Generator().manual_seed(5)
+    kinds = torch.rand(3000, 3, generator=generator)
+    g = g.with_(sh=torch.cat([g.sh[:, :1], kinds[:, None, :].expand(-1, 15, -1) * 0.5], dim=1))
+    g = g.map(lambda t: t[spatial_order(g.means)])
+    path = WRITTEN["sog"].write(g, tmp_path / "a.sog", AT_ZERO)
+    for read in (read_splat(path), read_splat(splat_transform(path, tmp_path / "judged.ply"))):
+        error = (read.sh[:, 1:] - g.sh[:, 1:]).square().mean().sqrt()
+        assert float(error / g.sh[:, 1:].std()) < 0.12
