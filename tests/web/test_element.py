@@ -336,6 +336,8 @@ def test_attributes(tab: browser.Page, site: tuple[Path, str]) -> None:
         page.js(f"(e.setAttribute('background', '{name}'), 0)")
         page.picture()
         assert page.js("getComputedStyle(view.panel.port).backgroundColor") == color, name
+    page.js("(e.setAttribute('background', 'transparent'), 0)")
+    assert page.js("getComputedStyle(view.element).backgroundColor") == "rgba(0, 0, 0, 0)", "the page is seen"
     page.js("(e.src = 'everything.gs4dclip', 0)")
     page.page.wait_for_function("() => events.filter(e => e[1] === 'ready').length === 2")
     assert page.js("view.clips[0].title") == "everything"

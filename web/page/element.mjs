@@ -8,6 +8,8 @@ const CSS = `
 :host([hidden]) { display: none; }
 .gs4d { min-height: 0; border-radius: inherit; }
 .gs4d-port { touch-action: pan-y; }
+:host([background="transparent"]) .gs4d { background: transparent; }
+:host(:not([controls=""])) .gs4d-frame { display: none; }
 :host(:not([controls])) .gs4d-row, :host(:not([controls])) .gs4d-notes, :host([controls="timeline"]) .gs4d-row:last-child { display: none; }
 :host([controls="timeline"]) .gs4d-row { padding-bottom: 6px; }
 .gs4d-poster { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; pointer-events: none; }
