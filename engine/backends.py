@@ -26,6 +26,7 @@ HINTS = {
     "warp": "the GPU rasterizer needs the package warp-lang (Windows, Linux): pip install warp-lang",
     "av": "reading and writing video needs the package av: pip install av",
     "fourdgs": "writing .4dgs files needs the package fourdgs: pip install fourdgs",
+    "pxr": "OpenUSD files need the package usd-core, version 26.3 or newer: pip install usd-core",
     "diffusers": "diffusion models need the package diffusers: pip install diffusers",
     "transformers": "diffusion models need the package transformers: pip install transformers",
     "accelerate": "diffusion models need the package accelerate: pip install accelerate",
@@ -54,6 +55,23 @@ def require(package: str) -> None:
     if not installed(package):
         raise InputError(
             "ENG-001", f"{package} is not installed: {HINTS.get(package, f'pip install {package}')}."
+        )
+
+
+def require_usd() -> None:
+    """Raise InputError with the install command where usd-core is missing or does not know Gaussian splats yet."""
+    require("pxr")
+    try:
+        from pxr import UsdVol
+
+        is_known = hasattr(UsdVol, "ParticleField3DGaussianSplat")
+    # another program's pxr, with fewer modules or for another Python
+    except ImportError:
+        is_known = False
+    if not is_known:
+        raise InputError(
+            "USD-002",
+            "The installed usd-core does not know Gaussian splats, which OpenUSD has since 26.3: pip install --upgrade usd-core.",
         )
 
 

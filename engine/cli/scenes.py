@@ -109,8 +109,8 @@ def add_scene_verbs(add_verb: AddVerb) -> None:
     importer = add_verb(
         "import",
         import_scene,
-        "Import a scene (a 4DGaussians or GaussianAvatars folder, a splat file or a folder of them), or convert a studio's "
-        "capture.",
+        "Import a scene (a 4DGaussians or GaussianAvatars folder, a splat file or a folder of them, an OpenUSD file), or convert "
+        "a studio's capture.",
         inputs=(HEAD,),
         out="scene to write (.safetensors); with any other name, the folder a capture is converted into",
         configs=(importing.Config, convert_capture.Config),

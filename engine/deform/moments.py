@@ -89,8 +89,10 @@ def shown(frame: Gaussians) -> Gaussians:
 def _padded(gaussians: Gaussians, count: int, bases: int) -> Gaussians:
     """`count` Gaussians with `bases` SH bases: the missing ones are invisible and lie on the first."""
     missing = count - len(gaussians)
-    sh = torch.nn.functional.pad(gaussians.sh, (0, 0, 0, bases - gaussians.sh.shape[1]))
-    gaussians = gaussians.with_(sh=sh)
+    # padding by nothing would copy harmonics that all frames share
+    if gaussians.sh.shape[1] < bases:
+        sh = torch.nn.functional.pad(gaussians.sh, (0, 0, 0, bases - gaussians.sh.shape[1]))
+        gaussians = gaussians.with_(sh=sh)
     if missing == 0:
         return gaussians
     if len(gaussians) == 0:

@@ -46,7 +46,11 @@ class PerFrame:
             )
         changes: dict[str, Tensor] = {}
         for name in FIELDS:
-            values = torch.stack([m.tensors()[name] for m in moments])
+            frames = [m.tensors()[name] for m in moments]
+            # not stacked, because harmonics that never change would need the most memory
+            if all(torch.equal(frame, frames[0]) for frame in frames[1:]):
+                continue
+            values = torch.stack(frames)
             if name == "quats":
                 values = values / values.norm(dim=-1, keepdim=True).clamp(min=1e-12)
                 first = moments[0].quats

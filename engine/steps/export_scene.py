@@ -1,5 +1,5 @@
-"""Take a 4D scene elsewhere: a frame or sequence of splat files, `.4dgs`, the scene file, a player file, a web page, or an
-avatar's folder."""
+"""Take a 4D scene elsewhere: a frame or sequence of splat files, `.4dgs`, OpenUSD, the scene file, a player file, a web page,
+or an avatar's folder."""
 
 from __future__ import annotations
 
@@ -20,13 +20,17 @@ from ..io.sequences.description import NAME, Description
 from ..io.sequences.writing import check_no_others, into_folder, into_zip
 from ..io.splats import SUFFIXES as SPLATS
 from ..io.splats import WRITTEN, Format
+from ..io.usd import WRITABLE as USD_SUFFIXES
+from ..io.usd import stage_turn, writing_usd
 from ..io.writable import spatial_order
 from ..messages import Finished, Progress, Saved, Started, Stream, progress_of
 from ..playback.bake import Baked, bake, units
 from ..playback.bake_config import BakeConfig
 from ..playback.page import check_player, write_page
+from ..render import CameraPath
 from ..scene import Gaussians, Scene4D
-from ..scene.origins import check_same_origin, origin_note
+from ..scene.origins import check_same_origin, in_coordinates_of, origin_note
+from ..scene.rigs import is_unturned, rig_up, up_in_words
 from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run", "suffix"]
@@ -38,6 +42,9 @@ SUFFIXES = {
     "spz": ".spz",
     "spz sequence": "",
     "4dgs": ".4dgs",
+    "usdc": ".usdc",
+    "usda": ".usda",
+    "usdz": ".usdz",
     "scene": ".safetensors",
     "clip": ".gs4dclip",
     "html": ".html",
@@ -56,9 +63,9 @@ class Config:
         "ply",
         tuple(SUFFIXES),
         "ply is lossless, spz about a tenth of the size (spz 4 for newer readers); sog, compressed ply and splat are for "
-        "SuperSplat and web viewers; glb is glTF; a sequence writes one file per frame; 4dgs holds the motion in one file; scene "
-        "is this pack's own format; clip is a player file; html is a web page with the player; GaussianAvatars folder is for "
-        "scenes bound to a head.",
+        "SuperSplat and web viewers; glb is glTF; a sequence writes one file per frame; 4dgs holds the motion in one file; usdc, "
+        "usda (text) and usdz hold it for OpenUSD programs; scene is this pack's own format; clip is a player file; html is a "
+        "web page with the player; GaussianAvatars folder is for scenes bound to a head.",
         label="format",
     )
     seconds: float = number(
@@ -123,11 +130,12 @@ def run(
     target: Path,
     compare: Scene4D | None = None,
     bake_config: BakeConfig = BakeConfig(),
+    path: CameraPath | None = None,
 ) -> Stream:
     """Write to `target` (a file, or a folder for a sequence); Finished(Written, a list of paths). Raises InputError.
 
     `compare`: a second scene that an html page shows next to the first. `bake_config`: what the player files of "clip"
-    and "html" cost.
+    and "html" cost. `path`: a camera for OpenUSD files, whose frames are then those of the path.
     """
     target = Path(target)
     if compare is not None and config.kind != "html":
@@ -138,6 +146,12 @@ def run(
     # the command line says it by the name alone
     if is_sequence(config) and target.suffix == ".zip" and not target.is_dir():
         config = replace(config, container=ZIP)
+    is_usd = suffix(config) in USD_SUFFIXES
+    if path is not None and not is_usd:
+        raise InputError(
+            "USD-016",
+            f"A {config.kind} cannot hold a camera path; disconnect it, or choose usdc, usda or usdz.",
+        )
     ending = suffix(config)
     if ending and target.suffix != ending:
         raise InputError(
@@ -159,6 +173,9 @@ def run(
         return
     if config.kind == "4dgs":
         yield from _fourdgs(scene, config, target, local)
+        return
+    if is_usd:
+        yield from _usd(scene, config, target, path)
         return
     yield Started(1, f"writing {target.name}")
     written = Written([target])
@@ -217,6 +234,25 @@ def _fourdgs(scene: Scene4D, config: Config, target: Path, notes: tuple[str, ...
     yield from progress_of(writing_fourdgs(scene, seconds, target), count=len(scene.canonical))
     written = Written([target])
     written.notes = notes
+    yield Finished(written)
+
+
+def _usd(scene: Scene4D, config: Config, target: Path, path: CameraPath | None) -> Stream:
+    """One OpenUSD file, frame by frame: the scene's frames, or those of a camera path."""
+    if path is None:
+        seconds, cameras, rate = times_of(scene, config), None, None
+    else:
+        seconds, rate = path.seconds.tolist(), path.fps
+        cameras = in_coordinates_of(scene, path.cameras)
+    yield Started(len(seconds), f"{len(seconds)} frames into {target.name}")
+    yield from progress_of(writing_usd(scene, seconds, target, cameras, rate), count=len(scene.canonical))
+    written = Written([target])
+    turn, up = stage_turn(scene.rig)
+    is_turned = not is_unturned(turn)
+    turned = f"Turned upright: the cameras' up, {up_in_words(rig_up(scene.rig))}, is now USD's {up} axis."
+    written.notes = tuple(
+        filter(None, [turned if is_turned else "", origin_note(scene.rig.origin, is_turned)])
+    )
     yield Finished(written)
 
 
@@ -300,7 +336,7 @@ STEP = Step(
     label="Export 4D Scene",
     category="4dgs/convert",
     description="Exports a scene to ComfyUI's output folder: one frame or a sequence of .ply, .spz, .sog, .glb and other splat "
-    "files, .4dgs, a player file, a web page with the player, or an avatar's folder.",
+    "files, .4dgs, OpenUSD, a player file, a web page with the player, or an avatar's folder.",
     search=(
         "ply",
         "spz",
@@ -315,6 +351,9 @@ STEP = Step(
         "share",
         "sequence",
         "zip",
+        "usd",
+        "usdz",
+        "openusd",
     ),
     config=Config,
     run=run,
@@ -334,12 +373,20 @@ STEP = Step(
             "For html: optional second scene for before/after comparison (right of the divider).",
             optional=True,
         ),
+        Input(
+            "path",
+            Kind.CAMERA_PATH,
+            "For usdc, usda and usdz: optional camera path from Camera Path, written as an animated camera. The file's frames "
+            "and frame rate are then the path's.",
+            optional=True,
+            since="0.3",
+        ),
     ),
     outputs=(Output("paths", Kind.FILES, "Path of the first exported file.", "path"),),
     more={"bake_config": BakeConfig},
     verb="export",
-    about="Export a scene as a splat file (.ply, .spz, .sog, .splat, .glb), .4dgs, a sequence of files, a player file, a web "
-    "page or an avatar's folder.",
+    about="Export a scene as a splat file (.ply, .spz, .sog, .splat, .glb), .4dgs, OpenUSD, a sequence of files, a player file, "
+    "a web page or an avatar's folder.",
     has_device=False,
     suffix=suffix,
     note=Written.text,

@@ -1,8 +1,8 @@
 """Bring in a scene that was made elsewhere.
 
-A 4DGaussians folder; an avatar of GaussianAvatars, with its head model; a splat file of one frame (`io.splats`); or a folder or
-zip with such a file for each frame, in the order of their numbers (as this pack's sequences, 4DGaussians' per-frame export and
-most animation tools write them).
+A 4DGaussians folder; an avatar of GaussianAvatars, with its head model; a splat file of one frame (`io.splats`); an OpenUSD
+file, animated or still; or a folder or zip with a splat file for each frame, in the order of their numbers (as this pack's
+sequences, 4DGaussians' per-frame export and most animation tools write them).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from ..deform.moments import mending_note, scene_of_moments
 from ..errors import InputError
 from ..fields import choice, flag, number, validate
 from ..files.paths import printable
@@ -22,8 +23,9 @@ from ..io.imports.gaussian_avatars import import_gaussian_avatar, is_gaussian_av
 from ..io.sequences.reading import read_sequence
 from ..io.sequences.sources import files_at
 from ..io.splats import SUFFIXES, UNREADABLE, read_splat, splat_origin
-from ..messages import Finished, Started, Stream
-from ..scene import Scene4D
+from ..io.usd import UsdSplats, is_usd
+from ..messages import Finished, Progress, Started, Stream
+from ..scene import Gaussians, Scene4D
 from ..scene.mending import mended
 from ..scene.origins import around_origin, coarse_note
 from ..scene.rigs import UPS, ring_of_cameras
@@ -97,7 +99,7 @@ def run(source: Path, config: Config = Config(), head: Head | None = None) -> St
     """Import what is at a path.
 
     Args:
-        source: A folder of 4DGaussians or GaussianAvatars, a splat file, or a folder or zip of splat files.
+        source: A folder of 4DGaussians or GaussianAvatars, a splat file, an OpenUSD file, or a folder or zip of splat files.
         config: How it is read.
         head: The head model that an avatar was trained with; its motion is not used, the avatar has its own.
 
@@ -108,6 +110,9 @@ def run(source: Path, config: Config = Config(), head: Head | None = None) -> St
         InputError: `source` is nothing that can be imported, or an avatar without a head model or with another one.
     """
     source = Path(source)
+    if is_usd(source):
+        yield from _usd(source, config)
+        return
     is_avatar = is_gaussian_avatar(source)
     files = None if is_avatar or is_fourdgaussians(source) else files_at(source)
     yield Started(1 if files is None else len(files.names), f"importing {source.name}")
@@ -132,8 +137,36 @@ def run(source: Path, config: Config = Config(), head: Head | None = None) -> St
         raise InputError(
             "STP-017",
             f"{source.name} is not a 4DGaussians or GaussianAvatars folder (cfg_args and point_cloud/iteration_…), a .ply, "
-            ".spz, .splat, .sog, .ksplat, .glb or .gltf file, or a folder or zip of them. Choose another path.",
+            ".spz, .splat, .sog, .ksplat, .glb or .gltf file, a folder or zip of them, or an OpenUSD file. Choose another path.",
         )
+
+
+def _usd(source: Path, config: Config) -> Stream:
+    """The scene of an OpenUSD file; up axis, units and times are the file's own."""
+    splats = UsdSplats(source)
+    yield Started(len(splats), f"importing {source.name}")
+    frames: list[Gaussians] = []
+    for i in range(len(splats)):
+        frames.append(splats.frame(i))
+        yield Progress(i + 1, count=len(frames[-1]))
+    if not any(len(frame) for frame in frames):
+        raise InputError("USD-017", f"{source.name} holds no visible Gaussians; export it again.")
+    up = torch.tensor(UPS[splats.up], dtype=torch.float64)
+    blends = config.blends_moments and not splats.holds
+    origins = [splats.origin] * len(frames)
+    scene = scene_of_moments(frames, splats.fps, up, blends, origins, splats.seconds)
+    if len(frames) == 1:
+        scene = scene.with_(times=torch.linspace(0, config.duration, 2, dtype=torch.float64))
+    note = "\n".join(filter(None, (mending_note(scene), splats.note)))
+    yield Finished(
+        scene.with_history(
+            "import_scene",
+            source=source.name,
+            gaussians=len(scene.canonical),
+            moments=len(frames),
+            note=note,
+        )
+    )
 
 
 def _avatar(source: Path, head: Head | None, config: Config) -> Scene4D:
@@ -171,8 +204,8 @@ STEP = Step(
     node="Import4DScene",
     label="Import 4D Scene",
     category="4dgs/load",
-    description="Imports a scene from other software: a 4DGaussians folder, an avatar of GaussianAvatars, a splat file, or a "
-    "folder or zip with one splat file per frame.",
+    description="Imports a scene from other software: a 4DGaussians folder, an avatar of GaussianAvatars, a splat file, an "
+    "OpenUSD file, or a folder or zip with one splat file per frame.",
     search=(
         "ply",
         "spz",
@@ -185,6 +218,9 @@ STEP = Step(
         "flame avatar",
         "sequence",
         "zip",
+        "usd",
+        "usdz",
+        "openusd",
     ),
     config=Config,
     run=run,
@@ -192,8 +228,9 @@ STEP = Step(
         Input(
             "source",
             Kind.SOURCE,
-            "Path of a 4DGaussians or GaussianAvatars folder, a splat file (.ply, .spz, .splat, .sog, .ksplat, .glb, .gltf), or "
-            "a folder or zip of such files (one per frame), in input, output or models/gs4d.",
+            "Path of a 4DGaussians or GaussianAvatars folder, a splat file (.ply, .spz, .splat, .sog, .ksplat, .glb, .gltf), a "
+            "folder or zip of such files (one per frame), or an OpenUSD file (.usd, .usda, .usdc, .usdz), in input, output or "
+            "models/gs4d.",
         ),
         Input(
             "head",

@@ -44,7 +44,7 @@ print("trained and rendered with", render_scene.choose("auto").name)
     "absent, rasterizer",
     [
         ({"comfy", "comfy_api", "folder_paths", "server", "aiohttp"}, "numba"),
-        ({"numba", "gsplat", "fourdgs", "lpips", "diffusers", "transformers"}, "torch"),
+        ({"numba", "gsplat", "fourdgs", "pxr", "lpips", "diffusers", "transformers"}, "torch"),
     ],
 )
 def test_the_engine_trains_and_renders_alone(root, absent, rasterizer):

@@ -125,7 +125,7 @@ def test_the_pack_loads_where_every_optional_package_is_missing(tmp_path: Path) 
         "import asyncio, sys\n"
         "class Missing:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] in ('numba', 'gsplat', 'fourdgs', 'scipy', 'llvmlite', 'diffusers',\n"
+        "        if name.split('.')[0] in ('numba', 'gsplat', 'fourdgs', 'pxr', 'scipy', 'llvmlite', 'diffusers',\n"
         "                                   'transformers', 'accelerate', 'lpips'):\n"
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Missing())\n"
