@@ -19,14 +19,18 @@ from ..scene import Gaussians
 SAMPLES = 512
 # columns of features: place, log scales, color, opacity
 LOOKS = (slice(3, 6), slice(6, 9), slice(9, 10))
+# spreads of log scales, colors (SH) and opacities below which Gaussians look alike, as those sampled on a mesh do
+LEAST = (*(0.2,) * 3, *(0.1,) * 3, 0.05)
 # of how much the Gaussians of a frame differ: what one may change from frame to frame and be known by its looks
 SAME = 0.05
 # of different Gaussians: where more are alike in their color, say, being alike says little
 ALIKE = 0.1
 # of the rows: what must be confirmed
 MOST = 0.95
-# an own row that is at most so many times as far off (squared) as the nearest of all is taken for the nearest
-NEARLY = 4.0
+# Gaussians around one that stay around it when it moves
+NEIGHBORS = 4
+# how much farther from them it may be in the next frame
+STRETCH = 1.5
 # the nearest row is clearly the right one where the next is so many times as far; it must be for so many rows
 CLEARLY, CLEAR = 1.5, 0.5
 # of how much Gaussians differ: changes below it count alike when the features are weighed
@@ -44,7 +48,7 @@ def is_same_order(first: Gaussians, second: Gaussians) -> bool:
     """Whether row i of two frames in a row, with N Gaussians each, is the same Gaussian.
 
     A sample of rows is looked at. A row is confirmed by what rarely changes (scale, color, opacity: far less than between
-    different Gaussians), or because no other row is much nearer to it in place and looks.
+    different Gaussians), by keeping its neighbors, or because no other row is nearer to it in place and looks.
     """
     a, b = _features(first, second)
     if len(a) < 2 or np.array_equal(a, b):
@@ -57,16 +61,23 @@ def is_same_order(first: Gaussians, second: Gaussians) -> bool:
             confirmed |= _is_same(a[rows, look], b[rows, look])
     if float(confirmed.mean()) >= MOST:
         return True
-    tree = _tree(b)
-    # an object that moves as a whole may be far from where it was
-    shift = np.zeros_like(a[0])
-    shift[:3] = np.median(b[rows, :3] - a[rows, :3], axis=0)
-    for moved in (a[rows], a[rows] + shift):
-        own = ((moved - b[rows]) ** 2).sum(axis=1)
-        nearest = tree.query(moved)[0] ** 2
-        if float((confirmed | (own <= NEARLY * nearest + 1e-9)).mean()) >= MOST:
-            return True
-    return False
+    confirmed |= _keeps_neighbors(a, b, rows)
+    if float(confirmed.mean()) >= MOST:
+        return True
+    own = ((a[rows] - b[rows]) ** 2).sum(axis=1)
+    nearest = _tree(b).query(a[rows])[0] ** 2
+    return float((confirmed | (own <= nearest + 1e-9)).mean()) >= MOST
+
+
+def _keeps_neighbors(a: Numbers, b: Numbers, rows: Rows) -> NDArray[np.bool_]:
+    """Whether the nearest Gaussians around a row stay around it: surfaces stretch little from frame to frame, and other orders
+    scatter neighbors."""
+    if len(a) <= NEIGHBORS:
+        return np.zeros(len(rows), bool)
+    apart, near = _tree(a[:, :3]).query(a[rows, :3], k=NEIGHBORS + 1)
+    # the nearest is itself
+    then = np.linalg.norm(b[near[:, 1:], :3] - b[rows, None, :3], axis=2)
+    return np.asarray(np.median(then, axis=1) <= STRETCH * apart[:, 1:].mean(axis=1))
 
 
 def matching_rows(first: Gaussians, second: Gaussians) -> Tensor | None:
@@ -146,8 +157,8 @@ def _features(first: Gaussians, second: Gaussians) -> tuple[Numbers, Numbers]:
             torch.cat(parts, dim=1).nan_to_num(posinf=FARTHEST, neginf=-FARTHEST).clamp(-FARTHEST, FARTHEST)
         )
     spread = made[0].std(dim=0, correction=0)
-    # the place has one unit for all axes; what does not differ at all keeps its own
+    # the place has one unit for all axes
     spread[:3] = made[0][:, :3].sub(made[0][:, :3].median(dim=0).values).abs().median().clamp(min=1e-9) * 2
-    spread = torch.where(spread > 1e-6, spread, torch.ones_like(spread))
+    spread[3:] = spread[3:].maximum(torch.tensor(LEAST, dtype=torch.float64))
     a, b = ((each / spread).numpy() for each in made)
     return a, b
