@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +53,7 @@ class Preview4DScene(io.ComfyNode):
                 SceneOrSplatSocket.Input(
                     "scene", tooltip="The scene to play, or a splat of another node (several play as frames)."
                 ),
-                *fields.inputs(step.Config),
+                *fields.inputs(step.Config, "max_error most sh_degree"),
                 make(
                     io.Boolean.Input,
                     "makes_movie",
@@ -74,6 +73,7 @@ class Preview4DScene(io.ComfyNode):
                     optional=True,
                     tooltip="Optional second scene for before/after comparison (right of the divider).",
                 ),
+                *fields.inputs(step.Config, "segment_seconds"),
             ],
             outputs=[
                 SceneSocket.Output(
@@ -125,7 +125,7 @@ def show(scene: Any, config: Any, makes_movie: bool, follow: Callable[[Stream], 
         return found
     # the player names the two sides itself: a scene shown before and after an edit is baked once
     baked = follow(step.run(scene, config, title=""))
-    name = hashlib.sha256(baked.data).hexdigest()[:24]
+    name = baked.sha256()[:24]
     clip = folders.temporary(f"{name}.gs4dclip")
     baked.save(clip)
     movie, notes = folders.temporary(f"{name}.mp4") if makes_movie else None, baked.player_file.notes

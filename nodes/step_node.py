@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import Field
+from dataclasses import fields as fields_of
 from typing import Any, ClassVar
 
 from ..engine.errors import InputError
@@ -131,9 +132,14 @@ def inputs(step: Step) -> list[Any]:
         *_first_sockets(step, lambda i: i.kind is Kind.PATH),
         *device,
         *_first_sockets(step, lambda i: i.optional),
-        *(widget for config in step.more.values() for widget in fields.inputs(config, optional=True)),
+        *(fields.widget(f, optional=True) for f in _more(step) if not f.metadata["since"]),
         *_later_inputs(step, own),
     ]
+
+
+def _more(step: Step) -> list[Field[Any]]:
+    """The fields of the step's further configs."""
+    return [f for config in step.more.values() for f in fields_of(config)]
 
 
 def _first_sockets(step: Step, is_chosen: Callable[[Input], bool]) -> list[Any]:
@@ -144,7 +150,9 @@ def _first_sockets(step: Step, is_chosen: Callable[[Input], bool]) -> list[Any]:
 def _later_inputs(step: Step, own: list[Field[Any]]) -> list[Any]:
     """Sockets and widgets that later versions added, in the order of these versions."""
     later = [(version(i.since), kinds.socket(i)) for i in step.inputs if i.since]
-    later += [(version(f.metadata["since"]), fields.widget(f)) for f in own if f.metadata["since"]]
+    later += [
+        (version(f.metadata["since"]), fields.widget(f)) for f in (*own, *_more(step)) if f.metadata["since"]
+    ]
     return [each for _, each in sorted(later, key=lambda pair: pair[0])]
 
 

@@ -100,10 +100,7 @@ class Clip:
             if "rotation" in now:
                 rotations[m] = _product(now["rotation"][m], rotations[m])
             if "scale" in now:
-                # e^700 is the largest that a double holds
-                scales[m] = tuple(
-                    s * math.exp(min(d, 700.0)) for s, d in zip(scales[m], now["scale"][m], strict=True)
-                )
+                scales[m] = tuple(s * math.exp(d) for s, d in zip(scales[m], now["scale"][m], strict=True))
             if "opacity" in now:
                 opacities[m] = min(max(now["opacity"][m][0], 0.0), 1.0)
             if "color" in now:

@@ -1,11 +1,12 @@
-// Reads clips (.gs4dclip, version 1): an .spz of the first moment and, for its first `moving` Gaussians, tracks of
-// knots; docs/player_format.md. Knows no page and no GPU. Axes are the file's: x right, y up, z back, as in three.js.
+// Reads clips (.gs4dclip): an .spz of the first moment and, for its first `moving` Gaussians, tracks of
+// knots; docs/player_format.md. segments.mjs reads
+// those in segments. Knows no page and no GPU. Axes are the file's: x right, y up, z back, as in three.js.
 
 const CHANNELS = { position: 3, rotation: 3, scale: 3, opacity: 1, color: 3 };
 const INTERPOLATIONS = ["cubic", "linear", "hold"];
 // bytes that one unpacked track may have: in all, and for its packed ones beyond a few (deflate makes at most 1032 of one)
 const LARGEST = 2 ** 31, SMALL = 2 ** 26, PER_BYTE = 1100;
-const AGAIN = "run the graph again, or export it again.";
+export const AGAIN = "run the graph again, or export it again.";
 
 /** What is wrong with a file, as a sentence for the person. */
 export class ClipError extends Error {
@@ -30,9 +31,15 @@ function oneLine(message) {
  */
 export async function readClip(data, name = "the clip") {
   const bytes = data instanceof Uint8Array ? data : new Uint8Array(data);
-  const { about, body } = header(bytes, name);
+  const { version, about, start } = readHeader(bytes, name);
+  if (version !== 1) throw new ClipError(`${name} is in segments, which are opened by openClip.`);
+  return explained(name, () => assemble(about, bytes.subarray(start)));
+}
+
+/** What `work` gives; its errors name the file. */
+export async function explained(name, work) {
   try {
-    return await assemble(about, body);
+    return await work();
   } catch (error) {
     if (error instanceof ClipError) throw new ClipError(`${name}: ${error.message}; ${AGAIN}`);
     // a header of the right name but with entries missing or of another kind
@@ -42,15 +49,16 @@ export async function readClip(data, name = "the clip") {
   }
 }
 
-function header(bytes, name) {
+/** The version, the header's entries and where the data begins, from at least the first bytes of a file. */
+export function readHeader(bytes, name) {
   const magic = [71, 83, 52, 67]; // "GS4C"
   if (!bytes.length || magic.some((byte, i) => i < bytes.length && bytes[i] !== byte))
     throw new ClipError(`${name} is not a player file of this pack; select a .gs4dclip file.`);
   if (bytes.length < 12) throw new ClipError(`${name} is cut short; ${AGAIN}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const version = view.getUint32(4, true), length = view.getUint32(8, true);
-  if (version !== 1)
-    throw new ClipError(`${name} is a player file of version ${version}, but this player supports version 1; update the pack.`);
+  if (version !== 1 && version !== 2)
+    throw new ClipError(`${name} is a player file of version ${version}, but this player supports versions 1 and 2; update the pack.`);
   if (12 + length > bytes.length) throw new ClipError(`${name} is cut short inside its header; ${AGAIN}`);
   let about;
   try {
@@ -59,16 +67,22 @@ function header(bytes, name) {
     throw new ClipError(`${name}: its header is damaged; ${AGAIN}`);
   }
   if (about?.format !== "gs4d-clip") throw new ClipError(`${name} is not a player file of this pack; select a .gs4dclip file.`);
-  return { about, body: bytes.subarray(12 + length) };
+  return { version, about, start: 12 + length };
 }
 
 async function assemble(about, body) {
+  const clip = await contentOf(about, block(about.spz, body, "splat"));
+  if (about.motion && clip.moving > 0) clip.motion = await readMotion(about.motion, body, clip.moving);
+  return clip;
+}
+
+/** What the header and the first frame say; `motion` is null. */
+export async function contentOf(about, spz) {
   const gaussians = whole(about.gaussians, "number of Gaussians"), moving = whole(about.moving, "number of moving Gaussians");
   if (moving > gaussians) throw new ClipError(`it claims ${moving} moving Gaussians of ${gaussians}, which does not match its tracks`);
-  const spz = block(about.spz, body, "splat");
   await checkSpz(spz, gaussians);
   const times = ascending(about.times, "times");
-  const clip = {
+  return {
     title: String(about.title ?? ""), gaussians, moving, times,
     fps: positive(about.fps, "fps"),
     up: numbers(about.up, 3, "up"), center: numbers(about.center, 3, "center"), radius: positive(about.radius, "radius"),
@@ -82,11 +96,10 @@ async function assemble(about, body) {
     notes: (about.notes ?? []).map(String),
     spz, motion: null,
   };
-  if (about.motion && moving > 0) clip.motion = await readMotion(about.motion, body, moving);
-  return clip;
 }
 
-async function readMotion(about, body, moving) {
+/** Knots, interpolation and tracks; `breathe` is awaited between long computations. */
+export async function readMotion(about, body, moving, breathe = () => {}) {
   const knots = ascending(about.knots, "knots");
   if (!INTERPOLATIONS.includes(about.interpolation))
     throw new ClipError(`it is interpolated by '${String(about.interpolation).slice(0, 20)}', which is not supported`);
@@ -103,23 +116,33 @@ async function readMotion(about, body, moving) {
     tracks[name] = {
       channels, bits,
       low: numbers(entry.low, channels, `low of ${name}`), high: numbers(entry.high, channels, `high of ${name}`),
-      planes: await unpack(block(entry, body, `track '${name}'`), name, bits, channels, knots.length, moving),
+      planes: await unpack(block(entry, body, `track '${name}'`), entry, knots.length, moving, breathe),
     };
   }
   return { knots, interpolation: about.interpolation, moving, tracks };
 }
 
 /** The whole numbers of a track, [c][K][M], from its zlib stream of differences. */
-async function unpack(packed, name, bits, channels, knots, moving) {
+async function unpack(packed, { name, bits, channels, order, spatial }, knots, moving, breathe) {
   const count = channels * knots * moving, wide = bits <= 8 ? 1 : 2;
   if (count * wide > Math.min(LARGEST, SMALL + PER_BYTE * packed.length))
     throw new ClipError(`its track '${name}' claims ${count * wide} bytes, more than can be read`);
+  // only segments say what was predicted
+  const predicts = order !== undefined;
+  if (predicts && ((order !== 1 && order !== 2) || typeof spatial !== "boolean"))
+    throw new ClipError(`its track '${name}' is predicted in an unsupported way`);
   const bytes = await inflate(packed, "deflate", count * wide, `track '${name}'`);
   const planes = wide === 1 ? bytes : new Uint16Array(count);
   if (wide === 2) for (let i = 0; i < count; i++) planes[i] = bytes[i] | (bytes[count + i] << 8);
-  // each number is a difference to the knot before; the array's own width wraps the sum round
-  for (let c = 0; c < channels; c++)
-    for (let i = (c * knots + 1) * moving, end = (c + 1) * knots * moving; i < end; i++) planes[i] += planes[i - moving];
+  // each number is what a prediction left over; the array's own width wraps sums around
+  for (let c = 0; c < channels; c++) {
+    const from = c * knots * moving, to = from + knots * moving;
+    if (predicts && wide === 2) for (let i = from; i < to; i++) planes[i] = (planes[i] >>> 1) ^ -(planes[i] & 1);
+    if (spatial) for (let i = from; i < to; i++) if ((i - from) % moving) planes[i] += planes[i - 1];
+    if (order === 2) for (let i = from + 2 * moving; i < to; i++) planes[i] += planes[i - moving];
+    for (let i = from + moving; i < to; i++) planes[i] += planes[i - moving];
+    await breathe();
+  }
   if (bits !== 8 && bits !== 16 && planes.some((value) => value >= 2 ** bits))
     throw new ClipError(`its track '${name}' contains numbers of more than ${bits} bits`);
   return planes;
@@ -233,14 +256,14 @@ function turnsAt(moving, at, value) {
   return turns;
 }
 
-function block(entry, body, what) {
+export function block(entry, body, what) {
   const { offset, length } = entry;
   if (!Number.isInteger(offset) || !Number.isInteger(length) || offset < 0 || length < 0 || offset + length > body.length)
     throw new ClipError(`it is cut short: ${body.length} bytes do not hold its ${what}`);
   return body.subarray(offset, offset + length);
 }
 
-function whole(value, what) {
+export function whole(value, what) {
   if (!Number.isInteger(value) || value < 0) throw new ClipError(`its ${what} is ${value}, not a whole number`);
   return value;
 }
@@ -255,13 +278,13 @@ function finite(value, what) {
   return value;
 }
 
-function numbers(values, count, what) {
+export function numbers(values, count, what) {
   if (!Array.isArray(values) || values.length !== count || !values.every(Number.isFinite))
     throw new ClipError(`its ${what} is not ${count} numbers`);
   return values;
 }
 
-function ascending(values, what) {
+export function ascending(values, what) {
   if (!Array.isArray(values) || !values.length || !values.every(Number.isFinite) || values.some((v, i) => i && v <= values[i - 1]))
     throw new ClipError(`its ${what} are not in ascending order`);
   return values;

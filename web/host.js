@@ -191,21 +191,13 @@ export function address({ filename, subfolder = "", type = "temp" }) {
   return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
 }
 
-/** The bytes of such a file. Raises a sentence for the person. */
-export async function read(file) {
-  let answer;
-  try {
-    answer = await fetch(address(file));
-  } catch {
-    throw new Error(`${NOT_READ}: the server does not respond; is ComfyUI running?`);
-  }
-  if (answer.status === 404) throw new Error(GONE);
-  if (!answer.ok) throw new Error(`${NOT_READ} (${answer.status} ${answer.statusText}): run the graph again.`);
-  try {
-    return await answer.arrayBuffer();
-  } catch {
-    throw new Error(`${NOT_READ}: the connection was interrupted; run the graph again.`);
-  }
+/** What such a file is read from, piece by piece; its errors are sentences for the person. */
+export async function open(file) {
+  const { UrlBytes } = await import("./segments.mjs");
+  return new UrlBytes(address(file), {
+    missing: GONE, refused: (status) => `${NOT_READ} (${status}): run the graph again.`,
+    lost: `${NOT_READ}: the server does not respond; is ComfyUI running?`, cut: `${NOT_READ}: the connection was interrupted; run the graph again.`,
+  });
 }
 
 /** The value of one of the frontend's settings; undefined where it has no such setting. */

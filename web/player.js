@@ -16,6 +16,7 @@ export class Player {
     this.loop = true;
     this.playing = false;
     this.last = null; // when the clock was looked at, in seconds
+    this.waits = false; // for what is to be shown: the clock stands still meanwhile
     this.round = 0; // seconds into the round, which goes on where `time` waits at the last moment
   }
 
@@ -67,6 +68,12 @@ export class Player {
     this.seek(this.times[to]);
   }
 
+  /** Stand still, though playing, until what is to be shown is there. */
+  wait(waits) {
+    if (this.waits && !waits) this.last = null;
+    this.waits = waits;
+  }
+
   setSpeed(speed) {
     if (!(speed > 0)) return;
     this.speed = Math.min(Math.max(speed, SPEEDS[0]), SPEEDS[SPEEDS.length - 1]);
@@ -80,7 +87,7 @@ export class Player {
 
   /** Let the clock run to `now` (seconds, of any clock); true while playing. */
   tick(now) {
-    if (!this.playing) return false;
+    if (!this.playing || this.waits) return false;
     const passed = this.last === null ? 0 : Math.min(Math.max(now - this.last, 0), LONGEST_STEP) * this.speed;
     this.last = now;
     this.round += passed;

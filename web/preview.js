@@ -1,7 +1,7 @@
 // The player inside the node "Preview 4D Scene". What it shows and how it is seen is kept in the node's properties, so
 // that a saved graph, a reloaded page and a canvas that had put the node away find it again.
 
-import { addElement, address, isWorking, language, onNodes, read, wired, writeWidget } from "./host.js";
+import { addElement, address, isWorking, language, onNodes, open, wired, writeWidget } from "./host.js";
 import { remembered } from "./player.js";
 import { View } from "./view.js";
 
@@ -35,7 +35,7 @@ onNodes("gs4d.preview", (type) => type === NODE, (node) => {
     if (!node.graph || !files.length || (wanted === shown && (loading || view.plays))) return loading;
     shown = wanted;
     const mine = (loading = view.load(
-      files.map((file) => ({ name: "the preview", bytes: () => read(file) })),
+      files.map((file) => ({ name: "the preview", open: () => open(file) })),
       { notes, movies: movies.map(address) },
     ).finally(() => { if (loading === mine) loading = null; }));
     return mine;

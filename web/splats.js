@@ -1,5 +1,5 @@
 // Draws clips with Spark and three, the only file that knows them. A clip's knots lie in textures and are blended on
-// the GPU by eight numbers, so that showing another moment uploads nothing.
+// the GPU by eight numbers, so that showing another moment uploads nothing; a segment of a long clip is uploaded once.
 
 import { blend } from "./clip.js";
 
@@ -61,13 +61,12 @@ export class Stage {
 
   async #build(clip) {
     const { Scene, SparkRenderer, SplatMesh } = this.lib;
-    const motion = new Motion(this.lib, clip);
+    const motion = new Motion(this.lib, clip, this.renderer, () => { this.uploads += 1; });
     const mesh = new SplatMesh({
       // the worker takes its bytes away: the clip keeps its own
       fileBytes: clip.spz.slice(), fileType: "spz", extSplats: true, editable: false, raycastable: false,
       objectModifier: motion.modifier(),
     });
-    this.uploads += motion.textures.length;
     const spark = new SparkRenderer({
       renderer: this.renderer, onDirty: () => this.onDirty(), enableLod: false, sortRadial: false, accumExtSplats: true,
       preBlurAmount: EXTRA_BLUR, blurAmount: 0, maxStdDev: Math.sqrt(2 * Math.log(1 / FAINTEST)), minAlpha: FAINTEST,
@@ -90,6 +89,9 @@ export class Stage {
     this.seconds = seconds;
     this.#place();
   }
+
+  /** True while a side lacks the motion of its time: the last one that was there is drawn. */
+  get waiting() { return this.sides.some((side) => side?.motion.waiting); }
 
   /** Point size: every Gaussian's extent times this. */
   setSize(size) {
@@ -199,23 +201,45 @@ function release({ spark, mesh }) {
 
 /** A clip's knots on the GPU, and the shader that blends them into each Gaussian. */
 class Motion {
-  constructor(lib, clip) {
+  constructor(lib, clip, renderer, onUpload) {
     this.lib = lib;
-    this.motion = clip.motion;
-    this.textures = [];
-    const { dyno } = lib;
+    this.segments = clip.segments ?? null;
+    this.motion = clip.motion; // the one that is drawn
+    this.renderer = renderer;
+    this.onUpload = onUpload;
+    this.names = this.segments?.tracks ?? Object.keys(clip.motion?.tracks ?? {});
+    this.uploaded = new Map(); // motion → textures by track
+    this.waiting = false;
+    const { dyno } = lib, vector = () => new dyno.DynoVec4({ value: new lib.Vector4() });
     this.uniforms = {
       knots: new dyno.DynoIvec4({ value: new lib.Vector4() }),
       weights: new dyno.DynoVec4({ value: new lib.Vector4(1, 0, 0, 0) }),
       size: new dyno.DynoFloat({ value: 1 }),
+      moving: new dyno.DynoInt({ value: 0 }),
     };
+    this.empty = this.names.length ? this.#texture({ channels: 3, bits: 8, planes: [0, 0, 0] }, 1) : null;
+    for (const name of this.names) {
+      this.uniforms[name] = new dyno.DynoUsampler2DArray({ value: this.empty });
+      this.uniforms[`${name}Low`] = vector();
+      this.uniforms[`${name}Step`] = vector();
+    }
+    if (this.motion) this.#use(this.motion);
     this.shown = null;
   }
 
   /** Take another time and size; true where that changes anything. */
   set(seconds, size) {
-    const at = this.motion ? blend(this.motion, seconds) : { knots: [0, 0, 0, 0], weights: [1, 0, 0, 0] };
-    const key = [...at.knots, ...at.weights, size].join();
+    const { segments } = this;
+    if (segments) {
+      segments.want(seconds);
+      const found = segments.at(seconds);
+      this.waiting = !found;
+      if (found && found !== this.motion) this.#use(found);
+      this.#sweep();
+    }
+    if (!this.waiting) this.at = this.motion ? blend(this.motion, seconds) : null;
+    const at = this.at ?? { knots: [0, 0, 0, 0], weights: [1, 0, 0, 0] };
+    const key = [...at.knots, ...at.weights, size, this.turn].join();
     if (key === this.shown) return false;
     this.shown = key;
     this.uniforms.knots.value.fromArray(at.knots);
@@ -224,17 +248,49 @@ class Motion {
     return true;
   }
 
+  /** Draw with another segment's knots. */
+  #use(motion) {
+    this.motion = motion;
+    this.turn = (this.turn ?? 0) + 1;
+    const textures = this.#upload(motion);
+    this.uniforms.moving.value = motion.moving;
+    for (const name of this.names) {
+      const { low, high, bits } = motion.tracks[name], vec = (v) => [0, 1, 2, 3].map((c) => v[c] ?? 0);
+      this.uniforms[name].value = textures[name];
+      this.uniforms[`${name}Low`].value.fromArray(vec(low));
+      this.uniforms[`${name}Step`].value.fromArray(vec(low.map((l, c) => (high[c] - l) / (2 ** bits - 1))));
+    }
+  }
+
+  #upload(motion) {
+    if (!this.uploaded.has(motion)) {
+      const { knots, moving, tracks } = motion;
+      this.uploaded.set(motion, Object.fromEntries(this.names.map((name) => [name, this.#texture(tracks[name], knots.length * moving)])));
+      this.names.forEach(this.onUpload);
+    }
+    return this.uploaded.get(motion);
+  }
+
+  /** Upload the next segment before it is needed, and free what is no longer held. */
+  #sweep() {
+    const { segments } = this, held = new Set(segments.held.values());
+    const next = segments.held.get(segments.wanted[1]);
+    if (!this.waiting && next && !this.uploaded.has(next))
+      for (const texture of Object.values(this.#upload(next))) this.renderer.initTexture(texture);
+    for (const [motion, textures] of this.uploaded)
+      if (motion !== this.motion && !held.has(motion)) {
+        this.uploaded.delete(motion);
+        for (const texture of Object.values(textures)) texture.dispose();
+      }
+  }
+
   modifier() {
     const { dyno } = this.lib;
-    const inTypes = { gsplat: dyno.Gsplat, knots: "ivec4", weights: "vec4", size: "float" };
-    const inputs = { ...this.uniforms };
-    for (const [name, track] of Object.entries(this.motion?.tracks ?? {})) {
-      inTypes[name] = "usampler2DArray";
-      inputs[name] = new dyno.DynoUsampler2DArray({ value: this.#texture(track) });
-    }
+    const inTypes = { gsplat: dyno.Gsplat, knots: "ivec4", weights: "vec4", size: "float", moving: "int" };
+    for (const name of this.names) Object.assign(inTypes, { [name]: "usampler2DArray", [`${name}Low`]: "vec4", [`${name}Step`]: "vec4" });
     return dyno.dynoBlock({ gsplat: dyno.Gsplat }, { gsplat: dyno.Gsplat }, ({ gsplat }) => {
       const moved = new dyno.Dyno({
-        inTypes, outTypes: { gsplat: dyno.Gsplat }, inputs: { ...inputs, gsplat },
+        inTypes, outTypes: { gsplat: dyno.Gsplat }, inputs: { ...this.uniforms, gsplat },
         globals: () => [KNOTS_GLSL],
         statements: ({ inputs: i, outputs: o }) => this.#statements(i, o.gsplat),
       });
@@ -243,32 +299,28 @@ class Motion {
   }
 
   #statements(i, out) {
-    const lines = [`${out} = ${i.gsplat};`];
-    const { moving = 0, tracks = {} } = this.motion ?? {};
     const at = (name) => {
-      const { low, high, bits } = tracks[name];
-      const vec = (v) => `vec3(${[0, 1, 2].map((c) => (v[c] ?? 0).toExponential(9)).join(", ")})`;
-      const step = low.map((l, c) => (high[c] - l) / (2 ** bits - 1));
       const how = name === "rotation" ? "gs4dTurnAt" : "gs4dBlend";
-      return `${how}(${i[name]}, ${i.knots}, ${i.weights}, ${out}.index, ${moving}, ${vec(low)}, ${vec(step)})`;
+      return `${how}(${i[name]}, ${i.knots}, ${i.weights}, ${out}.index, ${i.moving}, ${i[`${name}Low`]}.xyz, ${i[`${name}Step`]}.xyz)`;
     };
-    if (moving) {
-      lines.push(`if (${out}.index < ${moving}) {`);
-      if (tracks.position) lines.push(`${out}.center += ${at("position")};`);
-      if (tracks.rotation) lines.push(`${out}.quaternion = quatQuat(${at("rotation")}, ${out}.quaternion);`);
-      if (tracks.scale) lines.push(`${out}.scales *= exp(${at("scale")});`);
-      if (tracks.opacity) lines.push(`${out}.rgba.a = clamp(${at("opacity")}.x, 0.0, 1.0);`);
-      if (tracks.color) lines.push(`${out}.rgba.rgb += ${at("color")};`);
-      lines.push("}");
-    }
-    lines.push(`${out}.scales *= ${i.size};`);
-    return lines;
+    const each = {
+      position: () => `${out}.center += ${at("position")};`,
+      rotation: () => `${out}.quaternion = quatQuat(${at("rotation")}, ${out}.quaternion);`,
+      scale: () => `${out}.scales *= exp(${at("scale")});`,
+      opacity: () => `${out}.rgba.a = clamp(${at("opacity")}.x, 0.0, 1.0);`,
+      color: () => `${out}.rgba.rgb += ${at("color")};`,
+    };
+    const moves = Object.keys(each).filter((name) => this.names.includes(name)).map((name) => each[name]());
+    return [
+      `${out} = ${i.gsplat};`,
+      ...(moves.length ? [`if (${out}.index < ${i.moving}) {`, ...moves, "}"] : []),
+      `${out}.scales *= ${i.size};`,
+    ];
   }
 
   /** Knot k of Gaussian m is texel k · M + m, counted along rows, then layers. */
-  #texture({ channels, bits, planes }) {
-    const { lib } = this, { knots, moving } = this.motion;
-    const texels = knots.length * moving, rows = Math.ceil(texels / WIDTH);
+  #texture({ channels, bits, planes }, texels) {
+    const { lib } = this, rows = Math.ceil(texels / WIDTH);
     const height = Math.min(rows, WIDTH), depth = Math.ceil(rows / WIDTH), lanes = channels === 1 ? 1 : 4;
     const data = new (bits <= 8 ? Uint8Array : Uint16Array)(WIDTH * height * depth * lanes);
     for (let c = 0; c < channels; c++)
@@ -282,12 +334,13 @@ class Motion {
     texture.unpackAlignment = 1;
     texture.onUpdate = () => { texture.image.data = null; }; // the page's copy is not needed any more
     texture.needsUpdate = true;
-    this.textures.push(texture);
     return texture;
   }
 
   dispose() {
-    for (const texture of this.textures) texture.dispose();
+    for (const textures of this.uploaded.values()) for (const texture of Object.values(textures)) texture.dispose();
+    this.uploaded.clear();
+    this.empty?.dispose();
   }
 }
 

@@ -1,7 +1,6 @@
 // The player as one element: loads clips, draws when something has changed and only while it is seen, keeps its state.
 
 import { captured, dolly, distance, home, lensOf, orbit, pan, projection, toLoad3d } from "./camera.js";
-import { readClip } from "./clip.js";
 import { listen } from "./gestures.js";
 import { icon } from "./icons.js";
 import { buildPanel, showPanel } from "./panel.js";
@@ -93,7 +92,8 @@ export class View {
 
   /**
    * Show one clip, or two with a divider. The newest call wins.
-   * @param {{name: string, bytes: () => Promise<ArrayBuffer>}[]} sources before and after
+   * @param {{name: string, bytes?: () => Promise<ArrayBuffer>, open?: () => object}[]} sources before and after: all bytes, or what
+   *   bytes.mjs reads them from piece by piece
    * @param {{notes?: string[], movies?: string[]}} more sentences; addresses of films for a browser without WebGL2
    */
   async load(sources, { notes = [], movies = [] } = {}) {
@@ -105,10 +105,11 @@ export class View {
       await this.request(async (stillWanted) => {
         this.#say(this.clips.length ? "" : this.t("Loading …"));
         await this.#openStage();
-        const clips = await Promise.all(sources.slice(0, 2).map(async (s) => readClip(await s.bytes(), s.name)));
-        if (!stillWanted() || this.closed) return;
+        const clips = await Promise.all(sources.slice(0, 2).map(opened));
+        const unwanted = () => (!stillWanted() || this.closed) && (clips.forEach((clip) => clip.segments?.dispose()), true);
+        if (unwanted()) return;
         await Promise.all([0, 1].map((i) => this.stage.show(i, clips[i] ?? null, stillWanted)));
-        if (!stillWanted() || this.closed) return;
+        if (unwanted()) return;
         this.#take(clips, notes);
       });
     } catch (error) {
@@ -147,7 +148,10 @@ export class View {
   #take(clips, notes) {
     const { panel, state } = this, [clip] = clips;
     if (!this.clips.length) this.player.time = state.time;
+    for (const old of this.clips) old.segments?.dispose();
     this.clips = clips;
+    for (const { segments } of clips) if (segments) segments.onChange = () => this.wake();
+    this.told = "";
     panel.port.querySelector("video")?.remove();
     for (const part of [panel.canvas, panel.timeline, panel.tools]) part.hidden = false; // a film may have been there
     const two = clips.length > 1;
@@ -253,6 +257,7 @@ export class View {
     if (!wide || !high) return;
     panel.port.style.background = background(state.background, clips[0].background);
     stage.setTime(this.player.time);
+    this.#streaming();
     stage.setSize(state.size);
     const entry = this.#entry(state.lens), shape = entry ?? clips[0].cameras[0], aspect = shape ? shape.width / shape.height : wide / high;
     const radius = clips[0].radius, near = Math.max(Math.min(0.01 * distance(state.camera), 0.01 * radius), 1e-4);
@@ -265,6 +270,18 @@ export class View {
       Math.round(wide * fine), Math.round(high * fine), state.divider,
     );
     this.#outline(entry, wide, high, aspect);
+  }
+
+  /** The clock waits for what is being loaded, and a line says why. */
+  #streaming() {
+    if (!this.clips.some((clip) => clip.segments)) return;
+    const { waiting } = this.stage, problem = this.clips.map((clip) => clip.segments?.problem).find(Boolean);
+    this.player.wait(waiting);
+    const told = waiting ? this.t(problem ?? "Loading …") : "";
+    if (told === this.told) return;
+    this.told = told;
+    this.#say(told);
+    if (told) this.panel.say.classList.add("gs4d-foot");
   }
 
   /** A dashed line round what the captured camera saw, where the viewport shows more. */
@@ -282,11 +299,11 @@ export class View {
     const frame = () => new Promise((done) => { requestAnimationFrame(done); setTimeout(done, 300); });
     this.player.pause();
     for (let quiet = 0, i = 0; quiet < 3 && i < 200 && this.stage && !this.stage.lost; i++) {
-      if (!i || this.stage.stale) this.draw();
+      if (!i || this.stage.stale || this.stage.waiting) this.draw();
       await frame();
       for (let waited = 0; this.stage?.busy && waited < 400; waited++) await frame();
       await new Promise((done) => setTimeout(done, 20)); // let the worker that sorts say something
-      quiet = this.stage?.unsettled ? 0 : quiet + 1;
+      quiet = this.stage?.unsettled || this.stage?.waiting ? 0 : quiet + 1;
     }
     this.draw();
     const copy = this.document.createElement("canvas");
@@ -376,10 +393,18 @@ export class View {
     this.sight.disconnect();
     this.document.removeEventListener("visibilitychange", this.onVisible);
     this.element.remove();
+    for (const { segments } of this.clips) segments?.dispose();
     await this.stage?.dispose();
     this.stage = null;
     this.clips = [];
   }
+}
+
+async function opened({ name, open, bytes }) {
+  const { fromBytes, openClip } = await import("./segments.mjs");
+  if (open) return openClip(await open(), name);
+  const all = await bytes();
+  return openClip(fromBytes(all instanceof Uint8Array ? all : new Uint8Array(all)), name);
 }
 
 const sentence = (error) => String(error?.message ?? error);

@@ -64,6 +64,9 @@ export const WORDS = {
   "Run the graph to play the scene here.": [
     "运行工作流后，场景会在这里播放。", "ワークフローを実行すると、ここでシーンが再生されます。", "워크플로를 실행하면 장면이 여기에서 재생됩니다.",
   ],
+  "The connection was interrupted; trying again …": [
+    "连接中断，正在重试…", "接続が中断されました。再試行しています…", "연결이 끊겼습니다. 다시 시도하는 중…",
+  ],
   "Loading …": ["正在加载…", "読み込み中…", "불러오는 중…"],
 };
 

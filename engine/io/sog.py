@@ -67,8 +67,7 @@ def read_sog(path: Path | str) -> Gaussians:
             return _read(_Bundle(path, archive, entries))
     except InputError:
         raise
-    # zipfile jumps to places that a damaged list of files names
-    except (*DAMAGED, OSError) as error:
+    except DAMAGED as error:
         raise InputError(
             "IO-111",
             f"{printable(path.name)} is a damaged .sog file ({printable(str(error))[:80]}); copy or export it again.",

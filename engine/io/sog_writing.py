@@ -103,8 +103,8 @@ def _size(count: int) -> tuple[int, int]:
 
 
 def _most_sets(count: int) -> int:
-    """Sets of harmonics: one for four to eight Gaussians, and one for each where there are few, which costs little."""
-    return max(FEW, min(MOST_SETS, 1 << max(0, count.bit_length() - 3)))
+    """Sets of harmonics: the power of two below the Gaussians' number. A few Gaussians have one each, which costs little."""
+    return max(FEW, min(MOST_SETS, 1 << (count.bit_length() - 1)))
 
 
 def _positions(means: Array) -> tuple[Array, Array, list[float], list[float]]:

@@ -39,6 +39,19 @@ class BakeConfig:
         label="SH degree",
         advanced=True,
     )
+    segment_seconds: float = number(
+        0.0,
+        0.0,
+        60.0,
+        "Splits scenes of more than 1.5 segments into parts that load while the scene plays, and bakes them one by one, so "
+        "that memory does not grow with the length. 0 writes one piece; 2 suits scenes of more than about 10 seconds. Higher "
+        "makes a slightly smaller file and takes longer to load before it plays.",
+        0.5,
+        label="segment length (seconds)",
+        advanced=True,
+        since="0.3",
+        words={0: "one piece"},
+    )
 
     def __post_init__(self) -> None:
         validate(self)

@@ -88,12 +88,21 @@ class KnotSearch:
         most: Largest number of knots; used without a test.
         settles_below: The search succeeds with fewer knots than this.
         is_linear: With `most` knots, interpolate linearly.
+        share: Fraction of the limits that splines may use.
+        is_pinned: The first and the last knot are the first and the last sample, so that splines of neighboring
+            segments meet.
     """
 
     def __init__(
-        self, samples: Samples, most: int, settles_below: float = math.inf, is_linear: bool = False
+        self,
+        samples: Samples,
+        most: int,
+        settles_below: float = math.inf,
+        is_linear: bool = False,
+        share: float = SHARE,
+        is_pinned: bool = False,
     ) -> None:
-        self.samples, self.most = samples, most
+        self.samples, self.most, self.share, self.is_pinned = samples, most, share, is_pinned
         self._settles_below, self._is_linear = settles_below, is_linear
         g = torch.Generator().manual_seed(0)
         channels = sum(series.shape[-1] for series in samples.values.values())
@@ -109,9 +118,9 @@ class KnotSearch:
 
     def try_next(self) -> None:
         """Try one number of knots."""
-        solver = _Solver(self.samples, self._count)
-        if solver.subset_within(self._subset, self._values, SHARE):
-            worst = solver.worst_positions(SHARE, self._most)
+        solver = _Solver(self.samples, self._count, self.is_pinned)
+        if solver.subset_within(self._subset, self._values, self.share):
+            worst = solver.worst_positions(self.share, self._most)
             if worst is None:
                 self._is_found = True
                 self._values = {}
@@ -127,7 +136,7 @@ class KnotSearch:
 
     def knots(self) -> Knots:
         """The knots of the count that was found."""
-        solver = _Solver(self.samples, min(self._count, self.most))
+        solver = _Solver(self.samples, min(self._count, self.most), self.is_pinned)
         knots = Knots(solver.knots, "cubic", solver.solve)
         # with a knot at every frame, both interpolations pass through all frames
         is_linear = self._is_linear and len(knots.seconds) == self.most
@@ -205,16 +214,17 @@ def largest_error(samples: Samples, knots: Knots, values: Callable[[slice], Tens
 class _Solver:
     """Least squares for one number of knots: the same matrices serve every Gaussian and track."""
 
-    def __init__(self, samples: Samples, count: int) -> None:
+    def __init__(self, samples: Samples, count: int, is_pinned: bool) -> None:
         self.samples = samples
         self.knots = torch.linspace(
             float(samples.seconds[0]), float(samples.seconds[-1]), count, dtype=torch.float64
         )
         rows = weights(samples.seconds, self.knots, "cubic")
-        self.to_knots = torch.linalg.pinv(rows).float()  # [K, S]
+        to_knots = _pinned(rows) if is_pinned else torch.linalg.pinv(rows)
+        self.to_knots = to_knots.float()  # [K, S]
         self.judged = rows[samples.judged].float()  # [J, K]
         # errors left at the judged times, straight from the samples
-        self.left = (rows[samples.judged] @ torch.linalg.pinv(rows)).float()
+        self.left = (rows[samples.judged] @ to_knots).float()
 
     def _errors(self, name: str, values: Tensor, which: Tensor | slice) -> Tensor:
         """[J, m] weighted errors of some Gaussians, whose samples are `values` [S, m, c]."""
@@ -253,6 +263,19 @@ class _Solver:
         for part in _parts(series.shape[1], len(series)):
             result[:, part] = torch.tensordot(self.to_knots, series.part(part), dims=1)
         return result
+
+
+def _pinned(rows: Tensor) -> Tensor:
+    """[K, S]: least squares for weights `rows` [S, K] whose first and last knot are the first and last sample."""
+    count, times = rows.shape[1], len(rows)
+    result = torch.zeros(count, times, dtype=rows.dtype)
+    result[0, 0] = result[-1, -1] = 1
+    # what the knots between them have to explain
+    rest = torch.eye(times, dtype=rows.dtype)
+    rest[:, 0] -= rows[:, 0]
+    rest[:, -1] -= rows[:, -1]
+    result[1:-1] = torch.linalg.pinv(rows[:, 1:-1]) @ rest
+    return result
 
 
 def _parts(count: int, times: int) -> list[slice]:

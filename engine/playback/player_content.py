@@ -27,6 +27,11 @@ class Motion:
     interpolation: str
     tracks: dict[str, Tensor]
 
+    def at(self, name: str, seconds: float) -> Tensor:
+        """[M, c]: the values of a track at a time."""
+        row = weights(torch.tensor([seconds], dtype=torch.float64), self.knots, self.interpolation)
+        return torch.tensordot(row[0].float(), self.tracks[name], dims=1)
+
 
 @dataclass(frozen=True, eq=False)
 class PlayerFile:
@@ -67,17 +72,25 @@ class PlayerFile:
     @torch.no_grad()
     def means_at(self, seconds: float) -> Tensor:
         """Centers [N, 3] at a time in seconds; the same numbers as `at(seconds).means`."""
-        means = self.base.means
-        if self.motion is None or "position" not in self.motion.tracks:
+        means, motion = self.base.means, self.motion_at(seconds)
+        if motion is None or "position" not in motion.tracks:
             return means
-        return torch.cat([means[: self.moving] + self._track("position", seconds), means[self.moving :]])
+        moved = means[: self.moving] + motion.at("position", seconds)
+        return torch.cat([moved, means[self.moving :]])
 
-    def _track(self, name: str, seconds: float) -> Tensor:
-        assert self.motion is not None
-        row = weights(
-            torch.tensor([seconds], dtype=torch.float64), self.motion.knots, self.motion.interpolation
-        )
-        return torch.tensordot(row[0].float(), self.motion.tracks[name], dims=1)
+    def motion_at(self, seconds: float) -> Motion | None:
+        """The motion around a time in seconds."""
+        return self.motion
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything moves."""
+        return self.motion is not None
+
+    @property
+    def knot_count(self) -> int:
+        """Number of knots."""
+        return 0 if self.motion is None else len(self.motion.knots)
 
     @torch.no_grad()
     def at(self, seconds: float) -> Gaussians:
@@ -89,9 +102,10 @@ class PlayerFile:
         Returns:
             N Gaussians.
         """
-        if self.motion is None or self.moving == 0:
+        motion = self.motion_at(seconds)
+        if motion is None or self.moving == 0:
             return self.base
-        now = {name: self._track(name, seconds) for name in self.motion.tracks}
+        now = {name: motion.at(name, seconds) for name in motion.tracks}
         changed = {name: t.clone() for name, t in self.base.tensors().items()}
         m = self.moving
         changed["means"] = self.means_at(seconds)

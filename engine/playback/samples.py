@@ -30,10 +30,13 @@ MANY = 1 << 24
 
 
 class MotionSamples:
-    """The Gaussians `kept` (None: all) at each sampled time, in `scratch`, and what was largest over time."""
+    """The Gaussians `kept` (None: all) at each sampled time, in `scratch`, and what was largest over time.
 
-    def __init__(self, scratch: Scratch, kept: Tensor | None = None) -> None:
-        self.scratch, self.kept = scratch, kept
+    `is_survey`: only the values at the first time stay.
+    """
+
+    def __init__(self, scratch: Scratch, kept: Tensor | None = None, is_survey: bool = False) -> None:
+        self.scratch, self.kept, self.is_survey = scratch, kept, is_survey
         self.seconds: list[float] = []
         # name → [S, N, c]
         self.values: dict[str, Series] = {}
@@ -89,10 +92,11 @@ class MotionSamples:
         self._size = size if is_first else torch.maximum(self._size, size)
         for name, value in values.items():
             series = self.values.setdefault(name, Series(self.scratch))
-            series.append(value)
+            if is_first or not self.is_survey:
+                series.append(value)
             if is_first:
                 self._change[name] = torch.zeros(len(value))
-            elif not series.is_first(len(series) - 1):
+            elif self.is_survey or not series.is_first(len(series) - 1):
                 change = _difference(name, value, series.row(0))
                 self._change[name] = torch.maximum(self._change[name], change)
         if now.sh.shape[1] > 1:

@@ -2,7 +2,8 @@
 
 A track stores c numbers for each of M Gaussians at each of K knots, rounded to whole numbers of `bits` bits between the
 lowest and the highest value per channel. Packing stores differences to the previous knot, channel by channel, low bytes
-before high bytes, and deflates them; adjacent knots are similar, so most bytes are small.
+before high bytes, and deflates them; adjacent knots are similar, so most bytes are small. Segments of long scenes may
+also predict along a straight line, and from a neighbor in space (`Prediction`).
 """
 
 from __future__ import annotations
@@ -63,22 +64,79 @@ def quantize(name: str, values: Tensor, bits: int) -> Track:
     return Track(name, bits, low, high, result)
 
 
-def pack(track: Track) -> bytes:
+@dataclass(frozen=True)
+class Prediction:
+    """What packing subtracts from a track's whole numbers before it deflates them.
+
+    Attributes:
+        order: 1 subtracts the previous knot, 2 what the two previous knots predict along a straight line.
+        is_spatial: Whether the same of the previous Gaussian, a neighbor in space, is subtracted from the result.
+        folds: Whether signed results of 16 bits are stored as 0, −1, 1, −2, … → 0, 1, 2, 3, …
+    """
+
+    order: int = 1
+    is_spatial: bool = False
+    folds: bool = False
+
+    def left(self, values: NDArray[Any]) -> NDArray[Any]:
+        """What is left of whole numbers [K, M], which wrap around."""
+        left = values.copy()
+        left[1:] -= values[:-1]
+        if self.order == 2:
+            left[2:] = left[2:] - left[1:-1]
+        if self.is_spatial:
+            left[:, 1:] = left[:, 1:] - left[:, :-1]
+        if self.folds and left.itemsize == 2:
+            signed = left.view(np.int16)
+            return ((signed << 1) ^ (signed >> 15)).view(np.uint16)
+        return left
+
+    def values(self, left: NDArray[Any]) -> NDArray[Any]:
+        """The whole numbers [K, M] of which `left` is left."""
+        if self.folds and left.itemsize == 2:
+            left = (left >> 1) ^ (0 - (left & 1)).astype(np.uint16)
+        if self.is_spatial:
+            left = np.cumsum(left, axis=1, dtype=left.dtype)
+        if self.order == 2:
+            left = np.concatenate([left[:1], np.cumsum(left[1:], axis=0, dtype=left.dtype)])
+        return np.cumsum(left, axis=0, dtype=left.dtype)
+
+
+# version 1 of the player file
+FROM_KNOT = Prediction()
+# of which `best_prediction` chooses
+PREDICTIONS = tuple(Prediction(order, spatial, True) for order in (1, 2) for spatial in (False, True))
+# Gaussians that are packed to choose
+TRIED = 2048
+
+
+def best_prediction(track: Track) -> Prediction:
+    """The one of PREDICTIONS that packs some of the Gaussians best."""
+    start = max(0, (track.whole.shape[1] - TRIED) // 2)
+    some = Track(track.name, track.bits, track.low, track.high, track.whole[:, start : start + TRIED])
+    return min(PREDICTIONS, key=lambda each: len(pack(some, each)))
+
+
+def pack(track: Track, prediction: Prediction = FROM_KNOT) -> bytes:
     """The track's whole numbers as a zlib stream."""
     packer = zlib.compressobj(LEVEL)
     packed: list[bytes] = []
     # channel by channel, since copies of all of them are large
     for shift in range(0, 8 * track.whole.itemsize, 8):
         for c in range(track.whole.shape[2]):
-            change = track.whole[..., c].copy()
-            # unsigned: wraps around, and adding wraps back
-            change[1:] -= track.whole[:-1, :, c]
-            packed.append(packer.compress((change >> shift).astype(np.uint8).tobytes()))
+            left = prediction.left(track.whole[..., c])
+            packed.append(packer.compress((left >> shift).astype(np.uint8).tobytes()))
     return b"".join([*packed, packer.flush()])
 
 
 def unpack(
-    packed: bytes, name: str, bits: int, low: Tensor, high: Tensor, shape: tuple[int, int, int]
+    packed: bytes,
+    name: str,
+    bits: int,
+    low: Tensor,
+    high: Tensor,
+    shape: tuple[int, int, int],
+    prediction: Prediction = FROM_KNOT,
 ) -> Track:
     """The track of `shape` (K, M, c) that `pack` packed.
 
@@ -108,8 +166,8 @@ def unpack(
         change = data[: wanted // 2].astype(np.uint16) | data[wanted // 2 :].astype(np.uint16) << 8
     else:
         change = data
-    change = change.reshape(channels, knots, moving).transpose(1, 2, 0)
-    whole = np.cumsum(change, axis=0, dtype=_dtype(bits))
+    planes = [prediction.values(plane) for plane in change.reshape(channels, knots, moving)]
+    whole = np.stack(planes, axis=-1) if planes else np.empty(shape, dtype=_dtype(bits))
     if bits not in (8, 16) and wanted and int(whole.max()) >= 1 << bits:
         raise InputError(
             "PLB-027", f"its track '{name}' contains numbers of more than {bits} bits; export it again."

@@ -16,6 +16,7 @@ from ..messages import Finished, Progress, Started, Stream, progress_of
 from ..playback.bake import Baked, bake, units
 from ..playback.bake_config import BakeConfig
 from ..playback.player_content import PlayerFile
+from ..playback.segments import SegmentedFile
 from ..render import camera_paths, choose, render_gaussians
 from ..scene import Cameras, Scene4D
 from ..train.threads import on_one_thread
@@ -39,12 +40,12 @@ def describe(baked: Baked) -> str:
     """One line: how many Gaussians, how many of them move, how many knots, how large, how far off."""
     player_file = baked.player_file
     knots = (
-        "still"
-        if player_file.motion is None
-        else f"{player_file.moving:,} moving, {len(player_file.motion.knots)} knots"
+        "still" if not player_file.moves else f"{player_file.moving:,} moving, {player_file.knot_count} knots"
     )
+    if isinstance(player_file, SegmentedFile):
+        knots += f" in {len(player_file.places)} segments"
     return (
-        f"{len(player_file.base):,} Gaussians, {knots}, {len(baked.data) / 1e6:.2f} MB, "
+        f"{len(player_file.base):,} Gaussians, {knots}, {baked.size / 1e6:.2f} MB, "
         f"at most {player_file.max_error:.2%} off"
     )
 
@@ -56,8 +57,9 @@ def measures(baked: Baked) -> dict[str, Any]:
         "gaussians": len(player_file.base),
         "moving": player_file.moving,
         "moments": len(player_file.times),
-        "knots": 0 if player_file.motion is None else len(player_file.motion.knots),
-        "megabytes": round(len(baked.data) / 1e6, 3),
+        "knots": player_file.knot_count,
+        "segments": len(player_file.places) if isinstance(player_file, SegmentedFile) else 1,
+        "megabytes": round(baked.size / 1e6, 3),
         "max_error": player_file.max_error,
         "mean_error": player_file.mean_error,
         "notes": list(player_file.notes),
@@ -70,11 +72,11 @@ def movie(player_file: PlayerFile, target: Path) -> Stream:
 
     Started, Progress after each frame, Finished(target). Raises InputError where no mp4 can be written.
     """
-    frames = MOVIE_FRAMES if player_file.motion is None else min(MOVIE_FRAMES, max(len(player_file.times), 2))
+    frames = MOVIE_FRAMES if not player_file.moves else min(MOVIE_FRAMES, max(len(player_file.times), 2))
     first, last = float(player_file.times[0]), float(player_file.times[-1])
     seconds = torch.linspace(first, last, frames, dtype=torch.float64).tolist()
     cameras = _cameras(player_file, frames)
-    fps = 24.0 if player_file.motion is None else min(max((frames - 1) / max(last - first, 1e-6), 1.0), 60.0)
+    fps = 24.0 if not player_file.moves else min(max((frames - 1) / max(last - first, 1e-6), 1.0), 60.0)
     yield Started(frames, f"{frames} small frames")
     rasterizer = choose("auto")
     with mp4_writer(fps, target, crf=26) as add:
@@ -91,7 +93,7 @@ def _cameras(player_file: PlayerFile, frames: int) -> Cameras:
     """One camera a frame, at most MOVIE_PIXELS wide and high."""
     rig = player_file.cameras
     rig = rig.scaled(min(1.0, MOVIE_PIXELS / max(rig.sizes[0])))
-    if player_file.motion is not None:
+    if player_file.moves:
         return rig[[0] * frames]
     box = torch.stack([player_file.center - player_file.radius, player_file.center + player_file.radius])
     scene = Scene4D.still(player_file.base, player_file.times, rig, box, player_file.background)

@@ -450,8 +450,8 @@ def test_a_lying_header_is_named(good, lie):
 def test_foreign_newer_and_damaged_files_are_named(good, tmp_path):
     with pytest.raises(InputError, match="not a player file"):
         decode_player_file(b"PK\3\4" + bytes(100), "a.gs4dclip")
-    with pytest.raises(InputError, match="version 2"):
-        decode_player_file(good[:4] + (2).to_bytes(4, "little") + good[8:], "a.gs4dclip")
+    with pytest.raises(InputError, match="version 3"):
+        decode_player_file(good[:4] + (3).to_bytes(4, "little") + good[8:], "a.gs4dclip")
     with pytest.raises(InputError, match="header"):
         decode_player_file(good[:12] + b"x" + good[13:], "a.gs4dclip")
     spoilt = bytearray(good)

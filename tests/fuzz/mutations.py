@@ -7,7 +7,6 @@ import io
 import json
 import re
 import struct
-import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -346,24 +345,6 @@ def _player_file(data: bytes, choose: Random) -> bytes:
     return data[:8] + len(text).to_bytes(4, "little") + text + data[12 + size :]
 
 
-def _sog(data: bytes, choose: Random) -> bytes:
-    """A value of meta.json changed, or bytes of an image, with right checksums."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    if choose.random() < 0.6:
-        files["meta.json"] = _dumped(change_value(json.loads(files["meta.json"]), choose))
-    else:
-        name = choose.choice(sorted(files.keys() - {"meta.json"}))
-        packed = bytearray(files[name])
-        packed[choose.randrange(len(packed))] ^= 1 << choose.randrange(8)
-        files[name] = bytes(packed)
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return made.getvalue()
-
-
 def _png(data: bytes, choose: Random) -> bytes:
     """Another size or kind of pixel in the header, with a right checksum."""
     header = bytearray(data[16:29])
@@ -384,7 +365,6 @@ BY_SUFFIX: dict[str, list[Callable[[bytes, Random], bytes]]] = {
     ".npy": [_npy],
     ".npz": [_npz],
     ".spz": [_gzip, _gzip],
-    ".sog": [_sog, _sog],
     ".png": [_png],
     ".gs4dclip": [_player_file, _player_file, _player_file],
 }

@@ -29,7 +29,6 @@ from engine.fields import indices
 from engine.files.torch_weights import as_safetensors
 from engine.io.cube_file import read_cube
 from engine.io.gltf import open_document, read_animated_mesh
-from engine.io.gltf.splat_writing import write_glb
 from engine.io.heads import read_head_model, read_timed_motion
 from engine.io.image_files import load_depth_images, load_images
 from engine.io.imports.fourdgaussians_folder import import_fourdgaussians
@@ -38,7 +37,6 @@ from engine.io.mask_folder import load_masks
 from engine.io.ply import write_ply
 from engine.io.scene_file import is_scene_file, load_scene, save_scene
 from engine.io.selection_file import load_selection, save_selection
-from engine.io.sog_writing import write_sog
 from engine.io.splats import read_splat
 from engine.io.spz import write_spz
 from engine.io.view_folder import load_views, save_views
@@ -59,7 +57,6 @@ from tests.gltf_files import triangle
 from tests.reports.test_splat_formats import write_compressed
 from tests.reports.test_technicolor import light_field
 from tests.scenes import moving_scene
-from tests.splat_bytes import ksplat_bytes
 from tests.tiny_head import tiny_head, tiny_model
 from tests.video_files import write_hdr, write_interlaced, write_with_alpha
 from tests.web.clips import baked
@@ -150,12 +147,6 @@ def _frames(suffix: str) -> Callable[[Path], object]:
             write_ply(gaussians, folder / "a.ply")
         elif suffix == ".compressed.ply":
             write_compressed(gaussians, folder / "a.compressed.ply", True)
-        elif suffix == ".sog":
-            write_sog(gaussians, folder / "a.sog")
-        elif suffix == ".ksplat":
-            (folder / "a.ksplat").write_bytes(ksplat_bytes(gaussians, 1, (10, 20)))
-        elif suffix in (".glb", ".spz.glb"):
-            write_glb(gaussians, folder / f"a{suffix}", compresses=suffix != ".glb")
         else:
             rows = [struct.pack("<6f8B", *m, 0.1, 0.1, 0.1, *range(8)) for m in gaussians.means.tolist()]
             (folder / "a.splat").write_bytes(b"".join(rows))
@@ -408,7 +399,7 @@ PARSERS: list[Parser] = [
             _frames(suffix),
             lambda folder, suffix=suffix: read_splat(folder / f"a{suffix}").activated(),
         )
-        for suffix in (".ply", ".compressed.ply", ".spz", ".splat", ".sog", ".ksplat", ".glb", ".spz.glb")
+        for suffix in (".ply", ".compressed.ply", ".spz", ".splat")
     ),
     _parser("views", lambda f: save_views(_views(), f), load_views),
     _parser(

@@ -55,6 +55,29 @@ def expectation(data: bytes) -> dict[str, object]:
     return {"counts": counts, "interpolation": clip.motion.interpolation, "samples": samples}
 
 
+def long_clip() -> bytes:
+    scene = clips.scenes()["everything"].with_(times=torch.linspace(0, 12, 97, dtype=torch.float64))
+    return clips.baked(scene, "long", segment_seconds=2.0)
+
+
+def samples_of_segments(data: bytes) -> list[dict[str, object]]:
+    """What the engine's decoder says of a clip in segments, in the file's axes."""
+    clip = decode_player_file(data, "clip")
+    samples: list[dict[str, object]] = []
+    for second in (0.0, 1.9, 2.0, 5.3, 11.1, 12.0, 3.3, 0.1):
+        motion = clip.motion_at(second)
+        assert motion is not None
+        for name in motion.tracks:
+            said = motion.at(name, second)
+            if name == "rotation":
+                said = rotations.normalise(said)
+                said = torch.cat([in_file_axes(name, said[..., 1:]), said[..., :1]], dim=-1)
+            else:
+                said = in_file_axes(name, said)
+            samples.append({"seconds": second, "track": name, "values": said.flatten().tolist()})
+    return samples
+
+
 def test_the_logic_under_node(node: str, tmp_path: Path) -> None:
     seen: set[str] = set()
     for name, scene in clips.scenes().items():
@@ -64,6 +87,8 @@ def test_the_logic_under_node(node: str, tmp_path: Path) -> None:
         seen |= {sample["track"] for sample in about["samples"]} | {str(about["interpolation"])}  # type: ignore
         (tmp_path / f"{name}.gs4dclip.json").write_text(json.dumps(about))
     assert {"position", "rotation", "scale", "opacity", "color", "cubic", "hold", "None"} <= seen
+    (tmp_path / "long.segments").write_bytes(data := long_clip())
+    (tmp_path / "long.segments.json").write_text(json.dumps({"samples": samples_of_segments(data)}))
     run = subprocess.run(
         [node, "--test", "--test-reporter=tap", *sorted(str(p) for p in TESTS.glob("*.test.mjs"))],
         env={**os.environ, "GS4D_TEST_CLIPS": str(tmp_path)},

@@ -98,7 +98,7 @@ class PlayerElement extends HTMLElement {
     const { signal } = this.#request;
     if (!src) return view.fail("This player has no src; write the address of a .gs4dclip file there.");
     const name = nameOf(src);
-    await view.load([{ name, bytes: () => download(src, this.baseURI, name, signal) }]);
+    await view.load([{ name, open: () => bytesOf(src, this.baseURI, name, signal) }]);
     if (signal.aborted || this.#view !== view || !view.plays) return;
     const [{ title, gaussians, times }] = view.clips;
     if (this.hasAttribute("autoplay") && !matchMedia("(prefers-reduced-motion: reduce)").matches) view.player.play();
@@ -149,15 +149,16 @@ async function drawn(view) {
     await new Promise((done) => setTimeout(done, 20));
 }
 
-async function download(src, base, name, signal) {
-  let answer;
-  try {
-    answer = await fetch(new URL(src, base), { signal });
-  } catch {
-    throw new Error(`${name} could not be loaded: check the address in src, and that its server allows this page to read it (CORS).`);
-  }
-  if (!answer.ok) throw new Error(`${name} could not be loaded: the server answered ${answer.status}; check the address in src.`);
-  return answer.arrayBuffer().catch(() => { throw new Error(`${name} could not be loaded: the connection was interrupted; reload the page.`); });
+/** The file, piece by piece. */
+async function bytesOf(src, base, name, signal) {
+  const { UrlBytes } = await import("../segments.mjs"), failed = `${name} could not be loaded`;
+  const lost = `${failed}: check the address in src, and that its server allows this page to read it (CORS).`;
+  if (!URL.canParse(src, base)) throw new Error(lost);
+  return new UrlBytes(new URL(src, base), {
+    signal, lost,
+    cut: `${failed}: the connection was interrupted; reload the page.`,
+    refused: (status) => `${failed}: the server answered ${status.split(" ")[0]}; check the address in src.`,
+  });
 }
 
 /** The file's name in an address, for messages. */

@@ -76,16 +76,13 @@ class Description:
 def read_description(path: Path, name: str) -> Description:
     """Read a `sequence.json`, called `name` in messages.
 
-    Of files without its `format`, `fps` alone is read.
+    Files of other programs may have `fps` alone.
 
     Raises:
         InputError: It is not JSON, or a value in it is none that it can have.
     """
     data = read_json(path, name)
-    fps = data.get("fps", 0)
-    # of another program's file the other keys may mean anything
-    known = data if data.get("format") == FORMAT else {}
-    frames, seconds = known.get("frames", 0), known.get("seconds", [])
+    frames, fps, seconds = data.get("frames", 0), data.get("fps", 0), data.get("seconds", [])
     if not _is_number(fps) or not (fps == 0 or 1e-6 <= fps <= FASTEST):
         raise InputError(
             "IO-105",
@@ -99,7 +96,7 @@ def read_description(path: Path, name: str) -> Description:
             f"{name}: 'seconds' is not one ascending time for each of its 'frames'. Correct it, or remove the file and set the "
             "frame rate.",
         )
-    return Description(frames, float(fps), known.get("interpolated") is not False, tuple(map(float, seconds)))
+    return Description(frames, float(fps), data.get("interpolated") is not False, tuple(map(float, seconds)))
 
 
 def _is_number(value: object) -> bool:
