@@ -7,7 +7,7 @@ import { translator } from "./words.js";
 const LOADERS = {
   GS4D_LoadMultiViewVideo: { widget: "clip", accept: ".zip,.mp4,.mov,.mkv,.webm,.avi,.json,.npy,.txt,.ply,.png,.jpg,.jpeg", gathers: true },
   GS4D_Load4DScene: { widget: "scene_file", accept: ".safetensors" },
-  GS4D_Import4DScene: { widget: "source", accept: ".ply,.splat,.spz,.sog,.ksplat,.glb,.gltf,.4dgs,.zip", takesSeveral: true },
+  GS4D_Import4DScene: { widget: "source", accept: ".ply,.splat,.spz,.sog,.ksplat,.glb,.gltf,.usd,.usda,.usdc,.usdz,.4dgs,.zip", takesSeveral: true },
   GS4D_LoadVideoClip: { widget: "clip", accept: ".mp4,.mov,.mkv,.webm,.avi" },
 };
 

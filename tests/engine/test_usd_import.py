@@ -12,8 +12,9 @@ import torch
 from engine import messages as m
 from engine.deform.moments import scene_of_moments
 from engine.errors import InputError
-from engine.io.usd import UsdSplats, write_usd
+from engine.io.usd import UsdSplats, layers, write_usd
 from engine.io.usd import reading as reading_module
+from engine.io.usd.library import library
 from engine.scene import Scene4D, harmonics, rotations
 from engine.scene.rigs import UPS, found_up
 from engine.steps import export_scene, import_scene
@@ -551,6 +552,15 @@ def test_a_package_that_usd_core_makes_is_read(tmp_path):
     assert len(run(tmp_path / "b.usdz").canonical) == 4
 
 
+def test_a_package_with_changed_bytes_is_named(tmp_path):
+    scene = moving_scene(20)
+    data = bytearray(write_usd(scene, scene.times.tolist(), tmp_path / "a.usdz").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "b.usdz").write_bytes(data)
+    with pytest.raises(InputError, match=r"b\.usdz cannot be read as USD.*a checksum in it differs"):
+        run(tmp_path / "b.usdz")
+
+
 def test_cut_and_changed_files_are_read_or_named(tmp_path):
     scene = moving_scene(20)
     source = write_usd(scene, scene.times.tolist(), tmp_path / "a.usdc").read_bytes()
@@ -571,3 +581,18 @@ def test_cut_and_changed_files_are_read_or_named(tmp_path):
             outcomes.add("named")
             assert error.code
     assert "named" in outcomes
+
+
+def test_every_kind_of_arc_is_looked_at():
+    layer = Sdf.Layer.CreateAnonymous(".usda")
+    layer.ImportFromString(
+        "#usda 1.0\n(\n    subLayers = [@sub.usda@]\n)\n"
+        'def "A" (\n    references = @a.usda@\n    prepend payload = [@b.usda@</X>, @c.usda@]\n'
+        '    append variantSets = "v"\n) {\n'
+        '    variantSet "v" = {\n        "x" (prepend references = @d.usda@) {\n'
+        '            def "C" (add payload = @e.usda@) {\n            }\n        }\n    }\n'
+        '    def "D" (append references = [@f.usda@</Y>, </A>]) {\n    }\n}\n'
+    )
+    named = layers._named(library(), layer)
+    assert sorted(filter(None, named)) == sorted(filter(None, layer.GetCompositionAssetDependencies()))
+    assert len(set(filter(None, named))) == 7

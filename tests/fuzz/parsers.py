@@ -39,6 +39,7 @@ from engine.io.scene_file import is_scene_file, load_scene, save_scene
 from engine.io.selection_file import load_selection, save_selection
 from engine.io.splats import read_splat
 from engine.io.spz import write_spz
+from engine.io.usd import write_usd
 from engine.io.view_folder import load_views, save_views
 from engine.latent.files import load_field, save_field
 from engine.messages import result, returned
@@ -400,6 +401,15 @@ PARSERS: list[Parser] = [
             lambda folder, suffix=suffix: read_splat(folder / f"a{suffix}").activated(),
         )
         for suffix in (".ply", ".compressed.ply", ".spz", ".splat")
+    ),
+    *(
+        _parser(
+            suffix,
+            lambda folder, suffix=suffix: write_usd(SCENE, [0.0, 0.1, 0.3], folder / f"a{suffix}"),
+            lambda folder, suffix=suffix: _use_scene(result(import_scene.run(folder / f"a{suffix}"))),
+        )
+        # not .usdc: usd-core fills as much memory as a damaged array's length asks for before it refuses the file
+        for suffix in (".usda", ".usdz")
     ),
     _parser("views", lambda f: save_views(_views(), f), load_views),
     _parser(

@@ -7,6 +7,7 @@ and none outside of the folder of the file (or outside of a .usdz) is opened.
 from __future__ import annotations
 
 import posixpath
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ def open_stage(usd: Library, path: Path) -> Any:
         raise InputError("USD-007", f"{path.name} is empty; copy or export it again.")
     if path.suffix.lower() == PACKAGE:
         check_archive(path)
+        # usd-core does not compare checksums, and damaged numbers in a layer can end the process
+        with unreadable(path.name), zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise ValueError("a checksum in it differs")
     # usd-core keeps layers that somebody in this process still has open, as they were
     known = usd.Sdf.Layer.Find(str(path))
     with unreadable(path.name):
@@ -57,7 +62,7 @@ def _check_layers(usd: Library, path: Path) -> None:
         name = posixpath.basename(identifier.rstrip("]"))
         with unreadable(path.name if identifier == str(path) else name):
             layer = usd.Sdf.Layer.FindOrOpen(identifier)
-            named = [] if layer is None else [*layer.GetCompositionAssetDependencies(), *_clips(usd, layer)]
+            named = [] if layer is None else _named(usd, layer)
         for asset in filter(None, named):
             found = _place(usd, folder, path, identifier, asset)
             if found is not None and found not in seen and len(seen) < MOST_LAYERS:
@@ -94,17 +99,36 @@ def _joined(folder: str, asset: str) -> str:
     return posixpath.normpath(posixpath.join(folder, asset.replace("\\", "/")))
 
 
-def _clips(usd: Library, layer: Any) -> list[str]:
-    """The files that a layer's value clips name."""
-    found: list[str] = []
+def _named(usd: Library, layer: Any) -> list[str]:
+    """The files that a layer names: sublayers, references, payloads and value clips, those of variants included.
+
+    usd-core's own function for this ends the process for some damaged layers.
+    """
+    found: list[str] = [str(path) for path in layer.subLayerPaths]
 
     def visit(path: Any) -> None:
-        spec = layer.GetPrimAtPath(path) if path.IsPrimPath() else None
-        if spec is not None and spec.HasInfo("clips"):
+        if not (path.IsPrimPath() or path.IsPrimVariantSelectionPath()):
+            return
+        spec = layer.GetPrimAtPath(path)
+        if not spec:
+            return
+        for key in ("references", "payload"):
+            if spec.HasInfo(key):
+                found.extend(str(arc.assetPath) for arc in _items(spec.GetInfo(key)))
+        if spec.HasInfo("clips"):
             found.extend(_assets(usd, spec.GetInfo("clips")))
 
     layer.Traverse(usd.Sdf.Path.absoluteRootPath, visit)
     return found
+
+
+def _items(arcs: Any) -> Iterator[Any]:
+    """All references or payloads in a list of edits, or the one payload of old files."""
+    if not hasattr(arcs, "explicitItems"):
+        yield arcs
+        return
+    for name in ("explicitItems", "prependedItems", "appendedItems", "addedItems"):
+        yield from getattr(arcs, name)
 
 
 def _assets(usd: Library, value: Any) -> Iterator[str]:

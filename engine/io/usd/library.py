@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -41,7 +42,7 @@ def unreadable(name: str) -> Generator[None, None, None]:
     except InputError:
         raise
     # of damaged files also what Python's side of usd-core does not expect
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             "USD-001",
             f"{printable(name)} cannot be read as USD: it is damaged, or not a USD file ({reason_of(error)}). Export it again.",

@@ -66,7 +66,7 @@ class UsdSplats:
                 self._codes = [self._usd.Usd.TimeCode(code) for code in self._frames(samples)]
             self.up = {"Y": "y up", "Z": "z up"}[str(self._usd.UsdGeom.GetStageUpAxis(self._stage))]
             self.origin = self._origin()
-        self._check_size()
+            self._check_size()
 
     def __len__(self) -> int:
         """How many frames there are; 1 for a still scene."""
