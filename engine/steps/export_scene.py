@@ -31,6 +31,7 @@ from ..render import CameraPath
 from ..scene import Gaussians, Scene4D
 from ..scene.origins import check_same_origin, in_coordinates_of, origin_note
 from ..scene.rigs import is_unturned, rig_up, up_in_words
+from ..train.threads import on_one_thread
 from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run", "suffix"]
@@ -124,6 +125,7 @@ def times_of(scene: Scene4D, config: Config) -> list[float]:
     ).tolist()
 
 
+@on_one_thread
 def run(
     scene: Scene4D,
     config: Config,

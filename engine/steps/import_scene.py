@@ -29,6 +29,7 @@ from ..scene import Gaussians, Scene4D
 from ..scene.mending import mended
 from ..scene.origins import around_origin, coarse_note
 from ..scene.rigs import UPS, ring_of_cameras
+from ..train.threads import on_one_thread
 from .step import Input, Kind, Output, Step
 
 __all__ = ["STEP", "Config", "run"]
@@ -95,6 +96,7 @@ class Config:
         validate(self)
 
 
+@on_one_thread
 def run(source: Path, config: Config = Config(), head: Head | None = None) -> Stream:
     """Import what is at a path.
 

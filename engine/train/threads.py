@@ -41,8 +41,8 @@ def threads_for_model(backbone: Backbone) -> Generator[None, None, None]:
 def on_one_thread(run: Callable[Given, Stream]) -> Callable[Given, Stream]:
     """Have a step's `run` compute with one torch thread, whatever the number of Gaussians; the rasterizer keeps all.
 
-    For steps whose work is the rasterizer's. On a busy machine, such as one whose browser draws the player, a second thread makes
-    them several times slower (docs/benchmarks.md).
+    For steps whose work is the rasterizer's, or many small operations. On a busy machine, such as one whose browser draws the
+    player, a second thread makes them several times slower (docs/benchmarks.md).
     """
 
     @functools.wraps(run)

@@ -130,8 +130,8 @@ def test_splats_that_would_become_frames_are_not_written_among(tmp_path: Path) -
 @pytest.mark.parametrize("name", ["walk", "walk.zip"])
 def test_memory_does_not_grow_with_the_frames(name: str, tmp_path: Path) -> None:
     scene = moving_scene(10_000, views=2, sh_degree=3)
-    # 30 files of 2.5 MB, of which one is in memory, with its Gaussians
-    bounded(lambda: exported(scene, tmp_path / name, moments=30), "value", 40)
+    # 60 files of 2.5 MB, of which one is in memory, with its Gaussians
+    bounded(lambda: exported(scene, tmp_path / name, moments=60), "value", 70)
 
 
 def test_the_verb_writes_a_zip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
