@@ -493,6 +493,11 @@ PARSERS: list[Parser] = [
         lambda f: write_player_file(baked(SCENE), f / "a.gs4dclip"),
         lambda f: read_player_file(f / "a.gs4dclip"),
     ),
+    _parser(
+        "player file in segments",
+        lambda f: write_player_file(baked(SCENE, segment_seconds=0.5), f / "a.gs4dclip"),
+        lambda f: [read_player_file(f / "a.gs4dclip").at(seconds) for seconds in (0.1, 0.8, 1.4)],
+    ),
     _parser("sequence folder", lambda f: _sequence(f / "walk"), lambda f: _read_sequence(f / "walk")),
     _parser("sequence zip", lambda f: _sequence(f / "walk.zip"), lambda f: _read_sequence(f / "walk.zip")),
     Parser("settings", lambda folder: None, _read_config, False),
