@@ -56,12 +56,18 @@ MEASURE = """async (seconds) => {
 }"""
 
 
-def measure(page_file: Path, size: int, seconds: float, gpu: bool) -> dict[str, Any]:
-    from playwright.sync_api import sync_playwright
-
+def chromium() -> str:
+    """Path of a Chromium. Raises InputError where none is found."""
     executable = browser.chromium()
     if executable is None:
         raise InputError("BEN-008", "Chromium was not found; install it or set CHROMIUM_PATH.")
+    return executable
+
+
+def measure(page_file: Path, size: int, seconds: float, gpu: bool) -> dict[str, Any]:
+    from playwright.sync_api import sync_playwright
+
+    executable = chromium()
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(
             executable_path=executable, headless=True, args=ON_A_GPU if gpu else browser.FLAGS

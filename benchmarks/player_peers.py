@@ -3,11 +3,12 @@
     python benchmarks/player_peers.py [--json] [--gaussians 5000 50000] [--moments 48] [--size 512] [--frames 5] [--rounds 3]
         [--images FOLDER]
 
-Renderers: the player of this pack, plain Spark (the version that the player contains) and gsplat.js, both with a still
-scene: the first frame. Cases: `playing` (another time in each frame), `still` (the same image again) and `orbiting` (the
-camera turns, the time stands). `draw_ms` is the time until GL has completed a frame. Renderers and cases take turns, and
-before each frame the sorting that the last one began has ended. The renderers come from npm into tools/peers on the first run.
-GL is software; needs playwright, a Chromium (CHROMIUM_PATH, or the one on the path) and npm. `--images` keeps what each draws.
+Renderers: the player of this pack, the same with one Gaussian in an instance (`unbatched`), plain Spark (the version that the
+player contains) and gsplat.js, which show the first frame as a still scene. Cases: `playing` (another time in each frame),
+`still` (the same image again) and `orbiting` (the camera turns, the time stands). `draw_ms` is the time until GL has completed
+a frame. Renderers and cases take turns, and before each frame the sorting that the last one began has ended. The renderers
+come from npm into tools/peers on the first run. GL is software; needs playwright, a Chromium (CHROMIUM_PATH, or the one on
+the path) and npm. `--images` keeps what each draws.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import torch
 
 from benchmarks.clip import SEED, figure
 from benchmarks.environment import environment
+from benchmarks.player import chromium
 from engine.errors import InputError
 from engine.io.ply import write_ply
 from engine.io.spz import write_spz
@@ -43,7 +45,13 @@ PEERS = HERE.parent / "tools" / "peers"
 # never asked: every request is answered from files
 SITE = "http://localhost:1"
 KINDS = {".html": "text/html", ".js": "text/javascript", ".spz": "application/octet-stream"}
-CASES = {"player": ("playing", "still", "orbiting"), "spark": ("still", "orbiting"), "gsplatjs": ("still", "orbiting")}
+CASES = {
+    "player": ("playing", "still", "orbiting"),
+    "unbatched": ("playing", "still", "orbiting"),
+    "spark": ("still", "orbiting"),
+    "gsplatjs": ("still", "orbiting"),
+}
+UNBATCHED = "export const drawInBatches = () => false;"
 # the player, with the interface of player_peers.html
 OPEN_PLAYER = """async (count) => {
   const view = document.querySelector('.gs4d').gs4d, { stage, player } = view, draw = stage.draw.bind(stage);
@@ -95,8 +103,13 @@ def modules() -> Path:
     folder, npm = PEERS / "node_modules", shutil.which("npm")
     if not all((folder / name).is_dir() for name in ("three", "gsplat", "@sparkjsdev/spark")):
         if npm is None:
-            raise InputError("BEN-009", "npm was not found; install Node.js to compare with other renderers.")
-        subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=PEERS, check=True, stdout=sys.stderr)
+            raise InputError("BEN-018", "npm was not found; install Node.js to compare with other renderers.")
+        subprocess.run(
+            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+            cwd=PEERS,
+            check=True,
+            stdout=sys.stderr,
+        )
     return folder
 
 
@@ -116,9 +129,12 @@ def serve(page: Any, files: dict[str, Path]) -> None:
 def measure(count: int, arguments: argparse.Namespace, folder: Path, opened: Any) -> list[dict[str, Any]]:
     """One row for each renderer and case, at `count` Gaussians."""
     baked = result(bake_clip.run(figure(count, arguments.moments), bake_clip.Config()))
-    base = baked.player_file.base
+    base, web = baked.player_file.base, folder / "web"
+    shutil.copytree(HERE.parent / "web", web, dirs_exist_ok=True)
+    (web / "batches.mjs").write_text(UNBATCHED, encoding="utf-8")
     files = {
         "player.html": write_page([baked.data], folder / "player.html", "benchmark"),
+        "unbatched.html": write_page([baked.data], folder / "unbatched.html", "benchmark", web),
         "peer.html": HERE / "player_peers.html",
         "scene.spz": write_spz(base, folder / "scene.spz"),
         "scene.ply": write_ply(base, folder / "scene.ply"),
@@ -128,19 +144,23 @@ def measure(count: int, arguments: argparse.Namespace, folder: Path, opened: Any
         page = pages[name] = opened.new_page(viewport={"width": arguments.size, "height": arguments.size})
         page.on("pageerror", lambda error: print(f"page: {error}", file=sys.stderr))
         serve(page, files)
-        if name == "player":
-            page.goto(f"{SITE}/player.html")
-            page.wait_for_function("() => document.querySelector('.gs4d')?.gs4d.clips.length", timeout=120_000)
+        if name in ("player", "unbatched"):
+            page.goto(f"{SITE}/{name}.html")
+            page.wait_for_function(
+                "() => document.querySelector('.gs4d')?.gs4d.clips.length", timeout=120_000
+            )
             extra = page.evaluate("document.querySelector('.gs4d').clientHeight - "
                                   "document.querySelector('.gs4d-port').clientHeight")  # fmt: skip
             page.set_viewport_size({"width": arguments.size, "height": arguments.size + extra})
-            cameras = page.evaluate(OPEN_PLAYER, arguments.frames + 1)
+            cameras = page.evaluate(OPEN_PLAYER, arguments.frames + 1)  # the same for both
         else:
             page.goto(f"{SITE}/peer.html")
             page.wait_for_function("() => window.open_peer", timeout=60_000)
             page.evaluate("([name, size]) => open_peer(name, size)", [name, arguments.size])
             page.evaluate("(camera) => { peer.look(camera); return settle(); }", cameras[0])
-    spent: dict[tuple[str, str], list[float]] = {(name, case): [] for name, cases in CASES.items() for case in cases}
+    spent: dict[tuple[str, str], list[float]] = {
+        (name, case): [] for name, cases in CASES.items() for case in cases
+    }
     for turn in range(arguments.rounds):
         for name, case in spent:
             pages[name].bring_to_front()
@@ -148,8 +168,13 @@ def measure(count: int, arguments: argparse.Namespace, folder: Path, opened: Any
             views = [cameras[0]] * arguments.frames if still else cameras[1:]
             # the frame of the other renderers is the first one; no two times of all rounds are equal
             steps = arguments.frames * arguments.rounds + 1
-            times = [(turn * arguments.frames + i + 1) / steps if case == "playing" else 0 for i in range(arguments.frames)]
-            pages[name].evaluate("(camera) => { peer.look(camera); peer.time?.(0); peer.draw(); return settle(); }", cameras[0])
+            times = [
+                (turn * arguments.frames + i + 1) / steps if case == "playing" else 0
+                for i in range(arguments.frames)
+            ]
+            pages[name].evaluate(
+                "(camera) => { peer.look(camera); peer.time?.(0); peer.draw(); return settle(); }", cameras[0]
+            )
             spent[name, case] += pages[name].evaluate(MEASURE, [views, times])
     rows = []
     for (name, case), times in spent.items():
@@ -158,9 +183,13 @@ def measure(count: int, arguments: argparse.Namespace, folder: Path, opened: Any
     for name, page in pages.items():
         if arguments.images:
             Path(arguments.images).mkdir(parents=True, exist_ok=True)
-            page.evaluate("(camera) => { peer.look(camera); peer.time?.(0); peer.draw(); return settle(); }", cameras[0])
+            page.evaluate(
+                "(camera) => { peer.look(camera); peer.time?.(0); peer.draw(); return settle(); }", cameras[0]
+            )
             image = page.evaluate(IMAGE)
-            (Path(arguments.images) / f"{name}_{count}.png").write_bytes(base64.b64decode(image.split(",")[1]))
+            (Path(arguments.images) / f"{name}_{count}.png").write_bytes(
+                base64.b64decode(image.split(",")[1])
+            )
         page.close()
     return rows
 
@@ -168,7 +197,9 @@ def measure(count: int, arguments: argparse.Namespace, folder: Path, opened: Any
 def main() -> int:
     from playwright.sync_api import sync_playwright
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--gaussians", type=int, nargs="+", default=[5000, 50_000])
     parser.add_argument("--moments", type=int, default=48)
@@ -179,9 +210,7 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        executable = browser.chromium()
-        if executable is None:
-            raise InputError("BEN-008", "Chromium was not found; install it or set CHROMIUM_PATH.")
+        executable = chromium()
         modules()
         rows: list[dict[str, Any]] = []
         with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:

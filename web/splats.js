@@ -1,6 +1,7 @@
 // Draws clips with Spark and three, the only file that knows them. A clip's knots lie in textures and are blended on
 // the GPU by eight numbers, so that showing another moment uploads nothing; a segment of a long clip is uploaded once.
 
+import { drawInBatches } from "./batches.mjs";
 import { blend } from "./clip.js";
 
 const WIDTH = 2048; // texels of a row of a knot texture, and the most rows of one layer
@@ -72,6 +73,7 @@ export class Stage {
       preBlurAmount: EXTRA_BLUR, blurAmount: 0, maxStdDev: Math.sqrt(2 * Math.log(1 / FAINTEST)), minAlpha: FAINTEST,
       clipXY: 1.6,
     });
+    drawInBatches(spark);
     blank ??= spark.display.constructor.fullScreenQuad.material;
     const scene = new Scene();
     scene.add(spark, mesh);

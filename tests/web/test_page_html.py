@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import browser
 import numpy as np
 import pytest
 
-from engine.playback.page import write_page
+from engine.playback.page import WEB, write_page
 from engine.playback.player_content import PlayerFile
 from engine.playback.player_file import decode_player_file
 from engine.scene import Scene4D
@@ -309,6 +310,23 @@ def test_scrubbing_uploads_no_motion(tab: browser.Page, tmp_path: Path, made: di
         page.picture(seconds=seconds)
     assert np.abs(page.picture(seconds=1.2) - first).mean() > 0.01
     assert page.page.evaluate("window.uploads") == loaded
+
+
+def test_gaussians_drawn_in_batches_look_as_drawn_one_by_one(
+    tab: browser.Page, tmp_path: Path, made: dict[str, bytes]
+) -> None:
+    web, data = tmp_path / "web", made["everything"]
+    shutil.copytree(WEB, web, ignore=shutil.ignore_patterns("docs"))
+    (web / "batches.mjs").write_text("export const drawInBatches = () => false;", encoding="utf-8")
+    asked = "[view.stage.sides[0].spark.activeSplats, view.stage.sides[0].spark.geometry.instanceCount]"
+    images, counts = [], []
+    for i, folder in enumerate((WEB, web)):
+        page = OpenPage(tab, write_page([data], tmp_path / f"{i}.html", "A scene", folder))
+        images.append(page.picture(seconds=0.3))
+        counts.append(page.js(asked))
+    (gaussians, instances), (_, alone) = counts
+    assert alone == gaussians > 128 and instances == -(-gaussians // 128)
+    assert np.array_equal(*images)
 
 
 def test_without_webgl2_it_says_so(tab: browser.Page, tmp_path: Path, made: dict[str, bytes]) -> None:
