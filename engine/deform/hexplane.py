@@ -174,7 +174,7 @@ class HexPlane(nn.Module):
     def _coordinates(self, means: Tensor) -> Tensor:
         """Grid coordinates [N, 3] of `means`. Raises InputError where they are not finite."""
         # (means - corner)·scale - 1 in two passes
-        p = torch.addcmul(self.aabb.new_tensor(-1.0), means - self.aabb[0], _per_unit(self.aabb))
+        p = torch.addcmul(self.aabb.new_full((), -1.0), means - self.aabb[0], _per_unit(self.aabb))
         _check_coordinates(p)
         return p
 

@@ -6,7 +6,7 @@ import torch
 from engine import messages as m
 from engine.deform import PerFrame
 from engine.errors import InputError
-from engine.playback import bake, samples
+from engine.playback import bake_parts, samples
 from engine.playback.player_content import PlayerFile
 from engine.playback.player_file import decode_player_file
 from engine.scene import Gaussians, Scene4D
@@ -105,7 +105,7 @@ def test_slow_motion_follows_the_scene_between_its_moments(monkeypatch):
     assert error(scene, made, made.player_file) <= made.player_file.max_error <= 0.002
     assert between(made) < 0.004 and len(made.player_file.motion.knots) > 10
     # where Gaussians are too many for that, a knot a moment is the most
-    monkeypatch.setattr(bake, "BETWEEN", 0)
+    monkeypatch.setattr(bake_parts, "BETWEEN", 0)
     least = baked(scene)
     assert error(scene, least, least.player_file) <= least.player_file.max_error <= 0.002
     assert len(least.player_file.motion.knots) == 10 and between(least) > 0.05

@@ -21,7 +21,7 @@ from tests.splat_bytes import ksplat_bytes, varied
 
 def same(a: Gaussians, b: Gaussians, **limits: float) -> None:
     """Equal Gaussians in equal order, within limits by name; the angle of rotations, and opacities after activation."""
-    allowed = {"means": 1e-5, "log_scales": 1e-5, "angle": 1e-3, "opacity": 1e-5, "dc": 1e-5, "sh": 1e-5}
+    allowed = {"means": 1e-5, "log_scales": 1e-5, "angle": 2e-3, "opacity": 1e-5, "dc": 1e-5, "sh": 1e-5}
     x, y = a.activated(), b.activated()
     assert a.sh.shape == b.sh.shape
     apart = {

@@ -28,7 +28,7 @@ def contains(sentence: str, part: str) -> bool:
 
 def test_every_quoted_message_stands_in_the_source() -> None:
     """The player's own sentences are not InputErrors: any file of the pack may hold them."""
-    files = [*(REPOSITORY / "web").glob("*.js"), *(REPOSITORY / "web" / "page").glob("*.mjs")]
+    files = [*(REPOSITORY / "web").glob("*js"), *(REPOSITORY / "web" / "page").glob("*.mjs")]
     files += [*(REPOSITORY / "engine").rglob("*.py"), *(REPOSITORY / "nodes").rglob("*.py")]
     lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     parts = quoted()
@@ -39,7 +39,7 @@ def test_every_quoted_message_stands_in_the_source() -> None:
 def test_what_the_player_says_itself_is_explained() -> None:
     parts = quoted()
     said: list[str] = []
-    for file in [*(REPOSITORY / "web").glob("*.js"), *(REPOSITORY / "web" / "page").glob("*.mjs")]:
+    for file in [*(REPOSITORY / "web").glob("*js"), *(REPOSITORY / "web" / "page").glob("*.mjs")]:
         text = re.sub(r"\$\{[^}]*\}", GAP, file.read_text(encoding="utf-8"))
         said += re.findall(
             r"(?:new (?:Clip)?Error\(|fail\(|= )[\"`]([^\"`]{25,}[.;:] ?[^\"`]{12,}\.)[\"`]", text

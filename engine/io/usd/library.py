@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
+import tempfile
 import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ... import backends
@@ -47,6 +49,20 @@ def unreadable(name: str) -> Generator[None, None, None]:
             "USD-001",
             f"{printable(name)} cannot be read as USD: it is damaged, or not a USD file ({reason_of(error)}). Export it again.",
         ) from error
+
+
+@contextmanager
+def nameable(folder: Path) -> Generator[Path, None, None]:
+    """A path to the same folder that usd-core can take, which knows names in UTF-8 alone."""
+    try:
+        str(folder).encode("utf-8")
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as other:
+            link = Path(other) / "folder"
+            link.symlink_to(folder.absolute(), target_is_directory=True)
+            yield link
+    else:
+        yield folder
 
 
 def reason_of(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from ...files.paths import printable
 from ...scene import Gaussians, harmonics
 from ...scene.cameras import AT_ZERO, Origin
 from .layers import open_stage
-from .library import library, unreadable
+from .library import library, nameable, unreadable
 from .particles import Particles
 from .splat_prim import ORIGIN
 
@@ -54,7 +54,8 @@ class UsdSplats:
     def __init__(self, path: Path) -> None:
         self.name = printable(path.name)
         self._usd = library()
-        self._stage = open_stage(self._usd, path)
+        with nameable(path.parent) as folder:
+            self._stage = open_stage(self._usd, folder / path.name)
         with unreadable(path.name):
             self._prims = self._found()
             self._scale = self._meters()

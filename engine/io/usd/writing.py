@@ -23,7 +23,7 @@ from ...messages import returned
 from ...scene import Cameras, Gaussians, Scene4D
 from .axes import stage_turn
 from .camera_prim import CameraPrim
-from .library import Library, library, reason_of
+from .library import Library, library, nameable, reason_of
 from .splat_prim import SplatPrim
 from .times import TimeCodes, time_codes
 
@@ -80,9 +80,9 @@ def writing_usd(
         )
     times = time_codes(seconds) if rate is None else TimeCodes([float(i) for i in range(len(seconds))], rate)
     is_package = path.suffix == ".usdz"
-    with write_atomically(path) as partial, temporary_beside(path) as room:
+    with write_atomically(path) as partial, temporary_beside(path) as room, nameable(room) as folder:
         room.mkdir()
-        layer = room / f"{_identifier(path.stem)}{'.usdc' if is_package else path.suffix}"
+        layer = folder / f"{_identifier(path.stem)}{'.usdc' if is_package else path.suffix}"
         try:
             yield from _write_layer(usd, scene, seconds, times, layer, cameras, path.name)
             if is_package:
