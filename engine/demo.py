@@ -28,7 +28,7 @@ from .train.speed import CLIP
 from .wording import brief
 
 log = logging.getLogger("gs4d")
-# of training at most: the whole demo takes about two minutes on two cores, with fewer steps than a training's default
+# of training at most, with fewer steps than its default: the whole demo takes less than two minutes on two cores
 SECONDS, ITERATIONS = 160.0, 4500
 PROMPT = "turn it into a gold statue"
 SCENE = "scene.safetensors"

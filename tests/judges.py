@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "tools" / "judges"
+# the first node with a stable test runner and DecompressionStream
 OLDEST = 20
 VALIDATE = """
 const fs = require('fs');

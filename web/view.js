@@ -5,7 +5,6 @@ import { listen } from "./gestures.js";
 import { icon } from "./icons.js";
 import { buildPanel, showPanel } from "./panel.js";
 import { newest, Pace, Player } from "./player.js";
-import { NoWebGL2, openStage } from "./splats.js";
 import { keep, restore, sameSubject, START } from "./state.js";
 import { background, BACKGROUND_NAMES, dress } from "./style.js";
 import { translator } from "./words.js";
@@ -114,7 +113,7 @@ export class View {
       });
     } catch (error) {
       if (this.closed) return;
-      if (error instanceof NoWebGL2) this.#film(movies);
+      if (error?.name === "NoWebGL2") this.#film(movies);
       else this.#say(sentence(error));
       this.onError(this.panel.say.textContent);
     } finally {
@@ -133,6 +132,7 @@ export class View {
     const { canvas } = this.panel;
     let stage = null;
     try {
+      const { openStage } = await import("./splats.mjs"); // with the first clip: it is large
       stage = await openStage(canvas, () => this.wake());
     } catch (error) {
       if (canvas === this.panel.canvas) throw error;

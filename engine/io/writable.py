@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..finite import is_finite
+from ..geometry.morton import morton_codes
 from ..scene import Gaussians
 
 # bits per axis of a place on the curve
@@ -35,7 +36,7 @@ def writable(gaussians: Gaussians, name: str) -> Gaussians:
 
 
 def spatial_order(means: Tensor) -> Tensor:
-    """An order in which neighbors in space follow each other (Morton 1966), which files of ranges and images pack best.
+    """An order in which neighbors in space follow each other, which files of ranges and images pack best.
 
     Args:
         means: [N, 3].
@@ -49,8 +50,4 @@ def spatial_order(means: Tensor) -> Tensor:
     low = positions.min(0)
     size = max(float((positions.max(0) - low).max()), 1e-300)
     steps = ((positions - low) / size * (2**BITS - 1)).astype(np.int64)
-    code = np.zeros(len(steps), np.int64)
-    for bit in range(BITS):
-        for axis in range(3):
-            code |= (steps[:, axis] >> bit & 1) << (3 * bit + axis)
-    return torch.from_numpy(np.argsort(code, kind="stable"))
+    return morton_codes(torch.from_numpy(steps), BITS).argsort(stable=True)

@@ -34,7 +34,7 @@ from .player_header import (
     read_header,
 )
 from .segments import Read, read_segmented
-from .tracks import Track, pack
+from .tracks import Track, lay_out
 
 __all__ = [
     "camera_entries",
@@ -64,26 +64,11 @@ def encode_player_file(header: dict[str, Any], spz: bytes, tracks: Iterable[Trac
     Raises:
         InputError: The header contains NaN.
     """
-    blocks, end = [spz], len(spz)
+    blocks = [spz]
     header = {**header, "spz": {"offset": 0, "length": len(spz)}}
     if header["motion"] is not None:
-        entries: list[dict[str, Any]] = []
-        for track in tracks:
-            packed = pack(track)
-            padding = -end % 16
-            blocks += [b"\0" * padding, packed]
-            entries.append(
-                {
-                    "name": track.name,
-                    "channels": track.whole.shape[2],
-                    "bits": track.bits,
-                    "low": track.low.tolist(),
-                    "high": track.high.tolist(),
-                    "offset": end + padding,
-                    "length": len(packed),
-                }
-            )
-            end += padding + len(packed)
+        entries, packed = lay_out([(track, None) for track in tracks], len(spz))
+        blocks += packed
         header["motion"] = {**header["motion"], "tracks": entries}
     return b"".join([encode_header(header, VERSION), *blocks])
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..geometry.morton import morton_codes
 from ..io import spz
 from ..scene import Gaussians, Scene4D, harmonics, rotations
 from .series import Scratch, Series
@@ -266,15 +267,11 @@ def interpolation_between(scene: Scene4D, taken: MotionSamples, moving: Tensor) 
 
 
 def morton_order(points: Tensor, chosen: Tensor) -> Tensor:
-    """Indices of the `chosen` [N] (bool) of `points` [N, 3], neighbors in space next to each other (Morton 1966)."""
+    """Indices of the `chosen` [N] (bool) of `points` [N, 3], neighbors in space next to each other."""
     indices = chosen.nonzero()[:, 0]
     if len(indices) < 2:
         return indices
     inside = points[indices].double()
     low, high = inside.amin(0), inside.amax(0)
     cells = ((inside - low) / (high - low).clamp(min=1e-12) * 1023).long()
-    code = torch.zeros(len(indices), dtype=torch.long)
-    for bit in range(10):
-        for axis in range(3):
-            code |= (cells[:, axis] >> bit & 1) << (3 * bit + axis)
-    return indices[code.argsort(stable=True)]
+    return indices[morton_codes(cells, 10).argsort(stable=True)]

@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..files.jsonfile import parse_json
 from .player_content import Motion, PlayerFile
 from .player_header import AGAIN, PREFIX, SEGMENTED, content_of, explained, json_text, motion_from
-from .tracks import Track, best_prediction, pack
+from .tracks import Track, best_prediction, lay_out
 
 __all__ = ["Place", "SegmentedFile", "encode_segment", "read_segmented"]
 
@@ -75,28 +75,7 @@ def encode_segment(
     Returns:
         The segment's bytes.
     """
-    blocks: list[bytes] = []
-    entries: list[dict[str, Any]] = []
-    end = 0
-    for track in tracks:
-        prediction = best_prediction(track)
-        packed = pack(track, prediction)
-        padding = -end % 16
-        blocks += [b"\0" * padding, packed]
-        entries.append(
-            {
-                "name": track.name,
-                "channels": track.whole.shape[2],
-                "bits": track.bits,
-                "low": track.low.tolist(),
-                "high": track.high.tolist(),
-                "order": prediction.order,
-                "spatial": prediction.is_spatial,
-                "offset": end + padding,
-                "length": len(packed),
-            }
-        )
-        end += padding + len(packed)
+    entries, blocks = lay_out([(track, best_prediction(track)) for track in tracks], 0)
     text = json_text(
         {
             "scene": scene,

@@ -9,6 +9,7 @@ also predict along a straight line, and from a neighbor in space (`Prediction`).
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,6 +128,42 @@ def pack(track: Track, prediction: Prediction = FROM_KNOT) -> bytes:
             left = prediction.left(track.whole[..., c])
             packed.append(packer.compress((left >> shift).astype(np.uint8).tobytes()))
     return b"".join([*packed, packer.flush()])
+
+
+def lay_out(
+    tracks: Iterable[tuple[Track, Prediction | None]], start: int
+) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """Pack tracks into blocks that begin at multiples of 16.
+
+    Args:
+        tracks: Each with what is predicted; None for version 1, which does not name it.
+        start: Where the first one may begin, in bytes.
+
+    Returns:
+        Their entries in a header, and the bytes that follow `start`, with padding.
+    """
+    entries: list[dict[str, Any]] = []
+    blocks: list[bytes] = []
+    end = start
+    for track, prediction in tracks:
+        packed = pack(track, prediction or FROM_KNOT)
+        padding = -end % 16
+        blocks += [b"\0" * padding, packed]
+        said = {} if prediction is None else {"order": prediction.order, "spatial": prediction.is_spatial}
+        entries.append(
+            {
+                "name": track.name,
+                "channels": track.whole.shape[2],
+                "bits": track.bits,
+                "low": track.low.tolist(),
+                "high": track.high.tolist(),
+                **said,
+                "offset": end + padding,
+                "length": len(packed),
+            }
+        )
+        end += padding + len(packed)
+    return entries, blocks
 
 
 def unpack(

@@ -300,15 +300,20 @@ def test_a_head_is_trained_masked_posed_driven_measured_and_exported(
     assert any("motion: bound mesh" in text for text in run.said)
 
 
-def test_an_export_that_needs_a_missing_package_names_it(running: Server, info: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "package"), [("4dgs", "fourdgs"), *((f"usd{letter}", "usd-core") for letter in "caz")]
+)
+def test_an_export_that_needs_a_missing_package_names_it(
+    running: Server, info: dict[str, Any], kind: str, package: str
+) -> None:
     graph = graphs.train_and_render(info)
     kept = {"load": graph["load"], "train": graph["train"]}
-    kept["export"] = graphs.node(info, "GS4D_Export4DScene", scene=["train", 0], kind="4dgs")
+    kept["export"] = graphs.node(info, "GS4D_Export4DScene", scene=["train", 0], kind=kind)
     run = running.run(kept)
     if run.outcome == "execution_success":  # this ComfyUI has the package
-        assert list((running.base / "output" / "gs4d").glob("export_*.4dgs"))
+        assert list((running.base / "output" / "gs4d").glob(f"export_*.{kind}"))
     else:
-        assert "pip install fourdgs" in run.error
+        assert f"pip install {package}" in run.error
 
 
 @pytest.mark.parametrize(

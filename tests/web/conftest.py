@@ -15,6 +15,9 @@ import browser
 import server
 import setup_comfy
 
+from engine.scene import Scene4D
+from tests.web import clips
+
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]:
@@ -66,3 +69,13 @@ def page(chromium: str, running: server.Server) -> Iterator[browser.Page]:
     with browser.browsing(chromium) as opened:
         opened.open(running.url)
         yield opened
+
+
+@pytest.fixture(scope="module")
+def scenes() -> dict[str, Scene4D]:
+    return clips.scenes()
+
+
+@pytest.fixture(scope="module")
+def made(scenes: dict[str, Scene4D]) -> dict[str, bytes]:
+    return {name: clips.baked(scene, name) for name, scene in scenes.items()}

@@ -44,16 +44,6 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def scenes() -> dict[str, Scene4D]:
-    return clips.scenes()
-
-
-@pytest.fixture(scope="module")
-def made(scenes: dict[str, Scene4D]) -> dict[str, bytes]:
-    return {name: clips.baked(scene, name) for name, scene in scenes.items()}
-
-
-@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, made: dict[str, bytes]) -> Iterator[tuple[Path, str]]:
     """A folder that a server gives out, and its address."""
     folder = tmp_path_factory.mktemp("site")

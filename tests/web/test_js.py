@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,21 +13,15 @@ import torch
 from engine.playback.player_file import decode_player_file, in_file_axes
 from engine.playback.tracks import weights
 from engine.scene import rotations
+from tests import judges
 from tests.web import clips
 
 TESTS = Path(__file__).resolve().parent / "js"
-OLDEST = 20  # the first node with a stable test runner and DecompressionStream
 
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    found = shutil.which("node")
-    if found is None:
-        pytest.skip(f"NOT RUN: no node here (node {OLDEST} or later)")
-    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
-    if int(version.strip().lstrip("v").split(".")[0]) < OLDEST:
-        pytest.skip(f"NOT RUN: node {version.strip()} is too old (node {OLDEST} or later)")
-    return found
+    return judges.node()
 
 
 def expectation(data: bytes) -> dict[str, object]:

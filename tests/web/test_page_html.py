@@ -79,16 +79,6 @@ def tab(chromium: str) -> Iterator[browser.Page]:
         yield opened
 
 
-@pytest.fixture(scope="module")
-def scenes() -> dict[str, Scene4D]:
-    return clips.scenes()
-
-
-@pytest.fixture(scope="module")
-def made(scenes: dict[str, Scene4D]) -> dict[str, bytes]:
-    return {name: clips.baked(scene, name) for name, scene in scenes.items()}
-
-
 def opened(tab: browser.Page, folder: Path, *data: bytes, before: str = "") -> OpenPage:
     if before:
         tab.page.add_init_script(before)

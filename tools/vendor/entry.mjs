@@ -1,4 +1,4 @@
-// What web/splats.js needs of three and Spark; everything else is left out of the bundle.
+// What web/splats.mjs needs of three and Spark; everything else is left out of the bundle.
 export {
   DataArrayTexture, NearestFilter, PerspectiveCamera, RedIntegerFormat, RGBAIntegerFormat, Scene, UnsignedByteType,
   UnsignedShortType, Vector4, WebGLRenderer,

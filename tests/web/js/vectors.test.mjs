@@ -12,7 +12,7 @@ import { readClip, trackAt } from "../../../web/clip.js";
 const FOLDER = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "player_format");
 const names = readdirSync(FOLDER).filter((name) => name.endsWith(".gs4dclip"));
 
-/** The first frame moved by the tracks, as the shader of splats.js does it. */
+/** The first frame moved by the tracks, as the shader of splats.mjs does it. */
 function moved({ base }, clip, seconds) {
   const now = structuredClone(base), M = clip.moving;
   const of = (name, width) => {

@@ -11,7 +11,9 @@ let library; // one promise for the whole page
 let blank = null; // the material that Spark's quad has before a player uses it
 
 /** Thrown where the browser gives no WebGL2. */
-export class NoWebGL2 extends Error {}
+class NoWebGL2 extends Error {
+  name = "NoWebGL2";
+}
 
 /** What a canvas needs to become a stage. Raises NoWebGL2. */
 export async function openStage(canvas, onDirty) {
