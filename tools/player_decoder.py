@@ -1,10 +1,14 @@
-"""Decodes player files (`.gs4dclip`, version 1) with Python's standard library alone.
+"""Decodes player files (`.gs4dclip`, versions 1 and 2) with Python's standard library alone.
 
 A readable companion of docs/player_format.md, which its comments cite by section. It shares no code with the engine on
-purpose: the tests compare the two. Copy this one file wherever you need it (MIT, see LICENSE).
+purpose: the tests compare the two. It is one file, longer than others here, so that you can copy it wherever you need it
+(MIT, see LICENSE).
 
     python tools/player_decoder.py scene.gs4dclip                  # what the file contains
     python tools/player_decoder.py scene.gs4dclip --seconds 0.5    # its Gaussians at that time, as JSON
+
+    with open("scene.gs4dclip", "rb") as file:
+        splats = player_decoder.read(file).at(0.5)                 # of a long scene, reads one segment
 
 Axes are the file's: x right, y up, z back. Quaternions are (x, y, z, w).
 """
@@ -12,15 +16,18 @@ Axes are the file's: x right, y up, z back. Quaternions are (x, y, z, w).
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import sys
 import zlib
 from array import array
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 Vector = tuple[float, ...]
 
@@ -29,10 +36,12 @@ INTERPOLATIONS = ("cubic", "linear", "hold")
 C0 = 0.28209479177387814
 # limits of section 9: bytes of a header, Gaussians, and unpacked bytes (in all, for a small block, and per packed byte)
 LONGEST_HEADER, MOST, LARGEST, SMALL, PER_BYTE = 1 << 28, 50_000_000, 1 << 31, 1 << 26, 1100
+# of the times of segments, section 11: of a second's size
+SLACK = 1e-6
 
 
 class FormatError(ValueError):
-    """The file is not a player file of version 1, or it is damaged; the message says where."""
+    """The file is not a player file of version 1 or 2, or it is damaged; the message says where."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Clip:
-    """The content of a player file.
+    """The content of a player file of version 1, or of a segment.
 
     Attributes:
         header: The JSON header (section 4).
@@ -128,46 +137,131 @@ class Clip:
         return result
 
 
-def decode(data: bytes) -> Clip:
-    """Decode the bytes of a player file. Raises FormatError for anything that version 1 does not allow."""
-    header, body = _header(data)
-    try:
-        return _content(header, body)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"the header lacks an entry or has one of another type: {error}") from error
+@dataclass(frozen=True)
+class Place:
+    """Where a segment is (section 11): its times in seconds, its bytes from the body's beginning, and their CRC-32."""
+
+    start: float
+    end: float
+    offset: int
+    length: int
+    crc32: int
+
+
+@dataclass(frozen=True)
+class SegmentedClip:
+    """The content of a player file of version 2. Segments are read and checked when they are asked for.
+
+    Attributes:
+        header: The JSON header (sections 4 and 11).
+        base: The Gaussians of the first frame.
+        harmonics: As in `Clip`.
+        moving: The first `moving` Gaussians have tracks.
+        places: The segments, in the order of time.
+    """
+
+    header: dict[str, Any]
+    base: Splats
+    harmonics: list[list[Vector]]
+    moving: int
+    places: list[Place]
+    body: _Body
+
+    def at(self, seconds: float) -> Splats:
+        """The Gaussians at a time in seconds. Reads one segment; raises FormatError if it is damaged."""
+        return self.segment(self.index_at(seconds)).at(seconds)
+
+    def index_at(self, seconds: float) -> int:
+        """The number, from 0, of the segment of a time: the last one that does not start after it."""
+        slack = SLACK * (1 + abs(seconds))
+        return max([0, *(i for i, place in enumerate(self.places) if place.start <= seconds + slack)])
+
+    def segment(self, index: int) -> Clip:
+        """Read one segment, which is complete in itself. Raises FormatError if it is damaged or not the one of the index."""
+        with _explained(f"segment {index + 1}: "):
+            return _segment(self, index)
+
+
+def decode(data: bytes) -> Clip | SegmentedClip:
+    """Decode the bytes of a player file. Raises FormatError as `read`."""
+    return read(io.BytesIO(data))
+
+
+def read(file: BinaryIO) -> Clip | SegmentedClip:
+    """Read a player file from an object with `seek` and `read`, for example an open file or one that asks a web server.
+
+    Of version 2, only the header and the first frame are read; keep the file open for `SegmentedClip.at`.
+
+    Raises:
+        FormatError: The file contains what the format does not allow.
+    """
+    body = _Body(file, 0, file.seek(0, io.SEEK_END))
+    version, header, start = _header(body, b"GS4C", (1, 2))
+    _require(header.get("format") == "gs4d-clip", "not a player file")
+    body = _Body(file, start, body.size - start)
+    with _explained(""):
+        return _content(header, body) if version == 1 else _segmented(header, body)
 
 
 # -- section 3: container ---------------------------------------------------------------------------------------------
 
 
-def _header(data: bytes) -> tuple[dict[str, Any], memoryview]:
-    _require(data[:4] == b"GS4C", "not a player file")
-    _require(len(data) >= 12, "cut short")
-    version, length = (int.from_bytes(data[i : i + 4], "little") for i in (4, 8))
-    _require(version == 1, f"version {version}; this decoder reads version 1")
-    _require(length <= LONGEST_HEADER and 12 + length <= len(data), "cut short inside the header")
+@dataclass(frozen=True)
+class _Body:
+    """The `size` bytes of a file from `start` on, of which blocks are read."""
+
+    file: BinaryIO
+    start: int
+    size: int
+
+    def bytes_at(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes. Nothing is read unless all of them are there."""
+        _require(offset + length <= self.size, "cut short: a block lies beyond the end")
+        self.file.seek(self.start + offset)
+        data = self.file.read(length)
+        _require(len(data) == length, "cut short while it was read")
+        return data
+
+    def block(self, entry: dict[str, Any]) -> bytes:
+        return self.bytes_at(_whole(entry["offset"], "offset"), _whole(entry["length"], "length"))
+
+
+def _header(body: _Body, magic: bytes, versions: tuple[int, ...]) -> tuple[int, dict[str, Any], int]:
+    """The version, the JSON, and where the data after it begins: of a file or of a segment."""
+    what = "a player file" if magic == b"GS4C" else "a segment"
+    first = body.bytes_at(0, min(12, body.size))
+    _require(first[:4] == magic, f"not {what}")
+    _require(len(first) == 12, "cut short")
+    version, length = (int.from_bytes(first[i : i + 4], "little") for i in (4, 8))
+    known = " and ".join(map(str, versions))
+    _require(version in versions, f"version {version}; this decoder reads {known}")
+    _require(length <= LONGEST_HEADER and 12 + length <= body.size, "cut short inside the header")
     try:
-        header = json.loads(data[12 : 12 + length].decode("utf-8"), parse_constant=_no_constant)
+        header = json.loads(body.bytes_at(12, length).decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise FormatError("the header is not JSON") from error
-    _require(isinstance(header, dict) and header.get("format") == "gs4d-clip", "not a player file")
-    return header, memoryview(data)[12 + length :]
+    _require(isinstance(header, dict), f"not {what}")
+    return version, header, 12 + length
 
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-def _block(entry: dict[str, Any], body: memoryview) -> bytes:
-    offset, length = _whole(entry["offset"], "offset"), _whole(entry["length"], "length")
-    _require(offset + length <= len(body), "cut short: a block ends behind the file")
-    return bytes(body[offset : offset + length])
-
-
 # -- section 4: header ------------------------------------------------------------------------------------------------
 
 
-def _content(header: dict[str, Any], body: memoryview) -> Clip:
+def _content(header: dict[str, Any], body: _Body) -> Clip:
+    count, moving = _counts(header)
+    base, harmonics = _spz(body.block(header["spz"]), count)
+    if header["motion"] is None:
+        _require(moving == 0, "moving Gaussians without motion")
+        return Clip(header, base, harmonics, 0, [0.0], "hold", {})
+    return Clip(header, base, harmonics, moving, *_motion(header["motion"], body, moving, is_segment=False))
+
+
+def _counts(header: dict[str, Any]) -> tuple[int, int]:
+    """Check what versions 1 and 2 have in common. Returns N and M."""
     count, moving = _whole(header["gaussians"], "gaussians"), _whole(header["moving"], "moving")
     _require(moving <= count <= MOST, f"{moving} moving Gaussians of {count}")
     _ascending(header["times"], "times")
@@ -186,11 +280,13 @@ def _content(header: dict[str, Any], body: memoryview) -> Clip:
     _require(
         isinstance(header["notes"], list) and all(isinstance(n, str) for n in header["notes"]), "bad notes"
     )
-    base, harmonics = _spz(_block(header["spz"], body), count)
-    motion = header["motion"]
-    if motion is None:
-        _require(moving == 0, "moving Gaussians without motion")
-        return Clip(header, base, harmonics, 0, [0.0], "hold", {})
+    return count, moving
+
+
+def _motion(
+    motion: dict[str, Any], body: _Body, moving: int, is_segment: bool
+) -> tuple[list[float], str, dict[str, Track]]:
+    """Knots, interpolation and tracks."""
     knots, interpolation = _ascending(motion["knots"], "knots"), motion["interpolation"]
     _require(interpolation in INTERPOLATIONS, f"unknown interpolation {interpolation!r}")
     if interpolation != "hold" and len(knots) > 2:
@@ -203,9 +299,10 @@ def _content(header: dict[str, Any], body: memoryview) -> Clip:
         known = CHANNELS.get(name) == entry["channels"] and name not in tracks
         _require(known and 1 <= bits <= 16 and moving > 0, f"track {name!r} is not supported")
         low, high = (_numbers(entry[side], CHANNELS[name], side) for side in ("low", "high"))
-        planes = _planes(_block(entry, body), bits, CHANNELS[name], len(knots), moving)
+        predicted = _prediction(entry) if is_segment else None
+        planes = _planes(body.block(entry), bits, CHANNELS[name], len(knots), moving, predicted)
         tracks[name] = Track(bits, low, high, planes)
-    return Clip(header, base, harmonics, moving, knots, interpolation, tracks)
+    return knots, interpolation, tracks
 
 
 # -- section 5: the first frame, an .spz ------------------------------------------------------------------------------
@@ -267,24 +364,43 @@ def _three_bytes(data: bytes) -> Vector:
 # -- section 6: tracks ------------------------------------------------------------------------------------------------
 
 
-def _planes(packed: bytes, bits: int, channels: int, knots: int, moving: int) -> list[array[int]]:
+def _planes(
+    packed: bytes, bits: int, channels: int, knots: int, moving: int, predicted: tuple[int, bool] | None
+) -> list[array[int]]:
     size = knots * moving
     count, wide = channels * size, 1 if bits <= 8 else 2
     _require(count * wide <= min(LARGEST, SMALL + PER_BYTE * len(packed)), "a track claims too much")
     data = _inflate(zlib.decompressobj(), packed, count * wide, "track")
-    mask, planes = (1 << 8 * wide) - 1, []
+    planes: list[array[int]] = []
     for c in range(channels):
         low = data[c * size : (c + 1) * size]
         plane = array("H", list(low))
         if wide == 2:
             high = data[count + c * size : count + (c + 1) * size]
             plane = array("H", [a | b << 8 for a, b in zip(low, high, strict=True)])
-        # differences to the knot before, modulo 256 or 65536
-        for i in range(moving, size):
-            plane[i] = (plane[i] + plane[i - moving]) & mask
+        _unpredict(plane, moving, (1 << 8 * wide) - 1, predicted)
         _require(max(plane) < 1 << bits, f"a track contains numbers of more than {bits} bits")
         planes.append(plane)
     return planes
+
+
+def _unpredict(plane: array[int], moving: int, mask: int, predicted: tuple[int, bool] | None) -> None:
+    """Make the numbers of a channel those of the track; sums are modulo mask + 1."""
+    if predicted is not None:
+        # section 11, steps 1 to 3
+        order, spatial = predicted
+        if mask > 255:
+            for i, d in enumerate(plane):
+                plane[i] = d // 2 if d % 2 == 0 else mask - d // 2
+        if spatial:
+            for i in range(len(plane)):
+                if i % moving:
+                    plane[i] = (plane[i] + plane[i - 1]) & mask
+        if order == 2:
+            for i in range(2 * moving, len(plane)):
+                plane[i] = (plane[i] + plane[i - moving]) & mask
+    for i in range(moving, len(plane)):
+        plane[i] = (plane[i] + plane[i - moving]) & mask
 
 
 def _inflate(unpacker: Any, packed: bytes, wanted: int, what: str, exactly: bool = True) -> bytes:
@@ -369,7 +485,79 @@ def _triples(values: list[float]) -> list[Vector]:
     return [tuple(values[i : i + 3]) for i in range(0, len(values), 3)]
 
 
+# -- section 11: segments ---------------------------------------------------------------------------------------------
+
+
+def _segmented(header: dict[str, Any], body: _Body) -> SegmentedClip:
+    count, moving = _counts(header)
+    _require(isinstance(header["scene"], str), "scene is not text")
+    names = header["tracks"]
+    _require(isinstance(names, list) and all(isinstance(n, str) for n in names), "tracks are not texts")
+    places = _places(header["segments"], header["times"], body.size)
+    _require(moving > 0, "segments in which nothing moves")
+    packed = body.block(header["spz"])
+    _require(zlib.crc32(packed) == header["spz"]["crc32"], "the splat is damaged: its CRC-32 is another one")
+    return SegmentedClip(header, *_spz(packed, count), moving, places, body)
+
+
+def _places(entries: Any, times: list[float], size: int) -> list[Place]:
+    _require(isinstance(entries, list) and len(entries) > 0, "the index has no segments")
+    places: list[Place] = []
+    for i, entry in enumerate(entries):
+        start, end = _numbers([entry["start"], entry["end"]], 2, "a segment's start and end")
+        offset, length, crc = (
+            _whole(entry[name], f"{name} of segment {i + 1}") for name in ("offset", "length", "crc32")
+        )
+        _require(
+            0 < length <= LARGEST and offset + length <= size,
+            f"cut short: segment {i + 1} lies beyond the end",
+        )
+        border = places[-1].end if places else times[0]
+        _require(_meet(start, border) and start < end, f"segment {i + 1} does not start at {border:g} s")
+        places.append(Place(start, end, offset, length, crc))
+    _require(_meet(places[-1].end, times[-1]), f"the segments do not end at {times[-1]:g} s")
+    return places
+
+
+def _meet(a: float, b: float) -> bool:
+    return abs(a - b) <= SLACK * (1 + abs(b))
+
+
+def _segment(clip: SegmentedClip, index: int) -> Clip:
+    place = clip.places[index]
+    data = clip.body.bytes_at(place.offset, place.length)
+    whole = _Body(io.BytesIO(data), 0, len(data))
+    _, header, start = _header(whole, b"GS4S", (2,))
+    _require(header["scene"] == clip.header["scene"], "it belongs to another scene")
+    _require(_whole(header["segment"], "segment") == index, "it is another segment of the scene")
+    _require(zlib.crc32(data) == place.crc32, "its CRC-32 is not the one of the index")
+    body = _Body(whole.file, start, len(data) - start)
+    knots, interpolation, tracks = _motion(header["motion"], body, clip.moving, is_segment=True)
+    _require(sorted(tracks) == sorted(clip.header["tracks"]), "its tracks are not those of the header")
+    # motion that is held may change last before the end
+    ends = _meet(knots[0], place.start) and (interpolation == "hold" or _meet(knots[-1], place.end))
+    _require(ends, f"its knots go from {knots[0]:g} to {knots[-1]:g} s, other times than in the index")
+    return Clip(clip.header, clip.base, clip.harmonics, clip.moving, knots, interpolation, tracks)
+
+
+def _prediction(entry: dict[str, Any]) -> tuple[int, bool]:
+    order, spatial = _whole(entry["order"], "order"), entry["spatial"]
+    _require(order in (1, 2) and isinstance(spatial, bool), "a track is predicted in an unknown way")
+    return order, spatial
+
+
 # -- checks -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _explained(where: str) -> Generator[None, None, None]:
+    """Say where an error was found, and make one of what a header lacks."""
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"{where}{error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"{where}the header lacks an entry or has one of another type: {error}") from error
 
 
 def _require(is_so: bool, otherwise: str) -> None:
@@ -407,17 +595,24 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="print the Gaussians at this time as JSON")
     arguments = parser.parse_args()
     try:
-        clip = decode(arguments.file.read_bytes())
+        with open(arguments.file, "rb") as file:
+            return _show(read(file), arguments.seconds)
     except (OSError, FormatError) as error:
         print(f"{arguments.file.name}: {error}", file=sys.stderr)
         return 1
-    if arguments.seconds is not None:
-        print(json.dumps(vars(clip.at(arguments.seconds))))
+
+
+def _show(clip: Clip | SegmentedClip, seconds: float | None) -> int:
+    if seconds is not None:
+        print(json.dumps(vars(clip.at(seconds))))
         return 0
-    times, tracks = clip.header["times"], ", ".join(clip.tracks) or "none"
+    times, bases = clip.header["times"], 1 + len((clip.harmonics or [[]])[0])
     print(f"{clip.header['title']!a}: {len(clip.base.centers)} Gaussians, {clip.moving} of them moving")
-    print(f"{len(times)} frames from {times[0]} to {times[-1]} s; tracks: {tracks}")
-    print(f"{len(clip.knots)} knots, {clip.interpolation}; SH bases: {1 + len((clip.harmonics or [[]])[0])}")
+    print(f"{len(times)} frames from {times[0]} to {times[-1]} s; SH bases: {bases}")
+    pieces = [clip] if isinstance(clip, Clip) else [clip.segment(i) for i in range(len(clip.places))]
+    for piece in pieces:
+        names = ", ".join(piece.tracks) or "none"
+        print(f"{len(piece.knots)} knots from {piece.knots[0]} s, {piece.interpolation}; tracks: {names}")
     return 0
 
 

@@ -98,8 +98,8 @@ export async function contentOf(about, spz) {
   };
 }
 
-/** Knots, interpolation and tracks; `breathe` is awaited between long computations. */
-export async function readMotion(about, body, moving, breathe = () => {}) {
+/** Knots, interpolation and tracks; those of a segment say how they were packed. `breathe` is awaited between long computations. */
+export async function readMotion(about, body, moving, { isSegment = false, breathe = () => {} } = {}) {
   const knots = ascending(about.knots, "knots");
   if (!INTERPOLATIONS.includes(about.interpolation))
     throw new ClipError(`it is interpolated by '${String(about.interpolation).slice(0, 20)}', which is not supported`);
@@ -116,20 +116,21 @@ export async function readMotion(about, body, moving, breathe = () => {}) {
     tracks[name] = {
       channels, bits,
       low: numbers(entry.low, channels, `low of ${name}`), high: numbers(entry.high, channels, `high of ${name}`),
-      planes: await unpack(block(entry, body, `track '${name}'`), entry, knots.length, moving, breathe),
+      planes: await unpack(block(entry, body, `track '${name}'`), entry, knots.length, moving, isSegment, breathe),
     };
   }
   return { knots, interpolation: about.interpolation, moving, tracks };
 }
 
 /** The whole numbers of a track, [c][K][M], from its zlib stream of differences. */
-async function unpack(packed, { name, bits, channels, order, spatial }, knots, moving, breathe) {
+async function unpack(packed, entry, knots, moving, isSegment, breathe) {
+  const { name, bits, channels } = entry;
   const count = channels * knots * moving, wide = bits <= 8 ? 1 : 2;
   if (count * wide > Math.min(LARGEST, SMALL + PER_BYTE * packed.length))
     throw new ClipError(`its track '${name}' claims ${count * wide} bytes, more than can be read`);
-  // only segments say what was predicted
-  const predicts = order !== undefined;
-  if (predicts && ((order !== 1 && order !== 2) || typeof spatial !== "boolean"))
+  // only segments say what was predicted; such entries of version 1 are ignored
+  const { order, spatial } = isSegment ? entry : { order: 1, spatial: false };
+  if ((order !== 1 && order !== 2) || typeof spatial !== "boolean")
     throw new ClipError(`its track '${name}' is predicted in an unsupported way`);
   const bytes = await inflate(packed, "deflate", count * wide, `track '${name}'`);
   const planes = wide === 1 ? bytes : new Uint16Array(count);
@@ -137,7 +138,7 @@ async function unpack(packed, { name, bits, channels, order, spatial }, knots, m
   // each number is what a prediction left over; the array's own width wraps sums around
   for (let c = 0; c < channels; c++) {
     const from = c * knots * moving, to = from + knots * moving;
-    if (predicts && wide === 2) for (let i = from; i < to; i++) planes[i] = (planes[i] >>> 1) ^ -(planes[i] & 1);
+    if (isSegment && wide === 2) for (let i = from; i < to; i++) planes[i] = (planes[i] >>> 1) ^ -(planes[i] & 1);
     if (spatial) for (let i = from; i < to; i++) if ((i - from) % moving) planes[i] += planes[i - 1];
     if (order === 2) for (let i = from + 2 * moving; i < to; i++) planes[i] += planes[i - moving];
     for (let i = from + moving; i < to; i++) planes[i] += planes[i - moving];

@@ -196,10 +196,13 @@ async function decodeSegment(bytes, index, { places, scene, moving, tracks }, si
   if (about.scene !== scene || about.segment !== index)
     throw new ClipError(`${called} belongs to another scene or place; reload the page`);
   if (crc32(bytes) !== place.crc32) throw new ClipError(`${called} is damaged`);
-  const motion = await readMotion(about.motion, bytes.subarray(start), moving, async () => {
-    // the page goes on playing meanwhile
-    await new Promise((done) => setTimeout(done));
-    signal?.throwIfAborted();
+  const motion = await readMotion(about.motion, bytes.subarray(start), moving, {
+    isSegment: true,
+    breathe: async () => {
+      // the page goes on playing meanwhile
+      await new Promise((done) => setTimeout(done));
+      signal?.throwIfAborted();
+    },
   });
   const names = Object.keys(motion.tracks);
   if (names.length !== tracks.length || !tracks.every((track) => names.includes(track)))

@@ -163,14 +163,16 @@ def content_of(about: dict[str, Any], spz: bytes) -> PlayerFile:
     )
 
 
-def motion_from(about: dict[str, Any], body: memoryview, moving: int) -> Motion:
+def motion_from(about: dict[str, Any], body: memoryview, moving: int, is_segment: bool = False) -> Motion:
+    """Knots, interpolation and tracks; those of segments say how they were packed. Raises as `content_of`."""
     knots, interpolation = ascending(about["knots"], "knots"), str(about["interpolation"])
     if interpolation not in INTERPOLATIONS:
         raise InputError(
             "PLB-016", f"it is interpolated by '{interpolation[:20]}', which is not supported; {AGAIN}."
         )
-    gaps = knots.diff()
-    if interpolation != "hold" and len(gaps) and float(gaps.max() - gaps.min()) > 1e-3 * float(gaps.mean()):
+    even = torch.linspace(float(knots[0]), float(knots[-1]), len(knots), dtype=torch.float64)
+    gap = float(knots[-1] - knots[0]) / max(len(knots) - 1, 1)
+    if interpolation != "hold" and float((knots - even).abs().max()) > 0.01 * gap:
         raise InputError("PLB-017", f"its knots are not evenly spaced; {AGAIN}.")
     tracks: dict[str, Tensor] = {}
     for entry in about["tracks"]:
@@ -182,17 +184,17 @@ def motion_from(about: dict[str, Any], body: memoryview, moving: int) -> Motion:
             )
         low, high = (numbers_of(entry[side], channels, f"{side} of {key}") for side in ("low", "high"))
         packed = block_of(entry, body, f"track '{key}'")
-        track = unpack(packed, key, bits, low, high, (len(knots), moving, channels), _prediction(entry))
+        # other entries of version 1 are ignored, whatever their names
+        prediction = _prediction(entry) if is_segment else FROM_KNOT
+        track = unpack(packed, key, bits, low, high, (len(knots), moving, channels), prediction)
         tracks[key] = played(track)
     return Motion(knots, interpolation, tracks)
 
 
 def _prediction(entry: dict[str, Any]) -> Prediction:
-    """What the entry of a segment's track says of it; version 1 has nothing to say."""
-    if "order" not in entry:
-        return FROM_KNOT
+    """What the entry of a segment's track says of it."""
     order, spatial = entry["order"], entry["spatial"]
-    if order not in (1, 2) or not isinstance(spatial, bool):
+    if isinstance(order, bool) or order not in (1, 2) or not isinstance(spatial, bool):
         raise InputError(
             "PLB-041",
             f"its track '{str(entry['name'])[:20]}' is predicted in an unsupported way; update the pack.",

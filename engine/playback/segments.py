@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..files.jsonfile import parse_json
 from .player_content import Motion, PlayerFile
 from .player_header import AGAIN, PREFIX, SEGMENTED, content_of, explained, json_text, motion_from
-from .tracks import Track, best_prediction, lay_out
+from .tracks import Prediction, Track, best_prediction, lay_out
 
 __all__ = ["Place", "SegmentedFile", "encode_segment", "read_segmented"]
 
@@ -61,7 +61,12 @@ class Place:
 
 
 def encode_segment(
-    scene: str, index: int, knots: Sequence[float], interpolation: str, tracks: Sequence[Track]
+    scene: str,
+    index: int,
+    knots: Sequence[float],
+    interpolation: str,
+    tracks: Sequence[Track],
+    predictions: Sequence[Prediction] | None = None,
 ) -> bytes:
     """Encode a segment.
 
@@ -71,11 +76,13 @@ def encode_segment(
         knots: [K] seconds, ascending; the first and the last are the segment's borders.
         interpolation: "cubic", "linear" or "hold".
         tracks: Tracks in the file's axes.
+        predictions: What is predicted of each track; None chooses what packs best. They fold.
 
     Returns:
         The segment's bytes.
     """
-    entries, blocks = lay_out([(track, best_prediction(track)) for track in tracks], 0)
+    predictions = predictions or [best_prediction(track) for track in tracks]
+    entries, blocks = lay_out(list(zip(tracks, predictions, strict=True)), 0)
     text = json_text(
         {
             "scene": scene,
@@ -105,8 +112,8 @@ def decode_segment(
         )
     if zlib.crc32(data) != place.crc:
         raise InputError("PLB-032", f"segment {index + 1} is damaged; copy the file again or {AGAIN}.")
-    motion = motion_from(about["motion"], memoryview(data)[start:], moving)
-    if set(motion.tracks) != set(names):
+    motion = motion_from(about["motion"], memoryview(data)[start:], moving, is_segment=True)
+    if sorted(motion.tracks) != sorted(names):
         raise InputError(
             "PLB-042",
             f"segment {index + 1} has the tracks {', '.join(motion.tracks)}, and the header names {', '.join(names)[:200]}; "

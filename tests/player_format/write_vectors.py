@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import math
 import sys
+import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,9 @@ from engine.playback.player_file import (
     encode_player_file,
     in_file_axes,
 )
-from engine.playback.tracks import Track, quantize, vectors_of
+from engine.playback.player_header import SEGMENTED, encode_header
+from engine.playback.segments import Place, SegmentedFile, encode_segment
+from engine.playback.tracks import PREDICTIONS, Track, quantize, vectors_of
 from engine.scene import Gaussians, rotations
 from engine.scene.harmonics import dc_to_rgb
 from tests.scenes import ring
@@ -78,16 +82,96 @@ def births() -> list[Track]:
     return [quantize("position", 0.5 * waves(3, MOVING, 3), 9), quantize("opacity", here.float(), 8)]
 
 
-def file_of(name: str, degree: int, motion: dict[str, Any] | None, made: list[Track]) -> bytes:
-    times = [0.0, 0.25, 0.5, 0.75, 1.0]
-    header = {
-        "format": "gs4d-clip", "version": 1, "title": f"vector: {name}", "gaussians": COUNT,
-        "moving": MOVING if motion else 0, "times": times, "fps": 4.0, "up": [0.0, 1.0, 0.0],
+def header_of(name: str, version: int, moving: int, seconds: float) -> dict[str, Any]:
+    """What both versions have, for a scene of four frames per second."""
+    times = torch.linspace(0, seconds, round(4 * seconds) + 1).double().tolist()
+    return {
+        "format": "gs4d-clip", "version": version, "title": f"vector: {name}", "gaussians": COUNT,
+        "moving": moving, "times": times, "fps": 4.0, "up": [0.0, 1.0, 0.0],
         "center": [0.0, 0.0, 0.0], "radius": 2.0, "background": [0.1, 0.2, 0.3],
-        "cameras": camera_entries(ring(2)), "motion": motion, "error": {"max": 0.0, "mean": 0.0},
+        "cameras": camera_entries(ring(2)), "error": {"max": 0.0, "mean": 0.0},
         "notes": [f"test vector, {name}"],
     }  # fmt: skip
+
+
+def file_of(name: str, degree: int, motion: dict[str, Any] | None, made: list[Track]) -> bytes:
+    header = {**header_of(name, 1, MOVING if motion else 0, 1.0), "motion": motion}
     return encode_player_file(header, encode_spz(base(degree), name), made)
+
+
+# -- version 2 --------------------------------------------------------------------------------------------------------
+
+# of a segment: its knots and their interpolation, its end, its tracks, and which of PREDICTIONS the first one has
+Piece = tuple[list[float], str, float, list[Track], int]
+
+
+def cut(track: Track, first: int, last: int) -> Track:
+    """The knots `first` to `last` of a track: neighbors that share a knot have the same numbers there."""
+    return replace(track, whole=track.whole[first : last + 1])
+
+
+def wide_tracks(knots: int) -> list[Track]:
+    """As `tracks`, with positions of 16 bits that jump from one end to the other, so that differences wrap."""
+    found = {track.name: track for track in tracks(knots)}
+    positions = waves(knots, MOVING, 3, phase=6)
+    positions[0, 0], positions[1, 0] = -1.0, 1.0
+    return [*{**found, "position": quantize("position", positions, 16)}.values()]
+
+
+def cubic_pieces() -> list[Piece]:
+    """Two that are cubic, with other gaps between their knots, and a linear one."""
+    made = wide_tracks(10)
+
+    def part(first: int, last: int) -> list[Track]:
+        return [cut(track, first, last) for track in made]
+
+    return [
+        ([0.0, 0.25, 0.5, 0.75, 1.0], "cubic", 1.0, part(0, 4), 0),
+        ([1.0, 1.5, 2.0, 2.5], "cubic", 2.5, part(4, 7), 3),
+        ([2.5, 2.75, 3.0], "linear", 3.0, part(7, 9), 2),
+    ]
+
+
+def held_pieces() -> list[Piece]:
+    """Births and deaths: in a segment, at its border, and between the last knot of a segment and the border."""
+    here = torch.tensor([[1, 0, 1, 0], [1, 1, 0, 0], [1, 1, 0, 1], [0, 1, 1, 1]])[..., None].float()
+    places = quantize("position", 0.5 * waves(4, MOVING, 3), 9)
+    made = [places, quantize("opacity", here, 8)]
+    return [
+        ([0.0, 0.75], "hold", 1.25, [cut(track, 0, 1) for track in made], 1),
+        ([1.25, 1.5], "hold", 2.0, [cut(track, 2, 3) for track in made], 2),
+    ]
+
+
+def in_segments(name: str, degree: int, pieces: list[Piece], is_backward: bool = False) -> bytes:
+    """`is_backward`: the last segment comes first, and the .spz at the end."""
+    spz = encode_spz(base(degree), name)
+    datas = [
+        encode_segment(name, i, knots, how, made, [PREDICTIONS[(first + k) % 4] for k in range(len(made))])
+        for i, (knots, how, _, made, first) in enumerate(pieces)
+    ]
+    body, offsets = b"", []
+    for data in reversed([spz, *datas]) if is_backward else [spz, *datas]:
+        body += bytes(-len(body) % 16)
+        offsets.append(len(body))
+        body += data
+    if is_backward:
+        offsets.reverse()
+    places = [
+        Place(knots[0], end, offset, len(data), zlib.crc32(data))
+        for (knots, _, end, _, _), offset, data in zip(pieces, offsets[1:], datas, strict=True)
+    ]
+    header = {
+        **header_of(name, SEGMENTED, MOVING, pieces[-1][2]),
+        "scene": name,
+        "tracks": [track.name for track in pieces[0][3]],
+        "spz": {"offset": offsets[0], "length": len(spz), "crc32": zlib.crc32(spz)},
+        "segments": [place.entry() for place in places],
+    }
+    return encode_header(header, SEGMENTED) + body
+
+
+# -- what a decoder must make of them ---------------------------------------------------------------------------------
 
 
 def rounded(values: Tensor) -> Any:
@@ -110,12 +194,24 @@ def splats(gaussians: Gaussians) -> dict[str, Any]:
     }
 
 
+def motion_said(content: PlayerFile) -> dict[str, Any]:
+    if isinstance(content, SegmentedFile):
+        parts = [
+            {"start": place.start, "end": place.end, "interpolation": content.segment(i).interpolation}
+            for i, place in enumerate(content.places)
+        ]
+        return {"segments": parts, "tracks": sorted(content.track_names)}
+    return {
+        "interpolation": content.motion.interpolation if content.motion else None,
+        "tracks": sorted(content.motion.tracks) if content.motion else [],
+    }
+
+
 def expected(content: PlayerFile, seconds: list[float]) -> dict[str, Any]:
     return {
         "gaussians": len(content.base),
         "moving": content.moving,
-        "interpolation": content.motion.interpolation if content.motion else None,
-        "tracks": sorted(content.motion.tracks) if content.motion else [],
+        **motion_said(content),
         "harmonics": rounded(turned(content.base).sh[:, 1:]),
         "base": splats(content.base),
         "frames": [{"seconds": s, **splats(content.at(s))} for s in seconds],
@@ -132,7 +228,19 @@ def vectors() -> dict[str, bytes]:
         "linear": file_of("linear", 0, even("linear", 3), tracks(3)),
         "hold": file_of("hold", 2, held, births()),
         "still": file_of("still", 3, None, []),
+        "segments_cubic": in_segments("segments_cubic", 1, cubic_pieces()),
+        "segments_hold": in_segments("segments_hold", 2, held_pieces(), is_backward=True),
+        "segments_one": in_segments("segments_one", 3, [([0.0, 0.5], "linear", 0.5, wide_tracks(2), 3)]),
     }
+
+
+def asked(content: PlayerFile) -> list[float]:
+    """Eight times: before the first knot, on and between knots, at borders and around them, and after the last."""
+    if not isinstance(content, SegmentedFile):
+        return [-1.0, 0.0, 0.1, 0.25, 0.6, 0.9, 1.0, 7.0]
+    border, end = content.places[0].end, content.places[-1].end
+    # less than 10⁻⁶ s before a border is at the border
+    return [-1.0, 0.0, 0.4, border - 0.01, border - 5e-7, border + 0.1, 0.9 * end, 7.0]
 
 
 def main() -> None:
@@ -142,7 +250,8 @@ def main() -> None:
             print(f"{path.name} is there already")
             continue
         path.write_bytes(data)
-        made = expected(decode_player_file(data, name), [-1.0, 0.0, 0.1, 0.25, 0.6, 0.9, 1.0, 7.0])
+        content = decode_player_file(data, name)
+        made = expected(content, asked(content))
         text = json.dumps(made, separators=(",", ":")).replace('{"seconds"', '\n{"seconds"')
         path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
         print(f"{path.name}: {len(data)} bytes")
