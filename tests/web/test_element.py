@@ -356,7 +356,7 @@ def test_a_page_with_the_documented_security_policy(tab: browser.Page, site: tup
     ]
 
 
-@pytest.mark.parametrize("name", ["cubic", "hold", "linear", "still"])
+@pytest.mark.parametrize("name", ["cubic", "hold", "linear", "still", "segments_cubic", "segments_hold"])
 def test_the_renderer_decodes_the_first_frame_of_the_vectors(
     tab: browser.Page, site: tuple[Path, str], name: str
 ) -> None:
