@@ -38,11 +38,11 @@ from benchmarks.environment import environment
 from engine.diffusion import windows
 from engine.diffusion.dpm_solver import multistep
 from engine.models.variation_field import Conditions, VariationDit, VariationVaeShape, guided
+from training.common.loop import LoopConfig
 from training.variation_field import data, dit, evaluate, figures, fit, pictures, robot, vae
 from training.variation_field.data import Clip, ClipShape, Pool
 from training.variation_field.dit import DitTraining, Latents, Prepared
 from training.variation_field.export import loaded
-from training.variation_field.loop import LoopConfig
 from training.variation_field.losses import VaeWeights
 
 MODEL = Path(__file__).resolve().parents[1] / "assets" / "models" / "tiny-variation-field"

@@ -31,6 +31,7 @@ HINTS = {
     "transformers": "diffusion models need the package transformers: pip install transformers",
     "accelerate": "diffusion models need the package accelerate: pip install accelerate",
     "sentencepiece": "this model's tokenizer needs the package sentencepiece: pip install sentencepiece",
+    "tensorboard": "TensorBoard files of a training need the package tensorboard: pip install tensorboard",
     "scipy": "this step needs the package scipy: pip install scipy",
 }
 

@@ -11,10 +11,10 @@ from tests.tiny_image_model import LDRM, VIDEO
 from training.camera_video.data import Clips, make_clip
 from training.camera_video.evaluate import evaluate, held_out, sheet
 from training.camera_video.train import Training, new_model, step_losses, train_model
+from training.common.loop import LoopConfig, faster
 from training.reconstruction.data import HELD_OUT_SEED
 from training.reconstruction.export import export
 from training.reconstruction.scenes import SceneShape
-from training.variation_field.loop import LoopConfig, faster
 
 SHAPE = SceneShape(frames=5)
 TRAINING = Training(batch=2, pool=3)
@@ -63,11 +63,11 @@ def test_training_goes_on_where_it_was_interrupted(tmp_path):
 
     calls, draw = [], Clips.draw
 
-    def stopping(self, count, generator):
+    def stopping(self, count, generator, share):
         calls.append(1)
         if len(calls) > 3:
             raise Stop
-        return draw(self, count, generator)
+        return draw(self, count, generator, share)
 
     Clips.draw = stopping
     try:

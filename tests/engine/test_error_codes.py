@@ -20,7 +20,7 @@ CODE = re.compile(r"[A-Z]{2,3}-\d{3}")
 def raised() -> dict[str, list[str]]:
     """Every code in the source, with the places that raise it. A call without a literal code is listed under ''."""
     found: dict[str, list[str]] = {}
-    for folder in ("engine", "nodes", "benchmarks"):
+    for folder in ("engine", "nodes", "benchmarks", "training"):
         for file in sorted((REPOSITORY / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 name = (

@@ -11,8 +11,8 @@ from engine.losses.metrics import decibels
 from engine.models import reconstruction as ldrm
 from engine.models.reconstruction import gaussian_maps, tokens
 from engine.scene import Cameras
+from training.common.loop import LoopConfig
 from training.reconstruction import data, evaluate, losses, readers, scenes, train, views
-from training.variation_field.loop import LoopConfig
 
 CONFIG = replace(
     train.CONFIG, width=24, blocks=1, heads=2, deconv_channels=(12, 10, 8), head_channels=12, match_channels=8

@@ -7,8 +7,8 @@ import torch
 
 from engine.models import variation_field as gvf
 from engine.models.trellis import GaussianDecoderShape, GaussianFormat
+from training.common.loop import LoopConfig
 from training.variation_field import canonical, card, data, demo, dit, evaluate, export, fit, losses, vae
-from training.variation_field.loop import LoopConfig
 
 SHAPE = data.ClipShape(frames=4, points=96, gaussians=200, anchors=8)
 TINY_VAE = gvf.VariationVaeShape(1, 48, 8, 4, 4, appearance_input=True, anchor_positions=True)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from engine.models import variation_field as gvf
+from training.common.loop import LoopConfig, train
 from training.variation_field import data, dit, losses, motion, pictures, rig, toys, vae
-from training.variation_field.loop import LoopConfig, train
 
 SHAPE = data.ClipShape(frames=5, points=96, gaussians=160, anchors=8)
 TINY_VAE = gvf.VariationVaeShape(1, 48, 8, 4, 4, appearance_input=True)
@@ -192,17 +192,17 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path):
     def trained(steps, checkpoint, limit=None):
         pool, model = data.Pool(4, TOYS, SHAPE), vae.new_vae(TINY_VAE)
 
-        def terms(generator, _):
-            return vae.vae_losses(model, pool.draw(2, generator), config, generator)
+        def terms(generator, _, share):
+            return vae.vae_losses(model, pool.draw(2, generator, share), config, generator, share)
 
         loop = LoopConfig(steps, save_every=2, warmup=2)
         if limit is not None:
             count = iter(range(limit))
 
-            def stopped(generator, progress):
+            def stopped(generator, progress, share):
                 if next(count, None) is None:
                     raise KeyboardInterrupt
-                return terms(generator, progress)
+                return terms(generator, progress, share)
 
             with pytest.raises(KeyboardInterrupt):
                 train(model, stopped, loop, checkpoint)

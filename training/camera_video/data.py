@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.scene import Cameras, plucker_rays, relative_to_first
+from training.common.share import WHOLE, Share
 from training.reconstruction.scenes import SceneShape, make_scene
 from training.reconstruction.views import camera_path, photograph, seen
 
@@ -74,6 +75,7 @@ class Clips:
             self._kept[index] = make_clip(self.first + index, self.shape, self.pixels)
         return self._kept[index]
 
-    def draw(self, count: int, generator: torch.Generator) -> list[Clip]:
-        """Random clips."""
-        return [self[int(i)] for i in torch.randint(self.size, (count,), generator=generator)]
+    def draw(self, count: int, generator: torch.Generator, share: Share = WHOLE) -> list[Clip]:
+        """Random clips: `count` of a batch of as many for every share."""
+        drawn = torch.randint(self.size, (count * share.count,), generator=generator)
+        return [self[int(i)] for i in share.of(drawn)]

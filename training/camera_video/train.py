@@ -14,8 +14,11 @@ import torch
 
 from engine.models.camera_video import CameraVideo, CameraVideoConfig, load_camera_video, save_camera_video
 from engine.models.reconstruction import latents_to_pixels, pixels_to_latents
+from training.common.loop import LoopConfig, faster, train
+from training.common.options import add_loop_options, loop_config, script
+from training.common.processes import Processes
+from training.common.share import WHOLE, Losses, LossSteps, Share, finished
 from training.reconstruction.scenes import SceneShape
-from training.variation_field.loop import LoopConfig, Losses, faster, train
 
 from .data import Clip, Clips
 
@@ -57,19 +60,32 @@ def step_losses(
     model: CameraVideo, clips: list[Clip], training: Training, generator: torch.Generator
 ) -> Losses:
     """Losses of one step."""
+    return finished(loss_steps(model, clips, training, generator))
+
+
+def loss_steps(
+    model: CameraVideo,
+    clips: list[Clip],
+    training: Training,
+    generator: torch.Generator,
+    share: Share = WHOLE,
+) -> LossSteps:
+    """Losses of a share of a step's batch, of which `clips` are."""
     video = torch.stack([c.video for c in clips])
     rays = torch.stack([c.rays for c in clips])
     truth = torch.stack([c.distances for c in clips]).float()
     moving = torch.stack([c.moving for c in clips]).float()
-    guess = model.guess(video[:, 0], rays)
     known = truth > 0
-    wanted = (truth.clamp(min=1e-3) / model.config.distance).log()
-    depth = ((guess.log_distances - wanted).abs() * known).sum() / known.sum().clamp(min=1)
     latent = model.config.latent
     clean = pixels_to_latents(video, latent)
-    noise = torch.randn(clean.shape, generator=generator)
-    time = torch.rand(len(clips), generator=generator)
-    time = torch.where(torch.rand(len(clips), generator=generator) < training.pure, 1.0, time)
+    count = len(clips) * share.count
+    noise = share.of(torch.randn(count, *clean.shape[1:], generator=generator))
+    time = torch.rand(count, generator=generator)
+    time = share.of(torch.where(torch.rand(count, generator=generator) < training.pure, 1.0, time))
+    totals = yield {"known": known.sum()}
+    guess = model.guess(video[:, 0], rays)
+    wanted = (truth.clamp(min=1e-3) / model.config.distance).log()
+    depth = ((guess.log_distances - wanted).abs() * known).sum() / totals["known"].clamp(min=1 / share.count)
     t = time.view(-1, 1, 1, 1, 1)
     found = latents_to_pixels(model((1 - t) * clean + t * noise, time, guess, rays), latent)
     # the first frame is not predicted
@@ -91,10 +107,13 @@ def train_model(
     """Train in place; the result has the averaged weights."""
     clips = Clips(training.pool, shape, model.config.pixels)
 
-    def losses(generator: torch.Generator, _: float) -> Losses:
-        return step_losses(model, clips.draw(training.batch, generator), training, generator)
+    def losses(generator: torch.Generator, _: float, share: Share) -> LossSteps:
+        drawn = clips.draw(training.batch, generator, share)
+        return loss_steps(model, drawn, training, generator, share)
 
-    model.load_state_dict(train(model, losses, loop, checkpoint, report_every))
+    described = {"network": model.config.to_json(), "training": asdict(training)}
+    average = train(model, losses, loop, checkpoint, report_every, described=described)
+    model.load_state_dict(average)
     return model
 
 
@@ -113,9 +132,7 @@ def main() -> None:
         default=1,
         help="the model's default, written into its file: the best of `evaluate`; a finished run writes it anew",
     )
-    parser.add_argument(
-        "--seconds", type=float, default=0, help="stop after this processor time, to be resumed"
-    )
+    add_loop_options(parser)
     parser.add_argument(
         "--start", type=Path, help="model file whose weights a new run starts from, not random ones"
     )
@@ -128,14 +145,19 @@ def main() -> None:
     if options.start:
         model.load_state_dict(load_camera_video(options.start).state_dict())
     described = {"parameters": sum(p.numel() for p in model.parameters()), "training": asdict(training)}
-    (options.out / "training.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({"parameters": described["parameters"]}), flush=True)
+    is_main = Processes().is_main
+    if is_main:
+        text = json.dumps(described, indent=1) + "\n"
+        (options.out / "training.json").write_text(text, encoding="utf-8")
+        print(json.dumps({"parameters": described["parameters"]}), flush=True)
     if options.bfloat16:
         faster(model.depth, model.embed, *model.blocks, model.spread, model.pixels)
-    loop = LoopConfig(options.steps, options.lr, weight_decay=0.01, seconds=options.seconds)
-    train_model(model, training, loop, options.out / "checkpoint.pt")
-    save_camera_video(model, options.out / "video.safetensors")
+    loop = loop_config(options, weight_decay=0.01)
+    checkpoint = options.out / "checkpoint.pt"
+    train_model(model, training, loop, checkpoint, report_every=options.report_every)
+    if is_main:
+        save_camera_video(model, options.out / "video.safetensors")
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engine.models.reconstruction import LdrmConfig
 from engine.scene import Cameras, plucker_rays, relative_to_first
+from training.common.share import WHOLE, Share
 
 from .scenes import MadeScene, SceneShape, make_scene
 from .views import Seen, beside, camera_path, photograph, seen, tracks
@@ -159,6 +160,7 @@ class Pool:
             self._kept[index] = make_sample(self.first + index, self.shape, self.config)
         return self._kept[index]
 
-    def draw(self, count: int, generator: torch.Generator) -> list[Sample]:
-        """Random samples."""
-        return [self[int(i)] for i in torch.randint(self.size, (count,), generator=generator)]
+    def draw(self, count: int, generator: torch.Generator, share: Share = WHOLE) -> list[Sample]:
+        """Random samples: `count` of a batch of as many for every share."""
+        drawn = torch.randint(self.size, (count * share.count,), generator=generator)
+        return [self[int(i)] for i in share.of(drawn)]

@@ -47,10 +47,20 @@ class Weights:
 SMALL = Weights(mse=5.0, sparsity=0.1, moving=8.0, distance=1.0, match=0.1)
 
 
-def photometric(drawn: Tensor, wanted: Tensor, moving: Tensor, weights: Weights) -> Tensor:
-    """Loss of images [B, H, W, 3] in 0..1, with the part of each pixel that moves [B, H, W]."""
-    heavy = 1 + (weights.moving - 1) * moving
-    squared = ((drawn - wanted).square().mean(-1) * heavy).sum() / heavy.sum()
+def heaviness(moving: Tensor, weights: Weights) -> Tensor:
+    """How much pixels count, by the part of each that moves."""
+    return 1 + (weights.moving - 1) * moving
+
+
+def photometric(
+    drawn: Tensor, wanted: Tensor, moving: Tensor, weights: Weights, total: Tensor | None = None
+) -> Tensor:
+    """Loss of images [B, H, W, 3] in 0..1, with the part of each pixel that moves [B, H, W].
+
+    Here and below, `total` is the sum of all weights, if not that of these images alone.
+    """
+    heavy = heaviness(moving, weights)
+    squared = ((drawn - wanted).square().mean(-1) * heavy).sum() / (heavy.sum() if total is None else total)
     total = weights.mse * squared
     if weights.perceptual:
         a, b = (2 * x.permute(0, 3, 1, 2) - 1 for x in (drawn, wanted))
@@ -74,7 +84,12 @@ def total_variation(depth: Tensor) -> Tensor:
 
 
 def motion_loss(
-    shifts: Tensor, truth: Tensor, known: Tensor, moves: Tensor, weights: Weights
+    shifts: Tensor,
+    truth: Tensor,
+    known: Tensor,
+    moves: Tensor,
+    weights: Weights,
+    total: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Both terms on tracks: λ_m ‖Δx̂ − Δx‖₂ and ‖Δx̂‖₁, means over known points.
 
@@ -84,12 +99,13 @@ def motion_loss(
         known: Whether a track is known [...].
         moves: Whether it moves [...].
         weights: Of the terms.
+        total: As in `photometric`.
 
     Returns:
         The distance and the sparsity term, weighted; the first is 0 on true tracks.
     """
-    heavy = known.to(shifts) * (1 + (weights.moving - 1) * moves.to(shifts))
-    total = heavy.sum().clamp(min=1)
+    heavy = known.to(shifts) * heaviness(moves.to(shifts), weights)
+    total = heavy.sum().clamp(min=1) if total is None else total
     # a root with a gradient at zero
     apart = ((shifts - truth).square().sum(-1) + 1e-8).sqrt() - 1e-4
     return (
@@ -98,14 +114,16 @@ def motion_loss(
     )
 
 
-def distance_loss(distances: Tensor, truth: Tensor) -> Tensor:
+def distance_loss(distances: Tensor, truth: Tensor, total: Tensor | None = None) -> Tensor:
     """L1 of the logarithms of distances where the truth is known (above 0)."""
     known = truth > 0
     apart = (distances.log() - truth.float().clamp(min=1e-3).log()).abs()
-    return (apart * known).sum() / known.sum().clamp(min=1)
+    return (apart * known).sum() / (known.sum().clamp(min=1) if total is None else total)
 
 
-def match_loss(logits: Tensor, pixels: Tensor, heavy: Tensor, rows: int, columns: int) -> Tensor:
+def match_loss(
+    logits: Tensor, pixels: Tensor, heavy: Tensor, rows: int, columns: int, total: Tensor | None = None
+) -> Tensor:
     """Cross-entropy of matches against the true ones, which lie between four cells.
 
     Args:
@@ -114,6 +132,7 @@ def match_loss(logits: Tensor, pixels: Tensor, heavy: Tensor, rows: int, columns
         heavy: Weight of each point [M].
         rows: Rows of cells.
         columns: Columns of cells.
+        total: As in `photometric`.
     """
     place = pixels * pixels.new_tensor([columns, rows]) - 0.5
     corner = place.floor()
@@ -126,4 +145,4 @@ def match_loss(logits: Tensor, pixels: Tensor, heavy: Tensor, rows: int, columns
             y = (corner[:, 1] + dy).long().clamp(0, rows - 1)
             share = (1 - dx - part[:, 0]).abs() * (1 - dy - part[:, 1]).abs()
             found = found - share * scores.gather(1, (y * columns + x)[:, None])[:, 0]
-    return (found * heavy).sum() / heavy.sum().clamp(min=1)
+    return (found * heavy).sum() / (heavy.sum().clamp(min=1) if total is None else total)

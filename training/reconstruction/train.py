@@ -30,13 +30,17 @@ from engine.models.reconstruction import (
 from engine.models.reconstruction.matching import cell_centers
 from engine.render import choose
 from engine.scene import Cameras, harmonics
-from training.variation_field.loop import LoopConfig, Losses, faster, train
+from training.common.loop import LoopConfig, faster, train
+from training.common.options import add_loop_options, loop_config, script
+from training.common.processes import Processes
+from training.common.share import WHOLE, Losses, LossSteps, Share, finished
 
-from .data import Pool, Sample, SampleShape
+from .data import Pool, Sample, SampleShape, own_frames
 from .losses import (
     SMALL,
     Weights,
     distance_loss,
+    heaviness,
     match_loss,
     motion_loss,
     pearson,
@@ -150,31 +154,56 @@ def step_losses(
     model: Ldrm, samples: list[Sample], stage: Stage, training: Training, generator: torch.Generator
 ) -> Losses:
     """Losses of one step."""
-    weights = training.weights
-    found = run(model, samples)
+    return finished(loss_steps(model, samples, stage, training, generator))
+
+
+def loss_steps(
+    model: Ldrm,
+    samples: list[Sample],
+    stage: Stage,
+    training: Training,
+    generator: torch.Generator,
+    share: Share = WHOLE,
+) -> LossSteps:
+    """Losses of a share of a step's batch, of which `samples` are."""
+    weights, config = training.weights, model.config
     frames = len(samples[0].path)
     # the frames of random views; all samples of a batch share them
     first = frames if len(samples[0].frames) > frames else 0
     some = torch.randint(first, len(samples[0].frames), (training.queries,), generator=generator)
     times = samples[0].frames[some]
+    picks = torch.randint(1 << 30, (len(samples) * share.count, training.queries), generator=generator)
+    targets = [_views(s, times, row) for s, row in zip(samples, share.of(picks).tolist(), strict=True)]
+    views = [(s, v) for s, rows in zip(samples, targets, strict=True) for v in rows]
+    moving = torch.cat([s.moving[v] for s, v in views]).float()
+    every = 1 if config.correspondences != "none" else config.time_stride
+    truth = torch.stack([s.distances for s in samples])[:, ::every]
+    sums = {"photo": heaviness(moving, weights).sum(), "distance": (truth > 0).sum()}
+    known, moves = (torch.stack([getattr(s, n) for s in samples])[:, :, None] for n in ("known", "moves"))
+    sums["motion"] = (known.float() * heaviness(moves.float(), weights)).sum() * training.queries
+    has_matches = stage.is_dynamic and config.correspondences == "correlation"
+    matched: list[_Matched] = []
+    if has_matches and weights.motion and weights.match:
+        own = torch.tensor(own_frames(config, frames))
+        matched = _drawn_matches(samples, times, own, weights, generator, share)
+        sums["match"] = torch.stack([m.heavy.sum() for m in matched]).sum()
+    sums = yield sums
+    totals = {name: total.clamp(min=1 / share.count) for name, total in sums.items()}
+
+    found = run(model, samples)
     motion = model.motion(found, times) if stage.is_dynamic else None
     drawn: list[Tensor] = []
     depths: list[Tensor] = []
-    targets: list[tuple[Sample, list[int]]] = []
-    for b, sample in enumerate(samples):
-        for q, time in enumerate(times.tolist()):
-            others = [i for i in range(frames, len(sample.frames)) if int(sample.frames[i]) == time]
-            pick = int(torch.randint(1 << 30, (1,), generator=generator))
-            views = [time, *([others[pick % len(others)]] if others else [])]
-            rgb, depth = draw(found.gaussians, motion, q, sample.cameras[views], model.config.min_opacity, b)
+    for b, (sample, rows) in enumerate(zip(samples, targets, strict=True)):
+        for q, seen_by in enumerate(rows):
+            cameras = sample.cameras[seen_by]
+            rgb, depth = draw(found.gaussians, motion, q, cameras, config.min_opacity, b)
             drawn.append(rgb)
             depths.append(depth)
-            targets.append((sample, views))
-    wanted = torch.cat([s.images[v] for s, v in targets]).float() / 255
-    moving = torch.cat([s.moving[v] for s, v in targets]).float()
-    true_depth = torch.cat([s.depths[v] for s, v in targets]).float()
+    wanted = torch.cat([s.images[v] for s, v in views]).float() / 255
+    true_depth = torch.cat([s.depths[v] for s, v in views]).float()
     depth = torch.cat(depths)
-    losses = {"photo": photometric(torch.cat(drawn), wanted, moving, weights)}
+    losses = {"photo": photometric(torch.cat(drawn), wanted, moving, weights, totals["photo"])}
     if weights.pearson:
         # holes have no depth to compare: a few of them would outweigh everything else
         seen = true_depth * (depth.detach() > 0)
@@ -183,19 +212,27 @@ def step_losses(
         losses["variation"] = weights.variation * total_variation(depth)
     if weights.distance:
         maps = found.all_frames or found.gaussians
-        truth = torch.stack([s.distances for s in samples])[:, maps.frames]
-        losses["distance"] = weights.distance * distance_loss(maps.distances, truth)
+        losses["distance"] = weights.distance * distance_loss(maps.distances, truth, totals["distance"])
     if motion is not None and weights.motion:
-        truth = torch.stack([s.shifts for s in samples])[:, :, times].float()
-        known, moves = (torch.stack([getattr(s, n) for s in samples])[:, :, None] for n in ("known", "moves"))
-        spread = truth.shape[:-1]
+        shifts = torch.stack([s.shifts for s in samples])[:, :, times].float()
+        spread = shifts.shape[:-1]
         distance, sparsity = motion_loss(
-            motion.shifts, truth, known.expand(spread), moves.expand(spread), weights
+            motion.shifts, shifts, known.expand(spread), moves.expand(spread), weights, totals["motion"]
         )
         losses |= {"motion": distance, "sparsity": sparsity}
-        if found.features is not None and weights.match:
-            losses["match"] = weights.match * _matches(model, found, samples, times, weights, generator)
+        if matched:
+            losses["match"] = weights.match * _matches(model, found, matched, times, totals["match"])
     return losses
+
+
+def _views(sample: Sample, times: Tensor, picks: list[int]) -> list[list[int]]:
+    """The views of a sample at each time: the one on the path, and a random one off it if there is any."""
+    frames = len(sample.path)
+    found: list[list[int]] = []
+    for time, pick in zip(times.tolist(), picks, strict=True):
+        others = [i for i in range(frames, len(sample.frames)) if int(sample.frames[i]) == time]
+        found.append([time, *([others[pick % len(others)]] if others else [])])
+    return found
 
 
 def true_pixels(sample: Sample, times: Tensor, own: Tensor) -> Tensor:
@@ -210,37 +247,64 @@ def true_pixels(sample: Sample, times: Tensor, own: Tensor) -> Tensor:
     return torch.stack(found, dim=1)
 
 
-def _matches(
-    model: Ldrm,
-    found: Reconstruction,
+@dataclass(frozen=True)
+class _Matched:
+    """Points of a sample whose matches are compared with the truth, in all query frames.
+
+    Args:
+        index: Among the points of its own frames [Q, M].
+        pixels: Where the query frames show them, (x, y) in 0..1 [Q, M, 2].
+        heavy: Weight of each [Q, M].
+    """
+
+    index: Tensor
+    pixels: Tensor
+    heavy: Tensor
+
+
+def _drawn_matches(
     samples: list[Sample],
     times: Tensor,
+    own: Tensor,
     weights: Weights,
     generator: torch.Generator,
+    share: Share,
+) -> list[_Matched]:
+    """Some points whose tracks are seen, more of those that move; all samples of the batch draw the same numbers."""
+    shape = samples[0].visible[:, times].shape
+    drawn = [torch.rand(shape, generator=generator) for _ in range(len(samples) * share.count)]
+    found: list[_Matched] = []
+    for sample, values in zip(samples, share.of(torch.stack(drawn)), strict=True):
+        wanted = true_pixels(sample, times, own)
+        usable = sample.visible[:, times] & sample.known[:, None]
+        score = torch.where(usable, values + sample.moves[:, None] * 0.5, -1.0)
+        factor = heaviness(sample.moves.flatten(), weights)
+        rows = score.transpose(0, 1).flatten(1)
+        index = torch.stack([row.topk(min(MATCHED, len(row)))[1] for row in rows])
+        pixels = torch.stack([wanted[:, q].reshape(-1, 2)[i] for q, i in enumerate(index)])
+        heavy = torch.stack([factor[i] * usable[:, q].flatten()[i] for q, i in enumerate(index)])
+        found.append(_Matched(index, pixels, heavy))
+    return found
+
+
+def _matches(
+    model: Ldrm, found: Reconstruction, matched: list[_Matched], times: Tensor, total: Tensor
 ) -> Tensor:
-    """Match loss of some points whose tracks are seen, more of those that move."""
+    """Match loss of the drawn points."""
     assert found.features is not None
     own = found.gaussians.frames
     rows, columns = found.features.shape[2:4]
     cells = cell_centers(rows, columns, own.device) * torch.tensor([1, rows / columns])
     logits: list[Tensor] = []
-    pixels: list[Tensor] = []
-    heavy: list[Tensor] = []
-    for b, sample in enumerate(samples):
-        wanted = true_pixels(sample, times, own)
-        usable = sample.visible[:, times] & sample.known[:, None]
-        score = torch.rand(usable.shape, generator=generator) + sample.moves[:, None] * 0.5
-        score = torch.where(usable, score, -1.0)
-        factor = 1 + (weights.moving - 1) * sample.moves.flatten()
-        for q, time in enumerate(times.tolist()):
-            index = score[:, q].flatten().topk(min(MATCHED, score[:, q].numel()))[1]
+    for b, points in enumerate(matched):
+        for time, index in zip(times.tolist(), points.index, strict=True):
             features = found.features[b, own].flatten(0, 2)[index]
             other = found.features[b, time].flatten(0, 1)
             here = cells[index % len(cells)]
             logits.append(model.head_def.match.logits(features[None, None], other[None], here, cells)[0, 0])
-            pixels.append(wanted[:, q].reshape(-1, 2)[index])
-            heavy.append(factor[index] * usable[:, q].flatten()[index])
-    return match_loss(torch.cat(logits), torch.cat(pixels), torch.cat(heavy), rows, columns)
+    pixels = torch.cat([m.pixels.flatten(0, 1) for m in matched])
+    heavy = torch.cat([m.heavy.flatten() for m in matched])
+    return match_loss(torch.cat(logits), pixels, heavy, rows, columns, total)
 
 
 def train_model(
@@ -249,7 +313,7 @@ def train_model(
     """Train in place; the result has the averaged weights."""
     pools: dict[tuple[int, bool], Pool] = {}
 
-    def losses(generator: torch.Generator, progress: float) -> Losses:
+    def losses(generator: torch.Generator, progress: float, share: Share) -> LossSteps:
         stage = stage_at(training.stages, progress)
         key = (stage.size, stage.is_dynamic)
         if key not in pools:
@@ -259,9 +323,12 @@ def train_model(
             if not stage.is_dynamic:
                 shape = replace(shape, scene=replace(shape.scene, movers=0))
             pools[key] = Pool(training.pool, shape, model.config)
-        return step_losses(model, pools[key].draw(training.batch, generator), stage, training, generator)
+        samples = pools[key].draw(training.batch, generator, share)
+        return loss_steps(model, samples, stage, training, generator, share)
 
-    model.load_state_dict(train(model, losses, loop, checkpoint, report_every))
+    described = {"network": model.config.to_json(), "training": asdict(training)}
+    average = train(model, losses, loop, checkpoint, report_every, described=described)
+    model.load_state_dict(average)
     return model
 
 
@@ -288,9 +355,7 @@ def main() -> None:
     parser.add_argument("--correspondences", choices=("none", "correlation"), default="correlation")
     parser.add_argument("--no-lifetimes", action="store_true")
     parser.add_argument("--no-motion-loss", action="store_true")
-    parser.add_argument(
-        "--seconds", type=float, default=0, help="stop after this processor time, to be resumed"
-    )
+    add_loop_options(parser)
     parser.add_argument(
         "--start", type=Path, help="model file whose weights a new run starts from, not random ones"
     )
@@ -307,14 +372,18 @@ def main() -> None:
     if options.start:
         model.load_state_dict(load_ldrm(options.start).state_dict())
     described = {"parameters": sum(p.numel() for p in model.parameters()), "training": asdict(training)}
-    (options.out / "training.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({"parameters": described["parameters"]}), flush=True)
+    is_main = Processes().is_main
+    if is_main:
+        text = json.dumps(described, indent=1) + "\n"
+        (options.out / "training.json").write_text(text, encoding="utf-8")
+        print(json.dumps({"parameters": described["parameters"]}), flush=True)
     if options.bfloat16:
         faster(*model.blocks, model.deconv, model.head_gs, model.head_def.conv, model.head_def.mix)
-    loop = LoopConfig(options.steps, options.lr, weight_decay=0.01, seconds=options.seconds)
-    train_model(model, training, loop, options.out / "checkpoint.pt")
-    save_ldrm(model, options.out / "ldrm.safetensors")
+    loop = loop_config(options, weight_decay=0.01)
+    train_model(model, training, loop, options.out / "checkpoint.pt", options.report_every)
+    if is_main:
+        save_ldrm(model, options.out / "ldrm.safetensors")
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

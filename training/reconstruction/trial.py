@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 
 from engine.models.reconstruction import LdrmConfig, save_ldrm
-from training.variation_field.loop import LoopConfig, train
+from training.common.loop import LoopConfig, train
 
 from .data import Pool, SampleShape
 from .evaluate import evaluate, held_out, save_sheet
 from .losses import SMALL, Weights
-from .train import CONFIG, Stage, Training, new_model, step_losses
+from .train import CONFIG, Stage, Training, loss_steps, new_model
 
 VARIANTS: dict[str, tuple[LdrmConfig, Weights]] = {
     "ours": (CONFIG, SMALL),
@@ -52,8 +52,8 @@ def main() -> None:
         start = time.process_time()
         average = train(
             model,
-            lambda generator, _, m=model, t=training: step_losses(
-                m, pool.draw(t.batch, generator), stage, t, generator
+            lambda generator, _, share, m=model, t=training: loss_steps(
+                m, pool.draw(t.batch, generator, share), stage, t, generator, share
             ),
             loop,
             report_every=25,

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from engine.models.trellis import GaussianDecoder, GaussianDecoderShape, GaussianFormat, RawGaussians
 from engine.models.trellis.voxels import Voxels
 from engine.models.variation_field import VariationVae, farthest_points, interpolate_displacements
+from training.common.loop import LoopConfig, train
+from training.common.options import add_loop_options, loop_config, script
+from training.common.share import Losses, Share
 
 from . import pictures
 from .data import Clip, Pool
-from .loop import LoopConfig, Losses, train
 from .losses import VaeWeights, image_loss, kl_loss, mesh_loss, perceptual_network
 from .vae import decoded, new_vae
 
@@ -160,10 +162,11 @@ def train_alone(
     weights: CanonicalWeights = CanonicalWeights(),
     checkpoint: Path | None = None,
 ) -> None:
-    """Stage 1, one clip per step."""
+    """Stage 1, one clip per step and process."""
 
-    def losses(generator: torch.Generator, _: float) -> Losses:
-        return canonical_losses(network, pool.draw(1, generator)[0], weights, generator)[0]
+    def losses(generator: torch.Generator, _: float, share: Share) -> Losses:
+        clip = pool.draw(1, generator, share)[0]
+        return canonical_losses(network, clip, weights, share.generator(generator))[0]
 
     network.load_state_dict(train(network, losses, loop, checkpoint))
 
@@ -176,10 +179,11 @@ def train_jointly(
     motion: VaeWeights = VaeWeights(),
     checkpoint: Path | None = None,
 ) -> None:
-    """Stage 2, one clip per step."""
+    """Stage 2, one clip per step and process."""
 
-    def losses(generator: torch.Generator, _: float) -> Losses:
-        return joint_losses(network, pool.draw(1, generator)[0], weights, motion, generator)
+    def losses(generator: torch.Generator, _: float, share: Share) -> Losses:
+        clip = pool.draw(1, generator, share)[0]
+        return joint_losses(network, clip, weights, motion, share.generator(generator))
 
     network.load_state_dict(train(network, losses, loop, checkpoint))
 
@@ -190,15 +194,21 @@ def main() -> None:
     parser.add_argument("--alone", type=int, default=600, help="steps of stage 1")
     parser.add_argument("--joint", type=int, default=600, help="steps of stage 2")
     parser.add_argument("--clips", type=int, default=1200)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    add_loop_options(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     pool, network = Pool(options.clips), CanonicalVae()
-    train_alone(network, pool, LoopConfig(options.alone), checkpoint=options.out / "canonical.pt")
+    alone, jointly = (
+        loop_config(options, steps, part)
+        for steps, part in ((options.alone, "alone"), (options.joint, "joint"))
+    )
+    train_alone(network, pool, alone, checkpoint=options.out / "canonical.pt")
     # the published rates: 5e-5 for the variation field, a tenth of it for the canonical decoder
     joint = Joint(network, new_vae())
-    train_jointly(joint, pool, LoopConfig(options.joint), checkpoint=options.out / "joint.pt")
+    train_jointly(joint, pool, jointly, checkpoint=options.out / "joint.pt")
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

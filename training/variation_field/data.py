@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from engine.models.trellis import RawGaussians
 from engine.models.variation_field import farthest_points, interpolate_displacements
 from engine.scene import Gaussians, harmonics, rotations
+from training.common.share import WHOLE, Share
 
 from . import figures, pictures, robot, toys
 from .motion import random_motion
@@ -289,9 +290,10 @@ class Pool:
             self._clips[index] = make_clip(family, index, self.shape).packed()
         return self._clips[index]
 
-    def draw(self, count: int, generator: torch.Generator) -> list[Clip]:
-        """`count` random clips."""
-        return [self[i] for i in torch.randint(self.size, (count,), generator=generator).tolist()]
+    def draw(self, count: int, generator: torch.Generator, share: Share = WHOLE) -> list[Clip]:
+        """`count` random clips, of a batch of as many for every share."""
+        drawn = torch.randint(self.size, (count * share.count,), generator=generator)
+        return [self[i] for i in share.of(drawn).tolist()]
 
 
 def held_out(family: str, count: int, shape: ClipShape = ClipShape()) -> list[Clip]:

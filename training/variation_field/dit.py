@@ -6,7 +6,7 @@ python -m training.variation_field.dit --out RUN --steps 3000
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,10 +25,13 @@ from engine.models.variation_field import (
     guided,
 )
 from engine.scene import Cameras
+from training.common.loop import LoopConfig, train
+from training.common.options import add_loop_options, loop_config, script
+from training.common.processes import Processes
+from training.common.share import WHOLE, Losses, Share
 
 from . import pictures
 from .data import Clip, Pool
-from .loop import LoopConfig, Losses, train
 from .losses import truth_loss
 from .vae import encoded, folded, new_vae
 
@@ -151,9 +154,10 @@ class Latents:
             self._prepared[index] = self.prepared(self.pool[index])
         return self._prepared[index]
 
-    def draw(self, count: int, generator: torch.Generator) -> list[Prepared]:
-        """`count` random clips."""
-        return [self[i] for i in torch.randint(self.pool.size, (count,), generator=generator).tolist()]
+    def draw(self, count: int, generator: torch.Generator, share: Share = WHOLE) -> list[Prepared]:
+        """`count` random clips, of a batch of as many for every share."""
+        drawn = torch.randint(self.pool.size, (count * share.count,), generator=generator)
+        return [self[i] for i in share.of(drawn).tolist()]
 
 
 def jittered(camera: Cameras, amount: float, generator: torch.Generator) -> Cameras:
@@ -179,23 +183,24 @@ def dit_losses(
     clips: list[Prepared],
     config: DitTraining,
     generator: torch.Generator,
+    share: Share = WHOLE,
 ) -> Losses:
-    """v-prediction on noisy standardized latents."""
-    total = len(clips[0].latents)
-    others = [1 + torch.randperm(total - 1, generator=generator)[: config.frames - 1] for _ in clips]
-    frames = torch.stack([torch.cat([torch.zeros(1, dtype=torch.long), o]) for o in others])
+    """v-prediction on noisy standardized latents, for a share of a step's batch, of which `clips` are."""
+    total, batch = len(clips[0].latents), len(clips) * share.count
+    others = [1 + torch.randperm(total - 1, generator=generator)[: config.frames - 1] for _ in range(batch)]
+    frames = share.of(torch.stack([torch.cat([torch.zeros(1, dtype=torch.long), o]) for o in others]))
     camera = jittered(pictures.INPUT.cameras(), config.jitter, generator)
     conditions = network.conditions(clips, frames, camera)
-    dropped = torch.rand(len(clips), generator=generator) < config.dropout
+    dropped = share.of(torch.rand(batch, generator=generator)) < config.dropout
     keep = (~dropped).float()[:, None, None, None]
     projected = None if conditions.projected is None else conditions.projected * keep
     conditions = replace(conditions, image_tokens=conditions.image_tokens * keep, projected=projected)
     clean = torch.stack([c.latents[f] for c, f in zip(clips, frames, strict=True)])
     clean = latents.statistics.standardized(clean)
-    t = noise_times(len(clips), config.full_noise, generator)
+    t = share.of(noise_times(batch, config.full_noise, generator))
     rates = torch.tensor([SCHEDULE.rates(float(x)) for x in t])
     alpha, sigma = (r[:, None, None, None] for r in rates.unbind(1))
-    noise = torch.randn(clean.shape, generator=generator)
+    noise = share.of(torch.randn(batch, *clean.shape[1:], generator=generator))
     x = alpha * clean + sigma * noise
     times = torch.tensor([SCHEDULE.network_time(float(x)) for x in t])
     v = network.dit(x, times, conditions)
@@ -241,13 +246,18 @@ def train_dit(
     config: DitTraining,
     loop: LoopConfig,
     checkpoint: Path | None = None,
+    report_every: int = 50,
 ) -> Generator:
     """Train in place; the result has the averaged weights."""
 
-    def losses(generator: torch.Generator, _: float) -> Losses:
-        return dit_losses(network, latents, latents.draw(config.batch, generator), config, generator)
+    def losses(generator: torch.Generator, _: float, share: Share) -> Losses:
+        clips = latents.draw(config.batch, generator, share)
+        return dit_losses(network, latents, clips, config, generator, share)
 
-    network.load_state_dict(train(network, losses, loop, checkpoint))
+    shapes = {"transformer": asdict(network.dit.shape), "encoder": asdict(network.encoder.shape)}
+    described = {"network": shapes, "training": asdict(config)}
+    average = train(network, losses, loop, checkpoint, report_every, described=described)
+    network.load_state_dict(average)
     return network
 
 
@@ -270,7 +280,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--decoded", type=float, default=0.0)
     parser.add_argument("--without", choices=["projected", "prior"], action="append", default=[])
-    parser.add_argument("--seconds", type=float, default=0)
+    add_loop_options(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     shape = replace(
@@ -279,12 +289,13 @@ def main() -> None:
         projected_channels=0 if "projected" in options.without else SHAPE.projected_channels,
     )
     network = new_generator(shape)
-    print("parameters", sum(p.numel() for p in network.parameters()), flush=True)
+    if Processes().is_main:
+        print("parameters", sum(p.numel() for p in network.parameters()), flush=True)
     latents = Latents(trained_vae(options.out), Pool(options.clips))
     config = DitTraining(batch=options.batch, decoded=options.decoded)
-    loop = LoopConfig(options.steps, options.lr, weight_decay=1e-4, seconds=options.seconds)
-    train_dit(network, latents, config, loop, options.out / f"{options.name}.pt")
+    loop = loop_config(options, weight_decay=1e-4)
+    train_dit(network, latents, config, loop, options.out / f"{options.name}.pt", options.report_every)
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

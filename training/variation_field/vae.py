@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from engine.models.variation_field import VariationVae, VariationVaeShape
+from training.common.loop import LoopConfig, train
+from training.common.options import add_loop_options, loop_config, script
+from training.common.processes import Processes
+from training.common.share import WHOLE, Losses, Share
 
 from . import pictures
 from .data import Clip, ClipShape, Pool, stacked
-from .loop import LoopConfig, Losses, train
 from .losses import (
     UNITS,
     VaeWeights,
@@ -132,16 +135,21 @@ def encoded(
 
 
 def vae_losses(
-    vae: VariationVae, clips: list[Clip], config: VaeTraining, generator: torch.Generator
+    vae: VariationVae,
+    clips: list[Clip],
+    config: VaeTraining,
+    generator: torch.Generator,
+    share: Share = WHOLE,
 ) -> Losses:
-    """Losses of one step."""
-    count = clips[0].deltas.shape[0]
-    frames = torch.stack([torch.randperm(count, generator=generator)[: config.frames] for _ in clips])
+    """Losses of a share of a step's batch, of which `clips` are."""
+    count, batch = clips[0].deltas.shape[0], len(clips) * share.count
+    chosen = [torch.randperm(count, generator=generator)[: config.frames] for _ in range(batch)]
+    frames = share.of(torch.stack(chosen))
     rows = torch.arange(len(clips))[:, None]
     available = clips[0].points.shape[0]
     start = int(torch.randint(max(available - config.points, 0) + 1, (1,), generator=generator))
     mean, logvar = encoded(vae, clips, frames, slice(start, start + config.points))
-    noise = torch.randn(mean.shape, generator=generator)
+    noise = share.of(torch.randn(batch, *mean.shape[1:], generator=generator))
     latents = mean + (0.5 * logvar.clamp(-30, 20)).exp() * noise
     weights = config.weights
     losses = {"kl": weights.kl * kl_loss(mean, logvar)}
@@ -163,15 +171,23 @@ def vae_losses(
         drawn: list[Tensor] = []
         wanted: list[Tensor] = []
         for i in range(config.images):
-            b, f = i % len(clips), i // len(clips) % config.frames
-            clip, frame = clips[b], int(frames[b, f])
+            row, f = i % batch, i // batch % config.frames
             view = cameras[int(torch.randint(len(cameras), (1,), generator=generator))]
+            if not share.owns(row, len(clips)):
+                continue
+            b = row % len(clips)
+            clip, frame = clips[b], int(frames[b, f])
             deltas = decoded(vae, latents[b : b + 1, f : f + 1], clip.vector[None], config.attributes)[0, 0]
             drawn.append(pictures.image(pictures.changed(clip.raw, deltas), view))
             with torch.no_grad():
                 wanted.append(pictures.image(clip.at(frame), view))
-        network = perceptual_network()
-        losses["image"] = image_loss(torch.cat(drawn), torch.cat(wanted), weights, network)
+        if drawn:
+            # means over this share's images, which may be more or fewer than those of others
+            part = len(drawn) * share.count / config.images
+            network = perceptual_network()
+            losses["image"] = part * image_loss(torch.cat(drawn), torch.cat(wanted), weights, network)
+        else:
+            losses["image"] = mean.new_zeros(())
     return losses
 
 
@@ -181,14 +197,16 @@ def train_vae(
     config: VaeTraining,
     loop: LoopConfig,
     checkpoint: Path | None = None,
+    report_every: int = 50,
 ) -> VariationVae:
     """Train in place; the result has the averaged weights."""
-    average = train(
-        vae,
-        lambda generator, _: vae_losses(vae, pool.draw(config.batch, generator), config, generator),
-        loop,
-        checkpoint,
-    )
+
+    def losses(generator: torch.Generator, _: float, share: Share) -> Losses:
+        clips = pool.draw(config.batch, generator, share)
+        return vae_losses(vae, clips, config, generator, share)
+
+    described = {"network": asdict(vae.shape), "training": asdict(config)}
+    average = train(vae, losses, loop, checkpoint, report_every, described=described)
     vae.load_state_dict(average)
     return vae
 
@@ -199,17 +217,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1300)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--clips", type=int, default=1200, help="different clips in the pool")
-    parser.add_argument(
-        "--seconds", type=float, default=0, help="stop after this processor time, to be resumed"
-    )
+    parser.add_argument("--batch", type=int, default=VaeTraining().batch)
+    add_loop_options(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     vae = new_vae()
-    print("parameters", sum(p.numel() for p in vae.parameters()))
-    loop = LoopConfig(options.steps, options.lr, seconds=options.seconds)
-    train_vae(vae, Pool(options.clips, shape=ClipShape()), VaeTraining(), loop, options.out / "vae.pt")
+    if Processes().is_main:
+        print("parameters", sum(p.numel() for p in vae.parameters()), flush=True)
+    pool, training = Pool(options.clips, shape=ClipShape()), VaeTraining(batch=options.batch)
+    loop = loop_config(options)
+    train_vae(vae, pool, training, loop, options.out / "vae.pt", options.report_every)
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -1,0 +1,63 @@
+"""Command-line options that all trainings have."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError
+
+from .loop import LoopConfig
+
+
+def add_loop_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `loop_config` reads, but `--steps` and `--lr`, whose defaults differ."""
+    parser.add_argument(
+        "--seconds", type=float, default=0, help="stop after this processor time, to be resumed"
+    )
+    parser.add_argument(
+        "--accumulate",
+        type=_count,
+        # as `accelerate launch --gradient_accumulation_steps`
+        default=int(os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")),
+        help="batches of each process whose gradients are averaged in a step; the whole batch is --batch times this times "
+        "the processes",
+    )
+    parser.add_argument("--save-every", type=_count, default=200, help="steps between checkpoints")
+    parser.add_argument("--report-every", type=_count, default=50, help="steps between lines of progress")
+    parser.add_argument("--log", type=Path, help="folder of TensorBoard files; needs the package tensorboard")
+
+
+def loop_config(
+    options: argparse.Namespace, steps: int | None = None, part: str = "", **more: Any
+) -> LoopConfig:
+    """The loop that the options ask for; a training of several loops gives the steps and the name of each."""
+    return LoopConfig(
+        options.steps if steps is None else steps,
+        options.lr,
+        save_every=options.save_every,
+        seconds=options.seconds,
+        accumulate=options.accumulate,
+        log=options.log / part if options.log else None,
+        **more,
+    )
+
+
+def script(main: Callable[[], None]) -> None:
+    """Run a script; input that cannot be used is one sentence."""
+    try:
+        main()
+    except InputError as error:
+        print(error, file=sys.stderr, flush=True)
+        raise SystemExit(2) from None
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
