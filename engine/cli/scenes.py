@@ -78,7 +78,7 @@ def web_player(arguments: Arguments) -> dict[str, Any]:
     scene, config = load_scene(arguments.scene), config_from(arguments, bake_clip.Config)
     title = Path(arguments.scene).stem
     baked = follow(bake_clip.run(scene, config, title), arguments.json)
-    files = element.write_web_player(baked.data, out, title)
+    files = element.write_web_player(baked, out, title)
     say("\n".join([bake_clip.describe(baked), *baked.player_file.notes]), arguments)
     return {"out": str(out), "files": [file.name for file in files], **bake_clip.measures(baked)}
 

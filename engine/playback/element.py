@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..files.atomic import write_atomically
 from .page import LOADER, WEB, module_names, player_text
+from .streamed import Source, parts_of, title_of
 
 SCRIPT, SCENE, INDEX = "gs4d-player.js", "scene.gs4dclip", "index.html"
 TAG = "gs4d-player"
@@ -50,11 +51,11 @@ def assemble_element(web: Path = WEB) -> str:
     )
 
 
-def write_web_player(player_file: bytes, folder: Path, title: str, web: Path = WEB) -> list[Path]:
+def write_web_player(player_file: Source, folder: Path, title: str, web: Path = WEB) -> list[Path]:
     """Write a folder for a web server: the script, the scene, and a page that shows it.
 
     Args:
-        player_file: The bytes of a player file.
+        player_file: A player file: a path, bytes or what was baked. It is copied part by part.
         folder: The folder to write; files of these names in it are replaced.
         title: Title of the page.
         web: Folder of the player.
@@ -63,18 +64,25 @@ def write_web_player(player_file: bytes, folder: Path, title: str, web: Path = W
         The three files.
 
     Raises:
-        InputError: The player's files are missing, or the folder cannot be written.
+        InputError: The player file is damaged or missing, the player's files are missing, or the folder cannot be written.
 
     Example:
-        >>> write_web_player(Path("scene.gs4dclip").read_bytes(), Path("site"), "My scene")
+        >>> write_web_player(Path("scene.gs4dclip"), Path("site"), "My scene")
     """
+    # raises before anything is written
+    title_of(player_file, "the player file")
     # a file name may contain characters that UTF-8 cannot encode
     safe = html.escape(title.encode(errors="replace").decode())
     page = player_text(web / "page" / "example.html").replace("{{title}}", safe)
-    contents = {SCRIPT: assemble_element(web).encode(), SCENE: player_file, INDEX: page.encode()}
-    for name, data in contents.items():
+    contents = {
+        SCRIPT: [assemble_element(web).encode()],
+        SCENE: parts_of(player_file),
+        INDEX: [page.encode()],
+    }
+    for name, parts in contents.items():
         with write_atomically(folder / name) as partial:
-            partial.write_bytes(data)
+            with open(partial, "wb") as file:
+                file.writelines(parts)
     return [folder / name for name in contents]
 
 

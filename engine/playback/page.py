@@ -1,21 +1,20 @@
 """A scene as one self-contained web page: the player and one or two player files in a single .html that opens from disk.
 
 Nothing is downloaded: the page contains the player's modules as text, which a small loader imports, and the player files
-as base64. The player is the one in `web/`.
+as base64, written part by part. The player is the one in `web/`.
 """
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InputError
 from ..files.atomic import write_atomically
-from .player_file import decode_player_file
+from .streamed import Source, as_base64, parts_of, title_of
 
 WEB = Path(__file__).resolve().parents[2] / "web"
 # player files in a page: before and after
@@ -24,11 +23,11 @@ MOST = 2
 LOADER = "loader.mjs"
 
 
-def write_page(player_files: Sequence[bytes], path: Path | str, title: str, web: Path = WEB) -> Path:
-    """Write a web page that plays one scene or compares two.
+def write_page(player_files: Sequence[Source], path: Path | str, title: str, web: Path = WEB) -> Path:
+    """Write a web page that plays one scene or compares two. No player file is held in memory as a whole.
 
     Args:
-        player_files: The bytes of one player file, or of two to compare.
+        player_files: One player file, or two to compare: paths, bytes or what was baked.
         path: The .html file; it is replaced if it exists.
         title: Title of the page.
         web: Folder of the player.
@@ -37,43 +36,61 @@ def write_page(player_files: Sequence[bytes], path: Path | str, title: str, web:
         The path.
 
     Raises:
-        InputError: A player file is damaged, or the player's files are missing.
+        InputError: A player file is damaged or missing, the player's files are missing, or the page cannot be written.
 
     Example:
-        >>> write_page([Path("scene.gs4dclip").read_bytes()], "scene.html", "My scene")
+        >>> write_page([Path("scene.gs4dclip")], "scene.html", "My scene")
     """
     path = Path(path)
     # a file name may contain characters that UTF-8 cannot encode
-    text = assemble(player_files, title.encode(errors="replace").decode(), web)
+    parts = page_parts(player_files, title.encode(errors="replace").decode(), web)
     with write_atomically(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+        with open(partial, "wb") as file:
+            file.writelines(parts)
     return path
 
 
-def assemble(player_files: Sequence[bytes], title: str, web: Path = WEB) -> str:
-    """The text of the page that `write_page` writes."""
+def page_parts(player_files: Sequence[Source], title: str, web: Path = WEB) -> Iterator[bytes]:
+    """The page that `write_page` writes, part by part. Raises InputError as `write_page`, before the first part."""
     if not 1 <= len(player_files) <= MOST:
         raise InputError(
             "PLB-004", f"A web page shows one or two player files, not {len(player_files)}; remove some."
         )
-    titles = [decode_player_file(data, f"player file {i + 1}").title for i, data in enumerate(player_files)]
+    titles = [title_of(source, f"player file {i + 1}") for i, source in enumerate(player_files)]
     names = module_names(web)
-    parts = {
+    texts = {
         "title": html.escape(title),
         "modules": "\n".join(
             f'<script type="text/plain" data-module="{name}">{_inert(player_text(web / name))}</script>'
             for name in names
         ),
         "loader": player_text(web / "page" / LOADER).strip(),
-        "clips": "\n".join(
-            f'<script type="application/octet-stream;base64" data-clip="{i}" data-name="{html.escape(name)}">'
-            f"{base64.b64encode(data).decode()}</script>"
-            for i, (name, data) in enumerate(zip(titles, player_files, strict=True))
-        ),
     }
-    template = player_text(web / "page" / "template.html")
     # all placeholders at once: the inserted text may contain braces of its own
-    return re.sub(r"\{\{(title|modules|loader|clips)\}\}", lambda mark: parts[mark[1]], template)
+    pieces = re.split(r"\{\{(title|modules|loader|clips)\}\}", player_text(web / "page" / "template.html"))
+    return _filled(pieces, texts, titles, player_files)
+
+
+def _filled(
+    pieces: list[str], texts: dict[str, str], titles: list[str], player_files: Sequence[Source]
+) -> Iterator[bytes]:
+    """Pieces of the template, of which every second one names what belongs there."""
+    for i, piece in enumerate(pieces):
+        if i % 2 and piece == "clips":
+            yield from _clips(titles, player_files)
+        else:
+            yield (texts[piece] if i % 2 else piece).encode()
+
+
+def _clips(titles: list[str], player_files: Sequence[Source]) -> Iterator[bytes]:
+    for i, (name, source) in enumerate(zip(titles, player_files, strict=True)):
+        start = (
+            f'<script type="application/octet-stream;base64" data-clip="{i}" data-name="{html.escape(name)}">'
+        )
+        yield b"\n" if i else b""
+        yield start.encode()
+        yield from as_base64(parts_of(source))
+        yield b"</script>"
 
 
 def check_player(web: Path = WEB) -> None:

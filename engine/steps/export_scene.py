@@ -274,7 +274,7 @@ def _player_files(scenes: list[Scene4D], config: BakeConfig, target: Path) -> St
         baked.append(made)
         done += units(scene, config)
     if target.suffix == ".html":
-        write_page([one.data for one in baked], target, name)
+        write_page(baked, target, name)
     else:
         baked[0].save(target)
     written = Written([target])

@@ -2,19 +2,30 @@
 
 import base64
 import json
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine import messages as m
 from engine.errors import InputError
-from engine.playback.page import WEB, assemble, write_page
+from engine.playback import streamed
+from engine.playback.element import write_web_player
+from engine.playback.page import WEB, page_parts, write_page
 from engine.playback.player_file import decode_player_file
+from engine.playback.segments import SegmentedFile
 from engine.steps import bake_clip, export_scene
 from tests.scenes import moving_scene
 
+ROOT = Path(__file__).resolve().parents[2]
 TRICKY = 'const a = "</script><b>", b = `<!-- <script>`; // {{clips}}\nexport { a, b };\n'
 
 
@@ -65,6 +76,10 @@ def clip() -> bytes:
     return m.result(bake_clip.run(moving_scene(30, views=2), title="a </script> b")).data
 
 
+def assemble(player_files, title: str, web: Path = WEB) -> str:
+    return b"".join(page_parts(player_files, title, web)).decode()
+
+
 def test_what_is_inlined_stays_in_its_element(web, clip):
     text = assemble([clip, clip], 'T & "{{modules}}" </title>', web)
     scripts = parse(text).found
@@ -88,6 +103,95 @@ def test_the_pack_s_own_page_fetches_nothing_and_fills_every_mark(clip, tmp_path
     (data,) = (d for a, d in page.found if "data-clip" in a)
     assert len(decode_player_file(base64.b64decode(data), "inside").base) == 30
     assert [p.name for p in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_bytes_a_path_and_what_was_baked_make_the_same_page(tmp_path):
+    scene = moving_scene(30, views=2)
+    scene = scene.with_(times=torch.linspace(0, 8, 41, dtype=torch.float64))
+    # in segments, and in one piece; the file system's name of a title that is not text
+    for i, seconds in enumerate((2.0, 0.0)):
+        config = bake_clip.Config(segment_seconds=seconds)
+        baked = m.result(bake_clip.run(scene, config, title="a\udcff <b>"))
+        path = baked.save(tmp_path / f"{i}.gs4dclip")
+        assert isinstance(baked.player_file, SegmentedFile) == (seconds > 0)
+        sources = [baked, path, baked.data]
+        pages = [write_page([s, s], tmp_path / f"{k}.html", "A") for k, s in enumerate(sources)]
+        assert pages[0].read_bytes() == pages[1].read_bytes() == pages[2].read_bytes()
+        page = parse(pages[0].read_text(encoding="utf-8"))
+        assert [base64.b64decode(d) for a, d in page.found if "data-clip" in a] == 2 * [baked.data]
+        assert [a["data-name"] for a, _ in page.found if "data-clip" in a] == 2 * ["a? <b>"]
+        folders = [write_web_player(s, tmp_path / f"{i}{k}", "A") for k, s in enumerate(sources)]
+        for same in zip(*folders, strict=True):
+            assert len({file.read_bytes() for file in same}) == 1
+        assert folders[0][1].read_bytes() == baked.data
+
+
+@given(data=st.binary(max_size=40), cuts=st.lists(st.integers(0, 40), max_size=8), copied=st.integers(1, 9))
+def test_base64_of_parts_is_that_of_the_whole(data, cuts, copied):
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(streamed, "COPIED", copied)
+        said = b"".join(streamed.as_base64(data[a:b] for a, b in pairwise(edges)))
+    assert said == base64.b64encode(data)
+
+
+def test_a_player_file_that_is_missing_or_damaged_leaves_no_page(clip, tmp_path):
+    damaged = tmp_path / "damaged.gs4dclip"
+    damaged.write_bytes(clip[:500])
+    for source, words in (
+        (tmp_path / "none.gs4dclip", "none.gs4dclip cannot be read"),
+        (damaged, "cut short"),
+    ):
+        with pytest.raises(InputError, match=words):
+            write_page([source], tmp_path / "a.html", "A")
+        with pytest.raises(InputError, match=words):
+            write_web_player(source, tmp_path / "site", "A")
+    assert [p.name for p in tmp_path.iterdir()] == ["damaged.gs4dclip"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures a process as Linux does")
+def test_a_large_player_file_is_copied_part_by_part(tmp_path):
+    vector = Path(__file__).resolve().parents[1] / "player_format" / "segments_cubic.gs4dclip"
+    large = tmp_path / "large.gs4dclip"
+    # bytes that no block covers are ignored
+    large.write_bytes(vector.read_bytes() + bytes(80 << 20))
+    script = COPYING.format(root=str(ROOT), small=str(vector), large=str(large), folder=str(tmp_path))
+    out = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    before, after = map(int, out.stdout.split())
+    assert after - before < 14_000, f"{before} kB for a small file, {after} kB for one of 80 MB"
+    assert (tmp_path / "a.html").stat().st_size > 2 * (106 << 20)
+    assert (tmp_path / "site" / "scene.gs4dclip").stat().st_size == large.stat().st_size
+
+
+def test_exports_never_ask_for_a_whole_file(tmp_path, monkeypatch):
+    from engine.cli import main
+    from engine.deform import Static
+    from engine.io.scene_file import save_scene
+    from engine.playback.bake import Baked
+
+    whole: list[Baked] = []
+    monkeypatch.setattr(Baked, "data", property(whole.append))
+    still = moving_scene(30, views=2).with_(deformation=Static())
+    source = str(save_scene(still, tmp_path / "a.safetensors"))
+    for verb, out in (("clip", "a.gs4dclip"), ("page", "a.html"), ("web-player", "site")):
+        assert main([verb, "--scene", source, "--out", str(tmp_path / out)]) == 0
+    assert not whole and (tmp_path / "site" / "scene.gs4dclip").stat().st_size > 0
+
+
+COPYING = """
+import sys; sys.path.insert(0, {root!r})
+from pathlib import Path
+from engine.playback.element import write_web_player
+from engine.playback.page import write_page
+from tests.engine.test_segments import peak_kb
+for file in map(Path, ({small!r}, {large!r})):
+    write_page([file, file], Path({folder!r}) / "a.html", "A")
+    write_web_player(file, Path({folder!r}) / "site", "A")
+    print(peak_kb())
+"""
 
 
 def test_an_export_compares_two_scenes_in_one_page(tmp_path):

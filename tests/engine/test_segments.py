@@ -219,12 +219,16 @@ GROWTH = """
 import sys; sys.path.insert(0, {root!r})
 import torch
 from engine.messages import result
+from engine.playback.element import write_web_player
+from engine.playback.page import write_page
 from engine.steps import bake_clip
 from tests.engine.test_segments import long_scene, peak_kb
 from pathlib import Path
 def run(seconds):
     scene = long_scene(8000, seconds, round(10 * seconds) + 1)
-    result(bake_clip.run(scene, bake_clip.Config(segment_seconds=1.0))).save(Path({folder!r}) / "a.gs4dclip")
+    baked = result(bake_clip.run(scene, bake_clip.Config(segment_seconds=1.0)))
+    write_page([baked], Path({folder!r}) / "a.html", "a")
+    write_web_player(baked, Path({folder!r}), "a")
 run(2.0)
 peaks = [peak_kb()]
 for seconds in (4.0, 24.0):
@@ -249,6 +253,7 @@ def test_six_times_the_length_takes_no_more_memory(tmp_path):
         cwd=ROOT,
         check=True,
     )
+    assert (tmp_path / "a.html").stat().st_size > (tmp_path / "scene.gs4dclip").stat().st_size > 1e6
     _, short, long = map(int, out.stdout.split())
     # in one piece, it takes 28 MB more
     assert long - short < 14_000, f"{short} kB for 4 seconds, {long} kB for 24"

@@ -14,7 +14,7 @@ from engine.deform import Static
 from engine.errors import InputError
 from engine.io.scene_file import save_scene
 from engine.playback.element import assemble_element, write_web_player
-from engine.playback.page import WEB, assemble, module_names
+from engine.playback.page import WEB, module_names, page_parts
 from engine.playback.player_file import decode_player_file
 from tests.markup import SCRIPT
 from tests.scenes import moving_scene
@@ -31,7 +31,7 @@ def script() -> str:
 def test_it_is_the_same_every_time_and_no_larger_than_a_page_s_script(script, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert assemble_element() == script
-    page = assemble([CLIP], "a")
+    page = b"".join(page_parts([CLIP], "a")).decode()
     # all but the scene, and the page around the scripts
     scripts = [
         source
