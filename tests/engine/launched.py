@@ -14,9 +14,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 
 from tests.tiny_image_model import VIDEO
+from training.camera_video import data as video_data
 from training.camera_video import train as camera_video
 from training.common.loop import LoopConfig
 from training.common.processes import Processes
+from training.common.samples import open_samples
 from training.reconstruction import data as samples
 from training.reconstruction import scenes
 from training.reconstruction import train as reconstruction
@@ -65,28 +67,32 @@ def of_variation(out, batch, **more):
     return vae.train_vae(vae.new_vae(VAE), pool, training, loop(**more))
 
 
-def uninterrupted(out, batch):
-    """Four steps at once."""
-    return of_video(out, batch, steps=4)
+def uninterrupted(out, batch, checkpoint=None):
+    """Six steps with the shards of OUT."""
+    kind = video_data.sample_kind(VIDEO.pixels)
+    model, training = camera_video.new_model(VIDEO), camera_video.Training(batch=batch)
+    data = open_samples(str(out / "shards"), kind)
+    config = loop(steps=6, save_every=2)
+    return camera_video.train_model(model, training, config, checkpoint, report_every=1, data=data)
 
 
 def resumed(out, batch):
-    """Goes on with checkpoint.pt of OUT to four steps."""
-    return of_video(out, batch, out / "checkpoint.pt", steps=4)
+    """Goes on with checkpoint.pt of OUT."""
+    return uninterrupted(out, batch, out / "checkpoint.pt")
 
 
 def killed(out, batch):
-    """The same, but the last process dies in its third step."""
-    draw, calls = camera_video.Clips.draw, []
+    """The same, but the last process dies in its fourth step."""
+    steps, calls = camera_video.loss_steps, []
 
-    def dying(self, *arguments):
+    def dying(*arguments):
         calls.append(1)
-        if len(calls) == 3 and Processes().index:
+        if len(calls) == 4 and Processes().index:
             os.kill(os.getpid(), signal.SIGKILL)
-        return draw(self, *arguments)
+        return steps(*arguments)
 
-    camera_video.Clips.draw = dying
-    return of_video(out, batch, out / "checkpoint.pt", steps=4)
+    camera_video.loss_steps = dying
+    return resumed(out, batch)
 
 
 JOBS = {f.__name__: f for f in (of_video, of_reconstruction, of_variation, uninterrupted, resumed, killed)}

@@ -12,7 +12,7 @@ from engine.models import reconstruction as ldrm
 from engine.models.reconstruction import gaussian_maps, tokens
 from engine.scene import Cameras
 from training.common.loop import LoopConfig
-from training.reconstruction import data, evaluate, losses, readers, scenes, train, views
+from training.reconstruction import data, evaluate, losses, matches, readers, scenes, train, views
 
 CONFIG = replace(
     train.CONFIG, width=24, blocks=1, heads=2, deconv_channels=(12, 10, 8), head_channels=12, match_channels=8
@@ -62,7 +62,7 @@ def test_a_seed_is_a_scene_and_only_movers_move():
 def test_points_keep_their_color_along_their_tracks(sample):
     own = data.own_frames(CONFIG, 5)
     video = sample.video
-    wanted = train.true_pixels(sample, torch.arange(5), torch.tensor(own))
+    wanted = matches.true_pixels(sample, torch.arange(5), torch.tensor(own))
     seen = sample.visible & sample.known[:, None]
     moving = sample.moves[:, None].expand_as(seen) & seen
 

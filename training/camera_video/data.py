@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.scene import Cameras, plucker_rays, relative_to_first
+from training.common.decoding import SampleKind
 from training.common.share import WHOLE, Share
 from training.reconstruction.scenes import SceneShape, make_scene
 from training.reconstruction.views import camera_path, photograph, seen
@@ -38,6 +39,42 @@ class Clip:
     def video(self) -> Tensor:
         """[T, S, S, 3] in 0..1."""
         return self.images.float() / 255
+
+    def fields(self) -> dict[str, Tensor]:
+        """What `sample_kind` reads."""
+        return {
+            "world_to_camera": self.cameras.world_to_camera,
+            "K": self.cameras.K,
+            "images": self.images,
+            "moving": self.moving,
+            "distances": self.distances,
+        }
+
+
+FIELDS = {
+    "world_to_camera": "T 4 4 float",
+    "K": "T 3 3 float",
+    "images": "T S S 3 uint8",
+    "moving": "T S S float",
+    "distances": "S S float",
+}
+
+
+def sample_kind(pixels: int) -> SampleKind[Clip]:
+    """Clips of files, for a model of images of `pixels`."""
+
+    def build(fields: dict[str, Tensor]) -> Clip:
+        cameras = placed(fields["world_to_camera"], fields["K"], pixels)
+        return Clip(cameras, fields["images"], fields["moving"].half(), fields["distances"].half())
+
+    return SampleKind("camera-video", FIELDS, build, {"S": pixels})
+
+
+def placed(world_to_camera: Tensor, K: Tensor, pixels: int) -> Cameras:
+    """Cameras of square images, in the first one's axes."""
+    names = tuple(map(str, range(len(K))))
+    cameras = Cameras(world_to_camera.double(), K.double(), ((pixels, pixels),) * len(K), names)
+    return relative_to_first(cameras)
 
 
 def make_clip(seed: int, shape: SceneShape, size: int) -> Clip:

@@ -15,12 +15,13 @@ import torch
 from engine.models.camera_video import CameraVideo, CameraVideoConfig, load_camera_video, save_camera_video
 from engine.models.reconstruction import latents_to_pixels, pixels_to_latents
 from training.common.loop import LoopConfig, faster, train
-from training.common.options import add_loop_options, loop_config, script
+from training.common.options import add_data_option, add_loop_options, loop_config, script
 from training.common.processes import Processes
+from training.common.samples import Samples, open_samples
 from training.common.share import WHOLE, Losses, LossSteps, Share, finished
 from training.reconstruction.scenes import SceneShape
 
-from .data import Clip, Clips
+from .data import Clip, Clips, sample_kind
 
 # 5.0 M parameters, for videos of 9 frames of 64 pixels
 CONFIG = CameraVideoConfig()
@@ -103,16 +104,17 @@ def train_model(
     checkpoint: Path | None = None,
     shape: SceneShape = SceneShape(),
     report_every: int = 50,
+    data: Samples[Clip] | None = None,
 ) -> CameraVideo:
-    """Train in place; the result has the averaged weights."""
-    clips = Clips(training.pool, shape, model.config.pixels)
+    """Train in place, with made clips or those of `data`; the result has the averaged weights."""
+    clips = data or Clips(training.pool, shape, model.config.pixels)
 
     def losses(generator: torch.Generator, _: float, share: Share) -> LossSteps:
         drawn = clips.draw(training.batch, generator, share)
         return loss_steps(model, drawn, training, generator, share)
 
     described = {"network": model.config.to_json(), "training": asdict(training)}
-    average = train(model, losses, loop, checkpoint, report_every, described=described)
+    average = train(model, losses, loop, checkpoint, report_every, data, described)
     model.load_state_dict(average)
     return model
 
@@ -133,6 +135,7 @@ def main() -> None:
         help="the model's default, written into its file: the best of `evaluate`; a finished run writes it anew",
     )
     add_loop_options(parser)
+    add_data_option(parser)
     parser.add_argument(
         "--start", type=Path, help="model file whose weights a new run starts from, not random ones"
     )
@@ -154,7 +157,10 @@ def main() -> None:
         faster(model.depth, model.embed, *model.blocks, model.spread, model.pixels)
     loop = loop_config(options, weight_decay=0.01)
     checkpoint = options.out / "checkpoint.pt"
-    train_model(model, training, loop, checkpoint, report_every=options.report_every)
+    data = None
+    if options.data:
+        data = open_samples(options.data, sample_kind(model.config.pixels), loop.seed)
+    train_model(model, training, loop, checkpoint, report_every=options.report_every, data=data)
     if is_main:
         save_camera_video(model, options.out / "video.safetensors")
 

@@ -32,6 +32,16 @@ def add_loop_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log", type=Path, help="folder of TensorBoard files; needs the package tensorboard")
 
 
+def add_data_option(parser: argparse.ArgumentParser, count: str | None = None) -> None:
+    """Add `--data`."""
+    parser.add_argument(
+        "--data",
+        nargs=count,
+        help="train with samples of this folder of WebDataset shards or loose files, of one .tar file or of several "
+        "(name-{000..099}.tar), not with made ones; training/shards.py writes some",
+    )
+
+
 def loop_config(
     options: argparse.Namespace, steps: int | None = None, part: str = "", **more: Any
 ) -> LoopConfig:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engine.models.reconstruction import LdrmConfig
 from engine.scene import Cameras, plucker_rays, relative_to_first
+from training.common.decoding import SampleKind
 from training.common.share import WHOLE, Share
 
 from .scenes import MadeScene, SceneShape, make_scene
@@ -83,6 +84,52 @@ class Sample:
         count = self.distances.shape[1]
         small = self.path.resized(((count, count),) * len(self.path))
         return small.centers.float(), plucker_rays(small).float()[..., 3:]
+
+    def fields(self) -> dict[str, Tensor]:
+        """What `sample_kind` reads."""
+        cameras = {"world_to_camera": self.cameras.world_to_camera, "K": self.cameras.K}
+        return cameras | {name: getattr(self, name) for name in FIELDS if name not in cameras}
+
+
+# V = T + M views
+FIELDS = {
+    "world_to_camera": "V 4 4 float",
+    "K": "V 3 3 float",
+    "frames": "V int",
+    "images": "V S S 3 uint8",
+    "depths": "V S S float",
+    "moving": "V S S float",
+    "distances": "T C C float",
+    "shifts": "A T C C 3 float",
+    "visible": "A T C C bool",
+    "known": "A C C bool",
+    "moves": "A C C bool",
+}
+
+
+def sample_kind(config: LdrmConfig) -> SampleKind[Sample]:
+    """Samples of files, for a model."""
+
+    def build(fields: dict[str, Tensor]) -> Sample:
+        views, pixels = fields["images"].shape[:2]
+        count, cells = fields["distances"].shape[:2]
+        config.latent.latents(count)
+        own, wanted = len(fields["shifts"]), len(own_frames(config, count))
+        if pixels % config.cell or cells != pixels // config.space_stride or own != wanted:
+            raise ValueError(
+                f"has {pixels} pixels, {cells} cells and {own} frames with tracks; the model needs a multiple of "
+                f"{config.cell} pixels, {pixels // config.space_stride} cells and {wanted} frames with tracks"
+            )
+        frames = fields.pop("frames").long()
+        if not torch.equal(frames[:count], torch.arange(count)) or not 0 <= int(frames.max()) < count:
+            raise ValueError(f"frames must begin with 0 to {count - 1}, and have no other numbers")
+        names = tuple(map(str, range(views)))
+        placed = (fields.pop("world_to_camera").double(), fields.pop("K").double())
+        cameras = relative_to_first(Cameras(*placed, ((pixels, pixels),) * views, names))
+        halves = {n: fields.pop(n).half() for n in ("depths", "moving", "distances", "shifts")}
+        return Sample(cameras=cameras, frames=frames, **halves, **fields)
+
+    return SampleKind("reconstruction", FIELDS, build)
 
 
 def own_frames(config: LdrmConfig, frames: int) -> list[int]:

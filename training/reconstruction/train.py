@@ -27,11 +27,10 @@ from engine.models.reconstruction import (
     pixels_to_latents,
     save_ldrm,
 )
-from engine.models.reconstruction.matching import cell_centers
 from engine.render import choose
 from engine.scene import Cameras, harmonics
 from training.common.loop import LoopConfig, faster, train
-from training.common.options import add_loop_options, loop_config, script
+from training.common.options import add_data_option, add_loop_options, loop_config, script
 from training.common.processes import Processes
 from training.common.share import WHOLE, Losses, LossSteps, Share, finished
 
@@ -41,12 +40,13 @@ from .losses import (
     Weights,
     distance_loss,
     heaviness,
-    match_loss,
     motion_loss,
     pearson,
     photometric,
     total_variation,
 )
+from .matches import Matched, drawn_matches, matches_loss
+from .staged import StagedSamples
 
 # 3.4 M parameters with correlation, for videos of 64 pixels
 CONFIG = LdrmConfig(
@@ -68,8 +68,6 @@ CONFIG = LdrmConfig(
 _RASTERIZER = choose("auto", "cpu")
 # least opacity of a pixel that has a depth
 COVERED = 0.5
-# points per query frame whose matches are compared with the truth
-MATCHED = 640
 
 
 @dataclass(frozen=True)
@@ -182,10 +180,10 @@ def loss_steps(
     known, moves = (torch.stack([getattr(s, n) for s in samples])[:, :, None] for n in ("known", "moves"))
     sums["motion"] = (known.float() * heaviness(moves.float(), weights)).sum() * training.queries
     has_matches = stage.is_dynamic and config.correspondences == "correlation"
-    matched: list[_Matched] = []
+    matched: list[Matched] = []
     if has_matches and weights.motion and weights.match:
         own = torch.tensor(own_frames(config, frames))
-        matched = _drawn_matches(samples, times, own, weights, generator, share)
+        matched = drawn_matches(samples, times, own, weights, generator, share)
         sums["match"] = torch.stack([m.heavy.sum() for m in matched]).sum()
     sums = yield sums
     totals = {name: total.clamp(min=1 / share.count) for name, total in sums.items()}
@@ -221,7 +219,7 @@ def loss_steps(
         )
         losses |= {"motion": distance, "sparsity": sparsity}
         if matched:
-            losses["match"] = weights.match * _matches(model, found, matched, times, totals["match"])
+            losses["match"] = weights.match * matches_loss(model, found, matched, times, totals["match"])
     return losses
 
 
@@ -235,86 +233,22 @@ def _views(sample: Sample, times: Tensor, picks: list[int]) -> list[list[int]]:
     return found
 
 
-def true_pixels(sample: Sample, times: Tensor, own: Tensor) -> Tensor:
-    """Where frames at `times` [Q] show the points of the cells, (x, y) in 0..1 [A, Q, C, C, 2]."""
-    centers, directions = sample.cell_rays()
-    start = centers[own][:, None, None] + directions[own] * sample.distances[own].float()[..., None]
-    found: list[Tensor] = []
-    for time in times.tolist():
-        points = start + sample.shifts[:, time].float()
-        pixels, _ = sample.path.project(points.reshape(-1, 3), time)
-        found.append((pixels / torch.tensor(sample.path.sizes[0])).view(*points.shape[:-1], 2))
-    return torch.stack(found, dim=1)
-
-
-@dataclass(frozen=True)
-class _Matched:
-    """Points of a sample whose matches are compared with the truth, in all query frames.
-
-    Args:
-        index: Among the points of its own frames [Q, M].
-        pixels: Where the query frames show them, (x, y) in 0..1 [Q, M, 2].
-        heavy: Weight of each [Q, M].
-    """
-
-    index: Tensor
-    pixels: Tensor
-    heavy: Tensor
-
-
-def _drawn_matches(
-    samples: list[Sample],
-    times: Tensor,
-    own: Tensor,
-    weights: Weights,
-    generator: torch.Generator,
-    share: Share,
-) -> list[_Matched]:
-    """Some points whose tracks are seen, more of those that move; all samples of the batch draw the same numbers."""
-    shape = samples[0].visible[:, times].shape
-    drawn = [torch.rand(shape, generator=generator) for _ in range(len(samples) * share.count)]
-    found: list[_Matched] = []
-    for sample, values in zip(samples, share.of(torch.stack(drawn)), strict=True):
-        wanted = true_pixels(sample, times, own)
-        usable = sample.visible[:, times] & sample.known[:, None]
-        score = torch.where(usable, values + sample.moves[:, None] * 0.5, -1.0)
-        factor = heaviness(sample.moves.flatten(), weights)
-        rows = score.transpose(0, 1).flatten(1)
-        index = torch.stack([row.topk(min(MATCHED, len(row)))[1] for row in rows])
-        pixels = torch.stack([wanted[:, q].reshape(-1, 2)[i] for q, i in enumerate(index)])
-        heavy = torch.stack([factor[i] * usable[:, q].flatten()[i] for q, i in enumerate(index)])
-        found.append(_Matched(index, pixels, heavy))
-    return found
-
-
-def _matches(
-    model: Ldrm, found: Reconstruction, matched: list[_Matched], times: Tensor, total: Tensor
-) -> Tensor:
-    """Match loss of the drawn points."""
-    assert found.features is not None
-    own = found.gaussians.frames
-    rows, columns = found.features.shape[2:4]
-    cells = cell_centers(rows, columns, own.device) * torch.tensor([1, rows / columns])
-    logits: list[Tensor] = []
-    for b, points in enumerate(matched):
-        for time, index in zip(times.tolist(), points.index, strict=True):
-            features = found.features[b, own].flatten(0, 2)[index]
-            other = found.features[b, time].flatten(0, 1)
-            here = cells[index % len(cells)]
-            logits.append(model.head_def.match.logits(features[None, None], other[None], here, cells)[0, 0])
-    pixels = torch.cat([m.pixels.flatten(0, 1) for m in matched])
-    heavy = torch.cat([m.heavy.flatten() for m in matched])
-    return match_loss(torch.cat(logits), pixels, heavy, rows, columns, total)
-
-
 def train_model(
-    model: Ldrm, training: Training, loop: LoopConfig, checkpoint: Path | None = None, report_every: int = 50
+    model: Ldrm,
+    training: Training,
+    loop: LoopConfig,
+    checkpoint: Path | None = None,
+    report_every: int = 50,
+    data: StagedSamples | None = None,
 ) -> Ldrm:
-    """Train in place; the result has the averaged weights."""
+    """Train in place, with made samples or those of `data`; the result has the averaged weights."""
     pools: dict[tuple[int, bool], Pool] = {}
 
     def losses(generator: torch.Generator, progress: float, share: Share) -> LossSteps:
         stage = stage_at(training.stages, progress)
+        if data is not None:
+            samples = data.of(training.stages.index(stage)).draw(training.batch)
+            return loss_steps(model, samples, stage, training, generator, share)
         key = (stage.size, stage.is_dynamic)
         if key not in pools:
             # samples of earlier stages are not drawn again
@@ -327,7 +261,7 @@ def train_model(
         return loss_steps(model, samples, stage, training, generator, share)
 
     described = {"network": model.config.to_json(), "training": asdict(training)}
-    average = train(model, losses, loop, checkpoint, report_every, described=described)
+    average = train(model, losses, loop, checkpoint, report_every, data, described)
     model.load_state_dict(average)
     return model
 
@@ -356,11 +290,14 @@ def main() -> None:
     parser.add_argument("--no-lifetimes", action="store_true")
     parser.add_argument("--no-motion-loss", action="store_true")
     add_loop_options(parser)
+    add_data_option(parser, "+")
     parser.add_argument(
         "--start", type=Path, help="model file whose weights a new run starts from, not random ones"
     )
     parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where it is faster")
     options = parser.parse_args()
+    if options.data and len(options.data) not in (1, len(STAGES[options.stages])):
+        parser.error(f"--data takes one source, or one for each of the {len(STAGES[options.stages])} stages")
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     config = replace(CONFIG, correspondences=options.correspondences, lifetimes=not options.no_lifetimes)
@@ -380,7 +317,9 @@ def main() -> None:
     if options.bfloat16:
         faster(*model.blocks, model.deconv, model.head_gs, model.head_def.conv, model.head_def.mix)
     loop = loop_config(options, weight_decay=0.01)
-    train_model(model, training, loop, options.out / "checkpoint.pt", options.report_every)
+    data = StagedSamples(options.data, config, loop.seed) if options.data else None
+    checkpoint = options.out / "checkpoint.pt"
+    train_model(model, training, loop, checkpoint, options.report_every, data)
     if is_main:
         save_ldrm(model, options.out / "ldrm.safetensors")
 

@@ -20,11 +20,12 @@ from engine.models.trellis import GaussianDecoder, GaussianDecoderShape, Gaussia
 from engine.models.trellis.voxels import Voxels
 from engine.models.variation_field import VariationVae, farthest_points, interpolate_displacements
 from training.common.loop import LoopConfig, train
-from training.common.options import add_loop_options, loop_config, script
+from training.common.options import add_data_option, add_loop_options, loop_config, script
+from training.common.samples import Samples, open_samples
 from training.common.share import Losses, Share
 
 from . import pictures
-from .data import Clip, Pool
+from .data import KIND, Clip, Pool
 from .losses import VaeWeights, image_loss, kl_loss, mesh_loss, perceptual_network
 from .vae import decoded, new_vae
 
@@ -157,7 +158,7 @@ def joint_losses(
 
 def train_alone(
     network: CanonicalVae,
-    pool: Pool,
+    pool: Pool | Samples[Clip],
     loop: LoopConfig,
     weights: CanonicalWeights = CanonicalWeights(),
     checkpoint: Path | None = None,
@@ -168,12 +169,13 @@ def train_alone(
         clip = pool.draw(1, generator, share)[0]
         return canonical_losses(network, clip, weights, share.generator(generator))[0]
 
-    network.load_state_dict(train(network, losses, loop, checkpoint))
+    data = pool if isinstance(pool, Samples) else None
+    network.load_state_dict(train(network, losses, loop, checkpoint, data=data))
 
 
 def train_jointly(
     network: Joint,
-    pool: Pool,
+    pool: Pool | Samples[Clip],
     loop: LoopConfig,
     weights: CanonicalWeights = CanonicalWeights(),
     motion: VaeWeights = VaeWeights(),
@@ -185,7 +187,8 @@ def train_jointly(
         clip = pool.draw(1, generator, share)[0]
         return joint_losses(network, clip, weights, motion, share.generator(generator))
 
-    network.load_state_dict(train(network, losses, loop, checkpoint))
+    data = pool if isinstance(pool, Samples) else None
+    network.load_state_dict(train(network, losses, loop, checkpoint, data=data))
 
 
 def main() -> None:
@@ -196,10 +199,12 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1200)
     parser.add_argument("--lr", type=float, default=1e-3)
     add_loop_options(parser)
+    add_data_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    pool, network = Pool(options.clips), CanonicalVae()
+    network = CanonicalVae()
+    pool = open_samples(options.data, KIND) if options.data else Pool(options.clips)
     alone, jointly = (
         loop_config(options, steps, part)
         for steps, part in ((options.alone, "alone"), (options.joint, "joint"))

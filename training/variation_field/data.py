@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from engine.models.trellis import RawGaussians
 from engine.models.variation_field import farthest_points, interpolate_displacements
 from engine.scene import Gaussians, harmonics, rotations
+from training.common.decoding import SampleKind
 from training.common.share import WHOLE, Share
 
 from . import figures, pictures, robot, toys
@@ -87,10 +88,37 @@ class Clip:
         """The true Gaussians of a frame."""
         return pictures.changed(self.raw, self.deltas[frame].float())
 
+    def fields(self) -> dict[str, Tensor]:
+        """What KIND reads."""
+        return {name: torch.as_tensor(getattr(self, name)) for name in FIELDS}
+
     def packed(self) -> Clip:
         """The same in half precision where that is enough for training."""
         names = ("deltas", "changes", "moved")
         return replace(self, **{name: getattr(self, name).half() for name in names})
+
+
+FIELDS = {
+    "canonical": "G 14 float",
+    "deltas": "T G 14 float",
+    "points": "N 3 float",
+    "changes": "T N 7 float",
+    "anchors": "L int",
+    "moved": "T L 7 float",
+    "looks_change": "bool",
+}
+
+
+def _read(fields: dict[str, Tensor]) -> Clip:
+    fields["anchors"] = fields["anchors"].long()
+    if not 0 <= int(fields["anchors"].min()) <= int(fields["anchors"].max()) < len(fields["canonical"]):
+        raise ValueError(f"anchors has indices outside 0 to {len(fields['canonical']) - 1}")
+    floats = {name: fields[name].float() for name in ("canonical", "points")}
+    return Clip(**{**fields, **floats, "looks_change": bool(fields["looks_change"])}).packed()
+
+
+# clips of files
+KIND = SampleKind("variation-field", FIELDS, _read)
 
 
 @cache

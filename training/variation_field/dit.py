@@ -26,12 +26,13 @@ from engine.models.variation_field import (
 )
 from engine.scene import Cameras
 from training.common.loop import LoopConfig, train
-from training.common.options import add_loop_options, loop_config, script
+from training.common.options import add_data_option, add_loop_options, loop_config, script
 from training.common.processes import Processes
+from training.common.samples import Samples, open_samples
 from training.common.share import WHOLE, Losses, Share
 
 from . import pictures
-from .data import Clip, Pool
+from .data import KIND, Clip, Pool
 from .losses import truth_loss
 from .vae import encoded, folded, new_vae
 
@@ -113,16 +114,26 @@ class Latents:
     Args:
         vae: The trained VAE, `folded`.
         pool: Training clips.
+        data: Training clips in the pool's place.
         statistics: Means and deviations; None: those of the first clips of the pool.
     """
 
-    def __init__(self, vae: VariationVae, pool: Pool, statistics: Statistics | None = None) -> None:
-        self.vae, self.pool = vae.eval().requires_grad_(False), pool
+    def __init__(
+        self,
+        vae: VariationVae,
+        pool: Pool,
+        statistics: Statistics | None = None,
+        data: Samples[Clip] | None = None,
+    ) -> None:
+        self.vae, self.pool, self.data = vae.eval().requires_grad_(False), pool, data
         self._prepared: dict[int, Prepared] = {}
         if statistics is not None:
             self.statistics = statistics
             return
-        some = [pool[i] for i in range(min(STATISTICS_CLIPS, pool.size))]
+        if data is None:
+            some = [pool[i] for i in range(min(STATISTICS_CLIPS, pool.size))]
+        else:
+            some = data.first(STATISTICS_CLIPS)
         latents = torch.stack([self.encoded(c) for c in some])
         vectors = torch.stack([c.vector for c in some])
         self.statistics = Statistics(
@@ -156,6 +167,8 @@ class Latents:
 
     def draw(self, count: int, generator: torch.Generator, share: Share = WHOLE) -> list[Prepared]:
         """`count` random clips, of a batch of as many for every share."""
+        if self.data is not None:
+            return [self.prepared(clip) for clip in self.data.draw(count)]
         drawn = torch.randint(self.pool.size, (count * share.count,), generator=generator)
         return [self[i] for i in share.of(drawn).tolist()]
 
@@ -256,7 +269,7 @@ def train_dit(
 
     shapes = {"transformer": asdict(network.dit.shape), "encoder": asdict(network.encoder.shape)}
     described = {"network": shapes, "training": asdict(config)}
-    average = train(network, losses, loop, checkpoint, report_every, described=described)
+    average = train(network, losses, loop, checkpoint, report_every, latents.data, described)
     network.load_state_dict(average)
     return network
 
@@ -281,6 +294,7 @@ def main() -> None:
     parser.add_argument("--decoded", type=float, default=0.0)
     parser.add_argument("--without", choices=["projected", "prior"], action="append", default=[])
     add_loop_options(parser)
+    add_data_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     shape = replace(
@@ -291,7 +305,8 @@ def main() -> None:
     network = new_generator(shape)
     if Processes().is_main:
         print("parameters", sum(p.numel() for p in network.parameters()), flush=True)
-    latents = Latents(trained_vae(options.out), Pool(options.clips))
+    data = open_samples(options.data, KIND) if options.data else None
+    latents = Latents(trained_vae(options.out), Pool(options.clips), data=data)
     config = DitTraining(batch=options.batch, decoded=options.decoded)
     loop = loop_config(options, weight_decay=1e-4)
     train_dit(network, latents, config, loop, options.out / f"{options.name}.pt", options.report_every)

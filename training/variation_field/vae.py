@@ -15,12 +15,13 @@ from torch import Tensor
 
 from engine.models.variation_field import VariationVae, VariationVaeShape
 from training.common.loop import LoopConfig, train
-from training.common.options import add_loop_options, loop_config, script
+from training.common.options import add_data_option, add_loop_options, loop_config, script
 from training.common.processes import Processes
+from training.common.samples import Samples, open_samples
 from training.common.share import WHOLE, Losses, Share
 
 from . import pictures
-from .data import Clip, ClipShape, Pool, stacked
+from .data import KIND, Clip, ClipShape, Pool, stacked
 from .losses import (
     UNITS,
     VaeWeights,
@@ -198,15 +199,17 @@ def train_vae(
     loop: LoopConfig,
     checkpoint: Path | None = None,
     report_every: int = 50,
+    data: Samples[Clip] | None = None,
 ) -> VariationVae:
-    """Train in place; the result has the averaged weights."""
+    """Train in place, with clips of `pool` or, if given, of `data`; the result has the averaged weights."""
+    clips_of = data or pool
 
     def losses(generator: torch.Generator, _: float, share: Share) -> Losses:
-        clips = pool.draw(config.batch, generator, share)
+        clips = clips_of.draw(config.batch, generator, share)
         return vae_losses(vae, clips, config, generator, share)
 
     described = {"network": asdict(vae.shape), "training": asdict(config)}
-    average = train(vae, losses, loop, checkpoint, report_every, described=described)
+    average = train(vae, losses, loop, checkpoint, report_every, data, described)
     vae.load_state_dict(average)
     return vae
 
@@ -219,6 +222,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1200, help="different clips in the pool")
     parser.add_argument("--batch", type=int, default=VaeTraining().batch)
     add_loop_options(parser)
+    add_data_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -227,7 +231,8 @@ def main() -> None:
         print("parameters", sum(p.numel() for p in vae.parameters()), flush=True)
     pool, training = Pool(options.clips, shape=ClipShape()), VaeTraining(batch=options.batch)
     loop = loop_config(options)
-    train_vae(vae, pool, training, loop, options.out / "vae.pt", options.report_every)
+    data = open_samples(options.data, KIND, loop.seed) if options.data else None
+    train_vae(vae, pool, training, loop, options.out / "vae.pt", options.report_every, data)
 
 
 if __name__ == "__main__":
