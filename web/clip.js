@@ -2,11 +2,12 @@
 // knots; docs/player_format.md. segments.mjs reads
 // those in segments. Knows no page and no GPU. Axes are the file's: x right, y up, z back, as in three.js.
 
+import { advice } from "./advice.mjs";
+
 const CHANNELS = { position: 3, rotation: 3, scale: 3, opacity: 1, color: 3 };
 const INTERPOLATIONS = ["cubic", "linear", "hold"];
 // bytes that one unpacked track may have: in all, and for its packed ones beyond a few (deflate makes at most 1032 of one)
 const LARGEST = 2 ** 31, SMALL = 2 ** 26, PER_BYTE = 1100;
-export const AGAIN = "run the graph again, or export it again.";
 
 /** What is wrong with a file, as a sentence for the person. */
 export class ClipError extends Error {
@@ -41,10 +42,10 @@ export async function explained(name, work) {
   try {
     return await work();
   } catch (error) {
-    if (error instanceof ClipError) throw new ClipError(`${name}: ${error.message}; ${AGAIN}`);
+    if (error instanceof ClipError) throw new ClipError(`${name}: ${error.message}; ${advice.again}`);
     // a header of the right name but with entries missing or of another kind
     if (error instanceof TypeError || error instanceof RangeError)
-      throw new ClipError(`${name}: its header does not match its content (${error.message}); ${AGAIN}`);
+      throw new ClipError(`${name}: its header does not match its content (${error.message}); ${advice.again}`);
     throw error;
   }
 }
@@ -53,20 +54,20 @@ export async function explained(name, work) {
 export function readHeader(bytes, name) {
   const magic = [71, 83, 52, 67]; // "GS4C"
   if (!bytes.length || magic.some((byte, i) => i < bytes.length && bytes[i] !== byte))
-    throw new ClipError(`${name} is not a player file of this pack; select a .gs4dclip file.`);
-  if (bytes.length < 12) throw new ClipError(`${name} is cut short; ${AGAIN}`);
+    throw new ClipError(`${name} is not a player file; use a .gs4dclip file.`);
+  if (bytes.length < 12) throw new ClipError(`${name} is cut short; ${advice.again}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const version = view.getUint32(4, true), length = view.getUint32(8, true);
   if (version !== 1 && version !== 2)
-    throw new ClipError(`${name} is a player file of version ${version}, but this player supports versions 1 and 2; update the pack.`);
-  if (12 + length > bytes.length) throw new ClipError(`${name} is cut short inside its header; ${AGAIN}`);
+    throw new ClipError(`${name} is a player file of version ${version}, but this player supports versions 1 and 2; ${advice.update}`);
+  if (12 + length > bytes.length) throw new ClipError(`${name} is cut short inside its header; ${advice.again}`);
   let about;
   try {
     about = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(12, 12 + length)));
   } catch {
-    throw new ClipError(`${name}: its header is damaged; ${AGAIN}`);
+    throw new ClipError(`${name}: its header is damaged; ${advice.again}`);
   }
-  if (about?.format !== "gs4d-clip") throw new ClipError(`${name} is not a player file of this pack; select a .gs4dclip file.`);
+  if (about?.format !== "gs4d-clip") throw new ClipError(`${name} is not a player file; use a .gs4dclip file.`);
   return { version, about, start: 12 + length };
 }
 

@@ -2,9 +2,18 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { advice } from "./advice.mjs";
 
 const GONE = "The preview file is missing (ComfyUI clears its temp folder at start); run the graph again.";
 const NOT_READ = "The preview file could not be loaded";
+
+Object.assign(advice, {
+  again: "run the graph again, or export it again.",
+  update: "update the pack.",
+  library: "Check that ComfyUI is running and reload the page.",
+  contexts: "too many 3D nodes are open. Remove some and run the graph again.",
+  film: "The preview video is missing (ComfyUI clears its temp folder at start); run the graph again.",
+});
 
 let queued = 0;
 api.addEventListener("status", ({ detail }) => { queued = detail?.exec_info?.queue_remaining ?? 0; });

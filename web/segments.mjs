@@ -194,7 +194,7 @@ async function decodeSegment(bytes, index, { places, scene, moving, tracks }, si
   if (bytes.length !== place.length) throw new ClipError(`it is cut short: ${called} has ${bytes.length} of ${place.length} bytes`);
   const { about, start } = segmentHeader(bytes, called);
   if (about.scene !== scene || about.segment !== index)
-    throw new ClipError(`${called} belongs to another scene or place; reload the page`);
+    throw new ClipError(`${called} belongs to another scene or place`);
   if (crc32(bytes) !== place.crc32) throw new ClipError(`${called} is damaged`);
   const motion = await readMotion(about.motion, bytes.subarray(start), moving, {
     isSegment: true,

@@ -1,6 +1,7 @@
 // Draws clips with Spark and three, the only file that knows them. A clip's knots lie in textures and are blended on
 // the GPU by eight numbers, so that showing another moment uploads nothing; a segment of a long clip is uploaded once.
 
+import { advice } from "./advice.mjs";
 import { drawInBatches } from "./batches.mjs";
 import { blend } from "./clip.js";
 
@@ -21,7 +22,7 @@ export async function openStage(canvas, onDirty) {
   if (!gl) throw new NoWebGL2("WebGL 2 is unavailable.");
   library ??= import("./vendor/spark.mjs").catch((error) => {
     library = null; // the server may be back when it is wanted next
-    throw new Error(`The player's 3D library could not be loaded (${error?.message ?? error}). Check that ComfyUI is running and reload the page.`);
+    throw new Error(`The player's 3D library could not be loaded (${error?.message ?? error}). ${advice.library}`);
   });
   const lib = await library;
   if (gl.isContextLost()) throw new Error("The browser dropped this player's 3D context.");
@@ -84,7 +85,7 @@ export class Stage {
       await mesh.initialized;
     } catch (error) {
       await discard(side);
-      throw new Error(`the splat of ${clip.title || "the scene"} could not be read (${error?.message ?? error}); run the graph again.`);
+      throw new Error(`the splat of ${clip.title || "the scene"} could not be read (${error?.message ?? error}); ${advice.again}`);
     }
     return side;
   }

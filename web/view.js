@@ -1,5 +1,6 @@
 // The player as one element: loads clips, draws when something has changed and only while it is seen, keeps its state.
 
+import { advice } from "./advice.mjs";
 import { captured, dolly, distance, home, lensOf, orbit, pan, projection, toLoad3d } from "./camera.js";
 import { listen } from "./gestures.js";
 import { icon } from "./icons.js";
@@ -11,8 +12,7 @@ import { translator } from "./words.js";
 
 const MOST_PIXELS = 2560; // a side of what is drawn
 const LOSSES = 3; // of the context within a minute: another would take one from another player, which would take it back
-const TAKEN = "The browser keeps dropping this player's 3D context: too many 3D nodes are open. Remove some and run the graph again.";
-const NO_FILM = "The preview video is missing (ComfyUI clears its temp folder at start); run the graph again.";
+const TAKEN = "The browser keeps dropping this player's 3D context: ";
 const NO_WEBGL = "WebGL 2 is unavailable; showing a video instead. Enable hardware acceleration for the interactive viewer.";
 
 export class View {
@@ -344,7 +344,7 @@ export class View {
     if (!movies.length) return;
     const film = this.document.createElement("video");
     Object.assign(film, { src: movies[movies.length - 1], loop: true, muted: true, autoplay: true, controls: true, playsInline: true });
-    film.addEventListener("error", () => { if (film.isConnected) this.#say(NO_FILM); });
+    film.addEventListener("error", () => { if (film.isConnected) this.#say(advice.film); });
     this.panel.port.querySelector("video")?.remove();
     this.panel.port.prepend(film);
     this.panel.canvas.hidden = true;
@@ -364,7 +364,7 @@ export class View {
       this.panel.canvas = fresh;
       this.#watch(fresh);
       this.losses = [...this.losses.filter((at) => now - at < 60_000), now];
-      if (this.losses.length > LOSSES) return this.fail(TAKEN);
+      if (this.losses.length > LOSSES) return this.fail(TAKEN + advice.contexts);
       this.broken = true;
       if (this.seen) this.#mend();
     });

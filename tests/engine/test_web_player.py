@@ -84,6 +84,23 @@ def test_it_has_every_license(script):
     assert comment.count("Permission is hereby granted, free of charge") == 4
 
 
+def test_its_messages_are_those_of_any_web_page():
+    """In ComfyUI, host.js says what to do instead; a web page has no graph to run again."""
+    names = [n for n in module_names() if not n.startswith("vendor/")]
+    # words.js has labels of nodes too, which a page never asks for
+    names = [*(n for n in names if n != "words.js"), "page/element.mjs"]
+    assert "advice.mjs" in names and "host.js" not in names
+    for name in names:
+        lines = (WEB / name).read_text(encoding="utf-8").splitlines()
+        code = "\n".join(re.sub(r"(^|\s)//.*|^\s*/?\*.*", "", line) for line in lines)
+        found = re.search(r"ComfyUI|[Rr]un the graph|(the|this) pack|3D nodes", code)
+        assert not found, f"{name}: {found}"
+    host = (WEB / "host.js").read_text(encoding="utf-8")
+    said = set(re.findall(r"^  (\w+): \"", (WEB / "advice.mjs").read_text(encoding="utf-8"), re.MULTILINE))
+    inside = host[host.index("Object.assign(advice") :]
+    assert said == set(re.findall(r"^  (\w+): \"", inside[: inside.index("});")], re.MULTILINE))
+
+
 def test_a_missing_file_is_named(tmp_path):
     web = tmp_path / "web"
     shutil.copytree(WEB, web, ignore=shutil.ignore_patterns("docs"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -52,6 +53,11 @@ def site(tmp_path_factory: pytest.TempPathFactory, made: dict[str, bytes]) -> It
         (folder / f"{name}.gs4dclip").write_bytes(data)
     (folder / "cut.gs4dclip").write_bytes(made["swing"][: len(made["swing"]) // 2])
     (folder / "not.gs4dclip").write_text("<html>not found</html>")
+    newer = made["swing"][:4] + (3).to_bytes(4, "little") + made["swing"][8:]
+    (folder / "newer.gs4dclip").write_bytes(newer)
+    segment = bytearray((VECTORS / "segments_cubic.gs4dclip").read_bytes())
+    segment[12 + int.from_bytes(segment[8:12], "little") + 40] ^= 1
+    (folder / "segment.gs4dclip").write_bytes(segment)
     for file in VECTORS.glob("*.gs4dclip"):
         (folder / f"vector_{file.name}").write_bytes(file.read_bytes())
     Image.new("RGB", (8, 8), (255, 0, 0)).save(folder / "poster.png")
@@ -180,8 +186,10 @@ def test_two_players_do_not_disturb_each_other(
     ("src", "sentence"),
     [
         ("missing.gs4dclip", "missing.gs4dclip could not be loaded: the server answered 404; check the address in src."),
-        ("not.gs4dclip", "not.gs4dclip is not a player file of this pack; select a .gs4dclip file."),
-        ("cut.gs4dclip", "cut.gs4dclip"),
+        ("not.gs4dclip", "not.gs4dclip is not a player file; use a .gs4dclip file."),
+        ("cut.gs4dclip", "bytes do not hold its splat; reload the page, or export it again."),
+        ("newer.gs4dclip", "version 3, but this player supports versions 1 and 2; update the player."),
+        ("segment.gs4dclip", "its splat is damaged; reload the page, or export it again."),
         ("http://127.0.0.1:9/a.gs4dclip", "a.gs4dclip could not be loaded: check the address in src"),
         ("https://:no address", "could not be loaded: check the address in src"),
         ("", "This player has no src"),
@@ -196,6 +204,8 @@ def test_a_bad_src_is_a_sentence_in_the_element(
     assert sentence in message and page.says() == message
     assert page.page.get_by_role("status").inner_text() == message
     assert page.page.evaluate(markup.RAN) is None
+    # nobody has a graph, a node or a pack here
+    assert not re.search(r"ComfyUI|graph|nodes?\b|pack\b", message)
     # another address mends it
     page.js("(e.src = 'still.gs4dclip', 0)")
     page.ready()

@@ -368,7 +368,7 @@ def test_a_lost_context_is_opened_again(tab: browser.Page, tmp_path: Path, made:
         page.js(lose)
         page.page.wait_for_timeout(300)
         page.page.wait_for_function(f"() => ({again})() || !document.querySelector('.gs4d-say').hidden")
-    assert "too many 3D nodes" in page.js("panel.say.textContent")
+    assert "too many 3D views are open. Close some and reload" in page.js("panel.say.textContent")
     assert not [text for text in tab.complaints if "context" not in text.lower()]
 
 

@@ -256,6 +256,11 @@ def test_what_is_wrong_is_said_in_the_node(page: Page, folder: Path) -> None:
             page.page.get_by_text("Run the graph to play the scene here.").wait_for()
         page.js("() => app.loadGraphData(good)")
         page.page.get_by_text("cut short").wait_for()
+        assert (
+            page.page.get_by_text("cut short")
+            .inner_text()
+            .endswith("run the graph again, or export it again.")
+        )
         path.unlink()
         page.js(reload)
         page.page.get_by_text(
