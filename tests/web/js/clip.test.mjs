@@ -70,7 +70,7 @@ test("a time that was rounded on its way still belongs to its own knot", () => {
 
 const refused = {
   "is not a player file": new TextEncoder().encode("ply\nformat ascii"),
-  "is not a player file of": new Uint8Array(0),
+  "is not a player file; use": new Uint8Array(0),
   "version 7": (() => { const b = clip(); b[4] = 7; return b; })(),
   "cut short inside its header": clip().slice(0, 200),
   "cut short;": clip().slice(0, 9),
