@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -159,6 +160,7 @@ class VideoFile:
         self._lock = threading.RLock()
         self._container: Any = None
         self._frames: Iterator[Any] | None = None
+        self._is_read = False
         # number of the frame that the open decoder gives next
         self._next = 0
         # how often decoding had to start anew, the first time included
@@ -166,7 +168,7 @@ class VideoFile:
 
     def read(self, index: int, passing: Callable[[int, Any], None] | None = None) -> Any:
         """The decoded frame `index` (a PyAV VideoFrame). `passing` sees frames decoded on the way to it."""
-        with self._lock:
+        with self._lock, self._while_reading():
             frame = self._forward(index, passing) if self._reachable(index) else None
             for start in self._starts(index):
                 if frame is not None:
@@ -185,11 +187,22 @@ class VideoFile:
         """The same video with a decoder of its own, which is not counted among the open ones."""
         return VideoFile(self.path, self.name, self.facts)
 
+    @contextmanager
+    def _while_reading(self) -> Generator[None]:
+        """Inside, a file that is read in passing, by this thread, does not close this one."""
+        self._is_read = True
+        try:
+            yield
+        finally:
+            self._is_read = False
+
     def close(self, blocking: bool = True) -> bool:
-        """Close the decoder; False where another thread is reading and `blocking` is not wanted."""
+        """Close the decoder; False where it is in use and `blocking` is not wanted."""
         if not self._lock.acquire(blocking):
             return False
         try:
+            if self._is_read and not blocking:
+                return False
             self._frames = None
             if self._container is not None:
                 self._container.close()

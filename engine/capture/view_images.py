@@ -13,6 +13,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from ..files import images
 from ..files.mask_layers import layers_of_pixels
 from ..files.masks import WHITE_ON_BLACK, MaskEncoding, read_mask
@@ -218,18 +219,26 @@ class VideoView:
 
         def passing(passed: int, frame: Any) -> None:
             at = self._moment_of.get(passed)
-            if at is not None and others.wants(at):
-                others.keep(at, *self._split(frame))
+            if at is None or not others.wants(at):
+                return
+            image, mask = self._split(frame)
+            if self.mask is not None:
+                try:
+                    mask = self._mask_at(at)
+                except InputError:
+                    # said where this frame is asked for
+                    return
+            others.keep(at, image, mask)
 
-        # A mask video is read by itself, so only frames without one can be kept in passing.
-        frame = self.video.read(number, passing if self.mask is None else None)
-        image, mask = self._split(frame)
-        if self.mask is not None:
-            if self.mask_numbers is not None:
-                number = self.mask_numbers[moment]
-            pixels = to_mask_pixels(self.mask.read(number), self.mask.facts, self.size)
-            mask = np.ascontiguousarray(self.encoding.read(layers_of_pixels(pixels)))
-        return image, mask
+        image, mask = self._split(self.video.read(number, passing))
+        return image, mask if self.mask is None else self._mask_at(moment)
+
+    def _mask_at(self, moment: int) -> Array:
+        """The mask video's frame; it goes forward as the video does."""
+        assert self.mask is not None
+        number = (self.mask_numbers or self.numbers)[moment]
+        pixels = to_mask_pixels(self.mask.read(number), self.mask.facts, self.size)
+        return np.ascontiguousarray(self.encoding.read(layers_of_pixels(pixels)))
 
     def close(self) -> None:
         self.video.close()

@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..files.paths import explains_files
 from ..steps import all_steps
 from ..steps.step import Input
+from ..train import ranks
 from .arguments import Arguments, Parser, add_config, add_path, check_configs, config_from, follow
 from .console import UNREPORTED, prepare_console, tell
 from .edit import add_edit
@@ -40,11 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell("", sys.stdout, end="")
         raise
     arguments.unfinished = Unfinished()
-    logging.basicConfig(level=logging.WARNING if arguments.json else logging.INFO, format="%(message)s")
+    is_quiet = arguments.json or not ranks.leads()
+    logging.basicConfig(level=logging.WARNING if is_quiet else logging.INFO, format="%(message)s")
     with stoppable():
         try:
             report = _report(arguments)
-            if arguments.json:
+            if arguments.json and ranks.leads():
                 tell(json.dumps(report), sys.stdout)
             return 0
         except InputError as error:
@@ -54,13 +56,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         except KeyboardInterrupt as stop:
             ignore_signals()
-            tell(arguments.unfinished.sentence(), sys.stderr)
+            if ranks.leads():
+                tell(arguments.unfinished.sentence(), sys.stderr)
             return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
 
 
 def _report(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the verb found; memory that ran out and files that cannot be read on the way are InputErrors too."""
     with explains_files(), explains_memory("working"):
+        if ranks.launched() and not getattr(arguments, "shares_views", False):
+            raise InputError(
+                "CLI-011",
+                "Only training a scene (fit-scene) runs on several processes. Start this command without torchrun.",
+            )
         check_configs(arguments)
         return arguments.verb(arguments)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 import time
 from collections import deque
@@ -20,11 +21,11 @@ from ..files.paths import typed_path
 from ..messages import Finished, Progress, Started, Stream
 from ..render import choose_device
 from ..render.hardware import missing
-from ..train import compile_ahead
+from ..train import compile_ahead, ranks
 from ..train.presets import PARAMETERS
 from ..wording import LONGEST_SENTENCE, sentence
 from .console import tell
-from .stopping import signals
+from .stopping import Stopped, signals
 
 Arguments = argparse.Namespace
 # frames per second
@@ -147,10 +148,11 @@ def follow(
     `resumes`: the step saves a checkpoint when it is closed between two messages, so a signal waits for the next one.
     """
     total, task, shown, value, has_worked = 0, "", 0.0, None, False
-    with closing(stream):
+    shared = ranks.current()
+    with closing(stream), signals.waiting(shared.size > 1):
         while True:
-            # before the first progress there is nothing to lose
-            with signals.waiting(resumes and has_worked):
+            # before the first progress there is nothing to lose, except that others would wait for this process
+            with signals.waiting(resumes and (has_worked or shared.size > 1)):
                 message = next(stream, None)
             if message is None:
                 return value
@@ -179,7 +181,10 @@ def follow(
                     count = f"  {message.count} Gaussians" if message.count else ""
                     end = message.total or total
                     tell(f"  {task}{message.done}/{end}{count}  {numbers}", sys.stderr)
-            signals.check()
+            if shared.size == 1:
+                signals.check()
+            elif shared.is_stopping:
+                raise Stopped(signals.came or signal.SIGTERM)
 
 
 def say(text: str, arguments: Arguments) -> None:
@@ -192,6 +197,8 @@ def device_of(arguments: Arguments) -> str:
     """The device that scenes are rendered and trained on. For the CPU, its kernels begin to be compiled if they are not yet."""
     if arguments.device == "auto":
         device = choose_device(getattr(arguments, "rasterizer", "auto"))
+        if device == "cuda" and ranks.launched():
+            device = f"cuda:{ranks.local_number()}"
     else:
         device = _checked_device(arguments.device)
     if device == "cpu":

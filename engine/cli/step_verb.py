@@ -13,9 +13,11 @@ from ..figures.drawing import as_picture
 from ..files.atomic import write_atomically
 from ..messages import as_stream
 from ..steps.step import Kind, Output, Step
+from ..train import ranks
 from .arguments import AddVerb, Arguments, add_path, config_from, device_of, follow, say
 from .kinds import WRITERS, Writer, flag_of, read_input
 from .outputs import check_outputs
+from .stopping import signals
 
 # bytes of a scene with few Gaussians
 SMALL_SCENE = 1 << 16
@@ -38,6 +40,7 @@ def add_step(add_verb: AddVerb, step: Step) -> None:
         add_path(sub, f"--{output.id}-out", help=f"also: {WRITERS[output.kind].help}")
     if step.outputs[0].kind is Kind.IMAGES:
         add_path(sub, "--sheet", metavar="FILE", help="image to write: the comparison rows")
+    sub.set_defaults(shares_views=step.shares_views)
     if step.resumes:
         help = "unfinished work, resumed if it exists (default: next to --out)"
         add_path(sub, "--checkpoint", metavar="FILE", help=help)
@@ -54,14 +57,22 @@ def further_outputs(step: Step) -> list[Output]:
 
 
 def run(step: Step, arguments: Arguments) -> dict[str, Any]:
-    """Read the inputs, run the step, write what it makes; returns the report."""
-    start, writer = time.monotonic(), writer_of(step)
+    """Read the inputs, run the step, write what it makes; returns the report. Processes that torchrun started share the work."""
+    device = device_of(arguments) if step.has_device else "cpu"
+    if not ranks.launched():
+        return _run(step, arguments, device)
+    with ranks.joined(device, wants_stop=lambda: bool(signals.came)):
+        return _run(step, arguments, device)
+
+
+def _run(step: Step, arguments: Arguments, device: str) -> dict[str, Any]:
+    start, writer, leads = time.monotonic(), writer_of(step), ranks.current().leads
     checkpoint = checkpoint_of(step, arguments) if step.resumes else None
-    check_outputs(outputs_of(step, arguments), filter(None, [checkpoint]), least_size(step, arguments))
-    if checkpoint is not None:
+    if leads:
+        check_outputs(outputs_of(step, arguments), filter(None, [checkpoint]), least_size(step, arguments))
+    if checkpoint is not None and leads:
         arguments.unfinished.watch(checkpoint)
     config = config_from(arguments, step.config)
-    device = device_of(arguments) if step.has_device else "cpu"
     given: dict[str, Any] = {}
     # masks are read at the size of their views
     for declared in sorted(step.inputs, key=lambda i: i.kind is Kind.MASKS):
@@ -90,7 +101,8 @@ def run(step: Step, arguments: Arguments) -> dict[str, Any]:
             report["notes"] = note.splitlines()
             say(note, arguments)
 
-    follow(stream, arguments.json, put_away, resumes=bool(step.resumes), endings=endings)
+    quiet = arguments.json or not leads
+    follow(stream, quiet, put_away if leads else None, resumes=bool(step.resumes), endings=endings)
     return report
 
 

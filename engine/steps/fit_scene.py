@@ -18,6 +18,7 @@ from ..train.config import FitConfig as Config
 from ..train.fit import Fit
 from ..train.memory_use import training
 from ..train.presets import preset_text, resolved
+from ..train.ranks import current
 from ..train.verdict import verdict_of, verdict_text
 from .step import Figure, Input, Kind, Output, Settings, Step
 
@@ -36,6 +37,9 @@ class FitScene(Fit):
         start: Scene4D | None = None,
     ) -> None:
         config, self.preset = resolved(config, device, video, start)
+        if not current().leads:
+            # previews are shown by one process
+            config = replace(config, preview_every=0)
         super().__init__(video, config, device, head, start)
 
     def metadata(self) -> dict[str, Any]:
@@ -44,6 +48,8 @@ class FitScene(Fit):
     def result(self) -> Scene4D:
         """The scene, with a verdict on it in its history."""
         scene = super().result()
+        if not self.ranks.leads:
+            return scene
         trained = [(view, moment) for moment, views in self.samples.items() for view in views]
         held_out = sorted(set(self.video.samples()) - set(trained))
         found = verdict_of(scene.to(self.device), self.video, trained, held_out, self.rasterizer)
@@ -158,6 +164,7 @@ STEP = Step(
     verb="fit-scene",
     aliases=("fit_scene",),
     resumes="training",
+    shares_views=True,
     memory=training,
     lowers=("budget", "views_per_step", "sh_degree", "the capture's scale"),
     figure=Figure.CURVES,

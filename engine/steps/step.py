@@ -187,6 +187,7 @@ class Step:
     aliases: tuple[str, ...] = ()  # older spellings of the verb
     has_device: bool = True
     resumes: str = ""  # `run` takes a checkpoint: the word in its file name, such as "training"
+    shares_views: bool = False  # its verb may be started by torchrun: the processes share the views
     # what a host frees before the step starts, from its config and its inputs by name
     memory: Callable[[Any, Mapping[str, Any]], MemoryUse] = rendering
     # what its memory grows with, for the error where it runs out: ids of fields, or words for what inputs decide

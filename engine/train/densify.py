@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -29,6 +29,9 @@ State = dict[str, Tensor]
 
 
 class DensityStrategy(Protocol):
+    # whether `after_step` looks at the renderings
+    reads_infos: ClassVar[bool]
+
     @property
     def stop_at(self) -> float:
         """Fraction of the stage after which the Gaussians stay."""
@@ -100,6 +103,7 @@ class DefaultStrategy:
     stop_at: float = 0.6
     reset_every: int = 0  # iterations between opacity resets; 0 = never (4DGS's choice for real captures)
     most: int = 360_000  # no growth beyond
+    reads_infos: ClassVar[bool] = True
 
     def start(self, count: int, device: torch.device) -> State:
         return {"gradient": torch.zeros(count, device=device), "seen": torch.zeros(count, device=device)}
@@ -188,6 +192,7 @@ class MCMCStrategy:
     scale_penalty: float = 0.001
     # world units: the scale penalty is relative to it and does not depend on the units
     extent: float = 1.0
+    reads_infos: ClassVar[bool] = False
 
     def start(self, count: int, device: torch.device) -> State:
         return {"position_rate": torch.zeros(())}

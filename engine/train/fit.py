@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from ..losses.photometric import l1
 from ..render import Picture, RasterInfo, render_gaussians
 from ..scene import Cameras, Gaussians, MultiViewVideo, Scene4D
 from ..scene.origins import video_in_coordinates_of
-from . import motions
+from . import motions, ranks
 from .averaging import EVERY, Averages
 from .config import FitConfig
 from .densify import DefaultStrategy, DensityControl, DensityStrategy, MCMCStrategy
@@ -37,6 +38,15 @@ from .loop import Losses
 from .motion import MotionStart
 from .normalization import Normalization, subject_bounds
 from .parameters import GaussianParameters
+from .ranked import (
+    all_infos,
+    check_inputs,
+    check_resumed,
+    check_same_state,
+    check_trainable,
+    check_views,
+    optimized,
+)
 from .schedule import log_linear, picture_scale_at, sh_degree_at
 from .stage import Part, TrainStage
 from .starting import start_for
@@ -64,6 +74,7 @@ class Fit(TrainStage):
         start: Scene4D | None = None,
     ) -> None:
         super().__init__(config, None, device)
+        self.ranks = ranks.current()
         # a capture of the same place may have another local origin
         video = video if start is None else video_in_coordinates_of(start, video)
         self.video, self.config, self.start = video, config, start
@@ -105,6 +116,9 @@ class Fit(TrainStage):
         centers = self.rig(1.0).centers
         count = len(self.parameters)
         self.support = Support(config, video.has_masks, centers, self.samples, count, self.device)
+        check_views(config.views_per_step, self.ranks)
+        check_trainable(self.motion, self.ranks)
+        check_inputs(self.ranks, self.identity)
 
     def _bounds(self) -> Tensor:
         if self.head is not None and not self.config.bounds.strip():
@@ -197,7 +211,8 @@ class Fit(TrainStage):
         scale = picture_scale_at(
             step / self.config.iterations, self.config.start_scale, self.config.full_size_at
         )
-        return [(view, moment) for view in views if not self.targets.has(view, moment, scale)]
+        mine = self.ranks.share(views)
+        return [(view, moment) for view in mine if not self.targets.has(view, moment, scale)]
 
     def gaussians_at(self, moment: int) -> Gaussians:
         """The current Gaussians at one frame (differentiable)."""
@@ -220,6 +235,7 @@ class Fit(TrainStage):
         self.limit.lacking = "" if self.is_fine or self.motion is None else "motion not trained"
         self.read_ahead()
         moment, views = self._sample_at(self.iteration)
+        mine = self.ranks.share(views)
         scale = picture_scale_at(self.progress, self.config.start_scale, self.config.full_size_at)
         gaussians = self.gaussians_at(moment)
         loss = torch.zeros((), device=self.device)
@@ -230,7 +246,7 @@ class Fit(TrainStage):
         if not self.is_coarse:
             later = self.geometry.draw_later(self._moments_at(self.iteration), moment, self.generator)
         ahead = None if later is None else self.gaussians_at(later).means
-        for group in _by_size(rig, views):
+        for group in _by_size(rig, mine):
             seen_by = None if later is None else rig[self.geometry.later_views(group, moment, later)]
             rendered = render_gaussians(
                 gaussians,
@@ -250,22 +266,31 @@ class Fit(TrainStage):
             color, squared = color + share * difference, squared + share * error
             infos.append((rendered.info, *rig.sizes[group[0]]))
         moving = None if self.is_coarse else self.motion
-        penalty = None if self.density is None else self.density.strategy.penalty(self.parameters)
-        smoothness = None if moving is None else moving.loss()
-        for term in (penalty, smoothness):
-            loss = loss if term is None else loss + term
-        loss.backward()
+        if self.ranks.leads:
+            # terms that belong to no view are counted once
+            penalty = None if self.density is None else self.density.strategy.penalty(self.parameters)
+            smoothness = None if moving is None else moving.loss()
+            for term in (penalty, smoothness):
+                loss = loss if term is None else loss + term
+        # a frame may have fewer views than there are ranks
+        if loss.requires_grad:
+            loss.backward()
+        trained = optimized(self.parameters, moving)
+        color, squared, loss = self.ranks.sum_gradients(trained, (color, squared, loss.detach()))
         if moving is not None:
             moving.step(self.progress)
         self.parameters.step()
         self.iteration += 1
+        if self.density is not None and self.density.strategy.reads_infos:
+            groups = _by_size(rig, views)
+            infos = all_infos(self.ranks, infos, mine, groups, rig, len(self))
         self._control_density(infos, rates["means"])
         if self.motion is not None and not self.is_coarse:
             self.motion.after_step(self.parameters, self.iteration, self.progress)
         if self.progress > 1 - self.config.averaged and self.iteration % EVERY == 0:
             self.averages.add(self.trained())
         # of the images of this step
-        return {"l1": color, "loss": loss.detach(), "psnr": decibels(squared)}
+        return {"l1": color, "loss": loss, "psnr": decibels(squared)}
 
     def _compare(
         self, loss: Tensor, rendered: Picture, targets: list[Target], share: float
@@ -289,6 +314,7 @@ class Fit(TrainStage):
         )
         if change is None:
             return
+        check_same_state(self.ranks, self.iteration, self.trained())
         self.averages.restart()
         self.support.after_density(change)
         if self.motion is not None:
@@ -359,6 +385,11 @@ class Fit(TrainStage):
         super().load_state(tensors, numbers)
         # absent in files of before
         self.is_fine = bool(numbers.get("is_fine", False))
+
+    def resume(self, path: Path) -> bool:
+        resumed = super().resume(path)
+        check_resumed(self.ranks, self.iteration)
+        return resumed
 
     def parts(self) -> dict[str, Part]:
         parts: dict[str, Part | None] = {

@@ -161,6 +161,9 @@ class HexPlaneMotion(TrainableMotion):
     def trained(self) -> dict[str, Tensor]:
         return self.field.tensors()
 
+    def optimized(self) -> list[Tensor]:
+        return list(self._parameters().values())
+
     def state(self) -> dict[str, Tensor]:
         result = {f"field.{name}": t for name, t in self.field.tensors().items()}
         for name, parameter in self._parameters().items():

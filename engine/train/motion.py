@@ -99,6 +99,11 @@ class TrainableMotion(ABC):
     def trained(self) -> Mapping[str, Tensor]:
         """Every tensor that the optimizer changes, by name."""
 
+    def optimized(self) -> list[Tensor]:
+        """The parameters that the optimizer steps, in a fixed order: several processes sum their gradients. Those of `trained`,
+        unless a motion gives parts of larger parameters there."""
+        return list(self.trained().values())
+
     @abstractmethod
     def finished(self, world: Normalization) -> Deformation:
         """The trained deformation, a copy on the CPU.

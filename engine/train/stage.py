@@ -24,6 +24,7 @@ from ..scene import Selection
 from . import state as states
 from .feeding import STEPS, Feed, Pair
 from .loop import LoopConfig, Losses, optimize, resume
+from .ranks import ALONE, Ranks
 from .time_limit import TimeLimit
 
 
@@ -78,6 +79,8 @@ class TrainStage(ABC):
 
     # the step's name in STEPS, for the history
     step_name: str
+    # the processes that share the work
+    ranks: Ranks = ALONE
     # a remark on the prompt for the user
     prompt_note: str = ""
 
@@ -150,9 +153,13 @@ class TrainStage(ABC):
             yield Started(1, f"{self.idle}: nothing to do")
             yield Finished(self.result())
             return
-        if self.feed.is_active:
+        if self.feed.is_active or self.ranks.size > 1:
             preparing = clock()
-            yield from self.feed.prepare(self.captured())
+            # the first process of a machine prepares frames for the others there
+            for is_first in (True, False) if self.ranks.size > 1 else (True,):
+                if self.feed.is_active and is_first == (self.ranks.local == 0):
+                    yield from self.feed.prepare(self.captured())
+                self.ranks.wait()
             # frames stay prepared, so that their time is not the training's
             begun = None if begun is None else begun + clock() - preparing
         resumed = resume(self, checkpoint)
@@ -166,7 +173,8 @@ class TrainStage(ABC):
         note = "\n".join(filter(None, (note, self.prompt_note, self.feed.note)))
         self.limit = TimeLimit(self.config, clock, begun)
         try:
-            yield from optimize(self, self.config, note, checkpoint, clock, limit=self.limit)
+            kept = checkpoint if self.ranks.leads else None
+            yield from optimize(self, self.config, note, kept, clock, limit=self.limit)
         finally:
             self.feed.close()
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from .ranks import current
+
 # steps of a run before their pace is used for predictions; the first one also compiles and reads
 FIRST_STEPS = 5
 
@@ -44,6 +46,8 @@ class TimeLimit:
         self.lacking = ""
         # (seconds, steps) after the first step
         self._first: tuple[float, int] | None = None
+        # after the last step, on the clock of the first process
+        self._seconds = 0.0
 
     @property
     def remaining(self) -> int:
@@ -55,9 +59,7 @@ class TimeLimit:
         if not self.pace.max_seconds:
             return
         now = self.clock()
-        if self._first is None:
-            self._first = now, done
-            return
+        self._first = self._first or (now, done)
         begun, before = self._first
         if done - before >= FIRST_STEPS:
             seconds = max(now - begun, 1e-9) / (done - before)
@@ -65,12 +67,15 @@ class TimeLimit:
             # the step in which the time passes is finished
             more = int(min(left, self.pace.iterations)) + 1 if left >= 0 else 0
             self.expected = min(self.pace.iterations, done + more)
+        # processes end after the same step
+        expected, self._seconds = current().first([self.expected, now - self.start])
+        self.expected = int(expected)
 
     def is_over(self, done: int) -> bool:
         """Whether time ends the run after so many steps."""
         if not self.pace.max_seconds:
             return False
-        seconds = self.clock() - self.start
+        seconds = self.clock() - self.start if current().size == 1 else self._seconds
         if seconds <= self.pace.max_seconds:
             return False
         if done < self.pace.iterations:

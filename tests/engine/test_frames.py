@@ -147,6 +147,39 @@ def test_a_small_clip_is_decoded_once(tmp_path: Path) -> None:
     assert store.decoded < 24, "what is decoded on the way is kept where the whole clip fits"
 
 
+def test_masks_from_a_video_are_kept_with_the_frames_that_are_passed(tmp_path: Path) -> None:
+    paths = [
+        write_video(tmp_path / f"{name}.mp4", 30, gop=250, draw=draw)
+        for name, draw in (("clip", picture), ("mask", mask_picture), ("gone", picture))
+    ]
+    handles = Handles(most=1)
+    video, mask, other = (VideoFile(p, p.name, probe(p, p.name), handles) for p in paths)
+    numbers = dict(enumerate(range(30)))
+    store = FrameStore([VideoView(video, numbers, SIZE, mask), VideoView(other, numbers, SIZE)], 16)
+    last = store.read(0, 29)
+    assert store.read(1, 0).mask is None
+    for index in range(29):
+        frame = store.read(0, index)
+        assert (
+            frame.mask is not None
+            and number_in(frame.image) == number_in(frame.mask.float()[..., None]) == index
+        )
+    assert number_in(last.image) == 29 and store.decoded == 2
+    assert video.seeks == 1, "the file that is read is not closed for the mask, though one may be open"
+
+
+def test_a_mask_that_is_damaged_on_the_way_is_said_where_it_is_asked_for(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", 40, gop=250)
+    mask = write_video(tmp_path / "mask.mp4", 20, gop=250, draw=mask_picture)
+    video, short = (VideoFile(p, p.name, probe(p, p.name)) for p in (clip, mask))
+    numbers = dict(enumerate(range(40)))
+    late = {i: i + 10 if i < 20 else i - 20 for i in range(40)}
+    store = FrameStore([VideoView(video, numbers, SIZE, short, mask_numbers=late)], 16)
+    assert number_in(store.read(0, 39).image) == 39
+    with pytest.raises(InputError, match="CAP-155"):
+        store.read(0, 15)
+
+
 def test_memory_does_not_grow_with_the_clip(tmp_path: Path) -> None:
     import resource
 
