@@ -1,4 +1,5 @@
-"""Other people's programs that judge splat files: npm's splat-transform (PlayCanvas) and gltf-validator (Khronos Group).
+"""Other people's programs that judge splat files: npm's splat-transform (PlayCanvas), gltf-validator (Khronos Group) and
+gaussian-splats-3d (Mark Kellogg), whose format .ksplat is.
 
 They are development dependencies, installed into tools/judges when a test first asks for them.
 """
@@ -24,6 +25,17 @@ const fs = require('fs');
 require('gltf-validator').validateBytes(new Uint8Array(fs.readFileSync(process.argv[1])), { maxIssues: 0 })
   .then((report) => console.log(JSON.stringify(report)));
 """
+# a .ply to a .ksplat, as the program's own converter does it; it wants a browser's window
+PACK = """
+import { readFileSync, writeFileSync } from "node:fs";
+globalThis.window = globalThis;
+const { PlyParser, SplatBufferGenerator } = await import("@mkkellogg/gaussian-splats-3d");
+const [source, target, ...numbers] = process.argv.slice(1);
+const [degree, level, section, block, bucket] = numbers.map(Number), { buffer } = new Uint8Array(readFileSync(source));
+const maker = SplatBufferGenerator.getStandardGenerator(0, level, section, undefined, block, bucket);
+const made = maker.generateFromUncompressedSplatArray(PlyParser.parseToUncompressedSplatArray(buffer, degree));
+writeFileSync(target, Buffer.from(made.bufferData));
+"""
 
 
 def splat_transform(source: Path, target: Path, *options: str) -> Path:
@@ -32,6 +44,29 @@ def splat_transform(source: Path, target: Path, *options: str) -> Path:
     command = [node(), str(program), "-w", "-q", "-g", "cpu", "-i", "1", "--max-workers", "0", *options]
     run = subprocess.run([*command, str(source), str(target)], capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, f"splat-transform cannot convert {source.name}:\n{run.stdout}\n{run.stderr}"
+    return target
+
+
+def ksplat(
+    source: Path, target: Path, degree: int, level: int, section: int = 0, block: float = 5, bucket: int = 256
+) -> Path:
+    """Pack a .ply with gaussian-splats-3d; skips the test where it cannot be had.
+
+    Args:
+        source: The .ply.
+        target: The .ksplat.
+        degree: SH degree to keep, 0 to 2.
+        level: Compression, 0 to 2.
+        section: Gaussians of a section; 0: all.
+        block: Size of the cubes that share a center, world units.
+        bucket: Gaussians that share one, at most.
+    """
+    modules()
+    numbers = [str(n) for n in (degree, level, section, block, bucket)]
+    command = [node(), "--input-type=module", "-e", PACK, str(source), str(target), *numbers]
+    # modules are looked for from the current folder
+    run = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
     return target
 
 
@@ -70,7 +105,7 @@ def modules() -> Path:
 def _install(stamp: Path, wanted: str) -> None:
     npm = shutil.which("npm")
     if npm is None:
-        pytest.skip("NOT RUN: no npm here to install splat-transform and gltf-validator")
+        pytest.skip("NOT RUN: no npm here to install the programs of tools/judges")
     # other test processes wait for the one that installs
     busy = FOLDER / "node_modules.partial"
     try:
@@ -85,9 +120,7 @@ def _install(stamp: Path, wanted: str) -> None:
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         run = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=300)
         if run.returncode:
-            pytest.skip(
-                f"NOT RUN: npm cannot install splat-transform and gltf-validator: {run.stderr[-300:]}"
-            )
+            pytest.skip(f"NOT RUN: npm cannot install the programs of tools/judges: {run.stderr[-300:]}")
         stamp.write_text(wanted, encoding="utf-8")
     finally:
         shutil.rmtree(busy, ignore_errors=True)

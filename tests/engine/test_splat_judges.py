@@ -1,4 +1,5 @@
-"""Splat files of PlayCanvas' splat-transform are read with its values, and it reads the files of this pack."""
+"""Splat files of PlayCanvas' splat-transform and Mark Kellogg's gaussian-splats-3d are read with their values, and the
+former reads the files of this pack."""
 
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from engine.io.splats import WRITTEN, read_splat
 from engine.io.spz_decoding import turned
 from engine.io.writable import spatial_order
 from engine.messages import result
-from engine.scene import Gaussians
+from engine.scene import Gaussians, harmonics
 from engine.scene.cameras import AT_ZERO
 from engine.steps import export_scene, import_scene
-from tests.judges import splat_transform
+from tests.judges import ksplat, splat_transform
 from tests.scenes import moving_scene
 from tests.splat_bytes import ksplat_bytes, varied
 
@@ -82,6 +83,34 @@ def test_ksplat_is_read_as_splat_transform_does(level: int, degree: int, tmp_pat
     same(read, read_splat(splat_transform(packed, tmp_path / "a.ply")), opacity=2e-3, means=1e-4)
     same(
         read, g, means=1e-3, log_scales=2e-3, angle=5e-3, opacity=3e-3, dc=8.0, sh=0.7 if level == 2 else 1e-3
+    )
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2])
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("section, block, bucket", [(0, 5, 256), (300, 1, 16)])
+def test_ksplat_files_of_gaussian_splats_3d_are_read_with_their_values(
+    level: int, degree: int, section: int, block: float, bucket: int, tmp_path: Path
+) -> None:
+    g = varied(700, degree)
+    original = write_ply(g, tmp_path / "original.ply")
+    packed = ksplat(original, tmp_path / "a.ksplat", degree, level, section, block, bucket)
+    assert int.from_bytes(packed.read_bytes()[8:12], "little") == (3 if section else 1), "sections"
+    # it sorts by distance, and rounds colors and opacities down to 1/255
+    rgb = (g.sh[:, :1] * harmonics.C0 + 0.5).clamp(0, 1)
+    shown = g.with_(sh=torch.cat([(rgb - 0.5) / harmonics.C0, g.sh[:, 1:]], dim=1))
+    limits = {"opacity": 1.01 / 255, "dc": 1.01 / 255 / harmonics.C0}
+    if level:
+        limits |= {
+            "means": block / 65535,
+            "log_scales": 1e-3,
+            "angle": 1e-3,
+            "sh": 5e-4 if level == 1 else 5e-3,
+        }
+    same(in_order_of(read_splat(packed), g), shown, **limits)
+    # splat-transform, too, reads these files so
+    same(
+        read_splat(packed), read_splat(splat_transform(packed, tmp_path / "a.ply")), opacity=2e-3, means=1e-4
     )
 
 
