@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.errors import InputError
 
+from .full_size import Cost
 from .loop import LoopConfig
 
 
@@ -40,6 +41,26 @@ def add_data_option(parser: argparse.ArgumentParser, count: str | None = None) -
         help="train with samples of this folder of WebDataset shards or loose files, of one .tar file or of several "
         "(name-{000..099}.tar), not with made ones; training/shards.py writes some",
     )
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--config` and `--meta`."""
+    parser.add_argument(
+        "--config",
+        choices=("small", "paper"),
+        default="small",
+        help="the bundled model's size, or that of the paper",
+    )
+    parser.add_argument(
+        "--meta",
+        action="store_true",
+        help="with --config paper: take one step without memory, print parameters, bytes and operations, and stop",
+    )
+
+
+def show(cost: Cost, what: str) -> None:
+    """Print what a step takes."""
+    print("\n".join(cost.lines(what)), flush=True)
 
 
 def loop_config(

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from engine.models.reconstruction import LdrmConfig
+from engine.models.reconstruction import LdrmConfig, pixels_format
 from engine.scene import Cameras, plucker_rays, relative_to_first
 from training.common.decoding import SampleKind
 from training.common.share import WHOLE, Share
@@ -52,6 +52,7 @@ class Sample:
         visible: Whether the path's frames see them [A, T, C, C].
         known: Whether a cell's track is known [A, C, C].
         moves: Whether it moves [A, C, C].
+        latents: Of a video model [C, n, h, w], for networks that do not read pixels.
     """
 
     cameras: Cameras
@@ -64,6 +65,7 @@ class Sample:
     visible: Tensor
     known: Tensor
     moves: Tensor
+    latents: Tensor | None = None
 
     @property
     def path(self) -> Cameras:
@@ -88,7 +90,8 @@ class Sample:
     def fields(self) -> dict[str, Tensor]:
         """What `sample_kind` reads."""
         cameras = {"world_to_camera": self.cameras.world_to_camera, "K": self.cameras.K}
-        return cameras | {name: getattr(self, name) for name in FIELDS if name not in cameras}
+        own = {name: getattr(self, name) for name in FIELDS if name not in cameras}
+        return cameras | own | ({} if self.latents is None else {"latents": self.latents})
 
 
 # V = T + M views
@@ -110,10 +113,17 @@ FIELDS = {
 def sample_kind(config: LdrmConfig) -> SampleKind[Sample]:
     """Samples of files, for a model."""
 
+    latent = config.latent
+    reads_pixels = latent == pixels_format(latent.time_factor, latent.space_factor)
+
     def build(fields: dict[str, Tensor]) -> Sample:
         views, pixels = fields["images"].shape[:2]
         count, cells = fields["distances"].shape[:2]
-        config.latent.latents(count)
+        cells_of_latents = (latent.latents(count), *(pixels // latent.space_factor,) * 2)
+        if "latents" in fields and fields["latents"].shape[1:] != cells_of_latents:
+            raise ValueError(
+                f"latents must have {' × '.join(map(str, cells_of_latents))} cells for its video"
+            )
         own, wanted = len(fields["shifts"]), len(own_frames(config, count))
         if pixels % config.cell or cells != pixels // config.space_stride or own != wanted:
             raise ValueError(
@@ -129,7 +139,8 @@ def sample_kind(config: LdrmConfig) -> SampleKind[Sample]:
         halves = {n: fields.pop(n).half() for n in ("depths", "moving", "distances", "shifts")}
         return Sample(cameras=cameras, frames=frames, **halves, **fields)
 
-    return SampleKind("reconstruction", FIELDS, build)
+    more = {} if reads_pixels else {"latents": f"{latent.channels} n h w float"}
+    return SampleKind("reconstruction", FIELDS | more, build)
 
 
 def own_frames(config: LdrmConfig, frames: int) -> list[int]:

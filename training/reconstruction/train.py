@@ -30,10 +30,18 @@ from engine.models.reconstruction import (
 from engine.render import choose
 from engine.scene import Cameras, harmonics
 from training.common.loop import LoopConfig, faster, train
-from training.common.options import add_data_option, add_loop_options, loop_config, script
+from training.common.options import (
+    add_config_options,
+    add_data_option,
+    add_loop_options,
+    loop_config,
+    script,
+    show,
+)
 from training.common.processes import Processes
 from training.common.share import WHOLE, Losses, LossSteps, Share, finished
 
+from . import paper
 from .data import Pool, Sample, SampleShape, own_frames
 from .losses import (
     SMALL,
@@ -123,7 +131,8 @@ def run(model: Ldrm, samples: list[Sample]) -> Reconstruction:
     """One pass over the videos of samples."""
     video = torch.stack([s.video for s in samples])
     rays = torch.stack([s.rays for s in samples])
-    latents = pixels_to_latents(video, model.config.latent)
+    given = [s.latents for s in samples if s.latents is not None]
+    latents = torch.stack(given).float() if given else pixels_to_latents(video, model.config.latent)
     return model(latents, rays, video if model.config.image_input else None)
 
 
@@ -278,14 +287,17 @@ def stage_at(stages: tuple[Stage, ...], progress: float) -> Stage:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the run; an interrupted one goes on"
-    )
+    parser.add_argument("--out", type=Path, help="folder of the run; an interrupted one goes on")
     parser.add_argument("--steps", type=int, default=20000)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    add_config_options(parser)
+    parser.add_argument("--lr", type=float, help=f"default: 1e-3; {paper.LR:g} for the paper's size")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--pool", type=int, default=1500, help="different samples")
-    parser.add_argument("--stages", choices=list(STAGES), default="three")
+    parser.add_argument(
+        "--stages",
+        choices=list(STAGES),
+        help="default: three; paper for the paper's size with a source for each stage",
+    )
     parser.add_argument("--correspondences", choices=("none", "correlation"), default="correlation")
     parser.add_argument("--no-lifetimes", action="store_true")
     parser.add_argument("--no-motion-loss", action="store_true")
@@ -296,12 +308,26 @@ def main() -> None:
     )
     parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where it is faster")
     options = parser.parse_args()
+    is_full = options.config == "paper"
+    if options.meta:
+        show(paper.meta_step(options.batch), f"{options.batch} videos, without rendering")
+        return
+    if is_full and not options.data:
+        parser.error("--config paper needs --data: made samples have no latents of a video model")
+    options.lr = options.lr or (paper.LR if is_full else 1e-3)
+    options.stages = options.stages or (
+        "paper" if is_full and len(options.data) > 1 else "one" if is_full else "three"
+    )
     if options.data and len(options.data) not in (1, len(STAGES[options.stages])):
         parser.error(f"--data takes one source, or one for each of the {len(STAGES[options.stages])} stages")
     torch.set_num_threads(1)
+    if options.out is None:
+        parser.error("--out is needed, the folder of the run")
     options.out.mkdir(parents=True, exist_ok=True)
     config = replace(CONFIG, correspondences=options.correspondences, lifetimes=not options.no_lifetimes)
     weights = SMALL if config.correspondences == "correlation" else replace(SMALL, match=0.0)
+    if is_full:
+        config, weights = paper.CONFIG, Weights()
     if options.no_motion_loss:
         weights = replace(weights, motion=0.0)
     training = Training(weights, STAGES[options.stages], options.batch, pool=options.pool)

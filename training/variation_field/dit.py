@@ -26,15 +26,22 @@ from engine.models.variation_field import (
 )
 from engine.scene import Cameras
 from training.common.loop import LoopConfig, train
-from training.common.options import add_data_option, add_loop_options, loop_config, script
+from training.common.options import (
+    add_config_options,
+    add_data_option,
+    add_loop_options,
+    loop_config,
+    script,
+    show,
+)
 from training.common.processes import Processes
 from training.common.samples import Samples, open_samples
 from training.common.share import WHOLE, Losses, Share
 
-from . import pictures
-from .data import KIND, Clip, Pool
+from . import paper, pictures
+from .data import KIND, Clip, ClipShape, Pool
 from .losses import truth_loss
-from .vae import encoded, folded, new_vae
+from .vae import encoded, folded, new_full_vae, new_vae
 
 CANONICAL_TOKENS = 128
 ENCODER = ImageEncoderShape()
@@ -115,6 +122,7 @@ class Latents:
         vae: The trained VAE, `folded`.
         pool: Training clips.
         data: Training clips in the pool's place.
+        tokens: Canonical Gaussians that the transformer sees; 0: CANONICAL_TOKENS.
         statistics: Means and deviations; None: those of the first clips of the pool.
     """
 
@@ -124,8 +132,10 @@ class Latents:
         pool: Pool,
         statistics: Statistics | None = None,
         data: Samples[Clip] | None = None,
+        tokens: int = 0,
     ) -> None:
         self.vae, self.pool, self.data = vae.eval().requires_grad_(False), pool, data
+        self.tokens = tokens or CANONICAL_TOKENS
         self._prepared: dict[int, Prepared] = {}
         if statistics is not None:
             self.statistics = statistics
@@ -156,7 +166,7 @@ class Latents:
             clip,
             self.encoded(clip),
             video,
-            self.statistics.canonical_tokens(clip.vector, CANONICAL_TOKENS),
+            self.statistics.canonical_tokens(clip.vector, min(self.tokens, len(clip.vector))),
             clip.canonical[clip.anchors, :3].contiguous(),
         )
 
@@ -246,9 +256,9 @@ def sampled(
     return statistics.latents(last.latents[0])
 
 
-def trained_vae(run: Path) -> VariationVae:
+def trained_vae(run: Path, is_full: bool = False) -> VariationVae:
     """The VAE of a run with averaged weights, as it is exported."""
-    vae = new_vae()
+    vae = new_full_vae() if is_full else new_vae()
     vae.load_state_dict(torch.load(run / "vae.pt", weights_only=True)["average"])
     return folded(vae).eval().requires_grad_(False)
 
@@ -285,30 +295,47 @@ def new_generator(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder with vae.pt")
+    parser.add_argument("--out", type=Path, help="folder with vae.pt")
+    add_config_options(parser)
     parser.add_argument("--name", default="dit", help="name of the checkpoint")
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--lr", type=float, help=f"default: 1.5e-3; {paper.LR:g} for the paper's size")
     parser.add_argument("--clips", type=int, default=1200)
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--batch", type=int, help=f"default: 4; {paper.BATCH} for the paper's size")
     parser.add_argument("--decoded", type=float, default=0.0)
     parser.add_argument("--without", choices=["projected", "prior"], action="append", default=[])
     add_loop_options(parser)
     add_data_option(parser)
     options = parser.parse_args()
+    is_full = options.config == "paper"
+    options.lr = options.lr or (paper.LR if is_full else 1.5e-3)
+    options.batch = options.batch or (paper.BATCH if is_full else 4)
+    if options.meta:
+        show(paper.dit_step(options.batch), f"transformer, {options.batch} clips")
+        return
+    if options.out is None:
+        parser.error("--out is needed, the folder with vae.pt")
     torch.set_num_threads(1)
     shape = replace(
         SHAPE,
         positional_prior="prior" not in options.without,
         projected_channels=0 if "projected" in options.without else SHAPE.projected_channels,
     )
-    network = new_generator(shape)
+    # the paper's image tokens are DINOv2's, which is frozen; here the small encoder learns tokens of their size
+    encoder = replace(ENCODER, token_channels=paper.DIT.image_cond_channels) if is_full else ENCODER
+    network = new_generator(paper.DIT if is_full else shape, encoder)
     if Processes().is_main:
         print("parameters", sum(p.numel() for p in network.parameters()), flush=True)
     data = open_samples(options.data, KIND) if options.data else None
-    latents = Latents(trained_vae(options.out), Pool(options.clips), data=data)
+    clips, tokens = (paper.CLIP, paper.CANONICAL_TOKENS) if is_full else (ClipShape(), CANONICAL_TOKENS)
+    latents = Latents(
+        trained_vae(options.out, is_full), Pool(options.clips, shape=clips), data=data, tokens=tokens
+    )
     config = DitTraining(batch=options.batch, decoded=options.decoded)
-    loop = loop_config(options, weight_decay=1e-4)
+    loop = loop_config(options, weight_decay=0.0 if is_full else 1e-4)
+    if is_full:
+        loop = replace(loop, warmup=paper.WARMUP, average=paper.AVERAGE)
+        config = replace(config, frames=paper.FRAMES, full_noise=0.0)
     train_dit(network, latents, config, loop, options.out / f"{options.name}.pt", options.report_every)
 
 

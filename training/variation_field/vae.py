@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,12 +15,19 @@ from torch import Tensor
 
 from engine.models.variation_field import VariationVae, VariationVaeShape
 from training.common.loop import LoopConfig, train
-from training.common.options import add_data_option, add_loop_options, loop_config, script
+from training.common.options import (
+    add_config_options,
+    add_data_option,
+    add_loop_options,
+    loop_config,
+    script,
+    show,
+)
 from training.common.processes import Processes
 from training.common.samples import Samples, open_samples
 from training.common.share import WHOLE, Losses, Share
 
-from . import pictures
+from . import paper, pictures
 from .data import KIND, Clip, ClipShape, Pool, stacked
 from .losses import (
     UNITS,
@@ -98,6 +105,13 @@ def new_vae(shape: VariationVaeShape = SHAPE, seed: int = 0) -> VariationVae:
     return vae
 
 
+def new_full_vae(shape: VariationVaeShape = paper.VAE, seed: int = 0) -> VariationVae:
+    """The paper's VAE with the initial weights of a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return VariationVae(shape)
+
+
 def places(clips: list[Clip]) -> Tensor:
     """Positions of the anchors [B, L, 3]."""
     return torch.stack([c.canonical[c.anchors, :3] for c in clips])
@@ -157,8 +171,9 @@ def vae_losses(
     has_images = config.images and float(torch.rand(1, generator=generator)) < config.image_steps
     total = clips[0].canonical.shape[0]
     if weights.mesh or weights.truth:
-        start = int(torch.randint(total - config.gaussians + 1, (1,), generator=generator))
-        some = slice(start, start + config.gaussians)
+        size = min(config.gaussians, total)
+        start = int(torch.randint(total - size + 1, (1,), generator=generator))
+        some = slice(start, start + size)
         vectors = torch.stack([c.vector[some] for c in clips])
         deltas = decoded(vae, latents, vectors, config.attributes, places(clips))
         if weights.mesh:
@@ -172,7 +187,7 @@ def vae_losses(
         drawn: list[Tensor] = []
         wanted: list[Tensor] = []
         for i in range(config.images):
-            row, f = i % batch, i // batch % config.frames
+            row, f = i % batch, i // batch % frames.shape[1]
             view = cameras[int(torch.randint(len(cameras), (1,), generator=generator))]
             if not share.owns(row, len(clips)):
                 continue
@@ -216,21 +231,39 @@ def train_vae(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="folder of the run; an interrupted one goes on")
+    add_config_options(parser)
     parser.add_argument("--steps", type=int, default=1300)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--lr", type=float, help=f"default: 1.5e-3; {paper.LR:g} for the paper's size")
     parser.add_argument("--clips", type=int, default=1200, help="different clips in the pool")
-    parser.add_argument("--batch", type=int, default=VaeTraining().batch)
+    parser.add_argument(
+        "--batch", type=int, help=f"default: {VaeTraining().batch}; {paper.BATCH} for the paper's size"
+    )
     add_loop_options(parser)
     add_data_option(parser)
     options = parser.parse_args()
+    is_full = options.config == "paper"
+    options.lr = options.lr or (paper.LR if is_full else 1.5e-3)
+    options.batch = options.batch or (paper.BATCH if is_full else VaeTraining().batch)
+    if options.meta:
+        show(paper.vae_step(options.batch), f"VAE, {options.batch} clips, without rendering")
+        return
+    if options.out is None:
+        parser.error("--out is needed, the folder of the run")
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    vae = new_vae()
+    vae = new_full_vae() if is_full else new_vae()
     if Processes().is_main:
         print("parameters", sum(p.numel() for p in vae.parameters()), flush=True)
-    pool, training = Pool(options.clips, shape=ClipShape()), VaeTraining(batch=options.batch)
-    loop = loop_config(options)
+    shape, training, loop = ClipShape(), VaeTraining(batch=options.batch), loop_config(options)
+    if is_full:
+        shape = paper.CLIP
+        weights = VaeWeights()
+        training = replace(
+            training, weights=weights, gaussians=shape.gaussians, points=shape.points, image_steps=1.0
+        )
+        loop = replace(loop, warmup=paper.WARMUP, average=paper.AVERAGE)
+    pool = Pool(options.clips, shape=shape)
     data = open_samples(options.data, KIND, loop.seed) if options.data else None
     train_vae(vae, pool, training, loop, options.out / "vae.pt", options.report_every, data)
 
