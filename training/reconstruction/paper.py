@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from engine.models.reconstruction import Ldrm, LdrmConfig
 from training.common.full_size import Cost, cost
 
-# every fourth frame and pixel gives Gaussians: tracks of all would take 230 GB per sample
+# every fourth frame and pixel gives Gaussians: tracks of all would take 3.8 GB per sample
 CONFIG = replace(LdrmConfig(), time_stride=4, space_stride=4)
 FRAMES, SIZE = 49, 512
 # AdamW's rate, steps and samples of all processes: 32 GPUs with one each; the paper gives no batch size
