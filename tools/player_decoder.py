@@ -109,7 +109,7 @@ class Clip:
             if "rotation" in now:
                 rotations[m] = _product(now["rotation"][m], rotations[m])
             if "scale" in now:
-                scales[m] = tuple(s * math.exp(d) for s, d in zip(scales[m], now["scale"][m], strict=True))
+                scales[m] = tuple(s * _exp(d) for s, d in zip(scales[m], now["scale"][m], strict=True))
             if "opacity" in now:
                 opacities[m] = min(max(now["opacity"][m][0], 0.0), 1.0)
             if "color" in now:
@@ -411,7 +411,9 @@ def _inflate(unpacker: Any, packed: bytes, wanted: int, what: str, exactly: bool
     except zlib.error as error:
         raise FormatError(f"the {what} is damaged") from error
     _require(len(result) == wanted, f"the {what} holds {len(result)} of {wanted} bytes")
-    _require(not exactly or unpacker.eof, f"the {what} is cut short or longer than it says")
+    # of a checksum that is cut off, and of bytes that follow the stream
+    ends = unpacker.eof and not unpacker.unused_data
+    _require(not exactly or ends, f"the {what} is cut short or longer than it says")
     return result
 
 
@@ -470,6 +472,11 @@ def _product(a: Vector, b: Vector) -> Vector:
         aw * bz + ax * by - ay * bx + az * bw,
         aw * bw - ax * bx - ay * by - az * bz,
     )
+
+
+def _exp(x: float) -> float:
+    # where math.exp raises OverflowError: a file may have any numbers
+    return math.exp(x) if x < 709 else math.inf
 
 
 def _unit(q: list[float]) -> Vector:

@@ -190,6 +190,9 @@ def unpack(
     unpacker = zlib.decompressobj()
     try:
         body = unpacker.decompress(packed, wanted + 1)
+        # a checksum that is cut off is not an error for zlib, nor are bytes that follow the stream
+        if len(body) == wanted and (not unpacker.eof or unpacker.unused_data):
+            raise zlib.error
     except zlib.error as error:
         raise InputError(
             "PLB-025", f"its track '{name}' is damaged or cut short; export it again."

@@ -217,6 +217,10 @@ def block_of(data: bytes, index: int) -> bytes:
     return body[place["offset"] : place["offset"] + place["length"]]
 
 
+def lengthen(entry: dict, by: int) -> None:
+    entry["length"] += by
+
+
 SEGMENT_LIES = {
     "of another scene": (
         lambda d: with_segment_header(d, 1, lambda h: h.update(scene="another")),
@@ -244,6 +248,14 @@ SEGMENT_LIES = {
     "a block of the next one": (
         lambda d: with_segment_header(d, 0, lambda h: h["motion"]["tracks"][-1].update(offset=len(block_of(d, 0)))),
         "segment 1: cut short",
+    ),
+    "a stream without its end": (
+        lambda d: with_segment_header(d, 1, lambda h: lengthen(h["motion"]["tracks"][0], -1)),
+        "segment 2: the track is cut short or longer",
+    ),
+    "a stream and another byte": (
+        lambda d: with_segment_header(d, 1, lambda h: lengthen(h["motion"]["tracks"][0], 1)),
+        "segment 2: the track is cut short or longer",
     ),
     "more knots": (
         lambda d: with_segment_header(d, 1, lambda h: h["motion"].update(knots=[1 + i / 10**5 for i in range(150_001)])),

@@ -243,12 +243,27 @@ def test_blocks_of_another_size_and_bombs_are_refused(good: bytes) -> None:
     )
     for size in (0, 19, 21, 40_000_000):
         refused(with_block(good, opacity, zlib.compress(bytes(size))))
-    refused(with_block(good, opacity, b"not zlib"))
+    whole = zlib.compress(bytes(20))
+    for block in (b"not zlib", whole[:-1], whole[:-4], whole + b"\0"):
+        refused(with_block(good, opacity, block))
+        with pytest.raises(InputError, match="PLB-025"):
+            decode_player_file(with_block(good, opacity, block), "a")
     color = list(clip.tracks).index("color")
     assert clip.tracks["color"].bits == 7
     assert "more than 7 bits" in refused(with_block(good, color, zlib.compress(b"\x80" * 60)))
     with pytest.raises(InputError):
         decode_player_file(with_block(good, color, zlib.compress(b"\x80" * 60)), "a")
+
+
+def test_numbers_that_are_very_large_are_decoded(good: bytes) -> None:
+    def vast(header: dict) -> None:
+        for track in header["motion"]["tracks"]:
+            track["high"] = [1e308] * track["channels"]
+
+    data = changed_header(good, vast)
+    # double precision does not hold the scales, single precision not even their logarithms
+    assert max(player_decoder.decode(data).at(0.6).scales[0]) == float("inf")
+    assert not bool(decode_player_file(data, "a").at(0.6).log_scales[0].isfinite().any())
 
 
 def test_a_header_that_is_deep_or_not_finite_is_refused(good: bytes) -> None:

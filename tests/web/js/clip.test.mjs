@@ -77,6 +77,7 @@ const refused = {
   "header is damaged": (() => { const b = clip(); b[12] = 120; return b; })(),
   "do not hold its track 'position'": (() => { const b = clip({ tracks: [EIGHT] }); return b.slice(0, b.length - 5); })(),
   "damaged or cut short": clip({ tracks: [{ ...EIGHT, data: Buffer.from("no zlib stream at all") }] }),
+  "track 'position' is damaged": clip({ tracks: [{ ...EIGHT, data: packed(U, 8).subarray(0, -4) }] }), // without its checksum
   "holds 12 of 18 bytes": clip({ tracks: [{ ...EIGHT, data: packed(U.slice(0, 2), 8) }] }),
   "longer than the expected 18 bytes": clip({ tracks: [{ ...EIGHT, data: packed([...U, ...U], 8) }] }),
   "claims 3 Gaussians and holds 9": clip({ splat: spz(3, 9) }),
