@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT
 from ..errors import InputError
 from ..files.atomic import check_writable
 from ..files.mp4 import check_video
+from ..files.part_file import check_part
 from ..io.scene_file import load_scene, save_scene
 from ..playback import element
-from ..steps import bake_clip, camera_path, convert_capture, export_scene, render_scene
+from ..render.part import Part, in_words
+from ..steps import bake_clip, camera_path, convert_capture, export_scene, join_parts, render_scene
 from ..steps import import_scene as importing
 from ..steps.step import Input, Kind
 from .arguments import AddVerb, Arguments, add_path, config_from, device_of, follow, say
@@ -24,14 +28,38 @@ COMPARE = Input("compare", Kind.SCENE, "optional second scene, right of the divi
 HEAD = next(each for each in importing.STEP.inputs if each.kind is Kind.HEAD)
 
 
+def _part(text: str) -> Part:
+    try:
+        return Part.parse(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def render(arguments: Arguments) -> dict[str, Any]:
-    check_video(Path(arguments.out))
+    part: Part | None = arguments.part
+    target = Path(arguments.out)
+    (check_video if part is None else check_part)(target)
     scene = load_scene(arguments.scene)
     path = camera_path.make(scene, config_from(arguments, camera_path.Config))
-    config = config_from(arguments, render_scene.Config)
-    step = replace(render_scene.STEP, run=render_scene.to_video)
-    out = follow(step(scene, path, config, Path(arguments.out), device=device_of(arguments)), arguments.json)
-    return {"out": str(out), "frames": len(path)}
+    config, device = config_from(arguments, render_scene.Config), device_of(arguments)
+    if part is None:
+        step = replace(render_scene.STEP, run=render_scene.to_video)
+        out = follow(step(scene, path, config, target, device=device), arguments.json)
+        return {"out": str(out), "frames": len(path)}
+    frames = part.of(len(path))
+    step = replace(render_scene.STEP, run=render_scene.to_part)
+    out = follow(step(scene, path, config, frames, target, device=device), arguments.json)
+    return {"out": str(out), "frames": len(frames), "part": in_words(frames), "of": len(path)}
+
+
+def join(arguments: Arguments) -> dict[str, Any]:
+    start, target = time.monotonic(), Path(arguments.out)
+    notes: list[str] = []
+    stream = join_parts.run([Path(path) for path in arguments.parts], target)
+    out = follow(stream, arguments.json, endings=notes)
+    say("\n".join(notes), arguments)
+    seconds = round(time.monotonic() - start, 2)
+    return {"out": str(out), "parts": len(arguments.parts), "notes": notes, "seconds": seconds}
 
 
 def import_scene(arguments: Arguments) -> dict[str, Any]:
@@ -97,15 +125,25 @@ def demo(arguments: Arguments) -> dict[str, Any]:
 
 def add_scene_verbs(add_verb: AddVerb) -> None:
     """Each verb with its flags."""
-    add_verb(
+    renderer = add_verb(
         "render",
         render,
-        "Render a scene along a camera path to a video.",
+        "Render a scene along a camera path to a video, or some of its frames to a part for `join`.",
         inputs=(SCENE,),
-        out="video to write (.mp4)",
+        out="video to write (.mp4), or part (.mkv)",
         has_device=True,
         configs=(camera_path.Config, render_scene.Config),
     )
+    help = "render these frames of the path only, from 0 and without the last (0:40), or a share of them (1/3), for `join`"
+    renderer.add_argument("--part", type=_part, metavar="A:B|K/N", help=help)
+    joiner = add_verb(
+        "join",
+        join,
+        "Join the parts of a rendering to the video that one run would have written.",
+        out="video to write (.mp4)",
+    )
+    help = "all parts of a rendering (.mkv from `render --part`), in any order"
+    add_path(joiner, "--parts", nargs="+", required=True, metavar="FILE", help=help)
     importer = add_verb(
         "import",
         import_scene,

@@ -13,15 +13,18 @@ from .. import backends
 from ..errors import InputError
 from ..fields import choice, flag, validate
 from ..figures.color_maps import depth_picture, flow_picture
-from ..files.mp4 import mp4_writer
+from ..files.mp4 import mp4_writer, pixels_of
+from ..files.part_file import PartHeader, part_writer
 from ..messages import Finished, Preview, Progress, Started, Stream
 from ..render import CameraPath, RasterSettings, choose, rasterizer_field, render_gaussians
+from ..render.part import in_words
 from ..scene import Scene4D
 from ..scene.origins import in_coordinates_of
+from ..train.identity import identity, key_of
 from ..train.threads import on_one_thread
 from .step import Input, Kind, Output, Step
 
-__all__ = ["STEP", "Config", "Rendering", "run", "to_video"]
+__all__ = ["STEP", "Config", "Rendering", "run", "to_part", "to_video"]
 
 BACKDROPS = {
     "white": (1.0, 1.0, 1.0),
@@ -29,6 +32,8 @@ BACKDROPS = {
     "grey": (0.5, 0.5, 0.5),
     "green": (0.0, 1.0, 0.0),
 }
+# steps of a unit in which camera paths are compared
+PRECISION = 1e6
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,9 @@ def run(
     alpha = torch.empty(frames, height, width)
     depth = torch.empty(frames, height, width) if config.wants_depth else None
     flow = torch.zeros(frames, height, width, 2) if config.wants_flow else None
-    yield _started(path, config, device)
-    for i, drawn in enumerate(_frames(scene, path, config, device)):
+    every = range(frames)
+    yield _started(path, every, choose(config.rasterizer, device).name, device)
+    for i, drawn in enumerate(_frames(scene, path, every, config, device)):
         images[i], alpha[i] = drawn.image, drawn.alpha
         if depth is not None and drawn.depth is not None:
             depth[i] = drawn.depth
@@ -137,10 +143,48 @@ def to_video(
         InputError: The file cannot be written.
     """
     config = replace(config, wants_depth=False, wants_flow=False)
+    every = range(len(path))
     with mp4_writer(path.fps, target) as add:
-        yield _started(path, config, device)
-        for i, drawn in enumerate(_frames(scene, path, config, device)):
+        yield _started(path, every, choose(config.rasterizer, device).name, device)
+        for i, drawn in enumerate(_frames(scene, path, every, config, device)):
             add(drawn.image)
+            yield Progress(i + 1, count=drawn.count)
+            yield Preview(drawn.image, i + 1)
+    yield Finished(target)
+
+
+@on_one_thread
+def to_part(
+    scene: Scene4D,
+    path: CameraPath,
+    config: Config,
+    frames: range,
+    target: Path,
+    device: torch.device | str = "cpu",
+) -> Stream:
+    """Render some frames of a camera path into a lossless file, frame by frame; `join_parts` makes the video of all parts.
+
+    Args:
+        scene: The scene.
+        path: The cameras and their times: the whole path.
+        config: Background; depth and flow are not rendered.
+        frames: The frames of the path to render, such as `Part.parse("1/3").of(len(path))`.
+        target: The .mkv file; it is replaced when the last frame is written, and untouched if the stream is closed before.
+        device: Device to render on.
+
+    Yields:
+        Started, Progress and Preview for each frame, and Finished with `target`.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    config = replace(config, wants_depth=False, wants_flow=False)
+    rasterizer = choose(config.rasterizer, device).name
+    renderer = f"{rasterizer} on {torch.device(device).type}"
+    with part_writer(_part_header(scene, path, config, frames, renderer), target) as add:
+        yield _started(path, frames, rasterizer, device)
+        for i, drawn in enumerate(_frames(scene, path, frames, config, device)):
+            add(pixels_of(drawn.image))
             yield Progress(i + 1, count=drawn.count)
             yield Preview(drawn.image, i + 1)
     yield Finished(target)
@@ -162,20 +206,55 @@ class _Drawn:
     count: int
 
 
-def _started(path: CameraPath, config: Config, device: torch.device | str) -> Started:
+def _started(path: CameraPath, frames: range, rasterizer: str, device: torch.device | str) -> Started:
     width, height = path.cameras.sizes[0]
-    name = choose(config.rasterizer, device).name
-    return Started(len(path), f"{len(path)} frames of {width}×{height}; {name} rasterizer on {device}")
+    of = "" if len(frames) == len(path) else f" ({in_words(frames)} of {len(path)})"
+    return Started(
+        len(frames), f"{len(frames)} frames{of} of {width}×{height}; {rasterizer} rasterizer on {device}"
+    )
+
+
+def _background(scene: Scene4D, config: Config) -> Tensor:
+    """[3] in 0..1."""
+    return scene.background if config.background == "scene" else torch.tensor(BACKDROPS[config.background])
+
+
+def _part_header(
+    scene: Scene4D, path: CameraPath, config: Config, frames: range, renderer: str
+) -> PartHeader:
+    (width, height), (red, green, blue) = path.cameras.sizes[0], _background(scene, config).tolist()
+    cameras = in_coordinates_of(scene, path.cameras)
+    # other CPUs compute the same path up to the last bits
+    rounded = [
+        (values.double() * PRECISION).round().long()
+        for values in (cameras.world_to_camera, cameras.K, path.seconds)
+    ]
+    # the rasterizer may differ from part to part; joining tells
+    settings = identity(replace(config, rasterizer="auto"), scene, *rounded)
+    return PartHeader(
+        first=frames.start,
+        stop=frames.stop,
+        frames=len(path),
+        width=width,
+        height=height,
+        fps=path.fps,
+        background=config.background,
+        color=(red, green, blue),
+        fingerprint=key_of(settings, width, height, path.fps),
+        renderer=renderer,
+    )
 
 
 @torch.no_grad()
-def _frames(scene: Scene4D, path: CameraPath, config: Config, device: torch.device | str) -> Iterator[_Drawn]:
-    """The frames of a path, one after the other."""
+def _frames(
+    scene: Scene4D, path: CameraPath, frames: range, config: Config, device: torch.device | str
+) -> Iterator[_Drawn]:
+    """Some frames of a path, one after the other."""
     rasterizer = choose(config.rasterizer, device)
     moving, cameras = scene.to(device), in_coordinates_of(scene, path.cameras)
-    color = scene.background if config.background == "scene" else torch.tensor(BACKDROPS[config.background])
+    color = _background(scene, config)
     settings = RasterSettings(antialiased=config.antialiased)
-    for i in range(len(path)):
+    for i in frames:
         now = moving.at(float(path.seconds[i]))
         later = min(i + 1, len(path) - 1)
         ahead = moving.at(float(path.seconds[later])).means if config.wants_flow else None

@@ -85,6 +85,7 @@ class Bench:
             "--image-encoder": save_encoder(self.inputs / "encoder"),
             "--variation": save_variation(self.inputs / "variation"),
             "--generator": save_image_model(self.inputs / "generator"),
+            "--parts": self._part(made.folder / "scene.safetensors"),
         }
         self._head()
         more = ("--compare", "--original", "--truth", "--start")
@@ -98,6 +99,13 @@ class Bench:
 
     def _splat(self) -> Path:
         return write_ply(animal(20), self.inputs / "animal.ply")
+
+    def _part(self, scene: Path) -> Path:
+        """All frames of a rendering as one part."""
+        part = self.inputs / "part.mkv"
+        words = ("--frames", 2, "--width", 32, "--height", 32, "--part", "1/1", "--device", "cpu", "--json")
+        assert main([str(word) for word in ("render", "--scene", scene, "--out", part, *words)]) == 0
+        return part
 
     def _sheets(self, views: Path) -> Path:
         """The views as they stand on sheets, which are beside them."""
@@ -202,6 +210,7 @@ class Bench:
             return ""
         endings = {
             "render": ".mp4",
+            "join": ".mp4",
             "clip": ".gs4dclip",
             "page": ".html",
             "export": ".ply",

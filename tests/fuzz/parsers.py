@@ -26,6 +26,7 @@ from engine.capture.single_video import load_clip
 from engine.color import ColorTable
 from engine.deform import BoundMesh, FrozenAppearance, Graded, HexPlane, HexPlaneConfig, Masked, PerFrame
 from engine.fields import indices
+from engine.files.part_file import PartHeader, part_writer, read_frames, read_header
 from engine.files.torch_weights import as_safetensors
 from engine.io.cube_file import read_cube
 from engine.io.gltf import open_document, read_animated_mesh
@@ -297,6 +298,13 @@ def _read_motion(folder: Path) -> None:
     motion.frames(slice(0, 1))
 
 
+def _write_part(folder: Path) -> None:
+    header = PartHeader(2, 5, 9, 32, 24, 24.0, "scene", (1.0, 1.0, 1.0), "ab", "numba on cpu")
+    with part_writer(header, folder / "a.mkv") as add:
+        for i in range(3):
+            add(np.full((24, 32, 3), 40 * i, np.uint8))
+
+
 def _gltf(folder: Path) -> None:
     made = triangle()
     made.animate(0, "translation", [0, 1], [[0, 0, 0], [4, 0, 0]])
@@ -465,6 +473,7 @@ PARSERS: list[Parser] = [
         lambda f: write_interlaced(f / "a.mp4", bottom_first=True, frames=4),
         lambda f: load_clip(f / "a.mp4"),
     ),
+    _parser("video part", _write_part, lambda f: (read_header(f / "a.mkv"), list(read_frames(f / "a.mkv")))),
     _parser("head npz", write_npz, lambda f: read_head_model(f / "head.npz")),
     _parser(
         "head pickle",
