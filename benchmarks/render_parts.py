@@ -25,8 +25,9 @@ from engine import messages
 from engine.files.mp4 import Pixels, mp4_writer, pixels_of
 from engine.files.part_file import part_writer, read_header
 from engine.io.scene_file import load_scene
+from engine.render import join_parts
 from engine.render.part import Part
-from engine.steps import camera_path, join_parts, render_scene
+from engine.steps import camera_path, render_scene
 
 SCENE = Path(__file__).resolve().parents[1] / "assets" / "scenes" / "walker" / "walker.safetensors"
 SIZE = (1280, 720)

@@ -16,8 +16,9 @@ from ..files.mp4 import check_video
 from ..files.part_file import check_part
 from ..io.scene_file import load_scene, save_scene
 from ..playback import element
+from ..render import join_parts
 from ..render.part import Part, in_words
-from ..steps import bake_clip, camera_path, convert_capture, export_scene, join_parts, render_scene
+from ..steps import bake_clip, camera_path, convert_capture, export_scene, render_scene
 from ..steps import import_scene as importing
 from ..steps.step import Input, Kind
 from .arguments import AddVerb, Arguments, add_path, config_from, device_of, follow, say

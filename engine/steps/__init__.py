@@ -52,9 +52,8 @@ DECLARED = (
     "sample_scene",
     "export_scene",
 )
-# no node is theirs alone: the first is part of the verb `import`, the second of the preview, `clip` and `page`; the third is
-# the verb `join`
-HAND_WRITTEN = ("convert_capture", "bake_clip", "join_parts")
+# no node is theirs alone: the first is part of the verb `import`, the second of the preview, `clip` and `page`
+HAND_WRITTEN = ("convert_capture", "bake_clip")
 STEPS = (*DECLARED, *HAND_WRITTEN)
 
 # those that leave a scene which the captured images no longer show

@@ -20,9 +20,10 @@ from engine.errors import InputError
 from engine.files.mp4 import mp4_writer, pixels_of, write_mp4
 from engine.files.part_file import PartHeader, part_writer, read_frames, read_header
 from engine.io.scene_file import save_scene
+from engine.render import join_parts
 from engine.render.part import Part
 from engine.scene import Scene4D
-from engine.steps import camera_path, join_parts, render_scene
+from engine.steps import camera_path, render_scene
 from tests.memory import needs_linux
 from tests.scenes import moving_scene
 
@@ -168,7 +169,7 @@ def refused(paths: list[Path], sentence: str, folder: Path) -> None:
 
 def test_frames_that_no_part_has_are_named(scene: Scene4D, tmp_path: Path) -> None:
     a, b, c = parts(scene, tmp_path, "1:3", "5:6", "8:9")
-    refused([b, a], r"frames 0:1, 3:5, 6:9 of 0:9 are missing.*--part 0:1 .*STP-120", tmp_path)
+    refused([b, a], r"frames 0:1, 3:5, 6:9 of 0:9 are missing.*--part 0:1 .*REN-013", tmp_path)
     refused([c], r"frames 0:8 of 0:9 are missing", tmp_path)
     singles = parts(scene, tmp_path, *(f"{i}:{i + 1}" for i in (1, 3, 5, 7)))
     refused(singles, r"0:1, 2:3, 4:5, 6:7, 8:9 of", tmp_path)
@@ -176,9 +177,9 @@ def test_frames_that_no_part_has_are_named(scene: Scene4D, tmp_path: Path) -> No
 
 def test_frames_that_two_parts_have_are_named(scene: Scene4D, tmp_path: Path) -> None:
     a, b, c = parts(scene, tmp_path, "0:5", "3:9", "4:5")
-    refused([b, a], r"0\.mkv and 1\.mkv both have the frames 3:5.*STP-119", tmp_path)
+    refused([b, a], r"0\.mkv and 1\.mkv both have the frames 3:5.*REN-012", tmp_path)
     refused([a, c], r"0\.mkv and 2\.mkv both have the frames 4:5", tmp_path)
-    refused([a, b, a], r"0\.mkv is given twice.*STP-117", tmp_path)
+    refused([a, b, a], r"0\.mkv is given twice.*REN-010", tmp_path)
     copy = tmp_path / "copy.mkv"
     copy.write_bytes(a.read_bytes())
     refused([a, copy], r"both have the frames 0:5", tmp_path)
@@ -204,7 +205,7 @@ def test_parts_of_another_rendering_are_refused(scene: Scene4D, tmp_path: Path) 
     for another, path, config, words in cases:
         part(another, "4:9", other, path, config)
         refused(
-            [a, other], rf"b\.mkv belongs to another rendering than a\.mkv: {words}\. .*STP-118", tmp_path
+            [a, other], rf"b\.mkv belongs to another rendering than a\.mkv: {words}\. .*REN-011", tmp_path
         )
 
 
@@ -308,7 +309,7 @@ def test_what_is_not_a_part_is_named(scene: Scene4D, whole: Path, tmp_path: Path
 def test_the_video_may_not_replace_a_part(scene: Scene4D, tmp_path: Path) -> None:
     a = part(scene, "1/1", tmp_path / "a.mkv")
     data = a.read_bytes()
-    with pytest.raises(InputError, match=r"a\.mkv is one of the parts.*STP-116"):
+    with pytest.raises(InputError, match=r"a\.mkv is one of the parts.*REN-009"):
         m.result(join_parts.run([a], tmp_path / "." / "a.mkv"))
     with pytest.raises(InputError, match=r"videos are written as \.mp4"):
         m.result(join_parts.run([a], tmp_path / "b.mkv"))

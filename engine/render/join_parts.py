@@ -1,6 +1,6 @@
 """Join the parts of a rendering to one video, with the bytes that one run would have written.
 
-The parts are those of `render_scene.to_part`, in any order.
+The parts are those of `steps.render_scene.to_part`, in any order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..files.mp4 import check_video, mp4_writer
 from ..files.part_file import PartHeader, read_frames, read_header
 from ..files.paths import printable
 from ..messages import Finished, Progress, Started, Stream
-from ..render.part import in_words
+from .part import in_words
 
 __all__ = ["check_output", "run"]
 
@@ -28,7 +28,7 @@ def check_output(parts: Sequence[Path], target: Path) -> None:
     for path in parts:
         if os.path.realpath(path) == os.path.realpath(target):
             raise InputError(
-                "STP-116", f"{printable(target.name)} is one of the parts. Give --out another name."
+                "REN-009", f"{printable(target.name)} is one of the parts. Give --out another name."
             )
     check_video(target)
 
@@ -74,7 +74,7 @@ def _different(parts: Sequence[Path]) -> list[Path]:
     for path in parts:
         place = os.path.realpath(path)
         if place in places:
-            raise InputError("STP-117", f"{printable(path.name)} is given twice. Give each part once.")
+            raise InputError("REN-010", f"{printable(path.name)} is given twice. Give each part once.")
         places.add(place)
     return list(parts)
 
@@ -86,7 +86,7 @@ def _check_alike(headers: dict[Path, PartHeader]) -> None:
         difference = _difference(first, header)
         if difference:
             raise InputError(
-                "STP-118",
+                "REN-011",
                 f"{printable(other.name)} belongs to another rendering than {printable(path.name)}: {difference}. Render all "
                 "parts of the same scene with the same settings.",
             )
@@ -111,7 +111,7 @@ def _check_order(ordered: list[tuple[Path, PartHeader]]) -> None:
         if following.first < header.stop:
             both = range(following.first, min(header.stop, following.stop))
             raise InputError(
-                "STP-119",
+                "REN-012",
                 f"{printable(path.name)} and {printable(other.name)} both have the frames {in_words(both)}. Leave one "
                 "of them out.",
             )
@@ -121,7 +121,7 @@ def _check_order(ordered: list[tuple[Path, PartHeader]]) -> None:
     if gaps:
         more = f" and {len(gaps) - LISTED} more gaps" if len(gaps) > LISTED else ""
         raise InputError(
-            "STP-120",
+            "REN-013",
             f"The frames {', '.join(gaps[:LISTED])}{more} of {in_words(range(ordered[0][1].frames))} are missing. Render them "
             f"with --part {gaps[0]} and give all parts.",
         )
