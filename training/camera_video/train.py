@@ -16,7 +16,7 @@ from engine.models.camera_video import CameraVideo, CameraVideoConfig, load_came
 from engine.models.reconstruction import latents_to_pixels, pixels_to_latents
 from training.common.loop import LoopConfig, faster, train
 from training.common.options import add_data_option, add_loop_options, loop_config, script
-from training.common.processes import Processes
+from training.common.processes import Processes, use_device
 from training.common.samples import Samples, open_samples
 from training.common.share import WHOLE, Losses, LossSteps, Share, finished
 from training.reconstruction.scenes import SceneShape
@@ -84,9 +84,14 @@ def loss_steps(
     time = torch.rand(count, generator=generator)
     time = share.of(torch.where(torch.rand(count, generator=generator) < training.pure, 1.0, time))
     totals = yield {"known": known.sum()}
+    device = next(model.parameters()).device
+    video, rays, truth, moving, clean = (x.to(device) for x in (video, rays, truth, moving, clean))
+    known, noise, time = (x.to(device) for x in (known, noise, time))
     guess = model.guess(video[:, 0], rays)
     wanted = (truth.clamp(min=1e-3) / model.config.distance).log()
-    depth = ((guess.log_distances - wanted).abs() * known).sum() / totals["known"].clamp(min=1 / share.count)
+    depth = ((guess.log_distances - wanted).abs() * known).sum() / totals["known"].to(device).clamp(
+        min=1 / share.count
+    )
     t = time.view(-1, 1, 1, 1, 1)
     found = latents_to_pixels(model((1 - t) * clean + t * noise, time, guess, rays), latent)
     # the first frame is not predicted
@@ -139,9 +144,9 @@ def main() -> None:
     parser.add_argument(
         "--start", type=Path, help="model file whose weights a new run starts from, not random ones"
     )
-    parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where it is faster")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    device = use_device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     training = Training(batch=options.batch, pool=options.pool)
     model = new_model(replace(CONFIG, steps=options.sampling_steps))
@@ -160,7 +165,7 @@ def main() -> None:
     data = None
     if options.data:
         data = open_samples(options.data, sample_kind(model.config.pixels), loop.seed)
-    train_model(model, training, loop, checkpoint, report_every=options.report_every, data=data)
+    train_model(model.to(device), training, loop, checkpoint, report_every=options.report_every, data=data)
     if is_main:
         save_camera_video(model, options.out / "video.safetensors")
 

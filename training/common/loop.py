@@ -195,14 +195,15 @@ class _Training:
         share = self.config.accumulate
         (total if share == 1 else total / share).backward()
         for name, term in terms.items():
-            self.sums[name] = (
-                self.sums.get(name, torch.zeros((), dtype=torch.float64)) + float(term.detach()) / share
-            )
+            # on the network's device, without waiting for it
+            value = term.detach().double() / share
+            self.sums[name] = self.sums[name].to(value.device) + value if name in self.sums else value
 
     def _report(self, events: Events, more: dict[str, float]) -> None:
         """Print the means of the losses over the last steps and all processes, and how many samples were skipped."""
         names = sorted(self.sums)
-        means = self.processes.mean(torch.stack([self.sums[n] for n in names]) / self.report_every).tolist()
+        sums = torch.stack([self.sums[name].cpu() for name in names])
+        means = self.processes.mean(sums / self.report_every).tolist()
         skipped = 0 if self.data is None else int(self.processes.gathered(self.data.place())[:, -1].sum())
         order = [n for n in self.sums]
         self.sums.clear()
@@ -221,7 +222,7 @@ class _Training:
     def _save(self) -> None:
         places = None if self.data is None else self.processes.gathered(self.data.place())
         # a report in the middle of its steps goes on with the sums of all processes
-        sums = {name: self.processes.mean(self.sums[name]) for name in sorted(self.sums)}
+        sums = {name: self.processes.mean(self.sums[name].cpu()) for name in sorted(self.sums)}
         if self.checkpoint is None or not self.processes.is_main:
             return
         state = {
@@ -249,7 +250,8 @@ class _Training:
         self.network.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.generator.set_state(saved["generator"])
-        self.average, self.step, self.before = saved["average"], saved["step"], saved["seconds"]
+        self.average = {n: value.to(self.average[n].device) for n, value in saved["average"].items()}
+        self.step, self.before = saved["step"], saved["seconds"]
         self.sums = saved.get("sums", {})
         notes = checkpoints.differences(saved.get("described", {}), self.described)
         then, now = saved.get("processes", 1), self.processes.count
@@ -264,13 +266,13 @@ class _Training:
 
 
 def faster(*modules: nn.Module) -> None:
-    """Let modules compute in bfloat16 on processors that have it; weights and results stay 32-bit floats."""
+    """Let modules compute in bfloat16 where that is faster; weights and results stay 32-bit floats."""
     for module in modules:
         module.forward = partial(_in_bfloat16, module.forward)
 
 
 def _in_bfloat16(forward: Callable[..., Tensor], *values: Tensor) -> Tensor:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(values[0].device.type, dtype=torch.bfloat16):
         return forward(*values).float()
 
 

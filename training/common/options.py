@@ -28,6 +28,13 @@ def add_loop_options(parser: argparse.ArgumentParser) -> None:
         help="batches of each process whose gradients are averaged in a step; the whole batch is --batch times this times "
         "the processes",
     )
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where to train; with several processes each one takes a GPU of its machine. Made samples are made on the CPU",
+    )
+    parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where it is faster")
     parser.add_argument("--save-every", type=_count, default=200, help="steps between checkpoints")
     parser.add_argument("--report-every", type=_count, default=50, help="steps between lines of progress")
     parser.add_argument("--log", type=Path, help="folder of TensorBoard files; needs the package tensorboard")

@@ -10,11 +10,30 @@ from torch import Tensor, nn
 
 from engine.backends import require
 from engine.errors import InputError
+from engine.render.hardware import missing
 
 # values of gradients that are exchanged at a time
 BUCKET = 1 << 24
 # where torchrun and `accelerate launch`, Open MPI, Intel MPI and MVAPICH2 say how many processes there are
 _SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+
+
+# where networks are trained: "cpu" or "cuda"
+_kind = "cpu"
+
+
+def use_device(kind: str) -> torch.device:
+    """Train on the CPU ("cpu") or on a GPU ("cuda", each process of a machine on its own). To be called first.
+
+    Raises:
+        InputError: This machine has no such device.
+    """
+    global _kind
+    problem = missing(kind)
+    if problem is not None:
+        raise InputError("NET-012", problem)
+    _kind = kind
+    return Processes().device
 
 
 class Processes:
@@ -23,17 +42,17 @@ class Processes:
     Attributes:
         count: Processes.
         index: Of this one.
+        device: On which it trains.
     """
 
     def __init__(self) -> None:
-        self.count, self.index = 1, 0
+        self.count, self.index, self.device = 1, 0, torch.device(_kind)
         if any(int(os.environ.get(name, "1")) > 1 for name in _SIZES):
             require("accelerate")
             from accelerate import PartialState
 
-            # made data and losses are computed on the CPU
-            state = PartialState(cpu=True)
-            self.count, self.index = state.num_processes, state.process_index
+            state = PartialState(cpu=_kind == "cpu")
+            self.count, self.index, self.device = state.num_processes, state.process_index, state.device
 
     @property
     def is_main(self) -> bool:
@@ -46,7 +65,8 @@ class Processes:
             return value
         from accelerate.utils import reduce
 
-        return reduce(value.detach(), "mean")
+        # NCCL exchanges what is on a GPU alone
+        return reduce(value.detach().to(self.device), "mean").to(value.device)
 
     def gathered(self, value: Tensor) -> Tensor:
         """The tensors of all processes, stacked in their order."""
@@ -54,7 +74,7 @@ class Processes:
             return value[None]
         from accelerate.utils import gather
 
-        return gather(value[None])
+        return gather(value[None].to(self.device)).to(value.device)
 
     def any(self, is_true: bool) -> bool:
         """Whether something is true in any process."""

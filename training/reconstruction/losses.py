@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -137,7 +136,7 @@ def match_loss(
     place = pixels * pixels.new_tensor([columns, rows]) - 0.5
     corner = place.floor()
     part = place - corner
-    found = torch.zeros(len(logits))
+    found = logits.new_zeros(len(logits))
     scores = F.log_softmax(logits, dim=-1)
     for dx in (0, 1):
         for dy in (0, 1):

@@ -77,14 +77,14 @@ def matches_loss(
     assert found.features is not None
     own = found.gaussians.frames
     rows, columns = found.features.shape[2:4]
-    cells = cell_centers(rows, columns, own.device) * torch.tensor([1, rows / columns])
+    cells = cell_centers(rows, columns, own.device) * torch.tensor([1, rows / columns], device=own.device)
     logits: list[Tensor] = []
     for b, points in enumerate(matched):
-        for time, index in zip(times.tolist(), points.index, strict=True):
+        for time, index in zip(times.tolist(), points.index.to(own.device), strict=True):
             features = found.features[b, own].flatten(0, 2)[index]
             other = found.features[b, time].flatten(0, 1)
             here = cells[index % len(cells)]
             logits.append(model.head_def.match.logits(features[None, None], other[None], here, cells)[0, 0])
-    pixels = torch.cat([m.pixels.flatten(0, 1) for m in matched])
-    heavy = torch.cat([m.heavy.flatten() for m in matched])
+    pixels = torch.cat([m.pixels.flatten(0, 1) for m in matched]).to(own.device)
+    heavy = torch.cat([m.heavy.flatten() for m in matched]).to(own.device)
     return match_loss(torch.cat(logits), pixels, heavy, rows, columns, total)

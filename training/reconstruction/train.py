@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ from engine.models.reconstruction import (
     pixels_to_latents,
     save_ldrm,
 )
-from engine.render import choose
+from engine.render import Rasterizer, choose
 from engine.scene import Cameras, harmonics
 from training.common.loop import LoopConfig, faster, train
 from training.common.options import (
@@ -38,7 +39,7 @@ from training.common.options import (
     script,
     show,
 )
-from training.common.processes import Processes
+from training.common.processes import Processes, use_device
 from training.common.share import WHOLE, Losses, LossSteps, Share, finished
 
 from . import paper
@@ -73,7 +74,6 @@ CONFIG = LdrmConfig(
     lifetimes=True,
     correspondences="correlation",
 )
-_RASTERIZER = choose("auto", "cpu")
 # least opacity of a pixel that has a depth
 COVERED = 0.5
 
@@ -129,11 +129,19 @@ def new_model(config: LdrmConfig = CONFIG, seed: int = 0) -> Ldrm:
 
 def run(model: Ldrm, samples: list[Sample]) -> Reconstruction:
     """One pass over the videos of samples."""
-    video = torch.stack([s.video for s in samples])
-    rays = torch.stack([s.rays for s in samples])
+    device = next(model.parameters()).device
+    video = torch.stack([s.video for s in samples]).to(device)
+    rays = torch.stack([s.rays for s in samples]).to(device)
     given = [s.latents for s in samples if s.latents is not None]
-    latents = torch.stack(given).float() if given else pixels_to_latents(video, model.config.latent)
+    latents = (
+        torch.stack(given).to(device).float() if given else pixels_to_latents(video, model.config.latent)
+    )
     return model(latents, rays, video if model.config.image_input else None)
+
+
+@cache
+def _rasterizer(device: torch.device) -> Rasterizer:
+    return choose("auto", device)
 
 
 def draw(
@@ -145,14 +153,14 @@ def draw(
     """
     index = kept(maps, least, batch)
     a = moved(maps, motion, query, batch)
-    w2c, K = cameras.world_to_camera.float(), cameras.K.float()
+    w2c, K, _ = cameras.on(a.means)
     depth = a.means @ w2c[:, 2, :3, None] + w2c[:, 2, 3, None, None]
     rgb = (a.sh[:, 0] * harmonics.C0 + 0.5).expand(len(cameras), -1, -1)
     features = torch.cat([rgb, depth], dim=-1)[:, index]
     width, height = cameras.sizes[0]
-    backdrop = torch.cat([mean_color(maps, batch), torch.zeros(1)])
+    backdrop = torch.cat([mean_color(maps, batch), a.means.new_zeros(1)])
     shapes = (a.means[index], a.quats[index], a.scales[index], a.opacities[index])
-    drawn, alpha, _ = _RASTERIZER.render(*shapes, features, w2c, K, width, height, backdrop)
+    drawn, alpha, _ = _rasterizer(a.means.device).render(*shapes, features, w2c, K, width, height, backdrop)
     safe = torch.where(alpha > COVERED, alpha, torch.inf)
     return drawn[..., :3], drawn[..., 3] / safe
 
@@ -195,7 +203,9 @@ def loss_steps(
         matched = drawn_matches(samples, times, own, weights, generator, share)
         sums["match"] = torch.stack([m.heavy.sum() for m in matched]).sum()
     sums = yield sums
-    totals = {name: total.clamp(min=1 / share.count) for name, total in sums.items()}
+    device = next(model.parameters()).device
+    totals = {name: total.clamp(min=1 / share.count).to(device) for name, total in sums.items()}
+    truth, moving, known, moves = (x.to(device) for x in (truth, moving, known, moves))
 
     found = run(model, samples)
     motion = model.motion(found, times) if stage.is_dynamic else None
@@ -207,8 +217,8 @@ def loss_steps(
             rgb, depth = draw(found.gaussians, motion, q, cameras, config.min_opacity, b)
             drawn.append(rgb)
             depths.append(depth)
-    wanted = torch.cat([s.images[v] for s, v in views]).float() / 255
-    true_depth = torch.cat([s.depths[v] for s, v in views]).float()
+    wanted = torch.cat([s.images[v] for s, v in views]).to(device).float() / 255
+    true_depth = torch.cat([s.depths[v] for s, v in views]).to(device).float()
     depth = torch.cat(depths)
     losses = {"photo": photometric(torch.cat(drawn), wanted, moving, weights, totals["photo"])}
     if weights.pearson:
@@ -221,7 +231,7 @@ def loss_steps(
         maps = found.all_frames or found.gaussians
         losses["distance"] = weights.distance * distance_loss(maps.distances, truth, totals["distance"])
     if motion is not None and weights.motion:
-        shifts = torch.stack([s.shifts for s in samples])[:, :, times].float()
+        shifts = torch.stack([s.shifts for s in samples])[:, :, times].to(device).float()
         spread = shifts.shape[:-1]
         distance, sparsity = motion_loss(
             motion.shifts, shifts, known.expand(spread), moves.expand(spread), weights, totals["motion"]
@@ -306,7 +316,6 @@ def main() -> None:
     parser.add_argument(
         "--start", type=Path, help="model file whose weights a new run starts from, not random ones"
     )
-    parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where it is faster")
     options = parser.parse_args()
     is_full = options.config == "paper"
     if options.meta:
@@ -323,6 +332,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if options.out is None:
         parser.error("--out is needed, the folder of the run")
+    device = use_device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     config = replace(CONFIG, correspondences=options.correspondences, lifetimes=not options.no_lifetimes)
     weights = SMALL if config.correspondences == "correlation" else replace(SMALL, match=0.0)
@@ -345,7 +355,7 @@ def main() -> None:
     loop = loop_config(options, weight_decay=0.01)
     data = StagedSamples(options.data, config, loop.seed) if options.data else None
     checkpoint = options.out / "checkpoint.pt"
-    train_model(model, training, loop, checkpoint, options.report_every, data)
+    train_model(model.to(device), training, loop, checkpoint, options.report_every, data)
     if is_main:
         save_ldrm(model, options.out / "ldrm.safetensors")
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from engine.models.trellis import GaussianDecoder, GaussianDecoderShape, GaussianFormat, RawGaussians
 from engine.models.trellis.voxels import Voxels
 from engine.models.variation_field import VariationVae, farthest_points, interpolate_displacements
-from training.common.loop import LoopConfig, train
+from training.common.loop import LoopConfig, faster, train
 from training.common.options import add_data_option, add_loop_options, loop_config, script
+from training.common.processes import use_device
 from training.common.samples import Samples, open_samples
 from training.common.share import Losses, Share
 
@@ -86,11 +87,12 @@ class CanonicalVae(nn.Module):
             place.long().clamp(0, resolution - 1), dim=0, return_inverse=True, return_counts=True
         )
         features = torch.cat([place - place.floor() - 0.5, colors], dim=-1)
-        sums = torch.zeros(len(cells), 6).index_add(0, owner, features)
+        sums = features.new_zeros(len(cells), 6).index_add(0, owner, features)
         seen = torch.cat([counts[:, None].log(), sums / counts[:, None]], dim=-1)
         mean, logvar = self.encoder(seen).chunk(2, dim=-1)
-        latents = mean + (0.5 * logvar.clamp(-30, 20)).exp() * torch.randn(mean.shape, generator=noise)
-        coords = torch.cat([torch.zeros(len(cells), 1, dtype=torch.long), cells], dim=1)
+        drawn = torch.randn(mean.shape, generator=noise).to(mean)
+        latents = mean + (0.5 * logvar.clamp(-30, 20)).exp() * drawn
+        coords = torch.cat([cells.new_zeros(len(cells), 1), cells], dim=1)
         return self.decoder(latents, Voxels(coords))[0], kl_loss(mean, logvar)
 
 
@@ -110,6 +112,7 @@ def canonical_losses(
     views: int = 2,
 ) -> tuple[Losses, RawGaussians]:
     """Losses of the canonical Gaussians of one clip, and the Gaussians."""
+    clip = clip.to(next(network.parameters()).device)
     raw, kl = network(clip.canonical[:, :3], clip.canonical[:, 3:6], generator)
     cameras = pictures.ring(12)[torch.randint(12, (views,), generator=generator).tolist()]
     with torch.no_grad():
@@ -133,6 +136,7 @@ def joint_losses(
     frames: int = 2,
 ) -> Losses:
     """Losses of stage 2: the variation field moves the Gaussians that the canonical decoder makes."""
+    clip = clip.to(next(network.parameters()).device)
     losses, raw = canonical_losses(network.canonical, clip, weights, generator, views=1)
     vae, vector = network.vae, raw.vector()
     size = vae.shape.input_dim
@@ -142,7 +146,7 @@ def joint_losses(
     anchors = means[farthest_points(means, vae.shape.num_latents)]
     moved = interpolate_displacements(changes, clip.points, anchors)
     mean, logvar = vae.encode_at(clip.points[None], changes[None], anchors[None], moved[None])
-    noise = torch.randn(mean.shape, generator=generator)
+    noise = torch.randn(mean.shape, generator=generator).to(mean)
     latents = mean + (0.5 * logvar.clamp(-30, 20)).exp() * noise
     deltas = decoded(vae, latents, vector[None], anchors=anchors[None])[0]
     target = interpolate_displacements(changes[..., :3], clip.points, means)
@@ -162,6 +166,7 @@ def train_alone(
     loop: LoopConfig,
     weights: CanonicalWeights = CanonicalWeights(),
     checkpoint: Path | None = None,
+    report_every: int = 50,
 ) -> None:
     """Stage 1, one clip per step and process."""
 
@@ -170,7 +175,7 @@ def train_alone(
         return canonical_losses(network, clip, weights, share.generator(generator))[0]
 
     data = pool if isinstance(pool, Samples) else None
-    network.load_state_dict(train(network, losses, loop, checkpoint, data=data))
+    network.load_state_dict(train(network, losses, loop, checkpoint, report_every, data))
 
 
 def train_jointly(
@@ -180,6 +185,7 @@ def train_jointly(
     weights: CanonicalWeights = CanonicalWeights(),
     motion: VaeWeights = VaeWeights(),
     checkpoint: Path | None = None,
+    report_every: int = 50,
 ) -> None:
     """Stage 2, one clip per step and process."""
 
@@ -188,7 +194,7 @@ def train_jointly(
         return joint_losses(network, clip, weights, motion, share.generator(generator))
 
     data = pool if isinstance(pool, Samples) else None
-    network.load_state_dict(train(network, losses, loop, checkpoint, data=data))
+    network.load_state_dict(train(network, losses, loop, checkpoint, report_every, data))
 
 
 def main() -> None:
@@ -203,16 +209,23 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    network = CanonicalVae()
+    device = use_device(options.device)
+    network = CanonicalVae().to(device)
+    if options.bfloat16:
+        faster(*network.decoder.blocks)
     pool = open_samples(options.data, KIND) if options.data else Pool(options.clips)
     alone, jointly = (
         loop_config(options, steps, part)
         for steps, part in ((options.alone, "alone"), (options.joint, "joint"))
     )
-    train_alone(network, pool, alone, checkpoint=options.out / "canonical.pt")
+    train_alone(
+        network, pool, alone, checkpoint=options.out / "canonical.pt", report_every=options.report_every
+    )
     # the published rates: 5e-5 for the variation field, a tenth of it for the canonical decoder
-    joint = Joint(network, new_vae())
-    train_jointly(joint, pool, jointly, checkpoint=options.out / "joint.pt")
+    joint = Joint(network, new_vae().to(device))
+    train_jointly(
+        joint, pool, jointly, checkpoint=options.out / "joint.pt", report_every=options.report_every
+    )
 
 
 if __name__ == "__main__":

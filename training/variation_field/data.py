@@ -88,6 +88,12 @@ class Clip:
         """The true Gaussians of a frame."""
         return pictures.changed(self.raw, self.deltas[frame].float())
 
+    def to(self, device: torch.device) -> Clip:
+        """The same on a device."""
+        if self.canonical.device.type == device.type:
+            return self
+        return replace(self, **{n: getattr(self, n).to(device) for n in FIELDS if n != "looks_change"})
+
     def fields(self) -> dict[str, Tensor]:
         """What KIND reads."""
         return {name: torch.as_tensor(getattr(self, name)) for name in FIELDS}

@@ -6,7 +6,7 @@ python -m training.variation_field.dit --out RUN --steps 3000
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from engine.models.variation_field import (
     guided,
 )
 from engine.scene import Cameras
-from training.common.loop import LoopConfig, train
+from training.common.loop import LoopConfig, faster, train
 from training.common.options import (
     add_config_options,
     add_data_option,
@@ -34,7 +34,7 @@ from training.common.options import (
     script,
     show,
 )
-from training.common.processes import Processes
+from training.common.processes import Processes, use_device
 from training.common.samples import Samples, open_samples
 from training.common.share import WHOLE, Losses, Share
 
@@ -97,6 +97,12 @@ class Prepared:
     def images(self) -> Tensor:
         return self.video.float() / 255
 
+    def to(self, device: torch.device) -> Prepared:
+        """The same on a device."""
+        if self.latents.device.type == device.type:
+            return self
+        return Prepared(*(getattr(self, field.name).to(device) for field in fields(self)))
+
 
 class Generator(nn.Module):
     """Transformer and image encoder, trained together."""
@@ -119,7 +125,7 @@ class Latents:
     """Clips with the latents of a frozen VAE.
 
     Args:
-        vae: The trained VAE, `folded`.
+        vae: The trained VAE, `folded`, on the device of the training.
         pool: Training clips.
         data: Training clips in the pool's place.
         tokens: Canonical Gaussians that the transformer sees; 0: CANONICAL_TOKENS.
@@ -154,8 +160,10 @@ class Latents:
         )
 
     def encoded(self, clip: Clip) -> Tensor:
+        device = next(self.vae.parameters()).device
         with torch.no_grad():
-            return encoded(self.vae, [clip], torch.arange(len(clip.deltas))[None])[0][0]
+            found = encoded(self.vae, [clip.to(device)], torch.arange(len(clip.deltas))[None])[0][0]
+        return found.to(clip.canonical.device)
 
     def prepared(self, clip: Clip) -> Prepared:
         """Everything that the transformer needs of a clip."""
@@ -200,6 +208,10 @@ def noise_times(count: int, full: float, generator: torch.Generator) -> Tensor:
     return torch.where(drawn[0] < full, torch.ones(count), uniform)
 
 
+def _on(statistics: Statistics, device: torch.device) -> Statistics:
+    return Statistics(*(getattr(statistics, field.name).to(device) for field in fields(statistics)))
+
+
 def dit_losses(
     network: Generator,
     latents: Latents,
@@ -209,27 +221,30 @@ def dit_losses(
     share: Share = WHOLE,
 ) -> Losses:
     """v-prediction on noisy standardized latents, for a share of a step's batch, of which `clips` are."""
+    device = next(network.parameters()).device
+    clips = [clip.to(device) for clip in clips]
     total, batch = len(clips[0].latents), len(clips) * share.count
     others = [1 + torch.randperm(total - 1, generator=generator)[: config.frames - 1] for _ in range(batch)]
     frames = share.of(torch.stack([torch.cat([torch.zeros(1, dtype=torch.long), o]) for o in others]))
     camera = jittered(pictures.INPUT.cameras(), config.jitter, generator)
     conditions = network.conditions(clips, frames, camera)
     dropped = share.of(torch.rand(batch, generator=generator)) < config.dropout
-    keep = (~dropped).float()[:, None, None, None]
+    keep = (~dropped).float()[:, None, None, None].to(device)
     projected = None if conditions.projected is None else conditions.projected * keep
     conditions = replace(conditions, image_tokens=conditions.image_tokens * keep, projected=projected)
     clean = torch.stack([c.latents[f] for c, f in zip(clips, frames, strict=True)])
-    clean = latents.statistics.standardized(clean)
+    statistics = _on(latents.statistics, device)
+    clean = statistics.standardized(clean)
     t = share.of(noise_times(batch, config.full_noise, generator))
-    rates = torch.tensor([SCHEDULE.rates(float(x)) for x in t])
+    rates = torch.tensor([SCHEDULE.rates(float(x)) for x in t], device=device)
     alpha, sigma = (r[:, None, None, None] for r in rates.unbind(1))
-    noise = share.of(torch.randn(batch, *clean.shape[1:], generator=generator))
+    noise = share.of(torch.randn(batch, *clean.shape[1:], generator=generator)).to(device)
     x = alpha * clean + sigma * noise
-    times = torch.tensor([SCHEDULE.network_time(float(x)) for x in t])
+    times = torch.tensor([SCHEDULE.network_time(float(x)) for x in t], device=device)
     v = network.dit(x, times, conditions)
     losses = {"velocity": (v - (alpha * noise - sigma * clean)).square().mean()}
     if config.decoded:
-        found = latents.statistics.latents(alpha * x - sigma * v)
+        found = statistics.latents(alpha * x - sigma * v)
         count = clips[0].clip.canonical.shape[0]
         start = int(torch.randint(count - config.gaussians + 1, (1,), generator=generator))
         some = slice(start, start + config.gaussians)
@@ -307,6 +322,7 @@ def main() -> None:
     add_loop_options(parser)
     add_data_option(parser)
     options = parser.parse_args()
+    device = use_device(options.device)
     is_full = options.config == "paper"
     options.lr = options.lr or (paper.LR if is_full else 1.5e-3)
     options.batch = options.batch or (paper.BATCH if is_full else 4)
@@ -324,19 +340,26 @@ def main() -> None:
     # the paper's image tokens are DINOv2's, which is frozen; here the small encoder learns tokens of their size
     encoder = replace(ENCODER, token_channels=paper.DIT.image_cond_channels) if is_full else ENCODER
     network = new_generator(paper.DIT if is_full else shape, encoder)
+    if options.bfloat16:
+        faster(*network.dit.blocks)
     if Processes().is_main:
         print("parameters", sum(p.numel() for p in network.parameters()), flush=True)
     data = open_samples(options.data, KIND) if options.data else None
     clips, tokens = (paper.CLIP, paper.CANONICAL_TOKENS) if is_full else (ClipShape(), CANONICAL_TOKENS)
     latents = Latents(
-        trained_vae(options.out, is_full), Pool(options.clips, shape=clips), data=data, tokens=tokens
+        trained_vae(options.out, is_full).to(device),
+        Pool(options.clips, shape=clips),
+        data=data,
+        tokens=tokens,
     )
     config = DitTraining(batch=options.batch, decoded=options.decoded)
     loop = loop_config(options, weight_decay=0.0 if is_full else 1e-4)
     if is_full:
         loop = replace(loop, warmup=paper.WARMUP, average=paper.AVERAGE)
         config = replace(config, frames=paper.FRAMES, full_noise=0.0)
-    train_dit(network, latents, config, loop, options.out / f"{options.name}.pt", options.report_every)
+    train_dit(
+        network.to(device), latents, config, loop, options.out / f"{options.name}.pt", options.report_every
+    )
 
 
 if __name__ == "__main__":

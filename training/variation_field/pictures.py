@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from engine.models.trellis import RawGaussians
 from engine.models.variation_field import ConditioningCamera, canonical_changes
-from engine.render import choose, render_gaussians
+from engine.render import Rasterizer, choose, render_gaussians
 from engine.scene import Cameras, Gaussians
 from engine.scene.cameras import look_at
 
 # of everything here: the model's own camera
 INPUT = ConditioningCamera(radius=2.0, fov_degrees=36.0, image_size=64)
 WHITE = torch.ones(3)
-_RASTERIZER = choose("auto", "cpu")
+
+
+@cache
+def _rasterizer(device: torch.device) -> Rasterizer:
+    return choose("auto", device)
 
 
 def ring(count: int, elevation: float = 0.2, camera: ConditioningCamera = INPUT) -> Cameras:
@@ -47,4 +52,5 @@ def changed(canonical: RawGaussians, deltas: Tensor) -> Gaussians:
 
 def image(gaussians: Gaussians, cameras: Cameras) -> Tensor:
     """Images [V, S, S, 3] on white."""
-    return render_gaussians(gaussians, cameras, _RASTERIZER, WHITE).rgb
+    means = gaussians.means
+    return render_gaussians(gaussians, cameras, _rasterizer(means.device), WHITE.to(means)).rgb

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from engine.models.variation_field import VariationVae, VariationVaeShape
-from training.common.loop import LoopConfig, train
+from training.common.loop import LoopConfig, faster, train
 from training.common.options import (
     add_config_options,
     add_data_option,
@@ -23,7 +23,7 @@ from training.common.options import (
     script,
     show,
 )
-from training.common.processes import Processes
+from training.common.processes import Processes, use_device
 from training.common.samples import Samples, open_samples
 from training.common.share import WHOLE, Losses, Share
 
@@ -125,7 +125,8 @@ def decoded(
     anchors: Tensor | None = None,
 ) -> Tensor:
     """Deltas [B, T, N, 14] in world units, while training: the output is in UNITS until `folded`."""
-    deltas = vae.decode(latents, vectors, anchors=anchors) * UNITS
+    deltas = vae.decode(latents, vectors, anchors=anchors)
+    deltas = deltas * UNITS.to(deltas)
     if not attributes:
         deltas = torch.cat([deltas[..., :10], torch.zeros_like(deltas[..., 10:])], dim=-1)
     return deltas
@@ -134,8 +135,9 @@ def decoded(
 def folded(vae: VariationVae) -> VariationVae:
     """The same function as `decoded`, as a plain VAE."""
     with torch.no_grad():
-        vae.to_outputs.weight.mul_(UNITS[:, None])
-        vae.to_outputs.bias.mul_(UNITS)
+        units = UNITS.to(vae.to_outputs.bias)
+        vae.to_outputs.weight.mul_(units[:, None])
+        vae.to_outputs.bias.mul_(units)
     return vae
 
 
@@ -157,6 +159,8 @@ def vae_losses(
     share: Share = WHOLE,
 ) -> Losses:
     """Losses of a share of a step's batch, of which `clips` are."""
+    device = next(vae.parameters()).device
+    clips = [clip.to(device) for clip in clips]
     count, batch = clips[0].deltas.shape[0], len(clips) * share.count
     chosen = [torch.randperm(count, generator=generator)[: config.frames] for _ in range(batch)]
     frames = share.of(torch.stack(chosen))
@@ -164,7 +168,7 @@ def vae_losses(
     available = clips[0].points.shape[0]
     start = int(torch.randint(max(available - config.points, 0) + 1, (1,), generator=generator))
     mean, logvar = encoded(vae, clips, frames, slice(start, start + config.points))
-    noise = share.of(torch.randn(batch, *mean.shape[1:], generator=generator))
+    noise = share.of(torch.randn(batch, *mean.shape[1:], generator=generator)).to(device)
     latents = mean + (0.5 * logvar.clamp(-30, 20)).exp() * noise
     weights = config.weights
     losses = {"kl": weights.kl * kl_loss(mean, logvar)}
@@ -251,8 +255,12 @@ def main() -> None:
     if options.out is None:
         parser.error("--out is needed, the folder of the run")
     torch.set_num_threads(1)
+    device = use_device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     vae = new_full_vae() if is_full else new_vae()
+    if options.bfloat16:
+        layers = (module for layer in vae.layers for module in layer)
+        faster(*vae.cross_attend_blocks, *layers, vae.decoder_cross_attn)
     if Processes().is_main:
         print("parameters", sum(p.numel() for p in vae.parameters()), flush=True)
     shape, training, loop = ClipShape(), VaeTraining(batch=options.batch), loop_config(options)
@@ -265,7 +273,7 @@ def main() -> None:
         loop = replace(loop, warmup=paper.WARMUP, average=paper.AVERAGE)
     pool = Pool(options.clips, shape=shape)
     data = open_samples(options.data, KIND, loop.seed) if options.data else None
-    train_vae(vae, pool, training, loop, options.out / "vae.pt", options.report_every, data)
+    train_vae(vae.to(device), pool, training, loop, options.out / "vae.pt", options.report_every, data)
 
 
 if __name__ == "__main__":
