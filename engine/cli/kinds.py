@@ -49,6 +49,11 @@ log = logging.getLogger("gs4d")
 BUNDLED = (Kind.GUIDANCE, Kind.VARIATION, Kind.IMAGE_TO_4D)
 
 
+# before the flags of a camera path that is made on request, and fields that need no flag: a scene says what they would
+CAMERA = "camera_"
+WITHOUT = ("field_of_view", "camera_orientation", "fits_video_model")
+
+
 @dataclass(frozen=True)
 class Reader:
     """How an input of one kind is asked for and read."""
@@ -208,6 +213,13 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
     """The flags of one input; nothing for kinds that only the canvas has."""
     if is_made_of_flags(declared):
         add_config(parser, camera_path.Config)
+    if is_made_on_request(declared):
+        camera = (
+            "for usdc, usda and usdz: also write an animated camera, which the flags --camera-… describe as those of `render` "
+            "do. The file's frames and frame rate are then the camera's"
+        )
+        parser.add_argument("--with-camera", action="store_true", help=camera)
+        add_config(parser, camera_path.Config, WITHOUT, CAMERA)
     reader = READERS.get(declared.kind)
     if reader is None:
         return
@@ -269,6 +281,11 @@ def is_made_of_flags(declared: Input) -> bool:
     return declared.kind is Kind.CAMERA_PATH and not declared.optional
 
 
+def is_made_on_request(declared: Input) -> bool:
+    """Whether `--with-camera`, or a flag of Camera Path after `--camera-`, makes this input: a path that looks at the scene."""
+    return declared.kind is Kind.CAMERA_PATH and declared.optional and declared.flag == "with-camera"
+
+
 def _may_be_model_alone(declared: Input) -> bool:
     """Whether `--head-model` alone gives this input: the scene's own head, but not another one that drives it."""
     return declared.kind is Kind.HEAD and flag_of(declared) == "--head"
@@ -283,6 +300,11 @@ def read_input(arguments: Arguments, declared: Input, before: Mapping[str, Any])
     """The value of one input; None where its flag was not given."""
     if is_made_of_flags(declared):
         return camera_path.make(None, config_from(arguments, camera_path.Config))
+    if is_made_on_request(declared):
+        given = getattr(arguments, "given", ())
+        if not arguments.with_camera and not any(name.startswith(CAMERA) for name in given):
+            return None
+        return camera_path.make(before["scene"], config_from(arguments, camera_path.Config, CAMERA))
     reader = READERS.get(declared.kind)
     if reader is None:
         return None

@@ -152,7 +152,7 @@ def run(
     if path is not None and not is_usd:
         raise InputError(
             "USD-016",
-            f"A {config.kind} cannot hold a camera path; disconnect it, or choose usdc, usda or usdz.",
+            f"A {config.kind} cannot hold a camera path; leave it out, or choose usdc, usda or usdz.",
         )
     ending = suffix(config)
     if ending and target.suffix != ending:
@@ -380,6 +380,7 @@ STEP = Step(
             Kind.CAMERA_PATH,
             "For usdc, usda and usdz: optional camera path from Camera Path, written as an animated camera. The file's frames "
             "and frame rate are then the path's.",
+            flag="with-camera",
             optional=True,
             since="0.3",
         ),

@@ -157,9 +157,12 @@ def _usd(source: Path, config: Config) -> Stream:
     blends = config.blends_moments and not splats.holds
     origins = [splats.origin] * len(frames)
     scene = scene_of_moments(frames, splats.fps, up, blends, origins, splats.seconds)
+    # first, so that a preview starts there
+    rig, cameras = splats.cameras.before(scene.rig, scene.bounds)
+    scene = scene.with_(rig=rig)
     if len(frames) == 1:
         scene = scene.with_(times=torch.linspace(0, config.duration, 2, dtype=torch.float64))
-    note = "\n".join(filter(None, (mending_note(scene), splats.note)))
+    note = "\n".join(filter(None, (mending_note(scene), splats.note, cameras)))
     yield Finished(
         scene.with_history(
             "import_scene",

@@ -109,6 +109,16 @@ def test_a_scene_that_comes_back_leaves_again_as_it_was(tmp_path):
         assert torch.allclose(covariances(a.frame(i)), covariances(b.frame(i)), atol=1e-6)
 
 
+def test_a_damaged_up_axis_is_y(tmp_path):
+    stage, _ = author(tmp_path / "a.usda")
+    stage.Save()
+    text = (tmp_path / "a.usda").read_text()
+    (tmp_path / "b.usda").write_text(text.replace('upAxis = "Y"', 'upAxis = "18"'))
+    scene = run(tmp_path / "b.usda")
+    assert note(scene).startswith("USD: Y up")
+    assert torch.allclose(found_up(scene.rig), torch.tensor(UPS["y up"], dtype=torch.float64), atol=1e-6)
+
+
 def test_births_and_deaths_come_back_held(tmp_path):
     moments = [all_changing().at(t) for t in (0.0, 1 / 12, 2 / 12, 3 / 12)]
     moments = [moments[0].map(lambda t: t[:20]), moments[1], moments[2], moments[3].map(lambda t: t[:10])]

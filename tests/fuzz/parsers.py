@@ -413,7 +413,9 @@ PARSERS: list[Parser] = [
     *(
         _parser(
             suffix,
-            lambda folder, suffix=suffix: write_usd(SCENE, [0.0, 0.1, 0.3], folder / f"a{suffix}"),
+            lambda folder, suffix=suffix: write_usd(
+                SCENE, [0.0, 0.1, 0.3], folder / f"a{suffix}", SCENE.rig[[0, 1, 0]]
+            ),
             lambda folder, suffix=suffix: _use_scene(result(import_scene.run(folder / f"a{suffix}"))),
         )
         # not .usdc: usd-core fills as much memory as a damaged array's length asks for before it refuses the file

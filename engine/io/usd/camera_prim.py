@@ -12,6 +12,8 @@ from .library import Library
 
 # of the film, in the unit of focal lengths (millimeters by custom): only their ratio counts
 APERTURE = 36.0
+# the image size, in the prim's customData
+SIZE = "gs4d:imageSize"
 # of the scene's radius: the nearest and the farthest that is drawn
 NEAR, FAR = 1e-3, 1e3
 
@@ -20,7 +22,7 @@ class CameraPrim:
     """The prim of F cameras, which are turned by `turn` [3, 3] into the stage's axes.
 
     USD's camera looks along −z with y up. It has no image size: renders of another aspect ratio than the path's show more or less
-    at the sides.
+    at the sides. The size is noted for this pack.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class CameraPrim:
             "VerticalApertureOffset": focal * (K[:, 1, 2] - sizes[:, 1] / 2) / fy,
         }
         prim = usd.UsdGeom.Camera.Define(stage, path)
+        if len(set(cameras.sizes)) == 1:
+            prim.GetPrim().SetCustomDataByKey(SIZE, usd.Gf.Vec2i(*cameras.sizes[0]))
         radius = float((bounds[1] - bounds[0]).norm()) / 2 or 1.0
         prim.CreateClippingRangeAttr(usd.Gf.Vec2f(NEAR * radius, FAR * radius))
         self._place = prim.AddTranslateOp(usd.UsdGeom.XformOp.PrecisionDouble)

@@ -18,6 +18,8 @@ from ...errors import InputError
 from ...files.paths import printable
 from ...scene import Gaussians, harmonics
 from ...scene.cameras import AT_ZERO, Origin
+from ...scene.rigs import UPS
+from .cameras import StageCameras, read_cameras
 from .layers import open_stage
 from .library import library, nameable, unreadable
 from .particles import Particles
@@ -65,9 +67,12 @@ class UsdSplats:
             self._codes = [self._usd.Usd.TimeCode.EarliestTime()]
             if len(samples) > 1:
                 self._codes = [self._usd.Usd.TimeCode(code) for code in self._frames(samples)]
-            self.up = {"Y": "y up", "Z": "z up"}[str(self._usd.UsdGeom.GetStageUpAxis(self._stage))]
+            # a damaged axis counts as USD's own
+            up = str(self._usd.UsdGeom.GetStageUpAxis(self._stage))
+            self.up = {"Y": "y up", "Z": "z up"}.get(up, "y up")
             self.origin = self._origin()
             self._check_size()
+            self.cameras = self._cameras()
 
     def __len__(self) -> int:
         """How many frames there are; 1 for a still scene."""
@@ -155,6 +160,11 @@ class UsdSplats:
             f"{self.name} has no Gaussian splats (ParticleField3DGaussianSplat); it has {kinds}. Choose another file, or export "
             "it again with the files that it refers to.",
         )
+
+    def _cameras(self) -> StageCameras:
+        """The stage's cameras at the first frame."""
+        up = torch.tensor(UPS[self.up], dtype=torch.float64)
+        return read_cameras(self._usd, self._stage, self._codes[0], self._scale, up, self.origin)
 
     def _meters(self) -> float:
         """The factor to meters; 1 where the stage does not state its unit."""
