@@ -183,7 +183,10 @@ def test_many_cameras_and_names_that_are_taken(tmp_path: Path) -> None:
     scene = run(tmp_path / "a.usda")
     assert scene.rig.names[:4] == ("camera ring1", "Camera", "Camera 2", "Camera 3")
     assert len(set(scene.rig.names)) == len(scene.rig) == 16 + 8
-    assert "2 left out" in note(scene)
+    assert note(scene).endswith(
+        "USD cameras: camera ring1; Camera; Camera 2; Camera 3; 12 more; 2 left out (orthographic, mirrored, without a lens, "
+        "or beyond 16)."
+    )
 
 
 def test_a_georeferenced_camera_stands_by_its_scene(tmp_path: Path) -> None:

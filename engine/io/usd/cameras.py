@@ -24,6 +24,8 @@ WIDEST = 10.0
 # cameras of a stage that are read
 MOST = 16
 LONGEST_NAME = 60
+# cameras that a note names
+NAMED = 4
 # radians of a roll that nobody sees
 LEVEL = 1e-4
 # lenses, which may be animated
@@ -63,7 +65,9 @@ class StageCameras:
         middle, radius = bounds.mean(0), float((bounds[1] - bounds[0]).norm()) / 2
         placed = [(each.camera.with_origin(rig.origin), each.note) for each in self.found]
         near = [(camera, note) for camera, note in placed if _passes(camera, middle) <= radius]
-        parts = [note for _, note in near]
+        parts = [note for _, note in near[:NAMED]]
+        if len(near) > NAMED:
+            parts.append(f"{len(near) - NAMED} more")
         left_out = len(placed) - len(near)
         if left_out:
             parts.append(f"{left_out} left out, which look past the Gaussians")
