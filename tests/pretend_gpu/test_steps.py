@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from engine import messages as m
+from engine.files.part_file import read_header
 from engine.scene import Selection
 from engine.steps import (
     camera_path,
@@ -177,6 +178,13 @@ def test_render(gpu, scene):
     path = camera_path.make(scene, camera_path.Config(frames=2))
     config = render_scene.Config(wants_flow=True, wants_depth=True)
     assert m.result(render_scene.run(scene, path, config, "cuda")).images.device.type == "cpu"
+
+
+def test_render_to_a_part(gpu, scene, tmp_path):
+    path = camera_path.make(scene, camera_path.Config(frames=3, width=32, height=32))
+    part = render_scene.to_part(scene, path, render_scene.Config(), range(1, 3), tmp_path / "a.mkv", "cuda")
+    header = read_header(m.result(part))
+    assert header.span == range(1, 3) and header.renderer.endswith("on cuda")
 
 
 def test_evaluate(gpu, scene, video):
