@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 PORT ?= 8188
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-dev demo test test-engine test-faults fuzz lint bench gpu-report release-check comfy comfy-env clean
+.PHONY: setup setup-dev demo test test-engine test-cluster test-faults fuzz lint bench gpu-report release-check comfy comfy-env clean
 
 setup: $(VENV)/.ready
 $(VENV)/.ready: requirements.txt
@@ -39,6 +39,10 @@ test-engine: setup-dev
 
 test: lint comfy-env
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests
+
+# job files, and a real Ray of two nodes on this machine; `make test` has them too
+test-cluster: setup-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/cluster
 
 # bad values of every flag (half an hour); kills, signals, small disks and little memory at random: ROUNDS rounds of about ten minutes, from the seed SEED on
 ROUNDS ?= 1

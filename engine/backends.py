@@ -32,6 +32,8 @@ HINTS = {
     "accelerate": "diffusion models need the package accelerate: pip install accelerate",
     "sentencepiece": "this model's tokenizer needs the package sentencepiece: pip install sentencepiece",
     "tensorboard": "TensorBoard files of a training need the package tensorboard: pip install tensorboard",
+    "yaml": "job files need the package pyyaml: pip install pyyaml",
+    "ray": "running jobs on a cluster needs the package ray: pip install ray",
     "scipy": "this step needs the package scipy: pip install scipy",
 }
 

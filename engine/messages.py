@@ -48,6 +48,25 @@ class Saved:
     done: int
 
 
+@dataclass(frozen=True)
+class JobUpdate:
+    """A job of a batch, as it is now: `done` of `total` units of what its verb does, and about `left` seconds of it.
+
+    `state`: "waiting", "running", "done", "up to date" (it was done before), "failed", "not run" (a job it needs failed), or
+    "stopped". `note` says why.
+    """
+
+    name: str
+    verb: str
+    state: str
+    task: str = ""
+    done: int = 0
+    total: int = 0
+    left: float | None = None
+    machine: str = ""
+    note: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Finished:
     """The step is done; `value` is its result, `note` how it ended, where that was before all was done."""
@@ -56,7 +75,7 @@ class Finished:
     note: str = ""
 
 
-Message = Started | Progress | Preview | Saved | Finished
+Message = Started | Progress | Preview | Saved | JobUpdate | Finished
 Stream = Generator[Message, None, None]
 _Made = TypeVar("_Made")
 

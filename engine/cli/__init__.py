@@ -15,20 +15,26 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..backends import explains_memory
+from ..cluster import Verbs
+from ..cluster.verbs import Role
 from ..errors import InputError
 from ..files.paths import explains_files
 from ..steps import all_steps
 from ..steps.step import Input
 from ..train import ranks
 from .arguments import Arguments, Parser, add_config, add_path, check_configs, config_from, follow
+from .batch import VERB as BATCH
+from .batch import add_batch
 from .console import UNREPORTED, prepare_console, tell
 from .edit import add_edit
 from .kinds import add_input
+from .progress import JSON, TEXT, set_progress
 from .scenes import add_scene_verbs
 from .step_verb import add_step
 from .stopping import Stopped, Unfinished, ignore_signals, stoppable
+from .verbs import QuietParser, described
 
-__all__ = ["add_config", "config_from", "follow", "main"]
+__all__ = ["add_config", "config_from", "follow", "main", "verbs"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,11 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_quiet = arguments.json or not ranks.leads()
     logging.basicConfig(level=logging.WARNING if is_quiet else logging.INFO, format="%(message)s")
     with stoppable():
+        set_progress(arguments.progress)
         try:
             report = _report(arguments)
             if arguments.json and ranks.leads():
                 tell(json.dumps(report), sys.stdout)
-            return 0
+            return getattr(arguments, "exit_code", 0)
         except InputError as error:
             if arguments.json and error.code != UNREPORTED:
                 tell(json.dumps({"error": error.message, "code": f"GS4D-{error.code}"}), sys.stdout)
@@ -73,11 +80,16 @@ def _report(arguments: argparse.Namespace) -> dict[str, Any]:
         return arguments.verb(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
+def verbs() -> Verbs:
+    """The verbs that the jobs of `engine.cluster` may run."""
+    return described(_parser(QuietParser), leave_out=(BATCH,))
+
+
+def _parser(kind: type[Parser] = Parser) -> argparse.ArgumentParser:
+    parser = kind(
         prog="python -m engine", description="Train, edit, render, evaluate and convert 4D Gaussian scenes."
     )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    choices = parser.add_subparsers(required=True, metavar="VERB")
 
     def add_verb(
         name: str,
@@ -91,15 +103,17 @@ def _parser() -> argparse.ArgumentParser:
         configs: Sequence[type[Any]] = (),
     ) -> argparse.ArgumentParser:
         """A verb with a flag for each input and each field of the configs; `out` explains its `--out`."""
-        sub = verbs.add_parser(name, help=text, description=text, aliases=list(aliases))
+        sub = choices.add_parser(name, help=text, description=text, aliases=list(aliases))
         sub.set_defaults(verb=run)
         sub.add_argument(
             "--json", action="store_true", help="print one JSON object as the last line, and nothing else"
         )
+        how = "how progress is told on stderr: lines for people, or one JSON object a line"
+        sub.add_argument("--progress", choices=(TEXT, JSON), default=TEXT, help=how)
         for declared in inputs:
             add_input(sub, declared)
         if out:
-            add_path(sub, "--out", "-o", required=True, help=out)
+            add_path(sub, "--out", "-o", role=Role.OUTPUT, required=True, help=out)
         if has_device:
             devices = (
                 "auto, cpu, cuda, or cuda:1 for the second GPU; auto uses CUDA where gsplat or Warp works"
@@ -114,4 +128,5 @@ def _parser() -> argparse.ArgumentParser:
     for step in all_steps():
         if step.verb:
             add_step(add_verb, step)
+    add_batch(add_verb, verbs)
     return parser

@@ -6,7 +6,6 @@ import argparse
 import re
 import signal
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
@@ -15,6 +14,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from ..cluster.verbs import Role
 from ..errors import InputError
 from ..fields import id_of, number_of, text_of
 from ..files.paths import typed_path
@@ -25,6 +25,7 @@ from ..train import compile_ahead, ranks
 from ..train.presets import PARAMETERS
 from ..wording import LONGEST_SENTENCE, sentence
 from .console import tell
+from .progress import progress_for
 from .stopping import Stopped, signals
 
 Arguments = argparse.Namespace
@@ -54,9 +55,16 @@ class _Store(argparse.Action):
         namespace.given = {*getattr(namespace, "given", ()), self.dest}
 
 
-def add_path(parser: argparse.ArgumentParser, *names: str, metavar: str = "PATH", **more: Any) -> None:
-    """A flag that names a file or folder."""
-    parser.add_argument(*names, type=_path, metavar=metavar, **more)
+def add_path(
+    parser: argparse.ArgumentParser,
+    *names: str,
+    metavar: str = "PATH",
+    role: Role = Role.INPUT,
+    **more: Any,
+) -> None:
+    """A flag that names a file or folder; its `role` tells job files what it is."""
+    action = parser.add_argument(*names, type=_path, metavar=metavar, **more)
+    parser.set_defaults(path_roles={**(parser.get_default("path_roles") or {}), action.dest: role})
 
 
 def frame_rate(text: str) -> float:
@@ -147,7 +155,7 @@ def follow(
     `endings`, if given, gets what the step says about an early end; else it is printed.
     `resumes`: the step saves a checkpoint when it is closed between two messages, so a signal waits for the next one.
     """
-    total, task, shown, value, has_worked = 0, "", 0.0, None, False
+    value, has_worked, progress = None, False, progress_for(quiet)
     shared = ranks.current()
     with closing(stream), signals.waiting(shared.size > 1):
         while True:
@@ -160,8 +168,8 @@ def follow(
                 value = message.value
                 if message.note and endings is not None:
                     endings.append(message.note)
-                elif message.note and not quiet:
-                    tell(message.note, sys.stderr)
+                else:
+                    progress.finished(message)
                 # what is made is not thrown away for a signal that came too late
                 with signals.waiting():
                     if put_away is not None:
@@ -170,17 +178,10 @@ def follow(
                         deque(stream, maxlen=0)
                 return value
             if isinstance(message, Started):
-                total, task = message.total, f"{message.task} ".lstrip()
-                if not quiet:
-                    tell(message.note, sys.stderr)
+                progress.started(message)
             elif isinstance(message, Progress):
                 has_worked = True
-                if not quiet and time.monotonic() - shown > 1:
-                    shown = time.monotonic()
-                    numbers = "  ".join(f"{k} {v:.4f}" for k, v in message.losses.items())
-                    count = f"  {message.count} Gaussians" if message.count else ""
-                    end = message.total or total
-                    tell(f"  {task}{message.done}/{end}{count}  {numbers}", sys.stderr)
+                progress.went_on(message)
             if shared.size == 1:
                 signals.check()
             elif shared.is_stopping:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..cluster.verbs import Role
 from ..io.view_folder import load_views, save_views
 from ..steps import edit_views, fit_edits, refine_score
 from ..steps.step import Kind
@@ -84,7 +85,7 @@ def add_edit(add_verb: AddVerb) -> None:
         configs=(edit_views.Config,),
     )
     keep = "folder to save the edited views in, to check or change them"
-    add_path(sub, "--keep-views", metavar="DIR", help=keep)
+    add_path(sub, "--keep-views", metavar="DIR", role=Role.OUTPUT, help=keep)
     use = "folder of edited views to fit to (from --keep-views)"
     add_path(sub, "--use-views", metavar="DIR", help=use)
     sub.add_argument(

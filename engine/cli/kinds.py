@@ -18,6 +18,7 @@ from ..capture.options import BACKGROUNDS, LoadOptions
 from ..capture.prepared_folder import default_folder
 from ..capture.readers import load_video
 from ..capture.single_video import is_video, load_clip
+from ..cluster.verbs import Role
 from ..diffusion.loading import embedded, load
 from ..files.atomic import check_writable, write_atomically
 from ..files.mp4 import write_mp4
@@ -230,6 +231,7 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
         *(["-o"] if declared.kind is Kind.TARGET else []),
         required=not has_default,
         metavar=reader.metavar,
+        role=Role.OUTPUT if declared.kind is Kind.TARGET else Role.INPUT,
         help=reader.help or declared.help,
     )
     if declared.kind is Kind.IMAGE_TO_4D:
@@ -273,7 +275,9 @@ def add_input(parser: argparse.ArgumentParser, declared: Input) -> None:
     if declared.kind is Kind.CAPTURE and flag_of(declared) == "--data":
         add_config(parser, LoadOptions, skip=("background",))
         place = "folder for prepared frames of large captures (default: %(default)s)"
-        add_path(parser, "--prepared", metavar="DIR", default=str(default_folder()), help=place)
+        add_path(
+            parser, "--prepared", metavar="DIR", role=Role.CACHE, default=str(default_folder()), help=place
+        )
 
 
 def is_made_of_flags(declared: Input) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import demo as demonstration
+from ..cluster.verbs import Role
 from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT
 from ..errors import InputError
 from ..files.atomic import check_writable
@@ -181,7 +182,7 @@ def add_scene_verbs(add_verb: AddVerb) -> None:
     )
     about_demo = "Train the demo scene, edit it with a prompt, and write videos, scenes, a .ply, a contact sheet and a page."
     sub = add_verb("demo", demo, about_demo, has_device=True)
-    add_path(sub, "--out", "-o", default="demo", metavar="DIR", help="folder to write")
+    add_path(sub, "--out", "-o", role=Role.OUTPUT, default="demo", metavar="DIR", help="folder to write")
     prompt = f"the edit (default: {demonstration.PROMPT}); empty skips it. {BUNDLED_EDITS}"
     sub.add_argument("--prompt", default=demonstration.PROMPT, help=prompt)
     sub.add_argument("--force", action="store_true", help=FORCE_TEXT)

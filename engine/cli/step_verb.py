@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..cluster.verbs import Role
 from ..figures.drawing import as_picture
 from ..files.atomic import write_atomically
 from ..messages import as_stream
@@ -37,13 +38,13 @@ def add_step(add_verb: AddVerb, step: Step) -> None:
         configs=(step.config, *step.more.values()),
     )
     for output in further_outputs(step):
-        add_path(sub, f"--{output.id}-out", help=f"also: {WRITERS[output.kind].help}")
+        add_path(sub, f"--{output.id}-out", role=Role.OUTPUT, help=f"also: {WRITERS[output.kind].help}")
     if step.outputs[0].kind is Kind.IMAGES:
-        add_path(sub, "--sheet", metavar="FILE", help="image to write: the comparison rows")
+        add_path(sub, "--sheet", metavar="FILE", role=Role.OUTPUT, help="image to write: the comparison rows")
     sub.set_defaults(shares_views=step.shares_views)
     if step.resumes:
         help = "unfinished work, resumed if it exists (default: next to --out)"
-        add_path(sub, "--checkpoint", metavar="FILE", help=help)
+        add_path(sub, "--checkpoint", metavar="FILE", role=Role.KEPT, help=help)
 
 
 def writer_of(step: Step) -> Writer | None:

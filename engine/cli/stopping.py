@@ -128,12 +128,16 @@ class Unfinished:
 
     def __init__(self) -> None:
         self._before: dict[Path, tuple[int, int, int] | None] = {}
+        # the sentence of a command that keeps its work in another way
+        self.kept = ""
 
     def watch(self, path: Path) -> None:
         self._before.setdefault(path, _version(path))
 
     def sentence(self) -> str:
         """What is left, for a command that was stopped."""
+        if self.kept:
+            return self.kept
         there = {path: _version(path) for path in self._before}
         new = [path.name for path, version in there.items() if version not in (None, self._before[path])]
         old = [path.name for path, version in there.items() if version is not None]

@@ -30,7 +30,7 @@ from tests.tiny_segmentation import save_detector, save_segmenter
 from tests.tiny_trellis import save_encoder, save_trellis
 from tests.tiny_variation import save_variation
 
-WRITTEN = re.compile(r"--(out|sheet|checkpoint|keep-views|[a-z-]+-out)")
+WRITTEN = re.compile(r"--(out|sheet|checkpoint|keep-views|folder|report|[a-z-]+-out)")
 # a name with a byte that is not UTF-8, as Python holds it
 FOREIGN = "caf\udce9"
 
@@ -106,6 +106,13 @@ class Bench:
         words = ("--frames", 2, "--width", 32, "--height", 32, "--part", "1/1", "--device", "cpu", "--json")
         assert main([str(word) for word in ("render", "--scene", scene, "--out", part, *words)]) == 0
         return part
+
+    def _jobs(self) -> Path:
+        file = self.inputs / "jobs.yaml"
+        file.write_text(
+            "folder: out\njobs: {gold: {run: grade, scene: scene.safetensors, out: a.safetensors}}\n"
+        )
+        return file
 
     def _sheets(self, views: Path) -> Path:
         """The views as they stand on sheets, which are beside them."""
@@ -192,6 +199,9 @@ class Bench:
             "head-mask": (*quick, "--part", "lips"),
             "edit-head": (*prompt, "--levels", "300", "--frames-per-round", 1, "--iterations-per-frame", 1),
         }
+        if verb == "batch":
+            # its jobs are commands too
+            more[verb] = (self._jobs(), "--dry-run")
         dests = {action.dest for action in flags_of(verb)}
         given = {a.option_strings[0] for a in flags_of(verb) if a.required and not is_written(a)}
         given |= {f"--{name}" for name in ("masks", "model", "generator", "variation") if name in dests}

@@ -17,7 +17,7 @@ PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_tex
 # ComfyUI brings these, built for the user's GPU: a pack that lists one may replace it by another build
 THE_HOSTS_OWN = {"torch", "torchvision", "torchaudio", "psutil"}
 # where the import's name is not the package's
-PACKAGE_OF = {"PIL": "pillow", "llvmlite": "numba", "warp": "warp-lang", "pxr": "usd-core"}
+PACKAGE_OF = {"PIL": "pillow", "yaml": "pyyaml", "llvmlite": "numba", "warp": "warp-lang", "pxr": "usd-core"}
 
 
 def listed(name: str) -> list[str]:

@@ -1,0 +1,234 @@
+"""Commands on the machines of a Ray cluster, through `ray_driver` in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..backends import installed, require
+from ..errors import InputError
+from ..files.paths import printable
+from ..wording import listed
+from .local import PACK
+from .place import Began, Closed, Ended, Event, Line, Lost
+from .plan import Job, Jobs
+from .worker import source_digest
+
+# seconds: to join a cluster or to start one, without a sign of life until it counts as lost, for the driver's own end
+JOINING, SILENCE, ENDING = 150.0, 45.0, 5.0
+DRIVER = Path(__file__).with_name("ray_driver.py")
+TOKEN = ".gs4d-token-"
+
+
+class RayPlace:
+    """See `Place`. Raises InputError where the cluster cannot be joined or a machine of it cannot run jobs."""
+
+    # Ray gives each a machine when one is free
+    capacity = 1000
+    settling = 30.0
+
+    def __init__(self, jobs: Jobs, address: str, pack: str = "") -> None:
+        require("ray")
+        if address.startswith("ray://") and not installed("grpc"):
+            raise InputError(
+                "CLU-047", "An address ray://… needs the package grpcio: pip install 'ray[client]'."
+            )
+        self.events: queue.Queue[Event] = queue.Queue()
+        self._address = address
+        self._running: set[str] = set()
+        self._heard = time.monotonic()
+        self._said = deque[str](maxlen=20)
+        self._is_over = False
+        self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._temporary = tempfile.mkdtemp(prefix="gs4d-ray-")
+        self._token = jobs.folder / f"{TOKEN}{secrets.token_hex(6)}"
+        secret = secrets.token_hex(16)
+        self._token.write_text(secret, encoding="utf-8")
+        terms = {
+            "pack": pack or str(PACK),
+            "version": __version__,
+            "digest": source_digest(str(PACK)),
+            "token": str(self._token),
+            "secret": secret,
+        }
+        needs = sorted({(job.cpus, job.gpus): job.name for job in jobs.jobs}.items())
+        config = {
+            "address": address,
+            "temporary": self._temporary,
+            "terms": terms,
+            "needs": [(name, cpus, gpus) for (cpus, gpus), name in needs],
+        }
+        environment = dict(os.environ)
+        # nothing is reported to Ray's makers
+        environment.update(RAY_USAGE_STATS_ENABLED="0")
+        self._driver = subprocess.Popen(
+            [sys.executable, "-P", str(DRIVER), json.dumps(config)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+        for read in (self._read_answers, self._read_noise):
+            threading.Thread(target=read, daemon=True).start()
+        try:
+            self.machines = self._join()
+        except BaseException:
+            self.close()
+            raise
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _join(self) -> list[str]:
+        try:
+            answer = self._answers.get(timeout=JOINING)
+        except queue.Empty:
+            answer = {"refused": {"kind": "not there", "found": f"no answer in {JOINING:.0f} seconds"}}
+        if "ready" in answer:
+            return [str(name) for name in answer["ready"]]
+        refused = answer.get("refused", {"kind": "not there", "found": " ".join(list(self._said)[-1:])})
+        found, machine = printable(str(refused.get("found", "")))[:200], refused.get("machine", "")
+        if refused["kind"] == "too small":
+            raise InputError(
+                "CLU-048",
+                f"No machine of the cluster has what '{refused['job']}' asks for: {found}. Lower its gpus or cpus, "
+                "or add such a machine.",
+            )
+        if refused["kind"] == "not there":
+            place = f"Ray cluster at {self._address}" if self._address else "Ray on this machine"
+            raise InputError(
+                "CLU-049", f"The {place} cannot be used: {found}. Check the address and that it runs."
+            )
+        raise _machine_error(refused["kind"], found, str(machine))
+
+    def start(self, job: Job) -> None:
+        self._running.add(job.name)
+        self._order(start={"name": job.name, "words": list(job.words), "cpus": job.cpus, "gpus": job.gpus})
+
+    def stop(self) -> None:
+        self._order(stop=True)
+
+    def kill(self) -> None:
+        self._order(kill=True)
+
+    def running(self) -> list[str]:
+        return [] if self._is_over else sorted(self._running)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._token.unlink()
+        if self._driver.stdin is not None:
+            # the driver ends with it
+            with contextlib.suppress(OSError):
+                self._driver.stdin.close()
+        try:
+            self._driver.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            self._end_driver()
+        self._is_over = True
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _end_driver(self) -> None:
+        """End the driver and what it started: the processes of a local cluster are in its session."""
+        with contextlib.suppress(OSError):
+            if hasattr(os, "killpg"):
+                os.killpg(self._driver.pid, signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._driver.wait(2)
+                os.killpg(self._driver.pid, signal.SIGKILL)
+            else:
+                self._driver.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._driver.wait(2)
+
+    def _order(self, **order: Any) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            assert self._driver.stdin is not None
+            print(json.dumps(order), file=self._driver.stdin, flush=True)
+
+    def _read_noise(self) -> None:
+        assert self._driver.stderr is not None
+        for line in self._driver.stderr:
+            if line.strip():
+                self._said.append(line.strip()[:300])
+
+    def _read_answers(self) -> None:
+        assert self._driver.stdout is not None
+        for line in self._driver.stdout:
+            with contextlib.suppress(ValueError):
+                self._take(json.loads(line))
+        self._answers.put(
+            {"refused": {"kind": "not there", "found": " ".join(list(self._said)[-1:]) or "it ended"}}
+        )
+        self._lose("the program that speaks with it ended")
+
+    def _take(self, answer: dict[str, Any]) -> None:
+        self._heard = time.monotonic()
+        if "ready" in answer or "refused" in answer:
+            self._answers.put(answer)
+        elif "began" in answer:
+            self.events.put(Began(answer["began"], str(answer["machine"])))
+        elif "line" in answer:
+            self.events.put(Line(answer["line"], answer["progress"]))
+        elif "ended" in answer:
+            ending = answer["ending"]
+            self._running.discard(answer["ended"])
+            self.events.put(Ended(answer["ended"], ending["code"], ending["last"], ending["said"]))
+        elif "lost" in answer:
+            self._running.discard(answer["lost"])
+            problem = answer.get("problem")
+            reason = answer.get("reason", "")
+            if problem is not None:
+                reason = str(_machine_error(problem["kind"], str(problem["found"]), str(problem["machine"])))
+            self.events.put(Lost(answer["lost"], reason, bool(answer["is_final"])))
+        elif answer.get("closed"):
+            self._lose(str(answer["closed"]))
+
+    def _lose(self, reason: str) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self.events.put(Closed(reason))
+
+    def _watch(self) -> None:
+        """A cluster that says nothing any more is lost."""
+        while not self._is_over:
+            if time.monotonic() - self._heard > SILENCE:
+                self._lose(f"no sign of it for {SILENCE:.0f} seconds")
+            time.sleep(1)
+
+
+def _machine_error(kind: str, found: str, machine: str) -> InputError:
+    """Why a machine of the cluster cannot run jobs."""
+    if kind == "no pack":
+        return InputError(
+            "CLU-050",
+            f"{machine} has no GS4D Studio in {found}. Install it there, or say where it is with --pack.",
+        )
+    if kind == "other version":
+        return InputError(
+            "CLU-051",
+            f"{machine} has another GS4D Studio: version {found}, and this one is {__version__}. Install the same "
+            "on all machines.",
+        )
+    return InputError(
+        "CLU-052",
+        f"{machine} does not see the folder {listed([Path(found).name])} of this machine. Put it on storage that "
+        "all machines have at the "
+        "same path.",
+    )

@@ -1,0 +1,139 @@
+"""Jobs on this machine: in order, not again when they are done, and never over what others made."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.cli import main
+from engine.cluster import run
+from engine.cluster.record import LOCK, RECORD
+from engine.errors import InputError
+from engine.io.scene_file import load_scene
+from engine.messages import JobUpdate, result
+from tests.cluster.small_jobs import (
+    ITERATIONS,
+    ROOT,
+    SCENES,
+    TEXT,
+    bytes_of,
+    small_jobs,
+    wait_until,
+    workers_of,
+    write_jobs,
+)
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+
+def states(report: dict[str, Any]) -> dict[str, str]:
+    return {job["name"]: job["state"] for job in report["jobs"]}
+
+
+@pytest.fixture
+def folder(folder_of_jobs: Path, tmp_path: Path) -> Path:
+    """Finished jobs, with their times."""
+    return shutil.copytree(folder_of_jobs, tmp_path / "jobs", copy_function=shutil.copy2)
+
+
+def test_jobs_run_after_what_they_need_and_their_files_are_scenes(folder_of_jobs: Path) -> None:
+    made = bytes_of(folder_of_jobs / "out")
+    assert tuple(name for name in made if name.endswith(".safetensors")) == SCENES, (
+        "and no checkpoint is left"
+    )
+    assert all(len(load_scene(folder_of_jobs / "out" / name).canonical) == 60 for name in SCENES)
+    assert made[SCENES[0]] != made[SCENES[1]], "each has its own seed"
+
+
+def test_finished_outputs_are_not_made_again(folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*.safetensors")}
+    report = result(run(small_jobs(folder)))
+    assert set(states(report).values()) == {"up to date"}
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert report["jobs"][1]["report"]["gaussians"] == 60, "what their verbs reported is still known"
+
+
+def test_what_a_change_concerns_is_made_again_and_nothing_else(folder: Path) -> None:
+    before = bytes_of(folder / "out")
+    report = result(
+        run(small_jobs(folder, TEXT.replace("preset: gold", "preset: night").replace("[1, 2]", "[1]")))
+    )
+    assert states(report) == {"views": "up to date", "fit[1]": "up to date", "gold[1]": "done"}
+    after = bytes_of(folder / "out")
+    assert {name for name in after if after[name] != before.get(name)} == {"gold 1.safetensors"}
+    assert set(after) == set(before), "what the file names no more stays"
+
+
+def test_outputs_of_others_are_not_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "out" / "gold 1.safetensors").write_bytes(b"painted by hand")
+    with pytest.raises(InputError, match=r"gold 1\.safetensors.*was changed since") as caught:
+        result(run(small_jobs(folder)))
+    assert caught.value.code == "CLU-042"
+    (folder / "out" / RECORD).unlink()
+    assert main(["batch", str(folder / "jobs.yaml"), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["code"] == "GS4D-CLU-042"
+    assert (folder / "out" / "gold 1.safetensors").read_bytes() == b"painted by hand"
+
+
+def test_a_failed_job_stops_only_what_needs_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(b"not a scene")
+    file = write_jobs(
+        tmp_path,
+        """
+        folder: out
+        jobs:
+          broken: {run: grade, scene: broken.safetensors, out: broken.safetensors}
+          needs: {run: export, scene: "${broken.out}", out: needs.ply}
+          whole: {run: export, scene: scene.safetensors, out: whole.ply}
+        """,
+    )
+    words = ["batch", str(file), "--json", "--report", str(tmp_path / "report.json")]
+    assert main(words) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert states(report) == {"broken": "failed", "needs": "not run", "whole": "done"}
+    assert states(json.loads((tmp_path / "report.json").read_text())) == states(report)
+    broken, needs, whole = report["jobs"]
+    assert broken["code"].startswith("GS4D-") and "broken.safetensors" in broken["note"]
+    assert broken["tries"] == 1, "a sentence is an answer: trying again gives the same"
+    assert needs["note"] == "needs broken" and whole["outputs"] == ["whole.ply"]
+
+
+def batch(file: Path) -> "subprocess.Popen[str]":
+    words = [sys.executable, "-m", "engine", "batch", str(file)]
+    return subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+@POSIX
+def test_stopped_and_killed_batches_leave_nothing_that_works_and_go_on_to_the_same_files(
+    folder_of_jobs: Path, tmp_path: Path
+) -> None:
+    file, out = write_jobs(tmp_path, TEXT.replace(ITERATIONS, "iterations: 4000")), tmp_path / "out"
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        process = batch(file)
+        wait_until(lambda: workers_of(out / "fitted"))
+        process.send_signal(number)
+        _, said = process.communicate(timeout=90)
+        assert process.returncode == code, said
+        assert "the same command continues" in said or number == signal.SIGKILL
+        wait_until(lambda: not workers_of(out))
+        assert (out / LOCK).exists() == (number == signal.SIGKILL)
+    # with other iterations, their checkpoints are not those of these jobs
+    jobs, seen = small_jobs(tmp_path), list[JobUpdate]()
+    stream = run(jobs)
+    for message in stream:
+        if isinstance(message, JobUpdate) and message.done:
+            seen.append(message)
+            break
+    with pytest.raises(InputError, match="Another batch"):
+        result(run(jobs))
+    stream.close()
+    assert seen and not workers_of(out)
+    report = result(run(jobs))
+    assert states(report) == {"views": "up to date", "fit[1]": "done", "fit[2]": "done", "gold[1]": "done"}
+    assert bytes_of(out) == bytes_of(folder_of_jobs / "out")

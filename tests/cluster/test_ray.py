@@ -1,0 +1,138 @@
+"""Jobs on a real Ray cluster of two nodes on this machine, one of which is killed in the middle."""
+
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.cluster import run
+from engine.errors import InputError
+from engine.messages import JobUpdate, result
+from tests.cluster.small_jobs import ITERATIONS, TEXT, bytes_of, small_jobs, wait_until, workers_of
+
+ray = pytest.importorskip("ray", reason="ray is not installed (pip install ray)")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="two nodes on one machine: Linux only")
+NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Generator[Any, None, None]:
+    from ray.cluster_utils import Cluster
+
+    # sockets have short paths
+    with (
+        tempfile.TemporaryDirectory(prefix="gs4d", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        Path(folder, "ray").mkdir()
+        made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+        try:
+            yield made
+        finally:
+            made.shutdown()
+
+
+def test_a_node_killed_in_the_middle_changes_nothing_but_the_time(
+    cluster: Any, folder_of_jobs: Path, tmp_path: Path
+) -> None:
+    node = cluster.add_node(**NODE)
+    jobs, out = small_jobs(tmp_path), tmp_path / "out"
+    updates, report = list[JobUpdate](), None
+    stream = run(jobs, address=cluster.address, on="ray")
+    for message in stream:
+        if isinstance(message, JobUpdate):
+            updates.append(message)
+            is_fitting = message.verb == "fit-edits" and message.done > 0
+            if node is not None and is_fitting and message.machine.endswith(node.node_id[:6]):
+                cluster.remove_node(node, allow_graceful=False)
+                node = None
+        elif hasattr(message, "value"):
+            report = message.value
+    assert node is None and report is not None and report["done"] == 4, report
+    again = [update for update in updates if update.note.startswith("again")]
+    assert len(again) == 1 and "machine was lost" in again[0].note
+    assert sorted(job["tries"] for job in report["jobs"]) == [1, 1, 1, 2]
+    assert bytes_of(out) == bytes_of(folder_of_jobs / "out")
+    wait_until(lambda: not workers_of(out))
+    assert not list(out.glob(".gs4d-token-*"))
+    assert result(run(jobs, address=cluster.address, on="ray"))["up_to_date"] == 4
+
+
+def test_closing_stops_the_machines_and_keeps_what_is_done(cluster: Any, tmp_path: Path) -> None:
+    jobs = small_jobs(tmp_path, TEXT.replace(ITERATIONS, "iterations: 20000"))
+    stream = run(jobs, address=cluster.address, on="ray")
+    for message in stream:
+        if isinstance(message, JobUpdate) and message.verb == "fit-edits" and message.done:
+            break
+    assert workers_of(tmp_path / "out")
+    stream.close()
+    wait_until(lambda: not workers_of(tmp_path / "out"))
+    assert list((tmp_path / "out" / "fitted").glob("*.safetensors")), "the checkpoint"
+
+
+def test_machines_that_cannot_run_jobs_are_named_before_any_job(cluster: Any, tmp_path: Path) -> None:
+    jobs = small_jobs(tmp_path)
+    other = tmp_path / "other"
+    (other / "engine").mkdir(parents=True)
+    with pytest.raises(InputError, match="has no GS4D Studio in") as caught:
+        result(run(jobs, on="ray", address=cluster.address, pack=str(other)))
+    assert caught.value.code == "CLU-050"
+    (other / "engine" / "__init__.py").write_text("")
+    (other / "pyproject.toml").write_text('version = "9.9.9"\n')
+    with pytest.raises(InputError, match=r"another GS4D Studio: version 9\.9\.9") as caught:
+        result(run(jobs, on="ray", address=cluster.address, pack=str(other)))
+    assert caught.value.code == "CLU-051"
+    with pytest.raises(InputError, match=r"'gold\[1\]' asks for: 1 CPUs and 2 GPUs") as caught:
+        result(
+            run(
+                small_jobs(tmp_path, TEXT.replace("preset: gold", "gpus: 2")),
+                on="ray",
+                address=cluster.address,
+            )
+        )
+    assert caught.value.code == "CLU-048"
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", "nowhere.invalid:6379", "no address"):
+        with pytest.raises(InputError, match="cannot be used") as caught:
+            result(run(small_jobs(tmp_path), on="ray", address=address))
+        assert caught.value.code == "CLU-049"
+
+
+def test_a_cluster_that_loses_its_head_ends_the_batch_with_a_sentence(tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    with (
+        tempfile.TemporaryDirectory(prefix="gs4d", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        os.mkdir(os.path.join(folder, "ray"))
+        made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+        try:
+            stream = run(
+                small_jobs(tmp_path, TEXT.replace(ITERATIONS, "iterations: 20000")),
+                on="ray",
+                address=made.address,
+            )
+            with pytest.raises(InputError, match="The cluster was lost") as caught:
+                for message in stream:
+                    if isinstance(message, JobUpdate) and message.done and made.head_node is not None:
+                        made.remove_node(made.head_node, allow_graceful=False)
+            assert caught.value.code == "CLU-046"
+        finally:
+            made.shutdown()
+    wait_until(lambda: not workers_of(tmp_path / "out"))
