@@ -25,6 +25,10 @@ from .share import Losses, LossSteps, Share, Totals, finished
 
 # loss terms of a part of a step's batch for randomness, progress in 0..1 and the part
 StepLosses = Callable[[torch.Generator, float, Share], Losses | LossSteps]
+# parameters with a share of the learning rate
+Groups = list[dict[str, Any]]
+# step, progress in 0..1 and averaged weights after a step; True stops, as if interrupted
+AfterStep = Callable[[int, float, dict[str, Tensor]], bool]
 # what may differ when a training is resumed without changing a number
 _FREE = ("save_every", "seconds", "report_every", "log")
 
@@ -45,6 +49,8 @@ class LoopConfig:
         seconds: Stop (as if interrupted) after this processor time; 0: no limit.
         accumulate: Parts of a process's batch whose gradients are summed up before a step.
         log: Folder of TensorBoard files; None: none.
+        minutes: Train for this time on the clock instead of `steps`, over runs; the learning rate follows it. Such a training is
+            resumed, but not to the bit. 0: `steps`.
     """
 
     steps: int
@@ -58,6 +64,7 @@ class LoopConfig:
     seconds: float = 0.0
     accumulate: int = 1
     log: Path | None = None
+    minutes: float = 0.0
 
 
 class Place(Protocol):
@@ -80,6 +87,8 @@ def train(
     report_every: int = 50,
     data: Place | None = None,
     described: Mapping[str, Any] | None = None,
+    groups: Groups | None = None,
+    after: AfterStep | None = None,
 ) -> dict[str, Tensor]:
     """Train `network` in place and return its averaged weights.
 
@@ -91,11 +100,14 @@ def train(
         report_every: Steps between lines of progress.
         data: What `losses` reads samples from, if that has a place.
         described: What else the training is made with, as plain JSON; `network` is the architecture's configuration.
+        groups: `params` of the network and the `share` of the learning rate that each group has; None: all, with all of it.
+        after: Called by the main process.
 
     Raises:
         InputError: The checkpoint is damaged or of another network, or the processes do not see the same one.
     """
-    return _Training(network, losses, config, checkpoint, report_every, data, described or {}).run()
+    made = _Training(network, losses, config, checkpoint, report_every, data, described or {}, groups)
+    return made.run(after)
 
 
 class _Training:
@@ -110,6 +122,7 @@ class _Training:
         report_every: int,
         data: Place | None,
         described: Mapping[str, Any],
+        groups: Groups | None,
     ) -> None:
         self.network, self.losses, self.config = network, losses, config
         self.checkpoint, self.report_every, self.data = checkpoint, report_every, data
@@ -120,29 +133,29 @@ class _Training:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay
+            groups or self.parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay
         )
         self.average = {name: value.clone() for name, value in network.state_dict().items()}
         self.step, self.before, self.sums = 0, 0.0, dict[str, Tensor]()
+        self.clock = 0.0
         self._resume()
-        self.start = time.process_time()
+        self.start, self.began = time.process_time(), time.time() - self.clock
 
-    def run(self) -> dict[str, Tensor]:
+    def run(self, after: AfterStep | None) -> dict[str, Tensor]:
         config, network = self.config, self.network
         events = Events(config.log if self.processes.is_main else None, self.step)
         network.train()
         saved = -1
-        while self.step < config.steps:
+        while (progress := self._progress()) < 1:
             if config.seconds and self.processes.any(time.process_time() - self.start > config.seconds):
                 break
-            progress = self.step / config.steps
             lr = (
                 config.lr
                 * min(1, (self.step + 1) / max(config.warmup, 1))
                 * (0.02 + 0.98 * _cosine(progress))
             )
             for group in self.optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group.get("share", 1.0)
             self._gradients(progress)
             norm = nn.utils.clip_grad_norm_(self.parameters, config.clip)
             self.optimizer.step()
@@ -156,11 +169,22 @@ class _Training:
             if self.step % config.save_every == 0:
                 self._save()
                 saved = self.step
+            if after is not None:
+                stops = self.processes.is_main and after(self.step, self._progress(), self.average)
+                if self.processes.any(stops):
+                    break
         if saved != self.step:
             self._save()
         events.close()
         network.eval()
         return self.average
+
+    def _progress(self) -> float:
+        """How much of the training is done, the same in all processes."""
+        if not self.config.minutes:
+            return self.step / max(self.config.steps, 1)
+        self.clock = float(self.processes.mean(torch.tensor(time.time() - self.began, dtype=torch.float64)))
+        return min(1.0, self.clock / (60 * self.config.minutes))
 
     def _gradients(self, progress: float) -> None:
         """Gradients of the whole batch, from all its parts."""
@@ -231,6 +255,7 @@ class _Training:
             "generator": self.generator.get_state(),
             "average": self.average,
             "step": self.step,
+            "clock": self.clock,
             "seconds": self._seconds(),
             "sums": sums,
             "processes": self.processes.count,
@@ -252,7 +277,7 @@ class _Training:
         self.generator.set_state(saved["generator"])
         self.average = {n: value.to(self.average[n].device) for n, value in saved["average"].items()}
         self.step, self.before = saved["step"], saved["seconds"]
-        self.sums = saved.get("sums", {})
+        self.sums, self.clock = saved.get("sums", {}), saved.get("clock", 0.0)
         notes = checkpoints.differences(saved.get("described", {}), self.described)
         then, now = saved.get("processes", 1), self.processes.count
         if then != now:

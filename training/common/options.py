@@ -74,9 +74,9 @@ def loop_config(
     options: argparse.Namespace, steps: int | None = None, part: str = "", **more: Any
 ) -> LoopConfig:
     """The loop that the options ask for; a training of several loops gives the steps and the name of each."""
+    more.setdefault("lr", getattr(options, "lr", None))
     return LoopConfig(
         options.steps if steps is None else steps,
-        options.lr,
         save_every=options.save_every,
         seconds=options.seconds,
         accumulate=options.accumulate,

@@ -41,8 +41,11 @@ class Share:
         """Randomness for draws whose number depends on the sample: `common` itself if the batch has one part."""
         if self.count == 1:
             return common
-        seeds = torch.randint(1 << 62, (self.count,), generator=common)
-        return torch.Generator().manual_seed(int(seeds[self.index]))
+        return torch.Generator().manual_seed(self.seed(common))
+
+    def seed(self, common: torch.Generator) -> int:
+        """A seed of this part's own, for randomness of other kinds."""
+        return int(torch.randint(1 << 62, (self.count,), generator=common)[self.index])
 
 
 # a batch of one part

@@ -10,6 +10,7 @@ import argparse
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,13 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.common.loop import AfterStep
+from training.common.loop import train as common_train
+from training.common.options import loop_config, script
+from training.common.share import Losses, Share
+
 from . import dataset, photographs, testset
+from .time_options import add_time_options, parsed
 
 GROUPS, CHANNELS = 4, (16, 32, 64, 128)
 SHARES = {"procedural": 0.5, "bodies": 0.32, "heads": 0.12, "splats": 0.06}
@@ -150,19 +157,10 @@ def loss_of(y: Tensor, x: Tensor) -> Tensor:
     return 0.5 * (y - x).abs().mean() + 2 * F.mse_loss(y, x) + 0.25 * edge
 
 
-class Average:
-    """Exponential moving average of parameters, with a short horizon at first."""
-
-    def __init__(self, module: nn.Module, most: float):
-        self.most, self.step = most, 0
-        self.values = {k: v.detach().clone() for k, v in module.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        self.step += 1
-        decay = min(self.most, (1 + self.step) / (10 + self.step))
-        for k, v in module.state_dict().items():
-            self.values[k].lerp_(v, 1 - decay)
+def averaged(path: Path) -> dict[str, Tensor]:
+    """The averaged weights in a checkpoint, also in one of earlier versions."""
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    return saved["ema"] if "ema" in saved else saved["average"]
 
 
 def save(path: Path, content: dict) -> None:
@@ -215,78 +213,74 @@ def figures(vae: AutoencoderKL) -> dict[str, float]:
     return out
 
 
-def rate(step: float, total: float, peak: float, floor: float = 0.02) -> float:
-    """Cosine schedule; step and total in the same unit (fraction of time)."""
-    return float(peak * (floor + (1 - floor) * 0.5 * (1 + np.cos(np.pi * min(1, step / total)))))
+def watcher(
+    stop: Path, every: float, figures: Callable[[int, dict[str, Tensor]], object], early: tuple[int, ...]
+) -> AfterStep:
+    """Print figures from time to time, after a few early steps and at the end; a file `stop` stops the training."""
+    last = time.time()
+
+    def after(step: int, progress: float, average: dict[str, Tensor]) -> bool:
+        nonlocal last
+        stops = stop.exists()
+        if time.time() - last > every or progress >= 1 or stops or step in early:
+            print(f"{progress:.1%}  step {step}  {figures(step, average)}", flush=True)
+            last = time.time()
+        return stops
+
+    return after
 
 
 def train(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
-    seed = args.seed
-    torch.manual_seed(seed)
+    torch.manual_seed(args.seed)
     vae = build()
     linear_start(vae)
     vae = vae.to(memory_format=torch.channels_last)
     exact_heads(vae)
-    path = args.out / "autoencoder.pt"
-    spent, step = 0.0, 0
-    state = None
-    if path.exists():
-        state = torch.load(path, weights_only=True)
-        vae.load_state_dict(state["model"])
-        spent, step = state["spent"], state["step"]
-    parameters = [p for p in vae.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(groups_of(vae), 1e-3, (0.9, 0.98), weight_decay=1e-4)
-    average = Average(vae, args.ema)
-    if state:
-        optimizer.load_state_dict(state["optimizer"])
-        average.values = state["ema"]
-        average.step = step
     bank = dataset.Bank(args.bank, SHARES)
-    rng, words = np.random.default_rng([seed, step]), random.Random(seed + step)
-    total, last, begin, running = args.minutes * 60, time.time(), time.time(), []
-    first = spent
     probe = build().to(memory_format=torch.channels_last)
-    stop = args.out / "stop_autoencoder"
-    while spent < total and not stop.exists():
-        late = spent > 0.75 * total
+
+    def losses(generator: torch.Generator, progress: float, share: Share) -> Losses:
+        own = share.generator(generator)
+        seed = share.seed(generator)
+        rng, words = np.random.default_rng(seed), random.Random(seed)
+        turn = int(torch.randint(1 << 30, (1,), generator=generator))
+        late = progress > 0.75
         x = (
             batch(bank, rng, words, 1, 0, (256, 192))
-            if late and step % 2
+            if late and turn % 2
             else (
                 batch(bank, rng, words, 4, 96, (256, 192))
-                if step % 4
+                if turn % 4
                 else batch(bank, rng, words, 2, 128, (256, 256))
             )
         )
-        for group in optimizer.param_groups:
-            group["lr"] = rate(spent, total, args.rate) * min(1.0, (step + 1) / 150) * group["share"]
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             mean, log_variance = moments(vae, x)
             scale = mean.detach().float().std(dim=(0, 2, 3), keepdim=True)
-            z = mean + torch.randn_like(mean) * (0.02 * scale)
+            z = mean + torch.randn(mean.shape, generator=own).to(mean) * (0.02 * scale)
             y = decode(vae, z)
-        loss = loss_of(y.float(), x)
         m, v = mean.float(), log_variance.float()
-        loss = loss + 1e-4 * 0.5 * (m.square() + v.exp() - 1 - v).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        average.update(vae)
-        step += 1
-        running.append(float(loss.detach()))
-        spent = first + time.time() - begin
-        if time.time() - last > args.every or spent >= total or step in (20, 60, 100):
-            probe.load_state_dict(average.values)
-            print(
-                f"{spent / 60:.1f} min  step {step}  loss {np.mean(running):.4f}  {figures(probe)}",
-                flush=True,
-            )
-            running = []
-            save(path, {"model": vae.state_dict(), "ema": average.values, "optimizer": optimizer.state_dict(),
-                        "spent": spent, "step": step})  # fmt: skip
-            last = time.time()
+        kl = 1e-4 * 0.5 * (m.square() + v.exp() - 1 - v).mean()
+        return {"image": loss_of(y.float(), x), "kl": kl}
+
+    def shown(_: int, average: dict[str, Tensor]) -> dict[str, float]:
+        probe.load_state_dict(average)
+        return figures(probe)
+
+    after = watcher(args.out / "stop_autoencoder", args.every, shown, (20, 60, 100))
+    loop = loop_config(
+        args,
+        lr=args.rate,
+        warmup=150,
+        weight_decay=1e-4,
+        average=args.ema,
+        seed=args.seed,
+        minutes=args.minutes,
+    )
+    args.out.mkdir(parents=True, exist_ok=True)
+    path, groups = args.out / "autoencoder.pt", groups_of(vae)
+    common_train(vae, losses, loop, path, args.report_every, groups=groups, after=after)
 
 
 @torch.no_grad()
@@ -294,7 +288,7 @@ def whiten(args: argparse.Namespace) -> None:
     """Fold each latent channel's mean and deviation into the quant convolutions: scaling factor 1."""
     torch.set_num_threads(args.threads)
     vae = build()
-    vae.load_state_dict(torch.load(args.out / "autoencoder.pt", weights_only=True)["ema"])
+    vae.load_state_dict(averaged(args.out / "autoencoder.pt"))
     before = figures(vae)
     bank = dataset.Bank(args.bank, SHARES)
     rng, words = np.random.default_rng(77), random.Random(77)
@@ -320,16 +314,16 @@ def main() -> None:
     parser.add_argument("command", choices=["train", "whiten"])
     parser.add_argument("--bank", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=35)
-    parser.add_argument("--every", type=float, default=120, help="seconds between checkpoints")
+    add_time_options(parser, 35)
+    parser.add_argument("--every", type=float, default=120, help="seconds between figures")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--ema", type=float, default=0.995)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action="store_true")
-    args = parser.parse_args()
+    args = parsed(parser)
     whiten(args) if args.command == "whiten" else train(args)
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -18,9 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.figures import contact_sheets
+from training.common.loop import train as common_train
+from training.common.options import loop_config, script
+from training.common.processes import Processes
+from training.common.share import Losses, Share
 
 from . import autoencoder, edits, latents, regions, testset, text
-from .autoencoder import Average, _head, exact_heads, groups_of, save
+from .autoencoder import _head, exact_heads, groups_of, watcher
+from .time_options import add_time_options, parsed
 
 PART_WEIGHT, PART_SHARE, LARGEST_WEIGHT = 1.5, 0.12, 10.0
 """Additional weight of the squared error where an edit of a part changes the latents: at least the first; for small
@@ -217,11 +222,11 @@ class Pairs:
         return torch.stack(source), torch.stack(target), sentences, captions, torch.stack(weights)
 
 
-def timesteps(count: int, last: float = 0.52) -> Tensor:
+def timesteps(count: int, last: float = 0.52, generator: torch.Generator | None = None) -> Tensor:
     """A share `last` at the last step (where the prediction is the image), half of the rest in 600-998, the rest anywhere."""
-    t = torch.randint(0, 1000, (count,))
-    u = torch.rand(count)
-    t = torch.where(u < last + (1 - last) * 0.52, torch.randint(600, 999, (count,)), t)
+    t = torch.randint(0, 1000, (count,), generator=generator)
+    u = torch.rand(count, generator=generator)
+    t = torch.where(u < last + (1 - last) * 0.52, torch.randint(600, 999, (count,), generator=generator), t)
     return torch.where(u < last, torch.full_like(t, 999), t)
 
 
@@ -298,7 +303,11 @@ def train(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     tokenizer_folder = args.out / "tokenizer"
-    text.write_tokenizer(tokenizer_folder)
+    processes = Processes()
+    if processes.is_main:
+        text.write_tokenizer(tokenizer_folder)
+    # the others wait until it is there
+    processes.any(False)
     tokenizer = text.load_tokenizer(tokenizer_folder)
     unet, encoder = build(), text.build(tokenizer)
     pairs = Pairs(args.out / "latents")
@@ -318,10 +327,11 @@ def train(args: argparse.Namespace) -> None:
     # Hues have a higher weight than in the squared error, because washed-out color is the most visible error.
     gram[:3, :3] += args.hue * torch.eye(3)
     root = torch.linalg.cholesky(gram).T.contiguous()
-    print("linear start, worst gate", worst, "weights", gram.tolist(), flush=True)
+    if processes.is_main:
+        print("linear start, worst gate", worst, "weights", gram.tolist(), flush=True)
 
     if args.init:
-        values = torch.load(args.init, weights_only=True)["ema"]
+        values = autoencoder.averaged(args.init)
         # Parts that the other run lacks keep their initialization, which adds nothing at first.
         unet.load_state_dict({k[5:]: v for k, v in values.items() if k.startswith("unet.")}, strict=False)
         encoder.load_state_dict({k[5:]: v for k, v in values.items() if k.startswith("text.")})
@@ -331,39 +341,27 @@ def train(args: argparse.Namespace) -> None:
     few_tokens_plainly(unet)
     exact_heads(unet)
     both = nn.ModuleDict({"unet": unet, "text": encoder})
-    path = args.out / "editor.pt"
-    spent, step, seen, state = 0.0, 0, 0, None
     groups = groups_of(both, "up_blocks.2.resnets.1.conv")
     words = next(p for n, p in both.named_parameters() if n.endswith("token_embedding.weight"))
     for group in groups:
         group["params"] = [p for p in group["params"] if p is not words]
     groups.append({"params": [words], "share": args.words})
-    optimizer = torch.optim.AdamW(groups, args.rate, (0.9, 0.98), weight_decay=1e-3)
-    average = Average(both, args.ema)
-    if path.exists():
-        state = torch.load(path, weights_only=True)
-        both.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.values, average.step = state["ema"], state["step"]
-        spent, step, seen = state["spent"], state["step"], state["seen"]
-    rng.seed(args.seed + step)
-    torch.manual_seed(args.seed + step)
-    total, begin, last, first, running = args.minutes * 60, time.time(), time.time(), spent, []
     probe = nn.ModuleDict(
         {"unet": build().to(memory_format=torch.channels_last), "text": text.build(tokenizer)}
     )
-    stop = args.out / "stop_editor"
-    finish = False
-    while not finish:
+
+    def losses(common: torch.Generator, progress: float, share: Share) -> Losses:
         pairs.look()
         # Prompts and colors are learned three times faster on small images; the last quarter uses only large ones.
-        chance = 0.1 if spent < args.small * total else 1 - args.mix if spent < 0.75 * total else 1.0
-        big = any(k in pairs.shards for k in large) and rng.random() < chance
+        chance = 0.1 if progress < args.small else 1 - args.mix if progress < 0.75 else 1.0
+        chosen = float(torch.rand(1, generator=common)) < chance
+        big = chosen and any(k in pairs.shards for k in large)
+        rng, generator = random.Random(share.seed(common)), share.generator(common)
         z0, z1, sentences, captions, weights = pairs.batch(
             large if big else small, args.batch if big else 3 * args.batch, rng, args.parts
         )
         # 4 % without a prompt, 4 % without prompt and image, then those without an image and with a caption of the result.
-        drop = torch.rand(len(z0))
+        drop = torch.rand(len(z0), generator=generator)
         for i, d in enumerate(drop.tolist()):
             if d < 0.08:
                 sentences[i] = ""
@@ -371,45 +369,36 @@ def train(args: argparse.Namespace) -> None:
                 sentences[i] = captions[i]
         blind = (drop >= 0.04) & (drop < 0.08 + args.captions)
         z0 = z0 * ~blind.view(-1, 1, 1, 1)
-        t = torch.where(blind, torch.randint(20, 1000, (len(z0),)), timesteps(len(z0), args.last))
+        without = torch.randint(20, 1000, (len(z0),), generator=generator)
+        t = torch.where(blind, without, timesteps(len(z0), args.last, generator))
         # Without an image, most of the error is unavoidable; it must not dominate the loss.
-        share = (1 - 0.5 * blind.float()).view(-1, 1, 1, 1) * weights
+        heavy = (1 - 0.5 * blind.float()).view(-1, 1, 1, 1) * weights
         a_, s_ = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
-        noise = torch.randn_like(z1)
+        noise = torch.randn(z1.shape, generator=generator)
         x = torch.cat([a_ * z1 + s_ * noise, z0], 1).contiguous(memory_format=torch.channels_last)
-        for group in optimizer.param_groups:
-            group["lr"] = (
-                autoencoder.rate(spent, total, args.rate) * min(1.0, (step + 1) / 200) * group["share"]
-            )
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             hidden = encoder(text.tokens(tokenizer, sentences)).last_hidden_state
             out = unet(x, t, encoder_hidden_states=hidden).sample
         error = torch.einsum("ij,bjhw->bihw", root, out.float() - (a_ * noise - s_ * z1))
-        loss = (share * error.square()).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-        optimizer.step()
-        average.update(both)
-        step, seen = step + 1, seen + len(z0)
-        running.append(float(loss.detach()))
-        spent = first + time.time() - begin
-        finish = spent >= total or stop.exists()
-        if time.time() - last > args.every or finish or step in (50, 300):
-            probe.load_state_dict(average.values)
-            save(path, {"model": both.state_dict(), "ema": average.values, "optimizer": optimizer.state_dict(),
-                        "spent": spent, "step": step, "seen": seen})  # fmt: skip
-            vae = latents.load_autoencoder(args.out)
-            result = figures(
-                probe["unet"], probe["text"], tokenizer, vae, 1, 1, args.out / f"sheet_{step:06d}.jpg"
-            )
-            print(
-                f"{spent / 60:.1f} min  step {step}  seen {seen}  large {big}  loss {np.mean(running):.4f}",
-                flush=True,
-            )
-            for subject, values in result.items():
-                print("   ", subject, values, flush=True)
-            running, last = [], time.time()
+        return {"velocity": (heavy * error.square()).mean()}
+
+    def shown(step: int, average: dict[str, Tensor]) -> dict[str, dict[str, float]]:
+        probe.load_state_dict(average)
+        sheet = args.out / f"sheet_{step:06d}.jpg"
+        return figures(probe["unet"], probe["text"], tokenizer, vae, 1, 1, sheet)
+
+    after = watcher(args.out / "stop_editor", args.every, shown, (50, 300))
+    loop = loop_config(
+        args,
+        lr=args.rate,
+        warmup=200,
+        weight_decay=1e-3,
+        average=args.ema,
+        seed=args.seed,
+        minutes=args.minutes,
+    )
+    path = args.out / "editor.pt"
+    common_train(both, losses, loop, path, args.report_every, groups=groups, after=after)
 
 
 def main() -> None:
@@ -419,7 +408,7 @@ def main() -> None:
     parser.add_argument(
         "--cross", type=int, nargs=3, help="with --init: groups of the last block to use for the cross terms"
     )
-    parser.add_argument("--minutes", type=float, default=80)
+    add_time_options(parser, 80)
     parser.add_argument("--small", type=float, default=0.4, help="fraction of the time on small images")
     parser.add_argument(
         "--mix", type=float, default=0.5, help="fraction of small images after that, until 75 %%"
@@ -441,12 +430,12 @@ def main() -> None:
     parser.add_argument(
         "--captions", type=float, default=0.15, help="share of the samples with a caption, without an image"
     )
-    parser.add_argument("--every", type=float, default=300)
+    parser.add_argument("--every", type=float, default=300, help="seconds between figures")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action="store_true")
-    train(parser.parse_args())
+    train(parsed(parser))
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -56,8 +56,8 @@ def export(run: Path | None, out: Path, weak: Collection[str] | None = None) -> 
         autoencoder.linear_start(vae)
         editor.linear_start(unet, torch.zeros(1000), torch.full((1000,), -0.7))
     else:
-        vae.load_state_dict(torch.load(run / "whitened.pt", weights_only=True)["ema"])
-        values = torch.load(run / "editor.pt", weights_only=True)["ema"]
+        vae.load_state_dict(autoencoder.averaged(run / "whitened.pt"))
+        values = autoencoder.averaged(run / "editor.pt")
         unet.load_state_dict({k[5:]: v for k, v in values.items() if k.startswith("unet.")})
         encoder.load_state_dict({k[5:]: v for k, v in values.items() if k.startswith("text.")})
     vae.half().save_pretrained(out / "vae")

@@ -23,7 +23,7 @@ KINDS = ("procedural", "bodies", "heads", "splats", "photograph", "painted")
 def load_autoencoder(run: Path) -> autoencoder.AutoencoderKL:
     """The whitened autoencoder."""
     vae = autoencoder.build()
-    vae.load_state_dict(torch.load(run / "whitened.pt", weights_only=True)["ema"])
+    vae.load_state_dict(autoencoder.averaged(run / "whitened.pt"))
     return vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
