@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/training_networks.py [--json] [--steps 8]
 
 `measured`: CPU seconds of a step with samples that are in memory (the best one of --steps: losses, backward, AdamW), the
-operations of its matrix products, convolutions and attention as torch counts them, and both divided. `arithmetic`: parameters,
-bytes without activations and operations of a step at the papers' sizes, counted on the meta device; hours of all steps on
-H100s, if they reach UTILIZATION of their dense bfloat16 peak and spend no time on rendering, reading or exchange. No training ran
-at that size.
+operations of its matrix products, convolutions and attention as torch counts them, and both divided. `listing`: CPU seconds in
+which the headers of a shard of 10,000 samples are read. `arithmetic`: parameters, bytes without activations and operations of a
+step at the papers' sizes, counted on the meta device; hours of all steps on H100s, if they reach UTILIZATION of their dense
+bfloat16 peak and spend no time on rendering, reading or exchange. No training ran at that size.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import itertools
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,13 +29,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.environment import environment
 from training.camera_video import train as camera_video
 from training.camera_video.data import Clips
+from training.common.decoding import SampleKind
 from training.common.full_size import GIB, Cost
 from training.common.loop import LoopConfig, train
+from training.common.samples import Samples
 from training.common.share import Share
 from training.reconstruction import paper as reconstruction_paper
 from training.reconstruction import train as reconstruction
 from training.reconstruction.data import Pool, SampleShape
 from training.reconstruction.scenes import SceneShape
+from training.shards import write_shard
 from training.variation_field import data as variation_field
 from training.variation_field import dit, paper, vae
 
@@ -42,6 +46,8 @@ from training.variation_field import dit, paper, vae
 H100, UTILIZATION = 989e12, 0.3
 # different samples; making them is not measured
 POOL = 2
+# samples of the shard whose headers are read
+LISTED = 10_000
 TOYS = {"limbed": 5, "bending": 2}
 
 
@@ -94,6 +100,16 @@ def measured(steps: int) -> dict[str, dict[str, float]]:
     return found
 
 
+def listing() -> dict[str, float]:
+    """CPU seconds in which the headers of a shard of LISTED samples of two files are read."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"json": b"{}", "other": bytes(3000)}
+        write_shard(Path(folder) / "shard.tar", [(f"{i:06d}", files) for i in range(LISTED)])
+        start = time.process_time()
+        samples = Samples(folder, SampleKind("none", {}, lambda _: None))
+        return {"samples": len(samples), "seconds": round(time.process_time() - start, 3)}
+
+
 def arithmetic() -> dict[str, dict[str, float]]:
     """A step and the whole training of each network at its paper's size."""
     vae_batch, dit_batch = paper.BATCH * paper.GPUS * paper.VAE_ACCUMULATE, paper.BATCH * paper.GPUS
@@ -133,7 +149,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="measured steps of each training")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = {"measured": measured(options.steps), "arithmetic": arithmetic(), "env": environment("cpu", 0)}
+    found: dict[str, Any] = {"measured": measured(options.steps), "listing": listing()}
+    found |= {"arithmetic": arithmetic(), "env": environment("cpu", 0)}
     print(json.dumps(found, indent=None if options.json else 1))
 
 

@@ -31,6 +31,8 @@ log = logging.getLogger("gs4d")
 T = TypeVar("T")
 # samples whose order is mixed within a shard; reading stays nearly sequential
 WINDOW = 256
+# samples of which one must be usable
+TRIED = 1000
 # broken samples that are named
 NAMED = 5
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -200,7 +202,7 @@ class Samples(Generic[T]):
             )
         # sizes that the network leaves open are those of the first sample; it must be the same one in all processes
         reasons: list[str] = []
-        for entry in self._entries:
+        for entry in self._entries[:TRIED]:
             try:
                 self.kind.read(entry.read(), self._sizes)
                 return
@@ -208,8 +210,8 @@ class Samples(Generic[T]):
                 reasons.append(f"{entry.place} {error}")
         raise InputError(
             "NET-007",
-            f"{source} has no sample that can be used as {self.kind.name}: {'; '.join(reasons[:2])}. Write the shards again "
-            "for this network and configuration.",
+            f"{source} begins with no sample that can be used as {self.kind.name}: {'; '.join(reasons[:2])}. Write the shards "
+            "again for this network and configuration.",
         )
 
 
