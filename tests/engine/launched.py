@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
+from engine.errors import InputError
 from tests.tiny_image_model import VIDEO
 from training.camera_video import data as video_data
 from training.camera_video import train as camera_video
@@ -95,7 +96,20 @@ def killed(out, batch):
     return resumed(out, batch)
 
 
-JOBS = {f.__name__: f for f in (of_video, of_reconstruction, of_variation, uninterrupted, resumed, killed)}
+def apart(out, batch):
+    """Processes that do not see the same checkpoint; each writes what it is told."""
+    model = of_video(out, batch, out / "apart0.pt", steps=1)
+    index = Processes().index
+    try:
+        of_video(out, batch, out / f"apart{index}.pt")
+    except InputError as error:
+        (out / f"apart{index}.txt").write_text(str(error))
+    return model
+
+
+JOBS = {
+    f.__name__: f for f in (of_video, of_reconstruction, of_variation, uninterrupted, resumed, apart, killed)
+}
 
 
 def main():

@@ -70,7 +70,7 @@ def test_two_processes_equal_one_with_the_whole_batch(out, name):
 
 
 def test_a_process_that_dies_costs_the_steps_since_the_checkpoint_and_nothing_else(out):
-    failed = launch(out, "killed")
+    failed = launch(out, "apart", "killed")
     assert failed.returncode != 0 and not (out / "killed.0.pt").exists()
     saved = torch.load(out / "checkpoint.pt", weights_only=True)
     assert (saved["step"], saved["processes"]) == (2, 2)
@@ -86,6 +86,14 @@ def test_a_process_that_dies_costs_the_steps_since_the_checkpoint_and_nothing_el
     assert [line["step"] for line in again] == [3, 4, 5, 6]
     assert again == once[-4:] and once[-1]["skipped"] >= 2
     assert "settings" not in done.stdout
+
+
+def test_processes_that_see_different_checkpoints_are_told_so(out):
+    """Made by the launch above: on machines that share no storage, only one finds the checkpoint."""
+    for process in (0, 1):
+        message = (out / f"apart{process}.txt").read_text()
+        assert message.startswith("The step of the checkpoint differs between the processes: 1, -1.")
+        assert message.endswith("[GS4D-NET-001]")
 
 
 def of_steps(text):
