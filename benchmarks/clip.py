@@ -59,13 +59,12 @@ class Limbs:
             upper, lower = reach * math.sin(phase + offset), 0.6 * reach * (1 + math.sin(phase + offset + 1))
             elbow = torch.tensor(start) - torch.tensor([0, 0, length])
             below = mine & (gaussians.means[:, 2] < elbow[2])
-            for rows, pivot, angle in ((below, elbow, lower), (mine, torch.tensor(start), upper)):
+            for chosen, pivot, angle in ((below, elbow, lower), (mine, torch.tensor(start), upper)):
+                rows = chosen.nonzero()[:, 0]
                 half = torch.nn.functional.normalize(torch.tensor(axis), dim=0) * math.sin(angle / 2)
-                turn = torch.cat([torch.tensor([math.cos(angle / 2)]), half]).expand(int(rows.sum()), 4)
-                means[rows] = (rotations.quats_to_matrices(turn) @ (means[rows] - pivot)[..., None]).squeeze(
-                    -1
-                ) + pivot
-                quats[rows] = rotations.multiply(turn, quats[rows])
+                turn = torch.cat([torch.tensor([math.cos(angle / 2)]), half])
+                means[rows] = (means[rows] - pivot) @ rotations.quats_to_matrices(turn).T + pivot
+                quats[rows] = rotations.multiply(turn.expand(len(rows), 4), quats[rows])
         return gaussians.with_(means=means, quats=quats)
 
     def config(self) -> dict[str, Any]:

@@ -116,11 +116,12 @@ class Choice:
 
 
 def searches(
-    samples: knot_fit.Samples, times: Tensor, interpolation: str, **options: Any
+    samples: knot_fit.Samples, times: Tensor, interpolation: str, pieces: int = 1, **options: Any
 ) -> Iterator[knot_fit.KnotSearch]:
     """Searches to run in turn until one has settled; none if the motion consists of jumps.
 
-    For slow motion, knots also follow the scene between its frames `times` if that adds little. `options`: of KnotSearch.
+    For slow motion, knots also follow the scene between its frames `times` if that adds little to the whole file, which has
+    `pieces` of this one's size. `options`: of KnotSearch.
     """
     if interpolation == "hold":
         return
@@ -129,7 +130,7 @@ def searches(
         yield knot_fit.KnotSearch(samples, 2 * moments, **options)
         return
     if between > moments:
-        is_cheap = between * samples.count <= BETWEEN and interpolation == "cubic"
+        is_cheap = between * samples.count * pieces <= BETWEEN and interpolation == "cubic"
         if is_cheap:
             yield knot_fit.KnotSearch(samples, between, **options)
         else:

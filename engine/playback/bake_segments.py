@@ -12,6 +12,7 @@ import json
 import math
 import tempfile
 import zlib
+from bisect import bisect_left
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -63,7 +64,8 @@ def borders(times: Tensor, seconds: float) -> list[int]:
     found = [0]
     for i in range(1, count):
         wanted = stamps[0] + (stamps[-1] - stamps[0]) * i / count
-        nearest = min(range(len(stamps)), key=lambda k: abs(stamps[k] - wanted))
+        after = bisect_left(stamps, wanted)
+        nearest = min(range(after - 1, after + 1), key=lambda k: abs(stamps[k] - wanted))
         if found[-1] < nearest < len(stamps) - 1:
             found.append(nearest)
     return [*found, len(stamps) - 1] if len(found) > 1 else []
@@ -97,8 +99,9 @@ def bake(scene: Scene4D, config: BakeConfig, title: str) -> Generator[int, None,
         # a still scene has nothing to divide
         return (yield from bake_whole(scene, replace(config, segment_seconds=0.0), title))
     head = content(scene, choice, title, plan.base, plan.moving)
-    writer = _Writer(plan, head)
-    for piece in _pieces(scene, config):
+    pieces = _pieces(scene, config)
+    writer = _Writer(plan, head, len(pieces))
+    for piece in pieces:
         with closing(Scratch()) as scratch:
             taken = MotionSamples(scratch, choice.kept)
             for second in MotionSamples.moments(piece):
@@ -139,8 +142,9 @@ class _Plan:
             return 2 / math.sqrt(3) * ROUNDING * limit
         extent = self.extent[self.order[: self.moving]]
         wide = float(extent.kthvalue(max(1, int(0.99 * len(extent)))).values)
-        # the limits of `motion_of`: the rim of a Gaussian moves by no more than `limit`
-        step = 2 / math.sqrt(3) * 0.5 * limit / max(wide, 1e-30) * (1 if name == "rotation" else 2)
+        # the limits of `motion_of`: rounding moves the rim of a wide Gaussian by no more than twice `limit`, most rims by far
+        # less. As much of the error in images comes from this as from positions: finer costs more than it shows
+        step = 2 / math.sqrt(3) * limit / max(wide, 1e-30) * (1 if name == "rotation" else 2)
         finest, coarsest = STEPS[name]
         return min(max(step, finest), coarsest)
 
@@ -156,8 +160,8 @@ class _Plan:
 class _Writer:
     """Fits and encodes segment after segment into a temporary file."""
 
-    def __init__(self, plan: _Plan, head: PlayerFile) -> None:
-        self.plan, self.head = plan, head
+    def __init__(self, plan: _Plan, head: PlayerFile, pieces: int) -> None:
+        self.plan, self.head, self.pieces = plan, head, pieces
         self.file: IO[bytes] = tempfile.TemporaryFile()
         self.places: list[Place] = []
         self.largest = self.total = 0.0
@@ -169,11 +173,13 @@ class _Writer:
         plan, index = self.plan, len(self.places)
         samples = plan.motion(piece, taken)
         interpolation = interpolation_between(piece, taken, plan.order[: plan.moving])
-        tracks: list[Track] = []
         knots: knot_fit.Knots | None = None
+        position: Track | None = None
         for share in (0.0,) if interpolation == "hold" else SHARES:
             search = None
-            for search in searches(samples, piece.times, interpolation, share=share, is_pinned=True):
+            for search in searches(
+                samples, piece.times, interpolation, self.pieces, share=share, is_pinned=True
+            ):
                 while search.has_more():
                     yield done
                     search.try_next()
@@ -187,7 +193,12 @@ class _Writer:
             if position is None or _error(samples, knots, position) <= 0.998 * plan.choice.limit:
                 break
         assert knots is not None
-        tracks = [turned(_on_grid(samples, knots, name, plan.steps)) for name in samples.values]
+        tracks = [
+            turned(
+                position if position and name == "position" else _on_grid(samples, knots, name, plan.steps)
+            )
+            for name in samples.values
+        ]
         start, end = float(piece.times[0]), float(piece.times[-1])
         data = encode_segment(plan.scene_id, index, knots.seconds.tolist(), knots.interpolation, tracks)
         offset = self._append(data)

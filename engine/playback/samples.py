@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..finite import is_finite
 from ..geometry.morton import morton_codes
 from ..io import spz
 from ..scene import Gaussians, Scene4D, harmonics, rotations
@@ -70,7 +71,7 @@ class MotionSamples:
         """Sample one more time, in seconds. Raises InputError if the scene contains NaN."""
         now = part(scene.at(seconds), self.kept)
         for name, tensor in now.tensors().items():
-            if not bool(torch.isfinite(tensor).all()):
+            if not is_finite(tensor):
                 raise InputError(
                     "PLB-023",
                     f"At {seconds:.3f} s, the scene's {name} contain NaN or infinite values. Run the step that "
