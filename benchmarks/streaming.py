@@ -7,12 +7,12 @@ Formats round different things: positions, rotations, scales, colors. What all o
 PSNR of images rendered from what was read back against the same images of the original scene, at captured frames from two
 cameras, on the alpha and color of both. Rows of player files give the stated bound of positions too. Of a sequence, a few frames
 are written and read, and sizes and seconds are scaled to all of them. `first_megabytes` is what a player has to load before it
-shows the first frame, and `first_seconds` how long that takes at 20 Mbit/s. Seconds of baking are CPU seconds; `first_segment_seconds`
-are those until the first segment is made, and `peak_mb` is the memory that baking adds to what the process held before (with other
-rows before it in the same process, less than all of it: run it with --only).
+shows the first frame, and `first_seconds` how long that takes at 20 Mbit/s. Seconds of baking are CPU seconds, and
+`first_segment_seconds` those until the first segment is made. `peak_mb` is the memory that baking adds to what the process held
+before: run one row with --only, since others leave free memory behind.
 
---same-error sets each of the others beside the smallest player file in segments whose images are at least as close to the scene's,
-of those with nine bounds of the error from 0.8 to 0.035 %.
+--same-error compares each of the others with the smallest player file in segments whose images are at least as close to those of
+the scene, of files with ten bounds of the error from 0.8 to 0.035 %.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def player_file(scene: Scene4D, folder: Path, segment_seconds: float, max_error:
         if isinstance(message, Progress) and message.done > first_done and math.isnan(until_first):
             until_first = time.process_time() - begun
         if isinstance(message, Finished):
-            message.result.save(path)
+            message.value.save(path)
     spent, peak, file = time.process_time() - begun, peak_mb("cpu") - held, read_player_file(path)
     first = path.stat().st_size
     if isinstance(file, SegmentedFile):
