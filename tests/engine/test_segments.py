@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import zlib
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,9 +20,12 @@ from hypothesis import strategies as st
 
 from engine import messages as m
 from engine.errors import InputError
+from engine.playback.bake_parts import searches
 from engine.playback.bake_segments import borders
+from engine.playback.knot_fit import Samples
 from engine.playback.player_file import decode_player_file, read_player_file
 from engine.playback.segments import SegmentedFile
+from engine.playback.series import Scratch, Series
 from engine.playback.tracks import PREDICTIONS, Prediction, pack, quantize, unpack
 from engine.scene import Scene4D
 from engine.steps import bake_clip
@@ -130,6 +134,38 @@ def test_no_center_is_further_off_than_stated(seed, moments, seconds, segment, u
         assert uneven and any("more than" in note for note in file.notes)
 
 
+def test_rims_are_moved_by_no_more_than_the_encoder_aims_for(scene, made):
+    file, moving = made.player_file, made.player_file.moving
+    turned, scaled = [], []
+    for t in scene.times.tolist()[::4]:
+        true = scene.at(t).map(lambda x: x[made.indices][:moving])
+        found = file.at(t).map(lambda x: x[:moving])
+        cosine = (true.activated().quats * found.activated().quats).sum(-1).abs().clamp(max=1)
+        turned.append(2 * cosine.acos() * 2 * true.log_scales.amax(-1).exp())
+        change = (found.log_scales - true.log_scales).abs() * 2 * true.log_scales.exp()
+        scaled.append(change.amax(-1))
+    for moved in (torch.cat(turned), torch.cat(scaled)):
+        assert 0 < float(moved.quantile(0.99)) <= 2 * 0.002 * file.radius
+
+
+def test_knots_between_frames_are_for_files_to_which_they_add_little():
+    times = torch.linspace(0, 1, 13, dtype=torch.float64)
+    between = torch.linspace(0, 1, 25, dtype=torch.float64)
+    with closing(Scratch()) as scratch:
+        series = Series(scratch)
+        for _ in between:
+            series.append(torch.zeros(1000, 3))
+        one = {"position": torch.ones(1000)}
+        samples = Samples(between, torch.isin(between, times), {"position": series}, one, {"position": 0.01})
+
+        def most(pieces: int) -> list[int]:
+            return [search.most for search in searches(samples, times, "cubic", pieces)]
+
+        assert most(1) == [25, 13]
+        # of the whole file, not of one segment
+        assert most(1000) == [13, 13]
+
+
 def test_births_and_deaths_are_held_in_segments_too():
     still = moving_scene(60, moments=41, views=2)
     scene = flickering(still.with_(times=torch.linspace(0, 8, 41, dtype=torch.float64)))
@@ -159,6 +195,10 @@ def test_borders_are_frames_about_as_far_apart_as_asked():
     assert found[0] == 0 and found[-1] == 1800 and len(found) == 31
     assert all(1.9 < float(times[b] - times[a]) < 2.1 for a, b in pairwise(found))
     assert borders(times[:80], 2.0) == [] and borders(times, 0.0) == [] and borders(times[:1], 1.0) == []
+    for i, border in enumerate(found):
+        assert abs(float(times[border]) - (10 + 2 * i)) == pytest.approx(
+            float((times - (10 + 2 * i)).abs().min()), abs=1e-9
+        )
     # two frames are a segment, however short it is to be
     assert borders(torch.tensor([0.0, 5.0, 10.0]), 0.1) == [0, 1, 2]
 
@@ -211,6 +251,18 @@ def test_the_packed_bytes_of_a_segment_are_those_of_the_published_layout():
     left = [0, 1023, 300, -1322, -100, 2144]
     folded = [2 * v if v >= 0 else -2 * v - 1 for v in left]
     assert list(packed) == [v & 255 for v in folded] + [v >> 8 for v in folded]
+
+
+def test_noise_is_packed_without_looking_for_repeats_and_repeats_are_found():
+    g = torch.Generator().manual_seed(0)
+    noise = quantize("position", torch.randn(12, 3000, 3, generator=g), 7)
+    pattern = torch.rand(50, 3, generator=g).repeat(60, 1)
+    repeated = quantize("position", torch.stack([pattern * k for k in range(12)]), 7)
+    plain = zlib.decompress(pack(noise))
+    assert len(pack(noise)) < len(zlib.compress(plain, 7))
+    runs = zlib.compressobj(7, zlib.DEFLATED, 15, 5, zlib.Z_RLE)
+    alone = runs.compress(zlib.decompress(pack(repeated))) + runs.flush()
+    assert len(pack(repeated)) < len(alone) / 2
 
 
 # -- memory ---------------------------------------------------------------------------------------------------------
