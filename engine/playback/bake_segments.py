@@ -203,7 +203,9 @@ class _Writer:
         data = encode_segment(plan.scene_id, index, knots.seconds.tolist(), knots.interpolation, tracks)
         offset = self._append(data)
         self.places.append(Place(start, end, offset, len(data), zlib.crc32(data)))
-        motion = Motion(knots.seconds, knots.interpolation, {t.name: played(t) for t in tracks})
+        # the stated error is that of centers
+        seen = {track.name: played(track) for track in tracks if track.name == "position"}
+        motion = Motion(knots.seconds, knots.interpolation, seen)
         # the border belongs to the segment before
         times = piece.times.double().tolist()[min(index, 1) :]
         largest, total = errors_of(replace(self.head, motion=motion), taken, plan.order, times)
@@ -269,16 +271,18 @@ def _on_grid(samples: knot_fit.Samples, knots: knot_fit.Knots, name: str, steps:
     """
     values, step = knots.of(name), steps[name]
     if name == "rotation":
-        values = vectors_of(rotations.normalise(values))
+        values = torch.stack([vectors_of(rotations.normalise(row)) for row in values])
     elif name == "opacity":
         values = values.clamp(0, 1)
     low, high = (edge.double() for edge in values.flatten(0, 1).aminmax(dim=0))
     while float((high / step).round().sub((low / step).round()).max()) >= 1 << 16:
         step *= 2
     bottom = (low / step).round()
-    counts = ((values.double() / step).round() - bottom).long()
-    bits = max(int(counts.max()).bit_length(), 1)
-    whole = counts.numpy().astype(np.uint8 if bits <= 8 else np.uint16)
+    bits = max(int(((high / step).round() - bottom).max()).bit_length(), 1)
+    whole = np.empty(tuple(values.shape), dtype=np.uint8 if bits <= 8 else np.uint16)
+    # knot by knot, since all of them in double precision are large
+    for counts, row in zip(whole, values, strict=True):
+        counts[:] = ((row.double() / step).round() - bottom).numpy()
     return Track(name, bits, bottom * step, (bottom + (2**bits - 1)) * step, whole)
 
 
