@@ -205,6 +205,9 @@ def main() -> int:
         frames = round(arguments.seconds * arguments.fps) + 1
         times = torch.linspace(0, arguments.seconds, frames, dtype=torch.float64)
         scene = figure(arguments.gaussians, 2).with_(times=times)
+    # libraries load what they need when they are first used
+    small = figure(100, 2).with_(times=torch.linspace(0, 2, 25, dtype=torch.float64))
+    list(bake_clip.run(small, bake_clip.Config(segment_seconds=1.0)))
     report: dict[str, Any] = {
         "gaussians": len(scene.canonical), "frames": len(scene.times), "scene_seconds": scene.duration,
     }  # fmt: skip
