@@ -177,7 +177,8 @@ def test_a_segment_that_is_damaged_cut_or_foreign_is_named_and_the_others_play(
     bad = bytearray(data)
     # the second is damaged, the fourth is from elsewhere, and the last is cut off
     bad[places[1] + 900] ^= 1
-    bad[places[3] : places[3] + 64] = data[places[4] : places[4] + 64]
+    # 80 bytes reach the number of the segment
+    bad[places[3] : places[3] + 80] = data[places[4] : places[4] + 80]
     bad = bad[: places[7] + 40]
     length = int.from_bytes(data[8:12], "little")
     with slow_server.serving(slow_server.Scene(bytes(bad))) as address:
