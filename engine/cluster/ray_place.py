@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import secrets
@@ -28,8 +29,11 @@ from .place import Began, Closed, Ended, Event, Line, Lost
 from .plan import Job, Jobs
 from .worker import source_digest
 
-# seconds: to join a cluster or to start one, without a sign of life until it counts as lost, for the driver's own end
-JOINING, SILENCE, ENDING = 150.0, 45.0, 5.0
+log = logging.getLogger("gs4d")
+
+# seconds: to join a cluster or to start one, without a sign of life until it counts as lost, for the driver's own end, and of it
+# until that is said
+JOINING, SILENCE, ENDING, NOTICED = 150.0, 45.0, 5.0, 0.3
 DRIVER = Path(__file__).with_name("ray_driver.py")
 TOKEN = ".gs4d-token-"
 
@@ -138,9 +142,13 @@ class RayPlace:
             with contextlib.suppress(OSError):
                 self._driver.stdin.close()
         try:
-            self._driver.wait(ENDING)
+            self._driver.wait(NOTICED)
         except subprocess.TimeoutExpired:
-            self._end_driver()
+            log.info("leaving Ray")
+            try:
+                self._driver.wait(ENDING)
+            except subprocess.TimeoutExpired:
+                self._end_driver()
         self._is_over = True
         shutil.rmtree(self._temporary, ignore_errors=True)
 

@@ -87,6 +87,7 @@ class Record:
                 )
 
     def begin(self, job: Job, fingerprint: str) -> None:
+        """Note that outputs of the job may appear from now on."""
         self._begun[self._key(job)] = fingerprint
         self._write()
 
@@ -100,6 +101,12 @@ class Record:
             "seconds": round(done.seconds, 3),
         }
         self._write()
+
+    def give_up(self, job: Job) -> None:
+        """A job failed: where it left no output, one that appears later is somebody else's."""
+        if self._key(job) in self._begun and not any(signatures(job, self.folder).values()):
+            del self._begun[self._key(job)]
+            self._write()
 
     def _key(self, job: Job) -> str:
         return job.outputs[0].relative_to(self.folder).as_posix() if job.outputs else f"{job.name}:"

@@ -159,7 +159,6 @@ class _Batch:
                 yield self._set(state, state=NOT_RUN, note=f"needs {lacking[0]}")
             elif free > 0 and all(map(self._is_done, state.job.needs)):
                 free -= 1
-                self._record.begin(state.job, state.fingerprint)
                 state.tries += 1
                 state.began = time.monotonic()
                 place.start(state.job)
@@ -176,6 +175,7 @@ class _Batch:
             )
         state = self._states[event.job]
         if isinstance(event, Began):
+            self._record.begin(state.job, state.fingerprint)
             state.began, state.stage = time.monotonic(), None
             yield self._set(
                 state,
@@ -236,6 +236,7 @@ class _Batch:
                 state, state=WAITING, note=f"again: {reason}", machine="", done=0, total=0, left=None
             )
         state.code = code
+        self._record.give_up(state.job)
         return self._set(state, state=FAILED, note=reason, left=None)
 
     def _set(self, of: _State, **changes: Any) -> JobUpdate:

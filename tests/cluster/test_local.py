@@ -1,5 +1,6 @@
 """Jobs on this machine: in order, not again when they are done, and never over what others made."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from engine.cli import main
-from engine.cluster import run
+from engine.cli import main, verbs
+from engine.cluster import read_jobs, run
 from engine.cluster.record import LOCK, RECORD
 from engine.errors import InputError
 from engine.io.scene_file import load_scene
@@ -102,6 +103,34 @@ def test_a_failed_job_stops_only_what_needs_it(tmp_path: Path, capsys: pytest.Ca
     assert broken["code"].startswith("GS4D-") and "broken.safetensors" in broken["note"]
     assert broken["tries"] == 1, "a sentence is an answer: trying again gives the same"
     assert needs["note"] == "needs broken" and whole["outputs"] == ["whole.ply"]
+    (tmp_path / "out" / "broken.safetensors").write_bytes(b"somebody else's")
+    with pytest.raises(InputError, match="was not made by this batch"):
+        result(run(read_jobs(file, verbs())))
+
+
+@POSIX
+def test_on_a_terminal_the_jobs_are_a_table_that_is_redrawn(folder: Path) -> None:
+    import pty
+
+    (folder / "out" / "gold 1.safetensors").unlink()
+    terminal, end = pty.openpty()
+    words = [sys.executable, "-m", "engine", "batch", str(folder / "jobs.yaml")]
+    process = subprocess.Popen(
+        words, cwd=ROOT, stderr=end, stdout=subprocess.DEVNULL, env={**os.environ, "COLUMNS": "90"}
+    )
+    os.close(end)
+    shown = b""
+    with contextlib.suppress(OSError):
+        # the end of a terminal is an error
+        while part := os.read(terminal, 1 << 16):
+            shown += part
+    os.close(terminal)
+    assert process.wait() == 0
+    tables = shown.decode().split("\x1b[J")
+    assert (
+        len(tables) > 2 and "\x1b[5A" not in tables[0] and all("\x1b[5A" in table for table in tables[2:-1])
+    )
+    assert "gold[1]" in tables[-2] and "grade" in tables[-2] and "4 jobs: 1 done, 3 up to date" in tables[-2]
 
 
 def batch(file: Path) -> "subprocess.Popen[str]":
