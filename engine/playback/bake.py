@@ -85,7 +85,10 @@ def bake(scene: Scene4D, config: BakeConfig, title: str) -> Generator[int, None,
             f"The scene's {len(scene.times)} times are not in ascending order; load or train it again.",
         )
     if bake_segments.borders(scene.times, config.segment_seconds):
-        return (yield from bake_segments.bake(scene, config, title))
+        divided = yield from bake_segments.bake(scene, config, title)
+        if divided is not None:
+            return divided
+        config = replace(config, segment_seconds=0.0)
     with closing(Scratch()) as scratch:
         return (yield from _bake(_Baking(scene, config, scratch), title))
 

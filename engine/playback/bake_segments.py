@@ -83,8 +83,11 @@ def units(scene: Scene4D, config: BakeConfig) -> int:
 
 
 @torch.no_grad()
-def bake(scene: Scene4D, config: BakeConfig, title: str) -> Generator[int, None, Baked]:
-    """As `engine.playback.bake.bake`, for a scene that `borders` divides; the result's bytes lie in a temporary file."""
+def bake(scene: Scene4D, config: BakeConfig, title: str) -> Generator[int, None, Baked | None]:
+    """As `engine.playback.bake.bake`, for a scene that `borders` divides; the result's bytes lie in a temporary file.
+
+    None where nothing moves, so that there is nothing to divide.
+    """
     choice, done = Choice(scene, config), 0
     with closing(Scratch()) as scratch:
         survey = MotionSamples(scratch, choice.kept, is_survey=True)
@@ -94,10 +97,7 @@ def bake(scene: Scene4D, config: BakeConfig, title: str) -> Generator[int, None,
             yield done
         plan = _Plan(scene, config, choice, survey)
     if not plan.moving:
-        from .bake import bake as bake_whole
-
-        # a still scene has nothing to divide
-        return (yield from bake_whole(scene, replace(config, segment_seconds=0.0), title))
+        return None
     head = content(scene, choice, title, plan.base, plan.moving)
     pieces = _pieces(scene, config)
     writer = _Writer(plan, head, len(pieces))
