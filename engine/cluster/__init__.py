@@ -1,6 +1,7 @@
 """Many commands from one file, on this machine or on a Ray cluster: what `python -m engine batch` calls."""
 
-from .plan import Job, Jobs, read_jobs
+from .jobs import Job, Jobs
+from .plan import read_jobs
 from .running import run
 from .verbs import Flag, Refused, Role, Verb, Verbs
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..files.jsonfile import json_text
-from .plan import Job, Jobs
+from .jobs import Job, Jobs
 
 
 def fingerprints(jobs: Jobs) -> dict[str, str]:

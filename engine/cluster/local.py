@@ -7,8 +7,8 @@ import queue
 import threading
 from pathlib import Path
 
+from .jobs import Job
 from .place import Began, Ended, Event, Line
-from .plan import Job
 from .worker import Command
 
 PACK = Path(__file__).resolve().parents[2]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..files.paths import printable
-
-if TYPE_CHECKING:
-    from .plan import Job
+from .jobs import Job
 
 
 def in_order(jobs: Sequence[Job], file: str) -> list[Job]:
     """The jobs in their own order as far as what they need allows it. InputError that names a cycle."""
-    left, done, found = list(jobs), set[str](), list["Job"]()
+    left, done, found = list(jobs), set[str](), list[Job]()
     while left:
         waiting: list[Job] = []
         for job in left:

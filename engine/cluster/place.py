@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .plan import Job
+from .jobs import Job
 
 
 @dataclass(frozen=True)

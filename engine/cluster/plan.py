@@ -13,55 +13,13 @@ from ..errors import InputError
 from ..files.paths import check_names, printable
 from ..wording import listed, shown
 from .job_file import JobEntry, JobFile, Text, read_job_file
+from .jobs import Job, Jobs
 from .matrix import check_number, file_names, filled, instance_name, instances
 from .order import in_order
 from .verbs import Flag, Role, Verb, Verbs
 
 _REFERENCE = re.compile(r"\$\{\s*([\w-]+)\s*\.\s*([\w-]+)\s*\}", re.ASCII)
 _YES, _NO = ("true", "yes", "on"), ("false", "no", "off")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One command to run.
-
-    Attributes:
-        name: "edit[a, make it gold]"; different for all jobs.
-        entry: Name of the job in the file, and `values` those of its matrix.
-        words: The verb and its flags, with absolute paths.
-        settings: The same as written in the file, for the fingerprint: flag to values.
-        outputs: What is there when it is done.
-        inputs: Files and folders that it reads and no job makes.
-        feeds: Names of the jobs whose outputs it reads.
-        needs: Names of all jobs that must be done before.
-    """
-
-    name: str
-    entry: str
-    values: dict[str, str]
-    words: tuple[str, ...]
-    settings: dict[str, tuple[str, ...]]
-    outputs: tuple[Path, ...]
-    inputs: tuple[Path, ...]
-    feeds: tuple[str, ...]
-    needs: tuple[str, ...]
-    gpus: float
-    cpus: float
-    retries: int
-    where: str
-
-    @property
-    def verb(self) -> str:
-        return self.words[0]
-
-
-@dataclass(frozen=True)
-class Jobs:
-    """The jobs of a file in an order in which they can run, and the folder of their outputs."""
-
-    file: Path
-    folder: Path
-    jobs: tuple[Job, ...]
 
 
 def read_jobs(path: Path | str, verbs: Verbs, folder: Path | str | None = None) -> Jobs:

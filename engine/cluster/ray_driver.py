@@ -26,8 +26,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-# seconds: for a TCP connection, for the look at all machines, for one answer of the cluster, that a job may find no machine
-CONNECTING, LOOKING, ANSWERING, HOMELESS = 5.0, 90.0, 20.0, 60.0
+# seconds: for a TCP connection, for the look at all machines, until a dead one is known, for one answer of the cluster, and that
+# a job may find no machine
+CONNECTING, LOOKING, LEAVING, ANSWERING, HOMELESS = 5.0, 60.0, 20.0, 20.0, 60.0
 # bytes of a local cluster's object store: nothing passes through it
 STORE = 100 << 20
 
@@ -154,23 +155,37 @@ class Driver:
         for name, cpus, gpus in self._config["needs"]:
             if not self._fits((cpus, gpus)):
                 return self._refuse("too small", f"{cpus:g} CPUs and {gpus:g} GPUs", job=name)
-        looks: list[Any] = []
+        looks: dict[str, Any] = {}
         for node in self._machines():
             place = strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             remote = self._ray.remote(look).options(num_cpus=0, max_retries=0, scheduling_strategy=place)
-            looks.append(remote.remote(self._terms))
-        try:
-            found = self._ray.get(looks, timeout=LOOKING)
-        except Exception as error:
-            return self._refuse("not there", f"a machine does not answer ({type(error).__name__})")
-        for problem in found:
+            looks[node["NodeID"]] = remote.remote(self._terms)
+        end, machines = time.monotonic() + LOOKING, list[str]()
+        for node, reference in looks.items():
+            try:
+                problem = self._ray.get(reference, timeout=max(1.0, end - time.monotonic()))
+            except Exception as error:
+                # one that died just now is still among them for a while
+                if self._is_leaving(node):
+                    continue
+                return self._refuse("not there", f"a machine does not answer ({type(error).__name__})")
             if "kind" in problem:
                 return self._refuse(**problem)
+            machines.append(problem["machine"])
         # on the head: it ends with the cluster, not with a machine of it
         head: dict[str, Any] = {"resources": {"node:__internal_head__": 0.001}, "num_cpus": 0}
         self._inbox = self._ray.remote(Inbox).options(**head).remote()
-        self._say(ready=[problem["machine"] for problem in found])
+        self._say(ready=machines)
         return True
+
+    def _is_leaving(self, node: str) -> bool:
+        """Whether the cluster notices soon that a machine is dead."""
+        end = time.monotonic() + LEAVING
+        while time.monotonic() < end:
+            if node not in {machine["NodeID"] for machine in self._machines()}:
+                return True
+            time.sleep(0.5)
+        return False
 
     def start(self, name: str, words: list[str], cpus: float, gpus: float) -> None:
         remote = self._ray.remote(work).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)

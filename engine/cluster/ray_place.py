@@ -24,9 +24,9 @@ from ..backends import installed, require
 from ..errors import InputError
 from ..files.paths import printable
 from ..wording import listed
+from .jobs import Job, Jobs
 from .local import PACK
 from .place import Began, Closed, Ended, Event, Line, Lost
-from .plan import Job, Jobs
 from .worker import source_digest
 
 log = logging.getLogger("gs4d")

@@ -17,7 +17,7 @@ from ..files.atomic import is_running, machine_name, make_folder
 from ..files.jsonfile import json_text, read_json, write_json
 from ..files.paths import printable
 from .fingerprints import signatures
-from .plan import Job
+from .jobs import Job
 
 RECORD, LOCK = ".gs4d-batch.json", ".gs4d-batch.lock"
 # of the record; a newer program's is not read

@@ -16,9 +16,9 @@ from ..files.jsonfile import write_json
 from ..messages import Finished, JobUpdate, Message, Started, Stream
 from .endings import outcome_of
 from .fingerprints import fingerprints
+from .jobs import Job, Jobs
 from .local import Local
 from .place import Began, Closed, Ended, Event, Line, Lost, Place
-from .plan import Job, Jobs
 from .record import Done, Record, locked
 
 log = logging.getLogger("gs4d")

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from engine import __version__
 from engine.cluster import run
+from engine.cluster.worker import machine_problem, source_digest
 from engine.errors import InputError
 from engine.messages import JobUpdate, result
-from tests.cluster.small_jobs import ITERATIONS, TEXT, bytes_of, small_jobs, wait_until, workers_of
+from tests.cluster.small_jobs import ITERATIONS, ROOT, TEXT, bytes_of, small_jobs, wait_until, workers_of
 
 ray = pytest.importorskip("ray", reason="ray is not installed (pip install ray)")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="two nodes on one machine: Linux only")
@@ -99,6 +101,19 @@ def test_machines_that_cannot_run_jobs_are_named_before_any_job(cluster: Any, tm
         )
     assert caught.value.code == "CLU-048"
     assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
+def test_a_machine_must_see_the_file_that_this_one_wrote(tmp_path: Path) -> None:
+    token, digest = tmp_path / "token", source_digest(str(ROOT))
+
+    def problem() -> str:
+        return machine_problem(str(ROOT), __version__, digest, str(token), "secret").get("kind", "")
+
+    assert problem() == "not shared"
+    token.write_text("of another folder at the same path")
+    assert problem() == "not shared"
+    token.write_text("secret")
+    assert problem() == ""
 
 
 def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
