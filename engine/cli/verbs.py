@@ -51,7 +51,8 @@ def _verb(name: str, parser: argparse.ArgumentParser) -> Verb:
             is_required=action.required or (role is Role.OUTPUT and action.default is not None),
         )
         flags.update({word[2:].replace("-", "_"): flag for word in on})
-    return Verb(name, flags, lambda words: _refused(parser, words))
+    shares = bool(parser.get_default("shares_views"))
+    return Verb(name, flags, lambda words: _refused(parser, words), shares)
 
 
 def _refused(parser: argparse.ArgumentParser, words: Sequence[str]) -> Refused | None:

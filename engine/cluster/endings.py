@@ -14,6 +14,8 @@ from .worker import ending_signal
 
 # exit codes of the command line: the input cannot be used, wrong arguments
 ANSWERS = (1, 2)
+# memory may be free again; one of several processes ended
+PASSING = ("GS4D-ENG-002", "GS4D-TRN-051")
 # characters of a sentence in the table
 LONGEST = 300
 
@@ -39,8 +41,7 @@ def outcome_of(ended: Ended) -> Outcome:
     last = ended.said.splitlines()[-1] if ended.said else ""
     if isinstance(said.get("error"), str):
         code = str(said.get("code", ""))
-        # memory may be free again
-        return Outcome(None, brief(said["error"], LONGEST), code, may_pass=code == "GS4D-ENG-002")
+        return Outcome(None, brief(said["error"], LONGEST), code, may_pass=code in PASSING)
     name = ending_signal(ended.code) if ended.code < 0 else ""
     if name == "SIGKILL" or names_full_memory(ended.said):
         return Outcome(None, "the system ended the command; its memory probably ran out", may_pass=True)

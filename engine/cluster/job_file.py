@@ -22,7 +22,7 @@ LARGEST, DEEPEST = 512 * 1024, 8
 MOST_RETRIES = 100
 NAME = re.compile(r"[A-Za-z_][\w-]{0,63}", re.ASCII)
 # keys of a job that are not flags
-KEYS = ("run", "matrix", "after", "gpus", "cpus", "retries")
+KEYS = ("run", "matrix", "after", "gpus", "cpus", "processes", "retries")
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp")}
 _PLAIN_TAGS |= {"tag:yaml.org,2002:seq", "tag:yaml.org,2002:map", "tag:yaml.org,2002:value"}
 
@@ -56,6 +56,8 @@ class JobEntry:
     after: tuple[Text, ...] = ()
     gpus: float = 0.0
     cpus: float = 1.0
+    # that torchrun starts on the job's machine
+    processes: int = 1
     retries: int = 2
     # by the names flags have in the file
     flags: dict[str, Entry] = field(default_factory=dict)
@@ -225,7 +227,12 @@ class _Reader:
             given["matrix"] = self._matrix(*keys["matrix"])
         if "after" in keys:
             given["after"] = self.texts(keys["after"][1])
-        for key, low, high in (("gpus", 0, 64), ("cpus", 0, 1024), ("retries", 0, MOST_RETRIES)):
+        for key, low, high in (
+            ("gpus", 0, 64),
+            ("cpus", 0, 1024),
+            ("processes", 1, 64),
+            ("retries", 0, MOST_RETRIES),
+        ):
             if key in keys:
                 given[key] = self._number(key, keys[key][1], low, high)
         flags = {
@@ -253,7 +260,7 @@ class _Reader:
     def _number(self, key: str, node: Any, low: float, high: float) -> float:
         text = self.text(node)
         try:
-            value = int(text.text) if key == "retries" else float(text.text)
+            value = int(text.text) if key in ("processes", "retries") else float(text.text)
         except ValueError:
             value = None
         if value is None or not low <= value <= high:

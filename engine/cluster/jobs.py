@@ -19,6 +19,7 @@ class Job:
         inputs: Files and folders that it reads and no job makes.
         feeds: Names of the jobs whose outputs it reads.
         needs: Names of all jobs that must be done before.
+        processes: That share the work on its machine; their number changes results by rounding only.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Job:
     cpus: float
     retries: int
     where: str
+    processes: int = 1
 
     @property
     def verb(self) -> str:

@@ -27,7 +27,9 @@ class Local:
 
     def start(self, job: Job) -> None:
         name = job.name
-        command = Command(list(job.words), str(self._pack), lambda line: self.events.put(Line(name, line)))
+        command = Command(
+            list(job.words), str(self._pack), lambda line: self.events.put(Line(name, line)), job.processes
+        )
         self._commands[name] = command
         self.events.put(Began(name, platform.node()))
         threading.Thread(target=self._follow, args=(name, command), daemon=True).start()

@@ -76,6 +76,7 @@ class _Plan:
         self.verb_of = {entry.name: self._verb(entry) for entry in file.jobs.values()}
         for entry in file.jobs.values():
             self._check_flags(entry, self.verb_of[entry.name])
+            self._check_processes(entry, self.verb_of[entry.name])
         self.file_names = {entry.name: file_names(entry) for entry in file.jobs.values()}
         # instances of a job by their values of some names
         self.groups: dict[tuple[str, tuple[str, ...]], dict[tuple[str, ...], list[_Draft]]] = {}
@@ -149,6 +150,15 @@ class _Plan:
                     "CLU-026",
                     f"{self.file.at(entry.line)}: the job '{entry.name}' needs '{key}' for {verb.name}. Add it.",
                 )
+
+    def _check_processes(self, entry: JobEntry, verb: Verb) -> None:
+        if entry.processes > 1 and not verb.shares_views:
+            able = listed([name for name, each in self.verbs.items() if each.shares_views])
+            raise InputError(
+                "CLU-053",
+                f"{self.file.at(entry.line)}: {verb.name} runs on one process, and the job '{entry.name}' has processes: "
+                f"{entry.processes}. Remove it; several can share the work of {able}.",
+            )
 
     def _place_outputs(self, draft: _Draft) -> None:
         names = self.file_names[draft.entry.name]
@@ -367,6 +377,7 @@ class _Plan:
             cpus=entry.cpus,
             retries=entry.retries,
             where=self.file.at(entry.line),
+            processes=entry.processes,
         )
 
     def _shown(self, path: Path) -> str:

@@ -74,13 +74,15 @@ def look(terms: dict[str, str]) -> dict[str, str]:
     return {**machine_problem(**terms), "machine": f"{socket.gethostname()} {node[:6]}"}
 
 
-def work(name: str, words: list[str], terms: dict[str, str], inbox: Any) -> dict[str, Any]:
+def work(name: str, words: list[str], processes: int, terms: dict[str, str], inbox: Any) -> dict[str, Any]:
     """On a machine of the cluster: run the command of a job. Ends with the driver's cancel, which is a KeyboardInterrupt."""
     problem = look(terms)
     if "kind" in problem:
         return {"problem": problem}
     inbox.put.remote({"began": name, "machine": problem["machine"]})
-    command = Command(words, terms["pack"], lambda line: inbox.put.remote({"line": name, "progress": line}))
+    command = Command(
+        words, terms["pack"], lambda line: inbox.put.remote({"line": name, "progress": line}), processes
+    )
     try:
         return {"ending": command.wait()}
     except BaseException:
@@ -187,9 +189,9 @@ class Driver:
             time.sleep(0.5)
         return False
 
-    def start(self, name: str, words: list[str], cpus: float, gpus: float) -> None:
+    def start(self, name: str, words: list[str], processes: int, cpus: float, gpus: float) -> None:
         remote = self._ray.remote(work).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
-        self._running[remote.remote(name, words, self._terms, self._inbox)] = name
+        self._running[remote.remote(name, words, processes, self._terms, self._inbox)] = name
         self._wanted[name] = (cpus, gpus)
         self._began.discard(name)
 

@@ -123,7 +123,8 @@ class RayPlace:
 
     def start(self, job: Job) -> None:
         self._running.add(job.name)
-        self._order(start={"name": job.name, "words": list(job.words), "cpus": job.cpus, "gpus": job.gpus})
+        order = {"name": job.name, "words": list(job.words), "processes": job.processes}
+        self._order(start={**order, "cpus": job.cpus, "gpus": job.gpus})
 
     def stop(self) -> None:
         self._order(stop=True)

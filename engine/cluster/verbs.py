@@ -52,11 +52,13 @@ class Refused:
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: `flags` by the names they have in job files (with underscores), and what checks the words of a command."""
+    """A verb: `flags` by the names they have in job files (with underscores), what checks the words of a command, and whether
+    several processes can share its work."""
 
     name: str
     flags: Mapping[str, Flag]
     check: Callable[[Sequence[str]], Refused | None]
+    shares_views: bool = False
 
 
 Verbs = Mapping[str, Verb]

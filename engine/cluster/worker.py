@@ -30,17 +30,22 @@ class Command:
         words: The verb and its flags.
         pack: Folder of the pack.
         tell: Called, from another thread, with each line of progress as the command line writes it (`--progress json`).
+        processes: That torchrun starts, if more than one.
     """
 
-    def __init__(self, words: list[str], pack: str, tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, words: list[str], pack: str, tell: Callable[[dict[str, Any]], None], processes: int = 1
+    ) -> None:
         environment = dict(os.environ)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [pack, environment.get("PYTHONPATH", "")]))
         environment["PYTHONIOENCODING"] = "utf-8"
         # with it, the working directory would not be searched
         environment.pop("PYTHONSAFEPATH", None)
         self._last, self._said = "", deque[str](maxlen=KEPT_LINES)
+        several = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
+        launcher = several if processes > 1 else ()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "engine", *words, "--json", "--progress", "json"],
+            [sys.executable, *launcher, "-m", "engine", *words, "--json", "--progress", "json"],
             cwd=pack,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -155,7 +155,7 @@ def joined(device: torch.device | str, wants_stop: Callable[[], bool] = _never) 
 
     Args:
         device: The device of the training; tensors are exchanged there.
-        wants_stop: Whether this process was asked to stop.
+        wants_stop: Whether this process was asked to stop. All stop when the launcher is gone, too.
 
     Raises:
         InputError: The other processes cannot be reached, or have another version.
@@ -177,7 +177,13 @@ def joined(device: torch.device | str, wants_stop: Callable[[], bool] = _never) 
             "MASTER_PORT, on every machine.",
         ) from error
     try:
-        _current = Ranks(dist.get_rank(), dist.get_world_size(), local_number(), device, wants_stop)
+        launcher = os.getppid()
+
+        def stops() -> bool:
+            # a launcher that was killed can end nobody
+            return wants_stop() or os.getppid() != launcher
+
+        _current = Ranks(dist.get_rank(), dist.get_world_size(), local_number(), device, stops)
         _current.check_version()
         yield _current
     finally:

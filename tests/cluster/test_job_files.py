@@ -172,6 +172,10 @@ BAD: dict[str, tuple[str, str, int, str]] = {
     "a folder elsewhere": ("folder: ../out\njobs: {a: {run: grade}}", "CLU-021", 1, "not below"),
     "an absolute folder": ("folder: /tmp\njobs: {a: {run: grade}}", "CLU-021", 1, "not below"),
     "an unknown verb": ("folder: out\njobs:\n  a:\n    run: rendr", "CLU-022", 4, "did you mean 'render'?"),
+    "processes of a verb for one": (
+        "folder: out\njobs:\n  a: {run: render, scene: s.safetensors, out: a.mp4, processes: 2}",
+        "CLU-053", 3, "several can share the work of fit-scene",
+    ),
     "the verb itself": ("folder: out\njobs:\n  a:\n    run: batch", "CLU-022", 4, "not a verb that a job can run"),
     "an unknown flag": (
         "folder: out\njobs:\n  a:\n    run: render\n    scene: a.safetensors\n    framse: 3\n    out: a.mp4",

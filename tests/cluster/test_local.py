@@ -60,6 +60,34 @@ def test_finished_outputs_are_not_made_again(folder: Path) -> None:
     assert report["jobs"][1]["report"]["gaussians"] == 60, "what their verbs reported is still known"
 
 
+@POSIX
+def test_a_training_is_shared_by_processes_stopped_and_resumed(tmp_path: Path) -> None:
+    text = f"""
+folder: out
+jobs:
+  train:
+    run: fit-scene
+    processes: 2
+    data: {ROOT / "assets" / "clips" / "walker"}
+    frame_count: 3
+    scale: 0.25
+    initial_count: 300
+    budget: 300
+    iterations: 400
+    device: cpu
+    out: scene.safetensors
+"""
+    jobs, out = small_jobs(tmp_path / "jobs", text), tmp_path / "jobs" / "out"
+    with contextlib.closing(run(jobs)) as stream:
+        update = next(each for each in stream if isinstance(each, JobUpdate) and each.done > 0)
+        # the launcher and the two that it started
+        assert update.total == 400 and len(workers_of(out)) == 3
+    assert workers_of(out) == [] and (out / "scene.training.safetensors").is_file()
+    assert states(result(run(jobs))) == {"train": "done"}
+    assert load_scene(out / "scene.safetensors").history[-1]["iterations"] == 400
+    assert set(bytes_of(out)) == {"scene.safetensors"}
+
+
 def test_what_a_change_concerns_is_made_again_and_nothing_else(folder: Path) -> None:
     before = bytes_of(folder / "out")
     report = result(

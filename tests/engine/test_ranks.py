@@ -160,6 +160,18 @@ def test_a_signal_to_torchrun_keeps_the_work(tmp_path: Path) -> None:
     assert (tmp_path / "scene.training.safetensors").is_file()
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes as Linux shows them")
+def test_processes_whose_launcher_was_killed_keep_the_work_and_end(tmp_path: Path) -> None:
+    process = torchrun(2, *fit(tmp_path / "scene.safetensors", "--iterations", 100_000))
+    lines_until(process, " loss ")
+    left = children(process)
+    process.kill()
+    # the pipe is theirs too
+    output, _ = process.communicate(timeout=120)
+    assert "scene.training.safetensors keeps the unfinished work" in output
+    assert len(left) == 2 and (tmp_path / "scene.training.safetensors").is_file()
+
+
 def test_a_verb_for_one_process_is_refused_under_torchrun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
