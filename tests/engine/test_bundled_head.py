@@ -247,7 +247,10 @@ def test_the_driver_is_another_person_with_another_performance(model: HeadModel)
     assert float((driver.motion.expr - person.expr).abs().max()) > 0.5
 
 
-def test_a_capture_of_another_size_is_written_whole(tmp_path: Path) -> None:
+def test_a_capture_of_another_size_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # other trainings have a module called picture, too
+    monkeypatch.syspath_prepend(str(ROOT / "training" / "head"))
+    monkeypatch.delitem(sys.modules, "picture", raising=False)
     from make_demo import Shoot, make  # pyright: ignore
 
     shoot = Shoot(
