@@ -33,7 +33,7 @@ class Outcome:
 def outcome_of(ended: Ended) -> Outcome:
     said: dict[str, Any] = {}
     with suppress(ValueError):
-        # NaN is no JSON for others
+        # NaN is not JSON to other programs
         parsed = json.loads(ended.last, parse_constant=lambda _: None)
         said = parsed if isinstance(parsed, dict) else {}
     if ended.code == 0:

@@ -30,7 +30,7 @@ from .averaging import EVERY, Averages
 from .config import FitConfig
 from .densify import DefaultStrategy, DensityControl, DensityStrategy, MCMCStrategy
 from .feeding import Feed, Pair
-from .fit_order import FitOrder
+from .fit_order import FitOrder, by_size
 from .geometry_terms import GeometryTerms
 from .head_motion import head_for, head_gaussians, mesh_bounds
 from .initialization import first_gaussians
@@ -38,15 +38,7 @@ from .loop import Losses
 from .motion import MotionStart
 from .normalization import Normalization, subject_bounds
 from .parameters import GaussianParameters
-from .ranked import (
-    all_infos,
-    check_inputs,
-    check_resumed,
-    check_same_state,
-    check_trainable,
-    check_views,
-    optimized,
-)
+from .ranked import all_infos, check_resumed, check_same_state, check_start, check_views, optimized
 from .schedule import log_linear, picture_scale_at, sh_degree_at
 from .stage import Part, TrainStage
 from .starting import start_for
@@ -75,6 +67,7 @@ class Fit(TrainStage):
     ) -> None:
         super().__init__(config, None, device)
         self.ranks = ranks.current()
+        check_views(config.views_per_step, self.ranks)
         # a capture of the same place may have another local origin
         video = video if start is None else video_in_coordinates_of(start, video)
         self.video, self.config, self.start = video, config, start
@@ -116,9 +109,7 @@ class Fit(TrainStage):
         centers = self.rig(1.0).centers
         count = len(self.parameters)
         self.support = Support(config, video.has_masks, centers, self.samples, count, self.device)
-        check_views(config.views_per_step, self.ranks)
-        check_trainable(self.motion, self.ranks)
-        check_inputs(self.ranks, self.identity)
+        check_start(self.ranks, self.motion, self.identity)
 
     def _bounds(self) -> Tensor:
         if self.head is not None and not self.config.bounds.strip():
@@ -246,7 +237,7 @@ class Fit(TrainStage):
         if not self.is_coarse:
             later = self.geometry.draw_later(self._moments_at(self.iteration), moment, self.generator)
         ahead = None if later is None else self.gaussians_at(later).means
-        for group in _by_size(rig, mine):
+        for group in by_size(rig, mine):
             seen_by = None if later is None else rig[self.geometry.later_views(group, moment, later)]
             rendered = render_gaussians(
                 gaussians,
@@ -282,7 +273,7 @@ class Fit(TrainStage):
         self.parameters.step()
         self.iteration += 1
         if self.density is not None and self.density.strategy.reads_infos:
-            groups = _by_size(rig, views)
+            groups = by_size(rig, views)
             infos = all_infos(self.ranks, infos, mine, groups, rig, len(self))
         self._control_density(infos, rates["means"])
         if self.motion is not None and not self.is_coarse:
@@ -400,11 +391,3 @@ class Fit(TrainStage):
             "support": self.support if self.support.needed > 1 else None,
         }
         return {name: part for name, part in parts.items() if part is not None}
-
-
-def _by_size(rig: Cameras, views: list[int]) -> list[list[int]]:
-    """Views grouped by image size, in order."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for view in views:
-        groups.setdefault(rig.sizes[view], []).append(view)
-    return list(groups.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..errors import InputError
-from ..scene import MultiViewVideo
+from ..scene import Cameras, MultiViewVideo
 from .config import FitConfig
 from .draws import generator_at
 from .initialization import anchor_moment
@@ -70,3 +70,11 @@ def _samples(video: MultiViewVideo, config: FitConfig, views: tuple[int, ...]) -
             f"No image of {video.name} is left to train on; lower hold_out_every or use fewer test views.",
         )
     return dict(sorted(samples.items()))
+
+
+def by_size(rig: Cameras, views: list[int]) -> list[list[int]]:
+    """Views grouped by image size, in order."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for view in views:
+        groups.setdefault(rig.sizes[view], []).append(view)
+    return list(groups.values())

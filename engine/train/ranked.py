@@ -26,14 +26,25 @@ def optimized(parameters: GaussianParameters, motion: TrainableMotion | None) ->
     return [*parameters.tensors.values(), *moving]
 
 
-def check_trainable(motion: TrainableMotion | None, ranks: Ranks) -> None:
-    """InputError where several processes would not see all gradients of a motion."""
-    if ranks.size > 1 and motion is not None and any(not t.is_leaf for t in motion.optimized()):
+def check_start(ranks: Ranks, motion: TrainableMotion | None, identity: Callable[[], list[Any]]) -> None:
+    """InputError where several processes would not see all gradients of a motion, or one has another capture or other settings
+    than process 0, so that their `identity` differs."""
+    if ranks.size == 1:
+        return
+    if motion is not None and any(not t.is_leaf for t in motion.optimized()):
         raise InputError(
             "TRN-052",
             f"{type(motion).__name__} cannot be trained by several processes, since its `optimized` gives tensors that its "
             "optimizer does not step. Start the training without torchrun.",
         )
+    ranks.check_same(
+        key_of(identity()),
+        lambda rank: InputError(
+            "TRN-054",
+            f"Process {rank} has another capture or other settings than process 0. Give all machines the same command, "
+            "and the capture in a folder that they share.",
+        ),
+    )
 
 
 def check_views(views_per_step: int, ranks: Ranks) -> None:
@@ -43,19 +54,6 @@ def check_views(views_per_step: int, ranks: Ranks) -> None:
             "TRN-053",
             f"{ranks.size} processes share the views of a step, and views_per_step is {views_per_step}. Start at most "
             f"{views_per_step}, or give --views-per-step {ranks.size}.",
-        )
-
-
-def check_inputs(ranks: Ranks, identity: Callable[[], list[Any]]) -> None:
-    """InputError where a process has another capture or other settings than process 0: their `identity` differs."""
-    if ranks.size > 1:
-        ranks.check_same(
-            key_of(identity()),
-            lambda rank: InputError(
-                "TRN-054",
-                f"Process {rank} has another capture or other settings than process 0. Give all machines the same command, "
-                "and the capture in a folder that they share.",
-            ),
         )
 
 

@@ -76,8 +76,10 @@ class Ranks:
         flat = torch.cat([part.to(self.device, torch.float32) for part in parts])
         self.sum(flat)
         *summed, totals, counts = flat.split([part.numel() for part in parts])
-        self.is_stopping = bool(counts[-1] > 0)
-        for parameter, total, count in zip(parameters, summed, counts[:-1].tolist(), strict=True):
+        # one reading, since a GPU is waited for
+        *found, stopping = counts.tolist()
+        self.is_stopping = stopping > 0
+        for parameter, total, count in zip(parameters, summed, found, strict=True):
             parameter.grad = total.view_as(parameter).to(parameter) if count else None
         return list(totals.to(numbers[0].device).unbind())
 

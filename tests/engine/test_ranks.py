@@ -15,9 +15,7 @@ from engine.cli import main
 from engine.io.scene_file import load_scene
 from tests.ranked_training import HANDED, QUICK, STOPPED_AT, TRAININGS
 
-pytestmark = pytest.mark.skipif(
-    os.name == "nt", reason="torchrun on Windows has no libuv in torch's own builds"
-)
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="several processes are untested on Windows")
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "ranked_training.py"
 WALKER = ROOT / "assets" / "clips" / "walker"
@@ -79,8 +77,7 @@ def test_processes_end_after_the_same_step_where_time_ends_the_run(two: dict[str
 
 
 def test_one_process_that_is_asked_to_stop_stops_all(two: dict[str, Any]) -> None:
-    assert two["asked to stop"] == {**two["asked to stop"], "stopped": True}
-    assert len(two["asked to stop"]["losses"]) == 1
+    assert two["asked to stop"]["stopped"] and len(two["asked to stop"]["losses"]) == 1
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
@@ -148,7 +145,6 @@ def test_a_process_that_dies_is_started_again_and_training_goes_on(tmp_path: Pat
     assert load_scene(out).history[-1]["iterations"] == 400 and not checkpoint.exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_a_signal_to_torchrun_keeps_the_work(tmp_path: Path) -> None:
     out = tmp_path / "scene.safetensors"
     process = torchrun(2, *fit(out, "--iterations", 100_000))
