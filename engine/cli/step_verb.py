@@ -102,8 +102,7 @@ def _run(step: Step, arguments: Arguments, device: str) -> dict[str, Any]:
             report["notes"] = note.splitlines()
             say(note, arguments)
 
-    quiet = arguments.json or not leads
-    follow(stream, quiet, put_away if leads else None, resumes=bool(step.resumes), endings=endings)
+    follow(stream, arguments.json, put_away if leads else None, resumes=bool(step.resumes), endings=endings)
     return report
 
 
