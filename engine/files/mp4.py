@@ -24,8 +24,12 @@ Pixels = NDArray[np.uint8]
 THREADS = 4
 # no shortcuts of one kind of CPU
 X264 = "cpu-independent=1"
-# FFmpeg's, without those of one kind of CPU either
-CONVERSION = "flags=bilinear+accurate_rnd+bitexact"
+# FFmpeg's, without those of one kind of CPU either. Its own choice of color matrix, at any size, is BT.601
+CONVERSION = "flags=bilinear+accurate_rnd+bitexact:out_color_matrix=bt709:out_range=tv"
+# primaries, transfer function and matrix of BT.709 have the same number in H.273; sRGB's transfer function would be 13
+BT709 = 1
+# of color ranges, as FFmpeg numbers them
+LIMITED_RANGE = 1
 
 
 def check_video(target: Path) -> None:
@@ -54,6 +58,17 @@ def even_size(width: int, height: int) -> tuple[int, int]:
             f"Images of {width} × {height} pixels are too small for a video. Use at least 2 × 2.",
         )
     return width // 2 * 2, height // 2 * 2
+
+
+def tag_colors(stream: Any) -> None:
+    """Let a stream, and its container, say that its colors are BT.709 in limited range, so that no player has to guess.
+
+    The transfer function is called BT.709's too, although images are sRGB. Players without color management show either as it
+    is stored, Chromium takes both for sRGB, and editors know SDR video as BT.709 alone.
+    """
+    context = stream.codec_context
+    context.color_primaries = context.color_trc = context.colorspace = BT709
+    context.color_range = LIMITED_RANGE
 
 
 def write_mp4(images: Iterable[Tensor], fps: float, target: Path, crf: int = 18) -> Path:
@@ -90,6 +105,7 @@ def mp4_writer(fps: float, target: Path, crf: int = 18) -> Generator[Callable[[T
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
                 stream.codec_context.thread_type, stream.codec_context.thread_count = "FRAME", THREADS
                 stream.options = {"crf": str(crf), "x264-params": X264}
+                tag_colors(stream)
                 graph = _to_yuv(width, height, 1 / frame_rate(fps))
             pixels = image if isinstance(image, np.ndarray) else pixels_of(image)
             pixels = np.ascontiguousarray(pixels[:height, :width])

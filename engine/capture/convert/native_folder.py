@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ... import backends
 from ...errors import InputError
 from ...files.atomic import temporary_beside, write_atomically
+from ...files.mp4 import tag_colors
 from ...files.paths import file_stems, printable
 from ...geometry.axes import axes_converge, nearest_to_axes
 from ...scene.cameras import Cameras
@@ -224,10 +225,7 @@ class VideoWriter:
         stream: Any = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.options = {"crf": str(quality), "preset": "medium", "g": str(KEY_EVERY)}
-        # players take untagged video as BT.709 from here up
-        self._large = size[1] >= 720
-        stream.codec_context.colorspace = 1 if self._large else 5
-        stream.codec_context.color_range = 1
+        tag_colors(stream)
         if times is not None:
             stream.codec_context.time_base = Fraction(1, TICKS)
         self._stream = stream
@@ -237,7 +235,7 @@ class VideoWriter:
         if self._container is None:
             return
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709" if self._large else "ITU601")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
         if self._times is not None:
             frame.pts, frame.time_base = round(next(self._times) * TICKS), Fraction(1, TICKS)
         self._container.mux(self._stream.encode(frame))
