@@ -10,6 +10,7 @@ from torch import nn
 
 from engine import backends
 from engine.errors import InputError
+from training.common.checkpoints import load_average
 from training.common.loop import LoopConfig, train
 from training.common.share import Share
 
@@ -80,6 +81,22 @@ def test_a_checkpoint_of_another_configuration_is_named(tmp_path):
     with pytest.raises(InputError, match=r"checkpoint\.pt cannot be read") as found:
         train(network, losses_of(network), config, path)
     assert found.value.code == "NET-002"
+
+
+def test_the_averages_of_another_run_are_read_or_named(tmp_path):
+    path, network = tmp_path / "checkpoint.pt", new_network()
+    averages = train(network, losses_of(network), LoopConfig(2), path)
+    read = new_network()
+    load_average(path, read, "python -m nobody")
+    assert all(torch.equal(value, averages[name]) for name, value in read.state_dict().items())
+    with pytest.raises(InputError, match=r"0\.weight has the shape 6×4, not 8×4.*NET-003"):
+        load_average(path, new_network(8), "python -m nobody")
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"checkpoint\.pt cannot be read.*NET-002"):
+        load_average(path, read, "python -m nobody")
+    path.unlink()
+    with pytest.raises(InputError, match=r"There is no checkpoint\.pt in .*`python -m nobody`.*NET-013"):
+        load_average(path, read, "python -m nobody")
 
 
 def test_other_settings_are_told_when_a_training_goes_on(tmp_path, capsys):

@@ -8,6 +8,7 @@ import torch
 
 from engine.models import variation_field as gvf
 from training.common.loop import LoopConfig, train
+from training.common.options import script
 from training.variation_field import data, dit, losses, motion, pictures, rig, toys, vae
 
 SHAPE = data.ClipShape(frames=5, points=96, gaussians=160, anchors=8)
@@ -248,3 +249,16 @@ def test_a_share_of_the_samples_is_noise_alone():
     times = dit.noise_times(4000, 0.4, torch.Generator().manual_seed(0))
     assert float((times == 1).float().mean()) == pytest.approx(0.4, abs=0.03)
     assert float(times.min()) >= dit.SCHEDULE.last and dit.SCHEDULE.rates(1.0)[0] < 0.01
+
+
+def test_a_transformer_without_its_vae_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["dit", "--out", str(tmp_path), "--steps", "1"])
+    with pytest.raises(SystemExit) as stopped:
+        script(dit.main)
+    assert stopped.value.code == 2
+    told = capsys.readouterr()
+    assert told.out == "", "nothing is done before"
+    assert told.err.splitlines() == [
+        f"There is no vae.pt in {tmp_path}. Train it first with `python -m training.variation_field.vae --out {tmp_path}`, or "
+        "choose the folder of its run. [GS4D-NET-013]"
+    ]

@@ -11,6 +11,7 @@ from torch import nn
 
 from engine.errors import InputError
 from engine.files.atomic import write_atomically
+from engine.files.paths import printable
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -30,32 +31,68 @@ def load(path: Path, network: nn.Module, described: Mapping[str, Any]) -> dict[s
     Raises:
         InputError: The file is damaged, or its network is another one.
     """
+    saved = _read(path, "network", "optimizer", "generator", "average", "step", "seconds")
+    other = differences(saved.get("described", {}).get("network", {}), described.get("network", {}))
+    _check_same(path, other or _other_shapes(saved["network"], network))
+    return saved
+
+
+def load_average(path: Path, network: nn.Module, made_by: str) -> None:
+    """Give a network the averaged weights of a checkpoint, as they are exported.
+
+    Args:
+        path: The file.
+        network: Changed in place.
+        made_by: The command that writes the file, for the error where there is none.
+
+    Raises:
+        InputError: The file is missing or damaged, or its network is another one.
+    """
+    if not path.is_file():
+        raise InputError(
+            "NET-013",
+            f"There is no {printable(path.name)} in {printable(str(path.parent))}. Train it first with `{made_by}`, or choose "
+            "the folder of its run.",
+        )
+    weights = _read(path, "average")["average"]
+    _check_same(path, _other_shapes(weights, network))
+    network.load_state_dict(weights)
+
+
+def _read(path: Path, *needed: str) -> dict[str, Any]:
+    """A checkpoint that has what is needed. Raises InputError."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        weights = saved["network"]
-        needed = {"optimizer", "generator", "average", "step", "seconds"} - set(saved)
-        if needed:
-            raise KeyError(sorted(needed)[0])
+        missing = sorted(set(needed) - set(saved))
+        if missing:
+            raise KeyError(missing[0])
     except Exception as error:
         raise InputError(
             "NET-002",
             f"{path.name} cannot be read as a checkpoint ({type(error).__name__}). Remove it to start again, or choose "
             "another folder.",
         ) from error
-    other = differences(saved.get("described", {}).get("network", {}), described.get("network", {}))
+    return saved
+
+
+def _other_shapes(weights: Mapping[str, torch.Tensor], network: nn.Module) -> list[str]:
+    """The weights whose shapes are not those of the network."""
     own = network.state_dict()
-    shapes = [
+    return [
         f"{name} has the shape {_shape(weights.get(name))}, not {_shape(own.get(name))}"
         for name in [*own, *(n for n in weights if n not in own)]
         if _shape(weights.get(name)) != _shape(own.get(name))
     ]
-    if other or shapes:
+
+
+def _check_same(path: Path, other: list[str]) -> None:
+    """InputError, with the first of the differences, where there are any."""
+    if other:
         raise InputError(
             "NET-003",
-            f"{path.name} is a checkpoint of another configuration: {'; '.join((other or shapes)[:3])}. Choose another "
+            f"{path.name} is a checkpoint of another configuration: {'; '.join(other[:3])}. Choose another "
             "folder, or the configuration that it was made with.",
         )
-    return saved
 
 
 def differences(then: Any, now: Any, name: str = "") -> list[str]:

@@ -12,17 +12,15 @@ from pathlib import Path
 
 import torch
 
+from engine.files.paths import printable
 from engine.generation.image_models import LDRM, VIDEO
 from engine.models.camera_video import CameraVideo, load_camera_video, save_camera_video
 from engine.models.reconstruction import Ldrm, load_ldrm, save_ldrm
 from training.camera_video.train import new_model as new_video_model
+from training.common.checkpoints import load_average
+from training.common.options import script
 
 from .train import new_model
-
-
-def averaged(run: Path) -> dict[str, torch.Tensor]:
-    """The averaged weights of a run's newest checkpoint."""
-    return torch.load(run / "checkpoint.pt", weights_only=True)["average"]
 
 
 def reconstruction_of(run: Path) -> Ldrm:
@@ -30,7 +28,8 @@ def reconstruction_of(run: Path) -> Ldrm:
     if (run / LDRM).is_file():
         return load_ldrm(run / LDRM)
     model = new_model()
-    model.load_state_dict(averaged(run))
+    command = f"python -m training.reconstruction.train --out {printable(str(run))}"
+    load_average(run / "checkpoint.pt", model, command)
     return model.eval()
 
 
@@ -39,7 +38,8 @@ def video_of(run: Path) -> CameraVideo:
     if (run / VIDEO).is_file():
         return load_camera_video(run / VIDEO)
     model = new_video_model()
-    model.load_state_dict(averaged(run))
+    command = f"python -m training.camera_video.train --out {printable(str(run))}"
+    load_average(run / "checkpoint.pt", model, command)
     return model.eval()
 
 
@@ -73,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

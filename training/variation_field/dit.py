@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from engine.diffusion.cosine_schedule import CosineSchedule
 from engine.diffusion.dpm_solver import multistep
+from engine.files.paths import printable
 from engine.models.variation_field import (
     Conditions,
     ImageEncoder,
@@ -25,6 +26,7 @@ from engine.models.variation_field import (
     guided,
 )
 from engine.scene import Cameras
+from training.common.checkpoints import load_average
 from training.common.loop import LoopConfig, faster, train
 from training.common.options import (
     add_config_options,
@@ -272,9 +274,12 @@ def sampled(
 
 
 def trained_vae(run: Path, is_full: bool = False) -> VariationVae:
-    """The VAE of a run with averaged weights, as it is exported."""
+    """The VAE of a run with averaged weights, as it is exported. Raises InputError where the run has none."""
     vae = new_full_vae() if is_full else new_vae()
-    vae.load_state_dict(torch.load(run / "vae.pt", weights_only=True)["average"])
+    size = " --config paper" if is_full else ""
+    load_average(
+        run / "vae.pt", vae, f"python -m training.variation_field.vae{size} --out {printable(str(run))}"
+    )
     return folded(vae).eval().requires_grad_(False)
 
 
@@ -332,6 +337,7 @@ def main() -> None:
     if options.out is None:
         parser.error("--out is needed, the folder with vae.pt")
     torch.set_num_threads(1)
+    vae = trained_vae(options.out, is_full)
     shape = replace(
         SHAPE,
         positional_prior="prior" not in options.without,
@@ -347,7 +353,7 @@ def main() -> None:
     data = open_samples(options.data, KIND) if options.data else None
     clips, tokens = (paper.CLIP, paper.CANONICAL_TOKENS) if is_full else (ClipShape(), CANONICAL_TOKENS)
     latents = Latents(
-        trained_vae(options.out, is_full).to(device),
+        vae.to(device),
         Pool(options.clips, shape=clips),
         data=data,
         tokens=tokens,

@@ -18,6 +18,7 @@ from engine.losses.means import Means
 from engine.losses.metrics import decibels
 from engine.models.variation_field import VariationVae
 from engine.models.variation_field.config import FILE
+from training.common.options import script
 
 from . import pictures
 from .data import FAMILIES, HELD_OUT_FAMILY, Clip, held_out
@@ -118,7 +119,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     result: dict[str, Any] = {}
-    clips = {name: held_out(name, options.clips) for name in options.families}
     network, latents = None, None
     if (options.model / FILE).is_file():
         network, latents = loaded(options.model)
@@ -127,6 +127,7 @@ def main() -> None:
         vae = trained_vae(options.model)
         if (options.model / f"{options.name}.pt").is_file():
             network, latents = from_run(options.model, options.name)
+    clips = {name: held_out(name, options.clips) for name in options.families}
     for name, some in clips.items():
         result[f"vae_{name}"] = evaluate_vae(vae, some)
         print(name, result[f"vae_{name}"], flush=True)
@@ -138,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

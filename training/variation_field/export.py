@@ -14,9 +14,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from engine.files.paths import printable
 from engine.geometry.placement import BoxSides
 from engine.models.variation_field import Sampling, VariationConfig, VariationFolder
 from engine.models.variation_field.config import FILE
+from training.common.checkpoints import load_average
+from training.common.options import script
 
 from . import pictures
 from .data import ClipShape, Pool
@@ -86,9 +89,9 @@ def loaded(folder: Path, pool: Pool | None = None) -> tuple[Generator, Latents]:
 
 def from_run(run: Path, name: str = "dit") -> tuple[Generator, Latents]:
     """The networks of a training run, averaged weights; the statistics are those that it was trained with."""
-    saved = torch.load(run / f"{name}.pt", weights_only=True)["average"]
     network = new_generator()
-    network.load_state_dict(saved)
+    command = f"python -m training.variation_field.dit --out {printable(str(run))} --name {printable(name)}"
+    load_average(run / f"{name}.pt", network, command)
     return network.eval(), Latents(trained_vae(run), Pool(STATISTICS_CLIPS))
 
 
@@ -105,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)
