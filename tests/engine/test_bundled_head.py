@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from engine.render.mesh import visible_faces
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "assets" / "clips" / "talking_head"
 ICT = Path(os.environ.get("GS4D_DATA", ROOT / ".." / "shared" / "data")) / "head_ict" / "ict_facekit_f16.npz"
-sys.path.append(str(ROOT / "training" / "head"))
 
 BOTH_SIDES = (
     "browDown", "browOuterUp", "cheekSquint", "eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "eyeSquint",
@@ -172,7 +170,7 @@ def test_the_appearance_fits_the_mesh(model: HeadModel) -> None:
     not ICT.is_file(), reason=f"ICT-FaceKit as one file is not in {ICT.parent} (see GS4D_DATA)"
 )
 def test_every_vertex_is_one_of_ict_facekit_and_moves_like_it(model: HeadModel) -> None:
-    from ict import load  # pyright: ignore
+    from training.head.ict import load
 
     ict: Any = load(ICT.parents[1])
     with np.load(bundled_head().with_name("head_appearance.npz"), allow_pickle=False) as file:
@@ -187,7 +185,7 @@ def test_every_vertex_is_one_of_ict_facekit_and_moves_like_it(model: HeadModel) 
 
 
 def test_simplification_keeps_vertices_borders_and_what_is_locked() -> None:
-    from simplify import simplify  # pyright: ignore
+    from training.head.simplify import simplify
 
     side = 12
     x, y = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
@@ -247,11 +245,8 @@ def test_the_driver_is_another_person_with_another_performance(model: HeadModel)
     assert float((driver.motion.expr - person.expr).abs().max()) > 0.5
 
 
-def test_a_capture_of_another_size_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # other trainings have a module called picture, too
-    monkeypatch.syspath_prepend(str(ROOT / "training" / "head"))
-    monkeypatch.delitem(sys.modules, "picture", raising=False)
-    from make_demo import Shoot, make  # pyright: ignore
+def test_a_capture_of_another_size_is_written_whole(tmp_path: Path) -> None:
+    from training.head.make_demo import Shoot, make
 
     shoot = Shoot(
         tmp_path / "made", bundled_head(), 24, 32, cameras=4, frames=3, suffix="png", supersampling=1, regions=True, lights=4

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from training.demo_clip import edits
 
 pytest.importorskip("diffusers", reason="the embedded editor is a diffusers folder")
 pytest.importorskip("transformers", reason="the embedded editor's text encoder is a transformers folder")
@@ -25,15 +25,6 @@ GLOBAL = ("night", "golden_hour", "fog", "black_and_white")
 pytestmark = pytest.mark.skipif(
     not (FOLDER / "unet").is_dir(), reason="the embedded editor's weights are not in assets/models"
 )
-
-
-def _true_edits() -> ModuleType:
-    """The demo clip's table of exact edits, read as a file: training/ is no package."""
-    spec = importlib.util.spec_from_file_location("true_edits", ROOT / "training" / "demo_clip" / "edits.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _vase() -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +101,6 @@ def editor() -> _Editor:
 @pytest.fixture(scope="module")
 def results(editor: _Editor) -> dict[str, tuple[float, float]]:
     """Edit → PSNR to the truth of (the unedited picture, the edited one), on the vase over a pale ground."""
-    edits = _true_edits()
     colour, alpha = _vase()
     ground = np.full(3, 0.92)
     names = ["none", *GLOBAL, *STATUES, *COLOURS]
@@ -131,9 +121,7 @@ def test_the_folder_is_small_and_of_the_right_shape(editor: _Editor) -> None:
     assert vae.config.latent_channels == 4 and len(vae.config.block_out_channels) == 4
     assert vae.config.scaling_factor == 1.0
     known = editor.facts["known_edits"]
-    assert set(_true_edits().EDITS) <= set(known) and all(
-        len(known[name]) >= 15 for name in _true_edits().EDITS
-    )
+    assert set(edits.EDITS) <= set(known) and all(len(known[name]) >= 15 for name in edits.EDITS)
 
 
 def test_every_listed_word_is_one_token(editor: _Editor) -> None:
@@ -149,7 +137,6 @@ def test_every_listed_word_is_one_token(editor: _Editor) -> None:
 
 def test_a_person_is_left_as_they_are_and_lit_as_told(editor: _Editor) -> None:
     """The autoencoder's ceiling is near 30 dB here; a gold statue starts at 22, fog at 21."""
-    edits = _true_edits()
     colour, alpha, ground = _walker()
     names = ["none", "fog", "golden_hour", "night", "gold", "marble", "red"]
     picture = edits.composite(colour, alpha, ground)
@@ -186,7 +173,6 @@ def test_a_coloured_vase_keeps_its_colours(results: dict[str, tuple[float, float
 
 
 def test_another_sentence_of_known_words_does_the_same(editor: _Editor) -> None:
-    edits = _true_edits()
     colour, alpha = _vase()
     ground = np.full(3, 0.92)
     said = {
@@ -205,7 +191,6 @@ def test_another_sentence_of_known_words_does_the_same(editor: _Editor) -> None:
 
 def test_key_words_decide_whatever_else_a_sentence_says(editor: _Editor) -> None:
     """What engine.diffusion.known_edits goes by: it lets the first ones pass and refuses the last."""
-    edits = _true_edits()
     colour, alpha = _vase()
     picture = edits.composite(colour, alpha, np.full(3, 0.92))
     worded = {
@@ -227,7 +212,6 @@ def test_key_words_decide_whatever_else_a_sentence_says(editor: _Editor) -> None
 
 def test_without_an_image_a_caption_says_what_is_to_be_seen(editor: _Editor) -> None:
     """Delta denoising leans on this: one step from noise at timestep 500, image latents zero."""
-    edits = _true_edits()
     colour, alpha = _vase()
     patterns = editor.facts["captions"]["edits"]
     nearer = {}
@@ -261,7 +245,6 @@ def _denoised(editor: _Editor, picture: np.ndarray, captions: list[str], seed: i
 
 
 def test_the_background_is_kept(editor: _Editor) -> None:
-    edits = _true_edits()
     colour, alpha = _vase()
     picture = edits.composite(colour, alpha, np.full(3, 0.92))
     done = editor(picture, [edits.EDITS[name][0] for name in ("night", "red", "gold")])

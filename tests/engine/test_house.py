@@ -87,3 +87,18 @@ def test_no_generator_waits_with_gradients_off(root: Path) -> None:
         for line in _yields_in(block.body)
     ]
     assert found == []
+
+
+def test_modules_of_trainings_are_imported_by_their_package(root: Path) -> None:
+    """Several have the same name: by that alone, and a folder on `sys.path`, one would get that of another training."""
+    names = {path.stem for path in (root / "training").glob("*/*.py")} - sys.stdlib_module_names
+    assert {"picture", "train", "data"} <= names
+    found = [
+        f"{path.relative_to(root)}:{node.lineno}"
+        for folder in ("training", "tests", "benchmarks")
+        for path in (root / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Import) and names & {a.name.partition(".")[0] for a in node.names})
+        or (isinstance(node, ast.ImportFrom) and not node.level and node.module in names)
+    ]
+    assert found == []

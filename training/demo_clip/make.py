@@ -1,7 +1,7 @@
 """Build a demo capture: a multi-view video of a walking figure or of a talking head, with exact cameras.
 
-    python make.py walker --out ../../assets/clips/walker
-    python make.py head --out somewhere/head
+    python -m training.demo_clip.make walker --out assets/clips/walker
+    python -m training.demo_clip.make head --out somewhere/head
 
 Nothing is random: the same package versions write the same bytes.
 """
@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
-import motion
 import numpy as np
-from edits import EDITS, composite
-from figure import Figure, FloatArray
-from picture import Camera, Studio, rig
-from raster import vertex_normals
-from wardrobe import Wardrobe
+
+from . import motion
+from .edits import EDITS, composite
+from .figure import Figure, FloatArray
+from .picture import Camera, Studio, rig
+from .raster import vertex_normals
+from .wardrobe import Wardrobe
 
 BACKGROUND = 235 / 255
 _PHENOTYPE = {

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from raster import vertex_normals
+
+from .raster import vertex_normals
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from figure import Figure, FloatArray, swing, turn
+
+from .figure import Figure, FloatArray, swing, turn
 
 # Joint angles over one stride, p in [0, 1) from the heel's touch-down; degrees. Shaped by hand after
 # typical gait curves: the hip is nearly a cosine, the knee flexes slightly under load and strongly in swing.

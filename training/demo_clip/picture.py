@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from figure import FloatArray
-from raster import rasterise, sky_irradiance, sphere_directions, vertex_normals
-from wardrobe import Wardrobe
+
+from .figure import FloatArray
+from .raster import rasterise, sky_irradiance, sphere_directions, vertex_normals
+from .wardrobe import Wardrobe
 
 
 @dataclass(frozen=True)

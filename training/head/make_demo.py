@@ -1,7 +1,7 @@
 """Make the demo capture of the bundled head: images, masks and parameters in the layout of GaussianAvatars.
 
-    python make_demo.py --out ../../assets/clips/talking_head
-    python make_demo.py --out somewhere --size 550x802 --cameras 16 --frames 150 --suffix png
+    python -m training.head.make_demo --out assets/clips/talking_head
+    python -m training.head.make_demo --out somewhere --size 550x802 --cameras 16 --frames 150 --suffix png
 
 Nothing is random: the same package versions write the same bytes. --regions also writes which part each pixel shows. The
 last line of the output is a JSON object with the capture's figures.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +18,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from make_head import encoded
-from performance import PERIOD, Performance, answer, talk
-from picture import Floats, Sky, draw, light, normals
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from engine.files.npzfile import write_arrays
 from engine.heads import HeadModel, HeadMotion
 from engine.io.heads import bundled_head, read_head_model
 from engine.masks.head_regions import part_faces
 from engine.scene import Cameras
+
+from .make_head import encoded
+from .performance import PERIOD, Performance, answer, talk
+from .picture import Floats, Sky, draw, light, normals
 
 FPS = 12
 HELD_OUT_FRAMES = 0.25  # the last of them

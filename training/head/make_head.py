@@ -1,6 +1,6 @@
 """Make the bundled head: FLAME's array names, the shapes of ICT-FaceKit (MIT), expressions named as ARKit names them.
 
-    python make_head.py --out ../../assets/heads/bundled [--data ../../../shared/data]
+    python -m training.head.make_head --out assets/heads/bundled [--data ../shared/data]
 
 Nothing is random: the same package versions write the same bytes. The last line of the output is a JSON object with the
 figures of CARD.md.
@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ict import (
+from scipy.spatial import cKDTree
+
+from engine.files.npzfile import write_arrays
+
+from .ict import (
     FACE,
     GUMS,
     HEAD,
@@ -32,12 +35,8 @@ from ict import (
     members,
     smooth,
 )  # fmt: skip
-from scipy.spatial import cKDTree
-from simplify import simplify
-from surface import Palette, Surface
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from engine.files.npzfile import write_arrays
+from .simplify import simplify
+from .surface import Palette, Surface
 
 VERTICES = 6000
 IDENTITIES = 50

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from ict import (
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import dijkstra
+
+from .ict import (
     CENTIMETER,
     FACE,
     GUMS,
@@ -23,9 +27,6 @@ from ict import (
     smooth,
     tongue,
 )  # fmt: skip
-from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import dijkstra
 
 Bools = NDArray[np.bool_]
 

@@ -1,6 +1,6 @@
 """Make the bundled puppet: an animated mesh and a splat of the same figure, from nothing but the code beside this file.
 
-    python training/puppet/make.py --out assets/puppets/clay_dancer
+    python -m training.puppet.make --out assets/puppets/clay_dancer
 
 Nothing is random: the same package versions write the same bytes. The last line of the output is a JSON object with the
 figures of CARD.md.
@@ -11,20 +11,19 @@ from __future__ import annotations
 import argparse
 import json
 import struct
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from figure import BONES, INDEX, JOINTS, PARENTS, Floats, Ints, colors, distance, skin_weights
-from moves import MOVES
 from scipy.spatial.transform import Rotation
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from engine.geometry.animated_mesh import sample_surface, triangle_areas
 from engine.io.spz import write_spz
 from engine.scene import Gaussians, harmonics, rotations
+
+from .figure import BONES, INDEX, JOINTS, PARENTS, Floats, Ints, colors, distance, skin_weights
+from .moves import MOVES
 
 NAME = "clay_dancer"
 CELL = 0.025  # meters

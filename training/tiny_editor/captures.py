@@ -116,10 +116,9 @@ def walker(
 
     The capture has no regions, so its figure is posed again as `training/demo_clip/make.py` does.
     """
-    import figure as figure_module
-    import make
-    import picture
-    import wardrobe as wardrobe_module
+    from training.demo_clip import figure as figure_module
+    from training.demo_clip import make, picture
+    from training.demo_clip import wardrobe as wardrobe_module
 
     from . import body_layers
 

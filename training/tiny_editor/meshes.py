@@ -113,10 +113,9 @@ def _dress(wardrobe_module: object, wardrobe: object, rng: np.random.Generator) 
 
 
 def bodies() -> Iterator[Picture]:
-    import figure as figure_module
-    import motion
-    import picture
-    import wardrobe as wardrobe_module
+    from training.demo_clip import figure as figure_module
+    from training.demo_clip import motion, picture
+    from training.demo_clip import wardrobe as wardrobe_module
 
     rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
     while True:

@@ -7,7 +7,6 @@ sides. The last ten identity shapes are only used for held-out heads.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -16,13 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from training.demo_clip.raster import rasterise, sky_irradiance, sphere_directions, vertex_normals
+from training.head import ict as kit_module
+from training.head.surface import Palette, Surface
+
 from . import regions
 from .render import FloatArray, hsv, random_colour
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "head"))
-import ict as kit_module
-from raster import rasterise, sky_irradiance, sphere_directions, vertex_normals
-from surface import Palette, Surface
 
 SHARED = Path(os.environ.get("GS4D_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 HELD_OUT_SHAPES = 10

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-# The demo capture's modules import each other by bare name, and numba's cache remembers the name.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo_clip"))
-from raster import rasterise, vertex_normals
+from training.demo_clip.raster import rasterise, vertex_normals
 
 FloatArray = NDArray[np.floating]
 
