@@ -1,5 +1,5 @@
-"""Other people's programs that judge splat files: npm's splat-transform (PlayCanvas), gltf-validator (Khronos Group) and
-gaussian-splats-3d (Mark Kellogg), whose format .ksplat is.
+"""Other people's programs that judge splat files: npm's splat-transform (PlayCanvas), gltf-validator (Khronos Group),
+gaussian-splats-3d (Mark Kellogg), whose format .ksplat is, and @adobe/spz, Niantic's own library of the format .spz.
 
 They are development dependencies, installed into tools/judges when a test first asks for them.
 """
@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from engine.scene import Gaussians
 
 FOLDER = Path(__file__).resolve().parents[1] / "tools" / "judges"
 # the first node with a stable test runner and DecompressionStream
@@ -35,6 +38,33 @@ const [degree, level, section, block, bucket] = numbers.map(Number), { buffer } 
 const maker = SplatBufferGenerator.getStandardGenerator(0, level, section, undefined, block, bucket);
 const made = maker.generateFromUncompressedSplatArray(PlyParser.parseToUncompressedSplatArray(buffer, degree));
 writeFileSync(target, Buffer.from(made.bufferData));
+"""
+# an .spz to JSON in some axes, and back with an extension that names the file's axes
+SPZ = """
+import { readFileSync, writeFileSync } from "node:fs";
+import createSpzModule from "@adobe/spz";
+const spz = await createSpzModule({ print() {}, printErr() {} });
+const parts = ["positions", "scales", "rotations", "alphas", "colors", "sh"];
+const [how, file, axes, version, stored] = process.argv.slice(1);
+if (how === "read") {
+  const cloud = spz.loadSpzFromBuffer(new Uint8Array(readFileSync(file)), { to: spz.CoordinateSystem[axes] });
+  console.log(JSON.stringify(Object.fromEntries(parts.map((name) => [name, Array.from(cloud[name])]))));
+} else {
+  const { numPoints, shDegree, ...values } = JSON.parse(readFileSync(0));
+  const cloud = { numPoints, shDegree, antialiased: false, extensions: [] };
+  for (const name of parts) cloud[name] = Float32Array.from(values[name]);
+  const options = { version: 4, from: spz.CoordinateSystem[axes], sh1Bits: 8, shRestBits: 8 };
+  if (stored) {
+    // the library saves extensions that it has read, and none that are made here: two are put into a file's head
+    const plain = spz.saveSpzToBuffer(cloud, options), records = new Uint32Array(8);
+    records.set([0xadbe0002, 12, 0, 0, 0, 0xadbe0003, 4, spz.CoordinateSystem[stored].value]);
+    const file = new Uint8Array(plain.length + 32), head = new DataView(file.buffer);
+    file.set(plain.subarray(0, 32)), file.set(new Uint8Array(records.buffer), 32), file.set(plain.subarray(32), 64);
+    head.setUint8(14, 2), head.setUint32(16, 64, true);
+    cloud.extensions = spz.loadSpzFromBuffer(file, { to: spz.CoordinateSystem[axes] }).extensions;
+  }
+  writeFileSync(file, spz.saveSpzToBuffer(cloud, { ...options, version: Number(version) }));
+}
 """
 
 
@@ -68,6 +98,44 @@ def ksplat(
     run = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     return target
+
+
+def niantic_read(file: Path, axes: str = "RDF") -> Gaussians:
+    """What Niantic's library reads from an .spz, in some axes (this pack's unless others are named)."""
+    cloud = json.loads(_spz("read", str(file), axes))
+    count = len(cloud["alphas"])
+    rows = {name: torch.tensor(values).reshape(count, -1) for name, values in cloud.items()}
+    return Gaussians(
+        rows["positions"],
+        rows["scales"],
+        rows["rotations"][:, [3, 0, 1, 2]],
+        rows["alphas"][:, 0],
+        torch.cat([rows["colors"], rows["sh"]], dim=1).reshape(count, -1, 3),
+    )
+
+
+def niantic_write(g: Gaussians, target: Path, version: int, stored: str = "", axes: str = "RDF") -> Path:
+    """An .spz of Niantic's library, of Gaussians in some axes; with `stored`, in these, and the file says so."""
+    values = {
+        "positions": g.means,
+        "scales": g.log_scales,
+        "rotations": g.quats[:, [1, 2, 3, 0]],
+        "alphas": g.logit_opacities,
+        "colors": g.sh[:, 0],
+        "sh": g.sh[:, 1:],
+    }
+    cloud = {"numPoints": len(g), "shDegree": g.sh_degree}
+    text = json.dumps(cloud | {name: tensor.flatten().tolist() for name, tensor in values.items()})
+    _spz("write", str(target), axes, str(version), stored, text=text)
+    return target
+
+
+def _spz(*words: str, text: str = "") -> str:
+    modules()
+    command = [node(), "--input-type=module", "-e", SPZ, *words]
+    run = subprocess.run(command, cwd=FOLDER, input=text, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
 
 
 def validated(glb: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from ..files.paths import printable, read_regular
 from ..scene import Gaussians
 from ..scene.cameras import AT_ZERO, Origin
 from .compressed_ply_writing import write_compressed_ply
@@ -18,6 +19,7 @@ from .sog import read_sog
 from .sog_writing import write_sog
 from .splat_file import read_splat_file, write_splat_file
 from .spz import read_spz, write_spz
+from .spz_decoding import names_axes
 
 SUFFIXES = (".ply", ".spz", ".splat", ".sog", ".ksplat", ".glb", ".gltf")
 # splat files of other programs, with what to do about them
@@ -64,6 +66,16 @@ WRITTEN = {
 def splat_origin(path: Path) -> Origin:
     """What the positions of a splat file are relative to, as this pack's .ply notes it; zero for all others."""
     return ply_origin(path) if path.suffix.lower() == ".ply" else AT_ZERO
+
+
+def axes_note(path: Path) -> str:
+    """What `read_splat` assumes about the axes of a file; empty where the format or the file says them."""
+    if path.suffix.lower() != ".spz" or names_axes(read_regular(path), path.name):
+        return ""
+    return (
+        f"{printable(path.name)} does not say which way is up: it was read with y up, as Niantic specifies .spz. If the scene is "
+        "upside down, set the up axis to y up."
+    )
 
 
 def read_splat(path: Path, as_stored: bool = False) -> Gaussians:

@@ -6,7 +6,7 @@ blocks in another container (`spz_streams`). Rounding errors, measured by the te
 scales 1/32, opacities 1/510, SH 1/256 within [-1, 1].
 
 The file's axes are x right, y up, z back (OpenGL), while a 3DGS `.ply` and this pack have y down, z forward. Reading and
-writing rotate positions, rotations and harmonics by 180° about x.
+writing rotate positions, rotations and harmonics by 180° about x. A file that names other axes is read with them (`spz_axes`).
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..scene import Gaussians, harmonics, rotations
 from ..scene.mending import mended
 from .half_turns import X, half_turned
+from .spz_axes import HAS_EXTENSIONS, MOST_RECORDS, axes_in, from_axes
 from .spz_streams import HEADER as V4_HEADER
 from .spz_streams import MAGIC, unpacked_streams
 
@@ -47,12 +48,10 @@ def decode_spz(packed: bytes, name: str) -> Gaussians:
     Raises:
         InputError: Not an .spz, of an unknown version, cut short, with a false header, or larger than the free memory.
     """
-    if packed[:4] == struct.pack("<I", MAGIC):
-        header, blocks = _streams(packed, name)
-    else:
-        header, blocks = _inflated(packed, name)
+    header, blocks, records = _parts(packed, name)
+    axes = axes_in(records, name)
     shapes = [(header.count, width) for width in header.widths]
-    made = _unpack(header, [block.reshape(shape) for block, shape in zip(blocks, shapes, strict=True)])
+    made = _unpack(header, [block.reshape(shape) for block, shape in zip(blocks, shapes, strict=True)], axes)
     if header.version > 1:
         return made
     # half floats can be NaN and infinite
@@ -65,19 +64,39 @@ def decode_spz(packed: bytes, name: str) -> Gaussians:
     return finite
 
 
-def _inflated(packed: bytes, name: str) -> tuple[_Header, list[Bytes]]:
-    """Header and blocks of versions 1 to 3."""
+def names_axes(packed: bytes, name: str) -> bool:
+    """Whether an .spz says which axes it has; where it does not, they are taken for right, up, back. Raises as `decode_spz`."""
+    is_v4 = packed[:4] == struct.pack("<I", MAGIC)
+    head = (
+        packed if is_v4 else zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(packed[:PIECE], HEADER.size)
+    )
+    # both headers have the flags there
+    if not head[14] & HAS_EXTENSIONS:
+        return False
+    return bool(axes_in(_parts(packed, name)[2], name))
+
+
+def _parts(packed: bytes, name: str) -> tuple[_Header, list[Bytes], bytes]:
+    """Header, blocks and extension records of any version."""
+    if packed[:4] == struct.pack("<I", MAGIC):
+        return _streams(packed, name)
+    return _inflated(packed, name)
+
+
+def _inflated(packed: bytes, name: str) -> tuple[_Header, list[Bytes], bytes]:
+    """Versions 1 to 3."""
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
         header = _parse_header(unpacker.decompress(packed[:PIECE], HEADER.size), len(packed), name)
         sizes = [header.count * width for width in header.widths]
         wanted, filled, place = sum(sizes), 0, PIECE
         # one byte more than needed: the checksum behind the last one is read too, and no bomb is unpacked
-        body, rest = np.empty(wanted + 1, np.uint8), unpacker.unconsumed_tail
-        while filled <= wanted and (rest or place < len(packed)) and not unpacker.eof:
+        limit = wanted + (MOST_RECORDS if header.flags & HAS_EXTENSIONS else 1)
+        body, rest = np.empty(limit, np.uint8), unpacker.unconsumed_tail
+        while filled < limit and (rest or place < len(packed)) and not unpacker.eof:
             if not rest:
                 rest, place = packed[place : place + PIECE], place + PIECE
-            piece = unpacker.decompress(rest, min(PIECE, wanted + 1 - filled))
+            piece = unpacker.decompress(rest, min(PIECE, limit - filled))
             body[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
             filled, rest = filled + len(piece), unpacker.unconsumed_tail
     except zlib.error as error:
@@ -89,19 +108,21 @@ def _inflated(packed: bytes, name: str) -> tuple[_Header, list[Bytes]]:
             "IO-042",
             f"{name} claims {header.count:,} Gaussians but contains {filled:,} of {wanted:,} bytes; copy or export it again.",
         )
-    return header, np.split(body[:wanted], np.cumsum(sizes)[:-1])
+    records = body[wanted:filled].tobytes() if header.flags & HAS_EXTENSIONS else b""
+    return header, np.split(body[:wanted], np.cumsum(sizes)[:-1]), records
 
 
-def _streams(packed: bytes, name: str) -> tuple[_Header, list[Bytes]]:
-    """Header and blocks of version 4."""
+def _streams(packed: bytes, name: str) -> tuple[_Header, list[Bytes], bytes]:
+    """Version 4."""
     if len(packed) < V4_HEADER.size:
         raise _cut_short(name)
-    _, version, count, degree, bits, *_ = V4_HEADER.unpack_from(packed)
+    _, version, count, degree, bits, flags, _, table = V4_HEADER.unpack_from(packed)
     if version != 4:
         raise InputError("IO-036", f"{name} is an .spz of version {version}; save it as version 3 or 4.")
-    header = _checked(_Header(version, count, degree, bits), len(packed), name)
+    header = _checked(_Header(version, count, degree, bits, flags), len(packed), name)
     blocks = unpacked_streams(packed, [header.count * width for width in header.widths], name)
-    return header, [np.frombuffer(block, np.uint8) for block in blocks]
+    records = packed[V4_HEADER.size : table] if flags & HAS_EXTENSIONS else b""
+    return header, [np.frombuffer(block, np.uint8) for block in blocks], records
 
 
 def _cut_short(name: str) -> InputError:
@@ -116,6 +137,7 @@ class _Header:
     count: int
     degree: int
     bits: int
+    flags: int
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -127,7 +149,7 @@ class _Header:
 def _parse_header(data: bytes, size: int, name: str) -> _Header:
     if len(data) < HEADER.size:
         raise _cut_short(name)
-    magic, version, count, degree, bits, _flags, _reserved = HEADER.unpack(data)
+    magic, version, count, degree, bits, flags, _reserved = HEADER.unpack(data)
     if magic != MAGIC:
         raise InputError("IO-038", f"{name} is not an .spz file; export it again.")
     if version not in (1, 2, 3):
@@ -135,7 +157,7 @@ def _parse_header(data: bytes, size: int, name: str) -> _Header:
             "IO-039",
             f"{name} is an .spz of version {version}, but only versions 1 to 4 are supported; save it as version 3.",
         )
-    return _checked(_Header(version, count, degree, bits), size, name)
+    return _checked(_Header(version, count, degree, bits, flags), size, name)
 
 
 def _checked(header: _Header, size: int, name: str) -> _Header:
@@ -164,14 +186,14 @@ def _checked(header: _Header, size: int, name: str) -> _Header:
     return header
 
 
-def _unpack(header: _Header, blocks: Sequence[Bytes]) -> Gaussians:
-    """The Gaussians in the pack's axes, from blocks [N, width]."""
+def _unpack(header: _Header, blocks: Sequence[Bytes], axes: str) -> Gaussians:
+    """The Gaussians in the pack's axes, from blocks [N, width] in those of the file."""
     count, bases = header.count, harmonics.bases(header.degree)
     shapes = {"means": (3,), "log_scales": (3,), "quats": (4,), "logit_opacities": (), "sh": (bases, 3)}
     result = Gaussians(**{name: torch.empty(count, *shape) for name, shape in shapes.items()})
     for start in range(0, count, ROWS):
         rows = slice(start, start + ROWS)
-        made = turned(_part(header, [block[rows] for block in blocks]))
+        made = from_axes(_part(header, [block[rows] for block in blocks]), axes)
         for into, tensor in zip(result.tensors().values(), made.tensors().values(), strict=True):
             into[rows] = tensor
     return result

@@ -22,7 +22,7 @@ from ..io.imports.fourdgaussians_folder import import_fourdgaussians, is_fourdga
 from ..io.imports.gaussian_avatars import import_gaussian_avatar, is_gaussian_avatar
 from ..io.sequences.reading import read_sequence
 from ..io.sequences.sources import files_at
-from ..io.splats import SUFFIXES, UNREADABLE, read_splat, splat_origin
+from ..io.splats import SUFFIXES, UNREADABLE, axes_note, read_splat, splat_origin
 from ..io.usd import UsdSplats, is_usd
 from ..messages import Finished, Progress, Started, Stream
 from ..scene import Gaussians, Scene4D
@@ -188,7 +188,7 @@ def _still(source: Path, config: Config) -> Scene4D:
     (gaussians,), note = mended([read_splat(source, as_stored=True)])
     if len(gaussians) == 0:
         raise InputError("STP-018", f"{source.name} holds no Gaussians; export it again.")
-    note = "\n".join(filter(None, (note, coarse_note(gaussians.means))))
+    note = "\n".join(filter(None, (note, axes_note(source), coarse_note(gaussians.means))))
     (gaussians,), origin = around_origin([gaussians], [splat_origin(source)])
     bounds = gaussian_bounds(gaussians.means)
     rig = ring_of_cameras(bounds, torch.tensor(UPS[config.up], dtype=torch.float64))

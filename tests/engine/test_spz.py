@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 from engine.errors import InputError
 from engine.io import spz
 from engine.io.fourdgs import write_fourdgs
+from engine.io.ply import write_ply
 from engine.io.spz import read_spz, write_spz
+from engine.io.spz_decoding import names_axes, turned
+from engine.messages import result
 from engine.scene import Gaussians, harmonics, rotations
+from engine.steps import import_scene
 from tests.memory import cost_of, needs_linux
 from tests.scenes import moving_scene
 
@@ -209,6 +213,80 @@ def test_no_damaged_byte_gives_anything_but_gaussians_or_a_sentence(tmp_path_fac
         assert bool(torch.isfinite(read_spz(path).quats).all())
     except InputError as error:
         assert "\n" not in str(error)
+
+
+# -- axes -----------------------------------------------------------------------------------------------------------
+
+
+def with_records(packed: bytes, records: bytes) -> bytes:
+    """The file with extension records: behind the blocks of a gzip stream, or between head and table of version 4."""
+    if packed[:2] == b"\x1f\x8b":
+        raw = bytearray(gzip.decompress(packed))
+        raw[14] = 2
+        return gzip.compress(bytes(raw) + records)
+    head = bytearray(packed[:32])
+    head[14] = 2
+    head[16:20] = (32 + len(records)).to_bytes(4, "little")
+    return bytes(head) + records + packed[32:]
+
+
+def record(kind: int, payload: bytes) -> bytes:
+    return struct.pack("<II", kind, len(payload)) + payload
+
+
+def axes_record(number: int) -> bytes:
+    return record(0xADBE0003, number.to_bytes(4, "little"))
+
+
+UNKNOWN_RECORD = record(0x12340001, b"something")
+CUT_RECORD = struct.pack("<II", 0xADBE0003, 400) + b"ab"
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+def test_a_file_is_read_in_the_axes_that_it_names(version, tmp_path):
+    """Right, down, front (6) are those of the pack, so that nothing is turned."""
+    path = write_spz(gaussians(), tmp_path / "a.spz", version)
+    plain, packed = read_spz(path), path.read_bytes()
+    for records, expected, is_named in (
+        (UNKNOWN_RECORD + axes_record(6), turned(plain), True),
+        (axes_record(4), plain, True),
+        (axes_record(0), plain, False),
+        (UNKNOWN_RECORD, plain, False),
+        (CUT_RECORD + axes_record(6), plain, False),
+    ):
+        data = with_records(packed, records)
+        read = spz.decode_spz(data, "a.spz")
+        assert names_axes(data, "a.spz") == is_named
+        assert all(torch.equal(t, expected.tensors()[name]) for name, t in read.tensors().items())
+    assert not names_axes(packed, "a.spz")
+    with pytest.raises(InputError, match=r"a\.spz names a coordinate system \(17\).*IO-124"):
+        spz.decode_spz(with_records(packed, axes_record(17)), "a.spz")
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_an_import_says_what_was_assumed_about_the_axes(version, tmp_path):
+    path = write_spz(gaussians(), tmp_path / "a.spz", version)
+    said = "a.spz does not say which way is up: it was read with y up, as Niantic specifies .spz."
+    assert said in import_scene.summary(result(import_scene.run(path)))
+    folder = tmp_path / "sequence"
+    folder.mkdir()
+    for i in range(2):
+        (folder / f"a{i}.spz").write_bytes(path.read_bytes())
+    summary = import_scene.summary(result(import_scene.run(folder)))
+    assert summary.count("does not say which way is up") == 1 and "a0.spz" in summary
+    path.write_bytes(with_records(path.read_bytes(), axes_record(4)))
+    assert "which way is up" not in import_scene.summary(result(import_scene.run(path)))
+
+
+def test_cameras_of_a_file_with_y_down_are_put_right_by_the_up_axis(tmp_path):
+    """What SuperSplat writes: the axes of a .ply, and no word about them."""
+    path = write_spz(turned(gaussians()), tmp_path / "a.spz")
+    scene = result(import_scene.run(path, import_scene.Config(up="y up")))
+    right = result(import_scene.run(write_ply(gaussians(), tmp_path / "a.ply")))
+    # seen from the cameras, both stand the same way: their up axes in the scene's own coordinates
+    up, wanted = (-s.rig.world_to_camera[:, 1, :3].double().mean(0) for s in (scene, right))
+    half_turn = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
+    assert float(torch.cosine_similarity(up * half_turn, wanted, dim=0)) > 0.99
 
 
 @pytest.mark.skipif(

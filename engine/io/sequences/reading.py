@@ -17,7 +17,7 @@ from ...messages import Message, Progress
 from ...scene import Gaussians, Scene4D
 from ...scene.cameras import Origin
 from ...wording import printable
-from ..splats import read_splat, splat_origin
+from ..splats import axes_note, read_splat, splat_origin
 from .description import NAME, Description, read_description
 from .frame_names import Numbering, one_clip
 from .sources import Files
@@ -73,7 +73,7 @@ def read_sequence(
     names = [files.names[i] for i in clip.order]
     limit = min(BYTES_PER_NUMBER * MOST_NUMBERS, backends.free_memory())
     _check_sizes(files, name, limit)
-    read = _Frames()
+    read, axes = _Frames(), ""
     with files.opened() as path_of:
         description = read_description(path_of(NAME), NAME) if files.has_description else None
         is_held = description is not None and not description.interpolated
@@ -90,6 +90,9 @@ def read_sequence(
             )
             if blends and not trusts_order and read.apart is None and read.frames:
                 frame = _followed(frame, read, (names[i - 1], file))
+            # those that this pack wrote have a description
+            if i == 0 and not files.has_description:
+                axes = axes_note(path_of(file))
             read.frames.append(frame)
             read.origins.append(origin)
             yield Progress(i + 1, count=len(frame))
@@ -102,7 +105,7 @@ def read_sequence(
     seconds, rate, timing = _times(clip, description, fps)
     notes = [timing, clip.note, _correspondence(read, counts, blends, held_by, trusts_order)]
     scene = scene_of_moments(read.frames, rate, up, follows, read.origins, seconds)
-    notes = [*(notes if len(names) > 1 else []), mending_note(scene)]
+    notes = [*(notes if len(names) > 1 else []), axes, mending_note(scene)]
     return scene.with_history(
         step,
         source=files.source.name,
