@@ -73,7 +73,7 @@ def add_batch(add_verb: AddVerb, verbs: Callable[[], Verbs]) -> None:
     on = "where the jobs run: one after the other on this machine, or on Ray"
     sub.add_argument("--on", choices=("local", "ray"), default="local", help=on)
     address = (
-        "Ray cluster: auto, HOST:PORT or ray://HOST:PORT (default: the one of this machine, else a new one); "
+        "Ray cluster: auto, local (a new one), HOST:PORT or ray://HOST:PORT (default: the one of this machine, else a new one); "
         "implies --on ray"
     )
     sub.add_argument("--address", default="", metavar="ADDRESS", help=address)

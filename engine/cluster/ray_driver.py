@@ -3,9 +3,9 @@
     python -P engine/cluster/ray_driver.py '{"address": "auto", …}'
 
 Reads one JSON object a line from stdin: {"start": …}, {"stop": true}, {"kill": true}; the end of stdin ends it. Writes one a line
-to stdout: {"ready": …} or {"refused": …}, then {"began": …}, {"line": …}, {"ended": …}, {"lost": …}, {"alive": true} and, at the
-end, {"closed": reason}. Results of jobs never pass through Ray: files go to the shared storage, and only lines of progress come
-back.
+to stdout: {"ready": …, "is_own": …} or {"refused": …}, then {"began": …}, {"line": …}, {"ended": …}, {"lost": …}, {"alive": true}
+and, at the end, {"closed": reason}. Results of jobs never pass through Ray: files go to the shared storage, and only lines of
+progress come back.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import importlib.util
 import json
 import os
 import queue
+import shutil
+import signal
 import socket
 import sys
 import threading
@@ -29,6 +31,8 @@ from typing import Any
 # seconds: for a TCP connection, for the look at all machines, until a dead one is known, for one answer of the cluster, and that
 # a job may find no machine
 CONNECTING, LOOKING, LEAVING, ANSWERING, HOMELESS = 5.0, 60.0, 20.0, 20.0, 60.0
+# seconds that news is waited for, and while jobs stop
+WAITING, STOPPING = 0.2, 0.02
 # bytes of a local cluster's object store: nothing passes through it
 STORE = 100 << 20
 
@@ -58,6 +62,10 @@ class Inbox:
         self._items.append(item)
         self._came.set()
 
+    async def wake(self) -> None:
+        """End the wait of `take`."""
+        self._came.set()
+
     async def take(self, seconds: float) -> list[dict[str, Any]]:
         """What came, or an empty list after some seconds."""
         with contextlib.suppress(asyncio.TimeoutError):
@@ -75,20 +83,38 @@ def look(terms: dict[str, str]) -> dict[str, str]:
 
 
 def work(name: str, words: list[str], processes: int, terms: dict[str, str], inbox: Any) -> dict[str, Any]:
-    """On a machine of the cluster: run the command of a job. Ends with the driver's cancel, which is a KeyboardInterrupt."""
+    """On a machine of the cluster: run the command of a job. The driver's cancel stops it, and is then waited for."""
     problem = look(terms)
     if "kind" in problem:
         return {"problem": problem}
-    inbox.put.remote({"began": name, "machine": problem["machine"]})
-    command = Command(
-        words, terms["pack"], lambda line: inbox.put.remote({"line": name, "progress": line}), processes
-    )
+    begun: list[Any] = []
+    is_cancelled = False
+
+    def cancel(*_: Any) -> None:
+        # a second signal would end the command before it has saved its work
+        nonlocal is_cancelled
+        if not is_cancelled:
+            is_cancelled = True
+            for command in begun:
+                command.stop()
+
+    # A cancel is a KeyboardInterrupt, which must not come between a process and its name
+    before = signal.signal(signal.SIGINT, cancel)
     try:
-        return {"ending": command.wait()}
-    except BaseException:
-        command.stop()
-        command.wait()
-        raise
+        inbox.put.remote({"began": name, "machine": problem["machine"]})
+        begun.append(
+            Command(
+                words,
+                terms["pack"],
+                lambda line: inbox.put.remote({"line": name, "progress": line}),
+                processes,
+            )
+        )
+        if is_cancelled:
+            begun[0].stop()
+        return {"ending": begun[0].wait()}
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Driver:
@@ -100,6 +126,7 @@ class Driver:
         self._began: set[str] = set()
         self._homeless: dict[str, float] = {}
         self._heard = time.monotonic()
+        self._is_own = self._is_stopping = False
 
     def connect(self) -> bool:
         """Join the cluster, or start one; says why if that fails."""
@@ -109,32 +136,38 @@ class Driver:
         self._ray.cloudpickle.register_pickle_by_value(_worker)
         address = self._config["address"]
         host, _, port = address.removeprefix("ray://").rpartition(":")
-        if address and address != "auto":
+        if address not in ("", "auto", "local"):
             try:
                 socket.create_connection((host.strip("[]"), int(port)), CONNECTING).close()
             except (OSError, ValueError, OverflowError) as error:
                 return self._refuse("not there", str(error))
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
         try:
-            if address:
+            if address not in ("", "local"):
                 self._ray.init(address=address, **({} if address.startswith("ray://") else quiet))
-            else:
-                self._join_or_start(quiet)
+            elif address or not self._join(quiet):
+                self._start(quiet)
         except Exception as error:
             return self._refuse("not there", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
         return self._check_machines()
 
-    def _join_or_start(self, quiet: dict[str, Any]) -> None:
+    def _join(self, quiet: dict[str, Any]) -> bool:
+        """Whether there is a cluster of this machine, which is joined."""
         try:
             self._ray.init(address="auto", **quiet)
         except ConnectionError:
-            self._ray.init(
-                address="local",
-                include_dashboard=False,
-                object_store_memory=STORE,
-                _temp_dir=self._config["temporary"],
-                **quiet,
-            )
+            return False
+        return True
+
+    def _start(self, quiet: dict[str, Any]) -> None:
+        self._is_own = True
+        self._ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=STORE,
+            _temp_dir=self._config["temporary"],
+            **quiet,
+        )
 
     def _refuse(self, kind: str, found: str, **more: Any) -> bool:
         self._say(refused={"kind": kind, "found": found, **more})
@@ -177,7 +210,7 @@ class Driver:
         # on the head: it ends with the cluster, not with a machine of it
         head: dict[str, Any] = {"resources": {"node:__internal_head__": 0.001}, "num_cpus": 0}
         self._inbox = self._ray.remote(Inbox).options(**head).remote()
-        self._say(ready=machines)
+        self._say(ready=machines, is_own=self._is_own)
         return True
 
     def _is_leaving(self, node: str) -> bool:
@@ -196,13 +229,20 @@ class Driver:
         self._began.discard(name)
 
     def stop(self, is_killing: bool) -> None:
+        self._is_stopping = True
         for reference in list(self._running):
             with contextlib.suppress(Exception):
                 self._ray.cancel(reference, force=is_killing)
 
+    def wake(self) -> None:
+        """End the wait of `turn`, from another thread."""
+        with contextlib.suppress(Exception):
+            self._inbox.wake.remote()
+
     def turn(self) -> None:
         """Pass on what came; raises what Ray raises when the cluster is lost."""
-        for item in self._ray.get(self._inbox.take.remote(0.2), timeout=ANSWERING):
+        seconds = STOPPING if self._is_stopping else WAITING
+        for item in self._ray.get(self._inbox.take.remote(seconds), timeout=ANSWERING):
             self._began.update([item["began"]] if "began" in item else [])
             self._say(**item)
         if time.monotonic() - self._heard > 2:
@@ -246,6 +286,10 @@ class Driver:
     def running(self) -> bool:
         return bool(self._running)
 
+    def leave(self) -> None:
+        with contextlib.suppress(Exception):
+            self._ray.shutdown()
+
 
 def main() -> None:
     # whatever Ray prints must not come between the lines
@@ -253,19 +297,19 @@ def main() -> None:
     os.dup2(2, 1)
 
     def say(**content: Any) -> None:
-        try:
+        # whoever listened was killed: the end of stdin says so too, and stops the jobs
+        with contextlib.suppress(OSError):
             print(json.dumps(content), file=out, flush=True)
-        except OSError:
-            os._exit(1)
 
-    driver = Driver(json.loads(sys.argv[1]), say)
+    config = json.loads(sys.argv[1])
+    driver = Driver(config, say)
     if not driver.connect():
         os._exit(1)
     orders: queue.Queue[dict[str, Any] | None] = queue.Queue()
-    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+    threading.Thread(target=_listen, args=(orders, driver.wake), daemon=True).start()
     is_ending = False
     try:
-        while not (is_ending and not driver.running()):
+        while True:
             with contextlib.suppress(queue.Empty):
                 while True:
                     order = orders.get_nowait()
@@ -276,19 +320,30 @@ def main() -> None:
                         driver.start(**order["start"])
                     else:
                         driver.stop(is_killing="kill" in order)
+            if is_ending and not driver.running():
+                break
             driver.turn()
     except Exception as error:
         say(closed=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
         os._exit(1)
     say(closed="")
-    with contextlib.suppress(Exception):
-        driver._ray.shutdown()  # pyright: ignore[reportPrivateUsage]
+    driver.leave()
+    # a batch that was killed leaves them
+    with contextlib.suppress(OSError):
+        os.unlink(config["terms"]["token"])
+    shutil.rmtree(config["temporary"], ignore_errors=True)
+    # what Ray does at the end of a program takes a while, and is done
+    os._exit(0)
 
 
-def _listen(orders: queue.Queue[dict[str, Any] | None]) -> None:
+def _listen(orders: queue.Queue[dict[str, Any] | None], wake: Callable[[], None]) -> None:
     for line in sys.stdin:
-        orders.put(json.loads(line))
+        order = json.loads(line)
+        orders.put(order)
+        if "start" not in order:
+            wake()
     orders.put(None)
+    wake()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import os
 import queue
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .. import __version__
 from ..backends import installed, require
@@ -27,13 +26,14 @@ from ..wording import listed
 from .jobs import Job, Jobs
 from .local import PACK
 from .place import Began, Closed, Ended, Event, Line, Lost
+from .sessions import CAN_LIST, end_session
 from .worker import source_digest
 
 log = logging.getLogger("gs4d")
 
-# seconds: to join a cluster or to start one, without a sign of life until it counts as lost, for the driver's own end, and of it
-# until that is said
-JOINING, SILENCE, ENDING, NOTICED = 150.0, 45.0, 5.0, 0.3
+# seconds: to join a cluster or to start one, without a sign of life until it counts as lost, for the driver's own end, of it
+# until that is said, and for the end of killed jobs
+JOINING, SILENCE, ENDING, NOTICED, KILLING = 150.0, 45.0, 5.0, 0.3, 1.0
 DRIVER = Path(__file__).with_name("ray_driver.py")
 TOKEN = ".gs4d-token-"
 
@@ -56,10 +56,22 @@ class RayPlace:
         self._running: set[str] = set()
         self._heard = time.monotonic()
         self._said = deque[str](maxlen=20)
-        self._is_over = False
+        self._is_over = self._is_own = False
+        self.machines: list[str] = []
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._temporary = tempfile.mkdtemp(prefix="gs4d-ray-")
+        self._driver: subprocess.Popen[str] | None = None
         self._token = jobs.folder / f"{TOKEN}{secrets.token_hex(6)}"
+        self._temporary = tempfile.mkdtemp(prefix="gs4d-ray-")
+        try:
+            self._begin(self._config(jobs, pack))
+            self.machines = self._join()
+        except BaseException:
+            self.close()
+            raise
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _config(self, jobs: Jobs, pack: str) -> dict[str, Any]:
+        """What the driver is told; writes the file that all machines must see."""
         secret = secrets.token_hex(16)
         self._token.write_text(secret, encoding="utf-8")
         terms = {
@@ -70,12 +82,14 @@ class RayPlace:
             "secret": secret,
         }
         needs = sorted({(job.cpus, job.gpus): job.name for job in jobs.jobs}.items())
-        config = {
-            "address": address,
+        return {
+            "address": self._address,
             "temporary": self._temporary,
             "terms": terms,
             "needs": [(name, cpus, gpus) for (cpus, gpus), name in needs],
         }
+
+    def _begin(self, config: dict[str, Any]) -> None:
         environment = dict(os.environ)
         # nothing is reported to Ray's makers
         environment.update(RAY_USAGE_STATS_ENABLED="0")
@@ -90,14 +104,12 @@ class RayPlace:
             errors="replace",
             start_new_session=True,
         )
-        for read in (self._read_answers, self._read_noise):
-            threading.Thread(target=read, daemon=True).start()
-        try:
-            self.machines = self._join()
-        except BaseException:
-            self.close()
-            raise
-        threading.Thread(target=self._watch, daemon=True).start()
+        assert self._driver.stdout is not None and self._driver.stderr is not None
+        for read, stream in (
+            (self._read_answers, self._driver.stdout),
+            (self._read_noise, self._driver.stderr),
+        ):
+            threading.Thread(target=read, args=(stream,), daemon=True).start()
 
     def _join(self) -> list[str]:
         try:
@@ -105,6 +117,7 @@ class RayPlace:
         except queue.Empty:
             answer = {"refused": {"kind": "not there", "found": f"no answer in {JOINING:.0f} seconds"}}
         if "ready" in answer:
+            self._is_own = bool(answer["is_own"])
             return [str(name) for name in answer["ready"]]
         refused = answer.get("refused", {"kind": "not there", "found": " ".join(list(self._said)[-1:])})
         found, machine = printable(str(refused.get("found", "")))[:200], refused.get("machine", "")
@@ -115,7 +128,8 @@ class RayPlace:
                 "or add such a machine.",
             )
         if refused["kind"] == "not there":
-            place = f"Ray cluster at {self._address}" if self._address else "Ray on this machine"
+            is_elsewhere = self._address not in ("", "auto", "local")
+            place = f"Ray cluster at {self._address}" if is_elsewhere else "Ray on this machine"
             raise InputError(
                 "CLU-049", f"The {place} cannot be used: {found}. Check the address and that it runs."
             )
@@ -136,50 +150,50 @@ class RayPlace:
         return [] if self._is_over else sorted(self._running)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._token.unlink()
-        if self._driver.stdin is not None:
+        """Leave the cluster; one that was started for the batch ends."""
+        self._is_over = True
+        try:
+            with contextlib.suppress(OSError):
+                self._token.unlink()
+            if self._driver is not None:
+                self._leave(self._driver)
+        finally:
+            # also when a signal comes meanwhile
+            if self._driver is not None:
+                end_session(self._driver, ENDING)
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _leave(self, driver: subprocess.Popen[str]) -> None:
+        if driver.stdin is not None:
             # the driver ends with it
             with contextlib.suppress(OSError):
-                self._driver.stdin.close()
+                driver.stdin.close()
+        if CAN_LIST and (self._is_own or not self.machines):
+            end = time.monotonic() + KILLING
+            while self._running and time.monotonic() < end:
+                # killed jobs; Ray ends their commands
+                time.sleep(0.01)
+            # All of a Ray of our own is in the driver's session, and no job needs it any more: its own way out takes 2 s
+            return
         try:
-            self._driver.wait(NOTICED)
+            driver.wait(NOTICED)
         except subprocess.TimeoutExpired:
             log.info("leaving Ray")
-            try:
-                self._driver.wait(ENDING)
-            except subprocess.TimeoutExpired:
-                self._end_driver()
-        self._is_over = True
-        shutil.rmtree(self._temporary, ignore_errors=True)
-
-    def _end_driver(self) -> None:
-        """End the driver and what it started: the processes of a local cluster are in its session."""
-        with contextlib.suppress(OSError):
-            if hasattr(os, "killpg"):
-                os.killpg(self._driver.pid, signal.SIGTERM)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._driver.wait(2)
-                os.killpg(self._driver.pid, signal.SIGKILL)
-            else:
-                self._driver.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._driver.wait(2)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                driver.wait(ENDING)
 
     def _order(self, **order: Any) -> None:
+        assert self._driver is not None and self._driver.stdin is not None
         with contextlib.suppress(OSError, ValueError):
-            assert self._driver.stdin is not None
             print(json.dumps(order), file=self._driver.stdin, flush=True)
 
-    def _read_noise(self) -> None:
-        assert self._driver.stderr is not None
-        for line in self._driver.stderr:
+    def _read_noise(self, stream: IO[str]) -> None:
+        for line in stream:
             if line.strip():
                 self._said.append(line.strip()[:300])
 
-    def _read_answers(self) -> None:
-        assert self._driver.stdout is not None
-        for line in self._driver.stdout:
+    def _read_answers(self, stream: IO[str]) -> None:
+        for line in stream:
             with contextlib.suppress(ValueError):
                 self._take(json.loads(line))
         self._answers.put(

@@ -23,8 +23,8 @@ from .record import Done, Record, locked
 
 log = logging.getLogger("gs4d")
 
-# seconds between two looks for signals, and after which a stop that waits is explained
-LOOK, NOTICED = 0.2, 0.8
+# seconds between two looks for signals, between two while jobs stop, and after which a stop that waits is explained
+LOOK, STOPPING, NOTICED = 0.2, 0.02, 0.8
 WAITING, RUNNING, DONE, UP_TO_DATE = "waiting", "running", "done", "up to date"
 FAILED, NOT_RUN, STOPPED = "failed", "not run", "stopped"
 
@@ -58,7 +58,8 @@ def run(
     Args:
         jobs: From `read_jobs`.
         on: "local", one job after the other on this machine, or "ray".
-        address: Of a Ray cluster: "auto", "host:port" or "ray://host:port"; empty joins one of this machine or starts it.
+        address: Of a Ray cluster: "auto", "host:port" or "ray://host:port"; "local" starts one of its own; empty joins one of
+            this machine or starts it.
         pack: Folder of the pack on the machines of the cluster; empty if it is where it is here.
         again: Make all outputs anew, and overwrite those that others made.
         report: JSON file to write at the end, also of a stop: what became of each job.
@@ -258,7 +259,7 @@ class _Batch:
                         "stopping when %s has saved its work; the same signal again stops at once",
                         ", ".join(left[:3]),
                     )
-                time.sleep(LOOK / 4)
+                time.sleep(STOPPING)
         except BaseException:
             place.kill()
             raise

@@ -1,6 +1,11 @@
-"""One local run, to which all others are compared."""
+"""One local run, to which all others are compared, and a Ray cluster on this machine."""
 
+import importlib.util
+import socket
+import tempfile
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,3 +21,48 @@ def folder_of_jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = result(run(small_jobs(folder)))
     assert report["done"] == 4, report
     return folder
+
+
+# of each node
+NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Generator[Any, None, None]:
+    """A real Ray of one node; `client` is its ray:// address, empty without grpcio."""
+    pytest.importorskip("ray", reason="ray is not installed (pip install ray)")
+    from ray.cluster_utils import Cluster
+
+    # sockets have short paths
+    with (
+        tempfile.TemporaryDirectory(prefix="gs4d", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        Path(folder, "ray").mkdir()
+        head: dict[str, Any] = {**NODE, "include_dashboard": False}
+        port = free_port() if importlib.util.find_spec("grpc") else 0
+        if port:
+            head["ray_client_server_port"] = port
+        made: Any = Cluster(initialize_head=True, head_node_args=head)
+        made.client = f"ray://127.0.0.1:{port}" if port else ""
+        try:
+            yield made
+        finally:
+            made.shutdown()
+
+
+@pytest.fixture
+def two_nodes(cluster: Any) -> Generator[Any, None, None]:
+    """The cluster with a second node."""
+    node = cluster.add_node(**NODE)
+    yield cluster
+    if node in cluster.worker_nodes:
+        cluster.remove_node(node)

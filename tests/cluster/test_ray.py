@@ -1,10 +1,8 @@
 """Jobs on a real Ray cluster of two nodes on this machine, one of which is killed in the middle."""
 
 import os
-import socket
 import sys
 import tempfile
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +13,11 @@ from engine.cluster import run
 from engine.cluster.worker import machine_problem, source_digest
 from engine.errors import InputError
 from engine.messages import JobUpdate, result
+from tests.cluster.conftest import NODE, free_port
 from tests.cluster.small_jobs import ITERATIONS, ROOT, TEXT, bytes_of, small_jobs, wait_until, workers_of
 
 ray = pytest.importorskip("ray", reason="ray is not installed (pip install ray)")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="two nodes on one machine: Linux only")
-NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Generator[Any, None, None]:
-    from ray.cluster_utils import Cluster
-
-    # sockets have short paths
-    with (
-        tempfile.TemporaryDirectory(prefix="gs4d", ignore_cleanup_errors=True) as folder,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("RAY_TMPDIR", folder)
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        Path(folder, "ray").mkdir()
-        made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-        try:
-            yield made
-        finally:
-            made.shutdown()
 
 
 def test_a_node_killed_in_the_middle_changes_nothing_but_the_time(
@@ -65,18 +44,6 @@ def test_a_node_killed_in_the_middle_changes_nothing_but_the_time(
     wait_until(lambda: not workers_of(out))
     assert not list(out.glob(".gs4d-token-*"))
     assert result(run(jobs, address=cluster.address, on="ray"))["up_to_date"] == 4
-
-
-def test_closing_stops_the_machines_and_keeps_what_is_done(cluster: Any, tmp_path: Path) -> None:
-    jobs = small_jobs(tmp_path, TEXT.replace(ITERATIONS, "iterations: 20000"))
-    stream = run(jobs, address=cluster.address, on="ray")
-    for message in stream:
-        if isinstance(message, JobUpdate) and message.verb == "fit-edits" and message.done:
-            break
-    assert workers_of(tmp_path / "out")
-    stream.close()
-    wait_until(lambda: not workers_of(tmp_path / "out"))
-    assert list((tmp_path / "out" / "fitted").glob("*.safetensors")), "the checkpoint"
 
 
 def test_machines_that_cannot_run_jobs_are_named_before_any_job(cluster: Any, tmp_path: Path) -> None:
@@ -117,10 +84,8 @@ def test_a_machine_must_see_the_file_that_this_one_wrote(tmp_path: Path) -> None
 
 
 def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    for address in (f"127.0.0.1:{port}", "nowhere.invalid:6379", "no address"):
+    port = free_port()
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", "nowhere.invalid:6379", "no address"):
         with pytest.raises(InputError, match="cannot be used") as caught:
             result(run(small_jobs(tmp_path), on="ray", address=address))
         assert caught.value.code == "CLU-049"
