@@ -10,15 +10,14 @@ progress come back.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 import importlib.util
 import json
 import os
 import queue
+import re
 import shutil
-import signal
 import socket
 import sys
 import threading
@@ -48,73 +47,6 @@ def _load_worker() -> ModuleType:
 
 
 _worker: Any = _load_worker()
-Command, machine_problem = _worker.Command, _worker.machine_problem
-
-
-class Inbox:
-    """What workers say, until the driver takes it. An actor with the driver's own life."""
-
-    def __init__(self) -> None:
-        self._items: list[dict[str, Any]] = []
-        self._came = asyncio.Event()
-
-    async def put(self, item: dict[str, Any]) -> None:
-        self._items.append(item)
-        self._came.set()
-
-    async def wake(self) -> None:
-        """End the wait of `take`."""
-        self._came.set()
-
-    async def take(self, seconds: float) -> list[dict[str, Any]]:
-        """What came, or an empty list after some seconds."""
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._came.wait(), seconds)
-        items, self._items = self._items, []
-        self._came.clear()
-        return items
-
-
-def look(terms: dict[str, str]) -> dict[str, str]:
-    """On a machine of the cluster: its name, and why it cannot run jobs (`kind`) if it cannot."""
-    # a machine may hold several nodes
-    node = importlib.import_module("ray").get_runtime_context().get_node_id()
-    return {**machine_problem(**terms), "machine": f"{socket.gethostname()} {node[:6]}"}
-
-
-def work(name: str, words: list[str], processes: int, terms: dict[str, str], inbox: Any) -> dict[str, Any]:
-    """On a machine of the cluster: run the command of a job. The driver's cancel stops it, and is then waited for."""
-    problem = look(terms)
-    if "kind" in problem:
-        return {"problem": problem}
-    begun: list[Any] = []
-    is_cancelled = False
-
-    def cancel(*_: Any) -> None:
-        # a second signal would end the command before it has saved its work
-        nonlocal is_cancelled
-        if not is_cancelled:
-            is_cancelled = True
-            for command in begun:
-                command.stop()
-
-    # A cancel is a KeyboardInterrupt, which must not come between a process and its name
-    before = signal.signal(signal.SIGINT, cancel)
-    try:
-        inbox.put.remote({"began": name, "machine": problem["machine"]})
-        begun.append(
-            Command(
-                words,
-                terms["pack"],
-                lambda line: inbox.put.remote({"line": name, "progress": line}),
-                processes,
-            )
-        )
-        if is_cancelled:
-            begun[0].stop()
-        return {"ending": begun[0].wait()}
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class Driver:
@@ -148,6 +80,11 @@ class Driver:
             elif address or not self._join(quiet):
                 self._start(quiet)
         except Exception as error:
+            # of the cluster, then of this process
+            versions = re.findall(r"Ray: (\S+)\s+Python: (\S+)", str(error))
+            if len(versions) == 2:
+                there, here = (f"Ray {ray} with Python {python}" for ray, python in versions)
+                return self._refuse("other versions", there, here=here)
             return self._refuse("not there", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
         return self._check_machines()
 
@@ -193,7 +130,9 @@ class Driver:
         looks: dict[str, Any] = {}
         for node in self._machines():
             place = strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            remote = self._ray.remote(look).options(num_cpus=0, max_retries=0, scheduling_strategy=place)
+            remote = self._ray.remote(_worker.look).options(
+                num_cpus=0, max_retries=0, scheduling_strategy=place
+            )
             looks[node["NodeID"]] = remote.remote(self._terms)
         end, machines = time.monotonic() + LOOKING, list[str]()
         for node, reference in looks.items():
@@ -209,7 +148,7 @@ class Driver:
             machines.append(problem["machine"])
         # on the head: it ends with the cluster, not with a machine of it
         head: dict[str, Any] = {"resources": {"node:__internal_head__": 0.001}, "num_cpus": 0}
-        self._inbox = self._ray.remote(Inbox).options(**head).remote()
+        self._inbox = self._ray.remote(_worker.Inbox).options(**head).remote()
         self._say(ready=machines, is_own=self._is_own)
         return True
 
@@ -223,7 +162,7 @@ class Driver:
         return False
 
     def start(self, name: str, words: list[str], processes: int, cpus: float, gpus: float) -> None:
-        remote = self._ray.remote(work).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
+        remote = self._ray.remote(_worker.work).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
         self._running[remote.remote(name, words, processes, self._terms, self._inbox)] = name
         self._wanted[name] = (cpus, gpus)
         self._began.discard(name)

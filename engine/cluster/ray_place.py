@@ -32,7 +32,7 @@ from .worker import source_digest
 log = logging.getLogger("gs4d")
 
 # seconds: to join a cluster or to start one, without a sign of life until it counts as lost, for the driver's own end, of it
-# until that is said, and for the end of killed jobs
+# until that is said, and for both where jobs are killed
 JOINING, SILENCE, ENDING, NOTICED, KILLING = 150.0, 45.0, 5.0, 0.3, 1.0
 DRIVER = Path(__file__).with_name("ray_driver.py")
 TOKEN = ".gs4d-token-"
@@ -56,7 +56,7 @@ class RayPlace:
         self._running: set[str] = set()
         self._heard = time.monotonic()
         self._said = deque[str](maxlen=20)
-        self._is_over = self._is_own = False
+        self._is_over = self._is_own = self._is_killed = False
         self.machines: list[str] = []
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self._driver: subprocess.Popen[str] | None = None
@@ -127,9 +127,15 @@ class RayPlace:
                 f"No machine of the cluster has what '{refused['job']}' asks for: {found}. Lower its gpus or cpus, "
                 "or add such a machine.",
             )
+        is_elsewhere = self._address not in ("", "auto", "local")
+        place = f"Ray cluster at {self._address}" if is_elsewhere else "Ray on this machine"
+        if refused["kind"] == "other versions":
+            raise InputError(
+                "CLU-054",
+                f"The {place} runs {found}, and this command {printable(str(refused['here']))[:200]}. Install the same "
+                "versions on all machines.",
+            )
         if refused["kind"] == "not there":
-            is_elsewhere = self._address not in ("", "auto", "local")
-            place = f"Ray cluster at {self._address}" if is_elsewhere else "Ray on this machine"
             raise InputError(
                 "CLU-049", f"The {place} cannot be used: {found}. Check the address and that it runs."
             )
@@ -144,6 +150,7 @@ class RayPlace:
         self._order(stop=True)
 
     def kill(self) -> None:
+        self._is_killed = True
         self._order(kill=True)
 
     def running(self) -> list[str]:
@@ -173,14 +180,14 @@ class RayPlace:
             while self._running and time.monotonic() < end:
                 # killed jobs; Ray ends their commands
                 time.sleep(0.01)
-            # All of a Ray of our own is in the driver's session, and no job needs it any more: its own way out takes 2 s
+            # all of a Ray of our own is in the driver's session, and no job needs it any more: its own way out takes 2 s
             return
         try:
             driver.wait(NOTICED)
         except subprocess.TimeoutExpired:
             log.info("leaving Ray")
             with contextlib.suppress(subprocess.TimeoutExpired):
-                driver.wait(ENDING)
+                driver.wait(KILLING if self._is_killed else ENDING)
 
     def _order(self, **order: Any) -> None:
         assert self._driver is not None and self._driver.stdin is not None

@@ -4,11 +4,14 @@ is imported, nothing of the pack.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import importlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -148,3 +151,74 @@ def ending_signal(code: int) -> str:
     with suppress(ValueError):
         return signal.Signals(-code).name if code < 0 else ""
     return str(-code)
+
+
+class Inbox:
+    """What workers say, until the driver takes it. An actor with the driver's own life."""
+
+    def __init__(self) -> None:
+        self._items: list[dict[str, Any]] = []
+        self._came = asyncio.Event()
+
+    async def put(self, item: dict[str, Any]) -> None:
+        self._items.append(item)
+        self._came.set()
+
+    async def wake(self) -> None:
+        """End the wait of `take`."""
+        self._came.set()
+
+    async def take(self, seconds: float) -> list[dict[str, Any]]:
+        """What came, or an empty list after some seconds."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._came.wait(), seconds)
+        items, self._items = self._items, []
+        self._came.clear()
+        return items
+
+
+def look(terms: dict[str, str]) -> dict[str, str]:
+    """On a machine of the cluster: its name, and why it cannot run jobs (`kind`) if it cannot."""
+    # a machine may hold several nodes
+    node = importlib.import_module("ray").get_runtime_context().get_node_id()
+    return {**machine_problem(**terms), "machine": f"{socket.gethostname()} {node[:6]}"}
+
+
+def work(name: str, words: list[str], processes: int, terms: dict[str, str], inbox: Any) -> dict[str, Any]:
+    """On a machine of the cluster: run the command of a job. The driver's cancel stops it, and is then waited for."""
+    problem = look(terms)
+    if "kind" in problem:
+        return {"problem": problem}
+    begun: list[Command] = []
+    is_cancelled = False
+
+    def cancel(*_: Any) -> None:
+        # a second signal would end the command before it has saved its work
+        nonlocal is_cancelled
+        if not is_cancelled:
+            is_cancelled = True
+            for command in begun:
+                command.stop()
+
+    # a cancel is a KeyboardInterrupt, which must not come between a process and its name
+    before = signal.signal(signal.SIGINT, cancel)
+    try:
+        inbox.put.remote({"began": name, "machine": problem["machine"]})
+        begun.append(
+            Command(
+                words,
+                terms["pack"],
+                lambda line: inbox.put.remote({"line": name, "progress": line}),
+                processes,
+            )
+        )
+        if is_cancelled:
+            begun[0].stop()
+        return {"ending": begun[0].wait()}
+    except BaseException:
+        for command in begun:
+            command.stop()
+            command.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)

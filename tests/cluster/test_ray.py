@@ -1,6 +1,8 @@
 """Jobs on a real Ray cluster of two nodes on this machine, one of which is killed in the middle."""
 
+import json
 import os
+import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -89,6 +91,24 @@ def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="cannot be used") as caught:
             result(run(small_jobs(tmp_path), on="ray", address=address))
         assert caught.value.code == "CLU-049"
+
+
+def test_a_cluster_with_another_python_is_named(cluster: Any, tmp_path: Path) -> None:
+    """Ray compares the versions that the head has written down."""
+    client = ray._raylet.GcsClient(address=cluster.address)
+    key, space = b"CLUSTER_METADATA", b"cluster"
+    before = client.internal_kv_get(key, namespace=space)
+    written = {**json.loads(before), "python_version": "3.99.1"}
+    client.internal_kv_put(key, json.dumps(written).encode(), True, namespace=space)
+    try:
+        with pytest.raises(
+            InputError, match=r"runs Ray \S+ with Python 3\.99\.1, and this command Ray "
+        ) as caught:
+            result(run(small_jobs(tmp_path), on="ray", address=cluster.address))
+    finally:
+        client.internal_kv_put(key, before, True, namespace=space)
+    assert caught.value.code == "CLU-054"
+    assert platform.python_version() in str(caught.value)
 
 
 def test_a_cluster_that_loses_its_head_ends_the_batch_with_a_sentence(tmp_path: Path) -> None:
