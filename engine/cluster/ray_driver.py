@@ -85,7 +85,10 @@ class Driver:
             if len(versions) == 2:
                 there, here = (f"Ray {ray} with Python {python}" for ray, python in versions)
                 return self._refuse("other versions", there, here=here)
-            return self._refuse("not there", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            # a Ray client gives the server's traceback, which ends with what happened
+            text = str(error).strip()
+            text = text.splitlines()[-1] if "Traceback" in text else f"{type(error).__name__}: {text}"
+            return self._refuse("not there", " ".join(text.split())[:200])
         return self._check_machines()
 
     def _join(self, quiet: dict[str, Any]) -> bool:

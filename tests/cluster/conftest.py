@@ -46,6 +46,8 @@ def cluster() -> Generator[Any, None, None]:
     ):
         patch.setenv("RAY_TMPDIR", folder)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # the server of a Ray client starts slowly on a busy machine
+        patch.setenv("RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S", "120")
         Path(folder, "ray").mkdir()
         head: dict[str, Any] = {**NODE, "include_dashboard": False}
         port = free_port() if importlib.util.find_spec("grpc") else 0
