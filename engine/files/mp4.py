@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
@@ -83,16 +83,24 @@ def write_mp4(images: Iterable[Tensor], fps: float, target: Path, crf: int = 18)
 
 
 @contextmanager
-def mp4_writer(fps: float, target: Path, crf: int = 18) -> Generator[Callable[[Tensor | Pixels], None]]:
+def mp4_writer(
+    fps: float, target: Path, crf: int = 18, metadata: Mapping[str, str] | None = None
+) -> Generator[Callable[[Tensor | Pixels], None]]:
     """Give a function that adds an image to an mp4, so that no more than the encoder's own frames are in memory.
 
     The function takes [H, W, 3], float in 0..1 or what `pixels_of` makes of it. When the block ends well, `target` is the file
-    that `write_mp4` makes of the same images; otherwise nothing is left.
+    that `write_mp4` makes of the same images; otherwise nothing is left. `metadata` are tags of the container, of any name.
     """
     check_video(target)
     import av
 
-    with write_atomically(target) as partial, av.open(str(partial), "w", format="mp4") as container:
+    # of names that are not the format's own
+    options = {"movflags": "use_metadata_tags"} if metadata else {}
+    with (
+        write_atomically(target) as partial,
+        av.open(str(partial), "w", format="mp4", options=options) as container,
+    ):
+        container.metadata.update(metadata or {})
         stream: Any = None
         graph: Any = None
         count = 0

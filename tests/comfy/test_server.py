@@ -1,5 +1,6 @@
 """The pack in a real ComfyUI: it boots, its nodes are there, a graph runs, cancels and goes on."""
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -92,7 +93,11 @@ def test_a_graph_runs_from_capture_to_video(running: Server, info: dict[str, Any
     video = shown["video"]["images"][0]
     data = running.get_bytes(f"/view?filename={video['filename']}&subfolder={video['subfolder']}&type=output")
     assert data[4:8] == b"ftyp"
-    assert size_of_video(running.base / "output" / video["subfolder"] / video["filename"]) == (6, 64, 64)
+    path = running.base / "output" / video["subfolder"] / video["filename"]
+    assert size_of_video(path) == (6, 64, 64)
+    # what Save Video wrote says its colors, and has the graph as ComfyUI's own videos
+    assert b"colrnclx" + bytes([0, 1, 0, 1, 0, 1, 0]) in data
+    assert json.loads(metadata_of(path)["prompt"])["video"]["class_type"] == "SaveVideo"
 
 
 def test_depth_made_of_a_captures_images_is_trained_with(running: Server, info: dict[str, Any]) -> None:
@@ -128,6 +133,14 @@ def history(running: Server, prompt: str) -> dict[str, Any]:
             return kept[prompt]
         time.sleep(0.1)
     raise AssertionError("the server kept nothing of the run")
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """The tags of a video's container."""
+    import av
+
+    with av.open(str(path)) as container:
+        return dict(container.metadata)
 
 
 def size_of_video(path: Path) -> tuple[int, int, int]:

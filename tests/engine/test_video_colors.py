@@ -83,6 +83,14 @@ def test_written_videos_have_the_colors_of_their_images(
         assert np.abs(fields(shown) - COLORS).max() <= 2
 
 
+def test_tags_of_any_name_are_kept(tmp_path: Path) -> None:
+    told = {"prompt": '{"1": {"class_type": "Käse 🧀"}}', "workflow": "{}"}
+    with mp4_writer(24, tmp_path / "a.mp4", metadata=told) as add:
+        add(chart(*SIZES[0]))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert {name: container.metadata[name] for name in told} == told
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 @pytest.mark.parametrize("is_full", [False, True])
 @pytest.mark.parametrize("matrix", sorted(WEIGHTS))
