@@ -1,10 +1,11 @@
 """Milliseconds of a training step with one process and with several that share its views.
 
-    python benchmarks/ranks.py [--processes 1 2] [--views 4] [--gaussians 12000] [--scale 1.0] [--steps 300] [--json]
+    python benchmarks/ranks.py [--processes 1 2] [--views 4] [--gaussians 12000] [--scale 1.0] [--steps 300] [--shard] [--json]
 
 Trains the demo capture with every process on one thread, torchrun's default. `ms` is the wall time of a step after the first
-third, which compiles and reads; `exchanged_mb` is what each process hands to the sum of a step. Processes on one machine share
-its cores, so that the figures say what sharing costs there, not how several machines scale.
+third, which compiles and reads; `trained_mb` is what a process holds of the Gaussians: parameters, Adam's memory, averages.
+With `--shard`, several processes have some of the Gaussians each. Processes on one machine share its cores, so that the figures
+say what sharing costs there, not how several machines scale.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from engine.capture.readers import LoadOptions, load_video
 from engine.messages import Progress
 from engine.steps.fit_scene import Config, FitScene
 from engine.train import ranks
-from engine.train.ranked import optimized
 
 CLIP = Path(__file__).resolve().parents[1] / "assets" / "clips" / "walker"
 
@@ -49,18 +49,18 @@ def measure(views: int, gaussians: int, scale: float, steps: int) -> dict[str, f
         if isinstance(message, Progress):
             marks.append(time.perf_counter())
     later = marks[steps // 3 :]
-    values = sum(p.numel() for p in optimized(work.parameters, work.motion))
+    tensors = [*work.parameters.state().values(), *work.averages.means.values()]
     return {
         "ms": round(1000 * (later[-1] - later[0]) / (len(later) - 1), 2),
-        "exchanged_mb": round(4 * values / 1e6, 2),
+        "trained_mb": round(sum(tensor.nbytes for tensor in tensors) / 1e6, 2),
     }
 
 
-def _worker(settings: dict[str, Any], target: Path) -> None:
+def _worker(settings: dict[str, Any], target: Path, shard: bool) -> None:
     if not ranks.launched():
         target.write_text(json.dumps(measure(**settings)))
         return
-    with ranks.joined("cpu") as joined:
+    with ranks.joined("cpu", is_sharded=shard) as joined:
         found = measure(**settings)
         if joined.leads:
             target.write_text(json.dumps(found))
@@ -75,13 +75,14 @@ def main() -> None:
     parser.add_argument("--gaussians", type=int, default=12_000)
     parser.add_argument("--scale", type=float, default=1.0, help="of the images")
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--shard", action="store_true", help="divide the Gaussians among the processes")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     names = ("views", "gaussians", "scale", "steps")
     settings = {name: getattr(options, name) for name in names}
     if options.worker:
-        _worker(settings, options.worker)
+        _worker(settings, options.worker, options.shard)
         return
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -89,6 +90,7 @@ def main() -> None:
         for count in options.processes:
             launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
             words = [word for name in names for word in (f"--{name}", str(settings[name]))]
+            words += ["--shard"] * options.shard
             subprocess.run(
                 [sys.executable, *launcher, __file__, *words, "--worker", str(target)],
                 check=True,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..cluster.verbs import Role
+from ..errors import InputError
 from ..figures.drawing import as_picture
 from ..files.atomic import write_atomically
 from ..messages import as_stream
@@ -42,6 +43,9 @@ def add_step(add_verb: AddVerb, step: Step) -> None:
     if step.outputs[0].kind is Kind.IMAGES:
         add_path(sub, "--sheet", metavar="FILE", role=Role.OUTPUT, help="image to write: the comparison rows")
     sub.set_defaults(shares_views=step.shares_views)
+    if step.shares_views:
+        help = "divide the Gaussians among the processes that torchrun starts: for scenes that do not fit one GPU"
+        sub.add_argument("--shard-gaussians", action="store_true", help=help)
     if step.resumes:
         help = "unfinished work, resumed if it exists (default: next to --out)"
         add_path(sub, "--checkpoint", metavar="FILE", role=Role.KEPT, help=help)
@@ -60,9 +64,16 @@ def further_outputs(step: Step) -> list[Output]:
 def run(step: Step, arguments: Arguments) -> dict[str, Any]:
     """Read the inputs, run the step, write what it makes; returns the report. Processes that torchrun started share the work."""
     device = device_of(arguments) if step.has_device else "cpu"
+    is_sharded = getattr(arguments, "shard_gaussians", False)
     if not ranks.launched():
+        if is_sharded:
+            raise InputError(
+                "CLI-012",
+                "--shard-gaussians divides the Gaussians among processes, and there is only one. Start several: torchrun "
+                f"--nproc-per-node 2 -m engine {step.verb} …",
+            )
         return _run(step, arguments, device)
-    with ranks.joined(device, wants_stop=lambda: bool(signals.came)):
+    with ranks.joined(device, lambda: bool(signals.came), is_sharded):
         return _run(step, arguments, device)
 
 

@@ -2,12 +2,13 @@
 
 from .camera_paths import CameraPath
 from .choice import choose, choose_device, rasterizer_field, remark
-from .rasterizer import RasterInfo, Rasterizer, RasterSettings
+from .rasterizer import DividedRasterizer, RasterInfo, Rasterizer, RasterSettings
 from .registry import Registration, register
-from .renderer import Picture, render_gaussians
+from .renderer import Picture, render_divided, render_gaussians
 
 __all__ = [
     "CameraPath",
+    "DividedRasterizer",
     "Picture",
     "RasterInfo",
     "RasterSettings",
@@ -18,5 +19,6 @@ __all__ = [
     "rasterizer_field",
     "register",
     "remark",
+    "render_divided",
     "render_gaussians",
 ]

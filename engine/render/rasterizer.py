@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -98,5 +98,46 @@ class Rasterizer(Protocol):
 
         Source:
             3DGS (Kerbl et al. 2023), eq. 3.
+        """
+        ...
+
+
+@runtime_checkable
+class DividedRasterizer(Protocol):
+    """A rasterizer whose processes each have some of the Gaussians, and exchange what their views show of them."""
+
+    def render_divided(
+        self,
+        means: Tensor,  # [N, 3]
+        quats: Tensor,  # [N, 4] wxyz, any length
+        scales: Tensor,  # [N, 3] linear
+        opacities: Tensor,  # [N] in 0..1
+        sh: Tensor,  # [N, K, 3]
+        world_to_camera: Tensor,  # [B, 4, 4]
+        K: Tensor,  # [B, 3, 3]
+        width: int,
+        height: int,
+        sh_degree: int,
+        settings: RasterSettings = RasterSettings(),
+    ) -> tuple[Tensor, Tensor, Tensor, RasterInfo]:
+        """Composite the Gaussians of all processes for the views of this one. Differentiable; all processes must call it, and
+        `backward`, as often, with as many views of one size.
+
+        Args:
+            means: [N, 3] in world units; N may differ among processes.
+            quats: [N, 4] wxyz, of any length.
+            scales: [N, 3], standard deviations in world units.
+            opacities: [N] in 0..1.
+            sh: [N, K, 3], index 0 = DC.
+            world_to_camera: [B, 4, 4], of this process's views.
+            K: [B, 3, 3] in pixels.
+            width: Image width in pixels.
+            height: Image height in pixels.
+            sh_degree: Maximum SH degree.
+            settings: Settings of the splatting model.
+
+        Returns:
+            Colors [B, H, W, 3] over black, alpha [B, H, W] in 0..1, depth times alpha [B, H, W] in world units, and the info of
+            this process's N Gaussians in the views of all processes, in their order.
         """
         ...

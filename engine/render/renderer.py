@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from ..scene import Cameras, Gaussians
-from .rasterizer import RasterInfo, Rasterizer, RasterSettings
+from .rasterizer import DividedRasterizer, RasterInfo, Rasterizer, RasterSettings
 from .shading import shade
 
 DEFAULTS = RasterSettings()
+# coverage below which there is neither depth nor flow
+LEAST_ALPHA = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +96,7 @@ def render_gaussians(
     )
     if not extra:
         return Picture(drawn, alpha, None, None, info)
-    safe = torch.where(alpha > 1e-3, alpha, torch.inf)[..., None]
+    safe = torch.where(alpha > LEAST_ALPHA, alpha, torch.inf)[..., None]
     position = 3
     depth = flow = None
     if want_depth:
@@ -102,3 +104,40 @@ def render_gaussians(
     if next_means is not None:
         flow = drawn[..., position : position + 2] / safe
     return Picture(drawn[..., :3], alpha, depth, flow, info)
+
+
+def render_divided(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    rasterizer: DividedRasterizer,
+    background: Tensor,
+    *,
+    want_depth: bool = False,
+    sh_degree: int | None = None,
+    settings: RasterSettings = DEFAULTS,
+) -> Picture:
+    """Render the Gaussians of all processes of a training from B cameras of this one. Differentiable.
+
+    Args:
+        gaussians: This process's N Gaussians as stored.
+        cameras: B cameras of one size; B and the size are the same on all processes.
+        rasterizer: From `choose`.
+        background: Color [3] in 0..1.
+        want_depth: Return depth too.
+        sh_degree: Maximum SH degree; None: that of the Gaussians.
+        settings: Settings of the splatting model.
+
+    Returns:
+        As `render_gaussians`, with the info of `DividedRasterizer.render_divided`.
+    """
+    width, height = cameras.sizes[0]
+    a = gaussians.activated()
+    w2c, K, _ = cameras.on(a.means)
+    highest = gaussians.sh_degree
+    degree = highest if sh_degree is None else min(sh_degree, highest)
+    colors, alpha, distance, info = rasterizer.render_divided(
+        a.means, a.quats, a.scales, a.opacities, a.sh, w2c, K, width, height, degree, settings
+    )
+    rgb = colors + (1 - alpha)[..., None] * background.to(colors)
+    depth = distance / torch.where(alpha > LEAST_ALPHA, alpha, torch.inf) if want_depth else None
+    return Picture(rgb, alpha, depth, None, info)

@@ -37,8 +37,8 @@ class FitScene(Fit):
         start: Scene4D | None = None,
     ) -> None:
         config, self.preset = resolved(config, device, video, start)
-        if not current().leads:
-            # previews are shown by one process
+        if not current().leads and not current().is_sharded:
+            # previews are made by one process
             config = replace(config, preview_every=0)
         super().__init__(video, config, device, head, start)
 
@@ -121,6 +121,7 @@ def _train(
     begun = clock()
     work = FitScene(video, config, device, head, start)
     note = preset_text(work.preset, Config)
+    note = "\n".join(filter(None, (note, work.sharing.note)))
     at_start = "; ".join(filter(None, (f"initialized from {work.origin}", work.support.note)))
     yield from work.stream(note, checkpoint, clock, begun, at_start)
 

@@ -57,6 +57,10 @@ class Averages:
                 for name, values in own.items():
                     tensors[name].copy_(values)
 
+    def rows(self, axes: Mapping[str, int | None]) -> dict[str, int | None]:
+        """The axis with one entry for each Gaussian, of what `state` may hold; `axes` are those of the averaged tensors."""
+        return {f"mean.{name}": axis for name, axis in axes.items() if axis is not None}
+
     def state(self) -> dict[str, Tensor]:
         """The samples' count, and the means under their tensors' names."""
         return {"samples": torch.tensor(self.samples), **{f"mean.{n}": t for n, t in self.means.items()}}

@@ -14,7 +14,7 @@ as held there.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import torch
@@ -82,6 +82,10 @@ class DensityControl:
             self.values["position_rate"] = torch.tensor(position_rate)
         self.strategy.after_step(parameters, self.values, infos, iteration, iterations, generator)
         return parameters.drain_lineage()
+
+    def rows(self) -> dict[str, int | None]:
+        """The axis with one entry for each Gaussian, of what `state` holds."""
+        return {name: 0 for name, value in self.values.items() if value.ndim}
 
     def state(self) -> State:
         return dict(self.values)
@@ -266,6 +270,22 @@ class MCMCStrategy:
         tensors = parameters.tensors
         shift = exploration.shift(tensors, parameters.held, self.noise * rate, self.dead_opacity, generator)
         tensors["means"].add_(shift)
+
+
+def strategy_for(name: str, budget: int, unit: float) -> DensityStrategy | None:
+    """The strategy of the training's `density` option; None for "none".
+
+    Args:
+        name: "fixed budget", "adaptive" or "none".
+        budget: Gaussians at most.
+        unit: Size of one unit of positions in the normalized world.
+    """
+    if name == "none":
+        return None
+    if name == "adaptive":
+        return DefaultStrategy(extent=1 / unit, most=budget)
+    strategy = MCMCStrategy(budget=budget, extent=1 / unit)
+    return replace(strategy, noise=strategy.noise * unit**2)
 
 
 def shared_opacity_and_scale(opacity: Tensor, copies: Tensor) -> tuple[Tensor, Tensor]:

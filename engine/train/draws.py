@@ -11,7 +11,8 @@ import hashlib
 import torch
 
 
-def generator_at(seed: int, step: int) -> torch.Generator:
-    """The generator of one step, on the CPU. Neighboring seeds and steps have nothing in common."""
-    digest = hashlib.blake2b(f"{seed} {step}".encode(), digest_size=8).digest()
+def generator_at(seed: int, step: int, *more: int) -> torch.Generator:
+    """The generator of one step, on the CPU. Neighboring seeds and steps have nothing in common; `more` tells draws apart."""
+    text = " ".join(map(str, (seed, step, *more)))
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)

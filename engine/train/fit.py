@@ -10,7 +10,6 @@ runs differ in their last digits, resumed or not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +21,26 @@ from ..heads import Head
 from ..losses.color_loss import color_loss
 from ..losses.metrics import decibels
 from ..losses.photometric import l1
-from ..render import Picture, RasterInfo, render_gaussians
+from ..render import Picture, render_gaussians
 from ..scene import Cameras, Gaussians, MultiViewVideo, Scene4D
 from ..scene.origins import video_in_coordinates_of
 from . import motions, ranks
 from .averaging import EVERY, Averages
 from .config import FitConfig
-from .densify import DefaultStrategy, DensityControl, DensityStrategy, MCMCStrategy
+from .densify import DensityControl, strategy_for
 from .feeding import Feed, Pair
-from .fit_order import FitOrder, by_size
+from .fit_order import FitOrder
 from .geometry_terms import GeometryTerms
 from .head_motion import head_for, head_gaussians, mesh_bounds
 from .initialization import first_gaussians
 from .loop import Losses
-from .motion import MotionStart
+from .motion import MotionStart, TrainableMotion
 from .normalization import Normalization, subject_bounds
 from .parameters import GaussianParameters
-from .ranked import all_infos, check_resumed, check_same_state, check_start, check_views, optimized
-from .schedule import log_linear, picture_scale_at, sh_degree_at
+from .ranked import Info, check_resumed, check_start, check_views
+from .schedule import learning_rates, picture_scale_at, sh_degree_at
+from .shards import RowAxes
+from .sharing import Terms, row_axes, sharing_for
 from .stage import Part, TrainStage
 from .starting import start_for
 from .support import Support
@@ -104,12 +105,18 @@ class Fit(TrainStage):
         self.parameters = GaussianParameters(first, self._rates(0.0))
         if self.motion is not None:
             self.parameters.groups = self.motion.groups()
-        strategy = self._strategy()
+        check_start(self.ranks, self.motion, self.identity)
+        count = len(self.parameters)
+        self.sharing = sharing_for(self.ranks, self.rasterizer, count, config.track_weight > 0)
+        # sizes and positions are measured in the motion's own unit
+        unit = 1.0 if self.motion is None else self.motion.position_unit
+        strategy = strategy_for(config.density, self.sharing.part(config.budget), unit)
         self.density = None if strategy is None else DensityControl(strategy, self.parameters)
         centers = self.rig(1.0).centers
-        count = len(self.parameters)
         self.support = Support(config, video.has_masks, centers, self.samples, count, self.device)
-        check_start(self.ranks, self.motion, self.identity)
+        if self.ranks.is_sharded:
+            # from here on, this process has its own Gaussians
+            self.load_state(*super().state())
 
     def _bounds(self) -> Tensor:
         if self.head is not None and not self.config.bounds.strip():
@@ -136,16 +143,6 @@ class Fit(TrainStage):
             self.generator,
         )
 
-    def _strategy(self) -> DensityStrategy | None:
-        if self.config.density == "none":
-            return None
-        # sizes and positions are measured in the motion's own unit
-        unit = 1.0 if self.motion is None else self.motion.position_unit
-        if self.config.density == "adaptive":
-            return DefaultStrategy(extent=1 / unit, most=self.config.budget)
-        strategy = MCMCStrategy(budget=self.config.budget, extent=1 / unit)
-        return replace(strategy, noise=strategy.noise * unit**2)
-
     @property
     def is_coarse(self) -> bool:
         """Whether one static scene is fitted to all frames at this point."""
@@ -165,16 +162,9 @@ class Fit(TrainStage):
         return max(1, min(self.config.iterations, self.limit.expected))
 
     def _rates(self, progress: float) -> dict[str, float]:
-        c = self.config
-        position_lr = c.position_lr if self.motion is None else c.position_lr / self.motion.position_unit
-        return {
-            "means": log_linear(position_lr, position_lr * 0.01, progress) if position_lr else 0.0,
-            "log_scales": c.scale_lr,
-            "quats": c.rotation_lr,
-            "logit_opacities": c.opacity_lr,
-            "sh_dc": c.color_lr,
-            "sh_rest": c.color_lr / 20,
-        }
+        return learning_rates(
+            self.config, 1.0 if self.motion is None else self.motion.position_unit, progress
+        )
 
     def _sh_degree(self) -> int:
         highest = self.config.sh_degree
@@ -226,55 +216,47 @@ class Fit(TrainStage):
         self.limit.lacking = "" if self.is_fine or self.motion is None else "motion not trained"
         self.read_ahead()
         moment, views = self._sample_at(self.iteration)
-        mine = self.ranks.share(views)
         scale = picture_scale_at(self.progress, self.config.start_scale, self.config.full_size_at)
-        gaussians = self.gaussians_at(moment)
+        shown = self.sharing.shown(self.gaussians_at(moment))
         loss = torch.zeros((), device=self.device)
         color = squared = torch.zeros((), device=self.device)
-        infos: list[tuple[RasterInfo, int, int]] = []
+        infos: list[Info] = []
         rig = self.rig(scale)
         later = None
         if not self.is_coarse:
             later = self.geometry.draw_later(self._moments_at(self.iteration), moment, self.generator)
-        ahead = None if later is None else self.gaussians_at(later).means
-        for group in by_size(rig, mine):
-            seen_by = None if later is None else rig[self.geometry.later_views(group, moment, later)]
-            rendered = render_gaussians(
-                gaussians,
-                rig[group],
-                self.rasterizer,
-                self.background,
-                sh_degree=self._sh_degree(),
-                want_depth=self.geometry.wants_depth,
-                next_means=ahead,
-                next_cameras=seen_by,
+        flow: dict[str, Any] = {}
+        if later is not None:
+            flow["next_means"] = self.sharing.shown(self.gaussians_at(later)).means
+        for group in self.sharing.groups(rig, views):
+            if later is not None:
+                flow["next_cameras"] = rig[self.geometry.later_views(group.views, moment, later)]
+            degree, wants_depth = self._sh_degree(), self.geometry.wants_depth
+            rendered = self.sharing.render(
+                shown, rig, group, self.background, sh_degree=degree, want_depth=wants_depth, **flow
             )
-            targets = [self.targets.get(view, moment, scale) for view in group]
-            share = len(group) / len(views)
+            infos.append((rendered.info, *rig.sizes[group.every[0]]))
+            if not group.views:
+                continue
+            targets = [self.targets.get(view, moment, scale) for view in group.views]
+            share = len(group.views) / len(views)
             loss, difference, error = self._compare(loss, rendered, targets, share)
-            term = self.geometry.loss(rendered, targets, group, rig, moment, later)
+            term = self.geometry.loss(rendered, targets, group.views, rig, moment, later)
             loss = loss if term is None else loss + share * term
             color, squared = color + share * difference, squared + share * error
-            infos.append((rendered.info, *rig.sizes[group[0]]))
         moving = None if self.is_coarse else self.motion
-        if self.ranks.leads:
-            # terms that belong to no view are counted once
-            penalty = None if self.density is None else self.density.strategy.penalty(self.parameters)
-            smoothness = None if moving is None else moving.loss()
-            for term in (penalty, smoothness):
-                loss = loss if term is None else loss + term
+        loss = self.sharing.completed(loss, self._terms(moving))
         # a frame may have fewer views than there are ranks
         if loss.requires_grad:
             loss.backward()
-        trained = optimized(self.parameters, moving)
+        trained = self.sharing.summed(self.parameters, moving)
         color, squared, loss = self.ranks.sum_gradients(trained, (color, squared, loss.detach()))
         if moving is not None:
             moving.step(self.progress)
         self.parameters.step()
         self.iteration += 1
         if self.density is not None and self.density.strategy.reads_infos:
-            groups = by_size(rig, views)
-            infos = all_infos(self.ranks, infos, mine, groups, rig, len(self))
+            infos = self.sharing.infos(infos, views, rig, len(self.parameters))
         self._control_density(infos, rates["means"])
         if self.motion is not None and not self.is_coarse:
             self.motion.after_step(self.parameters, self.iteration, self.progress)
@@ -295,18 +277,30 @@ class Fit(TrainStage):
             loss = loss + share * c.mask_weight * l1(rendered.alpha, torch.stack(masks))
         return loss, color.l1, color.squared
 
-    def _control_density(self, infos: list[tuple[RasterInfo, int, int]], position_rate: float) -> None:
+    def _terms(self, moving: TrainableMotion | None) -> Terms:
+        """Terms of the loss that belong to no view, and whether each is a mean over Gaussians."""
+        terms: Terms = {}
+        if self.density is not None:
+            strategy = self.density.strategy
+            terms[lambda: strategy.penalty(self.parameters)] = True
+        if moving is not None:
+            terms[moving.loss] = moving.loss_is_mean
+        return terms
+
+    def _control_density(self, infos: list[Info], position_rate: float) -> None:
         if self.density is None:
             return
         if self.support.is_due(self.iteration) and self.progress <= self.density.strategy.stop_at:
             self._retire_unsupported()
+        generator = self.sharing.generator(self.generator, self.config.seed, self.iteration)
         change = self.density.after_step(
-            self.parameters, infos, self.iteration, self.config.iterations, self.generator, position_rate
+            self.parameters, infos, self.iteration, self.config.iterations, generator, position_rate
         )
+        if self.sharing.settle(len(self.parameters), change is not None):
+            self.sharing.check(self.iteration, self.parameters, self.motion)
+            self.averages.restart()
         if change is None:
             return
-        check_same_state(self.ranks, self.iteration, self.trained())
-        self.averages.restart()
         self.support.after_density(change)
         if self.motion is not None:
             self.motion.after_density(change)
@@ -316,7 +310,10 @@ class Fit(TrainStage):
         rig = self.rig(self.config.start_scale)
         for moment in self.support.moments(self.iteration, self._moments_at(self.iteration)):
             views = self.samples[moment]
-            self.support.observe(self.gaussians_at(moment), rig, views, self.rasterizer)
+            at = self.gaussians_at(moment)
+            # colors are of no account
+            every = self.sharing.whole(at.with_(sh=at.sh[:, :1]))
+            self.support.observe(every, rig, views, self.rasterizer, self.sharing.rows)
         self.support.retire(self.parameters)
 
     def preview(self) -> Tensor:
@@ -324,15 +321,16 @@ class Fit(TrainStage):
         turn = self.iteration // max(self.config.preview_every, 1)
         moment = list(self.samples)[turn % len(self.samples)]
         view = self.samples[moment][(turn * 3) % len(self.samples[moment])]
-        with torch.no_grad():
-            drawn = render_gaussians(
-                self.gaussians_at(moment), self.rig(1.0)[view], self.rasterizer, self.background
-            )
         truth = self.targets.get(view, moment).image
+        with torch.no_grad():
+            every = self.sharing.whole(self.gaussians_at(moment))
+            if not self.ranks.leads:
+                return truth.cpu()
+            drawn = render_gaussians(every, self.rig(1.0)[view], self.rasterizer, self.background)
         return torch.cat([truth, drawn.rgb[0].clamp(0, 1)], dim=1).cpu()
 
     def __len__(self) -> int:
-        return len(self.parameters)
+        return self.sharing.total(len(self.parameters))
 
     def learning(self) -> Mapping[str, Tensor]:
         return self.parameters.tensors
@@ -350,7 +348,7 @@ class Fit(TrainStage):
         trained = self.parameters.detached()
         if self.motion is not None:
             trained = self.motion.to_canonical(trained)
-        canonical = self.world.grow(trained).map(lambda t: t.cpu())
+        canonical = self.world.grow(trained).map(lambda t: self.sharing.collected(t, 0))
         scene = Scene4D.still(
             canonical,
             self.video.times.double(),
@@ -359,7 +357,8 @@ class Fit(TrainStage):
             self.background.cpu(),
         )
         if self.motion is not None and not self.is_coarse:
-            scene = scene.with_(deformation=self.motion.finished(self.world))
+            collected = (self.sharing.collected,) if self.ranks.is_sharded else ()
+            scene = scene.with_(deformation=self.motion.finished(self.world, *collected))
         return scene.with_history(self.step_name, **self.entry(), gaussians=len(canonical))
 
     def metadata(self) -> dict[str, Any]:
@@ -370,10 +369,12 @@ class Fit(TrainStage):
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, numbers = super().state()
-        return tensors, {**numbers, "is_fine": self.is_fine}
+        tensors, more = self.sharing.state(tensors, self._rows())
+        return tensors, {**numbers, **more, "is_fine": self.is_fine}
 
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        super().load_state(tensors, numbers)
+        super().load_state(self.sharing.own_state(tensors, self._rows(), numbers), numbers)
+        self.sharing.settle(len(self.parameters), False)
         # absent in files of before
         self.is_fine = bool(numbers.get("is_fine", False))
 
@@ -391,3 +392,8 @@ class Fit(TrainStage):
             "support": self.support if self.support.needed > 1 else None,
         }
         return {name: part for name, part in parts.items() if part is not None}
+
+    def _rows(self) -> RowAxes:
+        if not self.ranks.is_sharded:
+            return {}
+        return row_axes(self.parameters, self.motion, self.density, self.support, self.averages)

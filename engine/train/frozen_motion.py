@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..scene import Deformation, Gaussians
-from .motion import MotionStart, TrainableMotion, freeze
+from .motion import Collected, MotionStart, TrainableMotion, freeze, on_cpu
 from .normalization import Normalization
 from .parameters import Lineage
 
@@ -58,8 +58,11 @@ class FrozenMotion(TrainableMotion):
     def trained(self) -> Mapping[str, Tensor]:
         return {}
 
-    def finished(self, world: Normalization) -> Deformation:
-        return self.current.to("cpu")
+    def finished(self, world: Normalization, collected: Collected = on_cpu) -> Deformation:
+        return self.whole.to("cpu").take(collected(self.origin, 0))
+
+    def rows(self) -> Mapping[str, int | None]:
+        return {"origin": 0}
 
     def state(self) -> dict[str, Tensor]:
         return {"origin": self.origin}

@@ -22,7 +22,7 @@ from ..scene import Deformation, Gaussians, MultiViewVideo, harmonics
 from ..scene.cameras import AT_ZERO, in_words
 from ..scene.origins import is_near
 from .adam import Adam
-from .motion import MotionStart, TrainableMotion
+from .motion import Collected, MotionStart, TrainableMotion, on_cpu
 from .normalization import Normalization
 from .parameters import Lineage
 from .schedule import log_linear
@@ -41,6 +41,7 @@ class BoundMeshMotion(TrainableMotion):
     """Trains Gaussians bound to a head's mesh; `head_lr` multiplies the head parameters' rates, 0 keeps them."""
 
     has_coarse_stage = False
+    loss_is_mean = True
 
     def __init__(
         self, head: Head, world: Normalization, binding: Tensor, head_lr: float, device: torch.device
@@ -120,7 +121,7 @@ class BoundMeshMotion(TrainableMotion):
         return dict(self.learned) if self.head_lr else {}
 
     @torch.no_grad()
-    def finished(self, world: Normalization) -> BoundMesh:
+    def finished(self, world: Normalization, collected: Collected = on_cpu) -> BoundMesh:
         motion = self._motion(slice(None))
         parameters = {n: t.detach().cpu().clone() for n, t in motion.tensors().items() if n != "times"}
         posed = self.model.posed(motion) if self._posed is None else self._posed
@@ -129,10 +130,13 @@ class BoundMeshMotion(TrainableMotion):
             rest=self.rest_vertices.cpu(),
             frames=posed.cpu().contiguous(),
             seconds=self.head.motion.times,
-            binding=self.binding.cpu(),
+            binding=collected(self.binding, 0),
             parameters=parameters,
             model=self.head.model.name,
         )
+
+    def rows(self) -> Mapping[str, int | None]:
+        return {"binding": 0}
 
     def state(self) -> dict[str, Tensor]:
         result = {"binding": self.binding}

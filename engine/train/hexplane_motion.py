@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -11,7 +12,7 @@ from ..deform import PRESETS, HexPlane, HexPlaneConfig, Masked
 from ..losses.regularizers import hexplane_regularizer
 from ..scene import Deformation, Gaussians
 from .adam import Adam
-from .motion import MotionStart, TrainableMotion
+from .motion import Collected, MotionStart, TrainableMotion, on_cpu
 from .normalization import Normalization
 from .parameters import GaussianParameters, Lineage
 from .schedule import log_linear
@@ -147,12 +148,10 @@ class HexPlaneMotion(TrainableMotion):
             still &= (now.sh - before.sh).abs().amax(dim=(1, 2)) < 0.02
         return still
 
-    def finished(self, world: Normalization) -> Deformation:
+    def finished(self, world: Normalization, collected: Collected = on_cpu) -> Deformation:
         """The trained deformation in world units, a copy on the CPU."""
-        field = self._in_world(world)
-        if self.still is None or not bool(self.still.any()):
-            return field
-        return Masked(field, ~self.still.cpu())
+        field, still = self._in_world(world), collected(self.still, 0)
+        return Masked(field, ~still) if bool(still.any()) else field
 
     def _in_world(self, world: Normalization) -> HexPlane:
         """The field that moves world Gaussians as this one moves normalized ones; a copy on the CPU."""
@@ -163,6 +162,9 @@ class HexPlaneMotion(TrainableMotion):
 
     def optimized(self) -> list[Tensor]:
         return list(self._parameters().values())
+
+    def rows(self) -> Mapping[str, int | None]:
+        return {"still": 0}
 
     def state(self) -> dict[str, Tensor]:
         result = {f"field.{name}": t for name, t in self.field.tensors().items()}
@@ -187,7 +189,9 @@ class HexPlaneMotion(TrainableMotion):
             moments = adam_memory(state, f"adam.{name}", parameter)
             if moments:
                 self.optimizer.state[parameter] = moments
-        self.still = state["still"].to(self.field.grids.device) if "still" in state else None
+        still = state.get("still")
+        # of a process that divided them, none may be
+        self.still = still.to(self.field.grids.device) if still is not None and bool(still.any()) else None
         self.inherits = "inherits" in state
 
     def _parameters(self) -> dict[str, nn.Parameter]:

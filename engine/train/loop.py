@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..fields import as_record
 from ..finite import LaterChecks, first_not_finite
 from ..messages import Finished, Preview, Progress, Saved, Started, Stream
+from .ranks import current
 from .time_limit import TimeLimit
 
 log = logging.getLogger("gs4d")
@@ -126,7 +127,13 @@ def optimize(
     except BaseException:
         # Closed, interrupted or failed between two steps: keep what was trained. Within a step, the state is not whole,
         # and the last checkpoint stays, as it does where steps that were not read left NaN.
-        if saves is not None and whole and saves.is_behind and not readings.bad():
+        if (
+            saves is not None
+            and whole
+            and saves.is_behind
+            and saves.is_agreed
+            and not readings.bad_anywhere()
+        ):
             run.save(saves.path)
         raise
     made = run.result()
@@ -134,7 +141,7 @@ def optimize(
         saves.save()
     goes_on = "run it again to go on" if limit.ending and saves is not None else ""
     yield Finished(made, "; ".join(filter(None, (limit.ending, goes_on))))
-    if checkpoint is not None and run.iteration >= pace.iterations:
+    if checkpoint is not None and run.iteration >= pace.iterations and current().leads:
         # a checkpoint that cannot be removed does no harm
         with suppress(OSError):
             checkpoint.unlink()
@@ -198,13 +205,17 @@ class _Readings:
         """InputError where a step since the last check produced NaN or infinite values."""
         if self._checked == self.run.iteration:
             return
-        self._refuse(self.bad(), self.run.iteration)
+        self._refuse(self.bad_anywhere(), self.run.iteration)
         self._checked = self.run.iteration
         self._later.checks.clear()
 
     def bad(self) -> str:
         """The name of the first trained tensor that holds NaN or infinite values; empty where all are finite."""
         return first_not_finite(self.run.trained())
+
+    def bad_anywhere(self) -> str:
+        """`bad`, also of the Gaussians of other processes; all of them have to ask."""
+        return current().any_of(self.bad())
 
     def _refuse(self, bad: str, step: int, cause: Exception | None = None) -> None:
         if not bad:
@@ -227,13 +238,18 @@ class _Checkpoints:
         self.saved_at, self.saved_iteration = clock(), run.iteration
 
     @property
+    def is_agreed(self) -> bool:
+        """Whether all processes save now, if a run is closed: where each has some of the Gaussians, one cannot save alone."""
+        return current().is_stopping or not current().is_sharded
+
+    @property
     def is_behind(self) -> bool:
         """Whether steps were done since the last save."""
         return self.run.iteration > self.saved_iteration
 
     def is_due(self) -> bool:
         """Whether the interval has passed; the next one starts then."""
-        if self.clock() - self.saved_at <= self.seconds:
+        if not current().agreed(self.clock() - self.saved_at > self.seconds):
             return False
         self.saved_at = self.clock()
         return True
@@ -242,11 +258,14 @@ class _Checkpoints:
         """Save; False with a warning where that fails, since a full disk must not lose what is in memory."""
         try:
             self.run.save(self.path)
+            is_saved = True
         except InputError as error:
             log.warning("%s Training continues without a checkpoint.", error)
-            return False
-        self.saved_iteration = self.run.iteration
-        return True
+            is_saved = False
+        is_saved = current().agreed(is_saved)
+        if is_saved:
+            self.saved_iteration = self.run.iteration
+        return is_saved
 
 
 def resume(run: Optimization, checkpoint: Path | None) -> bool:

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from .normalization import Normalization
 
 
+# rows of a tensor along an axis, or None for flags of which none is set → on the CPU, those of all processes
+Collected = Callable[[Tensor | None, int], Tensor]
+
+
+def on_cpu(tensor: Tensor | None, axis: int) -> Tensor:
+    """The rows of one process that has all Gaussians; no rows for None."""
+    return torch.zeros(0, dtype=torch.bool) if tensor is None else tensor.detach().cpu()
+
+
 class TrainableMotion(ABC):
     """A deformation while it is trained, with its own parameters and optimizer.
 
@@ -38,6 +47,10 @@ class TrainableMotion(ABC):
     position_unit: float = 1.0
     # whether a coarse stage first fits one static scene to all frames; otherwise the motion takes part from the start
     has_coarse_stage: ClassVar[bool] = True
+    # where processes divide the Gaussians: the axis of `trained` tensors with one entry for each Gaussian; None = they have none
+    row_axis: ClassVar[int | None] = None
+    # and whether `loss` is a mean over Gaussians
+    loss_is_mean: ClassVar[bool] = False
 
     def to_trained(self, canonical: Gaussians) -> Gaussians:
         """The values to optimize for these canonical Gaussians."""
@@ -105,11 +118,13 @@ class TrainableMotion(ABC):
         return list(self.trained().values())
 
     @abstractmethod
-    def finished(self, world: Normalization) -> Deformation:
+    def finished(self, world: Normalization, collected: Collected = on_cpu) -> Deformation:
         """The trained deformation, a copy on the CPU.
 
         Args:
             world: The training's normalized world; the result is in the capture's units.
+            collected: Gives the rows of all processes for those of this one, along an axis; only where processes divide the
+                Gaussians (see `rows`).
         """
 
     @abstractmethod
@@ -119,6 +134,13 @@ class TrainableMotion(ABC):
     @abstractmethod
     def load_state(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`. Raises LookupError or ValueError where the tensors do not fit."""
+
+    def rows(self) -> Mapping[str, int | None] | None:
+        """What `state` stores for each Gaussian, where processes can divide them: the axis of each name.
+
+        An axis of None: not kept, since it is computed anew. Without this method, processes cannot divide the Gaussians.
+        """
+        return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -152,6 +152,12 @@ class GaussianParameters:
         """Copies of the raw values at `index`, by parameter name."""
         return {name: t.detach()[index].clone() for name, t in self.tensors.items()}
 
+    def rows(self) -> dict[str, int | None]:
+        """The axis with one entry for each Gaussian, of what `state` may hold."""
+        return dict.fromkeys(
+            [f"{name}.{key}" for name in NAMES for key in ("value", "exp_avg", "exp_avg_sq")] + ["groups"], 0
+        )
+
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on: values and Adam's moments, flat."""
         result: dict[str, Tensor] = {}

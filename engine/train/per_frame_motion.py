@@ -18,7 +18,7 @@ from ..deform.frame_times import frames_around
 from ..losses.rigidity import rigidity
 from ..scene import Deformation, Gaussians
 from .adam import Adam
-from .motion import MotionStart, TrainableMotion
+from .motion import Collected, MotionStart, TrainableMotion, on_cpu
 from .normalization import Normalization
 from .parameters import GaussianParameters, Lineage
 from .schedule import log_linear
@@ -45,6 +45,9 @@ class PerFrameMotion(TrainableMotion):
         part: The deformation whose changes are trained in place.
         seen: Which frames hold trained offsets, [T] bool; None: no frame does.
     """
+
+    row_axis = 1
+    loss_is_mean = True
 
     def __init__(
         self,
@@ -217,9 +220,9 @@ class PerFrameMotion(TrainableMotion):
         return {f"offset.{name}": p for name, p in self.offsets.items()}
 
     @torch.no_grad()
-    def finished(self, world: Normalization) -> PerFrame:
+    def finished(self, world: Normalization, collected: Collected = on_cpu) -> PerFrame:
         """The motion in world units, a copy on the CPU; frames that were held out lie between their neighbors."""
-        changes = {name: p.detach().cpu().clone() for name, p in self.offsets.items()}
+        changes = {name: collected(p, 1).clone() for name, p in self.offsets.items()}
         kept = self.seen.nonzero().flatten()
         if 0 < len(kept) < len(self.seen):
             for frame in (~self.seen).nonzero().flatten().tolist():
@@ -229,6 +232,10 @@ class PerFrameMotion(TrainableMotion):
         if "means" in changes:
             changes["means"] *= world.scale
         return PerFrame(self.times, changes, self.blends)
+
+    def rows(self) -> Mapping[str, int | None]:
+        kept = ("value", "exp_avg", "exp_avg_sq")
+        return {"neighbors": None, **{f"{name}.{key}": 1 for name in self.offsets for key in kept}}
 
     def state(self) -> dict[str, Tensor]:
         result: dict[str, Tensor] = {"seen": self.seen}

@@ -37,8 +37,14 @@ def check_start(ranks: Ranks, motion: TrainableMotion | None, identity: Callable
             f"{type(motion).__name__} cannot be trained by several processes, since its `optimized` gives tensors that its "
             "optimizer does not step. Start the training without torchrun.",
         )
+    if ranks.is_sharded and motion is not None and motion.rows() is None:
+        raise InputError(
+            "TRN-057",
+            f"{type(motion).__name__} does not say what it stores for each Gaussian (`rows`), so processes cannot divide the "
+            "Gaussians. Start the training without --shard-gaussians.",
+        )
     ranks.check_same(
-        key_of(identity()),
+        key_of([ranks.is_sharded, identity()]),
         lambda rank: InputError(
             "TRN-054",
             f"Process {rank} has another capture or other settings than process 0. Give all machines the same command, "

@@ -3,7 +3,7 @@
 `torchrun` starts the processes; `joined` connects them (gloo on CPUs, NCCL on GPUs) and `current` says who one is. Every rank
 holds the whole scene and draws the same random numbers, so that density control is identical on all of them; only gradients,
 losses and what density control measures on the images are summed. A rank that differs all the same, such as one on another type
-of GPU, is found by `check_same`.
+of GPU, is found by `check_same`. Where the training is sharded, each rank holds some of the Gaussians (see shards.py).
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Ranks:
         local: Number of this process on its machine, which is the number of its GPU.
         device: Where tensors must be to be exchanged.
         wants_stop: Whether this process was asked to stop.
+        is_sharded: Whether each process has some of the Gaussians, and none has all.
     """
 
     rank: int = 0
@@ -49,6 +50,7 @@ class Ranks:
     local: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wants_stop: Callable[[], bool] = _never
+    is_sharded: bool = False
     # whether a process was asked to stop before the last step: all of them stop after the same one
     is_stopping: bool = False
 
@@ -87,7 +89,7 @@ class Ranks:
         """Replace a tensor, in place, by its sum over all ranks."""
         if self.size == 1:
             return
-        with _explained():
+        with explained():
             dist.all_reduce(tensor)
 
     def wait(self) -> None:
@@ -99,9 +101,21 @@ class Ranks:
         if self.size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
-        with _explained():
+        with explained():
             dist.broadcast(tensor, 0)
         return tensor.tolist()
+
+    def agreed(self, flag: bool) -> bool:
+        """What rank 0 says, where all ranks have to do the same because each has some of the Gaussians; else `flag`."""
+        return self.first([flag])[0] > 0 if self.is_sharded else flag
+
+    def any_of(self, text: str) -> str:
+        """`text`, or what is said of another rank's where only that one has any; `text` itself where all have the whole scene."""
+        if not self.is_sharded:
+            return text
+        count = torch.tensor(float(bool(text)), device=self.device)
+        self.sum(count)
+        return text or ("the Gaussians of another process" if count > 0 else "")
 
     def check_same(self, text: str, error: Callable[[int], InputError]) -> None:
         """Raise `error(rank)`, on every rank, where a rank's `text` is not that of rank 0."""
@@ -152,12 +166,15 @@ def local_number() -> int:
 
 
 @contextmanager
-def joined(device: torch.device | str, wants_stop: Callable[[], bool] = _never) -> Generator[Ranks]:
+def joined(
+    device: torch.device | str, wants_stop: Callable[[], bool] = _never, is_sharded: bool = False
+) -> Generator[Ranks]:
     """Inside, this process is one of those that torchrun started, and `current()` are its ranks.
 
     Args:
         device: The device of the training; tensors are exchanged there.
         wants_stop: Whether this process was asked to stop. All stop when the launcher is gone, too.
+        is_sharded: Whether each process gets some of the Gaussians.
 
     Raises:
         InputError: The other processes cannot be reached, or have another version.
@@ -185,7 +202,8 @@ def joined(device: torch.device | str, wants_stop: Callable[[], bool] = _never) 
             # a launcher that was killed can end nobody
             return wants_stop() or os.getppid() != launcher
 
-        _current = Ranks(dist.get_rank(), dist.get_world_size(), local_number(), device, stops)
+        size = dist.get_world_size()
+        _current = Ranks(dist.get_rank(), size, local_number(), device, stops, is_sharded and size > 1)
         _current.check_version()
         yield _current
     finally:
@@ -194,7 +212,8 @@ def joined(device: torch.device | str, wants_stop: Callable[[], bool] = _never) 
 
 
 @contextmanager
-def _explained() -> Generator[None]:
+def explained() -> Generator[None]:
+    """Say what it means where an exchange inside fails."""
     try:
         yield
     except RuntimeError as error:

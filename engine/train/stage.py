@@ -173,7 +173,7 @@ class TrainStage(ABC):
         note = "\n".join(filter(None, (note, self.prompt_note, self.feed.note)))
         self.limit = TimeLimit(self.config, clock, begun)
         try:
-            kept = checkpoint if self.ranks.leads else None
+            kept = checkpoint if self.ranks.leads or self.ranks.is_sharded else None
             yield from optimize(self, self.config, note, kept, clock, limit=self.limit)
         finally:
             self.feed.close()

@@ -19,6 +19,7 @@ from ..files.safetensors_header import read_header
 from ..files.safetensors_reader import read_tensors
 from ..files.safetensors_writer import write_tensors
 from .identity import fingerprint_of, identity, input_identity, key_of
+from .ranks import current
 
 __all__ = [
     "Checkpointed",
@@ -63,7 +64,10 @@ class Checkpointed:
 
     def save(self, path: Path) -> None:
         """Raises InputError where it cannot be written (a full disk …)."""
-        save_state(path, *self.run.state(), self.key)
+        found = self.run.state()
+        # where processes have some of the Gaussians each, all of them give theirs
+        if current().leads:
+            save_state(path, *found, self.key)
 
     def resume(self, path: Path) -> bool:
         """Continue from a checkpoint of this run; False where there is none. Raises InputError where it is damaged."""

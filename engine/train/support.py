@@ -96,13 +96,18 @@ class Support:
         return [moments[int(len(moments) * ((visit * FRAMES + i) * GOLDEN % 1))] for i in range(FRAMES)]
 
     def observe(
-        self, gaussians: Gaussians, rig: Cameras, views: Sequence[int], rasterizer: Rasterizer
+        self,
+        gaussians: Gaussians,
+        rig: Cameras,
+        views: Sequence[int],
+        rasterizer: Rasterizer,
+        rows: slice = slice(None),
     ) -> None:
-        """Take a frame into the means: its Gaussians, and the views that are trained on at it."""
+        """Take a frame into the means: its Gaussians, of which `rows` are supported, and the views that are trained on at it."""
         chosen = views[:: -(-len(views) // MOST_VIEWS)]
-        means = gaussians.means.detach()
+        means = gaussians.means[rows].detach()
         for view in chosen:
-            self.shown[view].lerp_(contributions(gaussians, rig[[view]], rasterizer), 1 - DECAY)
+            self.shown[view].lerp_(contributions(gaussians, rig[[view]], rasterizer)[rows], 1 - DECAY)
         self.age = self.age + 1
         self.within = torch.stack([in_picture(rig, means, view)[2] for view in chosen]).sum(dim=0)
 
@@ -129,6 +134,10 @@ class Support:
             return
         self.shown = torch.where(change.born, 0.0, self.shown[:, change.parents])
         self.age = torch.where(change.born, 0, self.age[change.parents])
+
+    def rows(self) -> dict[str, int | None]:
+        """The axis with one entry for each Gaussian, of what `state` holds."""
+        return {"shown": 1, "age": 0}
 
     def state(self) -> dict[str, Tensor]:
         """The means and ages."""
