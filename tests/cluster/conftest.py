@@ -11,7 +11,7 @@ import pytest
 
 from engine.cluster import run
 from engine.messages import result
-from tests.cluster.small_jobs import small_jobs
+from tests.cluster.small_jobs import small_jobs, wait_until
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +31,11 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as asked:
+        return asked.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +61,8 @@ def cluster() -> Generator[Any, None, None]:
         made: Any = Cluster(initialize_head=True, head_node_args=head)
         made.client = f"ray://127.0.0.1:{port}" if port else ""
         try:
+            if port:
+                wait_until(lambda: listens(port))
             yield made
         finally:
             made.shutdown()

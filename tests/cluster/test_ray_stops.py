@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,15 @@ class Batch:
                 return int(place.name)
         return 0
 
+    def run_until(self, condition: Callable[[], object]) -> None:
+        try:
+            wait_until(lambda: self.process.poll() is not None or condition())
+            assert self.process.poll() is None, self.said()
+        except BaseException:
+            # the driver notices, and stops all
+            self.process.kill()
+            raise
+
     def wait(self) -> int:
         code = self.process.wait(90)
         assert "Traceback" not in self.said(), self.said()
@@ -91,7 +100,7 @@ def place() -> Generator[str, None, None]:
 
 def test_ctrl_c_ends_jobs_and_the_ray_that_was_started_for_them(tmp_path: Path, place: str) -> None:
     batch = Batch(write_jobs(tmp_path, LONG), "local", place)
-    wait_until(lambda: len(checkpoints(batch.out)) > 1)
+    batch.run_until(lambda: len(checkpoints(batch.out)) > 1)
     driver, at = batch.driver(), time.time_ns()
     assert len(members(driver)) > 5, "the driver and a Ray"
     batch.process.send_signal(signal.SIGINT)
@@ -109,7 +118,7 @@ def test_ctrl_c_ends_jobs_and_the_ray_that_was_started_for_them(tmp_path: Path, 
 
 def test_ctrl_c_while_ray_is_starting_leaves_nothing(tmp_path: Path, place: str) -> None:
     batch = Batch(write_jobs(tmp_path, LONG), "local", place)
-    wait_until(lambda: len(members(batch.driver() or -1)) > 1)
+    batch.run_until(lambda: len(members(batch.driver() or -1)) > 1)
     driver = batch.driver()
     batch.process.send_signal(signal.SIGINT)
     assert batch.wait() == 130
@@ -121,7 +130,7 @@ def test_a_killed_batch_ends_the_ray_that_was_started_for_it_after_the_jobs_have
     tmp_path: Path, place: str
 ) -> None:
     batch = Batch(write_jobs(tmp_path, LONG), "local", place)
-    wait_until(lambda: len(checkpoints(batch.out)) > 1)
+    batch.run_until(lambda: len(checkpoints(batch.out)) > 1)
     driver, at = batch.driver(), time.time_ns()
     batch.process.kill()
     assert batch.wait() == -signal.SIGKILL
@@ -169,18 +178,21 @@ def test_a_job_that_is_just_starting_is_stopped(cluster: Any, tmp_path: Path, st
     assert states(report)["views"] == ("stopped" if state == "running" else "waiting")
 
 
-@pytest.mark.parametrize("is_own", [False, True])
+@pytest.mark.parametrize("kind", ["address", "local", "client"])
 def test_a_second_ctrl_c_does_not_wait_for_a_job_that_hangs(
-    cluster: Any, tmp_path: Path, place: str, is_own: bool
+    cluster: Any, tmp_path: Path, place: str, kind: str
 ) -> None:
-    batch = Batch(write_jobs(tmp_path, LONG), "local" if is_own else cluster.address, place)
-    wait_until(lambda: len(checkpoints(batch.out)) > 0)
+    if kind == "client":
+        pytest.importorskip("grpc", reason="grpcio is not installed (pip install 'ray[client]')")
+    address = {"address": cluster.address, "local": "local", "client": cluster.client}[kind]
+    batch = Batch(write_jobs(tmp_path, LONG), address, place)
+    batch.run_until(lambda: len(checkpoints(batch.out)) > 0)
     workers = workers_of(batch.out)
     driver = batch.driver()
     for worker in workers:
         os.kill(worker, signal.SIGSTOP)
     batch.process.send_signal(signal.SIGINT)
-    wait_until(lambda: "the same signal again stops at once" in batch.said())
+    batch.run_until(lambda: "the same signal again stops at once" in batch.said())
     batch.process.send_signal(signal.SIGINT)
     assert batch.wait() == 130
     assert not members(driver) and not list(batch.place.glob("gs4d-ray-*"))
