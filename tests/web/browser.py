@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 FLAGS = [
@@ -92,13 +92,47 @@ class Page:
         ]
 
 
+class Kept:
+    """A Chromium that is started when a tab is first opened, and again where it has crashed."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack, self.playwright, self.browser = stack, None, None
+
+    def started(self, executable: str) -> Any:
+        if self.playwright is None:
+            from playwright.sync_api import sync_playwright
+
+            self.playwright = self.stack.enter_context(sync_playwright())
+        if self.browser is None or not self.browser.is_connected():
+            self.browser = self.playwright.chromium.launch(
+                executable_path=executable, headless=True, args=FLAGS
+            )
+            self.stack.callback(self.browser.close)
+        return self.browser
+
+
+_kept: list[Kept] = []
+
+
+@contextmanager
+def keeping() -> Iterator[None]:
+    """While this lasts, all tabs are opened in one Chromium: starting one takes longer than most tests.
+
+    Each tab still has a context of its own, without the others' storage, settings and cache.
+    """
+    with ExitStack() as stack:
+        _kept.append(Kept(stack))
+        try:
+            yield
+        finally:
+            _kept.pop()
+
+
 @contextmanager
 def browsing(executable: str, width: int = 1600, height: int = 1000, locale: str = "en-US") -> Iterator[Page]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, headless=True, args=FLAGS)
-        try:
-            yield Page(browser.new_page(viewport={"width": width, "height": height}, locale=locale))
-        finally:
-            browser.close()
+    """A tab, in a Chromium of its own or in that of `keeping`."""
+    with ExitStack() as stack:
+        browser = (_kept[-1] if _kept else Kept(stack)).started(executable)
+        page = browser.new_page(viewport={"width": width, "height": height}, locale=locale)
+        stack.callback(page.context.close)
+        yield Page(page)

@@ -63,6 +63,13 @@ def chromium() -> str:
     return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_chromium() -> Iterator[None]:
+    """For a module, not for all of them: while Playwright runs, nothing else of this process can use asyncio."""
+    with browser.keeping():
+        yield
+
+
 @pytest.fixture()
 def page(chromium: str, running: server.Server) -> Iterator[browser.Page]:
     running.withdraw()
