@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,23 @@ from engine.files.folders import visible
 ROOT = Path(__file__).resolve().parents[1]
 # tests use a few kernels each; compiling all of them beside would slow them down
 os.environ.setdefault("GS4D_COMPILE_AHEAD", "0")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadfile`, which `make test` asks for, gives files that share a server to one process."""
+    from tests.parallel import LongestFirst
+
+    return LongestFirst(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In the processes of `make test`: what takes longest comes first."""
+    if hasattr(config, "workerinput"):
+        from tests.parallel import place
+
+        items.sort(key=lambda item: place(item.nodeid))
 
 
 def shared(variable: str, default: str) -> Path:
