@@ -98,6 +98,7 @@ def test_the_verb_reports_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_gsplat_is_not_compiled_without_a_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "installed", lambda package: False)
     with pytest.raises(StopIteration) as ended:
         next(building.build_gsplat())
     assert "pip install gsplat" in ended.value.value
