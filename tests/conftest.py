@@ -16,7 +16,7 @@ os.environ.setdefault("GS4D_COMPILE_AHEAD", "0")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """`--dist loadfile`, which `make test` asks for, gives files that share a server to one process."""
+    """`--dist loadfile` gives files that share a server to one process."""
     from tests.parallel import LongestFirst
 
     return LongestFirst(config, log) if config.getoption("dist") == "loadfile" else None
@@ -24,7 +24,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In the processes of `make test`: what takes longest comes first."""
+    """In the processes of pytest-xdist: what takes longest comes first."""
     if hasattr(config, "workerinput"):
         from tests.parallel import place
 

@@ -1,8 +1,8 @@
 """How several processes (pytest-xdist) share the test files: whole files, the longest first.
 
-`make test` starts one process for each core. A file's tests stay together, so that what a module makes for its tests is made
-once, and so do the folders of TOGETHER, whose tests share a server. With the longest work handed out first, no process is left
-alone with it at the end.
+`pytest -n logical --dist loadfile` starts one process for each core. A file's tests stay together, so that what a module makes
+for its tests is made once, and so do the folders of TOGETHER, whose tests share a server. With the longest work handed out
+first, no process is left alone with it at the end.
 """
 
 from __future__ import annotations
