@@ -53,6 +53,7 @@ EQUAL = {
     "images of two sizes": replace(FIXED, depth_weight=0.1, start_scale=1.0),
     "tracks": replace(FIXED, depth_weight=0.1, track_weight=0.1, start_scale=1.0),
 }
+OFFSETS = replace(FIXED, motion="per_frame", iterations=16)
 # steps of each that are compared; growth begins after them
 COMPARED = 30
 WITH_GSPLAT = ("a field", "density control before it draws", "one view in some frames", "images of two sizes")
@@ -135,6 +136,30 @@ def stopped(joined: ranks.Ranks, config: fit_scene.Config, checkpoint: Path, ste
         ranks._current = joined  # pyright: ignore[reportPrivateUsage]
 
 
+def from_one(joined: ranks.Ranks, folder: Path) -> dict[str, Any]:
+    """A training of offsets that one process began and all continue, with the losses of one that it did alone."""
+    checkpoint = folder / "offsets of one.safetensors"
+    ranks._current = ranks.ALONE  # pyright: ignore[reportPrivateUsage]
+    try:
+        if joined.leads:
+            alone = trained("", OFFSETS, folder / "offsets.safetensors")["losses"]
+            trained("", OFFSETS, checkpoint, OFFSETS.iterations // 2)
+        else:
+            alone = []
+    finally:
+        ranks._current = joined  # pyright: ignore[reportPrivateUsage]
+    joined.wait()
+    return {**trained("", OFFSETS, checkpoint), "alone": alone}
+
+
+def own_checkpoints(joined: ranks.Ranks, folder: Path) -> str:
+    """The error where only the first process sees a checkpoint."""
+    own = folder / f"of process {joined.rank}.safetensors"
+    if joined.leads:
+        own.write_bytes((folder / HANDED[joined.size]).read_bytes())
+    return error_of(fit_scene.run(capture_of(moving_scene()), QUICK, checkpoint=own))
+
+
 def error_of(stream: Any) -> str:
     try:
         for _ in stream:
@@ -199,6 +224,10 @@ def more_of_two(joined: ranks.Ranks, folder: Path) -> dict[str, Any]:
     torch.distributed.all_gather_object(errors, own)
     report["not finite"] = errors
     report["nothing kept"] = not (folder / "nowhere.safetensors").exists()
+    report["from one"] = from_one(joined, folder)
+    report["own checkpoints"] = own_checkpoints(joined, folder)
+    few = replace(FIXED, start_motion="frozen")
+    report["one Gaussian"] = error_of(fit_scene.run(capture_of(moving_scene()), few, start=moving_scene(1)))
     report["without rows"] = without_rows(capture_of(moving_scene()), folder / "rows.safetensors")
     return report
 

@@ -198,10 +198,10 @@ def device_of(arguments: Arguments) -> str:
     """The device that scenes are rendered and trained on. For the CPU, its kernels begin to be compiled if they are not yet."""
     if arguments.device == "auto":
         device = choose_device(getattr(arguments, "rasterizer", "auto"))
-        if device == "cuda" and ranks.launched():
-            device = f"cuda:{ranks.local_number()}"
     else:
         device = _checked_device(arguments.device)
+    if device == "cuda" and ranks.launched():
+        device = f"cuda:{ranks.local_number()}"
     if device == "cpu":
         compile_ahead.start()
     return device

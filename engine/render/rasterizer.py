@@ -121,7 +121,7 @@ class DividedRasterizer(Protocol):
         settings: RasterSettings = RasterSettings(),
     ) -> tuple[Tensor, Tensor, Tensor, RasterInfo]:
         """Composite the Gaussians of all processes for the views of this one. Differentiable; all processes must call it, and
-        `backward`, as often, with as many views of one size.
+        `backward`, the same number of times, with the same number of views, all of one size.
 
         Args:
             means: [N, 3] in world units; N may differ among processes.

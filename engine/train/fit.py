@@ -117,6 +117,7 @@ class Fit(TrainStage):
         if self.ranks.is_sharded:
             # from here on, this process has its own Gaussians
             self.load_state(*super().state())
+            self.sharing.settle(len(self.parameters), False)
 
     def _bounds(self) -> Tensor:
         if self.head is not None and not self.config.bounds.strip():
@@ -189,10 +190,9 @@ class Fit(TrainStage):
 
     def wanted(self, step: int) -> list[Pair]:
         moment, views = self._sample_at(step)
-        scale = picture_scale_at(
-            step / self.config.iterations, self.config.start_scale, self.config.full_size_at
-        )
-        mine = self.ranks.share(views)
+        c = self.config
+        scale = picture_scale_at(step / c.iterations, c.start_scale, c.full_size_at)
+        mine = [view for group in self.sharing.groups(self.rig(scale), views) for view in group.views]
         return [(view, moment) for view in mine if not self.targets.has(view, moment, scale)]
 
     def gaussians_at(self, moment: int) -> Gaussians:
@@ -218,8 +218,7 @@ class Fit(TrainStage):
         moment, views = self._sample_at(self.iteration)
         scale = picture_scale_at(self.progress, self.config.start_scale, self.config.full_size_at)
         shown = self.sharing.shown(self.gaussians_at(moment))
-        loss = torch.zeros((), device=self.device)
-        color = squared = torch.zeros((), device=self.device)
+        loss = color = squared = torch.zeros((), device=self.device)
         infos: list[Info] = []
         rig = self.rig(scale)
         later = None
@@ -311,7 +310,7 @@ class Fit(TrainStage):
         for moment in self.support.moments(self.iteration, self._moments_at(self.iteration)):
             views = self.samples[moment]
             at = self.gaussians_at(moment)
-            # colors are of no account
+            # colors do not matter here
             every = self.sharing.whole(at.with_(sh=at.sh[:, :1]))
             self.support.observe(every, rig, views, self.rasterizer, self.sharing.rows)
         self.support.retire(self.parameters)
@@ -374,13 +373,14 @@ class Fit(TrainStage):
 
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         super().load_state(self.sharing.own_state(tensors, self._rows(), numbers), numbers)
-        self.sharing.settle(len(self.parameters), False)
         # absent in files of before
         self.is_fine = bool(numbers.get("is_fine", False))
 
     def resume(self, path: Path) -> bool:
         resumed = super().resume(path)
+        # before anything else is exchanged: a process may have found no checkpoint
         check_resumed(self.ranks, self.iteration)
+        self.sharing.settle(len(self.parameters), False)
         return resumed
 
     def parts(self) -> dict[str, Part]:

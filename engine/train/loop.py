@@ -282,6 +282,7 @@ def resume(run: Optimization, checkpoint: Path | None) -> bool:
             "TRN-007",
             f"{checkpoint.name} is damaged and cannot be resumed ({type(error).__name__}: {error}); {anew}",
         ) from error
-    if resumed and (bad := first_not_finite(run.trained())):
+    # all processes refuse, also where only one of them has such rows
+    if resumed and (bad := current().any_of(first_not_finite(run.trained()))):
         raise InputError("TRN-008", f"{checkpoint.name} contains NaN or infinite values in '{bad}'; {anew}")
     return resumed

@@ -94,7 +94,10 @@ class Ranks:
 
     def wait(self) -> None:
         """Wait for all ranks."""
-        self.sum(torch.zeros((), device=self.device))
+        token = torch.zeros((), device=self.device)
+        self.sum(token)
+        # NCCL only queues the exchange on the GPU; reading waits for it
+        token.item()
 
     def first(self, values: Sequence[float]) -> list[float]:
         """The numbers that rank 0 has."""
@@ -110,7 +113,7 @@ class Ranks:
         return self.first([flag])[0] > 0 if self.is_sharded else flag
 
     def any_of(self, text: str) -> str:
-        """`text`, or what is said of another rank's where only that one has any; `text` itself where all have the whole scene."""
+        """`text`; if it is empty and another rank's is not, where each has some of the Gaussians, a text that says so."""
         if not self.is_sharded:
             return text
         count = torch.tensor(float(bool(text)), device=self.device)

@@ -1,7 +1,7 @@
 """Gaussians divided among the processes (ranks) of a training: which rows are whose, and how they are exchanged.
 
 Each rank stores, moves and optimizes its own rows. In the order of the whole scene, the rows of rank 0 come first, then those of
-rank 1, and so on. Gaussians are moved between ranks only when a training starts or resumes.
+rank 1, and so on. Gaussians are moved between ranks only when a training starts, or resumes with another number of ranks.
 
 After "On Scaling Up 3D Gaussian Splatting Training" (Zhao et al. 2024), which divides Gaussians by rows too; it exchanges those
 that a view shows, as gsplat does for us (`DividedRasterizer`), and `whole` is the readable way that any rasterizer can take.
@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..errors import InputError
 from ..scene import Gaussians
 from .ranks import Ranks, explained
 
@@ -56,11 +57,20 @@ class Shards:
         return slice(start, start + self.own)
 
     def refresh(self, count: int, changed: bool = False) -> bool:
-        """Learn how many Gaussians every rank has now; returns whether any rank `changed` its own."""
+        """Learn how many Gaussians every rank has now; returns whether any rank `changed` its own.
+
+        Raises InputError, on every rank, where one has none: rasterizers and density control need some.
+        """
         known = torch.zeros(2, self.ranks.size, dtype=torch.long, device=self.ranks.device)
         known[:, self.ranks.rank] = torch.tensor([count, int(changed)])
         self.ranks.sum(known)
         counts, flags = known.tolist()
+        if not all(counts):
+            raise InputError(
+                "TRN-058",
+                f"{sum(counts)} Gaussians cannot be divided among {self.ranks.size} processes: each needs at least one. Start "
+                "fewer processes, or leave out --shard-gaussians.",
+            )
         self.counts = counts
         return any(flags)
 
@@ -88,27 +98,29 @@ class Shards:
         # flags are exchanged as numbers
         rows = rows.to(torch.uint8) if kind is torch.bool else rows
         parts = [rows.cpu()]
-        with explained():
-            for rank in range(1, self.ranks.size):
-                if self.ranks.leads:
-                    there = torch.empty(
-                        (self.counts[rank], *rows.shape[1:]), dtype=rows.dtype, device=self.ranks.device
-                    )
+        for rank in range(1, self.ranks.size):
+            # memory that runs out is not explained as an exchange that failed
+            if self.ranks.leads:
+                shape = self.counts[rank], *rows.shape[1:]
+                there = torch.empty(shape, dtype=rows.dtype, device=self.ranks.device)
+                with explained():
                     dist.recv(there, rank)
-                    parts.append(there.cpu())
-                elif self.ranks.rank == rank:
-                    dist.send(rows.to(self.ranks.device).contiguous(), 0)
+                parts.append(there.cpu())
+            elif self.ranks.rank == rank:
+                own = rows.to(self.ranks.device).contiguous()
+                with explained():
+                    dist.send(own, 0)
         return torch.cat(parts).to(kind).movedim(0, axis).contiguous()
 
     def divided(self, tensor: Tensor, axis: int, counts: Sequence[int]) -> Tensor:
         """This rank's rows of a tensor that holds those of `counts`, or of one process where there is one count.
 
-        Ranks get their own rows back; if there are more or fewer of them than counts, every rank gets every so-manieth row.
+        Ranks get their own rows back; if there are more or fewer of them than counts, rows are dealt out to the ranks in turn.
         """
         size, rank = self.ranks.size, self.ranks.rank
         if len(counts) == size:
             return tensor.narrow(axis, sum(counts[:rank]), counts[rank]).clone()
-        index = torch.arange(rank, tensor.shape[axis], size)
+        index = torch.arange(rank, tensor.shape[axis], size, device=tensor.device)
         return tensor.index_select(axis, index)
 
     def has_any(self, flags: Sequence[bool]) -> list[bool]:

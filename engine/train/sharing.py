@@ -2,7 +2,7 @@
 
 * `Sharing`: each has all Gaussians and renders some of the views; the way of one process, too.
 * `Sharding`: each has some of the Gaussians, receives the others for the step, and renders some of the views.
-* `ProjectedSharding`: the same, with a rasterizer that exchanges projected Gaussians only (gsplat).
+* `ProjectedSharding`: each has some of the Gaussians, and the rasterizer exchanges projected ones only (gsplat).
 """
 
 from __future__ import annotations
@@ -217,18 +217,20 @@ class Sharding(Sharing):
         self, tensors: dict[str, Tensor], axes: RowAxes, numbers: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         counts = [int(count) for count in numbers.get("shards", ())]
-        return {
-            name: tensor if (axis := axes.get(name)) is None else self.shards.divided(tensor, axis, counts)
-            for name, tensor in tensors.items()
-        }
+        own = {name: tensor for name, tensor in tensors.items() if name not in axes}
+        for name, axis in axes.items():
+            # without an axis: one process may have kept it, and it fits the rows of all only
+            if axis is not None and name in tensors:
+                own[name] = self.shards.divided(tensors[name], axis, counts)
+        return own
 
 
 class ProjectedSharding(Sharding):
-    """Each process has some of the Gaussians and projects them into all views; the rasterizer exchanges what comes of it."""
+    """Each process has some of the Gaussians and projects them into all views; the rasterizer exchanges the projected ones."""
 
     def __init__(self, ranks: Ranks, rasterizer: Rasterizer, count: int) -> None:
         super().__init__(ranks, rasterizer, count)
-        self.note += f", which {rasterizer.name} exchanges"
+        self.note += f"; {rasterizer.name} exchanges projected Gaussians"
 
     def groups(self, rig: Cameras, views: list[int]) -> list[Group]:
         # all processes render as many views of each size, and as many times

@@ -40,6 +40,16 @@ def test_rendering_and_diffusion_have_devices_of_their_own(
     assert (device_of(given), model_device_of(given)) == (renders_on, predicts_on)
 
 
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(arguments, "choose_device", lambda rasterizer: "cuda")
+    for name, value in {"MASTER_ADDR": "localhost", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert device_of(asked(device=device)) == "cuda:1"
+
+
 def test_the_diffusion_model_is_loaded_on_the_gpu_there(cuda_without_rasterizer, monkeypatch):
     loaded = []
     monkeypatch.setattr(kinds, "load", lambda *given: loaded.append(given))

@@ -15,7 +15,7 @@ import pytest
 from engine.cli import main
 from tests import gsplat_on_cpu
 from tests.engine.test_ranks import torchrun
-from tests.sharded_training import COMPARED, EQUAL, GROWING, HANDED, QUICK, STOPPED_AT, WITH_GSPLAT
+from tests.sharded_training import COMPARED, EQUAL, GROWING, HANDED, OFFSETS, QUICK, STOPPED_AT, WITH_GSPLAT
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="several processes are untested on Windows")
 SCRIPT = Path(__file__).resolve().parents[1] / "sharded_training.py"
@@ -62,7 +62,7 @@ def test_two_processes_with_half_the_gaussians_each_equal_one(
 @pytest.mark.parametrize("name", WITH_GSPLAT)
 def test_gsplats_own_exchange_equals_one_process(one: dict[str, Any], two: dict[str, Any], name: str) -> None:
     alone, sharded = one[f"{name}, gsplat"], two[f"{name}, gsplat"]
-    assert f"which {gsplat_on_cpu.NAME} exchanges" in sharded["note"]
+    assert f"{gsplat_on_cpu.NAME} exchanges projected Gaussians" in sharded["note"]
     assert sharded["losses"] == pytest.approx(alone["losses"], rel=1e-5)
     assert sharded["center"] == pytest.approx(alone["center"], abs=1e-5)
 
@@ -116,6 +116,24 @@ def test_the_number_of_processes_may_change_at_a_resume(
     assert report["losses"][:5] == pytest.approx(whole[STOPPED_AT : STOPPED_AT + 5], rel=0.01)
     assert report["losses"][-1] == pytest.approx(whole[-1], rel=0.1)
     assert report["gaussians"] == QUICK.budget
+
+
+def test_processes_continue_offsets_that_one_process_trained_with_neighbors_of_its_own(
+    two: dict[str, Any],
+) -> None:
+    report = two["from one"]
+    half = OFFSETS.iterations // 2
+    assert f"resumed at step {half}" in report["note"]
+    # neighbors on the same process only
+    assert report["losses"] == pytest.approx(report["alone"][half:], rel=0.01)
+
+
+def test_processes_that_do_not_see_the_same_checkpoint_stop(two: dict[str, Any]) -> None:
+    assert "[GS4D-TRN-055]" in two["own checkpoints"]
+
+
+def test_fewer_gaussians_than_processes_are_refused(two: dict[str, Any]) -> None:
+    assert "[GS4D-TRN-058]" in two["one Gaussian"]
 
 
 def test_all_processes_save_when_the_first_ones_clock_says_so(two: dict[str, Any]) -> None:
