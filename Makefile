@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 PORT ?= 8188
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# processes that share the test files, each about 2 GB: one for each core, or as many as WORKERS says; 0: this one alone
+WORKERS ?= logical
+SHARED := -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
 .PHONY: setup setup-dev demo test test-engine test-cluster test-faults fuzz lint bench gpu-report release-check comfy comfy-env clean
 
@@ -35,10 +38,10 @@ lint: setup-dev
 	$(BIN)/lint-imports
 
 test-engine: setup-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/engine tests/parity tests/layouts
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(SHARED) tests/engine tests/parity tests/layouts
 
 test: lint comfy-env
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(SHARED) tests
 
 # job files, and a real Ray of two nodes on this machine; `make test` has them too
 test-cluster: setup-dev
