@@ -13,7 +13,16 @@ from xdist.scheduler import LoadFileScheduling
 # folders whose tests share a server or a browser
 TOGETHER: tuple[str, ...] = ("tests/comfy", "tests/web")
 # what takes longest, in this order; all else follows as it is collected
-LONGEST: tuple[str, ...] = ("tests/web", "tests/comfy")
+LONGEST: tuple[str, ...] = (
+    "tests/web",
+    "tests/comfy",
+    "tests/cluster/test_ray.py",
+    "tests/cluster/test_local.py",
+    "tests/cluster/test_ray_stops.py",
+    "tests/engine/test_ranks.py",
+    "tests/engine/test_sharding.py",
+    "tests/engine/test_rasterizer_build.py",
+)
 
 
 def share_of(test: str) -> str:

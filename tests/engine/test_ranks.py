@@ -36,9 +36,10 @@ def torchrun(processes: int, *words: object, **more: Any) -> subprocess.Popen[st
     )
 
 
-def reported(folder: Path, processes: int, part: str) -> dict[str, Any]:
+def reported(folder: Path, processes: int, part: str, *words: str, script: Path = SCRIPT) -> dict[str, Any]:
+    """What the first of some processes reports that run a part of a script."""
     report = folder / f"{processes}.{part}.json"
-    process = torchrun(processes, SCRIPT, report, part)
+    process = torchrun(processes, script, report, part, *words)
     output, _ = process.communicate()
     assert process.returncode == 0, output
     return json.loads(report.read_text())

@@ -5,7 +5,6 @@ gsplat's own exchange runs as it is, with dense kernels in place of its CUDA one
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,12 @@ import pytest
 
 from engine.cli import main
 from tests import gsplat_on_cpu
-from tests.engine.test_ranks import torchrun
+from tests.engine.test_ranks import reported
 from tests.sharded_training import COMPARED, EQUAL, GROWING, HANDED, OFFSETS, QUICK, STOPPED_AT, WITH_GSPLAT
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="several processes are untested on Windows")
 SCRIPT = Path(__file__).resolve().parents[1] / "sharded_training.py"
 WHY_NOT = gsplat_on_cpu.why_not()
-
-
-def reported(folder: Path, processes: int, *words: str) -> dict[str, Any]:
-    report = folder / f"{processes}.{words[0]}.json"
-    process = torchrun(processes, SCRIPT, report, *words)
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
-    return json.loads(report.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +28,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def one(folder: Path) -> dict[str, Any]:
-    return reported(folder, 1, "trainings")
+    return reported(folder, 1, "trainings", script=SCRIPT)
 
 
 @pytest.fixture(scope="module")
 def two(folder: Path) -> dict[str, Any]:
-    return reported(folder, 2, "trainings", "--shard")
+    return reported(folder, 2, "trainings", "--shard", script=SCRIPT)
 
 
 @pytest.mark.parametrize("name", EQUAL)
@@ -105,7 +96,7 @@ def test_the_number_of_processes_may_change_at_a_resume(
 ) -> None:
     checkpoint = folder / HANDED[before]
     kept = checkpoint.read_bytes()
-    report = reported(folder, after, checkpoint.name, "--shard")
+    report = reported(folder, after, checkpoint.name, "--shard", script=SCRIPT)
     # for the next case
     checkpoint.write_bytes(kept)
     assert f"resumed at step {STOPPED_AT}" in report["note"]
