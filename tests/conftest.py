@@ -1,7 +1,8 @@
 """Where tests find truth: GS4D_FIXTURES, GS4D_LAYOUTS and GS4D_REPORTS name folders; defaults are beside the project."""
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         from tests.parallel import place
 
         items.sort(key=lambda item: place(item.nodeid))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hears_interrupts() -> Generator[None, None, None]:
+    """A shell starts what runs in its background with SIGINT ignored, and every process below inherits that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def shared(variable: str, default: str) -> Path:

@@ -45,6 +45,10 @@ def checkpoints(out: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (out / "fitted").glob("[0-9].*.safetensors")}
 
 
+# batches of a test
+started: list["Batch"] = []
+
+
 class Batch:
     """The command, with Ray's files in a folder of its own."""
 
@@ -60,6 +64,7 @@ class Batch:
                 stdout=said,
                 env={**os.environ, "TMPDIR": place},
             )
+        started.append(self)
 
     def said(self) -> str:
         return self.place.with_suffix(".txt").read_text()
@@ -77,13 +82,8 @@ class Batch:
         return 0
 
     def run_until(self, condition: Callable[[], object]) -> None:
-        try:
-            wait_until(lambda: self.process.poll() is not None or condition())
-            assert self.process.poll() is None, self.said()
-        except BaseException:
-            # the driver notices, and stops all
-            self.process.kill()
-            raise
+        wait_until(lambda: self.process.poll() is not None or condition())
+        assert self.process.poll() is None, self.said()
 
     def wait(self) -> int:
         code = self.process.wait(90)
@@ -93,9 +93,17 @@ class Batch:
 
 @pytest.fixture
 def place() -> Generator[str, None, None]:
-    with tempfile.TemporaryDirectory(prefix="gs4d") as folder:
+    """A folder for one batch, which does not outlive its test."""
+    with tempfile.TemporaryDirectory(prefix="gs4d", ignore_cleanup_errors=True) as folder:
         (Path(folder) / "t").mkdir()
         yield str(Path(folder) / "t")
+        while started:
+            batch = started.pop()
+            driver = batch.driver()
+            # the driver notices, and stops all
+            batch.process.kill()
+            batch.process.wait()
+            wait_until(lambda driver=driver: not driver or not members(driver))
 
 
 def test_ctrl_c_ends_jobs_and_the_ray_that_was_started_for_them(tmp_path: Path, place: str) -> None:

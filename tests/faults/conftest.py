@@ -1,8 +1,6 @@
 """How long the tests of faults go on: GS4D_FAULT_ROUNDS and GS4D_FAULT_SEED, as `make test-faults` sets them."""
 
 import os
-import signal
-from collections.abc import Generator
 
 import pytest
 
@@ -11,14 +9,6 @@ from tests.faults.every_command import Bench
 
 ROUNDS = int(os.environ.get("GS4D_FAULT_ROUNDS", "0"))
 SEED = int(os.environ.get("GS4D_FAULT_SEED", "0"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def hears_interrupts() -> Generator[None, None, None]:
-    """A shell starts what runs in its background with SIGINT ignored, and every process below inherits that."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
