@@ -1,4 +1,4 @@
-"""Milliseconds of a training step with one process and with several that share its views.
+"""Milliseconds of a training step with one process and with several that share its views, or divide its Gaussians.
 
     python benchmarks/ranks.py [--processes 1 2] [--views 4] [--gaussians 12000] [--scale 1.0] [--steps 300] [--shard] [--json]
 

@@ -120,8 +120,7 @@ def _train(
 ) -> Stream:
     begun = clock()
     work = FitScene(video, config, device, head, start)
-    note = preset_text(work.preset, Config)
-    note = "\n".join(filter(None, (note, work.sharing.note)))
+    note = "\n".join(filter(None, (preset_text(work.preset, Config), work.sharing.note)))
     at_start = "; ".join(filter(None, (f"initialized from {work.origin}", work.support.note)))
     yield from work.stream(note, checkpoint, clock, begun, at_start)
 

@@ -278,12 +278,12 @@ class Fit(TrainStage):
 
     def _terms(self, moving: TrainableMotion | None) -> Terms:
         """Terms of the loss that belong to no view, and whether each is a mean over Gaussians."""
-        terms: Terms = {}
+        terms: Terms = []
         if self.density is not None:
             strategy = self.density.strategy
-            terms[lambda: strategy.penalty(self.parameters)] = True
+            terms.append((lambda: strategy.penalty(self.parameters), True))
         if moving is not None:
-            terms[moving.loss] = moving.loss_is_mean
+            terms.append((moving.loss, moving.loss_is_mean))
         return terms
 
     def _control_density(self, infos: list[Info], position_rate: float) -> None:
@@ -356,6 +356,7 @@ class Fit(TrainStage):
             self.background.cpu(),
         )
         if self.motion is not None and not self.is_coarse:
+            # motions of other packages, whose Gaussians are never divided, may not take it
             collected = (self.sharing.collected,) if self.ranks.is_sharded else ()
             scene = scene.with_(deformation=self.motion.finished(self.world, *collected))
         return scene.with_history(self.step_name, **self.entry(), gaussians=len(canonical))
@@ -394,6 +395,4 @@ class Fit(TrainStage):
         return {name: part for name, part in parts.items() if part is not None}
 
     def _rows(self) -> RowAxes:
-        if not self.ranks.is_sharded:
-            return {}
         return row_axes(self.parameters, self.motion, self.density, self.support, self.averages)

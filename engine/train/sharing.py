@@ -28,7 +28,7 @@ from .shards import RowAxes, Shards
 from .support import Support
 
 # what computes a term of the loss, and whether it is a mean over Gaussians
-Terms = dict[Callable[[], Tensor | None], bool]
+Terms = list[tuple[Callable[[], Tensor | None], bool]]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Sharing:
             loss: [].
             terms: What computes each, and whether it is a mean over Gaussians.
         """
-        for compute, is_mean in terms.items():
+        for compute, is_mean in terms:
             weight = self._weight(is_mean)
             term = compute() if weight else None
             if term is not None:
