@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.errors import InputError
-from engine.messages import Finished, Progress, Started
 from engine.steps import fit_scene
 from engine.train import ranks
 from tests.scenes import capture_of, moving_scene
+from tests.sharded_training import error_of, stopped, trained
 
 QUICK = fit_scene.Config(
     iterations=140, budget=200, initial_count=120, views_per_step=3, preview_every=20, coarse_fraction=0.2
@@ -41,56 +40,22 @@ STOPPED_AT = 60
 HANDED = {1: "from one.safetensors", 2: "from two.safetensors"}
 
 
-def trained(name: str, config: fit_scene.Config, checkpoint: Path, until: int = 0) -> dict[str, Any]:
-    """Train; stop after the step `until` if it is not 0."""
-    video = capture_of(moving_scene())
-    if name == "one view in some frames":
-        available = video.available.clone()
-        available[1:, ::2] = False
-        video = replace(video, available=available)
-    losses: list[float] = []
-    report: dict[str, Any] = {"losses": losses, "stopped": False}
-    with closing(fit_scene.run(video, config, checkpoint=checkpoint)) as stream:
-        for message in stream:
-            if isinstance(message, Started):
-                report["note"] = message.note
-            elif isinstance(message, Progress):
-                losses.append(message.losses["loss"])
-                if message.done == until or ranks.current().is_stopping:
-                    report["stopped"] = True
-                    break
-            elif isinstance(message, Finished):
-                report["gaussians"] = len(message.value.canonical)
-                report["center"] = message.value.canonical.means.mean(0).tolist()
-                report["steps"] = message.value.history[-1]["iterations"]
-    return report
-
-
-def error_of(config: fit_scene.Config, checkpoint: Path) -> str:
-    try:
-        trained("", config, checkpoint)
-    except InputError as error:
-        return str(error)
-    return ""
-
-
 def refusals(joined: ranks.Ranks, folder: Path) -> dict[str, Any]:
     """What two processes say of what they cannot do, and of one that is asked to stop."""
-    report: dict[str, Any] = {}
-    try:
-        ranks._current = replace(joined, wants_stop=lambda: joined.rank == 1)  # pyright: ignore[reportPrivateUsage]
-        report["asked to stop"] = trained("", QUICK, folder / "stop.safetensors")
-    finally:
-        ranks._current = joined  # pyright: ignore[reportPrivateUsage]
+
+    def refused(config: fit_scene.Config, checkpoint: Path) -> str:
+        return error_of(fit_scene.run(capture_of(moving_scene()), config, checkpoint=checkpoint))
+
+    report: dict[str, Any] = {"asked to stop": stopped(joined, QUICK, folder / "stop.safetensors", 1)}
     own = folder / "of the first process" / HANDED[2]
     if joined.leads:
         own.parent.mkdir()
         own.write_bytes((folder / own.name).read_bytes())
     joined.wait()
     mine = own if joined.leads else folder / "elsewhere" / own.name
-    report["own checkpoints"] = error_of(QUICK, mine)
-    report["other settings"] = error_of(replace(QUICK, seed=joined.rank), folder / "other.safetensors")
-    report["too few views"] = error_of(replace(QUICK, views_per_step=1), folder / "few.safetensors")
+    report["own checkpoints"] = refused(QUICK, mine)
+    report["other settings"] = refused(replace(QUICK, seed=joined.rank), folder / "other.safetensors")
+    report["too few views"] = refused(replace(QUICK, views_per_step=1), folder / "few.safetensors")
     return report
 
 

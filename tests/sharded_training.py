@@ -99,7 +99,7 @@ def trained(
 ) -> dict[str, Any]:
     """Train; stop after the step `until` if it is not 0."""
     losses: list[float] = []
-    report: dict[str, Any] = {"losses": losses, "saved": 0, "counts": []}
+    report: dict[str, Any] = {"losses": losses, "saved": 0, "counts": [], "stopped": False}
     with closing(fit_scene.run(**given(name), config=config, checkpoint=checkpoint, clock=clock)) as stream:
         for message in stream:
             if isinstance(message, Started):
@@ -110,12 +110,14 @@ def trained(
                 losses.append(message.losses["loss"])
                 report["counts"].append(message.count)
                 if message.done == until or ranks.current().is_stopping:
+                    report["stopped"] = True
                     break
             elif isinstance(message, Finished):
                 scene = message.value
                 tensors = {**scene.canonical.tensors(), **scene.deformation.tensors()}
                 report["scene"] = fingerprint_of(*tensors.values())
                 report["gaussians"] = len(scene.canonical)
+                report["steps"] = scene.history[-1]["iterations"]
                 report["center"] = scene.canonical.means.mean(0).tolist()
                 report["rows"] = {name: list(tensor.shape) for name, tensor in tensors.items()}
     if ranks.current().leads and checkpoint.is_file():
