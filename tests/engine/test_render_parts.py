@@ -407,13 +407,13 @@ for command in (
 
 @needs_linux
 def test_the_memory_of_parts_does_not_grow_with_their_frames(scene: Scene4D, tmp_path: Path) -> None:
-    """80 more frames of 512×512 would be 63 MB in 8 bits."""
+    """200 more frames of 512×512 would be 157 MB in 8 bits; how many of them the encoder holds differs by up to 50 MB."""
     kept = save_scene(replace(scene, deformation=Static()), tmp_path / "scene.safetensors")
     taken: list[list[float]] = []
-    for frames in (60, 140):
+    for frames in (60, 260):
         words = [sys.executable, "-c", MEASURED, str(kept), str(tmp_path), str(frames)]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         lines = [line.split() for line in done.stdout.splitlines()]
         taken.append([int(line[1]) / 2**20 for line in lines if line[0] == "peak"])
-    assert len(taken[0]) == 2 and all(more - few < 25 for few, more in zip(*taken, strict=True)), taken
+    assert len(taken[0]) == 2 and all(more - few < 75 for few, more in zip(*taken, strict=True)), taken
