@@ -200,8 +200,8 @@ def device_of(arguments: Arguments) -> str:
         device = choose_device(getattr(arguments, "rasterizer", "auto"))
     else:
         device = _checked_device(arguments.device)
-    if device == "cuda" and ranks.launched():
-        device = f"cuda:{ranks.local_number()}"
+    if ranks.launched() and device.startswith("cuda"):
+        device = _own_gpu(device)
     if device == "cpu":
         compile_ahead.start()
     return device
@@ -213,6 +213,19 @@ def model_device_of(arguments: Arguments) -> str:
         if name != "auto":
             return _checked_device(name)
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _own_gpu(device: str) -> str:
+    """The GPU of this process, one of several. InputError where all of a machine would have the same."""
+    if device == "cuda":
+        return f"cuda:{ranks.local_number()}"
+    if ranks.local_count() > 1:
+        raise InputError(
+            "CLI-013",
+            f"--device {device} gives all {ranks.local_count()} processes of this machine the same GPU. Give --device cuda, and "
+            "each takes its own.",
+        )
+    return device
 
 
 def _checked_device(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..backends import is_out_of_memory
 from ..errors import InputError
 from ..heads import Head
 from ..messages import Stream
@@ -46,22 +47,30 @@ class FitScene(Fit):
         return {**super().metadata(), **({"quality": self.preset} if self.preset else {})}
 
     def result(self) -> Scene4D:
-        """The scene, with a verdict on it in its history."""
+        """The scene, with a verdict on it in its history: None where memory runs out."""
         scene = super().result()
         if not self.ranks.leads:
             return scene
         trained = [(view, moment) for moment, views in self.samples.items() for view in views]
         held_out = sorted(set(self.video.samples()) - set(trained))
-        found = verdict_of(scene.to(self.device), self.video, trained, held_out, self.rasterizer)
+        try:
+            found = verdict_of(
+                scene.to(self.device), self.video, trained, held_out, self.rasterizer
+            ).to_json()
+        except (MemoryError, RuntimeError) as error:
+            # must not cost what was trained: a GPU that holds a part of the Gaussians may not hold all
+            if not is_out_of_memory(error):
+                raise
+            found = None
         *before, last = scene.history
-        return replace(scene, history=(*before, {**last, "verdict": found.to_json()}))
+        return replace(scene, history=(*before, {**last, "verdict": found}))
 
 
 def summary(scene: Scene4D) -> str:
     """One line about the scene, its preset, and the verdict on the training."""
     entry = scene.history[-1] if scene.history else {}
-    found, preset = entry.get("verdict"), preset_text(entry.get("quality", {}), Config)
-    return "\n".join(filter(None, [scene.summary(), preset, verdict_text(found) if found else ""]))
+    verdict = verdict_text(entry["verdict"]) if "verdict" in entry else ""
+    return "\n".join(filter(None, [scene.summary(), preset_text(entry.get("quality", {}), Config), verdict]))
 
 
 def run(

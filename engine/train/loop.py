@@ -136,9 +136,10 @@ def optimize(
         ):
             run.save(saves.path)
         raise
-    made = run.result()
+    # first, since making the result may take more memory than there is
     if saves is not None and saves.is_behind:
         saves.save()
+    made = run.result()
     goes_on = "run it again to go on" if limit.ending and saves is not None else ""
     yield Finished(made, "; ".join(filter(None, (limit.ending, goes_on))))
     if checkpoint is not None and run.iteration >= pace.iterations and current().leads:

@@ -168,6 +168,11 @@ def local_number() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def local_count() -> int:
+    """The number of processes on this machine, as torchrun counts."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 @contextmanager
 def joined(
     device: torch.device | str, wants_stop: Callable[[], bool] = _never, is_sharded: bool = False

@@ -31,6 +31,7 @@ OPACITY, OUTSIDE = 0.2, 0.1
 FEW, WIDE = 6, 40.0
 # frames up to which an offset per frame is suggested
 SHORT = 30
+UNMEASURED = "The scene is complete, but memory ran out when it was compared with its images. Evaluate Scene measures it."
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,10 @@ class Verdict:
         return rounded | {"advice": list(self.advice)}
 
 
-def verdict_text(found: dict[str, Any]) -> str:
-    """A few lines about a verdict's JSON."""
+def verdict_text(found: dict[str, Any] | None) -> str:
+    """A few lines about a verdict's JSON, or about a training that has none because memory ran out."""
+    if found is None:
+        return UNMEASURED
     lines = [_line("trained images", found["trained"], found["trained_inside"])]
     if found["held_out"] is not None:
         lines.append(_line("held-out images", found["held_out"], found["held_out_inside"]))

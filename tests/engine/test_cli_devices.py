@@ -50,6 +50,25 @@ def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch, device):
     assert device_of(asked(device=device)) == "cuda:1"
 
 
+@pytest.mark.parametrize("on_machine", ["2", "1"])
+def test_a_gpu_by_number_is_for_one_process_of_a_machine(monkeypatch, on_machine):
+    monkeypatch.setattr(arguments, "missing", lambda name: None)
+    launch = {
+        "MASTER_ADDR": "localhost",
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": on_machine,
+    }
+    for name, value in launch.items():
+        monkeypatch.setenv(name, value)
+    if on_machine == "1":
+        assert device_of(asked(device="cuda:1")) == "cuda:1"
+        return
+    with pytest.raises(InputError, match="all 2 processes") as caught:
+        device_of(asked(device="cuda:1"))
+    assert caught.value.code == "CLI-013"
+
+
 def test_the_diffusion_model_is_loaded_on_the_gpu_there(cuda_without_rasterizer, monkeypatch):
     loaded = []
     monkeypatch.setattr(kinds, "load", lambda *given: loaded.append(given))

@@ -7,7 +7,7 @@ import torch
 
 from engine.deform import Static
 from engine.errors import InputError
-from engine.messages import result
+from engine.messages import Progress, result
 from engine.render import choose
 from engine.scene import MultiViewVideo, Scene4D
 from engine.scene.video import Frame
@@ -99,6 +99,31 @@ def test_a_held_out_view_that_cannot_be_read_costs_nothing(video) -> None:
     made = result(fit_scene.run(damaged, fit_scene.Config(iterations=2, preview_every=0)))
     verdict = made.history[-1]["verdict"]
     assert verdict["trained"] > 0 and verdict["held_out"] is None
+
+
+def test_memory_that_runs_out_in_the_verdict_costs_nothing(video, monkeypatch) -> None:
+    def full(*_args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")
+
+    monkeypatch.setattr(fit_scene, "verdict_of", full)
+    made = result(fit_scene.run(video, fit_scene.Config(iterations=2, preview_every=0)))
+    assert made.history[-1]["verdict"] is None
+    assert fit_scene.STEP.note(made).splitlines()[-1] == (
+        "The scene is complete, but memory ran out when it was compared with its images. Evaluate Scene measures it."
+    )
+
+
+def test_what_was_trained_is_saved_before_the_result_is_made(video, tmp_path, monkeypatch) -> None:
+    def fails(*_args: object) -> None:
+        raise ValueError("no verdict")
+
+    monkeypatch.setattr(fit_scene, "verdict_of", fails)
+    kept, config = tmp_path / "kept.ckpt", fit_scene.Config(iterations=2, preview_every=0)
+    with pytest.raises(ValueError, match="no verdict"):
+        result(fit_scene.run(video, config, checkpoint=kept))
+    monkeypatch.undo()
+    steps = [step for step in fit_scene.run(video, config, checkpoint=kept) if isinstance(step, Progress)]
+    assert steps == [] and not kept.exists(), "the same call measures the scene without training again"
 
 
 def test_training_ends_with_a_verdict_on_the_node_and_in_the_file(video) -> None:
