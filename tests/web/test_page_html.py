@@ -339,6 +339,8 @@ def test_a_damaged_scene_is_named(tab: browser.Page, tmp_path: Path, made: dict[
 def test_a_lost_context_is_opened_again(tab: browser.Page, tmp_path: Path, made: dict[str, bytes]) -> None:
     page = opened(tab, tmp_path, made["swing"])
     before = page.picture(seconds=0.5)
+    # losses count for a minute, which a busy machine may take to open a view three times
+    page.js("(window.now = Date.now(), Date.now = () => window.now, 0)")
     lose = (
         "(window.gl = view.stage.gl, gl.getExtension('WEBGL_lose_context').loseContext(),"
         " view.element.dataset.gaussians = '', true)"
@@ -369,7 +371,9 @@ def test_a_lost_context_is_opened_again(tab: browser.Page, tmp_path: Path, made:
         page.page.wait_for_timeout(300)
         page.page.wait_for_function(f"() => ({again})() || !document.querySelector('.gs4d-say').hidden")
     assert "too many 3D views are open. Close some and reload" in page.js("panel.say.textContent")
-    assert not [text for text in tab.complaints if "context" not in text.lower()]
+    # three.js rejects, without a reason, what waits for the GPU when its context is lost
+    expected = ("uncaught: undefined",)
+    assert not [text for text in tab.complaints if "context" not in text.lower() and text not in expected]
 
 
 def test_a_press_elsewhere_takes_the_keys_along(
