@@ -73,14 +73,18 @@ export function readHeader(bytes, name) {
 
 async function assemble(about, body) {
   const clip = await contentOf(about, block(about.spz, body, "splat"));
-  if (about.motion && clip.moving > 0) clip.motion = await readMotion(about.motion, body, clip.moving);
+  if (clip.moving > 0 && !about.motion) throw unlikeTracks(clip.moving, clip.gaussians);
+  if (clip.moving > 0) clip.motion = await readMotion(about.motion, body, clip.moving);
   return clip;
 }
+
+const unlikeTracks = (moving, gaussians) =>
+  new ClipError(`it claims ${moving} moving Gaussians of ${gaussians}, which does not match its tracks`);
 
 /** What the header and the first frame say; `motion` is null. */
 export async function contentOf(about, spz) {
   const gaussians = whole(about.gaussians, "number of Gaussians"), moving = whole(about.moving, "number of moving Gaussians");
-  if (moving > gaussians) throw new ClipError(`it claims ${moving} moving Gaussians of ${gaussians}, which does not match its tracks`);
+  if (moving > gaussians) throw unlikeTracks(moving, gaussians);
   await checkSpz(spz, gaussians);
   const times = ascending(about.times, "times");
   return {

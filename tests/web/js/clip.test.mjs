@@ -81,6 +81,7 @@ const refused = {
   "holds 12 of 18 bytes": clip({ tracks: [{ ...EIGHT, data: packed(U.slice(0, 2), 8) }] }),
   "longer than the expected 18 bytes": clip({ tracks: [{ ...EIGHT, data: packed([...U, ...U], 8) }] }),
   "claims 3 Gaussians and holds 9": clip({ splat: spz(3, 9) }),
+  "claims 2 moving Gaussians of 3, which does not match its tracks": clip({ changes: { moving: 2 } }),
   "claims 9 moving": clip({ tracks: [EIGHT], changes: { moving: 9 } }),
   "not evenly spaced": clip({ tracks: [EIGHT], knots: [0, 0.9, 1] }),
   "knots are not in ascending order": clip({ tracks: [EIGHT], knots: [0, 1, 0.5] }),
