@@ -23,7 +23,19 @@ MOST_RETRIES = 100
 NAME = re.compile(r"[A-Za-z_][\w-]{0,63}", re.ASCII)
 # keys of a job that are not flags
 KEYS = ("run", "matrix", "after", "gpus", "cpus", "processes", "retries")
+# what PyYAML says about a file, and what to do then
+_QUOTES = "Values that begin with {, [, &, *, ! or % need quotes."
+_ADVICE = {
+    "\\t": "Indent with spaces instead of tabs.",
+    "mapping values are not allowed": "Check the indentation; a value with ': ' in it needs quotes.",
+    "could not find expected ':'": "Write 'name: value', with a space after the colon.",
+    "a quote is not closed": "Close it.",
+    "another document": "Remove the line '---'.",
+    "expected <block end>": "Check the indentation, and the quotes here and above. Values that begin with {, with [ or with a "
+    "quote need quotes around them.",
+}
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp")}
+_MERGE = "tag:yaml.org,2002:merge"
 _PLAIN_TAGS |= {"tag:yaml.org,2002:seq", "tag:yaml.org,2002:map", "tag:yaml.org,2002:value"}
 
 
@@ -149,7 +161,7 @@ def _compose(path: Path, name: str) -> Any:
                 )
             node: Any = super().compose_node(parent, index)
             self.depth -= 1
-            if node.tag not in _PLAIN_TAGS and node.tag != "tag:yaml.org,2002:merge":
+            if node.tag not in _PLAIN_TAGS and node.tag != _MERGE:
                 raise InputError(
                     "CLU-009",
                     f"{name}, line {_line(node)}: the tag {shown(node.tag)} is not read. Remove it.",
@@ -163,17 +175,27 @@ def _compose(path: Path, name: str) -> Any:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{name}, line {mark.line + 1}" if mark is not None else name
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it is not text"
-        raise InputError(
-            "CLU-010",
-            f"{place}: this is not YAML ({problem}). Values that begin with {{, [, &, *, ! or % need quotes.",
-        ) from error
+        raise InputError("CLU-010", _not_yaml(error, name)) from error
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError("CLU-011", f"{name} is not YAML ({shown(str(error))}). Save it as UTF-8.") from error
+
+
+def _not_yaml(error: Any, name: str) -> str:
+    """The sentence about a file that YAML cannot read."""
+    mark, problem = getattr(error, "problem_mark", None), str(getattr(error, "problem", None))
+    if mark is None:
+        reason = getattr(error, "reason", None) or "it is not text"
+        return f"{name}: this is not YAML ({reason}). Save it as text in UTF-8."
+    context = getattr(error, "context", None)
+    if context in ("while scanning a simple key", "while scanning a quoted scalar"):
+        # the problem is noticed lines after it
+        mark = error.context_mark
+    if context == "while scanning a quoted scalar":
+        problem = "a quote is not closed"
+    advice = next((advice for sign, advice in _ADVICE.items() if sign in problem), _QUOTES)
+    return f"{name}, line {mark.line + 1}: this is not YAML ({problem}). {advice}"
 
 
 class _Reader:
@@ -190,6 +212,11 @@ class _Reader:
             raise InputError("CLU-012", f"{self.name}, line {line}: {what} must be 'name: value' lines.")
         for key, value in node.value:
             text = self.text(key).text
+            if key.tag == _MERGE:
+                raise InputError(
+                    "CLU-007",
+                    f"{self.name}, line {_line(key)}: merge keys (<<) are not read. Write the lines out.",
+                )
             text = text.replace("-", "_") if are_flags else text
             if text in found:
                 raise InputError(
@@ -264,8 +291,9 @@ class _Reader:
         except ValueError:
             value = None
         if value is None or not low <= value <= high:
+            kind = "a whole number" if key in ("processes", "retries") else "a number"
             raise InputError(
                 "CLU-018",
-                f"{self.name}, line {text.line}: {key} is {shown(text.text)}; it must be a number from {low} to {high}.",
+                f"{self.name}, line {text.line}: {key} is {shown(text.text)}; it must be {kind} from {low} to {high}.",
             )
         return value

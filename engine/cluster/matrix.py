@@ -16,7 +16,7 @@ Values = Mapping[str, str]
 MOST_JOBS = 10_000
 # characters of a value in the name of an instance
 LONGEST_VALUE = 32
-_PLACE = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
+_PLACE = re.compile(r"\{\{|\}\}|\{ *([A-Za-z_]\w*) *\}")
 
 
 def instances(entry: JobEntry) -> Iterator[dict[str, str]]:

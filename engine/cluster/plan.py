@@ -41,7 +41,7 @@ def read_jobs(path: Path | str, verbs: Verbs, folder: Path | str | None = None) 
 
 def _folder_of(file: JobFile) -> Path:
     text = file.folder.text
-    if re.match(r"[/\\]|[A-Za-z]:", text) or ".." in re.split(r"[/\\]", text):
+    if re.match(r"~?[/\\]|[A-Za-z]:", text) or ".." in re.split(r"[/\\]", text):
         raise InputError(
             "CLU-021",
             f"{file.at(file.folder.line)}: the folder '{printable(text)}' is not below the job file's own. Name one "
@@ -176,7 +176,7 @@ class _Plan:
     def _output(self, text: Text, name: str) -> Path:
         """The path of an output, which lies in the folder."""
         parts = re.split(r"[/\\]", name)
-        leads_out = re.match(r"[/\\]|[A-Za-z][A-Za-z0-9+.-]*:", name) is not None or ".." in parts
+        leads_out = re.match(r"~?[/\\]|[A-Za-z][A-Za-z0-9+.-]*:", name) is not None or ".." in parts
         if not name.strip() or leads_out or name.strip("./\\ ") == "":
             raise InputError(
                 "CLU-027",
@@ -319,7 +319,7 @@ class _Plan:
         """The instances of a job that another one names: those with the same values of the names that both have."""
         if name not in self.drafts:
             near = difflib.get_close_matches(name, self.drafts, 1)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are {listed(list(self.drafts))}."
+            hint = f"did you mean '{near[0]}'?" if near else f"the file has {listed(list(self.drafts))}."
             raise InputError(
                 "CLU-037", f"{self.file.at(text.line)}: there is no job '{printable(name)[:60]}'; {hint}"
             )
@@ -353,9 +353,8 @@ class _Plan:
             elif not os.path.exists(path):
                 raise InputError(
                     "CLU-039",
-                    f"{self.file.at(line)}: {printable(path.name)} is not there, and no job makes it. Paths are "
-                    "relative to the job "
-                    "file; outputs of jobs are named ${job.out}.",
+                    f"{self.file.at(line)}: {self._as_written(path)} is not there, and no job makes it. Paths are relative to "
+                    "the job file's folder, without ~ and $NAME; outputs of jobs are named ${job.out}.",
                 )
             else:
                 outside.append((path, line))
@@ -382,3 +381,8 @@ class _Plan:
 
     def _shown(self, path: Path) -> str:
         return printable(path.relative_to(self.folder).as_posix())
+
+    def _as_written(self, path: Path) -> str:
+        """The path of an input, relative to the job file where it lies below it."""
+        here = self.file.path.parent
+        return printable(path.relative_to(here).as_posix() if path.is_relative_to(here) else str(path))

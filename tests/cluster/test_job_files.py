@@ -98,11 +98,13 @@ def test_a_text_is_taken_as_it_is_written(tmp_path: Path) -> None:
         jobs:
           a: {run: scene-views, scene: a.safetensors, moments: 1:30, views: 010, out: v}
           b: {run: edit, scene: a.safetensors, prompt: "yes {{no}}", negative: "", out: e.safetensors}
+          c: {run: render, matrix: {frames: [2]}, scene: a.safetensors, frames: "{ frames }", out: "{frames }.mp4"}
         """,
     )
     found = words(jobs)
     assert "--moments=1:30 --views=010" in found["a"]
     assert "--prompt=yes {no} --negative= " in found["b"]
+    assert "--frames=2 --out=out/2.mp4" in found["c[2]"]
 
 
 def test_a_flag_of_several_values_takes_all_combinations_in_order(tmp_path: Path) -> None:
@@ -152,6 +154,12 @@ BAD: dict[str, tuple[str, str, int, str]] = {
     "nesting": ("folder: out\njobs: " + "{a: " * 30 + "1" + "}" * 30, "CLU-008", 2, "nested"),
     "tag": ("folder: !!python/object/apply:os.system ['true']\njobs: {}", "CLU-009", 1, "tag"),
     "not YAML": ("folder: out\njobs:\n  a: {run: [", "CLU-010", 3, "not YAML"),
+    "a tab": ("folder: out\njobs:\n\ta: {run: grade}", "CLU-010", 3, "Indent with spaces"),
+    "an open quote": ("folder: out\njobs:\n  a:\n    run: 'grade\n    out: x\n    scene: y", "CLU-010", 4, "quote is not closed"),
+    "a colon in a value": ("folder: out\njobs:\n  a:\n    prompt: gold: all", "CLU-010", 4, "': ' in it needs quotes"),
+    "no space after a colon": ("folder: out\njobs:\n  a:\n    run: grade\n    out:x", "CLU-010", 5, "a space after the colon"),
+    "two documents": ("folder: out\n---\njobs: {}", "CLU-010", 2, "Remove the line '---'"),
+    "a merge key": ("folder: out\njobs:\n  a:\n    <<: {run: grade}\n    out: x", "CLU-007", 4, "merge keys"),
     "a list of jobs": ("folder: out\njobs:\n- a\n", "CLU-012", 3, "jobs must be 'name: value' lines"),
     "a job twice": ("folder: out\njobs:\n  a: {run: grade}\n  a: {run: page}", "CLU-013", 4, "'a' occurs twice"),
     "a flag twice": (
@@ -162,6 +170,7 @@ BAD: dict[str, tuple[str, str, int, str]] = {
     "no verb": ("folder: out\njobs:\n  a: {out: x}", "CLU-016", 3, "no 'run:'"),
     "a value of the matrix twice": ("folder: out\njobs:\n  a: {run: grade, matrix: {x: [1, 1]}}", "CLU-017", 3, "twice"),
     "a number of GPUs": ("folder: out\njobs:\n  a: {run: grade, gpus: many}", "CLU-018", 3, "gpus is 'many'"),
+    "half a retry": ("folder: out\njobs:\n  a: {run: grade, retries: 1.5}", "CLU-018", 3, "a whole number from 0 to 100"),
     "too many jobs": (
         "folder: out\njobs:\n  a: {run: grade, matrix: {x: " + str(list(range(200))) + ", y: " + str(list(range(200))) + "}}",
         "CLU-019", 3, "more than 10,000 jobs",
@@ -191,6 +200,10 @@ BAD: dict[str, tuple[str, str, int, str]] = {
     "an absolute output": (
         "folder: out\njobs:\n  a: {run: grade, scene: a.safetensors, out: /tmp/a.safetensors}", "CLU-027", 3, "not a path inside",
     ),
+    "the home folder": (
+        "folder: out\njobs:\n  a: {run: grade, scene: a.safetensors, out: ~/a.safetensors}", "CLU-027", 3, "not a path inside",
+    ),
+    "a folder at home": ("folder: ~/out\njobs: {a: {run: grade}}", "CLU-021", 1, "not below"),
     "a checkpoint elsewhere": (
         "folder: out\njobs:\n  a: {run: fit-scene, data: ., out: a.safetensors, checkpoint: ../c.safetensors}",
         "CLU-027", 3, "not a path inside",
@@ -256,6 +269,10 @@ BAD: dict[str, tuple[str, str, int, str]] = {
         "folder: out\njobs:\n  a:\n    run: grade\n    scene: c.safetensors\n    out: a.safetensors", 
         "CLU-039", 5, "c.safetensors",
     ),
+    "a missing input in a folder": (
+        "folder: out\njobs:\n  a:\n    run: grade\n    scene: ~/shots/c.safetensors\n    out: a.safetensors",
+        "CLU-039", 5, "~/shots/c.safetensors is not there",
+    ),
     "a cycle": (
         "folder: out\njobs:\n  a: {run: grade, scene: '${b.out}', out: a.safetensors}\n"
         "  b: {run: grade, scene: '${c.out}', out: b.safetensors}\n  c: {run: grade, scene: '${a.out}', out: c.safetensors}",
@@ -286,6 +303,7 @@ def test_files_that_are_not_texts_of_a_job_file(tmp_path: Path) -> None:
     for content, code in (
         (b"", "CLU-012"),
         (b"\xff\xfe\x00", "CLU-010"),
+        ("folder: für".encode("latin-1"), "CLU-010"),
         (b"a: \x01", "CLU-010"),
         (b"#" * (LARGEST + 1), "CLU-006"),
     ):
