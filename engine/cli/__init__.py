@@ -22,7 +22,17 @@ from ..files.paths import explains_files
 from ..steps import all_steps
 from ..steps.step import Input
 from ..train import ranks
-from .arguments import Arguments, Parser, add_config, add_path, check_configs, config_from, follow
+from .arguments import (
+    Arguments,
+    NameCheck,
+    Parser,
+    add_config,
+    add_path,
+    check_configs,
+    check_names,
+    config_from,
+    follow,
+)
 from .batch import VERB as BATCH
 from .batch import add_batch
 from .console import UNREPORTED, prepare_console, tell
@@ -77,6 +87,7 @@ def _report(arguments: argparse.Namespace) -> dict[str, Any]:
                 "Only training a scene (fit-scene) runs on several processes. Start this command without torchrun.",
             )
         check_configs(arguments)
+        check_names(arguments)
         return arguments.verb(arguments)
 
 
@@ -99,10 +110,12 @@ def _parser(kind: type[Parser] = Parser) -> argparse.ArgumentParser:
         aliases: Sequence[str] = (),
         inputs: Sequence[Input] = (),
         out: str = "",
+        check_out: NameCheck | None = None,
         has_device: bool = False,
         configs: Sequence[type[Any]] = (),
     ) -> argparse.ArgumentParser:
-        """A verb with a flag for each input and each field of the configs; `out` explains its `--out`."""
+        """A verb with a flag for each input and each field of the configs; `out` explains its `--out`, and
+        `check_out` checks the name given there."""
         sub = choices.add_parser(name, help=text, description=text, aliases=list(aliases))
         sub.set_defaults(verb=run)
         sub.add_argument(
@@ -113,7 +126,7 @@ def _parser(kind: type[Parser] = Parser) -> argparse.ArgumentParser:
         for declared in inputs:
             add_input(sub, declared)
         if out:
-            add_path(sub, "--out", "-o", role=Role.OUTPUT, required=True, help=out)
+            add_path(sub, "--out", "-o", role=Role.OUTPUT, required=True, check=check_out, help=out)
         if has_device:
             devices = (
                 "auto, cpu, cuda, or cuda:1 for the second GPU; auto uses CUDA where gsplat or Warp works"

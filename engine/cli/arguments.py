@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -17,7 +18,8 @@ import torch
 from ..cluster.verbs import Role
 from ..errors import InputError
 from ..fields import id_of, number_of, text_of
-from ..files.paths import typed_path
+from ..files.mp4 import check_video_name
+from ..files.paths import printable, typed_path
 from ..messages import Finished, Progress, Started, Stream
 from ..render import choose_device
 from ..render.hardware import missing
@@ -32,6 +34,8 @@ Arguments = argparse.Namespace
 # frames per second
 FASTEST = 1000
 AddVerb = Callable[..., argparse.ArgumentParser]  # see `add_verb` in __init__.py
+# InputError for the name of a path that will not do
+NameCheck = Callable[[Path, Arguments], None]
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,11 +64,39 @@ def add_path(
     *names: str,
     metavar: str = "PATH",
     role: Role = Role.INPUT,
+    check: NameCheck | None = None,
     **more: Any,
 ) -> None:
-    """A flag that names a file or folder; its `role` tells job files what it is."""
+    """A flag that names a file or folder; its `role` tells job files what it is, and `check` says whether its name will do."""
     action = parser.add_argument(*names, type=_path, metavar=metavar, **more)
     parser.set_defaults(path_roles={**(parser.get_default("path_roles") or {}), action.dest: role})
+    if check is not None:
+        parser.set_defaults(name_checks={**(parser.get_default("name_checks") or {}), action.dest: check})
+
+
+def ends_in(ending: str) -> NameCheck:
+    """The check of a path whose name has to end so: programs choose a reader by it."""
+
+    def check(path: Path, _: Arguments) -> None:
+        if path.suffix.lower() != ending:
+            raise InputError(
+                "CLI-014",
+                f"{printable(path.name)}: this output is a {ending} file. Name it {printable(path.stem)}{ending}.",
+            )
+
+    return check
+
+
+def names_video(path: Path, _: Arguments) -> None:
+    """The check of a video's name."""
+    check_video_name(path)
+
+
+def check_names(arguments: Arguments) -> None:
+    """InputError for the first output that has the ending of another format."""
+    for name, check in getattr(arguments, "name_checks", {}).items():
+        if path := getattr(arguments, name):
+            check(Path(path), arguments)
 
 
 def frame_rate(text: str) -> float:

@@ -12,7 +12,7 @@ from ..io.view_folder import load_views, save_views
 from ..steps import edit_views, fit_edits, refine_score
 from ..steps.step import Kind
 from .arguments import AddVerb, Arguments, add_config, add_path, config_from, device_of, follow
-from .kinds import WRITERS, read_input
+from .kinds import SAFETENSORS, WRITERS, read_input
 from .outputs import check_outputs
 from .step_verb import least_size
 
@@ -81,6 +81,7 @@ def add_edit(add_verb: AddVerb) -> None:
         "Edit a scene with a prompt: edit views of it, fit the scene to them, refine it.",
         inputs=(*edit_views.STEP.inputs, PIN),
         out="edited scene to write (.safetensors)",
+        check_out=SAFETENSORS,
         has_device=True,
         configs=(edit_views.Config,),
     )

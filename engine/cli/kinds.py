@@ -41,7 +41,17 @@ from ..scene.cameras import AT_ZERO
 from ..scene.origins import origin_for
 from ..steps import camera_path, import_scene, sample_scene
 from ..steps.step import Input, Kind
-from .arguments import Arguments, add_config, add_path, config_from, frame_rate, model_device_of
+from .arguments import (
+    Arguments,
+    NameCheck,
+    add_config,
+    add_path,
+    config_from,
+    ends_in,
+    frame_rate,
+    model_device_of,
+    names_video,
+)
 
 log = logging.getLogger("gs4d")
 
@@ -69,11 +79,12 @@ class Reader:
 
 @dataclass(frozen=True)
 class Writer:
-    """How a result of one kind is written."""
+    """How a result of one kind is written, and what checks the name of its file."""
 
     help: str
     write: Callable[[Any, Path], object]
     report: Callable[[Any], dict[str, Any]]
+    check: NameCheck | None = None
 
 
 def _capture(folder: str, arguments: Arguments, before: Mapping[str, Any]) -> Any:
@@ -328,16 +339,19 @@ def _selection_report(selection: Any) -> dict[str, Any]:
     return {"selected": int((selection.weights > 0).sum()), "gaussians": len(selection.weights)}
 
 
+SAFETENSORS = ends_in(".safetensors")
 WRITERS: dict[Kind, Writer] = {
     Kind.SCENE: Writer(
         "scene to write (.safetensors)",
         lambda scene, out: save_scene(scene.to("cpu"), out),
         lambda scene: {"gaussians": len(scene.canonical)},
+        SAFETENSORS,
     ),
     Kind.LATENTS: Writer(
         "latent field to write (.safetensors)",
         lambda field, out: save_field(field.to("cpu"), out),
         _latents_report,
+        SAFETENSORS,
     ),
     Kind.VIEWS: Writer("folder of views to write", save_views, lambda views: {"views": len(views)}),
     Kind.MASKS: Writer(
@@ -349,6 +363,7 @@ WRITERS: dict[Kind, Writer] = {
         "depth maps to write (.npy)",
         _write_depth,
         lambda depth: {"frames": len(depth), "median": float(depth[depth > 0].median())},
+        ends_in(".npy"),
     ),
     Kind.FRAMES: Writer(
         "folder of images to write",
@@ -359,11 +374,15 @@ WRITERS: dict[Kind, Writer] = {
         "video to write (.mp4)",
         lambda clip, out: write_mp4(clip[0], clip[1], out),
         lambda clip: {"frames": len(clip[0])},
+        names_video,
     ),
     Kind.SPLAT: Writer(
         "tensors to write (.safetensors)",
         sample_scene.write,
         lambda samples: {"times": samples["times"].tolist()},
+        SAFETENSORS,
     ),
-    Kind.SELECTION: Writer("selection to write (.safetensors)", save_selection, _selection_report),
+    Kind.SELECTION: Writer(
+        "selection to write (.safetensors)", save_selection, _selection_report, SAFETENSORS
+    ),
 }

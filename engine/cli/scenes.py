@@ -13,8 +13,8 @@ from ..cluster.verbs import Role
 from ..diffusion.known_edits import BUNDLED_EDITS, FORCE_TEXT
 from ..errors import InputError
 from ..files.atomic import check_writable
-from ..files.mp4 import check_video
-from ..files.part_file import check_part
+from ..files.mp4 import check_video, check_video_name
+from ..files.part_file import check_part, check_part_name
 from ..io.scene_file import load_scene, save_scene
 from ..playback import element
 from ..render import join_parts
@@ -22,7 +22,7 @@ from ..render.part import Part, in_words
 from ..steps import bake_clip, camera_path, convert_capture, export_scene, render_scene
 from ..steps import import_scene as importing
 from ..steps.step import Input, Kind
-from .arguments import AddVerb, Arguments, add_path, config_from, device_of, follow, say
+from .arguments import AddVerb, Arguments, add_path, config_from, device_of, follow, names_video, say
 from .kinds import read_input
 
 SCENE = Input("scene", Kind.SCENE, "scene (.safetensors)")
@@ -79,14 +79,17 @@ def import_scene(arguments: Arguments) -> dict[str, Any]:
 
 def clip(arguments: Arguments) -> dict[str, Any]:
     out = Path(arguments.out)
-    if out.suffix != ".gs4dclip":
-        raise InputError("CLI-007", f"{out.name}: a clip ends in .gs4dclip; name it {out.stem}.gs4dclip.")
     check_writable(out)
     scene, config = load_scene(arguments.scene), config_from(arguments, bake_clip.Config)
     baked = follow(bake_clip.run(scene, config, out.stem), arguments.json)
     baked.save(out)
     say("\n".join([bake_clip.describe(baked), *baked.player_file.notes]), arguments)
     return {"out": str(out), **bake_clip.measures(baked)}
+
+
+def _is_clip(path: Path, _: Arguments) -> None:
+    if path.suffix != ".gs4dclip":
+        raise InputError("CLI-007", f"{path.name}: a clip ends in .gs4dclip; name it {path.stem}.gs4dclip.")
 
 
 def page(arguments: Arguments) -> dict[str, Any]:
@@ -133,6 +136,7 @@ def add_scene_verbs(add_verb: AddVerb) -> None:
         "Render a scene along a camera path to a video, or some of its frames to a part for `join`.",
         inputs=(SCENE,),
         out="video to write (.mp4), or part (.mkv)",
+        check_out=lambda path, arguments: (check_part_name if arguments.part else check_video_name)(path),
         has_device=True,
         configs=(camera_path.Config, render_scene.Config),
     )
@@ -143,6 +147,7 @@ def add_scene_verbs(add_verb: AddVerb) -> None:
         join,
         "Join the parts of a rendering to the video that one run would have written.",
         out="video to write (.mp4)",
+        check_out=names_video,
     )
     help = "all parts of a rendering (.mkv from `render --part`), in any order"
     add_path(joiner, "--parts", nargs="+", required=True, metavar="FILE", help=help)
@@ -162,6 +167,7 @@ def add_scene_verbs(add_verb: AddVerb) -> None:
         "Bake a scene to a small file for the player.",
         inputs=(SCENE,),
         out="player file to write (.gs4dclip)",
+        check_out=_is_clip,
         configs=(bake_clip.Config,),
     )
     add_verb(

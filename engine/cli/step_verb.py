@@ -35,11 +35,15 @@ def add_step(add_verb: AddVerb, step: Step) -> None:
         aliases=step.aliases,
         inputs=step.inputs,
         out=writer.help if writer else "",
+        check_out=writer.check if writer else None,
         has_device=step.has_device,
         configs=(step.config, *step.more.values()),
     )
     for output in further_outputs(step):
-        add_path(sub, f"--{output.id}-out", role=Role.OUTPUT, help=f"also: {WRITERS[output.kind].help}")
+        further = WRITERS[output.kind]
+        add_path(
+            sub, f"--{output.id}-out", role=Role.OUTPUT, check=further.check, help=f"also: {further.help}"
+        )
     if step.outputs[0].kind is Kind.IMAGES:
         add_path(sub, "--sheet", metavar="FILE", role=Role.OUTPUT, help="image to write: the comparison rows")
     sub.set_defaults(shares_views=step.shares_views)

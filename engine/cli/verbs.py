@@ -6,11 +6,12 @@ import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ..cluster.verbs import Flag, Refused, Role, Verb
 from ..errors import InputError
-from .arguments import Arguments, Parser, check_configs
+from .arguments import Arguments, Parser, check_configs, check_names
 
 # flags that whoever runs a job gives
 _OF_THE_RUNNER = ("help", "json", "progress")
@@ -66,6 +67,7 @@ def _refused(parser: argparse.ArgumentParser, words: Sequence[str]) -> Refused |
         return Refused(error.message)
     try:
         check_configs(arguments)
+        check_names(arguments)
     except InputError as error:
         return Refused(error.message, _at_fault(arguments, words))
     return None
@@ -83,4 +85,10 @@ def _at_fault(arguments: Arguments, words: Sequence[str]) -> str:
                     config(**{f.name: value})
                 except InputError:
                     return flag
+    for name, check in getattr(arguments, "name_checks", {}).items():
+        if path := getattr(arguments, name):
+            try:
+                check(Path(path), arguments)
+            except InputError:
+                return "--" + name.replace("_", "-")
     return ""

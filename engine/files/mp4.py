@@ -35,9 +35,14 @@ LIMITED_RANGE = 1
 def check_video(target: Path) -> None:
     """InputError, before anything is rendered, where no mp4 could be written to `target`."""
     backends.require("av")
+    check_video_name(target)
+    check_writable(target)
+
+
+def check_video_name(target: Path) -> None:
+    """InputError for a name that a video cannot have."""
     if target.suffix.lower() != ".mp4":
         raise InputError("FIL-020", f"{target.name}: videos are written as .mp4. Name it {target.stem}.mp4.")
-    check_writable(target)
 
 
 def pixels_of(image: Tensor) -> Pixels:

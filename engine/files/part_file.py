@@ -75,12 +75,17 @@ class PartHeader:
 def check_part(target: Path) -> None:
     """InputError, before anything is rendered, where no part could be written to `target`."""
     backends.require("av")
+    check_part_name(target)
+    check_writable(target)
+
+
+def check_part_name(target: Path) -> None:
+    """InputError for a name that a part cannot have."""
     if target.suffix.lower() != SUFFIX:
         raise InputError(
             "FIL-153",
             f"{target.name}: a part of a rendering is written as {SUFFIX}. Name it {target.stem}{SUFFIX}.",
         )
-    check_writable(target)
 
 
 @contextmanager

@@ -234,6 +234,17 @@ BAD: dict[str, tuple[str, str, int, str]] = {
         "folder: out\njobs:\n  a:\n    run: render\n    scene: a.safetensors\n    frames: 0\n    out: a.mp4",
         "CLU-032", 6, "frames is 0",
     ),
+    "a scene with the ending of a video": (
+        "folder: out\njobs:\n  a:\n    run: grade\n    scene: a.safetensors\n    out: a.mp4",
+        "CLU-032", 6, "Name it a.safetensors",
+    ),
+    "a video with another ending": (
+        "folder: out\njobs:\n  a:\n    run: render\n    scene: a.safetensors\n    out: a.mov", "CLU-032", 6, "Name it a.mp4",
+    ),
+    "a part with the ending of a video": (
+        "folder: out\njobs:\n  a:\n    run: render\n    scene: a.safetensors\n    part: 1/2\n    out: a.mp4",
+        "CLU-032", 7, "Name it a.mkv",
+    ),
     "a word for a number": (
         "folder: out\njobs:\n  a:\n    run: render\n    scene: a.safetensors\n    width: wide\n    out: a.mp4",
         "CLU-032", 6, "--width",
