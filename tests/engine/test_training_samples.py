@@ -251,6 +251,41 @@ def test_sources_that_cannot_be_used_are_named(tmp_path):
     assert "a.tar.gz is not a .tar file" in message(tmp_path / "a.tar.gz", "NET-010")
 
 
+def test_a_shard_that_exists_is_kept_only_if_the_same_options_made_it(tmp_path, monkeypatch, capsys):
+    def made(*more):
+        words = [
+            "shards",
+            "camera-video",
+            "--out",
+            str(tmp_path),
+            "--samples",
+            "3",
+            "--per-shard",
+            "2",
+            *more,
+        ]
+        monkeypatch.setattr("sys.argv", words)
+        shards_script.main()
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return [line.get("kept", False) for line in lines]
+
+    first, last = (tmp_path / f"camera-video-0000000{n}.tar" for n in (0, 2))
+    assert made("--size", "16") == [False, False]
+    whole = first.read_bytes()
+    last.unlink()
+    assert made("--size", "16") == [True, False] and first.read_bytes() == whole
+    for more, why in (
+        (("--size", "24"), "size is 16, not 24"),
+        (("--size", "16", "--static"), "static is False, not True"),
+        (("--size", "16", "--samples", "1"), "samples is 2, not 1"),
+    ):
+        with pytest.raises(InputError, match=f"{first.name} exists and was made with other options: {why}"):
+            made(*more)
+    first.write_bytes(whole[:700])
+    with pytest.raises(InputError, match="cannot be read as a shard"):
+        made("--size", "16")
+
+
 def test_samples_that_all_break_later_are_an_error_not_a_wait(tmp_path):
     (read,) = opened(shards(tmp_path, 4))
     read.draw(2)

@@ -46,7 +46,7 @@ class LoopConfig:
         average: Decay of the weights' moving average, smaller in the first steps.
         save_every: Steps between checkpoints.
         seed: All randomness.
-        seconds: Stop (as if interrupted) after this processor time; 0: no limit.
+        seconds: Stop (as if interrupted) after this CPU time; 0: no limit.
         accumulate: Parts of a process's batch whose gradients are summed up before a step.
         log: Folder of TensorBoard files; None: none.
         minutes: Train for this time on the clock instead of `steps`, over runs; the learning rate follows it. Such a training is

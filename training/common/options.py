@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
+from engine.files.paths import explains_files
 
 from .full_size import Cost
 from .loop import LoopConfig
@@ -18,11 +21,14 @@ from .loop import LoopConfig
 def add_loop_options(parser: argparse.ArgumentParser) -> None:
     """Add what `loop_config` reads, but `--steps` and `--lr`, whose defaults differ."""
     parser.add_argument(
-        "--seconds", type=float, default=0, help="stop after this processor time, to be resumed"
+        "--seconds",
+        type=float,
+        default=0,
+        help="stop after this CPU time, to be resumed; 0: no limit (default)",
     )
     parser.add_argument(
         "--accumulate",
-        type=_count,
+        type=count,
         # as `accelerate launch --gradient_accumulation_steps`
         default=int(os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")),
         help="batches of each process whose gradients are averaged in a step; the whole batch is --batch times this times "
@@ -32,11 +38,19 @@ def add_loop_options(parser: argparse.ArgumentParser) -> None:
         "--device",
         choices=("cpu", "cuda"),
         default="cpu",
-        help="where to train; with several processes each one takes a GPU of its machine. Made samples are made on the CPU",
+        help="where to train (default: %(default)s); with several processes each one takes a GPU of its machine. Made samples "
+        "are made on the CPU",
     )
     parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16 where it is faster")
-    parser.add_argument("--save-every", type=_count, default=200, help="steps between checkpoints")
-    parser.add_argument("--report-every", type=_count, default=50, help="steps between lines of progress")
+    parser.add_argument(
+        "--save-every", type=count, default=200, help="steps between checkpoints (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--report-every",
+        type=count,
+        default=50,
+        help="steps between lines of progress (default: %(default)s)",
+    )
     parser.add_argument("--log", type=Path, help="folder of TensorBoard files; needs the package tensorboard")
 
 
@@ -86,16 +100,29 @@ def loop_config(
 
 
 def script(main: Callable[[], None]) -> None:
-    """Run a script; input that cannot be used is one sentence."""
+    """Run a script; input that cannot be used is one sentence, and so is Ctrl-C."""
     try:
-        main()
+        with explains_files():
+            main()
     except InputError as error:
         print(error, file=sys.stderr, flush=True)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from what was saved last", file=sys.stderr, flush=True)
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """The value of an option that counts: 1 or more."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def rate(text: str) -> float:
+    """The value of an option that is a learning rate: more than 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
     return value

@@ -35,7 +35,9 @@ from training.common.options import (
     add_config_options,
     add_data_option,
     add_loop_options,
+    count,
     loop_config,
+    rate,
     script,
     show,
 )
@@ -298,11 +300,17 @@ def stage_at(stages: tuple[Stage, ...], progress: float) -> Stage:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="folder of the run; an interrupted one goes on")
-    parser.add_argument("--steps", type=int, default=20000)
+    parser.add_argument(
+        "--steps", type=count, default=20000, help="of the optimizer, in all (default: %(default)s)"
+    )
     add_config_options(parser)
-    parser.add_argument("--lr", type=float, help=f"default: 1e-3; {paper.LR:g} for the paper's size")
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--pool", type=int, default=1500, help="different samples")
+    parser.add_argument("--lr", type=rate, help=f"default: 1e-3; {paper.LR:g} for the paper's size")
+    parser.add_argument(
+        "--batch", type=count, default=2, help="samples of each process in a step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--pool", type=count, default=1500, help="different made samples (default: %(default)s)"
+    )
     parser.add_argument(
         "--stages",
         choices=list(STAGES),

@@ -32,7 +32,9 @@ from training.common.options import (
     add_config_options,
     add_data_option,
     add_loop_options,
+    count,
     loop_config,
+    rate,
     script,
     show,
 )
@@ -318,10 +320,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder with vae.pt")
     add_config_options(parser)
     parser.add_argument("--name", default="dit", help="name of the checkpoint")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--lr", type=float, help=f"default: 1.5e-3; {paper.LR:g} for the paper's size")
-    parser.add_argument("--clips", type=int, default=1200)
-    parser.add_argument("--batch", type=int, help=f"default: 4; {paper.BATCH} for the paper's size")
+    parser.add_argument(
+        "--steps", type=count, default=3000, help="of the optimizer, in all (default: %(default)s)"
+    )
+    parser.add_argument("--lr", type=rate, help=f"default: 1.5e-3; {paper.LR:g} for the paper's size")
+    parser.add_argument(
+        "--clips", type=count, default=1200, help="different made clips (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch",
+        type=count,
+        help=f"clips of each process in a step; default: 4; {paper.BATCH} for the paper's size",
+    )
     parser.add_argument("--decoded", type=float, default=0.0)
     parser.add_argument("--without", choices=["projected", "prior"], action="append", default=[])
     add_loop_options(parser)

@@ -19,7 +19,9 @@ from training.common.options import (
     add_config_options,
     add_data_option,
     add_loop_options,
+    count,
     loop_config,
+    rate,
     script,
     show,
 )
@@ -237,11 +239,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="folder of the run; an interrupted one goes on")
     add_config_options(parser)
-    parser.add_argument("--steps", type=int, default=1300)
-    parser.add_argument("--lr", type=float, help=f"default: 1.5e-3; {paper.LR:g} for the paper's size")
-    parser.add_argument("--clips", type=int, default=1200, help="different clips in the pool")
     parser.add_argument(
-        "--batch", type=int, help=f"default: {VaeTraining().batch}; {paper.BATCH} for the paper's size"
+        "--steps", type=count, default=1300, help="of the optimizer, in all (default: %(default)s)"
+    )
+    parser.add_argument("--lr", type=rate, help=f"default: 1.5e-3; {paper.LR:g} for the paper's size")
+    parser.add_argument(
+        "--clips", type=count, default=1200, help="different made clips (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch",
+        type=count,
+        help=f"clips of each process in a step; default: {VaeTraining().batch}; {paper.BATCH} for the paper's size",
     )
     add_loop_options(parser)
     add_data_option(parser)
