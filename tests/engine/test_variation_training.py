@@ -251,6 +251,34 @@ def test_a_share_of_the_samples_is_noise_alone():
     assert float(times.min()) >= dit.SCHEDULE.last and dit.SCHEDULE.rates(1.0)[0] < 0.01
 
 
+@pytest.mark.parametrize(
+    "option", [("--steps", "0"), ("--batch", "0"), ("--clips", "-1"), ("--lr", "0"), ("--meta",)]
+)
+def test_options_that_train_nothing_are_refused(tmp_path, monkeypatch, capsys, option):
+    for training in (vae, dit):
+        monkeypatch.setattr("sys.argv", ["train", "--out", str(tmp_path / "run"), *option])
+        with pytest.raises(SystemExit) as stopped:
+            script(training.main)
+        assert stopped.value.code == 2 and option[0] in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_end_of_a_script_is_a_sentence(tmp_path, monkeypatch, capsys):
+    def stopped_by_hand():
+        raise KeyboardInterrupt
+
+    (tmp_path / "file").write_text("")
+    for main, words, code, sentence in (
+        (stopped_by_hand, [], 130, "stopped; the same command goes on from what was saved last"),
+        (vae.main, ["--out", str(tmp_path / "file"), "--steps", "1"], 2, "cannot be created"),
+    ):
+        monkeypatch.setattr("sys.argv", ["train", *words])
+        with pytest.raises(SystemExit) as stopped:
+            script(main)
+        told = capsys.readouterr().err
+        assert stopped.value.code == code and sentence in told and "Traceback" not in told
+
+
 def test_a_transformer_without_its_vae_is_one_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["dit", "--out", str(tmp_path), "--steps", "1"])
     with pytest.raises(SystemExit) as stopped:

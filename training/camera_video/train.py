@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from engine.files.atomic import make_folder
 from engine.models.camera_video import CameraVideo, CameraVideoConfig, load_camera_video, save_camera_video
 from engine.models.reconstruction import latents_to_pixels, pixels_to_latents
 from training.common.loop import LoopConfig, faster, train
@@ -153,7 +154,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     device = use_device(options.device)
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     training = Training(batch=options.batch, pool=options.pool)
     model = new_model(replace(CONFIG, steps=options.sampling_steps))
     if options.start:

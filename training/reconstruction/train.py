@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from engine.files.atomic import make_folder
 from engine.models.reconstruction import (
     GaussianMaps,
     Ldrm,
@@ -327,6 +328,8 @@ def main() -> None:
     options = parser.parse_args()
     is_full = options.config == "paper"
     if options.meta:
+        if not is_full:
+            parser.error("--meta needs --config paper")
         show(paper.meta_step(options.batch), f"{options.batch} videos, without rendering")
         return
     if is_full and not options.data:
@@ -341,7 +344,7 @@ def main() -> None:
     if options.out is None:
         parser.error("--out is needed, the folder of the run")
     device = use_device(options.device)
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     config = replace(CONFIG, correspondences=options.correspondences, lifetimes=not options.no_lifetimes)
     weights = SMALL if config.correspondences == "correlation" else replace(SMALL, match=0.0)
     if is_full:

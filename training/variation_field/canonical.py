@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from engine.files.atomic import make_folder
 from engine.models.trellis import GaussianDecoder, GaussianDecoderShape, GaussianFormat, RawGaussians
 from engine.models.trellis.voxels import Voxels
 from engine.models.variation_field import VariationVae, farthest_points, interpolate_displacements
@@ -208,7 +209,7 @@ def main() -> None:
     add_data_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     device = use_device(options.device)
     network = CanonicalVae().to(device)
     if options.bfloat16:

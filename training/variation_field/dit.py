@@ -6,6 +6,7 @@ python -m training.variation_field.dit --out RUN --steps 3000
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -342,6 +343,8 @@ def main() -> None:
     options.lr = options.lr or (paper.LR if is_full else 1.5e-3)
     options.batch = options.batch or (paper.BATCH if is_full else 4)
     if options.meta:
+        if not is_full:
+            parser.error("--meta needs --config paper")
         show(paper.dit_step(options.batch), f"transformer, {options.batch} clips")
         return
     if options.out is None:
@@ -359,7 +362,7 @@ def main() -> None:
     if options.bfloat16:
         faster(*network.dit.blocks)
     if Processes().is_main:
-        print("parameters", sum(p.numel() for p in network.parameters()), flush=True)
+        print(json.dumps({"parameters": sum(p.numel() for p in network.parameters())}), flush=True)
     data = open_samples(options.data, KIND) if options.data else None
     clips, tokens = (paper.CLIP, paper.CANONICAL_TOKENS) if is_full else (ClipShape(), CANONICAL_TOKENS)
     latents = Latents(

@@ -6,6 +6,7 @@ python -m training.variation_field.vae --out RUN --steps 4000
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from engine.files.atomic import make_folder
 from engine.models.variation_field import VariationVae, VariationVaeShape
 from training.common.loop import LoopConfig, faster, train
 from training.common.options import (
@@ -258,19 +260,21 @@ def main() -> None:
     options.lr = options.lr or (paper.LR if is_full else 1.5e-3)
     options.batch = options.batch or (paper.BATCH if is_full else VaeTraining().batch)
     if options.meta:
+        if not is_full:
+            parser.error("--meta needs --config paper")
         show(paper.vae_step(options.batch), f"VAE, {options.batch} clips, without rendering")
         return
     if options.out is None:
         parser.error("--out is needed, the folder of the run")
     torch.set_num_threads(1)
     device = use_device(options.device)
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     vae = new_full_vae() if is_full else new_vae()
     if options.bfloat16:
         layers = (module for layer in vae.layers for module in layer)
         faster(*vae.cross_attend_blocks, *layers, vae.decoder_cross_attn)
     if Processes().is_main:
-        print("parameters", sum(p.numel() for p in vae.parameters()), flush=True)
+        print(json.dumps({"parameters": sum(p.numel() for p in vae.parameters())}), flush=True)
     shape, training, loop = ClipShape(), VaeTraining(batch=options.batch), loop_config(options)
     if is_full:
         shape = paper.CLIP
