@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from ..cluster import Verbs, read_jobs, run
+from ..cluster import Verbs, read_jobs, run, standing
+from ..cluster.running import UP_TO_DATE
 from ..cluster.verbs import Role
 from ..files.atomic import check_writable
 from ..messages import Finished, JobUpdate, Started
@@ -27,9 +29,13 @@ def batch(arguments: Arguments, verbs: Callable[[], Verbs]) -> dict[str, Any]:
         check_writable(arguments.report)
     jobs = read_jobs(arguments.jobs, verbs(), arguments.folder)
     if arguments.dry_run:
+        states = standing(jobs, arguments.again)
         for job in jobs.jobs:
-            say(f"{job.name}: {' '.join(_shown(word) for word in job.words)}", arguments)
-        return {"jobs": [{"name": job.name, "words": list(job.words)} for job in jobs.jobs]}
+            is_done = " (up to date)" if states[job.name] == UP_TO_DATE else ""
+            say(f"{job.name}{is_done}: {shlex.join(job.words)}", arguments)
+        return {
+            "jobs": [{"name": j.name, "words": list(j.words), "state": states[j.name]} for j in jobs.jobs]
+        }
     report: dict[str, Any] = {}
     table = None if arguments.json else JobTable()
     stream = run(
@@ -58,10 +64,6 @@ def batch(arguments: Arguments, verbs: Callable[[], Verbs]) -> dict[str, Any]:
     return report
 
 
-def _shown(word: str) -> str:
-    return f"'{word}'" if " " in word else word
-
-
 def add_batch(add_verb: AddVerb, verbs: Callable[[], Verbs]) -> None:
     """The verb with its flags; `verbs` gives those that jobs may run."""
     sub = add_verb(
@@ -84,7 +86,9 @@ def add_batch(add_verb: AddVerb, verbs: Callable[[], Verbs]) -> None:
     again = "make all outputs anew, and overwrite outputs that were changed or made by others"
     sub.add_argument("--again", action="store_true", help=again)
     sub.add_argument(
-        "--dry-run", action="store_true", help="check the file and list its commands, without running them"
+        "--dry-run",
+        action="store_true",
+        help="check the file and list its commands and which of them are done, without running them",
     )
     add_path(
         sub, "--report", metavar="FILE", role=Role.OUTPUT, help="JSON file to write: what became of each job"

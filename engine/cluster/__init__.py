@@ -2,7 +2,7 @@
 
 from .jobs import Job, Jobs
 from .plan import read_jobs
-from .running import run
+from .running import run, standing
 from .verbs import Flag, Refused, Role, Verb, Verbs
 
-__all__ = ["Flag", "Job", "Jobs", "Refused", "Role", "Verb", "Verbs", "read_jobs", "run"]
+__all__ = ["Flag", "Job", "Jobs", "Refused", "Role", "Verb", "Verbs", "read_jobs", "run", "standing"]

@@ -82,8 +82,7 @@ class Record:
                 raise InputError(
                     "CLU-042",
                     f"{job.where}: {printable(name)}, an output of '{job.name}', is there and {how}. Move it away, "
-                    "or run with --again "
-                    "to overwrite it.",
+                    "or run with --again, which makes all outputs anew.",
                 )
 
     def begin(self, job: Job, fingerprint: str) -> None:

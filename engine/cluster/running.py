@@ -99,6 +99,15 @@ def run(
                 write_json(Path(report), batch.report(on))
 
 
+def standing(jobs: Jobs, again: bool = False) -> dict[str, str]:
+    """What `run` would find, by the jobs' names: "up to date", or "waiting" for what it would run. Writes nothing.
+
+    Raises:
+        InputError: For outputs that others made.
+    """
+    return _Batch(jobs, Record(jobs.folder), again).standing()
+
+
 class _Batch:
     def __init__(self, jobs: Jobs, record: Record, again: bool) -> None:
         self._record, self._start, self._folder = record, time.monotonic(), jobs.folder
@@ -121,6 +130,9 @@ class _Batch:
     def summary(self) -> str:
         finished = sum(state.update.state == UP_TO_DATE for state in self._states.values())
         return f"{len(self._states)} jobs, {finished} of them up to date"
+
+    def standing(self) -> dict[str, str]:
+        return {name: state.update.state for name, state in self._states.items()}
 
     def known(self) -> Generator[Message, None, None]:
         yield from (state.update for state in self._states.values())

@@ -1,6 +1,7 @@
 """Job files: what they mean, and one sentence with the line for everything that can be wrong in them."""
 
 import os
+import shlex
 import textwrap
 from pathlib import Path
 
@@ -335,8 +336,14 @@ def test_no_verb_has_a_flag_that_is_a_key_of_jobs() -> None:
 def test_a_dry_run_lists_the_commands_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan(tmp_path, FINE)
+    plan(
+        tmp_path,
+        FINE
+        + """      said: {run: edit, scene: a.safetensors, prompt: "it's gold", out: said.safetensors}\n""",
+    )
     before = sorted(tmp_path.rglob("*"))
     assert main(["batch", str(tmp_path / "jobs.yaml"), "--dry-run"]) == 0
-    assert f"gold: grade --scene={tmp_path / 'a.safetensors'} --preset=gold" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"gold: grade --scene={tmp_path / 'a.safetensors'} --preset=gold")
+    assert "--prompt=it's gold" in shlex.split(lines[1]), "a shell takes the command as it is shown"
     assert sorted(tmp_path.rglob("*")) == before

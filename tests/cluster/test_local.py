@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from engine.cli import main, verbs
-from engine.cluster import read_jobs, run
+from engine.cluster import read_jobs, run, standing
 from engine.cluster.record import LOCK, RECORD
 from engine.errors import InputError
 from engine.io.scene_file import load_scene
@@ -54,7 +54,11 @@ def test_jobs_run_after_what_they_need_and_their_files_are_scenes(folder_of_jobs
 
 def test_finished_outputs_are_not_made_again(folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*.safetensors")}
-    report = result(run(small_jobs(folder)))
+    jobs = small_jobs(folder)
+    assert set(standing(jobs).values()) == {"up to date"} and set(standing(jobs, again=True).values()) == {
+        "waiting"
+    }
+    report = result(run(jobs))
     assert set(states(report).values()) == {"up to date"}
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert report["jobs"][1]["report"]["gaussians"] == 60, "what their verbs reported is still known"
@@ -90,9 +94,9 @@ jobs:
 
 def test_what_a_change_concerns_is_made_again_and_nothing_else(folder: Path) -> None:
     before = bytes_of(folder / "out")
-    report = result(
-        run(small_jobs(folder, TEXT.replace("preset: gold", "preset: night").replace("[1, 2]", "[1]")))
-    )
+    jobs = small_jobs(folder, TEXT.replace("preset: gold", "preset: night").replace("[1, 2]", "[1]"))
+    assert standing(jobs) == {"views": "up to date", "fit[1]": "up to date", "gold[1]": "waiting"}
+    report = result(run(jobs))
     assert states(report) == {"views": "up to date", "fit[1]": "up to date", "gold[1]": "done"}
     after = bytes_of(folder / "out")
     assert {name for name in after if after[name] != before.get(name)} == {"gold 1.safetensors"}
