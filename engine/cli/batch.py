@@ -56,7 +56,8 @@ def batch(arguments: Arguments, verbs: Callable[[], Verbs]) -> dict[str, Any]:
     unfinished = report["failed"] + report["not_run"]
     arguments.exit_code = 1 if unfinished else 0
     done = report["done"] + report["up_to_date"]
-    say(f"{done} of {len(jobs.jobs)} jobs are done, {report['up_to_date']} of them before", arguments)
+    before = f", {report['up_to_date']} of them before" if report["up_to_date"] else ""
+    say(f"{done} of {len(jobs.jobs)} jobs are done{before}", arguments)
     for job in report["jobs"]:
         if job["state"] == "failed":
             code = f" [{job['code']}]" if job["code"] else ""

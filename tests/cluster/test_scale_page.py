@@ -20,7 +20,9 @@ def example(name: str, folder: Path) -> Path:
 
 
 def test_the_first_example_runs(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "assets" / "scenes" / "walker" / "walker.safetensors", tmp_path)
+    scene = Path("assets", "scenes", "walker", "walker.safetensors")
+    (tmp_path / scene).parent.mkdir(parents=True)
+    shutil.copy(ROOT / scene, tmp_path / scene)
     report = result(run(read_jobs(example("looks.yaml", tmp_path), verbs())))
     assert report["done"] == 8, report
     made = {path.name for path in (tmp_path / "looks").iterdir() if not path.name.startswith(".")}
