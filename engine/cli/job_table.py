@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 import time
 from collections import Counter
 
@@ -27,20 +28,41 @@ class JobTable:
         self._lines, self._drawn = 0, 0.0
         self._told: dict[str, float] = {}
         self._redraws = sys.stderr.isatty()
+        # a signal may come while the table is drawn, and then it is closed
+        self._drawing = threading.RLock()
+        self._late: threading.Timer | None = None
 
     def update(self, update: JobUpdate) -> None:
         before = self._jobs.get(update.name)
-        self._jobs[update.name] = update
         if self._redraws:
-            if time.monotonic() - self._drawn > DRAWN:
-                self._draw()
-        elif self._is_news(before, update):
+            with self._drawing:
+                self._jobs[update.name] = update
+                if time.monotonic() - self._drawn > DRAWN:
+                    self._draw()
+                elif self._late is None:
+                    # the next change may be minutes away
+                    self._late = threading.Timer(DRAWN, self._draw_late)
+                    self._late.daemon = True
+                    self._late.start()
+            return
+        self._jobs[update.name] = update
+        if self._is_news(before, update):
             self._told[update.name] = time.monotonic()
             tell(f"{update.name}: {described(update)}", sys.stderr)
 
     def close(self) -> None:
-        if self._redraws:
-            self._draw()
+        with self._drawing:
+            if self._late is not None:
+                self._late.cancel()
+            if self._redraws:
+                self._redraws = False
+                self._draw()
+
+    def _draw_late(self) -> None:
+        with self._drawing:
+            self._late = None
+            if self._redraws:
+                self._draw()
 
     def _is_news(self, before: JobUpdate | None, update: JobUpdate) -> bool:
         if before is None:
@@ -74,7 +96,8 @@ class JobTable:
         rows = [
             f"{brief(job.name, NAME_WIDTH):<{NAME_WIDTH}} {job.verb:<14} {described(job)}" for job in jobs
         ]
-        return [*rows, f"{len(self._jobs)} jobs: {numbers}"]
+        noun = "job" if len(self._jobs) == 1 else "jobs"
+        return [*rows, f"{len(self._jobs)} {noun}: {numbers}"]
 
 
 def described(job: JobUpdate) -> str:

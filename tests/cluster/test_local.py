@@ -162,6 +162,7 @@ def test_on_a_terminal_the_jobs_are_a_table_that_is_redrawn(folder: Path) -> Non
     assert (
         len(tables) > 2 and "\x1b[5A" not in tables[0] and all("\x1b[5A" in table for table in tables[2:-1])
     )
+    assert any("running  on" in table for table in tables), "before its command has anything to tell"
     assert "gold[1]" in tables[-2] and "grade" in tables[-2] and "4 jobs: 1 done, 3 up to date" in tables[-2]
 
 
