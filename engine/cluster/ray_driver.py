@@ -71,7 +71,9 @@ class Driver:
         if address not in ("", "auto", "local"):
             try:
                 socket.create_connection((host.strip("[]"), int(port)), CONNECTING).close()
-            except (OSError, ValueError, OverflowError) as error:
+            except (ValueError, OverflowError):
+                return self._refuse("not there", "it is not auto, local, HOST:PORT or ray://HOST:PORT")
+            except OSError as error:
                 return self._refuse("not there", str(error))
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
         try:

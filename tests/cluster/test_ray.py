@@ -91,6 +91,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="cannot be used") as caught:
             result(run(small_jobs(tmp_path), on="ray", address=address))
         assert caught.value.code == "CLU-049"
+        assert ("auto, local, HOST:PORT" in str(caught.value)) == (address == "no address")
 
 
 def test_a_cluster_with_another_python_is_named(cluster: Any, tmp_path: Path) -> None:
