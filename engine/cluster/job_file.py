@@ -214,7 +214,7 @@ class _Reader:
             text = self.text(key).text
             if key.tag == _MERGE:
                 raise InputError(
-                    "CLU-007",
+                    "CLU-055",
                     f"{self.name}, line {_line(key)}: merge keys (<<) are not read. Write the lines out.",
                 )
             text = text.replace("-", "_") if are_flags else text

@@ -160,7 +160,7 @@ BAD: dict[str, tuple[str, str, int, str]] = {
     "a colon in a value": ("folder: out\njobs:\n  a:\n    prompt: gold: all", "CLU-010", 4, "': ' in it needs quotes"),
     "no space after a colon": ("folder: out\njobs:\n  a:\n    run: grade\n    out:x", "CLU-010", 5, "a space after the colon"),
     "two documents": ("folder: out\n---\njobs: {}", "CLU-010", 2, "Remove the line '---'"),
-    "a merge key": ("folder: out\njobs:\n  a:\n    <<: {run: grade}\n    out: x", "CLU-007", 4, "merge keys"),
+    "a merge key": ("folder: out\njobs:\n  a:\n    <<: {run: grade}\n    out: x", "CLU-055", 4, "merge keys"),
     "a list of jobs": ("folder: out\njobs:\n- a\n", "CLU-012", 3, "jobs must be 'name: value' lines"),
     "a job twice": ("folder: out\njobs:\n  a: {run: grade}\n  a: {run: page}", "CLU-013", 4, "'a' occurs twice"),
     "a flag twice": (
