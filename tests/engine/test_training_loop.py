@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 import sys
 
 import pytest
@@ -105,6 +107,55 @@ def test_other_settings_are_told_when_a_training_goes_on(tmp_path, capsys):
     train(network, losses_of(network), LoopConfig(4, save_every=1), path)
     notes = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert notes == [{"step": 2, "resumed with other settings": ["loop.steps is 2, not 4"]}]
+
+
+def test_losses_are_means_over_the_steps_since_the_last_line_whatever_its_interval_was(tmp_path, capsys):
+    """The checkpoint lies between two lines, and the next line comes after another number of steps."""
+    path, steps = tmp_path / "checkpoint.pt", iter(range(1, 100))
+
+    def losses(*_):
+        return {"number": torch.tensor(float(next(steps)), requires_grad=True)}
+
+    network = new_network()
+    train(network, losses, LoopConfig(7), path, report_every=5)
+    train(network, losses, LoopConfig(12), path, report_every=2)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    means = {line["step"]: line["number"] for line in lines if "number" in line}
+    assert means == {5: 3.0, 8: 7.0, 10: 9.5, 12: 11.5}
+
+
+def test_other_data_is_told_when_a_training_goes_on(tmp_path, capsys):
+    class Numbered(list):
+        def place(self):
+            return torch.tensor([0, 0])
+
+        def go_to(self, places):
+            assert places.shape == (1, 2)
+
+    network, path = new_network(), tmp_path / "checkpoint.pt"
+    for count in (3, 3, 4):
+        train(network, losses_of(network), LoopConfig(2), path, data=Numbered(range(count)))
+    assert capsys.readouterr().out.splitlines() == [
+        json.dumps({"step": 2, "resumed with other settings": ["samples is 3, not 4"]})
+    ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
+def test_a_disk_that_is_full_keeps_the_last_checkpoint_and_is_one_sentence(tmp_path):
+    import resource
+
+    path, network = tmp_path / "checkpoint.pt", new_network()
+    train(network, losses_of(network), LoopConfig(2), path)
+    before = path.read_bytes()
+    limits, signals = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"checkpoint\.pt was not written: .* quota"):
+            train(network, losses_of(network), LoopConfig(4), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, signals)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_tensorboard_reads_back_what_was_logged(tmp_path, capsys):

@@ -3,6 +3,9 @@
 import io
 import json
 import logging
+import os
+import shutil
+import subprocess
 import tarfile
 from collections import Counter
 from types import SimpleNamespace
@@ -211,6 +214,62 @@ def test_a_damaged_header_costs_its_sample_and_a_cut_shard_its_end(tmp_path):
     assert set(read.draw(40)) == set(range(6)) and int(read.place()[-1]) > 0
 
 
+def test_files_with_holes_in_a_shard_are_not_read_as_if_they_had_none(tmp_path, caplog):
+    """As GNU tar writes with --sparse: the bytes of what follows would be taken for theirs."""
+    if shutil.which("tar") is None:
+        pytest.skip("there is no tar")
+    caplog.set_level(logging.WARNING, "gs4d")
+    folder = tmp_path / "loose"
+    folder.mkdir()
+    whole = npy(np.concatenate([np.zeros((1 << 16, 2)), np.ones((1 << 10, 2))]).astype(np.float32))
+    for n in range(5):
+        (folder / f"{n}.json").write_text(json.dumps({"number": n}))
+        with open(folder / f"{n}.values.npy", "wb") as file:
+            if n == 1:
+                file.write(whole[:128])
+                file.seek(len(whole) - 8192)
+                file.write(whole[-8192:])
+            else:
+                file.write(whole)
+    if os.stat(folder / "1.values.npy").st_blocks * 512 >= len(whole):
+        pytest.skip("this disk has no files with holes")
+    names = sorted(path.name for path in folder.iterdir())
+    subprocess.run(["tar", "--sparse", "-cf", tmp_path / "a.tar", "-C", folder, *names], check=True)
+    read = opened(str(tmp_path / "a.tar"))[0]
+    assert set(read.draw(8)) == {0, 2, 3, 4} and "a.tar: 1: lacks values" in caplog.text
+    assert set(opened(str(folder))[0].draw(5)) == set(range(5))
+
+
+def tar_header(name, size):
+    """Of a file that claims a size, also a negative one."""
+    data = bytearray(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
+    data[124:136] = (size % (1 << 96)).to_bytes(12, "big")
+    data[124] |= 0x80
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data)
+    return bytes(data)
+
+
+def test_sizes_that_a_shard_only_claims_cost_neither_memory_nor_time(tmp_path):
+    path = tmp_path / "a.tar"
+    write_shard(path, [(f"{n}", numbered(n)) for n in range(3)])
+    whole = path.read_bytes().rstrip(b"\0")
+    whole += bytes(-len(whole) % 512)
+    path.write_bytes(whole + tar_header("9.json", 1 << 60))
+    assert set(opened(str(path))[0].draw(8)) == {0, 1, 2}
+    # leads back to an earlier header, and from there here again
+    path.write_bytes(whole + tar_header("9.json", -len(whole) - 512))
+    assert set(opened(str(path))[0].draw(6)) == {0, 1, 2}
+
+
+def test_names_of_samples_are_text(tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "gs4d")
+    bad = {"json": b'{"number": 1}', "\x1b[2Jvalues.npy": b"", "val\x07ues.png": b"no image"}
+    write_shard(tmp_path / "a.tar", [("0", numbered(0)), ("\x1b]0;title\x07", bad)])
+    opened(str(tmp_path))[0].draw(3)
+    assert "skipped a.tar: \\x1b]0;title\\x07" in caplog.text and caplog.text.replace("\n", "").isprintable()
+
+
 def test_shards_without_samples_are_left_out_by_name(tmp_path):
     source = shards(tmp_path, 4, 0, 3)
     (tmp_path / "zero.tar").write_bytes(b"")
@@ -247,6 +306,7 @@ def test_sources_that_cannot_be_used_are_named(tmp_path):
     ):
         assert "is an address or a command" in message(address, "NET-008")
     assert "shard-001.tar does not exist" in message(tmp_path / "shard-{000..001}.tar", "NET-009")
+    assert "shard-{1..0}.tar does not exist" in message(tmp_path / "shard-{1..0}.tar", "NET-009")
     (tmp_path / "a.tar.gz").write_bytes(b"")
     assert "a.tar.gz is not a .tar file" in message(tmp_path / "a.tar.gz", "NET-010")
 

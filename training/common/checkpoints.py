@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import nn
@@ -15,9 +15,35 @@ from engine.files.paths import printable
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint whole or not at all."""
-    with write_atomically(path) as partial:
-        torch.save(dict(state), partial)
+    """Write a checkpoint whole or not at all. InputError where the disk is full or cannot be written."""
+    with write_atomically(path) as partial, open(partial, "wb") as file:
+        # for torch, a file is what can be written and flushed
+        watched: Any = _Watched(file)
+        try:
+            torch.save(dict(state), watched)
+        except RuntimeError:
+            # torch says nothing of a full disk
+            if watched.error is None:
+                raise
+            raise watched.error from None
+
+
+class _Watched:
+    """A file that remembers why it could not be written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def load(path: Path, network: nn.Module, described: Mapping[str, Any]) -> dict[str, Any]:

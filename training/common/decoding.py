@@ -15,6 +15,8 @@ from PIL import Image
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
+from engine.files.paths import printable
+
 T = TypeVar("T")
 # of one image, before it is decoded
 LARGEST_IMAGE = 1 << 28
@@ -76,7 +78,9 @@ def _decoded(name: str, data: bytes, kind: str) -> dict[str, Tensor]:
             return _json(data, kind)
     # whatever a damaged file makes a decoder raise
     except Exception as error:
-        raise ValueError(f"{name} cannot be read ({' '.join(str(error).split())[:120]})") from error
+        raise ValueError(
+            printable(f"{name} cannot be read ({' '.join(str(error).split())[:120]})")
+        ) from error
     return {}
 
 

@@ -78,6 +78,10 @@ class Place(Protocol):
         """Go on where the processes of a checkpoint were [P, ...]; P may differ from their number now."""
         ...
 
+    def __len__(self) -> int:
+        """How many samples there are."""
+        ...
+
 
 def train(
     network: nn.Module,
@@ -127,19 +131,20 @@ class _Training:
         self.network, self.losses, self.config = network, losses, config
         self.checkpoint, self.report_every, self.data = checkpoint, report_every, data
         self.processes = Processes()
-        self.described = plain(
-            {**described, "loop": {k: v for k, v in asdict(config).items() if k not in _FREE}}
-        )
+        settings = {k: v for k, v in asdict(config).items() if k not in _FREE}
+        samples = None if data is None else len(data)
+        self.described = plain({**described, "samples": samples, "loop": settings})
         self.generator = torch.Generator().manual_seed(config.seed)
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             groups or self.parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay
         )
         self.average = {name: value.clone() for name, value in network.state_dict().items()}
-        self.step, self.before, self.sums = 0, 0.0, dict[str, Tensor]()
-        self.clock = 0.0
+        self.step, self.before, self.clock = 0, 0.0, 0.0
+        # of the losses since the last report, over so many steps
+        self.sums, self.summed = dict[str, Tensor](), 0
         self._resume()
-        self.start, self.began = time.process_time(), time.time() - self.clock
+        self.start, self.began = time.process_time(), time.monotonic() - self.clock
 
     def run(self, after: AfterStep | None) -> dict[str, Tensor]:
         config, network = self.config, self.network
@@ -159,7 +164,7 @@ class _Training:
             self._gradients(progress)
             norm = nn.utils.clip_grad_norm_(self.parameters, config.clip)
             self.optimizer.step()
-            self.step += 1
+            self.step, self.summed = self.step + 1, self.summed + 1
             decay = min(config.average, (1 + self.step) / (10 + self.step))
             for name, value in network.state_dict().items():
                 if value.is_floating_point():
@@ -183,7 +188,8 @@ class _Training:
         """How much of the training is done, the same in all processes."""
         if not self.config.minutes:
             return self.step / max(self.config.steps, 1)
-        self.clock = float(self.processes.mean(torch.tensor(time.time() - self.began, dtype=torch.float64)))
+        passed = time.monotonic() - self.began
+        self.clock = float(self.processes.mean(torch.tensor(passed, dtype=torch.float64)))
         return min(1.0, self.clock / (60 * self.config.minutes))
 
     def _gradients(self, progress: float) -> None:
@@ -227,10 +233,11 @@ class _Training:
         """Print the means of the losses over the last steps and all processes, and how many samples were skipped."""
         names = sorted(self.sums)
         sums = torch.stack([self.sums[name].cpu() for name in names])
-        means = self.processes.mean(sums / self.report_every).tolist()
+        means = self.processes.mean(sums / self.summed).tolist()
         skipped = 0 if self.data is None else int(self.processes.gathered(self.data.place())[:, -1].sum())
         order = [n for n in self.sums]
         self.sums.clear()
+        self.summed = 0
         if not self.processes.is_main:
             return
         by_name = dict(zip(names, means, strict=True))
@@ -258,6 +265,7 @@ class _Training:
             "clock": self.clock,
             "seconds": self._seconds(),
             "sums": sums,
+            "summed": self.summed,
             "processes": self.processes.count,
             "described": self.described,
         }
@@ -277,7 +285,8 @@ class _Training:
         self.generator.set_state(saved["generator"])
         self.average = {n: value.to(self.average[n].device) for n, value in saved["average"].items()}
         self.step, self.before = saved["step"], saved["seconds"]
-        self.sums, self.clock = saved.get("sums", {}), saved.get("clock", 0.0)
+        self.clock, self.summed = saved.get("clock", 0.0), saved.get("summed", 0)
+        self.sums = saved["sums"] if self.summed else {}
         notes = checkpoints.differences(saved.get("described", {}), self.described)
         then, now = saved.get("processes", 1), self.processes.count
         if then != now:

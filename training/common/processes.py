@@ -47,7 +47,7 @@ class Processes:
 
     def __init__(self) -> None:
         self.count, self.index, self.device = 1, 0, torch.device(_kind)
-        if any(int(os.environ.get(name, "1")) > 1 for name in _SIZES):
+        if any(int(os.environ.get(name) or "1") > 1 for name in _SIZES):
             require("accelerate")
             from accelerate import PartialState
 
@@ -107,7 +107,7 @@ class Processes:
 
     def check_same(self, value: int, what: str) -> None:
         """Raise InputError on all processes where a number differs between them."""
-        values = self.gathered(torch.tensor(value)).tolist()
+        values = [value] if self.count == 1 else self.gathered(torch.tensor(value)).tolist()
         if len(set(values)) > 1:
             raise InputError(
                 "NET-001",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import tarfile
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import InputError
+from engine.files.paths import printable
 
 from .decoding import SampleKind
 from .processes import Processes
@@ -44,7 +46,7 @@ class Entry:
     """Where a sample is.
 
     Args:
-        place: Shard and key, for messages.
+        place: Shard and key, printable, for messages.
         files: Path, first byte and size of each of its files, by what follows the key in their names.
     """
 
@@ -57,6 +59,9 @@ class Entry:
         for name, (path, first, size) in self.files.items():
             try:
                 with open(path, "rb") as file:
+                    # before memory is set aside for what is not there
+                    if os.fstat(file.fileno()).st_size < first + size:
+                        raise ValueError(f"{name} is cut short")
                     file.seek(first)
                     found[name] = file.read(size)
             except OSError as error:
@@ -67,9 +72,10 @@ class Entry:
 
 
 def open_samples(source: str, kind: SampleKind[T], seed: int = 0) -> Samples[T]:
-    """Open a source; the main process prints what is in it."""
+    """Open a source; the main process prints what is in it. InputError where processes find different numbers of samples."""
     processes = Processes()
     samples = Samples(source, kind, seed, processes)
+    processes.check_same(len(samples), "The number of samples")
     if processes.is_main:
         found = {"samples": len(samples), "shards": len(samples.shards)}
         print(json.dumps(found | ({"empty": samples.empty} if samples.empty else {})), flush=True)
@@ -232,7 +238,10 @@ def _paths(source: str) -> list[Path]:
     if found:
         low, high = int(found[1]), int(found[2])
         names = [f"{n:0{len(found[1])}d}" for n in range(low, high + 1)]
-        paths = [Path(source[: found.start()] + name + source[found.end() :]) for name in names]
+        # a range that ends before it begins is a name that does not exist
+        paths = [Path(source[: found.start()] + name + source[found.end() :]) for name in names] or [
+            Path(source)
+        ]
     elif Path(source).is_dir():
         paths = sorted(p for p in Path(source).iterdir() if p.suffix == ".tar" and not p.name.startswith("."))
     else:
@@ -260,22 +269,27 @@ def _entries(path: Path) -> list[Entry]:
         if not stem or not ending:
             continue
         if key != last or not found:
-            found.append(Entry(f"{path.name}: {key}", {}))
+            found.append(Entry(printable(f"{path.name}: {key}"), {}))
         found[-1].files[ending], last = (path, first, size), key
     return found
 
 
 def _members(path: Path) -> Iterator[tuple[str, int, int]]:
-    """Name, first byte and size of the files in a tar file; damaged headers are passed over."""
+    """Name, first byte and size of the files in a tar file; damaged headers are passed over, as are files with holes, whose
+    bytes are not next to each other."""
+    last = -1
     try:
         with tarfile.open(path, "r:", ignore_zeros=True) as tar:
             for member in tar:
-                if member.isreg():
+                if member.offset <= last:
+                    raise tarfile.ReadError("a header has a negative size")
+                last = member.offset
+                if member.isreg() and member.sparse is None and member.size >= 0:
                     yield member.name, member.offset_data, member.size
                 # members are not kept, or a long shard would fill the memory
                 tar.members.clear()
     except (tarfile.TarError, EOFError, ValueError, OSError) as error:
-        log.warning("%s: the rest cannot be read (%s)", path.name, error)
+        log.warning("%s: the rest cannot be read (%s)", printable(path.name), error)
 
 
 def _loose(folder: Path) -> list[tuple[str, list[Entry]]]:
@@ -284,5 +298,5 @@ def _loose(folder: Path) -> list[tuple[str, list[Entry]]]:
     for path in sorted(folder.iterdir()):
         stem, _, ending = path.name.partition(".")
         if stem and ending and path.is_file():
-            found.setdefault(stem, Entry(stem, {})).files[ending] = (path, 0, path.stat().st_size)
+            found.setdefault(stem, Entry(printable(stem), {})).files[ending] = (path, 0, path.stat().st_size)
     return [(key, [entry]) for key, entry in found.items()]

@@ -30,6 +30,9 @@ class StagedSamples:
         self._current = min(stage, len(self._sources) - 1)
         return self._sources[self._current]
 
+    def __len__(self) -> int:
+        return sum(map(len, self._sources))
+
     def place(self) -> Tensor:
         """The place of each source, and how many samples were skipped in all."""
         places = torch.stack([s.place() for s in self._sources])
