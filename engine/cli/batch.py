@@ -29,7 +29,7 @@ def batch(arguments: Arguments, verbs: Callable[[], Verbs]) -> dict[str, Any]:
         check_writable(arguments.report)
     jobs = read_jobs(arguments.jobs, verbs(), arguments.folder)
     if arguments.dry_run:
-        states = standing(jobs, arguments.again)
+        states = standing(jobs, arguments.again, arguments.report)
         for job in jobs.jobs:
             is_done = " (up to date)" if states[job.name] == UP_TO_DATE else ""
             say(f"{job.name}{is_done}: {shlex.join(job.words)}", arguments)

@@ -14,11 +14,12 @@ from ..steps.step import Kind
 from .arguments import AddVerb, Arguments, add_config, add_path, config_from, device_of, follow
 from .kinds import SAFETENSORS, WRITERS, read_input
 from .outputs import check_outputs
-from .step_verb import least_size
+from .step_verb import checkpoint_ending, least_size
 
 # one flag for all stages
 SHARED = ("rasterizer", "seed", "preview_every", "checkpoint_seconds")
 PROMPTS = ("prompt", "negative", "force")
+STAGES = (edit_views.STEP, fit_edits.STEP, refine_score.STEP)
 # an input of the fit
 PIN = next(each for each in fit_edits.STEP.inputs if each.name == "pin")
 
@@ -26,8 +27,7 @@ PIN = next(each for each in fit_edits.STEP.inputs if each.name == "pin")
 def edit(arguments: Arguments) -> dict[str, Any]:
     """Edit views, fit the scene to them, and, where asked, refine it."""
     start, out, device = time.monotonic(), Path(arguments.out), device_of(arguments)
-    stages = (edit_views.STEP, fit_edits.STEP, refine_score.STEP)
-    checkpoints = [out.with_suffix(f".{stage.resumes}.safetensors") for stage in stages]
+    checkpoints = [out.with_suffix(checkpoint_ending(stage)) for stage in STAGES]
     outputs = [
         (Kind.SCENE, out),
         *([(Kind.VIEWS, Path(arguments.keep_views))] if arguments.keep_views else []),
@@ -85,6 +85,7 @@ def add_edit(add_verb: AddVerb) -> None:
         has_device=True,
         configs=(edit_views.Config,),
     )
+    sub.set_defaults(checkpoints=tuple(map(checkpoint_ending, STAGES)))
     keep = "folder to save the edited views in, to check or change them"
     add_path(sub, "--keep-views", metavar="DIR", role=Role.OUTPUT, help=keep)
     use = "folder of edited views to fit to (from --keep-views)"

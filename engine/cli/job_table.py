@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import threading
 import time
+import unicodedata
 from collections import Counter
+from contextlib import suppress
 
 from ..messages import JobUpdate
 from ..wording import brief
@@ -78,9 +81,9 @@ class JobTable:
 
     def _draw(self) -> None:
         self._drawn = time.monotonic()
-        width, height = shutil.get_terminal_size((100, 24))
+        width, height = _terminal()
         rows = self._rows(max(3, height - 3))
-        text = "".join(f"\x1b[2K{row[: width - 1]}\n" for row in rows)
+        text = "".join(f"\x1b[2K{fitted(row, width - 1)}\n" for row in rows)
         up = f"\x1b[{self._lines}A" if self._lines else ""
         # rows are printable: only the moves of the cursor are not, which `tell` would escape
         sys.stderr.write(f"{up}\r{text}\x1b[J")
@@ -98,6 +101,25 @@ class JobTable:
         ]
         noun = "job" if len(self._jobs) == 1 else "jobs"
         return [*rows, f"{len(self._jobs)} {noun}: {numbers}"]
+
+
+def _terminal() -> tuple[int, int]:
+    """Columns and lines of the terminal; stdout may be a file."""
+    width, height = shutil.get_terminal_size((0, 0))
+    if not width or not height:
+        with suppress(OSError, ValueError):
+            shown = os.get_terminal_size(sys.stderr.fileno())
+            width, height = width or shown.columns, height or shown.lines
+    return width or 100, height or 24
+
+
+def fitted(text: str, width: int) -> str:
+    """The beginning of a text that has at most `width` columns on a terminal: more would begin another line."""
+    for i, character in enumerate(text):
+        width -= 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if width < 0:
+            return text[:i]
+    return text
 
 
 def described(job: JobUpdate) -> str:

@@ -53,6 +53,7 @@ def add_step(add_verb: AddVerb, step: Step) -> None:
     if step.resumes:
         help = "unfinished work, resumed if it exists (default: next to --out)"
         add_path(sub, "--checkpoint", metavar="FILE", role=Role.KEPT, help=help)
+        sub.set_defaults(checkpoints=(checkpoint_ending(step),))
 
 
 def writer_of(step: Step) -> Writer | None:
@@ -145,7 +146,12 @@ def checkpoint_of(step: Step, arguments: Arguments) -> Path:
     """Where the step's unfinished work lies."""
     if arguments.checkpoint:
         return Path(arguments.checkpoint)
-    return Path(arguments.out).with_suffix(f".{step.resumes}.safetensors")
+    return Path(arguments.out).with_suffix(checkpoint_ending(step))
+
+
+def checkpoint_ending(step: Step) -> str:
+    """What the name of a checkpoint has in place of the output's ending."""
+    return f".{step.resumes}.safetensors"
 
 
 def _reported(made: Any, arguments: Arguments) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def _verb(name: str, parser: argparse.ArgumentParser) -> Verb:
         )
         flags.update({word[2:].replace("-", "_"): flag for word in on})
     shares = bool(parser.get_default("shares_views"))
-    return Verb(name, flags, lambda words: _refused(parser, words), shares)
+    checkpoints = tuple(parser.get_default("checkpoints") or ())
+    return Verb(name, flags, lambda words: _refused(parser, words), shares, checkpoints)
 
 
 def _refused(parser: argparse.ArgumentParser, words: Sequence[str]) -> Refused | None:

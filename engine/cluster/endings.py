@@ -14,6 +14,8 @@ from .worker import ending_signal
 
 # exit codes of the command line: the input cannot be used, wrong arguments
 ANSWERS = (1, 2)
+# of a stop by SIGINT and SIGTERM
+STOPS = (130, 143)
 # memory may be free again; one of several processes ended
 PASSING = ("GS4D-ENG-002", "GS4D-TRN-051")
 # characters of a sentence in the table
@@ -36,7 +38,9 @@ def outcome_of(ended: Ended) -> Outcome:
         # NaN is not JSON to other programs
         parsed = json.loads(ended.last, parse_constant=lambda _: None)
         said = parsed if isinstance(parsed, dict) else {}
-    if ended.code == 0:
+    is_cut_short = ended.code < 0 or ended.code in STOPS
+    # the report is the last that a command does: a signal that comes then takes nothing away
+    if ended.code == 0 or (is_cut_short and said and "error" not in said):
         return Outcome(said)
     last = ended.said.splitlines()[-1] if ended.said else ""
     if isinstance(said.get("error"), str):

@@ -20,6 +20,8 @@ from ..wording import shown
 LARGEST, DEEPEST = 512 * 1024, 8
 # job that asks for more has a slip in its file
 MOST_RETRIES = 100
+# share of a GPU or CPU that Ray counts
+SMALLEST = 0.0001
 NAME = re.compile(r"[A-Za-z_][\w-]{0,63}", re.ASCII)
 # keys of a job that are not flags
 KEYS = ("run", "matrix", "after", "gpus", "cpus", "processes", "retries")
@@ -290,10 +292,13 @@ class _Reader:
             value = int(text.text) if key in ("processes", "retries") else float(text.text)
         except ValueError:
             value = None
-        if value is None or not low <= value <= high:
+        is_share = value is not None and 0 < value < SMALLEST
+        is_broken = value is not None and key == "gpus" and value > 1 and value % 1 > 0
+        if value is None or not low <= value <= high or is_share or is_broken:
             kind = "a whole number" if key in ("processes", "retries") else "a number"
+            more = ", whole above 1" if is_broken else f", and {SMALLEST:g} at least" if is_share else ""
             raise InputError(
                 "CLU-018",
-                f"{self.name}, line {text.line}: {key} is {shown(text.text)}; it must be {kind} from {low} to {high}.",
+                f"{self.name}, line {text.line}: {key} is {shown(text.text)}; it must be {kind} from {low} to {high}{more}.",
             )
         return value

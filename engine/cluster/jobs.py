@@ -16,7 +16,7 @@ class Job:
         words: The verb and its flags, with absolute paths.
         settings: The same as written in the file, for the fingerprint: flag to values.
         outputs: What is there when it is done.
-        inputs: Files and folders that it reads and no job makes.
+        inputs: Files and folders that it reads and no job makes, or not all of what is in them.
         feeds: Names of the jobs whose outputs it reads.
         needs: Names of all jobs that must be done before.
         processes: That share the work on its machine; their number changes results by rounding only.
@@ -44,8 +44,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Jobs:
-    """The jobs of a file in an order in which they can run, and the folder of their outputs."""
+    """The jobs of a file in an order in which they can run, the folder of their outputs, and all that they write, with links
+    followed."""
 
     file: Path
     folder: Path
     jobs: tuple[Job, ...]
+    written: frozenset[str]

@@ -14,6 +14,8 @@ from .job_file import JobEntry, JobFile, Text
 Values = Mapping[str, str]
 # of a job file: beyond it, a matrix has a slip
 MOST_JOBS = 10_000
+# characters of a text with its values: some systems take no longer words, and a few lines of braces could stand for gigabytes
+LONGEST_TEXT = 30_000
 # characters of a value in the name of an instance
 LONGEST_VALUE = 32
 _PLACE = re.compile(r"\{\{|\}\}|\{ *([A-Za-z_]\w*) *\}")
@@ -65,10 +67,12 @@ def filled(
 ) -> str:
     """A text with the matrix's values in it; `{{` is a brace. `shape` is given name and value, and returns what is put in.
 
-    Raises InputError for a name in braces that the matrix does not have.
+    Raises InputError for a name in braces that the matrix does not have, and for a text that gets too long.
     """
+    length = len(text.text)
 
     def put(match: re.Match[str]) -> str:
+        nonlocal length
         name = match[1]
         if name is None:
             return match[0][0]
@@ -79,6 +83,21 @@ def filled(
                 f"{file.at(text.line)}: '{{{printable(name)}}}' is not in the matrix of this job, which has {there}. "
                 "Write {{ for a brace.",
             )
-        return shape(name, values[name])
+        found = shape(name, values[name])
+        length += len(found)
+        if length > LONGEST_TEXT:
+            raise _too_long(text, file)
+        return found
+
+    if length > LONGEST_TEXT:
+        raise _too_long(text, file)
 
     return _PLACE.sub(put, text.text)
+
+
+def _too_long(text: Text, file: JobFile) -> InputError:
+    return InputError(
+        "CLU-058",
+        f"{file.at(text.line)}: a text here has more than {LONGEST_TEXT:,} characters with the values of the matrix in it. "
+        "Shorten it.",
+    )

@@ -75,7 +75,7 @@ class Place(Protocol):
         ...
 
     def running(self) -> list[str]:
-        """Names of the jobs whose commands have not ended."""
+        """Names of the jobs whose commands have not ended. The end of all others is among the events."""
         ...
 
     def close(self) -> None:

@@ -6,17 +6,18 @@ import difflib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
 from ..files.paths import check_names, printable
 from ..wording import listed, shown
+from .drafts import Draft
 from .job_file import JobEntry, JobFile, Text, read_job_file
 from .jobs import Job, Jobs
 from .matrix import check_number, file_names, filled, instance_name, instances
 from .order import in_order
-from .verbs import Flag, Role, Verb, Verbs
+from .verbs import CHECKPOINT, OUT, Flag, Role, Verb, Verbs
+from .writers import Writers, output_path
 
 _REFERENCE = re.compile(r"\$\{\s*([\w-]+)\s*\.\s*([\w-]+)\s*\}", re.ASCII)
 _YES, _NO = ("true", "yes", "on"), ("false", "no", "off")
@@ -52,35 +53,17 @@ def _folder_of(file: JobFile) -> Path:
     return file.path.parent / text
 
 
-@dataclass
-class _Draft:
-    """A job while it is read. `paths`: inputs as (path, line); `refers`: names of jobs and whether they feed it."""
-
-    name: str
-    entry: JobEntry
-    values: dict[str, str]
-    words: list[str] = field(default_factory=list)
-    settings: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    outputs: dict[str, Path] = field(default_factory=dict)
-    # all that it writes, by flag, and the lines where that is said
-    written: dict[str, tuple[Path, int]] = field(default_factory=dict)
-    paths: list[tuple[Path, int]] = field(default_factory=list)
-    feeds: dict[str, None] = field(default_factory=dict)
-    waits: dict[str, None] = field(default_factory=dict)
-
-
 class _Plan:
     def __init__(self, file: JobFile, verbs: Verbs, folder: Path) -> None:
         self.file, self.verbs, self.folder = file, verbs, folder
-        self.real_folder = Path(os.path.realpath(folder))
         self.verb_of = {entry.name: self._verb(entry) for entry in file.jobs.values()}
         for entry in file.jobs.values():
             self._check_flags(entry, self.verb_of[entry.name])
             self._check_processes(entry, self.verb_of[entry.name])
         self.file_names = {entry.name: file_names(entry) for entry in file.jobs.values()}
         # instances of a job by their values of some names
-        self.groups: dict[tuple[str, tuple[str, ...]], dict[tuple[str, ...], list[_Draft]]] = {}
-        self.drafts: dict[str, list[_Draft]] = {}
+        self.groups: dict[tuple[str, tuple[str, ...]], dict[tuple[str, ...], list[Draft]]] = {}
+        self.drafts: dict[str, list[Draft]] = {}
         taken: set[str] = set()
         for entry in file.jobs.values():
             self.drafts[entry.name] = []
@@ -91,20 +74,22 @@ class _Plan:
                 while name in taken:
                     name, number = f"{stem} ({number})", number + 1
                 taken.add(name)
-                self.drafts[entry.name].append(_Draft(name, entry, values))
+                self.drafts[entry.name].append(Draft(name, entry, values))
 
     def jobs(self) -> Jobs:
         # outputs first: references and paths of other jobs name them
         for draft in self._all():
             self._place_outputs(draft)
-        makers = self._makers()
         for draft in self._all():
             self._fill(draft)
-            self._find_inputs(draft, makers)
+        writers = Writers(self.file, self.folder, list(self._all()))
+        for draft in self._all():
+            self._find_inputs(draft, writers)
         found = [self._finished(draft) for draft in self._all()]
-        return Jobs(self.file.path, self.folder, tuple(in_order(found, self.file.path.name)))
+        ordered = tuple(in_order(found, self.file.path.name))
+        return Jobs(self.file.path, self.folder, ordered, writers.written)
 
-    def _all(self) -> Iterator[_Draft]:
+    def _all(self) -> Iterator[Draft]:
         for drafts in self.drafts.values():
             yield from drafts
 
@@ -160,71 +145,23 @@ class _Plan:
                 f"{entry.processes}. Remove it; several can share the work of {able}.",
             )
 
-    def _place_outputs(self, draft: _Draft) -> None:
+    def _place_outputs(self, draft: Draft) -> None:
         names = self.file_names[draft.entry.name]
         for key, given in draft.entry.flags.items():
             role = self.verb_of[draft.entry.name].flags[key].role
             if role in (Role.OUTPUT, Role.KEPT):
                 text = given.texts[0]
-                path = self._output(
-                    text, filled(text, draft.values, self.file, lambda n, value: names[n][value])
-                )
+                name = filled(text, draft.values, self.file, lambda n, value: names[n][value])
+                path = output_path(self.file.at(text.line), self.folder, name)
                 draft.written[key] = (path, text.line)
                 if role is Role.OUTPUT:
                     draft.outputs[key] = path
+        if OUT in draft.outputs and CHECKPOINT not in draft.entry.flags:
+            path, line = draft.written[OUT]
+            for ending in self.verb_of[draft.entry.name].checkpoints:
+                draft.written[ending] = (path.with_suffix(ending), line)
 
-    def _output(self, text: Text, name: str) -> Path:
-        """The path of an output, which lies in the folder."""
-        parts = re.split(r"[/\\]", name)
-        leads_out = re.match(r"~?[/\\]|[A-Za-z][A-Za-z0-9+.-]*:", name) is not None or ".." in parts
-        if not name.strip() or leads_out or name.strip("./\\ ") == "":
-            raise InputError(
-                "CLU-027",
-                f"{self.file.at(text.line)}: the output '{printable(name)}' is not a path inside the folder. Write "
-                "one relative to "
-                f"{printable(self.folder.name)}, without '..'.",
-            )
-        check_names(name)
-        path = self.folder.joinpath(*parts)
-        if not Path(os.path.realpath(path)).is_relative_to(self.real_folder):
-            raise InputError(
-                "CLU-028",
-                f"{self.file.at(text.line)}: the output '{printable(name)}' leads out of the folder through a link. "
-                "Remove the link.",
-            )
-        return path
-
-    def _makers(self) -> dict[Path, _Draft]:
-        """Who writes each output. InputError where two do, or one writes into another's."""
-        found: dict[Path, tuple[_Draft, int]] = {}
-        for draft in self._all():
-            for path, line in draft.written.values():
-                for place in (path, *path.parents):
-                    if place in found:
-                        other, there = found[place]
-                        raise InputError(
-                            "CLU-029",
-                            f"{self.file.at(line)}: '{draft.name}' and '{other.name}' (line {there}) both write "
-                            f'{self._shown(place)}. Put a name of the matrix into the path, as in "{{shot}}.mp4".',
-                        )
-                    if place == self.folder:
-                        break
-                found[path] = (draft, line)
-        for path, (draft, line) in found.items():
-            for place in list(path.parents):
-                if place in found:
-                    other, _ = found[place]
-                    raise InputError(
-                        "CLU-030",
-                        f"{self.file.at(line)}: '{draft.name}' writes {self._shown(path)} into {self._shown(place)}, which "
-                        f"'{other.name}' writes. Choose another path.",
-                    )
-                if place == self.folder:
-                    break
-        outputs = {path for draft in self._all() for path in draft.outputs.values()}
-        return {path: draft for path, (draft, _) in found.items() if path in outputs}
-
-    def _fill(self, draft: _Draft) -> None:
+    def _fill(self, draft: Draft) -> None:
         """The words of a job's command, and what its references name."""
         verb = self.verb_of[draft.entry.name]
         draft.words.append(verb.name)
@@ -259,7 +196,7 @@ class _Plan:
                 f"{self.file.at(by_name.get(refused.flag, draft.entry.line))}: {draft.name}: {refused.reason}",
             )
 
-    def _switch(self, text: Text, draft: _Draft) -> bool:
+    def _switch(self, text: Text, draft: Draft) -> bool:
         value = filled(text, draft.values, self.file).strip().lower()
         if value not in (*_YES, *_NO):
             raise InputError(
@@ -268,7 +205,7 @@ class _Plan:
             )
         return value in _YES
 
-    def _values(self, text: Text, flag: Flag, key: str, draft: _Draft) -> list[str]:
+    def _values(self, text: Text, flag: Flag, key: str, draft: Draft) -> list[str]:
         """What one text of a flag stands for on the command line."""
         if flag.role in (Role.OUTPUT, Role.KEPT):
             path, _ = draft.written[key]
@@ -305,7 +242,7 @@ class _Plan:
             draft.paths.append((path, text.line))
         return [str(path)]
 
-    def _output_of(self, other: _Draft, flag: str, text: Text) -> Path:
+    def _output_of(self, other: Draft, flag: str, text: Text) -> Path:
         key = flag.replace("-", "_")
         if key not in other.outputs:
             there = listed(list(other.outputs)) or "none"
@@ -315,7 +252,7 @@ class _Plan:
             )
         return other.outputs[key]
 
-    def _referred(self, text: Text, name: str, draft: _Draft, flag: str = "") -> list[_Draft]:
+    def _referred(self, text: Text, name: str, draft: Draft, flag: str = "") -> list[Draft]:
         """The instances of a job that another one names: those with the same values of the names that both have."""
         if name not in self.drafts:
             near = difflib.get_close_matches(name, self.drafts, 1)
@@ -341,26 +278,21 @@ class _Plan:
             draft.feeds.update(dict.fromkeys(other.name for other in found))
         return found
 
-    def _find_inputs(self, draft: _Draft, makers: dict[Path, _Draft]) -> None:
+    def _find_inputs(self, draft: Draft, writers: Writers) -> None:
         """Inputs that are named by their path: another job's output, or files that must be there."""
-        outside: list[tuple[Path, int]] = []
         for path, line in draft.paths:
-            owners = [makers[place] for place in (path, *path.parents) if place in makers]
-            if path.is_relative_to(self.folder):
-                owners += [maker for output, maker in makers.items() if path in output.parents]
-            if owners:
-                draft.feeds.update(dict.fromkeys(owner.name for owner in owners))
-            elif not os.path.exists(path):
+            owners, is_theirs = writers.owners(path)
+            draft.feeds.update(dict.fromkeys(owner.name for owner in owners))
+            if not is_theirs:
+                draft.inputs.append(path)
+            if not owners and not os.path.exists(path):
                 raise InputError(
                     "CLU-039",
                     f"{self.file.at(line)}: {self._as_written(path)} is not there, and no job makes it. Paths are relative to "
                     "the job file's folder, without ~ and $NAME; outputs of jobs are named ${job.out}.",
                 )
-            else:
-                outside.append((path, line))
-        draft.paths = outside
 
-    def _finished(self, draft: _Draft) -> Job:
+    def _finished(self, draft: Draft) -> Job:
         entry = draft.entry
         return Job(
             name=draft.name,
@@ -369,7 +301,7 @@ class _Plan:
             words=tuple(draft.words),
             settings=draft.settings,
             outputs=tuple(draft.outputs.values()),
-            inputs=tuple(path for path, _ in draft.paths),
+            inputs=tuple(draft.inputs),
             feeds=tuple(draft.feeds),
             needs=tuple({**draft.feeds, **draft.waits}),
             gpus=entry.gpus,
@@ -378,9 +310,6 @@ class _Plan:
             where=self.file.at(entry.line),
             processes=entry.processes,
         )
-
-    def _shown(self, path: Path) -> str:
-        return printable(path.relative_to(self.folder).as_posix())
 
     def _as_written(self, path: Path) -> str:
         """The path of an input, relative to the job file where it lies below it."""

@@ -33,7 +33,7 @@ log = logging.getLogger("gs4d")
 
 # seconds: to join a cluster or to start one, without a sign of life until it counts as lost, for the driver's own end, of it
 # until that is said, and for both where jobs are killed
-JOINING, SILENCE, ENDING, NOTICED, KILLING = 150.0, 45.0, 5.0, 0.3, 1.0
+JOINING, SILENCE, ENDING, NOTICED, KILLING = 150.0, 45, 5.0, 0.3, 1.0
 DRIVER = Path(__file__).with_name("ray_driver.py")
 TOKEN = ".gs4d-token-"
 
@@ -54,7 +54,10 @@ class RayPlace:
         self.events: queue.Queue[Event] = queue.Queue()
         self._address = address
         self._running: set[str] = set()
-        self._heard = time.monotonic()
+        # an end is told, and the job forgotten, at once
+        self._ending = threading.Lock()
+        # answers of the driver
+        self._heard = 0
         self._said = deque[str](maxlen=20)
         self._is_over = self._is_own = self._is_killed = False
         self.machines: list[str] = []
@@ -73,6 +76,10 @@ class RayPlace:
     def _config(self, jobs: Jobs, pack: str) -> dict[str, Any]:
         """What the driver is told; writes the file that all machines must see."""
         secret = secrets.token_hex(16)
+        # nobody else works in the folder: those are of killed batches
+        for left in jobs.folder.glob(f"{TOKEN}*"):
+            with contextlib.suppress(OSError):
+                left.unlink()
         self._token.write_text(secret, encoding="utf-8")
         terms = {
             "pack": pack or str(PACK),
@@ -142,7 +149,8 @@ class RayPlace:
         raise _machine_error(refused["kind"], found, str(machine))
 
     def start(self, job: Job) -> None:
-        self._running.add(job.name)
+        with self._ending:
+            self._running.add(job.name)
         order = {"name": job.name, "words": list(job.words), "processes": job.processes}
         self._order(start={**order, "cpus": job.cpus, "gpus": job.gpus})
 
@@ -154,7 +162,8 @@ class RayPlace:
         self._order(kill=True)
 
     def running(self) -> list[str]:
-        return [] if self._is_over else sorted(self._running)
+        with self._ending:
+            return [] if self._is_over else sorted(self._running)
 
     def close(self) -> None:
         """Leave the cluster; one that was started for the batch ends."""
@@ -209,7 +218,7 @@ class RayPlace:
         self._lose("the program that speaks with it ended")
 
     def _take(self, answer: dict[str, Any]) -> None:
-        self._heard = time.monotonic()
+        self._heard += 1
         if "ready" in answer or "refused" in answer:
             self._answers.put(answer)
         elif "began" in answer:
@@ -218,17 +227,20 @@ class RayPlace:
             self.events.put(Line(answer["line"], answer["progress"]))
         elif "ended" in answer:
             ending = answer["ending"]
-            self._running.discard(answer["ended"])
-            self.events.put(Ended(answer["ended"], ending["code"], ending["last"], ending["said"]))
+            self._end(Ended(answer["ended"], ending["code"], ending["last"], ending["said"]))
         elif "lost" in answer:
-            self._running.discard(answer["lost"])
             problem = answer.get("problem")
             reason = answer.get("reason", "")
             if problem is not None:
                 reason = str(_machine_error(problem["kind"], str(problem["found"]), str(problem["machine"])))
-            self.events.put(Lost(answer["lost"], reason, bool(answer["is_final"])))
+            self._end(Lost(answer["lost"], reason, bool(answer["is_final"])))
         elif answer.get("closed"):
             self._lose(str(answer["closed"]))
+
+    def _end(self, event: Ended | Lost) -> None:
+        with self._ending:
+            self.events.put(event)
+            self._running.discard(event.job)
 
     def _lose(self, reason: str) -> None:
         if not self._is_over:
@@ -237,10 +249,12 @@ class RayPlace:
 
     def _watch(self) -> None:
         """A cluster that says nothing any more is lost."""
-        while not self._is_over:
-            if time.monotonic() - self._heard > SILENCE:
-                self._lose(f"no sign of it for {SILENCE:.0f} seconds")
+        # counted here: a clock also runs while this process is paused (Ctrl-Z), and the cluster is not lost for that
+        heard, silent = self._heard, 0
+        while not self._is_over and silent < SILENCE:
             time.sleep(1)
+            heard, silent = self._heard, silent + 1 if heard == self._heard else 0
+        self._lose(f"no sign of it for {SILENCE} seconds")
 
 
 def _machine_error(kind: str, found: str, machine: str) -> InputError:

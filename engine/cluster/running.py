@@ -18,8 +18,9 @@ from .endings import outcome_of
 from .fingerprints import fingerprints
 from .jobs import Job, Jobs
 from .local import Local
+from .lock import locked
 from .place import Began, Closed, Ended, Event, Line, Lost, Place
-from .record import Done, Record, locked
+from .record import Done, Record
 
 log = logging.getLogger("gs4d")
 
@@ -76,9 +77,9 @@ def run(
         >>> for message in run(jobs, on="ray", address="auto"):
         ...     print(message)
     """
-    with locked(jobs.folder):
-        record = Record(jobs.folder)
-        batch = _Batch(jobs, record, again)
+    with locked(jobs.folder) as check:
+        record = Record(jobs.folder, check)
+        batch = _Batch(jobs, record, _fingerprints(jobs, report), again)
         try:
             yield Started(len(jobs.jobs), batch.summary(), task="jobs")
             yield from batch.known()
@@ -99,19 +100,23 @@ def run(
                 write_json(Path(report), batch.report(on))
 
 
-def standing(jobs: Jobs, again: bool = False) -> dict[str, str]:
+def standing(jobs: Jobs, again: bool = False, report: Path | str | None = None) -> dict[str, str]:
     """What `run` would find, by the jobs' names: "up to date", or "waiting" for what it would run. Writes nothing.
 
     Raises:
         InputError: For outputs that others made.
     """
-    return _Batch(jobs, Record(jobs.folder), again).standing()
+    record = Record(jobs.folder, lambda: None)
+    return _Batch(jobs, record, _fingerprints(jobs, report), again).standing()
+
+
+def _fingerprints(jobs: Jobs, report: Path | str | None) -> dict[str, str]:
+    return fingerprints(jobs, [Path(report)] if report else [])
 
 
 class _Batch:
-    def __init__(self, jobs: Jobs, record: Record, again: bool) -> None:
+    def __init__(self, jobs: Jobs, record: Record, prints: Mapping[str, str], again: bool) -> None:
         self._record, self._start, self._folder = record, time.monotonic(), jobs.folder
-        prints = fingerprints(jobs)
         self._states = {
             job.name: _State(job, prints[job.name], JobUpdate(job.name, job.verb, WAITING))
             for job in jobs.jobs
@@ -188,6 +193,9 @@ class _Batch:
             )
         state = self._states[event.job]
         if isinstance(event, Began):
+            if state.update.state != WAITING:
+                # on a cluster, what a command says may be overtaken by its end
+                return
             self._record.begin(state.job, state.fingerprint)
             state.began, state.stage = time.monotonic(), None
             yield self._set(
@@ -227,10 +235,13 @@ class _Batch:
         missing = self._missing(state.job, place.settling)
         if missing:
             yield self._failed(state, f"it ended well, but {missing} is not there", "", may_pass=False)
-            return
-        state.seconds, state.report = time.monotonic() - state.began, outcome.report
-        self._record.finish(state.job, state.fingerprint, Done(state.report, state.seconds))
-        yield self._set(state, state=DONE, note="", left=None)
+        else:
+            yield self._done(state, outcome.report)
+
+    def _done(self, state: _State, report: dict[str, Any]) -> JobUpdate:
+        state.seconds, state.report = time.monotonic() - state.began, report
+        self._record.finish(state.job, state.fingerprint, Done(report, state.seconds))
+        return self._set(state, state=DONE, note="", left=None)
 
     def _missing(self, job: Job, settling: float) -> str:
         """Name of an output that is still not seen after `settling` seconds."""
@@ -275,6 +286,21 @@ class _Batch:
         except BaseException:
             place.kill()
             raise
+        self._take_last(place)
+
+    def _take_last(self, place: Place) -> None:
+        """Note how stopped commands ended: some were done when the stop came, and need not be done again."""
+        while True:
+            try:
+                event = place.events.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(event, Ended):
+                state, outcome = self._states[event.job], outcome_of(event)
+                if outcome.report is not None and not self._missing(state.job, 0.0):
+                    self._done(state, outcome.report)
+                else:
+                    self._record.give_up(state.job)
 
     def report(self, on: str) -> dict[str, Any]:
         states = list(self._states.values())

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+# flags of a verb's first output, and of its unfinished work
+OUT, CHECKPOINT = "out", "checkpoint"
+
 
 class Role(Enum):
     """What the value of a flag is."""
@@ -52,13 +55,21 @@ class Refused:
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: `flags` by the names they have in job files (with underscores), what checks the words of a command, and whether
-    several processes can share its work."""
+    """A verb.
+
+    Args:
+        name: As it is typed.
+        flags: By the names they have in job files (with underscores).
+        check: What checks the words of a command.
+        shares_views: Several processes can share its work.
+        checkpoints: Endings of the files next to its first output that keep its unfinished work: ".training.safetensors".
+    """
 
     name: str
     flags: Mapping[str, Flag]
     check: Callable[[Sequence[str]], Refused | None]
     shares_views: bool = False
+    checkpoints: tuple[str, ...] = ()
 
 
 Verbs = Mapping[str, Verb]

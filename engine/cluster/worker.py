@@ -77,9 +77,6 @@ class Command:
         with suppress(OSError):
             self._process.kill()
 
-    def is_running(self) -> bool:
-        return self._process.poll() is None
-
     def wait(self) -> dict[str, Any]:
         """Wait for the end: exit code, the last line of stdout and the last ones of stderr. May be interrupted."""
         while True:

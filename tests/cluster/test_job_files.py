@@ -172,12 +172,27 @@ BAD: dict[str, tuple[str, str, int, str]] = {
     "a value of the matrix twice": ("folder: out\njobs:\n  a: {run: grade, matrix: {x: [1, 1]}}", "CLU-017", 3, "twice"),
     "a number of GPUs": ("folder: out\njobs:\n  a: {run: grade, gpus: many}", "CLU-018", 3, "gpus is 'many'"),
     "half a retry": ("folder: out\njobs:\n  a: {run: grade, retries: 1.5}", "CLU-018", 3, "a whole number from 0 to 100"),
+    "part of a second GPU": (
+        "folder: out\njobs:\n  a: {run: grade, gpus: 1.5}", "CLU-018", 3, "gpus is '1.5'",
+    ),
+    "less of a CPU than can be counted": (
+        "folder: out\njobs:\n  a: {run: grade, cpus: 1e-320}", "CLU-018", 3, "cpus is '1e-320'",
+    ),
     "too many jobs": (
         "folder: out\njobs:\n  a: {run: grade, matrix: {x: " + str(list(range(200))) + ", y: " + str(list(range(200))) + "}}",
         "CLU-019", 3, "more than 10,000 jobs",
     ),
     "a name that the matrix lacks": (
         "folder: out\njobs:\n  a: {run: grade, scene: a.safetensors, out: '{shto}.safetensors'}", "CLU-020", 3, "{shto}",
+    ),
+    "a long text": (
+        "folder: out\njobs:\n  a: {run: grade, scene: a.safetensors, out: " + "x" * 30_001 + "}",
+        "CLU-058", 3, "30,000 characters",
+    ),
+    "a text that the matrix makes long": (
+        "folder: out\njobs:\n  a:\n    run: edit\n    scene: a.safetensors\n    out: a.safetensors\n"
+        "    matrix: {x: [" + "y" * 9_000 + "]}\n    prompt: '" + "{x}" * 9_000 + "'",
+        "CLU-058", 8, "30,000 characters",
     ),
     "a folder elsewhere": ("folder: ../out\njobs: {a: {run: grade}}", "CLU-021", 1, "not below"),
     "an absolute folder": ("folder: /tmp\njobs: {a: {run: grade}}", "CLU-021", 1, "not below"),
@@ -216,6 +231,24 @@ BAD: dict[str, tuple[str, str, int, str]] = {
         "folder: out\njobs:\n  a: {run: grade, scene: a.safetensors, out: x.safetensors}\n"
         "  b: {run: grade, scene: a.safetensors, out: ./x.safetensors}",
         "CLU-029", 4, "'b' and 'a' (line 3) both write x.safetensors",
+    ),
+    "an output of two jobs by a link": (
+        "folder: out\njobs:\n  a: {run: grade, scene: a.safetensors, out: elsewhere/out/x.safetensors}\n"
+        "  b: {run: grade, scene: a.safetensors, out: x.safetensors}",
+        "CLU-029", 4, "which is also elsewhere/out/x.safetensors",
+    ),
+    "an output of two jobs but for case": (
+        "folder: out\njobs:\n  a: {run: grade, scene: a.safetensors, out: É.safetensors}\n"
+        "  b: {run: grade, scene: a.safetensors, out: e\u0301.safetensors}",
+        "CLU-029", 4, "which is also É.safetensors",
+    ),
+    "an output in place of another job's checkpoint": (
+        "folder: out\njobs:\n  a: {run: fit-scene, data: ., out: x.safetensors}\n"
+        "  b: {run: grade, scene: a.safetensors, out: x.training.safetensors}",
+        "CLU-029", 4, "both write x.training.safetensors",
+    ),
+    "an output in place of the batch's own files": (
+        "folder: out\njobs:\n  a: {run: grade, scene: a.safetensors, out: .GS4D-batch.json}", "CLU-056", 3, "own files",
     ),
     "an output of all combinations": (
         "folder: out\njobs:\n  a: {run: grade, matrix: {x: [1, 2]}, scene: a.safetensors, out: x.safetensors}",

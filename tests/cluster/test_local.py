@@ -14,10 +14,12 @@ import pytest
 
 from engine.cli import main, verbs
 from engine.cluster import read_jobs, run, standing
-from engine.cluster.record import LOCK, RECORD
+from engine.cluster.lock import LOCK
+from engine.cluster.record import RECORD
 from engine.errors import InputError
 from engine.io.scene_file import load_scene
 from engine.messages import JobUpdate, result
+from tests.cluster.pretend_pack import COMMAND, pretend, write_pack
 from tests.cluster.small_jobs import (
     ITERATIONS,
     ROOT,
@@ -92,7 +94,10 @@ jobs:
     assert set(bytes_of(out)) == {"scene.safetensors"}
 
 
-def test_what_a_change_concerns_is_made_again_and_nothing_else(folder: Path) -> None:
+def test_what_a_change_concerns_is_made_again_and_nothing_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(folder / "pack", monkeypatch)
     before = bytes_of(folder / "out")
     jobs = small_jobs(folder, TEXT.replace("preset: gold", "preset: night").replace("[1, 2]", "[1]"))
     assert standing(jobs) == {"views": "up to date", "fit[1]": "up to date", "gold[1]": "waiting"}
@@ -142,13 +147,18 @@ def test_a_failed_job_stops_only_what_needs_it(tmp_path: Path, capsys: pytest.Ca
 
 @POSIX
 def test_on_a_terminal_the_jobs_are_a_table_that_is_redrawn(folder: Path) -> None:
+    import fcntl
     import pty
+    import struct
+    import termios
 
     (folder / "out" / "gold 1.safetensors").unlink()
     terminal, end = pty.openpty()
-    words = [sys.executable, "-m", "engine", "batch", str(folder / "jobs.yaml")]
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    pack = write_pack(folder / "pack")
+    words = [sys.executable, "-c", COMMAND, str(pack), "batch", str(folder / "jobs.yaml")]
     process = subprocess.Popen(
-        words, cwd=ROOT, stderr=end, stdout=subprocess.DEVNULL, env={**os.environ, "COLUMNS": "90"}
+        words, cwd=ROOT, stderr=end, stdout=subprocess.DEVNULL, env={**os.environ, "COLUMNS": ""}
     )
     os.close(end)
     shown = b""
@@ -163,6 +173,8 @@ def test_on_a_terminal_the_jobs_are_a_table_that_is_redrawn(folder: Path) -> Non
         len(tables) > 2 and "\x1b[5A" not in tables[0] and all("\x1b[5A" in table for table in tables[2:-1])
     )
     assert any("running  on" in table for table in tables), "before its command has anything to tell"
+    rows = [row.split("\x1b[2K")[1] for row in tables[-2].splitlines() if "\x1b[2K" in row]
+    assert len(rows) == 5 and max(map(len, rows)) <= 59, "a longer one would be two"
     assert "gold[1]" in tables[-2] and "grade" in tables[-2] and "4 jobs: 1 done, 3 up to date" in tables[-2]
 
 
@@ -173,9 +185,11 @@ def batch(file: Path) -> "subprocess.Popen[str]":
 
 @POSIX
 def test_stopped_and_killed_batches_leave_nothing_that_works_and_go_on_to_the_same_files(
-    folder_of_jobs: Path, tmp_path: Path
+    folder_of_jobs: Path, folder: Path
 ) -> None:
-    file, out = write_jobs(tmp_path, TEXT.replace(ITERATIONS, "iterations: 4000")), tmp_path / "out"
+    file, out = write_jobs(folder, TEXT.replace(ITERATIONS, "iterations: 4000")), folder / "out"
+    for name in SCENES:
+        (out / name).unlink()
     for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
         process = batch(file)
         wait_until(lambda: workers_of(out / "fitted"))
@@ -186,7 +200,7 @@ def test_stopped_and_killed_batches_leave_nothing_that_works_and_go_on_to_the_sa
         wait_until(lambda: not workers_of(out))
         assert (out / LOCK).exists() == (number == signal.SIGKILL)
     # with other iterations, their checkpoints are not those of these jobs
-    jobs, seen = small_jobs(tmp_path), list[JobUpdate]()
+    jobs, seen = small_jobs(folder), list[JobUpdate]()
     stream = run(jobs)
     for message in stream:
         if isinstance(message, JobUpdate) and message.done:

@@ -16,6 +16,7 @@ from engine.cluster.worker import machine_problem, source_digest
 from engine.errors import InputError
 from engine.messages import JobUpdate, result
 from tests.cluster.conftest import NODE, free_port
+from tests.cluster.pretend_pack import pretend
 from tests.cluster.small_jobs import ITERATIONS, ROOT, TEXT, bytes_of, small_jobs, wait_until, workers_of
 
 ray = pytest.importorskip("ray", reason="ray is not installed (pip install ray)")
@@ -112,7 +113,10 @@ def test_a_cluster_with_another_python_is_named(cluster: Any, tmp_path: Path) ->
     assert platform.python_version() in str(caught.value)
 
 
-def test_a_cluster_that_loses_its_head_ends_the_batch_with_a_sentence(tmp_path: Path) -> None:
+def test_a_cluster_that_loses_its_head_ends_the_batch_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(tmp_path / "pack", monkeypatch)
     from ray.cluster_utils import Cluster
 
     with (
