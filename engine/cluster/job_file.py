@@ -18,7 +18,7 @@ from ..wording import shown
 
 # bytes, and levels of lists and mappings
 LARGEST, DEEPEST = 512 * 1024, 8
-# job that asks for more has a slip in its file
+# of a job; one that asks for more has a slip in its file
 MOST_RETRIES = 100
 # share of a GPU or CPU that Ray counts
 SMALLEST = 0.0001

@@ -185,6 +185,9 @@ class _Plan:
                     "takes one. Add to this "
                     "job's matrix what the other one has more.",
                 )
+            if flag.role in (Role.KEPT, Role.CACHE):
+                # where work is kept changes nothing of what is made
+                draft.settings.pop(key)
         for text in draft.entry.after:
             for other in self._referred(text, text.text, draft):
                 draft.waits[other.name] = None

@@ -82,7 +82,7 @@ class Driver:
             elif address or not self._join(quiet):
                 self._start(quiet)
         except Exception as error:
-            # of the cluster, then of this process
+            # Ray names the versions of the cluster, then those of this process
             versions = re.findall(r"Ray: (\S+)\s+Python: (\S+)", str(error))
             if len(versions) == 2:
                 there, here = (f"Ray {ray} with Python {python}" for ray, python in versions)

@@ -169,7 +169,7 @@ class _Batch:
     def _start_ready(self, place: Place) -> Generator[Message, None, None]:
         free = place.capacity - len(place.running())
         for state in self._states.values():
-            # what has a start waits for a machine
+            # a job with a start time was handed to the place already
             if state.update.state != WAITING or state.began > 0:
                 continue
             lacking = [n for n in state.job.needs if self._states[n].update.state in (FAILED, NOT_RUN)]

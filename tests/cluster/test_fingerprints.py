@@ -67,6 +67,14 @@ def test_a_change_of_any_file_that_a_job_reads_changes_it(folder: Path) -> None:
     assert write("mesh/.hidden") == [] and write("nobody.txt") == []
 
 
+def test_where_unfinished_work_is_kept_changes_nothing(folder: Path) -> None:
+    job = "a: {run: fit-scene, data: capture, out: a.safetensors, iterations: 100"
+    before = prints(folder, f"{job}}}")
+    for more in ("checkpoint: kept.safetensors", "prepared: cache"):
+        assert prints(folder, f"{job}, {more}}}") == before
+    assert prints(folder, f"{job}, seed: 2}}") != before
+
+
 def test_what_the_batch_writes_is_not_what_its_jobs_read(folder: Path) -> None:
     """A job that reads a folder in which its own output lies would never be done."""
     job = "a: {run: fit-scene, data: ., out: a.safetensors}"

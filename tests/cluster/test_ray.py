@@ -1,8 +1,10 @@
 """Jobs on a real Ray cluster of two nodes on this machine, one of which is killed in the middle."""
 
+import contextlib
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import Any
 import pytest
 
 from engine import __version__
-from engine.cluster import run
+from engine.cluster import ray_place, run
+from engine.cluster.sessions import members
 from engine.cluster.worker import machine_problem, source_digest
 from engine.errors import InputError
 from engine.messages import JobUpdate, result
@@ -111,6 +114,31 @@ def test_a_cluster_with_another_python_is_named(cluster: Any, tmp_path: Path) ->
         client.internal_kv_put(key, before, True, namespace=space)
     assert caught.value.code == "CLU-054"
     assert platform.python_version() in str(caught.value)
+
+
+def driver_of_this_process() -> int:
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"ray_driver.py" in (place / "cmdline").read_bytes():
+                return int(place.name)
+    raise AssertionError("there is none")
+
+
+def test_a_cluster_that_says_nothing_any_more_is_left(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(tmp_path / "pack", monkeypatch)
+    monkeypatch.setattr(ray_place, "SILENCE", 3)
+    jobs = small_jobs(tmp_path, TEXT.replace(ITERATIONS, "iterations: 20000"))
+    driver = 0
+    with pytest.raises(InputError, match="no sign of it for 3 seconds"):
+        for message in run(jobs, on="ray", address=cluster.address):
+            if isinstance(message, JobUpdate) and message.done and not driver:
+                driver = driver_of_this_process()
+                os.kill(driver, signal.SIGSTOP)
+    assert not members(driver)
+    wait_until(lambda: not workers_of(tmp_path / "out"))
 
 
 def test_a_cluster_that_loses_its_head_ends_the_batch_with_a_sentence(

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from engine.cli import verbs
-from engine.cluster import Jobs, read_jobs, run
+from engine.cluster import Jobs, read_jobs, run, running
+from engine.cluster.jobs import Job
+from engine.cluster.local import Local
 from engine.cluster.lock import ABANDONED, LOCK, locked
+from engine.cluster.place import Began, Ended
 from engine.cluster.record import RECORD
 from engine.errors import InputError
 from engine.messages import JobUpdate, result
@@ -96,6 +99,23 @@ def test_a_stopped_job_that_left_a_file_may_replace_it_and_nobody_elses(
     out.write_text("early")
     os.utime(out, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert state(result(run(jobs))) == "done" and out.read_text() == "gold"
+
+
+class Overtaken(Local):
+    """A place whose jobs are done before it is told that they began, as messages of a cluster may come."""
+
+    def start(self, job: Job) -> None:
+        job.outputs[0].write_text("gold")
+        self.events.put(Ended(job.name, 0, "{}", ""))
+        self.events.put(Began(job.name, "far away"))
+
+
+def test_a_job_whose_end_overtakes_its_start_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "Local", Overtaken)
+    second = "  b: {run: grade, scene: a.safetensors, out: y.safetensors}\n"
+    jobs = jobs_of(tmp_path, TEXT + second)
+    assert result(run(jobs))["done"] == 2
+    assert json.loads((tmp_path / "out" / RECORD).read_text())["begun"] == {}
 
 
 def test_a_command_that_cannot_be_started_fails_its_job(

@@ -235,7 +235,7 @@ class _Training:
         sums = torch.stack([self.sums[name].cpu() for name in names])
         means = self.processes.mean(sums / self.summed).tolist()
         skipped = 0 if self.data is None else int(self.processes.gathered(self.data.place())[:, -1].sum())
-        order = [n for n in self.sums]
+        order = list(self.sums)
         self.sums.clear()
         self.summed = 0
         if not self.processes.is_main:
