@@ -31,9 +31,9 @@ from .worker import source_digest
 
 log = logging.getLogger("gs4d")
 
-# seconds: to join a cluster or to start one, without a sign of life until it counts as lost, for the driver's own end, of it
-# until that is said, and for both where jobs are killed
-JOINING, SILENCE, ENDING, NOTICED, KILLING = 150.0, 45, 5.0, 0.3, 1.0
+# seconds: to join a cluster or to start one, of it until that is said, without a sign of life until it counts as lost, for the
+# driver's own end, of that until it is said, and for both where jobs are killed
+JOINING, SLOW, SILENCE, ENDING, NOTICED, KILLING = 150.0, 8.0, 45, 5.0, 0.3, 1.0
 DRIVER = Path(__file__).with_name("ray_driver.py")
 TOKEN = ".gs4d-token-"
 
@@ -119,10 +119,17 @@ class RayPlace:
             threading.Thread(target=read, args=(stream,), daemon=True).start()
 
     def _join(self) -> list[str]:
+        is_elsewhere = self._address not in ("", "auto", "local")
+        place = f"Ray cluster at {self._address}" if is_elsewhere else "Ray on this machine"
+        notice = threading.Timer(SLOW, log.info, ("waiting for the %s", place))
+        notice.daemon = True
+        notice.start()
         try:
             answer = self._answers.get(timeout=JOINING)
         except queue.Empty:
             answer = {"refused": {"kind": "not there", "found": f"no answer in {JOINING:.0f} seconds"}}
+        finally:
+            notice.cancel()
         if "ready" in answer:
             self._is_own = bool(answer["is_own"])
             return [str(name) for name in answer["ready"]]
@@ -134,13 +141,18 @@ class RayPlace:
                 f"No machine of the cluster has what '{refused['job']}' asks for: {found}. Lower its gpus or cpus, "
                 "or add such a machine.",
             )
-        is_elsewhere = self._address not in ("", "auto", "local")
-        place = f"Ray cluster at {self._address}" if is_elsewhere else "Ray on this machine"
         if refused["kind"] == "other versions":
             raise InputError(
                 "CLU-054",
                 f"The {place} runs {found}, and this command {printable(str(refused['here']))[:200]}. Install the same "
                 "versions on all machines.",
+            )
+        if any("AuthToken" in line for line in (found, *self._said)):
+            # Ray sends its token to no address that was typed, unless it is told to
+            raise InputError(
+                "CLU-059",
+                f"The {place} asks for a token. Set RAY_AUTH_MODE=token here, and give this machine the token of the cluster "
+                "(~/.ray/auth_token).",
             )
         if refused["kind"] == "not there":
             raise InputError(

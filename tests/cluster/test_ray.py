@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -14,11 +15,11 @@ import pytest
 
 from engine import __version__
 from engine.cluster import ray_place, run
-from engine.cluster.sessions import members
+from engine.cluster.sessions import end_session, members
 from engine.cluster.worker import machine_problem, source_digest
 from engine.errors import InputError
 from engine.messages import JobUpdate, result
-from tests.cluster.conftest import NODE, free_port
+from tests.cluster.conftest import NODE, free_port, listens
 from tests.cluster.pretend_pack import pretend
 from tests.cluster.small_jobs import ITERATIONS, ROOT, TEXT, bytes_of, small_jobs, wait_until, workers_of
 
@@ -96,6 +97,39 @@ def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
             result(run(small_jobs(tmp_path), on="ray", address=address))
         assert caught.value.code == "CLU-049"
         assert ("auto, local, HOST:PORT" in str(caught.value)) == (address == "no address")
+
+
+def test_a_cluster_that_asks_for_a_token_is_joined_with_it_only(tmp_path: Path) -> None:
+    """`ray start` asks for one wherever Ray has written one."""
+    mode, port = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}, free_port()
+    # sockets have short paths
+    with tempfile.TemporaryDirectory(prefix="gs4d", ignore_cleanup_errors=True) as folder:
+        words = ["start", "--head", "--block", f"--port={port}", f"--temp-dir={folder}", "--num-cpus=1"]
+        head = subprocess.Popen(
+            [sys.executable, "-m", "ray.scripts.scripts", *words, "--include-dashboard=false"],
+            env={**os.environ, **mode, "RAY_USAGE_STATS_ENABLED": "0"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            text=True,
+        )
+        try:
+            wait_until(lambda: listens(port))
+            jobs, address = small_jobs(tmp_path, TEXT.replace("preset: gold", "gpus: 2")), f"127.0.0.1:{port}"
+            with pytest.MonkeyPatch.context() as patch:
+                # attempts, one a second, until Ray gives up
+                patch.setenv("RAY_NUM_REDIS_GET_RETRIES", "3")
+                with pytest.raises(InputError, match=r"asks for a token\. Set RAY_AUTH_MODE=token") as caught:
+                    result(run(jobs, on="ray", address=address))
+                assert caught.value.code == "CLU-059"
+                patch.delenv("RAY_NUM_REDIS_GET_RETRIES")
+                for name, value in mode.items():
+                    patch.setenv(name, value)
+                # joined, and then refused
+                with pytest.raises(InputError, match="asks for: 1 CPUs and 2 GPUs"):
+                    result(run(jobs, on="ray", address=address))
+        finally:
+            end_session(head, 10)
 
 
 def test_a_cluster_with_another_python_is_named(cluster: Any, tmp_path: Path) -> None:
