@@ -295,8 +295,9 @@ class _Training:
             self.data.go_to(saved["places"])
             if then != now:
                 notes.append("the order of the samples differs from here on")
-        if notes and self.processes.is_main:
-            print(json.dumps({"step": self.step, "resumed with other settings": notes}), flush=True)
+        if self.processes.is_main:
+            other = {"step": self.step, "resumed with other settings": notes}
+            print(json.dumps(other if notes else {"resumed at step": self.step}), flush=True)
 
 
 def faster(*modules: nn.Module) -> None:
