@@ -51,15 +51,15 @@ def tell(text: str, stream: IO[str], end: str = "\n") -> None:
     try:
         print(printable_lines(text), end=end, file=stream, flush=True)
     except BrokenPipeError:
-        _silence(stream)
+        silence(stream)
     except OSError as error:
-        _silence(stream)
+        silence(stream)
         raise InputError(
             "CLI-008", f"The report was not written: {error.strerror}. Redirect it to another place."
         ) from error
 
 
-def _silence(stream: IO[str]) -> None:
+def silence(stream: IO[str]) -> None:
     """Send what is still to be written, and what a stream holds back, to nowhere."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from ..messages import JobUpdate
 from ..wording import brief
-from .console import tell
+from .console import silence, tell
 
 # seconds between two drawings, and between two lines about the progress of one job
 DRAWN, TOLD = 0.2, 30.0
@@ -86,8 +86,13 @@ class JobTable:
         text = "".join(f"\x1b[2K{fitted(row, width - 1)}\n" for row in rows)
         up = f"\x1b[{self._lines}A" if self._lines else ""
         # rows are printable: only the moves of the cursor are not, which `tell` would escape
-        sys.stderr.write(f"{up}\r{text}\x1b[J")
-        sys.stderr.flush()
+        try:
+            sys.stderr.write(f"{up}\r{text}\x1b[J")
+            sys.stderr.flush()
+        except OSError:
+            # the terminal was closed; the jobs do not need it
+            silence(sys.stderr)
+            self._redraws = False
         self._lines = len(rows)
 
     def _rows(self, most: int) -> list[str]:

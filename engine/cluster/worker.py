@@ -96,7 +96,8 @@ class Command:
     def _read_progress(self, stream: IO[str], tell: Callable[[dict[str, Any]], None]) -> None:
         while line := stream.readline(LONGEST_LINE):
             if line.startswith('{"event"'):
-                with suppress(ValueError):
+                # whatever is wrong with a line: a pipe that nobody empties would stop the command
+                with suppress(Exception):
                     tell(json.loads(line))
             elif line.strip():
                 self._said.append(line.strip()[:400])

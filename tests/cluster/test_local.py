@@ -181,6 +181,52 @@ def test_on_a_terminal_the_jobs_are_a_table_that_is_redrawn(folder: Path) -> Non
     assert "gold[1]" in tables[-2] and "grade" in tables[-2] and "4 jobs: 1 done, 3 up to date" in tables[-2]
 
 
+@POSIX
+def test_jobs_do_not_need_the_terminal_they_were_started_in(tmp_path: Path) -> None:
+    import pty
+
+    text = """
+        folder: out
+        jobs:
+          a: {run: export, scene: scene.safetensors, out: a.ply}
+          b: {run: export, scene: scene.safetensors, out: b.ply}
+        """
+    file, said = write_jobs(tmp_path, text), tmp_path / "said.txt"
+    pack = write_pack(tmp_path / "pack", f"time.sleep(1)\n{FITS}")
+    terminal, end = pty.openpty()
+    words = [sys.executable, "-c", COMMAND, str(pack), "batch", str(file)]
+    with open(said, "wb") as out:
+        process = subprocess.Popen(words, cwd=ROOT, stderr=end, stdout=out)
+    os.close(end)
+    shown = b""
+    while b"running" not in shown:
+        shown += os.read(terminal, 1 << 16)
+    os.close(terminal)
+    assert process.wait(90) == 0
+    assert said.read_text() == "2 of 2 jobs are done\n"
+
+
+@POSIX
+def test_a_second_ctrl_c_does_not_wait_for_a_command_that_hangs(tmp_path: Path) -> None:
+    file = write_jobs(
+        tmp_path, "folder: out\njobs:\n  a: {run: export, scene: scene.safetensors, out: a.ply}\n"
+    )
+    pack = write_pack(
+        tmp_path / "pack", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nout.touch()\ntime.sleep(120)"
+    )
+    words = [sys.executable, "-c", COMMAND, str(pack), "batch", str(file)]
+    with open(tmp_path / "said.txt", "wb") as out:
+        process = subprocess.Popen(words, cwd=ROOT, stderr=out, stdout=out)
+    wait_until((tmp_path / "out" / "a.ply").exists)
+    process.send_signal(signal.SIGINT)
+    wait_until(lambda: b"the same signal again stops at once" in (tmp_path / "said.txt").read_bytes())
+    assert workers_of(tmp_path / "out")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    wait_until(lambda: not workers_of(tmp_path / "out"), 10)
+    assert not (tmp_path / "out" / LOCK).exists()
+
+
 def batch(file: Path) -> "subprocess.Popen[str]":
     words = [sys.executable, "-m", "engine", "batch", str(file)]
     return subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
