@@ -1,4 +1,4 @@
-"""What a batch remembers of its folder: what is done, what may be replaced, and who works there."""
+"""How jobs end, and what a batch remembers of its folder: what is done, what may be replaced, and who works there."""
 
 import contextlib
 import json
@@ -125,6 +125,18 @@ def test_a_command_that_cannot_be_started_fails_its_job(
     shutil.rmtree(tmp_path / "pack")
     report = result(run(jobs_of(tmp_path)))
     assert state(report) == "failed" and "it could not be started" in report["jobs"][0]["note"]
+
+
+def test_progress_that_cannot_be_read_does_not_block_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe holds 64 kB: if nobody emptied it, the command would wait for ever."""
+    lines = """
+for line in ['{"event": ' + "[" * 100_000, '{"event": NaN}', '{"event"', *["text " * 20] * 3000]:
+    print(line, file=sys.stderr, flush=True)
+"""
+    pretend(tmp_path / "pack", monkeypatch, lines + WORK)
+    assert state(result(run(jobs_of(tmp_path)))) == "done"
 
 
 def test_a_damaged_record_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
