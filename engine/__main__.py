@@ -1,5 +1,6 @@
 """`python -m engine`: see cli."""
 
+import gc
 import logging
 import os
 import signal
@@ -16,9 +17,13 @@ def _run() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop_loading)
+    # what is loaded stays: looking through it for garbage again and again would take longer than some libraries
+    gc.disable()
     from .cli import main
     from .cli.stopping import ignore_signals
 
+    gc.freeze()
+    gc.enable()
     code = main()
     ignore_signals()
     if code >= 128:

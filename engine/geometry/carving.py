@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,34 +54,42 @@ def carve(cameras: Cameras, masks: Iterable[tuple[int, Tensor]], cells: Tensor, 
         cells: Points in world units.
         forgiven: Number of views that may rule a cell out.
     """
-    kept = torch.arange(len(cells), device=cells.device)
+    points, kept = cells, torch.arange(len(cells), device=cells.device)
     seen, missed, absent = torch.zeros(3, len(cells), dtype=torch.int16, device=cells.device)
     views = 0
     for view, mask in masks:
-        column, row, hit = in_picture(cameras, cells[kept], view)
+        column, row, hit = in_picture(cameras, points, view)
         seen = seen + hit
         missed = missed + (hit & ~mask[row, column])
         absent = absent + (~hit & shows_all(mask))
         # other views need not check cells that are already ruled out
-        left = missed <= forgiven
-        kept, seen, missed, absent = kept[left], seen[left], missed[left], absent[left]
+        left = (missed <= forgiven).nonzero().flatten()
+        points, kept, seen, missed, absent = (values[left] for values in (points, kept, seen, missed, absent))
         views += 1
-    left = (absent < seen) | (absent == 0)
-    kept, seen, missed = kept[left], seen[left], missed[left]
-    return Carved(cells[kept], kept, seen, missed, views)
+    left = ((absent < seen) | (absent == 0)).nonzero().flatten()
+    return Carved(points[left], kept[left], seen[left], missed[left], views)
 
 
 def hull_surface(cells: Tensor) -> Tensor:
-    """Those of a regular grid's cells [P, 3] that miss one of their six neighbors."""
+    """Those of a regular grid's cells [P, 3] that miss one of their six neighbors. The spacing of its axes may differ."""
     if len(cells) < 8:
         return cells
-    gaps = [
-        float(torch.diff(cells[:, axis].unique()).min())
-        for axis in range(3)
-        if len(cells[:, axis].unique()) > 1
-    ]
-    step = max(gaps) if gaps else 1.0
-    from scipy.spatial import KDTree
+    places = torch.stack([_places(cells[:, axis]) for axis in range(3)], dim=1)
+    # empty cells around the grid, so that every cell has six places
+    places = places + 1
+    filled = torch.zeros((places.amax(dim=0) + 2).tolist(), dtype=torch.bool)
+    filled[tuple(places.T)] = True
+    steps = torch.cat([torch.eye(3, dtype=torch.long), -torch.eye(3, dtype=torch.long)])
+    neighbors = torch.stack([filled[tuple((places + step).T)] for step in steps])
+    return cells[~neighbors.all(dim=0)]
 
-    found = KDTree(cells.numpy()).query_ball_point(cells.numpy(), r=1.05 * step, return_length=True)
-    return cells[torch.from_numpy(np.asarray(found)) < 7]
+
+def _places(values: Tensor) -> Tensor:
+    """The indices [P] along one axis of a grid, from 0, of coordinates [P]."""
+    planes = values.unique().double()
+    if len(planes) == 1:
+        return torch.zeros(len(values), dtype=torch.long)
+    # rounding errors of one gap would add up, and some planes may be absent
+    span = planes[-1] - planes[0]
+    spacing = span / (span / torch.diff(planes).min()).round()
+    return ((values.double() - planes[0]) / spacing).round().long()

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
-from scipy.spatial.transform import Rotation
 
 from ..errors import InputError
 from ..scene.cameras import Cameras
@@ -89,7 +88,7 @@ def adjust_poses(
 
     def poses(x: Array) -> Array:
         moved = start.copy()
-        turn = Rotation.from_rotvec(x[: 3 * views].reshape(views, 3)).as_matrix()
+        turn = scipy.spatial.transform.Rotation.from_rotvec(x[: 3 * views].reshape(views, 3)).as_matrix()
         centers = -np.einsum("vji,vj->vi", start[:, :3, :3], start[:, :3, 3]) + x[
             3 * views : 6 * views
         ].reshape(views, 3)
@@ -108,7 +107,7 @@ def adjust_poses(
         turned = x[: 3 * views] / np.radians(degrees)
         return np.concatenate([soft.ravel(), turned, x[3 * views : 6 * views] / meters])
 
-    solution = least_squares(
+    solution = scipy.optimize.least_squares(
         residuals, np.concatenate([np.zeros(6 * views), points.ravel()]), x_scale="jac", max_nfev=200
     )
     return replace(cameras, world_to_camera=torch.from_numpy(poses(solution.x)))

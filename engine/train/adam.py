@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,24 +14,30 @@ from torch import Tensor
 BETAS, EPS = (0.9, 0.999), 1e-15
 
 
-class Adam(torch.optim.Adam):
+class Adam:
     """torch.optim.Adam(groups, eps=1e-15, fused=True), bit for bit, with its states and groups.
 
     Its own step sorts tensors by device and type, looks for complex numbers, and runs hooks and profiler marks: more time
-    than the arithmetic takes where tensors are small. Here all tensors of a group have one device and type.
+    than the arithmetic takes where tensors are small. Here all tensors of a group have one device and type. The first of
+    torch's optimizers that a process makes also loads torch's compiler, which takes a second.
 
     Args:
         groups: As torch's: dictionaries with "params" and "lr".
+
+    Attributes:
+        param_groups: The groups; their entries may be replaced.
+        state: By parameter: "step", "exp_avg" and "exp_avg_sq"; empty before its first step.
 
     Source:
         Adam: A Method for Stochastic Optimization, Kingma and Ba 2015.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
-        super().__init__(list(groups), lr=0.0, betas=BETAS, eps=EPS, fused=True)
+        self.param_groups = list(groups)
+        self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self) -> None:
         """One step for every parameter that has a gradient; the rates are those in `param_groups`."""
         for group in self.param_groups:
             trained = [(p, p.grad) for p in group["params"] if p.grad is not None]

@@ -1,6 +1,5 @@
 """Where viewing axes meet, boxes around most points, and what silhouettes leave of space."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -147,8 +146,14 @@ def test_one_view_that_lacks_a_second_subject_does_not_rule_it_out() -> None:
     assert {tuple(c) for c in torch.cat([one, other]).tolist()} <= kept
 
 
-def test_the_surface_of_a_block_is_its_outer_layer() -> None:
-    cells = torch.cartesian_prod(*[torch.arange(5.0)] * 3)
-    surface = hull_surface(cells)
-    assert len(surface) == 5**3 - 3**3
-    assert np.all((surface.numpy() == 0).any(1) | (surface.numpy() == 4).any(1))
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.3, 1.0, 2.7), (0.01, 0.013, 0.4)])
+def test_the_surface_of_a_block_is_its_outer_layer(spacing: tuple[float, float, float]) -> None:
+    """As in a box around a standing person, the grid's axes may have different spacing."""
+    block = torch.cartesian_prod(torch.arange(5), torch.arange(6), torch.arange(7))
+    # without a plane, the layers around it are outer ones too
+    block = block[block[:, 2] != 3]
+    surface = hull_surface(block * torch.tensor(spacing) + 10)
+    places = ((surface - 10) / torch.tensor(spacing)).round()
+    x, y, z = places.T
+    outer = (x == 0) | (x == 4) | (y == 0) | (y == 5) | (z % 2 == 0)
+    assert bool(outer.all()) and len(surface) == len(block) - 3 * 4 * 2

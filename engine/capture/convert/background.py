@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.ndimage
+import scipy
 from numpy.typing import NDArray
 
-# its types cannot tell a label array from a count
-ndimage: Any = scipy.ndimage
+# its types cannot tell a label array from a count, and its parts are loaded when they are used
+untyped: Any = scipy
 Images = NDArray[np.uint8]
 
 
@@ -59,12 +59,14 @@ def subject_mask(
     """
     # A weak difference counts where it touches a strong one (hysteresis, Canny 1986): limbs stay whole, noise does not.
     difference = _difference(image, scene)
-    strong = ndimage.binary_opening(difference > threshold)
-    mask = ndimage.binary_propagation(strong, mask=difference > 0.55 * threshold)
+    strong = untyped.ndimage.binary_opening(difference > threshold)
+    mask = untyped.ndimage.binary_propagation(strong, mask=difference > 0.55 * threshold)
     radius = _radius(image, 0.006)
-    mask = ndimage.binary_closing(np.pad(mask, radius), iterations=radius)[radius:-radius, radius:-radius]
-    mask = ndimage.binary_opening(_without_pinholes(mask, radius), iterations=max(1, radius // 2))
-    labels, count = ndimage.label(mask)
+    mask = untyped.ndimage.binary_closing(np.pad(mask, radius), iterations=radius)[
+        radius:-radius, radius:-radius
+    ]
+    mask = untyped.ndimage.binary_opening(_without_pinholes(mask, radius), iterations=max(1, radius // 2))
+    labels, count = untyped.ndimage.label(mask)
     if count == 0:
         return np.zeros(mask.shape, dtype=np.uint8)
     areas = np.bincount(labels.ravel())[1:]
@@ -73,7 +75,7 @@ def subject_mask(
 
 def _without_pinholes(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     """Small holes filled; what lies between an arm and the body is larger and stays open."""
-    labels, count = ndimage.label(~mask)
+    labels, count = untyped.ndimage.label(~mask)
     if count == 0:
         return mask
     areas = np.bincount(labels.ravel())
@@ -82,7 +84,9 @@ def _without_pinholes(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]
 
 def _difference(image: Images, scene: Images) -> NDArray[Any]:
     """Largest difference over the channels [H, W] in 0..1, after a blur of about a pixel that takes codec noise off."""
-    smooth = ndimage.gaussian_filter(image.astype(np.float32) - scene.astype(np.float32), (0.8, 0.8, 0))
+    smooth = untyped.ndimage.gaussian_filter(
+        image.astype(np.float32) - scene.astype(np.float32), (0.8, 0.8, 0)
+    )
     return np.abs(smooth).max(axis=-1) / 255.0
 
 

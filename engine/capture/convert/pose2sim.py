@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy
 
 from ...errors import InputError
 from ..undistort import Distortion
@@ -76,7 +76,9 @@ def _camera(path: Path, key: str, table: dict[str, Any], scale: float) -> Calibr
             "CAP-064", f"{path}: camera '{name}': 'distortions' is not a list of numbers. Calibrate it again."
         )
     world_to_camera = np.eye(4)
-    world_to_camera[:3, :3] = Rotation.from_rotvec(numbers("rotation", (3,))).as_matrix()
+    world_to_camera[:3, :3] = scipy.spatial.transform.Rotation.from_rotvec(
+        numbers("rotation", (3,))
+    ).as_matrix()
     world_to_camera[:3, 3] = numbers("translation", (3,)) * scale
     return CalibratedCamera(
         name=name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.ndimage
+import scipy
 import torch
 from numpy.typing import NDArray
 
@@ -13,8 +13,8 @@ from ...geometry.carving import carve, in_picture
 from ...geometry.pose_adjustment import Sighting, triangulate
 from ...scene.cameras import Cameras
 
-# its types cannot tell a label array from a count
-ndimage: Any = scipy.ndimage
+# its types cannot tell a label array from a count, and its parts are loaded when they are used
+untyped: Any = scipy
 Masks = list[NDArray[np.bool_]]
 # a side of the cube that is carved
 CELLS = 72
@@ -45,8 +45,8 @@ def agreeing_masks(cameras: Cameras, masks: Masks) -> Masks:
         hull = np.zeros(mask.shape, dtype=bool)
         hull[row[seen], column[seen]] = True
         hull = _dilated(hull, reach[view] + 1)
-        holes = ndimage.binary_fill_holes(mask) & ~mask
-        kept = (mask & hull) | (holes & ndimage.binary_erosion(hull, iterations=reach[view] + 1))
+        holes = untyped.ndimage.binary_fill_holes(mask) & ~mask
+        kept = (mask & hull) | (holes & untyped.ndimage.binary_erosion(hull, iterations=reach[view] + 1))
         result.append(_without_crumbs(kept))
     return result
 
@@ -58,12 +58,12 @@ def _half_a_cell(cameras: Cameras, view: int, middle: NDArray[np.float64], step:
 
 
 def _dilated(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
-    return ndimage.binary_dilation(mask, iterations=pixels)
+    return untyped.ndimage.binary_dilation(mask, iterations=pixels)
 
 
 def _without_crumbs(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Without pieces of less than a tenth of the largest: what is left of shadows that were cut."""
-    labels, count = ndimage.label(mask)
+    labels, count = untyped.ndimage.label(mask)
     if count < 2:
         return mask
     areas = np.bincount(labels.ravel())[1:]
