@@ -21,6 +21,7 @@ from .local import Local
 from .lock import locked
 from .place import Began, Closed, Ended, Event, Line, Lost, Place
 from .record import Done, Record
+from .writers import check_report
 
 log = logging.getLogger("gs4d")
 
@@ -77,6 +78,7 @@ def run(
         >>> for message in run(jobs, on="ray", address="auto"):
         ...     print(message)
     """
+    check_report(jobs, report)
     with locked(jobs.folder) as check:
         record = Record(jobs.folder, check)
         batch = _Batch(jobs, record, _fingerprints(jobs, report), again)
@@ -106,6 +108,7 @@ def standing(jobs: Jobs, again: bool = False, report: Path | str | None = None) 
     Raises:
         InputError: For outputs that others made.
     """
+    check_report(jobs, report)
     record = Record(jobs.folder, lambda: None)
     return _Batch(jobs, record, _fingerprints(jobs, report), again).standing()
 

@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..files.paths import check_names, printable
 from .drafts import Draft
 from .job_file import JobFile
+from .jobs import Jobs
 
 # begins names of the batch's own files
 OWN = ".gs4d-"
@@ -41,6 +42,23 @@ def output_path(where: str, folder: Path, name: str) -> Path:
             f"{where}: the output '{printable(name)}' leads out of the folder through a link. Remove the link.",
         )
     return path
+
+
+def check_report(jobs: Jobs, report: Path | str | None) -> None:
+    """InputError where the report would replace the job file, an input, or an output or what lies in one."""
+    if report is None:
+        return
+    real = Path(os.path.realpath(report))
+    inputs = {path for job in jobs.jobs for path in map(os.path.realpath, job.inputs)}
+    outputs = {path for job in jobs.jobs for path in map(os.path.realpath, job.outputs)}
+    what = "the job file" if str(real) == os.path.realpath(jobs.file) else ""
+    what = what or ("read by a job" if str(real) in inputs else "")
+    what = what or ("an output of a job" if any(str(p) in outputs for p in (real, *real.parents)) else "")
+    if what:
+        raise InputError(
+            "CLU-060",
+            f"{printable(real.name)} is {what}, and the report would replace it. Choose another path for the report.",
+        )
 
 
 class Writers:

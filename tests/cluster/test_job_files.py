@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from engine.cli import main, verbs
-from engine.cluster import Jobs, read_jobs
+from engine.cluster import Jobs, read_jobs, run, standing
 from engine.cluster.job_file import KEYS, LARGEST
 from engine.errors import InputError
+from engine.messages import result
 
 VERBS = verbs()
 FINE = """
@@ -364,6 +365,19 @@ def test_files_that_are_not_texts_of_a_job_file(tmp_path: Path) -> None:
 
 def test_no_verb_has_a_flag_that_is_a_key_of_jobs() -> None:
     assert not {(name, key) for name, verb in VERBS.items() for key in KEYS if key in verb.flags}
+
+
+@pytest.mark.parametrize(
+    "name", ["jobs.yaml", "a.safetensors", "out/gold.safetensors", "out/gold.safetensors/report.json"]
+)
+def test_a_report_replaces_nothing_of_the_batch(tmp_path: Path, name: str) -> None:
+    jobs = plan(tmp_path, FINE)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for look in (standing, lambda *given, report: result(run(*given, report=report))):
+        with pytest.raises(InputError, match="the report would replace it") as caught:
+            look(jobs, report=tmp_path / name)
+        assert caught.value.code == "CLU-060"
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
 
 
 def test_a_dry_run_lists_the_commands_and_writes_nothing(
