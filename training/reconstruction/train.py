@@ -339,7 +339,10 @@ def main() -> None:
         "paper" if is_full and len(options.data) > 1 else "one" if is_full else "three"
     )
     if options.data and len(options.data) not in (1, len(STAGES[options.stages])):
-        parser.error(f"--data takes one source, or one for each of the {len(STAGES[options.stages])} stages")
+        parser.error(
+            f"--data has {len(options.data)} sources; give one for all stages, or one for each of --stages {options.stages} "
+            f"({len(STAGES[options.stages])})"
+        )
     torch.set_num_threads(1)
     if options.out is None:
         parser.error("--out is needed, the folder of the run")
