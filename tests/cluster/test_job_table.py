@@ -20,6 +20,8 @@ def test_names_and_notes_are_text(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, redraws: bool
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: redraws, raising=False)
+    # rows are cut at the terminal's width
+    monkeypatch.setenv("COLUMNS", "120")
     table = JobTable()
     note = "b\r\n\x1b]0;title\x07"
     table.update(JobUpdate("a\x1b[2J", "grade", "failed", machine="m\x9b2J", note=note))
