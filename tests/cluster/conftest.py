@@ -53,6 +53,8 @@ def cluster() -> Generator[Any, None, None]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # the server of a Ray client starts slowly on a busy machine
         patch.setenv("RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S", "120")
+        # Ray's proxy forks a server for each client while threads of gRPC run, whose fork handlers crash some of these servers
+        patch.setenv("GRPC_ENABLE_FORK_SUPPORT", "0")
         Path(folder, "ray").mkdir()
         head: dict[str, Any] = {**NODE, "include_dashboard": False}
         port = free_port() if importlib.util.find_spec("grpc") else 0
