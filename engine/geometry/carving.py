@@ -74,9 +74,8 @@ def hull_surface(cells: Tensor) -> Tensor:
     """Those of a regular grid's cells [P, 3] that miss one of their six neighbors. The spacing of its axes may differ."""
     if len(cells) < 8:
         return cells
-    places = torch.stack([_places(cells[:, axis]) for axis in range(3)], dim=1)
-    # empty cells around the grid, so that every cell has six places
-    places = places + 1
+    # from 1: empty cells around the grid give every cell six neighbors
+    places = torch.stack([_places(cells[:, axis]) for axis in range(3)], dim=1) + 1
     filled = torch.zeros((places.amax(dim=0) + 2).tolist(), dtype=torch.bool)
     filled[tuple(places.T)] = True
     steps = torch.cat([torch.eye(3, dtype=torch.long), -torch.eye(3, dtype=torch.long)])

@@ -113,7 +113,7 @@ class Shards:
         return torch.cat(parts).to(kind).movedim(0, axis).contiguous()
 
     def divided(self, tensor: Tensor, axis: int, counts: Sequence[int]) -> Tensor:
-        """This rank's rows of a tensor that holds those of `counts`, or of one process where there are no counts.
+        """This rank's rows of a tensor that holds those of `counts`, or of one process where `counts` is empty.
 
         Ranks get their own rows back; if there are more or fewer of them than counts, rows are dealt out to the ranks in turn.
         """

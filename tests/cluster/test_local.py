@@ -20,7 +20,7 @@ from engine.cluster.record import RECORD
 from engine.errors import InputError
 from engine.io.scene_file import load_scene
 from engine.messages import JobUpdate, result
-from tests.cluster.pretend_pack import COMMAND, FITS, pretend, write_pack
+from tests.cluster.pretend_pack import COMMAND, FITS, write_pack
 from tests.cluster.small_jobs import (
     ITERATIONS,
     ROOT,
@@ -95,10 +95,7 @@ jobs:
     assert set(bytes_of(out)) == {"scene.safetensors"}
 
 
-def test_what_a_change_concerns_is_made_again_and_nothing_else(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pretend(folder / "pack", monkeypatch)
+def test_what_a_change_concerns_is_made_again_and_nothing_else(folder: Path) -> None:
     before = bytes_of(folder / "out")
     jobs = small_jobs(folder, TEXT.replace("preset: gold", "preset: night").replace("[1, 2]", "[1]"))
     assert standing(jobs) == {"views": "up to date", "fit[1]": "up to date", "gold[1]": "waiting"}
@@ -156,8 +153,7 @@ def test_on_a_terminal_the_jobs_are_a_table_that_is_redrawn(folder: Path) -> Non
     (folder / "out" / "gold 1.safetensors").unlink()
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
-    pack = write_pack(folder / "pack", f"time.sleep(1)\n{FITS}")
-    words = [sys.executable, "-c", COMMAND, str(pack), "batch", str(folder / "jobs.yaml")]
+    words = [sys.executable, "-m", "engine", "batch", str(folder / "jobs.yaml")]
     process = subprocess.Popen(
         words, cwd=ROOT, stderr=end, stdout=subprocess.DEVNULL, env={**os.environ, "COLUMNS": ""}
     )

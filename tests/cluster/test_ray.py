@@ -175,10 +175,7 @@ def test_a_cluster_that_says_nothing_any_more_is_left(
     wait_until(lambda: not workers_of(tmp_path / "out"))
 
 
-def test_a_cluster_that_loses_its_head_ends_the_batch_with_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pretend(tmp_path / "pack", monkeypatch)
+def test_a_cluster_that_loses_its_head_ends_the_batch_with_a_sentence(tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
 
     with (

@@ -1,7 +1,4 @@
-"""A stopped batch on a real Ray: what runs saves its work, what waits does not begin, and no process is left.
-
-One of them runs commands of the engine, which take seconds to load; the others run pretended ones.
-"""
+"""A stopped batch on a real Ray: what runs saves its work, what waits does not begin, and no process is left."""
 
 import json
 import os
@@ -20,7 +17,6 @@ import pytest
 from engine.cluster import run
 from engine.cluster.sessions import members
 from engine.messages import JobUpdate, result
-from tests.cluster.pretend_pack import COMMAND, pretend, write_pack
 from tests.cluster.small_jobs import (
     ITERATIONS,
     ROOT,
@@ -54,13 +50,12 @@ started: list["Batch"] = []
 
 
 class Batch:
-    """The command, with Ray's files in a folder of its own; its jobs are those of `pack`, if given."""
+    """The command, with Ray's files in a folder of its own."""
 
-    def __init__(self, file: Path, address: str, place: str, pack: Path | None = None) -> None:
+    def __init__(self, file: Path, address: str, place: str) -> None:
         self.report = file.with_name("report.json")
         self.place, self.out = Path(place), file.with_name("out")
-        words = ["-m", "engine"] if pack is None else ["-c", COMMAND, str(pack)]
-        words += ["batch", str(file), "--address", address, "--report", str(self.report)]
+        words = ["-m", "engine", "batch", str(file), "--address", address, "--report", str(self.report)]
         with open(self.place.with_suffix(".txt"), "wb") as said:
             self.process = subprocess.Popen(
                 [sys.executable, *words],
@@ -142,7 +137,7 @@ def test_ctrl_c_while_ray_is_starting_leaves_nothing(tmp_path: Path, place: str)
 def test_a_killed_batch_ends_the_ray_that_was_started_for_it_after_the_jobs_have_saved(
     tmp_path: Path, place: str
 ) -> None:
-    batch = Batch(write_jobs(tmp_path, LONG), "local", place, write_pack(tmp_path / "pack"))
+    batch = Batch(write_jobs(tmp_path, LONG), "local", place)
     batch.run_until(lambda: len(checkpoints(batch.out)) > 1)
     driver, at = batch.driver(), time.time_ns()
     batch.process.kill()
@@ -152,10 +147,7 @@ def test_a_killed_batch_ends_the_ray_that_was_started_for_it_after_the_jobs_have
     assert not list(batch.place.glob("gs4d-ray-*")) and not list(batch.out.glob(".gs4d-token-*"))
 
 
-def test_what_was_stopped_goes_on_and_what_waited_does_not_begin(
-    two_nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pretend(tmp_path / "pack", monkeypatch)
+def test_what_was_stopped_goes_on_and_what_waited_does_not_begin(two_nodes: Any, tmp_path: Path) -> None:
     jobs, out, report = small_jobs(tmp_path, LONG), tmp_path / "out", tmp_path / "report.json"
     place: dict[str, Any] = {"on": "ray", "address": two_nodes.address}
     done: dict[str, int] = {}
@@ -181,10 +173,7 @@ def test_what_was_stopped_goes_on_and_what_waited_does_not_begin(
 
 
 @pytest.mark.parametrize("state", ["waiting", "running"])
-def test_a_job_that_is_just_starting_is_stopped(
-    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
-) -> None:
-    pretend(tmp_path / "pack", monkeypatch, "time.sleep(120)")
+def test_a_job_that_is_just_starting_is_stopped(cluster: Any, tmp_path: Path, state: str) -> None:
     jobs, out, report = small_jobs(tmp_path, LONG), tmp_path / "out", tmp_path / "report.json"
     with closing(run(jobs, on="ray", address=cluster.address, report=report)) as stream:
         for message in stream:
@@ -204,7 +193,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_job_that_hangs(
     if kind == "client":
         pytest.importorskip("grpc", reason="grpcio is not installed (pip install 'ray[client]')")
     address = {"address": cluster.address, "local": "local", "client": cluster.client}[kind]
-    batch = Batch(write_jobs(tmp_path, LONG), address, place, write_pack(tmp_path / "pack"))
+    batch = Batch(write_jobs(tmp_path, LONG), address, place)
     batch.run_until(lambda: len(checkpoints(batch.out)) > 0)
     workers = workers_of(batch.out)
     driver = batch.driver()
@@ -219,12 +208,11 @@ def test_a_second_ctrl_c_does_not_wait_for_a_job_that_hangs(
     assert "fit[1]" in states(batch.report)
 
 
-def test_a_batch_through_a_ray_client_is_stopped_and_goes_on(
-    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_batch_through_a_ray_client_is_that_of_this_machine(
+    cluster: Any, folder_of_jobs: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("grpc", reason="grpcio is not installed (pip install 'ray[client]')")
-    pretend(tmp_path / "pack", monkeypatch)
-    jobs, out = small_jobs(tmp_path, TEXT.replace(ITERATIONS, "iterations: 20")), tmp_path / "out"
+    jobs, out = small_jobs(tmp_path), tmp_path / "out"
     place: dict[str, Any] = {"on": "ray", "address": cluster.client}
     with closing(run(jobs, **place)) as stream:
         for message in stream:
@@ -233,4 +221,4 @@ def test_a_batch_through_a_ray_client_is_stopped_and_goes_on(
     assert not workers_of(out) and len(checkpoints(out)) == 1
     report = result(run(jobs, **place))
     assert report["done"] == 3 and report["up_to_date"] == 1, report
-    assert not checkpoints(out) and (out / "fitted" / "2.safetensors").is_file()
+    assert bytes_of(out) == bytes_of(folder_of_jobs / "out")

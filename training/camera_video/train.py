@@ -16,7 +16,14 @@ from engine.files.atomic import make_folder
 from engine.models.camera_video import CameraVideo, CameraVideoConfig, load_camera_video, save_camera_video
 from engine.models.reconstruction import latents_to_pixels, pixels_to_latents
 from training.common.loop import LoopConfig, faster, train
-from training.common.options import add_data_option, add_loop_options, count, loop_config, rate, script
+from training.common.options import (
+    add_data_option,
+    add_loop_options,
+    add_step_options,
+    count,
+    loop_config,
+    script,
+)
 from training.common.processes import Processes, use_device
 from training.common.samples import Samples, open_samples
 from training.common.share import WHOLE, Losses, LossSteps, Share, finished
@@ -130,10 +137,7 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the run; an interrupted one goes on"
     )
-    parser.add_argument(
-        "--steps", type=count, default=20000, help="of the optimizer, in all (default: %(default)s)"
-    )
-    parser.add_argument("--lr", type=rate, default=1e-3, help="default: %(default)s")
+    add_step_options(parser, 20000, 1e-3)
     parser.add_argument(
         "--batch", type=count, default=4, help="samples of each process in a step (default: %(default)s)"
     )

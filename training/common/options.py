@@ -19,7 +19,7 @@ from .loop import LoopConfig
 
 
 def add_loop_options(parser: argparse.ArgumentParser) -> None:
-    """Add what `loop_config` reads, but `--steps` and `--lr`, whose defaults differ."""
+    """Add what `loop_config` reads, but `--steps` and `--lr`."""
     parser.add_argument(
         "--seconds",
         type=float,
@@ -52,6 +52,19 @@ def add_loop_options(parser: argparse.ArgumentParser) -> None:
         help="steps between lines of progress (default: %(default)s)",
     )
     parser.add_argument("--log", type=Path, help="folder of TensorBoard files; needs the package tensorboard")
+
+
+def add_step_options(
+    parser: argparse.ArgumentParser, steps: int, lr: float, paper_lr: float | None = None
+) -> None:
+    """Add `--steps` and `--lr` with their defaults; with a rate of the paper's size, `--lr` is None where it is not given."""
+    parser.add_argument(
+        "--steps", type=count, default=steps, help="of the optimizer, in all (default: %(default)s)"
+    )
+    also = "" if paper_lr is None else f"; {paper_lr:g} for the paper's size"
+    parser.add_argument(
+        "--lr", type=rate, default=lr if paper_lr is None else None, help=f"default: {lr:g}{also}"
+    )
 
 
 def add_data_option(parser: argparse.ArgumentParser, count: str | None = None) -> None:

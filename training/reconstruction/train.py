@@ -36,9 +36,9 @@ from training.common.options import (
     add_config_options,
     add_data_option,
     add_loop_options,
+    add_step_options,
     count,
     loop_config,
-    rate,
     script,
     show,
 )
@@ -301,11 +301,8 @@ def stage_at(stages: tuple[Stage, ...], progress: float) -> Stage:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="folder of the run; an interrupted one goes on")
-    parser.add_argument(
-        "--steps", type=count, default=20000, help="of the optimizer, in all (default: %(default)s)"
-    )
     add_config_options(parser)
-    parser.add_argument("--lr", type=rate, help=f"default: 1e-3; {paper.LR:g} for the paper's size")
+    add_step_options(parser, 20000, 1e-3, paper.LR)
     parser.add_argument(
         "--batch", type=count, default=2, help="samples of each process in a step (default: %(default)s)"
     )

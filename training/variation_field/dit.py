@@ -33,9 +33,9 @@ from training.common.options import (
     add_config_options,
     add_data_option,
     add_loop_options,
+    add_step_options,
     count,
     loop_config,
-    rate,
     script,
     show,
 )
@@ -321,10 +321,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder with vae.pt")
     add_config_options(parser)
     parser.add_argument("--name", default="dit", help="name of the checkpoint")
-    parser.add_argument(
-        "--steps", type=count, default=3000, help="of the optimizer, in all (default: %(default)s)"
-    )
-    parser.add_argument("--lr", type=rate, help=f"default: 1.5e-3; {paper.LR:g} for the paper's size")
+    add_step_options(parser, 3000, 1.5e-3, paper.LR)
     parser.add_argument(
         "--clips", type=count, default=1200, help="different made clips (default: %(default)s)"
     )

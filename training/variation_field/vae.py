@@ -21,9 +21,9 @@ from training.common.options import (
     add_config_options,
     add_data_option,
     add_loop_options,
+    add_step_options,
     count,
     loop_config,
-    rate,
     script,
     show,
 )
@@ -241,10 +241,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="folder of the run; an interrupted one goes on")
     add_config_options(parser)
-    parser.add_argument(
-        "--steps", type=count, default=1300, help="of the optimizer, in all (default: %(default)s)"
-    )
-    parser.add_argument("--lr", type=rate, help=f"default: 1.5e-3; {paper.LR:g} for the paper's size")
+    add_step_options(parser, 1300, 1.5e-3, paper.LR)
     parser.add_argument(
         "--clips", type=count, default=1200, help="different made clips (default: %(default)s)"
     )
